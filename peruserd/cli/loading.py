@@ -1,0 +1,26 @@
+"""What commands share: reading the configuration, and saying what is wrong with it."""
+
+import os
+import sys
+from pathlib import Path
+
+from peruserd.core.decoding import ConfigError, Loaded, load
+
+
+def load_file(path: str | None) -> Loaded:
+    """Return the configuration of a file (or the defaults), overridden by the environment. Raises ConfigError."""
+    if path is None:
+        return load("", os.environ, "defaults")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not UTF-8: {error}"]) from error
+    return load(text, os.environ, path)
+
+
+def complain(error: ConfigError) -> None:
+    """Print every problem of a configuration on standard error."""
+    for problem in error.problems:
+        print(f"peruserd: {problem}", file=sys.stderr)

@@ -1,0 +1,186 @@
+"""The command line: what can be asked for, and how what went wrong becomes an exit code.
+
+0 done, 1 not done, 2 usage, 75 try again later, 78 configuration (sysexits' EX_TEMPFAIL and EX_CONFIG).
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from peruserd import __version__
+
+EXIT_DONE: Final = 0
+EXIT_NOT_DONE: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_LATER: Final = 75
+EXIT_CONFIGURATION: Final = 78
+
+_EXIT_CODES: Final = "Exit codes: 0 done, 1 not done, 2 usage, 75 try again later, 78 configuration."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    command = importlib.import_module(f"peruserd.cli.{options.command}")
+    try:
+        code: int = command.run(options)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough (`peruserd config | head`); Python must not flush it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_NOT_DONE
+    except KeyboardInterrupt:
+        return EXIT_NOT_DONE
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="peruserd",
+        description="A private database for every CouchDB user, kept by one process for each shard.",
+        epilog=_EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"peruserd {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_add_run, _add_check, _add_config, _add_name, _add_owner, _add_demo, _add_simcluster):
+        add(commands)
+    return parser
+
+
+Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+
+
+def _add(
+    commands: "Commands[argparse.ArgumentParser]", name: str, help_text: str, example: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=help_text,
+        description=help_text[0].upper() + help_text[1:] + ".",
+        epilog=f"Example:\n  {example}\n\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_config_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="configuration file (TOML); without it defaults and PERUSERD_… in the environment",
+    )
+
+
+def _add_run(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "run",
+        "run the daemon in the foreground until SIGTERM or SIGINT",
+        "peruserd run --config peruserd.toml",
+    )
+    _add_config_option(parser)
+
+
+def _add_check(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "check",
+        "check the configuration and the server, and say what the daemon would do; changes nothing",
+        "peruserd check --config /etc/peruserd/peruserd.toml",
+    )
+    _add_config_option(parser)
+
+
+def _add_config(commands: "Commands[argparse.ArgumentParser]") -> None:
+    _add(commands, "config", "print the default configuration, each key explained", "peruserd config > peruserd.toml")
+
+
+def _add_name(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "name",
+        "print the name of a user's database, or with --decode the user's name of a database",
+        "peruserd name alice 'José'\n  peruserd name --decode userdb-616c696365",
+    )
+    parser.add_argument("names", metavar="NAME", nargs="+", help="user names; with --decode names of databases")
+    parser.add_argument("--decode", action="store_true", help="from databases to users")
+    parser.add_argument("--prefix", default=None, help="prefix of the databases (default: as configured, userdb-)")
+    _add_config_option(parser)
+
+
+def _add_owner(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "owner",
+        "say which instance serves a user, by what the cluster is now",
+        "peruserd owner alice --config peruserd.toml",
+    )
+    parser.add_argument("users", metavar="USER", nargs="+", help="user names")
+    _add_config_option(parser)
+
+
+def _add_demo(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "demo",
+        "watch peruserd serve a simulated cluster: users sign up, a listener is killed and comes back",
+        "peruserd demo --nodes 3 --q 4 --users 500 --once --json",
+    )
+    parser.add_argument("--nodes", type=_count, default=3, help="nodes of the cluster, an instance beside each (3)")
+    parser.add_argument("--q", type=_count, default=4, help="ranges of the authentication database (4)")
+    parser.add_argument("--users", type=_count, default=200, help="users that sign up (200)")
+    parser.add_argument("--rate", type=_rate, default=50.0, help="sign-ups a second (50)")
+    parser.add_argument("--seed", type=int, default=None, metavar="N", help="makes names and the kill repeatable")
+    parser.add_argument("--once", action="store_true", help="end when all are served, instead of after a last look")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end and nothing else")
+
+
+def _add_simcluster(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "simcluster",
+        "run only the simulated cluster, until stopped",
+        "peruserd simcluster --nodes 3 --q 2 --port 15984 --user adm:pass",
+    )
+    parser.add_argument("--nodes", type=_count, default=3, help="how many nodes (3)")
+    parser.add_argument("--q", type=_count, default=2, help="ranges of the authentication database (2)")
+    parser.add_argument("--n", type=_count, default=3, help="copies of each range (3)")
+    parser.add_argument(
+        "--port", type=_port, default=15984, help="port of the first node, each next one 10000 above; 0: free ones"
+    )
+    parser.add_argument(
+        "--user", type=_account, default="adm:pass", metavar="NAME:PASSWORD", help="the admin (adm:pass)"
+    )
+    parser.add_argument(
+        "--control-port", type=_port, default=None, metavar="PORT", help="also serve the controls there"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of sign-ups a second")
+    return rate
+
+
+def _account(text: str) -> str:
+    name, separator, password = text.partition(":")
+    if not (name and separator and password):
+        raise argparse.ArgumentTypeError("an account is written NAME:PASSWORD")
+    return text

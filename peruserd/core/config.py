@@ -1,0 +1,180 @@
+"""The configuration: typed, with a default and an explanation for each key.
+
+The types are the single source: decoding (`peruserd.core.decoding`), the sample that `peruserd config` prints
+and the README's table all follow from them. Intervals are seconds, as floats.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class FeedChoice(StrEnum):
+    """Where listeners read changes from."""
+
+    AUTO = "auto"
+    SHARD = "shard"
+    DATABASE = "database"
+
+
+class DeletionPolicy(StrEnum):
+    """What happens to a user's database when the user document is deleted."""
+
+    REVOKE = "revoke"
+    KEEP = "keep"
+    DROP = "drop"
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    AUTO = "auto"
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least severe lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the configuration file."""
+
+
+class CouchDBConfig(Table, frozen=True):
+    """The CouchDB node this instance is attached to, and how to reach it."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description="The node's address. Give the node itself, not a load balancer: an instance is attached to "
+            "one node. Credentials may stand in it (http://name:password@host:5984); they are taken out at once."
+        ),
+    ] = "http://127.0.0.1:5984"
+    username: Annotated[str | None, Meta(description="A server admin's name.")] = None
+    password_file: Annotated[
+        str | None,
+        Meta(
+            description="A file whose first line is the password. Instead of it: the environment's "
+            "PERUSERD_COUCHDB_PASSWORD, or the systemd credential couchdb-password."
+        ),
+    ] = None
+    auth_db: Annotated[
+        Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_$()+/-]*$")], Meta(description="The authentication database.")
+    ] = "_users"
+    node: Annotated[
+        Annotated[str, Meta(min_length=1)],
+        Meta(description="The node's Erlang name, as in node1@host; _local is whichever node answers at the url."),
+    ] = "_local"
+    ca_file: Annotated[str | None, Meta(description="PEM file of the authority that signed the server.")] = None
+    client_cert: Annotated[str | None, Meta(description="PEM file of a client certificate.")] = None
+    client_key: Annotated[str | None, Meta(description="Its key, where it is a file of its own.")] = None
+    connect_timeout: Annotated[Seconds, Meta(description="Seconds until a connection must stand.")] = 5.0
+    read_timeout: Annotated[
+        Seconds, Meta(description="Seconds without a byte after which a request has failed (long polls add theirs).")
+    ] = 30.0
+    feed: Annotated[
+        FeedChoice,
+        Meta(
+            description="shard: each shard copy's feed. database: the database's feed, by one listener, for servers "
+            "without shards. auto: shard where the server has /_node/_local, database elsewhere."
+        ),
+    ] = FeedChoice.AUTO
+
+
+class DatabasesConfig(Table, frozen=True):
+    """The databases that are made for users."""
+
+    prefix: Annotated[
+        str, Meta(description="What their names begin with; two hexadecimal digits for each byte of the name follow.")
+    ] = "userdb-"
+    q: Annotated[Count, Meta(description="Shards of each.")] = 1
+    n: Annotated[
+        Count | None, Meta(description="Copies of each shard; the server's default where it is not given.")
+    ] = None
+    placement: Annotated[
+        str | None, Meta(description="The zones the copies go to, as in metro-dc-a:2,metro-dc-b:1.")
+    ] = None
+    partitioned: Annotated[bool, Meta(description="Whether they are partitioned databases.")] = False
+
+
+class DeletionConfig(Table, frozen=True):
+    """What follows when a user document is deleted."""
+
+    policy: Annotated[
+        DeletionPolicy,
+        Meta(
+            description="revoke: the user loses access, the database stays. keep: nothing changes. drop: the database "
+            "is deleted once a quorum has confirmed that the user document is."
+        ),
+    ] = DeletionPolicy.REVOKE
+
+
+class ClusterConfig(Table, frozen=True):
+    """How the cluster is watched."""
+
+    poll_interval: Annotated[Seconds, Meta(description="Seconds between two looks at membership and shard map.")] = 2.0
+    quiet_period: Annotated[
+        Annotated[float, Meta(ge=0, le=3_600)],
+        Meta(description="Seconds for which a changed view must stay the same before it takes effect."),
+    ] = 5.0
+    lease_interval: Annotated[Seconds, Meta(description="Seconds between two signs of life of an instance.")] = 5.0
+    lease_ttl: Annotated[Seconds, Meta(description="Seconds of silence after which an instance is dead.")] = 20.0
+
+
+class ProvisioningConfig(Table, frozen=True):
+    """How users are served."""
+
+    max_in_flight: Annotated[
+        Annotated[int, Meta(ge=1, le=1_024)],
+        Meta(description="Users this instance works on at once, over all its listeners."),
+    ] = 32
+
+
+class HTTPConfig(Table, frozen=True):
+    """Metrics and health."""
+
+    listen: Annotated[
+        str, Meta(description="Address and port of /metrics, /healthz and /readyz; port 0 takes a free one.")
+    ] = "127.0.0.1:9984"
+
+
+class StateConfig(Table, frozen=True):
+    """What is kept between starts. Losing it costs a scan of the users, nothing else."""
+
+    directory: Annotated[
+        str | None,
+        Meta(description="The directory; by default systemd's $STATE_DIRECTORY, elsewhere /var/lib/peruserd."),
+    ] = None
+
+
+class LogConfig(Table, frozen=True):
+    """Log lines, on standard error."""
+
+    format: Annotated[
+        LogFormat, Meta(description="json, console (for people), or auto: console on a terminal, json elsewhere.")
+    ] = LogFormat.AUTO
+    level: Annotated[LogLevel, Meta(description="The least severe lines written.")] = LogLevel.INFO
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole configuration. A table or key that is not given has its default."""
+
+    couchdb: CouchDBConfig = CouchDBConfig()
+    databases: DatabasesConfig = DatabasesConfig()
+    deletion: DeletionConfig = DeletionConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    provisioning: ProvisioningConfig = ProvisioningConfig()
+    http: HTTPConfig = HTTPConfig()
+    state: StateConfig = StateConfig()
+    log: LogConfig = LogConfig()

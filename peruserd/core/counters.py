@@ -1,0 +1,61 @@
+"""What a listener counts. Counters only grow; a dead listener's last values are added to a retired sum.
+
+The names here become metric names in the layer that exports them; nothing in them can name a user.
+"""
+
+from bisect import bisect_left
+from typing import Final
+
+import msgspec
+
+LATENCY_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Upper bounds, in seconds, of the latency histogram: from one request on an idle cluster to a worrying minute."""
+
+
+class Histogram(msgspec.Struct):
+    """How many observations fell into each bucket (the last one is everything above), and their sum in seconds."""
+
+    buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS) + 1))
+    sum_seconds: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one observation."""
+        self.buckets[bisect_left(LATENCY_BUCKETS, seconds)] += 1
+        self.sum_seconds += seconds
+
+    def add(self, other: "Histogram") -> None:
+        """Add what another one observed."""
+        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
+        self.sum_seconds += other.sum_seconds
+
+
+class Counters(msgspec.Struct):
+    """What happened since a listener began."""
+
+    changes_seen: int = 0
+    changes_owned: int = 0
+    users_provisioned: int = 0  # ensured to the end: database there, security right
+    users_revoked: int = 0
+    databases_created: int = 0  # answers 201 and 202 only
+    databases_dropped: int = 0
+    security_writes: int = 0  # answers 200 only
+    retries: int = 0  # tries out of quarantine
+    feed_requests: int = 0
+    scans: int = 0  # scans that reached their end
+    failures: dict[str, int] = msgspec.field(default_factory=dict)  # by kind of error
+    latency: Histogram = msgspec.field(default_factory=Histogram)  # from a change read to its user served
+
+    def failed(self, kind: str) -> None:
+        """Count one failure of the given kind."""
+        self.failures[kind] = self.failures.get(kind, 0) + 1
+
+    def add(self, other: "Counters") -> None:
+        """Add what another listener counted."""
+        for name in _PLAIN:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for kind, count in other.failures.items():
+            self.failures[kind] = self.failures.get(kind, 0) + count
+        self.latency.add(other.latency)
+
+
+_PLAIN: Final = tuple(field.name for field in msgspec.structs.fields(Counters) if field.type is int)

@@ -1,0 +1,244 @@
+"""From a TOML file and the environment to the configuration, strictly.
+
+Every mistake is found in one go, and each is reported with the file, the key's full path, what was found and what is
+allowed. Passwords in the URL are taken out here, before anything else can see them.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import msgspec
+from msgspec import inspect
+
+from peruserd.core.config import Config, CouchDBConfig
+from peruserd.core.messages import Secret
+from peruserd.core.names import check_prefix
+
+ENVIRONMENT_PREFIX: Final = "PERUSERD_"
+PASSWORD_VARIABLE: Final = "PERUSERD_COUCHDB_PASSWORD"  # noqa: S105 - the variable's name, not a password
+PASSWORD_CREDENTIAL: Final = "couchdb-password"  # noqa: S105 - the credential's name, not a password
+
+PLAIN_TEXT: Final = "a text"
+"""What is allowed where any text is."""
+
+_TABLES: Final = {field.name: field.type for field in msgspec.structs.fields(Config)}
+_KEYS: Final = {
+    table: {field.name: field for field in msgspec.structs.fields(struct)} for table, struct in _TABLES.items()
+}
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `problems` are sentences, one for each mistake."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A configuration whose URL has no credentials, and the ones it had, if any."""
+
+    config: Config
+    username: str | None = None
+    password: Secret | None = None
+
+
+def load(text: str, environment: Mapping[str, str], source: str) -> Loaded:
+    """Decode `text` (TOML), override it with `PERUSERD_<TABLE>_<KEY>` of `environment`, and check it.
+
+    `source` names the file in messages. Raises ConfigError with every problem found.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{source}: not valid TOML: {error}"]) from error
+    problems: list[str] = []
+    values = _from_document(document, source, problems)
+    _override(values, environment, problems)
+    if problems:
+        raise ConfigError(problems)
+    config = Config(**{table: _TABLES[table](**keys) for table, keys in values.items()})
+    loaded = _without_credentials(config)
+    problems = _impossible(loaded.config, source)
+    if problems:
+        raise ConfigError(problems)
+    return loaded
+
+
+def _from_document(document: dict[str, Any], source: str, problems: list[str]) -> dict[str, dict[str, Any]]:
+    values: dict[str, dict[str, Any]] = {table: {} for table in _TABLES}
+    for table, keys in document.items():
+        if table not in _TABLES:
+            problems.append(f"{source}: {table}: unknown table{_hint(table, _TABLES)}")
+        elif not isinstance(keys, dict):
+            problems.append(f"{source}: {table}: found {_found(keys)}, allowed is a table: [{table}]")
+        else:
+            for key, value in keys.items():
+                if key not in _KEYS[table]:
+                    problems.append(f"{source}: {table}.{key}: unknown key{_hint(key, _KEYS[table])}")
+                else:
+                    _convert(values, table, key, value, where=source, problems=problems)
+    return values
+
+
+def _override(values: dict[str, dict[str, Any]], environment: Mapping[str, str], problems: list[str]) -> None:
+    for variable in sorted(environment):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == PASSWORD_VARIABLE:
+            continue
+        table, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
+        if table not in _TABLES:
+            continue
+        if key not in _KEYS[table]:
+            problems.append(f"environment: {variable}: there is no key {table}.{key}{_hint(key, _KEYS[table])}")
+        else:
+            _convert(
+                values,
+                table,
+                key,
+                environment[variable],
+                where=f"environment: {variable}",
+                problems=problems,
+                text=True,
+            )
+
+
+def _convert(
+    values: dict[str, dict[str, Any]],
+    table: str,
+    key: str,
+    value: object,
+    *,
+    where: str,
+    problems: list[str],
+    text: bool = False,
+) -> None:
+    wanted = _KEYS[table][key].type
+    try:
+        values[table][key] = msgspec.convert(value, wanted, strict=not text)
+    except msgspec.ValidationError:
+        problems.append(f"{where}: {table}.{key}: found {_found(value)}, allowed is {allowed_values(wanted)}")
+
+
+def _found(value: object) -> str:
+    """Show a value as the file has it, without what could be a password in a URL."""
+    shown = str(value).lower() if isinstance(value, bool) else repr(value)
+    return "something with an @ in it (not shown: it may hold a password)" if "@" in shown else shown
+
+
+def _hint(word: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else f"; known are {', '.join(known)}"
+
+
+def allowed_values(wanted: object) -> str:
+    """Say in words which values a type of the configuration allows."""
+    return _allowed(inspect.type_info(wanted))
+
+
+def _allowed(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.Metadata(type=inner):
+            words = _allowed(inner)
+        case inspect.UnionType(types=types):
+            words = " or ".join(_allowed(each) for each in types if not isinstance(each, inspect.NoneType))
+        case inspect.EnumType(cls=cls):
+            words = "one of " + ", ".join(repr(each.value) for each in cls)
+        case inspect.BoolType():
+            words = "true or false"
+        case inspect.IntType():
+            words = "a whole number" + _bounds(kind)
+        case inspect.FloatType():
+            words = "a number" + _bounds(kind)
+        case inspect.StrType(pattern=str(pattern)):
+            words = f"a text of the form {pattern}"
+        case inspect.StrType(min_length=1):
+            words = "a text that is not empty"
+        case _:
+            words = PLAIN_TEXT
+    return words
+
+
+def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
+    words = {"gt": "above", "ge": "from", "lt": "below", "le": "up to"}
+    bounds = [f" {word} {value:g}" for name, word in words.items() if (value := getattr(kind, name)) is not None]
+    return "".join(bounds)
+
+
+def _without_credentials(config: Config) -> Loaded:
+    try:
+        parts = urlsplit(config.couchdb.url)
+        host = parts.netloc.rpartition("@")[2]
+        username = unquote(parts.username) if parts.username else None
+        password = Secret(unquote(parts.password)) if parts.password else None
+    except ValueError:
+        # Not a URL at all; the check that follows says so.
+        return Loaded(config)
+    bare = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), parts.query, parts.fragment))
+    couchdb: CouchDBConfig = msgspec.structs.replace(config.couchdb, url=bare)
+    return Loaded(msgspec.structs.replace(config, couchdb=couchdb), username, password)
+
+
+def _impossible(config: Config, source: str) -> list[str]:
+    """Return what no single key shows: values that cannot be used, alone or together."""
+    checks = [
+        ("couchdb.url", _url_problem(config.couchdb.url)),
+        (
+            "couchdb.client_key",
+            "it needs couchdb.client_cert beside it"
+            if config.couchdb.client_key and not config.couchdb.client_cert
+            else None,
+        ),
+        ("databases.prefix", _prefix_problem(config.databases.prefix)),
+        (
+            "cluster.lease_ttl",
+            f"found {config.cluster.lease_ttl:g}, allowed is at least twice cluster.lease_interval "
+            f"({config.cluster.lease_interval:g}), so that one lost beat is no death"
+            if config.cluster.lease_ttl < 2 * config.cluster.lease_interval
+            else None,
+        ),
+        ("http.listen", _listen_problem(config.http.listen)),
+    ]
+    return [f"{source}: {key}: {problem}" for key, problem in checks if problem is not None]
+
+
+def _url_problem(url: str) -> str | None:
+    allowed = "allowed is http://host:port or https://host:port"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        # Its words may quote a password: one with a / or # in it ends up where the port should be.
+        return f"found something that is no URL (not shown: it may hold a password), {allowed}"
+    usable = parts.scheme in ("http", "https") and parts.hostname and port != 0
+    if not usable or parts.query or parts.fragment or "@" in url:
+        return f"found {_found(url)}, {allowed}"
+    return None
+
+
+def _prefix_problem(prefix: str) -> str | None:
+    try:
+        check_prefix(prefix)
+    except ValueError as error:
+        return f"found {prefix!r}: {error}"
+    return None
+
+
+def _listen_problem(listen: str) -> str | None:
+    try:
+        split_address(listen)
+    except ValueError as error:
+        return f"found {listen!r}, allowed is address:port ({error})"
+    return None
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """Return the address and port of `127.0.0.1:9984` or `[::1]:9984`; ValueError where it is none."""
+    host, separator, port = listen.rpartition(":")
+    if not separator or not host:
+        raise ValueError("a port must follow the address and a colon")
+    if not port.isdecimal() or int(port) > 65_535:
+        raise ValueError(f"{port!r} is not a port")
+    return host.removeprefix("[").removesuffix("]"), int(port)

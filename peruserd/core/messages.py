@@ -1,0 +1,123 @@
+"""What supervisor and listener say to each other: one frozen message to start a child, typed ones over a pipe after.
+
+Every message is one MessagePack document; `encode` and the two `decode…` functions are the whole protocol.
+"""
+
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy, LogConfig
+from peruserd.core.counters import Counters
+from peruserd.core.ownership import Ownership
+from peruserd.core.views import Copy
+
+Sequence = int | str
+"""A place in a feed: an integer private to a shard copy, or an opaque string of the clustered feed."""
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """A password, which no representation, log or traceback shows."""
+
+    value: str
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # Every msgspec.Struct has one that shows its fields, and rich (structlog's tracebacks) asks it before repr.
+        return [("value", "***")]
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """Who to be for CouchDB."""
+
+    username: str
+    password: Secret
+
+
+class ListenerStart(msgspec.Struct, frozen=True):
+    """All a listener needs to begin. `state_file` is its own SQLite file.
+
+    `share` is how many users it may work on at once now, `most_in_flight` how many it can ever be allowed to.
+    """
+
+    copy: Copy
+    ownership: Ownership
+    instance: str
+    couchdb: CouchDBConfig
+    credentials: Credentials | None
+    databases: DatabasesConfig
+    deletion: DeletionPolicy
+    log: LogConfig
+    state_file: str
+    share: int
+    most_in_flight: int
+
+
+# Supervisor → listener
+
+
+class Inform(msgspec.Struct, frozen=True, tag="inform"):
+    """The view changed: who owns what from now on, and how many requests may be in flight."""
+
+    ownership: Ownership
+    share: int
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """Stop fetching, finish what is in flight within the time given, save the checkpoint, exit 0."""
+
+    within_seconds: float
+
+
+# Listener → supervisor
+
+
+class Stage(StrEnum):
+    """What a listener is doing."""
+
+    CONNECTING = "connecting"  # no answer from its copy yet, or none any more
+    SCANNING = "scanning"  # live, and reading the range from the start beside it
+    FOLLOWING = "following"  # live
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """The listener is up and has opened its state."""
+
+
+class Report(msgspec.Struct, frozen=True, tag="report"):
+    """How it stands. `beats` counts rounds of the feed loop; a report without a new beat is no sign of life."""
+
+    beats: int
+    stage: Stage
+    caught_up: bool
+    checkpoint: Sequence | None
+    shard_sequence: Sequence | None
+    waiting: int
+    in_flight: int
+    quarantined: int
+    counters: Counters
+
+
+class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
+    """The last message of an orderly end, with the reason in words."""
+
+    reason: str
+
+
+ToListener = Inform | Stop
+FromListener = Hello | Report | Goodbye
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_TO_LISTENER: Final = msgspec.msgpack.Decoder(ToListener)
+_FROM_LISTENER: Final = msgspec.msgpack.Decoder(FromListener)
+_START: Final = msgspec.msgpack.Decoder(ListenerStart)
+
+encode = _ENCODER.encode
+decode_to_listener = _TO_LISTENER.decode
+decode_from_listener = _FROM_LISTENER.decode
+decode_start = _START.decode

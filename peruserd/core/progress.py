@@ -1,0 +1,117 @@
+"""How far a listener has got, what that lets it skip, and what it must read again.
+
+A listener reads its copy in two lanes: *live* from some sequence on, and where needed a *scan* from the start to that
+sequence for the documents it owns now but was not responsible for all along.
+
+Invariant of a `Saved`: a change up to `checkpoint` of a document that was its own under `current` and under every one
+of `settled` is finished, or safely in quarantine. One of any other document it owns now is finished too, or beyond the
+`position` of a scan that is saved with it.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from peruserd.core.messages import Sequence
+from peruserd.core.ownership import Ownership
+
+# Past this many changes of ownership during one scan, remembering them costs more than reading everything again.
+_LONGEST_HISTORY: Final = 8
+
+START: Final[Sequence] = 0
+"""The sequence before every change; shard copies and clustered feeds both take it."""
+
+
+class Scan(msgspec.Struct, frozen=True):
+    """A scan under way: finished up to `position`, to end at `until`."""
+
+    until: Sequence
+    position: Sequence = START
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """What is on disk of one copy, named by its `uuid`.
+
+    `current` is the ownership in force; `settled` are those under all of which a document must have been its own for
+    the checkpoint to speak of it. No `settled` at all means that the checkpoint speaks of no document yet.
+    """
+
+    uuid: str
+    checkpoint: Sequence
+    current: Ownership
+    settled: tuple[Ownership, ...] = ()
+    scan: Scan | None = None
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Which copy this is, and how far it has got. A checkpoint of another copy says nothing about this one."""
+
+    uuid: str
+    update_seq: Sequence
+
+
+def is_behind(identity: Identity, checkpoint: Sequence) -> bool:
+    """Say whether a copy has fewer changes than a checkpoint promises: it was made again, or restored.
+
+    Only integers can be compared; an opaque sequence is the clustered feed's own to judge.
+    """
+    if isinstance(identity.update_seq, int) and isinstance(checkpoint, int):
+        return identity.update_seq < checkpoint
+    return False
+
+
+def reached(position: Sequence, until: Sequence) -> bool:
+    """Say whether a scan at `position` has come to `until`. Opaque sequences cannot tell; there an empty page does."""
+    return isinstance(position, int) and isinstance(until, int) and position >= until
+
+
+def resume(saved: Saved | None, identity: Identity, ownership: Ownership, me: str) -> tuple[Saved, str]:
+    """Return where to go on, and in words why.
+
+    A checkpoint counts only for the same copy, and only while that copy is not behind it; otherwise live begins at the
+    copy's end and the range is scanned. The source of the rule is the design's "Rules of durability".
+    """
+    if saved is None:
+        return _afresh(identity, ownership), "nothing is known of this copy"
+    if saved.uuid != identity.uuid:
+        return _afresh(identity, ownership), "the checkpoint is of another copy"
+    if is_behind(identity, saved.checkpoint):
+        return _afresh(identity, ownership), "the copy is behind the checkpoint"
+    if saved.current == ownership:
+        return saved, "the checkpoint holds"
+    return change_owner(saved, ownership, me, read=saved.checkpoint), "the checkpoint holds; the owners have changed"
+
+
+def change_owner(saved: Saved, ownership: Ownership, me: str, *, read: Sequence) -> Saved:
+    """Return what is known once `ownership` is in force, with a scan where documents are gained.
+
+    The scan ends where the live feed has `read` to: what comes after is judged by the new ownership. A scan under way
+    begins again, because it looked for other documents.
+    """
+    settled = saved.settled
+    if settled and saved.current not in settled:
+        settled = (*settled, saved.current)
+    if settled and not any(ownership.gains(me, past) for past in settled):
+        return msgspec.structs.replace(saved, current=ownership, settled=(ownership,), scan=None)
+    if len(settled) > _LONGEST_HISTORY:
+        settled = ()
+    return msgspec.structs.replace(saved, current=ownership, settled=settled, scan=Scan(until=read))
+
+
+def scan_finished(saved: Saved) -> Saved:
+    """Return what is known once the scan is done: the checkpoint speaks of all that is owned now."""
+    return msgspec.structs.replace(saved, settled=(saved.current,), scan=None)
+
+
+def wanted_by_scan(saved: Saved, me: str) -> Callable[[str], bool]:
+    """Return the function that says of a document id whether the scan under way must act on it."""
+    mine = saved.current.belongs_to(me)
+    if not saved.settled:
+        return mine
+    past = [ownership.belongs_to(me) for ownership in saved.settled]
+    return lambda document_id: mine(document_id) and not all(was_mine(document_id) for was_mine in past)
+
+
+def _afresh(identity: Identity, ownership: Ownership) -> Saved:
+    return Saved(identity.uuid, identity.update_seq, ownership, scan=Scan(until=identity.update_seq))

@@ -1,0 +1,91 @@
+"""Ranges of the hash space, and the shard map: which nodes host which range."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, Self
+
+import msgspec
+
+HASH_SPACE: Final = 1 << 32
+
+_RANGE: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})")
+
+
+class Range(msgspec.Struct, frozen=True, order=True):
+    """An interval of the hash space, both ends included, as CouchDB writes it: `00000000-7fffffff`."""
+
+    begin: int
+    end: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `text` as CouchDB writes ranges; ValueError where it is none."""
+        match = _RANGE.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is not a range such as 00000000-7fffffff")
+        begin, end = (int(digits, 16) for digits in match.groups())
+        if begin > end:
+            raise ValueError(f"the range {text!r} ends before it begins")
+        return cls(begin, end)
+
+    def __str__(self) -> str:
+        return f"{self.begin:08x}-{self.end:08x}"
+
+    def __contains__(self, position: int) -> bool:
+        return self.begin <= position <= self.end
+
+    def overlaps(self, other: "Range") -> bool:
+        """Say whether a document can belong to both."""
+        return self.begin <= other.end and other.begin <= self.end
+
+
+WHOLE_SPACE: Final = Range(0, HASH_SPACE - 1)
+
+
+class ShardMap(msgspec.Struct, frozen=True):
+    """Which nodes host each range of one database.
+
+    `suffix` ends the shards' file names: a dot and digits, fresh each time a database of that name is made, so it tells
+    one life of the database from the next. `hosts` gives, by range in ascending order, the nodes sorted by name. While
+    ranges are being split they overlap: each node splits its own copy at its own moment.
+    """
+
+    database: str
+    suffix: str
+    hosts: dict[Range, tuple[str, ...]]
+
+    @classmethod
+    def build(cls, database: str, suffix: str, hosts: Mapping[str, Iterable[str]]) -> Self:
+        """Make a map from CouchDB's `{range: [node]}`; ValueError where a range cannot be read."""
+        parsed = {Range.parse(text): tuple(sorted(set(nodes))) for text, nodes in hosts.items()}
+        return cls(database, suffix, dict(sorted(parsed.items())))
+
+    def ranges_holding(self, position: int) -> tuple[Range, ...]:
+        """Return the ranges that hold a place of the hash space, ascending; several while ranges are split."""
+        return tuple(each for each in self.hosts if position in each)
+
+    def hosts_of(self, position: int) -> tuple[str, ...]:
+        """Return all nodes that host a place of the hash space, sorted by name."""
+        return tuple(sorted({node for each in self.ranges_holding(position) for node in self.hosts[each]}))
+
+    def holes(self) -> tuple[Range, ...]:
+        """Return the parts of the hash space that no range covers; none in a map that is whole."""
+        holes = []
+        free = 0
+        for each in self.hosts:
+            if each.begin > free:
+                holes.append(Range(free, each.begin - 1))
+            free = max(free, each.end + 1)
+        if free < HASH_SPACE:
+            holes.append(Range(free, HASH_SPACE - 1))
+        return tuple(holes)
+
+
+def split_evenly(count: int) -> tuple[Range, ...]:
+    """Return `count` ranges that cover the hash space, as mem3 cuts it for `q=count`; ValueError below one."""
+    if count < 1:
+        raise ValueError("a database has at least one range")
+    width = HASH_SPACE // count
+    begins = [index * width for index in range(count)]
+    ends = [begin - 1 for begin in begins[1:]] + [HASH_SPACE - 1]
+    return tuple(Range(begin, end) for begin, end in zip(begins, ends, strict=True))

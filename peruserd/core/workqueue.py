@@ -1,0 +1,135 @@
+"""What waits to be done, in which order: one document's changes in theirs, lanes by urgency, newest change only.
+
+A document is worked on by one worker at a time. A change that arrives meanwhile waits for that worker to finish; of
+several that wait only the newest is kept, because a feed lists only the newest change too. Dropping the older is safe
+for the checkpoint: the newer one's ticket holds it back.
+"""
+
+from collections import deque
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+from peruserd.core.watermark import Watermark
+
+
+class Lane(IntEnum):
+    """Where a change came from, the most urgent first."""
+
+    LIVE = 0
+    RETRY = 1
+    SCAN = 2
+
+
+# Which of two changes of one document tells more of it now: a live one always, and what a scan has just read more than
+# what went to quarantine some time ago.
+_AUTHORITY: Final = {Lane.LIVE: 2, Lane.SCAN: 1, Lane.RETRY: 0}
+
+
+class Change(msgspec.Struct, eq=False, gc=False):
+    """A document to be acted on. `read_at` is when it was read, by the monotonic clock, in seconds.
+
+    `watermark` and `ticket` are what holds the checkpoint back; a retry has none, its quarantine is on disk.
+    """
+
+    document_id: str
+    deleted: bool
+    lane: Lane
+    read_at: float
+    watermark: Watermark | None = None
+    ticket: int = -1
+
+    def finish(self) -> None:
+        """Let the checkpoint pass this change."""
+        if self.watermark is not None:
+            self.watermark.finish(self.ticket)
+
+
+class WorkQueue:
+    """Changes that wait and changes under way. Not thread-safe: its owner has a lock."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Change] = {}
+        self._active: dict[str, Change] = {}
+        self._lanes: dict[Lane, deque[Change]] = {lane: deque() for lane in Lane}
+        self._fresh: set[str] = set()
+        self._scan_page_open = False
+
+    @property
+    def waiting(self) -> int:
+        """Return how many documents wait."""
+        return len(self._waiting)
+
+    @property
+    def active(self) -> int:
+        """Return how many documents are worked on."""
+        return len(self._active)
+
+    def holds(self, document_id: str) -> bool:
+        """Say whether a change of the document waits or is worked on."""
+        return document_id in self._waiting or document_id in self._active
+
+    def has_waiting(self, document_id: str) -> bool:
+        """Say whether a newer change of the document waits than the one worked on."""
+        return document_id in self._waiting
+
+    def scan_page_requested(self) -> None:
+        """Note that a page of a scan is being read now.
+
+        Its rows can be older than live ones that arrive before it does, and acting on them afterwards would undo the
+        newer change: live changes put from now on make the page's rows of the same documents void.
+        """
+        self._fresh.clear()
+        self._scan_page_open = True
+
+    def scan_finished(self) -> None:
+        """Note that no page of a scan will be put any more."""
+        self._fresh.clear()
+        self._scan_page_open = False
+
+    def put(self, change: Change) -> None:
+        """Let a change wait, or finish it at once where another one tells more of its document."""
+        document_id = change.document_id
+        if self._is_void(change):
+            change.finish()
+            return
+        if change.lane is Lane.LIVE and self._scan_page_open:
+            self._fresh.add(document_id)
+        older = self._waiting.get(document_id)
+        if older is not None:
+            older.finish()
+        self._waiting[document_id] = change
+        if document_id not in self._active:
+            self._lanes[change.lane].append(change)
+
+    def _is_void(self, change: Change) -> bool:
+        document_id = change.document_id
+        if change.lane is Lane.SCAN and document_id in self._fresh:
+            return True
+        waiting = self._waiting.get(document_id)
+        if waiting is not None and _AUTHORITY[waiting.lane] > _AUTHORITY[change.lane]:
+            return True
+        active = self._active.get(document_id)
+        return active is not None and _AUTHORITY[active.lane] > _AUTHORITY[change.lane]
+
+    def take(self) -> Change | None:
+        """Return the most urgent change whose document is free, now under way; None where there is none."""
+        for lane in self._lanes.values():
+            while lane:
+                change = lane.popleft()
+                document_id = change.document_id
+                # Entries of replaced changes stay in their lane and are passed over here.
+                if self._waiting.get(document_id) is change and document_id not in self._active:
+                    del self._waiting[document_id]
+                    self._active[document_id] = change
+                    return change
+        return None
+
+    def finish(self, change: Change) -> None:
+        """End the work on a change: the checkpoint may pass it, and a newer one of its document may begin."""
+        del self._active[change.document_id]
+        change.finish()
+        newer = self._waiting.get(change.document_id)
+        if newer is not None:
+            self._lanes[newer.lane].appendleft(newer)

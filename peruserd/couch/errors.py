@@ -1,0 +1,87 @@
+"""What can go wrong with a request, by what the caller can do about it.
+
+Messages name the request and the server's own words; they never hold credentials, because the session's URLs have none.
+"""
+
+from typing import ClassVar
+
+from peruserd.core.quarantine import Advice
+
+
+class CouchError(Exception):
+    """A request that did not give what was asked for. `kind` is its name in metrics."""
+
+    kind: ClassVar[str] = "error"
+    advice: ClassVar[Advice] = Advice.RETRY
+
+
+class UnreachableError(CouchError):
+    """No connection, or it broke; whether the server acted is unknown."""
+
+    kind = "unreachable"
+
+
+class TimedOutError(CouchError):
+    """No answer in time; whether the server acted is unknown."""
+
+    kind = "timeout"
+
+
+class InterruptedRequestError(CouchError):
+    """This side ended the request, because it is stopping."""
+
+    kind = "interrupted"
+
+
+class ServerError(CouchError):
+    """An answer of 500 or above, or one that says to come later."""
+
+    kind = "server_error"
+
+
+class NoMajorityError(ServerError):
+    """Too few copies could be reached. Those that could *are* changed: the write must be repeated until it is a 200."""
+
+    kind = "no_majority"
+
+
+class NodeDownError(CouchError):
+    """The node that was to answer is not connected to the one that was asked."""
+
+    kind = "node_down"
+
+
+class UnexpectedAnswerError(CouchError):
+    """An answer that is not what CouchDB gives: another server, or something in between."""
+
+    kind = "unexpected_answer"
+
+
+class NotFoundError(CouchError):
+    """Status 404; `reason` is the server's word, which tells missing from deleted."""
+
+    kind = "not_found"
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ConflictError(CouchError):
+    """Status 409: somebody else was faster."""
+
+    kind = "conflict"
+
+
+class RejectedError(CouchError):
+    """A request the server does not accept as it stands: a placement it does not know, a name it does not allow."""
+
+    kind = "rejected"
+    advice = Advice.ASK_OPERATOR
+
+
+class UnauthorizedError(CouchError):
+    """Status 401 or 403. Trying again soon makes it worse: CouchDB 3.4 and later lock an account for a while."""
+
+    kind = "unauthorized"
+    advice = Advice.ASK_OPERATOR

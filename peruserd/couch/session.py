@@ -1,0 +1,232 @@
+"""HTTP to one CouchDB node over requests: keep-alive, credentials, TLS, time-outs on everything, and interruption.
+
+A flag alone does not end a blocked read (PEP 475 retries it), so the session knows its sockets and can shut them down;
+a request that ends that way raises InterruptedRequestError.
+"""
+
+import socket
+import threading
+import weakref
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+import msgspec
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from peruserd import __version__
+from peruserd.core.config import CouchDBConfig
+from peruserd.core.messages import Credentials
+from peruserd.couch import errors
+
+T = TypeVar("T")
+
+# A connection kept alive can be closed by the server just as it is used again; a second try finds that out. Requests
+# that change something are not repeated here: what a broken one did is for the caller to judge.
+_RETRY: Final = Retry(total=2, backoff_factor=0.1, status=0, redirect=0, allowed_methods=frozenset({"GET", "HEAD"}))
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a server answered: `request` names the question in messages."""
+
+    request: str
+    status: int
+    body: bytes
+
+    def decode(self, shape: type[T]) -> T:
+        """Return the body as `shape`; UnexpectedAnswerError where it is something else."""
+        try:
+            return msgspec.json.decode(self.body, type=shape)
+        except msgspec.MsgspecError as error:
+            raise errors.UnexpectedAnswerError(f"{self.request}: {error}: {self._excerpt()}") from error
+
+    def expect(self, *statuses: int) -> "Answer":
+        """Return this answer where its status is one of `statuses`, otherwise raise what the status means."""
+        if self.status in statuses:
+            return self
+        raise self._error()
+
+    def _error(self) -> errors.CouchError:
+        failure = self._failure()
+        message = f"{self.request}: {self.status} {failure.error}: {failure.reason}"
+        if failure.error == "nodedown":
+            return errors.NodeDownError(message)
+        if failure.reason == "no_majority":
+            return errors.NoMajorityError(message)
+        if self.status == 404:
+            return errors.NotFoundError(message, failure.reason)
+        return _BY_STATUS.get(self.status, _class_of(self.status))(message)
+
+    def _failure(self) -> "_Failure":
+        try:
+            return msgspec.json.decode(self.body, type=_Failure)
+        except msgspec.MsgspecError:
+            return _Failure(error="answer without a reason", reason=self._excerpt())
+
+    def _excerpt(self) -> str:
+        return repr(self.body[:200].decode(errors="replace"))
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    error: str = "error"
+    reason: str = ""
+
+
+_BY_STATUS: Final[dict[int, type[errors.CouchError]]] = {
+    401: errors.UnauthorizedError,
+    403: errors.UnauthorizedError,
+    408: errors.ServerError,
+    409: errors.ConflictError,
+    429: errors.ServerError,
+}
+
+
+def _class_of(status: int) -> type[errors.CouchError]:
+    if status >= 500:
+        return errors.ServerError
+    return errors.RejectedError if status >= 400 else errors.UnexpectedAnswerError
+
+
+class Session:
+    """Requests to one node, from any number of threads; `connections` bounds how many stay open."""
+
+    def __init__(self, couchdb: CouchDBConfig, credentials: Credentials | None, *, connections: int = 1) -> None:
+        self._url = couchdb.url
+        self._timeout = (couchdb.connect_timeout, couchdb.read_timeout)
+        self._sockets = _Sockets()
+        self._http = requests.Session()
+        # The environment's proxies and ~/.netrc must not reroute or re-identify requests to a node beside this process.
+        self._http.trust_env = False
+        self._http.headers.update({"Accept": "application/json", "User-Agent": f"peruserd/{__version__}"})
+        if credentials is not None:
+            self._http.auth = HTTPBasicAuth(credentials.username.encode(), credentials.password.value.encode())
+        if couchdb.ca_file is not None:
+            self._http.verify = couchdb.ca_file
+        if couchdb.client_cert is not None:
+            self._http.cert = (
+                couchdb.client_cert if couchdb.client_key is None else (couchdb.client_cert, couchdb.client_key)
+            )
+        adapter = _InterruptibleAdapter(self._sockets, connections)
+        self._http.mount("http://", adapter)
+        self._http.mount("https://", adapter)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        body: object = None,
+        wait_seconds: float = 0.0,
+    ) -> Answer:
+        """Send one request and return the answer, whatever its status.
+
+        `path` is already quoted; `body` is sent as JSON; `wait_seconds` is how long the server was asked to wait before
+        it answers (a long poll). Raises UnreachableError, TimedOutError or InterruptedRequestError.
+        """
+        named = f"{method} {path}"
+        connect, read = self._timeout
+        try:
+            response = self._http.request(
+                method,
+                self._url + path,
+                params=params,
+                data=None if body is None else msgspec.json.encode(body),
+                headers=None if body is None else {"Content-Type": "application/json"},
+                timeout=(connect, read + wait_seconds),
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise self._failure(named, error) from error
+        return Answer(named, response.status_code, response.content)
+
+    def interrupt(self) -> None:
+        """End every request under way and refuse new ones; for another thread to call."""
+        self._sockets.interrupt()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _failure(self, named: str, error: requests.RequestException) -> errors.CouchError:
+        if self._sockets.interrupted:
+            return errors.InterruptedRequestError(f"{named}: interrupted")
+        if isinstance(error, requests.Timeout):
+            return errors.TimedOutError(f"{named}: no answer in time from {self._url}")
+        if isinstance(error, requests.exceptions.SSLError):
+            return errors.UnreachableError(f"{named}: TLS to {self._url} failed: {_innermost(error)}")
+        return errors.UnreachableError(f"{named}: cannot reach {self._url}: {_innermost(error)}")
+
+
+def quoted(segment: str) -> str:
+    """Return one path segment with everything quoted that is not plain, slashes included."""
+    return quote(segment, safe="")
+
+
+def _innermost(error: BaseException) -> str:
+    """Return the words of the error at the bottom: urllib3 wraps a plain 'Connection refused' three times."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return str(error) or type(error).__name__
+
+
+class _Sockets:
+    """The sockets a session has open, so that another thread can shut them down."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self.interrupted = False
+
+    def opened(self, sock: socket.socket) -> None:
+        with self._lock:
+            if self.interrupted:
+                sock.close()
+                raise ConnectionAbortedError("the session was interrupted")
+            self._open.add(sock)
+
+    def interrupt(self) -> None:
+        with self._lock:
+            self.interrupted = True
+            sockets = list(self._open)
+        for sock in sockets:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                # Closed or never connected: no read can hang on it.
+                continue
+
+
+class _InterruptibleAdapter(HTTPAdapter):
+    """An adapter whose connections tell a `_Sockets` of theirs."""
+
+    def __init__(self, sockets: _Sockets, connections: int) -> None:
+        self._pools = _pool_classes(sockets)
+        super().__init__(pool_connections=1, pool_maxsize=connections, max_retries=_RETRY)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+
+def _pool_classes(sockets: _Sockets) -> dict[str, type[HTTPConnectionPool]]:
+    class PlainConnection(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            sockets.opened(self.sock)
+
+    class SecureConnection(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            sockets.opened(self.sock)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = PlainConnection
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    return {"http": PlainPool, "https": SecurePool}

@@ -1,0 +1,1 @@
+"""The running instance: supervisor, HTTP and systemd, put together."""

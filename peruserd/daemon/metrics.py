@@ -1,0 +1,143 @@
+"""What an instance exports to Prometheus, from the reports of its listeners and from a sample of their processes.
+
+Names follow Prometheus' conventions: base units, `_total` on counters alone, bounded labels. No label ever names a user
+or a process id.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from typing import Final
+
+import psutil
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from peruserd import __version__
+from peruserd.core.counters import LATENCY_BUCKETS, Counters
+from peruserd.core.lifecycle import State
+from peruserd.supervisor.fleet import Fleet, FleetStatus, ListenerStatus
+
+_COUNTERS: Final = {
+    "changes_seen": "Changes read from the feeds, of documents owned or not.",
+    "changes_owned": "Changes of user documents that this instance owns.",
+    "users_provisioned": "Users served to the end: their database is there and secured.",
+    "users_revoked": "Users whose access was taken away after their document was deleted.",
+    "databases_created": "Databases created: answers 201 and 202 only, never 412.",
+    "databases_dropped": "Databases deleted after their user document was.",
+    "security_writes": "Security objects written, with a majority's consent.",
+    "retries": "Tries of users out of quarantine.",
+    "feed_requests": "Pages of changes read.",
+    "scans": "Scans of a range that reached their end.",
+}
+
+
+class InstanceCollector(Collector):
+    """Makes the metrics of one instance at each scrape."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._processes: dict[int, psutil.Process] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """Return all metric families."""
+        status = self._fleet.status()
+        yield InfoMetricFamily("peruserd_build", "The program.", value={"version": __version__})
+        yield from _counted(status.counters)
+        yield from _listeners(status)
+        yield from self._sampled(status.listeners)
+
+    def _sampled(self, listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
+        """Sample each listener's process: one `oneshot` each, so that /proc is read once."""
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {
+            "cpu": CounterMetricFamily(
+                "peruserd_listener_cpu_seconds", "Processor time of the listener's process.", labels=["listener"]
+            ),
+            "memory": GaugeMetricFamily(
+                "peruserd_listener_resident_memory_bytes", "Resident memory of the process.", labels=["listener"]
+            ),
+            "descriptors": GaugeMetricFamily(
+                "peruserd_listener_open_fds", "Open file descriptors of the process.", labels=["listener"]
+            ),
+            "threads": GaugeMetricFamily("peruserd_listener_threads", "Threads of the process.", labels=["listener"]),
+        }
+        pids = {each.pid: str(each.copy) for each in listeners if each.pid is not None}
+        self._processes = {pid: self._processes.get(pid) or _process(pid) for pid in pids if psutil.pid_exists(pid)}
+        for pid, process in self._processes.items():
+            try:
+                with process.oneshot():
+                    times = process.cpu_times()
+                    sample = {
+                        "cpu": times.user + times.system,
+                        "memory": process.memory_info().rss,
+                        "descriptors": process.num_fds(),
+                        "threads": process.num_threads(),
+                    }
+            except psutil.Error:
+                # It ended between being listed and being looked at; the next scrape has its successor.
+                continue
+            for name, value in sample.items():
+                families[name].add_metric([pids[pid]], value)
+        yield from families.values()
+
+
+def _process(pid: int) -> psutil.Process:
+    return psutil.Process(pid)
+
+
+def _counted(counters: Counters) -> Iterator[Metric]:
+    for name, help_text in _COUNTERS.items():
+        yield CounterMetricFamily(f"peruserd_{name}", help_text, value=getattr(counters, name))
+    failures = CounterMetricFamily("peruserd_failures", "Actions and feed reads that failed, by kind.", labels=["kind"])
+    for kind, count in sorted(counters.failures.items()):
+        failures.add_metric([kind], count)
+    yield failures
+    bounds = [*(str(bound) for bound in LATENCY_BUCKETS), "+Inf"]
+    yield HistogramMetricFamily(
+        "peruserd_provisioning_latency_seconds",
+        "Time from reading a live change to the user being served.",
+        buckets=list(zip(bounds, accumulate(counters.latency.buckets), strict=True)),
+        sum_value=counters.latency.sum_seconds,
+    )
+
+
+def _listeners(status: FleetStatus) -> Iterator[Metric]:
+    states = GaugeMetricFamily(
+        "peruserd_listener_state", "1 for the state a listener is in.", labels=["listener", "state"]
+    )
+    stages = GaugeMetricFamily("peruserd_listener_caught_up", "1 for a listener with no backlog.", labels=["listener"])
+    restarts = CounterMetricFamily(
+        "peruserd_listener_restarts", "Restarts after an unplanned end.", labels=["listener"]
+    )
+    ends = CounterMetricFamily("peruserd_listener_ends", "Listener processes that ended, by reason.", labels=["reason"])
+    gauges = {
+        "waiting": GaugeMetricFamily("peruserd_listener_waiting", "Documents that wait.", labels=["listener"]),
+        "in_flight": GaugeMetricFamily("peruserd_listener_in_flight", "Documents worked on.", labels=["listener"]),
+        "quarantined": GaugeMetricFamily(
+            "peruserd_quarantined_users", "Users kept in quarantine.", labels=["listener"]
+        ),
+        "checkpoint": GaugeMetricFamily(
+            "peruserd_checkpoint_sequence", "Sequence up to which all is done (integer feeds).", labels=["listener"]
+        ),
+        "shard_sequence": GaugeMetricFamily(
+            "peruserd_shard_sequence", "Last sequence seen of the copy (integer feeds).", labels=["listener"]
+        ),
+    }
+    for each in status.listeners:
+        copy = str(each.copy)
+        for state in State:
+            states.add_metric([copy, state.value], each.state is state)
+        restarts.add_metric([copy], each.restarts)
+        stages.add_metric([copy], each.report is not None and each.report.caught_up)
+        for name, family in gauges.items():
+            value = getattr(each.report, name, None)
+            # A clustered feed's sequences are opaque: there is no number to show.
+            if isinstance(value, int):
+                family.add_metric([copy], value)
+    for reason, count in status.stops.items():
+        ends.add_metric([reason.value], count)
+    yield from (states, stages, restarts, ends, *gauges.values())
+    yield GaugeMetricFamily(
+        "peruserd_unreadable_ranges", "Ranges none of whose hosts is connected.", value=len(status.unreadable)
+    )
+    yield GaugeMetricFamily("peruserd_ready", "1 when every listener has caught up.", value=status.ready)

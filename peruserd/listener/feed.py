@@ -1,0 +1,126 @@
+"""The two readers of a listener: the follower of the live feed, and the scanner that reads the range from the start.
+
+Both outlive every failure of the server: a request that fails is made again, with back-off, until it succeeds or the
+listener stops. What they read goes into the ledger; whether it is acted on is not theirs to decide.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
+
+import structlog
+
+from peruserd.core.backoff import Backoff
+from peruserd.core.progress import is_behind
+from peruserd.core.quarantine import Advice
+from peruserd.couch.errors import CouchError, InterruptedRequestError
+from peruserd.couch.sources import PAGE_ROWS, ChangeSource
+from peruserd.listener.ledger import Ledger
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_BACKOFF: Final = {
+    Advice.RETRY: Backoff(first_seconds=0.2, most_seconds=5.0),
+    Advice.GIVE_UP: Backoff(first_seconds=5.0, most_seconds=60.0),
+    # CouchDB 3.4 and later lock an account for a while that is refused again and again.
+    Advice.ASK_OPERATOR: Backoff(first_seconds=30.0, most_seconds=300.0),
+}
+
+log = structlog.get_logger(__name__)
+
+
+class CopyReplacedError(Exception):
+    """The copy being followed is no longer the one it was: all that is known of it is void."""
+
+
+class Stopped(Exception):  # noqa: N818 - an end, not an error
+    """The listener is stopping."""
+
+
+class Persistence:
+    """Makes requests until they succeed. `on_failure` learns the kind of each failure."""
+
+    def __init__(self, stopping: threading.Event, on_failure: Callable[[str], None]) -> None:
+        self._stopping = stopping
+        self._on_failure = on_failure
+        self._failures = 0
+        self._last_kind: str | None = None
+
+    def call(self, request: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what the request returns, however long it takes; raises Stopped when the listener stops."""
+        while True:
+            try:
+                result = request(*args, **kwargs)
+            except InterruptedRequestError as error:
+                raise Stopped from error
+            except CouchError as error:
+                self._wait(error)
+            else:
+                if self._failures:
+                    log.info("feed can be read again", failures=self._failures)
+                self._failures = 0
+                self._last_kind = None
+                return result
+
+    def _wait(self, error: CouchError) -> None:
+        self._failures += 1
+        self._on_failure(error.kind)
+        if error.kind != self._last_kind:
+            # Once for each kind in a row: a node that is away for an hour is one event, not a thousand.
+            log.warning("feed cannot be read; trying again", kind=error.kind, error=str(error))
+            self._last_kind = error.kind
+        backoff = _BACKOFF[error.advice]
+        chance = random.random()  # noqa: S311 - spreads tries, guards nothing
+        if self._stopping.wait(backoff.delay(self._failures, chance)):
+            raise Stopped
+
+
+class Follower:
+    """Reads the live feed of one copy into the ledger."""
+
+    def __init__(self, source: ChangeSource, ledger: Ledger, stopping: threading.Event) -> None:
+        self._source = source
+        self._ledger = ledger
+        self._failed = False
+        self._at_end = False
+        self._persistence = Persistence(stopping, self._on_failure)
+
+    def run(self) -> None:
+        """Follow until the listener stops. Raises CopyReplacedError where the copy is another one meanwhile."""
+        identity = self._persistence.call(self._source.identify)
+        self._ledger.open(identity)
+        while (since := self._ledger.wait_for_room()) is not None:
+            # A backlog is read page by page; only at its end is there something to wait for.
+            page = self._persistence.call(self._source.poll if self._at_end else self._source.page, since)
+            self._at_end = len(page.results) < PAGE_ROWS
+            # A copy that was replaced answers a sequence beyond its end with nothing (measured), not with an error: so
+            # whenever nothing came, or something failed, ask whether it is still the same before believing it.
+            if self._failed or not page.results:
+                now = self._persistence.call(self._source.identify)
+                if now.uuid != identity.uuid or is_behind(now, since):
+                    raise CopyReplacedError(f"copy {identity.uuid} is now {now.uuid} at {now.update_seq}")
+                self._failed = False
+            self._ledger.enter_live(page)
+            self._ledger.beat()
+
+    def _on_failure(self, kind: str) -> None:
+        self._failed = True
+        self._ledger.feed_failed(kind)
+        # A server that is away does not make this loop a dead one.
+        self._ledger.beat()
+
+
+class Scanner:
+    """Reads the range from the start into the ledger whenever a scan is wanted, behind the live feed."""
+
+    def __init__(self, source: ChangeSource, ledger: Ledger, stopping: threading.Event) -> None:
+        self._source = source
+        self._ledger = ledger
+        self._persistence = Persistence(stopping, lambda _kind: None)
+
+    def run(self) -> None:
+        """Scan whenever it is wanted, until the listener stops."""
+        while (task := self._ledger.wait_for_scan()) is not None:
+            self._ledger.enter_scan(task, self._persistence.call(self._source.page, task.since))

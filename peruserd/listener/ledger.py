@@ -1,0 +1,337 @@
+"""What a listener has read, what it is doing and what it has finished: shared by its threads, guarded by one lock.
+
+The follower and the scanner enter what they read, workers take it and give it back, and the main thread writes the
+progress to disk. Rules are those of `core.progress`, `core.workqueue` and `core.quarantine`; here they meet.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+
+from peruserd.core.counters import Counters
+from peruserd.core.messages import Report, Sequence, Stage
+from peruserd.core.names import USER_DOCUMENT_PREFIX
+from peruserd.core.ownership import Ownership
+from peruserd.core.progress import Identity, Saved, Scan, change_owner, reached, resume, scan_finished, wanted_by_scan
+from peruserd.core.quarantine import Quarantine
+from peruserd.core.watermark import Watermark
+from peruserd.core.workqueue import Change, Lane, WorkQueue
+from peruserd.couch.sources import PAGE_ROWS, Page
+from peruserd.listener.provisioner import Outcome
+from peruserd.listener.store import Store
+
+# Documents that may wait before reading pauses: some pages, so that workers never starve, and little memory.
+_LIVE_WINDOW: Final = 5 * PAGE_ROWS
+_SCAN_WINDOW: Final = 2 * PAGE_ROWS
+
+log = structlog.get_logger(__name__)
+
+
+class ScanTask(msgspec.Struct, frozen=True):
+    """The page of a scan to read next. `mark` tells this scan from one that has begun again meanwhile."""
+
+    mark: Watermark
+    since: Sequence
+
+
+class Ledger:
+    """The listener's books. `wake` is called, with the lock held, whenever the main thread has something to do."""
+
+    def __init__(
+        self, *, instance: str, ownership: Ownership, share: int, store: Store, wake: Callable[[], None]
+    ) -> None:
+        self._me = instance
+        self._ownership = ownership
+        self._share = share
+        self._store = store
+        self._wake = wake
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._mine = ownership.belongs_to(instance)
+        self._queue = WorkQueue()
+        self._counters = Counters()
+        self._beats = 0
+        self._feed_fails = True
+        self._shard_sequence: Sequence | None = None
+        self._saved, quarantined, self._doubts = store.load()
+        self._quarantine = Quarantine(quarantined, time.monotonic())
+        self._live: Watermark | None = None
+        self._scan: Watermark | None = None
+        self._scan_read_to_end = False
+        self._in_scan: Callable[[str], bool] = self._mine
+        self._catch_up_ticket: int | None = None
+
+    # What the follower calls
+
+    def open(self, identity: Identity) -> None:
+        """Begin, or go on where the checkpoint says; called once, before the first page."""
+        with self._changed:
+            self._saved, why = resume(self._saved, identity, self._ownership, self._me)
+            self._live = Watermark(self._saved.checkpoint)
+            self._shard_sequence = identity.update_seq
+            self._begin_scan()
+            scan = self._saved.scan
+            log.info(
+                "following",
+                since=self._saved.checkpoint,
+                scanning_to=None if scan is None else scan.until,
+                from_=None if scan is None else scan.position,
+                why=why,
+            )
+            self._changed.notify_all()
+
+    def beat(self) -> None:
+        """Note a round of the feed loop: the listener's sign of life."""
+        with self._changed:
+            self._beats += 1
+            self._wake()
+
+    def feed_failed(self, kind: str) -> None:
+        """Note that the feed cannot be read for now."""
+        with self._changed:
+            self._counters.failed(kind)
+            self._feed_fails = True
+            self._wake()
+
+    def wait_for_room(self) -> Sequence | None:
+        """Return the sequence to read live from, as soon as there is room for a page; None when stopping."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._queue.waiting < _LIVE_WINDOW)
+            return None if self._stopping or self._live is None else self._live.read
+
+    def enter_live(self, page: Page) -> None:
+        """Enter a page of the live feed."""
+        with self._changed:
+            if self._live is None:
+                raise RuntimeError("a page was entered before the ledger was opened")
+            self._feed_fails = False
+            self._counters.feed_requests += 1
+            self._counters.changes_seen += len(page.results)
+            self._counters.changes_owned += self._enter(page, Lane.LIVE, self._live, self._mine)
+            self._shard_sequence = self._live.read
+            if len(page.results) < PAGE_ROWS and self._catch_up_ticket is None:
+                self._catch_up_ticket = self._live.next_ticket
+            self._changed.notify_all()
+            self._wake()
+
+    # What the scanner calls
+
+    def wait_for_scan(self) -> ScanTask | None:
+        """Return the page of a scan to read next, as soon as one is wanted and there is room; None when stopping."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._scan_has_room())
+            if self._stopping or self._scan is None:
+                return None
+            self._queue.scan_page_requested()
+            return ScanTask(self._scan, self._scan.read)
+
+    def enter_scan(self, task: ScanTask, page: Page) -> None:
+        """Enter a page of a scan; one of a scan that has begun again meanwhile is dropped."""
+        with self._changed:
+            if self._scan is not task.mark or self._saved is None or self._saved.scan is None:
+                return
+            self._counters.feed_requests += 1
+            self._counters.changes_seen += len(page.results)
+            self._counters.changes_owned += self._enter(page, Lane.SCAN, self._scan, self._in_scan)
+            if not page.results or reached(self._scan.read, self._saved.scan.until):
+                self._scan_read_to_end = True
+                self._queue.scan_finished()
+            self._settle_scan()
+            self._changed.notify_all()
+            self._wake()
+
+    # What the workers call
+
+    def take(self) -> tuple[Change, bool] | None:
+        """Return the next change to act on, and whether others wait behind it; None when stopping."""
+        with self._changed:
+            while not self._stopping:
+                change = self._queue.take() if self._queue.active < self._share else None
+                if change is None:
+                    self._changed.wait()
+                elif self._is_still_due(change):
+                    return change, self._queue.waiting > 0
+                else:
+                    self._finish(change)
+            return None
+
+    def before_write(self, document_id: str) -> None:
+        """Note on disk that a security object is about to be written; raises StoreError."""
+        self._store.doubt(document_id)
+        with self._changed:
+            self._doubts.add(document_id)
+
+    def in_doubt(self, document_id: str) -> bool:
+        """Say whether the document's security object was begun to be written and not seen to be."""
+        with self._changed:
+            return document_id in self._doubts
+
+    def give_back(self, change: Change, outcome: Outcome) -> None:
+        """End the work on a change; one that failed goes to quarantine on disk first. Raises StoreError."""
+        kept = None
+        with self._changed:
+            self._count(change, outcome)
+            if outcome.failure is None:
+                self._forget(change.document_id)
+            elif not self._queue.has_waiting(change.document_id):
+                kept = self._quarantine.admit(
+                    change.document_id,
+                    outcome.failure,
+                    deleted=change.deleted,
+                    now=time.monotonic(),
+                    wall=time.time(),
+                    chance=random.random(),  # noqa: S311 - spreads retries, guards nothing
+                )
+        if kept is not None:
+            self._store.quarantine(kept)
+            log.warning(
+                "user not served; kept in quarantine",
+                document=kept.document_id,
+                kind=kept.failure.kind,
+                failures=kept.failures,
+                advice=kept.failure.advice.value,
+                error=kept.failure.message,
+            )
+        with self._changed:
+            self._finish(change)
+
+    # What the main thread calls
+
+    def inform(self, ownership: Ownership, share: int) -> None:
+        """Put another ownership in force, and another limit on the work in flight."""
+        with self._changed:
+            self._share = share
+            if ownership != self._ownership:
+                self._ownership = ownership
+                self._mine = ownership.belongs_to(self._me)
+                if self._saved is not None and self._live is not None:
+                    self._saved = change_owner(self._progress(self._saved), ownership, self._me, read=self._live.read)
+                    self._begin_scan()
+                for document_id in self._quarantine.release_unless(self._mine):
+                    self._store.served(document_id)
+            self._changed.notify_all()
+            self._wake()
+
+    def retry_due(self) -> float | None:
+        """Let those of the quarantine whose time has come wait for a worker; return when the next one's comes."""
+        now = time.monotonic()
+        with self._changed:
+            for entry in self._quarantine.take_due(now):
+                self._counters.retries += 1
+                self._queue.put(Change(entry.document_id, entry.deleted, Lane.RETRY, read_at=now))
+                self._changed.notify_all()
+            return self._quarantine.next_due()
+
+    def save(self) -> None:
+        """Write the progress to disk; raises StoreError."""
+        with self._changed:
+            progress = None if self._saved is None or self._live is None else self._progress(self._saved)
+        if progress is not None:
+            self._store.save(progress)
+
+    def report(self) -> Report:
+        """Return how the listener stands."""
+        with self._changed:
+            opened = self._live is not None and not self._feed_fails
+            scanning = self._scan is not None
+            following = Stage.SCANNING if scanning else Stage.FOLLOWING
+            return Report(
+                beats=self._beats,
+                stage=following if opened else Stage.CONNECTING,
+                caught_up=opened and not scanning and self._has_caught_up(),
+                checkpoint=None if self._live is None else self._live.finished,
+                shard_sequence=self._shard_sequence,
+                waiting=self._queue.waiting,
+                in_flight=self._queue.active,
+                quarantined=len(self._quarantine),
+                # A copy by encoding: the counters go on changing while the report is under way.
+                counters=msgspec.convert(msgspec.to_builtins(self._counters), Counters),
+            )
+
+    def stop(self) -> None:
+        """Take in nothing more and give out nothing more."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def wait_until_idle(self, timeout_seconds: float) -> bool:
+        """Wait for the work in flight; say whether it ended in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._queue.active == 0, timeout_seconds)
+
+    # Inside, with the lock held
+
+    def _enter(self, page: Page, lane: Lane, mark: Watermark, wanted: Callable[[str], bool]) -> int:
+        owned = 0
+        before = mark.read
+        now = time.monotonic()
+        for row in page.results:
+            if row.id.startswith(USER_DOCUMENT_PREFIX) and wanted(row.id):
+                owned += 1
+                self._queue.put(Change(row.id, row.deleted, lane, now, mark, mark.enter(before)))
+            before = row.seq
+        mark.advance(page.last_seq)
+        return owned
+
+    def _begin_scan(self) -> None:
+        scan = None if self._saved is None else self._saved.scan
+        self._scan_read_to_end = False
+        self._scan = None if scan is None else Watermark(scan.position)
+        if self._saved is not None and scan is not None:
+            self._in_scan = wanted_by_scan(self._saved, self._me)
+
+    def _scan_has_room(self) -> bool:
+        return self._scan is not None and not self._scan_read_to_end and self._scan.under_way < _SCAN_WINDOW
+
+    def _settle_scan(self) -> None:
+        if self._saved is None or self._scan is None or not self._scan_read_to_end or self._scan.under_way:
+            return
+        self._saved = scan_finished(self._progress(self._saved))
+        self._scan = None
+        self._counters.scans += 1
+        log.info("scan finished")
+
+    def _progress(self, saved: Saved) -> Saved:
+        scan = saved.scan
+        if scan is not None and self._scan is not None:
+            scan = Scan(until=scan.until, position=self._scan.finished)
+        checkpoint = saved.checkpoint if self._live is None else self._live.finished
+        return msgspec.structs.replace(saved, checkpoint=checkpoint, scan=scan)
+
+    def _is_still_due(self, change: Change) -> bool:
+        if not self._mine(change.document_id):
+            return False
+        return change.lane is not Lane.RETRY or change.document_id in self._quarantine
+
+    def _has_caught_up(self) -> bool:
+        if self._live is None or self._catch_up_ticket is None:
+            return False
+        return self._live.oldest_ticket >= self._catch_up_ticket
+
+    def _forget(self, document_id: str) -> None:
+        if self._quarantine.release(document_id) or document_id in self._doubts:
+            self._doubts.discard(document_id)
+            self._store.served(document_id)
+
+    def _finish(self, change: Change) -> None:
+        self._queue.finish(change)
+        self._settle_scan()
+        self._changed.notify_all()
+        self._wake()
+
+    def _count(self, change: Change, outcome: Outcome) -> None:
+        counters = self._counters
+        counters.users_provisioned += outcome.provisioned
+        counters.users_revoked += outcome.revoked
+        counters.databases_created += outcome.created
+        counters.databases_dropped += outcome.dropped
+        counters.security_writes += outcome.security_written
+        if outcome.failure is not None:
+            counters.failed(outcome.failure.kind)
+        elif change.lane is Lane.LIVE:
+            counters.latency.observe(time.monotonic() - change.read_at)

@@ -1,0 +1,242 @@
+"""The listener as a process: what the supervisor starts, its control pipe, its threads, its end.
+
+The main thread obeys the pipe, writes the progress to disk and reports; the follower, the scanner and the workers each
+have threads of their own. Reports carry the beats of the follower's loop, never a beat of the main thread's, so a feed
+loop that hangs shows as silence.
+"""
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import structlog
+from multiprocess import parent_process
+from multiprocess.connection import Connection, wait
+
+from peruserd import logs
+from peruserd.core.lifecycle import EXIT_CONFIGURATION
+from peruserd.core.messages import (
+    FromListener,
+    Goodbye,
+    Hello,
+    Inform,
+    ListenerStart,
+    Stop,
+    decode_start,
+    decode_to_listener,
+    encode,
+)
+from peruserd.couch.client import Client
+from peruserd.couch.session import Session
+from peruserd.couch.sources import open_source
+from peruserd.listener.feed import CopyReplacedError, Follower, Scanner, Stopped
+from peruserd.listener.ledger import Ledger
+from peruserd.listener.provisioner import Provisioner
+from peruserd.listener.store import Store, StoreError
+from peruserd.listener.workers import Workers
+
+# While there is work, progress is written and reported this often: what a crash can make a successor do twice.
+_SAVE_SECONDS: Final = 0.25
+
+# How long an end that nobody bounded may take: a Stop message says its own.
+_STOP_SECONDS: Final = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Exit(IntEnum):
+    """A listener's exit codes; the supervisor restarts it after all but 0 and 78."""
+
+    DONE = 0
+    FAULT = 70  # an error nobody foresaw; the log has it
+    AGAIN = 75  # to be started again: the copy was replaced, the disk was full
+    CONFIGURATION = EXIT_CONFIGURATION
+
+
+def main(start: bytes, pipe: Connection) -> None:
+    """Run one listener: the target of the child process. `start` is an encoded ListenerStart."""
+    faulthandler.enable()
+    message = decode_start(start)
+    logs.configure(message.log, instance=message.instance, listener=str(message.copy))
+    _die_with_parent()
+    sys.exit(_run(message, pipe))
+
+
+def _run(start: ListenerStart, pipe: Connection) -> Exit:
+    try:
+        store = Store.open(Path(start.state_file))
+    except StoreError as error:
+        log.error("cannot start", error=str(error))  # noqa: TRY400 - the sentence says it all
+        return Exit.AGAIN
+    try:
+        return Listener(start, pipe, store).run()
+    finally:
+        store.close()
+
+
+def _die_with_parent() -> None:
+    """End this process at once when the supervisor's ends, however it ends: nobody would restart or stop it then."""
+    parent = parent_process()
+
+    def follow() -> None:
+        parent.join()
+        os._exit(Exit.FAULT)
+
+    threading.Thread(target=follow, name="parent-watch", daemon=True).start()
+
+
+class Listener:
+    """One listener, put together; `run` is its main thread."""
+
+    def __init__(self, start: ListenerStart, pipe: Connection, store: Store) -> None:
+        self._pipe = pipe
+        self._wakeup = _Wakeup()
+        self._stopping = threading.Event()
+        self._fault: Exception | None = None
+        self._stop_within: float | None = None
+        self._ledger = Ledger(
+            instance=start.instance,
+            ownership=start.ownership,
+            share=start.share,
+            store=store,
+            wake=self._wakeup.set,
+        )
+        sessions = [Session(start.couchdb, start.credentials) for _ in range(2)]
+        self._feed, self._scan = (open_source(start.copy, Client(session)) for session in sessions)
+        provisioner = Provisioner(
+            Client(Session(start.couchdb, start.credentials, connections=start.most_in_flight)),
+            auth_db=start.couchdb.auth_db,
+            databases=start.databases,
+            deletion=start.deletion,
+            before_write=self._ledger.before_write,
+            in_doubt=self._ledger.in_doubt,
+        )
+        self._workers = Workers(self._ledger, provisioner, start.most_in_flight, self._fail)
+
+    def run(self) -> Exit:
+        """Listen until told to stop, or until it cannot go on; return the exit code."""
+        self._obey_signals()
+        self._send(Hello())
+        self._workers.start()
+        self._start_thread("follower", Follower(self._feed, self._ledger, self._stopping).run)
+        self._start_thread("scanner", Scanner(self._scan, self._ledger, self._stopping).run)
+        try:
+            self._serve()
+            return self._end()
+        except StoreError as error:
+            log.error("cannot go on", error=str(error))  # noqa: TRY400 - the sentence says it all
+            return Exit.AGAIN
+
+    def _serve(self) -> None:
+        # Whether something happened since the last save; what happens is told through the wake-up.
+        unsaved = False
+        next_save = 0.0
+        while self._stop_within is None and self._fault is None:
+            due = self._ledger.retry_due()
+            now = time.monotonic()
+            if unsaved and now >= next_save:
+                unsaved = False
+                self._ledger.save()
+                self._send(self._ledger.report())
+                next_save = now + _SAVE_SECONDS
+            # Watched only while nothing waits to be saved, so that a busy listener saves as often as it may, no more.
+            watched: list[Any] = [self._pipe] if unsaved else [self._pipe, self._wakeup]
+            deadlines = [each for each in (due, next_save if unsaved else None) if each is not None]
+            ready = wait(watched, max(0.0, min(deadlines) - now) if deadlines else None)
+            if self._wakeup in ready:
+                self._wakeup.clear()
+                unsaved = True
+            if self._pipe in ready:
+                self._obey()
+
+    def _obey(self) -> None:
+        try:
+            message = decode_to_listener(self._pipe.recv_bytes())
+        except EOFError:
+            # The supervisor is gone; the parent watch ends this process, if it comes to that.
+            self._stop_within = _STOP_SECONDS
+            return
+        match message:
+            case Inform(ownership, share):
+                self._ledger.inform(ownership, share)
+            case Stop(within_seconds):
+                self._stop_within = within_seconds
+
+    def _end(self) -> Exit:
+        self._stopping.set()
+        self._ledger.stop()
+        self._feed.interrupt()
+        self._scan.interrupt()
+        in_time = self._ledger.wait_until_idle(self._stop_within if self._stop_within is not None else _STOP_SECONDS)
+        self._ledger.save()
+        self._send(self._ledger.report())
+        reason, code = self._verdict(in_time=in_time)
+        self._send(Goodbye(reason))
+        log.info("stopped", reason=reason)
+        return code
+
+    def _verdict(self, *, in_time: bool) -> tuple[str, Exit]:
+        match self._fault:
+            case None:
+                return ("told to" if in_time else "told to; not all work in flight ended in time"), Exit.DONE
+            case CopyReplacedError() | StoreError() as error:
+                log.warning("to be started again", reason=str(error))
+                return str(error), Exit.AGAIN
+            case error:
+                log.error("fault", exc_info=error)
+                return repr(error), Exit.FAULT
+
+    def _start_thread(self, name: str, run: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                run()
+            except Stopped:
+                return
+            except Exception as error:  # noqa: BLE001 - handed to the main thread, which ends the process with it
+                self._fail(error)
+
+        threading.Thread(target=guarded, name=name, daemon=True).start()
+
+    def _fail(self, error: Exception) -> None:
+        self._fault = self._fault or error
+        self._wakeup.set()
+
+    def _obey_signals(self) -> None:
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            self._stop_within = _STOP_SECONDS
+            self._wakeup.set()
+
+        signal.signal(signal.SIGTERM, stop)
+        # A terminal's ^C goes to every process of the group; the supervisor alone decides what follows.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _send(self, message: FromListener) -> None:
+        try:
+            self._pipe.send_bytes(encode(message))
+        except OSError:
+            # The supervisor is gone, and with it everybody who could want to know.
+            self._stop_within = _STOP_SECONDS
+
+
+class _Wakeup:
+    """A descriptor that any thread, and a signal handler, can make readable."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def set(self) -> None:
+        os.eventfd_write(self._descriptor, 1)
+
+    def clear(self) -> None:
+        os.eventfd_read(self._descriptor)

@@ -1,0 +1,131 @@
+"""Serving one user: ensure, revoke, drop. The only code that touches a user's database.
+
+It never touches a database that is not the prefix plus a valid encoding of a user name, because the names it works on
+come out of `core.names` alone. The order of the requests is the design's "Rules of provisioning".
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from peruserd.core import security
+from peruserd.core.config import DatabasesConfig, DeletionPolicy
+from peruserd.core.names import UnservableNameError, database_name, user_name
+from peruserd.core.quarantine import Advice, Failure
+from peruserd.core.workqueue import Change, Lane
+from peruserd.couch.client import Client, Creation
+from peruserd.couch.errors import CouchError, NoMajorityError, NotFoundError
+
+# More copies than any cluster keeps of one document: the read then waits for every copy that can be reached.
+_ALL_COPIES: Final = 10
+
+
+class Outcome(msgspec.Struct):
+    """What one action did, and whether it came to its end."""
+
+    provisioned: bool = False
+    revoked: bool = False
+    created: bool = False
+    dropped: bool = False
+    security_written: bool = False
+    failure: Failure | None = None
+
+
+class Provisioner:
+    """Acts on users through one client, from any number of threads.
+
+    `before_write` is called with the document id before a security object is written; `in_doubt` says whether one of
+    that document was begun and not seen to end, and must be written whatever a read shows.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        auth_db: str,
+        databases: DatabasesConfig,
+        deletion: DeletionPolicy,
+        before_write: Callable[[str], None],
+        in_doubt: Callable[[str], bool],
+    ) -> None:
+        self._client = client
+        self._auth_db = auth_db
+        self._databases = databases
+        self._deletion = deletion
+        self._before_write = before_write
+        self._in_doubt = in_doubt
+
+    def act(self, change: Change) -> Outcome:
+        """Do what a change of a user document asks for. Never raises CouchError: a failure is part of the outcome."""
+        outcome = Outcome()
+        name = user_name(change.document_id)
+        if name is None:
+            return outcome
+        try:
+            database = database_name(self._databases.prefix, name)
+            if change.deleted:
+                self._remove(change, name, database, outcome)
+            else:
+                self._ensure(change.document_id, name, database, outcome)
+        except UnservableNameError as error:
+            # Nothing was ever made for such a name, so its deletion leaves nothing to do.
+            if not change.deleted:
+                outcome.failure = Failure("unservable_name", str(error), Advice.GIVE_UP)
+        except security.MalformedSecurityError as error:
+            outcome.failure = Failure("malformed_security", f"{database}: {error}", Advice.ASK_OPERATOR)
+        except CouchError as error:
+            outcome.failure = Failure(error.kind, str(error), error.advice)
+        return outcome
+
+    def _ensure(self, document_id: str, name: str, database: str, outcome: Outcome) -> None:
+        creation = self._client.create_database(database, self._databases)
+        outcome.created = creation is not Creation.EXISTED
+        found = self._client.security(database)
+        self._write(document_id, database, found, security.grant(found, name), outcome)
+        if creation is Creation.ACCEPTED:
+            outcome.failure = Failure("accepted_only", f"{database}: only a minority of the nodes has created it")
+        else:
+            outcome.provisioned = True
+
+    def _remove(self, change: Change, name: str, database: str, outcome: Outcome) -> None:
+        if self._deletion is DeletionPolicy.KEEP:
+            return
+        # A tombstone met in a scan can be years old, and its database somebody else's by now: it is never dropped.
+        if self._deletion is DeletionPolicy.DROP and change.lane is not Lane.SCAN:
+            self._drop(change.document_id, database, outcome)
+        else:
+            self._revoke(change.document_id, name, database, outcome)
+
+    def _revoke(self, document_id: str, name: str, database: str, outcome: Outcome) -> None:
+        try:
+            found = self._client.security(database)
+            self._write(document_id, database, found, security.revoke(found, name), outcome)
+        except NotFoundError:
+            return
+        outcome.revoked = outcome.security_written
+
+    def _drop(self, document_id: str, database: str, outcome: Outcome) -> None:
+        # A node cut off from the others answers a read with a quorum from the copy it has, so it must not decide.
+        if not self._client.membership().has_majority:
+            raise NoMajorityError(f"{database}: not dropped while most nodes of the cluster cannot be reached")
+        if not self._client.document_is_deleted(self._auth_db, document_id, quorum=_ALL_COPIES):
+            return
+        if self._client.delete_database(database):
+            outcome.dropped = True
+        else:
+            outcome.failure = Failure("accepted_only", f"{database}: only a minority of the nodes has deleted it")
+
+    def _write(
+        self,
+        document_id: str,
+        database: str,
+        found: security.Security,
+        wanted: security.Security,
+        outcome: Outcome,
+    ) -> None:
+        if wanted is found and not self._in_doubt(document_id):
+            return
+        self._before_write(document_id)
+        self._client.put_security(database, wanted)
+        outcome.security_written = True

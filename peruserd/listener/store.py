@@ -1,0 +1,182 @@
+"""What a listener keeps on disk: one SQLite file for each shard copy, written by that copy's listener alone.
+
+It holds the progress, the quarantine, and the documents *in doubt*: those whose security object was being written when
+the process ended, which must be written again whatever a read shows (copies can disagree, and a read shows one).
+Losing the file costs a scan. A file that cannot be used is set aside, never trusted.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+import structlog
+
+from peruserd.core.progress import Saved
+from peruserd.core.quarantine import Quarantined
+
+_VERSION: Final = 1
+_SCHEMA: Final = """
+    CREATE TABLE progress (id INTEGER PRIMARY KEY CHECK (id = 1), saved BLOB NOT NULL);
+    CREATE TABLE quarantine (document_id TEXT PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE doubt (document_id TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+
+log = structlog.get_logger(__name__)
+
+
+class StoreError(Exception):
+    """The state cannot be read or written: a full disk, wrong permissions, another process on the same file."""
+
+
+class Store:
+    """One open state file. Any thread may call; a lock of its own keeps them apart."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._served: set[str] = set()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open or create the file; one that is damaged or of another version is set aside first.
+
+        Raises StoreError where there can be no file at all.
+        """
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return cls._open(path)
+        except _UnusableError as error:
+            aside = _set_aside(path)
+            log.warning(
+                "state file set aside; its range will be scanned", file=path.name, aside=aside, reason=str(error)
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(_explain(path, error)) from error
+        try:
+            return cls._open(path)
+        except (OSError, sqlite3.Error, _UnusableError) as error:
+            raise StoreError(_explain(path, error)) from error
+
+    @classmethod
+    def _open(cls, path: Path) -> Self:
+        connection = _connect(path)
+        try:
+            store = cls(path, connection)
+            store.load()
+        except msgspec.MsgspecError as error:
+            connection.close()
+            raise _UnusableError(f"it holds something else than expected: {error}") from error
+        return store
+
+    def load(self) -> tuple[Saved | None, list[Quarantined], set[str]]:
+        """Return the progress (None in a new file), the quarantine, and the ids of the documents in doubt."""
+        with self._lock:
+            saved = self._connection.execute("SELECT saved FROM progress").fetchone()
+            entries = self._connection.execute("SELECT entry FROM quarantine").fetchall()
+            doubts = self._connection.execute("SELECT document_id FROM doubt").fetchall()
+        return (
+            None if saved is None else msgspec.msgpack.decode(saved[0], type=Saved),
+            [msgspec.msgpack.decode(entry, type=Quarantined) for (entry,) in entries],
+            {document_id for (document_id,) in doubts},
+        )
+
+    def save(self, saved: Saved) -> None:
+        """Write the progress, together with what `served` noted since the last time."""
+        with self._lock:
+            served = [(document_id,) for document_id in self._served]
+            self._served.clear()
+            self._write(
+                ("INSERT OR REPLACE INTO progress VALUES (1, ?)", [(msgspec.msgpack.encode(saved),)]),
+                ("DELETE FROM quarantine WHERE document_id = ?", served),
+                ("DELETE FROM doubt WHERE document_id = ?", served),
+            )
+
+    def quarantine(self, entry: Quarantined) -> None:
+        """Keep a user aside, before the checkpoint passes the change that failed."""
+        with self._lock:
+            self._served.discard(entry.document_id)
+            self._write(
+                (
+                    "INSERT OR REPLACE INTO quarantine VALUES (?, ?)",
+                    [(entry.document_id, msgspec.msgpack.encode(entry))],
+                )
+            )
+
+    def doubt(self, document_id: str) -> None:
+        """Note that a security object is about to be written; `served` takes it back once it surely was."""
+        with self._lock:
+            self._served.discard(document_id)
+            self._write(("INSERT OR IGNORE INTO doubt VALUES (?)", [(document_id,)]))
+
+    def served(self, document_id: str) -> None:
+        """Forget a user's quarantine and doubt, with the next `save`: until then at worst work is done twice."""
+        with self._lock:
+            self._served.add(document_id)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    def _write(self, *statements: tuple[str, Sequence[tuple[object, ...]]]) -> None:
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN")
+                for statement, rows in statements:
+                    self._connection.executemany(statement, rows)
+        except sqlite3.Error as error:
+            raise StoreError(_explain(self.path, error)) from error
+
+
+class _UnusableError(Exception):
+    """A state file that is there and cannot be trusted."""
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
+    try:
+        # Exclusive: a second process on this file would be a second listener, and must not get past here.
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode=WAL")
+        # Survives the death of this process without a sync for each write; a power cut can lose the last writes, but
+        # never their order, so the checkpoint found then is an older one, not a wrong one.
+        connection.execute("PRAGMA synchronous=NORMAL")
+        if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
+            raise _UnusableError("it is damaged")  # noqa: TRY301 - one place closes the connection
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
+        elif version != _VERSION:
+            raise _UnusableError(f"it is of version {version}, not {_VERSION}")  # noqa: TRY301 - as above
+    except sqlite3.OperationalError:
+        # Locked, full, not permitted: the file itself may be sound.
+        connection.close()
+        raise
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise _UnusableError(str(error)) from error
+    except _UnusableError:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_aside(path: Path) -> str:
+    """Rename a file and what SQLite keeps beside it, without overwriting an earlier one; return the new name."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.unusable-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return aside.name
+
+
+def _explain(path: Path, error: Exception) -> str:
+    if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+        return f"{path} is in use by another process: is a second peruserd running with this state directory?"
+    return f"cannot keep state in {path}: {error}"

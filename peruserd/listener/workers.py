@@ -1,0 +1,43 @@
+"""The workers of a listener: threads that take changes from the ledger, act on them and give them back."""
+
+import threading
+from collections.abc import Callable
+
+from peruserd.listener.ledger import Ledger
+from peruserd.listener.provisioner import Provisioner
+
+
+class Workers:
+    """As many threads as there was ever work for, each started by one that left work behind.
+
+    `on_error` gets an exception no change is to blame for, such as a full disk; the listener cannot go on then.
+    """
+
+    def __init__(
+        self, ledger: Ledger, provisioner: Provisioner, most: int, on_error: Callable[[Exception], None]
+    ) -> None:
+        self._ledger = ledger
+        self._provisioner = provisioner
+        self._most = most
+        self._on_error = on_error
+        self._lock = threading.Lock()
+        self._started = 0
+
+    def start(self) -> None:
+        """Start another worker, unless there are as many as there may be."""
+        with self._lock:
+            if self._started >= self._most:
+                return
+            self._started += 1
+            name = f"worker-{self._started}"
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            while (taken := self._ledger.take()) is not None:
+                change, others_wait = taken
+                if others_wait:
+                    self.start()
+                self._ledger.give_back(change, self._provisioner.act(change))
+        except Exception as error:  # noqa: BLE001 - handed to the main thread, which ends the process with it
+            self._on_error(error)

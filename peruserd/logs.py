@@ -1,0 +1,44 @@
+"""Log lines: structured, on standard error, for people on a terminal and as JSON elsewhere."""
+
+import logging
+import sys
+from typing import Final
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from peruserd.core.config import LogConfig, LogFormat, LogLevel
+
+_LEVELS: Final = {
+    LogLevel.DEBUG: logging.DEBUG,
+    LogLevel.INFO: logging.INFO,
+    LogLevel.WARNING: logging.WARNING,
+    LogLevel.ERROR: logging.ERROR,
+}
+
+
+def configure(config: LogConfig, **context: str) -> None:
+    """Set up logging for this process, with `context` in each of its lines, whichever thread writes them."""
+
+    def add_context(_logger: object, _method: str, event: EventDict) -> EventDict:
+        return {**context, **event}
+
+    on_terminal = sys.stderr.isatty()
+    for_people = config.format is LogFormat.CONSOLE or (config.format is LogFormat.AUTO and on_terminal)
+    rendering: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=on_terminal)]
+        if for_people
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[
+            add_context,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *rendering,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.level]),
+        # Standard error carries the lines of all of an instance's processes, so each is one write.
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )

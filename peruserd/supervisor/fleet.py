@@ -1,0 +1,288 @@
+"""The listeners of one instance: brought to the plan, kept alive, heard and counted.
+
+Decisions are `core.views.difference` and `core.lifecycle.step`; this carries them out. Only the supervisor's loop
+changes a fleet; other threads read it through `status`.
+"""
+
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+import structlog
+
+from peruserd.core import lifecycle
+from peruserd.core.counters import Counters
+from peruserd.core.lifecycle import Action, Child, Reason, RestartBudget, State, Timing
+from peruserd.core.messages import FromListener, Goodbye, Hello, Inform, ListenerStart, Report, Stop
+from peruserd.core.views import Assignment, Copy, Plan, difference
+from peruserd.supervisor.process import ListenerProcess
+
+log = structlog.get_logger(__name__)
+
+StartMessage = Callable[[Assignment, int], ListenerStart]
+"""Makes the start message of a listener from its assignment and its share of the work in flight."""
+
+
+class ListenerStatus(msgspec.Struct, frozen=True):
+    """One listener as others may see it. `pid` is None while it has no process, `report` until its first one."""
+
+    copy: Copy
+    state: State
+    reason: Reason | None
+    restarts: int
+    pid: int | None
+    report: Report | None
+
+
+class FleetStatus(msgspec.Struct, frozen=True):
+    """All listeners, the counters of all that ever ran, and the parts of the plan nobody can read."""
+
+    listeners: tuple[ListenerStatus, ...]
+    counters: Counters
+    stops: dict[Reason, int]
+    unreadable: tuple[str, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Say whether every listener of the plan has caught up."""
+        return bool(self.listeners) and all(
+            each.state is State.RUNNING and each.report is not None and each.report.caught_up for each in self.listeners
+        )
+
+    @property
+    def healthy(self) -> bool:
+        """Say whether no listener has given up."""
+        return all(each.state is not State.FAILED for each in self.listeners)
+
+
+class _Listener:
+    """One listener: the assignment it was told last, its life, and its process where it has one."""
+
+    def __init__(self, assignment: Assignment, share: int) -> None:
+        self.assignment = assignment
+        self.share = share
+        self.child = Child()
+        self.process: ListenerProcess | None = None
+        self.report: Report | None = None
+        self.beats = 0
+
+
+class Fleet:
+    """The listeners of one instance. `now` is always of one monotonic clock, in seconds."""
+
+    def __init__(
+        self, start_message: StartMessage, *, most_in_flight: int, timing: Timing, budget: RestartBudget
+    ) -> None:
+        self._start_message = start_message
+        self._most_in_flight = most_in_flight
+        self._timing = timing
+        self._budget = budget
+        self._listeners: dict[Copy, _Listener] = {}
+        self._plan = Plan()
+        self._retired = Counters()
+        self._stops: dict[Reason, int] = {}
+        self._restarts: dict[Copy, int] = {}
+        self._lock = threading.Lock()
+
+    # What the loop waits for
+
+    def processes(self) -> Iterable[tuple[Copy, ListenerProcess]]:
+        """Return the processes to listen to."""
+        return [(copy, each.process) for copy, each in self._listeners.items() if each.process is not None]
+
+    def next_deadline(self) -> float | None:
+        """Return when `mind_deadlines` is due next; None while nothing is."""
+        return min(
+            (each.child.deadline for each in self._listeners.values() if each.child.deadline is not None), default=None
+        )
+
+    @property
+    def exhausted(self) -> bool:
+        """Say whether there were more restarts than allowed: then the fault is not one listener's."""
+        return self._budget.exceeded
+
+    @property
+    def idle(self) -> bool:
+        """Say whether no process is left."""
+        return not any(True for _ in self.processes())
+
+    # What the loop does
+
+    def adjust(self, plan: Plan, now: float) -> str:
+        """Bring the listeners to the plan; return a sentence that says what was done."""
+        with self._lock:
+            self._plan = plan
+            running = {copy: each.assignment.ownership for copy, each in self._listeners.items() if each.child.wanted}
+            change = difference(plan, running)
+            for copy in change.stop:
+                self._step(self._listeners[copy], lifecycle.Unwanted(Reason.UNPLANNED), now)
+            share = self._share(len(plan.assignments))
+            for assignment in change.inform:
+                self._listeners[assignment.copy].assignment = assignment
+            for assignment in change.start:
+                listener = self._listeners.setdefault(assignment.copy, _Listener(assignment, share))
+                listener.assignment = assignment
+                self._step(listener, lifecycle.Wanted(), now)
+            self._inform({each.copy for each in change.inform}, share)
+            self._forget_the_stopped()
+        return f"{len(change.start)} started, {len(change.inform)} informed, {len(change.stop)} stopped"
+
+    def hear(self, copy: Copy, now: float) -> None:
+        """Take in what a listener says."""
+        with self._lock:
+            self._hear(self._listeners[copy], now)
+
+    def bury(self, copy: Copy, now: float) -> None:
+        """Take note that a listener's process is gone, as its pidfd says, and do what follows."""
+        with self._lock:
+            listener = self._listeners[copy]
+            if listener.process is None:
+                return
+            self._hear(listener, now)
+            code = listener.process.reap()
+            listener.process = None
+            if listener.report is not None:
+                self._retired.add(listener.report.counters)
+                # Its counters live on in the retired sum; the rest of the report is still the last that is known.
+                listener.report = msgspec.structs.replace(
+                    listener.report, counters=Counters(), caught_up=False, in_flight=0
+                )
+            self._step(listener, lifecycle.Exited(code, random.random()), now)  # noqa: S311 - spreads restarts
+            self._note_end(listener, code, now)
+            self._forget_the_stopped()
+
+    def mind_deadlines(self, now: float) -> None:
+        """Do what is due: restart after a back-off, abort what hangs, kill what survives that."""
+        with self._lock:
+            for listener in list(self._listeners.values()):
+                if listener.child.deadline is not None and now >= listener.child.deadline:
+                    self._step(listener, lifecycle.Due(), now)
+
+    def stop(self, now: float) -> None:
+        """Ask every listener to stop."""
+        with self._lock:
+            for listener in self._listeners.values():
+                self._step(listener, lifecycle.Unwanted(Reason.SHUTDOWN), now)
+            self._forget_the_stopped()
+
+    # What other threads see
+
+    def status(self) -> FleetStatus:
+        """Return how the listeners stand; for any thread."""
+        with self._lock:
+            counters = Counters()
+            counters.add(self._retired)
+            for listener in self._listeners.values():
+                if listener.report is not None:
+                    counters.add(listener.report.counters)
+            return FleetStatus(
+                listeners=tuple(self._status_of(self._listeners[copy]) for copy in sorted(self._listeners)),
+                counters=counters,
+                stops=dict(self._stops),
+                unreadable=tuple(str(each) for each in self._plan.unreadable),
+            )
+
+    # Inside, with the lock held
+
+    def _step(self, listener: _Listener, event: lifecycle.Event, now: float) -> None:
+        before = listener.child
+        listener.child, actions = lifecycle.step(before, event, now, self._timing)
+        for action in actions:
+            self._carry_out(action, listener, now, restart=before.state is State.BACKOFF)
+
+    def _carry_out(self, action: Action, listener: _Listener, now: float, *, restart: bool) -> None:
+        if action is Action.SPAWN:
+            self._spawn(listener)
+            if restart:
+                self._budget = self._budget.restarted(now)
+                copy = listener.assignment.copy
+                self._restarts[copy] = self._restarts.get(copy, 0) + 1
+        elif listener.process is None:
+            return
+        elif action is Action.ASK:
+            listener.process.send(Stop(self._timing.stop_seconds * _ASKED_SHARE))
+        else:
+            log.warning(
+                "listener does not end by itself",
+                copy=str(listener.assignment.copy),
+                pid=listener.process.pid,
+                reason=listener.child.reason,
+                signal=_SIGNALS[action].name,
+            )
+            listener.process.signal(_SIGNALS[action])
+
+    def _spawn(self, listener: _Listener) -> None:
+        listener.process = ListenerProcess(self._start_message(listener.assignment, listener.share))
+        listener.beats = 0
+        log.info("listener started", copy=str(listener.assignment.copy), pid=listener.process.pid)
+
+    def _hear(self, listener: _Listener, now: float) -> None:
+        if listener.process is None:
+            return
+        for message in listener.process.receive():
+            self._take_in(listener, message, now)
+
+    def _take_in(self, listener: _Listener, message: FromListener, now: float) -> None:
+        match message:
+            case Hello():
+                self._step(listener, lifecycle.Greeted(), now)
+                # The plan can have changed while the process started from what it was given then.
+                self._tell(listener)
+            case Report():
+                listener.report = message
+                if message.beats != listener.beats:
+                    listener.beats = message.beats
+                    self._step(listener, lifecycle.Beaten(message.caught_up), now)
+            case Goodbye(reason):
+                log.debug("listener says goodbye", copy=str(listener.assignment.copy), reason=reason)
+
+    def _note_end(self, listener: _Listener, code: int, now: float) -> None:
+        child = listener.child
+        reason = child.reason or Reason.CRASHED
+        self._stops[reason] = self._stops.get(reason, 0) + 1
+        restart = None if child.deadline is None else round(child.deadline - now, 3)
+        report = log.info if child.state in (State.STOPPED, State.STARTING) else log.warning
+        report(
+            "listener ended",
+            copy=str(listener.assignment.copy),
+            code=code,
+            reason=reason.value,
+            state=child.state.value,
+            restart_in_seconds=restart,
+        )
+
+    def _inform(self, changed: set[Copy], share: int) -> None:
+        for copy, listener in self._listeners.items():
+            if listener.share != share or copy in changed:
+                listener.share = share
+                self._tell(listener)
+
+    def _tell(self, listener: _Listener) -> None:
+        if listener.process is not None and listener.child.state is State.RUNNING:
+            listener.process.send(Inform(listener.assignment.ownership, listener.share))
+
+    def _share(self, listeners: int) -> int:
+        return max(1, self._most_in_flight // max(1, listeners))
+
+    def _forget_the_stopped(self) -> None:
+        for copy in [copy for copy, each in self._listeners.items() if each.child.state is State.STOPPED]:
+            del self._listeners[copy]
+
+    def _status_of(self, listener: _Listener) -> ListenerStatus:
+        return ListenerStatus(
+            copy=listener.assignment.copy,
+            state=listener.child.state,
+            reason=listener.child.reason,
+            restarts=self._restarts.get(listener.assignment.copy, 0),
+            pid=None if listener.process is None else listener.process.pid,
+            report=listener.report,
+        )
+
+
+# The child must be done before the supervisor's own patience ends, to save its checkpoint and say goodbye.
+_ASKED_SHARE: Final = 0.8
+
+_SIGNALS: Final = {Action.ABORT: signal.SIGABRT, Action.KILL: signal.SIGKILL}

@@ -1,0 +1,191 @@
+"""The supervisor's loop: one thread that waits for processes, pipes, signals, views, deadlines, and does what follows.
+
+Signal handlers only queue: what they mean is decided in the loop. Each round ends with a sentence that says what was
+done, which is the log line and systemd's status.
+"""
+
+import os
+import select
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+from types import FrameType, TracebackType
+from typing import Final, Self
+
+import structlog
+
+from peruserd.core.settling import Settling
+from peruserd.core.views import Copy, Plan, View
+from peruserd.supervisor.fleet import Fleet
+
+# A round at least this often, so that others can tell a loop that waits from one that hangs.
+LONGEST_WAIT_SECONDS: Final = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Outcome(IntEnum):
+    """How the loop ended; the daemon's exit code."""
+
+    STOPPED = 0
+    EXHAUSTED = 1  # more restarts than allowed: the outer supervisor's turn
+
+
+class Inbox:
+    """What other threads and signal handlers hand to the loop; `fileno` becomes readable when something is there."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._items: deque[View | signal.Signals] = deque()
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._descriptor
+
+    def put(self, item: View | signal.Signals) -> None:
+        """Hand something over; safe in a signal handler, because a deque's append takes no lock that it could hold."""
+        self._items.append(item)
+        os.eventfd_write(self._descriptor, 1)
+
+    def take_all(self) -> list[View | signal.Signals]:
+        """Return what has come, in its order."""
+        try:
+            os.eventfd_read(self._descriptor)
+        except BlockingIOError:
+            return []
+        items = []
+        while self._items:
+            items.append(self._items.popleft())
+        return items
+
+
+class Supervisor:
+    """Runs a fleet by the views that come in, until a signal or the restart budget ends it."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        make_plan: Callable[[View], Plan],
+        quiet_seconds: float,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._fleet = fleet
+        self._make_plan = make_plan
+        self._settling = Settling(quiet_seconds)
+        self._tell = tell
+        self._inbox = Inbox()
+        self._plan: Plan | None = None
+        self._stopping = False
+        self.last_round = time.monotonic()
+
+    def on_view(self, view: View) -> None:
+        """Hand a view to the loop; for any thread."""
+        self._inbox.put(view)
+
+    def run(self) -> Outcome:
+        """Supervise until told to stop and no process is left."""
+        with _Signals(self._inbox):
+            while not (self._stopping and self._fleet.idle):
+                self._wait()
+                self._take_in()
+                self._mind_deadlines()
+                self._follow_view()
+        return Outcome.EXHAUSTED if self._fleet.exhausted else Outcome.STOPPED
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        poll.register(self._inbox, select.POLLIN)
+        pipes: dict[int, Copy] = {}
+        processes: dict[int, Copy] = {}
+        for copy, process in self._fleet.processes():
+            processes[process.pidfd] = copy
+            poll.register(process.pidfd, select.POLLIN)
+            # A pipe whose far end is closed stays readable for ever; only the pidfd has something to say then.
+            if not process.heard_out:
+                pipes[process.pipe_fd] = copy
+                poll.register(process.pipe_fd, select.POLLIN)
+        ready = [descriptor for descriptor, _ in poll.poll(self._patience() * 1000)]
+        now = self.last_round = time.monotonic()
+        for descriptor in ready:
+            if descriptor in pipes:
+                self._fleet.hear(pipes[descriptor], now)
+        for descriptor in ready:
+            if descriptor in processes:
+                self._fleet.bury(processes[descriptor], now)
+
+    def _patience(self) -> float:
+        deadlines = [each for each in (self._fleet.next_deadline(), self._settling.due) if each is not None]
+        wait = min(deadlines) - time.monotonic() if deadlines else LONGEST_WAIT_SECONDS
+        return min(max(wait, 0.0), LONGEST_WAIT_SECONDS)
+
+    def _take_in(self) -> None:
+        for item in self._inbox.take_all():
+            if isinstance(item, View):
+                self._settling = self._settling.see(item, time.monotonic())
+            elif item is signal.SIGHUP:
+                log.info("SIGHUP: the configuration is read at the start only; restart to apply a change")
+            else:
+                self._stop(f"stopping on {item.name}")
+
+    def _mind_deadlines(self) -> None:
+        self._fleet.mind_deadlines(time.monotonic())
+        if self._fleet.exhausted and not self._stopping:
+            self._stop("stopping: listeners were restarted too often; the fault is not one listener's")
+
+    def _follow_view(self) -> None:
+        now = time.monotonic()
+        self._settling = self._settling.ripen(now)
+        view = self._settling.settled
+        if view is None or self._stopping:
+            return
+        plan = self._make_plan(view)
+        if plan == self._plan:
+            return
+        self._plan = plan
+        done = self._fleet.adjust(plan, now)
+        sentence = _describe(plan, view)
+        log.info("plan", says=sentence, done=done, nodes=view.nodes, instances=view.instances)
+        self._tell(sentence)
+
+    def _stop(self, why: str) -> None:
+        log.info(why)
+        self._tell(why)
+        self._stopping = True
+        self._fleet.stop(time.monotonic())
+
+
+def _describe(plan: Plan, view: View) -> str:
+    if view.shard_map is None and not plan.assignments:
+        return "waiting for the authentication database, which does not exist"
+    words = f"listening to {len(plan.assignments)} of {len(view.shard_map.hosts) if view.shard_map else 1} ranges"
+    if plan.unreadable:
+        words += f"; {len(plan.unreadable)} cannot be read, because none of their hosts is connected"
+    return words
+
+
+class _Signals:
+    """Queues the signals the loop obeys, and puts the handlers back afterwards."""
+
+    _OBEYED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in self._OBEYED}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._inbox.put(signal.Signals(number))

@@ -1,0 +1,74 @@
+"""A listener's process as the supervisor holds it: its pipe, its pidfd, its signals.
+
+The pidfd alone says that a process is gone: the sentinel is a pipe, which a grandchild can hold open. Nothing here or
+elsewhere may reap a child but `multiprocess` itself (no `waitpid(-1)`, no `psutil.Process.wait`): its status would be
+lost.
+"""
+
+import contextlib
+import os
+import signal
+from typing import Any, Final
+
+import multiprocess
+
+from peruserd.core.messages import FromListener, ListenerStart, ToListener, decode_from_listener, encode
+from peruserd.listener.process import main
+
+# Named, because the default differs between versions; `fork` would copy the supervisor's threads' locks as they are.
+_CONTEXT: Final = multiprocess.get_context("spawn")
+
+
+class ListenerProcess:
+    """One running (or just ended) listener process."""
+
+    def __init__(self, start: ListenerStart) -> None:
+        self._pipe, theirs = _CONTEXT.Pipe(duplex=True)
+        # A daemon in multiprocess' sense: should the supervisor fail, its exit ends the child and does not wait for it.
+        self._process: Any = _CONTEXT.Process(
+            target=main, args=(encode(start), theirs), name=str(start.copy), daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self.pid: int = self._process.pid
+        self.pidfd: int = os.pidfd_open(self.pid)
+        self._heard_out = False
+
+    @property
+    def pipe_fd(self) -> int:
+        """Return the descriptor to wait on for messages."""
+        return int(self._pipe.fileno())
+
+    @property
+    def heard_out(self) -> bool:
+        """Say whether the child closed its end of the pipe: no message can come any more."""
+        return self._heard_out
+
+    def send(self, message: ToListener) -> None:
+        """Send a message; one to a child that is gone is dropped, its pidfd says so soon."""
+        with contextlib.suppress(OSError):
+            self._pipe.send_bytes(encode(message))
+
+    def receive(self) -> list[FromListener]:
+        """Return the messages that have arrived."""
+        messages = []
+        try:
+            while self._pipe.poll():
+                messages.append(decode_from_listener(self._pipe.recv_bytes()))
+        except (EOFError, OSError):
+            self._heard_out = True
+        return messages
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal through the pidfd, which cannot hit a process that has since been given the same id."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def reap(self) -> int:
+        """Return the exit code of a process whose pidfd became readable (negative: the signal), and close all of it."""
+        self._process.join()
+        code = int(self._process.exitcode)
+        os.close(self.pidfd)
+        self._pipe.close()
+        self._process.close()
+        return code
