@@ -8,6 +8,7 @@ import msgspec
 
 from peruserd.core.config import DatabasesConfig
 from peruserd.core.ranges import ShardMap
+from peruserd.core.views import Copy
 from peruserd.couch.errors import NotFoundError, UnexpectedAnswerError
 from peruserd.couch.session import Session, quoted
 
@@ -49,13 +50,11 @@ class _ShardMapDocument(msgspec.Struct, frozen=True):
 
 
 class _Count(msgspec.Struct, frozen=True):
-    doc_count: int = 0
-    doc_del_count: int = 0
+    doc_count: int
 
 
 class _Listing(msgspec.Struct, frozen=True):
     rows: list[msgspec.Raw]
-    offset: int | None = None
 
 
 class Client:
@@ -139,6 +138,11 @@ class Client:
         keys = {"start_key": '"_design/"', "end_key": '"_design0"'}
         designs = self.session.request("GET", f"{path}/_all_docs", params=keys).expect(200).decode(_Listing)
         return total - len(designs.rows)
+
+    def count_copy_documents(self, copy: Copy) -> int:
+        """Return how many documents one copy of a shard has, design documents included."""
+        path = f"/_node/{quoted(copy.node)}/{quoted(copy.shard_name)}"
+        return self.session.request("GET", path).expect(200).decode(_Count).doc_count
 
     def databases(self, *, start_key: str, end_key: str, limit: int) -> list[str]:
         """Return the names of the databases from `start_key` up to `end_key`, at most `limit`, ascending."""

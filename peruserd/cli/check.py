@@ -1,0 +1,97 @@
+"""`peruserd check`: what the daemon would do, in plain words. It changes nothing, on the server or on disk."""
+
+import argparse
+from collections.abc import Iterator
+
+from peruserd.cli.connecting import Connected, with_server
+from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
+from peruserd.core.config import DeletionPolicy
+from peruserd.core.names import decode_database_name
+from peruserd.core.views import Assignment, Feed
+from peruserd.couch.client import Client
+from peruserd.couch.errors import CouchError
+from peruserd.supervisor.watcher import Lookout
+
+_PAGE = 10_000
+
+_ON_DELETION = {
+    DeletionPolicy.REVOKE: "the user loses access to the database, which stays",
+    DeletionPolicy.KEEP: "nothing changes",
+    DeletionPolicy.DROP: "the database is deleted once a quorum has confirmed the deletion",
+}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print one line for each thing found; exit 1 where something stands in the way of serving users."""
+    return with_server(options, lambda connected: _check(connected, options.config))
+
+
+def _check(connected: Connected, path: str | None) -> int:
+    config, client = connected.config, connected.client
+    _say("configuration", f"{path or 'defaults'}: valid")
+    _say("server", _server(connected))
+    lookout = Lookout(client, config.couchdb)
+    attachment = lookout.attach()
+    view = lookout.look()
+    plan = lookout.plan(view)
+    if attachment.feed is Feed.DATABASE:
+        _say("node", "no shards here: one listener follows the database's own feed, and serves every user")
+    else:
+        members = client.membership()
+        _say("node", f"{attachment.node}; {len(members.all_nodes)} of {len(members.cluster_nodes)} nodes are connected")
+    auth_db = config.couchdb.auth_db
+    if not client.database_exists(auth_db):
+        _say("users", f"the authentication database {auth_db} does not exist; the daemon would wait for it")
+        return EXIT_NOT_DONE
+    _say("users", f"{client.count_user_documents(auth_db):,} user documents in {auth_db}")
+    _say("databases", _databases(client, config.databases.prefix))
+    for assignment in plan.assignments:
+        _say("would follow", _followed(client, assignment))
+    for unreadable in plan.unreadable:
+        _say("cannot read", f"{unreadable}: none of its hosts is connected")
+    _say("on deletion", _ON_DELETION[config.deletion.policy])
+    return EXIT_NOT_DONE if plan.unreadable else EXIT_DONE
+
+
+def _say(what: str, words: str) -> None:
+    print(f"{what + ':':<15} {words}", flush=True)
+
+
+def _server(connected: Connected) -> str:
+    welcome = connected.client.welcome()
+    who = "nobody (no credentials)" if connected.credentials is None else connected.credentials.username
+    return f"version {welcome.version} at {connected.config.couchdb.url}, as {who}"
+
+
+def _followed(client: Client, assignment: Assignment) -> str:
+    copy, ownership = assignment.copy, assignment.ownership
+    if copy.feed is Feed.DATABASE:
+        return f"{copy.database}, the whole database"
+    try:
+        documents = f"{client.count_copy_documents(copy):,} documents"
+    except CouchError as error:
+        documents = f"cannot be read now: {error}"
+    candidates = ", ".join(ownership.candidates)
+    return f"{copy.range} on {copy.node}: {documents}; owners are among {candidates}"
+
+
+def _databases(client: Client, prefix: str) -> str:
+    users = others = 0
+    for name in _names(client, prefix):
+        if decode_database_name(prefix, name) is None:
+            others += 1
+        else:
+            users += 1
+    words = f"{users:,} user databases with the prefix {prefix!r}"
+    return words + (f"; {others:,} more bear the prefix but no user's name, and would not be touched" if others else "")
+
+
+def _names(client: Client, prefix: str) -> Iterator[str]:
+    start = prefix
+    while True:
+        page = client.databases(start_key=start, end_key=prefix + "\ufff0", limit=_PAGE)
+        yield from (name for name in page if name.startswith(prefix))
+        # A server that knows no limit has sent everything at once.
+        if len(page) != _PAGE:
+            return
+        start = page[-1] + "\x00"

@@ -1,0 +1,18 @@
+"""A simulated CouchDB cluster over real sockets, for the demo, tests and benchmarks; the daemon never imports it."""
+
+from peruserd.simcluster.controls import ControlFace
+from peruserd.simcluster.options import ClusterOptions
+from peruserd.simcluster.process import SimClusterControl, SimClusterProcess
+from peruserd.simcluster.runner import add_arguments, options_from, run_forever
+from peruserd.simcluster.thread import SimClusterThread
+
+__all__ = [
+    "ClusterOptions",
+    "ControlFace",
+    "SimClusterControl",
+    "SimClusterProcess",
+    "SimClusterThread",
+    "add_arguments",
+    "options_from",
+    "run_forever",
+]

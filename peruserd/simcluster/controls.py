@@ -1,0 +1,172 @@
+"""What can be done to a running cluster, said once: one face for the thread, the process and the loop itself.
+
+`ControlFace` is what callers see; how a call travels is up to its subclasses. Everything that goes in and out of a call
+is JSON, so that the same call works within a process and over the control port.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+
+class ControlFace(ABC):
+    """Typed calls that change or inspect a simulated cluster; nodes are numbered from 1.
+
+    A call that asks for what is not there raises LookupError or ValueError.
+    """
+
+    @abstractmethod
+    def _call(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Carry out one control and return its answer, as JSON values."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return `urls` (with credentials) and `node_names`, in the order of the nodes' numbers."""
+        described: dict[str, Any] = self._call("describe", {})
+        return described
+
+    def stop_node(self, node: int) -> None:
+        """Kill a node: its port closes, its connections are cut, the others lose it; what it holds is kept."""
+        self._call("stop_node", {"node": node})
+
+    def start_node(self, node: int) -> None:
+        """Start a node that was stopped, on the same port; it catches up after the replication delay."""
+        self._call("start_node", {"node": node})
+
+    def partition(self, groups: Sequence[Sequence[int]]) -> None:
+        """Let only nodes of one group see each other; clients still reach them all."""
+        self._call("partition", {"groups": [list(group) for group in groups]})
+
+    def heal(self) -> None:
+        """Let all nodes see each other again."""
+        self._call("heal", {})
+
+    def maintenance(self, node: int, *, on: bool) -> None:
+        """Take a node out of service, or back in."""
+        self._call("maintenance", {"node": node, "on": on})
+
+    def set_delay(self, node: int, seconds: float, path_regex: str | None = None) -> None:
+        """Make a node's answers late, all or those whose path and query match; 0 ends it."""
+        self._call("set_delay", {"node": node, "seconds": seconds, "path_regex": path_regex})
+
+    def fail(
+        self,
+        node: int,
+        outcome: int | str,
+        *,
+        count: int | None = None,
+        probability: float = 1.0,
+        path_regex: str | None = None,
+        method: str | None = None,
+    ) -> None:
+        """Make requests to a node go wrong: an HTTP error status, `cut`, `cut-after`, `cut-mid` or `hang`.
+
+        `count` requests, or all; each with this probability. `cut` is before the request is acted on, `cut-after` when
+        it was but before the answer, `cut-mid` within the answer.
+        """
+        arguments = {
+            "node": node,
+            "outcome": outcome,
+            "count": count,
+            "probability": probability,
+            "path_regex": path_regex,
+            "method": method,
+        }
+        self._call("fail", arguments)
+
+    def clear_faults(self) -> None:
+        """End all delays and failures; requests that hang are cut."""
+        self._call("clear_faults", {})
+
+    def split(self, database: str, covered: str | None = None) -> list[str]:
+        """Begin to split a range, or all of a database; return the ids of the jobs, one for each copy."""
+        jobs: list[str] = self._call("split", {"database": database, "covered": covered})
+        return jobs
+
+    def release_splits(self, nodes: Sequence[int] | None = None) -> int:
+        """Run the split jobs that wait, of these nodes or of all, without waiting longer; return how many."""
+        ran: int = self._call("release_splits", {"nodes": None if nodes is None else list(nodes)})
+        return ran
+
+    def set_split_delay(self, seconds: float | None) -> None:
+        """Set how long each node waits before it splits its copy; None: until `release_splits`."""
+        self._call("set_split_delay", {"seconds": seconds})
+
+    def set_replication_delay(self, seconds: float) -> None:
+        """Set how late a copy gets what it did not get at once.
+
+        Above 0 that is every write on every copy but the one of the node that was asked.
+        """
+        self._call("set_replication_delay", {"seconds": seconds})
+
+    def replicate(self) -> None:
+        """Replicate now what waits for the delay to pass."""
+        self._call("replicate", {})
+
+    def rebuild_copy(self, node: int, database: str, covered: str) -> None:
+        """Make a node's copy of a range again from scratch: another uuid, other sequence numbers."""
+        self._call("rebuild_copy", {"node": node, "database": database, "covered": covered})
+
+    def seed_users(self, count: int, prefix: str = "user", *, provisioned_prefix: str | None = None) -> list[str]:
+        """Load user documents without HTTP; return the names, which are `prefix` and six digits.
+
+        With a `provisioned_prefix` (such as `userdb-`) each has its database, secured, already.
+        """
+        arguments = {"count": count, "prefix": prefix, "provisioned_prefix": provisioned_prefix}
+        names: list[str] = self._call("seed_users", arguments)
+        return names
+
+    def add_user(self, name: str, password: str) -> None:
+        """Write one user document without HTTP."""
+        self._call("add_user", {"name": name, "password": password})
+
+    def requests(self) -> dict[tuple[str, str, str], int]:
+        """Return how many requests were made, by node, method and kind of path (such as `shard_changes`)."""
+        counted = self._call("requests", {})
+        return {(node, method, kind): count for node, method, kind, count in counted}
+
+    def clear_requests(self) -> None:
+        """Begin to count requests, creations and deletions from nothing."""
+        self._call("clear_requests", {})
+
+    def creations(self) -> dict[str, int]:
+        """Return by database how many times a `PUT` on it was answered with 201 or 202."""
+        counted: dict[str, int] = self._call("creations", {})
+        return counted
+
+    def deletions(self) -> dict[str, int]:
+        """Return by database how many times a `DELETE` of it was answered with 200 or 202."""
+        counted: dict[str, int] = self._call("deletions", {})
+        return counted
+
+    def databases(self, node: int = 1) -> list[str]:
+        """Return the names of the databases that a node knows of, sorted."""
+        names: list[str] = self._call("databases", {"node": node})
+        return names
+
+    def snapshot_security(self, database: str) -> dict[str, dict[str, Any]]:
+        """Return the security object of every copy of a database: by node, by range."""
+        objects: dict[str, dict[str, Any]] = self._call("snapshot_security", {"database": database})
+        return objects
+
+    def snapshot_copies(self, database: str) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return, by node and range, each copy's `uuid`, `update_seq` and `revs`, the winner by document id."""
+        copies: dict[str, dict[str, dict[str, Any]]] = self._call("snapshot_copies", {"database": database})
+        return copies
+
+
+def encode_outcome(result: object, error: Exception | None = None) -> bytes:
+    """Return the answer to a control as it goes over the control port."""
+    if error is None:
+        return msgspec.json.encode({"result": result})
+    kind = "lookup" if isinstance(error, LookupError) else "value"
+    return msgspec.json.encode({"error": kind, "message": str(error)})
+
+
+def decode_outcome(body: bytes) -> Any:
+    """Return a control's answer; raises what `encode_outcome` was given."""
+    outcome = msgspec.json.decode(body)
+    if "error" in outcome:
+        raise (LookupError if outcome["error"] == "lookup" else ValueError)(outcome["message"])
+    return outcome["result"]

@@ -1,0 +1,187 @@
+"""One copy of one range: its documents, its private sequence, its local documents and its security object.
+
+Pure: no clock and no socket. Whoever waits for a change leaves a watcher, a function called once at the next change or
+when the copy goes. Sequences are the copy's own: another copy of the range numbers the same changes as they reach it.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+
+from peruserd.core.hashing import document_hash
+from peruserd.core.ranges import Range
+from peruserd.simcluster.revisions import Leaves, join
+
+DEFAULT_SECURITY: Final[dict[str, Any]] = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
+DEFAULT_REVS_LIMIT: Final = 1000
+
+# The log of changes is rewritten when more than half of it, and more than this, is superseded.
+_COMPACT_ABOVE: Final = 256
+
+Row = tuple[int, str, Leaves]
+
+
+class LocalDocument(msgspec.Struct, frozen=True):
+    """A local document: no history, only how often it was written in a row with its revision named."""
+
+    writes: int
+    body: dict[str, Any]
+
+    @property
+    def rev(self) -> str:
+        """The revision as CouchDB writes it."""
+        return f"0-{self.writes}"
+
+
+class ShardCopy:
+    """One node's copy of one range of one database."""
+
+    __slots__ = (
+        "_dead",
+        "_log_ids",
+        "_log_seqs",
+        "_watchers",
+        "deleted_count",
+        "docs",
+        "gone",
+        "lineage",
+        "local",
+        "node",
+        "path",
+        "range",
+        "revs_limit",
+        "security",
+        "started",
+        "update_seq",
+        "uuid",
+    )
+
+    def __init__(self, node: str, path: str, covered: Range, uuid: str, started: int) -> None:
+        self.node = node
+        self.path = path
+        self.range = covered
+        self.uuid = uuid
+        # Copies whose sequence numbers this one goes on with: what it was split from.
+        self.lineage: tuple[str, ...] = ()
+        self.started = started
+        self.update_seq = 0
+        self.deleted_count = 0
+        self.docs: dict[str, tuple[int, Leaves]] = {}
+        self.local: dict[str, LocalDocument] = {}
+        self.security: Any = DEFAULT_SECURITY
+        self.revs_limit = DEFAULT_REVS_LIMIT
+        self.gone = False
+        self._log_seqs: list[int] = []
+        self._log_ids: list[str] = []
+        self._dead = 0
+        self._watchers: set[Callable[[], None]] = set()
+
+    @property
+    def doc_count(self) -> int:
+        """How many documents are there and not deleted."""
+        return len(self.docs) - self.deleted_count
+
+    def leaves(self, document_id: str) -> Leaves | None:
+        """Return a document's leaves, or None where this copy never heard of it."""
+        entry = self.docs.get(document_id)
+        return entry[1] if entry else None
+
+    def merge(self, document_id: str, theirs: Leaves) -> bool:
+        """Take in leaves from another copy or an edit; say whether that changed anything here."""
+        entry = self.docs.get(document_id)
+        if entry is None:
+            self._put(document_id, theirs, None)
+            return True
+        joined = join(entry[1], theirs)
+        if joined is entry[1]:
+            return False
+        self._put(document_id, joined, entry[1])
+        return True
+
+    def rows(self, since: int, limit: int) -> list[Row]:
+        """Return at most `limit` changes after `since`, oldest first, the newest state of each document only."""
+        found: list[Row] = []
+        docs, ids, seqs = self.docs, self._log_ids, self._log_seqs
+        for index in range(bisect_right(seqs, since), len(seqs)):
+            document_id = ids[index]
+            seq, leaves = docs[document_id]
+            if seq == seqs[index]:
+                found.append((seq, document_id, leaves))
+                if len(found) >= limit:
+                    break
+        return found
+
+    def pending(self, since: int) -> int:
+        """Return how many changes follow `since`."""
+        if self._dead:
+            self._compact()
+        return len(self._log_seqs) - bisect_right(self._log_seqs, since)
+
+    def set_security(self, security: Any) -> None:
+        """Replace the security object; the sequence moves on, though no change is listed for it."""
+        self.security = security
+        self.update_seq += 1
+
+    def split_into(self, targets: Iterable[tuple[str, Range, str]]) -> list["ShardCopy"]:
+        """Return new copies that hold this one's documents by range; sequence numbers stay as they are.
+
+        `targets` are the path, range and uuid of each.
+        """
+        halves = []
+        for path, covered, uuid in targets:
+            half = ShardCopy(self.node, path, covered, uuid, self.started)
+            half.lineage = (self.uuid, *self.lineage)
+            half.security = self.security
+            half.revs_limit = self.revs_limit
+            half.local = {each: body for each, body in self.local.items() if document_hash(each) in covered}
+            for seq, document_id, leaves in self.rows(0, len(self.docs)):
+                if document_hash(document_id) in covered:
+                    half._append(seq, document_id, leaves)
+            half.update_seq = self.update_seq
+            halves.append(half)
+        return halves
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call `watcher` once, at the next change or when this copy goes."""
+        self._watchers.add(watcher)
+
+    def unwatch(self, watcher: Callable[[], None]) -> None:
+        """Forget a watcher; nothing happens where it was called already."""
+        self._watchers.discard(watcher)
+
+    def close(self) -> None:
+        """Mark the copy as gone, for good, and wake those who wait on it."""
+        self.gone = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Call the watchers."""
+        watchers, self._watchers = self._watchers, set()
+        for watcher in watchers:
+            watcher()
+
+    def _put(self, document_id: str, leaves: Leaves, before: Leaves | None) -> None:
+        if before is not None:
+            self._dead += 1
+            self.deleted_count -= before[0].deleted
+            if self._dead > _COMPACT_ABOVE and self._dead * 2 > len(self._log_seqs):
+                self._compact()
+        self.update_seq += 1
+        self._append(self.update_seq, document_id, leaves)
+        if self._watchers:
+            self.wake()
+
+    def _append(self, seq: int, document_id: str, leaves: Leaves) -> None:
+        self.docs[document_id] = (seq, leaves)
+        self._log_seqs.append(seq)
+        self._log_ids.append(document_id)
+        self.deleted_count += leaves[0].deleted
+
+    def _compact(self) -> None:
+        docs = self.docs
+        alive = [(seq, each) for seq, each in zip(self._log_seqs, self._log_ids, strict=True) if docs[each][0] == seq]
+        self._log_seqs = [seq for seq, _ in alive]
+        self._log_ids = [each for _, each in alive]
+        self._dead = 0

@@ -1,0 +1,66 @@
+"""What a simulated cluster refuses, and the HTTP answer each refusal becomes."""
+
+
+class RefusalError(Exception):
+    """A request that is answered with an error: `status`, and `error` and `reason` of the body."""
+
+    def __init__(self, status: int, error: str, reason: str | None) -> None:
+        super().__init__(f"{status} {error}: {reason}")
+        self.status = status
+        self.error = error
+        self.reason = reason
+
+
+def no_database() -> RefusalError:
+    """The database is unknown to the node that was asked."""
+    return RefusalError(404, "not_found", "Database does not exist.")
+
+
+def no_document(reason: str = "missing") -> RefusalError:
+    """The document never existed, or is `deleted`."""
+    return RefusalError(404, "not_found", reason)
+
+
+def no_shard() -> RefusalError:
+    """The node has no such shard file."""
+    return RefusalError(404, "not_found", "no_db_file")
+
+
+def conflict() -> RefusalError:
+    """An edit that continues no revision that is there."""
+    return RefusalError(409, "conflict", "Document update conflict.")
+
+
+def bad_request(reason: str) -> RefusalError:
+    """A request that cannot be understood."""
+    return RefusalError(400, "bad_request", reason)
+
+
+def forbidden(reason: str) -> RefusalError:
+    """Something this user must not do."""
+    return RefusalError(403, "forbidden", reason)
+
+
+def unauthorized(reason: str) -> RefusalError:
+    """Something that needs other credentials."""
+    return RefusalError(401, "unauthorized", reason)
+
+
+def no_majority() -> RefusalError:
+    """A security object that was not written by a majority; the copies that could be reached have it all the same."""
+    return RefusalError(500, "error", "no_majority")
+
+
+def no_progress() -> RefusalError:
+    """No copy of some range can be reached."""
+    return RefusalError(500, "nodedown", "progress not possible")
+
+
+def node_down(name: str) -> RefusalError:
+    """A node that belongs to the cluster and cannot be reached."""
+    return RefusalError(412, "nodedown", f"{name} is down")
+
+
+def no_node(name: str) -> RefusalError:
+    """A node that never belonged to the cluster."""
+    return RefusalError(404, "not_found", f"no such node: {name}")

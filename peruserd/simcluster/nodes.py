@@ -1,0 +1,83 @@
+"""One node's own state: which databases it knows of, its shard files, its configuration. Pure."""
+
+from bisect import bisect_left, insort
+from collections.abc import Callable
+
+from peruserd.core.ranges import Range
+from peruserd.simcluster.copies import ShardCopy
+from peruserd.simcluster.maps import MapDocument
+from peruserd.simcluster.options import AUTH_DATABASE
+
+CopyMaker = Callable[[str, str, Range], ShardCopy]
+
+
+class Node:
+    """A CouchDB node. What it holds outlives its process: a node that was stopped still has its files."""
+
+    __slots__ = ("alive", "config", "holdings", "maps", "name", "names", "number", "shards")
+
+    def __init__(self, number: int, name: str) -> None:
+        self.number = number
+        self.name = name
+        self.alive = True
+        self.maps: dict[str, MapDocument] = {}
+        self.names: list[str] = []
+        self.shards: dict[str, ShardCopy] = {}
+        self.holdings: dict[str, list[ShardCopy]] = {}
+        self.config: dict[str, dict[str, str]] = {
+            "chttpd_auth": {"authentication_db": AUTH_DATABASE},
+            "couch_httpd_auth": {"authentication_db": AUTH_DATABASE},
+            "couch_peruser": {},
+            "couchdb": {},
+        }
+
+    @property
+    def in_maintenance(self) -> bool:
+        """Say whether the node's configuration takes it out of service."""
+        return self.config["couchdb"].get("maintenance_mode") == "true"
+
+    def database(self, name: str) -> MapDocument | None:
+        """Return the shard map of a database that lives, as far as this node knows."""
+        document = self.maps.get(name)
+        return document if document and document.current else None
+
+    def holding(self, name: str, position: int) -> ShardCopy | None:
+        """Return this node's copy of the range that holds `position`, if it has one."""
+        for copy in self.holdings.get(name, ()):
+            if position in copy.range:
+                return copy
+        return None
+
+    def learn(self, document: MapDocument, make: CopyMaker) -> None:
+        """Take over a newer shard map: remove the shard files it no longer names and make those it does."""
+        name = document.name
+        known = self.database(name) is not None
+        self.maps[name] = document
+        wanted = {document.path(covered): covered for covered in document.placed.get(self.name, ())}
+        for copy in self.holdings.pop(name, ()):
+            if copy.path not in wanted:
+                del self.shards[copy.path]
+                copy.close()
+        for path, covered in wanted.items():
+            if path not in self.shards:
+                self.shards[path] = make(self.name, path, covered)
+        if wanted:
+            self.holdings[name] = sorted((self.shards[path] for path in wanted), key=lambda copy: copy.range)
+        if document.current and not known:
+            insort(self.names, name)
+        elif known and not document.current:
+            del self.names[bisect_left(self.names, name)]
+
+    def replace(self, name: str, old: ShardCopy, new: list[ShardCopy]) -> None:
+        """Put other copies in one's place: the halves of a split, or one made again from scratch."""
+        del self.shards[old.path]
+        for copy in new:
+            self.shards[copy.path] = copy
+        kept = [copy for copy in self.holdings[name] if copy is not old]
+        self.holdings[name] = sorted([*kept, *new], key=lambda copy: copy.range)
+        old.close()
+
+    def wake(self) -> None:
+        """Let everybody who waits on a copy of this node look again."""
+        for copy in self.shards.values():
+            copy.wake()

@@ -1,0 +1,55 @@
+"""How a simulated cluster is made: the values a caller chooses, with what they mean."""
+
+from typing import Final
+
+import msgspec
+
+AUTH_DATABASE: Final = "_users"
+
+# Node k listens on the first port plus this, as the development clusters of CouchDB do.
+PORT_STEP: Final = 10_000
+
+
+class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a simulated cluster looks like at its start.
+
+    `nodes` nodes are called `node1@127.0.0.1`, `node2@…`. `q` and `n` are the ranges and copies of a database that is
+    made without saying how many, the authentication database among them. `port` is node 1's, the others follow
+    `PORT_STEP` apart; 0 takes any free ones. `control_port` serves the controls; None leaves them out, 0 takes a free
+    port. `user` is the server admin, as `name:password`. `seed` fixes every random choice. `replication_delay_seconds`
+    is how late a copy that did not get a write at once gets it; `split_delay_seconds` how long each node waits, one
+    after the other, before it splits its copy; `request_seconds` is added to every clustered write.
+    """
+
+    nodes: int = 3
+    q: int = 2
+    n: int = 3
+    port: int = 0
+    control_port: int | None = None
+    user: str = "adm:pass"
+    seed: int = 1
+    replication_delay_seconds: float = 0.0
+    split_delay_seconds: float = 0.05
+    request_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what no cluster can be."""
+        if self.nodes < 1 or self.q < 1 or self.n < 1:
+            raise ValueError("a cluster has at least one node, one range and one copy")
+        if ":" not in self.user:
+            raise ValueError("the server admin is given as name:password")
+
+    @property
+    def admin(self) -> tuple[str, str]:
+        """The server admin's name and password."""
+        name, _, password = self.user.partition(":")
+        return name, password
+
+    def port_of(self, number: int) -> int:
+        """Return the port asked for node `number`, counted from 1; 0 where any free one will do."""
+        return self.port + PORT_STEP * (number - 1) if self.port else 0
+
+
+def node_name(number: int) -> str:
+    """Return the name of node `number`, counted from 1."""
+    return f"node{number}@127.0.0.1"

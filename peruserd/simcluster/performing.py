@@ -1,0 +1,196 @@
+"""The controls, carried out in the cluster's own loop. What each means is told in `ControlFace`."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from peruserd.simcluster import errors, seeding, splitting
+from peruserd.simcluster.controls import encode_outcome
+from peruserd.simcluster.faults import Delay, Fault
+from peruserd.simcluster.nodes import Node
+
+if TYPE_CHECKING:
+    from peruserd.simcluster.cluster import SimCluster
+
+
+class Controls:
+    """Carries out controls by name, for the thread and for the control port."""
+
+    def __init__(self, cluster: "SimCluster") -> None:
+        self._cluster = cluster
+        methods = (
+            self._describe,
+            self._stop_node,
+            self._start_node,
+            self._partition,
+            self._heal,
+            self._maintenance,
+            self._set_delay,
+            self._fail,
+            self._clear_faults,
+            self._split,
+            self._release_splits,
+            self._set_split_delay,
+            self._set_replication_delay,
+            self._replicate,
+            self._rebuild_copy,
+            self._seed_users,
+            self._add_user,
+            self._requests,
+            self._clear_requests,
+            self._creations,
+            self._deletions,
+            self._databases,
+            self._snapshot_security,
+            self._snapshot_copies,
+        )
+        self._by_name = {method.__name__.removeprefix("_"): method for method in methods}
+
+    async def perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Carry out a control and return its answer as JSON values.
+
+        LookupError where there is no such control or what it is about is not there, ValueError for wrong arguments.
+        """
+        method = self._by_name.get(name)
+        if method is None:
+            raise LookupError(f"there is no control {name!r}")
+        try:
+            return await method(**arguments)
+        except errors.RefusalError as error:
+            raise LookupError(str(error)) from error
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve the control port: `POST /{control}` with its arguments as a JSON object."""
+        try:
+            arguments = msgspec.json.decode(await request.read() or b"{}")
+            result = await self.perform(request.path.strip("/"), arguments)
+        except (LookupError, ValueError) as error:
+            return web.Response(body=encode_outcome(None, error), status=400, content_type="application/json")
+        return web.Response(body=encode_outcome(result), content_type="application/json")
+
+    async def _describe(self) -> dict[str, Any]:
+        return {"urls": self._cluster.urls, "node_names": [node.name for node in self._cluster.model.nodes]}
+
+    async def _stop_node(self, node: int) -> None:
+        stopped = self._cluster.model.node(node)
+        if stopped.alive:
+            self._cluster.model.set_alive(stopped, alive=False)
+            await self._cluster.servers[node - 1].listener.close()
+
+    async def _start_node(self, node: int) -> None:
+        started = self._cluster.model.node(node)
+        if not started.alive:
+            await self._cluster.servers[node - 1].listener.open()
+            self._cluster.model.set_alive(started, alive=True)
+            self._cluster.schedule_splits()
+
+    async def _partition(self, groups: list[list[int]]) -> None:
+        for number in (number for group in groups for number in group):
+            self._cluster.model.node(number)
+        self._cluster.model.partition(groups)
+
+    async def _heal(self) -> None:
+        self._cluster.model.partition([])
+
+    async def _maintenance(self, node: int, *, on: bool) -> None:
+        self._cluster.model.node(node).config["couchdb"]["maintenance_mode"] = "true" if on else "false"
+
+    async def _set_delay(self, node: int, seconds: float, path_regex: str | None) -> None:
+        self._cluster.faults.delay(self._cluster.model.node(node).name, Delay(seconds, _pattern(path_regex)))
+
+    async def _fail(
+        self,
+        node: int,
+        outcome: int | str,
+        count: int | None,
+        probability: float,
+        path_regex: str | None,
+        method: str | None,
+    ) -> None:
+        name = self._cluster.model.node(node).name
+        self._cluster.faults.add(Fault(name, outcome, count, probability, _pattern(path_regex), method))
+
+    async def _clear_faults(self) -> None:
+        self._cluster.faults.clear()
+        for server in self._cluster.servers:
+            server.release()
+
+    async def _split(self, database: str, covered: str | None) -> list[str]:
+        jobs = self._cluster.splitter.start(self._live_node(), database, covered)
+        self._cluster.schedule_splits()
+        return [job.id for job in jobs]
+
+    async def _release_splits(self, nodes: list[int] | None) -> int:
+        names = None if nodes is None else {self._cluster.model.node(number).name for number in nodes}
+        due = [job for job in self._cluster.splitter.waiting() if names is None or job.node in names]
+        return sum(self._cluster.splitter.run(job) for job in due)
+
+    async def _set_split_delay(self, seconds: float | None) -> None:
+        self._cluster.split_delay_seconds = seconds
+
+    async def _set_replication_delay(self, seconds: float) -> None:
+        self._cluster.set_replication_delay(seconds)
+
+    async def _replicate(self) -> None:
+        self._cluster.model.replicate()
+
+    async def _rebuild_copy(self, node: int, database: str, covered: str) -> None:
+        splitting.rebuild(self._cluster.model, self._cluster.model.node(node), database, covered)
+
+    async def _seed_users(self, count: int, prefix: str, provisioned_prefix: str | None) -> list[str]:
+        return seeding.add_users(self._cluster.model, count, prefix, provisioned_prefix)
+
+    async def _add_user(self, name: str, password: str) -> None:
+        seeding.add_user(self._cluster.model, self._live_node(), name, password)
+
+    async def _requests(self) -> list[list[Any]]:
+        return [[*key, count] for key, count in sorted(self._cluster.tally.requests.items())]
+
+    async def _clear_requests(self) -> None:
+        self._cluster.tally.clear()
+
+    async def _creations(self) -> dict[str, int]:
+        return dict(self._cluster.tally.created)
+
+    async def _deletions(self) -> dict[str, int]:
+        return dict(self._cluster.tally.deleted)
+
+    async def _databases(self, node: int) -> list[str]:
+        return list(self._cluster.model.node(node).names)
+
+    async def _snapshot_security(self, database: str) -> dict[str, dict[str, Any]]:
+        return {
+            node.name: {str(copy.range): copy.security for copy in node.holdings.get(database, ())}
+            for node in self._cluster.model.nodes
+        }
+
+    async def _snapshot_copies(self, database: str) -> dict[str, dict[str, Any]]:
+        return {
+            node.name: {
+                str(copy.range): {
+                    "uuid": copy.uuid,
+                    "update_seq": copy.update_seq,
+                    "revs": {document_id: leaves[0].rev for document_id, (_, leaves) in copy.docs.items()},
+                }
+                for copy in node.holdings.get(database, ())
+            }
+            for node in self._cluster.model.nodes
+        }
+
+    def _live_node(self) -> Node:
+        node = next((node for node in self._cluster.model.nodes if node.alive), None)
+        if node is None:
+            raise LookupError("no node is alive")
+        return node
+
+
+def _pattern(path_regex: str | None) -> re.Pattern[str] | None:
+    try:
+        return re.compile(path_regex) if path_regex is not None else None
+    except re.error as error:
+        raise ValueError(f"{path_regex!r} is not a regular expression: {error}") from error

@@ -1,0 +1,124 @@
+"""The simulated cluster as a process of its own: the client of its control port, and how tests start one."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from http.client import HTTPConnection
+from threading import Lock
+from types import TracebackType
+from typing import IO, Any, Final, Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from peruserd.simcluster.controls import ControlFace, decode_outcome
+from peruserd.simcluster.options import ClusterOptions
+from peruserd.simcluster.runner import CONTROL_LINE, READY_LINE
+
+# A control can load a hundred thousand users; nothing else takes long.
+_TIMEOUT_SECONDS: Final = 120.0
+_STOP_SECONDS: Final = 10.0
+
+
+class SimClusterControl(ControlFace):
+    """The controls over the control port, at `url` such as `http://127.0.0.1:1234`; one connection, safe to share."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.hostname is None or parts.port is None:
+            raise ValueError(f"{url!r} names no host and port")
+        self._connection = HTTPConnection(parts.hostname, parts.port, timeout=_TIMEOUT_SECONDS)
+        self._lock = Lock()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _call(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        with self._lock:
+            try:
+                self._connection.request("POST", f"/{name}", msgspec.json.encode(arguments))
+                return decode_outcome(self._connection.getresponse().read())
+            except OSError:
+                self._connection.close()
+                raise
+
+
+class SimClusterProcess(SimClusterControl):
+    """A context manager that runs `python -m peruserd.simcluster` on free ports and ends it again."""
+
+    def __init__(self, options: ClusterOptions | None = None) -> None:
+        self.options = options or ClusterOptions()
+        self.urls: list[str] = []
+        self.node_names: list[str] = []
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The id of the process; RuntimeError where it does not run."""
+        if self._process is None:
+            raise RuntimeError("the cluster is not running")
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        """Start the process and return when its ports are open; RuntimeError where it ends before that."""
+        command = [sys.executable, "-m", "peruserd.simcluster", *_arguments(self.options)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ourselves
+        control_url = None
+        for line in _lines(self._process.stdout):
+            if line == READY_LINE:
+                break
+            if line.startswith(CONTROL_LINE):
+                control_url = line.removeprefix(CONTROL_LINE)
+        if control_url is None:
+            self._end()
+            raise RuntimeError("the simulated cluster did not start")
+        super().__init__(control_url)
+        described = self.describe()
+        self.urls, self.node_names = described["urls"], described["node_names"]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the process."""
+        self.close()
+        self._end()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def _lines(stream: IO[str] | None) -> list[str]:
+    """Read what the process prints until it says that it is ready, or ends."""
+    lines: list[str] = []
+    for line in stream or ():
+        lines.append(line.rstrip("\n"))
+        if lines[-1] == READY_LINE:
+            break
+    return lines
+
+
+def _arguments(options: ClusterOptions) -> list[str]:
+    return [
+        f"--nodes={options.nodes}",
+        f"--q={options.q}",
+        f"--n={options.n}",
+        f"--port={options.port}",
+        f"--user={options.user}",
+        f"--seed={options.seed}",
+        f"--replication-delay={options.replication_delay_seconds}",
+        f"--split-delay={options.split_delay_seconds}",
+        f"--request-seconds={options.request_seconds}",
+        f"--control-port={options.control_port or 0}",
+    ]

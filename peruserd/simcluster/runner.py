@@ -1,0 +1,86 @@
+"""The simulated cluster in the foreground, until it is told to stop."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from typing import Final
+
+from peruserd.simcluster.cluster import SimCluster
+from peruserd.simcluster.options import ClusterOptions
+
+READY_LINE: Final = "ready"
+CONTROL_LINE: Final = "control "
+
+_TRY_LATER: Final = 75
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a parser the options of a simulated cluster; `options_from` reads them back."""
+    defaults = ClusterOptions()
+    parser.add_argument("--nodes", type=int, default=defaults.nodes, help="how many nodes (%(default)s)")
+    parser.add_argument("--q", type=int, default=defaults.q, help="ranges of a database (%(default)s)")
+    parser.add_argument("--n", type=int, default=defaults.n, help="copies of a range (%(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=15984, help="node 1's; node k has 10000*(k-1) more; 0: free ones (%(default)s)"
+    )
+    parser.add_argument("--user", default=defaults.user, metavar="NAME:PASS", help="the admin (%(default)s)")
+    parser.add_argument("--control-port", type=int, help="serve the controls here; 0: a free port")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="fixes random choices (%(default)s)")
+    for name, help_text in (
+        ("replication", "how late a copy gets what it did not get at once"),
+        ("split", "how long each node waits before it splits its copy"),
+    ):
+        default = getattr(defaults, f"{name}_delay_seconds")
+        parser.add_argument(
+            f"--{name}-delay", type=float, default=default, metavar="SECONDS", help=f"{help_text} (%(default)s)"
+        )
+    parser.add_argument(
+        "--request-seconds", type=float, default=0.0, metavar="SECONDS", help="added to every clustered write"
+    )
+
+
+def options_from(arguments: argparse.Namespace) -> ClusterOptions:
+    """Return the options that were given; ValueError where they make no cluster."""
+    return ClusterOptions(
+        nodes=arguments.nodes,
+        q=arguments.q,
+        n=arguments.n,
+        port=arguments.port,
+        control_port=arguments.control_port,
+        user=arguments.user,
+        seed=arguments.seed,
+        replication_delay_seconds=arguments.replication_delay,
+        split_delay_seconds=arguments.split_delay,
+        request_seconds=arguments.request_seconds,
+    )
+
+
+def run_forever(options: ClusterOptions) -> int:
+    """Run a cluster until SIGTERM or SIGINT; return the exit code: 0, or 75 where a port is taken.
+
+    Prints each node's URL on a line of its own, the controls' after `control ` where there are any, then `ready`.
+    """
+    return asyncio.run(_run(options))
+
+
+async def _run(options: ClusterOptions) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    cluster = SimCluster(options)
+    try:
+        await cluster.start()
+    except OSError as error:
+        sys.stderr.write(f"the simulated cluster cannot listen: {error}\n")
+        return _TRY_LATER
+    lines = [*cluster.urls]
+    if cluster.control_url:
+        lines.append(CONTROL_LINE + cluster.control_url)
+    for line in (*lines, READY_LINE):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    await stop.wait()
+    await cluster.stop()
+    return 0

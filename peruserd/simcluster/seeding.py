@@ -1,0 +1,50 @@
+"""What a cluster holds before anybody asks it for something, and many users at once without a request for each."""
+
+from typing import Any, Final
+
+from peruserd.core.names import database_name, user_document_id
+from peruserd.simcluster import documents, users
+from peruserd.simcluster.model import ClusterModel
+from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.options import AUTH_DATABASE
+
+DESIGN_DOCUMENT: Final = "_design/_auth"
+
+
+def make_auth_database(model: ClusterModel) -> None:
+    """Make the authentication database as a fresh cluster has it; the nodes must all be up."""
+    node = model.nodes[0]
+    model.create_database(node, AUTH_DATABASE, q=model.options.q, n=model.options.n)
+    add_design_document(model, node)
+
+
+def add_design_document(model: ClusterModel, at: Node) -> None:
+    """Put the design document there that every authentication database gets from the server."""
+    body = {"language": "javascript", "validate_doc_update": "function(newDoc, oldDoc, userCtx, secObj) {}"}
+    documents.write(model, at, AUTH_DATABASE, DESIGN_DOCUMENT, None, body)
+
+
+def add_user(model: ClusterModel, at: Node, name: str, password: str) -> None:
+    """Write one user document."""
+    document_id = user_document_id(name)
+    body: dict[str, Any] = {"name": name, "type": "user", "roles": [], "password": password}
+    documents.write(model, at, AUTH_DATABASE, document_id, None, users.accept(document_id, body, model.fresh_uuid()))
+
+
+def add_users(model: ClusterModel, count: int, prefix: str, database_prefix: str | None) -> list[str]:
+    """Write user documents for `prefix` and a number, through the first live node; return the names.
+
+    With a `database_prefix` each has its database, secured, already. All share one password, which is `x`.
+    """
+    at = next(node for node in model.nodes if node.alive)
+    names = [f"{prefix}{number:06d}" for number in range(count)]
+    salt = model.fresh_uuid()
+    secret = users.accept(user_document_id(""), {"name": "", "type": "user", "roles": [], "password": "x"}, salt)
+    for name in names:
+        documents.write(model, at, AUTH_DATABASE, user_document_id(name), None, {**secret, "name": name})
+        if database_prefix is not None:
+            database = database_name(database_prefix, name)
+            model.create_database(at, database, q=1, n=model.options.n, props={})
+            group = {"names": [name], "roles": ["_admin"]}
+            documents.write_security(model, at, database, {"admins": group, "members": group})
+    return names

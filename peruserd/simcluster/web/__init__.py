@@ -1,0 +1,1 @@
+"""The simulated nodes over HTTP: one server a node, and the pages it serves."""

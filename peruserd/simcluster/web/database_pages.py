@@ -1,0 +1,152 @@
+"""Pages of a database: making, describing, securing and deleting it, and where its shards are."""
+
+import re
+from typing import Any, Final
+from urllib.parse import quote
+
+from aiohttp import web
+
+from peruserd.core.hashing import document_hash
+from peruserd.core.names import MAX_SEGMENT_BYTES
+from peruserd.simcluster import documents, errors
+from peruserd.simcluster.accounts import require_database_admin
+from peruserd.simcluster.changes import update_sequence
+from peruserd.simcluster.model import ClusterModel
+from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.options import AUTH_DATABASE
+from peruserd.simcluster.seeding import add_design_document
+from peruserd.simcluster.web.exchange import Exchange, reply
+
+_NAME_RULE: Final = re.compile(r"[a-z][a-z0-9_$()+/-]*")
+_SYSTEM_DATABASES: Final = (AUTH_DATABASE, "_replicator", "_global_changes")
+
+
+async def create(exchange: Exchange) -> web.Response:
+    """Make a database: 201, or 202 where only a minority of the nodes knows of it yet."""
+    exchange.require_admin()
+    name = exchange.database
+    check_name(name)
+    options = exchange.model.options
+    q, n = _positive(exchange, "q", options.q), _positive(exchange, "n", options.n)
+    props: dict[str, Any] = {}
+    if exchange.flag("partitioned"):
+        props = {"partitioned": True, "hash": ["couch_partition", "hash", []]}
+    agreed = exchange.model.create_database(exchange.node, name, q=q, n=n, props=props)
+    if name == AUTH_DATABASE:
+        add_design_document(exchange.model, exchange.node)
+    exchange.services.tally.created[name] += 1
+    return reply({"ok": True}, 201 if agreed else 202, {"Location": exchange.location(quote(name, safe=""))})
+
+
+async def info(exchange: Exchange) -> web.Response:
+    """Describe a database."""
+    exchange.require_member()
+    return reply(database_info(exchange.model, exchange.node, exchange.database))
+
+
+async def delete(exchange: Exchange) -> web.Response:
+    """Delete a database: 200, or 202 where only a minority of the nodes knows of it yet."""
+    exchange.require_admin()
+    agreed = exchange.model.delete_database(exchange.node, exchange.database)
+    exchange.services.tally.deleted[exchange.database] += 1
+    return reply({"ok": True}, 200 if agreed else 202)
+
+
+async def read_security(exchange: Exchange) -> web.Response:
+    """Give the security object of one copy."""
+    exchange.require_member()
+    return reply(documents.read_security(exchange.model, exchange.node, exchange.database))
+
+
+async def write_security(exchange: Exchange) -> web.Response:
+    """Replace the security object of every copy that can be reached."""
+    database = exchange.database
+    exchange.model.map_of(exchange.node, database)
+    security = await exchange.json()
+    if not exchange.user.is_admin:
+        before = documents.read_security(exchange.model, exchange.node, database)
+        require_database_admin(exchange.user, before)
+    documents.write_security(exchange.model, exchange.node, database, security)
+    return reply({"ok": True})
+
+
+async def shards(exchange: Exchange) -> web.Response:
+    """Say which nodes host which range, or the range of one document; nodes that are down are listed too."""
+    exchange.require_member()
+    document = exchange.model.map_of(exchange.node, exchange.database)
+    document_id = exchange.rest(2)
+    if not document_id:
+        # CouchDB lists nodes in the reverse order of their names.
+        return reply({"shards": {str(each): nodes[::-1] for each, nodes in document.hosts.items()}})
+    position = document_hash(document_id)
+    covered, nodes = next(pair for pair in document.hosts.items() if position in pair[0])
+    return reply({"range": str(covered), "nodes": nodes[::-1]})
+
+
+async def read_revs_limit(exchange: Exchange) -> web.Response:
+    """Say how many revisions are remembered."""
+    exchange.require_member()
+    return reply(exchange.model.covering(exchange.node, exchange.database)[0].revs_limit)
+
+
+async def write_revs_limit(exchange: Exchange) -> web.Response:
+    """Set how many revisions are remembered."""
+    exchange.require_admin()
+    exchange.model.map_of(exchange.node, exchange.database)
+    limit = await exchange.json()
+    if not isinstance(limit, int) or limit < 1:
+        raise errors.bad_request("Rev limit has to be an integer")
+    for copy in exchange.model.copies_of(exchange.node, exchange.database):
+        copy.revs_limit = limit
+    return reply({"ok": True})
+
+
+def check_name(name: str) -> None:
+    """Refuse names that no database can have."""
+    if name in _SYSTEM_DATABASES:
+        return
+    if not _NAME_RULE.fullmatch(name):
+        raise errors.RefusalError(
+            400,
+            "illegal_database_name",
+            f"Name: '{name}'. Only lowercase characters (a-z), digits (0-9), and any of the characters "
+            "_, $, (, ), +, -, and / are allowed. Must begin with a letter.",
+        )
+    if any(len(segment) > MAX_SEGMENT_BYTES for segment in name.split("/")):
+        raise errors.RefusalError(400, "database_name_too_long", f"At least one path segment of `{name}` is too long.")
+
+
+def database_info(model: ClusterModel, node: Node, name: str) -> dict[str, Any]:
+    """Describe a database from one copy of each range; refuses where there is none."""
+    document = model.map_of(node, name)
+    copies = model.covering(node, name)
+    life = document.current
+    count = document.copies()
+    doc_count = sum(copy.doc_count for copy in copies)
+    return {
+        "instance_start_time": life.suffix[1:] if life else "0",
+        "db_name": name,
+        "purge_seq": "0-AAAA",
+        "update_seq": update_sequence(copies),
+        "sizes": {"file": 16_384 * len(copies), "external": 300 * doc_count, "active": 500 * doc_count},
+        "props": {"partitioned": True} if life and (life.props or {}).get("partitioned") else {},
+        "doc_del_count": sum(copy.deleted_count for copy in copies),
+        "doc_count": doc_count,
+        "disk_format_version": 8,
+        "compact_running": False,
+        "cluster": {
+            "q": len(document.hosts),
+            "n": count,
+            "w": count // 2 + 1,
+            "r": count // 2 + 1,
+        },
+    }
+
+
+def _positive(exchange: Exchange, name: str, default: int) -> int:
+    text = exchange.query.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or int(text) < 1:
+        raise errors.bad_request(f"The `{name}` value should be a positive integer.")
+    return int(text)

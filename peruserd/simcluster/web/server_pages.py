@@ -1,0 +1,136 @@
+"""Pages of the server itself: welcome, membership, sessions, lists of databases."""
+
+from bisect import bisect_left, bisect_right
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from aiohttp import web
+
+from peruserd.simcluster import errors
+from peruserd.simcluster.accounts import COOKIE, SESSION_SECONDS, User
+from peruserd.simcluster.web.database_pages import database_info
+from peruserd.simcluster.web.exchange import Exchange, encode, etag, raw_reply, refusal, reply
+
+_MOST_KEYS: Final = 100
+
+_WELCOME: Final = encode(
+    {
+        "couchdb": "Welcome",
+        "version": "3.5.0",
+        "git_sha": "",
+        "uuid": "simulated",
+        "features": [
+            "quickjs",
+            "access-ready",
+            "partitioned",
+            "pluggable-storage-engines",
+            "reshard",
+            "scheduler",
+        ],
+        "vendor": {"name": "peruserd simcluster"},
+    }
+)
+
+
+async def welcome(_: Exchange) -> web.Response:
+    """Say what this pretends to be."""
+    return raw_reply(_WELCOME)
+
+
+async def up(exchange: Exchange) -> web.Response:
+    """Say whether the node is in service; it says so without its majority too."""
+    if exchange.node.in_maintenance:
+        return reply({"status": "maintenance_mode"}, 404)
+    return reply({"status": "ok", "seeds": {}})
+
+
+async def membership(exchange: Exchange) -> web.Response:
+    """List the nodes that are connected, and those that belong."""
+    exchange.require_admin()
+    model = exchange.model
+    connected = sorted(node.name for node in model.reachable(exchange.node))
+    return reply({"all_nodes": connected, "cluster_nodes": [node.name for node in model.nodes]})
+
+
+async def read_session(exchange: Exchange) -> web.Response:
+    """Say who asks."""
+    user = exchange.user
+    return reply(
+        {
+            "ok": True,
+            "userCtx": {"name": user.name, "roles": user.roles},
+            "info": {"authentication_handlers": ["cookie", "default"]},
+        }
+    )
+
+
+async def login(exchange: Exchange) -> web.Response:
+    """Give a session cookie for a name and a password, sent as JSON or as a form."""
+    if exchange.request.content_type == "application/x-www-form-urlencoded":
+        form = parse_qs((await exchange.request.read()).decode())
+        sent: dict[str, Any] = {key: values[0] for key, values in form.items()}
+    else:
+        sent = await exchange.object()
+    accounts = exchange.services.accounts
+    try:
+        user = accounts.login(exchange.node, str(sent.get("name", "")), str(sent.get("password", "")))
+    except errors.RefusalError as error:
+        answer = refusal(error)
+        answer.headers["Set-Cookie"] = _cookie(exchange, "")
+        return answer
+    cookie = _cookie(exchange, accounts.cookie(user))
+    return reply({"ok": True, "name": user.name, "roles": user.roles}, headers={"Set-Cookie": cookie})
+
+
+async def logout(exchange: Exchange) -> web.Response:
+    """Take the session cookie back."""
+    exchange.user = User()
+    return reply({"ok": True}, headers={"Set-Cookie": _cookie(exchange, "")})
+
+
+async def all_databases(exchange: Exchange) -> web.Response:
+    """List the names of databases, between keys."""
+    exchange.require_admin()
+    names = exchange.node.names
+    first, last = exchange.key("start_key", "startkey"), exchange.key("end_key", "endkey")
+    backwards = exchange.flag("descending")
+    if backwards:
+        first, last = last, first
+    begin = bisect_left(names, first) if first is not None else 0
+    end = bisect_right(names, last) if last is not None else len(names)
+    found = names[begin:end]
+    if backwards:
+        found.reverse()
+    skip = exchange.number("skip", 0)
+    found = found[skip : skip + exchange.number("limit", len(found))]
+    return reply(found, headers=etag(len(names), found[:1], found[-1:]))
+
+
+async def databases_info(exchange: Exchange) -> web.Response:
+    """Describe up to a hundred databases."""
+    exchange.require_admin()
+    keys = (await exchange.object()).get("keys")
+    if not isinstance(keys, list):
+        raise errors.bad_request("`keys` member must exist.")
+    if len(keys) > _MOST_KEYS:
+        raise errors.bad_request("too_many_keys")
+    return reply([_described(exchange, key) for key in keys])
+
+
+async def uuids(exchange: Exchange) -> web.Response:
+    """Give out fresh identifiers."""
+    return reply({"uuids": [exchange.model.fresh_uuid() for _ in range(exchange.number("count", 1))]})
+
+
+def _described(exchange: Exchange, name: str) -> dict[str, Any]:
+    try:
+        return {"key": name, "info": database_info(exchange.model, exchange.node, name)}
+    except errors.RefusalError as error:
+        return {"key": name, "error": error.error}
+
+
+def _cookie(exchange: Exchange, value: str) -> str:
+    expiry = datetime.fromtimestamp(exchange.model.clock() + SESSION_SECONDS, UTC)
+    when = expiry.strftime("%a, %d-%b-%Y %H:%M:%S GMT")
+    return f"{COOKIE}={value}; Version=1; Expires={when}; Max-Age={SESSION_SECONDS}; Path=/; HttpOnly"

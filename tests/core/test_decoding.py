@@ -1,0 +1,319 @@
+import traceback
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peruserd.core.config import Config
+from peruserd.core.decoding import ConfigError, Loaded, load, split_address
+from peruserd.core.messages import Secret
+
+FILE = "/etc/peruserd.toml"
+PASSWORD = "hunter2"
+TABLES = {field.name: field.type for field in msgspec.structs.fields(Config)}
+KEYS = [f"{table}.{key.name}" for table, struct in TABLES.items() for key in msgspec.structs.fields(struct)]
+
+# A value other than the default for every key, as the environment gives it and as the configuration has it.
+OVERRIDES: dict[str, tuple[str, Any]] = {
+    "couchdb.url": ("https://db.example:6984", "https://db.example:6984"),
+    "couchdb.username": ("5", "5"),
+    "couchdb.password_file": ("/run/password", "/run/password"),
+    "couchdb.auth_db": ("auth", "auth"),
+    "couchdb.node": ("couchdb@10.0.0.1", "couchdb@10.0.0.1"),
+    "couchdb.ca_file": ("/etc/ca.pem", "/etc/ca.pem"),
+    "couchdb.client_cert": ("/etc/cert.pem", "/etc/cert.pem"),
+    "couchdb.client_key": ("/etc/key.pem", "/etc/key.pem"),
+    "couchdb.connect_timeout": ("2", 2.0),
+    "couchdb.read_timeout": ("7.5", 7.5),
+    "couchdb.feed": ("database", "database"),
+    "databases.prefix": ("people/", "people/"),
+    "databases.q": ("2", 2),
+    "databases.n": ("3", 3),
+    "databases.placement": ("metro:2", "metro:2"),
+    "databases.partitioned": ("true", True),
+    "deletion.policy": ("drop", "drop"),
+    "cluster.poll_interval": ("1.5", 1.5),
+    "cluster.quiet_period": ("0", 0.0),
+    "cluster.lease_interval": ("3", 3.0),
+    "cluster.lease_ttl": ("60", 60.0),
+    "provisioning.max_in_flight": ("64", 64),
+    "http.listen": ("[::1]:0", "[::1]:0"),
+    "state.directory": ("/srv/state", "/srv/state"),
+    "log.format": ("json", "json"),
+    "log.level": ("debug", "debug"),
+}
+# What a key cannot be set without.
+COMPANIONS = {"couchdb.client_key": {"PERUSERD_COUCHDB_CLIENT_CERT": "/etc/cert.pem"}}
+
+
+def _variable(key: str) -> str:
+    return "PERUSERD_" + key.upper().replace(".", "_")
+
+
+def _value(config: Config, key: str) -> Any:
+    table, name = key.split(".")
+    return getattr(getattr(config, table), name)
+
+
+def _problems(text: str, environment: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(text, environment or {}, FILE)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return caught.value.problems
+
+
+def test_an_empty_file_gives_the_defaults() -> None:
+    """Nothing has to be configured, and nothing is a secret then."""
+    assert load("", {}, FILE) == Loaded(Config())
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_can_be_overridden_by_the_environment(key: str) -> None:
+    """`PERUSERD_<TABLE>_<KEY>` sets its key, converted to the key's type, and no other."""
+    text, expected = OVERRIDES[key]
+    config = load("", {_variable(key): text, **COMPANIONS.get(key, {})}, FILE).config
+    assert _value(Config(), key) != expected
+    assert _value(config, key) == expected
+    assert type(_value(config, key)) is type(expected) or isinstance(expected, str)
+    same = [other for other in KEYS if _value(config, other) == _value(Config(), other)]
+    assert set(same) >= set(KEYS) - {key, "couchdb.client_cert"}
+
+
+def test_the_environment_goes_before_the_file() -> None:
+    """A key given in both has the environment's value; the file's other keys stay."""
+    text = '[couchdb]\nauth_db = "from_file"\nusername = "adm"\n'
+    config = load(text, {"PERUSERD_COUCHDB_AUTH_DB": "from_environment"}, FILE).config
+    assert (config.couchdb.auth_db, config.couchdb.username) == ("from_environment", "adm")
+
+
+@pytest.mark.parametrize(
+    "variable", ["PATH", "PERUSERD", "PERUSERD_TEST_CLUSTER", "XPERUSERD_COUCHDB_URL", "PERUSERD_COUCHDB_PASSWORD"]
+)
+def test_variables_that_are_no_key_are_left_alone(variable: str) -> None:
+    """What belongs to others, and the password, which is no key, neither disturbs nor gets into the configuration."""
+    assert load("", {variable: PASSWORD}, FILE) == Loaded(Config())
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "found", "allowed"),
+    [
+        # unknown
+        ("[couchbd]", "couchbd", "unknown table", "did you mean couchdb?"),
+        ("[x]", "x", "unknown table", "known are couchdb, databases, deletion, cluster,"),
+        ('[couchdb]\nulr = "x"', "couchdb.ulr", "unknown key", "did you mean url?"),
+        ("[log]\nx = 1", "log.x", "unknown key", "known are format, level"),
+        ('[couchdb]\npassword = "hunter2"', "couchdb.password", "unknown key", "did you mean password_file?"),
+        ("url = 1", "url", "unknown table", "known are couchdb,"),
+        ("[couchdb.tls]", "couchdb.tls", "unknown key", "known are url, username,"),
+        # of a wrong type
+        ("couchdb = 5", "couchdb", "found 5", "a table: [couchdb]"),
+        ("[[log]]", "log", "found [{}]", "a table: [log]"),
+        ("[couchdb]\nurl = 5984", "couchdb.url", "found 5984", "a text"),
+        ("[couchdb]\nusername = true", "couchdb.username", "found true", "a text"),
+        ('[couchdb]\nread_timeout = "30"', "couchdb.read_timeout", "found '30'", "a number above 0 up to 86400"),
+        ("[databases]\nq = 1.5", "databases.q", "found 1.5", "a whole number from 1"),
+        ("[databases]\nn = true", "databases.n", "found true", "a whole number from 1"),
+        ("[databases]\npartitioned = 1", "databases.partitioned", "found 1", "true or false"),
+        ("[http]\nlisten = 9984", "http.listen", "found 9984", "a text"),
+        # of an impossible value
+        ('[couchdb]\nfeed = "Shard"', "couchdb.feed", "found 'Shard'", "one of 'auto', 'shard', 'database'"),
+        ('[deletion]\npolicy = ""', "deletion.policy", "found ''", "one of 'revoke', 'keep', 'drop'"),
+        ('[log]\nformat = "xml"', "log.format", "found 'xml'", "one of 'auto', 'json', 'console'"),
+        ('[log]\nlevel = "TRACE"', "log.level", "found 'TRACE'", "one of 'debug', 'info', 'warning', 'error'"),
+        ('[couchdb]\nauth_db = "Users"', "couchdb.auth_db", "found 'Users'", "a text of the form"),
+        ('[couchdb]\nnode = ""', "couchdb.node", "found ''", "a text that is not empty"),
+        ("[couchdb]\nconnect_timeout = 0", "couchdb.connect_timeout", "found 0", "a number above 0 up to 86400"),
+        ("[couchdb]\nread_timeout = inf", "couchdb.read_timeout", "found inf", "a number above 0 up to 86400"),
+        ("[cluster]\npoll_interval = nan", "cluster.poll_interval", "found nan", "a number above 0 up to 86400"),
+        ("[cluster]\nquiet_period = -1", "cluster.quiet_period", "found -1", "a number from 0 up to 3600"),
+        ("[databases]\nq = 0", "databases.q", "found 0", "a whole number from 1"),
+        ("[provisioning]\nmax_in_flight = 1025", "provisioning.max_in_flight", "found 1025", "from 1 up to 1024"),
+        # impossible alone or together, as the whole shows
+        ('[couchdb]\nurl = "localhost:5984"', "couchdb.url", "found 'localhost:5984'", "http://host:port or https://"),
+        ('[couchdb]\nurl = "ftp://host"', "couchdb.url", "found 'ftp://host'", "http://host:port or https://"),
+        ('[couchdb]\nurl = "http://:5984"', "couchdb.url", "found 'http://:5984'", "http://host:port or https://"),
+        ('[couchdb]\nurl = "http://h:0"', "couchdb.url", "found 'http://h:0'", "http://host:port or https://"),
+        ('[couchdb]\nurl = "http://h:99999"', "couchdb.url", "found something", "http://host:port or https://"),
+        ('[couchdb]\nurl = "http://h?q=1"', "couchdb.url", "found 'http://h?q=1'", "http://host:port or https://"),
+        ('[couchdb]\nclient_key = "k"', "couchdb.client_key", "needs", "couchdb.client_cert beside it"),
+        ('[databases]\nprefix = "User-"', "databases.prefix", "found 'User-'", "begins with a letter a-z"),
+        ('[databases]\nprefix = ""', "databases.prefix", "found ''", "begins with a letter a-z"),
+        (f'[databases]\nprefix = "{"a" * 237}"', "databases.prefix", "found 'aaa", "leaves room for a name"),
+        ("[cluster]\nlease_ttl = 9.9", "cluster.lease_ttl", "found 9.9", "at least twice cluster.lease_interval (5)"),
+        ('[http]\nlisten = "9984"', "http.listen", "found '9984'", "address:port"),
+        ('[http]\nlisten = "host:http"', "http.listen", "found 'host:http'", "address:port"),
+    ],
+)
+def test_a_mistake_is_shown_with_what_is_allowed(text: str, key: str, found: str, allowed: str) -> None:
+    """One mistake is one problem, which names the file, the key's full path, what was found and what is allowed."""
+    (problem,) = _problems(text)
+    assert problem.startswith(f"{FILE}: {key}: ")
+    assert found in problem
+    assert allowed in problem
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "key", "found", "allowed"),
+    [
+        ("PERUSERD_DATABASES_Q", "many", "databases.q", "found 'many'", "a whole number from 1"),
+        ("PERUSERD_DATABASES_Q", "0", "databases.q", "found '0'", "a whole number from 1"),
+        ("PERUSERD_DATABASES_PARTITIONED", "yes", "databases.partitioned", "found 'yes'", "true or false"),
+        ("PERUSERD_CLUSTER_QUIET_PERIOD", "nan", "cluster.quiet_period", "found 'nan'", "a number from 0"),
+        ("PERUSERD_CLUSTER_QUIET_PERIOD", "", "cluster.quiet_period", "found ''", "a number from 0"),
+        ("PERUSERD_LOG_LEVEL", "loud", "log.level", "found 'loud'", "one of 'debug'"),
+        ("PERUSERD_COUCHDB_ULR", "http://h", "couchdb.ulr", "there is no key", "did you mean url?"),
+    ],
+)
+def test_a_mistake_in_the_environment_names_its_variable(
+    variable: str, value: str, key: str, found: str, allowed: str
+) -> None:
+    """What the environment has wrong is not looked for in the file."""
+    (problem,) = _problems("", {variable: value})
+    assert problem.startswith(f"environment: {variable}: ")
+    assert FILE not in problem
+    assert key in problem
+    assert found in problem
+    assert allowed in problem
+
+
+def test_all_mistakes_are_found_in_one_go() -> None:
+    """File and environment are read to the end, so that nobody mends one mistake a start."""
+    problems = _problems("[databases]\nq = 0\nx = 1\n[y]\n[log]\nlevel = 3", {"PERUSERD_LOG_FORMAT": "xml"})
+    assert [problem.rsplit(": ", 2)[1] for problem in problems] == [
+        "databases.q",
+        "databases.x",
+        "y",
+        "log.level",
+        "log.format",
+    ]
+
+
+def test_all_that_the_whole_shows_is_found_in_one_go() -> None:
+    """Values that are impossible together are all named, too."""
+    problems = _problems('[couchdb]\nurl = "x"\n[databases]\nprefix = "X"\n[http]\nlisten = "x"')
+    assert [problem.split(": ")[1] for problem in problems] == ["couchdb.url", "databases.prefix", "http.listen"]
+
+
+def test_a_file_that_is_no_toml_is_named_with_the_place() -> None:
+    """A syntax error says which file and where in it."""
+    (problem,) = _problems('[couchdb]\nurl = "http://h"\nusername = \n')
+    assert problem.startswith(f"{FILE}: not valid TOML: ")
+    assert "line 3" in problem
+
+
+TEXTS = st.text(min_size=1, max_size=12)
+
+
+@given(username=TEXTS, password=TEXTS)
+def test_credentials_are_taken_out_of_the_url(username: str, password: str) -> None:
+    """Any name and password, percent-encoded, come out as they are, and the URL is bare afterwards."""
+    url = f"http://{quote(username, safe='')}:{quote(password, safe='')}@db.example:5984"
+    loaded = load(f'[couchdb]\nurl = "{url}"', {}, FILE)
+    assert (loaded.username, loaded.password) == (username, Secret(password))
+    assert loaded.config.couchdb.url == "http://db.example:5984"
+
+
+@pytest.mark.parametrize(
+    ("url", "bare", "username", "password"),
+    [
+        ("http://adm:pass@h:5984/", "http://h:5984", "adm", "pass"),
+        ("https://adm:p@ss@h", "https://h", "adm", "p@ss"),
+        ("http://adm:pa:ss@h", "http://h", "adm", "pa:ss"),
+        ("http://adm@h", "http://h", "adm", None),
+        ("http://adm:@h", "http://h", "adm", None),
+        ("http://adm:pass@[::1]:5984", "http://[::1]:5984", "adm", "pass"),
+        ("https://adm:pass@proxy/couchdb/", "https://proxy/couchdb", "adm", "pass"),
+        ("http://h:5984", "http://h:5984", None, None),
+    ],
+)
+@pytest.mark.parametrize("where", ["file", "environment"])
+def test_a_url_is_bare_once_it_is_loaded(
+    url: str, bare: str, username: str | None, password: str | None, where: str
+) -> None:
+    """Whatever of credentials a URL has, in the file or the environment, it has none afterwards, nor a last slash."""
+    text, environment = (f'[couchdb]\nurl = "{url}"', {}) if where == "file" else ("", {"PERUSERD_COUCHDB_URL": url})
+    loaded = load(text, environment, FILE)
+    assert loaded.config == msgspec.structs.replace(
+        Config(), couchdb=msgspec.structs.replace(Config().couchdb, url=bare)
+    )
+    assert (loaded.username, loaded.password) == (username, Secret(password) if password else None)
+
+
+# A / # ? [ in a password that was not percent-encoded is the mistake people make.
+PASSWORDS = [
+    PASSWORD,
+    *(template.format(PASSWORD) for template in ("{}/x", "12/{}", "{}#x", "{}?x", "{}[x", "{} x", "{}@x")),
+]
+URLS = [
+    "http://adm:{}@host:5984",
+    "http://adm:{}@",
+    "http://adm:{}@:5984",
+    "http://adm:{}@host:port",
+    "http://adm:{}@host:99999",
+    "http://adm:{}@host:0",
+    "http://adm:{}@host:5984?x=1",
+    "http://adm:{}@host:5984#x",
+    "http://adm:{}@[::1",
+    "http://adm:{}@[host]",
+    "http://adm:{}@ho\u2100st",
+    "ftp://adm:{}@host",
+    "adm:{}@host:5984",
+    "//adm:{}@host:5984",
+    "adm:{}@",
+]
+FILES = [
+    pytest.param('[couchdb]\nurl = "{}"', id="url"),
+    pytest.param('[couchdb]\nurl = ["{}"]', id="url-in-a-list"),
+    pytest.param('[couchdb]\nurl = {{ node = "{}" }}', id="url-in-a-table"),
+    pytest.param('[couchdb]\nurl = "{}', id="syntax-error"),
+    pytest.param(f'[couchdb]\nurl = "http://adm:{PASSWORD}"', id="no-host"),
+    pytest.param('[couchdb]\nulr = "{}"', id="unknown-key"),
+    pytest.param('[couchbd]\nurl = "{}"', id="unknown-table"),
+    pytest.param('[couchdb]\nurl = "{}"\n[log]\nlevel = "x"', id="mistake-elsewhere"),
+]
+
+
+def _shown(text: str, environment: dict[str, str]) -> str:
+    """All that could be written of loading a configuration: the traceback of its error, or what was loaded."""
+    try:
+        return repr(load(text, environment, FILE))
+    except ConfigError as error:
+        return "".join(traceback.format_exception(error)) + repr(error)
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize("url", URLS)
+def test_a_password_in_a_wrong_url_is_in_no_error(url: str, password: str) -> None:
+    """However a URL with a password is mistaken, what is said about it does not show the password."""
+    wrong = url.format(password)
+    assert PASSWORD not in _shown(f"[couchdb]\nurl = '{wrong}'", {})
+    assert PASSWORD not in _shown("", {"PERUSERD_COUCHDB_URL": wrong})
+
+
+@pytest.mark.parametrize("template", FILES)
+def test_a_password_in_a_wrong_file_is_in_no_error(template: str) -> None:
+    """Wherever a URL with a password stands in a mistaken file, what is said about it does not show the password."""
+    assert PASSWORD not in _shown(template.format(f"http://adm:{PASSWORD}@host:5984"), {})
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1:9984", ("127.0.0.1", 9984)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:65535", ("::1", 65535)),
+    ],
+)
+def test_an_address_is_split_at_its_port(listen: str, address: tuple[str, int]) -> None:
+    """Address and port come apart, and an IPv6 address out of its brackets."""
+    assert split_address(listen) == address
+
+
+@pytest.mark.parametrize("listen", ["", "9984", ":9984", "host", "host:", "host:http", "host:-1", "host:65536"])
+def test_what_is_no_address_with_a_port_is_refused(listen: str) -> None:
+    """Without an address or a possible port there is nothing to listen on."""
+    with pytest.raises(ValueError, match="port"):
+        split_address(listen)

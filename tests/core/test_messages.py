@@ -1,0 +1,153 @@
+import pprint
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.pretty import pretty_repr
+
+from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy, LogConfig
+from peruserd.core.counters import Counters
+from peruserd.core.decoding import Loaded, load
+from peruserd.core.messages import (
+    Credentials,
+    Goodbye,
+    Hello,
+    Inform,
+    ListenerStart,
+    Report,
+    Secret,
+    Stage,
+    Stop,
+    decode_from_listener,
+    decode_start,
+    decode_to_listener,
+    encode,
+)
+from peruserd.core.ownership import Ownership
+from peruserd.core.views import View, make_database_plan, make_plan
+
+PASSWORD = "hunter2"
+COUNTS = st.integers(0, 2**63)
+SEQUENCES = st.none() | COUNTS | st.text(max_size=20)
+REPORTS = st.builds(
+    Report,
+    beats=COUNTS,
+    stage=st.sampled_from(Stage),
+    caught_up=st.booleans(),
+    checkpoint=SEQUENCES,
+    shard_sequence=SEQUENCES,
+    waiting=COUNTS,
+    in_flight=COUNTS,
+    quarantined=COUNTS,
+    counters=st.builds(
+        Counters, changes_seen=COUNTS, databases_created=COUNTS, failures=st.dictionaries(st.text(max_size=5), COUNTS)
+    ),
+)
+
+
+def _start(credentials: Credentials | None) -> ListenerStart:
+    (assignment,) = make_database_plan("_users", "n1").assignments
+    return ListenerStart(
+        copy=assignment.copy,
+        ownership=assignment.ownership,
+        instance="n1",
+        couchdb=CouchDBConfig(),
+        credentials=credentials,
+        databases=DatabasesConfig(),
+        deletion=DeletionPolicy.REVOKE,
+        log=LogConfig(),
+        state_file="/var/lib/peruserd/state.sqlite",
+        share=8,
+        most_in_flight=32,
+    )
+
+
+@given(message=st.one_of(REPORTS, st.builds(Goodbye, reason=st.text()), st.just(Hello())))
+def test_what_a_listener_says_arrives_as_it_was_said(message: Hello | Report | Goodbye) -> None:
+    """Every message of a listener survives the pipe: integer and opaque sequences, counters, words."""
+    assert decode_from_listener(encode(message)) == message
+
+
+@given(ownership=st.from_type(Ownership), share=st.integers(1, 1024), within=st.floats(0.0, 3600.0))
+def test_what_a_supervisor_says_arrives_as_it_was_said(ownership: Ownership, share: int, within: float) -> None:
+    """Every message of a supervisor survives the pipe, whatever the cluster's state."""
+    for message in (Inform(ownership, share), Stop(within)):
+        assert decode_to_listener(encode(message)) == message
+
+
+@given(view=st.from_type(View), data=st.data())
+def test_a_listener_begins_with_what_its_supervisor_knows(
+    view: View, data: st.DataObject, documents: tuple[str, ...]
+) -> None:
+    """The message that starts a child says which copy to follow and who owns what, exactly as the plan has it."""
+    me = data.draw(st.sampled_from(view.instances))
+    for assignment in make_plan(view, me).assignments:
+        start = msgspec.structs.replace(_start(None), copy=assignment.copy, ownership=assignment.ownership)
+        arrived = decode_start(encode(start))
+        assert arrived == start
+        assert [arrived.ownership.owner(each) for each in documents] == [
+            assignment.ownership.owner(each) for each in documents
+        ]
+
+
+def test_a_listener_is_given_the_password() -> None:
+    """What no representation shows, the message to the child still carries."""
+    arrived = decode_start(encode(_start(Credentials("adm", Secret(PASSWORD)))))
+    assert arrived.credentials is not None
+    assert arrived.credentials.password.value == PASSWORD
+
+
+SECRETIVE = [
+    pytest.param(Secret(PASSWORD), id="secret"),
+    pytest.param(Credentials("adm", Secret(PASSWORD)), id="credentials"),
+    pytest.param(_start(Credentials("adm", Secret(PASSWORD))), id="listener-start"),
+    pytest.param(load(f'[couchdb]\nurl = "http://adm:{PASSWORD}@host:5984"', {}, "f.toml"), id="loaded"),
+]
+SHOWN_BY = [
+    pytest.param(repr, id="repr"),
+    pytest.param(str, id="str"),
+    pytest.param(lambda value: f"{value}", id="f-string"),
+    pytest.param(lambda value: f"{value!r:>40}", id="f-string-repr"),
+    pytest.param(lambda value: "%s %r" % (value, value), id="percent"),  # noqa: UP031 - logging formats this way
+    pytest.param(lambda value: str([value, {"key": value}]), id="in-containers"),
+    pytest.param(lambda value: str(ValueError("wrong", value)), id="in-an-error"),
+    pytest.param(pprint.pformat, id="pprint"),
+    pytest.param(pretty_repr, id="rich-as-in-structlogs-tracebacks"),
+]
+
+
+@pytest.mark.parametrize("value", SECRETIVE)
+@pytest.mark.parametrize("show", SHOWN_BY)
+def test_a_password_is_never_shown(
+    value: Secret | Credentials | ListenerStart | Loaded, show: Callable[..., str]
+) -> None:
+    """However a value that holds a password is written out, the password is not in it, only that there is one."""
+    shown = show(value)
+    assert PASSWORD not in shown
+    assert "***" in shown
+
+
+@pytest.mark.parametrize(
+    ("decode", "message"),
+    [
+        pytest.param(decode_to_listener, Hello(), id="hello-to-a-listener"),
+        pytest.param(decode_from_listener, Stop(1.0), id="stop-from-a-listener"),
+        pytest.param(decode_start, Hello(), id="hello-as-start"),
+    ],
+)
+def test_a_message_in_the_wrong_direction_is_refused(
+    decode: Callable[[bytes], object], message: msgspec.Struct
+) -> None:
+    """Each end understands only what the other may say."""
+    with pytest.raises(msgspec.ValidationError):
+        decode(encode(message))
+
+
+@pytest.mark.parametrize("decode", [decode_to_listener, decode_from_listener, decode_start])
+def test_a_message_cut_short_is_refused(decode: Callable[[bytes], object]) -> None:
+    """Half a message, as of a child that died while it wrote, is an error and not another message."""
+    whole = encode(Goodbye("stopped"))
+    with pytest.raises(msgspec.DecodeError):
+        decode(whole[: len(whole) // 2])

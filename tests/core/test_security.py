@@ -1,0 +1,170 @@
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from peruserd.core.security import MalformedSecurityError, Security, grant, grants, is_public, revoke
+
+FRESH = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}  # CouchDB 3.x for a new database
+PUBLIC: Security = {}  # PouchDB Server for a new database
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+USERS = st.sampled_from(["alice", "bob", "_admin", "josé"]) | st.text(max_size=4)
+STRINGS = st.lists(USERS, max_size=4)
+SECTIONS = st.fixed_dictionaries({}, optional={"names": STRINGS, "roles": STRINGS, "kept": JSON})
+SECURITIES = st.fixed_dictionaries(
+    {}, optional={"admins": SECTIONS, "members": SECTIONS, "cloudant": JSON, "readers": JSON, "": JSON}
+)
+
+
+def _names(security: Security, section: str) -> list[str]:
+    return security.get(section, {}).get("names", [])
+
+
+def _beside_names(security: Security) -> Security:
+    """All of a security object but the names, with absent sections as empty ones."""
+    rest = copy.deepcopy(security)
+    for section in ("admins", "members"):
+        rest.setdefault(section, {}).pop("names", None)
+    return rest
+
+
+@given(security=SECURITIES, user=USERS)
+def test_granting_adds_the_user_to_admins_and_members(security: Security, user: str) -> None:
+    """Afterwards the user is named in both sections, once more at most, after all who were named before."""
+    granted = grant(security, user)
+    for section in ("admins", "members"):
+        before = _names(security, section)
+        assert _names(granted, section) == (before if user in before else [*before, user])
+
+
+@given(security=SECURITIES, user=USERS)
+def test_granting_keeps_everything_else(security: Security, user: str) -> None:
+    """Roles, and keys that nobody here knows, at both levels, are as they were."""
+    assert _beside_names(grant(security, user)) == _beside_names(security)
+
+
+@given(security=SECURITIES, user=USERS)
+def test_granting_again_changes_nothing(security: Security, user: str) -> None:
+    """Who has access is not written again: the very same object comes back, and `grants` says so."""
+    granted = grant(security, user)
+    assert grant(granted, user) is granted
+    assert grants(granted, user)
+    assert grants(security, user) == (granted is security)
+
+
+@given(security=SECURITIES, user=USERS)
+def test_a_database_of_a_user_is_not_public(security: Security, user: str) -> None:
+    """Once a user is a member, not everybody is, whatever the database was before."""
+    assert not is_public(grant(security, user))
+
+
+@given(security=SECURITIES, user=USERS)
+@example(security={"members": {"names": ["alice", "bob", "alice"]}}, user="alice")
+def test_revoking_removes_the_user_and_nobody_else(security: Security, user: str) -> None:
+    """Afterwards the user is named nowhere; all others are named as before, in their order."""
+    revoked = revoke(security, user)
+    for section in ("admins", "members"):
+        assert _names(revoked, section) == [name for name in _names(security, section) if name != user]
+
+
+@given(security=SECURITIES, user=USERS)
+@example(security={"members": {"names": ["alice"], "roles": []}}, user="alice")
+@example(security=PUBLIC, user="alice")
+def test_revoking_never_leaves_a_database_public(security: Security, user: str) -> None:
+    """Where neither a name nor a role is left in members, the role `_admin` closes the database."""
+    assert not is_public(revoke(security, user))
+
+
+@given(security=SECURITIES, user=USERS)
+def test_revoking_keeps_everything_else(security: Security, user: str) -> None:
+    """Roles and unknown keys stay, but for the role `_admin` in members that had none and lost their last name."""
+    revoked = revoke(security, user)
+    expected = _beside_names(security)
+    if not _names(revoked, "members") and not expected["members"].get("roles"):
+        expected["members"]["roles"] = ["_admin"]
+    assert _beside_names(revoked) == expected
+
+
+@given(security=SECURITIES, user=USERS)
+def test_revoking_again_changes_nothing(security: Security, user: str) -> None:
+    """Who has no access is not written again: the very same object comes back."""
+    revoked = revoke(security, user)
+    assert revoke(revoked, user) is revoked
+
+
+@given(security=SECURITIES, user=USERS)
+def test_revoking_what_was_granted_leaves_no_trace_of_the_user(security: Security, user: str) -> None:
+    """A user who came and went is named nowhere, whoever else was there, and has nothing of what was granted."""
+    revoked = revoke(grant(security, user), user)
+    assert user not in _names(revoked, "admins") + _names(revoked, "members")
+    assert not grants(revoked, user)
+
+
+@given(security=SECURITIES, one=USERS, other=USERS)
+def test_users_of_one_database_do_not_disturb_each_other(security: Security, one: str, other: str) -> None:
+    """Revoking one user's access leaves another's."""
+    assume(one != other)
+    assert grants(revoke(grant(grant(security, one), other), one), other)
+
+
+@given(security=SECURITIES, user=USERS)
+def test_the_argument_is_never_altered(security: Security, user: str) -> None:
+    """What was read from the server stays as it was read, however deep."""
+    before = copy.deepcopy(security)
+    for change in (grant, revoke):
+        change(security, user)
+        assert security == before
+
+
+def test_a_new_database_is_secured_for_its_user() -> None:
+    """On a fresh CouchDB database the result is what couch_peruser would have written."""
+    assert grant(FRESH, "alice") == {
+        "members": {"roles": ["_admin"], "names": ["alice"]},
+        "admins": {"roles": ["_admin"], "names": ["alice"]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("security", "public"),
+    [
+        ({}, True),
+        ({"members": {}}, True),
+        ({"members": {"names": [], "roles": []}}, True),
+        ({"admins": {"names": ["alice"], "roles": ["_admin"]}}, True),
+        ({"members": {"names": ["alice"]}}, False),
+        ({"members": {"roles": ["_admin"]}}, False),
+        (FRESH, False),
+    ],
+)
+def test_a_database_without_members_is_public(security: Security, *, public: bool) -> None:
+    """Only names and roles of members close a database; admins do not."""
+    assert is_public(security) == public
+
+
+MALFORMED = [
+    *({"admins": value} for value in (None, [], "alice", 1)),
+    *({"members": value} for value in (None, [], "alice", False)),
+    *(
+        {section: {key: value}}
+        for section in ("admins", "members")
+        for key in ("names", "roles")
+        for value in (None, "alice", {}, [1], ["alice", None], [["alice"]])
+    ),
+]
+
+
+@pytest.mark.parametrize("security", MALFORMED, ids=str)
+@pytest.mark.parametrize("change", [grant, revoke])
+def test_a_malformed_object_is_left_to_the_operator(security: Security, change: Callable[[Security, str], Any]) -> None:
+    """What CouchDB would refuse to store is neither mended nor written back; the error names the section."""
+    (section,) = security
+    with pytest.raises(MalformedSecurityError, match=f"`{section}[`.]"):
+        change(security, "alice")
