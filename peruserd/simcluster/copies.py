@@ -76,7 +76,8 @@ class ShardCopy:
         self._log_seqs: list[int] = []
         self._log_ids: list[str] = []
         self._dead = 0
-        self._watchers: set[Callable[[], None]] = set()
+        # None where nobody waits: most of a hundred thousand copies never see a watcher.
+        self._watchers: set[Callable[[], None]] | None = None
 
     @property
     def doc_count(self) -> int:
@@ -145,11 +146,14 @@ class ShardCopy:
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Call `watcher` once, at the next change or when this copy goes."""
+        if self._watchers is None:
+            self._watchers = set()
         self._watchers.add(watcher)
 
     def unwatch(self, watcher: Callable[[], None]) -> None:
         """Forget a watcher; nothing happens where it was called already."""
-        self._watchers.discard(watcher)
+        if self._watchers:
+            self._watchers.discard(watcher)
 
     def close(self) -> None:
         """Mark the copy as gone, for good, and wake those who wait on it."""
@@ -158,8 +162,8 @@ class ShardCopy:
 
     def wake(self) -> None:
         """Call the watchers."""
-        watchers, self._watchers = self._watchers, set()
-        for watcher in watchers:
+        watchers, self._watchers = self._watchers, None
+        for watcher in watchers or ():
             watcher()
 
     def _put(self, document_id: str, leaves: Leaves, before: Leaves | None) -> None:

@@ -9,6 +9,8 @@ AUTH_DATABASE: Final = "_users"
 # Node k listens on the first port plus this, as the development clusters of CouchDB do.
 PORT_STEP: Final = 10_000
 
+_HIGHEST_PORT: Final = 65_535
+
 
 class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a simulated cluster looks like at its start.
@@ -36,6 +38,9 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse what no cluster can be."""
         if self.nodes < 1 or self.q < 1 or self.n < 1:
             raise ValueError("a cluster has at least one node, one range and one copy")
+        last = self.port_of(self.nodes)
+        if last > _HIGHEST_PORT:
+            raise ValueError(f"node {self.nodes} would listen on port {last}; choose a lower port, or 0 for free ones")
         if ":" not in self.user:
             raise ValueError("the server admin is given as name:password")
 

@@ -1,7 +1,5 @@
 """The cluster's state without sockets: whatever happens to it, nodes that see each other agree in the end."""
 
-from collections.abc import Callable
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,6 +40,7 @@ class Life(RuleBasedStateMachine):
 
     @initialize(delayed=st.booleans())
     def begin(self, delayed: bool) -> None:  # noqa: FBT001 - Hypothesis passes it by name
+        """Begin with everybody there."""
         self.model = a_model()
         self.model.delayed = delayed
         self.splitter = Splitter(self.model)
@@ -50,6 +49,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, document_id=IDS, deleted=st.booleans(), value=st.integers(0, 3))
     def write(self, number: int, document_id: str, deleted: bool, value: int) -> None:  # noqa: FBT001
+        """Edit or delete a document through any live node."""
         node = self.model.node(number)
         if not node.alive:
             return
@@ -60,15 +60,18 @@ class Life(RuleBasedStateMachine):
 
     @rule(groups=st.sampled_from([[], [[1], [2, 3]], [[1, 2], [3]], [[1], [2], [3]]]))
     def partition(self, groups: list[list[int]]) -> None:
+        """Let some nodes not see each other."""
         self.model.partition(groups)
 
     @rule(number=NUMBERS)
     def stop_or_start(self, number: int) -> None:
+        """Kill a node, or bring it back."""
         node = self.model.node(number)
         self.model.set_alive(node, alive=not node.alive)
 
     @rule()
     def replicate(self) -> None:
+        """Let the delay pass."""
         self.model.replicate()
 
     @rule(number=NUMBERS, turn=st.integers(0, 7))
@@ -83,6 +86,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, turn=st.integers(0, 7))
     def rebuild(self, number: int, turn: int) -> None:
+        """Make a copy again from scratch."""
         node = self.model.node(number)
         copies = node.holdings["db"]
         if node.alive:
@@ -90,6 +94,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def each_document_is_in_one_copy_of_each_node(self) -> None:
+        """No row is listed twice or out of order, and none is in a copy of another range."""
         for node in self.model.nodes:
             for copy in node.holdings["db"]:
                 assert all(document_hash(document_id) in copy.range for document_id in copy.docs)
@@ -100,6 +105,7 @@ class Life(RuleBasedStateMachine):
                 assert copy.deleted_count == sum(row[2][0].deleted for row in rows)
 
     def teardown(self) -> None:
+        """Once all is well again, all nodes hold the same, and nothing that was accepted is missing."""
         for node in self.model.nodes:
             self.model.set_alive(node, alive=True)
         self.model.partition([])
@@ -172,9 +178,7 @@ def test_a_security_object_without_a_majority_changes_what_it_reaches() -> None:
     objects = [copy.security for node in model.nodes for copy in node.holdings["db"]]
     assert objects.count({"admins": {"names": ["u"]}}) == 2
     documents.write_security(model, first, "db", {"admins": {"names": ["v"]}})
-    assert all(
-        copy.security == {"admins": {"names": ["v"]}} for node in model.nodes for copy in node.holdings["db"]
-    )
+    assert all(copy.security == {"admins": {"names": ["v"]}} for node in model.nodes for copy in node.holdings["db"])
 
 
 @pytest.mark.parametrize("wrong", [[], {"admins": []}, {"members": {"names": "u"}}, {"admins": {"roles": [1]}}])
@@ -194,8 +198,8 @@ def test_local_documents_flip_after_a_node_was_away() -> None:
     documents.write_local(model, first, "db", "_local/beat", None, {"beat": 6})
     model.set_alive(model.nodes[2], alive=True)
     model.replicate()
-    read: Callable[[], int] = lambda: documents.read_local(model, first, "db", "_local/beat").body["beat"]  # noqa: E731
-    assert {read() for _ in range(100)} == {2, 6}
+    read = {documents.read_local(model, first, "db", "_local/beat").body["beat"] for _ in range(100)}
+    assert read == {2, 6}
     listed = {documents.list_local(model, first, "db")[0][1].body["beat"] for _ in range(100)}
     assert listed == {2, 6}
 

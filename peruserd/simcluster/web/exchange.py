@@ -41,7 +41,7 @@ class Services(msgspec.Struct, frozen=True):
 class Exchange:
     """A request on its way: the node that was asked, who asks, the path's segments as sent, the query."""
 
-    __slots__ = ("method", "model", "node", "path", "query", "request", "segments", "services", "user")
+    __slots__ = ("method", "model", "node", "query", "request", "segments", "services", "user")
 
     def __init__(self, services: Services, node: Node, request: web.BaseRequest, path: str) -> None:
         route, _, query = path.partition("?")
@@ -50,7 +50,6 @@ class Exchange:
         self.node = node
         self.request = request
         self.method = "GET" if request.method == "HEAD" else request.method
-        self.path = route
         self.segments = [segment for segment in route.split("/")[1:] if segment]
         self.query: dict[str, str] = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
         self.user = User()

@@ -92,7 +92,9 @@ def route(segments: list[str]) -> Route:
         return _OF_SERVER[first]
     if len(segments) == 1:
         return _DATABASE
-    second = segments[1]
+    # A local document's slash can come encoded, as in the `Location` that CouchDB gives for it.
+    second = segments[1][: len("_local%2F")]
+    second = "_local" if second.upper() == "_LOCAL%2F" else segments[1]
     return _OF_DATABASE.get(second, _DOCUMENT)
 
 

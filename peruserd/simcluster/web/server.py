@@ -72,7 +72,7 @@ class NodeServer:
         never.set()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = request.path_qs if request.raw_path is None else request.raw_path
+        path = request.raw_path
         exchange = Exchange(self._services, self.node, request, path)
         kind, pages = route(exchange.segments)
         self._services.tally.requests[self.node.name, request.method, kind] += 1

@@ -1,0 +1,220 @@
+"""The commands as a user runs them: output, and exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+
+COMMANDS = ["run", "demo", "simcluster", "check", "config", "name", "owner"]
+
+
+def peruserd(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PERUSERD_")}
+    return subprocess.run(
+        [sys.executable, "-m", "peruserd", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**clean, **(environment or {})},
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SimClusterThread]:
+    """Run a cluster with a few users."""
+    with SimClusterThread(ClusterOptions(nodes=3, q=2, n=2)) as running:
+        running.seed_users(5, "served", provisioned_prefix="userdb-")
+        running.seed_users(7, "waiting")
+        yield running
+
+
+@pytest.fixture
+def config(cluster: SimClusterThread, tmp_path: Path) -> str:
+    """Write a configuration for the cluster's first node."""
+    path = tmp_path / "peruserd.toml"
+    path.write_text(f'[couchdb]\nurl = "{cluster.urls[0]}"\n[state]\ndirectory = "{tmp_path}/state"\n')
+    return str(path)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    """`--help` says what the command does, shows an example and the exit codes."""
+    helped = peruserd(command, "--help")
+    assert helped.returncode == 0
+    assert f"peruserd {command}" in helped.stdout.partition("Example:")[2]
+    assert "78 configuration" in helped.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["name"], ["demo", "--users", "0"], ["demo", "--rate", "-1"], ["simcluster", "--port", "x"]],
+)
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    """What cannot be understood is refused before anything is done."""
+    assert peruserd(*arguments).returncode == 2
+
+
+def test_names_are_encoded_and_decoded() -> None:
+    """`name` and `name --decode` are each other's inverse, for any script."""
+    users = ["alice", "José", "片", "a/b"]
+    encoded = peruserd("name", *users)
+    assert encoded.returncode == 0
+    decoded = peruserd("name", "--decode", *encoded.stdout.split())
+    assert decoded.stdout.splitlines() == users
+
+
+def test_a_name_without_a_database_is_1_and_the_others_are_answered() -> None:
+    """One bad name does not hide the rest."""
+    answered = peruserd("name", "x" * 116, "bob")
+    assert answered.returncode == 1
+    assert answered.stdout == "userdb-626f62\n"
+    assert "116 bytes" in answered.stderr
+    assert peruserd("name", "--decode", "userdb-6").returncode == 1
+
+
+def test_a_prefix_that_couchdb_refuses_is_2() -> None:
+    """The prefix is checked before it is used."""
+    assert peruserd("name", "--prefix", "UserDB-", "bob").returncode == 2
+
+
+def test_the_default_configuration_is_valid_toml_and_accepted(tmp_path: Path) -> None:
+    """What `config` prints can be used as it is."""
+    printed = peruserd("config").stdout
+    assert tomllib.loads(printed)["databases"]["prefix"] == "userdb-"
+    (tmp_path / "peruserd.toml").write_text(printed)
+    named = peruserd("name", "bob", "--config", str(tmp_path / "peruserd.toml"))
+    assert (named.returncode, named.stdout) == (0, "userdb-626f62\n")
+
+
+def test_output_that_nobody_reads_is_no_traceback() -> None:
+    """`peruserd config | head` ends quietly."""
+    piped = subprocess.run(  # noqa: S602 - a pipe is what is tested
+        f"{sys.executable} -m peruserd config | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert piped.stdout.startswith("# peruserd")
+    assert piped.stderr == ""
+
+
+def test_check_says_what_the_daemon_would_do_and_changes_nothing(config: str, cluster: SimClusterThread) -> None:
+    """Version, node, users, databases and copies in words; not one request that writes, nothing on disk."""
+    cluster.clear_requests()
+    checked = peruserd("check", "--config", config)
+    assert checked.returncode == 0, checked.stderr
+    assert "version 3." in checked.stdout
+    assert "node1@127.0.0.1; 3 of 3 nodes are connected" in checked.stdout
+    assert "12 user documents" in checked.stdout
+    assert "5 user databases" in checked.stdout
+    hosted = [line for line in checked.stdout.splitlines() if line.startswith("would follow:")]
+    shards = requests.get(f"{cluster.urls[0]}/_users/_shards", timeout=10).json()["shards"]
+    assert len(hosted) == sum("node1@127.0.0.1" in nodes for nodes in shards.values())
+    assert {method for _, method, _ in cluster.requests()} <= {"GET", "HEAD"}
+    assert not (Path(config).parent / "state").exists()
+    assert "pass" not in checked.stdout + checked.stderr
+
+
+def test_check_without_the_authentication_database_is_1(config: str) -> None:
+    """What stands in the way of serving users is said, and makes the exit code 1."""
+    checked = peruserd("check", "--config", config, environment={"PERUSERD_COUCHDB_AUTH_DB": "elsewhere"})
+    assert checked.returncode == 1
+    assert "elsewhere does not exist" in checked.stdout
+
+
+@pytest.mark.parametrize("command", [["check"], ["owner", "bob"]])
+def test_a_server_that_does_not_answer_is_75(config: str, command: list[str]) -> None:
+    """Nobody there: try again later."""
+    answered = peruserd(*command, "--config", config, environment={"PERUSERD_COUCHDB_URL": "http://127.0.0.1:1"})
+    assert answered.returncode == 75
+    assert "http://127.0.0.1:1" in answered.stderr
+
+
+@pytest.mark.parametrize("command", [["check"], ["owner", "bob"], ["run"]])
+def test_refused_credentials_are_78(config: str, command: list[str]) -> None:
+    """A wrong password is the configuration's fault; the words say where to look, not what the password was."""
+    answered = peruserd(*command, "--config", config, environment={"PERUSERD_COUCHDB_PASSWORD": "hunter2"})
+    assert answered.returncode == 78
+    assert "[couchdb]" in answered.stderr
+    assert "hunter2" not in answered.stdout + answered.stderr
+
+
+@pytest.mark.parametrize("command", [["check"], ["owner", "bob"], ["run"], ["name", "bob"]])
+def test_a_mistaken_configuration_is_78_and_names_file_key_and_what_is_allowed(
+    tmp_path: Path, command: list[str]
+) -> None:
+    """Every mistake is listed with its file and full key."""
+    path = tmp_path / "bad.toml"
+    path.write_text('[databases]\nq = 0\n[deletion]\npolicy = "burn"\n')
+    answered = peruserd(*command, "--config", str(path))
+    assert answered.returncode == 78
+    assert f"{path}: databases.q: found 0, allowed is a whole number from 1" in answered.stderr
+    assert f"{path}: deletion.policy: found 'burn', allowed is one of 'revoke', 'keep', 'drop'" in answered.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "blamed"),
+    [
+        ({"PERUSERD_STATE_DIRECTORY": "/proc/nowhere"}, "state.directory"),
+        ({"PERUSERD_HTTP_LISTEN": "203.0.113.1:80"}, "http.listen"),
+        ({"PERUSERD_COUCHDB_PASSWORD_FILE": "/nonexistent/password"}, "couchdb.password_file"),
+    ],
+)
+def test_what_cannot_be_used_is_78_before_anything_is_served(config: str, setting: dict[str, str], blamed: str) -> None:
+    """A directory that cannot be written, an address that is not ours, a password file that is not there."""
+    answered = peruserd("run", "--config", config, environment={"PERUSERD_HTTP_LISTEN": "127.0.0.1:0", **setting})
+    assert answered.returncode == 78
+    assert blamed in answered.stderr
+
+
+def test_owner_agrees_with_the_cluster(config: str, cluster: SimClusterThread) -> None:
+    """The hosts named are those of the document's range, and the owner is one of them."""
+    answered = peruserd("owner", "alice", "José", "--config", config)
+    assert answered.returncode == 0
+    for user, line in zip(["alice", "José"], answered.stdout.splitlines(), strict=True):
+        shard = requests.get(f"{cluster.urls[0]}/_users/_shards/org.couchdb.user:{user}", timeout=10).json()
+        assert line.startswith(f"{user}: node")
+        assert shard["range"] in line
+        assert all(node in line for node in shard["nodes"])
+        assert line.split()[1] in shard["nodes"]
+
+
+def test_the_demo_ends_well_and_says_so_in_json() -> None:
+    """A small demo: everybody served, a listener lost and back, one JSON object on standard output."""
+    played = peruserd(
+        "demo", "--nodes", "2", "--q", "2", "--users", "40", "--rate", "40", "--seed", "1", "--once", "--json"
+    )
+    assert played.returncode == 0, played.stderr
+    result = json.loads(played.stdout)
+    assert (result["users"], result["provisioned"], result["secured"]) == (40, 40, 40)
+    assert result["listener_restarts"] >= 1
+    assert 0 < result["p50_ms"] <= result["p99_ms"]
+    assert result["wrong"] == []
+
+
+def test_the_simulated_cluster_runs_until_it_is_stopped() -> None:
+    """It prints its URLs, answers at each, and ends with 0 on SIGTERM."""
+    command = [sys.executable, "-m", "peruserd", "simcluster", "--nodes", "2", "--port", "0", "--user", "boss:secret"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        lines = iter(running.stdout.readline, "ready\n")
+        urls = [line.strip() for line in lines]
+        try:
+            assert len(urls) == 2
+            for url in urls:
+                assert requests.get(f"{url}/_membership", timeout=10).json()["all_nodes"]
+        finally:
+            running.send_signal(signal.SIGTERM)
+    assert running.returncode == 0

@@ -1,0 +1,63 @@
+"""The HTTP page over a real socket."""
+
+from collections.abc import Iterator
+
+import pytest
+import requests
+from prometheus_client import CollectorRegistry, Counter
+
+from peruserd.daemon.http import HTTPServer, Page
+
+HEALTH = {"healthy": True, "ready": False}
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """Serve a page with one metric on a free port."""
+    registry = CollectorRegistry()
+    Counter("peruserd_things", "Things.", registry=registry).inc(3)
+    page = Page(
+        registry, healthy=lambda: (HEALTH["healthy"], "ok"), ready=lambda: (HEALTH["ready"], "not caught up: x")
+    )
+    server = HTTPServer(page, "127.0.0.1", 0)
+    server.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.stop()
+
+
+def test_metrics_are_served_in_prometheus_format(url: str) -> None:
+    """A scrape gets the registry's metrics with the content type of the text format."""
+    answer = requests.get(f"{url}/metrics", timeout=10)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert "peruserd_things_total 3.0" in answer.text
+
+
+def test_checks_answer_200_or_503_with_the_reason(url: str) -> None:
+    """Health and readiness are told apart, and a No says why."""
+    assert requests.get(f"{url}/healthz", timeout=10).status_code == 200
+    ready = requests.get(f"{url}/readyz", timeout=10)
+    assert ready.status_code == 503
+    assert ready.text == "not caught up: x\n"
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/metrics/more", "/healthz/"])
+def test_every_other_path_is_404(url: str, path: str) -> None:
+    """The page answers on its own paths only."""
+    assert requests.get(url + path, timeout=10).status_code == 404
+
+
+def test_only_reading_is_allowed(url: str) -> None:
+    """A POST changes nothing and is refused; HEAD is GET without a body."""
+    assert requests.post(f"{url}/metrics", timeout=10).status_code == 405
+    head = requests.head(f"{url}/metrics", timeout=10)
+    assert head.status_code == 200
+    assert head.text == ""
+
+
+def test_a_port_in_use_is_an_error_at_once(url: str) -> None:
+    """Two servers on one port is the operator's to know."""
+    port = int(url.rpartition(":")[2])
+    page = Page(CollectorRegistry(), healthy=lambda: (True, ""), ready=lambda: (True, ""))
+    with pytest.raises(OSError, match="in use"):
+        HTTPServer(page, "127.0.0.1", port)

@@ -1,0 +1,130 @@
+"""What is exported: complete, well-formed, and without a user's name or a process id in any label."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from peruserd.core.counters import Counters
+from peruserd.core.lifecycle import Reason, State
+from peruserd.core.messages import Report, Stage
+from peruserd.core.ranges import Range
+from peruserd.core.views import Copy
+from peruserd.daemon.metrics import InstanceCollector
+from peruserd.supervisor.fleet import FleetStatus, ListenerStatus
+
+COPY = Copy("_users", Range(0, 0x7FFFFFFF), "node1@127.0.0.1", ".1")
+
+
+class StandingFleet:
+    """A fleet whose status is given."""
+
+    def __init__(self, status: FleetStatus) -> None:
+        self._status = status
+
+    def status(self) -> FleetStatus:
+        """Return it."""
+        return self._status
+
+
+def status(*, checkpoint: int | str = 5, pid: int | None = None) -> FleetStatus:
+    """Make a status with one running listener and one of every counter."""
+    counters = Counters(changes_seen=7, databases_created=3, failures={"timeout": 2})
+    counters.latency.observe(0.03)
+    counters.latency.observe(400.0)
+    report = Report(
+        beats=1,
+        stage=Stage.FOLLOWING,
+        caught_up=True,
+        checkpoint=checkpoint,
+        shard_sequence=6,
+        waiting=1,
+        in_flight=2,
+        quarantined=4,
+        counters=counters,
+    )
+    listener = ListenerStatus(COPY, State.RUNNING, None, restarts=1, pid=pid, report=report)
+    return FleetStatus((listener,), counters, {Reason.CRASHED: 1}, unreadable=())
+
+
+def exported(given: FleetStatus) -> str:
+    """Return what a scrape gets."""
+    registry = CollectorRegistry()
+    registry.register(InstanceCollector(StandingFleet(given)))  # type: ignore[arg-type]
+    return generate_latest(registry).decode()
+
+
+def value(text: str, name: str, **labels: str) -> float:
+    """Return one sample's value."""
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == name and labels.items() <= sample.labels.items():
+                return float(sample.value)
+    raise AssertionError(f"no {name} {labels}")
+
+
+def test_counters_and_gauges_are_exported() -> None:
+    """What listeners report is what a scrape shows."""
+    text = exported(status())
+    listener = str(COPY)
+    assert value(text, "peruserd_changes_seen_total") == 7
+    assert value(text, "peruserd_databases_created_total") == 3
+    assert value(text, "peruserd_failures_total", kind="timeout") == 2
+    assert value(text, "peruserd_listener_restarts_total", listener=listener) == 1
+    assert value(text, "peruserd_listener_ends_total", reason="crashed") == 1
+    assert value(text, "peruserd_quarantined_users", listener=listener) == 4
+    assert value(text, "peruserd_checkpoint_sequence", listener=listener) == 5
+    assert value(text, "peruserd_shard_sequence", listener=listener) == 6
+    assert value(text, "peruserd_listener_state", listener=listener, state="running") == 1
+    assert value(text, "peruserd_listener_state", listener=listener, state="backoff") == 0
+    assert value(text, "peruserd_ready") == 1
+
+
+def test_the_latency_histogram_is_cumulative_and_counts_what_is_beyond_its_bounds() -> None:
+    """Two observations: both below infinity, one below 50 ms."""
+    text = exported(status())
+    assert value(text, "peruserd_provisioning_latency_seconds_bucket", le="0.05") == 1
+    assert value(text, "peruserd_provisioning_latency_seconds_bucket", le="60.0") == 1
+    assert value(text, "peruserd_provisioning_latency_seconds_bucket", le="+Inf") == 2
+    assert value(text, "peruserd_provisioning_latency_seconds_count") == 2
+    assert value(text, "peruserd_provisioning_latency_seconds_sum") == pytest.approx(400.03)
+
+
+def test_an_opaque_sequence_is_left_out() -> None:
+    """A clustered feed's sequence is no number, so there is no sample rather than a wrong one."""
+    assert "peruserd_checkpoint_sequence{" not in exported(status(checkpoint="13-g1AAAA"))
+
+
+def test_a_listeners_process_is_sampled_under_its_range_and_without_its_pid() -> None:
+    """Memory and processor time are there; the process id is nowhere."""
+    text = exported(status(pid=os.getpid()))
+    assert value(text, "peruserd_listener_resident_memory_bytes", listener=str(COPY)) > 1_000_000
+    assert value(text, "peruserd_listener_open_fds", listener=str(COPY)) > 0
+    labels = [sample.labels for family in text_string_to_metric_families(text) for sample in family.samples]
+    assert not any(str(os.getpid()) in each.values() for each in labels)
+
+
+def test_a_process_that_is_gone_is_left_out() -> None:
+    """A listener that ended a moment ago does not break the scrape."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert "peruserd_listener_resident_memory_bytes{" not in exported(status(pid=gone.pid))
+
+
+def test_promtool_finds_nothing_to_mend() -> None:
+    """Names, types and help texts follow Prometheus' conventions."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian's package prometheus)")
+    checked = subprocess.run(
+        [promtool, "check", "metrics"],
+        input=exported(status(pid=os.getpid())),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")

@@ -1,0 +1,67 @@
+"""A simulated cluster in a thread, and a client that is nobody's library."""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+
+Ask = Callable[..., requests.Response]
+
+
+@pytest.fixture
+def cluster() -> Iterator[SimClusterThread]:
+    """Three nodes, the authentication database with two ranges."""
+    with SimClusterThread(ClusterOptions()) as running:
+        yield running
+
+
+@pytest.fixture
+def ask(cluster: SimClusterThread) -> Ask:
+    """Make a request of a node: `ask(method, path, body, node=1)`; safe from several threads."""
+
+    def make(method: str, path: str, body: Any = None, *, node: int = 1, **more: Any) -> requests.Response:
+        # The path is sent as it is given: %2F must stay %2F.
+        data = None if body is None else json.dumps(body)
+        with requests.Session() as session:
+            session.trust_env = False
+            headers = {"Content-Type": "application/json"}
+            return session.request(
+                method, cluster.urls[node - 1] + path, data=data, timeout=60, headers=headers, **more
+            )
+
+    return make
+
+
+@pytest.fixture
+def background() -> Iterator[ThreadPoolExecutor]:
+    """Threads for requests that wait."""
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+@pytest.fixture
+def shard(ask: Ask) -> Callable[[str, str], str]:
+    """Return the path of a shard, `shard(database, range)`, as `/_node/{name}` takes it."""
+
+    def path(database: str, covered: str) -> str:
+        document = ask("GET", f"/_node/_local/_dbs/{database}").json()
+        suffix = "".join(map(chr, document["shard_suffix"]))
+        return f"shards%2F{covered}%2F{database}{suffix}"
+
+    return path
+
+
+@pytest.fixture
+def until_asked(cluster: SimClusterThread) -> Callable[[str, int], None]:
+    """Wait until so many requests of a kind have arrived; each was acted on as far as it could be then."""
+
+    def wait(kind: str, count: int) -> None:
+        while sum(each for key, each in cluster.requests().items() if key[2] == kind) < count:
+            pass
+
+    return wait

@@ -1,0 +1,24 @@
+"""What the supervisor's tests share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.supervisor.rig import Rig
+
+
+@pytest.fixture
+def cluster() -> Iterator[SimClusterThread]:
+    """Run a cluster of one node."""
+    with SimClusterThread(ClusterOptions(nodes=1, q=2, n=1)) as running:
+        yield running
+
+
+@pytest.fixture
+def rig(cluster: SimClusterThread, tmp_path: Path) -> Iterator[Rig]:
+    """Make a fleet that is stopped at the end."""
+    made = Rig(cluster, tmp_path)
+    yield made
+    made.stop()

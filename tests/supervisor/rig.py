@@ -1,0 +1,90 @@
+"""A fleet on a simulated cluster, for tests: with the little loop that a supervisor would run."""
+
+import select
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from peruserd.core.backoff import Backoff
+from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy, LogConfig
+from peruserd.core.lifecycle import RestartBudget, Timing
+from peruserd.core.messages import Credentials, ListenerStart, Secret
+from peruserd.core.views import Assignment, Plan, View, make_plan
+from peruserd.couch.client import Client
+from peruserd.couch.session import Session
+from peruserd.simcluster import SimClusterThread
+from peruserd.supervisor.fleet import Fleet
+
+ME: Final = "node1@127.0.0.1"
+DEADLINE_SECONDS: Final = 60.0
+QUICK: Final = Timing(stop_seconds=5.0, abort_seconds=0.5, backoff=Backoff(first_seconds=0.05, most_seconds=0.2))
+
+
+class Rig:
+    """A fleet on a cluster, with the little loop that a supervisor would run."""
+
+    def __init__(self, cluster: SimClusterThread, directory: Path, timing: Timing = QUICK, burst: int = 100) -> None:
+        parts = urlsplit(cluster.urls[0])
+        self.cluster = cluster
+        self.directory = directory
+        self.couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}")
+        self.credentials = Credentials(parts.username, Secret(parts.password))
+        self.fleet = Fleet(
+            self._start_message, most_in_flight=8, timing=timing, budget=RestartBudget(burst, period_seconds=600.0)
+        )
+
+    def _start_message(self, assignment: Assignment, share: int) -> ListenerStart:
+        return ListenerStart(
+            copy=assignment.copy,
+            ownership=assignment.ownership,
+            instance=ME,
+            couchdb=self.couchdb,
+            credentials=self.credentials,
+            databases=DatabasesConfig(),
+            deletion=DeletionPolicy.REVOKE,
+            log=LogConfig(),
+            state_file=str(self.directory / f"{assignment.copy.range}.sqlite"),
+            share=share,
+            most_in_flight=8,
+        )
+
+    def plan(self) -> Plan:
+        """Return the plan of the instance beside node 1."""
+        client = Client(Session(self.couchdb, self.credentials))
+        nodes = tuple(sorted(client.membership().all_nodes))
+        return make_plan(View(nodes, nodes, client.shard_map(ME, "_users")), ME)
+
+    def turn_until(self, happened: Callable[[], bool], what: str) -> None:
+        """Go round, as the supervisor's loop does, until something happened."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not happened():
+            assert time.monotonic() < deadline, f"waited in vain for {what}: {self.fleet.status()}"
+            poll = select.poll()
+            owners = {}
+            for copy, process in self.fleet.processes():
+                for descriptor in (process.pidfd, *([] if process.heard_out else [process.pipe_fd])):
+                    owners[descriptor] = (copy, descriptor == process.pidfd)
+                    poll.register(descriptor, select.POLLIN)
+            ready = [owners[descriptor] for descriptor, _ in poll.poll(50)]
+            for copy, is_end in sorted(ready, key=lambda each: each[1]):
+                (self.fleet.bury if is_end else self.fleet.hear)(copy, time.monotonic())
+            self.fleet.mind_deadlines(time.monotonic())
+
+    def stop(self) -> None:
+        """Stop all listeners and wait for their end."""
+        self.fleet.stop(time.monotonic())
+        self.turn_until(lambda: self.fleet.idle, "every listener to end")
+
+    def pids(self) -> list[int]:
+        """Return the process ids of the listeners."""
+        return [each.pid for each in self.fleet.status().listeners if each.pid is not None]
+
+    def all_caught_up(self) -> bool:
+        """Say whether every listener has caught up."""
+        return self.fleet.status().ready
+
+    def created(self) -> int:
+        """Return how many databases the fleet has created."""
+        return self.fleet.status().counters.databases_created
