@@ -70,7 +70,7 @@ class CouchDBConfig(Table, frozen=True):
         ),
     ] = None
     auth_db: Annotated[
-        Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_$()+/-]*$")], Meta(description="The authentication database.")
+        Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_$()+/-]*\Z")], Meta(description="The authentication database.")
     ] = "_users"
     node: Annotated[
         Annotated[str, Meta(min_length=1)],

@@ -4,6 +4,7 @@ Every mistake is found in one go, and each is reported with the file, the key's 
 allowed. Passwords in the URL are taken out here, before anything else can see them.
 """
 
+import datetime as dt
 import difflib
 import tomllib
 from collections.abc import Mapping
@@ -55,76 +56,82 @@ def load(text: str, environment: Mapping[str, str], source: str) -> Loaded:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{source}: not valid TOML: {error}"]) from error
-    problems: list[str] = []
-    values = _from_document(document, source, problems)
-    _override(values, environment, problems)
-    if problems:
-        raise ConfigError(problems)
-    config = Config(**{table: _TABLES[table](**keys) for table, keys in values.items()})
-    loaded = _without_credentials(config)
-    problems = _impossible(loaded.config, source)
+    reading = _Reading(source)
+    reading.take_document(document)
+    reading.take_environment(environment)
+    # What could not be read has its default here, so that what is wrong with the rest is said in the same go.
+    loaded = _without_credentials(reading.config())
+    problems = reading.problems + [
+        f"{reading.origin(key)}: {key}: {problem}" for key, problem in _impossible(loaded.config)
+    ]
     if problems:
         raise ConfigError(problems)
     return loaded
 
 
-def _from_document(document: dict[str, Any], source: str, problems: list[str]) -> dict[str, dict[str, Any]]:
-    values: dict[str, dict[str, Any]] = {table: {} for table in _TABLES}
-    for table, keys in document.items():
-        if table not in _TABLES:
-            problems.append(f"{source}: {table}: unknown table{_hint(table, _TABLES)}")
-        elif not isinstance(keys, dict):
-            problems.append(f"{source}: {table}: found {_found(keys)}, allowed is a table: [{table}]")
-        else:
-            for key, value in keys.items():
-                if key not in _KEYS[table]:
-                    problems.append(f"{source}: {table}.{key}: unknown key{_hint(key, _KEYS[table])}")
-                else:
-                    _convert(values, table, key, value, where=source, problems=problems)
-    return values
+class _Reading:
+    """The values read so far by table and key, where each came from, and what was wrong."""
 
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._values: dict[str, dict[str, Any]] = {table: {} for table in _TABLES}
+        self._origins: dict[str, str] = {}
+        self.problems: list[str] = []
 
-def _override(values: dict[str, dict[str, Any]], environment: Mapping[str, str], problems: list[str]) -> None:
-    for variable in sorted(environment):
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == PASSWORD_VARIABLE:
-            continue
-        table, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
-        if table not in _TABLES:
-            continue
-        if key not in _KEYS[table]:
-            problems.append(f"environment: {variable}: there is no key {table}.{key}{_hint(key, _KEYS[table])}")
-        else:
-            _convert(
-                values,
-                table,
-                key,
-                environment[variable],
-                where=f"environment: {variable}",
-                problems=problems,
-                text=True,
-            )
+    def take_document(self, document: Mapping[str, Any]) -> None:
+        """Take in the file."""
+        for table, keys in document.items():
+            if table not in _TABLES:
+                self._complain(table, f"unknown table{_hint(table, _TABLES)}")
+            elif not isinstance(keys, dict):
+                self._complain(table, f"found {_found(keys)}, allowed is a table: [{table}]")
+            else:
+                for key, value in keys.items():
+                    if key not in _KEYS[table]:
+                        self._complain(f"{table}.{key}", f"unknown key{_hint(key, _KEYS[table])}")
+                    else:
+                        self._take(table, key, value, origin=self._source, strict=True)
 
+    def take_environment(self, environment: Mapping[str, str]) -> None:
+        """Take in what the environment overrides."""
+        for variable in sorted(environment):
+            if not variable.startswith(ENVIRONMENT_PREFIX) or variable == PASSWORD_VARIABLE:
+                continue
+            table, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
+            if table not in _TABLES:
+                continue
+            origin = f"environment: {variable}"
+            if key not in _KEYS[table]:
+                self.problems.append(f"{origin}: there is no key {table}.{key}{_hint(key, _KEYS[table])}")
+            else:
+                self._take(table, key, environment[variable], origin=origin, strict=False)
 
-def _convert(
-    values: dict[str, dict[str, Any]],
-    table: str,
-    key: str,
-    value: object,
-    *,
-    where: str,
-    problems: list[str],
-    text: bool = False,
-) -> None:
-    wanted = _KEYS[table][key].type
-    try:
-        values[table][key] = msgspec.convert(value, wanted, strict=not text)
-    except msgspec.ValidationError:
-        problems.append(f"{where}: {table}.{key}: found {_found(value)}, allowed is {allowed_values(wanted)}")
+    def config(self) -> Config:
+        """Return the configuration that the values make, with defaults for the rest."""
+        return Config(**{table: _TABLES[table](**keys) for table, keys in self._values.items()})
+
+    def origin(self, key: str) -> str:
+        """Say where the value of a key (its full path) came from."""
+        return self._origins.get(key, self._source)
+
+    def _take(self, table: str, key: str, value: object, *, origin: str, strict: bool) -> None:
+        wanted = _KEYS[table][key].type
+        path = f"{table}.{key}"
+        self._origins[path] = origin
+        try:
+            self._values[table][key] = msgspec.convert(value, wanted, strict=strict)
+        except msgspec.ValidationError:
+            self._complain(path, f"found {_found(value)}, allowed is {allowed_values(wanted)}")
+
+    def _complain(self, path: str, problem: str) -> None:
+        self.problems.append(f"{self.origin(path)}: {path}: {problem}")
 
 
 def _found(value: object) -> str:
     """Show a value as the file has it, without what could be a password in a URL."""
     shown = str(value).lower() if isinstance(value, bool) else repr(value)
+    if isinstance(value, dt.date | dt.time):
+        shown = value.isoformat()
     return "something with an @ in it (not shown: it may hold a password)" if "@" in shown else shown
 
 
@@ -181,13 +188,13 @@ def _without_credentials(config: Config) -> Loaded:
     return Loaded(msgspec.structs.replace(config, couchdb=couchdb), username, password)
 
 
-def _impossible(config: Config, source: str) -> list[str]:
+def _impossible(config: Config) -> list[tuple[str, str]]:
     """Return what no single key shows: values that cannot be used, alone or together."""
     checks = [
         ("couchdb.url", _url_problem(config.couchdb.url)),
         (
             "couchdb.client_key",
-            "it needs couchdb.client_cert beside it"
+            "found without couchdb.client_cert, allowed only beside it"
             if config.couchdb.client_key and not config.couchdb.client_cert
             else None,
         ),
@@ -201,7 +208,7 @@ def _impossible(config: Config, source: str) -> list[str]:
         ),
         ("http.listen", _listen_problem(config.http.listen)),
     ]
-    return [f"{source}: {key}: {problem}" for key, problem in checks if problem is not None]
+    return [(key, problem) for key, problem in checks if problem is not None]
 
 
 def _url_problem(url: str) -> str | None:

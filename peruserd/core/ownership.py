@@ -79,7 +79,8 @@ class Ownership(msgspec.Struct, frozen=True, dict=True):
     def gains(self, instance: str, before: "Ownership") -> bool:
         """Say whether `instance` can own a document under this ownership that it did not own under `before`.
 
-        Exact while the hosts are the same; where they changed, places in the rings cannot be compared, and it is True.
+        It may be True where nothing is gained (a scan that finds nothing), never False where something is: places in
+        the rings can be compared only while hosts and adopters are the same.
         """
         if self.hosts != before.hosts:
             return True

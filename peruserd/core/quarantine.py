@@ -38,13 +38,17 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Quarantined(msgspec.Struct, frozen=True):
-    """A user that could not be served. `since` is the wall clock at the first failure, in seconds, for people."""
+    """A user that could not be served. `since` is the wall clock at the first failure, in seconds, for people.
+
+    `met_in_scan` is the failed change's own: a tombstone that a scan found is not dropped for, however often retried.
+    """
 
     document_id: str
     deleted: bool
     failure: Failure
     failures: int
     since: float
+    met_in_scan: bool = False
 
 
 class Quarantine:
@@ -52,7 +56,8 @@ class Quarantine:
 
     def __init__(self, kept: Iterable[Quarantined], now: float) -> None:
         self._entries: dict[str, Quarantined] = {}
-        self._due: list[tuple[float, str, int]] = []
+        self._due: list[tuple[float, str]] = []
+        self._dates: dict[str, float] = {}
         for entry in kept:
             # After a restart everything is due at once: the cause may be gone, and the limit on work in flight holds.
             self._schedule(entry, now)
@@ -64,7 +69,15 @@ class Quarantine:
         return document_id in self._entries
 
     def admit(
-        self, document_id: str, failure: Failure, *, deleted: bool, now: float, wall: float, chance: float
+        self,
+        document_id: str,
+        failure: Failure,
+        *,
+        deleted: bool,
+        now: float,
+        wall: float,
+        chance: float,
+        met_in_scan: bool = False,
     ) -> Quarantined:
         """Keep a user aside after a failed try; `chance`, a random number of [0, 1), spreads the next one."""
         known = self._entries.get(document_id)
@@ -75,6 +88,7 @@ class Quarantine:
             failure,
             failures=known.failures + 1 if known is not None and again else 1,
             since=known.since if known is not None and again else wall,
+            met_in_scan=met_in_scan,
         )
         backoff = _BACKOFF.get(failure.advice)
         self._schedule(entry, None if backoff is None else now + backoff.delay(entry.failures, chance))
@@ -82,6 +96,7 @@ class Quarantine:
 
     def release(self, document_id: str) -> bool:
         """Forget a user that was served, or has another owner; False where it was not here."""
+        self._dates.pop(document_id, None)
         return self._entries.pop(document_id, None) is not None
 
     def release_unless(self, wanted: Callable[[str], bool]) -> list[str]:
@@ -95,11 +110,11 @@ class Quarantine:
         """Return those whose next try is due; each is scheduled again by `admit` if it fails."""
         due = []
         while self._due and self._due[0][0] <= now:
-            _, document_id, failures = heapq.heappop(self._due)
-            entry = self._entries.get(document_id)
+            date, document_id = heapq.heappop(self._due)
             # An entry released, or admitted again with another date, leaves its old date behind.
-            if entry is not None and entry.failures == failures:
-                due.append(entry)
+            if self._dates.get(document_id) == date:
+                del self._dates[document_id]
+                due.append(self._entries[document_id])
         return due
 
     def next_due(self) -> float | None:
@@ -108,5 +123,7 @@ class Quarantine:
 
     def _schedule(self, entry: Quarantined, due: float | None) -> None:
         self._entries[entry.document_id] = entry
+        self._dates.pop(entry.document_id, None)
         if due is not None and entry.failure.advice is not Advice.GIVE_UP:
-            heapq.heappush(self._due, (due, entry.document_id, entry.failures))
+            self._dates[entry.document_id] = due
+            heapq.heappush(self._due, (due, entry.document_id))

@@ -11,8 +11,7 @@ from peruserd.core.decoding import PLAIN_TEXT, allowed_values
 _WIDTH = 100
 _HEADER = """\
 # peruserd's configuration. Every key is shown with its default; a key left out has it.
-# Each can be overridden by the environment: PERUSERD_<TABLE>_<KEY>, as in PERUSERD_COUCHDB_URL.
-"""
+# Each can be overridden by the environment: PERUSERD_<TABLE>_<KEY>, as in PERUSERD_COUCHDB_URL."""
 
 
 def sample() -> str:

@@ -6,6 +6,7 @@ for the checkpoint: the newer one's ticket holds it back.
 """
 
 from collections import deque
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
 
@@ -31,6 +32,7 @@ class Change(msgspec.Struct, eq=False, gc=False):
     """A document to be acted on. `read_at` is when it was read, by the monotonic clock, in seconds.
 
     `watermark` and `ticket` are what holds the checkpoint back; a retry has none, its quarantine is on disk.
+    `met_in_scan` says that a scan found the change, now or before it went to quarantine: it can be years old.
     """
 
     document_id: str
@@ -39,6 +41,7 @@ class Change(msgspec.Struct, eq=False, gc=False):
     read_at: float
     watermark: Watermark | None = None
     ticket: int = -1
+    met_in_scan: bool = False
 
     def finish(self) -> None:
         """Let the checkpoint pass this change."""
@@ -54,6 +57,7 @@ class WorkQueue:
         self._active: dict[str, Change] = {}
         self._lanes: dict[Lane, deque[Change]] = {lane: deque() for lane in Lane}
         self._fresh: set[str] = set()
+        self._disowned: set[str] = set()
         self._scan_page_open = False
 
     @property
@@ -88,6 +92,16 @@ class WorkQueue:
         self._fresh.clear()
         self._scan_page_open = False
 
+    def release_unless(self, wanted: Callable[[str], bool]) -> None:
+        """Finish what waits for documents that are not `wanted` any more.
+
+        What is under way for them goes on, and tells nothing of its document from now on: changes can pass unseen until
+        the document is wanted again, and whatever is read then is newer.
+        """
+        for document_id in [each for each in self._waiting if not wanted(each)]:
+            self._waiting.pop(document_id).finish()
+        self._disowned.update(document_id for document_id in self._active if not wanted(document_id))
+
     def put(self, change: Change) -> None:
         """Let a change wait, or finish it at once where another one tells more of its document."""
         document_id = change.document_id
@@ -110,7 +124,7 @@ class WorkQueue:
         waiting = self._waiting.get(document_id)
         if waiting is not None and _AUTHORITY[waiting.lane] > _AUTHORITY[change.lane]:
             return True
-        active = self._active.get(document_id)
+        active = None if document_id in self._disowned else self._active.get(document_id)
         return active is not None and _AUTHORITY[active.lane] > _AUTHORITY[change.lane]
 
     def take(self) -> Change | None:
@@ -129,6 +143,7 @@ class WorkQueue:
     def finish(self, change: Change) -> None:
         """End the work on a change: the checkpoint may pass it, and a newer one of its document may begin."""
         del self._active[change.document_id]
+        self._disowned.discard(change.document_id)
         change.finish()
         newer = self._waiting.get(change.document_id)
         if newer is not None:

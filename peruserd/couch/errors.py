@@ -27,6 +27,10 @@ class TimedOutError(CouchError):
     kind = "timeout"
 
 
+class NothingYetError(TimedOutError):
+    """The server began to answer a long poll, and did not end its answer when it was asked to; it may well be alive."""
+
+
 class InterruptedRequestError(CouchError):
     """This side ended the request, because it is stopping."""
 

@@ -6,8 +6,9 @@ a request that ends that way raises InterruptedRequestError.
 
 import socket
 import threading
+import time
 import weakref
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -16,6 +17,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ReadTimeoutError
 
 from peruserd import __version__
 from peruserd.core.config import CouchDBConfig
@@ -24,9 +26,32 @@ from peruserd.couch import errors
 
 T = TypeVar("T")
 
+# A long poll that is answered this long after the time it was asked to wait is a late one; later than that, none.
+_LATE_SECONDS: Final = 5.0
+
+_CHUNK_BYTES: Final = 65_536
+
+
+class _Retry(Retry):
+    """Retries what broke, and not what took too long: three silences in a row outlast the patience of a supervisor."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> Self:
+        if isinstance(error, ReadTimeoutError):
+            raise error
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
 # A connection kept alive can be closed by the server just as it is used again; a second try finds that out. Requests
 # that change something are not repeated here: what a broken one did is for the caller to judge.
-_RETRY: Final = Retry(total=2, backoff_factor=0.1, status=0, redirect=0, allowed_methods=frozenset({"GET", "HEAD"}))
+_RETRY: Final = _Retry(total=2, backoff_factor=0.1, status=0, redirect=0, allowed_methods=frozenset({"GET", "HEAD"}))
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -100,7 +125,10 @@ class Session:
         self._http = requests.Session()
         # The environment's proxies and ~/.netrc must not reroute or re-identify requests to a node beside this process.
         self._http.trust_env = False
-        self._http.headers.update({"Accept": "application/json", "User-Agent": f"peruserd/{__version__}"})
+        # A server that compresses holds back the line breaks by which a long poll shows that it is alive.
+        self._http.headers.update(
+            {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": f"peruserd/{__version__}"}
+        )
         if credentials is not None:
             self._http.auth = HTTPBasicAuth(credentials.username.encode(), credentials.password.value.encode())
         if couchdb.ca_file is not None:
@@ -125,7 +153,8 @@ class Session:
         """Send one request and return the answer, whatever its status.
 
         `path` is already quoted; `body` is sent as JSON; `wait_seconds` is how long the server was asked to wait before
-        it answers (a long poll). Raises UnreachableError, TimedOutError or InterruptedRequestError.
+        it answers (a long poll). Raises UnreachableError, TimedOutError or InterruptedRequestError, and NothingYetError
+        where a long poll began to answer and did not come to an end.
         """
         named = f"{method} {path}"
         connect, read = self._timeout
@@ -138,10 +167,13 @@ class Session:
                 headers=None if body is None else {"Content-Type": "application/json"},
                 timeout=(connect, read + wait_seconds),
                 allow_redirects=False,
+                stream=wait_seconds > 0,
             )
-        except requests.RequestException as error:
+            content = _patiently(named, response, wait_seconds) if wait_seconds > 0 else response.content
+        except OSError as error:
+            # What requests raises is one too, and a TLS file that is not there is nothing else.
             raise self._failure(named, error) from error
-        return Answer(named, response.status_code, response.content)
+        return Answer(named, response.status_code, content)
 
     def interrupt(self) -> None:
         """End every request under way and refuse new ones; for another thread to call."""
@@ -151,10 +183,10 @@ class Session:
         """Close the connections."""
         self._http.close()
 
-    def _failure(self, named: str, error: requests.RequestException) -> errors.CouchError:
+    def _failure(self, named: str, error: OSError) -> errors.CouchError:
         if self._sockets.interrupted:
             return errors.InterruptedRequestError(f"{named}: interrupted")
-        if isinstance(error, requests.Timeout):
+        if isinstance(error, requests.Timeout) or _is_silence(error):
             return errors.TimedOutError(f"{named}: no answer in time from {self._url}")
         if isinstance(error, requests.exceptions.SSLError):
             return errors.UnreachableError(f"{named}: TLS to {self._url} failed: {_innermost(error)}")
@@ -164,6 +196,32 @@ class Session:
 def quoted(segment: str) -> str:
     """Return one path segment with everything quoted that is not plain, slashes included."""
     return quote(segment, safe="")
+
+
+def _patiently(named: str, response: requests.Response, wait_seconds: float) -> bytes:
+    """Return the body of a long poll's answer.
+
+    PouchDB Server begins to answer at once, takes no notice of the time it is asked to wait, and sends a line break
+    now and then for ever; when the database is deleted meanwhile, not even that.
+    """
+    patience_ends = time.monotonic() + wait_seconds + _LATE_SECONDS
+    body = bytearray()
+    with response:
+        try:
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                body += chunk
+                if not chunk.strip() and time.monotonic() > patience_ends:
+                    raise errors.NothingYetError(f"{named}: no end of the answer {wait_seconds:g} s after it began")
+        except requests.ConnectionError as error:
+            if _is_silence(error):
+                raise errors.NothingYetError(f"{named}: the answer began and went silent") from error
+            raise
+    return bytes(body)
+
+
+def _is_silence(error: OSError) -> bool:
+    """Say whether this is a time-out in the midst of an answer, which requests calls a broken connection."""
+    return any(isinstance(each, ReadTimeoutError) for each in error.args)
 
 
 def _innermost(error: BaseException) -> str:
@@ -180,6 +238,11 @@ class _Sockets:
         self._lock = threading.Lock()
         self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self.interrupted = False
+
+    def refuse_if_interrupted(self) -> None:
+        """Raise what a connection that cannot be made raises; before it is made, which can take a while."""
+        if self.interrupted:
+            raise ConnectionAbortedError("the session was interrupted")
 
     def opened(self, sock: socket.socket) -> None:
         with self._lock:
@@ -215,11 +278,13 @@ class _InterruptibleAdapter(HTTPAdapter):
 def _pool_classes(sockets: _Sockets) -> dict[str, type[HTTPConnectionPool]]:
     class PlainConnection(HTTPConnection):
         def connect(self) -> None:
+            sockets.refuse_if_interrupted()
             super().connect()
             sockets.opened(self.sock)
 
     class SecureConnection(HTTPSConnection):
         def connect(self) -> None:
+            sockets.refuse_if_interrupted()
             super().connect()
             sockets.opened(self.sock)
 

@@ -14,7 +14,7 @@ from peruserd.core.messages import Sequence
 from peruserd.core.progress import Identity
 from peruserd.core.views import Copy, Feed
 from peruserd.couch.client import Client
-from peruserd.couch.errors import NotFoundError
+from peruserd.couch.errors import NotFoundError, NothingYetError
 from peruserd.couch.session import quoted
 
 # Below the 30 s at which proxies hang up; a node keeps the handler of a client that went away this long.
@@ -85,9 +85,12 @@ class _FeedSource:
             "limit": str(limit),
             "timeout": str(int(LONG_POLL_SECONDS * 1000)),
         }
-        answer = self._session.request(
-            "GET", f"{self._path}/_changes", params=params, wait_seconds=LONG_POLL_SECONDS
-        ).expect(200)
+        try:
+            answer = self._session.request(
+                "GET", f"{self._path}/_changes", params=params, wait_seconds=LONG_POLL_SECONDS
+            ).expect(200)
+        except NothingYetError:
+            return Page([], since)
         # A long poll that hangs on a shard while it is split away ends with an empty 200.
         return answer.decode(Page) if answer.body.strip() else Page([], since)
 

@@ -6,6 +6,7 @@ listener stops. What they read goes into the ledger; whether it is acted on is n
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
@@ -27,6 +28,9 @@ _BACKOFF: Final = {
     # CouchDB 3.4 and later lock an account for a while that is refused again and again.
     Advice.ASK_OPERATOR: Backoff(first_seconds=30.0, most_seconds=300.0),
 }
+
+# How long a feed that is never quiet is believed to be of the same copy: one small request in that time.
+_CONFIRM_SECONDS: Final = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -91,17 +95,20 @@ class Follower:
         """Follow until the listener stops. Raises CopyReplacedError where the copy is another one meanwhile."""
         identity = self._persistence.call(self._source.identify)
         self._ledger.open(identity)
+        confirm_at = time.monotonic() + _CONFIRM_SECONDS
         while (since := self._ledger.wait_for_room()) is not None:
             # A backlog is read page by page; only at its end is there something to wait for.
             page = self._persistence.call(self._source.poll if self._at_end else self._source.page, since)
             self._at_end = len(page.results) < PAGE_ROWS
             # A copy that was replaced answers a sequence beyond its end with nothing (measured), not with an error: so
-            # whenever nothing came, or something failed, ask whether it is still the same before believing it.
-            if self._failed or not page.results:
+            # whenever nothing came, or something failed, ask whether it is still the same before believing it; and now
+            # and then while there is always something, because one replaced between two polls would never be noticed.
+            if self._failed or not page.results or time.monotonic() >= confirm_at:
                 now = self._persistence.call(self._source.identify)
                 if now.uuid != identity.uuid or is_behind(now, since):
                     raise CopyReplacedError(f"copy {identity.uuid} is now {now.uuid} at {now.update_seq}")
                 self._failed = False
+                confirm_at = time.monotonic() + _CONFIRM_SECONDS
             self._ledger.enter_live(page)
             self._ledger.beat()
 

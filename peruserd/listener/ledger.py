@@ -29,6 +29,9 @@ from peruserd.listener.store import Store
 _LIVE_WINDOW: Final = 5 * PAGE_ROWS
 _SCAN_WINDOW: Final = 2 * PAGE_ROWS
 
+# How often the follower shows that it is alive while it waits for room; well below a supervisor's patience.
+_BEAT_SECONDS: Final = 10.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -65,6 +68,7 @@ class Ledger:
         self._scan_read_to_end = False
         self._in_scan: Callable[[str], bool] = self._mine
         self._catch_up_ticket: int | None = None
+        self._abandoned = 0
 
     # What the follower calls
 
@@ -75,6 +79,8 @@ class Ledger:
             self._live = Watermark(self._saved.checkpoint)
             self._shard_sequence = identity.update_seq
             self._begin_scan()
+            # The owners may have changed while nobody listened.
+            self._release_lost()
             scan = self._saved.scan
             log.info(
                 "following",
@@ -101,7 +107,10 @@ class Ledger:
     def wait_for_room(self) -> Sequence | None:
         """Return the sequence to read live from, as soon as there is room for a page; None when stopping."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._queue.waiting < _LIVE_WINDOW)
+            while not self._changed.wait_for(self._live_has_room, _BEAT_SECONDS):
+                # Waiting for workers whose cluster is slow is no hang.
+                self._beats += 1
+                self._wake()
             return None if self._stopping or self._live is None else self._live.read
 
     def enter_live(self, page: Page) -> None:
@@ -113,7 +122,8 @@ class Ledger:
             self._counters.feed_requests += 1
             self._counters.changes_seen += len(page.results)
             self._counters.changes_owned += self._enter(page, Lane.LIVE, self._live, self._mine)
-            self._shard_sequence = self._live.read
+            if self._shard_sequence is None or not reached(self._shard_sequence, self._live.read):
+                self._shard_sequence = self._live.read
             if len(page.results) < PAGE_ROWS and self._catch_up_ticket is None:
                 self._catch_up_ticket = self._live.next_ticket
             self._changed.notify_all()
@@ -134,6 +144,7 @@ class Ledger:
         """Enter a page of a scan; one of a scan that has begun again meanwhile is dropped."""
         with self._changed:
             if self._scan is not task.mark or self._saved is None or self._saved.scan is None:
+                self._queue.scan_finished()
                 return
             self._counters.feed_requests += 1
             self._counters.changes_seen += len(page.results)
@@ -147,15 +158,15 @@ class Ledger:
 
     # What the workers call
 
-    def take(self) -> tuple[Change, bool] | None:
-        """Return the next change to act on, and whether others wait behind it; None when stopping."""
+    def take(self) -> Change | None:
+        """Return the next change to act on, as soon as there is one; None when stopping."""
         with self._changed:
             while not self._stopping:
                 change = self._queue.take() if self._queue.active < self._share else None
                 if change is None:
                     self._changed.wait()
                 elif self._is_still_due(change):
-                    return change, self._queue.waiting > 0
+                    return change
                 else:
                     self._finish(change)
             return None
@@ -177,8 +188,8 @@ class Ledger:
         with self._changed:
             self._count(change, outcome)
             if outcome.failure is None:
-                self._forget(change.document_id)
-            elif not self._queue.has_waiting(change.document_id):
+                self._forget(change.document_id, outcome)
+            elif self._mine(change.document_id) and not self._queue.has_waiting(change.document_id):
                 kept = self._quarantine.admit(
                     change.document_id,
                     outcome.failure,
@@ -186,6 +197,7 @@ class Ledger:
                     now=time.monotonic(),
                     wall=time.time(),
                     chance=random.random(),  # noqa: S311 - spreads retries, guards nothing
+                    met_in_scan=change.met_in_scan,
                 )
         if kept is not None:
             self._store.quarantine(kept)
@@ -198,7 +210,17 @@ class Ledger:
                 error=kept.failure.message,
             )
         with self._changed:
+            if kept is not None and kept.document_id not in self._quarantine:
+                # Lost to another owner while it was on its way to the disk.
+                self._store.released(kept.document_id)
             self._finish(change)
+
+    def abandon(self, change: Change) -> None:
+        """Note that nobody will give this change back: it holds the checkpoint, and no end waits for it."""
+        log.error("abandoned", document=change.document_id)
+        with self._changed:
+            self._abandoned += 1
+            self._changed.notify_all()
 
     # What the main thread calls
 
@@ -212,8 +234,7 @@ class Ledger:
                 if self._saved is not None and self._live is not None:
                     self._saved = change_owner(self._progress(self._saved), ownership, self._me, read=self._live.read)
                     self._begin_scan()
-                for document_id in self._quarantine.release_unless(self._mine):
-                    self._store.served(document_id)
+                self._release_lost()
             self._changed.notify_all()
             self._wake()
 
@@ -223,7 +244,9 @@ class Ledger:
         with self._changed:
             for entry in self._quarantine.take_due(now):
                 self._counters.retries += 1
-                self._queue.put(Change(entry.document_id, entry.deleted, Lane.RETRY, read_at=now))
+                self._queue.put(
+                    Change(entry.document_id, entry.deleted, Lane.RETRY, now, met_in_scan=entry.met_in_scan)
+                )
                 self._changed.notify_all()
             return self._quarantine.next_due()
 
@@ -262,7 +285,7 @@ class Ledger:
     def wait_until_idle(self, timeout_seconds: float) -> bool:
         """Wait for the work in flight; say whether it ended in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._queue.active == 0, timeout_seconds)
+            return self._changed.wait_for(lambda: self._queue.active == self._abandoned, timeout_seconds)
 
     # Inside, with the lock held
 
@@ -273,7 +296,8 @@ class Ledger:
         for row in page.results:
             if row.id.startswith(USER_DOCUMENT_PREFIX) and wanted(row.id):
                 owned += 1
-                self._queue.put(Change(row.id, row.deleted, lane, now, mark, mark.enter(before)))
+                ticket = mark.enter(before)
+                self._queue.put(Change(row.id, row.deleted, lane, now, mark, ticket, met_in_scan=lane is Lane.SCAN))
             before = row.seq
         mark.advance(page.last_seq)
         return owned
@@ -284,6 +308,10 @@ class Ledger:
         self._scan = None if scan is None else Watermark(scan.position)
         if self._saved is not None and scan is not None:
             self._in_scan = wanted_by_scan(self._saved, self._me)
+
+    def _live_has_room(self) -> bool:
+        # What is tried again does not count: however many users are in quarantine, the live feed goes first.
+        return self._stopping or self._live is None or self._live.under_way < _LIVE_WINDOW
 
     def _scan_has_room(self) -> bool:
         return self._scan is not None and not self._scan_read_to_end and self._scan.under_way < _SCAN_WINDOW
@@ -313,10 +341,20 @@ class Ledger:
             return False
         return self._live.oldest_ticket >= self._catch_up_ticket
 
-    def _forget(self, document_id: str) -> None:
-        if self._quarantine.release(document_id) or document_id in self._doubts:
+    def _forget(self, document_id: str, outcome: Outcome) -> None:
+        # Only a write that came to its end, or the end of the database, makes a security object certain again.
+        if outcome.security_written or outcome.dropped:
+            self._quarantine.release(document_id)
             self._doubts.discard(document_id)
             self._store.served(document_id)
+        elif self._quarantine.release(document_id):
+            self._store.released(document_id)
+
+    def _release_lost(self) -> None:
+        # A later owner begins with a scan of its own. What is in doubt stays so, for the day the user is owned again.
+        self._queue.release_unless(self._mine)
+        for document_id in self._quarantine.release_unless(self._mine):
+            self._store.released(document_id)
 
     def _finish(self, change: Change) -> None:
         self._queue.finish(change)

@@ -13,7 +13,7 @@ from peruserd.core import security
 from peruserd.core.config import DatabasesConfig, DeletionPolicy
 from peruserd.core.names import UnservableNameError, database_name, user_name
 from peruserd.core.quarantine import Advice, Failure
-from peruserd.core.workqueue import Change, Lane
+from peruserd.core.workqueue import Change
 from peruserd.couch.client import Client, Creation
 from peruserd.couch.errors import CouchError, NoMajorityError, NotFoundError
 
@@ -92,7 +92,7 @@ class Provisioner:
         if self._deletion is DeletionPolicy.KEEP:
             return
         # A tombstone met in a scan can be years old, and its database somebody else's by now: it is never dropped.
-        if self._deletion is DeletionPolicy.DROP and change.lane is not Lane.SCAN:
+        if self._deletion is DeletionPolicy.DROP and not change.met_in_scan:
             self._drop(change.document_id, database, outcome)
         else:
             self._revoke(change.document_id, name, database, outcome)

@@ -39,6 +39,8 @@ class Store:
         self._connection = connection
         self._lock = threading.Lock()
         self._served: set[str] = set()
+        # Those whose quarantine goes, and whose doubt stays.
+        self._released: set[str] = set()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -50,13 +52,12 @@ class Store:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return cls._open(path)
         except _UnusableError as error:
-            aside = _set_aside(path)
-            log.warning(
-                "state file set aside; its range will be scanned", file=path.name, aside=aside, reason=str(error)
-            )
+            reason = str(error)
         except (OSError, sqlite3.Error) as error:
             raise StoreError(_explain(path, error)) from error
         try:
+            aside = _set_aside(path)
+            log.warning("state file set aside; its range will be scanned", file=path.name, aside=aside, reason=reason)
             return cls._open(path)
         except (OSError, sqlite3.Error, _UnusableError) as error:
             raise StoreError(_explain(path, error)) from error
@@ -67,8 +68,10 @@ class Store:
         try:
             store = cls(path, connection)
             store.load()
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, sqlite3.Error) as error:
             connection.close()
+            if isinstance(error, sqlite3.Error) and not _is_of_the_file(error):
+                raise
             raise _UnusableError(f"it holds something else than expected: {error}") from error
         return store
 
@@ -85,13 +88,15 @@ class Store:
         )
 
     def save(self, saved: Saved) -> None:
-        """Write the progress, together with what `served` noted since the last time."""
+        """Write the progress, together with what `served` and `released` noted since the last time."""
         with self._lock:
             served = [(document_id,) for document_id in self._served]
+            released = [(document_id,) for document_id in self._released]
             self._served.clear()
+            self._released.clear()
             self._write(
                 ("INSERT OR REPLACE INTO progress VALUES (1, ?)", [(msgspec.msgpack.encode(saved),)]),
-                ("DELETE FROM quarantine WHERE document_id = ?", served),
+                ("DELETE FROM quarantine WHERE document_id = ?", served + released),
                 ("DELETE FROM doubt WHERE document_id = ?", served),
             )
 
@@ -99,6 +104,7 @@ class Store:
         """Keep a user aside, before the checkpoint passes the change that failed."""
         with self._lock:
             self._served.discard(entry.document_id)
+            self._released.discard(entry.document_id)
             self._write(
                 (
                     "INSERT OR REPLACE INTO quarantine VALUES (?, ?)",
@@ -109,13 +115,20 @@ class Store:
     def doubt(self, document_id: str) -> None:
         """Note that a security object is about to be written; `served` takes it back once it surely was."""
         with self._lock:
-            self._served.discard(document_id)
+            if document_id in self._served:
+                self._served.discard(document_id)
+                self._released.add(document_id)
             self._write(("INSERT OR IGNORE INTO doubt VALUES (?)", [(document_id,)]))
 
     def served(self, document_id: str) -> None:
         """Forget a user's quarantine and doubt, with the next `save`: until then at worst work is done twice."""
         with self._lock:
             self._served.add(document_id)
+
+    def released(self, document_id: str) -> None:
+        """Forget a user's quarantine with the next `save`, and keep its doubt: its security object was not written."""
+        with self._lock:
+            self._released.add(document_id)
 
     def close(self) -> None:
         """Close the file."""
@@ -152,17 +165,20 @@ def _connect(path: Path) -> sqlite3.Connection:
             connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
         elif version != _VERSION:
             raise _UnusableError(f"it is of version {version}, not {_VERSION}")  # noqa: TRY301 - as above
-    except sqlite3.OperationalError:
-        # Locked, full, not permitted: the file itself may be sound.
+    except sqlite3.Error as error:
         connection.close()
+        if _is_of_the_file(error):
+            raise _UnusableError(str(error)) from error
         raise
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise _UnusableError(str(error)) from error
     except _UnusableError:
         connection.close()
         raise
     return connection
+
+
+def _is_of_the_file(error: sqlite3.Error) -> bool:
+    """Say whether the file is to blame; where it is locked, full or not permitted, it may be sound."""
+    return not isinstance(error, sqlite3.OperationalError) or "no such" in str(error)
 
 
 def _set_aside(path: Path) -> str:

@@ -8,7 +8,7 @@ from peruserd.listener.provisioner import Provisioner
 
 
 class Workers:
-    """As many threads as there was ever work for, each started by one that left work behind.
+    """As many threads as were ever busy at once, and one that waits: a slow user must hold up nobody who comes next.
 
     `on_error` gets an exception no change is to blame for, such as a full disk; the listener cannot go on then.
     """
@@ -22,6 +22,7 @@ class Workers:
         self._on_error = on_error
         self._lock = threading.Lock()
         self._started = 0
+        self._idle = 0
 
     def start(self) -> None:
         """Start another worker, unless there are as many as there may be."""
@@ -29,15 +30,24 @@ class Workers:
             if self._started >= self._most:
                 return
             self._started += 1
+            self._idle += 1
             name = f"worker-{self._started}"
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def _run(self) -> None:
         try:
-            while (taken := self._ledger.take()) is not None:
-                change, others_wait = taken
-                if others_wait:
+            while (change := self._ledger.take()) is not None:
+                with self._lock:
+                    self._idle -= 1
+                    nobody_waits = self._idle == 0
+                if nobody_waits:
                     self.start()
-                self._ledger.give_back(change, self._provisioner.act(change))
+                try:
+                    self._ledger.give_back(change, self._provisioner.act(change))
+                except Exception:
+                    self._ledger.abandon(change)
+                    raise
+                with self._lock:
+                    self._idle += 1
         except Exception as error:  # noqa: BLE001 - handed to the main thread, which ends the process with it
             self._on_error(error)

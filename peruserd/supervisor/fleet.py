@@ -4,6 +4,7 @@ Decisions are `core.views.difference` and `core.lifecycle.step`; this carries th
 changes a fleet; other threads read it through `status`.
 """
 
+import os
 import random
 import signal
 import threading
@@ -195,7 +196,7 @@ class Fleet:
 
     def _carry_out(self, action: Action, listener: _Listener, now: float, *, restart: bool) -> None:
         if action is Action.SPAWN:
-            self._spawn(listener)
+            self._spawn(listener, now)
             if restart:
                 self._budget = self._budget.restarted(now)
                 copy = listener.assignment.copy
@@ -214,9 +215,15 @@ class Fleet:
             )
             listener.process.signal(_SIGNALS[action])
 
-    def _spawn(self, listener: _Listener) -> None:
-        listener.process = ListenerProcess(self._start_message(listener.assignment, listener.share))
+    def _spawn(self, listener: _Listener, now: float) -> None:
         listener.beats = 0
+        try:
+            listener.process = ListenerProcess(self._start_message(listener.assignment, listener.share))
+        except OSError as error:
+            # No memory, no process, no descriptor left: to be tried again like a child that ended at once.
+            log.error("listener cannot be started", copy=str(listener.assignment.copy), error=str(error))  # noqa: TRY400
+            self._step(listener, lifecycle.Exited(os.EX_OSERR, random.random()), now)  # noqa: S311
+            return
         log.info("listener started", copy=str(listener.assignment.copy), pid=listener.process.pid)
 
     def _hear(self, listener: _Listener, now: float) -> None:

@@ -1,8 +1,9 @@
 """How to draw values of core, registered by type: tests say `st.from_type(View)`.
 
 The shard maps drawn here are those of a cluster caught at any moment of splitting its ranges: each node has cut its own
-copies at places of its own, so ranges overlap and their hosts differ. Many of the places are exactly where one of the
-shared documents lies, or one beyond it, because that is where an interval that is off by one shows.
+copies at places of its own and may have lost some, so ranges overlap and their hosts differ. Many of the places are
+exactly where one of the shared documents lies, or one beyond it, because that is where an interval that is off by one
+shows.
 """
 
 from collections import defaultdict
@@ -11,12 +12,17 @@ from itertools import pairwise
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from peruserd.core.hashing import document_hash
 from peruserd.core.ownership import Ownership
 from peruserd.core.ranges import HASH_SPACE, Range, ShardMap
 from peruserd.core.views import View
+
+# On a busy machine an example can take any time; no test asserts on time spent.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 T = TypeVar("T")
 
@@ -55,9 +61,11 @@ def _shard_maps(draw: st.DrawFn) -> ShardMap:
     cuts = draw(_CUTS)
     for begin, end in pairwise([0, *draw(_CUTS), HASH_SPACE]):
         inside = [place for place in cuts if begin < place < end]
-        for node in draw(_NAMES):
-            own_cuts = draw(_some(inside)) if inside else []
-            for low, high in pairwise([begin, *own_cuts, end]):
+        for number, node in enumerate(draw(_NAMES)):
+            pieces = list(pairwise([begin, *(draw(_some(inside)) if inside else ()), end]))
+            # The first node has every piece, so that none is missing; the others may have given some away.
+            kept = pieces if number == 0 or len(pieces) == 1 else draw(_some(pieces, at_least=1))
+            for low, high in kept:
                 hosts[str(Range(low, high - 1))].add(node)
     return ShardMap.build("_users", draw(st.sampled_from(SUFFIXES)), hosts)
 

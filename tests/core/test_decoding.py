@@ -138,7 +138,7 @@ def test_variables_that_are_no_key_are_left_alone(variable: str) -> None:
         ('[couchdb]\nurl = "http://h:0"', "couchdb.url", "found 'http://h:0'", "http://host:port or https://"),
         ('[couchdb]\nurl = "http://h:99999"', "couchdb.url", "found something", "http://host:port or https://"),
         ('[couchdb]\nurl = "http://h?q=1"', "couchdb.url", "found 'http://h?q=1'", "http://host:port or https://"),
-        ('[couchdb]\nclient_key = "k"', "couchdb.client_key", "needs", "couchdb.client_cert beside it"),
+        ('[couchdb]\nclient_key = "k"', "couchdb.client_key", "found without couchdb.client_cert", "beside it"),
         ('[databases]\nprefix = "User-"', "databases.prefix", "found 'User-'", "begins with a letter a-z"),
         ('[databases]\nprefix = ""', "databases.prefix", "found ''", "begins with a letter a-z"),
         (f'[databases]\nprefix = "{"a" * 237}"', "databases.prefix", "found 'aaa", "leaves room for a name"),
@@ -317,3 +317,18 @@ def test_what_is_no_address_with_a_port_is_refused(listen: str) -> None:
     """Without an address or a possible port there is nothing to listen on."""
     with pytest.raises(ValueError, match="port"):
         split_address(listen)
+
+
+def test_every_mistake_is_found_in_one_go() -> None:
+    """What cannot be read and what cannot be used are reported together, each once."""
+    text = '[couchdb]\nurl = "ftp://x"\n[databases]\nq = 0\nprefix = "X"\n[tables]\n'
+    keys = sorted(problem.removeprefix(f"{FILE}: ").partition(":")[0] for problem in _problems(text))
+    assert keys == ["couchdb.url", "databases.prefix", "databases.q", "tables"]
+
+
+def test_a_value_of_the_environment_that_cannot_be_used_is_blamed_on_its_variable() -> None:
+    """Who looks into the file for it would look in vain."""
+    with pytest.raises(ConfigError) as caught:
+        load("", {"PERUSERD_COUCHDB_URL": "ftp://x"}, FILE)
+    (problem,) = caught.value.problems
+    assert problem.startswith("environment: PERUSERD_COUCHDB_URL: couchdb.url: found 'ftp://x'")

@@ -177,6 +177,14 @@ def test_a_child_that_waits_for_its_restart_and_is_no_longer_wanted_stays_down(s
     assert scenario.wait(3600.0) == []
 
 
+def test_being_wanted_does_not_cut_a_back_off_short(scenario: Scenario) -> None:
+    """A plan that repeats itself while a child waits for its restart leaves it waiting."""
+    scenario.run()
+    scenario.tell(Exited(code=1, chance=0.5))
+    assert scenario.tell(Wanted()) == []
+    assert scenario.wait(1.0) == [(0.25, Action.SPAWN)]
+
+
 @pytest.mark.parametrize("code", [0, 1, 75, -9, -11])
 def test_an_end_that_nobody_asked_for_is_a_crash(scenario: Scenario, code: int) -> None:
     """A wanted child that ends, by whatever signal or code, a clean one included, is restarted after a back-off."""
@@ -292,9 +300,8 @@ class ChildAndProcess(RuleBasedStateMachine):
     def the_plan_wants_it(self) -> None:
         """It is started at once, unless it is there, waits for its restart or was refused."""
         self.wanted = True
-        waits = self.refused or self.child.state is State.BACKOFF
-        self.tell(Wanted())
-        assert self.alive or waits
+        nothing_to_do = self.alive or self.refused or self.child.state is State.BACKOFF
+        assert self.tell(Wanted()) == ([] if nothing_to_do else [Action.SPAWN])
 
     @rule(reason=st.sampled_from([Reason.UNPLANNED, Reason.SHUTDOWN]))
     def the_plan_drops_it(self, reason: Reason) -> None:

@@ -85,16 +85,20 @@ def test_when_an_instance_dies_only_its_own_documents_move(
 
 
 @pytest.mark.parametrize(
-    ("alive", "expected"),
+    ("position", "alive", "expected"),
     [
-        (["n1", "n2", "n3"], "n2"),
-        (["n1", "n3"], "n3"),
-        (["n1"], "n1"),
+        (1, ["n1", "n2", "n3"], "n2"),
+        (1, ["n1", "n3"], "n3"),
+        (1, ["n1"], "n1"),
+        (2, ["n1", "n2"], "n1"),
+        (2, ["n2"], "n2"),
     ],
 )
-def test_the_next_living_host_takes_over(alive: list[str], expected: str, documents: tuple[str, ...]) -> None:
+def test_the_next_living_host_takes_over(
+    position: int, alive: list[str], expected: str, documents: tuple[str, ...]
+) -> None:
     """Owners go round the sorted hosts from the document's own position, over those that have no live instance."""
-    document = next(each for each in documents if document_key("_users", each) % 3 == 1)
+    document = next(each for each in documents if document_key("_users", each) % 3 == position)
     assert _whole(["n3", "n1", "n2"], alive).owner(document) == expected
 
 

@@ -11,11 +11,9 @@ from peruserd.core.security import MalformedSecurityError, Security, grant, gran
 FRESH = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}  # CouchDB 3.x for a new database
 PUBLIC: Security = {}  # PouchDB Server for a new database
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+LISTS = st.lists(SCALARS, max_size=3)
+JSON = SCALARS | LISTS | st.dictionaries(st.text(max_size=5), SCALARS | LISTS, max_size=3)
 USERS = st.sampled_from(["alice", "bob", "_admin", "josé"]) | st.text(max_size=4)
 STRINGS = st.lists(USERS, max_size=4)
 SECTIONS = st.fixed_dictionaries({}, optional={"names": STRINGS, "roles": STRINGS, "kept": JSON})

@@ -6,11 +6,15 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from peruserd.core.backoff import Backoff
 from peruserd.core.lifecycle import Reason, State, Timing
+from peruserd.core.messages import ListenerStart
 from peruserd.core.views import Plan
 from peruserd.simcluster import SimClusterThread
+from peruserd.supervisor import fleet
+from peruserd.supervisor.process import ListenerProcess
 from tests.supervisor.rig import Rig
 
 
@@ -150,3 +154,18 @@ def test_shares_of_the_work_in_flight_follow_the_number_of_listeners(rig: Rig) -
         return most > 4
 
     rig.turn_until(served, "more than half of the limit to be in flight at once")
+
+
+def test_a_listener_that_cannot_be_started_is_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine out of processes for a moment costs a back-off, not the instance."""
+    refusals = iter([True, True])
+
+    def refuse_twice(start: ListenerStart) -> ListenerProcess:
+        if next(refusals, False):
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return ListenerProcess(start)
+
+    monkeypatch.setattr(fleet, "ListenerProcess", refuse_twice)
+    rig.fleet.adjust(rig.plan(), time.monotonic())
+    rig.turn_until(rig.all_caught_up, "both listeners to be up after all")
+    assert sum(each.restarts for each in rig.fleet.status().listeners) == 2

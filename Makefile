@@ -1,0 +1,75 @@
+# What a developer does with this repository. A machine needs Python 3.11 or newer, git and make, and npm for the tests
+# against PouchDB Server; everything else is installed into .venv and tests/pouchdb/node_modules.
+
+PYTHON ?= python3
+DEMO ?=
+PYTEST ?=
+LOCK ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+REQUIREMENTS := .ci/requirements.txt
+PIP_TOOLS := pip-tools==7.6.2
+
+# Each stamp is made last, so an installation that was cut off is done again.
+PYTHON_STAMP := $(VENV)/.installed
+POUCHDB := tests/pouchdb
+POUCHDB_STAMP := $(POUCHDB)/node_modules/.installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup pouchdb demo test lint lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(PYTHON_STAMP) ## Make .venv with everything pinned in it (PYTHON=python3.12 chooses another Python)
+
+demo: setup ## Watch peruserd serve a simulated cluster (DEMO="--seed 1" adds options)
+	$(BIN)/peruserd demo --users 200 --rate 50 --once $(DEMO)
+
+test: setup pouchdb ## Run all tests (PYTEST="-k names" adds options)
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: setup ## Check style, formatting, types and the layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+
+# The oldest Python that is supported, because a package that only it needs would be missing otherwise.
+lock: setup ## Pin the dependencies anew, on Python 3.11 (LOCK=--upgrade takes newer ones)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+		echo "make: the lock is made on Python 3.11, and $(VENV) has $$($(BIN)/python --version)" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet '$(PIP_TOOLS)'
+	$(BIN)/python -m piptools compile --quiet --extra dev --generate-hashes --strip-extras --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --unsafe-package peruserd \
+		$(LOCK) --output-file $(REQUIREMENTS) pyproject.toml
+	sed -i -e '1i # Made by `make lock` from pyproject.toml; installed by `make setup`.' \
+		-e '/^# WARNING: /,$$d' $(REQUIREMENTS)
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) $(POUCHDB)/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# peruserd itself is installed without its dependencies, which are there already, each with its hash checked.
+$(PYTHON_STAMP): $(REQUIREMENTS) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: $(PYTHON) is not Python 3.11 or newer; name one that is: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+		echo "make: $(PYTHON) cannot make virtual environments; Debian has that in python3-venv" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement $(REQUIREMENTS)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Its optional parts are stores on disk that have to be compiled; the tests keep everything in memory.
+pouchdb:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(POUCHDB_STAMP); \
+	else echo "make: npm is missing, so the tests against PouchDB Server will be skipped" >&2; fi
+
+$(POUCHDB_STAMP): $(POUCHDB)/package.json $(POUCHDB)/package-lock.json
+	cd $(POUCHDB) && npm ci --ignore-scripts --omit=optional --no-audit --no-fund --loglevel=error
+	@touch $@

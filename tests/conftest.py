@@ -1,0 +1,82 @@
+"""What holds for all tests: what to do where a tool is missing, and that no process is left behind."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+import psutil
+import pytest
+
+# Every process that tests start has it in its environment, also one whose parent is gone.
+_MARK = "TESTS_OF_PERUSERD"
+
+# A process that was just told to end may need a moment.
+_GRACE_SECONDS = 5.0
+
+
+@pytest.fixture(scope="session")
+def unavailable() -> Callable[[str], NoReturn]:
+    """Say what a test needs and this machine has not: the test is skipped, or fails in CI, where all must be there."""
+
+    def give_up(why: str) -> NoReturn:
+        if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+            pytest.fail(f"{why} (in CI nothing may be missing)", pytrace=False)
+        pytest.skip(why)
+
+    return give_up
+
+
+@pytest.fixture(scope="session")
+def need_tool(unavailable: Callable[[str], NoReturn]) -> Callable[[str], str]:
+    """Return the path of a program that a test needs; see `unavailable` for what follows where it is missing."""
+
+    def find(name: str) -> str:
+        return shutil.which(name) or unavailable(f"{name} is not installed")
+
+    return find
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_left() -> Iterator[None]:
+    """Fail the run if a process that it started is still there at its end, and end that process."""
+    before = os.environ.get(_MARK)
+    mark = os.environ[_MARK] = secrets.token_hex(16)
+    yield
+    _, left = psutil.wait_procs(_started_here(mark), timeout=_GRACE_SECONDS)
+    names = [_described(process) for process in left]
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    if before is None:
+        del os.environ[_MARK]
+    else:
+        os.environ[_MARK] = before
+    assert not names, f"processes left behind by tests: {', '.join(names)}"
+
+
+def _started_here(mark: str) -> list[psutil.Process]:
+    found = set(psutil.Process().children(recursive=True))
+    for process in psutil.process_iter():
+        # A process of somebody else, or one that ends while it is looked at.
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(_MARK) == mark:
+                found.add(process)
+    return [process for process in found if not _is_resource_tracker(process)]
+
+
+def _is_resource_tracker(process: psutil.Process) -> bool:
+    """Say whether this is the helper of `multiprocess`, which lives as long as pytest's own process."""
+    try:
+        return any("resource_tracker" in word for word in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def _described(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} ({' '.join(process.cmdline()) or process.name()})"
+    except psutil.Error:
+        return str(process.pid)

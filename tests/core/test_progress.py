@@ -1,0 +1,169 @@
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peruserd.core.ownership import Ownership
+from peruserd.core.progress import (
+    START,
+    Identity,
+    Saved,
+    Scan,
+    change_owner,
+    is_behind,
+    reached,
+    resume,
+    scan_finished,
+    wanted_by_scan,
+)
+from peruserd.core.ranges import WHOLE_SPACE, ShardMap
+
+ME = "n1"
+HOSTS = ("n1", "n2", "n3")
+SHARD_MAP = ShardMap("_users", ".1", {WHOLE_SPACE: HOSTS})
+ALIVE = st.sets(st.sampled_from(HOSTS), min_size=1)
+COPY = Identity("copy", 100)
+
+
+def _ownership(*alive: str) -> Ownership:
+    return Ownership.of(SHARD_MAP, WHOLE_SPACE, alive)
+
+
+ALL = _ownership(*HOSTS)
+ALONE = _ownership("n1")
+WITH_N2 = _ownership("n1", "n2")
+WITHOUT_ME = _ownership("n2", "n3")
+OWNERSHIPS = ALIVE.map(lambda alive: _ownership(*alive))
+
+
+def _saved(current: Ownership = ALL, *, checkpoint: int = 50) -> Saved:
+    return Saved("copy", checkpoint, current, settled=(current,))
+
+
+def test_an_unknown_copy_is_scanned_to_its_end_and_followed_from_there() -> None:
+    """With nothing on disk, what is there is read by a scan, and live begins where the copy ends now."""
+    begun, why = resume(None, COPY, ALL, ME)
+    assert begun == Saved("copy", 100, ALL, settled=(), scan=Scan(until=100, position=START))
+    assert "nothing is known" in why
+
+
+@pytest.mark.parametrize(
+    ("identity", "word"),
+    [(Identity("other", 100), "another copy"), (Identity("copy", 49), "behind")],
+    ids=["another-copy", "behind"],
+)
+def test_a_checkpoint_of_what_is_no_longer_there_is_worth_nothing(identity: Identity, word: str) -> None:
+    """A copy made again answers a sequence beyond its end with silence, so uuid and end are compared first."""
+    begun, why = resume(_saved(), identity, ALL, ME)
+    assert begun == resume(None, identity, ALL, ME)[0]
+    assert word in why
+
+
+@pytest.mark.parametrize("end", [50, 51, 1_000])
+def test_a_checkpoint_of_the_same_copy_holds(end: int) -> None:
+    """The same copy, not behind, and the same owners: on from the checkpoint, nothing to scan."""
+    assert resume(_saved(), Identity("copy", end), ALL, ME)[0] == _saved()
+
+
+def test_a_scan_goes_on_after_a_restart() -> None:
+    """A scan that was under way goes on where it had finished."""
+    saved = msgspec.structs.replace(_saved(), settled=(WITH_N2,), scan=Scan(until=40, position=20))
+    assert resume(saved, COPY, ALL, ME)[0] == saved
+
+
+def test_owners_that_changed_meanwhile_are_caught_up_with() -> None:
+    """What a restarted listener gained is scanned up to its checkpoint, what follows is judged by the new owners."""
+    begun, _ = resume(_saved(), COPY, ALONE, ME)
+    assert begun == Saved("copy", 50, ALONE, settled=(ALL,), scan=Scan(until=50))
+
+
+def test_losing_documents_needs_no_scan() -> None:
+    """Where nothing is gained, the checkpoint speaks of all that is left."""
+    changed = change_owner(_saved(ALONE), ALL, ME, read=60)
+    assert changed == Saved("copy", 50, ALL, settled=(ALL,))
+
+
+def test_what_was_lost_and_comes_back_is_scanned() -> None:
+    """Documents that belonged to somebody else for a while are looked at again."""
+    lost = change_owner(_saved(ALL), WITHOUT_ME, ME, read=60)
+    back = change_owner(lost, ALL, ME, read=70)
+    assert back.scan == Scan(until=70)
+    wanted = wanted_by_scan(back, ME)
+    mine = ALL.belongs_to(ME)
+    documents = [f"org.couchdb.user:{number}" for number in range(200)]
+    assert [wanted(each) for each in documents] == [mine(each) for each in documents]
+
+
+def test_a_scan_begins_again_when_the_owners_change() -> None:
+    """A scan under way looked for other documents; what it had finished is not relied on."""
+    scanning = msgspec.structs.replace(change_owner(_saved(), WITH_N2, ME, read=60), scan=Scan(60, position=30))
+    assert change_owner(scanning, ALONE, ME, read=65).scan == Scan(until=65, position=START)
+
+
+def test_a_finished_scan_lets_the_checkpoint_speak_of_all() -> None:
+    """After the scan, what is owned now is what the checkpoint is about."""
+    changed = scan_finished(change_owner(_saved(), ALONE, ME, read=60))
+    assert (changed.settled, changed.scan) == ((ALONE,), None)
+    assert not change_owner(changed, ALONE, ME, read=60).scan
+
+
+def test_endless_changes_end_in_a_scan_of_everything() -> None:
+    """While scans never end, the owners remembered do not grow without bound; then everything is scanned."""
+    saved = _saved(ALL)
+    longest = 0
+    for number in range(50):
+        other = ShardMap("_users", f".{number}", {WHOLE_SPACE: (*HOSTS, f"n{number + 4}")})
+        saved = change_owner(saved, Ownership.of(other, WHOLE_SPACE, HOSTS), ME, read=60 + number)
+        longest = max(longest, len(saved.settled))
+        assert saved.scan is not None
+    assert longest <= 9
+    assert saved.settled == ()
+    mine = saved.current.belongs_to(ME)
+    wanted = wanted_by_scan(saved, ME)
+    documents = [f"org.couchdb.user:{number}" for number in range(100)]
+    assert [wanted(each) for each in documents] == [mine(each) for each in documents]
+
+
+@given(history=st.lists(st.tuples(OWNERSHIPS, st.booleans()), max_size=12), first=OWNERSHIPS)
+def test_every_document_is_spoken_of_or_wanted(history: list[tuple[Ownership, bool]], first: Ownership) -> None:
+    """Through any changes of owners and any ends of scans, a document owned now was owned all along or is scanned.
+
+    `alone` is the plain bookkeeping: the documents that the instance has been responsible for since they were last
+    certainly finished.
+    """
+    documents = [f"org.couchdb.user:{number}" for number in range(40)]
+    saved = _saved(first)
+    alone = {each for each in documents if first.belongs_to(ME)(each)}
+    for read, (ownership, finish) in enumerate(history, start=60):
+        saved = change_owner(saved, ownership, ME, read=read)
+        mine = {each for each in documents if ownership.belongs_to(ME)(each)}
+        alone &= mine
+        wanted = set(filter(wanted_by_scan(saved, ME), documents)) if saved.scan is not None else set()
+        assert wanted <= mine
+        assert mine - alone <= wanted, "a document gained is scanned for"
+        if saved.scan is not None:
+            assert saved.scan == Scan(until=read, position=START)
+        if finish:
+            saved = scan_finished(saved)
+            alone = mine
+    assert saved.checkpoint == 50
+
+
+@given(saved=st.builds(_saved, OWNERSHIPS), ownership=OWNERSHIPS, alive=ALIVE)
+def test_what_is_saved_is_read_as_it_was(saved: Saved, ownership: Ownership, alive: set[str]) -> None:
+    """Progress survives the disk, with every owner it remembers."""
+    changed = change_owner(change_owner(saved, ownership, ME, read=7), _ownership(*alive), ME, read=8)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(changed), type=Saved) == changed
+
+
+def test_only_numbers_can_be_behind_or_reached() -> None:
+    """Opaque sequences of a clustered feed are not compared: they do not say which is later."""
+    assert is_behind(Identity("copy", 4), 5)
+    assert not is_behind(Identity("copy", 5), 5)
+    assert not is_behind(Identity("copy", "4-x"), "5-x")
+    assert not is_behind(Identity("copy", "4-x"), 5)
+    assert reached(5, 5)
+    assert reached(6, 5)
+    assert not reached(4, 5)
+    assert not reached("5-x", "5-x")
+    assert not reached(START, "5-x")

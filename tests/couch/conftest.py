@@ -1,0 +1,22 @@
+"""A simulated cluster for each test, and a client of its first node."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from peruserd.couch.client import Client
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.couch.connecting import connect
+
+
+@pytest.fixture
+def cluster() -> Iterator[SimClusterThread]:
+    """Three nodes, the authentication database with two ranges."""
+    with SimClusterThread(ClusterOptions()) as running:
+        yield running
+
+
+@pytest.fixture
+def client(cluster: SimClusterThread) -> Client:
+    """A client of node 1."""
+    return connect(cluster.urls[0])

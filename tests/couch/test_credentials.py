@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+
+from peruserd.core.decoding import ConfigError, Loaded, load
+from peruserd.core.messages import Credentials, Secret
+from peruserd.couch.credentials import resolve_credentials
+
+
+def _loaded(toml: str) -> Loaded:
+    return load(f"[couchdb]\n{toml}", {}, "test.toml")
+
+
+@pytest.fixture
+def password_file(tmp_path: Path) -> Path:
+    """A password file, with more than the password in it."""
+    path = tmp_path / "password"
+    path.write_text("from file\nsomething else\n")
+    return path
+
+
+@pytest.fixture
+def credentials_directory(tmp_path: Path) -> Path:
+    """What systemd gives a unit with `LoadCredential=`."""
+    directory = tmp_path / "credentials"
+    directory.mkdir()
+    (directory / "couchdb-password").write_text("from systemd")
+    return directory
+
+
+def _password(loaded: Loaded, environment: dict[str, str]) -> str:
+    credentials = resolve_credentials(loaded, environment)
+    assert credentials is not None
+    return credentials.password.value
+
+
+def test_nobody_needs_no_password() -> None:
+    """Without a user name there are no credentials, whatever password lies around."""
+    assert resolve_credentials(_loaded(""), {"PERUSERD_COUCHDB_PASSWORD": "x"}) is None
+
+
+def test_the_first_source_of_a_password_wins(password_file: Path, credentials_directory: Path) -> None:
+    """Environment, then file, then systemd's credential, then the URL."""
+    url = 'url = "http://adm:from%20url@host:5984"\n'
+    both = _loaded(f"{url}password_file = '{password_file}'")
+    systemd = {"CREDENTIALS_DIRECTORY": str(credentials_directory)}
+    assert _password(both, {**systemd, "PERUSERD_COUCHDB_PASSWORD": "from env"}) == "from env"
+    assert _password(both, systemd) == "from file"
+    assert _password(_loaded(url), systemd) == "from systemd"
+    assert _password(_loaded(url), {}) == "from url"
+
+
+def test_the_configured_user_goes_before_the_urls() -> None:
+    """A name of its own in the configuration is who to be; the URL's password goes with it."""
+    loaded = _loaded('url = "http://adm:secret@host"\nusername = "other"')
+    assert resolve_credentials(loaded, {}) == Credentials("other", Secret("secret"))
+
+
+def test_a_user_without_a_password_is_a_mistake(tmp_path: Path) -> None:
+    """The error names the user and every place a password could be in; an empty systemd directory gives none."""
+    with pytest.raises(ConfigError, match=r"'adm' has no password.*password_file.*PERUSERD_COUCHDB_PASSWORD"):
+        resolve_credentials(_loaded('username = "adm"'), {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "No such file"),
+        (b"", "is empty"),
+        (b"\nsecond", "is empty"),
+        (b"\xff\xfe", "not UTF-8"),
+    ],
+    ids=["missing", "empty", "empty-line", "not-utf-8"],
+)
+def test_a_password_file_that_cannot_be_used_is_a_mistake(tmp_path: Path, content: bytes | None, problem: str) -> None:
+    """The error names the key, the file and what is wrong with it, and shows nothing of its content."""
+    path = tmp_path / "password"
+    if content is not None:
+        path.write_bytes(content)
+    loaded = _loaded(f"username = 'adm'\npassword_file = '{path}'")
+    with pytest.raises(ConfigError, match=problem) as caught:
+        resolve_credentials(loaded, {})
+    assert "couchdb.password_file" in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "second" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["secret", "secret\n", "secret\r\n", "secret\nmore\n"])
+def test_the_first_line_is_the_password(tmp_path: Path, content: str) -> None:
+    """Whatever ends the line, and whatever follows it, is not part of the password."""
+    path = tmp_path / "password"
+    path.write_bytes(content.encode())
+    assert _password(_loaded(f"username = 'adm'\npassword_file = '{path}'"), {}) == "secret"
+
+
+def test_spaces_belong_to_a_password(tmp_path: Path) -> None:
+    """A password is taken as it stands."""
+    path = tmp_path / "password"
+    path.write_text(" päss word \n")
+    assert _password(_loaded(f"username = 'adm'\npassword_file = '{path}'"), {}) == " päss word "
+
+
+def test_credentials_do_not_show_the_password(password_file: Path) -> None:
+    """What was resolved can be logged without harm."""
+    credentials = resolve_credentials(_loaded(f"username = 'adm'\npassword_file = '{password_file}'"), {})
+    assert "from file" not in repr(credentials)

@@ -1,0 +1,265 @@
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from peruserd.core.config import DatabasesConfig
+from peruserd.core.hashing import document_hash
+from peruserd.core.messages import Sequence
+from peruserd.core.names import user_document_id
+from peruserd.core.progress import START
+from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.views import Copy, Feed
+from peruserd.couch import errors, sources
+from peruserd.couch.client import Client
+from peruserd.couch.sources import ChangeSource, DatabaseSource, Page, Row, ShardSource, open_source
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.couch.connecting import (
+    PATIENCE_SECONDS,
+    TalkingServer,
+    answering,
+    connect,
+    wait_until,
+)
+
+RANGE = "00000000-7fffffff"
+
+
+def _copies(cluster: SimClusterThread, client: Client, node: int = 1) -> list[Copy]:
+    shard_map = client.shard_map("_local", "_users")
+    assert shard_map is not None
+    return [Copy("_users", covered, cluster.node_names[node - 1], shard_map.suffix) for covered in shard_map.hosts]
+
+
+DATABASE = Copy("_users", WHOLE_SPACE, "n", feed=Feed.DATABASE)
+
+
+@pytest.fixture(params=["shard", "database"])
+def source(request: pytest.FixtureRequest, cluster: SimClusterThread, client: Client) -> ChangeSource:
+    """Either kind of source: one copy of the first range, or the whole database."""
+    copy = DATABASE if request.param == "database" else _copies(cluster, client)[0]
+    return open_source(copy, client)
+
+
+def _all_rows(source: ChangeSource, limit: int, since: Sequence = START) -> list[Row]:
+    rows: list[Row] = []
+    while (page := source.page(since, limit)).results:
+        assert len(page.results) <= limit
+        rows += page.results
+        since = page.last_seq
+    return rows
+
+
+class Asking:
+    """A long poll in a thread of its own."""
+
+    def __init__(self, ask: Callable[[], Page]) -> None:
+        self.page: Page | None = None
+        self.error: Exception | None = None
+        self._ask = ask
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.page = self._ask()
+        except Exception as error:  # noqa: BLE001 - looked at by the test
+            self.error = error
+
+    def end(self) -> Page | None:
+        """Wait for the answer."""
+        self._thread.join(PATIENCE_SECONDS)
+        assert not self._thread.is_alive()
+        return self.page
+
+
+def _wait_for_poll(cluster: SimClusterThread, count: int = 1) -> None:
+    wait_until(
+        lambda: sum(n for (_, _, kind), n in cluster.requests().items() if kind.endswith("changes")) >= count,
+        "the poll arrived",
+    )
+
+
+def test_a_copy_names_its_kind(cluster: SimClusterThread, client: Client) -> None:
+    """A shard copy and a whole database each have their own source."""
+    assert isinstance(open_source(_copies(cluster, client)[0], client), ShardSource)
+    assert isinstance(open_source(DATABASE, client), DatabaseSource)
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+def test_pages_end_where_the_feed_ends(cluster: SimClusterThread, source: ChangeSource, limit: int) -> None:
+    """Page by page every document comes once, and at the end none."""
+    cluster.seed_users(30)
+    rows = _all_rows(source, limit)
+    assert len({row.id for row in rows}) == len(rows)
+    assert _all_rows(source, limit, rows[-1].seq) == []
+    if isinstance(source, DatabaseSource):
+        assert {row.id for row in rows} == {user_document_id(f"user{n:06d}") for n in range(30)} | {"_design/_auth"}
+
+
+def test_ranges_share_the_documents(cluster: SimClusterThread, client: Client) -> None:
+    """The copies of all ranges have together what the database has; sequences are integers that grow."""
+    cluster.seed_users(30)
+    together = [_all_rows(open_source(copy, client), 10) for copy in _copies(cluster, client)]
+    for rows in together:
+        sequences = [row.seq for row in rows if isinstance(row.seq, int)]
+        assert len(sequences) == len(rows)
+        assert sequences == sorted(set(sequences))
+    assert sum(map(len, together)) == 31
+
+
+def test_any_node_reads_anothers_copy(cluster: SimClusterThread, client: Client) -> None:
+    """A copy is read through whichever node relays; one of a node that is away is an error that says so."""
+    cluster.seed_users(10)
+    far = open_source(_copies(cluster, client, node=3)[0], client)
+    near = open_source(_copies(cluster, connect(cluster.urls[2]), node=3)[0], connect(cluster.urls[2]))
+    assert _all_rows(far, 100) == _all_rows(near, 100)
+    cluster.stop_node(3)
+    with pytest.raises(errors.NodeDownError):
+        far.page(START)
+
+
+def test_deleted_documents_are_marked(cluster: SimClusterThread, client: Client, source: ChangeSource) -> None:
+    """A document that is deleted stands once in the feed, at its newest sequence, as deleted."""
+    name = next(name for name in map(str, range(100)) if _in_first_range(name))
+    cluster.add_user(name, "x")
+    (before,) = [row for row in _all_rows(source, 100) if row.id == user_document_id(name)]
+    path = f"/_users/{user_document_id(name)}"
+    rev = client.session.request("GET", path).decode(dict[str, object])["_rev"]
+    client.session.request("DELETE", path, params={"rev": str(rev)}).expect(200)
+    (after,) = [row for row in _all_rows(source, 100) if row.id == user_document_id(name)]
+    assert (before.deleted, after.deleted) == (False, True)
+    assert before.seq != after.seq
+
+
+def _in_first_range(name: str) -> bool:
+    return document_hash(user_document_id(name)) < 1 << 31
+
+
+def test_a_long_poll_returns_what_is_there_at_once(cluster: SimClusterThread, source: ChangeSource) -> None:
+    """With changes after the sequence, a long poll waits for nothing."""
+    cluster.seed_users(10)
+    page = source.poll(START, 3)
+    assert len(page.results) == 3
+
+
+def test_a_long_poll_returns_when_a_change_arrives(cluster: SimClusterThread, source: ChangeSource) -> None:
+    """At the end of the feed a long poll waits, and has the change as soon as there is one."""
+    end = source.identify().update_seq
+    cluster.clear_requests()
+    asking = Asking(lambda: source.poll(end))
+    _wait_for_poll(cluster)
+    names = [name for name in map(str, range(100)) if _in_first_range(name)][:1]
+    cluster.add_user(names[0], "x")
+    page = asking.end()
+    assert page is not None
+    assert [row.id for row in page.results] == [user_document_id(names[0])]
+    assert source.page(page.last_seq).results == []
+
+
+def test_a_long_poll_ends_with_nothing(
+    cluster: SimClusterThread, source: ChangeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When nothing comes for as long as a poll lasts, its page is empty and goes on from the same place."""
+    monkeypatch.setattr(sources, "LONG_POLL_SECONDS", 0.05)
+    cluster.seed_users(5)
+    end = source.page(START).last_seq
+    page = source.poll(end)
+    assert page.results == []
+    assert source.page(page.last_seq).results == []
+
+
+def test_a_long_poll_is_interrupted(cluster: SimClusterThread, source: ChangeSource) -> None:
+    """Another thread ends a poll that waits."""
+    end = source.identify().update_seq
+    cluster.clear_requests()
+    asking = Asking(lambda: source.poll(end))
+    _wait_for_poll(cluster)
+    source.interrupt()
+    asking.end()
+    assert isinstance(asking.error, errors.InterruptedRequestError)
+
+
+@pytest.mark.parametrize("body", [b"", b"\n", {"results": [], "last_seq": 7}])
+def test_a_poll_on_a_shard_that_is_split_away_is_an_empty_page(body: object) -> None:
+    """CouchDB ends such a poll with an empty 200; it is a page without rows and not an error."""
+    copy = Copy("_users", WHOLE_SPACE, "n1", ".1")
+    path = "/_node/n1/shards%2F00000000-ffffffff%2F_users.1/_changes"
+    with TalkingServer(answering({("GET", path): (200, body)})) as server:
+        assert open_source(copy, connect(server.url)).poll(7) == Page([], 7)
+
+
+def test_a_sequence_beyond_the_end_is_answered_with_nothing(cluster: SimClusterThread, client: Client) -> None:
+    """A stale checkpoint is no error to the server, which is why the copy must be identified first."""
+    cluster.seed_users(5)
+    source = open_source(_copies(cluster, client)[0], client)
+    assert source.page(1_000_000) == Page([], 1_000_000)
+
+
+# Identities
+
+
+def test_each_copy_has_an_identity(cluster: SimClusterThread, client: Client) -> None:
+    """Copies differ in their uuid, and each says how far it has got."""
+    cluster.seed_users(20)
+    identities = []
+    for node in (1, 2, 3):
+        for copy in _copies(cluster, client, node):
+            source = open_source(copy, client)
+            identity = source.identify()
+            assert identity == source.identify()
+            assert identity.update_seq == source.page(START).last_seq
+            identities.append(identity)
+    assert len({identity.uuid for identity in identities}) == 6
+
+
+def test_a_copy_made_again_is_another_one(cluster: SimClusterThread, client: Client) -> None:
+    """After a rebuild the uuid is another, though the copy's name is the same."""
+    cluster.seed_users(20)
+    source = open_source(_copies(cluster, client)[0], client)
+    before = source.identify()
+    cluster.rebuild_copy(1, "_users", RANGE)
+    assert source.identify().uuid != before.uuid
+
+
+def test_a_copy_that_is_gone_is_not_found(client: Client, source: ChangeSource) -> None:
+    """With the database deleted, every question about its copy is answered with NotFoundError."""
+    client.delete_database("_users")
+    for ask in (source.identify, lambda: source.page(START), lambda: source.poll(START)):
+        with pytest.raises(errors.NotFoundError):
+            ask()
+
+
+def test_a_database_keeps_the_identity_it_was_given(cluster: SimClusterThread, client: Client) -> None:
+    """The first to ask gives a database its identity; everybody finds the same one, whatever changes."""
+    first = open_source(DATABASE, client).identify()
+    cluster.seed_users(3)
+    second = open_source(DATABASE, connect(cluster.urls[1])).identify()
+    assert first.uuid == second.uuid
+    assert first.update_seq != second.update_seq
+
+
+def test_a_databases_identity_is_in_no_feed(client: Client) -> None:
+    """The identity is a local document: it is no change, and no replication takes it along."""
+    source = open_source(DATABASE, client)
+    source.identify()
+    assert [row.id for row in source.page(START).results] == ["_design/_auth"]
+
+
+def test_a_database_made_again_is_another_one(client: Client) -> None:
+    """The identity goes with the database: one of the same name has another."""
+    source = open_source(DATABASE, client)
+    before = source.identify()
+    client.delete_database("_users")
+    client.create_database("_users", DatabasesConfig())
+    assert source.identify().uuid != before.uuid
+
+
+def test_a_feed_is_followed_through_the_end_of_a_node() -> None:
+    """A database's opaque sequences from one node are good at another."""
+    with SimClusterThread(ClusterOptions()) as cluster:
+        cluster.seed_users(10)
+        first = open_source(DATABASE, connect(cluster.urls[0])).page(START, 5)
+        cluster.stop_node(1)
+        rest = _all_rows(open_source(DATABASE, connect(cluster.urls[1])), 100, first.last_seq)
+        assert {row.id for row in [*first.results, *rest]} >= {user_document_id(f"user{n:06d}") for n in range(10)}

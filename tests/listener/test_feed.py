@@ -1,0 +1,406 @@
+import threading
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from peruserd.core.backoff import Backoff
+from peruserd.core.messages import Report, Sequence, Stage
+from peruserd.core.names import user_document_id
+from peruserd.core.ownership import Ownership
+from peruserd.core.progress import Identity
+from peruserd.core.quarantine import Advice
+from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.views import Assignment, Feed, View, make_plan
+from peruserd.couch import errors, sources
+from peruserd.couch.sources import PAGE_ROWS, ChangeSource, Page, Row, open_source
+from peruserd.listener import feed
+from peruserd.listener.feed import CopyReplacedError, Follower, Persistence, Scanner, Stopped
+from peruserd.listener.ledger import Ledger
+from peruserd.listener.provisioner import Outcome
+from peruserd.listener.store import Store
+from peruserd.simcluster import SimClusterThread
+from tests.couch.connecting import PATIENCE_SECONDS, connect, wait_until
+
+REAL_WAITS = feed._BACKOFF
+
+# Making a request until it succeeds
+
+
+class Pauses:
+    """Stands in for the event that says stop: remembers how long it was waited for, and says stop after so many."""
+
+    def __init__(self, stop_after: int = 1_000) -> None:
+        self.seconds: list[float] = []
+        self._stop_after = stop_after
+
+    def wait(self, seconds: float) -> bool:
+        """Do not wait."""
+        self.seconds.append(seconds)
+        return len(self.seconds) >= self._stop_after
+
+
+class Failing:
+    """A request that fails so many times; and then it is answered."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.calls = 0
+
+    def __call__(self, answer: str = "answer") -> str:
+        """Fail, or answer."""
+        self.calls += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return answer
+
+
+def _persistence(pauses: Pauses | threading.Event, kinds: list[str] | None = None) -> Persistence:
+    return Persistence(cast("threading.Event", pauses), (kinds if kinds is not None else []).append)
+
+
+def test_a_request_is_made_until_it_succeeds() -> None:
+    """Whatever the server's trouble, the answer comes in the end, and each failure was told by its kind."""
+    kinds: list[str] = []
+    request = Failing(errors.UnreachableError(""), errors.TimedOutError(""), errors.NotFoundError("", "missing"))
+    assert _persistence(Pauses(), kinds).call(request, answer="this") == "this"
+    assert kinds == ["unreachable", "timeout", "not_found"]
+
+
+def test_waits_grow_and_begin_anew_after_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each failure in a row doubles the bound of the wait, up to some seconds; a success ends the row."""
+    monkeypatch.setattr(feed, "_BACKOFF", REAL_WAITS)
+    monkeypatch.setattr(feed.random, "random", lambda: 0.5)
+    pauses = Pauses()
+    persistence = _persistence(pauses)
+    for _ in range(2):
+        persistence.call(Failing(*[errors.UnreachableError("")] * 10))
+    first, second = pauses.seconds[:10], pauses.seconds[10:]
+    assert first == second
+    assert first[:3] == pytest.approx([0.1, 0.2, 0.4])
+    assert all(later >= earlier for earlier, later in pairwise(first))
+    assert first[-1] == 2.5
+
+
+def test_refused_credentials_are_not_sent_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 401 repeated quickly locks the account, so its waits are long from the first."""
+    monkeypatch.setattr(feed, "_BACKOFF", REAL_WAITS)
+    monkeypatch.setattr(feed.random, "random", lambda: 0.5)
+    pauses = Pauses()
+    _persistence(pauses).call(Failing(errors.UnauthorizedError("")))
+    assert pauses.seconds == [15.0]
+
+
+def test_every_advice_has_its_wait() -> None:
+    """There is no error the feed could not wait for."""
+    assert set(REAL_WAITS) == set(Advice)
+
+
+def test_stopping_ends_a_wait_at_once() -> None:
+    """A listener that stops does not wait for the next try, and asks nothing more."""
+    stopping = threading.Event()
+    request = Failing(*[errors.UnauthorizedError("")] * 2)
+    ended: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            _persistence(stopping).call(request)
+        except Stopped as end:
+            ended.append(end)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: request.calls, "it has failed once")
+    stopping.set()
+    thread.join(PATIENCE_SECONDS)
+    assert len(ended) == 1
+    assert request.calls == 1
+
+
+def test_an_interrupted_request_is_the_end() -> None:
+    """A request that this side has ended is no failure: nobody waits, nothing is counted."""
+    pauses = Pauses()
+    kinds: list[str] = []
+    with pytest.raises(Stopped):
+        _persistence(pauses, kinds).call(Failing(errors.InterruptedRequestError("")))
+    assert (pauses.seconds, kinds) == ([], [])
+
+
+def test_an_error_that_is_no_answer_is_not_repeated() -> None:
+    """What nobody foresaw goes up."""
+    with pytest.raises(ZeroDivisionError):
+        _persistence(Pauses()).call(Failing(ZeroDivisionError()))
+
+
+# Following
+
+
+class ScriptedSource:
+    """A source that answers as it is told; past the end of its script it says stop."""
+
+    def __init__(self, ledger: Ledger, identities: list[Identity], pages: list[Page | Exception]) -> None:
+        self._ledger = ledger
+        self._identities = identities
+        self._pages = pages
+        self.asked: list[tuple[str, Sequence]] = []
+
+    def identify(self) -> Identity:
+        """Give the next identity; the last one again and again."""
+        return self._identities.pop(0) if len(self._identities) > 1 else self._identities[0]
+
+    def page(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
+        """Give the next page."""
+        return self._answer("page", since, limit)
+
+    def poll(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
+        """Give the next page."""
+        return self._answer("poll", since, limit)
+
+    def interrupt(self) -> None:
+        """Nothing hangs."""
+
+    def _answer(self, how: str, since: Sequence, limit: int) -> Page:
+        assert limit == PAGE_ROWS
+        self.asked.append((how, since))
+        if not self._pages:
+            raise errors.InterruptedRequestError("the end")
+        answer = self._pages.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A state file."""
+    made = Store.open(tmp_path / "copy.sqlite")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ledger(store: Store) -> Ledger:
+    """A ledger that owns everything."""
+    return Ledger(instance="me", ownership=MINE, share=1, store=store, wake=lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody wait for long: not after failures, and not for the end of a long poll."""
+    monkeypatch.setattr(feed, "_BACKOFF", dict.fromkeys(Advice, Backoff(0.01, 0.05)))
+    monkeypatch.setattr(sources, "LONG_POLL_SECONDS", 0.2)
+
+
+def _page(first: int, last: int) -> Page:
+    return Page([Row(seq, user_document_id(str(seq))) for seq in range(first, last + 1)], last)
+
+
+def _follow(ledger: Ledger, identities: list[Identity], pages: list[Page | Exception]) -> ScriptedSource:
+    source = ScriptedSource(ledger, identities, pages)
+    with pytest.raises(Stopped):
+        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+    return source
+
+
+def test_a_backlog_is_read_by_pages_and_the_tail_by_polls(ledger: Ledger) -> None:
+    """Full pages follow each other at once; the first one that is not full is the end, and from there it is polled."""
+    full, rest = _page(1, PAGE_ROWS), _page(PAGE_ROWS + 1, PAGE_ROWS + 3)
+    source = _follow(
+        ledger, [Identity("copy", 0), Identity("copy", 2000)], [full, rest, Page([], 1003), _page(1004, 1004)]
+    )
+    assert source.asked == [("page", 0), ("page", 1000), ("poll", 1003), ("poll", 1003), ("poll", 1004)]
+
+
+def test_many_changes_at_once_are_a_backlog_again(ledger: Ledger) -> None:
+    """A poll that comes back full is followed by a page, which does not wait."""
+    source = _follow(ledger, [Identity("copy", 0)], [Page([], 0), _page(1, PAGE_ROWS), _page(1001, 1001)])
+    assert source.asked == [("page", 0), ("poll", 0), ("page", 1000), ("poll", 1001)]
+
+
+@pytest.mark.parametrize(
+    ("now", "pages"),
+    [
+        (Identity("other", 9), [_page(6, 7), Page([], 7)]),
+        (Identity("copy", 6), [_page(6, 7), Page([], 7)]),
+        (Identity("other", 9), [errors.UnreachableError(""), _page(6, 7)]),
+    ],
+    ids=["another-copy-and-nothing", "behind-and-nothing", "another-copy-after-a-failure"],
+)
+def test_a_copy_that_was_replaced_is_not_believed(ledger: Ledger, now: Identity, pages: list[Page | Exception]) -> None:
+    """When nothing comes, or something failed, the copy must be the one it was; a stale sequence skips in silence."""
+    source = ScriptedSource(ledger, [Identity("copy", 5), now], pages)
+    with pytest.raises(CopyReplacedError):
+        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+
+
+def test_a_copy_replaced_under_steady_traffic_is_noticed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feed that always has something is asked for its copy now and then, too."""
+    monkeypatch.setattr(feed, "_CONFIRM_SECONDS", 0.0)
+    pages: list[Page | Exception] = [_page(seq, seq) for seq in range(6, 20)]
+    source = ScriptedSource(ledger, [Identity("copy", 5), Identity("copy", 9), Identity("other", 99)], pages)
+    with pytest.raises(CopyReplacedError):
+        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+    assert ledger.report().counters.changes_seen == 1
+
+
+def test_a_page_of_a_replaced_copy_is_not_entered(ledger: Ledger) -> None:
+    """What came after a failure is looked at only once the copy is known to be the same."""
+    source = ScriptedSource(
+        ledger, [Identity("copy", 5), Identity("other", 9)], [errors.UnreachableError(""), _page(6, 7)]
+    )
+    with pytest.raises(CopyReplacedError):
+        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+    assert ledger.report().counters.changes_seen == 0
+
+
+def test_every_round_is_a_beat(ledger: Ledger) -> None:
+    """Pages, empty polls and failures alike show that the loop goes round."""
+    pages: list[Page | Exception] = [_page(1, 1), Page([], 1), errors.TimedOutError(""), Page([], 1)]
+    _follow(ledger, [Identity("copy", 0), Identity("copy", 1)], pages)
+    assert ledger.report().beats == 4
+
+
+# On a simulated cluster
+
+
+class Reading:
+    """Follower and scanner of node 1's copy of a range, each in a thread, and somebody who acts on all they read."""
+
+    def __init__(self, cluster: SimClusterThread, store: Store) -> None:
+        self.acted: list[str] = []
+        self.ended: list[BaseException] = []
+        self.stopping = threading.Event()
+        assignment = self._assignment(cluster)
+        self.copy = assignment.copy
+        self.ledger = Ledger(
+            instance=cluster.node_names[0],
+            ownership=assignment.ownership,
+            share=1,
+            store=store,
+            wake=lambda: None,
+        )
+        self.sources = [open_source(assignment.copy, connect(cluster.urls[0])) for _ in range(2)]
+        runs: list[Callable[[], Any]] = [
+            Follower(self.sources[0], self.ledger, self.stopping).run,
+            Scanner(self.sources[1], self.ledger, self.stopping).run,
+            self._act,
+        ]
+        self._threads = [threading.Thread(target=self._guarded, args=(run,)) for run in runs]
+        for thread in self._threads:
+            thread.start()
+
+    def _assignment(self, cluster: SimClusterThread) -> Assignment:
+        names = tuple(cluster.node_names)
+        shard_map = connect(cluster.urls[0]).shard_map("_local", "_users")
+        # Node 1 alone has an instance, so all users are its own.
+        return make_plan(View(names, names[:1], shard_map), names[0]).assignments[0]
+
+    def report(self) -> Report:
+        """Return how it stands."""
+        return self.ledger.report()
+
+    def stop(self) -> None:
+        """End all threads as a listener does."""
+        self.stopping.set()
+        self.ledger.stop()
+        for source in self.sources:
+            source.interrupt()
+        for thread in self._threads:
+            thread.join(PATIENCE_SECONDS)
+            assert not thread.is_alive()
+
+    def _guarded(self, run: Callable[[], Any]) -> None:
+        try:
+            run()
+        except Stopped:
+            return
+        except Exception as error:  # noqa: BLE001 - looked at by the test
+            self.ended.append(error)
+
+    def _act(self) -> None:
+        while (change := self.ledger.take()) is not None:
+            self.acted.append(change.document_id)
+            self.ledger.give_back(change, Outcome(provisioned=True))
+
+
+@pytest.fixture
+def reading(cluster: SimClusterThread, store: Store) -> Iterator[Reading]:
+    """Twenty users, and a reader that begins with nothing known of its copy."""
+    cluster.seed_users(20)
+    made = Reading(cluster, store)
+    yield made
+    made.stop()
+
+
+def _users_of(cluster: SimClusterThread, reading: Reading) -> set[str]:
+    copies = cluster.snapshot_copies("_users")[cluster.node_names[0]]
+    return {each for each in copies[str(reading.copy.range)]["revs"] if not each.startswith("_design/")}
+
+
+def test_what_is_there_and_what_comes_is_read(cluster: SimClusterThread, reading: Reading) -> None:
+    """The scan finds those who are there, the feed those who come; then the reader has caught up, at the copy's end."""
+    wait_until(lambda: reading.report().caught_up, "it has caught up")
+    assert set(reading.acted) == _users_of(cluster, reading)
+    for number in range(20):
+        cluster.add_user(f"late{number}", "x")
+    wait_until(lambda: set(reading.acted) == _users_of(cluster, reading), "those who came late are served")
+    assert len(reading.acted) == len(set(reading.acted))
+    report = reading.report()
+    assert report.stage is Stage.FOLLOWING
+    copies = cluster.snapshot_copies("_users")[cluster.node_names[0]]
+    wait_until(lambda: reading.report().checkpoint == copies[str(reading.copy.range)]["update_seq"], "it is at the end")
+
+
+def test_a_node_that_is_away_for_a_while_is_followed_on(cluster: SimClusterThread, reading: Reading) -> None:
+    """While the node is down the reader connects; once it is back it goes on, and has what happened meanwhile."""
+    wait_until(lambda: reading.report().caught_up, "it has caught up")
+    cluster.stop_node(1)
+    wait_until(lambda: reading.report().stage is Stage.CONNECTING, "it has noticed")
+    assert not reading.report().caught_up
+    cluster.seed_users(20, "meanwhile")
+    cluster.start_node(1)
+    wait_until(lambda: set(reading.acted) == _users_of(cluster, reading), "all are served")
+    wait_until(lambda: reading.report().caught_up, "it has caught up")
+    assert reading.report().counters.failures
+    assert not reading.ended
+
+
+def test_faults_of_the_server_are_outlived(cluster: SimClusterThread, reading: Reading) -> None:
+    """Errors, cut answers and silence on the feed's path lose nothing."""
+    for outcome in (500, 503, "cut", "cut-mid"):
+        cluster.fail(1, outcome, count=3, path_regex="_changes")
+    wait_until(lambda: reading.report().caught_up, "it has caught up")
+    cluster.fail(1, 500, probability=0.5, path_regex="_changes|_users")
+    for number in range(20):
+        cluster.add_user(f"late{number}", "x")
+    wait_until(lambda: set(reading.acted) == _users_of(cluster, reading), "all are served")
+    assert not reading.ended
+
+
+def test_a_copy_made_again_under_a_reader_is_noticed(cluster: SimClusterThread, reading: Reading) -> None:
+    """A copy with the same name and other sequences ends the reader, to begin anew."""
+    wait_until(lambda: reading.report().caught_up, "it has caught up")
+    cluster.rebuild_copy(1, "_users", str(reading.copy.range))
+    wait_until(lambda: reading.ended, "it has noticed")
+    assert isinstance(reading.ended[0], CopyReplacedError)
+
+
+def test_stopping_ends_a_poll_that_waits(
+    cluster: SimClusterThread, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader in the middle of a long poll ends at once."""
+    monkeypatch.setattr(sources, "LONG_POLL_SECONDS", 50.0)
+    reading = Reading(cluster, store)
+    wait_until(lambda: reading.report().caught_up, "it has caught up")
+    reading.stop()
+    assert not reading.ended
+
+
+def test_a_shard_is_followed_by_its_own_feed(reading: Reading) -> None:
+    """The plan's copy is read as a shard."""
+    assert reading.copy.feed is Feed.SHARD

@@ -1,0 +1,460 @@
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from peruserd.core.messages import Report, Stage
+from peruserd.core.names import user_document_id
+from peruserd.core.ownership import Ownership
+from peruserd.core.progress import Identity
+from peruserd.core.quarantine import Advice, Failure, Quarantined
+from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.workqueue import Change, Lane
+from peruserd.couch.sources import PAGE_ROWS, Page, Row
+from peruserd.listener import ledger as ledger_module
+from peruserd.listener.ledger import Ledger
+from peruserd.listener.provisioner import Outcome
+from peruserd.listener.store import Store
+from tests.couch.connecting import PATIENCE_SECONDS, wait_until
+
+COPY = Identity("copy", 0)
+HOSTS = ((WHOLE_SPACE, ("me", "other")),)
+MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
+SHARED = Ownership("_users", WHOLE_SPACE, HOSTS, ("me", "other"))
+THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
+DONE = Outcome(provisioned=True, created=True, security_written=True)
+FAILED = Outcome(failure=Failure("server_error", "500", Advice.RETRY))
+
+
+class Books:
+    """A ledger on a real store, and what a listener does with it, in one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.wakes = 0
+        self.begin()
+
+    def begin(self, ownership: Ownership = MINE, *, share: int = 4, identity: Identity | None = COPY) -> None:
+        """Open the store and the ledger, and unless told otherwise the copy, empty."""
+        self.store = Store.open(self._path)
+        self.ledger = Ledger(instance="me", ownership=ownership, share=share, store=self.store, wake=self._wake)
+        if identity is not None:
+            self.ledger.open(identity)
+
+    def end(self) -> None:
+        """End without a word, as a process that is killed."""
+        self.store.close()
+
+    def live(self, *rows: Row) -> None:
+        """Enter a page of the live feed."""
+        self.ledger.enter_live(Page(list(rows), rows[-1].seq if rows else self.report().checkpoint or 0))
+
+    def scan(self, *rows: Row) -> None:
+        """Enter the last page of a scan."""
+        task = self.ledger.wait_for_scan()
+        assert task is not None
+        self.ledger.enter_scan(task, Page(list(rows), rows[-1].seq if rows else task.since))
+
+    def take(self) -> Change:
+        """Take a change that is known to be there."""
+        change = self.ledger.take()
+        assert change is not None
+        return change
+
+    def serve(self, outcome: Outcome = DONE) -> Change:
+        """Take a change and give it back."""
+        change = self.take()
+        self.ledger.give_back(change, outcome)
+        return change
+
+    def report(self) -> Report:
+        """Return how the listener stands."""
+        return self.ledger.report()
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+
+def _row(seq: int, name: str | None = None, *, deleted: bool = False) -> Row:
+    return Row(seq, user_document_id(name or f"user-{seq}"), deleted)
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    """Books that were opened on an empty copy, with the scan of it done."""
+    made = Books(tmp_path / "copy.sqlite")
+    made.scan()
+    yield made
+    made.ledger.stop()
+    made.end()
+
+
+# What is read
+
+
+def test_only_own_user_documents_are_acted_on(books: Books) -> None:
+    """Design documents and other instances' users are seen and passed; the checkpoint goes past them at once."""
+    books.ledger.inform(SHARED, 4)
+    mine = SHARED.belongs_to("me")
+    rows = [_row(seq) for seq in range(1, 21)]
+    books.live(Row(0, "_design/_auth"), *rows, Row(21, "some other document"))
+    counters = books.report().counters
+    owned = [row.id for row in rows if mine(row.id)]
+    assert (counters.changes_seen, counters.changes_owned) == (22, len(owned))
+    assert [books.serve().document_id for _ in owned] == owned
+    assert books.report().checkpoint == 21
+
+
+def test_the_checkpoint_waits_for_the_oldest(books: Books) -> None:
+    """It stays before the oldest change that is not finished, whatever is finished after it."""
+    books.live(*[_row(seq) for seq in (2, 4, 6)])
+    first, second, third = (books.take() for _ in range(3))
+    assert books.report().checkpoint == 0
+    books.ledger.give_back(third, DONE)
+    books.ledger.give_back(second, DONE)
+    assert books.report().checkpoint == 0
+    books.ledger.give_back(first, DONE)
+    assert books.report().checkpoint == 6
+
+
+def test_a_saved_checkpoint_is_where_the_next_process_begins(books: Books) -> None:
+    """What is finished and saved is not read again, what is not is."""
+    books.live(*[_row(seq) for seq in (2, 4, 6)])
+    books.serve()
+    books.ledger.save()
+    books.serve()
+    books.end()
+    books.begin(identity=Identity("copy", 6))
+    assert books.ledger.wait_for_room() == 2
+
+
+def test_reading_pauses_while_much_is_under_way(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the window nothing more is read, until workers have made room; and the reader shows that it is alive."""
+    monkeypatch.setattr(ledger_module, "_LIVE_WINDOW", 2)
+    monkeypatch.setattr(ledger_module, "_BEAT_SECONDS", 0.01)
+    books.live(_row(1), _row(2))
+    given: list[object] = []
+    thread = threading.Thread(target=lambda: given.append(books.ledger.wait_for_room()))
+    thread.start()
+    beats = books.report().beats
+    wait_until(lambda: books.report().beats > beats + 2, "the reader beat while it waited")
+    assert not given
+    books.serve()
+    thread.join(PATIENCE_SECONDS)
+    assert given == [2]
+
+
+def test_the_quarantine_does_not_hold_up_the_feed(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many users are tried again, reading goes on, and what is read goes first."""
+    monkeypatch.setattr(ledger_module, "_LIVE_WINDOW", 2)
+    for seq in range(1, 6):
+        books.live(_row(seq))
+        books.serve(FAILED)
+    books.ledger.save()
+    books.end()
+    books.begin(identity=Identity("copy", 5))
+    books.ledger.retry_due()
+    assert books.report().waiting == 5
+    assert books.ledger.wait_for_room() == 5
+    books.live(_row(6))
+    assert books.take().lane is Lane.LIVE
+
+
+def test_a_scan_pauses_while_much_of_it_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scan reads no further than its window ahead of the workers."""
+    monkeypatch.setattr(ledger_module, "_SCAN_WINDOW", 2)
+    books = Books(tmp_path / "copy.sqlite")
+    books.end()
+    books.begin(identity=Identity("copy", 10))
+    task = books.ledger.wait_for_scan()
+    assert task is not None
+    books.ledger.enter_scan(task, Page([_row(1), _row(2)], 2))
+    given: list[object] = []
+    thread = threading.Thread(target=lambda: given.append(books.ledger.wait_for_scan()))
+    thread.start()
+    books.serve()
+    thread.join(PATIENCE_SECONDS)
+    (next_task,) = given
+    assert getattr(next_task, "since", None) == 2
+    books.end()
+
+
+# Who works on what
+
+
+def test_no_more_work_is_given_out_than_the_share(books: Books) -> None:
+    """The instance's limit holds, and a larger share lets those go on who wait for it."""
+    books.ledger.inform(MINE, 2)
+    books.live(*[_row(seq) for seq in (1, 2, 3)])
+    taken = [books.take(), books.take()]
+    more: list[Change] = []
+    thread = threading.Thread(target=lambda: more.append(books.take()))
+    thread.start()
+    wait_until(lambda: books.report().in_flight == 2, "two are under way")
+    assert not more
+    books.ledger.inform(MINE, 3)
+    thread.join(PATIENCE_SECONDS)
+    assert len({change.document_id for change in [*taken, *more]}) == 3
+
+
+def test_a_user_lost_while_waiting_is_left_alone(books: Books) -> None:
+    """What belongs to somebody else by the time a worker is free is not acted on, and the checkpoint goes past it."""
+    books.live(_row(1), _row(2))
+    books.ledger.inform(THEIRS, 4)
+    assert books.report().waiting == 0
+    assert books.report().checkpoint == 2
+
+
+@pytest.mark.parametrize("wait", ["take", "wait_for_room", "wait_for_scan"])
+def test_stopping_ends_every_wait(books: Books, monkeypatch: pytest.MonkeyPatch, wait: str) -> None:
+    """Whoever waits for something gets nothing once the listener stops."""
+    monkeypatch.setattr(ledger_module, "_LIVE_WINDOW", 0)
+    given: list[object] = []
+    thread = threading.Thread(target=lambda: given.append(getattr(books.ledger, wait)()))
+    thread.start()
+    books.ledger.stop()
+    thread.join(PATIENCE_SECONDS)
+    assert given == [None]
+
+
+def test_the_end_waits_for_the_work_in_flight(books: Books) -> None:
+    """An orderly end lets workers finish, and says when they do not in time; nothing new is given out."""
+    books.live(_row(1), _row(2))
+    change = books.take()
+    books.ledger.stop()
+    assert not books.ledger.wait_until_idle(0.01)
+    books.ledger.give_back(change, DONE)
+    assert books.ledger.wait_until_idle(PATIENCE_SECONDS)
+    assert books.ledger.take() is None
+    assert books.report().waiting == 1
+
+
+# What fails
+
+
+def test_a_failure_is_on_disk_before_the_checkpoint_passes_it(books: Books) -> None:
+    """A user who is not served is kept aside, also for the next process, and holds up nobody."""
+    books.live(_row(1), _row(2))
+    books.serve(FAILED)
+    books.serve()
+    assert (books.report().checkpoint, books.report().quarantined) == (2, 1)
+    books.ledger.save()
+    books.end()
+    books.begin(identity=Identity("copy", 2))
+    assert books.report().quarantined == 1
+    books.ledger.retry_due()
+    retry = books.serve()
+    assert (retry.document_id, retry.lane) == (_row(1).id, Lane.RETRY)
+    assert books.report().quarantined == 0
+    books.ledger.save()
+    assert books.store.load()[1] == []
+
+
+def test_a_user_lost_on_the_way_to_the_disk_is_not_kept_there(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Owners that change while a failure is being written leave nothing behind that a later process would retry."""
+    write = books.store.quarantine
+
+    def lose_and_write(entry: Quarantined) -> None:
+        books.ledger.inform(THEIRS, 4)
+        write(entry)
+
+    monkeypatch.setattr(books.store, "quarantine", lose_and_write)
+    books.live(_row(1))
+    books.serve(FAILED)
+    books.ledger.save()
+    assert books.store.load()[1] == []
+
+
+def test_a_failure_gives_way_to_a_newer_change(books: Books) -> None:
+    """Where the document has changed meanwhile, the newer change is tried and not the one that failed."""
+    books.live(_row(1, "ann"))
+    change = books.take()
+    books.live(_row(2, "ann", deleted=True))
+    books.ledger.give_back(change, FAILED)
+    assert books.report().quarantined == 0
+    assert books.serve().deleted
+    assert books.report().checkpoint == 2
+
+
+def test_a_tombstone_out_of_a_scan_is_known_for_one_when_tried_again(tmp_path: Path) -> None:
+    """A deletion that a scan met stays one through quarantine and restart; a live one stays live."""
+    books = Books(tmp_path / "copy.sqlite")
+    books.end()
+    books.begin(identity=Identity("copy", 1))
+    books.scan(_row(1, "old", deleted=True))
+    books.live(_row(2, "new", deleted=True))
+    assert {books.serve(FAILED).met_in_scan for _ in range(2)} == {True, False}
+    books.ledger.save()
+    books.end()
+    books.begin(identity=Identity("copy", 2))
+    books.ledger.retry_due()
+    retries = {change.document_id: change.met_in_scan for change in (books.serve(), books.serve())}
+    assert retries == {user_document_id("old"): True, user_document_id("new"): False}
+    books.end()
+
+
+def test_failures_are_counted_by_kind(books: Books) -> None:
+    """Each failed try counts, of the feed too; each try out of quarantine counts as a retry."""
+    books.live(_row(1))
+    books.serve(FAILED)
+    books.ledger.feed_failed("timeout")
+    assert books.report().counters.failures == {"server_error": 1, "timeout": 1}
+
+
+# What is in doubt
+
+
+def test_a_write_begun_is_in_doubt_until_it_was_made(books: Books) -> None:
+    """A security object whose write was begun is to be written again, also by the next process, until it was."""
+    document_id = _row(1).id
+    books.live(_row(1))
+    books.take()
+    books.ledger.before_write(document_id)
+    books.end()
+    books.begin(identity=Identity("copy", 1))
+    assert books.ledger.in_doubt(document_id)
+    books.scan(_row(1))
+    books.serve(FAILED)
+    assert books.ledger.in_doubt(document_id)
+    books.live(_row(2, "user-1"))
+    books.serve()
+    assert not books.ledger.in_doubt(document_id)
+    books.ledger.save()
+    books.end()
+    books.begin(identity=Identity("copy", 2))
+    assert not books.ledger.in_doubt(document_id)
+
+
+def test_doing_nothing_settles_no_doubt(books: Books) -> None:
+    """Work that ended well without writing the security object has not made it certain."""
+    books.ledger.before_write(_row(1).id)
+    books.live(_row(1, deleted=True))
+    books.serve(Outcome())
+    assert books.ledger.in_doubt(_row(1).id)
+
+
+def test_a_dropped_database_settles_the_doubt(books: Books) -> None:
+    """With the database its security object is gone."""
+    books.ledger.before_write(_row(1).id)
+    books.live(_row(1, deleted=True))
+    books.serve(Outcome(dropped=True))
+    assert not books.ledger.in_doubt(_row(1).id)
+
+
+def test_a_doubt_outlives_the_loss_of_the_user(books: Books) -> None:
+    """A user lost in the middle of a failed write, and gained again by a later process, is written again."""
+    books.live(_row(1))
+    change = books.take()
+    books.ledger.before_write(change.document_id)
+    books.ledger.give_back(change, FAILED)
+    books.ledger.inform(THEIRS, 4)
+    assert books.report().quarantined == 0
+    books.ledger.save()
+    books.end()
+    books.begin(identity=Identity("copy", 1))
+    assert books.ledger.in_doubt(change.document_id)
+
+
+# How it stands
+
+
+def test_the_stages_of_a_listener(tmp_path: Path) -> None:
+    """Connecting until a page came, scanning while a scan goes on, then following; connecting again on failure."""
+    books = Books(tmp_path / "copy.sqlite")
+    books.end()
+    books.begin(identity=None)
+    assert books.report().stage is Stage.CONNECTING
+    assert books.report().checkpoint is None
+    books.ledger.open(Identity("copy", 5))
+    books.live()
+    assert (books.report().stage, books.report().caught_up) == (Stage.SCANNING, False)
+    books.scan(_row(5))
+    assert books.report().stage is Stage.SCANNING
+    books.serve()
+    assert (books.report().stage, books.report().caught_up) == (Stage.FOLLOWING, True)
+    assert books.report().counters.scans == 1
+    books.ledger.feed_failed("unreachable")
+    assert (books.report().stage, books.report().caught_up) == (Stage.CONNECTING, False)
+    books.live()
+    assert books.report().caught_up
+    books.end()
+
+
+def test_caught_up_is_when_the_backlog_is_done(books: Books) -> None:
+    """Full pages are a backlog; caught up is when all that came up to the first page that is not full is finished."""
+    books.ledger.save()
+    books.end()
+    books.begin(share=2 * PAGE_ROWS, identity=Identity("copy", 0))
+    books.live(*[_row(seq) for seq in range(1, PAGE_ROWS + 1)])
+    while books.report().waiting:
+        books.serve()
+    assert not books.report().caught_up
+    books.live(_row(PAGE_ROWS + 1))
+    assert not books.report().caught_up
+    change = books.take()
+    books.live(_row(PAGE_ROWS + 2))
+    books.ledger.give_back(change, DONE)
+    assert books.report().caught_up
+
+
+def test_gaining_users_is_catching_up_again(books: Books) -> None:
+    """While what was gained is being read, the listener has not caught up."""
+    books.ledger.inform(SHARED, 4)
+    books.live()
+    assert books.report().caught_up
+    books.ledger.inform(MINE, 4)
+    assert (books.report().stage, books.report().caught_up) == (Stage.SCANNING, False)
+
+
+def test_the_end_of_the_copy_is_known_before_it_is_reached(books: Books) -> None:
+    """The copy's own sequence is reported, so that what is still to be read shows."""
+    books.ledger.save()
+    books.end()
+    books.begin(identity=Identity("copy", 90))
+    assert books.report().shard_sequence == 90
+    books.live(_row(1))
+    assert (books.report().shard_sequence, books.report().checkpoint) == (90, 0)
+    books.live(_row(95))
+    assert books.report().shard_sequence == 95
+
+
+def test_what_was_done_is_counted(books: Books) -> None:
+    """Outcomes add up, and only users served live count for the latency."""
+    books.live(_row(1), _row(2), _row(3, deleted=True))
+    books.serve()
+    books.serve(Outcome(provisioned=True))
+    books.serve(Outcome(revoked=True, security_written=True))
+    counters = books.report().counters
+    assert (counters.users_provisioned, counters.users_revoked) == (2, 1)
+    assert (counters.databases_created, counters.security_writes) == (1, 2)
+    assert sum(counters.latency.buckets) == 3
+
+
+def test_a_report_does_not_change_after_it_was_made(books: Books) -> None:
+    """Counters go on counting; a report is of its moment."""
+    before = books.report()
+    copied = msgspec.convert(msgspec.to_builtins(before), Report)
+    books.live(_row(1))
+    books.serve(FAILED)
+    assert before == copied
+
+
+@pytest.mark.parametrize(
+    "happening",
+    [
+        lambda books: books.live(_row(1)),
+        lambda books: books.ledger.beat(),
+        lambda books: books.ledger.feed_failed("timeout"),
+        lambda books: books.ledger.inform(THEIRS, 1),
+    ],
+    ids=["page", "beat", "failure", "owners"],
+)
+def test_the_main_thread_is_woken_by_what_it_must_save_or_tell(
+    books: Books, happening: Callable[[Books], None]
+) -> None:
+    """Whatever changes progress or standing wakes the thread that writes and reports."""
+    before = books.wakes
+    happening(books)
+    assert books.wakes > before

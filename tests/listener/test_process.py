@@ -1,0 +1,542 @@
+import base64
+import contextlib
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import multiprocess
+import psutil
+import pytest
+
+from peruserd.core.config import DatabasesConfig, DeletionPolicy, LogConfig, LogFormat, LogLevel
+from peruserd.core.hashing import document_hash
+from peruserd.core.messages import (
+    FromListener,
+    Goodbye,
+    Hello,
+    Inform,
+    ListenerStart,
+    Report,
+    Stage,
+    Stop,
+    ToListener,
+    decode_from_listener,
+    encode,
+)
+from peruserd.core.names import database_name, user_document_id
+from peruserd.core.views import Assignment, View, make_plan
+from peruserd.listener.process import Exit, main
+from peruserd.listener.store import Store
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.couch.connecting import PATIENCE_SECONDS, connect, settings_of, wait_until
+
+_CONTEXT = multiprocess.get_context("spawn")
+PASSWORD = "hunter2-s3cret"
+
+Capture = pytest.CaptureFixture[str]
+
+
+def _assignments(cluster: SimClusterThread, instances: tuple[int, ...] = (1,)) -> tuple[Assignment, ...]:
+    """Return what node 1's instance listens to, where these nodes have instances."""
+    names = tuple(cluster.node_names)
+    shard_map = connect(cluster.urls[0]).shard_map("_local", "_users")
+    alive = tuple(names[number - 1] for number in instances)
+    return make_plan(View(names, alive, shard_map), names[0]).assignments
+
+
+class Child:
+    """A listener as its supervisor has it."""
+
+    def __init__(self, start: ListenerStart) -> None:
+        self.pipe, theirs = _CONTEXT.Pipe(duplex=True)
+        self.process: Any = _CONTEXT.Process(target=main, args=(encode(start), theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.pid: int = self.process.pid
+        self.heard: list[FromListener] = []
+
+    def send(self, message: ToListener) -> None:
+        """Tell it something."""
+        self.pipe.send_bytes(encode(message))
+
+    def listen(self) -> None:
+        """Take in what it has said."""
+        with contextlib.suppress(EOFError, OSError):
+            while self.pipe.poll():
+                self.heard.append(decode_from_listener(self.pipe.recv_bytes()))
+
+    @property
+    def report(self) -> Report | None:
+        """Return its newest report."""
+        self.listen()
+        return next((each for each in reversed(self.heard) if isinstance(each, Report)), None)
+
+    def until_caught_up(self) -> None:
+        """Wait until it says that it has caught up."""
+        wait_until(lambda: self.report is not None and self.report.caught_up, "the listener has caught up")
+
+    def until_greeted(self) -> None:
+        """Wait until it says hello."""
+
+        def greeted() -> bool:
+            self.listen()
+            return bool(self.heard)
+
+        wait_until(greeted, "the listener said hello")
+        assert isinstance(self.heard[0], Hello)
+
+    def exit_code(self, within_seconds: float = PATIENCE_SECONDS) -> int:
+        """Wait for its end; return its exit code."""
+        self.process.join(within_seconds)
+        assert self.process.exitcode is not None, "the listener has not ended"
+        self.listen()
+        return int(self.process.exitcode)
+
+    def stop(self) -> int:
+        """Ask it to stop; return its exit code."""
+        self.send(Stop(10.0))
+        return self.exit_code()
+
+    def end(self) -> None:
+        """Leave nothing of it behind."""
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+        self.pipe.close()
+
+
+Begin = Callable[..., Child]
+
+
+@pytest.fixture
+def begin(cluster: SimClusterThread, tmp_path: Path) -> Iterator[Begin]:
+    """Start a listener of node 1's copy of a range: the first, unless told otherwise; all users are its own."""
+    children: list[Child] = []
+
+    def start(index: int = 0, *, instances: tuple[int, ...] = (1,), url: str | None = None, **changes: Any) -> Child:
+        assignment = _assignments(cluster, instances)[index]
+        couchdb, credentials = settings_of(url or cluster.urls[0])
+        values: dict[str, Any] = {
+            "copy": assignment.copy,
+            "ownership": assignment.ownership,
+            "instance": cluster.node_names[0],
+            "couchdb": couchdb,
+            "credentials": credentials,
+            "databases": DatabasesConfig(),
+            "deletion": DeletionPolicy.REVOKE,
+            "log": LogConfig(format=LogFormat.JSON, level=LogLevel.DEBUG),
+            "state_file": str(tmp_path / f"range-{index}.sqlite"),
+            "share": 4,
+            "most_in_flight": 8,
+        }
+        children.append(Child(ListenerStart(**(values | changes))))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.end()
+
+
+def _users_in(cluster: SimClusterThread, index: int = 0) -> list[str]:
+    """Return the names of the users in a range, signed up now or deleted."""
+    covered = str(_assignments(cluster)[index].copy.range)
+    revs = cluster.snapshot_copies("_users")[cluster.node_names[0]][covered]["revs"]
+    return [each.removeprefix("org.couchdb.user:") for each in revs if not each.startswith("_design/")]
+
+
+def _is_served(cluster: SimClusterThread, user: str) -> bool:
+    """Say whether all copies of the user's database name the user as admin and member."""
+    objects = [each for copies in cluster.snapshot_security(_database(user)).values() for each in copies.values()]
+    return len(objects) == 3 and all(
+        each.get(section, {}).get("names") == [user] for each in objects for section in ("admins", "members")
+    )
+
+
+def _database(user: str) -> str:
+    return database_name("userdb-", user)
+
+
+def _served(cluster: SimClusterThread, index: int = 0) -> bool:
+    return all(_is_served(cluster, user) for user in _users_in(cluster, index))
+
+
+# Its life
+
+
+def test_a_listener_serves_its_users(cluster: SimClusterThread, begin: Begin) -> None:
+    """Those who are there and those who come get their databases; what was done is reported."""
+    cluster.seed_users(10)
+    child = begin()
+    child.until_caught_up()
+    assert isinstance(child.heard[0], Hello)
+    assert _served(cluster)
+    for number in range(10):
+        cluster.add_user(f"late{number}", "x")
+    wait_until(lambda: _served(cluster), "those who came late are served")
+    users = _users_in(cluster)
+    wait_until(lambda: child.report and child.report.counters.users_provisioned == len(users), "all are reported")
+    report = child.report
+    assert report is not None
+    assert report.stage is Stage.FOLLOWING
+    assert (report.waiting, report.in_flight, report.quarantined) == (0, 0, 0)
+    assert report.counters.databases_created == report.counters.security_writes == len(users)
+    assert set(cluster.databases()) == {"_users", *map(_database, users)}
+
+
+def test_a_deleted_user_loses_access(cluster: SimClusterThread, begin: Begin) -> None:
+    """A deletion is acted on after the creation, by the policy."""
+    cluster.seed_users(10)
+    child = begin()
+    child.until_caught_up()
+    user = _users_in(cluster)[0]
+    client = connect(cluster.urls[1])
+    path = f"/_users/{user_document_id(user)}"
+    rev = client.session.request("GET", path).decode(dict[str, Any])["_rev"]
+    client.session.request("DELETE", path, params={"rev": rev}).expect(200)
+    wait_until(lambda: child.report and child.report.counters.users_revoked == 1, "the user is revoked")
+    assert user not in str(cluster.snapshot_security(_database(user)))
+
+
+def test_other_owners_change_what_a_listener_does(cluster: SimClusterThread, begin: Begin) -> None:
+    """Users of others are left alone until the listener is told that they are its own."""
+    cluster.seed_users(30)
+    child = begin(instances=(1, 2, 3))
+    child.until_caught_up()
+    (shared,) = [each for each in _assignments(cluster, (1, 2, 3)) if each.copy == _assignments(cluster)[0].copy]
+    mine = shared.ownership.belongs_to(cluster.node_names[0])
+    users = _users_in(cluster)
+    own = {_database(user) for user in users if mine(user_document_id(user))}
+    assert own
+    assert set(cluster.databases()) == {"_users", *own}
+    assert len(own) < len(users)
+    child.send(Inform(_assignments(cluster)[0].ownership, 2))
+    wait_until(lambda: _served(cluster), "all users of the range are served")
+    assert cluster.creations() == {_database(user): 1 for user in users}
+
+
+def test_a_listener_goes_on_where_it_was(cluster: SimClusterThread, begin: Begin) -> None:
+    """After a restart the checkpoint holds: nothing is scanned, nothing is written that is right."""
+    cluster.seed_users(10)
+    child = begin()
+    child.until_caught_up()
+    assert child.stop() == Exit.DONE
+    cluster.clear_requests()
+    second = begin()
+    second.until_caught_up()
+    report = second.report
+    assert report is not None
+    assert report.counters.changes_seen == 0
+    assert not [key for key in cluster.requests() if key[1] == "PUT"]
+
+
+# Its end
+
+
+def test_a_listener_told_to_stop_says_goodbye(cluster: SimClusterThread, begin: Begin) -> None:
+    """Its last word is a reason, after a last report, and its exit code says that all is well."""
+    cluster.seed_users(5)
+    child = begin()
+    child.until_caught_up()
+    assert child.stop() == Exit.DONE
+    assert isinstance(child.heard[-2], Report)
+    assert child.heard[-1] == Goodbye("told to")
+
+
+def test_a_signal_ends_a_listener_in_the_middle_of_a_long_poll(cluster: SimClusterThread, begin: Begin) -> None:
+    """SIGTERM is an orderly end, long before the poll would come back."""
+    child = begin()
+    child.until_caught_up()
+    wait_until(
+        lambda: sum(n for (_, _, kind), n in cluster.requests().items() if kind == "shard_changes") >= 3,
+        "a poll waits",
+    )
+    os.kill(child.pid, signal.SIGTERM)
+    assert child.exit_code(within_seconds=20.0) == Exit.DONE
+    assert isinstance(child.heard[-1], Goodbye)
+
+
+def test_a_listener_stops_while_its_server_is_silent(cluster: SimClusterThread, begin: Begin) -> None:
+    """A server that never answers does not keep a listener from stopping."""
+    cluster.fail(1, "hang", path_regex="shards")
+    child = begin()
+    wait_until(lambda: [key for key in cluster.requests() if key[2] == "shard"], "a request hangs")
+    child.send(Stop(0.1))
+    assert child.exit_code(within_seconds=20.0) == Exit.DONE
+    cluster.clear_faults()
+
+
+def test_work_in_flight_is_finished_before_the_end(cluster: SimClusterThread, begin: Begin) -> None:
+    """A user who is being served when the listener stops is served, and not again by the next."""
+    child = begin()
+    child.until_caught_up()
+    cluster.set_delay(1, 0.3, "_security")
+    name = next(f"u{number}" for number in range(100) if _is_in_first_range(f"u{number}"))
+    cluster.add_user(name, "x")
+    wait_until(cluster.creations, "the database is made")
+    assert child.stop() == Exit.DONE
+    assert _is_served(cluster, name)
+    cluster.set_delay(1, 0.0, "_security")
+    cluster.clear_requests()
+    begin().until_caught_up()
+    assert cluster.creations() == {}
+
+
+def _is_in_first_range(name: str) -> bool:
+    return document_hash(user_document_id(name)) < 1 << 31
+
+
+def test_a_terminals_interrupt_is_not_for_listeners(begin: Begin) -> None:
+    """^C reaches every process of the terminal; what follows is the supervisor's to decide."""
+    child = begin()
+    child.until_caught_up()
+    os.kill(child.pid, signal.SIGINT)
+    assert child.stop() == Exit.DONE
+
+
+def test_a_listener_whose_pipe_is_closed_ends(begin: Begin) -> None:
+    """With nobody to hear it, a listener finishes and ends."""
+    child = begin()
+    child.until_caught_up()
+    child.pipe.close()
+    assert child.exit_code() == Exit.DONE
+
+
+_PARENT = """
+import sys, time
+import multiprocess
+from peruserd.listener.process import main
+if __name__ == "__main__":
+    context = multiprocess.get_context("spawn")
+    mine, theirs = context.Pipe()
+    child = context.Process(target=main, args=(bytes.fromhex(sys.stdin.readline()), theirs))
+    child.start()
+    mine.recv_bytes()
+    print(child.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_a_listener_does_not_outlive_its_parent(cluster: SimClusterThread, tmp_path: Path) -> None:
+    """However the supervisor ends, even killed, its listener ends at once."""
+    script = tmp_path / "parent.py"
+    script.write_text(_PARENT)
+    assignment = _assignments(cluster)[0]
+    couchdb, credentials = settings_of(cluster.urls[0])
+    start = ListenerStart(
+        copy=assignment.copy,
+        ownership=assignment.ownership,
+        instance=cluster.node_names[0],
+        couchdb=couchdb,
+        credentials=credentials,
+        databases=DatabasesConfig(),
+        deletion=DeletionPolicy.REVOKE,
+        log=LogConfig(),
+        state_file=str(tmp_path / "copy.sqlite"),
+        share=1,
+        most_in_flight=1,
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with parent:
+        try:
+            assert parent.stdin is not None
+            assert parent.stdout is not None
+            parent.stdin.write(encode(start).hex() + "\n")
+            parent.stdin.flush()
+            pid = int(parent.stdout.readline())
+            assert not _is_gone(pid)
+        finally:
+            parent.kill()
+    wait_until(lambda: _is_gone(pid), "the listener is gone")
+
+
+# Its state
+
+
+def test_a_second_listener_on_a_state_file_ends(begin: Begin, capfd: Capture) -> None:
+    """Two on one file is a mistake somebody has to be told of; the first goes on."""
+    first = begin()
+    first.until_greeted()
+    second = begin()
+    assert second.exit_code() == Exit.AGAIN
+    assert not [each for each in second.heard if isinstance(each, Hello)]
+    assert "in use by another process" in capfd.readouterr().err
+    assert first.stop() == Exit.DONE
+
+
+def test_a_damaged_state_file_costs_a_scan(
+    cluster: SimClusterThread, begin: Begin, tmp_path: Path, capfd: Capture
+) -> None:
+    """The file is set aside with a warning, and everybody is looked at again."""
+    cluster.seed_users(10)
+    child = begin()
+    child.until_caught_up()
+    child.stop()
+    (tmp_path / "range-0.sqlite").write_bytes(b"nonsense" * 1000)
+    cluster.clear_requests()
+    second = begin()
+    second.until_caught_up()
+    report = second.report
+    assert report is not None
+    assert report.counters.users_provisioned == len(_users_in(cluster))
+    assert report.counters.security_writes == 0
+    assert cluster.creations() == {}
+    assert "set aside" in capfd.readouterr().err
+
+
+def test_a_full_disk_ends_a_listener_to_be_started_again(
+    cluster: SimClusterThread, begin: Begin, tmp_path: Path, capfd: Capture
+) -> None:
+    """What cannot be kept is not passed: the listener ends with a clear line, and the next one loses nobody."""
+    child = begin()
+    child.until_caught_up()
+    size = sum(each.stat().st_size for each in tmp_path.iterdir())
+    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (size + 20_000, size + 20_000))
+    cluster.seed_users(100)
+    assert child.exit_code() == Exit.AGAIN
+    assert "cannot keep state in" in capfd.readouterr().err
+    begin().until_caught_up()
+    assert _served(cluster)
+
+
+def test_a_replaced_copy_ends_a_listener_to_be_started_again(cluster: SimClusterThread, begin: Begin) -> None:
+    """A copy made again has other sequences; the next listener scans it and loses nobody."""
+    cluster.seed_users(10)
+    child = begin()
+    child.until_caught_up()
+    cluster.rebuild_copy(1, "_users", str(_assignments(cluster)[0].copy.range))
+    assert child.exit_code() == Exit.AGAIN
+    goodbye = child.heard[-1]
+    assert isinstance(goodbye, Goodbye)
+    assert "is now" in goodbye.reason
+    cluster.seed_users(10, "more")
+    begin().until_caught_up()
+    assert _served(cluster)
+
+
+def test_progress_is_what_is_on_disk(cluster: SimClusterThread, begin: Begin, tmp_path: Path) -> None:
+    """The checkpoint that the next one begins with is the one that was reported last."""
+    cluster.seed_users(10)
+    child = begin()
+    child.until_caught_up()
+    child.stop()
+    report = child.report
+    store = Store.open(tmp_path / "range-0.sqlite")
+    saved, quarantined, doubts = store.load()
+    store.close()
+    assert saved is not None
+    assert report is not None
+    assert (saved.checkpoint, saved.scan) == (report.checkpoint, None)
+    assert (quarantined, doubts) == ([], set())
+
+
+# Killed at any moment
+
+
+def _sign_up_and_delete(cluster: SimClusterThread, seed: int, names: list[str], done: threading.Event) -> set[str]:
+    """Sign users up, at a pace of its own; delete some; return those deleted."""
+    chance = random.Random(seed)
+    client = connect(cluster.urls[1])
+    deleted: set[str] = set()
+    for name in names:
+        body = {"name": name, "type": "user", "roles": [], "password": "x"}
+        path = f"/_users/{user_document_id(name)}"
+        rev = client.session.request("PUT", path, body=body).expect(201).decode(dict[str, Any])["rev"]
+        if chance.random() < 0.2:
+            client.session.request("DELETE", path, params={"rev": rev}).expect(200)
+            deleted.add(name)
+        done.wait(chance.random() * 0.02)
+    return deleted
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_user_is_lost_when_listeners_are_killed(cluster: SimClusterThread, begin: Begin, seed: int) -> None:
+    """Listeners killed at random moments, on a server that fails now and then, leave every user right in the end."""
+    chance = random.Random(seed)
+    names = [f"user{number}" for number in range(150)]
+    deleted: set[str] = set()
+    never = threading.Event()
+    signing_up = threading.Thread(target=lambda: deleted.update(_sign_up_and_delete(cluster, seed, names, never)))
+    cluster.fail(1, "cut-after", probability=0.05, path_regex="_security", method="PUT")
+    cluster.fail(1, 500, probability=0.05, path_regex="userdb-")
+    signing_up.start()
+    for _ in range(4):
+        children = [begin(index) for index in (0, 1)]
+        for child in children:
+            child.until_greeted()
+        never.wait(chance.random() * 0.7)
+        for child in children:
+            os.kill(child.pid, signal.SIGKILL)
+            assert child.exit_code() == -signal.SIGKILL
+    signing_up.join()
+    cluster.clear_faults()
+    survivors = [begin(index) for index in (0, 1)]
+    for child in survivors:
+        child.until_caught_up()
+        wait_until(lambda: child.report and not child.report.quarantined, "the quarantine is empty")  # noqa: B023
+    for name in names:
+        if name not in deleted:
+            assert _is_served(cluster, name), name
+        else:
+            assert name not in str(cluster.snapshot_security(_database(name)).values()), name
+
+
+# Its secrets
+
+
+def test_the_password_is_nowhere_to_be_seen(tmp_path: Path, capfd: Capture) -> None:
+    """Not in the process list, not in the state, not in any log line, whatever goes wrong."""
+    with SimClusterThread(ClusterOptions(user=f"adm:{PASSWORD}")) as cluster:
+        cluster.seed_users(10)
+        assignment = _assignments(cluster)[0]
+        for outcome in (500, "cut", "cut-mid"):
+            cluster.fail(1, outcome, count=1, path_regex="_changes")
+            cluster.fail(1, outcome, count=1, path_regex="userdb-")
+        couchdb, credentials = settings_of(cluster.urls[0])
+        child = Child(
+            ListenerStart(
+                copy=assignment.copy,
+                ownership=assignment.ownership,
+                instance=cluster.node_names[0],
+                couchdb=couchdb,
+                credentials=credentials,
+                databases=DatabasesConfig(),
+                deletion=DeletionPolicy.REVOKE,
+                log=LogConfig(format=LogFormat.JSON, level=LogLevel.DEBUG),
+                state_file=str(tmp_path / "copy.sqlite"),
+                share=4,
+                most_in_flight=8,
+            )
+        )
+        try:
+            child.until_greeted()
+            seen = Path(f"/proc/{child.pid}/cmdline").read_bytes() + Path(f"/proc/{child.pid}/environ").read_bytes()
+            child.until_caught_up()
+            cluster.stop_node(1)
+            wait_until(lambda: child.report and child.report.stage is Stage.CONNECTING, "the node is missed")
+            for path in tmp_path.glob("copy.sqlite*"):
+                seen += path.read_bytes()
+            assert child.stop() == Exit.DONE
+            for path in tmp_path.glob("copy.sqlite*"):
+                seen += path.read_bytes()
+        finally:
+            child.end()
+    log = capfd.readouterr()
+    seen += (log.err + log.out).encode()
+    assert "following" in log.err
+    for secret in (PASSWORD.encode(), base64.b64encode(f"adm:{PASSWORD}".encode())):
+        assert secret not in seen
+    assert os.environ.get("PERUSERD_COUCHDB_PASSWORD") is None

@@ -1,0 +1,423 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from peruserd.core.config import DatabasesConfig, DeletionPolicy
+from peruserd.core.hashing import document_hash
+from peruserd.core.names import database_name, longest_name_bytes, user_document_id
+from peruserd.core.quarantine import Advice
+from peruserd.core.security import is_public
+from peruserd.core.workqueue import Change, Lane
+from peruserd.couch.client import Client
+from peruserd.listener.provisioner import Outcome, Provisioner
+from peruserd.simcluster import SimClusterThread
+from tests.couch.connecting import TalkingServer, answering, connect
+
+USER = "ann"
+DATABASE = database_name("userdb-", USER)
+DEFAULT = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
+SECURED = {
+    "members": {"roles": ["_admin"], "names": [USER]},
+    "admins": {"roles": ["_admin"], "names": [USER]},
+}
+
+
+class Office:
+    """A provisioner at one node, with the books it needs."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        policy: DeletionPolicy = DeletionPolicy.REVOKE,
+        databases: DatabasesConfig | None = None,
+        before_write: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.client = client
+        self.doubts: set[str] = set()
+        self._before_write = before_write
+        self._provisioner = Provisioner(
+            client,
+            auth_db="_users",
+            databases=databases or DatabasesConfig(),
+            deletion=policy,
+            before_write=self._doubt,
+            in_doubt=self.doubts.__contains__,
+        )
+
+    def ensure(self, user: str = USER) -> Outcome:
+        """Act on the user document as one that is there."""
+        return self._provisioner.act(Change(user_document_id(user), deleted=False, lane=Lane.LIVE, read_at=0.0))
+
+    def remove(self, user: str = USER, *, lane: Lane = Lane.LIVE, met_in_scan: bool = False) -> Outcome:
+        """Act on the user document as a deleted one."""
+        change = Change(user_document_id(user), deleted=True, lane=lane, read_at=0.0, met_in_scan=met_in_scan)
+        return self._provisioner.act(change)
+
+    def _doubt(self, document_id: str) -> None:
+        self._before_write(document_id)
+        self.doubts.add(document_id)
+
+
+@pytest.fixture
+def office(cluster: SimClusterThread) -> Office:
+    """A provisioner at node 1, with the default settings."""
+    return Office(connect(cluster.urls[0]))
+
+
+def _made(cluster: SimClusterThread, method: str, kind: str) -> int:
+    """Say how many requests of a kind were made, at whichever node."""
+    return sum(count for (_, made, what), count in cluster.requests().items() if (made, what) == (method, kind))
+
+
+def _objects(cluster: SimClusterThread, database: str = DATABASE) -> list[dict[str, Any]]:
+    """Return the security objects of all copies of a database."""
+    return [each for copies in cluster.snapshot_security(database).values() for each in copies.values()]
+
+
+def _secure(client: Client, security: dict[str, Any]) -> None:
+    client.create_database(DATABASE, DatabasesConfig())
+    client.put_security(DATABASE, security)
+
+
+def _delete_user(client: Client, user: str = USER) -> None:
+    path = f"/_users/{user_document_id(user)}"
+    rev = client.session.request("GET", path).expect(200).decode(dict[str, Any])["_rev"]
+    client.session.request("DELETE", path, params={"rev": rev}).expect(200, 202)
+
+
+# Ensure
+
+
+def test_a_user_gets_a_database_of_their_own(cluster: SimClusterThread, office: Office) -> None:
+    """Ensuring a user creates the database and names the user among its admins and members, in all copies."""
+    outcome = office.ensure()
+    assert outcome == Outcome(provisioned=True, created=True, security_written=True)
+    assert _objects(cluster) == [SECURED] * 3
+
+
+def test_what_stands_in_a_security_object_is_kept(cluster: SimClusterThread, office: Office) -> None:
+    """A database that is there already keeps its other names, roles and unknown keys; the user is added."""
+    found = {"admins": {"names": ["op"]}, "members": {"names": ["op", USER], "roles": ["x"]}, "proxy": {"a": [1]}}
+    _secure(office.client, found)
+    assert office.ensure() == Outcome(provisioned=True, security_written=True)
+    assert _objects(cluster) == [{**found, "admins": {"names": ["op", USER]}}] * 3
+
+
+def test_a_right_database_is_not_written(cluster: SimClusterThread, office: Office) -> None:
+    """Ensuring a user who has everything writes no security object and counts no creation."""
+    office.ensure()
+    office.doubts.clear()
+    cluster.clear_requests()
+    assert office.ensure() == Outcome(provisioned=True)
+    assert _made(cluster, "PUT", "security") == 0
+    assert cluster.creations() == {}
+
+
+def test_the_database_is_made_as_configured(cluster: SimClusterThread) -> None:
+    """Prefix, shards and copies of a user's database are those of the configuration."""
+    office = Office(connect(cluster.urls[0]), databases=DatabasesConfig(prefix="home/", q=2, n=1))
+    assert office.ensure().provisioned
+    shard_map = office.client.shard_map("_local", database_name("home/", USER))
+    assert shard_map is not None
+    assert [len(nodes) for nodes in shard_map.hosts.values()] == [1, 1]
+
+
+def test_a_write_is_announced_before_it_is_made(cluster: SimClusterThread) -> None:
+    """The note that a security object is being written is made before the request goes out."""
+    written: list[tuple[str, int]] = []
+    office = Office(
+        connect(cluster.urls[0]), before_write=lambda each: written.append((each, _made(cluster, "PUT", "security")))
+    )
+    office.ensure()
+    assert written == [(user_document_id(USER), 0)]
+
+
+def test_a_database_only_a_minority_made_is_incomplete(cluster: SimClusterThread) -> None:
+    """What one of three nodes accepted is to be created again, and is complete once the others are back."""
+    databases = DatabasesConfig(n=1)
+    # One whose only copy is on node 1, so that it can be secured all the same.
+    user = next(user for user in map(str, range(100)) if document_hash(database_name("userdb-", user)) % 3 == 0)
+    office = Office(connect(cluster.urls[0]), databases=databases)
+    for node in (2, 3):
+        cluster.stop_node(node)
+    outcome = office.ensure(user)
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.advice) == ("accepted_only", Advice.RETRY)
+    assert (outcome.created, outcome.provisioned) == (True, False)
+    for node in (2, 3):
+        cluster.start_node(node)
+    again = office.ensure(user)
+    assert (again.failure, again.provisioned, again.created) == (None, True, False)
+
+
+def test_a_write_without_a_majority_is_made_again_whatever_a_read_shows(
+    cluster: SimClusterThread, office: Office
+) -> None:
+    """After a write that reached one copy of three, the next try writes though that copy is right; then all agree."""
+    office.client.create_database(DATABASE, DatabasesConfig())
+    cluster.partition([[1], [2, 3]])
+    outcome = office.ensure()
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "no_majority"
+    assert not outcome.provisioned
+    cluster.heal()
+    assert sorted(_objects(cluster), key=str) == sorted([SECURED, DEFAULT, DEFAULT], key=str)
+    assert office.client.security(DATABASE) == SECURED
+    assert office.ensure() == Outcome(provisioned=True, security_written=True)
+    assert _objects(cluster) == [SECURED] * 3
+
+
+@pytest.mark.parametrize(
+    ("path", "outcome", "kind"),
+    [
+        pytest.param("^/userdb-[0-9a-f]+\\?", 500, "server_error", id="creation-500"),
+        pytest.param("^/userdb-[0-9a-f]+\\?", "cut-after", "unreachable", id="creation-cut"),
+        pytest.param("_security$", 503, "server_error", id="security-503"),
+        pytest.param("_security$", 401, "unauthorized", id="security-401"),
+    ],
+)
+def test_a_step_that_fails_is_a_failure_of_the_whole(
+    cluster: SimClusterThread, office: Office, path: str, outcome: int | str, kind: str
+) -> None:
+    """Whatever request goes wrong, the user is not provisioned, the failure says why, and the next try completes it."""
+    cluster.fail(1, outcome, path_regex=path)
+    first = office.ensure()
+    assert first.failure is not None
+    assert first.failure.kind == kind
+    assert not first.provisioned
+    cluster.clear_faults()
+    assert office.ensure().provisioned
+    assert _objects(cluster) == [SECURED] * 3
+
+
+def test_a_node_that_is_down_is_a_failure_to_try_again(cluster: SimClusterThread, office: Office) -> None:
+    """A server that cannot be reached is no reason to give a user up."""
+    cluster.stop_node(1)
+    outcome = office.ensure()
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.advice) == ("unreachable", Advice.RETRY)
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        pytest.param("x" * (longest_name_bytes("userdb-") + 1), id="too-long"),
+        pytest.param("é" * 60, id="too-long-in-bytes"),
+        pytest.param("", id="empty"),
+    ],
+)
+def test_an_impossible_name_is_given_up_without_a_request(cluster: SimClusterThread, office: Office, user: str) -> None:
+    """A user no database can be made for fails for good and costs no request; deleting one is nothing to do."""
+    outcome = office.ensure(user)
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.advice) == ("unservable_name", Advice.GIVE_UP)
+    assert office.remove(user) == Outcome()
+    assert cluster.requests() == {}
+
+
+def test_the_longest_name_is_served(cluster: SimClusterThread, office: Office) -> None:
+    """A name of exactly as many bytes as CouchDB can take has its database."""
+    user = "x" * longest_name_bytes("userdb-")
+    assert office.ensure(user).provisioned
+    assert database_name("userdb-", user) in cluster.databases()
+
+
+def test_what_is_no_user_document_is_left_alone(cluster: SimClusterThread) -> None:
+    """A design document in the feed is nobody's."""
+    provisioner = Office(connect(cluster.urls[0]))._provisioner
+    assert provisioner.act(Change("_design/_auth", deleted=False, lane=Lane.LIVE, read_at=0.0)) == Outcome()
+    assert cluster.requests() == {}
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [{"admins": []}, {"members": {"names": "ann"}}, {"members": {"names": [1]}}, {"admins": {"roles": {"a": 1}}}],
+    ids=["section", "names", "name", "roles"],
+)
+@pytest.mark.parametrize("deleted", [False, True], ids=["ensure", "revoke"])
+def test_a_malformed_security_object_is_left_for_the_operator(
+    malformed: dict[str, Any],
+    deleted: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """An object whose shape nobody could merge into is not overwritten: a person has to look at it."""
+    answers: dict[tuple[str, str], tuple[int, object]] = {
+        ("PUT", f"/{DATABASE}"): (412, {"error": "file_exists", "reason": "exists"}),
+        ("GET", f"/{DATABASE}/_security"): (200, malformed),
+    }
+    with TalkingServer(answering(answers)) as server:
+        office = Office(connect(server.url))
+        outcome = office.remove() if deleted else office.ensure()
+        assert outcome.failure is not None
+        assert (outcome.failure.kind, outcome.failure.advice) == ("malformed_security", Advice.ASK_OPERATOR)
+        assert ("PUT", f"/{DATABASE}/_security") not in [(each.method, each.path) for each in server.requests]
+
+
+@pytest.mark.parametrize("found", [b"[]", b'"x"', b"<html>", b""], ids=["list", "text", "html", "nothing"])
+def test_an_answer_that_is_no_security_object_is_a_failure(found: bytes) -> None:
+    """Something between peruserd and CouchDB that answers 200 with anything else does not bring the listener down."""
+    answers: dict[tuple[str, str], tuple[int, object]] = {
+        ("PUT", f"/{DATABASE}"): (201, {"ok": True}),
+        ("GET", f"/{DATABASE}/_security"): (200, found),
+    }
+    with TalkingServer(answering(answers)) as server:
+        outcome = Office(connect(server.url)).ensure()
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "unexpected_answer"
+
+
+# Revoke and keep
+
+
+def test_a_deleted_user_loses_access_and_the_database_stays(cluster: SimClusterThread, office: Office) -> None:
+    """Revoking removes the name from admins and members, in all copies, and deletes nothing."""
+    office.ensure()
+    assert office.remove() == Outcome(revoked=True, security_written=True)
+    emptied = {"members": {"roles": ["_admin"], "names": []}, "admins": {"roles": ["_admin"], "names": []}}
+    assert _objects(cluster) == [emptied] * 3
+    assert cluster.deletions() == {}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"members": {"names": [USER]}},
+        {"members": {"names": [USER], "roles": []}, "admins": {"names": [USER]}},
+        {},
+        {"admins": {"names": ["op"]}, "members": {}},
+    ],
+    ids=["only-member", "only-member-and-admin", "public", "public-with-admin"],
+)
+def test_revoking_never_leaves_a_database_public(
+    cluster: SimClusterThread, office: Office, found: dict[str, Any]
+) -> None:
+    """Whoever was or was not named, a deleted user's database is open to nobody but those still named."""
+    _secure(office.client, found)
+    assert office.remove().failure is None
+    for security in _objects(cluster):
+        assert not is_public(security)
+        assert USER not in str(security)
+
+
+def test_revoking_without_a_database_is_nothing_to_do(cluster: SimClusterThread, office: Office) -> None:
+    """A deleted user who never had a database is no failure (it stops couch_peruser for good), and makes none."""
+    assert office.remove() == Outcome()
+    assert cluster.databases() == ["_users"]
+
+
+def test_revoking_again_writes_nothing(cluster: SimClusterThread, office: Office) -> None:
+    """A deleted user whose access is gone already costs one read."""
+    office.ensure()
+    office.remove()
+    office.doubts.clear()
+    cluster.clear_requests()
+    assert office.remove() == Outcome()
+    assert _made(cluster, "PUT", "security") == 0
+
+
+def test_a_revocation_without_a_majority_is_made_again(cluster: SimClusterThread, office: Office) -> None:
+    """A revocation that reached one copy of three is written again though that copy is right; then all agree."""
+    office.ensure()
+    cluster.partition([[1], [2, 3]])
+    outcome = office.remove()
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "no_majority"
+    assert not outcome.revoked
+    cluster.heal()
+    assert office.remove().security_written
+    objects = _objects(cluster)
+    assert objects == [objects[0]] * 3
+    assert USER not in str(objects[0])
+
+
+def test_keep_does_nothing(cluster: SimClusterThread) -> None:
+    """With the policy `keep`, a deletion costs no request."""
+    office = Office(connect(cluster.urls[0]), policy=DeletionPolicy.KEEP)
+    assert office.remove() == Outcome()
+    assert cluster.requests() == {}
+
+
+# Drop
+
+
+@pytest.fixture
+def dropping(cluster: SimClusterThread) -> Office:
+    """A provisioner at node 1 that drops databases, one user having theirs."""
+    office = Office(connect(cluster.urls[0]), policy=DeletionPolicy.DROP)
+    cluster.add_user(USER, "x")
+    office.ensure()
+    return office
+
+
+def test_drop_deletes_the_database_of_a_deleted_user(cluster: SimClusterThread, dropping: Office) -> None:
+    """Once the user document is deleted, so is the database."""
+    _delete_user(dropping.client)
+    assert dropping.remove() == Outcome(dropped=True)
+    assert cluster.databases() == ["_users"]
+
+
+@pytest.mark.parametrize("user", [USER, "nobody"], ids=["alive", "never-was"])
+def test_drop_believes_the_document_and_not_the_feed(cluster: SimClusterThread, dropping: Office, user: str) -> None:
+    """A user document that is there, or never was, is no reason to delete a database."""
+    dropping.ensure(user)
+    assert dropping.remove(user) == Outcome()
+    assert database_name("userdb-", user) in cluster.databases()
+    assert cluster.deletions() == {}
+
+
+def test_drop_asks_all_copies_of_the_document(cluster: SimClusterThread, dropping: Office) -> None:
+    """A tombstone on this node's copy deletes nothing while another copy has the user signed up again."""
+    cluster.set_replication_delay(3600.0)
+    _delete_user(dropping.client)
+    body = {"name": USER, "type": "user", "roles": [], "password": "y"}
+    elsewhere = connect(cluster.urls[1])
+    elsewhere.session.request("PUT", f"/_users/{user_document_id(USER)}", body=body).expect(201)
+    assert dropping.remove() == Outcome()
+    assert DATABASE in cluster.databases()
+
+
+@pytest.mark.parametrize("lane", [Lane.SCAN, Lane.RETRY])
+def test_a_tombstone_met_in_a_scan_is_revoked_however_often_tried(
+    cluster: SimClusterThread, dropping: Office, lane: Lane
+) -> None:
+    """A deletion that a scan found can be years old: it revokes, also when it comes back out of quarantine."""
+    _delete_user(dropping.client)
+    assert dropping.remove(lane=lane, met_in_scan=True).revoked
+    assert DATABASE in cluster.databases()
+    assert cluster.deletions() == {}
+
+
+def test_a_live_deletion_is_still_dropped_when_tried_again(cluster: SimClusterThread, dropping: Office) -> None:
+    """A drop that failed and comes back out of quarantine drops."""
+    _delete_user(dropping.client)
+    assert dropping.remove(lane=Lane.RETRY).dropped
+    assert DATABASE not in cluster.databases()
+
+
+@pytest.mark.parametrize("groups", [[[1], [2, 3]], [[1], [2], [3]]])
+def test_nothing_is_dropped_by_a_minority(cluster: SimClusterThread, dropping: Office, groups: list[list[int]]) -> None:
+    """A node cut off from most others deletes nothing, and tries again later."""
+    _delete_user(dropping.client)
+    cluster.partition(groups)
+    outcome = dropping.remove()
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.advice) == ("no_majority", Advice.RETRY)
+    assert cluster.deletions() == {}
+    cluster.heal()
+    assert dropping.remove().dropped
+
+
+def test_a_drop_that_only_a_minority_did_is_incomplete() -> None:
+    """A deletion answered with 202 is to be done again."""
+    document = f"/_users/{user_document_id(USER).replace(':', '%3A')}"
+    answers: dict[tuple[str, str], tuple[int, object]] = {
+        ("GET", "/_membership"): (200, {"all_nodes": ["a"], "cluster_nodes": ["a"]}),
+        ("GET", document): (404, {"error": "not_found", "reason": "deleted"}),
+        ("DELETE", f"/{DATABASE}"): (202, {"ok": True}),
+    }
+    with TalkingServer(answering(answers)) as server:
+        outcome = Office(connect(server.url), policy=DeletionPolicy.DROP).remove()
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "accepted_only"
+    assert not outcome.dropped

@@ -1,0 +1,162 @@
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from peruserd.core.names import user_document_id
+from peruserd.core.ownership import Ownership
+from peruserd.core.progress import Identity
+from peruserd.core.quarantine import Failure
+from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.workqueue import Change
+from peruserd.couch.sources import Page, Row
+from peruserd.listener.ledger import Ledger
+from peruserd.listener.provisioner import Outcome, Provisioner
+from peruserd.listener.store import Store, StoreError
+from peruserd.listener.workers import Workers
+from tests.couch.connecting import PATIENCE_SECONDS, wait_until
+
+MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))
+
+
+class SlowProvisioner:
+    """Acts on a user when told to; remembers who is being acted on, and how many there ever were at once."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.active: list[str] = []
+        self.most = 0
+        self.done: list[tuple[str, bool]] = []
+        self.go = threading.Event()
+        self.outcome = Outcome(provisioned=True)
+        self.error: Exception | None = None
+
+    def act(self, change: Change) -> Outcome:
+        """Wait, and give the outcome."""
+        with self.lock:
+            assert change.document_id not in self.active
+            self.active.append(change.document_id)
+            self.most = max(self.most, len(self.active))
+        assert self.go.wait(PATIENCE_SECONDS)
+        with self.lock:
+            self.active.remove(change.document_id)
+            self.done.append((change.document_id, change.deleted))
+        if self.error is not None:
+            raise self.error
+        return self.outcome
+
+
+class Shop:
+    """Workers on a real ledger."""
+
+    def __init__(self, path: Path, *, most: int, share: int) -> None:
+        self.store = Store.open(path)
+        self.ledger = Ledger(instance="me", ownership=MINE, share=share, store=self.store, wake=lambda: None)
+        self.ledger.open(Identity("copy", 0))
+        self.provisioner = SlowProvisioner()
+        self.errors: list[Exception] = []
+        self.before = set(threading.enumerate())
+        self.workers = Workers(self.ledger, cast("Any", self.provisioner), most, self.errors.append)
+        self.workers.start()
+        self._seq = 0
+
+    def enter(self, *names: str, deleted: bool = False) -> None:
+        """Let a page of changes come."""
+        rows = [Row(self._seq + count, user_document_id(name), deleted) for count, name in enumerate(names, start=1)]
+        self._seq += len(rows)
+        self.ledger.enter_live(Page(rows, self._seq))
+
+    def threads(self) -> list[threading.Thread]:
+        """Return the workers that run."""
+        return [each for each in threading.enumerate() if each not in self.before and each.name.startswith("worker")]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
+    """Up to four workers of whom at most three may work, unless a test says otherwise."""
+    most, share = getattr(request, "param", (4, 3))
+    made = Shop(tmp_path / "copy.sqlite", most=most, share=share)
+    yield made
+    made.provisioner.go.set()
+    made.ledger.stop()
+    for thread in made.threads():
+        thread.join(PATIENCE_SECONDS)
+        assert not thread.is_alive()
+    made.store.close()
+
+
+def test_few_workers_are_enough_while_there_is_little(shop: Shop) -> None:
+    """Users who come one at a time are served by one worker, while another waits in case that one takes long."""
+    shop.provisioner.go.set()
+    for number in range(5):
+        shop.enter(str(number))
+        wait_until(lambda: shop.ledger.report().checkpoint == number + 1, "the user is served")  # noqa: B023
+    assert len(shop.threads()) <= 2
+
+
+def test_a_slow_user_holds_up_nobody_who_comes_next(shop: Shop) -> None:
+    """While the only worker waits for a server that does not answer, those who come then are worked on by others."""
+    shop.enter("ann")
+    wait_until(lambda: len(shop.provisioner.active) == 1, "ann is worked on")
+    shop.enter("bob")
+    wait_until(lambda: len(shop.provisioner.active) == 2, "bob is worked on, too")
+
+
+def test_workers_grow_with_the_work_up_to_the_share(shop: Shop) -> None:
+    """Many users are worked on at once, but never more than the share, whoever else could."""
+    shop.enter(*map(str, range(20)))
+    wait_until(lambda: len(shop.provisioner.active) == 3, "three are worked on")
+    shop.provisioner.go.set()
+    wait_until(lambda: shop.ledger.report().checkpoint == 20, "all are served")
+    assert shop.provisioner.most == 3
+    assert len(shop.threads()) <= 4
+
+
+@pytest.mark.parametrize("shop", [(2, 10)], indirect=True)
+def test_there_are_never_more_workers_than_allowed(shop: Shop) -> None:
+    """However large the share, there are at most as many threads as were asked for."""
+    shop.enter(*map(str, range(20)))
+    wait_until(lambda: len(shop.provisioner.active) == 2, "two are worked on")
+    assert len(shop.threads()) == 2
+
+
+def test_one_documents_changes_are_acted_on_in_order(shop: Shop) -> None:
+    """A change that comes while its document is worked on is acted on after that, others meanwhile."""
+    shop.enter("ann")
+    wait_until(lambda: shop.provisioner.active, "ann is worked on")
+    shop.enter("ann", deleted=True)
+    shop.enter("bob")
+    wait_until(lambda: len(shop.provisioner.active) == 2, "bob is worked on")
+    shop.provisioner.go.set()
+    wait_until(lambda: shop.ledger.report().checkpoint == 3, "all is done")
+    ann = user_document_id("ann")
+    assert [deleted for name, deleted in shop.provisioner.done if name == ann] == [False, True]
+
+
+def test_a_failed_user_holds_up_nobody(shop: Shop) -> None:
+    """What fails goes to quarantine, and the worker goes on with the next."""
+    shop.provisioner.outcome = Outcome(failure=Failure("server_error", "500"))
+    shop.provisioner.go.set()
+    shop.enter(*map(str, range(10)))
+    wait_until(lambda: shop.ledger.report().checkpoint == 10, "all were tried")
+    assert shop.ledger.report().counters.failures["server_error"] >= 10
+    assert not shop.errors
+
+
+@pytest.mark.parametrize("error", [RuntimeError("unforeseen"), StoreError("disk full")])
+def test_an_error_of_nobodys_is_handed_up(shop: Shop, error: Exception) -> None:
+    """What no user is to blame for ends up with the listener, which cannot go on; the checkpoint does not move."""
+    shop.provisioner.error = error
+    shop.provisioner.go.set()
+    shop.enter("ann")
+    wait_until(lambda: shop.errors, "the error is handed up")
+    assert shop.errors == [error]
+    assert shop.ledger.report().checkpoint == 0
+    assert shop.ledger.wait_until_idle(0.0), "the end does not wait for work that nobody does"
+
+
+def test_the_provisioner_is_the_real_ones_stand_in() -> None:
+    """What the workers call is what the provisioner has."""
+    assert callable(Provisioner.act)

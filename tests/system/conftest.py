@@ -1,0 +1,23 @@
+"""Daemons for system tests."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.daemon import Daemon
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Make an instance that is not started yet: `make_daemon(url=…)`, see `Daemon`; all are ended after the test."""
+    with ExitStack() as stack:
+        made: list[Daemon] = []
+
+        def make(**options: Any) -> Daemon:
+            made.append(stack.enter_context(Daemon(tmp_path / f"daemon-{len(made) + 1}", **options)))
+            return made[-1]
+
+        yield make

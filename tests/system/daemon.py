@@ -1,0 +1,238 @@
+"""The daemon as users run it: a configuration file, `python -m peruserd run`, its log lines and its HTTP page."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import pytest
+import requests
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.system.processes import Started, eventually
+
+Tables = Mapping[str, Mapping[str, object]]
+"""A configuration: tables, keys, values."""
+
+# How much of the log a failed test shows.
+_SHOWN_LINES = 80
+
+
+class Metrics:
+    """The metrics of one scrape."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._samples = [sample for family in families for sample in family.samples]
+        self._names = {sample.name for sample in self._samples} | {family.name for family in families}
+
+    def total(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples of this name that have these labels; KeyError where the name is unknown."""
+        if name not in self._names and name.removesuffix("_total") not in self._names:
+            raise KeyError(name)
+        return sum(
+            sample.value for sample in self._samples if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def labels(self, name: str) -> list[dict[str, str]]:
+        """Return the labels of each sample of this name."""
+        return [sample.labels for sample in self._samples if sample.name == name]
+
+
+class Daemon:
+    """One instance, which can be started, stopped and started again over the same state.
+
+    `config` is added to what every test wants: a free port, log lines as JSON, a state directory of its own, quick
+    looks at the cluster; None takes a key away. A context manager: at its end no process of it is left, and a failed
+    test shows its log.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        url: str,
+        username: str | None = None,
+        password: str | None = None,
+        config: Tables | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.state = directory / "state"
+        self.http = ""
+        self._environment = dict(environment or {})
+        self._http = requests.Session()
+        # Proxies of the environment have no part in what happens on this machine.
+        self._http.trust_env = False
+        self._started: Started | None = None
+        self._starts = 0
+        directory.mkdir(parents=True, exist_ok=True)
+        couchdb: dict[str, object] = {"url": url}
+        if username is not None and password is not None:
+            password_file = directory / "password"
+            password_file.write_text(f"{password}\n", encoding="utf-8")
+            couchdb |= {"username": username, "password_file": str(password_file)}
+        self.config = _merged(
+            {
+                "couchdb": couchdb,
+                "cluster": {"poll_interval": 0.2, "quiet_period": 0.5},
+                "http": {"listen": "127.0.0.1:0"},
+                "state": {"directory": str(self.state)},
+                "log": {"format": "json", "level": "debug"},
+            },
+            config or {},
+        )
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id."""
+        return self._running.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """The supervisor's exit code, or None while it runs."""
+        return self._running.exit_code
+
+    def start(self) -> Self:
+        """Start it and wait until its HTTP page can be asked; it may be far from ready then."""
+        self.launch()
+        line = eventually(lambda: self.line("started") or self._failed_to_start(), "the daemon has started")
+        self.http = f"http://{line['http']}"
+        return self
+
+    def launch(self) -> None:
+        """Start it, and do not wait for anything: also for a start that is meant to fail."""
+        if self._started is not None:
+            self._started.end()
+        self._starts += 1
+        file = self.directory / "peruserd.toml"
+        file.write_text(_toml(self.config), encoding="utf-8")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PERUSERD_")}
+        self._started = Started(
+            [sys.executable, "-m", "peruserd", "run", "--config", file],
+            output=self.log_file,
+            cwd=self.directory,
+            environment=inherited | self._environment,
+        )
+
+    def wait(self) -> int:
+        """Return its exit code as soon as it has ended."""
+        return self._running.wait()
+
+    def stop(self) -> int:
+        """Send SIGTERM, as systemd does, and return the exit code."""
+        self._running.signal(signal.SIGTERM)
+        return self._running.wait()
+
+    def kill(self) -> None:
+        """Kill the supervisor alone with SIGKILL."""
+        self._running.signal(signal.SIGKILL)
+        self._running.wait()
+
+    def end(self) -> None:
+        """End every process of it, and print the end of its log, which pytest shows where the test failed."""
+        if self._started is not None:
+            self._started.end()
+            print(f"--- the end of {self.log_file}")
+            print(*self.log_file.read_text(errors="replace").splitlines()[-_SHOWN_LINES:], sep="\n")
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    # What it says
+
+    @property
+    def log_file(self) -> Path:
+        """What it wrote since it was last started."""
+        return self.directory / f"log-{self._starts}.jsonl"
+
+    def lines(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Return the log lines since the last start (with this `event`); one that is no JSON has the key `text`."""
+        lines = list(_parsed(self.log_file.read_text(encoding="utf-8", errors="replace")))
+        return lines if event is None else [line for line in lines if line.get("event") == event]
+
+    def line(self, event: str) -> dict[str, Any] | None:
+        """Return the newest log line with this `event` since the last start."""
+        return next(reversed(self.lines(event)), None)
+
+    def get(self, path: str) -> requests.Response:
+        """Ask its HTTP page."""
+        return self._http.get(self.http + path, timeout=30)
+
+    def metrics(self) -> Metrics:
+        """Scrape it."""
+        answer = self.get("/metrics")
+        assert answer.status_code == 200, answer.text
+        return Metrics(list(text_string_to_metric_families(answer.text)))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every listener has caught up, as /readyz has it."""
+        return self.get("/readyz").status_code == 200
+
+    def wait_until_ready(self) -> None:
+        """Wait until every listener has caught up."""
+        eventually(lambda: self.is_ready, "the daemon is ready")
+
+    def wait_for_total(self, name: str, at_least: float, **labels: str) -> None:
+        """Wait until a metric's sum has come to `at_least`."""
+        eventually(
+            lambda: self.metrics().total(name, **labels) >= at_least, f"{name} {labels or ''} is {at_least} or more"
+        )
+
+    # Its processes
+
+    def processes(self) -> list[psutil.Process]:
+        """Return all its processes that run: supervisor, listeners, and the helper of `multiprocess`."""
+        return [] if self._started is None else self._started.members()
+
+    def listeners(self) -> dict[int, str]:
+        """Return the process id and the copy of each listener that was started and still runs."""
+        running = {process.pid for process in self.processes()}
+        return {line["pid"]: line["copy"] for line in self.lines("listener started") if line["pid"] in running}
+
+    def signal_listener(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal to one of its listeners."""
+        assert pid in self.listeners(), f"{pid} is no listener of this instance"
+        psutil.Process(pid).send_signal(number)
+
+    @property
+    def _running(self) -> Started:
+        assert self._started is not None, "the daemon was never started"
+        return self._started
+
+    def _failed_to_start(self) -> None:
+        if self.exit_code is not None:
+            pytest.fail(f"the daemon ended with {self.exit_code} instead of starting: {self.log_file.read_text()}")
+
+
+def _merged(ours: dict[str, dict[str, object]], more: Tables) -> dict[str, dict[str, object]]:
+    return {table: {**ours.get(table, {}), **more.get(table, {})} for table in {**ours, **more}}
+
+
+def _toml(tables: Tables) -> str:
+    """Write a configuration as TOML, whose strings, numbers and booleans look as JSON's do."""
+    lines = []
+    for table, keys in tables.items():
+        given = {key: value for key, value in keys.items() if value is not None}
+        lines += [f"[{table}]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in given.items())]
+    return "\n".join([*lines, ""])
+
+
+def _parsed(text: str) -> Iterator[dict[str, Any]]:
+    # The last line may be half written.
+    complete = text[: text.rfind("\n") + 1]
+    for line in complete.splitlines():
+        parsed = None
+        with contextlib.suppress(ValueError):
+            parsed = json.loads(line)
+        yield parsed if isinstance(parsed, dict) else {"text": line}

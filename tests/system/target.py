@@ -1,0 +1,146 @@
+"""The cluster that system tests run on: the simulated one, or a real one that PERUSERD_TEST_CLUSTER names.
+
+`PERUSERD_TEST_CLUSTER=url1,url2,url3` gives each node's URL with an admin's credentials. Nothing a test did not make
+is changed on such a cluster: names are the test's own, and what it made is deleted again.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+import requests
+
+from peruserd.core.names import database_name, user_document_id
+from peruserd.core.security import grants, is_public
+from peruserd.simcluster import ClusterOptions, SimClusterProcess
+
+REAL_URLS: Final = [url for url in os.environ.get("PERUSERD_TEST_CLUSTER", "").split(",") if url]
+
+_PREFIX: Final = "userdb-"
+_TIMEOUT_SECONDS: Final = 120.0
+
+# Already derived, because a real server takes a fifth of a second of processor time to derive each.
+_DERIVED: Final = {"password_scheme": "pbkdf2", "iterations": 10, "salt": "73616c74", "derived_key": "00" * 20}
+
+
+class Target:
+    """A cluster to test on. `sim` are the simulated one's controls, None on a real one."""
+
+    def __init__(self, urls: Sequence[str], sim: SimClusterProcess | None = None) -> None:
+        parts = [urlsplit(url) for url in urls]
+        self.urls = [f"{each.scheme}://{each.hostname}:{each.port}" for each in parts]
+        self.username, self.password = parts[0].username or "", parts[0].password or ""
+        self.sim = sim
+        self._http = requests.Session()
+        self._http.trust_env = False
+        self._http.auth = (self.username, self.password)
+        self._made: set[str] = set()
+
+    def another(self) -> "Target":
+        """Return the same cluster for another thread; what is made through it is cleaned up with this one's."""
+        other = Target(
+            [f"http://{self.username}:{self.password}@{urlsplit(url).netloc}" for url in self.urls], self.sim
+        )
+        other._made = self._made
+        return other
+
+    def new_names(self, count: int) -> list[str]:
+        """Return names that no other test or user has."""
+        group = secrets.token_hex(4)
+        return [f"t{group}-{number}" for number in range(count)]
+
+    def sign_up(self, names: Sequence[str], node: int = 1) -> None:
+        """Write all user documents in one request to a node (counted from 1)."""
+        self._made.update(names)
+        documents = [
+            {"_id": user_document_id(name), "name": name, "type": "user", "roles": [], **_DERIVED} for name in names
+        ]
+        answer = self.request("POST", "/_users/_bulk_docs", node=node, json={"docs": documents})
+        assert answer.status_code in (201, 202), answer.text
+        failed = [row for row in answer.json() if "error" in row]
+        assert not failed, failed
+
+    def delete_user(self, name: str) -> None:
+        """Delete a user document."""
+        path = f"/_users/{quote(user_document_id(name), safe='')}"
+        revision = self.request("GET", path).json()["_rev"]
+        answer = self.request("DELETE", path, params={"rev": revision})
+        assert answer.status_code in (200, 202), answer.text
+
+    def security(self, name: str, node: int = 1) -> dict[str, Any] | None:
+        """Return the security object of a user's database as a node has it, or None while there is no database."""
+        answer = self.request("GET", f"/{database_name(_PREFIX, name)}/_security", node=node)
+        assert answer.status_code in (200, 404), answer.text
+        return None if answer.status_code == 404 else answer.json()
+
+    def is_served(self, name: str) -> bool:
+        """Say whether a user's database is there and right; on the simulated cluster, in every copy."""
+        if self.sim is None:
+            found = self.security(name)
+            return found is not None and grants(found, name) and not is_public(found)
+        copies = self.copies(name)
+        return bool(copies) and all(grants(each, name) and not is_public(each) for each in copies)
+
+    def copies(self, name: str) -> list[dict[str, Any]]:
+        """Return the security object of every copy of a user's database (simulated cluster only)."""
+        assert self.sim is not None
+        try:
+            by_node = self.sim.snapshot_security(database_name(_PREFIX, name))
+        except LookupError:
+            return []
+        return [each for copies in by_node.values() for each in copies.values()]
+
+    def unserved(self, names: Sequence[str]) -> list[str]:
+        """Return those of the users who have no correct database."""
+        return [name for name in names if not self.is_served(name)]
+
+    def clean(self) -> None:
+        """Delete the users and databases that were made."""
+        names = sorted(self._made)
+        for start in range(0, len(names), 500):
+            ids = [user_document_id(name) for name in names[start : start + 500]]
+            rows = self.request("POST", "/_users/_all_docs", json={"keys": ids}).json().get("rows", [])
+            live = [row for row in rows if "value" in row and row["value"] and not row["value"].get("deleted")]
+            gone = [{"_id": row["id"], "_rev": row["value"]["rev"], "_deleted": True} for row in live]
+            self.request("POST", "/_users/_bulk_docs", json={"docs": gone})
+        # Side by side, because a real cluster takes a tenth of a second for each.
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda name: self.request("DELETE", f"/{database_name(_PREFIX, name)}"), names))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def request(self, method: str, path: str, node: int = 1, **options: Any) -> requests.Response:
+        """Send a request to a node (counted from 1)."""
+        return self._http.request(method, self.urls[node - 1] + path, timeout=_TIMEOUT_SECONDS, **options)
+
+
+@contextmanager
+def open_target(options: ClusterOptions) -> Iterator[Target]:
+    """Give the real cluster where there is one, otherwise a fresh simulated one."""
+    if REAL_URLS:
+        target = Target(REAL_URLS)
+        try:
+            yield target
+        finally:
+            target.clean()
+            target.close()
+    else:
+        with open_simulated(options) as target:
+            yield target
+
+
+@contextmanager
+def open_simulated(options: ClusterOptions) -> Iterator[Target]:
+    """Give a fresh simulated cluster."""
+    with SimClusterProcess(options) as sim:
+        target = Target(sim.urls, sim)
+        try:
+            yield target
+        finally:
+            target.close()

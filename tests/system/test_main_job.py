@@ -1,0 +1,150 @@
+"""The main job with real processes: on the simulated cluster, or on the real one that PERUSERD_TEST_CLUSTER names."""
+
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from peruserd.core.security import is_public
+from peruserd.simcluster import ClusterOptions
+from tests.system.daemon import Daemon
+from tests.system.processes import eventually
+from tests.system.signing_up import SigningUp
+from tests.system.target import Target, open_target
+from tests.system.team import Team
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    """Give a cluster of three nodes."""
+    with open_target(ClusterOptions(nodes=3, q=2, n=3)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def team(target: Target, make_daemon: Callable[..., Daemon]) -> Team:
+    """Start an instance beside each node."""
+    return Team(target, make_daemon)
+
+
+def test_users_loaded_at_once_are_each_served_by_one_instance(team: Team) -> None:
+    """Every database is there and right, and together the instances created each once."""
+    before = team.total("peruserd_databases_created_total")
+    names = team.target.new_names(300)
+    team.target.sign_up(names)
+    team.wait_until_served(names)
+    # Reports follow the work by a moment. More than one creation each would stay visible.
+    eventually(
+        lambda: team.total("peruserd_databases_created_total") - before >= len(names), "every creation is counted"
+    )
+    assert team.total("peruserd_databases_created_total") - before == len(names)
+    shares = [each.metrics().total("peruserd_changes_owned_total") for each in team.instances]
+    assert all(shares), "every instance owns a part"
+
+
+def test_names_of_every_kind_are_served(team: Team) -> None:
+    """Any Unicode name has its own database; one too long is kept aside and holds nobody up."""
+    group = team.target.new_names(1)[0]
+    names = [f"{group}{odd}" for odd in ("", "é", "片名", "a/b", "with space", "+&?#%", "\x01", '"', "A")]
+    too_long = group + "x" * 115
+    team.target.sign_up([*names, too_long])
+    team.wait_until_served(names)
+    eventually(lambda: team.total("peruserd_quarantined_users") >= 1, "the long name is in quarantine")
+    assert team.total("peruserd_failures_total", kind="unservable_name") >= 1
+
+
+def test_a_deleted_user_loses_access_and_a_returning_one_regains_it(team: Team) -> None:
+    """The default on deletion: the name is taken out, the database stays, and is never public."""
+    (name,) = names = team.target.new_names(1)
+    team.target.sign_up(names)
+    team.wait_until_served(names)
+    team.target.delete_user(name)
+
+    def revoked() -> bool:
+        found = team.target.security(name)
+        assert found is not None
+        assert not is_public(found)
+        return name not in str(found)
+
+    eventually(revoked, "the user's access is revoked")
+    team.target.sign_up(names)
+    team.wait_until_served(names)
+
+
+def test_no_user_is_lost_when_listeners_are_killed_at_any_moment(team: Team) -> None:
+    """Listeners die by SIGKILL while users sign up; each comes back, and every user is served in the end."""
+    names = team.target.new_names(400)
+    chance = random.Random(11)
+    with SigningUp(team.target, names):
+        for _ in range(6):
+            time.sleep(chance.uniform(0.1, 0.6))
+            instance = chance.choice(team.instances)
+            if listeners := sorted(instance.listeners()):
+                instance.signal_listener(chance.choice(listeners), signal.SIGKILL)
+    team.wait_until_served(names)
+    team.wait_until_ready()
+    assert team.total("peruserd_listener_restarts_total") >= 1
+
+
+def test_no_user_is_lost_when_supervisors_are_killed_at_any_moment(team: Team) -> None:
+    """A supervisor dies by SIGKILL: its listeners end by themselves, and once it is back every user is served."""
+    names = team.target.new_names(400)
+    chance = random.Random(12)
+    with SigningUp(team.target, names):
+        for _ in range(3):
+            time.sleep(chance.uniform(0.1, 0.8))
+            instance = chance.choice(team.instances)
+            orphans = instance.processes()
+            instance.kill()
+            _, alive = psutil.wait_procs([each for each in orphans if each.pid != instance.pid], timeout=30)
+            assert not alive, "orphans outlived their supervisor"
+            instance.start()
+    team.wait_until_served(names)
+
+
+def test_sigterm_ends_an_instance_in_the_middle_of_its_work_and_a_start_goes_on(team: Team) -> None:
+    """Told to stop, it exits 0 and leaves no process; started again, it serves who signed up meanwhile."""
+    names = team.target.new_names(300)
+    team.target.sign_up(names)
+    for each in team.instances:
+        assert each.stop() == 0
+        # The helper of multiprocess ends by itself a moment later, once it sees the supervisor gone.
+        eventually(lambda each=each: not each.processes(), "no process is left")
+    later = team.target.new_names(20)
+    team.target.sign_up(later)
+    for each in team.instances:
+        each.start()
+    team.wait_until_served(names + later)
+
+
+def test_a_second_start_touches_nobody(team: Team) -> None:
+    """With its checkpoints an instance that starts again creates nothing and provisions nobody."""
+    names = team.target.new_names(30)
+    team.target.sign_up(names)
+    team.wait_until_served(names)
+    for each in team.instances:
+        each.stop()
+        each.start()
+        each.wait_until_ready()
+    assert team.total("peruserd_users_provisioned_total") == 0
+    assert team.total("peruserd_databases_created_total") == 0
+
+
+def test_the_password_is_nowhere_to_be_read(team: Team) -> None:
+    """Not on a command line, not in a log line, not in a state file."""
+    names = team.target.new_names(5)
+    team.target.sign_up(names)
+    team.wait_until_served(names)
+    secret = team.target.password
+    marked = f":{secret}@", f'"{secret}"', f"'{secret}'"
+    for each in team.instances:
+        for process in each.processes():
+            assert not any(secret in word.split("/") for word in process.cmdline())
+        each.stop()
+        log = each.log_file.read_text()
+        assert not any(mark in log for mark in marked)
+        for file in each.state.iterdir():
+            assert not any(mark.encode() in file.read_bytes() for mark in marked)

@@ -1,0 +1,152 @@
+"""The unit file `peruserd.service`: it says what the daemon needs of systemd, and systemd understands all of it."""
+
+import contextlib
+import os
+import secrets
+import shlex
+import socket
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from peruserd.cli.parser import _parser
+from peruserd.core.decoding import PASSWORD_CREDENTIAL
+from peruserd.core.lifecycle import EXIT_CONFIGURATION, Timing
+from peruserd.daemon.instance import DEFAULT_STATE_DIRECTORY
+from tests.system.daemon import Daemon
+from tests.system.processes import eventually
+
+UNIT = Path(__file__).parents[2] / "peruserd.service"
+
+# systemd's own scale: 0 is safe, 10 is exposed; above 2 something was opened that is not needed.
+MOST_EXPOSED = 2.0
+
+
+def settings() -> dict[str, list[str]]:
+    """Return the values of each setting of the unit, as `Section.Key`; a key may be given more than once."""
+    found: dict[str, list[str]] = defaultdict(list)
+    section = ""
+    for line in UNIT.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line and not line.startswith("#"):
+            key, separator, value = line.partition("=")
+            assert separator, line
+            found[f"{section}.{key}"].append(value)
+    return found
+
+
+def only(key: str) -> str:
+    """Return the value of a setting that is given once."""
+    (value,) = settings()[key]
+    return value
+
+
+def test_the_command_is_one_that_peruserd_has() -> None:
+    """ExecStart runs the daemon, with a configuration file by its full path."""
+    program, *arguments = shlex.split(only("Service.ExecStart"))
+    options = _parser().parse_args(arguments)
+    assert Path(program).is_absolute()
+    assert options.command == "run"
+    assert Path(options.config).is_absolute()
+
+
+def test_the_supervisor_alone_is_told_to_stop_and_has_the_time() -> None:
+    """Its listeners get no SIGTERM of systemd's, and the time-out is longer than all of the supervisor's own."""
+    timing = Timing()
+    assert only("Service.KillMode") == "mixed"
+    assert float(only("Service.TimeoutStopSec")) > timing.stop_seconds + 2 * timing.abort_seconds
+
+
+def test_a_crash_is_followed_by_a_start_and_a_useless_configuration_is_not() -> None:
+    """Exit codes are the protocol between the daemon and systemd, and tries never run out."""
+    assert only("Service.Restart") == "on-failure"
+    assert only("Service.RestartPreventExitStatus").split() == [str(EXIT_CONFIGURATION)]
+    assert only("Unit.StartLimitIntervalSec") == "0"
+
+
+def test_a_listener_out_of_memory_does_not_end_the_others() -> None:
+    """By default systemd would stop the whole service when the kernel ends one of its processes."""
+    assert only("Service.OOMPolicy") == "continue"
+
+
+def test_state_and_password_are_where_the_daemon_looks_for_them() -> None:
+    """The state directory and the credential bear the names that the daemon knows."""
+    assert Path("/var/lib", only("Service.StateDirectory")) == Path(DEFAULT_STATE_DIRECTORY)
+    assert only("Service.LoadCredential").startswith(f"{PASSWORD_CREDENTIAL}:/")
+
+
+def test_the_metrics_of_processes_can_be_read() -> None:
+    """`ProcSubset=pid` would make them silently empty."""
+    assert "Service.ProcSubset" not in settings()
+
+
+def test_notify_is_what_the_daemon_does(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """With what systemd gives to this unit it says when it has started, what it does, and when it begins to stop."""
+    assert only("Service.Type") == "notify"
+    assert only("Service.NotifyAccess") == "main"
+    credentials, state = tmp_path / "credentials", tmp_path / "state"
+    credentials.mkdir()
+    state.mkdir()
+    (credentials / PASSWORD_CREDENTIAL).write_text("pass\n", encoding="utf-8")
+    name = f"peruserd-test-{secrets.token_hex(8)}"
+    # Nobody listens on a port that is bound only, so CouchDB is away; the daemon starts all the same.
+    with socket.socket() as nobody, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        nobody.bind(("127.0.0.1", 0))
+        notified.bind(f"\0{name}")
+        notified.setblocking(False)  # noqa: FBT003 - its only parameter
+        said: list[str] = []
+
+        def has_said(line: str) -> bool:
+            with contextlib.suppress(BlockingIOError):
+                said.extend(notified.recv(4096).decode().splitlines())
+            return line in said
+
+        daemon = make_daemon(
+            url=f"http://127.0.0.1:{nobody.getsockname()[1]}",
+            config={"couchdb": {"username": "adm"}, "state": {"directory": None}},
+            environment={
+                "NOTIFY_SOCKET": f"@{name}",
+                "CREDENTIALS_DIRECTORY": str(credentials),
+                "STATE_DIRECTORY": str(state),
+            },
+        )
+        daemon.start()
+        eventually(lambda: has_said("READY=1"), "READY=1")
+        started = daemon.line("started")
+        assert started is not None
+        assert started["state"] == str(state)
+        assert daemon.stop() == 0
+        eventually(lambda: has_said("STOPPING=1"), "STOPPING=1")
+
+
+@pytest.fixture
+def analyze(need_tool: Callable[[str], str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run systemd-analyze on the unit, with a program that exists in the place of its own."""
+    tool = need_tool("systemd-analyze")
+    unit = tmp_path / UNIT.name
+    program = shlex.split(only("Service.ExecStart"))[0]
+    unit.write_text(UNIT.read_text(encoding="utf-8").replace(f"={program} ", f"={sys.executable} "), encoding="utf-8")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [tool, *arguments, str(unit)]
+        environment = os.environ | {"SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+
+    return run
+
+
+def test_systemd_understands_the_unit(analyze: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """No setting is unknown to it or wrong; it would only warn, and go on without."""
+    outcome = analyze("verify")
+    assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "", "")
+
+
+def test_the_service_is_closed_in(analyze: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """By the count of systemd itself, what the service could reach is little."""
+    outcome = analyze("security", "--offline=yes", f"--threshold={MOST_EXPOSED * 10:.0f}", "--no-pager")
+    assert outcome.returncode == 0, outcome.stdout[-2000:] + outcome.stderr
