@@ -16,8 +16,8 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return EXIT_USAGE
-    return run_forever(
-        ClusterOptions(
+    try:
+        chosen = ClusterOptions(
             nodes=options.nodes,
             q=options.q,
             n=options.n,
@@ -25,4 +25,7 @@ def run(options: argparse.Namespace) -> int:
             user=options.user,
             control_port=options.control_port,
         )
-    )
+    except ValueError as error:
+        print(f"peruserd simcluster: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return run_forever(chosen)

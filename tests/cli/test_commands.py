@@ -58,7 +58,15 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["fly"], ["name"], ["demo", "--users", "0"], ["demo", "--rate", "-1"], ["simcluster", "--port", "x"]],
+    [
+        [],
+        ["fly"],
+        ["name"],
+        ["demo", "--users", "0"],
+        ["demo", "--rate", "-1"],
+        ["simcluster", "--port", "x"],
+        ["simcluster", "--nodes", "9"],
+    ],
 )
 def test_wrong_usage_is_2(arguments: list[str]) -> None:
     """What cannot be understood is refused before anything is done."""
