@@ -16,6 +16,11 @@ _LEVELS: Final = {
     LogLevel.ERROR: logging.ERROR,
 }
 
+# Without local variables: those of a request hold its credentials.
+_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 
 def configure(config: LogConfig, **context: str) -> None:
     """Set up logging for this process, with `context` in each of its lines, whichever thread writes them."""
@@ -26,9 +31,9 @@ def configure(config: LogConfig, **context: str) -> None:
     on_terminal = sys.stderr.isatty()
     for_people = config.format is LogFormat.CONSOLE or (config.format is LogFormat.AUTO and on_terminal)
     rendering: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=on_terminal)]
+        [structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=structlog.dev.plain_traceback)]
         if for_people
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [_TRACEBACKS, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[

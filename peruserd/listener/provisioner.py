@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+import structlog
 
 from peruserd.core import security
 from peruserd.core.config import DatabasesConfig, DeletionPolicy
@@ -16,6 +17,9 @@ from peruserd.core.quarantine import Advice, Failure
 from peruserd.core.workqueue import Change
 from peruserd.couch.client import Client, Creation
 from peruserd.couch.errors import CouchError, NoMajorityError, NotFoundError
+from peruserd.listener.store import StoreError
+
+log = structlog.get_logger(__name__)
 
 # More copies than any cluster keeps of one document: the read then waits for every copy that can be reached.
 _ALL_COPIES: Final = 10
@@ -57,7 +61,11 @@ class Provisioner:
         self._in_doubt = in_doubt
 
     def act(self, change: Change) -> Outcome:
-        """Do what a change of a user document asks for. Never raises CouchError: a failure is part of the outcome."""
+        """Do what a change of a user document asks for.
+
+        A failure is part of the outcome, also one that nobody foresaw: it is that user's, and must not end the process
+        again and again. Only StoreError is raised, because without a state nothing can be kept in quarantine.
+        """
         outcome = Outcome()
         name = user_name(change.document_id)
         if name is None:
@@ -76,6 +84,11 @@ class Provisioner:
             outcome.failure = Failure("malformed_security", f"{database}: {error}", Advice.ASK_OPERATOR)
         except CouchError as error:
             outcome.failure = Failure(error.kind, str(error), error.advice)
+        except StoreError:
+            raise
+        except Exception as error:
+            log.exception("unforeseen failure", document=change.document_id)
+            outcome.failure = Failure("unforeseen", repr(error), Advice.ASK_OPERATOR)
         return outcome
 
     def _ensure(self, document_id: str, name: str, database: str, outcome: Outcome) -> None:

@@ -11,6 +11,7 @@ from peruserd.core.security import is_public
 from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.client import Client
 from peruserd.listener.provisioner import Outcome, Provisioner
+from peruserd.listener.store import StoreError
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
 
@@ -421,3 +422,28 @@ def test_a_drop_that_only_a_minority_did_is_incomplete() -> None:
     assert outcome.failure is not None
     assert outcome.failure.kind == "accepted_only"
     assert not outcome.dropped
+
+
+def test_an_error_nobody_foresaw_is_the_users_and_not_the_processs(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault met while one user is served goes to quarantine with that user, instead of ending the listener."""
+
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(Client, "security", fail)
+    outcome = office.ensure()
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.advice) == ("unforeseen", Advice.ASK_OPERATOR)
+    assert "nobody foresaw this" in outcome.failure.message
+
+
+def test_a_state_that_cannot_be_written_is_not_the_users(cluster: SimClusterThread) -> None:
+    """Without a state there is no quarantine either, so the listener must end."""
+
+    def full(_document_id: str) -> None:
+        raise StoreError("disk full")
+
+    with pytest.raises(StoreError):
+        Office(connect(cluster.urls[0]), before_write=full).ensure()
