@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from tests.system.daemon import Daemon
+from tests.system.target import Target
+from tests.system.team import Team
 
 
 @pytest.fixture
@@ -21,3 +23,9 @@ def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
             return made[-1]
 
         yield make
+
+
+@pytest.fixture
+def team(target: Target, make_daemon: Callable[..., Daemon]) -> Team:
+    """Start an instance beside each node of the cluster that the module's `target` gives."""
+    return Team(target, make_daemon)

@@ -21,12 +21,6 @@ def target() -> Iterator[Target]:
         yield opened
 
 
-@pytest.fixture
-def team(target: Target, make_daemon: Callable[..., Daemon]) -> Team:
-    """Start an instance beside each node."""
-    return Team(target, make_daemon)
-
-
 def sim(team: Team) -> SimClusterProcess:
     """Return the cluster's controls."""
     assert team.target.sim is not None

@@ -3,14 +3,13 @@
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from peruserd.core.security import is_public
 from peruserd.simcluster import ClusterOptions
-from tests.system.daemon import Daemon
 from tests.system.processes import eventually
 from tests.system.signing_up import SigningUp
 from tests.system.target import Target, open_target
@@ -22,12 +21,6 @@ def target() -> Iterator[Target]:
     """Give a cluster of three nodes."""
     with open_target(ClusterOptions(nodes=3, q=2, n=3)) as opened:
         yield opened
-
-
-@pytest.fixture
-def team(target: Target, make_daemon: Callable[..., Daemon]) -> Team:
-    """Start an instance beside each node."""
-    return Team(target, make_daemon)
 
 
 def test_users_loaded_at_once_are_each_served_by_one_instance(team: Team) -> None:
