@@ -3,13 +3,16 @@
 import argparse
 from collections.abc import Iterator
 
+import msgspec
+
 from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
 from peruserd.core.config import DeletionPolicy
 from peruserd.core.names import decode_database_name
-from peruserd.core.views import Assignment, Feed
+from peruserd.core.views import Assignment, Feed, View
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError
+from peruserd.supervisor.presence import Onlooker
 from peruserd.supervisor.watcher import Lookout
 
 _PAGE = 10_000
@@ -30,15 +33,17 @@ def _check(connected: Connected, path: str | None) -> int:
     config, client = connected.config, connected.client
     _say("configuration", f"{path or 'defaults'}: valid")
     _say("server", _server(connected))
-    lookout = Lookout(client, config.couchdb)
+    lookout = Lookout(client, config.couchdb, Onlooker(config.cluster.lease_ttl))
     attachment = lookout.attach()
-    view = lookout.look()
-    plan = lookout.plan(view)
+    view = _with_instance(lookout.look(), attachment.node)
+    plan = lookout.plan(view, view)
     if attachment.feed is Feed.DATABASE:
         _say("node", "no shards here: one listener follows the database's own feed, and serves every user")
     else:
         members = client.membership()
         _say("node", f"{attachment.node}; {len(members.all_nodes)} of {len(members.cluster_nodes)} nodes are connected")
+        others = [each for each in view.instances if each != attachment.node]
+        _say("instances", f"leases of others: {', '.join(others) or 'none'} (`peruserd plan` watches them for life)")
     auth_db = config.couchdb.auth_db
     if not client.database_exists(auth_db):
         _say("users", f"the authentication database {auth_db} does not exist; the daemon would wait for it")
@@ -51,6 +56,11 @@ def _check(connected: Connected, path: str | None) -> int:
         _say("cannot read", f"{unreadable}: none of its hosts is connected")
     _say("on deletion", _ON_DELETION[config.deletion.policy])
     return EXIT_NOT_DONE if plan.unreadable else EXIT_DONE
+
+
+def _with_instance(view: View, node: str) -> View:
+    """Return the view as it would be with a daemon beside the node, which is what is asked for."""
+    return msgspec.structs.replace(view, instances=tuple(sorted({*view.instances, node})))
 
 
 def _say(what: str, words: str) -> None:

@@ -1,46 +1,50 @@
-"""`peruserd owner`: which instance serves a user, by what the cluster is now."""
+"""`peruserd owner`: which instance serves a user, and why."""
 
 import argparse
 
+import msgspec
+
 from peruserd.cli.connecting import Connected, with_server
+from peruserd.cli.observing import observe
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
-from peruserd.core.hashing import document_hash
-from peruserd.core.names import user_document_id
-from peruserd.core.ownership import Ownership
-from peruserd.core.views import Feed, View
-from peruserd.supervisor.watcher import Lookout
+from peruserd.core.explaining import OwnerExplanation, explain_owner
+from peruserd.core.views import Feed
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line for each user; exit 1 where one has no owner now."""
-    return with_server(options, lambda connected: _owners(connected, options.users))
+    """Explain each user's owner; exit 1 where one has none now."""
+    return with_server(options, lambda connected: _owners(connected, options))
 
 
-def _owners(connected: Connected, users: list[str]) -> int:
-    lookout = Lookout(connected.client, connected.config.couchdb)
-    attachment = lookout.attach()
-    view = lookout.look()
-    code = EXIT_DONE
-    for user in users:
-        if attachment.feed is Feed.DATABASE:
-            print(f"{user}: {attachment.node} (a server without shards has one instance, which serves every user)")
-        elif not _explain(user, view):
-            code = EXIT_NOT_DONE
-    return code
+def _owners(connected: Connected, options: argparse.Namespace) -> int:
+    observed = observe(connected, wait=not options.no_wait)
+    if observed.attachment.feed is Feed.DATABASE:
+        for user in options.users:
+            print(f"{user}: {observed.attachment.node} (a server without shards has one instance; it serves everybody)")
+        return EXIT_DONE
+    prefix, not_alive = connected.config.databases.prefix, observed.why_not_alive()
+    explained = [explain_owner(user, observed.view, prefix, not_alive) for user in options.users]
+    if options.json:
+        print(msgspec.json.encode(explained).decode())
+    else:
+        print("\n\n".join(map(_in_words, explained)))
+    return EXIT_DONE if all(each.owner is not None for each in explained) else EXIT_NOT_DONE
 
 
-def _explain(user: str, view: View) -> bool:
-    if view.shard_map is None:
-        print(f"{user}: nobody, because the authentication database does not exist")
-        return False
-    document_id = user_document_id(user)
-    position = document_hash(document_id)
-    ranges = view.shard_map.ranges_holding(position)
-    if not ranges:
-        print(f"{user}: nobody, because no range of the shard map holds its hash {position:08x}")
-        return False
-    owner = Ownership.of(view.shard_map, ranges[0], view.instances).owner(document_id)
-    hosts = [f"{node}{'' if node in view.instances else ' (not alive)'}" for node in view.shard_map.hosts_of(position)]
-    where = f"hash {position:08x}, range {', '.join(map(str, ranges))}, hosts in order: {', '.join(hosts)}"
-    print(f"{user}: {owner or 'nobody, because no instance is alive'} ({where})")
-    return owner is not None
+def _in_words(explained: OwnerExplanation) -> str:
+    lines = [
+        f"{explained.user}: {explained.owner or 'nobody'}",
+        f"  because   {explained.why}",
+        f"  document  {explained.document}",
+        f"  database  {explained.database or 'none: no database can have this name'}",
+    ]
+    if explained.ranges:
+        count, first = len(explained.hosts), explained.hosts[0].node
+        lines += [
+            f"  hash      {explained.hash}, in the range {' and '.join(explained.ranges)}",
+            f"  key       {explained.key:08x}; modulo {count} hosts, {explained.key % count}: begin with {first}",
+            "  hosts     " + "\n            ".join(f"{each.node}: {each.why}" for each in explained.hosts),
+        ]
+    if explained.adopters:
+        lines.append(f"  adopters  {', '.join(explained.adopters)}")
+    return "\n".join(lines)

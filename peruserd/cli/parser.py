@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"peruserd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_run, _add_check, _add_config, _add_name, _add_owner, _add_demo, _add_simcluster):
+    for add in (_add_run, _add_check, _add_config, _add_name, _add_owner, _add_plan, _add_demo, _add_simcluster):
         add(commands)
     return parser
 
@@ -113,11 +113,31 @@ def _add_owner(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = _add(
         commands,
         "owner",
-        "say which instance serves a user, by what the cluster is now",
+        "say which instance serves a user and why: hash, range, hosts in order, who is alive",
         "peruserd owner alice --config peruserd.toml",
     )
     parser.add_argument("users", metavar="USER", nargs="+", help="user names")
+    _add_observing_options(parser)
+
+
+def _add_plan(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "plan",
+        "show who is alive and which instance listens to which range",
+        "peruserd plan --config peruserd.toml",
+    )
+    _add_observing_options(parser)
+
+
+def _add_observing_options(parser: argparse.ArgumentParser) -> None:
     _add_config_option(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--no-wait",
+        action="store_true",
+        help="take every lease at its word, instead of watching for a sign of life (a few seconds)",
+    )
 
 
 def _add_demo(commands: "Commands[argparse.ArgumentParser]") -> None:

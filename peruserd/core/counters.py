@@ -40,6 +40,7 @@ class Counters(msgspec.Struct):
     databases_dropped: int = 0
     security_writes: int = 0  # answers 200 only
     retries: int = 0  # tries out of quarantine
+    reviews: int = 0  # looks at what was done for documents that others own by now
     feed_requests: int = 0
     scans: int = 0  # scans that reached their end
     failures: dict[str, int] = msgspec.field(default_factory=dict)  # by kind of error

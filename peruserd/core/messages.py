@@ -42,11 +42,15 @@ class Credentials(msgspec.Struct, frozen=True):
 class ListenerStart(msgspec.Struct, frozen=True):
     """All a listener needs to begin. `state_file` is its own SQLite file.
 
-    `share` is how many users it may work on at once now, `most_in_flight` how many it can ever be allowed to.
+    `coming` is the ownership that may follow (see `Assignment`). `share` is how many users it may work on at once now,
+    `most_in_flight` how many it can ever be allowed to. `begin_near` is where a listener of the range that this one is
+    a part of had come to: a hint and no checkpoint. What was done within the last `recall_seconds` before an owner
+    changes is looked at again, because the next owner may have known better already.
     """
 
     copy: Copy
     ownership: Ownership
+    coming: Ownership | None
     instance: str
     couchdb: CouchDBConfig
     credentials: Credentials | None
@@ -56,22 +60,35 @@ class ListenerStart(msgspec.Struct, frozen=True):
     state_file: str
     share: int
     most_in_flight: int
+    begin_near: Sequence | None
+    recall_seconds: float
 
 
 # Supervisor → listener
 
 
 class Inform(msgspec.Struct, frozen=True, tag="inform"):
-    """The view changed: who owns what from now on, and how many requests may be in flight."""
+    """The view changed: who owns what from now on, who may own it soon, and how many requests may be in flight."""
 
     ownership: Ownership
+    coming: Ownership | None
     share: int
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
-    """Stop fetching, finish what is in flight within the time given, save the checkpoint, exit 0."""
+    """Stop fetching, finish what is in flight within the time given, save the checkpoint, exit 0.
+
+    `leaving` says that this instance has lost the whole copy, so what it did last may have to be put right.
+    """
 
     within_seconds: float
+    leaving: bool = False
+
+
+class Inherit(msgspec.Struct, frozen=True, tag="inherit"):
+    """State files of copies that nobody listens to any more: what was left in doubt there is the listener's now."""
+
+    state_files: tuple[str, ...]
 
 
 # Listener → supervisor
@@ -102,6 +119,11 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     quarantined: int
     counters: Counters
 
+    @property
+    def is_reading(self) -> bool:
+        """Say whether the copy could be read."""
+        return self.stage is not Stage.CONNECTING
+
 
 class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
     """The last message of an orderly end, with the reason in words."""
@@ -109,7 +131,7 @@ class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
     reason: str
 
 
-ToListener = Inform | Stop
+ToListener = Inform | Stop | Inherit
 FromListener = Hello | Report | Goodbye
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

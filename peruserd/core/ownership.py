@@ -9,9 +9,10 @@ Invariant, for every document and every set of live instances that is not empty:
 the owner listens to a copy of a range that holds the document.
 """
 
-from bisect import bisect_right
-from collections.abc import Callable, Collection
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection, Container, Sequence
 from functools import cached_property
+from itertools import accumulate
 
 import msgspec
 
@@ -40,18 +41,12 @@ class Ownership(msgspec.Struct, frozen=True, dict=True):
     @classmethod
     def of(cls, shard_map: ShardMap, covered: Range, instances: Collection[str]) -> "Ownership":
         """Take from a shard map and the live instances (by node name) what concerns the range `covered`."""
-        hosts = tuple((each, nodes) for each, nodes in shard_map.hosts.items() if each.overlaps(covered))
-        known = {node for _, nodes in hosts for node in nodes}
-        alive = tuple(sorted(known.intersection(instances)))
-        hosted = cls(shard_map.database, covered, hosts, alive)
-        if all(ring for _, ring in hosted._segments):
-            return hosted
-        return msgspec.structs.replace(hosted, adopters=tuple(sorted(instances)))
+        return Owners(shard_map, instances).of(covered)
 
     @property
     def candidates(self) -> tuple[str, ...]:
         """Return the instances that can own a document of the range, sorted."""
-        return tuple(sorted({owner for _, ring in self._segments for owner in ring}))
+        return tuple(sorted({*self.alive, *self.adopters}))
 
     def owner(self, document_id: str) -> str | None:
         """Return the name of the instance that owns the document; None while no instance lives."""
@@ -79,15 +74,13 @@ class Ownership(msgspec.Struct, frozen=True, dict=True):
     def gains(self, instance: str, before: "Ownership") -> bool:
         """Say whether `instance` can own a document under this ownership that it did not own under `before`.
 
-        It may be True where nothing is gained (a scan that finds nothing), never False where something is: places in
-        the rings can be compared only while hosts and adopters are the same.
+        It may be True where nothing is gained (a scan that finds nothing), never False where something is: where the
+        number of hosts changes, places in the rings cannot be compared.
         """
-        if self.hosts != before.hosts:
-            return True
-        return any(
-            len(ring) != len(old) or any(now == instance != then for now, then in zip(ring, old, strict=True))
-            for (_, ring), (_, old) in zip(self._segments, before._segments, strict=True)  # noqa: SLF001 - its own kind
-        )
+        if self == before:
+            return False
+        cuts = {begin for ownership in (self, before) for begin, _ in ownership._segments}  # noqa: SLF001 - its own kind
+        return any(_gains(instance, self._ring_at(cut), before._ring_at(cut)) for cut in cuts if cut in self.range)  # noqa: SLF001
 
     @cached_property
     def _segments(self) -> tuple[tuple[int, Ring], ...]:
@@ -99,15 +92,59 @@ class Ownership(msgspec.Struct, frozen=True, dict=True):
 
     def _ring_at(self, position: int) -> Ring:
         hosts = sorted({node for each, nodes in self.hosts if position in each for node in nodes})
-        alive = set(self.alive)
-        if not alive.intersection(hosts):
-            return self.adopters
-        return tuple(_first_alive(hosts, start, alive) for start in range(len(hosts)))
+        return _ring(hosts, set(self.alive)) or self.adopters
 
     def _segment_of(self, document_id: str) -> int:
         begins = [begin for begin, _ in self._segments]
         return max(0, bisect_right(begins, document_hash(document_id)) - 1)
 
 
-def _first_alive(hosts: list[str], start: int, alive: set[str]) -> str:
-    return next(node for node in hosts[start:] + hosts[:start] if node in alive)
+class Owners:
+    """Makes the ownerships of one shard map's ranges, by one set of live instances.
+
+    A plan asks for hundreds of them, so what they have in common is prepared once: finding the ranges that overlap one
+    looks at these only, not at all ranges.
+    """
+
+    def __init__(self, shard_map: ShardMap, instances: Collection[str]) -> None:
+        self._database = shard_map.database
+        self._hosts = list(shard_map.hosts.items())
+        self._begins = [each.begin for each, _ in self._hosts]
+        # How far anything reaches that begins no later than here: it tells where to stop looking back.
+        self._reach = list(accumulate((each.end for each, _ in self._hosts), max))
+        self._instances = frozenset(instances)
+        self._adopters = tuple(sorted(instances))
+
+    def of(self, covered: Range) -> Ownership:
+        """Return the ownership of a range, which need not be one of the map's own."""
+        hosts = tuple(self._overlapping(covered))
+        alive = tuple(sorted({node for _, nodes in hosts for node in nodes if node in self._instances}))
+        hosted = Ownership(self._database, covered, hosts, alive)
+        if all(ring for _, ring in hosted._segments):  # noqa: SLF001 - its own maker
+            return hosted
+        return msgspec.structs.replace(hosted, adopters=self._adopters)
+
+    def _overlapping(self, covered: Range) -> list[tuple[Range, tuple[str, ...]]]:
+        behind = bisect_right(self._begins, covered.end)
+        first = bisect_left(self._reach, covered.begin)
+        return [each for each in self._hosts[first:behind] if each[0].end >= covered.begin]
+
+
+def _gains(instance: str, ring: Ring, before: Ring) -> bool:
+    if len(ring) == len(before):
+        return any(now == instance != then for now, then in zip(ring, before, strict=True))
+    return instance in ring and any(then != instance for then in before or ("",))
+
+
+def _ring(hosts: Sequence[str], alive: Container[str]) -> Ring:
+    """Return for each place among the sorted hosts the first from there on, going round, that is alive."""
+    owner = next((node for node in hosts if node in alive), None)
+    if owner is None:
+        return ()
+    ring = []
+    # Backwards, so that each place takes what the one behind it found: hosts can be as many as nodes.
+    for node in reversed(hosts):
+        if node in alive:
+            owner = node
+        ring.append(owner)
+    return tuple(reversed(ring))

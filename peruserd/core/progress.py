@@ -5,10 +5,11 @@ sequence for the documents it owns now but was not responsible for all along.
 
 Invariant of a `Saved`: a change up to `checkpoint` of a document that was its own under `current` and under every one
 of `settled` is finished, or safely in quarantine. One of any other document it owns now is finished too, or beyond the
-`position` of a scan that is saved with it.
+`position` of the last sweep of a scan that is saved with it.
 """
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -23,11 +24,19 @@ START: Final[Sequence] = 0
 """The sequence before every change; shard copies and clustered feeds both take it."""
 
 
+class Sweep(StrEnum):
+    """What a scan goes over the range for; in this order, because a user without a database has nothing at all."""
+
+    DATABASES = "databases"  # to make those that are missing
+    SECURITY = "security"  # to look at every security object
+
+
 class Scan(msgspec.Struct, frozen=True):
-    """A scan under way: finished up to `position`, to end at `until`."""
+    """A scan under way: this sweep is finished up to `position`, and ends at `until`."""
 
     until: Sequence
     position: Sequence = START
+    sweep: Sweep = Sweep.DATABASES
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -66,12 +75,19 @@ def reached(position: Sequence, until: Sequence) -> bool:
     return isinstance(position, int) and isinstance(until, int) and position >= until
 
 
-def resume(saved: Saved | None, identity: Identity, ownership: Ownership, me: str) -> tuple[Saved, str]:
+def resume(
+    saved: Saved | None, identity: Identity, ownership: Ownership, me: str, near: Sequence | None = None
+) -> tuple[Saved, str]:
     """Return where to go on, and in words why.
 
     A checkpoint counts only for the same copy, and only while that copy is not behind it; otherwise live begins at the
     copy's end and the range is scanned. The source of the rule is the design's "Rules of durability".
+
+    `near` is where the copy this one was split from was read to. Halves keep their numbers, so live begins there, and
+    who signed up while the range was split need not wait for the scan. It proves nothing: the scan is made as well.
     """
+    if saved is None and isinstance(near, int) and not is_behind(identity, near):
+        return _afresh(identity, ownership, near), "the copy is a part of one that was split"
     if saved is None:
         return _afresh(identity, ownership), "nothing is known of this copy"
     if saved.uuid != identity.uuid:
@@ -99,8 +115,11 @@ def change_owner(saved: Saved, ownership: Ownership, me: str, *, read: Sequence)
     return msgspec.structs.replace(saved, current=ownership, settled=settled, scan=Scan(until=read))
 
 
-def scan_finished(saved: Saved) -> Saved:
-    """Return what is known once the scan is done: the checkpoint speaks of all that is owned now."""
+def sweep_finished(saved: Saved) -> Saved:
+    """Return what is known once a sweep is done: after the last one the checkpoint speaks of all that is owned now."""
+    scan = saved.scan
+    if scan is not None and scan.sweep is Sweep.DATABASES:
+        return msgspec.structs.replace(saved, scan=Scan(until=scan.until, sweep=Sweep.SECURITY))
     return msgspec.structs.replace(saved, settled=(saved.current,), scan=None)
 
 
@@ -113,5 +132,6 @@ def wanted_by_scan(saved: Saved, me: str) -> Callable[[str], bool]:
     return lambda document_id: mine(document_id) and not all(was_mine(document_id) for was_mine in past)
 
 
-def _afresh(identity: Identity, ownership: Ownership) -> Saved:
-    return Saved(identity.uuid, identity.update_seq, ownership, scan=Scan(until=identity.update_seq))
+def _afresh(identity: Identity, ownership: Ownership, near: Sequence | None = None) -> Saved:
+    checkpoint = identity.update_seq if near is None else near
+    return Saved(identity.uuid, checkpoint, ownership, scan=Scan(until=identity.update_seq))

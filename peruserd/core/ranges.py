@@ -34,6 +34,15 @@ class Range(msgspec.Struct, frozen=True, order=True):
     def __contains__(self, position: int) -> bool:
         return self.begin <= position <= self.end
 
+    @property
+    def width(self) -> int:
+        """Return how many places it covers."""
+        return self.end - self.begin + 1
+
+    def holds(self, other: "Range") -> bool:
+        """Say whether every document of `other` can belong to this one."""
+        return self.begin <= other.begin and other.end <= self.end
+
     def overlaps(self, other: "Range") -> bool:
         """Say whether a document can belong to both."""
         return self.begin <= other.end and other.begin <= self.end

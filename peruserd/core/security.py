@@ -40,10 +40,15 @@ def revoke(security: Security, user: str) -> Security:
         names = _strings(content, section, "names")
         if user in names:
             changed[section] = {**content, "names": [name for name in names if name != user]}
-    if is_public(changed):
-        members = _section(changed, "members")
-        changed["members"] = {**members, "roles": [NOBODY]}
+    changed = close(changed)
     return changed if changed != security else security
+
+
+def close(security: Security) -> Security:
+    """Return `security`, with the role `_admin` among the members where everybody would have access otherwise."""
+    if not is_public(security):
+        return security
+    return {**security, "members": {**_section(security, "members"), "roles": [NOBODY]}}
 
 
 def is_public(security: Security) -> bool:

@@ -1,40 +1,87 @@
-"""The quiet period: a changed view takes effect once it has stayed the same for a while.
+"""The quiet period: a change of the cluster takes effect once it has lasted for a while.
 
-A node that flaps would otherwise move its documents to and fro. The first view takes effect at once, because nothing is
-served before it does.
+A node that flaps would otherwise move its documents to and fro. Each fact of a view (is this node connected, does that
+one have a live instance, what is the shard map) has a quiet period of its own, so that one that never comes to rest
+does not hold up the others. What was seen last is kept beside the view in force: a document whose owner is the same in
+both is served without interruption, and one whose owner differs is left alone meanwhile.
+
+Two things take effect at once: the first view, because nothing is served before it, and another life of the
+authentication database, because nothing of the old one can be served any more.
 """
+
+from typing import Final
 
 import msgspec
 
 from peruserd.core.views import View
 
+Fact = str
+"""A part of a view that changes as a whole: `node NAME`, `instance NAME` or the shard map."""
+
+_MAP: Final[Fact] = "shard map"
+
 
 class Settling(msgspec.Struct, frozen=True):
-    """The view in force, and the one that may follow it, with the moment since which it has been seen unchanged."""
+    """The view in force (`settled`), the view seen last, and since when each fact in which they differ has been so."""
 
     quiet_seconds: float
     settled: View | None = None
-    candidate: View | None = None
-    since: float = 0.0
+    seen: View | None = None
+    since: dict[Fact, float] = {}
 
     def see(self, view: View, now: float) -> "Settling":
         """Return what is believed after `view` was seen at `now`, by the caller's monotonic clock, in seconds."""
         if self.settled is None:
-            return msgspec.structs.replace(self, settled=view, candidate=None)
-        if view == self.settled:
-            return msgspec.structs.replace(self, candidate=None)
-        if view != self.candidate:
-            return msgspec.structs.replace(self, candidate=view, since=now)
-        return self
+            return msgspec.structs.replace(self, settled=view, seen=view, since={})
+        settled = _at_once(self.settled, view)
+        before = self.seen or settled
+        same_map = before.shard_map == view.shard_map
+        since = {
+            fact: self.since[fact] if fact in self.since and (fact != _MAP or same_map) else now
+            for fact in _differences(settled, view)
+        }
+        return msgspec.structs.replace(self, settled=settled, seen=view, since=since)
 
     def ripen(self, now: float) -> "Settling":
-        """Return what is believed at `now`: the candidate, once its quiet period is over."""
-        due = self.due
-        if due is None or now < due:
+        """Return what is believed at `now`: what has lasted for its quiet period is in force."""
+        ripe = {fact for fact, since in self.since.items() if now >= since + self.quiet_seconds}
+        if not ripe or self.settled is None or self.seen is None:
             return self
-        return msgspec.structs.replace(self, settled=self.candidate, candidate=None)
+        since = {fact: moment for fact, moment in self.since.items() if fact not in ripe}
+        return msgspec.structs.replace(self, settled=_taken_over(self.settled, self.seen, ripe), since=since)
 
     @property
     def due(self) -> float | None:
         """Return when `ripen` will change something; None while nothing is to come."""
-        return None if self.candidate is None else self.since + self.quiet_seconds
+        return min(self.since.values()) + self.quiet_seconds if self.since else None
+
+
+def _at_once(settled: View, seen: View) -> View:
+    """Return the view in force with what needs no quiet period taken from the view seen."""
+    settled = msgspec.structs.replace(settled, standby=seen.standby)
+    before, now = settled.shard_map, seen.shard_map
+    if now is not None and (before is None or before.suffix != now.suffix):
+        return msgspec.structs.replace(settled, shard_map=now)
+    return settled
+
+
+def _differences(settled: View, seen: View) -> set[Fact]:
+    facts = {f"node {name}" for name in set(settled.nodes) ^ set(seen.nodes)}
+    facts |= {f"instance {name}" for name in set(settled.instances) ^ set(seen.instances)}
+    if settled.shard_map != seen.shard_map:
+        facts.add(_MAP)
+    return facts
+
+
+def _taken_over(settled: View, seen: View, facts: set[Fact]) -> View:
+    return msgspec.structs.replace(
+        settled,
+        nodes=_merged("node", settled.nodes, seen.nodes, facts),
+        instances=_merged("instance", settled.instances, seen.instances, facts),
+        shard_map=seen.shard_map if _MAP in facts else settled.shard_map,
+    )
+
+
+def _merged(kind: str, settled: tuple[str, ...], seen: tuple[str, ...], facts: set[Fact]) -> tuple[str, ...]:
+    names = set(settled) | set(seen)
+    return tuple(sorted(name for name in names if name in (seen if f"{kind} {name}" in facts else settled)))

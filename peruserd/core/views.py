@@ -1,7 +1,8 @@
 """What an instance believes of the cluster, and what follows from it: view → plan → difference.
 
-A plan is computed from a view alone, so two instances that believe the same agree on who does what. The running
-listeners are brought to the plan by carrying out the difference: stop first, then inform, then start.
+A plan is computed from views alone (the one in force, and the one seen last), so two instances that believe the same
+agree on who does what. The running listeners are brought to the plan by carrying out the difference: stop first, then
+inform, then start.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.ownership import Ownership
+from peruserd.core.ownership import Owners, Ownership
 from peruserd.core.ranges import WHOLE_SPACE, Range, ShardMap
 
 
@@ -18,12 +19,14 @@ class View(msgspec.Struct, frozen=True):
     """The cluster as one instance sees it now.
 
     `nodes` are the CouchDB nodes connected now, `instances` the nodes that have a live peruserd, both sorted;
-    `shard_map` is None while the authentication database does not exist.
+    `shard_map` is None while the authentication database does not exist. `standby` says that another instance acts
+    beside this one's node.
     """
 
     nodes: tuple[str, ...]
     instances: tuple[str, ...]
     shard_map: ShardMap | None
+    standby: bool = False
 
 
 class Feed(StrEnum):
@@ -51,6 +54,16 @@ class Copy(msgspec.Struct, frozen=True, order=True):
             return self.database
         return f"{self.range}@{self.node}"
 
+    def is_around(self, other: "Copy") -> bool:
+        """Say whether `other` can be a part of this copy after its node has split it."""
+        same_place = (self.database, self.suffix, self.node, self.feed) == (
+            other.database,
+            other.suffix,
+            other.node,
+            other.feed,
+        )
+        return same_place and self.range != other.range and self.range.holds(other.range)
+
     @property
     def shard_name(self) -> str:
         """Return the shard's database name, as its node knows it: `shards/00000000-7fffffff/_users.1795410409`."""
@@ -58,10 +71,15 @@ class Copy(msgspec.Struct, frozen=True, order=True):
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """One listener to run: the copy to follow, and who owns what of it."""
+    """One listener to run: the copy to follow, and who owns what of it.
+
+    `coming` is the ownership that will follow when the quiet period is over, given only where this instance loses
+    documents by it: those are left alone until then.
+    """
 
     copy: Copy
     ownership: Ownership
+    coming: Ownership | None = None
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -72,6 +90,11 @@ class Plan(msgspec.Struct, frozen=True):
 
     assignments: tuple[Assignment, ...] = ()
     unreadable: tuple[Range, ...] = ()
+
+    @property
+    def in_force(self) -> tuple[tuple[Copy, Ownership], ...]:
+        """Return the plan without what is only coming."""
+        return tuple((each.copy, each.ownership) for each in self.assignments)
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -88,28 +111,55 @@ class Difference(msgspec.Struct, frozen=True):
 NOTHING_TO_DO: Final = Difference()
 
 
-def make_plan(view: View, me: str) -> Plan:
-    """Return the plan of the instance attached to the node `me`.
+def make_plan(view: View, me: str, seen: View | None = None) -> Plan:
+    """Return the plan of the instance attached to the node `me`, by the view in force and the one seen last.
 
     It listens to its own node's copy of each range that node hosts, and to some live node's copy of each range that is
-    adopted because none of its hosts has a live instance. An instance that the view does not hold alive listens to
-    nothing.
+    adopted because none of its hosts has a live instance. An instance that stands by, or that the view does not hold
+    alive, listens to nothing.
+
+    Which copies there are is taken from the shard map seen last, because a copy that is gone cannot be read for another
+    quiet period; who owns what of them, from the view in force.
     """
-    if view.shard_map is None or me not in view.instances:
+    seen = view if seen is None else seen
+    if view.shard_map is None or view.standby or me not in view.instances:
         return Plan()
+    present = seen.shard_map or view.shard_map
+    owners = Owners(view.shard_map, view.instances)
+    same_map = present == view.shard_map
+    nothing_comes = same_map and seen.instances == view.instances
+    owners_to_come = owners if nothing_comes else Owners(present, seen.instances)
+    instances, instances_seen = frozenset(view.instances), frozenset(seen.instances)
     assignments = []
     unreadable = []
-    for covered, hosts in view.shard_map.hosts.items():
-        if me not in hosts and set(hosts).intersection(view.instances):
+    for covered, hosts in present.hosts.items():
+        is_anothers = me not in hosts and not instances.isdisjoint(hosts)
+        if is_anothers and not instances_seen.isdisjoint(hosts):
             continue
-        readable = [node for node in hosts if node in view.nodes]
-        node = me if me in hosts else next(iter(readable), None)
+        ownership = owners.of(covered)
+        # Moved to a node whose instance has just died, a range can stay this instance's all the same.
+        if is_anothers and me not in ownership.candidates:
+            continue
+        node = me if me in hosts else _read_through(hosts, view, seen)
         if node is None:
             unreadable.append(covered)
             continue
-        copy = Copy(view.shard_map.database, covered, node, view.shard_map.suffix)
-        assignments.append(Assignment(copy, Ownership.of(view.shard_map, covered, view.instances)))
+        coming = ownership if nothing_comes else owners_to_come.of(covered)
+        assignments.append(
+            Assignment(
+                Copy(present.database, covered, node, present.suffix),
+                ownership,
+                coming if ownership.gains(me, before=coming) else None,
+            )
+        )
     return Plan(tuple(assignments), tuple(unreadable))
+
+
+def _read_through(hosts: tuple[str, ...], view: View, seen: View) -> str | None:
+    """Return the host through which an adopted range is read: one that is connected, and stays so if any does."""
+    readable = [node for node in hosts if node in view.nodes]
+    lasting = [node for node in readable if node in seen.nodes]
+    return next(iter(lasting or readable), None)
 
 
 def make_database_plan(database: str, me: str) -> Plan:
@@ -119,11 +169,11 @@ def make_database_plan(database: str, me: str) -> Plan:
     return Plan((Assignment(copy, ownership),))
 
 
-def difference(plan: Plan, running: Mapping[Copy, Ownership]) -> Difference:
-    """Return what leads from the `running` listeners, each with the ownership it was told last, to `plan`."""
+def difference(plan: Plan, running: Mapping[Copy, Assignment]) -> Difference:
+    """Return what leads from the `running` listeners, each with the assignment it was told last, to `plan`."""
     wanted = {each.copy: each for each in plan.assignments}
     return Difference(
         stop=tuple(sorted(copy for copy in running if copy not in wanted)),
-        inform=tuple(each for copy, each in wanted.items() if copy in running and running[copy] != each.ownership),
+        inform=tuple(each for copy, each in wanted.items() if copy in running and running[copy] != each),
         start=tuple(each for copy, each in wanted.items() if copy not in running),
     )

@@ -20,12 +20,13 @@ class Lane(IntEnum):
 
     LIVE = 0
     RETRY = 1
-    SCAN = 2
+    REVIEW = 2  # what this instance did may have to be put right, whoever owns the document by now
+    SCAN = 3
 
 
 # Which of two changes of one document tells more of it now: a live one always, and what a scan has just read more than
-# what went to quarantine some time ago.
-_AUTHORITY: Final = {Lane.LIVE: 2, Lane.SCAN: 1, Lane.RETRY: 0}
+# what went to quarantine some time ago. A review says nothing: it asks the authentication database.
+_AUTHORITY: Final = {Lane.LIVE: 3, Lane.SCAN: 2, Lane.RETRY: 1, Lane.REVIEW: 0}
 
 
 class Change(msgspec.Struct, eq=False, gc=False):
@@ -33,6 +34,8 @@ class Change(msgspec.Struct, eq=False, gc=False):
 
     `watermark` and `ticket` are what holds the checkpoint back; a retry has none, its quarantine is on disk.
     `met_in_scan` says that a scan found the change, now or before it went to quarantine: it can be years old.
+    `in_place` says that the database is probably there, so looking at it is cheaper than trying to create it. Of a
+    review, `deleted` is what was last acted on.
     """
 
     document_id: str
@@ -42,6 +45,7 @@ class Change(msgspec.Struct, eq=False, gc=False):
     watermark: Watermark | None = None
     ticket: int = -1
     met_in_scan: bool = False
+    in_place: bool = False
 
     def finish(self) -> None:
         """Let the checkpoint pass this change."""
@@ -56,6 +60,9 @@ class WorkQueue:
         self._waiting: dict[str, Change] = {}
         self._active: dict[str, Change] = {}
         self._lanes: dict[Lane, deque[Change]] = {lane: deque() for lane in Lane}
+        self._reviews: dict[str, Change] = {}
+        self._is_held: Callable[[str], bool] = _nobody
+        self._held: dict[str, Change] = {}
         self._fresh: set[str] = set()
         self._disowned: set[str] = set()
         self._scan_page_open = False
@@ -69,6 +76,16 @@ class WorkQueue:
     def active(self) -> int:
         """Return how many documents are worked on."""
         return len(self._active)
+
+    @property
+    def held(self) -> int:
+        """Return how many of the documents that wait were found to be held back."""
+        return len(self._held)
+
+    @property
+    def reviews(self) -> int:
+        """Return how many documents wait for a review."""
+        return len(self._reviews)
 
     def holds(self, document_id: str) -> bool:
         """Say whether a change of the document waits or is worked on."""
@@ -102,6 +119,19 @@ class WorkQueue:
             self._waiting.pop(document_id).finish()
         self._disowned.update(document_id for document_id in self._active if not wanted(document_id))
 
+    def hold_back(self, is_held: Callable[[str], bool]) -> None:
+        """Leave changes of these documents waiting until this is called again; reviews are never held back."""
+        self._is_held = is_held
+        for change in self._held.values():
+            self._lanes[change.lane].append(change)
+        self._held.clear()
+
+    def review(self, change: Change) -> None:
+        """Let a review wait beside whatever else waits for its document: it may concern an owner that is gone."""
+        if change.document_id not in self._reviews:
+            self._lanes[Lane.REVIEW].append(change)
+        self._reviews[change.document_id] = change
+
     def put(self, change: Change) -> None:
         """Let a change wait, or finish it at once where another one tells more of its document."""
         document_id = change.document_id
@@ -129,15 +159,34 @@ class WorkQueue:
 
     def take(self) -> Change | None:
         """Return the most urgent change whose document is free, now under way; None where there is none."""
-        for lane in self._lanes.values():
-            while lane:
-                change = lane.popleft()
-                document_id = change.document_id
-                # Entries of replaced changes stay in their lane and are passed over here.
-                if self._waiting.get(document_id) is change and document_id not in self._active:
-                    del self._waiting[document_id]
-                    self._active[document_id] = change
-                    return change
+        for lane in Lane:
+            change = self._take_review() if lane is Lane.REVIEW else self._take_from(self._lanes[lane])
+            if change is not None:
+                self._active[change.document_id] = change
+                return change
+        return None
+
+    def _take_from(self, lane: deque[Change]) -> Change | None:
+        while lane:
+            change = lane.popleft()
+            document_id = change.document_id
+            # Entries of replaced changes stay in their lane and are passed over here.
+            if self._waiting.get(document_id) is not change or document_id in self._active:
+                continue
+            if self._is_held(document_id):
+                self._held[document_id] = change
+                continue
+            del self._waiting[document_id]
+            return change
+        return None
+
+    def _take_review(self) -> Change | None:
+        lane = self._lanes[Lane.REVIEW]
+        for _ in range(len(lane)):
+            document_id = lane.popleft().document_id
+            if document_id not in self._active:
+                return self._reviews.pop(document_id)
+            lane.append(self._reviews[document_id])
         return None
 
     def finish(self, change: Change) -> None:
@@ -146,5 +195,9 @@ class WorkQueue:
         self._disowned.discard(change.document_id)
         change.finish()
         newer = self._waiting.get(change.document_id)
-        if newer is not None:
+        if newer is not None and self._held.get(change.document_id) is not newer:
             self._lanes[newer.lane].appendleft(newer)
+
+
+def _nobody(_document_id: str) -> bool:
+    return False

@@ -74,6 +74,11 @@ class Answer(msgspec.Struct, frozen=True):
             return self
         raise self._error()
 
+    @property
+    def reason(self) -> str:
+        """The server's word for a status that is no success."""
+        return self._failure().reason
+
     def _error(self) -> errors.CouchError:
         failure = self._failure()
         message = f"{self.request}: {self.status} {failure.error}: {failure.reason}"

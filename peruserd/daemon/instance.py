@@ -2,76 +2,115 @@
 
 import faulthandler
 import os
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.metrics import disable_created_metrics
 
 from peruserd import __version__
-from peruserd.core.config import Config
+from peruserd.core.config import ClusterConfig, Config, CouchDBConfig
 from peruserd.core.decoding import ConfigError, split_address
 from peruserd.core.lifecycle import EXIT_CONFIGURATION, RestartBudget, Timing
 from peruserd.core.messages import Credentials, ListenerStart
-from peruserd.core.views import Assignment, Copy
+from peruserd.core.views import Feed, View
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, UnauthorizedError
 from peruserd.couch.session import Session
+from peruserd.daemon.claim import Claim, InUseError
+from peruserd.daemon.health import Health
 from peruserd.daemon.http import HTTPServer, Page
 from peruserd.daemon.metrics import InstanceCollector
+from peruserd.daemon.state import StateDirectory
 from peruserd.daemon.systemd import Notifier
-from peruserd.supervisor.fleet import Fleet
-from peruserd.supervisor.loop import LONGEST_WAIT_SECONDS, Supervisor
+from peruserd.supervisor.fleet import Fleet, StartMessage, StartRequest
+from peruserd.supervisor.heart import Heart
+from peruserd.supervisor.loop import Supervisor
+from peruserd.supervisor.presence import Presence
 from peruserd.supervisor.watcher import Lookout, NoShardsError, Watcher
-
-DEFAULT_STATE_DIRECTORY: Final = "/var/lib/peruserd"
 
 # More restarts than this within ten minutes are no single listener's bad luck.
 _BUDGET: Final = RestartBudget(burst=60, period_seconds=600.0)
 
-# A loop that missed this many of its rounds hangs.
-_MISSED_ROUNDS: Final = 3
+# A lease that cannot be written within this is late already, and a stop must not hang on the last one.
+_LONGEST_BEAT_SECONDS: Final = 5.0
 
 log = structlog.get_logger(__name__)
-
-
-def state_directory(config: Config) -> Path:
-    """Return where state is kept: as configured, else systemd's directory, else the usual one."""
-    return Path(config.state.directory or os.environ.get("STATE_DIRECTORY") or DEFAULT_STATE_DIRECTORY)
-
-
-def state_file(directory: Path, copy: Copy) -> Path:
-    """Return the state file of one copy: its name says which, whatever its node is called."""
-    parts = (copy.database, copy.node, str(copy.range), copy.feed.value + copy.suffix)
-    return directory / ("~".join(quote(part, safe="@") for part in parts) + ".sqlite")
 
 
 def run(config: Config, credentials: Credentials | None, notifier: Notifier) -> int:
     """Run the instance until it is told to stop; return the exit code."""
     faulthandler.enable()
-    directory = state_directory(config)
-    _check_directory(directory)
+    state = StateDirectory.configured(config)
+    state.prepare()
+    try:
+        claim = Claim.take(state.path)
+    except InUseError as error:
+        log.error("cannot start", error=str(error))  # noqa: TRY400 - the sentence says it all
+        return os.EX_TEMPFAIL
+    try:
+        return _run(config, credentials, notifier, state, claim)
+    finally:
+        claim.release()
+
+
+def _run(
+    config: Config, credentials: Credentials | None, notifier: Notifier, state: StateDirectory, claim: Claim
+) -> int:
+    presence = Presence(
+        incarnation=claim.incarnation,
+        replaces=claim.replaces,
+        ttl_seconds=config.cluster.lease_ttl,
+        version=__version__,
+    )
     session = Session(config.couchdb, credentials)
-    lookout = Lookout(Client(session), config.couchdb)
+    lookout = Lookout(Client(session), config.couchdb, presence)
     if not _attach_first(lookout):
         return EXIT_CONFIGURATION
+
+    def on_view(view: View) -> None:
+        heart.notice(view)
+        supervisor.on_view(view)
+
+    def lease_node() -> str | None:
+        attachment = lookout.attach()
+        return attachment.node if attachment.feed is Feed.SHARD else None
+
+    watcher = Watcher(lookout.look, interval_seconds=config.cluster.poll_interval, on_view=on_view)
     fleet = Fleet(
-        _start_messages(config, credentials, directory, lookout),
+        _start_messages(config, credentials, state, lookout),
         most_in_flight=config.provisioning.max_in_flight,
         timing=Timing(),
         budget=_BUDGET,
+        retired_files=state.retired,
+        on_copy_lost=watcher.look_soon,
     )
     supervisor = Supervisor(
         fleet, make_plan=lookout.plan, quiet_seconds=config.cluster.quiet_period, tell=notifier.status
     )
-    server = _serve(config, fleet, supervisor)
-    watcher = Watcher(lookout.look, interval_seconds=config.cluster.poll_interval, on_view=supervisor.on_view)
-    log.info("started", version=__version__, pid=os.getpid(), state=str(directory), http=f"{server.host}:{server.port}")
+    health = Health(fleet, supervisor)
+    heart_session = Session(_hasty(config), credentials)
+    heart = Heart(
+        Client(heart_session),
+        presence,
+        auth_db=config.couchdb.auth_db,
+        interval_seconds=config.cluster.lease_interval,
+        node=lease_node,
+        is_alive=health.goes_round,
+    )
+    server = _serve(config, InstanceCollector(fleet, supervisor, heart), health)
+    presence.set_address(f"{server.host}:{server.port}")
+    log.info(
+        "started",
+        version=__version__,
+        pid=os.getpid(),
+        incarnation=claim.incarnation,
+        state=str(state.path),
+        http=f"{server.host}:{server.port}",
+    )
     watcher.start()
+    heart.start()
     notifier.ready()
     try:
         outcome = supervisor.run()
@@ -79,19 +118,25 @@ def run(config: Config, credentials: Credentials | None, notifier: Notifier) -> 
         notifier.stopping()
         watcher.stop()
         session.interrupt()
+        heart.stop()
         server.stop()
     log.info("stopped", code=int(outcome))
     return int(outcome)
 
 
-def _check_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = directory / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError([f"state.directory: cannot write to {directory}: {error.strerror}"]) from error
+def _hasty(config: Config) -> CouchDBConfig:
+    """Return how to reach the node for what is worth nothing when it is late."""
+    couchdb = config.couchdb
+    return msgspec.structs.replace(
+        couchdb,
+        connect_timeout=min(couchdb.connect_timeout, _LONGEST_BEAT_SECONDS),
+        read_timeout=min(couchdb.read_timeout, _LONGEST_BEAT_SECONDS),
+    )
+
+
+def _recall_seconds(cluster: ClusterConfig) -> float:
+    """Return for how long two instances can act on the same document, because one has not noticed the other yet."""
+    return cluster.lease_ttl + cluster.quiet_period + 2 * cluster.poll_interval
 
 
 def _attach_first(lookout: Lookout) -> bool:
@@ -107,52 +152,40 @@ def _attach_first(lookout: Lookout) -> bool:
 
 
 def _start_messages(
-    config: Config, credentials: Credentials | None, directory: Path, lookout: Lookout
-) -> Callable[[Assignment, int], ListenerStart]:
-    def start_message(assignment: Assignment, share: int) -> ListenerStart:
+    config: Config, credentials: Credentials | None, state: StateDirectory, lookout: Lookout
+) -> StartMessage:
+    def start_message(request: StartRequest) -> ListenerStart:
+        assignment = request.assignment
         return ListenerStart(
             copy=assignment.copy,
             ownership=assignment.ownership,
+            coming=assignment.coming,
             instance=lookout.attach().node,
             couchdb=config.couchdb,
             credentials=credentials,
             databases=config.databases,
             deletion=config.deletion.policy,
             log=config.log,
-            state_file=str(state_file(directory, assignment.copy)),
-            share=share,
+            state_file=str(state.file_of(assignment.copy)),
+            share=request.share,
             most_in_flight=config.provisioning.max_in_flight,
+            begin_near=request.begin_near,
+            recall_seconds=_recall_seconds(config.cluster),
         )
 
     return start_message
 
 
-def _serve(config: Config, fleet: Fleet, supervisor: Supervisor) -> HTTPServer:
+def _serve(config: Config, collector: InstanceCollector, health: Health) -> HTTPServer:
     disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
-    registry.register(InstanceCollector(fleet))
+    registry.register(collector)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-
-    def healthy() -> tuple[bool, str]:
-        silent = time.monotonic() - supervisor.last_round
-        if silent > _MISSED_ROUNDS * LONGEST_WAIT_SECONDS:
-            return False, f"the supervisor's loop has not gone round for {silent:.0f} s"
-        if not fleet.status().healthy:
-            return False, "a listener has given up; the log says why"
-        return True, "ok"
-
-    def ready() -> tuple[bool, str]:
-        status = fleet.status()
-        behind = [str(each.copy) for each in status.listeners if each.report is None or not each.report.caught_up]
-        if not status.listeners:
-            return False, "no listener: waiting for CouchDB or for the authentication database"
-        return status.ready, "ok" if status.ready else f"not caught up: {', '.join(behind) or 'starting'}"
-
     host, port = split_address(config.http.listen)
     try:
-        server = HTTPServer(Page(registry, healthy=healthy, ready=ready), host, port)
+        server = HTTPServer(Page(registry, healthy=health.healthy, ready=health.ready), host, port)
     except OSError as error:
         raise ConfigError([f"http.listen: cannot listen on {config.http.listen}: {error.strerror}"]) from error
     server.start()

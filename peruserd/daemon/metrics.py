@@ -17,6 +17,8 @@ from peruserd import __version__
 from peruserd.core.counters import LATENCY_BUCKETS, Counters
 from peruserd.core.lifecycle import State
 from peruserd.supervisor.fleet import Fleet, FleetStatus, ListenerStatus
+from peruserd.supervisor.heart import Heart
+from peruserd.supervisor.loop import Supervisor
 
 _COUNTERS: Final = {
     "changes_seen": "Changes read from the feeds, of documents owned or not.",
@@ -27,6 +29,7 @@ _COUNTERS: Final = {
     "databases_dropped": "Databases deleted after their user document was.",
     "security_writes": "Security objects written, with a majority's consent.",
     "retries": "Tries of users out of quarantine.",
+    "reviews": "Looks at what was done last for documents that another instance owns by now.",
     "feed_requests": "Pages of changes read.",
     "scans": "Scans of a range that reached their end.",
 }
@@ -35,8 +38,10 @@ _COUNTERS: Final = {
 class InstanceCollector(Collector):
     """Makes the metrics of one instance at each scrape."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, supervisor: Supervisor, heart: Heart) -> None:
         self._fleet = fleet
+        self._supervisor = supervisor
+        self._heart = heart
         self._processes: dict[int, psutil.Process] = {}
 
     def collect(self) -> Iterator[Metric]:
@@ -45,6 +50,7 @@ class InstanceCollector(Collector):
         yield InfoMetricFamily("peruserd_build", "The program.", value={"version": __version__})
         yield from _counted(status.counters)
         yield from _listeners(status)
+        yield from _cluster(self._supervisor, self._heart)
         yield from self._sampled(status.listeners)
 
     def _sampled(self, listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
@@ -99,6 +105,23 @@ def _counted(counters: Counters) -> Iterator[Metric]:
         buckets=list(zip(bounds, accumulate(counters.latency.buckets), strict=True)),
         sum_value=counters.latency.sum_seconds,
     )
+
+
+def _cluster(supervisor: Supervisor, heart: Heart) -> Iterator[Metric]:
+    """Return what is believed of the cluster: gauges that have no value yet are left out."""
+    view = supervisor.view
+    if view is not None:
+        yield GaugeMetricFamily("peruserd_nodes_connected", "CouchDB nodes connected.", value=len(view.nodes))
+        yield GaugeMetricFamily("peruserd_instances_alive", "Live instances.", value=len(view.instances))
+        yield GaugeMetricFamily("peruserd_standby", "1 for an instance that stands by.", value=view.standby)
+    silence = heart.silence()
+    if silence is not None:
+        yield GaugeMetricFamily("peruserd_lease_age_seconds", "Time since the lease was last written.", value=silence)
+    yield CounterMetricFamily("peruserd_lease_failures", "Leases that could not be written.", value=heart.failures)
+    yield GaugeMetricFamily(
+        "peruserd_node_maintenance", "1 while the node is in maintenance mode.", value=heart.maintenance
+    )
+    yield CounterMetricFamily("peruserd_plans", "Plans carried out.", value=supervisor.plans)
 
 
 def _listeners(status: FleetStatus) -> Iterator[Metric]:

@@ -7,16 +7,17 @@ listener stops. What they read goes into the ledger; whether it is acted on is n
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, ParamSpec, TypeVar
 
 import structlog
 
 from peruserd.core.backoff import Backoff
-from peruserd.core.progress import is_behind
+from peruserd.core.messages import Sequence
+from peruserd.core.progress import Sweep, is_behind
 from peruserd.core.quarantine import Advice
 from peruserd.couch.errors import CouchError, InterruptedRequestError
-from peruserd.couch.sources import PAGE_ROWS, ChangeSource
+from peruserd.couch.sources import PAGE_ROWS, ChangeSource, Page
 from peruserd.listener.ledger import Ledger
 
 P = ParamSpec("P")
@@ -97,8 +98,7 @@ class Follower:
         self._ledger.open(identity)
         confirm_at = time.monotonic() + _CONFIRM_SECONDS
         while (since := self._ledger.wait_for_room()) is not None:
-            # A backlog is read page by page; only at its end is there something to wait for.
-            page = self._persistence.call(self._source.poll if self._at_end else self._source.page, since)
+            page = self._persistence.call(self._read, since)
             self._at_end = len(page.results) < PAGE_ROWS
             # A copy that was replaced answers a sequence beyond its end with nothing (measured), not with an error: so
             # whenever nothing came, or something failed, ask whether it is still the same before believing it; and now
@@ -112,6 +112,13 @@ class Follower:
             self._ledger.enter_live(page)
             self._ledger.beat()
 
+    def _read(self, since: Sequence) -> Page:
+        # A backlog is read page by page; only at its end is there something to wait for. Nor is there after a failure:
+        # whether the feed can be read again, and is of the same copy still, must not be unknown for a whole long poll.
+        if self._at_end and not self._failed:
+            return self._source.poll(since)
+        return self._source.page(since)
+
     def _on_failure(self, kind: str) -> None:
         self._failed = True
         self._ledger.feed_failed(kind)
@@ -120,14 +127,29 @@ class Follower:
 
 
 class Scanner:
-    """Reads the range from the start into the ledger whenever a scan is wanted, behind the live feed."""
+    """Reads the range from the start into the ledger whenever a scan is wanted, behind the live feed.
 
-    def __init__(self, source: ChangeSource, ledger: Ledger, stopping: threading.Event) -> None:
+    `find_missing` says which of some documents have no database yet; it makes requests.
+    """
+
+    def __init__(
+        self,
+        source: ChangeSource,
+        ledger: Ledger,
+        stopping: threading.Event,
+        find_missing: Callable[[Collection[str]], set[str]],
+    ) -> None:
         self._source = source
         self._ledger = ledger
+        self._find_missing = find_missing
         self._persistence = Persistence(stopping, lambda _kind: None)
 
     def run(self) -> None:
         """Scan whenever it is wanted, until the listener stops."""
         while (task := self._ledger.wait_for_scan()) is not None:
-            self._ledger.enter_scan(task, self._persistence.call(self._source.page, task.since))
+            page = self._persistence.call(self._source.page, task.since)
+            missing = None
+            if task.sweep is Sweep.DATABASES:
+                live = [row.id for row in page.results if not row.deleted and task.wanted(row.id)]
+                missing = self._persistence.call(self._find_missing, live)
+            self._ledger.enter_scan(task, page, missing)

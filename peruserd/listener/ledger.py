@@ -7,7 +7,7 @@ progress to disk. Rules are those of `core.progress`, `core.workqueue` and `core
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 import msgspec
@@ -17,8 +17,19 @@ from peruserd.core.counters import Counters
 from peruserd.core.messages import Report, Sequence, Stage
 from peruserd.core.names import USER_DOCUMENT_PREFIX
 from peruserd.core.ownership import Ownership
-from peruserd.core.progress import Identity, Saved, Scan, change_owner, reached, resume, scan_finished, wanted_by_scan
+from peruserd.core.progress import (
+    Identity,
+    Saved,
+    Scan,
+    Sweep,
+    change_owner,
+    reached,
+    resume,
+    sweep_finished,
+    wanted_by_scan,
+)
 from peruserd.core.quarantine import Quarantine
+from peruserd.core.reviews import Reviews, make_review
 from peruserd.core.watermark import Watermark
 from peruserd.core.workqueue import Change, Lane, WorkQueue
 from peruserd.couch.sources import PAGE_ROWS, Page
@@ -28,6 +39,7 @@ from peruserd.listener.store import Store
 # Documents that may wait before reading pauses: some pages, so that workers never starve, and little memory.
 _LIVE_WINDOW: Final = 5 * PAGE_ROWS
 _SCAN_WINDOW: Final = 2 * PAGE_ROWS
+_HELD_WINDOW: Final = 100 * PAGE_ROWS
 
 # How often the follower shows that it is alive while it waits for room; well below a supervisor's patience.
 _BEAT_SECONDS: Final = 10.0
@@ -36,51 +48,71 @@ log = structlog.get_logger(__name__)
 
 
 class ScanTask(msgspec.Struct, frozen=True):
-    """The page of a scan to read next. `mark` tells this scan from one that has begun again meanwhile."""
+    """The page of a scan to read next, for documents that are `wanted`.
+
+    `mark` tells this sweep from one that has begun again meanwhile.
+    """
 
     mark: Watermark
     since: Sequence
+    sweep: Sweep
+    wanted: Callable[[str], bool]
 
 
 class Ledger:
     """The listener's books. `wake` is called, with the lock held, whenever the main thread has something to do."""
 
     def __init__(
-        self, *, instance: str, ownership: Ownership, share: int, store: Store, wake: Callable[[], None]
+        self,
+        *,
+        instance: str,
+        ownership: Ownership,
+        coming: Ownership | None,
+        share: int,
+        begin_near: Sequence | None,
+        recall_seconds: float,
+        store: Store,
+        wake: Callable[[], None],
     ) -> None:
         self._me = instance
         self._ownership = ownership
         self._share = share
+        self._begin_near = begin_near
         self._store = store
         self._wake = wake
         self._changed = threading.Condition()
         self._stopping = False
+        self._leaving = False
         self._mine = ownership.belongs_to(instance)
         self._queue = WorkQueue()
         self._counters = Counters()
         self._beats = 0
         self._feed_fails = True
         self._shard_sequence: Sequence | None = None
-        self._saved, quarantined, self._doubts = store.load()
+        self._saved, quarantined, doubts = store.load()
         self._quarantine = Quarantine(quarantined, time.monotonic())
+        self._reviews = Reviews(doubts, recall_seconds)
         self._live: Watermark | None = None
         self._scan: Watermark | None = None
         self._scan_read_to_end = False
         self._in_scan: Callable[[str], bool] = self._mine
+        # Served by the first sweep of this scan, so the second need not look at them.
+        self._swept: set[str] = set()
         self._catch_up_ticket: int | None = None
         self._abandoned = 0
+        self._hold_back(coming)
 
     # What the follower calls
 
     def open(self, identity: Identity) -> None:
         """Begin, or go on where the checkpoint says; called once, before the first page."""
         with self._changed:
-            self._saved, why = resume(self._saved, identity, self._ownership, self._me)
+            self._saved, why = resume(self._saved, identity, self._ownership, self._me, self._begin_near)
             self._live = Watermark(self._saved.checkpoint)
             self._shard_sequence = identity.update_seq
             self._begin_scan()
             # The owners may have changed while nobody listened.
-            self._release_lost()
+            self._let_go()
             scan = self._saved.scan
             log.info(
                 "following",
@@ -138,17 +170,24 @@ class Ledger:
             if self._stopping or self._scan is None:
                 return None
             self._queue.scan_page_requested()
-            return ScanTask(self._scan, self._scan.read)
+            sweep = Sweep.SECURITY if self._saved is None or self._saved.scan is None else self._saved.scan.sweep
+            return ScanTask(self._scan, self._scan.read, sweep, self._in_scan)
 
-    def enter_scan(self, task: ScanTask, page: Page) -> None:
-        """Enter a page of a scan; one of a scan that has begun again meanwhile is dropped."""
+    def enter_scan(self, task: ScanTask, page: Page, missing: Collection[str] | None = None) -> None:
+        """Enter a page of a scan; one of a scan that has begun again meanwhile is dropped.
+
+        Of the sweep for databases `missing` are the documents to act on, of the other one all that are wanted.
+        """
         with self._changed:
             if self._scan is not task.mark or self._saved is None or self._saved.scan is None:
                 self._queue.scan_finished()
                 return
+            wanted = self._in_scan if missing is None else missing.__contains__
             self._counters.feed_requests += 1
             self._counters.changes_seen += len(page.results)
-            self._counters.changes_owned += self._enter(page, Lane.SCAN, self._scan, self._in_scan)
+            self._counters.changes_owned += self._enter(
+                page, Lane.SCAN, self._scan, wanted, in_place=task.sweep is Sweep.SECURITY
+            )
             if not page.results or reached(self._scan.read, self._saved.scan.until):
                 self._scan_read_to_end = True
                 self._queue.scan_finished()
@@ -175,12 +214,12 @@ class Ledger:
         """Note on disk that a security object is about to be written; raises StoreError."""
         self._store.doubt(document_id)
         with self._changed:
-            self._doubts.add(document_id)
+            self._reviews.doubt(document_id)
 
     def in_doubt(self, document_id: str) -> bool:
         """Say whether the document's security object was begun to be written and not seen to be."""
         with self._changed:
-            return document_id in self._doubts
+            return self._reviews.in_doubt(document_id)
 
     def give_back(self, change: Change, outcome: Outcome) -> None:
         """End the work on a change; one that failed goes to quarantine on disk first. Raises StoreError."""
@@ -188,7 +227,9 @@ class Ledger:
         with self._changed:
             self._count(change, outcome)
             if outcome.failure is None:
-                self._forget(change.document_id, outcome)
+                self._forget(change, outcome)
+            elif change.lane is Lane.REVIEW:
+                self._reviews.fail(change, outcome.failure, now=time.monotonic(), chance=random.random())  # noqa: S311
             elif self._mine(change.document_id) and not self._queue.has_waiting(change.document_id):
                 kept = self._quarantine.admit(
                     change.document_id,
@@ -214,6 +255,9 @@ class Ledger:
                 # Lost to another owner while it was on its way to the disk.
                 self._store.released(kept.document_id)
             self._finish(change)
+            if change.lane is not Lane.REVIEW and (self._leaving or not self._mine(change.document_id)):
+                # Lost while it was under way: its next owner may have acted before this was done.
+                self._review([make_review(change.document_id, deleted=change.deleted, now=time.monotonic())])
 
     def abandon(self, change: Change) -> None:
         """Note that nobody will give this change back: it holds the checkpoint, and no end waits for it."""
@@ -224,8 +268,8 @@ class Ledger:
 
     # What the main thread calls
 
-    def inform(self, ownership: Ownership, share: int) -> None:
-        """Put another ownership in force, and another limit on the work in flight."""
+    def inform(self, ownership: Ownership, coming: Ownership | None, share: int) -> None:
+        """Put another ownership in force, let another one come, and set the limit on the work in flight."""
         with self._changed:
             self._share = share
             if ownership != self._ownership:
@@ -234,9 +278,31 @@ class Ledger:
                 if self._saved is not None and self._live is not None:
                     self._saved = change_owner(self._progress(self._saved), ownership, self._me, read=self._live.read)
                     self._begin_scan()
-                self._release_lost()
+                self._let_go()
+            self._hold_back(coming)
             self._changed.notify_all()
             self._wake()
+
+    def inherit(self, doubts: Collection[str]) -> None:
+        """Take over what was left in doubt of a copy that nobody listens to any more; raises StoreError."""
+        for document_id in doubts:
+            self._store.doubt(document_id)
+        with self._changed:
+            for document_id in doubts:
+                self._reviews.doubt(document_id)
+            self._review([make_review(each, deleted=False, now=time.monotonic()) for each in doubts])
+
+    def leave(self) -> None:
+        """Begin to leave the copy to others: give out only the reviews of what was done last."""
+        with self._changed:
+            self._leaving = True
+            self._queue.hold_back(lambda _document_id: True)
+            self._review(self._reviews.of_lost(lambda _document_id: False, time.monotonic()))
+
+    def wait_until_left(self, timeout_seconds: float) -> bool:
+        """Wait for those reviews; say whether they ended in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._queue.reviews and not self._queue.active, timeout_seconds)
 
     def retry_due(self) -> float | None:
         """Let those of the quarantine whose time has come wait for a worker; return when the next one's comes."""
@@ -248,7 +314,8 @@ class Ledger:
                     Change(entry.document_id, entry.deleted, Lane.RETRY, now, met_in_scan=entry.met_in_scan)
                 )
                 self._changed.notify_all()
-            return self._quarantine.next_due()
+            self._review(self._reviews.take_due(now))
+            return min((due for due in (self._quarantine.next_due(), self._reviews.next_due()) if due), default=None)
 
     def save(self) -> None:
         """Write the progress to disk; raises StoreError."""
@@ -289,7 +356,9 @@ class Ledger:
 
     # Inside, with the lock held
 
-    def _enter(self, page: Page, lane: Lane, mark: Watermark, wanted: Callable[[str], bool]) -> int:
+    def _enter(
+        self, page: Page, lane: Lane, mark: Watermark, wanted: Callable[[str], bool], *, in_place: bool = False
+    ) -> int:
         owned = 0
         before = mark.read
         now = time.monotonic()
@@ -297,7 +366,7 @@ class Ledger:
             if row.id.startswith(USER_DOCUMENT_PREFIX) and wanted(row.id):
                 owned += 1
                 ticket = mark.enter(before)
-                self._queue.put(Change(row.id, row.deleted, lane, now, mark, ticket, met_in_scan=lane is Lane.SCAN))
+                self._queue.put(Change(row.id, row.deleted, lane, now, mark, ticket, lane is Lane.SCAN, in_place))
             before = row.seq
         mark.advance(page.last_seq)
         return owned
@@ -306,12 +375,19 @@ class Ledger:
         scan = None if self._saved is None else self._saved.scan
         self._scan_read_to_end = False
         self._scan = None if scan is None else Watermark(scan.position)
+        if self._saved is None or scan is None or scan.sweep is Sweep.DATABASES:
+            self._swept.clear()
         if self._saved is not None and scan is not None:
-            self._in_scan = wanted_by_scan(self._saved, self._me)
+            wanted, swept = wanted_by_scan(self._saved, self._me), self._swept
+            self._in_scan = lambda document_id: document_id not in swept and wanted(document_id)
 
     def _live_has_room(self) -> bool:
         # What is tried again does not count: however many users are in quarantine, the live feed goes first.
-        return self._stopping or self._live is None or self._live.under_way < _LIVE_WINDOW
+        # Nor does what is held back, up to a limit of its own: the documents that keep their owner go on.
+        if self._stopping or self._live is None:
+            return True
+        under_way = self._live.under_way
+        return under_way - self._queue.held < _LIVE_WINDOW and under_way < _HELD_WINDOW
 
     def _scan_has_room(self) -> bool:
         return self._scan is not None and not self._scan_read_to_end and self._scan.under_way < _SCAN_WINDOW
@@ -319,19 +395,22 @@ class Ledger:
     def _settle_scan(self) -> None:
         if self._saved is None or self._scan is None or not self._scan_read_to_end or self._scan.under_way:
             return
-        self._saved = scan_finished(self._progress(self._saved))
-        self._scan = None
-        self._counters.scans += 1
-        log.info("scan finished")
+        self._saved = sweep_finished(self._progress(self._saved))
+        self._begin_scan()
+        if self._scan is None:
+            self._counters.scans += 1
+            log.info("scan finished")
 
     def _progress(self, saved: Saved) -> Saved:
         scan = saved.scan
         if scan is not None and self._scan is not None:
-            scan = Scan(until=scan.until, position=self._scan.finished)
+            scan = Scan(until=scan.until, position=self._scan.finished, sweep=scan.sweep)
         checkpoint = saved.checkpoint if self._live is None else self._live.finished
         return msgspec.structs.replace(saved, checkpoint=checkpoint, scan=scan)
 
     def _is_still_due(self, change: Change) -> bool:
+        if change.lane is Lane.REVIEW:
+            return True
         if not self._mine(change.document_id):
             return False
         return change.lane is not Lane.RETRY or change.document_id in self._quarantine
@@ -341,20 +420,42 @@ class Ledger:
             return False
         return self._live.oldest_ticket >= self._catch_up_ticket
 
-    def _forget(self, document_id: str, outcome: Outcome) -> None:
+    def _forget(self, change: Change, outcome: Outcome) -> None:
+        document_id = change.document_id
+        if change.lane is Lane.REVIEW:
+            self._reviews.succeed(change)
+        else:
+            if change.lane is Lane.SCAN and not change.in_place:
+                self._swept.add(document_id)
+            self._reviews.note(document_id, deleted=change.deleted, now=time.monotonic())
         # Only a write that came to its end, or the end of the database, makes a security object certain again.
-        if outcome.security_written or outcome.dropped:
+        if outcome.security_written or outcome.dropped or outcome.absent:
             self._quarantine.release(document_id)
-            self._doubts.discard(document_id)
+            self._reviews.settle(document_id)
             self._store.served(document_id)
         elif self._quarantine.release(document_id):
             self._store.released(document_id)
 
-    def _release_lost(self) -> None:
-        # A later owner begins with a scan of its own. What is in doubt stays so, for the day the user is owned again.
+    def _let_go(self) -> None:
+        """Finish what waits for documents that are others' now, whose owners begin with a scan of their own."""
         self._queue.release_unless(self._mine)
         for document_id in self._quarantine.release_unless(self._mine):
             self._store.released(document_id)
+        self._review(self._reviews.of_lost(self._mine, time.monotonic()))
+
+    def _hold_back(self, coming: Ownership | None) -> None:
+        """Leave alone what another instance will own, until it does: two must not act on it at the same time."""
+        if coming is None:
+            self._queue.hold_back(lambda _document_id: False)
+        else:
+            stays_mine = coming.belongs_to(self._me)
+            self._queue.hold_back(lambda document_id: not stays_mine(document_id))
+
+    def _review(self, reviews: Iterable[Change]) -> None:
+        for review in reviews:
+            self._counters.reviews += 1
+            self._queue.review(review)
+        self._changed.notify_all()
 
     def _finish(self, change: Change) -> None:
         self._queue.finish(change)

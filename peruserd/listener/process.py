@@ -28,6 +28,7 @@ from peruserd.core.messages import (
     Goodbye,
     Hello,
     Inform,
+    Inherit,
     ListenerStart,
     Stop,
     decode_start,
@@ -40,7 +41,7 @@ from peruserd.couch.sources import open_source
 from peruserd.listener.feed import CopyReplacedError, Follower, Scanner, Stopped
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Provisioner
-from peruserd.listener.store import Store, StoreError
+from peruserd.listener.store import Store, StoreError, retired_doubts
 from peruserd.listener.workers import Workers
 
 # While there is work, progress is written and reported this often: what a crash can make a successor do twice.
@@ -102,16 +103,20 @@ class Listener:
         self._stopping = threading.Event()
         self._fault: Exception | None = None
         self._stop_within: float | None = None
+        self._leaving = False
         self._ledger = Ledger(
             instance=start.instance,
             ownership=start.ownership,
+            coming=start.coming,
             share=start.share,
+            begin_near=start.begin_near,
+            recall_seconds=start.recall_seconds,
             store=store,
             wake=self._wakeup.set,
         )
         sessions = [Session(start.couchdb, start.credentials) for _ in range(2)]
         self._feed, self._scan = (open_source(start.copy, Client(session)) for session in sessions)
-        provisioner = Provisioner(
+        self._provisioner = Provisioner(
             Client(Session(start.couchdb, start.credentials, connections=start.most_in_flight)),
             auth_db=start.couchdb.auth_db,
             databases=start.databases,
@@ -119,7 +124,7 @@ class Listener:
             before_write=self._ledger.before_write,
             in_doubt=self._ledger.in_doubt,
         )
-        self._workers = Workers(self._ledger, provisioner, start.most_in_flight, self._fail)
+        self._workers = Workers(self._ledger, self._provisioner, start.most_in_flight, self._fail)
 
     def run(self) -> Exit:
         """Listen until told to stop, or until it cannot go on; return the exit code."""
@@ -127,7 +132,8 @@ class Listener:
         self._send(Hello())
         self._workers.start()
         self._start_thread("follower", Follower(self._feed, self._ledger, self._stopping).run)
-        self._start_thread("scanner", Scanner(self._scan, self._ledger, self._stopping).run)
+        scanner = Scanner(self._scan, self._ledger, self._stopping, self._provisioner.find_missing)
+        self._start_thread("scanner", scanner.run)
         try:
             self._serve()
             return self._end()
@@ -165,16 +171,30 @@ class Listener:
             self._stop_within = _STOP_SECONDS
             return
         match message:
-            case Inform(ownership, share):
-                self._ledger.inform(ownership, share)
-            case Stop(within_seconds):
-                self._stop_within = within_seconds
+            case Inform(ownership, coming, share):
+                self._ledger.inform(ownership, coming, share)
+            case Stop(within_seconds, leaving):
+                self._stop_within, self._leaving = within_seconds, leaving
+            case Inherit(state_files):
+                self._inherit(state_files)
+
+    def _inherit(self, state_files: tuple[str, ...]) -> None:
+        for file in state_files:
+            with retired_doubts(Path(file)) as doubts:
+                if doubts:
+                    log.info("inherited", file=Path(file).name, doubts=len(doubts))
+                # On this listener's disk before they leave the other one.
+                self._ledger.inherit(doubts)
 
     def _end(self) -> Exit:
         self._stopping.set()
-        self._ledger.stop()
         self._feed.interrupt()
         self._scan.interrupt()
+        if self._leaving and self._stop_within is not None:
+            self._ledger.leave()
+            self._stop_within /= 2
+            self._ledger.wait_until_left(self._stop_within)
+        self._ledger.stop()
         in_time = self._ledger.wait_until_idle(self._stop_within if self._stop_within is not None else _STOP_SECONDS)
         self._ledger.save()
         self._send(self._ledger.report())

@@ -7,7 +7,8 @@ Losing the file costs a scan. A file that cannot be used is set aside, never tru
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -143,6 +144,27 @@ class Store:
                     self._connection.executemany(statement, rows)
         except sqlite3.Error as error:
             raise StoreError(_explain(self.path, error)) from error
+
+
+@contextmanager
+def retired_doubts(path: Path) -> Iterator[set[str]]:
+    """Give the documents in doubt of a state file that nobody uses any more, and take them out of it afterwards.
+
+    None, where the file cannot be read, or is in use after all: then it stays as it is.
+    """
+    try:
+        connection = _connect(path)
+    except (OSError, sqlite3.Error, _UnusableError) as error:
+        log.warning("retired state file left alone", file=path.name, reason=str(error))
+        yield set()
+        return
+    try:
+        doubts = {document_id for (document_id,) in connection.execute("SELECT document_id FROM doubt")}
+        yield doubts
+        if doubts:
+            connection.execute("DELETE FROM doubt")
+    finally:
+        connection.close()
 
 
 class _UnusableError(Exception):

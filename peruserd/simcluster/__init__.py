@@ -4,6 +4,7 @@ from peruserd.simcluster.controls import ControlFace
 from peruserd.simcluster.options import ClusterOptions
 from peruserd.simcluster.process import SimClusterControl, SimClusterProcess
 from peruserd.simcluster.runner import add_arguments, options_from, run_forever
+from peruserd.simcluster.tally import Write
 from peruserd.simcluster.thread import SimClusterThread
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "SimClusterControl",
     "SimClusterProcess",
     "SimClusterThread",
+    "Write",
     "add_arguments",
     "options_from",
     "run_forever",

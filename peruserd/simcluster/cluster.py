@@ -8,6 +8,7 @@ from peruserd.simcluster.accounts import Accounts
 from peruserd.simcluster.faults import Faults
 from peruserd.simcluster.listing import Listings
 from peruserd.simcluster.model import ClusterModel
+from peruserd.simcluster.moving import Mover
 from peruserd.simcluster.options import ClusterOptions
 from peruserd.simcluster.performing import Controls
 from peruserd.simcluster.splitting import Job, Splitter
@@ -24,6 +25,7 @@ class SimCluster:
         self.model = ClusterModel(options, time.time)
         self.tally = Tally()
         self.splitter = Splitter(self.model)
+        self.mover = Mover(self.model)
         self.faults = Faults(self.model.random)
         self._replication_delay_seconds = options.replication_delay_seconds
         self.split_delay_seconds: float | None = options.split_delay_seconds
@@ -97,7 +99,12 @@ class SimCluster:
 
     def _replicate(self) -> None:
         self._replication = None
+        self.replicate()
+
+    def replicate(self) -> None:
+        """Replicate what waits, and end the moves whose new copy lacks nothing any more."""
         self.model.replicate()
+        self.mover.finish()
 
     def schedule_splits(self) -> None:
         """Let each job that waits run in its turn, one delay after the other."""

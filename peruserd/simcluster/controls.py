@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from peruserd.simcluster.tally import Write
+
 
 class ControlFace(ABC):
     """Typed calls that change or inspect a simulated cluster; nodes are numbered from 1.
@@ -41,6 +43,14 @@ class ControlFace(ABC):
     def heal(self) -> None:
         """Let all nodes see each other again."""
         self._call("heal", {})
+
+    def join_node(self, node: int) -> None:
+        """Let a node become a member of the cluster; it learns all shard maps after the replication delay."""
+        self._call("join_node", {"node": node})
+
+    def leave_node(self, node: int) -> None:
+        """Let a node be a member no longer: it sees nobody and nobody sees it; what it holds is kept."""
+        self._call("leave_node", {"node": node})
 
     def maintenance(self, node: int, *, on: bool) -> None:
         """Take a node out of service, or back in."""
@@ -93,6 +103,22 @@ class ControlFace(ABC):
         """Set how long each node waits before it splits its copy; None: until `release_splits`."""
         self._call("set_split_delay", {"seconds": seconds})
 
+    def add_copy(self, database: str, covered: str, node: int) -> None:
+        """Give a node a copy of a range: empty at first and filled by replication, after its delay.
+
+        ValueError where the node is no member, or has a copy of a part of the range.
+        """
+        self._call("add_copy", {"database": database, "covered": covered, "node": node})
+
+    def remove_copy(self, database: str, covered: str, node: int) -> None:
+        """Take a node's copy of a range away at once, with what no other copy has; ValueError where it is the last."""
+        self._call("remove_copy", {"database": database, "covered": covered, "node": node})
+
+    def move_copy(self, database: str, covered: str, from_node: int, to_node: int) -> None:
+        """Give one node a copy of a range, and take away the other's once the new one lacks nothing."""
+        arguments = {"database": database, "covered": covered, "from_node": from_node, "to_node": to_node}
+        self._call("move_copy", arguments)
+
     def set_replication_delay(self, seconds: float) -> None:
         """Set how late a copy gets what it did not get at once.
 
@@ -127,8 +153,15 @@ class ControlFace(ABC):
         return {(node, method, kind): count for node, method, kind, count in counted}
 
     def clear_requests(self) -> None:
-        """Begin to count requests, creations and deletions from nothing."""
+        """Begin to count requests, creations and deletions, and to note writes, from nothing."""
         self._call("clear_requests", {})
+
+    def writes(self) -> list[Write]:
+        """Return the requests that were to make, delete or secure a database, in order, refused ones too.
+
+        An instance talks to its own node, so the node of a write is the instance that acted.
+        """
+        return msgspec.convert(self._call("writes", {}), list[Write])
 
     def creations(self) -> dict[str, int]:
         """Return by database how many times a `PUT` on it was answered with 201 or 202."""

@@ -112,7 +112,8 @@ def read_security(model: ClusterModel, at: Node, name: str) -> Any:
 def write_security(model: ClusterModel, at: Node, name: str, security: Any) -> None:
     """Write the security object to every reachable copy; refuses where those are no majority of each range.
 
-    A refusal for want of a majority leaves the reachable copies changed, and replication never brings them together.
+    A refusal for want of a majority leaves the reachable copies changed. Once the nodes meet, what the majority has
+    wins, so what was refused can be undone, and what was accepted is completed.
     """
     document = model.map_of(at, name)
     if not well_formed_security(security):
@@ -121,6 +122,8 @@ def write_security(model: ClusterModel, at: Node, name: str, security: Any) -> N
     for copy in model.copies_of(at, name):
         copy.set_security(security)
         reached[copy.range] = reached.get(copy.range, 0) + 1
+    if sum(reached.values()) < sum(map(len, document.hosts.values())):
+        model.leave_apart(name)
     if any(not _majority(reached.get(covered, 0), len(hosts)) for covered, hosts in document.hosts.items()):
         raise errors.no_majority()
 

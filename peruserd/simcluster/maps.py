@@ -1,8 +1,9 @@
 """Shard map documents: what every node believes of where a database's ranges are, and how two beliefs become one.
 
 Pure. A database's name can live several lives, each with its own suffix; a life that ended never comes back. A life's
-layout follows from its change log alone (copies added, ranges split), so two nodes that learned of different splits
-agree again by putting their logs together.
+layout follows from its change log alone (copies added and removed, ranges split), whatever the order of its entries:
+what was once removed or split is gone. So two nodes that learned of different changes agree again by putting their logs
+together. A copy that is made again where one was removed is another one, which its `turn` tells.
 """
 
 from functools import lru_cache
@@ -17,34 +18,51 @@ parse_range = lru_cache(maxsize=4096)(Range.parse)
 
 
 class Added(msgspec.Struct, frozen=True, order=True):
-    """A copy of a range was made on a node."""
+    """A copy of a range was made on a node: with the database (turn 0), or later."""
 
     covered: str
     node: str
+    turn: int = 0
 
     def as_json(self) -> list[Any]:
         """Return the entry as it stands in the change log of CouchDB's document."""
         return ["add", self.covered, self.node]
 
 
+class Removed(msgspec.Struct, frozen=True, order=True):
+    """A node's copy of a range was taken out of the map."""
+
+    covered: str
+    node: str
+    turn: int
+
+    def as_json(self) -> list[Any]:
+        """Return the entry as it stands in the change log of CouchDB's document."""
+        return ["delete", self.covered, self.node]
+
+
 class Split(msgspec.Struct, frozen=True, order=True):
-    """A node split its copy of a range."""
+    """A node split its copy of a range; the halves are of the same turn."""
 
     covered: str
     halves: tuple[str, str]
     node: str
+    turn: int = 0
 
     def as_json(self) -> list[Any]:
         """Return the entry as it stands in the change log of CouchDB's document."""
         return ["split", self.covered, list(self.halves), self.node]
 
 
+Entry = Added | Removed | Split
+
+
 class Life(msgspec.Struct, frozen=True):
-    """One life of a database, from its making to its deletion."""
+    """One life of a database, from its making to its deletion: the copies it began with, and what came after."""
 
     suffix: str
-    added: tuple[Added, ...]
-    splits: tuple[Split, ...] = ()
+    placement: tuple[Added, ...]
+    changes: tuple[Entry, ...] = ()
     props: dict[str, Any] | None = None
 
 
@@ -65,9 +83,14 @@ class MapDocument:
     @property
     def rev(self) -> str:
         """The revision; its number counts what happened to the document."""
-        events = len(self.lives) + len(self.ended) + sum(len(life.splits) for life in self.lives)
+        events = len(self.lives) + len(self.ended) + sum(len(life.changes) for life in self.lives)
         state = repr((self.lives, sorted(self.ended))).encode()
         return f"{events}-{md5(state, usedforsecurity=False).hexdigest()}"
+
+    @property
+    def has_grown(self) -> bool:
+        """Say whether copies were added after the database was made."""
+        return self.current is not None and any(isinstance(each, Added) for each in self.current.changes)
 
     def hosts_of(self, position: int) -> set[str]:
         """Return the nodes that should hold a place of the hash space."""
@@ -87,7 +110,7 @@ class MapDocument:
         if life is None:
             raise LookupError(self.name)
         by_node = {node: sorted(map(str, ranges)) for node, ranges in sorted(self.placed.items())}
-        log: tuple[Added | Split, ...] = (*life.added, *life.splits)
+        log: tuple[Entry, ...] = (*life.placement, *life.changes)
         document: dict[str, Any] = {
             "_id": self.name,
             "_rev": self.rev,
@@ -109,16 +132,27 @@ class MapDocument:
         ended = self.ended | {self.current.suffix} if self.current else self.ended
         return MapDocument(self.name, self.lives, ended)
 
-    def split(self, entry: Split) -> "MapDocument":
-        """Return the document after a node split its copy of a range."""
-        return MapDocument(
-            self.name,
-            tuple(
-                msgspec.structs.replace(life, splits=(*life.splits, entry)) if life is self.current else life
-                for life in self.lives
-            ),
-            self.ended,
+    def split(self, covered: Range, halves: tuple[Range, Range], node: str) -> "MapDocument":
+        """Return the document after a node split its copy of a range; KeyError where it has none."""
+        low, high = halves
+        return self._changed(Split(str(covered), (str(low), str(high)), node, self.placed[node][covered]))
+
+    def add(self, covered: Range, node: str) -> "MapDocument":
+        """Return the document after a copy was made on a node that had none."""
+        changes = self.current.changes if self.current else ()
+        turn = 1 + sum(isinstance(each, Removed) and each.node == node for each in changes)
+        return self._changed(Added(str(covered), node, turn))
+
+    def remove(self, covered: Range, node: str) -> "MapDocument":
+        """Return the document after a node's copy was taken out; KeyError where it has none."""
+        return self._changed(Removed(str(covered), node, self.placed[node][covered]))
+
+    def _changed(self, entry: Entry) -> "MapDocument":
+        lives = tuple(
+            msgspec.structs.replace(life, changes=(*life.changes, entry)) if life is self.current else life
+            for life in self.lives
         )
+        return MapDocument(self.name, lives, self.ended)
 
 
 def join(ours: MapDocument | None, theirs: MapDocument) -> MapDocument:
@@ -130,10 +164,8 @@ def join(ours: MapDocument | None, theirs: MapDocument) -> MapDocument:
         known = lives.get(life.suffix)
         if known is None:
             lives[life.suffix] = life
-        elif new := tuple(entry for entry in life.splits if entry not in known.splits):
-            # Sorted by width, widest first: a half can only be split after the range it came from.
-            splits = sorted((*known.splits, *new), key=_split_order)
-            lives[life.suffix] = msgspec.structs.replace(known, splits=tuple(splits))
+        elif new := set(life.changes).difference(known.changes):
+            lives[life.suffix] = msgspec.structs.replace(known, changes=_together(known.changes, life.changes, new))
     merged = tuple(sorted(lives.values(), key=_birth))
     ended = ours.ended | theirs.ended
     if merged == ours.lives and ended == ours.ended:
@@ -147,22 +179,37 @@ def _birth(life: Life) -> int:
     return int(life.suffix[1:])
 
 
-def _split_order(entry: Split) -> tuple[int, int, str]:
+def _together(ours: tuple[Entry, ...], theirs: tuple[Entry, ...], new: set[Entry]) -> tuple[Entry, ...]:
+    if theirs[: len(ours)] == ours:
+        return theirs
+    # Learned apart, they have no order of their own; this one is the same whoever puts them together.
+    return tuple(sorted({*ours, *new}, key=_order))
+
+
+def _order(entry: Entry) -> tuple[int, int, int, str, str]:
     covered = parse_range(entry.covered)
-    return covered.begin - covered.end, covered.begin, entry.node
+    # The wider first: a half can only be split after the range it came from.
+    return entry.turn, -covered.width, covered.begin, entry.node, type(entry).__name__
 
 
-def _placed(life: Life) -> dict[str, set[Range]]:
-    placed: dict[str, set[Range]] = {}
-    for entry in life.added:
-        placed.setdefault(entry.node, set()).add(parse_range(entry.covered))
-    for split in life.splits:
-        placed[split.node].remove(parse_range(split.covered))
-        placed[split.node].update(map(parse_range, split.halves))
+def _placed(life: Life) -> dict[str, dict[Range, int]]:
+    """Return the copies that were made and are not gone: each one's turn, by node and range."""
+    made: set[tuple[str, str, int]] = set()
+    gone: set[tuple[str, str, int]] = set()
+    for entry in (*life.placement, *life.changes):
+        if isinstance(entry, Added):
+            made.add((entry.node, entry.covered, entry.turn))
+            continue
+        gone.add((entry.node, entry.covered, entry.turn))
+        if isinstance(entry, Split):
+            made.update((entry.node, half, entry.turn) for half in entry.halves)
+    placed: dict[str, dict[Range, int]] = {}
+    for node, covered, turn in sorted(made - gone):
+        placed.setdefault(node, {})[parse_range(covered)] = turn
     return placed
 
 
-def _by_range(placed: dict[str, set[Range]]) -> dict[Range, tuple[str, ...]]:
+def _by_range(placed: dict[str, dict[Range, int]]) -> dict[Range, tuple[str, ...]]:
     nodes: dict[Range, list[str]] = {}
     for node, ranges in placed.items():
         for covered in ranges:

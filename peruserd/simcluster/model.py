@@ -25,7 +25,9 @@ class ClusterModel:
         self.options = options
         self.clock = clock
         self.random = Random(options.seed)  # noqa: S311 - a simulation must be repeatable
-        self.nodes = [Node(number, node_name(number)) for number in range(1, options.nodes + 1)]
+        numbers = range(1, options.nodes + 1)
+        last = options.nodes - options.spare
+        self.nodes = [Node(number, node_name(number), joined=number <= last) for number in numbers]
         self.by_name = {node.name: node for node in self.nodes}
         self.delayed = options.replication_delay_seconds > 0
         self.on_owed: Callable[[], None] = lambda: None
@@ -35,6 +37,8 @@ class ClusterModel:
         self._owed: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
         # Databases whose shard map not every node knows alike.
         self._unlike: set[str] = set()
+        # Databases whose security object was not written to all copies.
+        self._apart: set[str] = set()
         # Whether nodes may have met since shard maps were last compared.
         self._met = False
 
@@ -45,6 +49,17 @@ class ClusterModel:
         if not 1 <= number <= len(self.nodes):
             raise LookupError(f"no node {number}: they are numbered 1 to {len(self.nodes)}")
         return self.nodes[number - 1]
+
+    def live_member(self) -> Node:
+        """Return the first node that is up and belongs to the cluster; LookupError where there is none."""
+        for node in self.nodes:
+            if node.alive and node.joined:
+                return node
+        raise LookupError("no node is alive")
+
+    def members(self, at: Node) -> list[Node]:
+        """Return the nodes that belong to the cluster as `at` sees it: one that does not knows itself alone."""
+        return [node for node in self.nodes if node.joined] if at.joined else [at]
 
     def reachable(self, at: Node) -> tuple[Node, ...]:
         """Return the live nodes that `at` is connected to, itself first."""
@@ -63,6 +78,19 @@ class ClusterModel:
             self.on_owed()
             return
         node.wake()
+
+    def set_joined(self, node: Node, *, joined: bool) -> None:
+        """Let a node join the cluster or leave it; what it holds is kept. ValueError where none would be left."""
+        if not joined and self.members(node) == [node]:
+            raise ValueError(f"{node.name} is the only one that is left")
+        node.joined = joined
+        node.known |= joined
+        self._views.clear()
+        self._unlike.update(name for each in self.nodes for name in each.maps)
+        self._met = True
+        for each in self.nodes:
+            each.wake()
+        self.on_owed()
 
     def partition(self, groups: Iterable[Iterable[int]]) -> None:
         """Let only nodes of one group see each other; a node in no group is alone.
@@ -83,7 +111,7 @@ class ClusterModel:
         """Make a database as asked of node `at`; say whether a majority of the nodes knows of it."""
         if at.database(name):
             raise errors.RefusalError(412, "file_exists", "The database could not be created, the file already exists.")
-        life = Life(self._fresh_suffix(name), self._placement(name, q, n), (), props)
+        life = Life(self._fresh_suffix(name), self._placement(at, name, q, n), (), props)
         known = at.maps.get(name) or MapDocument(name, (), frozenset())
         return self.publish(at, known.reborn(life))
 
@@ -101,14 +129,19 @@ class ClusterModel:
     def publish(self, at: Node, document: MapDocument) -> bool:
         """Tell every node that `at` reaches of a new shard map; say whether they are a majority."""
         reached = self.reachable(at)
+        made: list[ShardCopy] = []
         for node in reached:
-            node.learn(join(node.maps.get(document.name), document), self.make_copy)
+            made += node.learn(join(node.maps.get(document.name), document), self.make_copy)
         first = at.maps[document.name]
-        if any(node.maps.get(document.name) is not first for node in self.nodes):
+        if self._furnish(first, reached, made):
+            self._met = True
+            self.on_owed()
+        members = self.members(at)
+        if any(node.maps.get(document.name) is not first for node in members):
             self._unlike.add(document.name)
             self._met |= any(node.maps[document.name] is not first for node in reached)
             self.on_owed()
-        return len(reached) > len(self.nodes) // 2
+        return len(reached) > len(members) // 2
 
     def make_copy(self, node: str, path: str, covered: Range) -> ShardCopy:
         """Return a new, empty copy."""
@@ -158,6 +191,10 @@ class ClusterModel:
 
     # Replication.
 
+    def leave_apart(self, name: str) -> None:
+        """Note that not all copies of a database got its security object."""
+        self._apart.add(name)
+
     def spread(self, name: str, document_id: str, source: ShardCopy) -> None:
         """Note which hosts lack what `source` has of a document."""
         position = document_hash(document_id)
@@ -169,15 +206,26 @@ class ClusterModel:
                 self._owed.setdefault((source.node, host), {}).setdefault(name, {})[document_id] = None
         self.on_owed()
 
+    def owed(self, name: str, *, source: str, target: str) -> bool:
+        """Say whether `target` lacks something of a database, or `source` has something of it that others lack.
+
+        Only nodes that see each other count: the others will not get it however long one waits.
+        """
+        return any(
+            name in owed and (giver == source or taker == target) and self._connected(giver, taker)
+            for (giver, taker), owed in self._owed.items()
+        )
+
     def owes(self) -> bool:
         """Say whether nodes that see each other have something to replicate."""
-        return any(self._connected(*pair) for pair in self._owed) or (self._met and bool(self._unlike))
+        return any(self._connected(*pair) for pair in self._owed) or (self._met and bool(self._unlike or self._apart))
 
     def replicate(self) -> None:
         """Bring all nodes that see each other to the same shard maps and documents."""
         if self._met:
             self._met = False
             self._join_maps()
+        self._agree_on_security()
         while pairs := [pair for pair in self._owed if self._connected(*pair)]:
             for pair in pairs:
                 self._pay(*pair, self._owed.pop(pair))
@@ -202,11 +250,55 @@ class ClusterModel:
                 for node in group:
                     document = node.maps.get(name)
                     known = join(known, document) if document else known
-                for node in group:
-                    if known and node.maps.get(name) is not known:
-                        node.learn(known, self.make_copy)
-            if len({id(node.maps.get(name)) for node in self.nodes}) == 1:
+                learners = [node for node in group if known and node.maps.get(name) is not known]
+                if known and learners:
+                    made = [copy for node in learners for copy in node.learn(known, self.make_copy)]
+                    self._furnish(known, group, made)
+            if len({id(node.maps.get(name)) for node in self.nodes if node.joined}) == 1:
                 self._unlike.discard(name)
+
+    def _furnish(self, document: MapDocument, group: Iterable[Node], made: list[ShardCopy]) -> bool:
+        """Let copies that were made beside older ones get what these have; say whether there are such.
+
+        Documents are owed; the security object is agreed on when nodes meet. What was written by an older map is
+        looked through too: who wrote it did not know of all who lack it.
+        """
+        if not (made or document.has_grown):
+            return False
+        new = set(map(id, made))
+        older = [
+            copy
+            for node in group
+            for copy in node.holdings.get(document.name, ())
+            if id(copy) not in new and copy.path == document.path(copy.range)
+        ]
+        for copy in older:
+            for document_id in copy.docs:
+                self.spread(document.name, document_id, copy)
+        if older and made:
+            self._apart.add(document.name)
+        return bool(older and made)
+
+    def _agree_on_security(self) -> None:
+        """Let the security object that most copies of a database have win over another one (`mem3_sync_security`).
+
+        Nothing is done where there are more than two, or none that most copies have.
+        """
+        for name in list(self._apart):
+            for group in self._meetings():
+                document = group[0].database(name)
+                copies = [copy for node in group for copy in node.holdings.get(name, ())] if document else []
+                objects = [copy.security for copy in copies]
+                different = [each for index, each in enumerate(objects) if each not in objects[:index]]
+                total = sum(map(len, document.hosts.values())) if document else 0
+                common = max(different, key=objects.count, default=None)
+                if len(different) == 2 and objects.count(common) > total // 2:
+                    for copy in copies:
+                        if copy.security != common:
+                            copy.set_security(common)
+            held = [copy.security for node in self.nodes if node.joined for copy in node.holdings.get(name, ())]
+            if all(each == held[0] for each in held):
+                self._apart.discard(name)
 
     def _meetings(self) -> list[tuple[Node, ...]]:
         """Return the groups of two and more live nodes that see each other."""
@@ -218,14 +310,17 @@ class ClusterModel:
         return first.alive and second.alive and self._together(first, second)
 
     def _together(self, one: Node, other: Node) -> bool:
+        if not (one.joined and other.joined):
+            return False
         return not self._groups or any({one.number, other.number} <= group for group in self._groups)
 
-    def _placement(self, name: str, q: int, n: int) -> tuple[Added, ...]:
-        count = len(self.nodes)
+    def _placement(self, at: Node, name: str, q: int, n: int) -> tuple[Added, ...]:
+        nodes = self.members(at)
+        count = len(nodes)
         start = document_hash(name)
         return tuple(
             sorted(
-                Added(str(covered), self.nodes[(start + index + copy) % count].name)
+                Added(str(covered), nodes[(start + index + copy) % count].name)
                 for index, covered in enumerate(split_evenly(q))
                 for copy in range(min(n, count))
             )
@@ -234,6 +329,16 @@ class ClusterModel:
     def _fresh_suffix(self, name: str) -> str:
         born = [int(life.suffix[1:]) for node in self.nodes if name in node.maps for life in node.maps[name].lives]
         return f".{max([int(self.clock()), *(second + 1 for second in born)])}"
+
+
+def _majority_of(objects: list[Any], total: int) -> Any:
+    """Return the one of two different objects that more than half of `total` copies have; None where there is none."""
+    different: list[Any] = []
+    for each in objects:
+        if each not in different:
+            different.append(each)
+    common = max(different, key=objects.count, default=None)
+    return common if len(different) == 2 and objects.count(common) * 2 > total else None
 
 
 def _cover(copies: list[ShardCopy], begin: int) -> list[ShardCopy] | None:

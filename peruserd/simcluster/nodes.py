@@ -12,14 +12,19 @@ CopyMaker = Callable[[str, str, Range], ShardCopy]
 
 
 class Node:
-    """A CouchDB node. What it holds outlives its process: a node that was stopped still has its files."""
+    """A CouchDB node. What it holds outlives its process: a node that was stopped still has its files.
 
-    __slots__ = ("alive", "config", "holdings", "maps", "name", "names", "number", "shards")
+    `joined` says whether it belongs to the cluster, `known` whether it ever did.
+    """
 
-    def __init__(self, number: int, name: str) -> None:
+    __slots__ = ("alive", "config", "holdings", "joined", "known", "maps", "name", "names", "number", "shards")
+
+    def __init__(self, number: int, name: str, *, joined: bool) -> None:
         self.number = number
         self.name = name
         self.alive = True
+        self.joined = joined
+        self.known = joined
         self.maps: dict[str, MapDocument] = {}
         self.names: list[str] = []
         self.shards: dict[str, ShardCopy] = {}
@@ -48,8 +53,8 @@ class Node:
                 return copy
         return None
 
-    def learn(self, document: MapDocument, make: CopyMaker) -> None:
-        """Take over a newer shard map: remove the shard files it no longer names and make those it does."""
+    def learn(self, document: MapDocument, make: CopyMaker) -> list[ShardCopy]:
+        """Take over a newer shard map: remove the shard files it no longer names, make those it does, return these."""
         name = document.name
         known = self.database(name) is not None
         self.maps[name] = document
@@ -58,15 +63,15 @@ class Node:
             if copy.path not in wanted:
                 del self.shards[copy.path]
                 copy.close()
-        for path, covered in wanted.items():
-            if path not in self.shards:
-                self.shards[path] = make(self.name, path, covered)
+        made = [make(self.name, path, covered) for path, covered in wanted.items() if path not in self.shards]
+        self.shards.update((copy.path, copy) for copy in made)
         if wanted:
             self.holdings[name] = sorted((self.shards[path] for path in wanted), key=lambda copy: copy.range)
         if document.current and not known:
             insort(self.names, name)
         elif known and not document.current:
             del self.names[bisect_left(self.names, name)]
+        return made
 
     def replace(self, name: str, old: ShardCopy, new: list[ShardCopy]) -> None:
         """Put other copies in one's place: the halves of a split, or one made again from scratch."""

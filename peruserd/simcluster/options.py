@@ -15,15 +15,17 @@ _HIGHEST_PORT: Final = 65_535
 class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a simulated cluster looks like at its start.
 
-    `nodes` nodes are called `node1@127.0.0.1`, `node2@…`. `q` and `n` are the ranges and copies of a database that is
-    made without saying how many, the authentication database among them. `port` is node 1's, the others follow
-    `PORT_STEP` apart; 0 takes any free ones. `control_port` serves the controls; None leaves them out, 0 takes a free
-    port. `user` is the server admin, as `name:password`. `seed` fixes every random choice. `replication_delay_seconds`
-    is how late a copy that did not get a write at once gets it; `split_delay_seconds` how long each node waits, one
-    after the other, before it splits its copy; `request_seconds` is added to every clustered write.
+    `nodes` nodes are called `node1@127.0.0.1`, `node2@…`; the last `spare` of them run but have not joined. `q` and `n`
+    are the ranges and copies of a database made without saying how many, the authentication database among them.
+    `port` is node 1's, the others follow `PORT_STEP` apart; 0 takes any free ones. `control_port` serves the controls;
+    None leaves them out, 0 takes a free port. `user` is the server admin, as `name:password`. `seed` fixes every random
+    choice. `replication_delay_seconds` is how late a copy that did not get a write at once gets it;
+    `split_delay_seconds` how long each node waits, one after the other, before it splits its copy; `request_seconds` is
+    added to every clustered write.
     """
 
     nodes: int = 3
+    spare: int = 0
     q: int = 2
     n: int = 3
     port: int = 0
@@ -38,6 +40,8 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse what no cluster can be."""
         if self.nodes < 1 or self.q < 1 or self.n < 1:
             raise ValueError("a cluster has at least one node, one range and one copy")
+        if not 0 <= self.spare < self.nodes:
+            raise ValueError("at least one node of a cluster has joined it")
         last = self.port_of(self.nodes)
         if last > _HIGHEST_PORT:
             raise ValueError(f"node {self.nodes} would listen on port {last}; choose a lower port, or 0 for free ones")

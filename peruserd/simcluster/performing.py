@@ -10,7 +10,6 @@ from aiohttp import web
 from peruserd.simcluster import errors, seeding, splitting
 from peruserd.simcluster.controls import encode_outcome
 from peruserd.simcluster.faults import Delay, Fault
-from peruserd.simcluster.nodes import Node
 
 if TYPE_CHECKING:
     from peruserd.simcluster.cluster import SimCluster
@@ -27,6 +26,8 @@ class Controls:
             self._start_node,
             self._partition,
             self._heal,
+            self._join_node,
+            self._leave_node,
             self._maintenance,
             self._set_delay,
             self._fail,
@@ -34,6 +35,9 @@ class Controls:
             self._split,
             self._release_splits,
             self._set_split_delay,
+            self._add_copy,
+            self._remove_copy,
+            self._move_copy,
             self._set_replication_delay,
             self._replicate,
             self._rebuild_copy,
@@ -41,6 +45,7 @@ class Controls:
             self._add_user,
             self._requests,
             self._clear_requests,
+            self._writes,
             self._creations,
             self._deletions,
             self._databases,
@@ -97,6 +102,12 @@ class Controls:
     async def _heal(self) -> None:
         self._cluster.model.partition([])
 
+    async def _join_node(self, node: int) -> None:
+        self._cluster.model.set_joined(self._cluster.model.node(node), joined=True)
+
+    async def _leave_node(self, node: int) -> None:
+        self._cluster.model.set_joined(self._cluster.model.node(node), joined=False)
+
     async def _maintenance(self, node: int, *, on: bool) -> None:
         self._cluster.model.node(node).config["couchdb"]["maintenance_mode"] = "true" if on else "false"
 
@@ -121,7 +132,7 @@ class Controls:
             server.release()
 
     async def _split(self, database: str, covered: str | None) -> list[str]:
-        jobs = self._cluster.splitter.start(self._live_node(), database, covered)
+        jobs = self._cluster.splitter.start(self._cluster.model.live_member(), database, covered)
         self._cluster.schedule_splits()
         return [job.id for job in jobs]
 
@@ -133,11 +144,21 @@ class Controls:
     async def _set_split_delay(self, seconds: float | None) -> None:
         self._cluster.split_delay_seconds = seconds
 
+    async def _add_copy(self, database: str, covered: str, node: int) -> None:
+        self._cluster.mover.add(database, covered, self._cluster.model.node(node))
+
+    async def _remove_copy(self, database: str, covered: str, node: int) -> None:
+        self._cluster.mover.remove(database, covered, self._cluster.model.node(node))
+
+    async def _move_copy(self, database: str, covered: str, from_node: int, to_node: int) -> None:
+        source, target = self._cluster.model.node(from_node), self._cluster.model.node(to_node)
+        self._cluster.mover.move(database, covered, source, target)
+
     async def _set_replication_delay(self, seconds: float) -> None:
         self._cluster.set_replication_delay(seconds)
 
     async def _replicate(self) -> None:
-        self._cluster.model.replicate()
+        self._cluster.replicate()
 
     async def _rebuild_copy(self, node: int, database: str, covered: str) -> None:
         splitting.rebuild(self._cluster.model, self._cluster.model.node(node), database, covered)
@@ -146,13 +167,16 @@ class Controls:
         return seeding.add_users(self._cluster.model, count, prefix, provisioned_prefix)
 
     async def _add_user(self, name: str, password: str) -> None:
-        seeding.add_user(self._cluster.model, self._live_node(), name, password)
+        seeding.add_user(self._cluster.model, self._cluster.model.live_member(), name, password)
 
     async def _requests(self) -> list[list[Any]]:
         return [[*key, count] for key, count in sorted(self._cluster.tally.requests.items())]
 
     async def _clear_requests(self) -> None:
         self._cluster.tally.clear()
+
+    async def _writes(self) -> list[dict[str, Any]]:
+        return [msgspec.to_builtins(each) for each in self._cluster.tally.writes]
 
     async def _creations(self) -> dict[str, int]:
         return dict(self._cluster.tally.created)
@@ -181,12 +205,6 @@ class Controls:
             }
             for node in self._cluster.model.nodes
         }
-
-    def _live_node(self) -> Node:
-        node = next((node for node in self._cluster.model.nodes if node.alive), None)
-        if node is None:
-            raise LookupError("no node is alive")
-        return node
 
 
 def _pattern(path_regex: str | None) -> re.Pattern[str] | None:

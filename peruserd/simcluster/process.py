@@ -112,6 +112,7 @@ def _lines(stream: IO[str] | None) -> list[str]:
 def _arguments(options: ClusterOptions) -> list[str]:
     return [
         f"--nodes={options.nodes}",
+        f"--spare={options.spare}",
         f"--q={options.q}",
         f"--n={options.n}",
         f"--port={options.port}",

@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of a simulated cluster; `options_from` reads them back."""
     defaults = ClusterOptions()
     parser.add_argument("--nodes", type=int, default=defaults.nodes, help="how many nodes (%(default)s)")
+    parser.add_argument(
+        "--spare", type=int, default=defaults.spare, help="of these, how many have not joined yet (%(default)s)"
+    )
     parser.add_argument("--q", type=int, default=defaults.q, help="ranges of a database (%(default)s)")
     parser.add_argument("--n", type=int, default=defaults.n, help="copies of a range (%(default)s)")
     parser.add_argument(
@@ -44,6 +47,7 @@ def options_from(arguments: argparse.Namespace) -> ClusterOptions:
     """Return the options that were given; ValueError where they make no cluster."""
     return ClusterOptions(
         nodes=arguments.nodes,
+        spare=arguments.spare,
         q=arguments.q,
         n=arguments.n,
         port=arguments.port,

@@ -36,7 +36,7 @@ def add_users(model: ClusterModel, count: int, prefix: str, database_prefix: str
 
     With a `database_prefix` each has its database, secured, already. All share one password, which is `x`.
     """
-    at = next(node for node in model.nodes if node.alive)
+    at = model.live_member()
     names = [f"{prefix}{number:06d}" for number in range(count)]
     salt = model.fresh_uuid()
     secret = users.accept(user_document_id(""), {"name": "", "type": "user", "roles": [], "password": "x"}, salt)

@@ -11,7 +11,7 @@ import msgspec
 from peruserd.core.hashing import document_hash
 from peruserd.core.ranges import Range
 from peruserd.simcluster import errors
-from peruserd.simcluster.maps import MapDocument, Split, parse_range
+from peruserd.simcluster.maps import MapDocument, parse_range
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.nodes import Node
 from peruserd.simcluster.revisions import join
@@ -104,8 +104,7 @@ class Splitter:
         ranges = _halves(job.covered)
         targets = [(path, half, model.fresh_uuid()) for path, half in zip(job.targets, ranges, strict=True)]
         node.replace(job.database, copy, copy.split_into(targets))
-        entry = Split(str(job.covered), (str(ranges[0]), str(ranges[1])), job.node)
-        model.publish(node, document.split(entry))
+        model.publish(node, document.split(job.covered, ranges, job.node))
         return True
 
     def _job(self, document: MapDocument, covered: Range, node: str) -> Job:

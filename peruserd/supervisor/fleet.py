@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 import msgspec
@@ -17,14 +17,40 @@ import structlog
 from peruserd.core import lifecycle
 from peruserd.core.counters import Counters
 from peruserd.core.lifecycle import Action, Child, Reason, RestartBudget, State, Timing
-from peruserd.core.messages import FromListener, Goodbye, Hello, Inform, ListenerStart, Report, Stop
+from peruserd.core.messages import (
+    FromListener,
+    Goodbye,
+    Hello,
+    Inform,
+    Inherit,
+    ListenerStart,
+    Report,
+    Sequence,
+    Stage,
+    Stop,
+)
 from peruserd.core.views import Assignment, Copy, Plan, difference
 from peruserd.supervisor.process import ListenerProcess
 
 log = structlog.get_logger(__name__)
 
-StartMessage = Callable[[Assignment, int], ListenerStart]
-"""Makes the start message of a listener from its assignment and its share of the work in flight."""
+
+class StartRequest(msgspec.Struct, frozen=True):
+    """What a listener is started for.
+
+    `share` is its part of the work in flight, `begin_near` where a listener of a range around its own had come to.
+    """
+
+    assignment: Assignment
+    share: int
+    begin_near: Sequence | None
+
+
+StartMessage = Callable[[StartRequest], ListenerStart]
+"""Makes the start message of a listener."""
+
+RetiredFiles = Callable[[Collection[Copy]], tuple[str, ...]]
+"""Finds the state files that belong to none of the given copies."""
 
 
 class ListenerStatus(msgspec.Struct, frozen=True):
@@ -75,9 +101,18 @@ class Fleet:
     """The listeners of one instance. `now` is always of one monotonic clock, in seconds."""
 
     def __init__(
-        self, start_message: StartMessage, *, most_in_flight: int, timing: Timing, budget: RestartBudget
+        self,
+        start_message: StartMessage,
+        *,
+        most_in_flight: int,
+        timing: Timing,
+        budget: RestartBudget,
+        retired_files: RetiredFiles,
+        on_copy_lost: Callable[[], None],
     ) -> None:
         self._start_message = start_message
+        self._retired_files = retired_files
+        self._on_copy_lost = on_copy_lost
         self._most_in_flight = most_in_flight
         self._timing = timing
         self._budget = budget
@@ -86,6 +121,8 @@ class Fleet:
         self._retired = Counters()
         self._stops: dict[Reason, int] = {}
         self._restarts: dict[Copy, int] = {}
+        # How far listeners had come whose copy is gone; the halves of a range that was split go on near there.
+        self._left_at: dict[Copy, Sequence] = {}
         self._lock = threading.Lock()
 
     # What the loop waits for
@@ -116,9 +153,10 @@ class Fleet:
         """Bring the listeners to the plan; return a sentence that says what was done."""
         with self._lock:
             self._plan = plan
-            running = {copy: each.assignment.ownership for copy, each in self._listeners.items() if each.child.wanted}
+            running = {copy: each.assignment for copy, each in self._listeners.items() if each.child.wanted}
             change = difference(plan, running)
             for copy in change.stop:
+                self._leave(self._listeners[copy])
                 self._step(self._listeners[copy], lifecycle.Unwanted(Reason.UNPLANNED), now)
             share = self._share(len(plan.assignments))
             for assignment in change.inform:
@@ -154,6 +192,7 @@ class Fleet:
             self._step(listener, lifecycle.Exited(code, random.random()), now)  # noqa: S311 - spreads restarts
             self._note_end(listener, code, now)
             self._forget_the_stopped()
+            self._bequeath()
 
     def mind_deadlines(self, now: float) -> None:
         """Do what is due: restart after a back-off, abort what hangs, kill what survives that."""
@@ -204,7 +243,8 @@ class Fleet:
         elif listener.process is None:
             return
         elif action is Action.ASK:
-            listener.process.send(Stop(self._timing.stop_seconds * _ASKED_SHARE))
+            leaving = listener.child.reason is Reason.UNPLANNED
+            listener.process.send(Stop(self._timing.stop_seconds * _ASKED_SHARE, leaving))
         else:
             log.warning(
                 "listener does not end by itself",
@@ -218,13 +258,28 @@ class Fleet:
     def _spawn(self, listener: _Listener, now: float) -> None:
         listener.beats = 0
         try:
-            listener.process = ListenerProcess(self._start_message(listener.assignment, listener.share))
+            listener.process = ListenerProcess(self._start_message(self._start_request(listener)))
         except OSError as error:
             # No memory, no process, no descriptor left: to be tried again like a child that ended at once.
             log.error("listener cannot be started", copy=str(listener.assignment.copy), error=str(error))  # noqa: TRY400
             self._step(listener, lifecycle.Exited(os.EX_OSERR, random.random()), now)  # noqa: S311
             return
         log.info("listener started", copy=str(listener.assignment.copy), pid=listener.process.pid)
+
+    def _start_request(self, listener: _Listener) -> StartRequest:
+        copy = listener.assignment.copy
+        around = [each for each in self._left_at if each.is_around(copy)]
+        # The narrowest is the newest: ranges are only ever split.
+        nearest = min(around, key=lambda each: each.range.width, default=None)
+        return StartRequest(
+            assignment=listener.assignment,
+            share=listener.share,
+            begin_near=None if nearest is None else self._left_at[nearest],
+        )
+
+    def _leave(self, listener: _Listener) -> None:
+        if listener.report is not None and listener.report.checkpoint is not None:
+            self._left_at[listener.assignment.copy] = listener.report.checkpoint
 
     def _hear(self, listener: _Listener, now: float) -> None:
         if listener.process is None:
@@ -238,7 +293,11 @@ class Fleet:
                 self._step(listener, lifecycle.Greeted(), now)
                 # The plan can have changed while the process started from what it was given then.
                 self._tell(listener)
+                self._bequeath()
             case Report():
+                if message.stage is Stage.CONNECTING and listener.report is not None and listener.report.is_reading:
+                    # It was read and cannot be any more: perhaps it was split, and a look shows what is there instead.
+                    self._on_copy_lost()
                 listener.report = message
                 if message.beats != listener.beats:
                     listener.beats = message.beats
@@ -269,7 +328,17 @@ class Fleet:
 
     def _tell(self, listener: _Listener) -> None:
         if listener.process is not None and listener.child.state is State.RUNNING:
-            listener.process.send(Inform(listener.assignment.ownership, listener.share))
+            assignment = listener.assignment
+            listener.process.send(Inform(assignment.ownership, assignment.coming, listener.share))
+
+    def _bequeath(self) -> None:
+        """Hand what is left in doubt of copies that nobody listens to any more to somebody who can see to it."""
+        heirs = (each for each in self._listeners.values() if each.child.state is State.RUNNING)
+        heir = next(heirs, None)
+        if heir is None or heir.process is None:
+            return
+        if files := self._retired_files(self._listeners.keys()):
+            heir.process.send(Inherit(files))
 
     def _share(self, listeners: int) -> int:
         return max(1, self._most_in_flight // max(1, listeners))

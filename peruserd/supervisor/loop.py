@@ -69,7 +69,7 @@ class Supervisor:
         self,
         fleet: Fleet,
         *,
-        make_plan: Callable[[View], Plan],
+        make_plan: Callable[[View, View], Plan],
         quiet_seconds: float,
         tell: Callable[[str], None],
     ) -> None:
@@ -79,6 +79,9 @@ class Supervisor:
         self._tell = tell
         self._inbox = Inbox()
         self._plan: Plan | None = None
+        # Told to other threads only after the fleet was adjusted: no listener before that does not mean ready.
+        self._followed: View | None = None
+        self.plans = 0
         self._stopping = False
         self.last_round = time.monotonic()
 
@@ -139,12 +142,17 @@ class Supervisor:
     def _follow_view(self) -> None:
         now = time.monotonic()
         self._settling = self._settling.ripen(now)
-        view = self._settling.settled
-        if view is None or self._stopping:
+        view, seen = self._settling.settled, self._settling.seen
+        if view is None or seen is None or self._stopping:
             return
-        plan = self._make_plan(view)
-        if plan == self._plan:
-            return
+        plan = self._make_plan(view, seen)
+        if plan != self._plan:
+            self._carry_out(plan, view, now)
+        self._followed = view
+
+    def _carry_out(self, plan: Plan, view: View, now: float) -> None:
+        # What is only coming holds a few documents back; a plan is new when it changes who does what.
+        self.plans += self._plan is None or plan.in_force != self._plan.in_force
         self._plan = plan
         done = self._fleet.adjust(plan, now)
         sentence = _describe(plan, view)
@@ -157,8 +165,15 @@ class Supervisor:
         self._stopping = True
         self._fleet.stop(time.monotonic())
 
+    @property
+    def view(self) -> View | None:
+        """The view in force, once its plan was carried out; for any thread."""
+        return self._followed
+
 
 def _describe(plan: Plan, view: View) -> str:
+    if view.standby:
+        return "standing by: another instance is active beside this node"
     if view.shard_map is None and not plan.assignments:
         return "waiting for the authentication database, which does not exist"
     words = f"listening to {len(plan.assignments)} of {len(view.shard_map.hosts) if view.shard_map else 1} ranges"

@@ -4,6 +4,7 @@ It only looks. What follows from a view is decided by the supervisor's loop.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +17,9 @@ from peruserd.core.quarantine import Advice
 from peruserd.core.views import Feed, Plan, View, make_database_plan, make_plan
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError
+from peruserd.supervisor.presence import Onlooker
+
+_LEAST_SECONDS: Final = 0.2
 
 _BACKOFF: Final = Backoff(first_seconds=1.0, most_seconds=15.0)
 
@@ -58,9 +62,10 @@ def attach(client: Client, *, node: str, feed: FeedChoice) -> Attachment:
 class Lookout:
     """Sees the cluster through one node: attaches to it first, then looks; and plans by what was seen."""
 
-    def __init__(self, client: Client, couchdb: CouchDBConfig) -> None:
+    def __init__(self, client: Client, couchdb: CouchDBConfig, onlooker: Onlooker) -> None:
         self._client = client
         self._couchdb = couchdb
+        self._onlooker = onlooker
         self.attachment: Attachment | None = None
 
     def attach(self) -> Attachment:
@@ -73,7 +78,8 @@ class Lookout:
     def look(self) -> View:
         """Return the cluster as the node sees it now; raises CouchError.
 
-        Every connected node counts as one with a live instance, until instances give signs of life of their own.
+        Alive are the instances that are believed by their leases and whose node is connected to this one: an instance
+        beside a node that is cut off acts on its side of the cut.
         """
         attachment = self.attach()
         if attachment.feed is Feed.DATABASE:
@@ -81,14 +87,25 @@ class Lookout:
             return View(nodes=(attachment.node,), instances=(attachment.node,), shard_map=None)
         nodes = tuple(sorted(self._client.membership().all_nodes))
         shard_map = self._client.shard_map(attachment.node, self._couchdb.auth_db)
-        return View(nodes=nodes, instances=nodes, shard_map=shard_map)
+        if shard_map is None:
+            # Leases are documents of the database that is missing: that nobody writes one says nothing.
+            company = self._onlooker.excuse(attachment.node, time.monotonic())
+        else:
+            leases = self._client.leases(self._couchdb.auth_db, nodes)
+            company = self._onlooker.observe(attachment.node, leases, time.monotonic())
+        return View(
+            nodes=nodes,
+            instances=tuple(each for each in company.instances if each in nodes or each == attachment.node),
+            shard_map=shard_map,
+            standby=company.standby_for is not None,
+        )
 
-    def plan(self, view: View) -> Plan:
-        """Return what this instance does by a view that `look` returned."""
+    def plan(self, view: View, seen: View) -> Plan:
+        """Return what this instance does by the view in force and the one seen last, both from `look`."""
         attachment = self.attach()
         if attachment.feed is Feed.DATABASE:
             return make_database_plan(self._couchdb.auth_db, attachment.node)
-        return make_plan(view, attachment.node)
+        return make_plan(view, attachment.node, seen)
 
 
 class Watcher:
@@ -100,7 +117,8 @@ class Watcher:
         self._look = look_once
         self._interval = interval_seconds
         self._on_view = on_view
-        self._stopping = threading.Event()
+        self._stopping = False
+        self._wanted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self.failures = 0
 
@@ -110,11 +128,18 @@ class Watcher:
 
     def stop(self) -> None:
         """Look no more; returns at once, a request under way ends by itself or with its session."""
-        self._stopping.set()
+        self._stopping = True
+        self._wanted.set()
+
+    def look_soon(self) -> None:
+        """Look at once instead of after the interval: something has changed that a look would show."""
+        # Listeners lose their copies also where the node is away or refuses us: the back-off of failed looks stands.
+        if not self.failures:
+            self._wanted.set()
 
     def _run(self) -> None:
         wait = 0.0
-        while not self._stopping.wait(wait):
+        while not self._stops_within(wait):
             try:
                 view = self._look()
             except InterruptedRequestError:
@@ -127,6 +152,13 @@ class Watcher:
                 self.failures = 0
                 self._on_view(view)
                 wait = self._interval
+
+    def _stops_within(self, wait: float) -> bool:
+        # Looks that are asked for are a moment apart all the same: a copy that stays away must not make a hot loop.
+        time.sleep(min(wait, _LEAST_SECONDS))
+        self._wanted.wait(max(0.0, wait - _LEAST_SECONDS))
+        self._wanted.clear()
+        return self._stopping
 
     def _failed(self, error: CouchError) -> float:
         self.failures += 1

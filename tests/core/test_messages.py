@@ -15,6 +15,7 @@ from peruserd.core.messages import (
     Goodbye,
     Hello,
     Inform,
+    Inherit,
     ListenerStart,
     Report,
     Secret,
@@ -52,6 +53,7 @@ def _start(credentials: Credentials | None) -> ListenerStart:
     return ListenerStart(
         copy=assignment.copy,
         ownership=assignment.ownership,
+        coming=None,
         instance="n1",
         couchdb=CouchDBConfig(),
         credentials=credentials,
@@ -61,6 +63,8 @@ def _start(credentials: Credentials | None) -> ListenerStart:
         state_file="/var/lib/peruserd/state.sqlite",
         share=8,
         most_in_flight=32,
+        begin_near=None,
+        recall_seconds=29.0,
     )
 
 
@@ -70,26 +74,51 @@ def test_what_a_listener_says_arrives_as_it_was_said(message: Hello | Report | G
     assert decode_from_listener(encode(message)) == message
 
 
-@given(ownership=st.from_type(Ownership), share=st.integers(1, 1024), within=st.floats(0.0, 3600.0))
-def test_what_a_supervisor_says_arrives_as_it_was_said(ownership: Ownership, share: int, within: float) -> None:
+@given(
+    message=st.one_of(
+        st.builds(
+            Inform,
+            ownership=st.from_type(Ownership),
+            coming=st.none() | st.from_type(Ownership),
+            share=st.integers(1, 1024),
+        ),
+        st.builds(Stop, within_seconds=st.floats(0.0, 3600.0), leaving=st.booleans()),
+        st.builds(Inherit, state_files=st.lists(st.text()).map(tuple)),
+    )
+)
+def test_what_a_supervisor_says_arrives_as_it_was_said(message: Inform | Stop | Inherit) -> None:
     """Every message of a supervisor survives the pipe, whatever the cluster's state."""
-    for message in (Inform(ownership, share), Stop(within)):
-        assert decode_to_listener(encode(message)) == message
+    assert decode_to_listener(encode(message)) == message
 
 
-@given(view=st.from_type(View), data=st.data())
+@given(view=st.from_type(View), seen=st.from_type(View), near=SEQUENCES, data=st.data())
 def test_a_listener_begins_with_what_its_supervisor_knows(
-    view: View, data: st.DataObject, documents: tuple[str, ...]
+    view: View, seen: View, near: int | str | None, data: st.DataObject, documents: tuple[str, ...]
 ) -> None:
     """The message that starts a child says which copy to follow and who owns what, exactly as the plan has it."""
     me = data.draw(st.sampled_from(view.instances))
-    for assignment in make_plan(view, me).assignments:
-        start = msgspec.structs.replace(_start(None), copy=assignment.copy, ownership=assignment.ownership)
+    for assignment in make_plan(view, me, seen).assignments:
+        start = msgspec.structs.replace(
+            _start(None),
+            copy=assignment.copy,
+            ownership=assignment.ownership,
+            coming=assignment.coming,
+            begin_near=near,
+        )
         arrived = decode_start(encode(start))
         assert arrived == start
         assert [arrived.ownership.owner(each) for each in documents] == [
             assignment.ownership.owner(each) for each in documents
         ]
+
+
+@pytest.mark.parametrize(
+    ("stage", "reading"), [(Stage.CONNECTING, False), (Stage.SCANNING, True), (Stage.FOLLOWING, True)]
+)
+def test_a_listener_reads_its_copy_unless_it_is_still_connecting(stage: Stage, *, reading: bool) -> None:
+    """A listener that goes back to connecting has lost its copy, which is what a report tells by it."""
+    report = Report(0, stage, False, None, None, 0, 0, 0, Counters())  # noqa: FBT003 - fields of a message
+    assert report.is_reading == reading
 
 
 def test_a_listener_is_given_the_password() -> None:

@@ -4,11 +4,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from peruserd.core.hashing import document_hash, document_key
-from peruserd.core.ownership import Ownership
+from peruserd.core.ownership import Owners, Ownership
 from peruserd.core.ranges import HASH_SPACE, WHOLE_SPACE, Range, ShardMap
 from peruserd.core.views import View
 
 LOWER, UPPER = Range(0, 0x7FFFFFFF), Range(0x80000000, 0xFFFFFFFF)
+HOSTS = ("n1", "n2", "n3")
 
 
 def _map(hosts: dict[Range, list[str]]) -> ShardMap:
@@ -100,6 +101,15 @@ def test_the_next_living_host_takes_over(
     """Owners go round the sorted hosts from the document's own position, over those that have no live instance."""
     document = next(each for each in documents if document_key("_users", each) % 3 == position)
     assert _whole(["n3", "n1", "n2"], alive).owner(document) == expected
+
+
+@given(view=st.from_type(View), ends=st.lists(st.integers(0, HASH_SPACE - 1), min_size=2, max_size=2).map(sorted))
+def test_owners_of_any_range_are_taken_from_all_that_overlap_it(view: View, ends: list[int]) -> None:
+    """Also of a range that the map does not have: all that overlap it, in order, and no other."""
+    shard_map, covered = _shard_map(view), Range(ends[0], ends[1])
+    ownership = Owners(shard_map, view.instances).of(covered)
+    assert ownership.hosts == tuple((each, nodes) for each, nodes in shard_map.hosts.items() if each.overlaps(covered))
+    assert ownership == Ownership.of(shard_map, covered, view.instances)
 
 
 @given(view=st.from_type(View), data=st.data())
@@ -213,11 +223,57 @@ def test_only_those_who_inherit_gain() -> None:
     assert [each for each in ("n1", "n2", "n3") if all_three.gains(each, without_n2)] == ["n2"]
 
 
-def test_other_hosts_may_mean_a_gain() -> None:
-    """Where the hosts themselves change, as in a split, a gain cannot be ruled out."""
-    before = _whole(["n1"], ["n1"])
-    after = Ownership.of(_map({WHOLE_SPACE: ["n1"], LOWER: ["n2"]}), WHOLE_SPACE, ["n1"])
-    assert after.gains("n1", before)
+@given(before=st.from_type(View), after=st.from_type(View), data=st.data())
+def test_a_gain_is_noticed_whatever_has_changed(
+    before: View, after: View, data: st.DataObject, documents: tuple[str, ...]
+) -> None:
+    """Where hosts, their splits and live instances change all at once, what comes to an instance is still noticed."""
+    covered = data.draw(st.sampled_from(list(_shard_map(after).hosts)))
+    old, new = (Ownership.of(_shard_map(view), covered, view.instances) for view in (before, after))
+    for instance in after.instances:
+        was_mine, mine = old.belongs_to(instance), new.belongs_to(instance)
+        gained = [each for each in documents if document_hash(each) in covered and mine(each) and not was_mine(each)]
+        assert new.gains(instance, old) or not gained
+
+
+def test_hosts_that_change_nothing_for_an_instance_are_no_gain() -> None:
+    """A split that leaves every owner in place, and a host without an instance beside a lonely one, cost no scan."""
+    split = Ownership.of(_map({WHOLE_SPACE: ["n1", "n3"], LOWER: ["n2"], UPPER: ["n2"]}), WHOLE_SPACE, HOSTS)
+    whole = _whole(["n1", "n2", "n3"], ["n1", "n2", "n3"])
+    assert split != whole
+    assert not any(split.gains(each, whole) or whole.gains(each, split) for each in HOSTS)
+    alone = _whole(["n1"], ["n1"])
+    joined = Ownership.of(_map({WHOLE_SPACE: ["n1"], LOWER: ["n2"]}), WHOLE_SPACE, ["n1"])
+    assert not joined.gains("n1", alone)
+    assert not alone.gains("n1", joined)
+
+
+def test_another_number_of_hosts_may_mean_a_gain() -> None:
+    """Where others owned a part and the hosts are more or fewer, a gain cannot be ruled out for who owns anything."""
+    before = _whole(["n1", "n2"], ["n1", "n2"])
+    after = _whole(["n1", "n2", "n3"], ["n1", "n2"])
+    assert [each for each in HOSTS if after.gains(each, before)] == ["n1", "n2"]
+
+
+def test_a_host_put_in_anothers_place_gains_alone() -> None:
+    """Where one host replaces another at the same position, nobody else's documents move."""
+    before, after = _whole(["n1", "n2"], list(HOSTS)), _whole(["n1", "n3"], list(HOSTS))
+    assert [each for each in HOSTS if after.gains(each, before)] == ["n3"]
+
+
+def test_a_gain_in_one_part_of_the_range_is_a_gain() -> None:
+    """Only the upper half gets another owner: whoever owned the lower alone gains there nothing, the other does."""
+    before = Ownership.of(_map({WHOLE_SPACE: ["n1"]}), WHOLE_SPACE, HOSTS)
+    after = Ownership.of(_map({LOWER: ["n1"], UPPER: ["n2"]}), WHOLE_SPACE, HOSTS)
+    assert [each for each in HOSTS if after.gains(each, before)] == ["n2"]
+    assert [each for each in HOSTS if before.gains(each, after)] == ["n1"]
+
+
+def test_to_own_anything_after_nobody_lived_is_a_gain() -> None:
+    """What belonged to nobody is new to its first owner."""
+    nobody = _whole(["n1", "n2"], [])
+    assert _whole(["n1", "n2"], ["n1"]).gains("n1", nobody)
+    assert not nobody.gains("n1", _whole(["n1", "n2"], ["n1"]))
 
 
 def test_places_at_both_ends_of_the_hash_space_are_owned() -> None:

@@ -9,11 +9,12 @@ from peruserd.core.progress import (
     Identity,
     Saved,
     Scan,
+    Sweep,
     change_owner,
     is_behind,
     reached,
     resume,
-    scan_finished,
+    sweep_finished,
     wanted_by_scan,
 )
 from peruserd.core.ranges import WHOLE_SPACE, ShardMap
@@ -36,6 +37,11 @@ WITHOUT_ME = _ownership("n2", "n3")
 OWNERSHIPS = ALIVE.map(lambda alive: _ownership(*alive))
 
 
+def _scanned(saved: Saved) -> Saved:
+    """What is known once both sweeps of the scan under way are done."""
+    return sweep_finished(sweep_finished(saved))
+
+
 def _saved(current: Ownership = ALL, *, checkpoint: int = 50) -> Saved:
     return Saved("copy", checkpoint, current, settled=(current,))
 
@@ -43,8 +49,28 @@ def _saved(current: Ownership = ALL, *, checkpoint: int = 50) -> Saved:
 def test_an_unknown_copy_is_scanned_to_its_end_and_followed_from_there() -> None:
     """With nothing on disk, what is there is read by a scan, and live begins where the copy ends now."""
     begun, why = resume(None, COPY, ALL, ME)
-    assert begun == Saved("copy", 100, ALL, settled=(), scan=Scan(until=100, position=START))
+    assert begun == Saved("copy", 100, ALL, settled=(), scan=Scan(until=100, position=START, sweep=Sweep.DATABASES))
     assert "nothing is known" in why
+
+
+def test_a_part_of_a_split_copy_is_followed_from_where_the_whole_was_read_to() -> None:
+    """Halves keep their numbers: who signed up during the split is met live, and all others by a scan to the end."""
+    begun, why = resume(None, COPY, ALL, ME, near=70)
+    assert begun == Saved("copy", 70, ALL, settled=(), scan=Scan(until=100, position=START))
+    assert "split" in why
+
+
+@pytest.mark.parametrize("near", [101, "70-x", None], ids=["beyond-its-end", "opaque", "nothing"])
+def test_a_place_that_cannot_be_in_the_copy_is_no_hint(near: int | str | None) -> None:
+    """A copy with fewer changes is another one, and opaque sequences say nothing about another feed."""
+    assert resume(None, COPY, ALL, ME, near=near) == resume(None, COPY, ALL, ME)
+
+
+@pytest.mark.parametrize("end", [100, 49], ids=["its-own-checkpoint-holds", "its-own-copy-is-behind"])
+def test_a_hint_is_nothing_against_what_is_known_of_the_copy(end: int) -> None:
+    """What is on disk of the very copy, even that it is worth nothing, goes before where another was read to."""
+    identity = Identity("copy", end)
+    assert resume(_saved(), identity, ALL, ME, near=40) == resume(_saved(), identity, ALL, ME)
 
 
 @pytest.mark.parametrize(
@@ -100,9 +126,30 @@ def test_a_scan_begins_again_when_the_owners_change() -> None:
     assert change_owner(scanning, ALONE, ME, read=65).scan == Scan(until=65, position=START)
 
 
+def test_a_scan_makes_databases_first_and_looks_at_security_objects_then() -> None:
+    """The second sweep reads the same part from the start again; until it is done the checkpoint speaks of nothing."""
+    begun = change_owner(_saved(), ALONE, ME, read=60)
+    assert begun.scan == Scan(until=60, position=START, sweep=Sweep.DATABASES)
+    half = sweep_finished(msgspec.structs.replace(begun, scan=Scan(60, position=60)))
+    assert half == msgspec.structs.replace(begun, scan=Scan(until=60, position=START, sweep=Sweep.SECURITY))
+    assert half.settled == (ALL,)
+
+
+def test_a_scan_in_its_second_sweep_goes_on_there_after_a_restart() -> None:
+    """Databases that were made need not be looked for again."""
+    saved = msgspec.structs.replace(_saved(), settled=(WITH_N2,), scan=Scan(40, position=20, sweep=Sweep.SECURITY))
+    assert resume(saved, COPY, ALL, ME)[0] == saved
+
+
+def test_when_the_owners_change_a_scan_in_its_second_sweep_begins_with_databases_again() -> None:
+    """Of what has just been gained, databases can be missing."""
+    half = sweep_finished(change_owner(_saved(), WITH_N2, ME, read=60))
+    assert change_owner(half, ALONE, ME, read=65).scan == Scan(until=65, position=START, sweep=Sweep.DATABASES)
+
+
 def test_a_finished_scan_lets_the_checkpoint_speak_of_all() -> None:
-    """After the scan, what is owned now is what the checkpoint is about."""
-    changed = scan_finished(change_owner(_saved(), ALONE, ME, read=60))
+    """After both sweeps, what is owned now is what the checkpoint is about."""
+    changed = _scanned(change_owner(_saved(), ALONE, ME, read=60))
     assert (changed.settled, changed.scan) == ((ALONE,), None)
     assert not change_owner(changed, ALONE, ME, read=60).scan
 
@@ -124,9 +171,9 @@ def test_endless_changes_end_in_a_scan_of_everything() -> None:
     assert [wanted(each) for each in documents] == [mine(each) for each in documents]
 
 
-@given(history=st.lists(st.tuples(OWNERSHIPS, st.booleans()), max_size=12), first=OWNERSHIPS)
-def test_every_document_is_spoken_of_or_wanted(history: list[tuple[Ownership, bool]], first: Ownership) -> None:
-    """Through any changes of owners and any ends of scans, a document owned now was owned all along or is scanned.
+@given(history=st.lists(st.tuples(OWNERSHIPS, st.integers(0, 2)), max_size=12), first=OWNERSHIPS)
+def test_every_document_is_spoken_of_or_wanted(history: list[tuple[Ownership, int]], first: Ownership) -> None:
+    """Through any changes of owners and any ends of sweeps, a document owned now was owned all along or is scanned.
 
     `alone` is the plain bookkeeping: the documents that the instance has been responsible for since they were last
     certainly finished.
@@ -134,7 +181,7 @@ def test_every_document_is_spoken_of_or_wanted(history: list[tuple[Ownership, bo
     documents = [f"org.couchdb.user:{number}" for number in range(40)]
     saved = _saved(first)
     alone = {each for each in documents if first.belongs_to(ME)(each)}
-    for read, (ownership, finish) in enumerate(history, start=60):
+    for read, (ownership, sweeps) in enumerate(history, start=60):
         saved = change_owner(saved, ownership, ME, read=read)
         mine = {each for each in documents if ownership.belongs_to(ME)(each)}
         alone &= mine
@@ -143,9 +190,12 @@ def test_every_document_is_spoken_of_or_wanted(history: list[tuple[Ownership, bo
         assert mine - alone <= wanted, "a document gained is scanned for"
         if saved.scan is not None:
             assert saved.scan == Scan(until=read, position=START)
-        if finish:
-            saved = scan_finished(saved)
+        for _ in range(sweeps if saved.scan is not None else 0):
+            saved = sweep_finished(saved)
+        if saved.scan is None:
             alone = mine
+        else:
+            assert set(filter(wanted_by_scan(saved, ME), documents)) == wanted, "both sweeps are for the same documents"
     assert saved.checkpoint == 50
 
 
@@ -153,7 +203,8 @@ def test_every_document_is_spoken_of_or_wanted(history: list[tuple[Ownership, bo
 def test_what_is_saved_is_read_as_it_was(saved: Saved, ownership: Ownership, alive: set[str]) -> None:
     """Progress survives the disk, with every owner it remembers."""
     changed = change_owner(change_owner(saved, ownership, ME, read=7), _ownership(*alive), ME, read=8)
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(changed), type=Saved) == changed
+    for each in (changed, sweep_finished(changed)):
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(each), type=Saved) == each
 
 
 def test_only_numbers_can_be_behind_or_reached() -> None:

@@ -56,6 +56,22 @@ def test_ranges_overlap_exactly_where_a_place_is_in_both(first: Range, second: R
     assert first.overlaps(second) == second.overlaps(first) == shared
 
 
+@given(first=RANGES, second=RANGES)
+def test_a_range_holds_what_lies_wholly_in_it(first: Range, second: Range) -> None:
+    """Both ends of the other lie inside; a range holds itself, and whatever it holds it overlaps and is as wide as."""
+    assert first.holds(second) == (second.begin in first and second.end in first)
+    assert first.holds(first)
+    if first.holds(second):
+        assert first.overlaps(second)
+        assert first.width >= second.width
+        assert (first.width == second.width) == (first == second)
+
+
+def test_the_width_of_a_range_counts_its_places() -> None:
+    """Both ends count."""
+    assert (Range(5, 5).width, Range(0, 1).width, WHOLE_SPACE.width) == (1, 2, HASH_SPACE)
+
+
 @given(count=st.one_of(st.integers(1, 300), st.sampled_from([512, 1000, 4096])))
 def test_even_ranges_cover_the_hash_space_without_overlap(count: int) -> None:
     """Each place is in exactly one of the ranges, and none but the last is longer than another."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from peruserd.core.security import MalformedSecurityError, Security, grant, grants, is_public, revoke
+from peruserd.core.security import NOBODY, MalformedSecurityError, Security, close, grant, grants, is_public, revoke
 
 FRESH = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}  # CouchDB 3.x for a new database
 PUBLIC: Security = {}  # PouchDB Server for a new database
@@ -81,6 +81,21 @@ def test_revoking_never_leaves_a_database_public(security: Security, user: str) 
     assert not is_public(revoke(security, user))
 
 
+@given(security=SECURITIES)
+@example(security=PUBLIC)
+def test_closing_shuts_a_public_database_and_leaves_any_other_as_it_is(security: Security) -> None:
+    """Afterwards no database is public; one that was not is the very same object, and names are never touched."""
+    closed = close(security)
+    assert not is_public(closed)
+    if is_public(security):
+        expected = copy.deepcopy(security)
+        expected.setdefault("members", {})["roles"] = [NOBODY]
+        assert closed == expected
+    else:
+        assert closed is security
+    assert close(closed) is closed
+
+
 @given(security=SECURITIES, user=USERS)
 def test_revoking_keeps_everything_else(security: Security, user: str) -> None:
     """Roles and unknown keys stay, but for the role `_admin` in members that had none and lost their last name."""
@@ -117,7 +132,7 @@ def test_users_of_one_database_do_not_disturb_each_other(security: Security, one
 def test_the_argument_is_never_altered(security: Security, user: str) -> None:
     """What was read from the server stays as it was read, however deep."""
     before = copy.deepcopy(security)
-    for change in (grant, revoke):
+    for change in (grant, revoke, lambda security, _user: close(security)):
         change(security, user)
         assert security == before
 

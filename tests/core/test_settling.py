@@ -1,15 +1,36 @@
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peruserd.core.ranges import WHOLE_SPACE, ShardMap
 from peruserd.core.settling import Settling
 from peruserd.core.views import View
 
 QUIET = 5.0
 A, B, C = (View((name,), (name,), None) for name in "abc")
+MAPS = [ShardMap("_users", ".1", {WHOLE_SPACE: hosts}) for hosts in (("a",), ("a", "b"), ("b",))]
+MADE_AGAIN = ShardMap("_users", ".2", {WHOLE_SPACE: ("a",)})
+TEAM = View(nodes=("a", "b", "c"), instances=("a", "b", "c"), shard_map=MAPS[0])
+
+NAMES = st.sets(st.sampled_from("abc")).map(lambda names: tuple(sorted(names)))
+VIEWS = st.builds(View, nodes=NAMES, instances=NAMES, shard_map=st.sampled_from(MAPS), standby=st.booleans())
 
 
 def _settled(view: View) -> Settling:
     return Settling(QUIET).see(view, 0.0)
+
+
+def _with(view: View = TEAM, **changes: object) -> View:
+    return msgspec.structs.replace(view, **changes)
+
+
+def _facts(view: View) -> dict[str, object]:
+    """Everything a view says that needs a quiet period, one by one."""
+    return {
+        "map": view.shard_map,
+        **{f"node {name}": name in view.nodes for name in "abc"},
+        **{f"instance {name}": name in view.instances for name in "abc"},
+    }
 
 
 def test_the_first_view_takes_effect_at_once() -> None:
@@ -27,11 +48,42 @@ def test_a_changed_view_takes_effect_after_the_quiet_period() -> None:
     assert (ripe.settled, ripe.due) == (B, None)
 
 
-def test_a_view_that_changes_again_begins_its_quiet_period_anew() -> None:
-    """Only what has stayed the same counts, not how long something has been different."""
+def test_what_was_seen_last_is_known_at_once() -> None:
+    """The view seen last stands beside the one in force, so that what is about to move can be left alone."""
+    seen = _settled(A).see(B, 10.0)
+    assert (seen.settled, seen.seen) == (A, B)
+    ripe = seen.ripen(15.0)
+    assert (ripe.settled, ripe.seen) == (B, B)
+
+
+def test_each_fact_begins_a_quiet_period_of_its_own() -> None:
+    """What has lasted takes effect although something else has changed meanwhile, which waits for its own time."""
+    seen = _settled(TEAM).see(_with(nodes=("a", "b")), 10.0).see(_with(nodes=("a", "b"), instances=("a",)), 14.0)
+    assert seen.due == 15.0
+    one = seen.ripen(15.0)
+    assert one.settled == _with(nodes=("a", "b"))
+    assert one.due == 19.0
+    assert one.ripen(18.9).settled == _with(nodes=("a", "b"))
+    assert one.ripen(19.0).settled == _with(nodes=("a", "b"), instances=("a",))
+
+
+def test_a_view_that_changes_again_begins_a_quiet_period_for_what_is_new() -> None:
+    """Gone is what was gone since 10; what came at 12 and went at 14 was never there; what came at 14 has its own."""
     seen = _settled(A).see(B, 10.0).see(C, 14.0)
-    assert seen.ripen(15.0).settled == A
-    assert seen.ripen(19.0).settled == C
+    assert seen.ripen(14.9).settled == A
+    half = seen.ripen(15.0)
+    assert half.settled == View((), (), None)
+    assert half.ripen(18.9).settled == View((), (), None)
+    assert half.ripen(19.0).settled == C
+
+
+def test_a_node_that_flaps_holds_nothing_else_up() -> None:
+    """An instance that has died is replaced in its time, however restless another node is."""
+    settling = _settled(TEAM)
+    for second in range(10, 16):
+        nodes = ("a", "b") if second % 2 else ("a", "b", "c")
+        settling = settling.see(_with(nodes=nodes, instances=("a", "c")), float(second)).ripen(float(second))
+    assert settling.settled == _with(instances=("a", "c"))
 
 
 def test_a_view_that_comes_back_changes_nothing() -> None:
@@ -43,6 +95,55 @@ def test_a_view_that_comes_back_changes_nothing() -> None:
     assert again.due == 25.0
 
 
+def test_flapping_never_makes_another_settled_view() -> None:
+    """A node and an instance that come and go faster than the quiet period leave the very same view in force."""
+    settling = _settled(TEAM)
+    for second in range(1, 60):
+        view = TEAM if second % 3 else _with(nodes=("a", "b"), instances=("b", "c"))
+        settling = settling.see(view, float(second)).ripen(float(second))
+        assert settling.settled == TEAM
+
+
+def test_a_shard_map_that_changes_again_begins_its_quiet_period_anew() -> None:
+    """While ranges are being split the map changes with each copy; the last of them counts."""
+    seen = _settled(TEAM).see(_with(shard_map=MAPS[1]), 10.0).see(_with(shard_map=MAPS[2]), 14.0)
+    assert seen.ripen(15.0).settled == TEAM
+    assert seen.ripen(19.0).settled == _with(shard_map=MAPS[2])
+
+
+def test_a_database_that_appears_takes_effect_at_once() -> None:
+    """Where the authentication database was missing nobody was served, so there is nothing to wait for."""
+    seen = _settled(_with(shard_map=None)).see(TEAM, 10.0)
+    assert (seen.settled, seen.due) == (TEAM, None)
+
+
+def test_another_life_of_the_database_takes_effect_at_once() -> None:
+    """Of a database that was deleted and made again nothing old can be served any more."""
+    seen = _settled(TEAM).see(_with(shard_map=MADE_AGAIN), 10.0)
+    assert (seen.settled, seen.due) == (_with(shard_map=MADE_AGAIN), None)
+
+
+def test_a_new_database_does_not_hurry_the_rest() -> None:
+    """What else has changed by then keeps its quiet period."""
+    seen = _settled(TEAM).see(_with(shard_map=MADE_AGAIN, instances=("a",)), 10.0)
+    assert (seen.settled, seen.due) == (_with(shard_map=MADE_AGAIN), 15.0)
+
+
+def test_a_database_that_disappears_waits_for_the_quiet_period() -> None:
+    """A shard map that cannot be read once must not stop every listener."""
+    seen = _settled(TEAM).see(_with(shard_map=None), 10.0)
+    assert seen.ripen(14.9).settled == TEAM
+    assert seen.ripen(15.0).settled == _with(shard_map=None)
+
+
+def test_standing_by_takes_effect_at_once() -> None:
+    """Two that act beside one node would act on the same documents; and who may act again does not wait."""
+    standing_by = _settled(TEAM).see(_with(standby=True), 10.0)
+    assert (standing_by.settled, standing_by.due) == (_with(standby=True), None)
+    back = standing_by.see(TEAM, 11.0)
+    assert (back.settled, back.due) == (TEAM, None)
+
+
 def test_without_a_quiet_period_a_change_takes_effect_at_the_next_look() -> None:
     """A quiet period of 0 seconds is none."""
     assert Settling(0.0).see(A, 0.0).see(B, 1.0).ripen(1.0).settled == B
@@ -50,10 +151,10 @@ def test_without_a_quiet_period_a_change_takes_effect_at_the_next_look() -> None
 
 @given(
     quiet=st.floats(0.0, 100.0),
-    looks=st.lists(st.tuples(st.floats(0.0, 50.0), st.sampled_from([A, B, C])), min_size=1),
+    looks=st.lists(st.tuples(st.floats(0.0, 50.0), VIEWS), min_size=1),
 )
 def test_what_is_believed_was_seen_unchanged_long_enough(quiet: float, looks: list[tuple[float, View]]) -> None:
-    """Whatever is seen and whenever, a new belief was the only thing seen for the whole quiet period before it."""
+    """Whatever is seen and whenever, each fact newly believed was the only one seen for the quiet period before."""
     settling = Settling(quiet)
     now = 0.0
     seen: list[tuple[float, View]] = []
@@ -61,11 +162,34 @@ def test_what_is_believed_was_seen_unchanged_long_enough(quiet: float, looks: li
         now += pause
         before = settling.settled
         settling = settling.ripen(now)
-        if before is not None and settling.settled != before:
-            since = max((at for at, each in seen if each != settling.settled), default=0.0)
-            first = min(at for at, each in seen if at >= since and each == settling.settled)
-            assert now - first >= quiet - 1e-9
-            assert settling.settled == seen[-1][1]
+        if before is not None and settling.settled is not None:
+            believed, old = _facts(settling.settled), _facts(before)
+            for fact in (each for each in believed if believed[each] != old[each]):
+                assert believed[fact] == _facts(seen[-1][1])[fact]
+                first = now
+                for at, earlier in reversed(seen):
+                    if _facts(earlier)[fact] != believed[fact]:
+                        break
+                    first = at
+                assert now - first >= quiet - 1e-9
         settling = settling.see(view, now)
         seen.append((now, view))
+    assert settling.seen == looks[-1][1]
     assert settling.ripen(now + quiet + 1.0).settled == looks[-1][1]
+
+
+@given(looks=st.lists(st.tuples(st.floats(0.0, 50.0), VIEWS), min_size=1))
+def test_it_is_due_exactly_when_waiting_longer_changes_something(looks: list[tuple[float, View]]) -> None:
+    """The moment given is the first at which the view in force changes by itself; without one it never does."""
+    settling = Settling(QUIET)
+    now = 0.0
+    for pause, view in looks:
+        now += pause
+        settling = settling.see(view, now).ripen(now)
+        if settling.due is None:
+            assert settling.settled == settling.seen
+            assert settling.ripen(now + 1e6) == settling
+        else:
+            assert settling.due > now
+            assert settling.ripen(now).settled == settling.settled
+            assert settling.ripen(settling.due).settled != settling.settled

@@ -22,7 +22,7 @@ from peruserd.core.views import (
 )
 
 LOWER, UPPER = Range(0, 0x7FFFFFFF), Range(0x80000000, 0xFFFFFFFF)
-Running = dict[Copy, Ownership]
+Running = dict[Copy, Assignment]
 
 
 def _map(hosts: dict[Range, list[str]], suffix: str = ".1") -> ShardMap:
@@ -45,7 +45,7 @@ def _copies(plan: Plan) -> list[str]:
 
 
 def _running(plan: Plan) -> Running:
-    return {each.copy: each.ownership for each in plan.assignments}
+    return {each.copy: each for each in plan.assignments}
 
 
 def _carry_out(todo: Difference, running: Running, *, steps: int | None = None) -> Running:
@@ -53,26 +53,40 @@ def _carry_out(todo: Difference, running: Running, *, steps: int | None = None) 
     now = dict(running)
     actions = [
         *(("stop", copy, None) for copy in todo.stop),
-        *(("inform", each.copy, each.ownership) for each in todo.inform),
-        *(("start", each.copy, each.ownership) for each in todo.start),
+        *(("inform", each.copy, each) for each in todo.inform),
+        *(("start", each.copy, each) for each in todo.start),
     ]
-    for action, copy, ownership in actions[:steps]:
+    for action, copy, assignment in actions[:steps]:
         assert (copy in now) == (action != "start")
-        if ownership is None:
+        if assignment is None:
             del now[copy]
         else:
-            now[copy] = ownership
+            now[copy] = assignment
     return now
 
 
-def _acting(view: View, document: str) -> set[str]:
-    """The instances that act on a document, each doing what its own plan says."""
+def _acting(view: View, document: str, seen: View | None = None) -> set[str]:
+    """The instances that act on a document, each doing what its own plan says and leaving alone what is to move."""
     return {
         instance
         for instance in view.instances
-        for each in make_plan(view, instance).assignments
-        if document_hash(document) in each.copy.range and each.ownership.belongs_to(instance)(document)
+        for each in make_plan(view, instance, seen).assignments
+        if document_hash(document) in each.copy.range
+        and all(
+            ownership.belongs_to(instance)(document) for ownership in (each.ownership, each.coming or each.ownership)
+        )
     }
+
+
+def _owner(view: View, document: str) -> str | None:
+    shard_map = _shard_map(view)
+    return Ownership.of(shard_map, shard_map.ranges_holding(document_hash(document))[0], view.instances).owner(document)
+
+
+def _in_one_life(settled: View, seen: View) -> View:
+    """The view seen, of the same life of the database: another one takes effect at once."""
+    shard_map = msgspec.structs.replace(_shard_map(seen), suffix=_shard_map(settled).suffix)
+    return msgspec.structs.replace(seen, shard_map=shard_map)
 
 
 @given(view=st.from_type(View))
@@ -83,6 +97,27 @@ def test_each_document_is_acted_on_by_exactly_one_instance(view: View, documents
         hosts = shard_map.hosts_of(document_hash(document))
         readable = not set(hosts).isdisjoint(view.nodes + view.instances)
         assert len(_acting(view, document)) == (1 if readable else 0)
+
+
+@given(settled=st.from_type(View), seen=st.from_type(View))
+def test_during_the_quiet_period_a_document_has_its_owner_or_is_left_alone(
+    settled: View, seen: View, documents: tuple[str, ...]
+) -> None:
+    """Whose owner is the same before and after is served without interruption by it, where it can be read at all.
+
+    One whose owner is about to change is left alone by everybody, and no two ever act on the same document.
+    """
+    seen = _in_one_life(settled, seen)
+    for document in documents:
+        owner = _owner(settled, document)
+        acting = _acting(settled, document, seen)
+        hosts = _shard_map(seen).hosts_of(document_hash(document))
+        if owner != _owner(seen, document):
+            assert acting == set()
+        elif owner in hosts or set(hosts).intersection(settled.nodes):
+            assert acting == {owner}
+        else:
+            assert acting == set()
 
 
 @given(view=st.from_type(View))
@@ -186,6 +221,159 @@ def test_splitting_all_copies_moves_no_document(documents: tuple[str, ...]) -> N
     assert all(each == owners[0] for each in owners)
 
 
+@given(settled=st.from_type(View), seen=st.from_type(View))
+def test_what_is_only_seen_changes_which_copies_are_read_and_not_who_owns(settled: View, seen: View) -> None:
+    """Copies are those of the shard map seen last, where a copy that is gone is not; owners are those in force."""
+    seen = _in_one_life(settled, seen)
+    shard_map = _shard_map(seen)
+    for me in settled.instances:
+        plan = make_plan(settled, me, seen)
+        for each in plan.assignments:
+            assert each.copy.node in shard_map.hosts[each.copy.range]
+            assert each.ownership == Ownership.of(_shard_map(settled), each.copy.range, settled.instances)
+        mine = {covered for covered, hosts in shard_map.hosts.items() if me in hosts}
+        assert mine <= {each.copy.range for each in plan.assignments if each.copy.node == me}
+
+
+@given(settled=st.from_type(View), seen=st.from_type(View))
+def test_what_is_coming_is_told_only_to_those_who_lose_by_it(
+    settled: View, seen: View, documents: tuple[str, ...]
+) -> None:
+    """Whoever is about to lose a document knows the ownership that comes; whoever loses nothing is not bothered."""
+    seen = _in_one_life(settled, seen)
+    for me in settled.instances:
+        for each in make_plan(settled, me, seen).assignments:
+            coming = Ownership.of(_shard_map(seen), each.copy.range, seen.instances)
+            assert each.coming in (None, coming)
+            assert (each.coming is not None) == each.ownership.gains(me, before=coming)
+            lost = [
+                document
+                for document in documents
+                if document_hash(document) in each.copy.range
+                and each.ownership.belongs_to(me)(document)
+                and not coming.belongs_to(me)(document)
+            ]
+            assert each.coming is not None or not lost
+
+
+@given(view=st.from_type(View))
+def test_a_view_that_has_settled_has_nothing_to_come(view: View) -> None:
+    """Where the view seen last is the one in force, the plan is the same as by that one alone."""
+    for me in view.instances:
+        plan = make_plan(view, me, view)
+        assert plan == make_plan(view, me)
+        assert all(each.coming is None for each in plan.assignments)
+
+
+def test_a_new_instance_is_left_its_documents_before_it_may_act() -> None:
+    """While an instance has come and the quiet period runs, its documents are left alone, and it does nothing yet."""
+    hosts = {WHOLE_SPACE: ["n1", "n2"]}
+    settled, seen = _view("n1 n2", hosts, instances="n1"), _view("n1 n2", hosts)
+    (assignment,) = make_plan(settled, "n1", seen).assignments
+    assert assignment.ownership == Ownership.of(_map(hosts), WHOLE_SPACE, ["n1"])
+    assert assignment.coming == Ownership.of(_map(hosts), WHOLE_SPACE, ["n1", "n2"])
+    assert make_plan(settled, "n2", seen) == Plan()
+
+
+def test_when_an_instance_dies_nobody_else_is_told_before_the_quiet_period_is_over() -> None:
+    """The others only gain by it, so nothing of theirs is held back and no listener is bothered."""
+    hosts = {WHOLE_SPACE: ["n1", "n2"]}
+    settled, seen = _view("n1 n2", hosts), _view("n1 n2", hosts, instances="n1")
+    assert make_plan(settled, "n1", seen) == make_plan(settled, "n1")
+
+
+def test_while_a_node_has_split_its_copy_the_halves_are_read_by_the_owners_in_force() -> None:
+    """The old copy is gone, so its halves are followed at once; all their documents keep their owners."""
+    settled, seen = (_view("n1 n2 n3", hosts) for hosts in SPLIT_STEPS[:2])
+    plan = make_plan(settled, "n2", seen)
+    assert _copies(plan) == ["00000000-7fffffff@n2", "80000000-ffffffff@n2"]
+    assert [each.coming for each in plan.assignments] == [None, None]
+    assert [each.ownership for each in plan.assignments] == [
+        Ownership.of(_shard_map(settled), covered, settled.instances) for covered in (LOWER, UPPER)
+    ]
+
+
+def test_a_database_that_is_gone_is_followed_until_the_quiet_period_is_over() -> None:
+    """While the shard map is missing only in the view seen last, the copies are those of the map in force."""
+    settled = _view("n1 n2", {WHOLE_SPACE: ["n1", "n2"]})
+    seen = msgspec.structs.replace(settled, shard_map=None)
+    assert make_plan(settled, "n1", seen) == make_plan(settled, "n1")
+
+
+def test_an_instance_that_stands_by_follows_nothing() -> None:
+    """While another one acts beside its node its plan is empty, whatever else is so."""
+    view = msgspec.structs.replace(_view("n1", {LOWER: ["n1"], UPPER: ["n2"]}), standby=True)
+    assert make_plan(view, "n1") == Plan()
+    assert make_plan(view, "n1", msgspec.structs.replace(view, standby=False)) == Plan()
+
+
+@pytest.mark.parametrize(
+    ("settled", "seen", "through"),
+    [("n1 n2 n3", "n1 n2 n3", "n2"), ("n1 n2 n3", "n1 n3", "n3"), ("n1 n3", "n1 n2 n3", "n3"), ("n1 n2", "n1", "n2")],
+    ids=["both-stay", "one-is-going", "one-has-just-come", "the-only-one-is-going"],
+)
+def test_an_adopted_range_is_read_through_a_node_that_stays(settled: str, seen: str, through: str) -> None:
+    """Of the hosts connected, one that was seen connected last is taken before one that is about to be lost."""
+    hosts = {WHOLE_SPACE: ["n2", "n3"]}
+    plan = make_plan(_view(settled, hosts, instances="n1"), "n1", _view(seen, hosts, instances="n1"))
+    assert [each.copy.node for each in plan.assignments] == [through]
+
+
+def test_a_range_moved_to_a_node_whose_instance_has_died_stays_with_its_owner() -> None:
+    """Host before, adopter afterwards: whoever owns it in both views goes on, through the new host's copy."""
+    settled = _view("n1 n2", {WHOLE_SPACE: ["n1"]})
+    seen = _view("n1 n2", {WHOLE_SPACE: ["n2"]}, instances="n1")
+    assert _copies(make_plan(settled, "n1", seen)) == ["00000000-ffffffff@n2"]
+    assert make_plan(settled, "n1", _view("n1 n2", {WHOLE_SPACE: ["n2"]})) == Plan()
+
+
+def test_what_is_only_coming_is_no_other_plan() -> None:
+    """Two plans that differ in nothing else have the same in force."""
+    hosts = {WHOLE_SPACE: ["n1", "n2"]}
+    settled, seen = _view("n1 n2", hosts, instances="n1"), _view("n1 n2", hosts)
+    one, other = make_plan(settled, "n1"), make_plan(settled, "n1", seen)
+    assert one != other
+    assert one.in_force == other.in_force == ((one.assignments[0].copy, one.assignments[0].ownership),)
+    assert make_plan(seen, "n1").in_force != one.in_force
+
+
+def test_what_is_coming_is_told_and_taken_back_without_a_stop() -> None:
+    """An instance that comes and goes within the quiet period costs its neighbour two messages and no process."""
+    hosts = {WHOLE_SPACE: ["n1", "n2"]}
+    settled, seen = _view("n1 n2", hosts, instances="n1"), _view("n1 n2", hosts)
+    calm, warned = make_plan(settled, "n1"), make_plan(settled, "n1", seen)
+    assert difference(warned, _running(calm)) == Difference(inform=warned.assignments)
+    assert difference(calm, _running(warned)) == Difference(inform=calm.assignments)
+
+
+WHOLE = Copy("_users", WHOLE_SPACE, "n1", ".1")
+
+
+@pytest.mark.parametrize(
+    ("other", "around"),
+    [
+        (Copy("_users", LOWER, "n1", ".1"), True),
+        (Copy("_users", UPPER, "n1", ".1"), True),
+        (Copy("_users", Range(5, 5), "n1", ".1"), True),
+        (WHOLE, False),
+        (Copy("_users", LOWER, "n2", ".1"), False),
+        (Copy("_users", LOWER, "n1", ".2"), False),
+        (Copy("others", LOWER, "n1", ".1"), False),
+        (Copy("_users", LOWER, "n1", ".1", Feed.DATABASE), False),
+    ],
+    ids=str,
+)
+def test_a_copy_is_around_what_its_own_node_can_have_split_from_it(other: Copy, *, around: bool) -> None:
+    """A part has a narrower range on the same node, in the same life of the same database."""
+    assert WHOLE.is_around(other) == around
+    assert not other.is_around(WHOLE)
+
+
+def test_a_copy_is_not_around_one_that_reaches_beyond_it() -> None:
+    """Ranges that only overlap are no part of each other."""
+    assert not Copy("_users", LOWER, "n1", ".1").is_around(Copy("_users", Range(5, 0x80000000), "n1", ".1"))
+
+
 def test_a_database_without_shards_has_one_listener_that_owns_everything(documents: tuple[str, ...]) -> None:
     """A server that knows no shards is followed by its database's feed, with one range that covers everything."""
     plan = make_database_plan("_users", "_local")
@@ -229,7 +417,7 @@ def test_a_difference_touches_only_what_differs(before: View, after: View, data:
     plan, running = make_plan(after, me), _running(make_plan(before, me))
     todo = difference(plan, running)
     touched = list(chain(todo.stop, (each.copy for each in (*todo.inform, *todo.start))))
-    right = [each.copy for each in plan.assignments if running.get(each.copy) == each.ownership]
+    right = [each.copy for each in plan.assignments if running.get(each.copy) == each]
     assert len(touched) == len(set(touched))
     assert not set(touched).intersection(right)
     assert bool(todo) == bool(touched)
@@ -274,7 +462,7 @@ def test_stopping_what_the_plan_no_longer_has_needs_no_plan() -> None:
     """An empty plan stops every listener, in an order that is the same each time."""
     ownership = Ownership("_users", WHOLE_SPACE, hosts=(), alive=())
     copies = [Copy("_users", each, node, ".1") for node in ("n2", "n1") for each in (UPPER, LOWER)]
-    todo = difference(Plan(), dict.fromkeys(copies, ownership))
+    todo = difference(Plan(), {copy: Assignment(copy, ownership) for copy in copies})
     assert todo == Difference(stop=tuple(sorted(copies)))
 
 

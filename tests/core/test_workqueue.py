@@ -5,6 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from peruserd.core.reviews import make_review
 from peruserd.core.watermark import Watermark
 from peruserd.core.workqueue import Change, Lane, WorkQueue
 
@@ -37,6 +38,12 @@ class Desk:
         self.queue.put(change)
         return change
 
+    def review(self, document: str, *, deleted: bool = False) -> Change:
+        """Ask for a review, which has no ticket."""
+        change = make_review(document, deleted=deleted, now=0.0)
+        self.queue.review(change)
+        return change
+
     def is_finished(self, change: Change) -> bool:
         """Say whether a change's ticket was given back."""
         return self.mark.finishes[change.ticket] == 1
@@ -67,11 +74,12 @@ def test_changes_are_taken_in_the_order_they_came(desk: Desk) -> None:
 
 
 def test_the_most_urgent_lane_goes_first(desk: Desk) -> None:
-    """Live changes are taken before what is tried again, and that before a scan's, whenever they came."""
+    """Live changes are taken before what is tried again, that before reviews, and a scan's last, whenever they came."""
     scan = desk.put("a", Lane.SCAN)
+    review = desk.review("d")
     retry = desk.put("b", Lane.RETRY)
     live = desk.put("c", Lane.LIVE)
-    assert desk.drain() == [live, retry, scan]
+    assert desk.drain() == [live, retry, review, scan]
 
 
 def test_nothing_to_do_is_none(desk: Desk) -> None:
@@ -209,10 +217,140 @@ def test_work_begun_before_a_loss_makes_nothing_void(desk: Desk) -> None:
     desk.queue.finish(live)
 
 
-class QueueMachine(RuleBasedStateMachine):
-    """Documents that change, a live lane and a scan that read them, and workers, in any order.
+def test_what_is_held_back_waits_and_holds_up_nobody_else(desk: Desk) -> None:
+    """A document about to move is left alone; those that come after it are taken, and its ticket is kept."""
+    held, other = desk.put("a"), desk.put("b")
+    desk.queue.hold_back(lambda document: document == "a")
+    assert desk.drain() == [other]
+    assert desk.queue.has_waiting("a")
+    assert (desk.queue.waiting, desk.queue.held, desk.mark.under_way) == (1, 1, 1)
+    assert not desk.is_finished(held)
 
-    A change's `read_at` is the version of its document that it shows; both lanes read the same copy.
+
+@pytest.mark.parametrize("lane", [Lane.LIVE, Lane.RETRY, Lane.SCAN])
+def test_what_was_held_back_goes_on_when_it_need_not_wait_any_more(desk: Desk, lane: Lane) -> None:
+    """Whichever lane it came by, it is taken once nobody holds it back, and nothing counts as held any more."""
+    held = desk.put("a", lane)
+    desk.queue.hold_back(lambda _: True)
+    assert desk.drain() == []
+    desk.queue.hold_back(lambda _: False)
+    assert desk.queue.held == 0
+    assert desk.drain() == [held]
+
+
+def test_what_is_held_back_is_judged_anew_each_time(desk: Desk) -> None:
+    """Another set of documents to hold back lets the former go, and keeps what is in both."""
+    first, second, third = desk.put("a"), desk.put("b"), desk.put("c")
+    desk.queue.hold_back(lambda document: document in "ab")
+    assert desk.drain() == [third]
+    desk.queue.hold_back(lambda document: document in "bc")
+    late = desk.put("c")
+    assert desk.drain() == [first]
+    assert desk.queue.held == 2
+    desk.queue.hold_back(lambda _: False)
+    assert set(desk.drain()) == {second, late}
+
+
+def test_a_newer_change_takes_the_place_of_one_held_back(desk: Desk) -> None:
+    """Of a document held back the newest change alone is acted on in the end, once."""
+    old = desk.put("a")
+    desk.queue.hold_back(lambda _: True)
+    assert desk.drain() == []
+    new = desk.put("a")
+    assert desk.is_finished(old)
+    assert desk.drain() == []
+    assert (desk.queue.waiting, desk.queue.held) == (1, 1)
+    desk.queue.hold_back(lambda _: False)
+    assert desk.drain() == [new]
+
+
+def test_work_begun_before_is_not_held_back_and_its_successor_is(desk: Desk) -> None:
+    """Holding back takes nothing out of a worker's hands; what follows it in the same document waits."""
+    first = desk.put("a")
+    desk.take()
+    second = desk.put("a")
+    desk.queue.hold_back(lambda _: True)
+    assert desk.take() is None
+    desk.queue.finish(first)
+    assert desk.take() is None
+    desk.queue.hold_back(lambda _: False)
+    assert desk.take() is second
+
+
+def test_what_is_held_back_for_a_lost_document_is_finished(desk: Desk) -> None:
+    """When the document has moved, what waited for it does not wait for its return."""
+    lost = desk.put("a")
+    desk.queue.hold_back(lambda _: True)
+    assert desk.take() is None
+    desk.queue.release_unless(lambda _: False)
+    desk.queue.hold_back(lambda _: False)
+    assert desk.is_finished(lost)
+    assert (desk.queue.waiting, desk.queue.held, desk.drain()) == (0, 0, [])
+
+
+def test_reviews_are_never_held_back(desk: Desk) -> None:
+    """A review is of what was done already, so it is made whoever owns the document by now."""
+    held = desk.put("a")
+    review = desk.review("a")
+    desk.queue.hold_back(lambda _: True)
+    assert desk.drain() == [review]
+    assert (desk.queue.reviews, desk.queue.waiting) == (0, 1)
+    desk.queue.hold_back(lambda _: False)
+    assert desk.drain() == [held]
+
+
+def test_reviews_outlive_the_loss_of_their_document(desk: Desk) -> None:
+    """What others own by now is what they are for."""
+    review = desk.review("a")
+    desk.queue.release_unless(lambda _: False)
+    assert desk.queue.reviews == 1
+    assert desk.drain() == [review]
+
+
+def test_a_review_and_a_change_of_one_document_are_not_worked_on_at_once(desk: Desk) -> None:
+    """Whichever is begun, the other waits for its end; neither makes the other void."""
+    live, review = desk.put("a"), desk.review("a")
+    assert desk.take() is live
+    assert desk.take() is None
+    desk.queue.finish(live)
+    assert desk.take() is review
+    later = desk.put("a")
+    row = desk.put("b", Lane.SCAN)
+    assert desk.take() is row
+    assert desk.take() is None
+    assert not desk.is_finished(later)
+    desk.queue.finish(review)
+    assert desk.take() is later
+
+
+def test_a_review_whose_document_is_busy_lets_the_next_one_by(desk: Desk) -> None:
+    """One document under way does not hold up the reviews of others."""
+    live = desk.put("a")
+    desk.take()
+    blocked, free = desk.review("a"), desk.review("b")
+    assert desk.take() is free
+    assert desk.take() is None
+    desk.queue.finish(live)
+    assert desk.take() is blocked
+
+
+def test_reviews_of_one_document_collapse_into_the_newest(desk: Desk) -> None:
+    """Asked for twice, it is made once, about what was done last; asked for while it is made, once more after that."""
+    desk.review("a")
+    newest = desk.review("a", deleted=True)
+    assert desk.queue.reviews == 1
+    assert desk.take() is newest
+    again = desk.review("a")
+    assert desk.take() is None
+    desk.queue.finish(newest)
+    assert desk.drain() == [again]
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Documents that change, a live lane and a scan that read them, reviews, and workers, in any order.
+
+    A change's `read_at` is the version of its document that it shows; both lanes read the same copy. At any time some
+    documents are held back.
     """
 
     def __init__(self) -> None:
@@ -224,6 +362,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.acted = dict.fromkeys("abc", 0)
         self.put: list[Change] = []
         self.working: list[Change] = []
+        self.held: set[str] = set()
+        self.to_review: set[str] = set()
 
     @rule(document=st.sampled_from("abc"))
     def change(self, document: str) -> None:
@@ -260,13 +400,32 @@ class QueueMachine(RuleBasedStateMachine):
     def retry(self, document: str) -> None:
         self.put.append(self.desk.put(document, Lane.RETRY, self.acted[document]))
 
+    @rule(document=st.sampled_from("abc"))
+    def review(self, document: str) -> None:
+        self.desk.review(document)
+        self.to_review.add(document)
+
+    @rule(documents=st.sets(st.sampled_from("abc")))
+    def hold_back(self, documents: set[str]) -> None:
+        self.held = documents
+        self.desk.queue.hold_back(documents.__contains__)
+
     @rule()
     def take(self) -> None:
         change = self.desk.take()
+        busy = {each.document_id for each in self.working}
         if change is None:
+            assert self.to_review <= busy
+            waiting = {document for document in self.versions if self.desk.queue.has_waiting(document)}
+            assert waiting <= busy | self.held, "what may be acted on is not given out"
             return
         document = change.document_id
-        assert document not in {each.document_id for each in self.working}
+        assert document not in busy
+        if change.lane is Lane.REVIEW:
+            self.to_review.remove(document)
+            self.working.append(change)
+            return
+        assert document not in self.held
         # A retry is of what was tried before, and stands aside for whatever is newer.
         if change.lane is not Lane.RETRY:
             assert change.read_at >= self.acted[document], "an older change was acted on after a newer one"
@@ -281,18 +440,23 @@ class QueueMachine(RuleBasedStateMachine):
     @invariant()
     def every_ticket_is_given_back_at_most_once(self) -> None:
         assert all(count == 1 for count in self.desk.mark.finishes.values())
-        held = self.desk.queue.waiting + self.desk.queue.active
-        assert self.desk.mark.under_way == held
+        tickets = self.desk.queue.waiting + sum(change.lane is not Lane.REVIEW for change in self.working)
+        assert self.desk.mark.under_way == tickets
         assert self.desk.queue.active == len(self.working)
+        assert self.desk.queue.reviews == len(self.to_review)
+        assert self.desk.queue.held <= self.desk.queue.waiting
 
     def teardown(self) -> None:
+        self.desk.queue.hold_back(lambda _: False)
         for change in self.working:
             self.desk.queue.finish(change)
-        for change in self.desk.drain():
-            if change.lane is not Lane.RETRY:
+        left = self.desk.drain()
+        assert {change.document_id for change in left if change.lane is Lane.REVIEW} == self.to_review
+        for change in left:
+            if change.lane not in (Lane.RETRY, Lane.REVIEW):
                 self.acted[change.document_id] = int(change.read_at)
         assert all(self.desk.is_finished(change) for change in self.put)
-        assert self.desk.queue.waiting == self.desk.queue.active == 0
+        assert self.desk.queue.waiting == self.desk.queue.active == self.desk.queue.reviews == 0
         for document, version in self.live_seen.items():
             assert self.acted[document] >= version, "a live change was skipped"
 

@@ -1,13 +1,15 @@
 from typing import Any
 
+import msgspec
 import pytest
 
 from peruserd.core.config import DatabasesConfig
+from peruserd.core.leases import Lease, Role
 from peruserd.core.names import user_document_id
 from peruserd.core.ranges import Range, split_evenly
 from peruserd.core.views import Copy
 from peruserd.couch import errors
-from peruserd.couch.client import Client, Creation, Membership
+from peruserd.couch.client import MOST_INFOS, Client, Creation, DocumentState, Membership
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
 
@@ -173,23 +175,187 @@ def test_a_security_object_without_a_majority_is_not_written(cluster: SimCluster
         client.put_security("some", {})
 
 
-def test_only_a_deleted_document_is_deleted(cluster: SimClusterThread, client: Client) -> None:
-    """A document that lives, or never was, is not deleted."""
+def test_a_document_lives_was_deleted_or_never_was(cluster: SimClusterThread, client: Client) -> None:
+    """The three are told apart, whatever the document is called."""
     cluster.add_user("a/ü", "x")
     document_id = user_document_id("a/ü")
-    assert not client.document_is_deleted("_users", document_id, quorum=10)
-    assert not client.document_is_deleted("_users", "never", quorum=10)
+    assert client.document_state("_users", document_id, quorum=10) is DocumentState.LIVE
+    assert client.document_state("_users", "never", quorum=10) is DocumentState.MISSING
     found = client.session.request("GET", "/_users/org.couchdb.user%3Aa%2F%C3%BC").decode(dict[str, Any])
     client.session.request("PUT", "/_users/org.couchdb.user%3Aa%2F%C3%BC", body={**found, "_deleted": True}).expect(201)
-    assert client.document_is_deleted("_users", document_id, quorum=10)
+    assert client.document_state("_users", document_id, quorum=10) is DocumentState.DELETED
 
 
 def test_a_missing_database_has_no_deleted_documents(client: Client) -> None:
     """`_users` itself gone is not every user deleted."""
-    assert not client.document_is_deleted("nothing", "some", quorum=10)
+    assert client.document_state("nothing", "some", quorum=10) is DocumentState.MISSING
     client.create_database("some", PLAIN)
     client.delete_database("some")
-    assert not client.document_is_deleted("some", "some", quorum=10)
+    assert client.document_state("some", "some", quorum=10) is DocumentState.MISSING
+
+
+def test_a_document_is_read_from_as_many_copies_as_asked() -> None:
+    """The quorum is the caller's to choose."""
+    with _answered("GET", "/_users/some", 200, {"_id": "some"}) as server:
+        assert connect(server.url).document_state("_users", "some", quorum=7) is DocumentState.LIVE
+        assert [request.path for request in server.requests] == ["/_users/some?r=7"]
+
+
+def test_a_document_that_cannot_be_read_is_in_no_state(client: Client, cluster: SimClusterThread) -> None:
+    """An error is neither a deletion nor a life."""
+    cluster.fail(1, 500, path_regex="^/_users/some")
+    with pytest.raises(errors.ServerError):
+        client.document_state("_users", "some", quorum=10)
+
+
+def test_missing_databases_are_found_in_one_request(client: Client, cluster: SimClusterThread) -> None:
+    """Of all that are asked for, those that are not there, the deleted among them."""
+    for name in ("userdb-61", "userdb-62", "a/b+c"):
+        client.create_database(name, PLAIN)
+    client.delete_database("userdb-62")
+    cluster.clear_requests()
+    assert client.missing_databases(["userdb-61", "userdb-62", "userdb-63", "a/b+c"]) == {"userdb-62", "userdb-63"}
+    assert client.missing_databases(iter(["userdb-61"])) == set()
+    assert cluster.requests() == {(cluster.node_names[0], "POST", "dbs_info"): 2}
+
+
+def test_as_many_databases_are_asked_for_as_the_server_takes(client: Client) -> None:
+    """The limit is what a server answers; one more is refused."""
+    names = [f"userdb-{number:04x}" for number in range(MOST_INFOS + 1)]
+    assert client.missing_databases(names[:-1]) == set(names[:-1])
+    with pytest.raises(errors.RejectedError):
+        client.missing_databases(names)
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_that_cannot_be_asked_for_many_databases_says_nothing_of_them(status: int) -> None:
+    """Where there is no `_dbs_info` nothing is known to be missing, and nothing to be there."""
+    with _answered("POST", "/_dbs_info", status, {"error": "x", "reason": "y"}) as server:
+        assert connect(server.url).missing_databases(["userdb-61"]) is None
+
+
+def test_a_server_that_fails_to_say_what_is_missing_is_an_error() -> None:
+    """A failure must not look like a server of another kind, nor like databases that are there."""
+    with _answered("POST", "/_dbs_info", 500, {}) as server, pytest.raises(errors.ServerError):
+        connect(server.url).missing_databases(["userdb-61"])
+    with _answered("POST", "/_dbs_info", 200, {"rows": []}) as server, pytest.raises(errors.UnexpectedAnswerError):
+        connect(server.url).missing_databases(["userdb-61"])
+
+
+LEASE = Lease(
+    "node1@127.0.0.1", "a1b2", 7, Role.ACTIVE, replaces="00", maintenance=True, version="1.0", address="127.0.0.1:9984"
+)
+
+
+def test_leases_are_read_as_they_were_written(cluster: SimClusterThread, client: Client) -> None:
+    """With all that stands in them, from any node, whatever a node is called; one of another node is not asked for."""
+    strange = Lease("n%41/ü@host", "c3", 1, Role.STANDBY, released=True)
+    for lease in (LEASE, strange):
+        client.put_lease("_users", lease)
+    client.put_lease("_users", Lease(cluster.node_names[2], "d4", 1))
+    for url in cluster.urls:
+        assert connect(url).leases("_users", [LEASE.node, strange.node]) == (LEASE, strange)
+    assert client.leases("_users", []) == ()
+
+
+def test_a_lease_is_written_over_the_one_before(client: Client) -> None:
+    """Also without knowing its revision, and by another incarnation; each role of a node has a lease of its own."""
+    other = msgspec.structs.replace(LEASE, incarnation="e5", counter=1)
+    standby = msgspec.structs.replace(LEASE, role=Role.STANDBY)
+    for lease in (LEASE, standby, other):
+        client.put_lease("_users", lease)
+    assert client.leases("_users", [LEASE.node]) == (other, standby)
+
+
+def test_a_lease_is_written_where_only_a_minority_can_be_reached(cluster: SimClusterThread, client: Client) -> None:
+    """On its side of a cut an instance says that it lives as well as it can."""
+    cluster.stop_node(2)
+    cluster.stop_node(3)
+    client.put_lease("_users", LEASE)
+    assert client.leases("_users", [LEASE.node]) == (LEASE,)
+
+
+def test_nodes_without_a_lease_have_none(client: Client) -> None:
+    """That nobody wrote one yet is no error."""
+    assert client.leases("_users", ["n1", "n2"]) == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"node": "node1@127.0.0.1"},
+        {"node": "node1@127.0.0.1", "incarnation": "x", "counter": "many"},
+        {"node": "node1@127.0.0.1", "incarnation": "x", "counter": 1, "role": "emperor"},
+        {"node": None, "incarnation": "x", "counter": 1},
+    ],
+    ids=["empty", "cut", "counter", "role", "node"],
+)
+def test_what_is_no_lease_is_passed_over(client: Client, content: dict[str, Any]) -> None:
+    """A document by somebody else's hand, or of a version to come, hides no other lease."""
+    standby = msgspec.structs.replace(LEASE, role=Role.STANDBY)
+    client.put_lease("_users", standby)
+    client.session.request("PUT", f"/_users/_local/peruserd.active.{LEASE.node}", body=content).expect(201)
+    assert client.leases("_users", [LEASE.node]) == (standby,)
+
+
+def test_a_lease_of_a_later_version_is_understood_as_far_as_it_is_known(client: Client) -> None:
+    """What it says besides is its own affair."""
+    content = {"node": LEASE.node, "incarnation": "x", "counter": 1, "mood": "good"}
+    client.session.request("PUT", f"/_users/_local/peruserd.active.{LEASE.node}", body=content).expect(201)
+    assert client.leases("_users", [LEASE.node]) == (Lease(LEASE.node, "x", 1),)
+
+
+def test_rows_that_say_nothing_are_no_leases() -> None:
+    """A row without a document, or with none that is there, is passed over."""
+    rows = [{"key": "x", "error": "not_found"}, {"id": "y", "doc": None}, {"id": "z", "doc": "text"}]
+    with _answered("POST", "/_users/_local_docs", 200, {"rows": rows}) as server:
+        assert connect(server.url).leases("_users", ["n1"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(404, "missing"), (405, "Only GET,HEAD allowed"), (404, "no such page")]
+)
+def test_a_server_that_does_not_list_local_documents_has_no_leases_to_speak_of(status: int, reason: str) -> None:
+    """That is another thing than leases that are not there."""
+    with _answered("POST", "/_users/_local_docs", status, {"error": "x", "reason": reason}) as server:
+        assert connect(server.url).leases("_users", ["n1"]) is None
+
+
+def test_a_missing_database_has_neither_leases_nor_a_place_for_them(client: Client) -> None:
+    """It is not taken for a server that cannot be asked: the database may be there in a moment."""
+    with pytest.raises(errors.NotFoundError, match="Database does not exist"):
+        client.leases("nothing", ["n1"])
+    with pytest.raises(errors.NotFoundError, match="Database does not exist"):
+        client.put_lease("nothing", LEASE)
+
+
+def test_leases_that_cannot_be_read_or_written_are_an_error(cluster: SimClusterThread, client: Client) -> None:
+    """A failure says nothing about who lives."""
+    cluster.fail(1, 500, path_regex="_local")
+    with pytest.raises(errors.ServerError):
+        client.leases("_users", ["n1"])
+    with pytest.raises(errors.ServerError):
+        client.put_lease("_users", LEASE)
+
+
+def test_a_node_says_whether_it_is_in_maintenance(cluster: SimClusterThread, client: Client) -> None:
+    """Taken out of service and back in; another node's state is its own."""
+    assert not client.in_maintenance()
+    cluster.maintenance(1, on=True)
+    assert client.in_maintenance()
+    assert not connect(cluster.urls[1]).in_maintenance()
+    cluster.maintenance(1, on=False)
+    assert not client.in_maintenance()
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(404, {"error": "not_found", "reason": "missing"}), (404, {"status": "nolb"}), (200, {})]
+)
+def test_a_server_that_knows_no_maintenance_is_in_none(status: int, body: object) -> None:
+    """One without `_up`, and one that is only kept out of a load balancer, are in service."""
+    with _answered("GET", "/_up", status, body) as server:
+        assert not connect(server.url).in_maintenance()
 
 
 def test_user_documents_are_counted(cluster: SimClusterThread, client: Client) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,7 +14,7 @@ from peruserd.core.counters import Counters
 from peruserd.core.lifecycle import Reason, State
 from peruserd.core.messages import Report, Stage
 from peruserd.core.ranges import Range
-from peruserd.core.views import Copy
+from peruserd.core.views import Copy, View
 from peruserd.daemon.metrics import InstanceCollector
 from peruserd.supervisor.fleet import FleetStatus, ListenerStatus
 
@@ -51,10 +52,39 @@ def status(*, checkpoint: int | str = 5, pid: int | None = None) -> FleetStatus:
     return FleetStatus((listener,), counters, {Reason.CRASHED: 1}, unreadable=())
 
 
-def exported(given: FleetStatus) -> str:
+class StandingSupervisor:
+    """A supervisor whose view is given."""
+
+    def __init__(self, view: View | None) -> None:
+        self.view = view
+        self.plans = 3
+
+
+class StandingHeart:
+    """A heart that has beaten a while ago, or never."""
+
+    def __init__(self, silence: float | None, *, maintenance: bool) -> None:
+        self._silence = silence
+        self.failures = 2
+        self.maintenance = maintenance
+
+    def silence(self) -> float | None:
+        """Return how long it has been silent."""
+        return self._silence
+
+
+VIEW = View(nodes=("n1", "n2", "n3"), instances=("n1", "n2"), shard_map=None)
+
+
+def exported(
+    given: FleetStatus, view: View | None = VIEW, silence: float | None = 1.5, *, maintenance: bool = False
+) -> str:
     """Return what a scrape gets."""
     registry = CollectorRegistry()
-    registry.register(InstanceCollector(StandingFleet(given)))  # type: ignore[arg-type]
+    heart = StandingHeart(silence, maintenance=maintenance)
+    registry.register(
+        InstanceCollector(StandingFleet(given), StandingSupervisor(view), heart)  # type: ignore[arg-type]
+    )
     return generate_latest(registry).decode()
 
 
@@ -82,6 +112,42 @@ def test_counters_and_gauges_are_exported() -> None:
     assert value(text, "peruserd_listener_state", listener=listener, state="running") == 1
     assert value(text, "peruserd_listener_state", listener=listener, state="backoff") == 0
     assert value(text, "peruserd_ready") == 1
+
+
+def test_every_counter_of_a_listener_is_exported() -> None:
+    """None is counted for nothing, whichever is added later."""
+    text = exported(status())
+    for field in msgspec.structs.fields(Counters):
+        if field.type is int:
+            assert value(text, f"peruserd_{field.name}_total") == getattr(status().counters, field.name)
+
+
+def test_what_is_believed_of_the_cluster_is_exported() -> None:
+    """Nodes, instances and leases, so that an operator sees what an instance sees."""
+    text = exported(status())
+    assert value(text, "peruserd_nodes_connected") == 3
+    assert value(text, "peruserd_instances_alive") == 2
+    assert value(text, "peruserd_standby") == 0
+    assert value(text, "peruserd_lease_age_seconds") == 1.5
+    assert value(text, "peruserd_lease_failures_total") == 2
+    assert value(text, "peruserd_node_maintenance") == 0
+    assert value(text, "peruserd_plans_total") == 3
+
+
+def test_standing_by_and_maintenance_are_exported() -> None:
+    """As 1, where they are so."""
+    text = exported(status(), msgspec.structs.replace(VIEW, standby=True), maintenance=True)
+    assert value(text, "peruserd_standby") == 1
+    assert value(text, "peruserd_node_maintenance") == 1
+
+
+def test_what_is_not_known_yet_is_left_out() -> None:
+    """Before the first view and the first lease there is no sample rather than a wrong one."""
+    text = exported(status(), view=None, silence=None)
+    for name in ("nodes_connected", "instances_alive", "standby", "lease_age_seconds"):
+        assert f"peruserd_{name}" not in text
+    assert value(text, "peruserd_lease_failures_total") == 2
+    assert value(text, "peruserd_plans_total") == 3
 
 
 def test_the_latency_histogram_is_cumulative_and_counts_what_is_beyond_its_bounds() -> None:

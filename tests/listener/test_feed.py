@@ -23,6 +23,7 @@ from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import PATIENCE_SECONDS, connect, wait_until
+from tests.listener.books import make_ledger
 
 REAL_WAITS = feed._BACKOFF
 
@@ -186,7 +187,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 def ledger(store: Store) -> Ledger:
     """A ledger that owns everything."""
-    return Ledger(instance="me", ownership=MINE, share=1, store=store, wake=lambda: None)
+    return make_ledger(ownership=MINE, share=1, store=store)
 
 
 @pytest.fixture(autouse=True)
@@ -220,6 +221,13 @@ def test_many_changes_at_once_are_a_backlog_again(ledger: Ledger) -> None:
     """A poll that comes back full is followed by a page, which does not wait."""
     source = _follow(ledger, [Identity("copy", 0)], [Page([], 0), _page(1, PAGE_ROWS), _page(1001, 1001)])
     assert source.asked == [("page", 0), ("poll", 0), ("page", 1000), ("poll", 1001)]
+
+
+def test_after_a_failure_nobody_waits_for_a_poll_to_end(ledger: Ledger) -> None:
+    """Whether the feed can be read again, and is of the same copy, is known at once and not after a quiet long poll."""
+    pages: list[Page | Exception] = [Page([], 0), errors.UnreachableError(""), Page([], 0), Page([], 0)]
+    source = _follow(ledger, [Identity("copy", 0)], pages)
+    assert [how for how, _ in source.asked] == ["page", "poll", "page", "poll", "poll"]
 
 
 @pytest.mark.parametrize(
@@ -277,7 +285,7 @@ class Reading:
         self.stopping = threading.Event()
         assignment = self._assignment(cluster)
         self.copy = assignment.copy
-        self.ledger = Ledger(
+        self.ledger = make_ledger(
             instance=cluster.node_names[0],
             ownership=assignment.ownership,
             share=1,
@@ -287,7 +295,7 @@ class Reading:
         self.sources = [open_source(assignment.copy, connect(cluster.urls[0])) for _ in range(2)]
         runs: list[Callable[[], Any]] = [
             Follower(self.sources[0], self.ledger, self.stopping).run,
-            Scanner(self.sources[1], self.ledger, self.stopping).run,
+            Scanner(self.sources[1], self.ledger, self.stopping, lambda _ids: set()).run,
             self._act,
         ]
         self._threads = [threading.Thread(target=self._guarded, args=(run,)) for run in runs]

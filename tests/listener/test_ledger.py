@@ -14,10 +14,10 @@ from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.sources import PAGE_ROWS, Page, Row
 from peruserd.listener import ledger as ledger_module
-from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
 from tests.couch.connecting import PATIENCE_SECONDS, wait_until
+from tests.listener.books import make_ledger
 
 COPY = Identity("copy", 0)
 HOSTS = ((WHOLE_SPACE, ("me", "other")),)
@@ -39,7 +39,7 @@ class Books:
     def begin(self, ownership: Ownership = MINE, *, share: int = 4, identity: Identity | None = COPY) -> None:
         """Open the store and the ledger, and unless told otherwise the copy, empty."""
         self.store = Store.open(self._path)
-        self.ledger = Ledger(instance="me", ownership=ownership, share=share, store=self.store, wake=self._wake)
+        self.ledger = make_ledger(ownership=ownership, share=share, store=self.store, wake=self._wake)
         if identity is not None:
             self.ledger.open(identity)
 
@@ -52,10 +52,15 @@ class Books:
         self.ledger.enter_live(Page(list(rows), rows[-1].seq if rows else self.report().checkpoint or 0))
 
     def scan(self, *rows: Row) -> None:
-        """Enter the last page of a scan."""
+        """Enter the last page of a scan: no database is missing, every security object is to be looked at."""
+        self.sweep(*rows, missing=set())
+        self.sweep(*rows)
+
+    def sweep(self, *rows: Row, missing: set[str] | None = None) -> None:
+        """Enter the last page of one sweep of a scan."""
         task = self.ledger.wait_for_scan()
         assert task is not None
-        self.ledger.enter_scan(task, Page(list(rows), rows[-1].seq if rows else task.since))
+        self.ledger.enter_scan(task, Page(list(rows), rows[-1].seq if rows else task.since), missing)
 
     def take(self) -> Change:
         """Take a change that is known to be there."""
@@ -96,7 +101,7 @@ def books(tmp_path: Path) -> Iterator[Books]:
 
 def test_only_own_user_documents_are_acted_on(books: Books) -> None:
     """Design documents and other instances' users are seen and passed; the checkpoint goes past them at once."""
-    books.ledger.inform(SHARED, 4)
+    books.ledger.inform(SHARED, None, 4)
     mine = SHARED.belongs_to("me")
     rows = [_row(seq) for seq in range(1, 21)]
     books.live(Row(0, "_design/_auth"), *rows, Row(21, "some other document"))
@@ -186,7 +191,7 @@ def test_a_scan_pauses_while_much_of_it_is_under_way(tmp_path: Path, monkeypatch
 
 def test_no_more_work_is_given_out_than_the_share(books: Books) -> None:
     """The instance's limit holds, and a larger share lets those go on who wait for it."""
-    books.ledger.inform(MINE, 2)
+    books.ledger.inform(MINE, None, 2)
     books.live(*[_row(seq) for seq in (1, 2, 3)])
     taken = [books.take(), books.take()]
     more: list[Change] = []
@@ -194,7 +199,7 @@ def test_no_more_work_is_given_out_than_the_share(books: Books) -> None:
     thread.start()
     wait_until(lambda: books.report().in_flight == 2, "two are under way")
     assert not more
-    books.ledger.inform(MINE, 3)
+    books.ledger.inform(MINE, None, 3)
     thread.join(PATIENCE_SECONDS)
     assert len({change.document_id for change in [*taken, *more]}) == 3
 
@@ -202,7 +207,7 @@ def test_no_more_work_is_given_out_than_the_share(books: Books) -> None:
 def test_a_user_lost_while_waiting_is_left_alone(books: Books) -> None:
     """What belongs to somebody else by the time a worker is free is not acted on, and the checkpoint goes past it."""
     books.live(_row(1), _row(2))
-    books.ledger.inform(THEIRS, 4)
+    books.ledger.inform(THEIRS, None, 4)
     assert books.report().waiting == 0
     assert books.report().checkpoint == 2
 
@@ -257,7 +262,7 @@ def test_a_user_lost_on_the_way_to_the_disk_is_not_kept_there(books: Books, monk
     write = books.store.quarantine
 
     def lose_and_write(entry: Quarantined) -> None:
-        books.ledger.inform(THEIRS, 4)
+        books.ledger.inform(THEIRS, None, 4)
         write(entry)
 
     monkeypatch.setattr(books.store, "quarantine", lose_and_write)
@@ -349,7 +354,7 @@ def test_a_doubt_outlives_the_loss_of_the_user(books: Books) -> None:
     change = books.take()
     books.ledger.before_write(change.document_id)
     books.ledger.give_back(change, FAILED)
-    books.ledger.inform(THEIRS, 4)
+    books.ledger.inform(THEIRS, None, 4)
     assert books.report().quarantined == 0
     books.ledger.save()
     books.end()
@@ -401,10 +406,10 @@ def test_caught_up_is_when_the_backlog_is_done(books: Books) -> None:
 
 def test_gaining_users_is_catching_up_again(books: Books) -> None:
     """While what was gained is being read, the listener has not caught up."""
-    books.ledger.inform(SHARED, 4)
+    books.ledger.inform(SHARED, None, 4)
     books.live()
     assert books.report().caught_up
-    books.ledger.inform(MINE, 4)
+    books.ledger.inform(MINE, None, 4)
     assert (books.report().stage, books.report().caught_up) == (Stage.SCANNING, False)
 
 
@@ -447,7 +452,7 @@ def test_a_report_does_not_change_after_it_was_made(books: Books) -> None:
         lambda books: books.live(_row(1)),
         lambda books: books.ledger.beat(),
         lambda books: books.ledger.feed_failed("timeout"),
-        lambda books: books.ledger.inform(THEIRS, 1),
+        lambda books: books.ledger.inform(THEIRS, None, 1),
     ],
     ids=["page", "beat", "failure", "owners"],
 )

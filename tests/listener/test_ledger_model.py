@@ -6,12 +6,10 @@ process dies at any moment, and the copy is made again. Whatever happened, once 
 instance owns is as the newest revision of the user document wants it.
 """
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import Protocol
 
 import pytest
 import structlog
@@ -21,15 +19,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from peruserd.core.messages import Stage
 from peruserd.core.ownership import Ownership
-from peruserd.core.progress import Identity, Saved
+from peruserd.core.progress import Identity, Saved, Sweep
 from peruserd.core.quarantine import Advice, Failure, Quarantined
 from peruserd.core.ranges import WHOLE_SPACE, ShardMap
-from peruserd.core.workqueue import Change
+from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.sources import Page, Row
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener.ledger import Ledger, ScanTask
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
+from tests.listener.books import make_ledger
+from tests.listener.disks import Disk, Keeper, MemoryStore, NeverWaits, WouldBlockError
 
 ME = "n1"
 NODES = ("n1", "n2", "n3")
@@ -54,76 +54,6 @@ FAILURES = {advice: Failure("server_error", "500", advice) for advice in Advice}
 
 
 _SILENCE = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
-
-
-class WouldBlockError(Exception):
-    """The ledger wants to wait for something that only another thread could do."""
-
-
-class _NeverWaits(threading.Condition):
-    def wait(self, timeout: float | None = None) -> bool:
-        raise WouldBlockError(timeout)
-
-
-class Keeper(Protocol):
-    """The part of a store that a ledger uses."""
-
-    def load(self) -> tuple[Saved | None, list[Quarantined], set[str]]: ...
-    def save(self, saved: Saved) -> None: ...
-    def quarantine(self, entry: Quarantined) -> None: ...
-    def doubt(self, document_id: str) -> None: ...
-    def served(self, document_id: str) -> None: ...
-    def released(self, document_id: str) -> None: ...
-    def close(self) -> None: ...
-
-
-class Disk:
-    """What a store in memory leaves behind when its process dies."""
-
-    def __init__(self) -> None:
-        self.saved: Saved | None = None
-        self.quarantine: dict[str, Quarantined] = {}
-        self.doubts: set[str] = set()
-
-
-class MemoryStore:
-    """A store on a `Disk`, with the same promises as the one on a real disk, and quicker."""
-
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-        self._served: set[str] = set()
-        self._released: set[str] = set()
-
-    def load(self) -> tuple[Saved | None, list[Quarantined], set[str]]:
-        return self._disk.saved, list(self._disk.quarantine.values()), set(self._disk.doubts)
-
-    def save(self, saved: Saved) -> None:
-        self._disk.saved = saved
-        for document_id in self._served | self._released:
-            self._disk.quarantine.pop(document_id, None)
-        self._disk.doubts -= self._served
-        self._served.clear()
-        self._released.clear()
-
-    def quarantine(self, entry: Quarantined) -> None:
-        self._served.discard(entry.document_id)
-        self._released.discard(entry.document_id)
-        self._disk.quarantine[entry.document_id] = entry
-
-    def doubt(self, document_id: str) -> None:
-        if document_id in self._served:
-            self._served.discard(document_id)
-            self._released.add(document_id)
-        self._disk.doubts.add(document_id)
-
-    def served(self, document_id: str) -> None:
-        self._served.add(document_id)
-
-    def released(self, document_id: str) -> None:
-        self._released.add(document_id)
-
-    def close(self) -> None:
-        """Forget nothing: the disk is there still."""
 
 
 class ShardCopy:
@@ -169,6 +99,7 @@ class World:
         self.ledger: Ledger
         self.store: Keeper
         self.ownership = ALL
+        self.coming: Ownership | None = None
         self.live_page: Page | None = None
         self.scan_task: ScanTask | None = None
         self.scan_page: Page | None = None
@@ -187,15 +118,15 @@ class World:
     # The process
 
     def start(self, ownership: Ownership) -> None:
+        self.coming = None
         self.store = self.open_store()
-        self.ledger = Ledger(
+        self.ledger = make_ledger(
             instance=ME,
             ownership=ownership,
             share=3,
             store=self.store,
-            wake=lambda: None,  # type: ignore[arg-type]
         )
-        self.ledger._changed = _NeverWaits()
+        self.ledger._changed = NeverWaits()
         self._own(ownership)
         self.ledger.open(self.copy.identity)
 
@@ -213,9 +144,10 @@ class World:
         self.crash()
         self.start(ownership or self.ownership)
 
-    def inform(self, ownership: Ownership) -> None:
+    def inform(self, ownership: Ownership, coming: Ownership | None = None) -> None:
         self._own(ownership)
-        self.ledger.inform(ownership, 3)
+        self.coming = coming
+        self.ledger.inform(ownership, coming, 3)
 
     def save(self) -> None:
         self.ledger.save()
@@ -263,7 +195,11 @@ class World:
     def enter_scan(self) -> None:
         assert self.scan_task is not None
         assert self.scan_page is not None
-        self.ledger.enter_scan(self.scan_task, self.scan_page)
+        missing = None
+        if self.scan_task.sweep is Sweep.DATABASES:
+            rows = [row for row in self.scan_page.results if not row.deleted and self.scan_task.wanted(row.id)]
+            missing = {row.id for row in rows if self.state.get(row.id) is not False}
+        self.ledger.enter_scan(self.scan_task, self.scan_page, missing)
         self.scan_task = self.scan_page = None
 
     def take(self) -> bool:
@@ -273,11 +209,18 @@ class World:
             return False
         assert change is not None
         assert change.document_id not in {each.document_id for each in self.working}
+        if change.lane is not Lane.REVIEW:
+            assert self.ownership.belongs_to(ME)(change.document_id)
+            assert self.coming is None or self.coming.belongs_to(ME)(change.document_id)
         self.working.append(change)
         return True
 
     def give_back(self, index: int = 0, failure: Failure | None = None) -> None:
         change = self.working.pop(index)
+        if change.lane is Lane.REVIEW:
+            # It finds the document as it is, and what it does then is right.
+            self.ledger.give_back(change, Outcome(failure=failure))
+            return
         if failure is None and self.ownership.belongs_to(ME)(change.document_id):
             self.state[change.document_id] = change.deleted
         else:
@@ -305,7 +248,8 @@ class World:
             if row is None or row.seq > saved.checkpoint or not mine(document_id):
                 continue
             spoken_of = bool(past) and all(was_mine(document_id) for was_mine in past)
-            if not spoken_of and saved.scan is not None and row.seq > saved.scan.position:
+            swept = saved.scan is not None and saved.scan.sweep is Sweep.SECURITY and row.seq <= saved.scan.position
+            if not spoken_of and saved.scan is not None and not swept:
                 continue
             done = self.state.get(document_id, kept.get(document_id))
             assert done == row.deleted, f"{document_id} at {row.seq} is not finished; {saved}"
@@ -314,7 +258,7 @@ class World:
         """Let everything come to rest and look at every user."""
         if self.ledger._saved is None or self.ledger._saved.uuid != self.copy.identity.uuid:
             self.restart()
-        self.ledger.inform(self.ownership, 3)
+        self.inform(self.ownership)
         self._drain()
         self.save()
         mine = self.ownership.belongs_to(ME)
@@ -463,9 +407,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.world.pass_time(seconds)
 
-    @rule(ownership=st.sampled_from(OWNERSHIPS))
-    def inform(self, ownership: Ownership) -> None:
-        self.world.inform(ownership)
+    @rule(ownership=st.sampled_from(OWNERSHIPS), coming=st.none() | st.sampled_from(OWNERSHIPS))
+    def inform(self, ownership: Ownership, coming: Ownership | None) -> None:
+        self.world.inform(ownership, coming)
 
     @rule()
     def save(self) -> None:

@@ -126,6 +126,7 @@ def begin(cluster: SimClusterThread, tmp_path: Path) -> Iterator[Begin]:
         values: dict[str, Any] = {
             "copy": assignment.copy,
             "ownership": assignment.ownership,
+            "coming": None,
             "instance": cluster.node_names[0],
             "couchdb": couchdb,
             "credentials": credentials,
@@ -135,6 +136,8 @@ def begin(cluster: SimClusterThread, tmp_path: Path) -> Iterator[Begin]:
             "state_file": str(tmp_path / f"range-{index}.sqlite"),
             "share": 4,
             "most_in_flight": 8,
+            "begin_near": None,
+            "recall_seconds": 30.0,
         }
         children.append(Child(ListenerStart(**(values | changes))))
         return children[-1]
@@ -216,7 +219,7 @@ def test_other_owners_change_what_a_listener_does(cluster: SimClusterThread, beg
     assert own
     assert set(cluster.databases()) == {"_users", *own}
     assert len(own) < len(users)
-    child.send(Inform(_assignments(cluster)[0].ownership, 2))
+    child.send(Inform(_assignments(cluster)[0].ownership, None, 2))
     wait_until(lambda: _served(cluster), "all users of the range are served")
     assert cluster.creations() == {_database(user): 1 for user in users}
 
@@ -339,6 +342,7 @@ def test_a_listener_does_not_outlive_its_parent(cluster: SimClusterThread, tmp_p
     start = ListenerStart(
         copy=assignment.copy,
         ownership=assignment.ownership,
+        coming=None,
         instance=cluster.node_names[0],
         couchdb=couchdb,
         credentials=credentials,
@@ -348,6 +352,8 @@ def test_a_listener_does_not_outlive_its_parent(cluster: SimClusterThread, tmp_p
         state_file=str(tmp_path / "copy.sqlite"),
         share=1,
         most_in_flight=1,
+        begin_near=None,
+        recall_seconds=30.0,
     )
     parent = subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with parent:
@@ -510,6 +516,7 @@ def test_the_password_is_nowhere_to_be_seen(tmp_path: Path, capfd: Capture) -> N
             ListenerStart(
                 copy=assignment.copy,
                 ownership=assignment.ownership,
+                coming=None,
                 instance=cluster.node_names[0],
                 couchdb=couchdb,
                 credentials=credentials,
@@ -519,6 +526,8 @@ def test_the_password_is_nowhere_to_be_seen(tmp_path: Path, capfd: Capture) -> N
                 state_file=str(tmp_path / "copy.sqlite"),
                 share=4,
                 most_in_flight=8,
+                begin_near=None,
+                recall_seconds=30.0,
             )
         )
         try:

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +8,10 @@ from peruserd.core.config import DatabasesConfig, DeletionPolicy
 from peruserd.core.hashing import document_hash
 from peruserd.core.names import database_name, longest_name_bytes, user_document_id
 from peruserd.core.quarantine import Advice
+from peruserd.core.reviews import make_review
 from peruserd.core.security import is_public
 from peruserd.core.workqueue import Change, Lane
-from peruserd.couch.client import Client
+from peruserd.couch.client import Client, DocumentState
 from peruserd.listener.provisioner import Outcome, Provisioner
 from peruserd.listener.store import StoreError
 from peruserd.simcluster import SimClusterThread
@@ -55,6 +57,20 @@ class Office:
         """Act on the user document as a deleted one."""
         change = Change(user_document_id(user), deleted=True, lane=lane, read_at=0.0, met_in_scan=met_in_scan)
         return self._provisioner.act(change)
+
+    def look(self, user: str = USER) -> Outcome:
+        """Act on the user document as a scan does that expects the database to be there."""
+        change = Change(user_document_id(user), deleted=False, lane=Lane.SCAN, read_at=0.0, in_place=True)
+        return self._provisioner.act(change)
+
+    def review(self, *, deleted: bool, user: str = USER) -> Outcome:
+        """Compare what was done last with the user document."""
+        return self._provisioner.act(make_review(user_document_id(user), deleted=deleted, now=0.0))
+
+    def missing(self, *users: str) -> set[str]:
+        """Return which of the users have no database."""
+        document_ids = [user_document_id(user) for user in users]
+        return {each.removeprefix("org.couchdb.user:") for each in self._provisioner.find_missing(document_ids)}
 
     def _doubt(self, document_id: str) -> None:
         self._before_write(document_id)
@@ -158,6 +174,8 @@ def test_a_write_without_a_majority_is_made_again_whatever_a_read_shows(
 ) -> None:
     """After a write that reached one copy of three, the next try writes though that copy is right; then all agree."""
     office.client.create_database(DATABASE, DatabasesConfig())
+    # Until they have replicated, what one copy took is not undone by what the other two have.
+    cluster.set_replication_delay(3600.0)
     cluster.partition([[1], [2, 3]])
     outcome = office.ensure()
     assert outcome.failure is not None
@@ -167,6 +185,8 @@ def test_a_write_without_a_majority_is_made_again_whatever_a_read_shows(
     assert sorted(_objects(cluster), key=str) == sorted([SECURED, DEFAULT, DEFAULT], key=str)
     assert office.client.security(DATABASE) == SECURED
     assert office.ensure() == Outcome(provisioned=True, security_written=True)
+    assert _objects(cluster) == [SECURED] * 3
+    cluster.replicate()
     assert _objects(cluster) == [SECURED] * 3
 
 
@@ -303,7 +323,7 @@ def test_revoking_never_leaves_a_database_public(
 
 def test_revoking_without_a_database_is_nothing_to_do(cluster: SimClusterThread, office: Office) -> None:
     """A deleted user who never had a database is no failure (it stops couch_peruser for good), and makes none."""
-    assert office.remove() == Outcome()
+    assert office.remove() == Outcome(absent=True)
     assert cluster.databases() == ["_users"]
 
 
@@ -447,3 +467,123 @@ def test_a_state_that_cannot_be_written_is_not_the_users(cluster: SimClusterThre
 
     with pytest.raises(StoreError):
         Office(connect(cluster.urls[0]), before_write=full).ensure()
+
+
+# Scans
+
+
+def test_a_scan_looks_before_it_creates(cluster: SimClusterThread, office: Office) -> None:
+    """A user who is served costs a scan one read; one who is not gets the database all the same."""
+    office.ensure()
+    office.doubts.clear()
+    cluster.clear_requests()
+    assert office.look() == Outcome(provisioned=True)
+    assert cluster.requests() == {("node1@127.0.0.1", "GET", "security"): 1}
+    assert office.look("bob") == Outcome(provisioned=True, created=True, security_written=True)
+
+
+def test_those_without_a_database_are_found_by_the_hundred(cluster: SimClusterThread, office: Office) -> None:
+    """One request asks for a hundred; a name that can have no database is not missing one."""
+    office.ensure()
+    cluster.clear_requests()
+    others = [f"user{number}" for number in range(149)]
+    assert office.missing(USER, *others, "x" * 200, "") == set(others)
+    assert cluster.requests() == {("node1@127.0.0.1", "POST", "dbs_info"): 2}
+
+
+def test_a_server_that_cannot_be_asked_for_many_has_nobody_missing() -> None:
+    """PouchDB Server knows no `_dbs_info`: then each user is looked at by itself."""
+    with TalkingServer(answering({})) as server:
+        assert Office(connect(server.url)).missing("ann", "bob") == set()
+
+
+# Reviews
+
+
+def test_a_review_of_what_is_still_so_only_reads_the_document(cluster: SimClusterThread, office: Office) -> None:
+    """Where the user document is as it was acted on, nothing else is asked or written."""
+    cluster.add_user(USER, "x")
+    cluster.clear_requests()
+    assert office.review(deleted=False) == Outcome()
+    assert cluster.requests() == {("node1@127.0.0.1", "GET", "document"): 1}
+
+
+def test_a_review_gives_access_back_that_was_taken_from_a_returned_user(
+    cluster: SimClusterThread, office: Office
+) -> None:
+    """Revoked too late: the user document is there, so the user is served."""
+    cluster.add_user(USER, "x")
+    office.ensure()
+    office.remove()
+    office.doubts.clear()
+    assert office.review(deleted=True) == Outcome(provisioned=True, security_written=True)
+    assert USER in str(_objects(cluster))
+
+
+def test_a_review_takes_access_away_that_a_deleted_user_was_given(cluster: SimClusterThread, office: Office) -> None:
+    """Granted too late: the user document is deleted, so the access is taken away again."""
+    cluster.add_user(USER, "x")
+    office.ensure()
+    office.doubts.clear()
+    _delete_user(office.client)
+    assert office.review(deleted=False) == Outcome(revoked=True, security_written=True)
+    assert not any(USER in str(each) for each in _objects(cluster))
+
+
+def test_a_review_writes_what_is_in_doubt_whatever_a_read_shows(cluster: SimClusterThread, office: Office) -> None:
+    """Copies can disagree: a security object in doubt is written again although it looks right."""
+    cluster.add_user(USER, "x")
+    office.ensure()
+    cluster.clear_requests()
+    assert office.review(deleted=False).security_written
+    assert _made(cluster, "PUT", "security") == 1
+
+
+def test_a_review_never_drops_a_database(cluster: SimClusterThread) -> None:
+    """Whoever owns the document decides on that; a review only takes access away."""
+    office = Office(connect(cluster.urls[0]), policy=DeletionPolicy.DROP)
+    cluster.add_user(USER, "x")
+    office.ensure()
+    office.doubts.clear()
+    _delete_user(office.client)
+    assert office.review(deleted=False) == Outcome(revoked=True, security_written=True)
+    assert DATABASE in cluster.databases()
+
+
+def test_a_review_without_a_database_leaves_nothing_in_doubt(cluster: SimClusterThread, office: Office) -> None:
+    """A deleted user whose database is gone has no security object that could be wrong."""
+    cluster.add_user(USER, "x")
+    _delete_user(office.client)
+    office.doubts.add(user_document_id(USER))
+    assert office.review(deleted=True) == Outcome(absent=True)
+
+
+def test_a_review_of_a_user_nobody_knows_brings_the_copies_together(cluster: SimClusterThread, office: Office) -> None:
+    """The authentication database was made again: what is in doubt is written as it is found, and stays closed."""
+    _secure(office.client, {})
+    office.doubts.add(user_document_id(USER))
+    assert office.review(deleted=False).security_written
+    assert not any(is_public(each) for each in _objects(cluster))
+
+
+def test_with_the_policy_keep_a_review_of_a_deleted_user_changes_nobodys_access(cluster: SimClusterThread) -> None:
+    """The copies are brought together as they are."""
+    office = Office(connect(cluster.urls[0]), policy=DeletionPolicy.KEEP)
+    cluster.add_user(USER, "x")
+    office.ensure()
+    before = _objects(cluster)
+    _delete_user(office.client)
+    assert office.review(deleted=True).security_written
+    assert _objects(cluster) == before
+
+
+def test_a_document_that_changes_all_the_time_is_reviewed_another_time(
+    cluster: SimClusterThread, office: Office
+) -> None:
+    """A review does not go on for ever; what is left is tried again later."""
+    del cluster
+    states = itertools.cycle([DocumentState.LIVE, DocumentState.DELETED])
+    office.client.document_state = lambda *_a, **_k: next(states)  # type: ignore[method-assign]
+    outcome = office.review(deleted=True)
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.advice) == ("restless", Advice.RETRY)

@@ -12,7 +12,7 @@ from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Saved, Scan
 from peruserd.core.quarantine import Advice, Failure, Quarantined
 from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.listener.store import Store, StoreError
+from peruserd.listener.store import Store, StoreError, retired_doubts
 
 OWNERSHIP = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("n1", "n2")),), ("n1", "n2"))
 SAVED = Saved("copy", 41, OWNERSHIP, settled=(OWNERSHIP,), scan=Scan(until=40, position=7))
@@ -200,7 +200,7 @@ def test_a_second_listener_on_a_file_is_turned_away(opened: Callable[[], Store],
 _OTHER_PROCESS = """
 import sys
 from pathlib import Path
-from peruserd.listener.store import Store, StoreError
+from peruserd.listener.store import Store, StoreError, retired_doubts
 try:
     Store.open(Path(sys.argv[1]))
 except StoreError as error:
@@ -271,7 +271,7 @@ _LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from tests.listener.test_store import SAVED, _entry
-from peruserd.listener.store import Store, StoreError
+from peruserd.listener.store import Store, StoreError, retired_doubts
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = Store.open(Path(sys.argv[1]))
 store.save(SAVED)
@@ -342,3 +342,48 @@ def test_a_damaged_file_that_cannot_be_moved_is_an_error(path: Path, monkeypatch
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(StoreError, match="Permission denied"):
         Store.open(path)
+
+
+# Files nobody uses any more
+
+
+def test_doubts_are_taken_out_of_a_retired_file(path: Path) -> None:
+    """They are given to whoever sees to them, and gone from the file afterwards."""
+    left = Store.open(path)
+    left.doubt("ann")
+    left.doubt("bob")
+    left.close()
+    with retired_doubts(path) as doubts:
+        assert doubts == {"ann", "bob"}
+    with retired_doubts(path) as doubts:
+        assert doubts == set()
+
+
+def test_doubts_stay_in_a_retired_file_until_they_are_seen_to(path: Path) -> None:
+    """An heir that fails to write them down leaves them where they are."""
+    left = Store.open(path)
+    left.doubt("ann")
+    left.close()
+    with pytest.raises(StoreError), retired_doubts(path):
+        raise StoreError("full")
+    with retired_doubts(path) as doubts:
+        assert doubts == {"ann"}
+
+
+def test_a_file_in_use_is_not_inherited_from(path: Path) -> None:
+    """Its own listener sees to its doubts."""
+    used = Store.open(path)
+    used.doubt("ann")
+    with retired_doubts(path) as doubts:
+        assert doubts == set()
+    assert used.load()[2] == {"ann"}
+    used.close()
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b""], ids=["damaged", "empty"])
+def test_a_retired_file_that_says_nothing_is_left_alone(path: Path, content: bytes) -> None:
+    """What cannot be read holds nobody up."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    with retired_doubts(path) as doubts:
+        assert doubts == set()

@@ -12,11 +12,11 @@ from peruserd.core.quarantine import Failure
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.workqueue import Change
 from peruserd.couch.sources import Page, Row
-from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome, Provisioner
 from peruserd.listener.store import Store, StoreError
 from peruserd.listener.workers import Workers
 from tests.couch.connecting import PATIENCE_SECONDS, wait_until
+from tests.listener.books import make_ledger
 
 MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))
 
@@ -53,7 +53,7 @@ class Shop:
 
     def __init__(self, path: Path, *, most: int, share: int) -> None:
         self.store = Store.open(path)
-        self.ledger = Ledger(instance="me", ownership=MINE, share=share, store=self.store, wake=lambda: None)
+        self.ledger = make_ledger(ownership=MINE, share=share, store=self.store)
         self.ledger.open(Identity("copy", 0))
         self.provisioner = SlowProvisioner()
         self.errors: list[Exception] = []

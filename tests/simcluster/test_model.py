@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from peruserd.core.hashing import document_hash
 from peruserd.simcluster import documents, errors
 from peruserd.simcluster.changes import DatabaseFeed
+from peruserd.simcluster.copies import DEFAULT_SECURITY
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.options import ClusterOptions
 from peruserd.simcluster.splitting import Splitter, rebuild
@@ -166,19 +167,48 @@ def test_delayed_replication_reaches_other_copies_later() -> None:
     assert all("x" in each for each in newest(model))
 
 
-def test_a_security_object_without_a_majority_changes_what_it_reaches() -> None:
-    """The copies disagree after that, replication does not help, and one write with a majority does."""
+def test_a_security_object_without_a_majority_is_undone_when_the_nodes_meet() -> None:
+    """It changes what it reaches, so the copies disagree; what most copies have wins in the end."""
     model = a_model()
     first = model.nodes[0]
     model.partition([[1], [2, 3]])
     with pytest.raises(errors.RefusalError, match="no_majority"):
         documents.write_security(model, first, "db", {"admins": {"names": ["u"]}})
-    model.partition([])
-    model.replicate()
     objects = [copy.security for node in model.nodes for copy in node.holdings["db"]]
     assert objects.count({"admins": {"names": ["u"]}}) == 2
+    model.partition([])
+    model.replicate()
+    assert all(copy.security == DEFAULT_SECURITY for node in model.nodes for copy in node.holdings["db"])
+
+
+def test_a_security_object_with_a_majority_reaches_who_was_away() -> None:
+    """A node that returns gets the object that the others agreed on, whatever it had or made meanwhile."""
+    model = a_model()
+    model.set_alive(model.nodes[2], alive=False)
+    documents.write_security(model, model.nodes[0], "db", {"admins": {"names": ["u"]}})
+    model.set_alive(model.nodes[2], alive=True)
+    assert model.owes()
+    model.replicate()
+    assert all(copy.security == {"admins": {"names": ["u"]}} for node in model.nodes for copy in node.holdings["db"])
+    assert not model.owes()
+
+
+def test_two_security_objects_without_a_majority_stay_apart() -> None:
+    """With two copies there is no majority of one; only a write brings them together."""
+    model = ClusterModel(ClusterOptions(), lambda: 1_800_000_000.0)
+    model.create_database(model.nodes[0], "db", q=1, n=2)
+    first, second = (node for node in model.nodes if node.holdings.get("db"))
+    model.partition([[first.number], [second.number]])
+    with pytest.raises(errors.RefusalError, match="no_majority"):
+        documents.write_security(model, first, "db", {"admins": {"names": ["u"]}})
+    model.partition([])
+    model.replicate()
+    assert [node.holdings["db"][0].security for node in (first, second)] == [
+        {"admins": {"names": ["u"]}},
+        DEFAULT_SECURITY,
+    ]
     documents.write_security(model, first, "db", {"admins": {"names": ["v"]}})
-    assert all(copy.security == {"admins": {"names": ["v"]}} for node in model.nodes for copy in node.holdings["db"])
+    assert first.holdings["db"][0].security == second.holdings["db"][0].security
 
 
 @pytest.mark.parametrize("wrong", [[], {"admins": []}, {"members": {"names": "u"}}, {"admins": {"roles": [1]}}])

@@ -11,11 +11,11 @@ from peruserd.core.backoff import Backoff
 from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy, LogConfig
 from peruserd.core.lifecycle import RestartBudget, Timing
 from peruserd.core.messages import Credentials, ListenerStart, Secret
-from peruserd.core.views import Assignment, Plan, View, make_plan
+from peruserd.core.views import Plan, View, make_plan
 from peruserd.couch.client import Client
 from peruserd.couch.session import Session
 from peruserd.simcluster import SimClusterThread
-from peruserd.supervisor.fleet import Fleet
+from peruserd.supervisor.fleet import Fleet, StartRequest
 
 ME: Final = "node1@127.0.0.1"
 DEADLINE_SECONDS: Final = 60.0
@@ -32,13 +32,20 @@ class Rig:
         self.couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}")
         self.credentials = Credentials(parts.username, Secret(parts.password))
         self.fleet = Fleet(
-            self._start_message, most_in_flight=8, timing=timing, budget=RestartBudget(burst, period_seconds=600.0)
+            self._start_message,
+            most_in_flight=8,
+            timing=timing,
+            budget=RestartBudget(burst, period_seconds=600.0),
+            retired_files=lambda _in_use: (),
+            on_copy_lost=lambda: None,
         )
 
-    def _start_message(self, assignment: Assignment, share: int) -> ListenerStart:
+    def _start_message(self, request: StartRequest) -> ListenerStart:
+        assignment = request.assignment
         return ListenerStart(
             copy=assignment.copy,
             ownership=assignment.ownership,
+            coming=assignment.coming,
             instance=ME,
             couchdb=self.couchdb,
             credentials=self.credentials,
@@ -46,8 +53,10 @@ class Rig:
             deletion=DeletionPolicy.REVOKE,
             log=LogConfig(),
             state_file=str(self.directory / f"{assignment.copy.range}.sqlite"),
-            share=share,
+            share=request.share,
             most_in_flight=8,
+            begin_near=request.begin_near,
+            recall_seconds=30.0,
         )
 
     def plan(self) -> Plan:

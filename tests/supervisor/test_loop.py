@@ -6,10 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from peruserd.core.lifecycle import RestartBudget, Timing
-from peruserd.core.ranges import ShardMap
-from peruserd.core.views import Plan, View
+from peruserd.core.ranges import WHOLE_SPACE, ShardMap
+from peruserd.core.views import Plan, View, make_plan
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.loop import Inbox, Outcome, Supervisor
@@ -17,9 +20,11 @@ from tests.supervisor.rig import Rig
 
 DEADLINE_SECONDS = 60.0
 EMPTY = View(nodes=("n1",), instances=("n1",), shard_map=None)
+CALM = View(nodes=("n1",), instances=("n1",), shard_map=ShardMap("_users", ".1", {}))
+FLAPPED = View(nodes=("n1", "n2"), instances=("n1", "n2"), shard_map=ShardMap("_users", ".1", {}))
 
 
-def supervisor(fleet: Fleet, plans: Callable[[View], Plan], said: list[str], quiet: float = 0.0) -> Supervisor:
+def supervisor(fleet: Fleet, plans: Callable[[View, View], Plan], said: list[str], quiet: float = 0.0) -> Supervisor:
     """Make a supervisor that notes what it tells."""
     return Supervisor(fleet, make_plan=plans, quiet_seconds=quiet, tell=said.append)
 
@@ -30,7 +35,14 @@ def idle_fleet() -> Fleet:
     def start_message(*_arguments: object) -> None:
         raise AssertionError("nothing was to be started")
 
-    return Fleet(start_message, most_in_flight=1, timing=Timing(), budget=RestartBudget(1, 1.0))  # type: ignore[arg-type]
+    return Fleet(
+        start_message,  # type: ignore[arg-type]
+        most_in_flight=1,
+        timing=Timing(),
+        budget=RestartBudget(1, 1.0),
+        retired_files=lambda _copies: (),
+        on_copy_lost=lambda: None,
+    )
 
 
 class Running:
@@ -65,14 +77,14 @@ def wait_for(happened: Callable[[], bool]) -> None:
 def test_sigterm_ends_a_loop_that_has_nothing_to_do() -> None:
     """Told to stop, the loop ends with 0 although no view ever came."""
     said: list[str] = []
-    assert Running(supervisor(idle_fleet(), lambda _view: Plan(), said)).end() is Outcome.STOPPED
+    assert Running(supervisor(idle_fleet(), lambda _view, _seen: Plan(), said)).end() is Outcome.STOPPED
     assert said == ["stopping on SIGTERM"]
 
 
 def test_a_missing_authentication_database_is_said_and_waited_for() -> None:
     """An empty plan is told in words, and the loop goes on."""
     said: list[str] = []
-    subject = supervisor(idle_fleet(), lambda _view: Plan(), said)
+    subject = supervisor(idle_fleet(), lambda _view, _seen: Plan(), said)
     running = Running(subject)
     subject.on_view(EMPTY)
     wait_for(lambda: bool(said))
@@ -83,7 +95,7 @@ def test_a_missing_authentication_database_is_said_and_waited_for() -> None:
 def test_sighup_does_not_end_the_daemon() -> None:
     """A hang-up, whose default is death, is noted only."""
     said: list[str] = []
-    subject = supervisor(idle_fleet(), lambda _view: Plan(), said)
+    subject = supervisor(idle_fleet(), lambda _view, _seen: Plan(), said)
     running = Running(subject)
     subject._inbox.put(signal.SIGHUP)
     subject.on_view(EMPTY)
@@ -92,29 +104,124 @@ def test_sighup_does_not_end_the_daemon() -> None:
 
 
 def test_a_view_that_flaps_within_the_quiet_period_makes_no_plan() -> None:
-    """Only a view that stays takes effect; the first one does at once."""
-    planned: list[View] = []
+    """Only what stays takes effect; the first view does at once. Each look is planned for, because of what may come."""
+    planned: list[tuple[View, View]] = []
 
-    def plan(view: View) -> Plan:
-        planned.append(view)
+    def plan(view: View, seen: View) -> Plan:
+        planned.append((view, seen))
         return Plan()
 
-    flapped = View(nodes=("n1", "n2"), instances=("n1", "n2"), shard_map=ShardMap("_users", ".1", {}))
     subject = supervisor(idle_fleet(), plan, [], quiet=3600.0)
     running = Running(subject)
-    subject.on_view(EMPTY)
+    subject.on_view(CALM)
     wait_for(lambda: bool(planned))
-    for view in (flapped, EMPTY, flapped, EMPTY):
+    for view in (FLAPPED, CALM, FLAPPED):
         subject.on_view(view)
+        wait_for(lambda view=view: planned[-1][1] == view)
     running.end()
-    assert set(planned) == {EMPTY}
+    assert all(view == CALM for view, _ in planned)
+    assert subject.view == CALM
+    assert subject.plans == 1
+
+
+class AdjustedFleet(Fleet):
+    """A fleet without processes, which notes the plans that it is brought to."""
+
+    def __init__(self) -> None:
+        self.adjusted: list[Plan] = []
+        self.stopped = False
+
+    idle = True
+    exhausted = False
+
+    def processes(self) -> list[Any]:
+        return []
+
+    def next_deadline(self) -> None:
+        return None
+
+    def mind_deadlines(self, now: float) -> None:
+        pass
+
+    def adjust(self, plan: Plan, _now: float) -> str:
+        self.adjusted.append(plan)
+        return "done"
+
+    def stop(self, _now: float) -> None:
+        self.stopped = True
+
+
+def test_a_plan_is_made_by_the_view_in_force_and_the_one_seen_last() -> None:
+    """What is coming reaches the listeners at once, and the view in force follows after the quiet period."""
+    fleet = AdjustedFleet()
+    subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), [], quiet=3600.0)
+    running = Running(subject)
+    alone = View(("n1", "n2"), ("n1",), ShardMap("_users", ".1", {WHOLE_SPACE: ("n1", "n2")}))
+    both = msgspec.structs.replace(alone, instances=("n1", "n2"))
+    for number, view in enumerate((alone, both, alone), start=1):
+        subject.on_view(view)
+        wait_for(lambda number=number: len(fleet.adjusted) == number)
+    running.end()
+    assert fleet.adjusted == [make_plan(alone, "n1"), make_plan(alone, "n1", both), make_plan(alone, "n1")]
+    assert subject.plans == 1, "what was only coming is no plan of its own"
+
+
+def test_a_change_that_lasts_is_carried_out_after_the_quiet_period_without_another_look() -> None:
+    """The loop wakes by itself when something is due."""
+    fleet = AdjustedFleet()
+    subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), [], quiet=0.05)
+    running = Running(subject)
+    before = View(("n1", "n2"), ("n1", "n2"), ShardMap("_users", ".1", {WHOLE_SPACE: ("n1", "n2")}))
+    after = msgspec.structs.replace(before, instances=("n1",))
+    subject.on_view(before)
+    wait_for(lambda: subject.view == before)
+    subject.on_view(after)
+    wait_for(lambda: subject.view == after)
+    running.end()
+    assert fleet.adjusted == [make_plan(before, "n1"), make_plan(after, "n1")]
+    assert subject.plans == 2
+
+
+def test_an_instance_that_stands_by_says_so() -> None:
+    """Its empty plan has another reason than a missing database, and is carried out at once."""
+    said: list[str] = []
+    fleet = AdjustedFleet()
+    subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), said, quiet=3600.0)
+    running = Running(subject)
+    active = View(("n1",), ("n1",), ShardMap("_users", ".1", {WHOLE_SPACE: ("n1",)}))
+    for number, view in enumerate((active, msgspec.structs.replace(active, standby=True), active), start=1):
+        subject.on_view(view)
+        wait_for(lambda number=number: len(fleet.adjusted) == number)
+    running.end()
+    assert [len(plan.assignments) for plan in fleet.adjusted] == [1, 0, 1]
+    assert said[1] == "standing by: another instance is active beside this node"
+    assert subject.plans == 3
+
+
+def test_a_view_is_told_only_after_its_plan_was_carried_out() -> None:
+    """Who asks whether all is served must not find a view whose listeners are not there yet."""
+    told: list[View | None] = []
+
+    class Asking(AdjustedFleet):
+        def adjust(self, plan: Plan, now: float) -> str:
+            told.append(subject.view)
+            return super().adjust(plan, now)
+
+    fleet = Asking()
+    subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), [])
+    running = Running(subject)
+    subject.on_view(CALM)
+    wait_for(lambda: subject.view == CALM)
+    running.end()
+    assert told == [None]
+    assert fleet.stopped
 
 
 def test_a_loop_runs_listeners_by_its_views_and_ends_them(cluster: SimClusterThread, tmp_path: Path) -> None:
     """From the first view to a clean end: listeners run, serve, and are gone."""
     rig = Rig(cluster, tmp_path)
     rig.cluster.seed_users(5)
-    subject = supervisor(rig.fleet, lambda _view: rig.plan(), [])
+    subject = supervisor(rig.fleet, lambda _view, _seen: rig.plan(), [])
     running = Running(subject)
     subject.on_view(EMPTY)
     wait_for(lambda: rig.fleet.status().ready and rig.created() == 5)
@@ -129,7 +236,7 @@ def test_restarts_past_the_budget_end_the_loop_with_one(cluster: SimClusterThrea
     (tmp_path / "blocked").write_text("a file where the state directory should be")
     rig = Rig(cluster, tmp_path / "blocked", burst=2)
     said: list[str] = []
-    subject = supervisor(rig.fleet, lambda _view: rig.plan(), said)
+    subject = supervisor(rig.fleet, lambda _view, _seen: rig.plan(), said)
     running = Running(subject)
     subject.on_view(EMPTY)
     assert running.join() is Outcome.EXHAUSTED

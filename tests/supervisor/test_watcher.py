@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from peruserd.core.config import CouchDBConfig, FeedChoice
+from peruserd.core.leases import Lease
 from peruserd.core.messages import Credentials, Secret
 from peruserd.core.views import Feed, View
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, UnauthorizedError, UnreachableError
 from peruserd.couch.session import Session
 from peruserd.simcluster import ClusterOptions, SimClusterThread
+from peruserd.supervisor.presence import Onlooker, Presence
 from peruserd.supervisor.watcher import Lookout, NoShardsError, Watcher
 
 DEADLINE_SECONDS = 30.0
@@ -27,12 +30,37 @@ def cluster() -> Iterator[SimClusterThread]:
         yield running
 
 
-def lookout(url: str, feed: FeedChoice = FeedChoice.AUTO, password: str | None = None) -> Lookout:
-    """Make a lookout on the server at `url`, which has credentials in it."""
+@pytest.fixture
+def team() -> Iterator[SimClusterThread]:
+    """Run a cluster of three nodes in which no lease was written yet."""
+    with SimClusterThread(ClusterOptions(nodes=3, q=2, n=2)) as running:
+        yield running
+
+
+def presence(incarnation: str = "me") -> Presence:
+    """Make an instance that has not looked round yet."""
+    return Presence(incarnation=incarnation, replaces=None, ttl_seconds=3600.0, version="1.0")
+
+
+def client_of(url: str) -> Client:
+    """Make a client of a node, given its URL with credentials."""
     parts = urlsplit(url)
-    couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}", feed=feed)
+    couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}")
+    return Client(Session(couchdb, Credentials(parts.username or "adm", Secret(parts.password or "pass"))))
+
+
+def lookout(
+    url: str,
+    feed: FeedChoice = FeedChoice.AUTO,
+    password: str | None = None,
+    onlooker: Onlooker | None = None,
+    auth_db: str = "_users",
+) -> Lookout:
+    """Make a lookout on the server at `url`, which has credentials in it, for an instance of its own unless given."""
+    parts = urlsplit(url)
+    couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}", feed=feed, auth_db=auth_db)
     credentials = Credentials(parts.username or "adm", Secret(password or parts.password or "pass"))
-    return Lookout(Client(Session(couchdb, credentials)), couchdb)
+    return Lookout(Client(Session(couchdb, credentials)), couchdb, onlooker or presence())
 
 
 class _NoNode(BaseHTTPRequestHandler):
@@ -88,19 +116,85 @@ def test_a_stopped_node_leaves_the_view_and_stays_in_the_shard_map(cluster: SimC
 
 def test_a_missing_authentication_database_is_a_view_without_a_map(cluster: SimClusterThread) -> None:
     """That there is nobody to serve yet is no error."""
-    parts = urlsplit(cluster.urls[0])
-    couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}", auth_db="other_users")
-    eye = Lookout(Client(Session(couchdb, Credentials("adm", Secret("pass")))), couchdb)
+    eye = lookout(cluster.urls[0], auth_db="other_users")
     view = eye.look()
     assert view.shard_map is None
-    assert eye.plan(view).assignments == ()
+    assert eye.plan(view, view).assignments == ()
+
+
+def test_only_nodes_with_a_lease_have_an_instance(team: SimClusterThread) -> None:
+    """A connected node whose peruserd is dead or was never there must not own anything; the own one is there."""
+    eye = lookout(team.urls[0])
+    client_of(team.urls[1]).put_lease("_users", Lease(team.node_names[1], "other", 1))
+    view = eye.look()
+    assert view.nodes == tuple(team.node_names)
+    assert view.instances == tuple(team.node_names[:2])
+    assert not view.standby
+
+
+def test_a_lease_whose_node_is_away_is_no_instance(team: SimClusterThread) -> None:
+    """An instance beside a node that is cut off acts on its side of the cut, however fresh its lease is."""
+    for name in team.node_names:
+        client_of(team.urls[0]).put_lease("_users", Lease(name, name, 1))
+    eye = lookout(team.urls[0], onlooker=Onlooker(3600.0))
+    assert eye.look().instances == tuple(team.node_names)
+    team.stop_node(3)
+    assert eye.look().instances == tuple(team.node_names[:2])
+    team.start_node(3)
+    assert eye.look().instances == tuple(team.node_names), "it was not forgotten"
+
+
+def test_one_that_only_asks_is_no_instance(team: SimClusterThread) -> None:
+    """A command beside a node does not make an instance of it."""
+    client_of(team.urls[0]).put_lease("_users", Lease(team.node_names[2], "other", 1))
+    assert lookout(team.urls[0], onlooker=Onlooker(3600.0)).look().instances == (team.node_names[2],)
+
+
+def test_a_second_instance_beside_a_node_stands_by(team: SimClusterThread) -> None:
+    """The view says so, and its plan is empty until the first one has gone."""
+    first, second = presence("first"), presence("second")
+    active, standing_by = (lookout(team.urls[0], onlooker=each) for each in (first, second))
+    client = client_of(team.urls[0])
+    active.look()
+    client.put_lease("_users", first.sign(team.node_names[0]))
+    view = standing_by.look()
+    assert (view.standby, view.instances) == (True, (team.node_names[0],))
+    assert standing_by.plan(view, view).assignments == ()
+    assert not active.look().standby
+    client.put_lease("_users", first.sign(team.node_names[0], released=True))
+    view = standing_by.look()
+    assert (view.standby, view.instances) == (False, (team.node_names[0],))
+    assert standing_by.plan(view, view).assignments
+
+
+def test_while_the_authentication_database_is_missing_nobody_is_taken_for_dead(team: SimClusterThread) -> None:
+    """Leases go with the database; the instances that were alive are alive until leases can be written again."""
+    client = client_of(team.urls[0])
+    client.put_lease("_users", Lease(team.node_names[1], "other", 1))
+    eye = lookout(team.urls[0])
+    before = eye.look()
+    assert client.delete_database("_users")
+    view = eye.look()
+    assert (view.shard_map, view.instances) == (None, before.instances)
+
+
+def test_what_is_coming_is_planned_by_the_view_seen_last(team: SimClusterThread) -> None:
+    """A plan is made by both views: with another instance to come, its documents are named to be left alone."""
+    eye = lookout(team.urls[0])
+    settled = eye.look()
+    settled_plan = eye.plan(settled, settled)
+    seen = msgspec.structs.replace(settled, instances=tuple(team.node_names[:2]))
+    warned = eye.plan(settled, seen)
+    assert warned.in_force == settled_plan.in_force
+    assert any(each.coming is not None for each in warned.assignments)
 
 
 def test_a_server_without_shards_is_read_by_its_own_feed(server_without_shards: str) -> None:
     """Where `/_node/_local` is missing, one listener follows the whole database."""
     eye = lookout(server_without_shards)
     assert eye.attach().feed is Feed.DATABASE
-    (assignment,) = eye.plan(eye.look()).assignments
+    view = eye.look()
+    (assignment,) = eye.plan(view, view).assignments
     assert assignment.copy.feed is Feed.DATABASE
     assert assignment.ownership.owner("org.couchdb.user:alice") == "_local"
 
@@ -146,6 +240,13 @@ def wait_for(happened: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def test_a_server_that_does_not_list_local_documents_has_one_instance(team: SimClusterThread) -> None:
+    """Where leases cannot be read the instance serves everybody by itself."""
+    team.fail(1, 405, path_regex="_local_docs")
+    view = lookout(team.urls[0]).look()
+    assert (view.instances, view.standby) == ((team.node_names[0],), False)
+
+
 VIEW = View(nodes=("n1",), instances=("n1",), shard_map=None)
 
 
@@ -170,3 +271,25 @@ def test_a_watcher_that_is_refused_does_not_hammer_the_server() -> None:
     time.sleep(0.1)
     watcher.stop()
     assert eye.looks == 1
+
+
+def test_a_look_that_is_asked_for_does_not_wait_for_the_interval() -> None:
+    """Something has changed that a look would show, long before the next one is due."""
+    seen: list[View] = []
+    watcher = Watcher(Eye(VIEW).look, interval_seconds=3600.0, on_view=seen.append)
+    watcher.start()
+    for looks in (1, 2, 3):
+        wait_for(lambda looks=looks: len(seen) == looks)
+        watcher.look_soon()
+    wait_for(lambda: len(seen) == 4)
+    watcher.stop()
+    watcher._thread.join(DEADLINE_SECONDS)
+    assert not watcher._thread.is_alive()
+
+
+def test_looks_that_fail_are_not_asked_for_sooner() -> None:
+    """Listeners lose their copies also where the server refuses us; to ask it again at once would lock the account."""
+    watcher = Watcher(Eye(VIEW).look, interval_seconds=1.0, on_view=lambda _view: None)
+    watcher._failed(UnauthorizedError("no"))
+    watcher.look_soon()
+    assert not watcher._wanted.is_set()

@@ -80,7 +80,7 @@ class Daemon:
         self.config = _merged(
             {
                 "couchdb": couchdb,
-                "cluster": {"poll_interval": 0.2, "quiet_period": 0.5},
+                "cluster": {"poll_interval": 0.2, "quiet_period": 0.5, "lease_interval": 0.5, "lease_ttl": 5.0},
                 "http": {"listen": "127.0.0.1:0"},
                 "state": {"directory": str(self.state)},
                 "log": {"format": "json", "level": "debug"},
@@ -173,6 +173,11 @@ class Daemon:
         answer = self.get("/metrics")
         assert answer.status_code == 200, answer.text
         return Metrics(list(text_string_to_metric_families(answer.text)))
+
+    def gauge(self, name: str) -> float | None:
+        """Return a metric without labels, None while it has no value."""
+        metrics = self.metrics()
+        return metrics.total(name) if metrics.labels(name) else None
 
     @property
     def is_ready(self) -> bool:

@@ -1,32 +1,71 @@
 """Several instances on one cluster, one beside each node."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from tests.system.acting import Acting
 from tests.system.daemon import Daemon, Tables
 from tests.system.processes import eventually
 from tests.system.target import Target
 
+# What a busy machine and the scan of some hundred users may add to the time that is promised. It is no part of the
+# promise: no test fails for having been slow.
+ALLOWANCE_SECONDS = 20.0
+
 
 class Team:
-    """An instance for each node of a target, all started and ready."""
+    """An instance for each node of a target (or for those of these numbers), all started and ready.
 
-    def __init__(self, target: Target, make_daemon: Callable[..., Daemon], config: Tables | None = None) -> None:
+    `acting` is what they did, `nodes` has the names of all nodes, in the order of their numbers. Where no instances are
+    named, all of the team are meant.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        make_daemon: Callable[..., Daemon],
+        config: Tables | None = None,
+        nodes: Sequence[int] | None = None,
+    ) -> None:
         self.target = target
-        self.instances = [
-            make_daemon(url=url, username=target.username, password=target.password, config=config)
-            for url in target.urls
-        ]
-        for each in self.instances:
-            each.start()
-        for each in self.instances:
-            each.wait_until_ready()
+        self.acting = Acting(target)
+        self.nodes = target.node_names()
+        self._make_daemon = make_daemon
+        self._config = config
+        self.instances: list[Daemon] = []
+        with self.acting.unsettled():
+            for number in nodes or range(1, len(target.urls) + 1):
+                self.instances.append(self.make(number).start())
+            self.wait_until_settled()
 
-    def total(self, name: str, **labels: str) -> float:
+    def make(self, node: int) -> Daemon:
+        """Make one more instance beside a node (counted from 1), as those of the team are, and do not start it."""
+        target = self.target
+        return self._make_daemon(
+            url=target.urls[node - 1], username=target.username, password=target.password, config=self._config
+        )
+
+    def total(self, name: str, among: Sequence[Daemon] | None = None, **labels: str) -> float:
         """Return a metric summed over the instances."""
-        return sum(each.metrics().total(name, **labels) for each in self.instances)
+        return sum(each.metrics().total(name, **labels) for each in self._chosen(among))
 
-    def wait_until_served(self, names: list[str], within_seconds: float = 120.0) -> None:
+    def owners(self, names: Sequence[str], instances: Sequence[str] | None = None) -> dict[str, str | None]:
+        """Return who owns each user while just these nodes (all, unless told otherwise) have a live instance."""
+        return self.target.owners(names, self.nodes if instances is None else instances)
+
+    def assert_acted_on_by_owners(self, names: Sequence[str], instances: Sequence[str] | None = None) -> None:
+        """Fail where a user was acted on by anybody but its owner; for users who signed up while nothing changed."""
+        if self.target.sim is not None:
+            owners = self.owners(names, instances)
+            assert {name: self.acting.actors(name) for name in names} == {name: [owners[name]] for name in names}
+
+    @property
+    def promised_seconds(self) -> float:
+        """The time within which a user is served whose owner died at the moment of signing up."""
+        cluster = {key: float(str(value)) for key, value in self.instances[0].config["cluster"].items()}
+        return cluster["lease_ttl"] + cluster["quiet_period"] + 2 * cluster["poll_interval"] + ALLOWANCE_SECONDS
+
+    def wait_until_served(self, names: Sequence[str], within_seconds: float = 120.0) -> None:
         """Wait until every one of the users has a correct database."""
         left = names
 
@@ -40,11 +79,28 @@ class Team:
         except AssertionError as error:
             raise AssertionError(f"{error}; not served: {len(left)} of {len(names)}, such as {left[:5]}") from None
 
-    def wait_until_ready(self) -> None:
-        """Wait until every instance has caught up."""
-        for each in self.instances:
+    def wait_until_ready(self, among: Sequence[Daemon] | None = None) -> None:
+        """Wait until each of the instances has caught up."""
+        for each in self._chosen(among):
             each.wait_until_ready()
+
+    def wait_until_agreed(self, among: Sequence[Daemon] | None = None) -> None:
+        """Wait until each of the instances believes in just as many, and acts by it."""
+        expected = self._chosen(among)
+        for each in expected:
+            eventually(
+                lambda each=each: each.gauge("peruserd_instances_alive") == len(expected),
+                f"{each.directory.name} believes in {len(expected)} instances",
+            )
+
+    def wait_until_settled(self, among: Sequence[Daemon] | None = None) -> None:
+        """Wait until the instances agree on who is there, and each has caught up with what follows from it."""
+        self.wait_until_agreed(among)
+        self.wait_until_ready(among)
 
     def warnings(self) -> list[dict[str, Any]]:
         """Return what the instances warned of since their last start."""
         return [line for each in self.instances for line in each.lines() if line.get("level") in ("warning", "error")]
+
+    def _chosen(self, among: Sequence[Daemon] | None) -> Sequence[Daemon]:
+        return self.instances if among is None else among

@@ -3,13 +3,14 @@
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
 
 from peruserd.core.security import is_public
 from peruserd.simcluster import ClusterOptions
+from tests.system.daemon import Daemon
 from tests.system.processes import eventually
 from tests.system.signing_up import SigningUp
 from tests.system.target import Target, open_target
@@ -113,8 +114,9 @@ def test_sigterm_ends_an_instance_in_the_middle_of_its_work_and_a_start_goes_on(
     team.wait_until_served(names + later)
 
 
-def test_a_second_start_touches_nobody(team: Team) -> None:
-    """With its checkpoints an instance that starts again creates nothing and provisions nobody."""
+def test_a_second_start_touches_nobody(target: Target, make_daemon: Callable[..., Daemon]) -> None:
+    """With its checkpoints an instance that starts again within the quiet period creates nothing and serves nobody."""
+    team = Team(target, make_daemon, {"cluster": {"quiet_period": 10.0}})
     names = team.target.new_names(30)
     team.target.sign_up(names)
     team.wait_until_served(names)

@@ -8,6 +8,7 @@ from aiohttp import web
 from peruserd.simcluster import documents, errors, users
 from peruserd.simcluster.accounts import require_database_admin
 from peruserd.simcluster.changes import with_identity
+from peruserd.simcluster.copies import LocalDocument
 from peruserd.simcluster.options import AUTH_DATABASE
 from peruserd.simcluster.revisions import Leaves, newest
 from peruserd.simcluster.web.exchange import Exchange, etag, reply
@@ -126,16 +127,34 @@ def _between(exchange: Exchange, total: int) -> web.Response:
 
 
 async def list_local(exchange: Exchange) -> web.Response:
-    """List local documents."""
+    """List local documents: all, those between keys, or those asked for by name."""
     exchange.require_member()
-    found = documents.list_local(exchange.model, exchange.node, exchange.database)
-    rows: list[dict[str, Any]] = []
-    for document_id, local in found:
-        row: dict[str, Any] = {"id": document_id, "key": document_id, "value": {"rev": local.rev}}
-        if exchange.flag("include_docs"):
-            row["doc"] = with_identity(document_id, local.rev, local.body)
-        rows.append(row)
+    keys = (await exchange.object()).get("keys") if exchange.method == "POST" else exchange.json_list("keys")
+    if keys is not None:
+        rows = [_local_row_for_key(exchange, str(key)) for key in keys]
+    else:
+        first, last = exchange.key("start_key", "startkey"), exchange.key("end_key", "endkey")
+        rows = [
+            _local_row(exchange, document_id, local)
+            for document_id, local in documents.list_local(exchange.model, exchange.node, exchange.database)
+            if (first is None or first <= document_id) and (last is None or document_id <= last)
+        ]
     return reply({"total_rows": None, "offset": None, "rows": rows})
+
+
+def _local_row(exchange: Exchange, document_id: str, local: LocalDocument) -> dict[str, Any]:
+    row: dict[str, Any] = {"id": document_id, "key": document_id, "value": {"rev": local.rev}}
+    if exchange.flag("include_docs"):
+        row["doc"] = with_identity(document_id, local.rev, local.body)
+    return row
+
+
+def _local_row_for_key(exchange: Exchange, key: str) -> dict[str, Any]:
+    try:
+        local = documents.read_local(exchange.model, exchange.node, exchange.database, key)
+    except errors.RefusalError:
+        return {"key": key, "error": "not_found"}
+    return _local_row(exchange, key, local)
 
 
 async def read_local(exchange: Exchange) -> web.Response:

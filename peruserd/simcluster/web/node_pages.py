@@ -36,7 +36,7 @@ def _named(exchange: Exchange, name: str) -> Node:
     if name in ("_local", exchange.node.name):
         return exchange.node
     node = exchange.model.by_name.get(name)
-    if node is None:
+    if node is None or not (node.known and exchange.node.known):
         raise errors.no_node(name)
     if node not in exchange.model.reachable(exchange.node):
         raise errors.node_down(name)

@@ -60,7 +60,7 @@ _OF_DATABASE: Final[Mapping[str, Route]] = {
     "_all_docs": ("all_docs", {"GET": document_pages.all_documents, "POST": document_pages.all_documents}),
     "_bulk_docs": ("bulk_docs", {"POST": document_pages.bulk}),
     "_changes": ("changes", {"GET": _changes, "POST": _changes}),
-    "_local_docs": ("local_docs", {"GET": document_pages.list_local}),
+    "_local_docs": ("local_docs", {"GET": document_pages.list_local, "POST": document_pages.list_local}),
     "_local": (
         "local",
         {

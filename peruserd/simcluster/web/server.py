@@ -75,7 +75,7 @@ class NodeServer:
         path = request.raw_path
         exchange = Exchange(self._services, self.node, request, path)
         kind, pages = route(exchange.segments)
-        self._services.tally.requests[self.node.name, request.method, kind] += 1
+        self._services.tally.count(self.node.name, request.method, kind, exchange.segments)
         outcome = None
         if self._faults.any:
             await asyncio.sleep(self._faults.lateness(self.node.name, path))

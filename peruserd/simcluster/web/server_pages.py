@@ -50,7 +50,7 @@ async def membership(exchange: Exchange) -> web.Response:
     exchange.require_admin()
     model = exchange.model
     connected = sorted(node.name for node in model.reachable(exchange.node))
-    return reply({"all_nodes": connected, "cluster_nodes": [node.name for node in model.nodes]})
+    return reply({"all_nodes": connected, "cluster_nodes": [node.name for node in model.members(exchange.node)]})
 
 
 async def read_session(exchange: Exchange) -> web.Response:

@@ -1,0 +1,75 @@
+"""What commands share that say who is alive: they look at the leases until each has grown or its time is up."""
+
+import sys
+import time
+from typing import Final
+
+import msgspec
+
+from peruserd.cli.connecting import Connected
+from peruserd.core.leases import Lease, Standing
+from peruserd.core.views import Feed, View
+from peruserd.supervisor.presence import Neighbour, Onlooker
+from peruserd.supervisor.watcher import Attachment, Lookout
+
+_LOOK_SECONDS: Final = 0.5
+
+# A lease can be this much later than its interval and still be in order.
+_LATE_SECONDS: Final = 1.0
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """The cluster as it was seen, and every instance of which a lease was."""
+
+    attachment: Attachment
+    view: View
+    neighbours: tuple[Neighbour, ...]
+
+    def why_not_alive(self) -> dict[str, str]:
+        """Return, for every node without a live instance that is known, why it has none."""
+        reasons: dict[str, str] = {}
+        for each in self.neighbours:
+            if each.standing is not Standing.ALIVE:
+                reasons[each.lease.node] = f"its instance: {each.standing.value}"
+        shard_map = self.view.shard_map
+        hosts = {node for nodes in shard_map.hosts.values() for node in nodes} if shard_map else set()
+        for node in hosts.difference(self.view.nodes):
+            reasons[node] = "its CouchDB node is not connected"
+        return {node: why for node, why in reasons.items() if node not in self.view.instances}
+
+
+def observe(connected: Connected, *, wait: bool) -> Observed:
+    """Look at the cluster; with `wait`, until each lease was seen to grow or is silent for good. Raises CouchError.
+
+    Without it every lease that is there is taken at its word, although its instance may be dead.
+    """
+    cluster = connected.config.cluster
+    onlooker = Onlooker(cluster.lease_ttl)
+    lookout = Lookout(connected.client, connected.config.couchdb, onlooker)
+    attachment = lookout.attach()
+    view = lookout.look()
+    if wait and onlooker.unproven(time.monotonic()) and attachment.feed is Feed.SHARD:
+        view = _watch(lookout, onlooker, view, cluster.lease_interval)
+    return Observed(attachment, view, tuple(onlooker.neighbours(time.monotonic())))
+
+
+def _watch(lookout: Lookout, onlooker: Onlooker, view: View, interval_seconds: float) -> View:
+    silent_after = time.monotonic() + interval_seconds + _LATE_SECONDS
+    _say(f"watching {_count(onlooker.unproven(time.monotonic()))} for a sign of life, up to {interval_seconds:g} s")
+    told = False
+    while unproven := onlooker.unproven(time.monotonic()):
+        if time.monotonic() > silent_after and not told:
+            names = ", ".join(sorted({lease.node for lease in unproven}))
+            _say(f"no sign of life from {names} yet; waiting until the time to live is over")
+            told = True
+        time.sleep(_LOOK_SECONDS)
+        view = lookout.look()
+    return view
+
+
+def _count(leases: tuple[Lease, ...]) -> str:
+    return f"{len(leases)} lease" + ("" if len(leases) == 1 else "s")
+
+
+def _say(words: str) -> None:
+    print(f"peruserd: {words}", file=sys.stderr, flush=True)

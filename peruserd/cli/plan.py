@@ -1,0 +1,85 @@
+"""`peruserd plan`: who is alive, and who listens to what."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from peruserd.cli.connecting import Connected, with_server
+from peruserd.cli.observing import Observed, observe
+from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
+from peruserd.core.explaining import WholePlan, whole_plan
+from peruserd.core.leases import Lease
+from peruserd.core.views import Feed
+from peruserd.supervisor.presence import Neighbour
+
+
+class _Instance(msgspec.Struct, frozen=True):
+    standing: str
+    lease: Lease
+
+
+class _Document(msgspec.Struct, frozen=True):
+    plan: WholePlan
+    instances: tuple[_Instance, ...]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the whole plan; exit 1 where a part of it has nobody to carry it out."""
+    return with_server(options, lambda connected: _plan(connected, options))
+
+
+def _plan(connected: Connected, options: argparse.Namespace) -> int:
+    observed = observe(connected, wait=not options.no_wait)
+    if observed.attachment.feed is Feed.DATABASE:
+        print("a server without shards: one instance follows the database's own feed")
+        return EXIT_DONE
+    try:
+        plan = whole_plan(observed.view)
+    except LookupError as error:
+        print(f"no plan: {error}")
+        return EXIT_NOT_DONE
+    if options.json:
+        instances = tuple(_Instance(each.standing.value, each.lease) for each in observed.neighbours)
+        print(msgspec.json.encode(_Document(plan, instances)).decode())
+    else:
+        print(_in_words(plan, observed))
+    return EXIT_NOT_DONE if plan.unreadable or not plan.instances else EXIT_DONE
+
+
+def _in_words(plan: WholePlan, observed: Observed) -> str:
+    ranges = [
+        (
+            each.range,
+            ", ".join(f"{node}{'' if node in plan.nodes else ' (away)'}" for node in each.hosts),
+            ", ".join(
+                instance if instance == node else f"{instance} (reads {node})"
+                for instance, node in each.listeners.items()
+            )
+            or "NOBODY",
+        )
+        for each in plan.ranges
+    ]
+    counts = f"{len(plan.ranges)} ranges, {len(plan.nodes)} nodes connected, {len(plan.instances)} instances alive"
+    parts = [
+        f"authentication database {plan.database}: {counts}",
+        _table(("instance", "standing", "role", "lease", "version", "page"), map(_instance, observed.neighbours)),
+        _table(("range", "hosts", "listeners"), ranges),
+    ]
+    if plan.unreadable:
+        parts.append(f"cannot be read now: {', '.join(plan.unreadable)}")
+    return "\n\n".join(parts)
+
+
+def _instance(neighbour: Neighbour) -> tuple[str, ...]:
+    lease, standing = neighbour.lease, neighbour.standing
+    role = lease.role.value + (", node in maintenance mode" if lease.maintenance else "")
+    return lease.node, standing.value, role, str(lease.counter), lease.version, lease.address
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [tuple(head), *map(tuple, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

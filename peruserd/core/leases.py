@@ -1,0 +1,173 @@
+"""Leases: how instances tell each other that they live, and what one of them may believe of the others.
+
+A lease is a local document of the authentication database. Such documents keep no history and are not copied to a node
+that was away, so a read can show an old one, or none although there is one, for as long as nothing new is written
+(measured). Hence the one rule of this module: only a counter that grows past the highest value seen of its incarnation
+shows life, for a time to live by the observer's own monotonic clock. Neither that a lease is there nor that it is
+missing says anything, and clocks are never compared. (Design, "Rules of ownership".)
+
+Who has just begun to look cannot have seen anything grow; what it finds at its first look it takes for alive, for one
+time to live, so that a restart does not move every document twice.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final, Self
+
+import msgspec
+
+
+class Role(StrEnum):
+    """What an instance does beside its node."""
+
+    ACTIVE = "active"
+    STANDBY = "standby"  # another instance beside the same node is active; this one waits to take over
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The sign of life of one instance, as it is written.
+
+    `incarnation` is random and fresh at each start, `counter` grows with each writing and counts from 1. `replaces` is
+    the incarnation before it on the same state directory, whose lock proves that one dead. `released` is the last word
+    of an instance that stopped in order. `address` is that of its HTTP page, `maintenance` whether its node is out of
+    service (it still owns).
+    """
+
+    node: str
+    incarnation: str
+    counter: int
+    role: Role = Role.ACTIVE
+    replaces: str | None = None
+    released: bool = False
+    maintenance: bool = False
+    version: str = ""
+    address: str = ""
+
+
+class Standing(StrEnum):
+    """What is believed of an incarnation."""
+
+    ALIVE = "alive"
+    UNPROVEN = "not seen to grow yet"
+    SILENT = "silent for longer than the time to live"
+    RELEASED = "stopped in order"
+    REPLACED = "replaced by a later start"
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """The newest lease seen of an incarnation, and when it last gave a sign of life; None while it never did.
+
+    `proven` says that its counter was seen to grow; otherwise it is believed on the strength of the first look.
+    """
+
+    lease: Lease
+    grown_at: float | None
+    seen_at: float
+    proven: bool = False
+
+
+# How many times the time to live a dead incarnation is remembered after it was last seen in any copy.
+_REMEMBERED: Final = 30
+
+
+class Board(msgspec.Struct, frozen=True):
+    """All leases an observer has seen. `now` is always of one monotonic clock, in seconds.
+
+    Invariant: an incarnation is alive only within `ttl_seconds` after its counter was seen to grow, or after the first
+    look, or after it was first seen in the place of one alive until then; and never after a later start on its state
+    directory, or its own release, was seen.
+    """
+
+    ttl_seconds: float
+    sightings: dict[str, Sighting] = {}
+    opened: bool = False
+
+    def see(self, leases: Iterable[Lease], now: float) -> Self:
+        """Return what is known after one reading of the leases."""
+        sightings = {
+            name: each
+            for name, each in self.sightings.items()
+            if self._is_fresh(each, now) or now - each.seen_at < _REMEMBERED * self.ttl_seconds
+        }
+        for lease in _newest(leases):
+            known = sightings.get(lease.incarnation)
+            if known is None:
+                believed = not self.opened or self._succeeds(lease, now)
+                sightings[lease.incarnation] = Sighting(lease, now if believed else None, now)
+            elif lease.counter > known.lease.counter:
+                sightings[lease.incarnation] = Sighting(lease, now, now, proven=True)
+            else:
+                sightings[lease.incarnation] = msgspec.structs.replace(known, seen_at=now)
+        return msgspec.structs.replace(self, sightings=sightings, opened=True)
+
+    def excuse(self, now: float) -> Self:
+        """Return what is known when nobody could write a lease until now: silence says nothing then.
+
+        It is so while the authentication database does not exist.
+        """
+        sightings = {
+            name: msgspec.structs.replace(each, grown_at=now) if self._is_fresh(each, now) else each
+            for name, each in self.sightings.items()
+        }
+        return msgspec.structs.replace(self, sightings=sightings)
+
+    def standing(self, incarnation: str, now: float) -> Standing:
+        """Return what is believed of an incarnation; KeyError for one that was never seen."""
+        sighting = self.sightings[incarnation]
+        if incarnation in self._replaced():
+            return Standing.REPLACED
+        if sighting.lease.released:
+            return Standing.RELEASED
+        if sighting.grown_at is None:
+            return Standing.UNPROVEN
+        return Standing.ALIVE if self._is_fresh(sighting, now) else Standing.SILENT
+
+    def living(self, now: float) -> tuple[Lease, ...]:
+        """Return the leases of all that are believed alive, sorted by node and incarnation."""
+        replaced = self._replaced()
+        alive = [
+            each.lease
+            for name, each in self.sightings.items()
+            if self._is_fresh(each, now) and not each.lease.released and name not in replaced
+        ]
+        return tuple(sorted(alive, key=lambda lease: (lease.node, lease.incarnation)))
+
+    def unproven(self, now: float) -> tuple[Lease, ...]:
+        """Return the leases among `living` whose counters were not seen to grow yet."""
+        return tuple(lease for lease in self.living(now) if not self.sightings[lease.incarnation].proven)
+
+    def _succeeds(self, lease: Lease, now: float) -> bool:
+        """Say whether this is the next start after one that was alive a moment ago: no old copy can tell of it."""
+        before = self.sightings.get(lease.replaces or "")
+        return before is not None and before.lease.node == lease.node and self._is_fresh(before, now)
+
+    def _is_fresh(self, sighting: Sighting, now: float) -> bool:
+        return sighting.grown_at is not None and now - sighting.grown_at < self.ttl_seconds
+
+    def _replaced(self) -> set[str]:
+        # Only beside the same node: a copied state directory must not let one node's instance bury another's.
+        leases = {name: each.lease for name, each in self.sightings.items()}
+        return {
+            lease.replaces
+            for lease in leases.values()
+            if lease.replaces in leases and leases[lease.replaces].node == lease.node
+        }
+
+
+def _newest(leases: Iterable[Lease]) -> Iterable[Lease]:
+    # One that has changed its role left a lease under each: the second one read is no growth over the first.
+    newest: dict[str, Lease] = {}
+    for lease in leases:
+        known = newest.get(lease.incarnation)
+        if known is None or lease.counter > known.counter:
+            newest[lease.incarnation] = lease
+    return newest.values()
+
+
+def holder(node: str, leases: Iterable[Lease]) -> Lease | None:
+    """Return which of the living instances that name `node` acts for it; None where there is none.
+
+    One that is active keeps its place; among equals the elder does, which has counted further.
+    """
+    beside = [lease for lease in leases if lease.node == node]
+    return max(beside, key=lambda lease: (lease.role is Role.ACTIVE, lease.counter, lease.incarnation), default=None)

@@ -1,0 +1,50 @@
+"""Whether an instance is well and whether it is ready, each in one line that says why or why not."""
+
+import time
+from typing import Final
+
+from peruserd.supervisor.fleet import Fleet
+from peruserd.supervisor.loop import LONGEST_WAIT_SECONDS, Supervisor
+
+# A loop that missed this many of its rounds hangs.
+_MISSED_ROUNDS: Final = 3
+
+
+class Health:
+    """Healthy: the supervisor's loop goes round and no listener has given up. Ready: all it owns is served."""
+
+    def __init__(self, fleet: Fleet, supervisor: Supervisor) -> None:
+        self._fleet = fleet
+        self._supervisor = supervisor
+
+    def goes_round(self) -> bool:
+        """Say whether the supervisor's loop goes round; the lease is written only while it does."""
+        return self._silence() <= _MISSED_ROUNDS * LONGEST_WAIT_SECONDS
+
+    def healthy(self) -> tuple[bool, str]:
+        """Say whether a restart of the whole daemon would help."""
+        if not self.goes_round():
+            return False, f"the supervisor's loop has not gone round for {self._silence():.0f} s"
+        if not self._fleet.status().healthy:
+            return False, "a listener has given up; the log says why"
+        return True, "ok"
+
+    def ready(self) -> tuple[bool, str]:
+        """Say whether every user this instance owns is served."""
+        view = self._supervisor.view
+        if view is None:
+            return False, "waiting for CouchDB"
+        if view.standby:
+            return False, "standing by: another instance is active beside this node"
+        status = self._fleet.status()
+        if status.unreadable:
+            return False, f"nobody can read {', '.join(status.unreadable)}: none of the hosts is connected"
+        if not status.listeners and view.shard_map is not None:
+            return True, "ok: this node has no part of the authentication database, and no other's is adopted"
+        if not status.listeners:
+            return False, "no listener: waiting for the authentication database"
+        behind = [str(each.copy) for each in status.listeners if each.report is None or not each.report.caught_up]
+        return status.ready, "ok" if status.ready else f"not caught up: {', '.join(behind) or 'starting'}"
+
+    def _silence(self) -> float:
+        return time.monotonic() - self._supervisor.last_round

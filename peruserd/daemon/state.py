@@ -1,0 +1,47 @@
+"""The state directory: where it is, whether it can be used, and which file in it belongs to which shard copy."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from peruserd.core.config import Config
+from peruserd.core.decoding import ConfigError
+from peruserd.core.views import Copy
+
+DEFAULT_STATE_DIRECTORY: Final = "/var/lib/peruserd"
+
+_SUFFIX: Final = ".sqlite"
+
+
+class StateDirectory:
+    """One instance's directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def configured(cls, config: Config) -> "StateDirectory":
+        """Return the directory as configured, else systemd's, else the usual one."""
+        return cls(Path(config.state.directory or os.environ.get("STATE_DIRECTORY") or DEFAULT_STATE_DIRECTORY))
+
+    def prepare(self) -> None:
+        """Make it where it is missing; raises ConfigError where it cannot be written to."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            probe = self.path / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise ConfigError([f"state.directory: cannot write to {self.path}: {error.strerror}"]) from error
+
+    def file_of(self, copy: Copy) -> Path:
+        """Return the state file of one copy: its name says which, whatever its node is called."""
+        parts = (copy.database, copy.node, str(copy.range), copy.feed.value + copy.suffix)
+        return self.path / ("~".join(quote(part, safe="@") for part in parts) + _SUFFIX)
+
+    def retired(self, in_use: Collection[Copy]) -> tuple[str, ...]:
+        """Return the state files that belong to none of the copies `in_use`, sorted."""
+        used = {self.file_of(copy) for copy in in_use}
+        return tuple(sorted(str(file) for file in self.path.glob(f"*{_SUFFIX}") if file not in used))

@@ -1,0 +1,143 @@
+"""The heart: a thread that writes this instance's lease again and again, while the supervisor's loop goes round.
+
+It has a session of its own, so that nothing the watcher waits for delays a beat. It decides nothing.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from peruserd.core.leases import Lease
+from peruserd.core.views import View
+from peruserd.couch.client import Client
+from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
+from peruserd.supervisor.presence import Presence
+
+# Two that write the same document in step would never see each other's lease; drawn apart they do.
+_JITTER: Final = 0.1
+
+# Others believe a new lease once they have seen it grow, so the first beats come quickly.
+_FIRST_BEATS: Final = 5
+_FIRST_SECONDS: Final = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Heart:
+    """Beats every `interval_seconds` beside the node that `node` returns.
+
+    `node` raises CouchError while it is unknown and returns None where no leases are kept. `is_alive` says whether the
+    work that the lease stands for goes on: a daemon that hangs must lose its lease.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        presence: Presence,
+        *,
+        auth_db: str,
+        interval_seconds: float,
+        node: Callable[[], str | None],
+        is_alive: Callable[[], bool],
+    ) -> None:
+        self._client = client
+        self._presence = presence
+        self._auth_db = auth_db
+        self._interval = interval_seconds
+        self._node = node
+        self._is_alive = is_alive
+        self._wanted = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+        self._beaten_at: float | None = None
+        self._written: Lease | None = None
+        self._failed_kind: str | None = None
+        self.failures = 0
+        self.maintenance = False
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def notice(self, view: View) -> None:
+        """Beat at once where a look shows that the last lease is no longer right.
+
+        The role has changed, or the authentication database has appeared, with which leases come and go.
+        """
+        written = self._written
+        if view.shard_map is not None and (written is None or written.role is not self._presence.lease.role):
+            self._wanted.set()
+
+    def silence(self) -> float | None:
+        """Return the seconds since the lease was last written; None while it never was."""
+        return None if self._beaten_at is None else time.monotonic() - self._beaten_at
+
+    def stop(self) -> None:
+        """Beat no more, and say in a last lease that this instance has stopped, if it ever said that it lives."""
+        self._stopping = True
+        self._wanted.set()
+        self._thread.join()
+        if self._beaten_at is None:
+            return
+        try:
+            if (node := self._node()) is not None:
+                self._client.put_lease(self._auth_db, self._presence.sign(node, released=True))
+                log.info("lease released")
+        except CouchError as error:
+            # The others will find out by its silence.
+            log.warning("lease not released", kind=error.kind, error=str(error))
+
+    def _run(self) -> None:
+        beats = 0
+        while not self._stopping:
+            if self._is_alive():
+                self._beat()
+                beats += 1
+            pause = self._interval if beats > _FIRST_BEATS else min(self._interval, _FIRST_SECONDS)
+            jitter = 1 + random.uniform(-_JITTER, _JITTER)  # noqa: S311 - spreads requests, guards nothing
+            self._wanted.wait(pause * jitter)
+            self._wanted.clear()
+
+    def _beat(self) -> None:
+        try:
+            if (node := self._node()) is None or not self._presence.has_looked:
+                return
+            # What another instance beside the same node has written there since would be overwritten unseen.
+            leases = self._client.leases(self._auth_db, (node,))
+            self._presence.observe(node, leases, time.monotonic())
+            self._look_for_maintenance()
+            lease = self._presence.sign(node, maintenance=self.maintenance)
+            self._client.put_lease(self._auth_db, lease)
+        except InterruptedRequestError:
+            return
+        except NotFoundError:
+            # While the authentication database does not exist nobody owns anything; the watcher says that it is away.
+            self._written = None
+        except CouchError as error:
+            self._failed(error)
+        else:
+            self._written = lease
+            self._beaten_at = time.monotonic()
+            self._recovered()
+
+    def _look_for_maintenance(self) -> None:
+        before, self.maintenance = self.maintenance, self._client.in_maintenance()
+        if self.maintenance is not before:
+            log.info(
+                "node in maintenance mode; its users are served all the same" if self.maintenance else "node in service"
+            )
+
+    def _failed(self, error: CouchError) -> None:
+        self.failures += 1
+        if error.kind != self._failed_kind:
+            log.warning("lease not written; others may take this instance for dead", kind=error.kind, error=str(error))
+        self._failed_kind = error.kind
+
+    def _recovered(self) -> None:
+        if self._failed_kind is not None:
+            log.info("lease can be written again")
+        self._failed_kind = None

@@ -1,0 +1,157 @@
+"""This instance among the others: its own lease, and what it believes of theirs.
+
+Used by two threads, the heart that writes the lease and the watcher that reads all of them. Rules are `core.leases`'.
+"""
+
+import threading
+from collections.abc import Iterable
+
+import msgspec
+import structlog
+
+from peruserd.core.leases import Board, Lease, Role, Standing, holder
+
+log = structlog.get_logger(__name__)
+
+
+class Neighbour(msgspec.Struct, frozen=True):
+    """Another instance as it is believed to be."""
+
+    lease: Lease
+    standing: Standing
+
+
+class Company(msgspec.Struct, frozen=True):
+    """Who is there: the nodes that have a live instance, sorted, and the lease this instance stands by for, if any."""
+
+    instances: tuple[str, ...]
+    standby_for: Lease | None = None
+
+
+class Onlooker:
+    """Watches the leases without having one: for commands that only ask."""
+
+    def __init__(self, ttl_seconds: float) -> None:
+        self._lock = threading.Lock()
+        self._board = Board(ttl_seconds)
+        self._alone = False
+
+    def observe(self, node: str, leases: Iterable[Lease] | None, now: float) -> Company:
+        """Take in one reading of the leases (None: the server cannot be asked for them) and say who is there.
+
+        `node` is the one the observer is attached to.
+        """
+        with self._lock:
+            if leases is None:
+                self._be_alone()
+            else:
+                self._board = self._board.see(self._others(leases, node), now)
+            self._tell_changes(now)
+            return self._company(node, now)
+
+    def excuse(self, node: str, now: float) -> Company:
+        """Take note that nobody could write a lease until now, and say who is there."""
+        with self._lock:
+            self._board = self._board.excuse(now)
+            return self._company(node, now)
+
+    @property
+    def has_looked(self) -> bool:
+        """Say whether all leases were read once; until then nobody can be told from a newcomer."""
+        with self._lock:
+            return self._board.opened or self._alone
+
+    def neighbours(self, now: float) -> list[Neighbour]:
+        """Return every other instance of which a lease was seen, sorted by node."""
+        with self._lock:
+            board = self._board
+            known = [Neighbour(each.lease, board.standing(name, now)) for name, each in board.sightings.items()]
+        return sorted(known, key=lambda each: (each.lease.node, each.lease.incarnation))
+
+    def unproven(self, now: float) -> tuple[Lease, ...]:
+        """Return the leases that are believed and were not seen to grow yet."""
+        with self._lock:
+            return self._board.unproven(now)
+
+    # Inside, with the lock held
+
+    def _be_alone(self) -> None:
+        if not self._alone:
+            log.warning("leases cannot be read on this server; this instance takes itself for the only one")
+        self._alone = True
+
+    def _others(self, leases: Iterable[Lease], _node: str) -> Iterable[Lease]:
+        return leases
+
+    def _company(self, _node: str, now: float) -> Company:
+        return Company(tuple(sorted({lease.node for lease in self._board.living(now)})))
+
+    def _tell_changes(self, now: float) -> None:
+        """Say nothing: commands print what they found. An instance keeps a log."""
+
+
+class Presence(Onlooker):
+    """An instance that has a lease of its own. Its role follows from what it sees.
+
+    It never takes itself for dead: if its lease cannot be written, others may do its work as well, which is harmless,
+    while nobody doing it would not be.
+    """
+
+    def __init__(self, *, incarnation: str, replaces: str | None, ttl_seconds: float, version: str) -> None:
+        super().__init__(ttl_seconds)
+        self._told: dict[str, Standing] = {}
+        # Until it has looked round it claims nothing.
+        self._own = Lease(
+            node="", incarnation=incarnation, counter=0, role=Role.STANDBY, replaces=replaces, version=version
+        )
+
+    @property
+    def lease(self) -> Lease:
+        """The lease as it was signed last."""
+        with self._lock:
+            return self._own
+
+    def set_address(self, address: str) -> None:
+        """Set the address of the HTTP page, once it is known."""
+        with self._lock:
+            self._own = msgspec.structs.replace(self._own, address=address)
+
+    def sign(self, node: str, *, maintenance: bool = False, released: bool = False) -> Lease:
+        """Return the lease to write now: its counter has grown."""
+        with self._lock:
+            self._own = msgspec.structs.replace(
+                self._own, node=node, counter=self._own.counter + 1, maintenance=maintenance, released=released
+            )
+            return self._own
+
+    def _others(self, leases: Iterable[Lease], node: str) -> Iterable[Lease]:
+        own = self._own
+        # The lock on the state directory proves its predecessor dead, whatever is written of that one.
+        return [
+            each
+            for each in leases
+            if each.incarnation != own.incarnation and (each.incarnation != own.replaces or each.node != node)
+        ]
+
+    def _company(self, node: str, now: float) -> Company:
+        living = self._board.living(now)
+        own = msgspec.structs.replace(self._own, node=node)
+        chosen = holder(node, (own, *living))
+        standby_for = None if chosen is own else chosen
+        self._take_role(own, standby_for)
+        return Company(tuple(sorted({node, *(lease.node for lease in living)})), standby_for)
+
+    def _take_role(self, own: Lease, standby_for: Lease | None) -> None:
+        role = Role.ACTIVE if standby_for is None else Role.STANDBY
+        if role is not own.role:
+            log.info("role", role=role.value, beside=own.node, standby_for=standby_for and standby_for.incarnation)
+        self._own = msgspec.structs.replace(own, role=role)
+
+    def _tell_changes(self, now: float) -> None:
+        standings = {name: self._board.standing(name, now) for name in self._board.sightings}
+        for name, standing in standings.items():
+            if self._told.get(name) is not standing:
+                log.info(
+                    "instance", node=self._board.sightings[name].lease.node, incarnation=name, standing=standing.value
+                )
+        self._told = standings

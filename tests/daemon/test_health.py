@@ -1,0 +1,110 @@
+"""What is healthy and what is ready, with a fleet and a supervisor that stand still."""
+
+import time
+
+import msgspec
+import pytest
+
+from peruserd.core.counters import Counters
+from peruserd.core.lifecycle import State
+from peruserd.core.messages import Report, Stage
+from peruserd.core.ranges import Range, ShardMap
+from peruserd.core.views import Copy, View
+from peruserd.daemon.health import Health
+from peruserd.supervisor.fleet import FleetStatus, ListenerStatus
+from peruserd.supervisor.loop import LONGEST_WAIT_SECONDS
+
+LOWER, UPPER = Range(0, 0x7FFFFFFF), Range(0x80000000, 0xFFFFFFFF)
+VIEW = View(("n1",), ("n1",), ShardMap("_users", ".1", {LOWER: ("n1",), UPPER: ("n1",)}))
+
+
+class Standing:
+    """Both a fleet and a supervisor, whose state is given."""
+
+    def __init__(self, view: View | None, *listeners: ListenerStatus, silent_seconds: float = 0.0) -> None:
+        self.view = view
+        self.last_round = time.monotonic() - silent_seconds
+        self._listeners = listeners
+
+    def status(self) -> FleetStatus:
+        """Return the listeners."""
+        return FleetStatus(self._listeners, Counters(), {}, unreadable=())
+
+
+def _health(view: View | None, *listeners: ListenerStatus, silent_seconds: float = 0.0) -> Health:
+    both = Standing(view, *listeners, silent_seconds=silent_seconds)
+    return Health(both, both)  # type: ignore[arg-type]
+
+
+def _listener(covered: Range, *, caught_up: bool | None, state: State = State.RUNNING) -> ListenerStatus:
+    """A listener; `caught_up` is None for one that has not reported yet."""
+    report = None
+    if caught_up is not None:
+        report = Report(1, Stage.FOLLOWING, caught_up, 5, 5, 0, 0, 0, Counters())
+    return ListenerStatus(Copy("_users", covered, "n1", ".1"), state, None, restarts=0, pid=None, report=report)
+
+
+def test_an_instance_whose_loop_goes_round_is_healthy() -> None:
+    """Also while it waits, has nobody to serve or is behind: a restart would not help."""
+    for view, listeners in ((None, ()), (VIEW, (_listener(LOWER, caught_up=False, state=State.BACKOFF),))):
+        health = _health(view, *listeners)
+        assert health.healthy() == (True, "ok")
+        assert health.goes_round()
+
+
+def test_a_loop_that_hangs_is_unhealthy() -> None:
+    """Past three of its longest rounds it does not go round; the lease is not written from then on."""
+    assert _health(VIEW, silent_seconds=2 * LONGEST_WAIT_SECONDS).goes_round()
+    hanging = _health(VIEW, silent_seconds=4 * LONGEST_WAIT_SECONDS)
+    assert not hanging.goes_round()
+    well, why = hanging.healthy()
+    assert not well
+    assert "has not gone round for 40 s" in why
+
+
+def test_a_listener_that_has_given_up_is_unhealthy() -> None:
+    """The words say where to look, and the loop goes round all the same."""
+    health = _health(VIEW, _listener(LOWER, caught_up=True), _listener(UPPER, caught_up=None, state=State.FAILED))
+    assert health.healthy() == (False, "a listener has given up; the log says why")
+    assert health.goes_round()
+
+
+def test_ready_is_when_every_listener_has_caught_up() -> None:
+    """Progress, and not life."""
+    assert _health(VIEW, *(_listener(each, caught_up=True) for each in (LOWER, UPPER))).ready() == (True, "ok")
+
+
+@pytest.mark.parametrize("caught_up", [False, None], ids=["behind", "not-heard-yet"])
+def test_whoever_is_behind_is_named(*, caught_up: bool | None) -> None:
+    """An operator sees which copies are not served yet."""
+    health = _health(VIEW, _listener(LOWER, caught_up=True), _listener(UPPER, caught_up=caught_up))
+    assert health.ready() == (False, "not caught up: 80000000-ffffffff@n1")
+
+
+def test_a_listener_that_starts_again_is_not_ready() -> None:
+    """What it had reported before its end does not count."""
+    health = _health(VIEW, _listener(LOWER, caught_up=True, state=State.BACKOFF))
+    assert health.ready() == (False, "not caught up: starting")
+
+
+@pytest.mark.parametrize(
+    ("view", "why"),
+    [
+        (None, "waiting for CouchDB"),
+        (msgspec.structs.replace(VIEW, shard_map=None), "no listener: waiting for the authentication database"),
+        (msgspec.structs.replace(VIEW, standby=True), "standing by: another instance is active beside this node"),
+    ],
+    ids=["no-view", "no-database", "standby"],
+)
+def test_an_instance_that_serves_nobody_yet_is_not_ready_and_says_why(view: View | None, why: str) -> None:
+    """A server that was not seen, a database that is not there, another instance beside the node."""
+    health = _health(view)
+    assert health.ready() == (False, why)
+    assert health.healthy() == (True, "ok")
+
+
+def test_an_instance_that_has_nothing_to_do_is_ready() -> None:
+    """Beside a node without a copy, every user that it owns is served: there is none."""
+    ready, why = _health(VIEW).ready()
+    assert ready
+    assert "no part of the authentication database" in why

@@ -1,0 +1,92 @@
+"""The state directory: which file belongs to which copy, and which to none any more."""
+
+from pathlib import Path
+
+import pytest
+
+from peruserd.core.config import Config, StateConfig
+from peruserd.core.decoding import ConfigError
+from peruserd.core.ranges import WHOLE_SPACE, Range
+from peruserd.core.views import Copy, Feed
+from peruserd.daemon.claim import Claim
+from peruserd.daemon.state import DEFAULT_STATE_DIRECTORY, StateDirectory
+
+LOWER, UPPER = Range(0, 0x7FFFFFFF), Range(0x80000000, 0xFFFFFFFF)
+COPY = Copy("_users", LOWER, "n1@host", ".1")
+OTHERS = [
+    Copy("_users", UPPER, "n1@host", ".1"),
+    Copy("_users", WHOLE_SPACE, "n1@host", ".1"),
+    Copy("_users", LOWER, "n2@host", ".1"),
+    Copy("_users", LOWER, "n1@host", ".2"),
+    Copy("a/b", LOWER, "n1@host", ".1"),
+    Copy("a~b", LOWER, "n1@host", ".1"),
+    Copy("_users", LOWER, "n1@host/..", ".1"),
+    Copy("_users", WHOLE_SPACE, "_local", feed=Feed.DATABASE),
+]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateDirectory:
+    """A state directory."""
+    directory = StateDirectory(tmp_path / "state")
+    directory.prepare()
+    return directory
+
+
+def test_the_directory_is_the_configured_one_else_systemds_else_the_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this order."""
+    monkeypatch.setenv("STATE_DIRECTORY", "/run/systemds")
+    assert StateDirectory.configured(Config(state=StateConfig(directory="/mine"))).path == Path("/mine")
+    assert StateDirectory.configured(Config()).path == Path("/run/systemds")
+    monkeypatch.delenv("STATE_DIRECTORY")
+    assert StateDirectory.configured(Config()).path == Path(DEFAULT_STATE_DIRECTORY)
+
+
+def test_a_missing_directory_is_made_for_nobody_else(tmp_path: Path) -> None:
+    """With its parents; only the daemon's user may look into it, and nothing is left from trying it."""
+    directory = StateDirectory(tmp_path / "deep" / "state")
+    directory.prepare()
+    directory.prepare()
+    assert directory.path.stat().st_mode & 0o777 == 0o700
+    assert list(directory.path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_written_is_a_mistake_of_the_configuration(tmp_path: Path) -> None:
+    """The words name the key and the path."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"state\.directory.*file"):
+        StateDirectory(tmp_path / "file").prepare()
+
+
+def test_each_copy_has_a_file_of_its_own_in_the_directory(state: StateDirectory) -> None:
+    """Whatever databases and nodes are called, files differ and none is elsewhere."""
+    files = [state.file_of(copy) for copy in (COPY, *OTHERS)]
+    assert len(set(files)) == len(files)
+    for file in files:
+        assert file.parent == state.path
+        file.touch()
+    assert set(state.path.iterdir()) == set(files)
+
+
+def test_files_of_no_copy_in_use_are_retired(state: StateDirectory) -> None:
+    """What nobody listens to any more is named, sorted; what is in use is not, whether it is there or not."""
+    for copy in (COPY, *OTHERS[:3]):
+        state.file_of(copy).touch()
+    retired = state.retired([COPY, OTHERS[0], OTHERS[4]])
+    assert retired == tuple(sorted(str(state.file_of(copy)) for copy in OTHERS[1:3]))
+    assert state.retired([COPY, *OTHERS]) == ()
+
+
+def test_only_state_files_are_retired(state: StateDirectory) -> None:
+    """The record of the claim, SQLite's own files and what was set aside are nobody's state."""
+    claim = Claim.take(state.path)
+    file = state.file_of(COPY)
+    for name in (f"{file.name}-wal", f"{file.name}-shm", f"{file.name}.damaged-1", ".writable-1"):
+        (state.path / name).touch()
+    assert state.retired([]) == ()
+    claim.release()
+
+
+def test_in_a_directory_that_is_gone_nothing_is_retired(tmp_path: Path) -> None:
+    """There is nothing to hand on."""
+    assert StateDirectory(tmp_path / "nowhere").retired([]) == ()

@@ -1,0 +1,358 @@
+"""The ledger while documents change hands: what is held back, what is looked at again, what is left to others."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peruserd.core.names import user_document_id
+from peruserd.core.ownership import Ownership
+from peruserd.core.progress import Identity, Sweep
+from peruserd.core.quarantine import Advice, Failure
+from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.workqueue import Change, Lane
+from peruserd.couch.sources import Page, Row
+from peruserd.listener import ledger as ledger_module
+from peruserd.listener.ledger import Ledger
+from peruserd.listener.provisioner import Outcome
+from peruserd.listener.store import Store
+from tests.listener.books import RECALL_SECONDS, make_ledger
+
+HOSTS = ((WHOLE_SPACE, ("me", "other")),)
+MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
+SHARED = Ownership("_users", WHOLE_SPACE, HOSTS, ("me", "other"))
+THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
+DONE = Outcome(provisioned=True, created=True, security_written=True)
+FAILED = Outcome(failure=Failure("server_error", "500", Advice.RETRY))
+
+IDS = [user_document_id(f"user-{number}") for number in range(20)]
+STAYS, MOVES = (next(each for each in IDS if SHARED.belongs_to("me")(each) is mine) for mine in (True, False))
+
+
+class Clock:
+    """A clock that goes only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The ledger's clock."""
+    made = Clock()
+    monkeypatch.setattr(ledger_module, "time", made)
+    return made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A new state file."""
+    opened = Store.open(tmp_path / "copy.sqlite")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def ledger(store: Store, clock: Clock) -> Ledger:
+    """A ledger that owns everything of an empty copy, its scan done."""
+    del clock
+    made = make_ledger(ownership=MINE, share=8, store=store)
+    made.open(Identity("copy", 0))
+    for missing in (set(), None):
+        sweep(made, missing=missing)
+    return made
+
+
+def sweep(ledger: Ledger, *rows: Row, missing: set[str] | None = None) -> None:
+    """Enter the last page of a sweep."""
+    task = ledger.wait_for_scan()
+    assert task is not None
+    ledger.enter_scan(task, Page(list(rows), rows[-1].seq if rows else task.since), missing)
+
+
+def live(ledger: Ledger, *rows: Row) -> None:
+    """Enter a page of the live feed."""
+    ledger.enter_live(Page(list(rows), rows[-1].seq))
+
+
+def waiting(ledger: Ledger) -> list[Change]:
+    """Take all that is given out now, without waiting for more."""
+    taken = []
+    while change := ledger._queue.take():
+        taken.append(change)
+    return taken
+
+
+def serve(ledger: Ledger, outcome: Outcome = DONE) -> list[Change]:
+    """Take all that is given out now and give it back."""
+    taken = waiting(ledger)
+    for change in taken:
+        ledger.give_back(change, outcome)
+    return taken
+
+
+def documents(changes: list[Change], lane: Lane | None = None) -> set[str]:
+    """Return the documents of the changes, of one lane or of all."""
+    return {change.document_id for change in changes if lane in (None, change.lane)}
+
+
+# Held back
+
+
+def test_what_another_will_own_is_left_alone_and_the_rest_is_served(ledger: Ledger) -> None:
+    """While another ownership is coming, only documents that stay this instance's are given out."""
+    ledger.inform(MINE, SHARED, 8)
+    live(ledger, Row(1, MOVES), Row(2, STAYS))
+    assert documents(serve(ledger)) == {STAYS}
+    assert ledger.report().checkpoint == 0
+
+
+def test_what_was_held_back_is_served_when_the_change_does_not_come(ledger: Ledger) -> None:
+    """A node that flaps costs its documents a pause and nothing else: no scan, no change passed over."""
+    ledger.inform(MINE, SHARED, 8)
+    live(ledger, Row(1, MOVES), Row(2, STAYS))
+    serve(ledger)
+    ledger.inform(MINE, None, 8)
+    assert documents(serve(ledger)) == {MOVES}
+    report = ledger.report()
+    assert (report.checkpoint, report.counters.scans) == (2, 1)
+
+
+def test_what_was_held_back_is_left_to_its_next_owner(ledger: Ledger) -> None:
+    """Once the change comes, what waited is finished without being acted on: the next owner's scan finds it."""
+    ledger.inform(MINE, SHARED, 8)
+    live(ledger, Row(1, MOVES), Row(2, STAYS))
+    serve(ledger)
+    ledger.inform(SHARED, None, 8)
+    assert serve(ledger) == []
+    assert ledger.report().checkpoint == 2
+
+
+def test_a_newer_change_of_a_held_document_takes_the_older_ones_place(ledger: Ledger) -> None:
+    """Of a document held back only the newest change is acted on in the end."""
+    ledger.inform(MINE, SHARED, 8)
+    live(ledger, Row(1, MOVES))
+    assert waiting(ledger) == []
+    live(ledger, Row(2, MOVES, deleted=True))
+    assert waiting(ledger) == []
+    ledger.inform(MINE, None, 8)
+    assert [(each.document_id, each.deleted) for each in serve(ledger)] == [(MOVES, True)]
+    assert ledger.report().checkpoint == 2
+
+
+def test_held_documents_do_not_stop_the_feed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many documents are held back, reading goes on for those that keep their owner."""
+    monkeypatch.setattr(ledger_module, "_LIVE_WINDOW", 2)
+    ledger.inform(MINE, SHARED, 8)
+    moving = [each for each in IDS if not SHARED.belongs_to("me")(each)]
+    live(ledger, *[Row(number, each) for number, each in enumerate(moving, start=1)])
+    assert serve(ledger) == []
+    assert ledger._live_has_room()
+    monkeypatch.setattr(ledger_module, "_HELD_WINDOW", len(moving))
+    assert not ledger._live_has_room()
+
+
+def test_a_change_that_arrives_while_its_document_is_worked_on_is_held_too(ledger: Ledger) -> None:
+    """Work begun before the change was seen ends; what follows for the same document waits."""
+    live(ledger, Row(1, MOVES))
+    (begun,) = waiting(ledger)
+    ledger.inform(MINE, SHARED, 8)
+    live(ledger, Row(2, MOVES, deleted=True))
+    ledger.give_back(begun, DONE)
+    assert waiting(ledger) == []
+    assert ledger.report().checkpoint == 1
+
+
+# Reviews
+
+
+def test_what_was_done_last_for_a_lost_document_is_reviewed(ledger: Ledger) -> None:
+    """The next owner may have acted on something newer before; only documents that are lost are looked at."""
+    live(ledger, Row(1, MOVES), Row(2, STAYS, deleted=True), Row(3, MOVES))
+    serve(ledger)
+    ledger.inform(SHARED, None, 8)
+    (review,) = serve(ledger)
+    assert (review.document_id, review.lane, review.deleted) == (MOVES, Lane.REVIEW, False)
+    assert ledger.report().counters.reviews == 1
+
+
+def test_what_was_done_long_ago_is_not_reviewed(ledger: Ledger, clock: Clock) -> None:
+    """Past the time in which two instances can both take a document for theirs there is nothing to put right."""
+    live(ledger, Row(1, MOVES))
+    serve(ledger)
+    clock.now += RECALL_SECONDS + 1
+    ledger.inform(SHARED, None, 8)
+    assert serve(ledger) == []
+
+
+def test_work_that_ends_after_its_document_was_lost_is_reviewed(ledger: Ledger) -> None:
+    """What was under way when the owner changed may be done after the next owner's work."""
+    live(ledger, Row(1, MOVES, deleted=True))
+    (begun,) = waiting(ledger)
+    ledger.inform(SHARED, None, 8)
+    ledger.give_back(begun, DONE)
+    (review,) = serve(ledger)
+    assert (review.lane, review.deleted) == (Lane.REVIEW, True)
+
+
+def test_what_is_in_doubt_is_reviewed_once_it_is_lost(ledger: Ledger, store: Store) -> None:
+    """Who began to write a security object writes on until it is whole, whoever owns the document then."""
+    live(ledger, Row(1, MOVES))
+    (begun,) = waiting(ledger)
+    ledger.before_write(MOVES)
+    ledger.give_back(begun, FAILED)
+    ledger.inform(SHARED, None, 8)
+    (review,) = serve(ledger, FAILED)
+    assert review.lane is Lane.REVIEW
+    assert ledger.report().quarantined == 0
+    assert ledger.in_doubt(MOVES)
+    assert ledger.retry_due() is not None
+    assert store.load()[2] == {MOVES}
+
+
+def test_a_review_that_failed_is_made_again_and_settles_the_doubt(ledger: Ledger, store: Store, clock: Clock) -> None:
+    """It is tried until it succeeds; then nothing is left on disk."""
+    ledger.before_write(MOVES)
+    ledger.inform(SHARED, None, 8)
+    serve(ledger, FAILED)
+    clock.now += 1000.0
+    ledger.retry_due()
+    (again,) = serve(ledger, DONE)
+    assert again.lane is Lane.REVIEW
+    ledger.save()
+    assert store.load()[2] == set()
+    assert ledger.retry_due() is None
+
+
+def test_a_process_that_starts_reviews_what_it_left_in_doubt_and_lost(store: Store, clock: Clock) -> None:
+    """Doubts on disk outlive the process; those of documents that are others' by now are seen to at once."""
+    del clock
+    store.doubt(MOVES)
+    ledger = make_ledger(ownership=SHARED, share=8, store=store)
+    ledger.open(Identity("copy", 0))
+    assert documents(serve(ledger), Lane.REVIEW) == {MOVES}
+
+
+def test_a_review_waits_beside_a_change_of_the_same_document(ledger: Ledger) -> None:
+    """A document that is regained before it was reviewed is reviewed all the same, never by two at once."""
+    live(ledger, Row(1, MOVES))
+    serve(ledger)
+    ledger.inform(SHARED, None, 8)
+    ledger.inform(MINE, None, 8)
+    live(ledger, Row(2, MOVES, deleted=True))
+    (first,) = waiting(ledger)
+    ledger.give_back(first, DONE)
+    (second,) = waiting(ledger)
+    assert {first.lane, second.lane} == {Lane.LIVE, Lane.REVIEW}
+
+
+# Leaving and inheriting
+
+
+def test_a_listener_that_leaves_gives_out_reviews_only(ledger: Ledger) -> None:
+    """Its range is others' now: what waits is theirs, and what it did in the last moments is looked at again."""
+    live(ledger, Row(1, MOVES), Row(2, STAYS))
+    serve(ledger)
+    live(ledger, Row(3, IDS[0]), Row(4, IDS[1]))
+    ledger.leave()
+    taken = waiting(ledger)
+    assert {each.lane for each in taken} == {Lane.REVIEW}
+    assert documents(taken) == {MOVES, STAYS}
+    assert not ledger.wait_until_left(0.0)
+    for change in taken:
+        ledger.give_back(change, DONE)
+    assert ledger.wait_until_left(0.0)
+    assert ledger.report().checkpoint == 2
+
+
+def test_work_under_way_when_a_listener_leaves_is_reviewed(ledger: Ledger) -> None:
+    """It ends after the range was given up, so it is looked at like everything else."""
+    live(ledger, Row(1, STAYS))
+    (begun,) = waiting(ledger)
+    ledger.leave()
+    ledger.give_back(begun, DONE)
+    assert documents(serve(ledger), Lane.REVIEW) == {STAYS}
+    assert ledger.wait_until_left(0.0)
+
+
+def test_inherited_doubts_are_on_disk_and_reviewed(ledger: Ledger, store: Store) -> None:
+    """What another copy's listener left in doubt is this one's to write until it is whole, its own document or not."""
+    ledger.inherit({MOVES, STAYS})
+    assert store.load()[2] == {MOVES, STAYS}
+    assert documents(serve(ledger), Lane.REVIEW) == {MOVES, STAYS}
+    ledger.save()
+    assert store.load()[2] == set()
+
+
+# Scans in two sweeps
+
+
+def test_a_scan_makes_missing_databases_before_it_looks_at_security_objects(ledger: Ledger) -> None:
+    """The first sweep acts on users without a database alone, the second on the others, and then the scan is done."""
+    ledger.inform(THEIRS, None, 8)
+    ledger.inform(MINE, None, 8)
+    rows = (Row(1, IDS[0]), Row(2, IDS[1]), Row(3, IDS[2], deleted=True))
+    live(ledger, Row(3, "another document"))
+    ledger.inform(THEIRS, None, 8)
+    ledger.inform(MINE, None, 8)
+    sweep(ledger, *rows, missing={IDS[1]})
+    (first,) = serve(ledger)
+    assert (first.document_id, first.in_place) == (IDS[1], False)
+    assert ledger.report().counters.scans == 1
+    sweep(ledger, *rows)
+    assert {(each.document_id, each.in_place) for each in serve(ledger)} == {(IDS[0], True), (IDS[2], True)}
+    assert ledger.report().counters.scans == 2
+
+
+def test_a_user_whose_first_sweep_failed_is_looked_at_by_the_second(ledger: Ledger) -> None:
+    """Only who was served is passed over."""
+    live(ledger, Row(1, "another document"))
+    ledger.inform(THEIRS, None, 8)
+    ledger.inform(MINE, None, 8)
+    sweep(ledger, Row(1, IDS[0]), missing={IDS[0]})
+    serve(ledger, FAILED)
+    sweep(ledger, Row(1, IDS[0]))
+    assert documents(serve(ledger), Lane.SCAN) == {IDS[0]}
+
+
+def test_a_sweep_that_was_cut_off_goes_on_where_it_was(ledger: Ledger, store: Store) -> None:
+    """The sweep is saved with the position: a process that dies in the second does not begin with the first."""
+    live(ledger, Row(5, "another document"))
+    ledger.inform(THEIRS, None, 8)
+    ledger.inform(MINE, None, 8)
+    sweep(ledger, Row(5, "another document"), missing=set())
+    ledger.save()
+    successor = make_ledger(ownership=MINE, share=8, store=store)
+    successor.open(Identity("copy", 5))
+    task = successor.wait_for_scan()
+    assert task is not None
+    assert task.sweep is Sweep.SECURITY
+
+
+# Halves
+
+
+def test_a_half_goes_on_near_where_the_whole_was_read_to(store: Store, clock: Clock) -> None:
+    """Who signed up while a range was split is served by the live feed; the scan goes over the rest all the same."""
+    del clock
+    ledger = make_ledger(ownership=MINE, share=8, store=store, begin_near=40)
+    ledger.open(Identity("half", 45))
+    assert ledger.wait_for_room() == 40
+    task = ledger.wait_for_scan()
+    assert task is not None
+    assert (task.since, task.sweep) == (0, Sweep.DATABASES)
+
+
+@pytest.mark.parametrize("near", [46, "46-opaque", None])
+def test_a_hint_that_cannot_be_is_not_believed(store: Store, clock: Clock, near: int | str | None) -> None:
+    """A hint beyond the copy's end, or of another kind of feed, is dropped: live begins at the end."""
+    del clock
+    ledger = make_ledger(ownership=MINE, share=8, store=store, begin_near=near)
+    ledger.open(Identity("half", 45))
+    assert ledger.wait_for_room() == 45

@@ -1,0 +1,86 @@
+"""Actions that stop before each of their requests, so that a test decides what happens between any two steps.
+
+The code under test is the real provisioner, which makes its requests one after the other; it runs in a thread that goes
+on only while it is told to, so every run is repeatable.
+"""
+
+import threading
+from collections.abc import Callable
+from enum import Enum
+
+from peruserd.core.workqueue import Change
+from peruserd.listener.provisioner import Outcome
+
+
+class Fate(Enum):
+    """What becomes of a request."""
+
+    DONE = "done"
+    REFUSED = "refused"  # an error, and nothing was done
+    LOST = "lost"  # it was done, and the answer got lost
+
+
+class CrashedError(BaseException):
+    """The process died here. No handler of the code under test may catch it."""
+
+
+class Act(threading.Thread):
+    """One action under way: `step` lets it make its next request."""
+
+    def __init__(self, change: Change, act: Callable[[Change], Outcome]) -> None:
+        super().__init__(daemon=True)
+        self.change = change
+        self.outcome: Outcome | None = None
+        self.finished = False
+        self._act = act
+        self._fate: Fate | None = Fate.DONE
+        self._error: BaseException | None = None
+        self._go = threading.Semaphore(0)
+        self._stopped = threading.Semaphore(0)
+        self.start()
+        self._stopped.acquire()
+        self._check()
+
+    def run(self) -> None:
+        try:
+            self.outcome = self._act(self.change)
+        except CrashedError:
+            self.outcome = None
+        except BaseException as error:  # noqa: BLE001 - raised in the test's own thread
+            self._error = error
+        self.finished = True
+        self._stopped.release()
+
+    def step(self, fate: Fate) -> None:
+        """Let it make its next request, and go on to the one after."""
+        self._resume(fate)
+
+    def crash(self) -> None:
+        """End it here and now."""
+        if not self.finished:
+            self._resume(None)
+            self.join()
+
+    def before_request(self) -> Fate:
+        """Wait for what becomes of the request that is about to be made; in the action's own thread."""
+        self._stopped.release()
+        self._go.acquire()
+        if self._fate is None:
+            raise CrashedError
+        return self._fate
+
+    def _resume(self, fate: Fate | None) -> None:
+        self._fate = fate
+        self._go.release()
+        self._stopped.acquire()
+        self._check()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+def fate_of_request() -> Fate:
+    """Return what becomes of a request made now: drawn for one of an action, done for any other."""
+    thread = threading.current_thread()
+    return thread.before_request() if isinstance(thread, Act) else Fate.DONE

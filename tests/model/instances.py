@@ -1,0 +1,291 @@
+"""An instance of peruserd in memory: the real rules and the real books, without processes, threads and time.
+
+What a running daemon does in its threads are methods here, each one step: beat, look, go round, read, work. A crash can
+come between any two of them, and within an action between any two of its requests.
+"""
+
+from typing import Any
+
+from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy
+from peruserd.core.progress import Sweep
+from peruserd.core.settling import Settling
+from peruserd.core.views import Assignment, Copy, Plan, difference, make_plan
+from peruserd.couch.errors import CouchError
+from peruserd.listener.ledger import Ledger
+from peruserd.listener.provisioner import Outcome, Provisioner
+from peruserd.simcluster.model import ClusterModel
+from peruserd.simcluster.nodes import Node
+from peruserd.supervisor.presence import Presence
+from peruserd.supervisor.watcher import Lookout
+from tests.listener.books import make_ledger
+from tests.listener.disks import Disk, MemoryStore, NeverWaits, WouldBlockError
+from tests.model.acts import Act, Fate
+from tests.model.cluster import AUTH_DB, ModelClient, ModelSource
+
+TTL_SECONDS = 6.0
+QUIET_SECONDS = 3.0
+SHARE = 3
+
+
+class StateDirectory:
+    """What outlives an instance: its last incarnation and the state of each copy."""
+
+    def __init__(self) -> None:
+        self.incarnation: str | None = None
+        self.files: dict[Copy, Disk] = {}
+
+    @property
+    def doubts(self) -> set[str]:
+        return {document_id for disk in self.files.values() for document_id in disk.doubts}
+
+
+class Listener:
+    """One listener: its ledger, its provisioner, its reading and its actions under way."""
+
+    def __init__(self, model: ClusterModel, node: Node, me: str, assignment: Assignment, disk: Disk) -> None:
+        self.assignment = assignment
+        self.source = ModelSource(model, node, assignment.copy)
+        self.store = MemoryStore(disk)
+        self.acts: list[Act] = []
+        self.leaving = False
+        self._me = me
+        self._opened: str | None = None
+        self.ledger: Ledger = make_ledger(
+            instance=me,
+            ownership=assignment.ownership,
+            coming=assignment.coming,
+            share=SHARE,
+            store=self.store,
+            recall_seconds=TTL_SECONDS + QUIET_SECONDS + 2.0,
+        )
+        self.ledger._changed = NeverWaits()
+        self._provisioner = Provisioner(
+            ModelClient(model, node),  # type: ignore[arg-type]
+            auth_db=AUTH_DB,
+            databases=DatabasesConfig(),
+            deletion=DeletionPolicy.REVOKE,
+            before_write=self.ledger.before_write,
+            in_doubt=self.ledger.in_doubt,
+        )
+
+    def inform(self, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self.ledger.inform(assignment.ownership, assignment.coming, SHARE)
+
+    def follow(self) -> bool:
+        """Read a page of the live feed and say whether anything came; ReplacedError where the copy is another one."""
+        try:
+            identity = self.source.identify()
+            if self._opened is None:
+                self.ledger.open(identity)
+                self._opened = identity.uuid
+            if identity.uuid != self._opened:
+                raise ReplacedError
+            since = self.ledger.wait_for_room()
+            assert isinstance(since, int)
+            page = self.source.page(since)
+        except CouchError as error:
+            self.ledger.feed_failed(error.kind)
+            return False
+        self.ledger.enter_live(page)
+        return bool(page.results)
+
+    def scan(self, limit: int) -> bool:
+        """Read a page of a scan, if one is wanted."""
+        if self._opened is None or self.leaving:
+            return False
+        try:
+            task = self.ledger.wait_for_scan()
+        except WouldBlockError:
+            return False
+        assert task is not None
+        assert isinstance(task.since, int)
+        try:
+            page = self.source.page(task.since, limit)
+            missing = None
+            if task.sweep is Sweep.DATABASES:
+                live = [row.id for row in page.results if not row.deleted and task.wanted(row.id)]
+                missing = self._provisioner.find_missing(live)
+        except CouchError:
+            return False
+        self.ledger.enter_scan(task, page, missing)
+        return True
+
+    def begin_work(self) -> bool:
+        """Begin to act on the next change, if there is one."""
+        try:
+            change = self.ledger.take()
+        except WouldBlockError:
+            return False
+        assert change is not None
+        self.acts.append(Act(change, self._provisioner.act))
+        self._give_back_finished()
+        return True
+
+    def step(self, index: int, fate: Fate) -> None:
+        """Let an action under way make its next request."""
+        self.acts[index].step(fate)
+        self._give_back_finished()
+
+    def leave(self) -> None:
+        self.leaving = True
+        self.ledger.leave()
+
+    @property
+    def has_left(self) -> bool:
+        queue = self.ledger._queue
+        return self.leaving and not queue.reviews and not queue.active
+
+    def save(self) -> None:
+        """Write the progress down, after checking that it passes no unfinished work."""
+        if self._opened is None:
+            return
+        self.ledger.save()
+        self._check_checkpoint()
+
+    def _check_checkpoint(self) -> None:
+        saved, quarantined, _ = self.store.load()
+        assert saved is not None
+        if self._opened != saved.uuid or self.leaving:
+            return
+        kept = {each.document_id for each in quarantined}
+        mine = saved.current.belongs_to(self._me)
+        held = {change.document_id: change for change in self.ledger._queue._waiting.values()}
+        held |= {act.change.document_id: act.change for act in self.acts}
+        assert isinstance(saved.checkpoint, int)
+        for change in held.values():
+            if change.watermark is self.ledger._live and mine(change.document_id):
+                begun = self.ledger._live._open[change.ticket]
+                assert isinstance(begun, int)
+                assert begun >= saved.checkpoint or change.document_id in kept, f"passed: {change} {saved}"
+
+    def crash(self) -> None:
+        for act in self.acts:
+            act.crash()
+        self.acts.clear()
+        self.store.close()
+
+    def _give_back_finished(self) -> None:
+        for act in [each for each in self.acts if each.finished]:
+            self.acts.remove(act)
+            assert isinstance(act.outcome, Outcome)
+            self.ledger.give_back(act.change, act.outcome)
+
+
+class ReplacedError(Exception):
+    """The copy is another one than it was."""
+
+
+class Instance:
+    """One instance beside a node."""
+
+    def __init__(self, model: ClusterModel, node: Node, state: StateDirectory, incarnation: str) -> None:
+        self.node = node
+        self.state = state
+        self.incarnation = incarnation
+        replaces, state.incarnation = state.incarnation, incarnation
+        self._model = model
+        self._client: Any = ModelClient(model, node)
+        self.presence = Presence(incarnation=incarnation, replaces=replaces, ttl_seconds=TTL_SECONDS, version="model")
+        self._lookout = Lookout(self._client, CouchDBConfig(node=node.name), self.presence)
+        self.settling = Settling(QUIET_SECONDS)
+        self.plan: Plan | None = None
+        self.listeners: dict[Copy, Listener] = {}
+        self.leavers: list[Listener] = []
+
+    # The threads of a daemon
+
+    def beat(self, now: float) -> None:
+        """Write the lease, after a look at what it overwrites, as the heart does."""
+        if not self.presence.has_looked:
+            return
+        try:
+            self.presence.observe(self.node.name, self._client.leases(AUTH_DB, [self.node.name]), now)
+            self._client.put_lease(AUTH_DB, self.presence.sign(self.node.name))
+        except CouchError:
+            return
+
+    def look(self, now: float) -> None:
+        """See the cluster."""
+        try:
+            view = self._lookout.look()
+        except CouchError:
+            return
+        self.settling = self.settling.see(view, now)
+
+    def go_round(self, now: float) -> None:
+        """Put in force what is ripe, and bring the listeners to the plan."""
+        self.settling = self.settling.ripen(now)
+        self._mind_leavers()
+        view, seen = self.settling.settled, self.settling.seen
+        if view is None or seen is None:
+            return
+        plan = make_plan(view, self.node.name, seen)
+        if plan == self.plan:
+            return
+        self.plan = plan
+        change = difference(plan, {copy: each.assignment for copy, each in self.listeners.items()})
+        for copy in change.stop:
+            leaver = self.listeners.pop(copy)
+            leaver.save()
+            leaver.leave()
+            self.leavers.append(leaver)
+        for assignment in change.inform:
+            self.listeners[assignment.copy].inform(assignment)
+        for assignment in change.start:
+            # Its predecessor must be gone first: one that still leaves has had its time.
+            for leaver in [each for each in self.leavers if each.assignment.copy == assignment.copy]:
+                leaver.crash()
+                self.leavers.remove(leaver)
+            self._start(assignment)
+        self._mind_leavers()
+
+    def restart(self, copy: Copy) -> None:
+        """Kill a listener and start it again."""
+        assignment = self.listeners[copy].assignment
+        self.listeners.pop(copy).crash()
+        self._start(assignment)
+
+    def crash(self) -> None:
+        """Die at once, with all listeners."""
+        for listener in [*self.listeners.values(), *self.leavers]:
+            listener.crash()
+        self.listeners.clear()
+        self.leavers.clear()
+
+    def release(self) -> None:
+        """Stop in order: what is under way ends, progress is saved, and the last lease says so."""
+        for listener in self.listeners.values():
+            while listener.acts:
+                listener.step(0, Fate.DONE)
+            listener.save()
+        self.crash()
+        try:
+            self._client.put_lease(AUTH_DB, self.presence.sign(self.node.name, released=True))
+        except CouchError:
+            return
+
+    def all_listeners(self) -> list[Listener]:
+        return [*self.listeners.values(), *self.leavers]
+
+    def _start(self, assignment: Assignment) -> None:
+        disk = self.state.files.setdefault(assignment.copy, Disk())
+        self.listeners[assignment.copy] = Listener(self._model, self.node, self.node.name, assignment, disk)
+        self._bequeath()
+
+    def _mind_leavers(self) -> None:
+        for leaver in [each for each in self.leavers if each.has_left]:
+            leaver.save()
+            leaver.crash()
+            self.leavers.remove(leaver)
+        self._bequeath()
+
+    def _bequeath(self) -> None:
+        in_use = {each.assignment.copy for each in self.all_listeners()}
+        heir = next(iter(self.listeners.values()), None)
+        if heir is None:
+            return
+        for copy, disk in self.state.files.items():
+            if copy not in in_use and disk.doubts:
+                heir.ledger.inherit(set(disk.doubts))
+                disk.doubts.clear()

@@ -1,0 +1,346 @@
+"""The heart, on a simulated cluster of one node."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from structlog.testing import capture_logs
+
+from peruserd.core.config import CouchDBConfig
+from peruserd.core.leases import Lease, Role
+from peruserd.core.messages import Credentials, Secret
+from peruserd.core.ranges import ShardMap
+from peruserd.core.views import View
+from peruserd.couch.client import Client
+from peruserd.couch.errors import UnreachableError
+from peruserd.couch.session import Session
+from peruserd.simcluster import SimClusterThread
+from peruserd.supervisor import heart as heart_module
+from peruserd.supervisor.heart import Heart
+from peruserd.supervisor.presence import Presence
+
+ME = "node1@127.0.0.1"
+NEVER_SECONDS = 3600.0
+OFTEN_SECONDS = 0.01
+DEADLINE_SECONDS = 30.0
+VIEW = View((ME,), (ME,), ShardMap("_users", ".1", {}))
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    """Wait until something happened."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+class Chest:
+    """A heart, and what it needs; its node is asked for once in each beat."""
+
+    def __init__(self, cluster: SimClusterThread) -> None:
+        parts = urlsplit(cluster.urls[0])
+        self._couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}")
+        self._credentials = Credentials(parts.username, Secret(parts.password))
+        self.presence = Presence(incarnation="me", replaces=None, ttl_seconds=3600.0, version="1.0")
+        self.session = Session(self._couchdb, self._credentials)
+        self.client = Client(Session(self._couchdb, self._credentials))
+        self.alive = True
+        self.asked_whether_alive = 0
+        self.beats = 0
+        self._hearts: list[Heart] = []
+
+    def node(self) -> str | None:
+        self.beats += 1
+        return ME
+
+    def is_alive(self) -> bool:
+        self.asked_whether_alive += 1
+        return self.alive
+
+    def heart(self, interval_seconds: float, node: Callable[[], str | None] | None = None) -> Heart:
+        """Make a heart, which is stopped at the end of the test."""
+        made = Heart(
+            Client(self.session),
+            self.presence,
+            auth_db="_users",
+            interval_seconds=interval_seconds,
+            node=node or self.node,
+            is_alive=self.is_alive,
+        )
+        self._hearts.append(made)
+        return made
+
+    def written(self, role: Role = Role.ACTIVE) -> Lease | None:
+        """Return the lease that is in the cluster, of a role."""
+        return next((lease for lease in self.client.leases("_users", [ME]) or () if lease.role is role), None)
+
+    def counter(self, role: Role = Role.ACTIVE) -> int:
+        """Return its counter, 0 where there is none."""
+        lease = self.written(role)
+        return 0 if lease is None else lease.counter
+
+    def end(self) -> None:
+        """Stop what was started and is not stopped yet."""
+        for heart in self._hearts:
+            if heart._thread.is_alive():
+                heart.stop()
+
+
+@pytest.fixture
+def chest(cluster: SimClusterThread) -> Iterator[Chest]:
+    """What a heart on the cluster needs, of an instance that has looked round and found nobody."""
+    made = Chest(cluster)
+    made.presence.observe(ME, [], time.monotonic())
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def no_first_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the interval count from the first beat on."""
+    monkeypatch.setattr(heart_module, "_FIRST_BEATS", 0)
+
+
+def test_a_heart_writes_a_lease_that_grows(chest: Chest) -> None:
+    """Each beat writes the lease as it is signed then, and its age is known."""
+    chest.presence.set_address("127.0.0.1:9984")
+    heart = chest.heart(OFTEN_SECONDS)
+    assert heart.silence() is None
+    heart.start()
+    wait_for(lambda: chest.counter() >= 3)
+    lease = chest.written()
+    assert lease is not None
+    assert lease == Lease(ME, "me", lease.counter, Role.ACTIVE, version="1.0", address="127.0.0.1:9984")
+    silence = heart.silence()
+    assert silence is not None
+    assert silence >= 0.0
+    assert heart.failures == 0
+
+
+def test_the_first_beats_come_quickly(chest: Chest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others believe a new instance once its counter has grown, which must not take an interval."""
+    monkeypatch.setattr(heart_module, "_FIRST_SECONDS", OFTEN_SECONDS)
+    chest.heart(NEVER_SECONDS).start()
+    wait_for(lambda: chest.counter() == heart_module._FIRST_BEATS + 1)
+
+
+def test_a_lease_is_not_written_while_the_work_it_stands_for_does_not_go_on(chest: Chest) -> None:
+    """A daemon that hangs loses its lease, and has it again when it goes on."""
+    chest.alive = False
+    heart = chest.heart(OFTEN_SECONDS)
+    heart.start()
+    wait_for(lambda: chest.asked_whether_alive >= 3)
+    assert (chest.written(), chest.beats, heart.silence()) == (None, 0, None)
+    chest.alive = True
+    wait_for(lambda: chest.counter() >= 1)
+    assert heart.failures == 0
+
+
+def test_a_heart_that_stops_says_so(chest: Chest, cluster: SimClusterThread) -> None:
+    """The last lease releases the others from waiting for the time to live, and no beat comes after it."""
+    heart = chest.heart(OFTEN_SECONDS)
+    heart.start()
+    wait_for(lambda: chest.counter() >= 2)
+    heart.stop()
+    last = chest.written()
+    assert last is not None
+    assert last.released
+    assert last == chest.presence.lease
+    cluster.clear_requests()
+    assert not heart._thread.is_alive()
+    assert cluster.requests() == {}
+
+
+def test_an_instance_that_never_had_a_lease_releases_none(chest: Chest, cluster: SimClusterThread) -> None:
+    """A daemon that is stopped before it could say that it lives writes nothing."""
+    chest.alive = False
+    heart = chest.heart(OFTEN_SECONDS)
+    heart.start()
+    heart.stop()
+    assert chest.written() is None
+    assert not any(method == "PUT" for _, method, _ in cluster.requests())
+
+
+def test_a_release_that_cannot_be_written_is_only_logged(chest: Chest, cluster: SimClusterThread) -> None:
+    """The others find out by the silence; a stop does not fail for it."""
+    heart = chest.heart(NEVER_SECONDS)
+    heart.start()
+    wait_for(lambda: heart.silence() is not None)
+    cluster.fail(1, 500, path_regex="_local", method="PUT")
+    with capture_logs() as logged:
+        heart.stop()
+    assert [line["event"] for line in logged if line["log_level"] == "warning"] == ["lease not released"]
+
+
+def test_a_missing_authentication_database_is_no_failure(chest: Chest) -> None:
+    """Nobody owns anything then; when it is there the lease is written."""
+    assert chest.client.delete_database("_users")
+    heart = chest.heart(OFTEN_SECONDS)
+    with capture_logs() as logged:
+        heart.start()
+        wait_for(lambda: chest.beats >= 3)
+        assert (heart.failures, heart.silence()) == (0, None)
+        chest.client.session.request("PUT", "/_users").expect(201)
+        wait_for(lambda: chest.counter() >= 1)
+    assert [line for line in logged if line["log_level"] == "warning"] == []
+
+
+def _refusing(chest: Chest, cluster: SimClusterThread) -> Callable[[], str | None]:
+    cluster.fail(1, 500, path_regex="_local", method="PUT")
+    return chest.node
+
+
+def _unknown(_chest: Chest, _cluster: SimClusterThread) -> Callable[[], str | None]:
+    def node() -> str | None:
+        raise UnreachableError("away")
+
+    return node
+
+
+@pytest.mark.parametrize("fault", [_refusing, _unknown], ids=["not-written", "node-unknown"])
+def test_failures_are_counted_and_logged_once(chest: Chest, cluster: SimClusterThread, fault: Any) -> None:
+    """However long a lease cannot be written, one line says so; every failure is in the metrics."""
+    heart = chest.heart(OFTEN_SECONDS, node=fault(chest, cluster))
+    with capture_logs() as logged:
+        heart.start()
+        wait_for(lambda: heart.failures >= 3)
+    assert heart.silence() is None
+    assert [line["log_level"] for line in logged if "not written" in line["event"]] == ["warning"]
+
+
+def test_a_lease_that_can_be_written_again_is_logged_once(chest: Chest, cluster: SimClusterThread) -> None:
+    """The end of the trouble is told as its beginning was, and the next trouble is told again."""
+    heart = chest.heart(OFTEN_SECONDS)
+    with capture_logs() as logged:
+        for _ in range(2):
+            failures = heart.failures
+            cluster.fail(1, 500, path_regex="_local", method="PUT")
+            if not heart._thread.is_alive():
+                heart.start()
+            wait_for(lambda failures=failures: heart.failures >= failures + 2)
+            cluster.clear_faults()
+            count = chest.counter()
+            wait_for(lambda count=count: chest.counter() >= count + 2)
+    events = [line["event"].partition(";")[0] for line in logged if "lease" in line["event"]]
+    assert events == ["lease not written", "lease can be written again"] * 2
+
+
+def test_nothing_is_written_before_the_instance_has_looked_round(cluster: SimClusterThread) -> None:
+    """What stands there at its first look may be another's sign of life, which its own lease would overwrite."""
+    chest = Chest(cluster)
+    heart = chest.heart(OFTEN_SECONDS)
+    heart.start()
+    wait_for(lambda: chest.beats >= 3)
+    assert not any(method == "PUT" for _, method, _ in cluster.requests())
+    assert (chest.written(), heart.silence(), heart.failures) == (None, None, 0)
+    chest.presence.observe(ME, [], time.monotonic())
+    wait_for(lambda: chest.counter() >= 1)
+    chest.end()
+
+
+def test_a_beat_looks_at_what_it_overwrites(chest: Chest) -> None:
+    """An elder that is active beside the same node writes the same document; the younger finds out and stands by."""
+    heart = chest.heart(OFTEN_SECONDS)
+    heart.start()
+    wait_for(lambda: chest.counter() >= 1)
+    elder = iter(range(1000, 1_000_000))
+
+    def stands_by() -> bool:
+        chest.client.put_lease("_users", Lease(ME, "elder", next(elder)))
+        return chest.counter(Role.STANDBY) >= 1
+
+    wait_for(stands_by)
+    assert chest.presence.lease.role is Role.STANDBY
+
+
+@pytest.mark.usefixtures("no_first_beats")
+def test_another_role_is_written_at_once(chest: Chest) -> None:
+    """Whoever is beside the same node must not wait an interval to learn that this one stands by."""
+    heart = chest.heart(NEVER_SECONDS)
+    heart.start()
+    wait_for(lambda: heart.silence() is not None)
+    for counter in (8, 9):
+        chest.presence.observe(ME, [Lease(ME, "elder", counter)], time.monotonic())
+    heart.notice(VIEW)
+    wait_for(lambda: chest.counter(Role.STANDBY) == 2)
+
+
+@pytest.mark.usefixtures("no_first_beats")
+def test_a_look_that_shows_nothing_new_wakes_nobody(chest: Chest) -> None:
+    """While the lease written last says what is so, the interval holds."""
+    heart = chest.heart(NEVER_SECONDS)
+    heart.start()
+    wait_for(lambda: heart.silence() is not None)
+    for _ in range(3):
+        heart.notice(VIEW)
+    assert not heart._wanted.is_set()
+    assert chest.counter() == 1
+
+
+@pytest.mark.usefixtures("no_first_beats")
+def test_a_database_that_appears_gets_its_lease_at_once(chest: Chest) -> None:
+    """Leases came and went with the database before; a look that shows none asks for none."""
+    assert chest.client.delete_database("_users")
+    heart = chest.heart(NEVER_SECONDS)
+    heart.start()
+    wait_for(lambda: chest.beats == 1)
+    heart.notice(View((ME,), (ME,), None))
+    assert not heart._wanted.is_set()
+    chest.client.session.request("PUT", "/_users").expect(201)
+    heart.notice(VIEW)
+    wait_for(lambda: chest.counter() >= 1)
+
+
+@pytest.mark.usefixtures("no_first_beats")
+def test_a_lease_lost_with_its_database_is_written_anew(chest: Chest) -> None:
+    """What was written into the database before this one does not count."""
+    heart = chest.heart(NEVER_SECONDS)
+    heart.start()
+    wait_for(lambda: chest.counter() == 1)
+    assert chest.client.delete_database("_users")
+    heart._wanted.set()
+    wait_for(lambda: chest.beats == 2 and heart._written is None)
+    chest.client.session.request("PUT", "/_users").expect(201)
+    heart.notice(VIEW)
+    wait_for(lambda: chest.counter() == 2)
+
+
+def test_maintenance_of_the_node_is_in_the_lease(chest: Chest, cluster: SimClusterThread) -> None:
+    """It still owns, so the lease is written all the same; both changes are logged once."""
+    heart = chest.heart(OFTEN_SECONDS)
+    with capture_logs() as logged:
+        heart.start()
+        wait_for(lambda: chest.counter() >= 2)
+        for on in (True, False):
+            cluster.maintenance(1, on=on)
+            wait_for(lambda on=on: (lease := chest.written()) is not None and lease.maintenance is on)
+            assert heart.maintenance is on
+    events = [line["event"].partition(";")[0] for line in logged if line["event"].startswith("node in")]
+    assert events == ["node in maintenance mode", "node in service"]
+    assert heart.failures == 0
+
+
+def test_where_no_leases_are_kept_nothing_is_asked(chest: Chest, cluster: SimClusterThread) -> None:
+    """On a server without shards there is one instance, and nothing to tell anybody."""
+    asked = []
+
+    def node() -> None:
+        asked.append(1)
+
+    heart = chest.heart(OFTEN_SECONDS, node=node)
+    heart.start()
+    wait_for(lambda: len(asked) >= 3)
+    heart.stop()
+    assert cluster.requests() == {}
+    assert (heart.failures, heart.silence()) == (0, None)
+
+
+def test_an_interrupted_beat_is_no_failure(chest: Chest) -> None:
+    """The session is cut because the daemon stops."""
+    heart = chest.heart(OFTEN_SECONDS)
+    chest.session.interrupt()
+    heart.start()
+    wait_for(lambda: chest.beats >= 3)
+    assert (heart.failures, heart.silence()) == (0, None)

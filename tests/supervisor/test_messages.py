@@ -1,0 +1,294 @@
+"""What a fleet says to its listeners and takes from what they say, with processes that only take notes."""
+
+from collections.abc import Collection
+
+import pytest
+
+from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy, LogConfig
+from peruserd.core.counters import Counters
+from peruserd.core.lifecycle import RestartBudget, Timing
+from peruserd.core.messages import (
+    FromListener,
+    Hello,
+    Inform,
+    Inherit,
+    ListenerStart,
+    Report,
+    Sequence,
+    Stage,
+    Stop,
+    ToListener,
+)
+from peruserd.core.ranges import WHOLE_SPACE, Range, ShardMap
+from peruserd.core.views import Copy, Plan, View, make_plan
+from peruserd.supervisor import fleet as fleet_module
+from peruserd.supervisor.fleet import Fleet, StartRequest
+
+LOWER, UPPER = Range(0, 0x7FFFFFFF), Range(0x80000000, 0xFFFFFFFF)
+QUARTER = Range(0, 0x3FFFFFFF)
+
+
+def _map(hosts: dict[Range, tuple[str, ...]], suffix: str = ".1") -> ShardMap:
+    return ShardMap("_users", suffix, hosts)
+
+
+def _plan(*ranges: Range, node: str = "n1", suffix: str = ".1") -> Plan:
+    return make_plan(View((node,), (node,), _map(dict.fromkeys(ranges, (node,)), suffix)), node)
+
+
+class NotedProcess:
+    """A process that is none: what it is sent is kept, what it says is put there by the test."""
+
+    def __init__(self, start: ListenerStart) -> None:
+        self.copy = start.copy
+        self.pid = 1
+        self.sent: list[ToListener] = []
+        self.says: list[FromListener] = []
+
+    def send(self, message: ToListener) -> None:
+        self.sent.append(message)
+
+    def receive(self) -> list[FromListener]:
+        said, self.says = self.says, []
+        return said
+
+    def reap(self) -> int:
+        return 0
+
+
+class Noted:
+    """A fleet of such processes. All of it happens at one moment."""
+
+    def __init__(self) -> None:
+        self.requests: list[StartRequest] = []
+        self.processes: dict[Copy, NotedProcess] = {}
+        self.looks_wanted = 0
+        self.retired: dict[frozenset[Copy], tuple[str, ...]] = {}
+        self.fleet = Fleet(
+            self._start_message,
+            most_in_flight=8,
+            timing=Timing(),
+            budget=RestartBudget(100, 600.0),
+            retired_files=self._retired_files,
+            on_copy_lost=self._look_soon,
+        )
+
+    def _retired_files(self, in_use: Collection[Copy]) -> tuple[str, ...]:
+        return self.retired.get(frozenset(in_use), ())
+
+    def _look_soon(self) -> None:
+        self.looks_wanted += 1
+
+    def _start_message(self, request: StartRequest) -> ListenerStart:
+        self.requests.append(request)
+        assignment = request.assignment
+        return ListenerStart(
+            copy=assignment.copy,
+            ownership=assignment.ownership,
+            coming=assignment.coming,
+            instance="n1",
+            couchdb=CouchDBConfig(),
+            credentials=None,
+            databases=DatabasesConfig(),
+            deletion=DeletionPolicy.REVOKE,
+            log=LogConfig(),
+            state_file="",
+            share=request.share,
+            most_in_flight=8,
+            begin_near=request.begin_near,
+            recall_seconds=30.0,
+        )
+
+    def spawn(self, start: ListenerStart) -> NotedProcess:
+        """Stand in for the making of a process."""
+        made = self.processes[start.copy] = NotedProcess(start)
+        return made
+
+    def adjust(self, plan: Plan) -> list[NotedProcess]:
+        """Bring the fleet to a plan; return the plan's processes, in its order."""
+        self.fleet.adjust(plan, 0.0)
+        return [self.processes[each.copy] for each in plan.assignments]
+
+    def run(self, plan: Plan) -> list[NotedProcess]:
+        """The same, and let each listener say hello."""
+        processes = self.adjust(plan)
+        for process in processes:
+            self.say(process, Hello())
+        return processes
+
+    def say(self, process: NotedProcess, *messages: FromListener) -> None:
+        """Let a listener say something, and the fleet hear it."""
+        process.says.extend(messages)
+        self.fleet.hear(process.copy, 0.0)
+
+    def end(self, process: NotedProcess) -> None:
+        """Let a listener's process be gone."""
+        self.fleet.bury(process.copy, 0.0)
+
+    def begun_near(self) -> dict[str, Sequence | None]:
+        """Return where each listener was told to begin near, by its range."""
+        return {str(each.assignment.copy.range): each.begin_near for each in self.requests}
+
+
+@pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
+    """A fleet whose processes only take notes."""
+    made = Noted()
+    monkeypatch.setattr(fleet_module, "ListenerProcess", made.spawn)
+    return made
+
+
+def _report(stage: Stage = Stage.FOLLOWING, checkpoint: Sequence | None = None, beats: int = 1) -> Report:
+    return Report(
+        beats=beats,
+        stage=stage,
+        caught_up=False,
+        checkpoint=checkpoint,
+        shard_sequence=None,
+        waiting=0,
+        in_flight=0,
+        quarantined=0,
+        counters=Counters(),
+    )
+
+
+def test_a_listener_learns_what_has_changed_while_it_started(noted: Noted) -> None:
+    """Its start message can be out of date by the time it says hello, so it is told again then, and not before."""
+    shard_map = _map({WHOLE_SPACE: ("n1", "n2")})
+    alone, both = (View(("n1", "n2"), names, shard_map) for names in (("n1",), ("n1", "n2")))
+    (process,) = noted.adjust(make_plan(alone, "n1"))
+    (warned,) = make_plan(alone, "n1", both).assignments
+    noted.adjust(make_plan(alone, "n1", both))
+    assert process.sent == []
+    noted.say(process, Hello())
+    assert process.sent == [Inform(warned.ownership, warned.coming, 8)]
+
+
+def test_a_listener_is_told_what_is_coming_and_what_is_in_force(noted: Noted) -> None:
+    """Another instance comes: first its documents are left alone, then they are its own; the process goes on."""
+    shard_map = _map({WHOLE_SPACE: ("n1", "n2")})
+    alone, both = (View(("n1", "n2"), names, shard_map) for names in (("n1",), ("n1", "n2")))
+    (process,) = noted.run(make_plan(alone, "n1"))
+    process.sent.clear()
+    for settled, seen in ((alone, both), (both, both), (both, both)):
+        noted.adjust(make_plan(settled, "n1", seen))
+    (before,), (after,) = (make_plan(view, "n1").assignments for view in (alone, both))
+    assert process.sent == [Inform(before.ownership, after.ownership, 8), Inform(after.ownership, None, 8)]
+    assert len(noted.requests) == 1
+
+
+def test_a_listener_is_started_with_what_is_coming(noted: Noted) -> None:
+    """One that begins within a quiet period must leave alone what is about to move."""
+    shard_map = _map({WHOLE_SPACE: ("n1", "n2")})
+    alone, both = (View(("n1", "n2"), names, shard_map) for names in (("n1",), ("n1", "n2")))
+    plan = make_plan(alone, "n1", both)
+    noted.adjust(plan)
+    assert plan.assignments[0].coming is not None
+    assert [each.assignment for each in noted.requests] == list(plan.assignments)
+
+
+def test_halves_of_a_split_copy_begin_near_where_the_whole_had_come_to(noted: Noted) -> None:
+    """Who signed up while the range was split is met at once by the listeners of its parts."""
+    (whole,) = noted.run(_plan(WHOLE_SPACE))
+    noted.say(whole, _report(checkpoint=50), _report(checkpoint=70))
+    noted.adjust(_plan(LOWER, UPPER))
+    assert noted.begun_near() == {str(WHOLE_SPACE): None, str(LOWER): 70, str(UPPER): 70}
+
+
+def test_a_part_begins_near_the_narrowest_copy_it_was_split_from(noted: Noted) -> None:
+    """Of the whole and its half the half is the newer, whose numbers went further."""
+    (whole,) = noted.run(_plan(WHOLE_SPACE))
+    noted.say(whole, _report(checkpoint=70))
+    lower, _ = noted.run(_plan(LOWER, UPPER))
+    noted.say(lower, _report(checkpoint=90))
+    noted.adjust(_plan(QUARTER, UPPER))
+    assert noted.begun_near()[str(QUARTER)] == 90
+
+
+@pytest.mark.parametrize(
+    "plan", [_plan(LOWER, node="n2"), _plan(LOWER, suffix=".2")], ids=["another-node", "another-life"]
+)
+def test_a_copy_that_is_no_part_of_the_former_begins_from_nothing(noted: Noted, plan: Plan) -> None:
+    """Numbers of another node's copy, or of a database deleted and made again, mean nothing here."""
+    (whole,) = noted.run(_plan(WHOLE_SPACE))
+    noted.say(whole, _report(checkpoint=70))
+    noted.adjust(plan)
+    assert noted.begun_near()[str(LOWER)] is None
+
+
+def test_a_listener_that_never_got_anywhere_gives_no_hint(noted: Noted) -> None:
+    """Without a checkpoint there is no place to begin near."""
+    (whole,) = noted.run(_plan(WHOLE_SPACE))
+    noted.say(whole, _report(Stage.CONNECTING))
+    noted.adjust(_plan(LOWER))
+    assert noted.begun_near()[str(LOWER)] is None
+
+
+def test_a_copy_that_cannot_be_read_any_more_asks_for_a_look(noted: Noted) -> None:
+    """Perhaps it was split; one that could not be read yet, or is still away, asks for nothing."""
+    (process,) = noted.run(_plan(WHOLE_SPACE))
+    noted.say(process, _report(Stage.CONNECTING))
+    assert noted.looks_wanted == 0
+    noted.say(process, _report(Stage.SCANNING))
+    noted.say(process, _report(Stage.CONNECTING))
+    assert noted.looks_wanted == 1
+    noted.say(process, _report(Stage.CONNECTING, beats=2))
+    assert noted.looks_wanted == 1
+    noted.say(process, _report(), _report(Stage.CONNECTING))
+    assert noted.looks_wanted == 2
+
+
+def test_only_a_listener_whose_copy_is_lost_puts_right_what_it_did_last(noted: Noted) -> None:
+    """On a shutdown others take over in their time, and this instance may be back before that."""
+    lower, upper = noted.run(_plan(LOWER, UPPER))
+    noted.adjust(_plan(UPPER))
+    noted.fleet.stop(0.0)
+    stops = [[message.leaving for message in each.sent if isinstance(message, Stop)] for each in (lower, upper)]
+    assert stops == [[True], [False]]
+
+
+def test_what_was_left_in_doubt_is_handed_to_a_listener_that_runs(noted: Noted) -> None:
+    """Files of copies that nobody follows are found when a listener is up, and given to it."""
+    lower, upper = (each.copy for each in _plan(LOWER, UPPER).assignments)
+    noted.retired[frozenset((lower, upper))] = ("/state/old.sqlite",)
+    starting, _ = noted.adjust(_plan(LOWER, UPPER))
+    assert starting.sent == []
+    noted.say(starting, Hello())
+    assert Inherit(("/state/old.sqlite",)) in starting.sent
+
+
+def test_a_listener_that_has_left_bequeaths_its_file(noted: Noted) -> None:
+    """Only once its process is gone: until then it is the file's one writer."""
+    lower, upper = noted.run(_plan(LOWER, UPPER))
+    noted.retired[frozenset((upper.copy,))] = ("/state/lower.sqlite",)
+    noted.adjust(_plan(UPPER))
+    noted.say(lower, _report())
+    assert not any(isinstance(message, Inherit) for message in upper.sent)
+    noted.end(lower)
+    assert upper.sent[-1] == Inherit(("/state/lower.sqlite",))
+
+
+def test_a_listener_that_comes_back_bequeaths_nothing(noted: Noted) -> None:
+    """A file whose copy is followed again, or is to be, stays its listener's own."""
+    lower, upper = noted.run(_plan(LOWER, UPPER))
+    noted.retired[frozenset((upper.copy,))] = ("/state/lower.sqlite",)
+    noted.adjust(_plan(UPPER))
+    noted.adjust(_plan(LOWER, UPPER))
+    noted.end(lower)
+    assert noted.processes[lower.copy] is not lower
+    assert not any(isinstance(message, Inherit) for each in noted.processes.values() for message in each.sent)
+
+
+def test_without_anything_left_nobody_inherits(noted: Noted) -> None:
+    """No message is sent for nothing."""
+    (process,) = noted.run(_plan(WHOLE_SPACE))
+    assert not any(isinstance(message, Inherit) for message in process.sent)
+
+
+def test_what_a_listener_reported_last_outlives_it(noted: Noted) -> None:
+    """The split's halves begin near the last checkpoint also where the whole's listener had ended before."""
+    (whole,) = noted.run(_plan(WHOLE_SPACE))
+    noted.say(whole, _report(checkpoint=70))
+    noted.end(whole)
+    noted.adjust(_plan(LOWER))
+    assert noted.begun_near()[str(LOWER)] == 70
