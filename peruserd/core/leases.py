@@ -164,6 +164,11 @@ def _newest(leases: Iterable[Lease]) -> Iterable[Lease]:
     return newest.values()
 
 
+def active_nodes(leases: Iterable[Lease]) -> set[str]:
+    """Return the nodes that one of the living instances acts for; one that stands by does nothing for its node yet."""
+    return {lease.node for lease in leases if lease.role is Role.ACTIVE}
+
+
 def holder(node: str, leases: Iterable[Lease]) -> Lease | None:
     """Return which of the living instances that name `node` acts for it; None where there is none.
 

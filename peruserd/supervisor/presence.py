@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import msgspec
 import structlog
 
-from peruserd.core.leases import Board, Lease, Role, Standing, holder
+from peruserd.core.leases import Board, Lease, Role, Standing, active_nodes, holder
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class Onlooker:
         return leases
 
     def _company(self, _node: str, now: float) -> Company:
-        return Company(tuple(sorted({lease.node for lease in self._board.living(now)})))
+        return Company(tuple(sorted(active_nodes(self._board.living(now)))))
 
     def _tell_changes(self, now: float) -> None:
         """Say nothing: commands print what they found. An instance keeps a log."""
@@ -139,7 +139,7 @@ class Presence(Onlooker):
         chosen = holder(node, (own, *living))
         standby_for = None if chosen is own else chosen
         self._take_role(own, standby_for)
-        return Company(tuple(sorted({node, *(lease.node for lease in living)})), standby_for)
+        return Company(tuple(sorted({node, *active_nodes(living)})), standby_for)
 
     def _take_role(self, own: Lease, standby_for: Lease | None) -> None:
         role = Role.ACTIVE if standby_for is None else Role.STANDBY

@@ -72,7 +72,9 @@ class ModelClient:
 
     def create_database(self, database: str, _options: DatabasesConfig) -> Creation:
         try:
-            agreed = self._request(lambda: self._model.create_database(self._node, database, q=1, n=3))
+            agreed = self._request(
+                lambda: self._model.create_database(self._node, database, q=1, n=len(self._model.nodes))
+            )
         except FileExistsError:
             return Creation.EXISTED
         return Creation.CREATED if agreed else Creation.ACCEPTED

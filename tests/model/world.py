@@ -33,18 +33,19 @@ _REST_SECONDS: Final = 3 * TTL_SECONDS + QUIET_SECONDS + 2.0
 class World:
     """The steps that anything can happen in, for the machine and for examples alike. Time goes only when told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: int = len(NODES)) -> None:
         self.now = 1000.0
-        # Replication waits until it is told to go: a copy can lag behind for any time.
-        self.model = ClusterModel(ClusterOptions(nodes=3, q=2, n=3, replication_delay_seconds=1.0), lambda: self.now)
+        # Every node has a copy of everything. Replication waits until it is told to go: a copy can lag for any time.
+        options = ClusterOptions(nodes=nodes, q=2, n=nodes, replication_delay_seconds=1.0)
+        self.model = ClusterModel(options, lambda: self.now)
         self.splitter = Splitter(self.model)
         self.states: dict[tuple[int, int], StateDirectory] = {}
         # By node and seat: seat 1 is a second installation beside the node, with a state directory of its own.
         self.instances: dict[tuple[int, int], Instance] = {}
         self._incarnations = 0
         first = self.model.nodes[0]
-        self.model.create_database(first, AUTH_DB, q=2, n=3)
-        self.model.create_database(first, STRANGER, q=1, n=3)
+        self.model.create_database(first, AUTH_DB, q=2, n=nodes)
+        self.model.create_database(first, STRANGER, q=1, n=nodes)
         documents.write_security(self.model, first, STRANGER, STRANGER_SECURITY)
         self.model.replicate()
 
@@ -67,10 +68,10 @@ class World:
     def set_alive(self, node: int, *, alive: bool) -> None:
         self.model.set_alive(self.model.node(node), alive=alive)
 
-    def partition(self, alone: int | None) -> None:
-        """Cut one node off from the others, or let all see each other."""
-        others = [number for number in NODES if number != alone]
-        self.model.partition([] if alone is None else [[alone], others])
+    def partition(self, *some: int) -> None:
+        """Cut some nodes off from the others, or let all see each other."""
+        others = [node.number for node in self.model.nodes if node.number not in some]
+        self.model.partition([some, others] if some else [])
 
     def begin_split(self) -> None:
         """Begin to split every range, unless that is under way."""
@@ -157,9 +158,9 @@ class World:
 
     def settle(self) -> None:
         """Let everything that is there run until nothing happens any more, and look at every user."""
-        self.partition(None)
-        for node in NODES:
-            self.set_alive(node, alive=True)
+        self.partition()
+        for node in self.model.nodes:
+            self.set_alive(node.number, alive=True)
         while waiting := self.splitter.waiting():
             self.splitter.run(waiting[0])
         self.model.replicate()
@@ -237,7 +238,7 @@ class World:
             elif leaves[0].deleted:
                 assert not any(name in str(each) for each in objects), f"{name} still has access: {objects}"
             else:
-                assert len(objects) == len(NODES), f"{name} has no database on every node"
+                assert len(objects) == len(self.model.nodes), f"{name} has no database on every node"
                 assert all(grants(each, name) for each in objects), f"{name} has no access: {objects}"
 
     def _objects(self, database: str) -> list[Any]:
