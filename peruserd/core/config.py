@@ -126,7 +126,10 @@ class ClusterConfig(Table, frozen=True):
     poll_interval: Annotated[Seconds, Meta(description="Seconds between two looks at membership and shard map.")] = 2.0
     quiet_period: Annotated[
         Annotated[float, Meta(ge=0, le=3_600)],
-        Meta(description="Seconds for which a changed view must stay the same before it takes effect."),
+        Meta(
+            description="Seconds for which a change of the cluster must last before it takes effect; longer than a "
+            "restart of the daemon takes, so that one moves nothing."
+        ),
     ] = 5.0
     lease_interval: Annotated[Seconds, Meta(description="Seconds between two signs of life of an instance.")] = 5.0
     lease_ttl: Annotated[Seconds, Meta(description="Seconds of silence after which an instance is dead.")] = 20.0

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import msgspec
 from msgspec import inspect
 
-from peruserd.core.config import Config, CouchDBConfig
+from peruserd.core.config import ClusterConfig, Config, CouchDBConfig
 from peruserd.core.messages import Secret
 from peruserd.core.names import check_prefix
 
@@ -199,16 +199,21 @@ def _impossible(config: Config) -> list[tuple[str, str]]:
             else None,
         ),
         ("databases.prefix", _prefix_problem(config.databases.prefix)),
-        (
-            "cluster.lease_ttl",
-            f"found {config.cluster.lease_ttl:g}, allowed is at least twice cluster.lease_interval "
-            f"({config.cluster.lease_interval:g}), so that one lost beat is no death"
-            if config.cluster.lease_ttl < 2 * config.cluster.lease_interval
-            else None,
-        ),
+        ("cluster.lease_ttl", _lease_problem(config.cluster)),
         ("http.listen", _listen_problem(config.http.listen)),
     ]
     return [(key, problem) for key, problem in checks if problem is not None]
+
+
+def _lease_problem(cluster: ClusterConfig) -> str | None:
+    # A beat is seen at the next look, so a beat that is lost leaves twice both without a sign of life.
+    least = 2 * (cluster.lease_interval + cluster.poll_interval)
+    if cluster.lease_ttl >= least:
+        return None
+    return (
+        f"found {cluster.lease_ttl:g}, allowed is at least {least:g}: twice cluster.lease_interval and "
+        "cluster.poll_interval together, so that one lost beat is no death"
+    )
 
 
 def _url_problem(url: str) -> str | None:

@@ -142,7 +142,7 @@ def test_variables_that_are_no_key_are_left_alone(variable: str) -> None:
         ('[databases]\nprefix = "User-"', "databases.prefix", "found 'User-'", "begins with a letter a-z"),
         ('[databases]\nprefix = ""', "databases.prefix", "found ''", "begins with a letter a-z"),
         (f'[databases]\nprefix = "{"a" * 237}"', "databases.prefix", "found 'aaa", "leaves room for a name"),
-        ("[cluster]\nlease_ttl = 9.9", "cluster.lease_ttl", "found 9.9", "at least twice cluster.lease_interval (5)"),
+        ("[cluster]\nlease_ttl = 13.9", "cluster.lease_ttl", "found 13.9", "at least 14: twice cluster.lease_interval"),
         ('[http]\nlisten = "9984"', "http.listen", "found '9984'", "address:port"),
         ('[http]\nlisten = "host:http"', "http.listen", "found 'host:http'", "address:port"),
     ],
