@@ -20,7 +20,7 @@ import requests
 
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 
-RECORDING = Path(__file__).parent.parent / "data" / "transcripts-3.5.0.json"
+DATA = Path(__file__).parent.parent / "data"
 
 
 class Recorded(msgspec.Struct):
@@ -37,7 +37,14 @@ class Recorded(msgspec.Struct):
     response: Any
 
 
-EXCHANGES = msgspec.json.decode(RECORDING.read_bytes(), type=list[Recorded])
+def read_recording(name: str) -> list[Recorded]:
+    """Return the exchanges of a recording, in the order in which they were made."""
+    return msgspec.json.decode((DATA / name).read_bytes(), type=list[Recorded])
+
+
+EXCHANGES = read_recording("transcripts-3.5.0.json")
+# What is new with leases, and what becomes of a security object when nodes return.
+HANDING_OVER = read_recording("handing-over-3.5.0.json")
 
 # Exchanges that are not made again of the simulated cluster, and why.
 LEFT_OUT: dict[int, str] = {}
@@ -172,7 +179,8 @@ def _generation(revision: str) -> str:
 class Cluster:
     """The cluster that the exchanges are made of again: its nodes' addresses, and how its states are brought about."""
 
-    def __init__(self, urls: list[str], simulated: SimClusterThread | None) -> None:
+    def __init__(self, urls: list[str], simulated: SimClusterThread | None, exchanges: list[Recorded]) -> None:
+        self._exchanges = exchanges
         self.urls = [urlsplit(url) for url in urls]
         self._simulated = simulated
         self._session = requests.Session()
@@ -186,7 +194,7 @@ class Cluster:
 
     def replay(self, index: int) -> list[str]:
         """Make one exchange again, and return how it differs from the recording."""
-        exchange = EXCHANGES[index]
+        exchange = self._exchanges[index]
         if self._simulated:
             self._enter(self._simulated, index)
         try:
@@ -232,11 +240,17 @@ class Cluster:
 
     def _enter(self, simulated: SimClusterThread, index: int) -> None:
         """Bring about the state of an exchange where it is the first of that state."""
-        if index == SPLIT_SEEN_FROM:
+        if self._exchanges is EXCHANGES and index == SPLIT_SEEN_FROM:
             simulated.release_splits()
-        if index and EXCHANGES[index - 1].state == EXCHANGES[index].state:
+        if index and self._exchanges[index - 1].state == self._exchanges[index].state:
             return
-        match EXCHANGES[index].state:
+        match self._exchanges[index].state:
+            case "node2 and node3 down" if self._exchanges is HANDING_OVER:
+                simulated.stop_node(2)
+                simulated.stop_node(3)
+            case "node3 back":
+                simulated.start_node(3)
+                simulated.replicate()
             case "node3 down":
                 simulated.stop_node(3)
             case "node2 and node3 down":
@@ -277,7 +291,11 @@ class Cluster:
 
 
 def _name(index: int) -> str:
-    exchange = EXCHANGES[index]
+    return _name_of(EXCHANGES, index)
+
+
+def _name_of(exchanges: list[Recorded], index: int) -> str:
+    exchange = exchanges[index]
     return f"{index:03d} {exchange.state}: {exchange.case}"
 
 
@@ -288,11 +306,28 @@ def simulated_outcomes() -> dict[int, list[str]]:
         simulated.set_split_delay(None)
         for user in USERS:
             simulated.add_user(user, "x")
-        cluster = Cluster(simulated.urls, simulated)
+        cluster = Cluster(simulated.urls, simulated, EXCHANGES)
         try:
             return {index: cluster.replay(index) for index in range(len(EXCHANGES)) if index not in LEFT_OUT}
         finally:
             cluster.close()
+
+
+@pytest.fixture(scope="module")
+def handing_over_outcomes() -> list[list[str]]:
+    """The exchanges about leases and returning nodes, made of the simulated cluster: how each differs."""
+    with SimClusterThread(ClusterOptions(nodes=3, q=2, n=3)) as simulated:
+        cluster = Cluster(simulated.urls, simulated, HANDING_OVER)
+        try:
+            return [cluster.replay(index) for index in range(len(HANDING_OVER))]
+        finally:
+            cluster.close()
+
+
+@pytest.mark.parametrize("index", range(len(HANDING_OVER)), ids=lambda index: _name_of(HANDING_OVER, index))
+def test_leases_and_returning_nodes_are_as_recorded(handing_over_outcomes: list[list[str]], index: int) -> None:
+    """Leases by name, and what becomes of a security object that a minority, or a majority, of the nodes took."""
+    assert handing_over_outcomes[index] == []
 
 
 @pytest.mark.parametrize("index", [each for each in range(len(EXCHANGES)) if each not in LEFT_OUT], ids=_name)
@@ -324,7 +359,7 @@ def real_outcomes() -> Iterator[dict[int, list[str]]]:
     urls = os.environ.get("PERUSERD_TEST_CLUSTER", "").split(",")
     if len(urls) < 3:
         pytest.skip("PERUSERD_TEST_CLUSTER does not name three nodes")
-    cluster = Cluster(urls[:3], None)
+    cluster = Cluster(urls[:3], None, EXCHANGES)
     created = [EXCHANGES[index] for index in REAL if EXCHANGES[index].method == "PUT"]
     own = sorted({match[1] for each in created if (match := OWN_DATABASES.match(each.path))})
     try:
