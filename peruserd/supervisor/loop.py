@@ -79,6 +79,8 @@ class Supervisor:
         self._tell = tell
         self._inbox = Inbox()
         self._plan: Plan | None = None
+        # Rounds are many, and a plan of many ranges takes its time: it is made only of something new.
+        self._planned_for: tuple[View, View] | None = None
         # Told to other threads only after the fleet was adjusted: no listener before that does not mean ready.
         self._followed: View | None = None
         self.plans = 0
@@ -143,9 +145,10 @@ class Supervisor:
         now = time.monotonic()
         self._settling = self._settling.ripen(now)
         view, seen = self._settling.settled, self._settling.seen
-        if view is None or seen is None or self._stopping:
+        if view is None or seen is None or self._stopping or (view, seen) == self._planned_for:
             return
         plan = self._make_plan(view, seen)
+        self._planned_for = (view, seen)
         if plan != self._plan:
             self._carry_out(plan, view, now)
         self._followed = view

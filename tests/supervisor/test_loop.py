@@ -124,6 +124,24 @@ def test_a_view_that_flaps_within_the_quiet_period_makes_no_plan() -> None:
     assert subject.plans == 1
 
 
+def test_a_look_that_shows_nothing_new_is_not_planned_for() -> None:
+    """However often the loop goes round, a plan is made once of what is believed."""
+    planned: list[tuple[View, View]] = []
+
+    def plan(view: View, seen: View) -> Plan:
+        planned.append((view, seen))
+        return Plan()
+
+    subject = supervisor(idle_fleet(), plan, [], quiet=3600.0)
+    running = Running(subject)
+    for view in (CALM, CALM, CALM, FLAPPED):
+        subject.on_view(view)
+    wait_for(lambda: bool(planned) and planned[-1] == (CALM, FLAPPED))
+    running.end()
+    assert planned.count((CALM, CALM)) <= 1
+    assert len(planned) <= 2
+
+
 class AdjustedFleet(Fleet):
     """A fleet without processes, which notes the plans that it is brought to."""
 
