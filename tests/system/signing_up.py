@@ -2,41 +2,61 @@
 
 import threading
 import time
-from typing import Final
+from collections.abc import Iterable, Iterator
+from typing import Final, Self
 
 from tests.system.target import Target
 
 _GROUP: Final = 10
 _PAUSE_SECONDS: Final = 0.05
 
+# A load that leaves the machine room for processes that start: 40 sign-ups a second.
+_STEADY_GROUP: Final = 4
+_STEADY_PAUSE_SECONDS: Final = 0.1
+
 
 class SigningUp:
     """Signs users up in small groups from another thread; leaving the context waits for the last of them.
 
-    `nodes` are asked in turn, counted from 1.
+    `nodes` are asked in turn, counted from 1. Without `names` fresh ones sign up, steadily, until the context is left;
+    `names` has those who did.
     """
 
-    def __init__(self, target: Target, names: list[str], nodes: tuple[int, ...] = (1, 2, 3)) -> None:
+    def __init__(self, target: Target, names: list[str] | None = None, nodes: tuple[int, ...] = (1, 2, 3)) -> None:
+        self.names: list[str] = []
         self._target = target.another()
-        self._names = names
+        self._given = names
         self._nodes = nodes
+        self._leaving = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
+        self._leaving.set()
         self._thread.join()
         self._target.close()
         if self._failure is not None:
             raise self._failure
 
     def _run(self) -> None:
+        pause = _STEADY_PAUSE_SECONDS if self._given is None else _PAUSE_SECONDS
         try:
-            for number, start in enumerate(range(0, len(self._names), _GROUP)):
-                node = self._nodes[number % len(self._nodes)]
-                self._target.sign_up(self._names[start : start + _GROUP], node=node)
-                time.sleep(_PAUSE_SECONDS)
+            for number, group in enumerate(self._groups()):
+                self._target.sign_up(group, node=self._nodes[number % len(self._nodes)])
+                self.names += group
+                time.sleep(pause)
         except Exception as error:  # noqa: BLE001 - raised in the test's own thread
             self._failure = error
+
+    def _groups(self) -> Iterable[list[str]]:
+        if self._given is None:
+            return self._fresh_groups()
+        return (self._given[start : start + _GROUP] for start in range(0, len(self._given), _GROUP))
+
+    def _fresh_groups(self) -> Iterator[list[str]]:
+        while not self._leaving.is_set():
+            yield self._target.new_names(_STEADY_GROUP)

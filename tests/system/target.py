@@ -14,13 +14,16 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
+from peruserd.core.hashing import document_hash
 from peruserd.core.names import UnservableNameError, database_name, user_document_id
+from peruserd.core.ownership import Ownership
+from peruserd.core.ranges import ShardMap
 from peruserd.core.security import grants, is_public
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
 
 REAL_URLS: Final = [url for url in os.environ.get("PERUSERD_TEST_CLUSTER", "").split(",") if url]
 
-_PREFIX: Final = "userdb-"
+PREFIX: Final = "userdb-"
 _TIMEOUT_SECONDS: Final = 120.0
 
 # Already derived, because a real server takes a fifth of a second of processor time to derive each.
@@ -73,7 +76,7 @@ class Target:
 
     def security(self, name: str, node: int = 1) -> dict[str, Any] | None:
         """Return the security object of a user's database as a node has it, or None while there is no database."""
-        answer = self.request("GET", f"/{database_name(_PREFIX, name)}/_security", node=node)
+        answer = self.request("GET", f"/{database_name(PREFIX, name)}/_security", node=node)
         assert answer.status_code in (200, 404), answer.text
         return None if answer.status_code == 404 else answer.json()
 
@@ -89,7 +92,7 @@ class Target:
         """Return the security object of every copy of a user's database (simulated cluster only)."""
         assert self.sim is not None
         try:
-            by_node = self.sim.snapshot_security(database_name(_PREFIX, name))
+            by_node = self.sim.snapshot_security(database_name(PREFIX, name))
         except LookupError:
             return []
         return [each for copies in by_node.values() for each in copies.values()]
@@ -97,6 +100,31 @@ class Target:
     def unserved(self, names: Sequence[str]) -> list[str]:
         """Return those of the users who have no correct database."""
         return [name for name in names if not self.is_served(name)]
+
+    def disagreeing(self, names: Sequence[str]) -> list[str]:
+        """Return those of the users whose database has copies with different security objects."""
+        return [name for name in names if any(each != copies[0] for copies in [self.copies(name)] for each in copies)]
+
+    def node_names(self) -> list[str]:
+        """Return the nodes' names, in the order of their numbers."""
+        return [
+            self.request("GET", "/_node/_local", node=number).json()["name"] for number in range(1, len(self.urls) + 1)
+        ]
+
+    def shard_map(self) -> ShardMap:
+        """Return the shard map of the authentication database."""
+        document = self.request("GET", "/_node/_local/_dbs/_users").json()
+        return ShardMap.build("_users", bytes(document["shard_suffix"]).decode(), document["by_range"])
+
+    def owners(self, names: Sequence[str], instances: Sequence[str]) -> dict[str, str | None]:
+        """Return who owns each user while just these nodes have a live instance."""
+        shard_map = self.shard_map()
+        owners = {}
+        for name in names:
+            document_id = user_document_id(name)
+            covered = shard_map.ranges_holding(document_hash(document_id))[0]
+            owners[name] = Ownership.of(shard_map, covered, instances).owner(document_id)
+        return owners
 
     def clean(self) -> None:
         """Delete the users and databases that were made."""
@@ -117,7 +145,7 @@ class Target:
 
     def _drop_database(self, name: str) -> None:
         try:
-            self.request("DELETE", f"/{database_name(_PREFIX, name)}")
+            self.request("DELETE", f"/{database_name(PREFIX, name)}")
         except UnservableNameError:
             # Such a user never had one.
             return

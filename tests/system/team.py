@@ -13,6 +13,10 @@ from tests.system.target import Target
 ALLOWANCE_SECONDS = 20.0
 
 
+# Longer than any test takes.
+NEVER_SECONDS = 600.0
+
+
 class Team:
     """An instance for each node of a target (or for those of these numbers), all started and ready.
 
@@ -97,6 +101,18 @@ class Team:
         """Wait until the instances agree on who is there, and each has caught up with what follows from it."""
         self.wait_until_agreed(among)
         self.wait_until_ready(among)
+
+    def freeze_views(self, among: Sequence[Daemon]) -> None:
+        """Let what these instances, all that run, see from now on never come into force.
+
+        Each is killed and starts in the place of itself, so what it finds at its first look is in force at once.
+        """
+        for each in among:
+            each.config["cluster"]["quiet_period"] = NEVER_SECONDS
+            each.kill()
+            with self.acting.unsettled():
+                each.start()
+                self.wait_until_settled(among)
 
     def warnings(self) -> list[dict[str, Any]]:
         """Return what the instances warned of since their last start."""

@@ -16,7 +16,7 @@ import pytest
 from peruserd.cli.parser import _parser
 from peruserd.core.decoding import PASSWORD_CREDENTIAL
 from peruserd.core.lifecycle import EXIT_CONFIGURATION, Timing
-from peruserd.daemon.instance import DEFAULT_STATE_DIRECTORY
+from peruserd.daemon.state import DEFAULT_STATE_DIRECTORY
 from tests.system.daemon import Daemon
 from tests.system.processes import eventually
 
