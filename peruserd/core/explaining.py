@@ -6,8 +6,9 @@ import msgspec
 
 from peruserd.core.hashing import document_hash, document_key
 from peruserd.core.names import UnservableNameError, database_name, user_document_id
-from peruserd.core.ownership import Ownership
-from peruserd.core.views import Plan, View, make_plan
+from peruserd.core.ownership import Owners, Ownership
+from peruserd.core.ranges import Range
+from peruserd.core.views import View, make_plan
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -98,17 +99,15 @@ def whole_plan(view: View) -> WholePlan:
     """Return the plans of all live instances; the authentication database must exist, or LookupError is raised."""
     if view.shard_map is None:
         raise LookupError("the authentication database does not exist")
-    plans: dict[str, Plan] = {instance: make_plan(view, instance) for instance in view.instances}
-    ranges = []
-    for covered, hosts in view.shard_map.hosts.items():
-        listeners = {
-            instance: each.copy.node
-            for instance, plan in plans.items()
-            for each in plan.assignments
-            if each.copy.range == covered
-        }
-        candidates = Ownership.of(view.shard_map, covered, view.instances).candidates
-        ranges.append(PlannedRange(str(covered), hosts, candidates, listeners))
+    listeners: dict[Range, dict[str, str]] = {covered: {} for covered in view.shard_map.hosts}
+    for instance in view.instances:
+        for assignment in make_plan(view, instance).assignments:
+            listeners[assignment.copy.range][instance] = assignment.copy.node
+    owners = Owners(view.shard_map, view.instances)
+    ranges = [
+        PlannedRange(str(covered), hosts, owners.of(covered).candidates, listeners[covered])
+        for covered, hosts in view.shard_map.hosts.items()
+    ]
     unreadable = tuple(each.range for each in ranges if not each.listeners)
     return WholePlan(view.shard_map.database, view.nodes, view.instances, tuple(ranges), unreadable)
 

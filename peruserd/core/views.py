@@ -126,8 +126,7 @@ def make_plan(view: View, me: str, seen: View | None = None) -> Plan:
         return Plan()
     present = seen.shard_map or view.shard_map
     owners = Owners(view.shard_map, view.instances)
-    same_map = present == view.shard_map
-    nothing_comes = same_map and seen.instances == view.instances
+    nothing_comes = present == view.shard_map and seen.instances == view.instances
     owners_to_come = owners if nothing_comes else Owners(present, seen.instances)
     instances, instances_seen = frozenset(view.instances), frozenset(seen.instances)
     assignments = []

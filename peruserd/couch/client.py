@@ -11,7 +11,7 @@ from peruserd.core.leases import Lease, Role
 from peruserd.core.ranges import ShardMap
 from peruserd.core.views import Copy
 from peruserd.couch.errors import NotFoundError, UnexpectedAnswerError
-from peruserd.couch.session import Session, quoted
+from peruserd.couch.session import Answer, Session, quoted
 
 
 class Welcome(msgspec.Struct, frozen=True):
@@ -82,6 +82,9 @@ class _DatabaseInfo(msgspec.Struct, frozen=True):
     key: str
     info: dict[str, Any] | None = None
 
+
+# How many ranges can be read for the cost of one name: 1 ms of processor time against 1.6 ms (measured).
+_RANGES_A_NAME: Final = 1.5
 
 # The most that `_dbs_info` takes (measured).
 MOST_INFOS: Final = 100
@@ -172,22 +175,48 @@ class Client:
 
     def put_lease(self, database: str, lease: Lease) -> None:
         """Write a lease over whatever is there, on every copy that can be reached."""
-        prefix, _, name = _lease_id(lease.node, lease.role).partition("/")
-        path = f"/{quoted(database)}/{prefix}/{quoted(name)}"
+        path = _local_path(database, _lease_id(lease.node, lease.role))
         self.session.request("PUT", path, body=lease).expect(201, 202)
 
-    def leases(self, database: str, nodes: Iterable[str]) -> tuple[Lease, ...] | None:
+    def leases(self, database: str, nodes: Iterable[str], *, ranges: int | None = None) -> tuple[Lease, ...] | None:
         """Return the leases that name these nodes, each as some copy has it; None where the server cannot be asked so.
 
-        They are asked for by name, because listing them reads every range: with 256 ranges that takes 0.1 s, and this
-        5 ms (measured). What is no lease, from a version to come or by somebody else's hand, is passed over.
+        Asking for them by name costs by the name, listing them by the range (`ranges`, where it is known): it is done
+        whichever way is cheaper, and listing can show other nodes' leases too. What is no lease, from a version to come
+        or by somebody else's hand, is passed over.
         """
-        keys = [_lease_id(node, role) for node in nodes for role in Role]
+        names = [_lease_id(node, role) for node in nodes for role in Role]
         path = f"/{quoted(database)}/_local_docs"
-        answer = self.session.request("POST", path, params={"include_docs": "true"}, body={"keys": keys})
+        params = {"include_docs": "true"}
+        if ranges is not None and ranges < _RANGES_A_NAME * len(names):
+            answer = self.session.request("GET", path, params=params | _BETWEEN_LEASES)
+        else:
+            answer = self.session.request("POST", path, params=params, body={"keys": names})
         if answer.status in (404, 405) and answer.reason != _NO_DATABASE:
             return None
+        if answer.status >= 500:
+            return self._readable_leases(database, names)
         found = [each.doc for each in answer.expect(200).decode(_LocalListing).rows if each.doc]
+        return tuple(lease for lease in map(_lease, found) if lease is not None)
+
+    def _readable_leases(self, database: str, names: list[str]) -> tuple[Lease, ...]:
+        """Return the leases that can be read, one by one; raises CouchError where none can be asked for.
+
+        One range without a live copy makes the answer for all of them a 500 (measured), also for those elsewhere.
+        """
+        found: list[msgspec.Raw] = []
+        failure: Answer | None = None
+        answered = False
+        for name in names:
+            answer = self.session.request("GET", _local_path(database, name))
+            if answer.status >= 500:
+                failure = answer
+                continue
+            answered = True
+            if answer.expect(200, 404).status == 200:
+                found.append(msgspec.Raw(answer.body))
+        if failure is not None and not answered:
+            failure.expect(200)
         return tuple(lease for lease in map(_lease, found) if lease is not None)
 
     def in_maintenance(self) -> bool:
@@ -220,9 +249,17 @@ class Client:
 _NO_DATABASE: Final = "Database does not exist."
 
 
+_BETWEEN_LEASES: Final = {"start_key": '"_local/peruserd.active."', "end_key": '"_local/peruserd.standby/"'}
+
+
 def _lease_id(node: str, role: Role) -> str:
     # One for each node and role: they are overwritten and never pile up, and can be asked for by name.
     return f"_local/peruserd.{role.value}.{node}"
+
+
+def _local_path(database: str, document_id: str) -> str:
+    prefix, _, name = document_id.partition("/")
+    return f"/{quoted(database)}/{prefix}/{quoted(name)}"
 
 
 def _lease(document: msgspec.Raw) -> Lease | None:

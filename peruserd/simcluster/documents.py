@@ -63,7 +63,10 @@ def counts(model: ClusterModel, at: Node, name: str) -> tuple[int, int]:
 def read_local(model: ClusterModel, at: Node, name: str, document_id: str) -> LocalDocument:
     """Return a local document as one reachable copy has it, whichever answers; refuses where that has none."""
     model.map_of(at, name)
-    copies = model.copies_at(at, name, document_hash(document_id))
+    try:
+        copies = model.copies_at(at, name, document_hash(document_id))
+    except errors.RefusalError as error:
+        raise errors.read_failure() from error
     found = model.random.choice(copies).local.get(document_id)
     if found is None:
         raise errors.no_document()

@@ -51,6 +51,11 @@ def no_majority() -> RefusalError:
     return RefusalError(500, "error", "no_majority")
 
 
+def read_failure() -> RefusalError:
+    """No copy of the range that a local document lies in can be reached."""
+    return RefusalError(500, "error", "read_failure")
+
+
 def no_progress() -> RefusalError:
     """No copy of some range can be reached."""
     return RefusalError(500, "nodedown", "progress not possible")

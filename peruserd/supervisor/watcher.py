@@ -91,7 +91,7 @@ class Lookout:
             # Leases are documents of the database that is missing: that nobody writes one says nothing.
             company = self._onlooker.excuse(attachment.node, time.monotonic())
         else:
-            leases = self._client.leases(self._couchdb.auth_db, nodes)
+            leases = self._client.leases(self._couchdb.auth_db, nodes, ranges=len(shard_map.hosts))
             company = self._onlooker.observe(attachment.node, leases, time.monotonic())
         return View(
             nodes=nodes,

@@ -120,9 +120,7 @@ def test_check_says_what_the_daemon_would_do_and_changes_nothing(config: str, cl
     # No other instance has a lease here, so this one would adopt what its node has no copy of.
     shards = requests.get(f"{cluster.urls[0]}/_users/_shards", timeout=10).json()["shards"]
     assert sorted(followed) == sorted(shards)
-    # Leases are asked for by name, which takes a POST.
-    reading = {("POST", "local_docs")}
-    assert {(method, kind) for _, method, kind in cluster.requests() if method not in ("GET", "HEAD")} == reading
+    assert {method for _, method, _ in cluster.requests()} <= {"GET", "HEAD"}
     assert not (Path(config).parent / "state").exists()
     assert "pass" not in checked.stdout + checked.stderr
 

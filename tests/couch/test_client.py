@@ -10,7 +10,7 @@ from peruserd.core.ranges import Range, split_evenly
 from peruserd.core.views import Copy
 from peruserd.couch import errors
 from peruserd.couch.client import MOST_INFOS, Client, Creation, DocumentState, Membership
-from peruserd.simcluster import SimClusterThread
+from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
 
 PLAIN = DatabasesConfig()
@@ -256,6 +256,35 @@ def test_leases_are_read_as_they_were_written(cluster: SimClusterThread, client:
     for url in cluster.urls:
         assert connect(url).leases("_users", [LEASE.node, strange.node]) == (LEASE, strange)
     assert client.leases("_users", []) == ()
+
+
+@pytest.mark.parametrize(("ranges", "method"), [(2, "GET"), (3, "GET"), (6, "POST"), (1024, "POST"), (None, "POST")])
+def test_leases_are_read_the_cheaper_way(
+    cluster: SimClusterThread, client: Client, ranges: int | None, method: str
+) -> None:
+    """Of few ranges they are listed, of many asked for by name; what is found is the same."""
+    other = Lease(cluster.node_names[1], "d4", 1, Role.STANDBY)
+    for lease in (LEASE, other):
+        client.put_lease("_users", lease)
+    client.session.request("PUT", "/_users/_local/peruserd.zebra", body={}).expect(201)
+    cluster.clear_requests()
+    assert client.leases("_users", [LEASE.node, other.node], ranges=ranges) == (LEASE, other)
+    assert cluster.requests() == {(cluster.node_names[0], method, "local_docs"): 1}
+
+
+@pytest.mark.parametrize("ranges", [4, None], ids=["listed", "by-name"])
+def test_leases_are_read_though_a_range_has_no_live_copy(ranges: int | None) -> None:
+    """What lies in other ranges is read all the same: a cluster that lost a part of its users serves the others."""
+    with SimClusterThread(ClusterOptions(nodes=3, q=4, n=1)) as cluster:
+        client = connect(cluster.urls[0])
+        leases = [Lease(f"n{number}", "i", 1) for number in range(8)]
+        for lease in leases:
+            client.put_lease("_users", lease)
+        cluster.stop_node(3)
+        found = client.leases("_users", [each.node for each in leases], ranges=ranges)
+        assert found is not None
+        assert 0 < len(found) < len(leases)
+        assert set(found) < set(leases)
 
 
 def test_a_lease_is_written_over_the_one_before(client: Client) -> None:

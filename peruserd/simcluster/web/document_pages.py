@@ -152,7 +152,10 @@ def _local_row(exchange: Exchange, document_id: str, local: LocalDocument) -> di
 def _local_row_for_key(exchange: Exchange, key: str) -> dict[str, Any]:
     try:
         local = documents.read_local(exchange.model, exchange.node, exchange.database, key)
-    except errors.RefusalError:
+    except errors.RefusalError as error:
+        if error.status != 404:
+            # One that cannot be read spoils the answer for all, with its own name for an error.
+            raise errors.RefusalError(500, key, "{case_clause,{error,read_failure}}") from error
         return {"key": key, "error": "not_found"}
     return _local_row(exchange, key, local)
 

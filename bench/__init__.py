@@ -1,0 +1,1 @@
+"""The benchmark suite: `python -m bench`. It measures what the documentation claims, and keeps every sample."""

@@ -1,0 +1,172 @@
+"""What instances ask of the cluster while nothing happens: reckoned from the intervals, and counted.
+
+Counted are the requests that a simulated cluster gets from real instances (`peruserd run`), all users served. What a
+request costs a real node is in `docs/scale.md`.
+"""
+
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.results import Table
+from bench.scale.layouts import Layout
+from peruserd.core.config import ClusterConfig
+from peruserd.core.leases import Role
+from peruserd.couch.sources import LONG_POLL_SECONDS
+from peruserd.demo.instances import Instances
+from peruserd.simcluster import ClusterOptions, SimClusterProcess
+
+# Few enough processes for two cores: a supervisor for each node and a process for each copy.
+_COUNTED: Final = (Layout(1, 2), Layout(3, 2), Layout(3, 8), Layout(6, 2), Layout(6, 8))
+_RECKONED: Final = (Layout(3, 2), Layout(10, 64), Layout(50, 2), Layout(50, 256), Layout(100, 1024))
+
+# Four long polls: the count of a listener's requests is then the same whenever the counting begins.
+_COUNTING_SECONDS: Final = 4 * LONG_POLL_SECONDS
+_USERS: Final = 20
+
+# The first beats of a heart come quickly, and a listener's first poll is another than the later ones.
+_SETTLING_SECONDS: Final = 12.0
+_READY_SECONDS: Final = 120.0
+
+# What a request is called in the tables, by the method and the kind of path that the simulated cluster counts.
+_NAMES: Final = {
+    ("GET", "membership"): "membership",
+    ("GET", "dbs"): "shard map",
+    ("POST", "local_docs"): "leases read",
+    ("PUT", "local"): "lease written",
+    ("GET", "up"): "maintenance",
+    ("GET", "shard_changes"): "long poll",
+    ("GET", "shard"): "which copy",
+}
+_OTHER: Final = "other"
+
+PerMinute = dict[str, float]
+"""Requests a minute of one instance, by what they ask."""
+
+
+class Count(msgspec.Struct, frozen=True):
+    """What was counted in so many seconds, of all instances: by node, method and kind of path."""
+
+    layout: Layout
+    seconds: float
+    requests: list[tuple[str, str, str, int]]
+
+    @property
+    def per_minute(self) -> PerMinute:
+        """Return the mean over the instances; what nobody expects is `other`."""
+        counted: Counter[str] = Counter()
+        for _, method, kind, number in self.requests:
+            counted[_NAMES.get((method, kind), _OTHER)] += number
+        scale = 60 / self.seconds / self.layout.nodes
+        return {name: counted[name] * scale for name in (*_NAMES.values(), _OTHER)}
+
+
+def reckon(layout: Layout, cluster: ClusterConfig) -> PerMinute:
+    """Return what the intervals say of an instance of a cluster that has one beside each node.
+
+    A look asks for membership, shard map and all leases. A beat reads the leases of its own node, asks whether that is
+    in maintenance, and writes. A long poll that ends with nothing is followed by a question which copy it was of.
+    """
+    looks, beats = 60 / cluster.poll_interval, 60 / cluster.lease_interval
+    polls = 60 / LONG_POLL_SECONDS * _listeners(layout)
+    return {
+        "membership": looks,
+        "shard map": looks,
+        "leases read": looks + beats,
+        "lease written": beats,
+        "maintenance": beats,
+        "long poll": polls,
+        "which copy": polls,
+        _OTHER: 0.0,
+    }
+
+
+def reckon_keys(layout: Layout, cluster: ClusterConfig) -> float:
+    """Return how many leases one instance asks for in a minute, by their names, there or not."""
+    looks, beats = 60 / cluster.poll_interval, 60 / cluster.lease_interval
+    return len(Role) * (layout.nodes * looks + beats)
+
+
+def count(layout: Layout, seconds: float) -> Count:
+    """Run a simulated cluster with an instance beside each node, and count while nothing happens."""
+    options = ClusterOptions(nodes=layout.nodes, q=layout.ranges, n=layout.copies_made)
+    with tempfile.TemporaryDirectory(prefix="peruserd-bench-") as directory, SimClusterProcess(options) as cluster:
+        cluster.seed_users(_USERS)
+        with Instances(cluster.urls, cluster.node_names, Path(directory)) as instances:
+            _wait_until_ready(instances)
+            time.sleep(_SETTLING_SECONDS)
+            cluster.clear_requests()
+            begin = time.monotonic()
+            time.sleep(seconds)
+            requests = cluster.requests()
+            return Count(layout, time.monotonic() - begin, [(*key, number) for key, number in requests.items()])
+
+
+def measure(*, quick: bool) -> list[Count]:
+    """Return the counts of some clusters."""
+    return [count(each, 10.0 if quick else _COUNTING_SECONDS) for each in (_COUNTED[:1] if quick else _COUNTED)]
+
+
+def counted_table(counts: list[Count]) -> Table:
+    """Return the counts beside what was reckoned."""
+    rows = []
+    for each in counts:
+        counted, reckoned = each.per_minute, reckon(each.layout, ClusterConfig())
+        cells = [f"{counted[name]:.1f} / {reckoned[name]:.1f}" for name in counted]
+        total = f"{sum(counted.values()):.1f} / {sum(reckoned.values()):.1f}"
+        rows.append((*_shape(each.layout), *cells, total))
+    return Table(
+        "Requests a minute of one idle instance: counted / reckoned",
+        ("instances", "ranges", "listeners of each", *_NAMES.values(), _OTHER, "all"),
+        tuple(rows),
+    )
+
+
+def reckoned_table() -> Table:
+    """Return what the intervals say of clusters too large to run here."""
+    rows = []
+    for layout in _RECKONED:
+        requests, keys = sum(reckon(layout, ClusterConfig()).values()), reckon_keys(layout, ClusterConfig())
+        rows.append(
+            (
+                *_shape(layout),
+                f"{requests:.0f}",
+                f"{requests * layout.nodes:,.0f}",
+                f"{keys:,.0f}",
+                f"{keys * layout.nodes:,.0f}",
+            )
+        )
+    return Table(
+        "Reckoned, a minute, an instance beside each node",
+        (
+            "instances",
+            "ranges",
+            "listeners of each",
+            "requests of each",
+            "requests of all",
+            "leases asked for by each",
+            "leases asked for by all",
+        ),
+        tuple(rows),
+    )
+
+
+def _listeners(layout: Layout) -> float:
+    return layout.ranges * layout.copies_made / layout.nodes
+
+
+def _shape(layout: Layout) -> tuple[str, str, str]:
+    return str(layout.nodes), f"{layout.ranges:,}", f"{_listeners(layout):.1f}"
+
+
+def _wait_until_ready(instances: Instances) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while not all(each.is_ready() for each in instances.all):
+        instances.check()
+        if time.monotonic() > deadline:
+            raise TimeoutError("the instances did not become ready")
+        time.sleep(0.5)
