@@ -50,7 +50,8 @@ class ModelClient:
         hosts = {str(covered): nodes for covered, nodes in document.hosts.items()}
         return ShardMap.build(database, document.current.suffix, hosts)
 
-    def leases(self, database: str, nodes: Iterable[str]) -> tuple[Lease, ...]:
+    def leases(self, database: str, nodes: Iterable[str], *, ranges: int | None = None) -> tuple[Lease, ...]:
+        del ranges
         found = []
         for node in nodes:
             for role in Role:
