@@ -15,7 +15,6 @@ import msgspec
 from bench.results import Table
 from bench.scale.layouts import Layout
 from peruserd.core.config import ClusterConfig
-from peruserd.core.leases import Role
 from peruserd.couch.sources import LONG_POLL_SECONDS
 from peruserd.demo.instances import Instances
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
@@ -85,12 +84,6 @@ def reckon(layout: Layout, cluster: ClusterConfig) -> PerMinute:
     }
 
 
-def reckon_keys(layout: Layout, cluster: ClusterConfig) -> float:
-    """Return how many leases one instance asks for in a minute, by their names, there or not."""
-    looks, beats = 60 / cluster.poll_interval, 60 / cluster.lease_interval
-    return len(Role) * (layout.nodes * looks + beats)
-
-
 def count(layout: Layout, seconds: float) -> Count:
     """Run a simulated cluster with an instance beside each node, and count while nothing happens."""
     options = ClusterOptions(nodes=layout.nodes, q=layout.ranges, n=layout.copies_made)
@@ -130,27 +123,11 @@ def reckoned_table() -> Table:
     """Return what the intervals say of clusters too large to run here."""
     rows = []
     for layout in _RECKONED:
-        requests, keys = sum(reckon(layout, ClusterConfig()).values()), reckon_keys(layout, ClusterConfig())
-        rows.append(
-            (
-                *_shape(layout),
-                f"{requests:.0f}",
-                f"{requests * layout.nodes:,.0f}",
-                f"{keys:,.0f}",
-                f"{keys * layout.nodes:,.0f}",
-            )
-        )
+        requests = sum(reckon(layout, ClusterConfig()).values())
+        rows.append((*_shape(layout), f"{requests:.0f}", f"{requests * layout.nodes:,.0f}"))
     return Table(
         "Reckoned, a minute, an instance beside each node",
-        (
-            "instances",
-            "ranges",
-            "listeners of each",
-            "requests of each",
-            "requests of all",
-            "leases asked for by each",
-            "leases asked for by all",
-        ),
+        ("instances", "ranges", "listeners of each", "requests of each", "requests of all"),
         tuple(rows),
     )
 

@@ -8,7 +8,7 @@ import pytest
 from bench.results import Chart, Result, Table
 from bench.scale.layouts import Layout
 from bench.scale.moving import couch_peruser_rule, lose_one, peruserd_rule, user_documents
-from bench.scale.traffic import Count, reckon, reckon_keys
+from bench.scale.traffic import Count, reckon
 from peruserd.core.config import ClusterConfig
 
 LAYOUTS = [
@@ -57,13 +57,6 @@ def test_idle_traffic_follows_from_the_intervals() -> None:
     assert small["lease written"] == small["maintenance"] == 12.0
     assert (small["long poll"], large["long poll"]) == (8 * 2.4, 4 * 2.4)
     assert {name for name in small if small[name] != large[name]} == {"long poll", "which copy"}
-
-
-def test_leases_asked_for_grow_with_the_nodes() -> None:
-    """Each look asks for two leases of each node, each beat for two of its own: over a cluster that is a square."""
-    cluster = ClusterConfig(poll_interval=2.0, lease_interval=5.0)
-    assert reckon_keys(Layout(3, 2), cluster) == 2 * (3 * 30 + 12)
-    assert reckon_keys(Layout(3, 2), cluster) == reckon_keys(Layout(3, 256), cluster)
 
 
 def test_counted_requests_are_sorted_by_what_they_ask() -> None:
