@@ -20,13 +20,11 @@ from peruserd.core.ownership import Ownership
 from peruserd.core.progress import (
     Identity,
     Saved,
-    Scan,
     Sweep,
     change_owner,
     reached,
     resume,
     sweep_finished,
-    wanted_by_scan,
 )
 from peruserd.core.quarantine import Quarantine
 from peruserd.core.reviews import Reviews, make_review
@@ -34,29 +32,17 @@ from peruserd.core.watermark import Watermark
 from peruserd.core.workqueue import Change, Lane, WorkQueue
 from peruserd.couch.sources import PAGE_ROWS, Page
 from peruserd.listener.provisioner import Outcome
+from peruserd.listener.scanning import ScanBook, ScanTask
 from peruserd.listener.store import Store
 
 # Documents that may wait before reading pauses: some pages, so that workers never starve, and little memory.
 _LIVE_WINDOW: Final = 5 * PAGE_ROWS
-_SCAN_WINDOW: Final = 2 * PAGE_ROWS
 _HELD_WINDOW: Final = 100 * PAGE_ROWS
 
 # How often the follower shows that it is alive while it waits for room; well below a supervisor's patience.
 _BEAT_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
-
-
-class ScanTask(msgspec.Struct, frozen=True):
-    """The page of a scan to read next, for documents that are `wanted`.
-
-    `mark` tells this sweep from one that has begun again meanwhile.
-    """
-
-    mark: Watermark
-    since: Sequence
-    sweep: Sweep
-    wanted: Callable[[str], bool]
 
 
 class Ledger:
@@ -93,11 +79,7 @@ class Ledger:
         self._quarantine = Quarantine(quarantined, time.monotonic())
         self._reviews = Reviews(doubts, recall_seconds)
         self._live: Watermark | None = None
-        self._scan: Watermark | None = None
-        self._scan_read_to_end = False
-        self._in_scan: Callable[[str], bool] = self._mine
-        # Served by the first sweep of this scan, so the second need not look at them.
-        self._swept: set[str] = set()
+        self._scan = ScanBook()
         self._catch_up_ticket: int | None = None
         self._abandoned = 0
         self._hold_back(coming)
@@ -110,7 +92,7 @@ class Ledger:
             self._saved, why = resume(self._saved, identity, self._ownership, self._me, self._begin_near)
             self._live = Watermark(self._saved.checkpoint)
             self._shard_sequence = identity.update_seq
-            self._begin_scan()
+            self._scan.begin(self._saved, self._me)
             # The owners may have changed while nobody listened.
             self._let_go()
             scan = self._saved.scan
@@ -166,12 +148,11 @@ class Ledger:
     def wait_for_scan(self) -> ScanTask | None:
         """Return the page of a scan to read next, as soon as one is wanted and there is room; None when stopping."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._scan_has_room())
-            if self._stopping or self._scan is None:
+            self._changed.wait_for(lambda: self._stopping or self._scan.has_room)
+            if self._stopping or not self._scan.is_under_way:
                 return None
             self._queue.scan_page_requested()
-            sweep = Sweep.SECURITY if self._saved is None or self._saved.scan is None else self._saved.scan.sweep
-            return ScanTask(self._scan, self._scan.read, sweep, self._in_scan)
+            return self._scan.task
 
     def enter_scan(self, task: ScanTask, page: Page, missing: Collection[str] | None = None) -> None:
         """Enter a page of a scan; one of a scan that has begun again meanwhile is dropped.
@@ -179,17 +160,16 @@ class Ledger:
         Of the sweep for databases `missing` are the documents to act on, of the other one all that are wanted.
         """
         with self._changed:
-            if self._scan is not task.mark or self._saved is None or self._saved.scan is None:
+            if not self._scan.is_of(task):
                 self._queue.scan_finished()
                 return
-            wanted = self._in_scan if missing is None else missing.__contains__
+            wanted = task.wanted if missing is None else missing.__contains__
             self._counters.feed_requests += 1
             self._counters.changes_seen += len(page.results)
             self._counters.changes_owned += self._enter(
-                page, Lane.SCAN, self._scan, wanted, in_place=task.sweep is Sweep.SECURITY
+                page, Lane.SCAN, task.mark, wanted, in_place=task.sweep is Sweep.SECURITY
             )
-            if not page.results or reached(self._scan.read, self._saved.scan.until):
-                self._scan_read_to_end = True
+            if self._scan.entered(page):
                 self._queue.scan_finished()
             self._settle_scan()
             self._changed.notify_all()
@@ -277,7 +257,7 @@ class Ledger:
                 self._mine = ownership.belongs_to(self._me)
                 if self._saved is not None and self._live is not None:
                     self._saved = change_owner(self._progress(self._saved), ownership, self._me, read=self._live.read)
-                    self._begin_scan()
+                    self._scan.begin(self._saved, self._me)
                 self._let_go()
             self._hold_back(coming)
             self._changed.notify_all()
@@ -328,7 +308,7 @@ class Ledger:
         """Return how the listener stands."""
         with self._changed:
             opened = self._live is not None and not self._feed_fails
-            scanning = self._scan is not None
+            scanning = self._scan.is_under_way
             following = Stage.SCANNING if scanning else Stage.FOLLOWING
             return Report(
                 beats=self._beats,
@@ -371,16 +351,6 @@ class Ledger:
         mark.advance(page.last_seq)
         return owned
 
-    def _begin_scan(self) -> None:
-        scan = None if self._saved is None else self._saved.scan
-        self._scan_read_to_end = False
-        self._scan = None if scan is None else Watermark(scan.position)
-        if self._saved is None or scan is None or scan.sweep is Sweep.DATABASES:
-            self._swept.clear()
-        if self._saved is not None and scan is not None:
-            wanted, swept = wanted_by_scan(self._saved, self._me), self._swept
-            self._in_scan = lambda document_id: document_id not in swept and wanted(document_id)
-
     def _live_has_room(self) -> bool:
         # What is tried again does not count: however many users are in quarantine, the live feed goes first.
         # Nor does what is held back, up to a limit of its own: the documents that keep their owner go on.
@@ -389,24 +359,18 @@ class Ledger:
         under_way = self._live.under_way
         return under_way - self._queue.held < _LIVE_WINDOW and under_way < _HELD_WINDOW
 
-    def _scan_has_room(self) -> bool:
-        return self._scan is not None and not self._scan_read_to_end and self._scan.under_way < _SCAN_WINDOW
-
     def _settle_scan(self) -> None:
-        if self._saved is None or self._scan is None or not self._scan_read_to_end or self._scan.under_way:
+        if self._saved is None or not self._scan.is_finished:
             return
         self._saved = sweep_finished(self._progress(self._saved))
-        self._begin_scan()
-        if self._scan is None:
+        self._scan.begin(self._saved, self._me)
+        if not self._scan.is_under_way:
             self._counters.scans += 1
             log.info("scan finished")
 
     def _progress(self, saved: Saved) -> Saved:
-        scan = saved.scan
-        if scan is not None and self._scan is not None:
-            scan = Scan(until=scan.until, position=self._scan.finished, sweep=scan.sweep)
         checkpoint = saved.checkpoint if self._live is None else self._live.finished
-        return msgspec.structs.replace(saved, checkpoint=checkpoint, scan=scan)
+        return msgspec.structs.replace(saved, checkpoint=checkpoint, scan=self._scan.progress(saved.scan))
 
     def _is_still_due(self, change: Change) -> bool:
         if change.lane is Lane.REVIEW:
@@ -425,8 +389,7 @@ class Ledger:
         if change.lane is Lane.REVIEW:
             self._reviews.succeed(change)
         else:
-            if change.lane is Lane.SCAN and not change.in_place:
-                self._swept.add(document_id)
+            self._scan.served(change)
             self._reviews.note(document_id, deleted=change.deleted, now=time.monotonic())
         # Only a write that came to its end, or the end of the database, makes a security object certain again.
         if outcome.security_written or outcome.dropped or outcome.absent:

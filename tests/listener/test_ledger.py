@@ -14,6 +14,7 @@ from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.sources import PAGE_ROWS, Page, Row
 from peruserd.listener import ledger as ledger_module
+from peruserd.listener import scanning
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
 from tests.couch.connecting import PATIENCE_SECONDS, wait_until
@@ -169,7 +170,7 @@ def test_the_quarantine_does_not_hold_up_the_feed(books: Books, monkeypatch: pyt
 
 def test_a_scan_pauses_while_much_of_it_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan reads no further than its window ahead of the workers."""
-    monkeypatch.setattr(ledger_module, "_SCAN_WINDOW", 2)
+    monkeypatch.setattr(scanning, "_WINDOW", 2)
     books = Books(tmp_path / "copy.sqlite")
     books.end()
     books.begin(identity=Identity("copy", 10))

@@ -25,8 +25,9 @@ from peruserd.core.ranges import WHOLE_SPACE, ShardMap
 from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.sources import Page, Row
 from peruserd.listener import ledger as ledger_module
-from peruserd.listener.ledger import Ledger, ScanTask
+from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome
+from peruserd.listener.scanning import ScanTask
 from peruserd.listener.store import Store
 from tests.listener.books import make_ledger
 from tests.listener.disks import Disk, Keeper, MemoryStore, NeverWaits, WouldBlockError

@@ -1,0 +1,94 @@
+"""The scan of a listener: which sweep goes over the range, how far it is read and finished, and whom it wants.
+
+What a scan is for is `core.progress`'s; what it finds goes into the ledger like what is read live.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from peruserd.core.messages import Sequence
+from peruserd.core.progress import Saved, Scan, Sweep, reached, wanted_by_scan
+from peruserd.core.watermark import Watermark
+from peruserd.core.workqueue import Change, Lane
+from peruserd.couch.sources import PAGE_ROWS, Page
+
+# Documents of a scan that may wait before it pauses: so that workers never starve, and little memory.
+_WINDOW: Final = 2 * PAGE_ROWS
+
+
+class ScanTask(msgspec.Struct, frozen=True):
+    """The page of a scan to read next, for documents that are `wanted`.
+
+    `mark` tells this sweep from one that has begun again meanwhile.
+    """
+
+    mark: Watermark
+    since: Sequence
+    sweep: Sweep
+    wanted: Callable[[str], bool]
+
+
+class ScanBook:
+    """The sweep under way, if any. Not thread-safe: its owner has a lock."""
+
+    def __init__(self) -> None:
+        self.task: ScanTask | None = None
+        self._until: Sequence | None = None
+        self._read_to_end = False
+        # Served by the first sweep of this scan, so the second need not look at them.
+        self._served: set[str] = set()
+
+    def begin(self, saved: Saved, me: str) -> None:
+        """Begin with the sweep that is to be made by what is saved, if there is one."""
+        scan = saved.scan
+        self._read_to_end = False
+        self._until = None if scan is None else scan.until
+        if scan is None or scan.sweep is Sweep.DATABASES:
+            self._served.clear()
+        wanted, served = wanted_by_scan(saved, me), self._served
+        self.task = None
+        if scan is not None:
+            mark = Watermark(scan.position)
+            self.task = ScanTask(
+                mark, mark.read, scan.sweep, lambda document_id: document_id not in served and wanted(document_id)
+            )
+
+    @property
+    def is_under_way(self) -> bool:
+        """Say whether there is a sweep that is not finished."""
+        return self.task is not None
+
+    @property
+    def has_room(self) -> bool:
+        """Say whether a page is to be read."""
+        return self.task is not None and not self._read_to_end and self.task.mark.under_way < _WINDOW
+
+    @property
+    def is_finished(self) -> bool:
+        """Say whether all of the sweep is read and done."""
+        return self.task is not None and self._read_to_end and not self.task.mark.under_way
+
+    def is_of(self, task: ScanTask) -> bool:
+        """Say whether a task is of the sweep under way, not of one that has begun again meanwhile."""
+        return self.task is not None and self.task.mark is task.mark
+
+    def entered(self, page: Page) -> bool:
+        """Note that a page was entered; say whether it was the last one."""
+        if self.task is not None and self._until is not None:
+            mark = self.task.mark
+            self.task = msgspec.structs.replace(self.task, since=mark.read)
+            self._read_to_end = not page.results or reached(mark.read, self._until)
+        return self._read_to_end
+
+    def served(self, change: Change) -> None:
+        """Note that a user was served."""
+        if change.lane is Lane.SCAN and not change.in_place:
+            self._served.add(change.document_id)
+
+    def progress(self, scan: Scan | None) -> Scan | None:
+        """Return a scan with the position up to which its sweep is finished."""
+        if scan is None or self.task is None:
+            return scan
+        return Scan(until=scan.until, position=self.task.mark.finished, sweep=scan.sweep)
