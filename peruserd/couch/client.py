@@ -11,7 +11,7 @@ from peruserd.core.leases import Lease, Role
 from peruserd.core.ranges import ShardMap
 from peruserd.core.views import Copy
 from peruserd.couch.errors import NotFoundError, UnexpectedAnswerError
-from peruserd.couch.session import Answer, Session, quoted
+from peruserd.couch.session import Session, quoted
 
 
 class Welcome(msgspec.Struct, frozen=True):
@@ -200,23 +200,16 @@ class Client:
         return tuple(lease for lease in map(_lease, found) if lease is not None)
 
     def _readable_leases(self, database: str, names: list[str]) -> tuple[Lease, ...]:
-        """Return the leases that can be read, one by one; raises CouchError where none can be asked for.
+        """Return the leases that can be read, one by one.
 
-        One range without a live copy makes the answer for all of them a 500 (measured), also for those elsewhere.
+        One range without a live copy makes the answer for all of them a 500 (measured), also for those elsewhere. Those
+        that lie there say nothing, as if they were old.
         """
         found: list[msgspec.Raw] = []
-        failure: Answer | None = None
-        answered = False
         for name in names:
             answer = self.session.request("GET", _local_path(database, name))
-            if answer.status >= 500:
-                failure = answer
-                continue
-            answered = True
-            if answer.expect(200, 404).status == 200:
+            if answer.reason != _NO_LIVE_COPY and answer.expect(200, 404).status == 200:
                 found.append(msgspec.Raw(answer.body))
-        if failure is not None and not answered:
-            failure.expect(200)
         return tuple(lease for lease in map(_lease, found) if lease is not None)
 
     def in_maintenance(self) -> bool:
@@ -246,6 +239,7 @@ class Client:
         return self.session.request("GET", "/_all_dbs", params=params).expect(200).decode(list[str])
 
 
+_NO_LIVE_COPY: Final = "read_failure"
 _NO_DATABASE: Final = "Database does not exist."
 
 

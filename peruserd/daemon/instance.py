@@ -99,7 +99,7 @@ def _run(
         node=lease_node,
         is_alive=health.goes_round,
     )
-    server = _serve(config, InstanceCollector(fleet, supervisor, heart), health)
+    server = _serve(config, InstanceCollector(fleet, supervisor, heart, health), health)
     presence.set_address(f"{server.host}:{server.port}")
     log.info(
         "started",

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from peruserd import __version__
 from peruserd.core.counters import LATENCY_BUCKETS, Counters
 from peruserd.core.lifecycle import State
+from peruserd.daemon.health import Health
 from peruserd.supervisor.fleet import Fleet, FleetStatus, ListenerStatus
 from peruserd.supervisor.heart import Heart
 from peruserd.supervisor.loop import Supervisor
@@ -38,10 +39,11 @@ _COUNTERS: Final = {
 class InstanceCollector(Collector):
     """Makes the metrics of one instance at each scrape."""
 
-    def __init__(self, fleet: Fleet, supervisor: Supervisor, heart: Heart) -> None:
+    def __init__(self, fleet: Fleet, supervisor: Supervisor, heart: Heart, health: Health) -> None:
         self._fleet = fleet
         self._supervisor = supervisor
         self._heart = heart
+        self._health = health
         self._processes: dict[int, psutil.Process] = {}
 
     def collect(self) -> Iterator[Metric]:
@@ -51,6 +53,8 @@ class InstanceCollector(Collector):
         yield from _counted(status.counters)
         yield from _listeners(status)
         yield from _cluster(self._supervisor, self._heart)
+        ready, _ = self._health.ready()
+        yield GaugeMetricFamily("peruserd_ready", "1 when every user this instance owns is served.", value=ready)
         yield from self._sampled(status.listeners)
 
     def _sampled(self, listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
@@ -163,4 +167,3 @@ def _listeners(status: FleetStatus) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "peruserd_unreadable_ranges", "Ranges none of whose hosts is connected.", value=len(status.unreadable)
     )
-    yield GaugeMetricFamily("peruserd_ready", "1 when every listener has caught up.", value=status.ready)

@@ -15,6 +15,7 @@ from peruserd.core.lifecycle import Reason, State
 from peruserd.core.messages import Report, Stage
 from peruserd.core.ranges import Range
 from peruserd.core.views import Copy, View
+from peruserd.daemon.health import Health
 from peruserd.daemon.metrics import InstanceCollector
 from peruserd.supervisor.fleet import FleetStatus, ListenerStatus
 
@@ -82,9 +83,9 @@ def exported(
     """Return what a scrape gets."""
     registry = CollectorRegistry()
     heart = StandingHeart(silence, maintenance=maintenance)
-    registry.register(
-        InstanceCollector(StandingFleet(given), StandingSupervisor(view), heart)  # type: ignore[arg-type]
-    )
+    fleet, supervisor = StandingFleet(given), StandingSupervisor(view)
+    health = Health(fleet, supervisor)  # type: ignore[arg-type]
+    registry.register(InstanceCollector(fleet, supervisor, heart, health))  # type: ignore[arg-type]
     return generate_latest(registry).decode()
 
 

@@ -1,0 +1,73 @@
+"""Who acted on whose database, by the simulated cluster's journal of writes: never two instances at the same time.
+
+An instance talks to its own node only, and the tests never make or secure a user's database, so the node that was asked
+tells which instance acted. Two have acted at the same time where their writes alternate. That may only happen in a
+window that is documented: after an instance has started, or its node has come back, until all believe the same again,
+and while the cluster is cut in two. A real cluster keeps no journal; nothing can be said there.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from peruserd.core.names import database_name
+from peruserd.simcluster import Write
+from tests.system.target import PREFIX, Target
+
+Window = tuple[float, float]
+"""From when to when, by `time.monotonic`, which is one clock for all processes of a machine."""
+
+# What was begun before all believed the same may end a moment later.
+IN_FLIGHT_SECONDS = 2.0
+
+
+class Acting:
+    """What the instances beside a target's nodes did, and the windows in which two may act on the same user."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._windows: list[Window] = []
+
+    @contextmanager
+    def unsettled(self) -> Iterator[None]:
+        """Let the context be a window: something happens in it, and at its end all believe the same again."""
+        begin = time.monotonic()
+        yield
+        self._windows.append((begin, time.monotonic() + IN_FLIGHT_SECONDS))
+
+    def owners_change(self) -> None:
+        """Note that from here on other instances own some documents: who acted before may act again later."""
+        now = time.monotonic()
+        self._windows.append((now, now))
+
+    def actors(self, name: str) -> list[str]:
+        """Return the nodes whose instances acted on a user, sorted."""
+        database = database_name(PREFIX, name)
+        return sorted({write.node for write in self._writes() if write.database == database})
+
+    def assert_acted_on_by_one(self, names: Iterable[str]) -> None:
+        """Fail where two instances acted on one of the users at the same time, outside the windows."""
+        databases = {database_name(PREFIX, name) for name in names}
+        faults = alternating([each for each in self._writes() if each.database in databases], self._windows)
+        assert not faults, f"acted on by two at the same time: {faults}"
+
+    def _writes(self) -> list[Write]:
+        return [] if self._target.sim is None else self._target.sim.writes()
+
+
+def alternating(writes: Sequence[Write], windows: Sequence[Window]) -> dict[str, list[Write]]:
+    """Return the databases on which two nodes acted at the same time, with what was written to each.
+
+    The windows cut the time into stretches. In one stretch a node may take a database over from another one, but what
+    the two do may not alternate.
+    """
+    runs: dict[tuple[str, int], list[str]] = {}
+    for write in writes:
+        if any(begin <= write.seconds <= end for begin, end in windows):
+            continue
+        stretch = sum(end < write.seconds for _, end in windows)
+        nodes = runs.setdefault((write.database, stretch), [])
+        if nodes[-1:] != [write.node]:
+            nodes.append(write.node)
+    found = {database for (database, _), nodes in runs.items() if len(nodes) > len(set(nodes))}
+    return {database: [each for each in writes if each.database == database] for database in sorted(found)}
