@@ -5,8 +5,8 @@ and time. Nodes and instances die and come back at any step, an instance also be
 nodes are cut off; leases are read from copies that were away; every range is split, node by node; copies are made
 again; users sign up, come again and go through any node; requests fail, or are done and their answers lost.
 
-Each run of the tests takes up to 10,500 steps (150 examples of 50 on three nodes, 60 of 50 on five). While this was made
-it ran 270,000 more (3,000 examples of 60 and 1,500 of 60) without a failure.
+Each run of the tests takes up to 10,500 steps (150 examples of 50 on three nodes, 60 of 50 on five). While this was
+made it ran 270,000 more (3,000 examples of 60 and 1,500 of 60) without a failure.
 
 At rest: every live user has a database that is right in every copy and every deleted one has access to none; each
 document has exactly one owner and each range a listener; no checkpoint passed unfinished work; no database but users'
