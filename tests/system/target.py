@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from peruserd.core.hashing import document_hash
+from peruserd.core.leases import Role
 from peruserd.core.names import UnservableNameError, database_name, user_document_id
 from peruserd.core.ownership import Ownership
 from peruserd.core.ranges import ShardMap
@@ -127,7 +128,10 @@ class Target:
         return owners
 
     def clean(self) -> None:
-        """Delete the users and databases that were made."""
+        """Delete the users and databases that were made, and the leases of the instances, which were killed."""
+        for node in self.request("GET", "/_membership").json()["all_nodes"]:
+            for role in Role:
+                self.request("DELETE", f"/_users/_local/peruserd.{role.value}.{quote(node, safe='')}")
         names = sorted(self._made)
         for start in range(0, len(names), 500):
             ids = [user_document_id(name) for name in names[start : start + 500]]
