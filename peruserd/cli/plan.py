@@ -66,7 +66,9 @@ def _in_words(plan: WholePlan, observed: Observed) -> str:
         _table(("instance", "standing", "role", "lease", "version", "page"), map(_instance, observed.neighbours)),
         _table(("range", "hosts", "listeners"), ranges),
     ]
-    if plan.unreadable:
+    if not plan.instances:
+        parts.append("no instance is alive: nobody is served")
+    elif plan.unreadable:
         parts.append(f"cannot be read now: {', '.join(plan.unreadable)}")
     return "\n\n".join(parts)
 
