@@ -1,5 +1,3 @@
-import itertools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,100 +6,20 @@ from peruserd.core.config import DatabasesConfig, DeletionPolicy
 from peruserd.core.hashing import document_hash
 from peruserd.core.names import database_name, longest_name_bytes, user_document_id
 from peruserd.core.quarantine import Advice
-from peruserd.core.reviews import make_review
 from peruserd.core.security import is_public
 from peruserd.core.workqueue import Change, Lane
-from peruserd.couch.client import Client, DocumentState
-from peruserd.listener.provisioner import Outcome, Provisioner
+from peruserd.couch.client import Client
+from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import StoreError
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
-
-USER = "ann"
-DATABASE = database_name("userdb-", USER)
-DEFAULT = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
-SECURED = {
-    "members": {"roles": ["_admin"], "names": [USER]},
-    "admins": {"roles": ["_admin"], "names": [USER]},
-}
-
-
-class Office:
-    """A provisioner at one node, with the books it needs."""
-
-    def __init__(
-        self,
-        client: Client,
-        *,
-        policy: DeletionPolicy = DeletionPolicy.REVOKE,
-        databases: DatabasesConfig | None = None,
-        before_write: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self.client = client
-        self.doubts: set[str] = set()
-        self._before_write = before_write
-        self._provisioner = Provisioner(
-            client,
-            auth_db="_users",
-            databases=databases or DatabasesConfig(),
-            deletion=policy,
-            before_write=self._doubt,
-            in_doubt=self.doubts.__contains__,
-        )
-
-    def ensure(self, user: str = USER) -> Outcome:
-        """Act on the user document as one that is there."""
-        return self._provisioner.act(Change(user_document_id(user), deleted=False, lane=Lane.LIVE, read_at=0.0))
-
-    def remove(self, user: str = USER, *, lane: Lane = Lane.LIVE, met_in_scan: bool = False) -> Outcome:
-        """Act on the user document as a deleted one."""
-        change = Change(user_document_id(user), deleted=True, lane=lane, read_at=0.0, met_in_scan=met_in_scan)
-        return self._provisioner.act(change)
-
-    def look(self, user: str = USER) -> Outcome:
-        """Act on the user document as a scan does that expects the database to be there."""
-        change = Change(user_document_id(user), deleted=False, lane=Lane.SCAN, read_at=0.0, in_place=True)
-        return self._provisioner.act(change)
-
-    def review(self, *, deleted: bool, user: str = USER) -> Outcome:
-        """Compare what was done last with the user document."""
-        return self._provisioner.act(make_review(user_document_id(user), deleted=deleted, now=0.0))
-
-    def missing(self, *users: str) -> set[str]:
-        """Return which of the users have no database."""
-        document_ids = [user_document_id(user) for user in users]
-        return {each.removeprefix("org.couchdb.user:") for each in self._provisioner.find_missing(document_ids)}
-
-    def _doubt(self, document_id: str) -> None:
-        self._before_write(document_id)
-        self.doubts.add(document_id)
+from tests.listener.office import DATABASE, DEFAULT, SECURED, USER, Office, delete_user, made, objects, secure
 
 
 @pytest.fixture
 def office(cluster: SimClusterThread) -> Office:
     """A provisioner at node 1, with the default settings."""
     return Office(connect(cluster.urls[0]))
-
-
-def _made(cluster: SimClusterThread, method: str, kind: str) -> int:
-    """Say how many requests of a kind were made, at whichever node."""
-    return sum(count for (_, made, what), count in cluster.requests().items() if (made, what) == (method, kind))
-
-
-def _objects(cluster: SimClusterThread, database: str = DATABASE) -> list[dict[str, Any]]:
-    """Return the security objects of all copies of a database."""
-    return [each for copies in cluster.snapshot_security(database).values() for each in copies.values()]
-
-
-def _secure(client: Client, security: dict[str, Any]) -> None:
-    client.create_database(DATABASE, DatabasesConfig())
-    client.put_security(DATABASE, security)
-
-
-def _delete_user(client: Client, user: str = USER) -> None:
-    path = f"/_users/{user_document_id(user)}"
-    rev = client.session.request("GET", path).expect(200).decode(dict[str, Any])["_rev"]
-    client.session.request("DELETE", path, params={"rev": rev}).expect(200, 202)
 
 
 # Ensure
@@ -111,15 +29,15 @@ def test_a_user_gets_a_database_of_their_own(cluster: SimClusterThread, office: 
     """Ensuring a user creates the database and names the user among its admins and members, in all copies."""
     outcome = office.ensure()
     assert outcome == Outcome(provisioned=True, created=True, security_written=True)
-    assert _objects(cluster) == [SECURED] * 3
+    assert objects(cluster) == [SECURED] * 3
 
 
 def test_what_stands_in_a_security_object_is_kept(cluster: SimClusterThread, office: Office) -> None:
     """A database that is there already keeps its other names, roles and unknown keys; the user is added."""
     found = {"admins": {"names": ["op"]}, "members": {"names": ["op", USER], "roles": ["x"]}, "proxy": {"a": [1]}}
-    _secure(office.client, found)
+    secure(office.client, found)
     assert office.ensure() == Outcome(provisioned=True, security_written=True)
-    assert _objects(cluster) == [{**found, "admins": {"names": ["op", USER]}}] * 3
+    assert objects(cluster) == [{**found, "admins": {"names": ["op", USER]}}] * 3
 
 
 def test_a_right_database_is_not_written(cluster: SimClusterThread, office: Office) -> None:
@@ -128,7 +46,7 @@ def test_a_right_database_is_not_written(cluster: SimClusterThread, office: Offi
     office.doubts.clear()
     cluster.clear_requests()
     assert office.ensure() == Outcome(provisioned=True)
-    assert _made(cluster, "PUT", "security") == 0
+    assert made(cluster, "PUT", "security") == 0
     assert cluster.creations() == {}
 
 
@@ -141,11 +59,11 @@ def test_the_database_is_made_as_configured(cluster: SimClusterThread) -> None:
     assert [len(nodes) for nodes in shard_map.hosts.values()] == [1, 1]
 
 
-def test_a_write_is_announced_before_it_is_made(cluster: SimClusterThread) -> None:
+def test_a_write_is_announced_before_it_ismade(cluster: SimClusterThread) -> None:
     """The note that a security object is being written is made before the request goes out."""
     written: list[tuple[str, int]] = []
     office = Office(
-        connect(cluster.urls[0]), before_write=lambda each: written.append((each, _made(cluster, "PUT", "security")))
+        connect(cluster.urls[0]), before_write=lambda each: written.append((each, made(cluster, "PUT", "security")))
     )
     office.ensure()
     assert written == [(user_document_id(USER), 0)]
@@ -182,12 +100,12 @@ def test_a_write_without_a_majority_is_made_again_whatever_a_read_shows(
     assert outcome.failure.kind == "no_majority"
     assert not outcome.provisioned
     cluster.heal()
-    assert sorted(_objects(cluster), key=str) == sorted([SECURED, DEFAULT, DEFAULT], key=str)
+    assert sorted(objects(cluster), key=str) == sorted([SECURED, DEFAULT, DEFAULT], key=str)
     assert office.client.security(DATABASE) == SECURED
     assert office.ensure() == Outcome(provisioned=True, security_written=True)
-    assert _objects(cluster) == [SECURED] * 3
+    assert objects(cluster) == [SECURED] * 3
     cluster.replicate()
-    assert _objects(cluster) == [SECURED] * 3
+    assert objects(cluster) == [SECURED] * 3
 
 
 @pytest.mark.parametrize(
@@ -210,7 +128,7 @@ def test_a_step_that_fails_is_a_failure_of_the_whole(
     assert not first.provisioned
     cluster.clear_faults()
     assert office.ensure().provisioned
-    assert _objects(cluster) == [SECURED] * 3
+    assert objects(cluster) == [SECURED] * 3
 
 
 def test_a_node_that_is_down_is_a_failure_to_try_again(cluster: SimClusterThread, office: Office) -> None:
@@ -296,7 +214,7 @@ def test_a_deleted_user_loses_access_and_the_database_stays(cluster: SimClusterT
     office.ensure()
     assert office.remove() == Outcome(revoked=True, security_written=True)
     emptied = {"members": {"roles": ["_admin"], "names": []}, "admins": {"roles": ["_admin"], "names": []}}
-    assert _objects(cluster) == [emptied] * 3
+    assert objects(cluster) == [emptied] * 3
     assert cluster.deletions() == {}
 
 
@@ -314,9 +232,9 @@ def test_revoking_never_leaves_a_database_public(
     cluster: SimClusterThread, office: Office, found: dict[str, Any]
 ) -> None:
     """Whoever was or was not named, a deleted user's database is open to nobody but those still named."""
-    _secure(office.client, found)
+    secure(office.client, found)
     assert office.remove().failure is None
-    for security in _objects(cluster):
+    for security in objects(cluster):
         assert not is_public(security)
         assert USER not in str(security)
 
@@ -334,7 +252,7 @@ def test_revoking_again_writes_nothing(cluster: SimClusterThread, office: Office
     office.doubts.clear()
     cluster.clear_requests()
     assert office.remove() == Outcome()
-    assert _made(cluster, "PUT", "security") == 0
+    assert made(cluster, "PUT", "security") == 0
 
 
 def test_a_revocation_without_a_majority_is_made_again(cluster: SimClusterThread, office: Office) -> None:
@@ -347,9 +265,9 @@ def test_a_revocation_without_a_majority_is_made_again(cluster: SimClusterThread
     assert not outcome.revoked
     cluster.heal()
     assert office.remove().security_written
-    objects = _objects(cluster)
-    assert objects == [objects[0]] * 3
-    assert USER not in str(objects[0])
+    found = objects(cluster)
+    assert found == [found[0]] * 3
+    assert USER not in str(found[0])
 
 
 def test_keep_does_nothing(cluster: SimClusterThread) -> None:
@@ -373,7 +291,7 @@ def dropping(cluster: SimClusterThread) -> Office:
 
 def test_drop_deletes_the_database_of_a_deleted_user(cluster: SimClusterThread, dropping: Office) -> None:
     """Once the user document is deleted, so is the database."""
-    _delete_user(dropping.client)
+    delete_user(dropping.client)
     assert dropping.remove() == Outcome(dropped=True)
     assert cluster.databases() == ["_users"]
 
@@ -390,7 +308,7 @@ def test_drop_believes_the_document_and_not_the_feed(cluster: SimClusterThread, 
 def test_drop_asks_all_copies_of_the_document(cluster: SimClusterThread, dropping: Office) -> None:
     """A tombstone on this node's copy deletes nothing while another copy has the user signed up again."""
     cluster.set_replication_delay(3600.0)
-    _delete_user(dropping.client)
+    delete_user(dropping.client)
     body = {"name": USER, "type": "user", "roles": [], "password": "y"}
     elsewhere = connect(cluster.urls[1])
     elsewhere.session.request("PUT", f"/_users/{user_document_id(USER)}", body=body).expect(201)
@@ -403,7 +321,7 @@ def test_a_tombstone_met_in_a_scan_is_revoked_however_often_tried(
     cluster: SimClusterThread, dropping: Office, lane: Lane
 ) -> None:
     """A deletion that a scan found can be years old: it revokes, also when it comes back out of quarantine."""
-    _delete_user(dropping.client)
+    delete_user(dropping.client)
     assert dropping.remove(lane=lane, met_in_scan=True).revoked
     assert DATABASE in cluster.databases()
     assert cluster.deletions() == {}
@@ -411,7 +329,7 @@ def test_a_tombstone_met_in_a_scan_is_revoked_however_often_tried(
 
 def test_a_live_deletion_is_still_dropped_when_tried_again(cluster: SimClusterThread, dropping: Office) -> None:
     """A drop that failed and comes back out of quarantine drops."""
-    _delete_user(dropping.client)
+    delete_user(dropping.client)
     assert dropping.remove(lane=Lane.RETRY).dropped
     assert DATABASE not in cluster.databases()
 
@@ -419,7 +337,7 @@ def test_a_live_deletion_is_still_dropped_when_tried_again(cluster: SimClusterTh
 @pytest.mark.parametrize("groups", [[[1], [2, 3]], [[1], [2], [3]]])
 def test_nothing_is_dropped_by_a_minority(cluster: SimClusterThread, dropping: Office, groups: list[list[int]]) -> None:
     """A node cut off from most others deletes nothing, and tries again later."""
-    _delete_user(dropping.client)
+    delete_user(dropping.client)
     cluster.partition(groups)
     outcome = dropping.remove()
     assert outcome.failure is not None
@@ -467,123 +385,3 @@ def test_a_state_that_cannot_be_written_is_not_the_users(cluster: SimClusterThre
 
     with pytest.raises(StoreError):
         Office(connect(cluster.urls[0]), before_write=full).ensure()
-
-
-# Scans
-
-
-def test_a_scan_looks_before_it_creates(cluster: SimClusterThread, office: Office) -> None:
-    """A user who is served costs a scan one read; one who is not gets the database all the same."""
-    office.ensure()
-    office.doubts.clear()
-    cluster.clear_requests()
-    assert office.look() == Outcome(provisioned=True)
-    assert cluster.requests() == {("node1@127.0.0.1", "GET", "security"): 1}
-    assert office.look("bob") == Outcome(provisioned=True, created=True, security_written=True)
-
-
-def test_those_without_a_database_are_found_by_the_hundred(cluster: SimClusterThread, office: Office) -> None:
-    """One request asks for a hundred; a name that can have no database is not missing one."""
-    office.ensure()
-    cluster.clear_requests()
-    others = [f"user{number}" for number in range(149)]
-    assert office.missing(USER, *others, "x" * 200, "") == set(others)
-    assert cluster.requests() == {("node1@127.0.0.1", "POST", "dbs_info"): 2}
-
-
-def test_a_server_that_cannot_be_asked_for_many_has_nobody_missing() -> None:
-    """PouchDB Server knows no `_dbs_info`: then each user is looked at by itself."""
-    with TalkingServer(answering({})) as server:
-        assert Office(connect(server.url)).missing("ann", "bob") == set()
-
-
-# Reviews
-
-
-def test_a_review_of_what_is_still_so_only_reads_the_document(cluster: SimClusterThread, office: Office) -> None:
-    """Where the user document is as it was acted on, nothing else is asked or written."""
-    cluster.add_user(USER, "x")
-    cluster.clear_requests()
-    assert office.review(deleted=False) == Outcome()
-    assert cluster.requests() == {("node1@127.0.0.1", "GET", "document"): 1}
-
-
-def test_a_review_gives_access_back_that_was_taken_from_a_returned_user(
-    cluster: SimClusterThread, office: Office
-) -> None:
-    """Revoked too late: the user document is there, so the user is served."""
-    cluster.add_user(USER, "x")
-    office.ensure()
-    office.remove()
-    office.doubts.clear()
-    assert office.review(deleted=True) == Outcome(provisioned=True, security_written=True)
-    assert USER in str(_objects(cluster))
-
-
-def test_a_review_takes_access_away_that_a_deleted_user_was_given(cluster: SimClusterThread, office: Office) -> None:
-    """Granted too late: the user document is deleted, so the access is taken away again."""
-    cluster.add_user(USER, "x")
-    office.ensure()
-    office.doubts.clear()
-    _delete_user(office.client)
-    assert office.review(deleted=False) == Outcome(revoked=True, security_written=True)
-    assert not any(USER in str(each) for each in _objects(cluster))
-
-
-def test_a_review_writes_what_is_in_doubt_whatever_a_read_shows(cluster: SimClusterThread, office: Office) -> None:
-    """Copies can disagree: a security object in doubt is written again although it looks right."""
-    cluster.add_user(USER, "x")
-    office.ensure()
-    cluster.clear_requests()
-    assert office.review(deleted=False).security_written
-    assert _made(cluster, "PUT", "security") == 1
-
-
-def test_a_review_never_drops_a_database(cluster: SimClusterThread) -> None:
-    """Whoever owns the document decides on that; a review only takes access away."""
-    office = Office(connect(cluster.urls[0]), policy=DeletionPolicy.DROP)
-    cluster.add_user(USER, "x")
-    office.ensure()
-    office.doubts.clear()
-    _delete_user(office.client)
-    assert office.review(deleted=False) == Outcome(revoked=True, security_written=True)
-    assert DATABASE in cluster.databases()
-
-
-def test_a_review_without_a_database_leaves_nothing_in_doubt(cluster: SimClusterThread, office: Office) -> None:
-    """A deleted user whose database is gone has no security object that could be wrong."""
-    cluster.add_user(USER, "x")
-    _delete_user(office.client)
-    office.doubts.add(user_document_id(USER))
-    assert office.review(deleted=True) == Outcome(absent=True)
-
-
-def test_a_review_of_a_user_nobody_knows_brings_the_copies_together(cluster: SimClusterThread, office: Office) -> None:
-    """The authentication database was made again: what is in doubt is written as it is found, and stays closed."""
-    _secure(office.client, {})
-    office.doubts.add(user_document_id(USER))
-    assert office.review(deleted=False).security_written
-    assert not any(is_public(each) for each in _objects(cluster))
-
-
-def test_with_the_policy_keep_a_review_of_a_deleted_user_changes_nobodys_access(cluster: SimClusterThread) -> None:
-    """The copies are brought together as they are."""
-    office = Office(connect(cluster.urls[0]), policy=DeletionPolicy.KEEP)
-    cluster.add_user(USER, "x")
-    office.ensure()
-    before = _objects(cluster)
-    _delete_user(office.client)
-    assert office.review(deleted=True).security_written
-    assert _objects(cluster) == before
-
-
-def test_a_document_that_changes_all_the_time_is_reviewed_another_time(
-    cluster: SimClusterThread, office: Office
-) -> None:
-    """A review does not go on for ever; what is left is tried again later."""
-    del cluster
-    states = itertools.cycle([DocumentState.LIVE, DocumentState.DELETED])
-    office.client.document_state = lambda *_a, **_k: next(states)  # type: ignore[method-assign]
-    outcome = office.review(deleted=True)
-    assert outcome.failure is not None
-    assert (outcome.failure.kind, outcome.failure.advice) == ("restless", Advice.RETRY)

@@ -1,0 +1,94 @@
+"""A provisioner for tests, with the books it needs, and what can be seen of its work."""
+
+from collections.abc import Callable
+from typing import Any
+
+from peruserd.core.config import DatabasesConfig, DeletionPolicy
+from peruserd.core.names import database_name, user_document_id
+from peruserd.core.reviews import make_review
+from peruserd.core.workqueue import Change, Lane
+from peruserd.couch.client import Client
+from peruserd.listener.provisioner import Outcome, Provisioner
+from peruserd.simcluster import SimClusterThread
+
+USER = "ann"
+DATABASE = database_name("userdb-", USER)
+DEFAULT = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
+SECURED = {
+    "members": {"roles": ["_admin"], "names": [USER]},
+    "admins": {"roles": ["_admin"], "names": [USER]},
+}
+
+
+class Office:
+    """A provisioner at one node, with the books it needs."""
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        policy: DeletionPolicy = DeletionPolicy.REVOKE,
+        databases: DatabasesConfig | None = None,
+        before_write: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.client = client
+        self.doubts: set[str] = set()
+        self._before_write = before_write
+        self._provisioner = Provisioner(
+            client,
+            auth_db="_users",
+            databases=databases or DatabasesConfig(),
+            deletion=policy,
+            before_write=self._doubt,
+            in_doubt=self.doubts.__contains__,
+        )
+
+    def ensure(self, user: str = USER) -> Outcome:
+        """Act on the user document as one that is there."""
+        return self._provisioner.act(Change(user_document_id(user), deleted=False, lane=Lane.LIVE, read_at=0.0))
+
+    def remove(self, user: str = USER, *, lane: Lane = Lane.LIVE, met_in_scan: bool = False) -> Outcome:
+        """Act on the user document as a deleted one."""
+        change = Change(user_document_id(user), deleted=True, lane=lane, read_at=0.0, met_in_scan=met_in_scan)
+        return self._provisioner.act(change)
+
+    def look(self, user: str = USER) -> Outcome:
+        """Act on the user document as a scan does that expects the database to be there."""
+        change = Change(user_document_id(user), deleted=False, lane=Lane.SCAN, read_at=0.0, in_place=True)
+        return self._provisioner.act(change)
+
+    def review(self, *, deleted: bool, user: str = USER) -> Outcome:
+        """Compare what was done last with the user document."""
+        return self._provisioner.act(make_review(user_document_id(user), deleted=deleted, now=0.0))
+
+    def missing(self, *users: str) -> set[str]:
+        """Return which of the users have no database."""
+        document_ids = [user_document_id(user) for user in users]
+        return {each.removeprefix("org.couchdb.user:") for each in self._provisioner.find_missing(document_ids)}
+
+    def _doubt(self, document_id: str) -> None:
+        self._before_write(document_id)
+        self.doubts.add(document_id)
+
+
+def made(cluster: SimClusterThread, method: str, kind: str) -> int:
+    """Say how many requests of a kind were made, at whichever node."""
+    return sum(count for (_, made, what), count in cluster.requests().items() if (made, what) == (method, kind))
+
+
+def objects(cluster: SimClusterThread, database: str = DATABASE) -> list[dict[str, Any]]:
+    """Return the security objects of all copies of a database."""
+    return [each for copies in cluster.snapshot_security(database).values() for each in copies.values()]
+
+
+def secure(client: Client, security: dict[str, Any]) -> None:
+    """Make the user's database, with this security object."""
+    client.create_database(DATABASE, DatabasesConfig())
+    client.put_security(DATABASE, security)
+
+
+def delete_user(client: Client, user: str = USER) -> None:
+    """Delete a user document."""
+    path = f"/_users/{user_document_id(user)}"
+    rev = client.session.request("GET", path).expect(200).decode(dict[str, Any])["_rev"]
+    client.session.request("DELETE", path, params={"rev": rev}).expect(200, 202)

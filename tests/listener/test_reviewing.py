@@ -1,0 +1,141 @@
+"""What a scan and a review make a provisioner do."""
+
+import itertools
+
+import pytest
+
+from peruserd.core.config import DeletionPolicy
+from peruserd.core.names import user_document_id
+from peruserd.core.quarantine import Advice
+from peruserd.core.security import is_public
+from peruserd.couch.client import DocumentState
+from peruserd.listener.provisioner import Outcome
+from peruserd.simcluster import SimClusterThread
+from tests.couch.connecting import TalkingServer, answering, connect
+from tests.listener.office import DATABASE, USER, Office, delete_user, made, objects, secure
+
+
+@pytest.fixture
+def office(cluster: SimClusterThread) -> Office:
+    """A provisioner at node 1, with the default settings."""
+    return Office(connect(cluster.urls[0]))
+
+
+# Scans
+
+
+def test_a_scan_looks_before_it_creates(cluster: SimClusterThread, office: Office) -> None:
+    """A user who is served costs a scan one read; one who is not gets the database all the same."""
+    office.ensure()
+    office.doubts.clear()
+    cluster.clear_requests()
+    assert office.look() == Outcome(provisioned=True)
+    assert cluster.requests() == {("node1@127.0.0.1", "GET", "security"): 1}
+    assert office.look("bob") == Outcome(provisioned=True, created=True, security_written=True)
+
+
+def test_those_without_a_database_are_found_by_the_hundred(cluster: SimClusterThread, office: Office) -> None:
+    """One request asks for a hundred; a name that can have no database is not missing one."""
+    office.ensure()
+    cluster.clear_requests()
+    others = [f"user{number}" for number in range(149)]
+    assert office.missing(USER, *others, "x" * 200, "") == set(others)
+    assert cluster.requests() == {("node1@127.0.0.1", "POST", "dbs_info"): 2}
+
+
+def test_a_server_that_cannot_be_asked_for_many_has_nobody_missing() -> None:
+    """PouchDB Server knows no `_dbs_info`: then each user is looked at by itself."""
+    with TalkingServer(answering({})) as server:
+        assert Office(connect(server.url)).missing("ann", "bob") == set()
+
+
+# Reviews
+
+
+def test_a_review_of_what_is_still_so_only_reads_the_document(cluster: SimClusterThread, office: Office) -> None:
+    """Where the user document is as it was acted on, nothing else is asked or written."""
+    cluster.add_user(USER, "x")
+    cluster.clear_requests()
+    assert office.review(deleted=False) == Outcome()
+    assert cluster.requests() == {("node1@127.0.0.1", "GET", "document"): 1}
+
+
+def test_a_review_gives_access_back_that_was_taken_from_a_returned_user(
+    cluster: SimClusterThread, office: Office
+) -> None:
+    """Revoked too late: the user document is there, so the user is served."""
+    cluster.add_user(USER, "x")
+    office.ensure()
+    office.remove()
+    office.doubts.clear()
+    assert office.review(deleted=True) == Outcome(provisioned=True, security_written=True)
+    assert USER in str(objects(cluster))
+
+
+def test_a_review_takes_access_away_that_a_deleted_user_was_given(cluster: SimClusterThread, office: Office) -> None:
+    """Granted too late: the user document is deleted, so the access is taken away again."""
+    cluster.add_user(USER, "x")
+    office.ensure()
+    office.doubts.clear()
+    delete_user(office.client)
+    assert office.review(deleted=False) == Outcome(revoked=True, security_written=True)
+    assert not any(USER in str(each) for each in objects(cluster))
+
+
+def test_a_review_writes_what_is_in_doubt_whatever_a_read_shows(cluster: SimClusterThread, office: Office) -> None:
+    """Copies can disagree: a security object in doubt is written again although it looks right."""
+    cluster.add_user(USER, "x")
+    office.ensure()
+    cluster.clear_requests()
+    assert office.review(deleted=False).security_written
+    assert made(cluster, "PUT", "security") == 1
+
+
+def test_a_review_never_drops_a_database(cluster: SimClusterThread) -> None:
+    """Whoever owns the document decides on that; a review only takes access away."""
+    office = Office(connect(cluster.urls[0]), policy=DeletionPolicy.DROP)
+    cluster.add_user(USER, "x")
+    office.ensure()
+    office.doubts.clear()
+    delete_user(office.client)
+    assert office.review(deleted=False) == Outcome(revoked=True, security_written=True)
+    assert DATABASE in cluster.databases()
+
+
+def test_a_review_without_a_database_leaves_nothing_in_doubt(cluster: SimClusterThread, office: Office) -> None:
+    """A deleted user whose database is gone has no security object that could be wrong."""
+    cluster.add_user(USER, "x")
+    delete_user(office.client)
+    office.doubts.add(user_document_id(USER))
+    assert office.review(deleted=True) == Outcome(absent=True)
+
+
+def test_a_review_of_a_user_nobody_knows_brings_the_copies_together(cluster: SimClusterThread, office: Office) -> None:
+    """The authentication database was made again: what is in doubt is written as it is found, and stays closed."""
+    secure(office.client, {})
+    office.doubts.add(user_document_id(USER))
+    assert office.review(deleted=False).security_written
+    assert not any(is_public(each) for each in objects(cluster))
+
+
+def test_with_the_policy_keep_a_review_of_a_deleted_user_changes_nobodys_access(cluster: SimClusterThread) -> None:
+    """The copies are brought together as they are."""
+    office = Office(connect(cluster.urls[0]), policy=DeletionPolicy.KEEP)
+    cluster.add_user(USER, "x")
+    office.ensure()
+    before = objects(cluster)
+    delete_user(office.client)
+    assert office.review(deleted=True).security_written
+    assert objects(cluster) == before
+
+
+def test_a_document_that_changes_all_the_time_is_reviewed_another_time(
+    cluster: SimClusterThread, office: Office
+) -> None:
+    """A review does not go on for ever; what is left is tried again later."""
+    del cluster
+    states = itertools.cycle([DocumentState.LIVE, DocumentState.DELETED])
+    office.client.document_state = lambda *_a, **_k: next(states)  # type: ignore[method-assign]
+    outcome = office.review(deleted=True)
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.advice) == ("restless", Advice.RETRY)
