@@ -1,0 +1,56 @@
+"""Ranges none of whose hosts has a live instance, with real processes on a simulated cluster: nobody is left out."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from peruserd.simcluster import ClusterOptions
+from tests.system.daemon import Daemon
+from tests.system.processes import eventually
+from tests.system.target import Target, open_simulated
+from tests.system.team import Team
+
+# One copy of each range: each range has one host, and with its instance nobody is left beside it.
+ONE_COPY = ClusterOptions(nodes=3, q=3, n=1)
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    """Give a simulated cluster of three nodes, each of which hosts a range alone."""
+    with open_simulated(ONE_COPY) as opened:
+        yield opened
+
+
+def listens_through(instance: Daemon, node: str) -> bool:
+    """Say whether an instance listens to a copy on another node."""
+    return any(copy.partition("@")[2] == node for copy in instance.listeners().values())
+
+
+def test_a_range_without_an_instance_is_adopted_and_handed_back(
+    target: Target, make_daemon: Callable[..., Daemon]
+) -> None:
+    """Both others read it through the node that lives, share its users, and let go once its instance is back."""
+    team = Team(target, make_daemon)
+    lost, *others = team.instances
+    node = "node1@127.0.0.1"
+    before = team.target.new_names(30)
+    team.target.sign_up(before)
+    team.wait_until_served(before)
+    lost.kill()
+    orphans = team.target.new_names(60)
+    team.target.sign_up(orphans)
+    team.wait_until_served(orphans, team.promised_seconds)
+    team.wait_until_settled(others)
+    assert all(listens_through(each, node) for each in others)
+    with team.acting.unsettled():
+        lost.start()
+        team.wait_until_settled()
+        eventually(
+            lambda: not any(listens_through(each, node) for each in others), "the range is its host's instance's again"
+        )
+    after = team.target.new_names(30)
+    team.target.sign_up(after)
+    team.wait_until_served(after)
+    team.assert_acted_on_by_owners(after)
+    assert team.target.unserved([*before, *orphans]) == []
+    team.acting.assert_acted_on_by_one([*before, *orphans, *after])
