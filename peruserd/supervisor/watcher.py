@@ -19,6 +19,7 @@ from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.supervisor.presence import Onlooker
 
+# Between two looks, also where one is asked for: a look is three requests, and few changes need to be seen sooner.
 _LEAST_SECONDS: Final = 0.2
 
 _BACKOFF: Final = Backoff(first_seconds=1.0, most_seconds=15.0)
@@ -154,7 +155,7 @@ class Watcher:
                 wait = self._interval
 
     def _stops_within(self, wait: float) -> bool:
-        # Looks that are asked for are a moment apart all the same: a copy that stays away must not make a hot loop.
+        # A copy that stays away makes its listener ask again and again.
         time.sleep(min(wait, _LEAST_SECONDS))
         self._wanted.wait(max(0.0, wait - _LEAST_SECONDS))
         self._wanted.clear()
