@@ -64,13 +64,15 @@ def _started_here(mark: str) -> list[psutil.Process]:
         with contextlib.suppress(psutil.Error):
             if process.pid != os.getpid() and process.environ().get(_MARK) == mark:
                 found.add(process)
-    return [process for process in found if not _is_resource_tracker(process)]
+    return [process for process in found if not _is_helper(process)]
 
 
-def _is_resource_tracker(process: psutil.Process) -> bool:
-    """Say whether this is the helper of `multiprocess`, which lives as long as pytest's own process."""
+def _is_helper(process: psutil.Process) -> bool:
+    """Say whether this is a helper of `multiprocess`, which lives as long as pytest's own process."""
     try:
-        return any("resource_tracker" in word for word in process.cmdline())
+        words = " ".join(process.cmdline())
+        # What a fork server made has its command line too, but another parent.
+        return "resource_tracker" in words or ("forkserver" in words and process.ppid() == os.getpid())
     except psutil.Error:
         return False
 

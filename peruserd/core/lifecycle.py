@@ -54,7 +54,7 @@ class Action(Enum):
 class Timing(msgspec.Struct, frozen=True):
     """How long a child may take, in seconds."""
 
-    # Spawning takes 0.1 s alone, but 64 children on two busy cores wait for each other.
+    # A start takes 0.02 s alone, but 64 children on two busy cores wait for each other.
     start_seconds: float = 60.0
     # A long poll lasts at most 25 s and one request 30 s; silence beyond both is no slow server.
     beat_seconds: float = 90.0

@@ -24,6 +24,7 @@ from peruserd.daemon.http import HTTPServer, Page
 from peruserd.daemon.metrics import InstanceCollector
 from peruserd.daemon.state import StateDirectory
 from peruserd.daemon.systemd import Notifier
+from peruserd.supervisor import forkserver
 from peruserd.supervisor.fleet import Fleet, StartMessage, StartRequest
 from peruserd.supervisor.heart import Heart
 from peruserd.supervisor.loop import Supervisor
@@ -58,6 +59,8 @@ def run(config: Config, credentials: Credentials | None, notifier: Notifier) -> 
 def _run(
     config: Config, credentials: Credentials | None, notifier: Notifier, state: StateDirectory, claim: Claim
 ) -> int:
+    # Before there is anything to listen to, so that its imports are done by then.
+    forkserver.begin()
     presence = Presence(
         incarnation=claim.incarnation,
         replaces=claim.replaces,

@@ -5,10 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,9 +33,13 @@ class _StartedLine(msgspec.Struct):
 
 
 class Instance:
-    """One instance: the process, its log, its HTTP page."""
+    """One instance: the process, its log, its HTTP page.
 
-    def __init__(self, url: str, node: str, directory: Path) -> None:
+    Its state is in `directory`, and found there again by the next one of the same node. `settings` are environment
+    variables of the configuration.
+    """
+
+    def __init__(self, url: str, node: str, directory: Path, settings: Mapping[str, str] | None = None) -> None:
         self.node = node
         self._log = directory / f"{node}.log"
         parts = urlsplit(url)
@@ -50,6 +54,7 @@ class Instance:
                     "PERUSERD_STATE_DIRECTORY": str(directory / node),
                     "PERUSERD_HTTP_LISTEN": "127.0.0.1:0",
                     "PERUSERD_LOG_FORMAT": "json",
+                    **(settings or {}),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -96,9 +101,21 @@ class Instance:
 
     def listener_pids(self) -> list[int]:
         """Return the process ids of its listeners, ascending."""
+        # The only processes that its children have: a fork server makes them, and is no listener itself.
         children = psutil.Process(self._process.pid).children()
-        # The resource tracker of multiprocess is a child too, but no listener.
-        return sorted(each.pid for each in children if "spawn_main" in " ".join(_command_line(each)))
+        return sorted(each.pid for child in children for each in _children(child))
+
+    def processes(self) -> list[psutil.Process]:
+        """Return its process and all that descend from it."""
+        own = psutil.Process(self._process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def kill(self) -> None:
+        """End its process at once, which ends those that descend from it, and wait for that."""
+        descendants = self.processes()
+        self._process.kill()
+        self._process.wait()
+        psutil.wait_procs(descendants[1:], _STOP_SECONDS)
 
     def terminate(self) -> None:
         """Ask it to stop."""
@@ -162,9 +179,8 @@ class Instances:
             each.wait()
 
 
-def _command_line(process: psutil.Process) -> list[str]:
+def _children(process: psutil.Process) -> list[psutil.Process]:
     try:
-        line: list[Any] = process.cmdline()
-    except psutil.Error:
+        return process.children()
+    except psutil.NoSuchProcess:
         return []
-    return line

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, Final
 
 import structlog
-from multiprocess import parent_process
+from multiprocess import forkserver, parent_process
 from multiprocess.connection import Connection, wait
 
 from peruserd import logs
@@ -44,6 +44,9 @@ from peruserd.listener.provisioner import Provisioner
 from peruserd.listener.store import Store, StoreError, retired_doubts
 from peruserd.listener.workers import Workers
 
+PRELOAD: Final = "peruserd.listener.preload"
+"""The module that imports all that a listener needs; the fork server is told to."""
+
 # While there is work, progress is written and reported this often: what a crash can make a successor do twice.
 _SAVE_SECONDS: Final = 0.25
 
@@ -67,6 +70,9 @@ def main(start: bytes, pipe: Connection) -> None:
     faulthandler.enable()
     message = decode_start(start)
     logs.configure(message.log, instance=message.instance, listener=str(message.copy))
+    if forkserver.get_inherited_fds() is not None and PRELOAD not in sys.modules:
+        # `multiprocess` passes over an import that fails without a word.
+        log.warning("the fork server could not import the listener's code: starts are slow, and no memory is shared")
     _die_with_parent()
     sys.exit(_run(message, pipe))
 

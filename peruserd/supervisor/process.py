@@ -8,30 +8,31 @@ lost.
 import contextlib
 import os
 import signal
-from typing import Any, Final
-
-import multiprocess
+from typing import Any
 
 from peruserd.core.messages import FromListener, ListenerStart, ToListener, decode_from_listener, encode
 from peruserd.listener.process import main
-
-# Named, because the default differs between versions; `fork` would copy the supervisor's threads' locks as they are.
-_CONTEXT: Final = multiprocess.get_context("spawn")
+from peruserd.supervisor import forkserver
 
 
 class ListenerProcess:
-    """One running (or just ended) listener process."""
+    """One running (or just ended) listener process; making one raises OSError where it cannot be started."""
 
     def __init__(self, start: ListenerStart) -> None:
-        self._pipe, theirs = _CONTEXT.Pipe(duplex=True)
+        self._pipe, theirs = forkserver.CONTEXT.Pipe(duplex=True)
         # A daemon in multiprocess' sense: should the supervisor fail, its exit ends the child and does not wait for it.
-        self._process: Any = _CONTEXT.Process(
+        self._process: Any = forkserver.CONTEXT.Process(
             target=main, args=(encode(start), theirs), name=str(start.copy), daemon=True
         )
-        self._process.start()
-        theirs.close()
+        try:
+            forkserver.start(self._process)
+        except OSError:
+            self._pipe.close()
+            raise
+        finally:
+            theirs.close()
         self.pid: int = self._process.pid
-        self.pidfd: int = os.pidfd_open(self.pid)
+        self.pidfd: int = self._open_pidfd()
         self._heard_out = False
 
     @property
@@ -66,9 +67,25 @@ class ListenerProcess:
 
     def reap(self) -> int:
         """Return the exit code of a process whose pidfd became readable (negative: the signal), and close all of it."""
-        self._process.join()
-        code = int(self._process.exitcode)
+        code = self._collect()
         os.close(self.pidfd)
+        return code
+
+    def _open_pidfd(self) -> int:
+        try:
+            return os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            # It ended at once, and the fork server, whose child it is, has reaped it already.
+            self._collect()
+            raise
+        except OSError:
+            # No descriptor left, for one: nobody could tell when it ends.
+            self._process.kill()
+            self._collect()
+            raise
+
+    def _collect(self) -> int:
+        code = forkserver.join(self._process)
         self._pipe.close()
         self._process.close()
         return code

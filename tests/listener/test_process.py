@@ -37,6 +37,8 @@ from peruserd.listener.store import Store
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import PATIENCE_SECONDS, connect, settings_of, wait_until
 
+# Not from a fork server, as the supervisor does it: what these listeners say goes where the test's own output goes, and
+# a fork server's children write to where that of the first test went.
 _CONTEXT = multiprocess.get_context("spawn")
 PASSWORD = "hunter2-s3cret"
 

@@ -40,6 +40,10 @@ class Rig:
             on_copy_lost=lambda: None,
         )
 
+    def start_message(self, index: int = 0) -> ListenerStart:
+        """Return the message that starts the listener of one of the plan's copies."""
+        return self._start_message(StartRequest(self.plan().assignments[index], share=8, begin_near=None))
+
     def _start_message(self, request: StartRequest) -> ListenerStart:
         assignment = request.assignment
         return ListenerStart(

@@ -197,7 +197,7 @@ class Daemon:
     # Its processes
 
     def processes(self) -> list[psutil.Process]:
-        """Return all its processes that run: supervisor, listeners, and the helper of `multiprocess`."""
+        """Return all its processes that run: supervisor, listeners, and the helpers of `multiprocess`."""
         return [] if self._started is None else self._started.members()
 
     def listeners(self) -> dict[int, str]:

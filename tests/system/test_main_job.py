@@ -105,7 +105,7 @@ def test_sigterm_ends_an_instance_in_the_middle_of_its_work_and_a_start_goes_on(
     team.target.sign_up(names)
     for each in team.instances:
         assert each.stop() == 0
-        # The helper of multiprocess ends by itself a moment later, once it sees the supervisor gone.
+        # The helpers of multiprocess end by themselves a moment later, once they see the supervisor gone.
         eventually(lambda each=each: not each.processes(), "no process is left")
     later = team.target.new_names(20)
     team.target.sign_up(later)

@@ -1,0 +1,377 @@
+"""The fork server: what its children have, and that nobody depends on its life."""
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import multiprocess
+import psutil
+import pytest
+from structlog.testing import capture_logs
+
+from peruserd.core.lifecycle import Reason
+from peruserd.core.messages import Hello, Stop, encode
+from peruserd.core.views import Plan
+from peruserd.supervisor import forkserver
+from peruserd.supervisor.process import ListenerProcess
+from tests.supervisor import children
+from tests.supervisor.rig import DEADLINE_SECONDS, Rig
+
+# Enough for a fork server that answers, and soon over with one that does not.
+SHORT_SECONDS = 1.0
+
+
+def is_gone(pid: int) -> bool:
+    """Say whether a process has ended, reaped or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_until_gone(*pids: int) -> None:
+    """Wait for the end of processes."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while left := [pid for pid in pids if not is_gone(pid)]:
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.01)
+
+
+def pipes_and_sockets(pid: int | str = "self") -> list[str]:
+    """Return which of them a process has open, beside standard input, output and error."""
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        # One that is closed while they are looked through, such as the very one they are looked through with.
+        with contextlib.suppress(FileNotFoundError):
+            link = str(entry.readlink())
+            if int(entry.name) > 2 and link.startswith(("pipe:", "socket:")):
+                found.append(link)
+    return sorted(found)
+
+
+def until_greeted(process: ListenerProcess) -> None:
+    """Wait until a listener says hello."""
+    assert select.select([process.pipe_fd], [], [], DEADLINE_SECONDS)[0], "the listener said nothing"
+    assert process.receive()[:1] == [Hello()]
+
+
+def end(process: ListenerProcess) -> int:
+    """Kill a listener and return its exit code."""
+    process.signal(signal.SIGKILL)
+    assert select.select([process.pidfd], [], [], DEADLINE_SECONDS)[0], "the listener did not end"
+    return process.reap()
+
+
+@pytest.fixture
+def server() -> Iterator[int]:
+    """Have a fork server, with its imports done; return its process id. Whatever a test did to it is over then."""
+    forkserver.begin()
+    look_around()
+    pid = forkserver._pid()
+    assert pid is not None
+    yield pid
+    forkserver._kill()
+    wait_until_gone(*[each for each in (pid, forkserver._pid()) if each is not None])
+
+
+def look_around() -> tuple[set[str], int, float]:
+    """Return what a child sees."""
+    pipe, theirs = forkserver.CONTEXT.Pipe()
+    with pipe, theirs:
+        process = forkserver.CONTEXT.Process(target=children.look_around, args=(theirs,), daemon=True)
+        forkserver.start(process)
+        assert pipe.poll(DEADLINE_SECONDS)
+        seen: tuple[set[str], int, float] = pipe.recv()
+        assert forkserver.join(process) == 0
+        process.close()
+    return seen
+
+
+# What a child has
+
+
+def test_a_listeners_imports_are_there_when_it_starts(server: int, rig: Rig) -> None:
+    """From its start to its end a listener imports nothing, and the collector keeps off what was imported."""
+    code = "import multiprocess.forkserver, peruserd.listener.preload, sys; print(*sys.modules)"
+    preloaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    modules, frozen, _ = look_around()
+    extra = {name for name in modules - preloaded if not name.startswith("tests")}
+    assert not extra
+    assert frozen > 10_000
+    assert psutil.Process(server).num_threads() == 1, "a fork would copy the locks of other threads"
+    rig.cluster.seed_users(3)
+    control, theirs = forkserver.CONTEXT.Pipe()
+    heard, told = forkserver.CONTEXT.Pipe()
+    with control, theirs, heard, told:
+        process = forkserver.CONTEXT.Process(
+            target=children.listen, args=(encode(rig.start_message()), theirs, told), daemon=True
+        )
+        forkserver.start(process)
+        assert control.poll(DEADLINE_SECONDS)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not rig.cluster.creations():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        control.send_bytes(encode(Stop(5.0)))
+        assert heard.poll(DEADLINE_SECONDS)
+        assert heard.recv() == set()
+        assert forkserver.join(process) == 0
+        process.close()
+
+
+def test_each_child_draws_other_random_numbers(server: int) -> None:
+    """What is forked must not go on with the same numbers: back-offs would be in step."""
+    assert server == forkserver._pid()
+    assert len({look_around()[2] for _ in range(5)}) == 5
+
+
+def test_a_terminals_interrupt_does_not_end_it(server: int) -> None:
+    """^C reaches every process of the terminal; what follows is the supervisor's to decide."""
+    os.kill(server, signal.SIGINT)
+    look_around()
+    assert forkserver._pid() == server
+
+
+def test_a_listener_has_no_descriptor_of_others(server: int, rig: Rig) -> None:
+    """Neither the supervisor's nor another listener's: but for the ends by which all see each other's end."""
+    assert server == forkserver._pid()
+    read_end, write_end = os.pipe()
+    os.set_inheritable(read_end, True)  # noqa: FBT003 - its only other parameter
+    first, second = (ListenerProcess(rig.start_message(index)) for index in range(2))
+    for process in (first, second):
+        until_greeted(process)
+
+    theirs = [set(pipes_and_sockets(process.pid)) for process in (first, second)]
+    common = theirs[0] & theirs[1]
+    assert len(common) == 2, "by which the fork server and the resource tracker see the end of all"
+    for each in theirs:
+        assert len((each & set(pipes_and_sockets())) - common) == 1, "by which it sees the supervisor's end"
+    for process in (first, second):
+        assert end(process) == -signal.SIGKILL
+    os.close(read_end)
+    os.close(write_end)
+
+
+_UNPREPARED = """
+import sys, time
+from peruserd.core.messages import decode_start
+from peruserd.supervisor import forkserver
+from peruserd.supervisor.process import ListenerProcess
+if __name__ == "__main__":
+    forkserver.CONTEXT.set_forkserver_preload(sys.argv[1:])
+    process = ListenerProcess(decode_start(bytes.fromhex(sys.stdin.readline())))
+    while not process.receive():
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize(("module", "warnings"), [("peruserd.listener.preload", 0), ("peruserd.no_such_module", 1)])
+def test_imports_that_failed_are_told(rig: Rig, tmp_path: Path, module: str, warnings: int) -> None:
+    """`multiprocess` passes over them in silence; a listener works all the same, and says what is wrong."""
+    script = tmp_path / "supervisor.py"
+    script.write_text(_UNPREPARED)
+    done = subprocess.run(
+        [sys.executable, str(script), module],
+        input=encode(rig.start_message()).hex() + "\n",
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=True,
+    )
+    assert done.stderr.count("could not import the listener's code") == warnings, done.stderr
+
+
+# Its end and the supervisor's
+
+
+_SUPERVISOR = """
+import sys, time
+from peruserd.core.messages import decode_start
+from peruserd.supervisor.process import ListenerProcess
+if __name__ == "__main__":
+    process = ListenerProcess(decode_start(bytes.fromhex(sys.stdin.readline())))
+    while not process.receive():
+        time.sleep(0.01)
+    print(process.pid, flush=True)
+    if sys.stdin.readline() == "fail\\n":
+        raise RuntimeError("something nobody foresaw")
+"""
+
+
+class OtherSupervisor:
+    """A process with a listener, a fork server and the resource tracker of its own."""
+
+    def __init__(self, rig: Rig, directory: Path) -> None:
+        script = directory / "supervisor.py"
+        script.write_text(_SUPERVISOR)
+        self.process = subprocess.Popen(
+            [sys.executable, str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.tell(encode(rig.start_message()).hex())
+        assert self.process.stdout is not None
+        self.listener = int(self.process.stdout.readline())
+        self.server = psutil.Process(self.listener).ppid()
+        self.helpers = [each.pid for each in psutil.Process(self.process.pid).children()]
+        assert self.server in self.helpers
+
+    def tell(self, line: str) -> None:
+        """Tell it what to do next."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "fail", "return"])
+def test_neither_listeners_nor_the_fork_server_outlive_the_supervisor(rig: Rig, tmp_path: Path, how: str) -> None:
+    """However it ends: a listener is told by its parent's end, the fork server by that of all the others."""
+    supervisor = OtherSupervisor(rig, tmp_path)
+    with supervisor.process as process:
+        if how.startswith("SIG"):
+            process.send_signal(signal.Signals[how])
+        else:
+            supervisor.tell(how)
+        wait_until_gone(supervisor.listener, *supervisor.helpers)
+
+
+def test_a_listener_does_not_outlive_its_supervisor_beside_a_fork_server_that_hangs(rig: Rig, tmp_path: Path) -> None:
+    """What tells it is the supervisor's own end of a pipe, and nobody in between."""
+    supervisor = OtherSupervisor(rig, tmp_path)
+    with supervisor.process as process:
+        os.kill(supervisor.server, signal.SIGSTOP)
+        try:
+            process.kill()
+            wait_until_gone(supervisor.listener)
+        finally:
+            os.kill(supervisor.server, signal.SIGCONT)
+    wait_until_gone(*supervisor.helpers)
+
+
+def test_a_fork_server_that_is_killed_takes_nobody_with_it(server: int, rig: Rig) -> None:
+    """The listeners go on, their ends are seen, those that start next have another one, and no counter falls."""
+    rig.cluster.seed_users(10)
+    rig.fleet.adjust(rig.plan(), time.monotonic())
+    rig.turn_until(lambda: rig.all_caught_up() and rig.created() == 10, "all users to be served")
+    listeners = rig.pids()
+    os.kill(server, signal.SIGKILL)
+    wait_until_gone(server)
+    rig.cluster.seed_users(10, "later")
+    rig.turn_until(lambda: rig.created() == 20, "those who came later to be served")
+    assert rig.pids() == listeners
+    with capture_logs() as logs:
+        os.kill(listeners[0], signal.SIGKILL)
+        rig.turn_until(lambda: listeners[0] not in rig.pids() and rig.all_caught_up(), "the listener to come back")
+    assert [each["code"] for each in logs if each["event"] == "listener ended"] == [forkserver.EXIT_CODE_LOST]
+    assert [each["pid"] for each in logs if "fork server had ended" in each["event"]] == [forkserver._pid()]
+    assert rig.created() == 20
+    rig.stop()
+    wait_until_gone(*listeners)
+    assert rig.fleet.status().stops == {Reason.CRASHED: 1, Reason.SHUTDOWN: 2}
+
+
+# Trouble
+
+
+def test_a_start_with_a_fork_server_that_hangs_fails_and_the_next_one_works(
+    server: int, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor's loop waits for a while, not for ever; nothing of the failed start is left open."""
+    before = pipes_and_sockets()
+    os.kill(server, signal.SIGSTOP)
+    with monkeypatch.context() as patch:
+        patch.setattr(forkserver, "_LONGEST_WAIT_SECONDS", SHORT_SECONDS)
+        with pytest.raises(OSError, match="the fork server ended"):
+            ListenerProcess(rig.start_message())
+    wait_until_gone(server)
+    assert pipes_and_sockets() == before
+    process = ListenerProcess(rig.start_message())
+    until_greeted(process)
+    assert end(process) == -signal.SIGKILL
+
+
+def test_an_end_that_a_hanging_fork_server_does_not_tell_of_is_seen(
+    server: int, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pidfd says that the process is gone; its exit code is not waited for in vain."""
+    process = ListenerProcess(rig.start_message())
+    until_greeted(process)
+    os.kill(server, signal.SIGSTOP)
+    monkeypatch.setattr(forkserver, "_LONGEST_WAIT_SECONDS", SHORT_SECONDS)
+    assert end(process) == forkserver.EXIT_CODE_LOST
+    wait_until_gone(server)
+
+
+def test_a_fleet_gets_over_a_fork_server_that_hangs(server: int, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that failed is one more try, after a back-off."""
+    os.kill(server, signal.SIGSTOP)
+    with monkeypatch.context() as patch:
+        patch.setattr(forkserver, "_LONGEST_WAIT_SECONDS", SHORT_SECONDS)
+        rig.fleet.adjust(Plan(rig.plan().assignments[:1]), time.monotonic())
+    rig.turn_until(rig.all_caught_up, "the listener to be up after all")
+    assert [each.restarts > 0 for each in rig.fleet.status().listeners] == [True]
+
+
+def test_a_fork_server_that_ends_in_the_middle_of_a_start_makes_it_fail(server: int, rig: Rig) -> None:
+    """Killed for want of memory just then: an error, and nothing left open."""
+    before = pipes_and_sockets()
+    os.kill(server, signal.SIGSTOP)
+    killer = threading.Timer(0.3, os.kill, (server, signal.SIGKILL))
+    killer.start()
+    with pytest.raises(OSError, match="the fork server ended"):
+        ListenerProcess(rig.start_message())
+    killer.join()
+    assert pipes_and_sockets() == before
+
+
+@pytest.mark.parametrize("error", [ProcessLookupError, OSError])
+def test_a_listener_that_cannot_be_watched_does_not_count_as_started(
+    server: int, rig: Rig, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    """The fork server can have reaped it by then, or there is no descriptor left: all of it is closed, and ended."""
+    before = pipes_and_sockets()
+
+    def pidfd_open(pid: int) -> int:
+        if error is ProcessLookupError:
+            os.kill(pid, signal.SIGKILL)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pidfd_open", pidfd_open)
+        with pytest.raises(error):
+            ListenerProcess(rig.start_message())
+    assert psutil.Process(server).children() == []
+    assert pipes_and_sockets() == before
+
+
+def test_starts_work_again_after_the_temporary_directory_was_cleaned_up(server: int, rig: Rig) -> None:
+    """The fork server's address is a file there, and old ones are removed on many machines."""
+    shutil.rmtree(multiprocess.util.get_temp_dir())
+    with pytest.raises(FileNotFoundError):
+        ListenerProcess(rig.start_message())
+    wait_until_gone(server)
+    process = ListenerProcess(rig.start_message())
+    until_greeted(process)
+    assert end(process) == -signal.SIGKILL
+
+
+def test_a_fork_server_that_cannot_be_started_yet_does_not_stop_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again with the first listener."""
+
+    def ensure_running() -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(forkserver.forkserver, "ensure_running", ensure_running)
+    with capture_logs() as logs:
+        forkserver.begin()
+    assert [each["log_level"] for each in logs] == ["warning"]
