@@ -101,6 +101,11 @@ class ShardCopy:
         self._put(document_id, joined, entry[1])
         return True
 
+    def put(self, document_id: str, leaves: Leaves) -> None:
+        """Put leaves in the place of whatever is there."""
+        entry = self.docs.get(document_id)
+        self._put(document_id, leaves, entry[1] if entry else None)
+
     def rows(self, since: int, limit: int) -> list[Row]:
         """Return at most `limit` changes after `since`, oldest first, the newest state of each document only."""
         found: list[Row] = []

@@ -82,10 +82,14 @@ class MapDocument:
 
     @property
     def rev(self) -> str:
-        """The revision; its number counts what happened to the document."""
-        events = len(self.lives) + len(self.ended) + sum(len(life.changes) for life in self.lives)
+        """The revision, numbered by `events`."""
         state = repr((self.lives, sorted(self.ended))).encode()
-        return f"{events}-{md5(state, usedforsecurity=False).hexdigest()}"
+        return f"{self.events}-{md5(state, usedforsecurity=False).hexdigest()}"
+
+    @property
+    def events(self) -> int:
+        """How much has happened to the document."""
+        return len(self.lives) + len(self.ended) + sum(len(life.changes) for life in self.lives)
 
     @property
     def has_grown(self) -> bool:

@@ -3,10 +3,13 @@
 from bisect import bisect_left, insort
 from collections.abc import Callable
 
-from peruserd.core.ranges import Range
+from peruserd.core.ranges import WHOLE_SPACE, Range
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.maps import MapDocument
 from peruserd.simcluster.options import AUTH_DATABASE
+from peruserd.simcluster.revisions import Revision
+
+DIRECTORY = "_dbs"
 
 CopyMaker = Callable[[str, str, Range], ShardCopy]
 
@@ -17,7 +20,19 @@ class Node:
     `joined` says whether it belongs to the cluster, `known` whether it ever did.
     """
 
-    __slots__ = ("alive", "config", "holdings", "joined", "known", "maps", "name", "names", "number", "shards")
+    __slots__ = (
+        "alive",
+        "config",
+        "directory",
+        "holdings",
+        "joined",
+        "known",
+        "maps",
+        "name",
+        "names",
+        "number",
+        "shards",
+    )
 
     def __init__(self, number: int, name: str, *, joined: bool) -> None:
         self.number = number
@@ -26,6 +41,8 @@ class Node:
         self.joined = joined
         self.known = joined
         self.maps: dict[str, MapDocument] = {}
+        # The node's own database of shard maps, which CouchDB calls _dbs: what can be seen of it is its feed.
+        self.directory = ShardCopy(name, DIRECTORY, WHOLE_SPACE, name.encode().hex(), 0)
         self.names: list[str] = []
         self.shards: dict[str, ShardCopy] = {}
         self.holdings: dict[str, list[ShardCopy]] = {}
@@ -58,6 +75,7 @@ class Node:
         name = document.name
         known = self.database(name) is not None
         self.maps[name] = document
+        self.directory.put(name, (Revision(document.rev, document.events, document.current is None, {}),))
         wanted = {document.path(covered): covered for covered in document.placed.get(self.name, ())}
         for copy in self.holdings.pop(name, ()):
             if copy.path not in wanted:
@@ -84,5 +102,6 @@ class Node:
 
     def wake(self) -> None:
         """Let everybody who waits on a copy of this node look again."""
+        self.directory.wake()
         for copy in self.shards.values():
             copy.wake()

@@ -249,3 +249,19 @@ def test_a_changed_document_moves_to_the_end(ask: Ask, shard: Callable[[str, str
         (4, "a", None),
         (5, "b", True),
     ]
+
+
+def test_the_feed_of_a_node_s_shard_maps_tells_of_databases_made_and_deleted(
+    ask: Ask, background: ThreadPoolExecutor, until_asked: Callable[[str, int], None]
+) -> None:
+    """`/_node/…/_dbs/_changes` lists databases in the order in which the node heard of them; a long poll waits."""
+    for name in ("b", "a"):
+        ask("PUT", f"/{name}")
+    page = ask("GET", "/_node/_local/_dbs/_changes", node=2).json()
+    assert [row["id"] for row in page["results"]] == ["_users", "b", "a"]
+    query = f"feed=longpoll&since={page['last_seq']}&timeout=30000"
+    waiting = background.submit(ask, "GET", f"/_node/_local/_dbs/_changes?{query}", node=2)
+    until_asked("dbs", 2)
+    ask("DELETE", "/b")
+    (row,) = waiting.result().json()["results"]
+    assert (row["id"], row["deleted"]) == ("b", True)

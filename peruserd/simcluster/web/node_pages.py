@@ -8,7 +8,7 @@ from aiohttp import web
 from peruserd.simcluster import documents, errors
 from peruserd.simcluster.changes import with_identity
 from peruserd.simcluster.copies import ShardCopy
-from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.nodes import DIRECTORY, Node
 from peruserd.simcluster.web.exchange import Exchange, etag, reply
 from peruserd.simcluster.web.feeds import shard_changes
 
@@ -23,6 +23,8 @@ async def node_page(exchange: Exchange) -> web.StreamResponse:
     match unquote(segments[2]):
         case "_config":
             return await _config(exchange, node)
+        case "_dbs" if exchange.rest(3) == "_changes":
+            return await shard_changes(exchange, node, node.directory)
         case "_dbs":
             return _shard_map(node, exchange.rest(3))
         case path:
@@ -45,7 +47,7 @@ def _named(exchange: Exchange, name: str) -> Node:
 
 def _shard_map(node: Node, name: str) -> web.Response:
     if not name:
-        return reply({"db_name": "_dbs", "doc_count": len(node.names)})
+        return reply({"db_name": DIRECTORY, "doc_count": len(node.names), "update_seq": node.directory.update_seq})
     document = node.maps.get(name)
     if document is None:
         raise errors.no_document()
