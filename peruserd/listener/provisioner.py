@@ -19,6 +19,7 @@ from peruserd.core.quarantine import Advice, Failure
 from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.client import MOST_INFOS, Client, Creation, DocumentState
 from peruserd.couch.errors import CouchError, NoMajorityError, NotFoundError
+from peruserd.listener.defaults import DefaultSecurity
 from peruserd.listener.store import StoreError
 
 log = structlog.get_logger(__name__)
@@ -65,6 +66,7 @@ class Provisioner:
         self._deletion = deletion
         self._before_write = before_write
         self._in_doubt = in_doubt
+        self._default_security = DefaultSecurity(client.security)
 
     def act(self, change: Change) -> Outcome:
         """Do what a change of a user document asks for.
@@ -121,7 +123,8 @@ class Provisioner:
         found = self._security_if_there(database) if in_place else None
         if found is None:
             creation = self._client.create_database(database, self._databases)
-            found = self._client.security(database)
+            made_now = creation is Creation.CREATED
+            found = self._default_security.of(database) if made_now else self._client.security(database)
         outcome.created |= creation is not Creation.EXISTED
         self._write(document_id, database, found, security.grant(found, name), outcome)
         if creation is Creation.ACCEPTED:

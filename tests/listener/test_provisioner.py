@@ -370,7 +370,7 @@ def test_an_error_nobody_foresaw_is_the_users_and_not_the_processs(
     def fail(*_arguments: object) -> None:
         raise RuntimeError("nobody foresaw this")
 
-    monkeypatch.setattr(Client, "security", fail)
+    monkeypatch.setattr(Client, "put_security", fail)
     outcome = office.ensure()
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.advice) == ("unforeseen", Advice.ASK_OPERATOR)
