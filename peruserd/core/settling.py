@@ -7,6 +7,11 @@ both is served without interruption, and one whose owner differs is left alone m
 
 Two things take effect at once: the first view, because nothing is served before it, and another life of the
 authentication database, because nothing of the old one can be served any more.
+
+At the first view nobody can be told dead from not yet started: where all instances start together, each is there before
+the others. So whoever can be there is in force with it: all that were when this instance stopped, or where that is not
+known, one beside each connected node. Who does not show within the quiet period is not there. Until then documents that
+are this instance's all the same are served, and those it would have to take over are not.
 """
 
 from typing import Final
@@ -22,25 +27,29 @@ _MAP: Final[Fact] = "shard map"
 
 
 class Settling(msgspec.Struct, frozen=True):
-    """The view in force (`settled`), the view seen last, and since when each fact in which they differ has been so."""
+    """The view in force (`settled`), the view seen last, and since when each fact in which they differ has been so.
+
+    `expected` are the instances that were in force when this one stopped, None where that is not known. `certain` says
+    whether who is there is known: all that are in force have been seen, or their time to show themselves is over.
+    """
 
     quiet_seconds: float
+    expected: tuple[str, ...] | None = None
     settled: View | None = None
     seen: View | None = None
     since: dict[Fact, float] = {}
+    certain: bool = False
 
     def see(self, view: View, now: float) -> "Settling":
         """Return what is believed after `view` was seen at `now`, by the caller's monotonic clock, in seconds."""
-        if self.settled is None:
-            return msgspec.structs.replace(self, settled=view, seen=view, since={})
-        settled = _at_once(self.settled, view)
+        settled = _at_once(self.settled or _first(view, self.expected), view)
         before = self.seen or settled
         same_map = before.shard_map == view.shard_map
         since = {
             fact: self.since[fact] if fact in self.since and (fact != _MAP or same_map) else now
             for fact in _differences(settled, view)
         }
-        return msgspec.structs.replace(self, settled=settled, seen=view, since=since)
+        return msgspec.structs.replace(self, settled=settled, seen=view, since=since, certain=self.certain or not since)
 
     def ripen(self, now: float) -> "Settling":
         """Return what is believed at `now`: what has lasted for its quiet period is in force."""
@@ -48,12 +57,19 @@ class Settling(msgspec.Struct, frozen=True):
         if not ripe or self.settled is None or self.seen is None:
             return self
         since = {fact: moment for fact, moment in self.since.items() if fact not in ripe}
-        return msgspec.structs.replace(self, settled=_taken_over(self.settled, self.seen, ripe), since=since)
+        settled = _taken_over(self.settled, self.seen, ripe)
+        return msgspec.structs.replace(self, settled=settled, since=since, certain=True)
 
     @property
     def due(self) -> float | None:
         """Return when `ripen` will change something; None while nothing is to come."""
         return min(self.since.values()) + self.quiet_seconds if self.since else None
+
+
+def _first(view: View, expected: tuple[str, ...] | None) -> View:
+    """Return the first view with everybody who can be there."""
+    possible = set(view.nodes) if expected is None else set(view.nodes).intersection(expected)
+    return msgspec.structs.replace(view, instances=tuple(sorted(possible.union(view.instances))))
 
 
 def _at_once(settled: View, seen: View) -> View:

@@ -1,7 +1,7 @@
-"""The claim on a state directory: one instance at a time, and the name of the one before it.
+"""The claim on a state directory: one instance at a time, and what the one before it left.
 
 A lock that the kernel gives back when its holder ends, however it ends, proves the predecessor dead; so a restart need
-not wait for its own old lease to run out.
+not wait for its own old lease to run out. And the instances that it believed in are those to expect.
 """
 
 import fcntl
@@ -19,21 +19,27 @@ class InUseError(Exception):
     """Another process holds the state directory."""
 
 
+# More than the names of any cluster's nodes take.
+_MOST_BYTES: Final = 1 << 20
+
+
 class _Record(msgspec.Struct, frozen=True):
     incarnation: str
+    instances: tuple[str, ...] | None = None
 
 
 class Claim:
     """A state directory held by this process until it ends.
 
-    `incarnation` is this start's name, `replaces` that of the start before it, None where there was none or its record
-    cannot be read.
+    `incarnation` is this start's name, `replaces` that of the start before it and `expected` the instances that one
+    believed in last; both None where there was none or its record cannot be read.
     """
 
-    def __init__(self, descriptor: int, incarnation: str, replaces: str | None) -> None:
+    def __init__(self, descriptor: int, incarnation: str, before: _Record | None) -> None:
         self._descriptor = descriptor
         self.incarnation = incarnation
-        self.replaces = replaces
+        self.replaces = None if before is None else before.incarnation
+        self.expected = None if before is None else before.instances
 
     @classmethod
     def take(cls, directory: Path) -> Self:
@@ -42,26 +48,30 @@ class Claim:
         descriptor = os.open(directory / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            replaces = _recorded(os.pread(descriptor, 4096, 0))
-            incarnation = secrets.token_hex(8)
-            record = msgspec.json.encode(_Record(incarnation))
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, record, 0)
+            before = _read(descriptor)
+            claim = cls(descriptor, secrets.token_hex(8), before)
+            claim.remember(claim.expected)
         except BlockingIOError as error:
             os.close(descriptor)
             raise InUseError(f"{directory} is in use by another peruserd") from error
         except BaseException:
             os.close(descriptor)
             raise
-        return cls(descriptor, incarnation, replaces)
+        return claim
+
+    def remember(self, instances: tuple[str, ...] | None) -> None:
+        """Write down which instances are believed in; raises OSError."""
+        record = msgspec.json.encode(_Record(self.incarnation, instances))
+        # In one write, over the end of a longer one: whenever this process ends, there is a record that can be read.
+        os.pwrite(self._descriptor, record.ljust(os.fstat(self._descriptor).st_size), 0)
 
     def release(self) -> None:
         """Give the directory back; the record stays."""
         os.close(self._descriptor)
 
 
-def _recorded(content: bytes) -> str | None:
+def _read(descriptor: int) -> _Record | None:
     try:
-        return msgspec.json.decode(content, type=_Record).incarnation
+        return msgspec.json.decode(os.pread(descriptor, _MOST_BYTES, 0), type=_Record)
     except msgspec.MsgspecError:
         return None

@@ -32,6 +32,8 @@ class Health:
     def ready(self) -> tuple[bool, str]:
         """Say whether every user this instance owns is served."""
         view = self._supervisor.view
+        if view is None and self._supervisor.has_looked:
+            return False, "waiting for the quiet period, to see which other instances are there"
         if view is None:
             return False, "waiting for CouchDB"
         if view.standby:

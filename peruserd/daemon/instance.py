@@ -14,6 +14,7 @@ from peruserd.core.config import ClusterConfig, Config, CouchDBConfig
 from peruserd.core.decoding import ConfigError, split_address
 from peruserd.core.lifecycle import EXIT_CONFIGURATION, RestartBudget, Timing
 from peruserd.core.messages import Credentials, ListenerStart
+from peruserd.core.settling import Settling
 from peruserd.core.views import Feed, View
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, UnauthorizedError
@@ -76,6 +77,12 @@ def _run(
         heart.notice(view)
         supervisor.on_view(view)
 
+    def remember(instances: tuple[str, ...]) -> None:
+        try:
+            claim.remember(instances)
+        except OSError as error:
+            log.warning("the next start will expect the instances of an earlier time", error=str(error))
+
     def lease_node() -> str | None:
         attachment = lookout.attach()
         return attachment.node if attachment.feed is Feed.SHARD else None
@@ -90,7 +97,11 @@ def _run(
         on_copy_lost=watcher.look_soon,
     )
     supervisor = Supervisor(
-        fleet, make_plan=lookout.plan, quiet_seconds=config.cluster.quiet_period, tell=notifier.status
+        fleet,
+        make_plan=lookout.plan,
+        settling=Settling(config.cluster.quiet_period, expected=claim.expected),
+        remember=remember,
+        tell=notifier.status,
     )
     health = Health(fleet, supervisor)
     heart_session = Session(_hasty(config), credentials)
@@ -104,19 +115,22 @@ def _run(
     )
     server = _serve(config, InstanceCollector(fleet, supervisor, heart, health), health)
     presence.set_address(f"{server.host}:{server.port}")
-    log.info(
-        "started",
-        version=__version__,
-        pid=os.getpid(),
-        incarnation=claim.incarnation,
-        state=str(state.path),
-        http=f"{server.host}:{server.port}",
-    )
-    watcher.start()
-    heart.start()
-    notifier.ready()
+
+    def begin() -> None:
+        log.info(
+            "started",
+            version=__version__,
+            pid=os.getpid(),
+            incarnation=claim.incarnation,
+            state=str(state.path),
+            http=f"{server.host}:{server.port}",
+        )
+        watcher.start()
+        heart.start()
+        notifier.ready()
+
     try:
-        outcome = supervisor.run()
+        outcome = supervisor.run(begin)
     finally:
         notifier.stopping()
         watcher.stop()

@@ -63,19 +63,24 @@ class Inbox:
 
 
 class Supervisor:
-    """Runs a fleet by the views that come in, until a signal or the restart budget ends it."""
+    """Runs a fleet by the views that come in, until a signal or the restart budget ends it.
+
+    `remember` gets the instances in force whenever they have changed, for the next start to expect.
+    """
 
     def __init__(
         self,
         fleet: Fleet,
         *,
         make_plan: Callable[[View, View], Plan],
-        quiet_seconds: float,
+        settling: Settling,
+        remember: Callable[[tuple[str, ...]], None],
         tell: Callable[[str], None],
     ) -> None:
         self._fleet = fleet
         self._make_plan = make_plan
-        self._settling = Settling(quiet_seconds)
+        self._settling = settling
+        self._remember = remember
         self._tell = tell
         self._inbox = Inbox()
         self._plan: Plan | None = None
@@ -91,9 +96,14 @@ class Supervisor:
         """Hand a view to the loop; for any thread."""
         self._inbox.put(view)
 
-    def run(self) -> Outcome:
-        """Supervise until told to stop and no process is left."""
+    def run(self, begin: Callable[[], None]) -> Outcome:
+        """Supervise until told to stop and no process is left.
+
+        `begin` starts whatever has to be ended in order: it is called once signals are obeyed, and no longer end the
+        process on the spot.
+        """
         with _Signals(self._inbox):
+            begin()
             while not (self._stopping and self._fleet.idle):
                 self._wait()
                 self._take_in()
@@ -151,7 +161,10 @@ class Supervisor:
         self._planned_for = (view, seen)
         if plan != self._plan:
             self._carry_out(plan, view, now)
-        self._followed = view
+        if self._settling.certain:
+            if self._followed is None or self._followed.instances != view.instances:
+                self._remember(view.instances)
+            self._followed = view
 
     def _carry_out(self, plan: Plan, view: View, now: float) -> None:
         # What is only coming holds a few documents back; a plan is new when it changes who does what.
@@ -170,8 +183,13 @@ class Supervisor:
 
     @property
     def view(self) -> View | None:
-        """The view in force, once its plan was carried out; for any thread."""
+        """The view in force, once it is known who is there and its plan was carried out; for any thread."""
         return self._followed
+
+    @property
+    def has_looked(self) -> bool:
+        """Say whether the cluster was seen at all; for any thread."""
+        return self._plan is not None
 
 
 def _describe(plan: Plan, view: View) -> str:

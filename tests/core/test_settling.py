@@ -39,6 +39,50 @@ def test_the_first_view_takes_effect_at_once() -> None:
     assert _settled(A).due is None
 
 
+def test_at_the_start_whoever_can_be_there_is_believed_in() -> None:
+    """Where all start together each is there before the others: nobody takes over what will be theirs in a moment."""
+    alone = _with(instances=("a",))
+    begun = _settled(alone)
+    assert (begun.settled, begun.seen, begun.certain) == (TEAM, alone, False)
+    assert begun.due == QUIET
+
+
+def test_who_shows_up_within_the_quiet_period_was_there_all_along() -> None:
+    """Nothing changes hands when those who were expected come, and then it is certain who is there."""
+    begun = _settled(_with(instances=("a",))).see(_with(instances=("a", "c")), 2.0)
+    assert not begun.certain
+    come = begun.see(TEAM, 4.0)
+    assert (come.settled, come.due, come.certain) == (TEAM, None, True)
+
+
+def test_who_does_not_show_up_is_not_there_after_the_quiet_period() -> None:
+    """An instance that was expected and stays away loses its documents as any other that is lost."""
+    begun = _settled(_with(instances=("a", "b")))
+    assert begun.ripen(QUIET - 0.1).settled == TEAM
+    ripe = begun.ripen(QUIET)
+    assert (ripe.settled, ripe.certain, ripe.due) == (_with(instances=("a", "b")), True, None)
+
+
+def test_only_those_in_force_before_the_stop_are_expected_where_they_are_known() -> None:
+    """A cluster that has no instance beside some node does not wait for one at every start."""
+    alone = _with(instances=("a",))
+    assert Settling(QUIET, expected=("a",)).see(alone, 0.0).settled == alone
+    some = Settling(QUIET, expected=("a", "b")).see(alone, 0.0)
+    assert some.settled == _with(instances=("a", "b"))
+
+
+def test_nobody_is_expected_beside_a_node_that_is_not_connected() -> None:
+    """A lost node's instance cannot come; its documents need not wait for it."""
+    left = _with(nodes=("a", "b"), instances=("a", "b"))
+    begun = Settling(QUIET, expected=("a", "b", "c")).see(left, 0.0)
+    assert (begun.settled, begun.certain) == (left, True)
+
+
+def test_whoever_is_seen_at_the_start_is_in_force_at_once() -> None:
+    """One who came while this instance was away keeps what it has: to lose documents needs no quiet period."""
+    assert Settling(QUIET, expected=("a",)).see(TEAM, 0.0).settled == TEAM
+
+
 def test_a_changed_view_takes_effect_after_the_quiet_period() -> None:
     """A view that stays the same for the whole quiet period is believed, and not a moment before."""
     seen = _settled(A).see(B, 10.0).see(B, 12.0)

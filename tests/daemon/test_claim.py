@@ -47,6 +47,27 @@ def test_each_start_has_a_name_of_its_own_and_knows_the_one_before(tmp_path: Pat
     assert len(set(names)) == 4
 
 
+def test_a_start_expects_whom_the_one_before_believed_in(tmp_path: Path) -> None:
+    """What is remembered outlives the process, and a start that remembers nothing passes it on."""
+    first = Claim.take(tmp_path)
+    assert first.expected is None
+    first.remember(("n1", "n2", "n3"))
+    first.remember(("n1",))
+    first.release()
+    for _ in range(2):
+        claim = Claim.take(tmp_path)
+        assert claim.expected == ("n1",)
+        claim.release()
+
+
+def test_a_record_of_an_earlier_version_still_names_the_one_before(tmp_path: Path) -> None:
+    """It says nothing of instances, which is not to say that there were none."""
+    (tmp_path / "instance.json").write_bytes(b'{"incarnation":"ab"}')
+    claim = Claim.take(tmp_path)
+    assert (claim.replaces, claim.expected) == ("ab", None)
+    claim.release()
+
+
 def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     """Two instances on one state directory would spoil each other's files; the words name it."""
     claim = Claim.take(tmp_path)

@@ -23,6 +23,7 @@ class Standing:
 
     def __init__(self, view: View | None, *listeners: ListenerStatus, silent_seconds: float = 0.0) -> None:
         self.view = view
+        self.has_looked = view is not None
         self.last_round = time.monotonic() - silent_seconds
         self._listeners = listeners
 
@@ -100,6 +101,15 @@ def test_an_instance_that_serves_nobody_yet_is_not_ready_and_says_why(view: View
     """A server that was not seen, a database that is not there, another instance beside the node."""
     health = _health(view)
     assert health.ready() == (False, why)
+    assert health.healthy() == (True, "ok")
+
+
+def test_an_instance_that_does_not_know_yet_who_is_there_is_not_ready() -> None:
+    """It serves what is its own in any case; whether that is all, the quiet period shows."""
+    standing = Standing(None)
+    standing.has_looked = True
+    health = Health(standing, standing)  # type: ignore[arg-type]
+    assert health.ready() == (False, "waiting for the quiet period, to see which other instances are there")
     assert health.healthy() == (True, "ok")
 
 

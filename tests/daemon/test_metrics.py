@@ -58,6 +58,7 @@ class StandingSupervisor:
 
     def __init__(self, view: View | None) -> None:
         self.view = view
+        self.has_looked = view is not None
         self.plans = 3
 
 

@@ -28,10 +28,11 @@ SHARE = 3
 
 
 class StateDirectory:
-    """What outlives an instance: its last incarnation and the state of each copy."""
+    """What outlives an instance: its last incarnation, whom it believed in, and the state of each copy."""
 
     def __init__(self) -> None:
         self.incarnation: str | None = None
+        self.instances: tuple[str, ...] | None = None
         self.files: dict[Copy, Disk] = {}
 
     @property
@@ -188,7 +189,7 @@ class Instance:
         self._client: Any = ModelClient(model, node)
         self.presence = Presence(incarnation=incarnation, replaces=replaces, ttl_seconds=TTL_SECONDS, version="model")
         self._lookout = Lookout(self._client, CouchDBConfig(node=node.name), self.presence)
-        self.settling = Settling(QUIET_SECONDS)
+        self.settling = Settling(QUIET_SECONDS, expected=state.instances)
         self.plan: Plan | None = None
         self.listeners: dict[Copy, Listener] = {}
         self.leavers: list[Listener] = []
@@ -220,6 +221,8 @@ class Instance:
         view, seen = self.settling.settled, self.settling.seen
         if view is None or seen is None:
             return
+        if self.settling.certain:
+            self.state.instances = view.instances
         plan = make_plan(view, self.node.name, seen)
         if plan == self.plan:
             return

@@ -12,6 +12,7 @@ import msgspec
 
 from peruserd.core.lifecycle import RestartBudget, Timing
 from peruserd.core.ranges import WHOLE_SPACE, ShardMap
+from peruserd.core.settling import Settling
 from peruserd.core.views import Plan, View, make_plan
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet
@@ -24,9 +25,22 @@ CALM = View(nodes=("n1",), instances=("n1",), shard_map=ShardMap("_users", ".1",
 FLAPPED = View(nodes=("n1", "n2"), instances=("n1", "n2"), shard_map=ShardMap("_users", ".1", {}))
 
 
-def supervisor(fleet: Fleet, plans: Callable[[View, View], Plan], said: list[str], quiet: float = 0.0) -> Supervisor:
-    """Make a supervisor that notes what it tells."""
-    return Supervisor(fleet, make_plan=plans, quiet_seconds=quiet, tell=said.append)
+def supervisor(
+    fleet: Fleet,
+    plans: Callable[[View, View], Plan],
+    said: list[str],
+    quiet: float = 0.0,
+    expected: tuple[str, ...] | None = None,
+    remembered: list[tuple[str, ...]] | None = None,
+) -> Supervisor:
+    """Make a supervisor that notes what it tells, and what it wants to be remembered."""
+    return Supervisor(
+        fleet,
+        make_plan=plans,
+        settling=Settling(quiet, expected=expected),
+        remember=([] if remembered is None else remembered).append,
+        tell=said.append,
+    )
 
 
 def idle_fleet() -> Fleet:
@@ -51,7 +65,7 @@ class Running:
     def __init__(self, subject: Supervisor) -> None:
         self._subject = subject
         self._outcome: list[Outcome] = []
-        self._thread = threading.Thread(target=lambda: self._outcome.append(subject.run()))
+        self._thread = threading.Thread(target=lambda: self._outcome.append(subject.run(lambda: None)), daemon=True)
         self._thread.start()
 
     def end(self) -> Outcome:
@@ -172,7 +186,7 @@ class AdjustedFleet(Fleet):
 def test_a_plan_is_made_by_the_view_in_force_and_the_one_seen_last() -> None:
     """What is coming reaches the listeners at once, and the view in force follows after the quiet period."""
     fleet = AdjustedFleet()
-    subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), [], quiet=3600.0)
+    subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), [], quiet=3600.0, expected=("n1",))
     running = Running(subject)
     alone = View(("n1", "n2"), ("n1",), ShardMap("_users", ".1", {WHOLE_SPACE: ("n1", "n2")}))
     both = msgspec.structs.replace(alone, instances=("n1", "n2"))
@@ -182,6 +196,24 @@ def test_a_plan_is_made_by_the_view_in_force_and_the_one_seen_last() -> None:
     running.end()
     assert fleet.adjusted == [make_plan(alone, "n1"), make_plan(alone, "n1", both), make_plan(alone, "n1")]
     assert subject.plans == 1, "what was only coming is no plan of its own"
+
+
+def test_until_it_is_certain_who_is_there_only_what_is_its_own_in_any_case_is_planned_for() -> None:
+    """No view is told before that, and what is remembered are the instances that turned out to be there."""
+    fleet = AdjustedFleet()
+    remembered: list[tuple[str, ...]] = []
+    subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), [], quiet=3600.0, remembered=remembered)
+    running = Running(subject)
+    alone = View(("n1", "n2"), ("n1",), ShardMap("_users", ".1", {WHOLE_SPACE: ("n1", "n2")}))
+    both = msgspec.structs.replace(alone, instances=("n1", "n2"))
+    subject.on_view(alone)
+    wait_for(lambda: bool(fleet.adjusted))
+    assert fleet.adjusted[0].in_force == make_plan(both, "n1").in_force
+    assert (subject.has_looked, subject.view, remembered) == (True, None, [])
+    subject.on_view(both)
+    wait_for(lambda: subject.view == both)
+    running.end()
+    assert remembered == [("n1", "n2")]
 
 
 def test_a_change_that_lasts_is_carried_out_after_the_quiet_period_without_another_look() -> None:

@@ -101,6 +101,10 @@ class Daemon:
     def start(self) -> Self:
         """Start it and wait until its HTTP page can be asked; it may be far from ready then."""
         self.launch()
+        return self.wait_until_started()
+
+    def wait_until_started(self) -> Self:
+        """Wait until the HTTP page of one that was launched can be asked."""
         line = eventually(lambda: self.line("started") or self._failed_to_start(), "the daemon has started")
         self.http = f"http://{line['http']}"
         return self

@@ -128,6 +128,44 @@ def test_a_second_start_touches_nobody(target: Target, make_daemon: Callable[...
     assert team.total("peruserd_databases_created_total") == 0
 
 
+def test_a_start_of_all_at_once_touches_nobody(target: Target, make_daemon: Callable[..., Daemon]) -> None:
+    """Each is there before the others, and takes nothing over from those who are about to come.
+
+    All have said by their last leases that they stopped, and nobody takes that for a reason to scan.
+    """
+    team = Team(target, make_daemon, {"cluster": {"quiet_period": 30.0}})
+    names = team.target.new_names(60)
+    team.target.sign_up(names)
+    team.wait_until_served(names)
+    team.wait_until_settled()
+    for each in team.instances:
+        each.stop()
+    later = team.target.new_names(10)
+    team.target.sign_up(later)
+    for each in team.instances:
+        each.launch()
+    for each in team.instances:
+        each.wait_until_started()
+    team.wait_until_served(later)
+    team.wait_until_settled()
+    eventually(lambda: team.total("peruserd_users_provisioned_total") >= len(later), "everything done is counted")
+    assert team.total("peruserd_users_provisioned_total") == len(later)
+    assert team.total("peruserd_changes_owned_total") == len(later)
+
+
+def test_an_instance_that_starts_alone_serves_all_after_the_quiet_period(
+    target: Target, make_daemon: Callable[..., Daemon]
+) -> None:
+    """Those whom it expected and who do not come lose their users to it, and only then is it ready."""
+    names = target.new_names(60)
+    target.sign_up(names)
+    alone = Team(target, make_daemon, {"cluster": {"quiet_period": 3.0}}, nodes=[1])
+    alone.wait_until_served(names)
+    eventually(lambda: alone.total("peruserd_users_provisioned_total") >= len(names), "everything done is counted")
+    assert alone.total("peruserd_users_provisioned_total") == len(names)
+    assert alone.instances[0].gauge("peruserd_instances_alive") == 1
+
+
 def test_the_password_is_nowhere_to_be_read(team: Team) -> None:
     """Not on a command line, not in a log line, not in a state file."""
     names = team.target.new_names(5)
