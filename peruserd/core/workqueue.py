@@ -135,11 +135,13 @@ class WorkQueue:
     def put(self, change: Change) -> None:
         """Let a change wait, or finish it at once where another one tells more of its document."""
         document_id = change.document_id
-        if self._is_void(change):
+        if change.lane is Lane.LIVE:
+            # Nothing tells more than it does.
+            if self._scan_page_open:
+                self._fresh.add(document_id)
+        elif self._is_void(change):
             change.finish()
             return
-        if change.lane is Lane.LIVE and self._scan_page_open:
-            self._fresh.add(document_id)
         older = self._waiting.get(document_id)
         if older is not None:
             older.finish()
@@ -159,8 +161,8 @@ class WorkQueue:
 
     def take(self) -> Change | None:
         """Return the most urgent change whose document is free, now under way; None where there is none."""
-        for lane in Lane:
-            change = self._take_review() if lane is Lane.REVIEW else self._take_from(self._lanes[lane])
+        for lane, waiting in self._lanes.items():
+            change = self._take_review() if lane is Lane.REVIEW else self._take_from(waiting)
             if change is not None:
                 self._active[change.document_id] = change
                 return change

@@ -26,7 +26,7 @@ from peruserd.core.progress import (
     resume,
     sweep_finished,
 )
-from peruserd.core.quarantine import Quarantine
+from peruserd.core.quarantine import Quarantine, Quarantined
 from peruserd.core.reviews import Reviews, make_review
 from peruserd.core.watermark import Watermark
 from peruserd.core.workqueue import Change, Lane, WorkQueue
@@ -38,6 +38,10 @@ from peruserd.listener.store import Store
 # Documents that may wait before reading pauses: some pages, so that workers never starve, and little memory.
 _LIVE_WINDOW: Final = 5 * PAGE_ROWS
 _HELD_WINDOW: Final = 100 * PAGE_ROWS
+
+# After this a worker tries again who found the books in use: as long as serving a few users takes at the utmost speed,
+# and nothing beside the milliseconds of a request.
+_PAUSE_SECONDS: Final = 0.0001
 
 # How often the follower shows that it is alive while it waits for room; well below a supervisor's patience.
 _BEAT_SECONDS: Final = 10.0
@@ -67,6 +71,9 @@ class Ledger:
         self._store = store
         self._wake = wake
         self._changed = threading.Condition()
+        # What those wait for who are no workers: they are woken when it is there, not whenever a change ends.
+        self._awaited: list[Callable[[], bool]] = []
+        self._progress_told = False
         self._stopping = False
         self._leaving = False
         self._mine = ownership.belongs_to(instance)
@@ -121,7 +128,7 @@ class Ledger:
     def wait_for_room(self) -> Sequence | None:
         """Return the sequence to read live from, as soon as there is room for a page; None when stopping."""
         with self._changed:
-            while not self._changed.wait_for(self._live_has_room, _BEAT_SECONDS):
+            while not self._wait_for(self._live_has_room, _BEAT_SECONDS):
                 # Waiting for workers whose cluster is slow is no hang.
                 self._beats += 1
                 self._wake()
@@ -148,7 +155,7 @@ class Ledger:
     def wait_for_scan(self) -> ScanTask | None:
         """Return the page of a scan to read next, as soon as one is wanted and there is room; None when stopping."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._scan.has_room)
+            self._wait_for(lambda: self._stopping or self._scan.has_room)
             if self._stopping or not self._scan.is_under_way:
                 return None
             self._queue.scan_page_requested()
@@ -177,11 +184,20 @@ class Ledger:
 
     # What the workers call
 
+    @property
+    def in_flight(self) -> int:
+        """Return how many changes are with workers: a number that another thread may change at any moment."""
+        return self._queue.active
+
     def take(self) -> Change | None:
         """Return the next change to act on, as soon as there is one; None when stopping."""
         with self._changed:
             while not self._stopping:
+                held = self._queue.held
                 change = self._queue.take() if self._queue.active < self._share else None
+                if self._queue.held > held:
+                    # What was passed over leaves room for others to be read.
+                    self._tell_awaited()
                 if change is None:
                     self._changed.wait()
                 elif self._is_still_due(change):
@@ -198,46 +214,49 @@ class Ledger:
 
     def in_doubt(self, document_id: str) -> bool:
         """Say whether the document's security object was begun to be written and not seen to be."""
-        with self._changed:
-            return self._reviews.in_doubt(document_id)
+        # Without the lock: it is one look, by the worker whose own writes make and settle what it looks for.
+        return self._reviews.in_doubt(document_id)
 
     def give_back(self, change: Change, outcome: Outcome) -> None:
         """End the work on a change; one that failed goes to quarantine on disk first. Raises StoreError."""
-        kept = None
         with self._changed:
             self._count(change, outcome)
-            if outcome.failure is None:
-                self._forget(change, outcome)
-            elif change.lane is Lane.REVIEW:
-                self._reviews.fail(change, outcome.failure, now=time.monotonic(), chance=random.random())  # noqa: S311
-            elif self._mine(change.document_id) and not self._queue.has_waiting(change.document_id):
-                kept = self._quarantine.admit(
-                    change.document_id,
-                    outcome.failure,
-                    deleted=change.deleted,
-                    now=time.monotonic(),
-                    wall=time.time(),
-                    chance=random.random(),  # noqa: S311 - spreads retries, guards nothing
-                    met_in_scan=change.met_in_scan,
-                )
-        if kept is not None:
-            self._store.quarantine(kept)
-            log.warning(
-                "user not served; kept in quarantine",
-                document=kept.document_id,
-                kind=kept.failure.kind,
-                failures=kept.failures,
-                advice=kept.failure.advice.value,
-                error=kept.failure.message,
-            )
+            kept = self._judge(change, outcome)
+            if kept is None:
+                self._end(change)
+                return
+        self._store.quarantine(kept)
+        log.warning(
+            "user not served; kept in quarantine",
+            document=kept.document_id,
+            kind=kept.failure.kind,
+            failures=kept.failures,
+            advice=kept.failure.advice.value,
+            error=kept.failure.message,
+        )
         with self._changed:
-            if kept is not None and kept.document_id not in self._quarantine:
+            if kept.document_id not in self._quarantine:
                 # Lost to another owner while it was on its way to the disk.
                 self._store.released(kept.document_id)
-            self._finish(change)
-            if change.lane is not Lane.REVIEW and (self._leaving or not self._mine(change.document_id)):
-                # Lost while it was under way: its next owner may have acted before this was done.
-                self._review([make_review(change.document_id, deleted=change.deleted, now=time.monotonic())])
+            self._end(change)
+
+    def exchange(self, change: Change, outcome: Outcome) -> Change | None:
+        """Give a change back and take the next one, as `give_back` and `take` do.
+
+        A failure is written to disk in between, without the lock; else the lock is taken once, and without queueing. A
+        thread that has queued is given the lock while another has the interpreter, which wants the lock next: with
+        workers who have little to do, both changed hands for each user, and that took longer than serving the user.
+        """
+        if outcome.failure is not None:
+            self.give_back(change, outcome)
+            return self.take()
+        while not self._changed.acquire(blocking=False):
+            time.sleep(_PAUSE_SECONDS)
+        try:
+            self.give_back(change, outcome)
+            return self.take()
+        finally:
+            self._changed.release()
 
     def abandon(self, change: Change) -> None:
         """Note that nobody will give this change back: it holds the checkpoint, and no end waits for it."""
@@ -282,7 +301,7 @@ class Ledger:
     def wait_until_left(self, timeout_seconds: float) -> bool:
         """Wait for those reviews; say whether they ended in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._queue.reviews and not self._queue.active, timeout_seconds)
+            return self._wait_for(lambda: not self._queue.reviews and not self._queue.active, timeout_seconds)
 
     def retry_due(self) -> float | None:
         """Let those of the quarantine whose time has come wait for a worker; return when the next one's comes."""
@@ -300,6 +319,7 @@ class Ledger:
     def save(self) -> None:
         """Write the progress to disk; raises StoreError."""
         with self._changed:
+            self._progress_told = False
             progress = None if self._saved is None or self._live is None else self._progress(self._saved)
         if progress is not None:
             self._store.save(progress)
@@ -332,7 +352,7 @@ class Ledger:
     def wait_until_idle(self, timeout_seconds: float) -> bool:
         """Wait for the work in flight; say whether it ended in time."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._queue.active == self._abandoned, timeout_seconds)
+            return self._wait_for(lambda: self._queue.active == self._abandoned, timeout_seconds)
 
     # Inside, with the lock held
 
@@ -384,6 +404,24 @@ class Ledger:
             return False
         return self._live.oldest_ticket >= self._catch_up_ticket
 
+    def _judge(self, change: Change, outcome: Outcome) -> Quarantined | None:
+        """Draw the conclusions; return what must go to quarantine on disk before the change is finished."""
+        if outcome.failure is None:
+            self._forget(change, outcome)
+        elif change.lane is Lane.REVIEW:
+            self._reviews.fail(change, outcome.failure, now=time.monotonic(), chance=random.random())  # noqa: S311
+        elif self._mine(change.document_id) and not self._queue.has_waiting(change.document_id):
+            return self._quarantine.admit(
+                change.document_id,
+                outcome.failure,
+                deleted=change.deleted,
+                now=time.monotonic(),
+                wall=time.time(),
+                chance=random.random(),  # noqa: S311 - spreads retries, guards nothing
+                met_in_scan=change.met_in_scan,
+            )
+        return None
+
     def _forget(self, change: Change, outcome: Outcome) -> None:
         document_id = change.document_id
         if change.lane is Lane.REVIEW:
@@ -418,13 +456,38 @@ class Ledger:
         for review in reviews:
             self._counters.reviews += 1
             self._queue.review(review)
-        self._changed.notify_all()
+            self._changed.notify_all()
+
+    def _end(self, change: Change) -> None:
+        self._finish(change)
+        if change.lane is not Lane.REVIEW and (self._leaving or not self._mine(change.document_id)):
+            # Lost while it was under way: its next owner may have acted before this was done.
+            self._review([make_review(change.document_id, deleted=change.deleted, now=time.monotonic())])
 
     def _finish(self, change: Change) -> None:
         self._queue.finish(change)
         self._settle_scan()
-        self._changed.notify_all()
-        self._wake()
+        # No worker is woken: this change held up one other at most, by its document or its place among those in flight,
+        # and whoever gave it back comes for that one. Waking them all for each user took longer than serving the user.
+        self._tell_awaited()
+        if not self._progress_told:
+            # Once for all that ends until the next save: the system call lets go of the interpreter, here with the lock
+            # held, and whoever gets hold of it then wants the lock.
+            self._progress_told = True
+            self._wake()
+
+    def _tell_awaited(self) -> None:
+        """Wake those who wait for something that is there; after all that can happen thousands of times a second."""
+        if any(is_there() for is_there in self._awaited):
+            self._changed.notify_all()
+
+    def _wait_for(self, is_there: Callable[[], bool], timeout_seconds: float | None = None) -> bool:
+        """Wait until something is there; say whether it is. For everyone but workers, who wait for work alone."""
+        self._awaited.append(is_there)
+        try:
+            return self._changed.wait_for(is_there, timeout_seconds)
+        finally:
+            self._awaited.remove(is_there)
 
     def _count(self, change: Change, outcome: Outcome) -> None:
         counters = self._counters

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 
+from peruserd.core.workqueue import Change
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Provisioner
 
@@ -22,32 +23,33 @@ class Workers:
         self._on_error = on_error
         self._lock = threading.Lock()
         self._started = 0
-        self._idle = 0
 
     def start(self) -> None:
-        """Start another worker, unless there are as many as there may be."""
+        """Start another worker if nobody waits for work, unless there are as many as there may be."""
         with self._lock:
-            if self._started >= self._most:
+            if self._started >= self._most or self._somebody_waits():
                 return
             self._started += 1
-            self._idle += 1
             name = f"worker-{self._started}"
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
+    def _somebody_waits(self) -> bool:
+        return self._ledger.in_flight < self._started
+
     def _run(self) -> None:
         try:
-            while (change := self._ledger.take()) is not None:
-                with self._lock:
-                    self._idle -= 1
-                    nobody_waits = self._idle == 0
-                if nobody_waits:
+            change = self._ledger.take()
+            while change is not None:
+                if not self._somebody_waits():
                     self.start()
-                try:
-                    self._ledger.give_back(change, self._provisioner.act(change))
-                except Exception:
-                    self._ledger.abandon(change)
-                    raise
-                with self._lock:
-                    self._idle += 1
+                change = self._serve(change)
         except Exception as error:  # noqa: BLE001 - handed to the main thread, which ends the process with it
             self._on_error(error)
+
+    def _serve(self, change: Change) -> Change | None:
+        """Act on a change; return the next one."""
+        try:
+            return self._ledger.exchange(change, self._provisioner.act(change))
+        except Exception:
+            self._ledger.abandon(change)
+            raise

@@ -1,0 +1,165 @@
+"""How a worker comes to its next change, and whom the end of its work wakes."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peruserd.core.names import user_document_id
+from peruserd.core.ownership import Ownership
+from peruserd.core.progress import Identity, Saved
+from peruserd.core.quarantine import Failure, Quarantined
+from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.workqueue import Change
+from peruserd.couch.sources import Page, Row
+from peruserd.listener import ledger as ledger_module
+from peruserd.listener.ledger import Ledger
+from peruserd.listener.provisioner import Outcome
+from peruserd.listener.store import Store
+from tests.couch.connecting import PATIENCE_SECONDS, wait_until
+from tests.listener.books import make_ledger
+
+HOSTS = ((WHOLE_SPACE, ("me", "other")),)
+MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
+THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
+DONE = Outcome(provisioned=True)
+FAILED = Outcome(failure=Failure("server_error", "500"))
+
+
+class Counter:
+    """A ledger with nothing to scan, and how often it woke the main thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.wakes = 0
+        self.store = Store.open(path)
+        self.store.save(Saved("copy", 0, MINE, settled=(MINE,)))
+        self.ledger: Ledger = make_ledger(ownership=MINE, share=1, store=self.store, wake=self._wake)
+        self.ledger.open(Identity("copy", 0))
+
+    def enter(self, *names: str) -> None:
+        self.ledger.enter_live(
+            Page([Row(seq, user_document_id(name)) for seq, name in enumerate(names, start=1)], len(names))
+        )
+
+    def take(self) -> Change:
+        change = self.ledger.take()
+        assert change is not None
+        return change
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+
+@pytest.fixture
+def counter(tmp_path: Path) -> Iterator[Counter]:
+    """A ledger of which one change may be taken at a time."""
+    made = Counter(tmp_path / "copy.sqlite")
+    yield made
+    made.ledger.stop()
+    made.store.close()
+
+
+@pytest.mark.parametrize("outcome", [DONE, FAILED], ids=["done", "failed"])
+def test_an_exchange_gives_back_and_takes(counter: Counter, outcome: Outcome) -> None:
+    """The change is finished, its place is free, and the next change takes it; None once the listener stops."""
+    counter.enter("ann", "bob")
+    first = counter.take()
+    second = counter.ledger.exchange(first, outcome)
+    assert second is not None
+    assert second.document_id == user_document_id("bob")
+    assert (counter.ledger.report().checkpoint, counter.ledger.in_flight) == (1, 1)
+    counter.ledger.stop()
+    assert counter.ledger.exchange(second, outcome) is None
+    assert counter.ledger.report().checkpoint == 2
+
+
+def test_a_failure_is_written_while_others_go_on(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever else needs the books gets them while a worker that exchanges a failed change waits for the disk."""
+    write = counter.store.quarantine
+    reports = []
+
+    def look_and_write(entry: Quarantined) -> None:
+        thread = threading.Thread(target=lambda: reports.append(counter.ledger.report()))
+        thread.start()
+        thread.join(PATIENCE_SECONDS)
+        write(entry)
+
+    monkeypatch.setattr(counter.store, "quarantine", look_and_write)
+    counter.enter("ann", "bob")
+    counter.ledger.exchange(counter.take(), FAILED)
+    (seen,) = reports
+    assert (seen.checkpoint, seen.in_flight) == (0, 1)
+
+
+def test_an_exchange_comes_again_while_the_books_are_in_use(counter: Counter) -> None:
+    """A worker that finds somebody else at the books gets its turn once they are free."""
+    counter.enter("ann", "bob")
+    first = counter.take()
+    taken: list[Change | None] = []
+    worker = threading.Thread(target=lambda: taken.append(counter.ledger.exchange(first, DONE)))
+    with counter.ledger._changed:
+        worker.start()
+        worker.join(0.01)
+        assert not taken
+    worker.join(PATIENCE_SECONDS)
+    (second,) = taken
+    assert second is not None
+    assert second.document_id == user_document_id("bob")
+
+
+def test_a_change_of_the_same_document_is_taken_by_who_finished_the_earlier(counter: Counter) -> None:
+    """What waited for the end of the work goes on at once, although nobody else is woken for it."""
+    counter.enter("ann")
+    first = counter.take()
+    counter.enter("ann")
+    second = counter.ledger.exchange(first, DONE)
+    assert second is not None
+    assert second is not first
+    assert second.document_id == first.document_id
+
+
+def test_the_main_thread_is_woken_once_for_all_that_ends_until_it_saves(counter: Counter) -> None:
+    """The first change that ends tells that there is progress to save; the next one does after the save."""
+    counter.enter("ann", "bob", "cid", "dan")
+    before = counter.wakes
+    change = counter.take()
+    for _ in range(2):
+        taken = counter.ledger.exchange(change, DONE)
+        assert taken is not None
+        change = taken
+    assert counter.wakes == before + 1
+    counter.ledger.save()
+    counter.ledger.exchange(change, DONE)
+    assert counter.wakes == before + 2
+
+
+def test_passing_over_what_is_held_back_lets_reading_go_on(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room that a worker makes by finding that nothing may be done yet is seen at once, not at the next beat."""
+    monkeypatch.setattr(ledger_module, "_LIVE_WINDOW", 2)
+    monkeypatch.setattr(ledger_module, "_BEAT_SECONDS", 10 * PATIENCE_SECONDS)
+    counter.enter("ann", "bob")
+    counter.ledger.inform(MINE, THEIRS, 1)
+    read: list[object] = []
+    reader = threading.Thread(target=lambda: read.append(counter.ledger.wait_for_room()))
+    reader.start()
+    wait_until(lambda: bool(counter.ledger._awaited), "the reader waits for room")
+    worker = threading.Thread(target=counter.ledger.take)
+    worker.start()
+    reader.join(PATIENCE_SECONDS)
+    assert read == [2]
+    counter.ledger.stop()
+    worker.join(PATIENCE_SECONDS)
+
+
+def test_the_end_of_the_work_wakes_who_waits_for_it(counter: Counter) -> None:
+    """The end of a listener waits until nothing is in flight, and no longer."""
+    counter.enter("ann")
+    change = counter.take()
+    ended: list[bool] = []
+    thread = threading.Thread(target=lambda: ended.append(counter.ledger.wait_until_idle(PATIENCE_SECONDS)))
+    thread.start()
+    wait_until(lambda: bool(counter.ledger._awaited), "somebody waits for the end")
+    counter.ledger.give_back(change, DONE)
+    thread.join(PATIENCE_SECONDS)
+    assert ended == [True]
