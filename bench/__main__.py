@@ -1,4 +1,7 @@
-"""`python -m bench [NAME…]`: run benchmarks, print their tables, keep everything they measured."""
+"""`python -m bench [NAME…]`: run benchmarks, print their tables, keep everything they measured.
+
+`python -m bench report DIR…` compares what was kept.
+"""
 
 import argparse
 import sys
@@ -6,28 +9,78 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from bench import scale
+from bench import idle, latency, membership, pipeline, provision, report, restart, scale
 from bench.results import Options, Result
+from bench.rig.cluster import Cluster, ClusterError
 
-BENCHMARKS: Final[Mapping[str, Callable[[Options], Result]]] = {"scale": scale.run}
+BENCHMARKS: Final[Mapping[str, Callable[[Options], Result]]] = {
+    "provision": provision.run,
+    "latency": latency.run,
+    "membership": membership.run,
+    "restart": restart.run,
+    "idle": idle.run,
+    "pipeline": pipeline.run,
+    "scale": scale.run,
+}
+
+_OUT: Final = Path("dist/bench")
 
 
-def main() -> int:
-    """Read the command line and run what it names, or everything."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHMARKS)} (default: all)")
-    parser.add_argument("--out", type=Path, default=Path("dist/bench"), help="where results go (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="fewer and smaller runs: to see that it works")
-    given = parser.parse_args()
-    if unknown := [name for name in given.names if name not in BENCHMARKS]:
-        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
-    for name in given.names or BENCHMARKS:
-        result = BENCHMARKS[name](Options(quick=given.quick))
-        for written in (result.write_json(given.out), result.write_chart(given.out)):
-            print(f"written: {written}", file=sys.stderr)
-        print(result.text())
+def main(arguments: list[str]) -> int:
+    """Do what the command line says; return the exit code."""
+    if arguments[:1] == ["report"]:
+        return report.main(arguments[1:])
+    given = _parse(arguments)
+    options = Options(quick=given.quick, cluster=tuple(given.cluster))
+    try:
+        if options.cluster and not given.yes:
+            _refuse_if_in_use(options.cluster)
+        for name in given.names or BENCHMARKS:
+            result = BENCHMARKS[name](options)
+            for written in (result.write_json(given.out), result.write_chart(given.out)):
+                print(f"written: {written}", file=sys.stderr)
+            print(result.text(), flush=True)
+    except ClusterError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted; what it had made is removed", file=sys.stderr)
+        return 130
     return 0
 
 
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument(
+        "--cluster",
+        type=lambda text: [url for url in text.split(",") if url],
+        default=[],
+        metavar="URL[,URL…]",
+        help="the nodes of a test cluster, each with an admin's name and password (default: a simulated cluster)",
+    )
+    parser.add_argument("--yes", action="store_true", help="write to the cluster even if it is not empty")
+    parser.add_argument("--out", type=Path, default=_OUT, help="where results go (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller runs: to see that it works")
+    given = parser.parse_args(arguments)
+    if unknown := [name for name in given.names if name not in BENCHMARKS]:
+        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    return given
+
+
+def _refuse_if_in_use(urls: tuple[str, ...]) -> None:
+    """Raise ClusterError where somebody's users are on the cluster: benchmarks load it, and serve all who are there."""
+    cluster = Cluster(urls)
+    users, databases = cluster.users(), cluster.user_databases()
+    # The server's own design document is always there.
+    if users > 1 or databases:
+        raise ClusterError(
+            f"{urls[0].rpartition('@')[2]} is in use: {users} documents in _users"
+            + (f", user databases such as {databases[0]}" if databases else "")
+            + ". Benchmarks load the cluster for minutes, start peruserd beside each node (which serves all users) and "
+            "switch couch_peruser on and off. Take a test cluster, or say --yes"
+        )
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

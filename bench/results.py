@@ -1,21 +1,29 @@
 """What a benchmark gives: tables to read, curves to look at, every sample to check, and where it was measured."""
 
 import datetime as dt
+import math
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import cycle
 from pathlib import Path
-from typing import Any, Final
+from statistics import median
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 _LIBRARIES: Final = ("peruserd", "msgspec", "requests", "multiprocess", "psutil", "aiohttp")
 
+_MARK_STYLES: Final = ("--", ":", "-.")
+
 
 class Options(msgspec.Struct, frozen=True):
-    """How benchmarks are asked to run."""
+    """How benchmarks are asked to run. `cluster` are its nodes' URLs; where there are none, one is simulated."""
 
     quick: bool
+    cluster: tuple[str, ...] = ()
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -40,24 +48,48 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class Chart(msgspec.Struct, frozen=True):
-    """Lines over one pair of axes. `limit` is a value of y that the lines should stay under."""
+    """Lines over one pair of axes, or as many clouds of `points`.
+
+    `limit` is a value of y that the lines should stay under; `marks` are values of x at which something happened.
+    `logarithmic` makes both axes so, `logarithmic_y` only that one.
+    """
 
     title: str
     x: str
     y: str
     lines: dict[str, list[tuple[float, float]]]
     limit: float | None = None
+    limit_label: str = "limit"
     logarithmic: bool = False
+    logarithmic_y: bool = False
+    points: bool = False
+    marks: dict[str, float] = {}
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """What runs are compared by: one value of each round or sample set, or a single one.
+
+    `goal` is the least or the most that the median should be, as `better` has it.
+    """
+
+    values: Annotated[tuple[float, ...], Meta(min_length=1)]
+    unit: str
+    better: Literal["higher", "lower"]
+    goal: float | None = None
 
 
 class Result(msgspec.Struct, frozen=True):
-    """All that one benchmark found. `samples` are as they were taken; tables and charts only sum them up."""
+    """All that one benchmark found. `samples` are as they were taken; tables and charts only sum them up.
+
+    `figures` are by name what `python -m bench report` sets side by side.
+    """
 
     name: str
     parameters: dict[str, Any]
     samples: dict[str, Any]
     tables: tuple[Table, ...]
     charts: tuple[Chart, ...]
+    figures: dict[str, Figure] = {}
 
     def text(self) -> str:
         """Return the tables, one after the other."""
@@ -82,19 +114,38 @@ class Result(msgspec.Struct, frozen=True):
         figure, axes = plt.subplots(1, len(self.charts), figsize=(6 * len(self.charts), 4.5), squeeze=False)
         for place, chart in zip(axes[0], self.charts, strict=True):
             for label, points in chart.lines.items():
-                place.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
+                look = {"linestyle": "", "alpha": 0.5} if chart.points else {}
+                place.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label, **look)
+            for (label, at), style in zip(chart.marks.items(), cycle(_MARK_STYLES), strict=False):
+                place.axvline(at, color="black", linestyle=style, label=label)
             if chart.limit is not None:
-                place.axhline(chart.limit, color="red", linestyle="--", label=f"limit: {chart.limit:g}")
+                place.axhline(chart.limit, color="red", linestyle="--", label=f"{chart.limit_label}: {chart.limit:.4g}")
             if chart.logarithmic:
                 place.set(xscale="log", yscale="log")
+            if chart.logarithmic_y:
+                place.set(yscale="log")
             place.set(title=chart.title, xlabel=chart.x, ylabel=chart.y)
             place.grid(visible=True, alpha=0.3)
-            place.legend()
+            # Points can be anywhere, so their legend goes below the axes.
+            place.legend(**({"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)} if chart.points else {}))
         figure.tight_layout()
         path = folder / f"{self.name}.png"
         figure.savefig(path, dpi=120)
         plt.close(figure)
         return path
+
+
+def spread(values: Sequence[float], shape: str) -> str:
+    """Return the median and, of several values, the least and the most, each in a shape such as `{:.1f}`."""
+    middle = shape.format(median(values))
+    if len(values) == 1:
+        return middle
+    return f"{middle} ({shape.format(min(values))}–{shape.format(max(values))})"  # noqa: RUF001
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return the value that so many per cent of the values do not exceed: one of them, so 100 is the greatest."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def machine() -> dict[str, Any]:

@@ -3,28 +3,31 @@
 import sys
 
 from bench.results import Options, Result
-from bench.scale import moving, planning, traffic
+from bench.scale import moving, planning, traffic, users
 
 
 def run(options: Options) -> Result:
-    """Measure planning, movement and traffic; the last runs real instances and takes minutes."""
+    """Measure planning, movement, reading and traffic; the last runs real instances and takes minutes."""
     _tell("planning")
     cases, curve = planning.measure(quick=options.quick)
     _tell("moving")
     losses = moving.measure(quick=options.quick)
+    _tell("users")
+    played = users.measure(quick=options.quick)
     _tell("traffic")
     counts = traffic.measure(quick=options.quick)
     return Result(
         name="scale",
         parameters={"quick": options.quick, "limit_milliseconds": planning.LIMIT_MILLISECONDS},
-        samples={"planning": cases, "planning_curve": curve, "moving": losses, "traffic": counts},
+        samples={"planning": cases, "planning_curve": curve, "moving": losses, "users": played, "traffic": counts},
         tables=(
             planning.table(cases),
             moving.table(losses),
+            users.table(played),
             traffic.counted_table(counts),
             traffic.reckoned_table(),
         ),
-        charts=(planning.chart(curve), moving.chart(losses)),
+        charts=(planning.chart(curve), moving.chart(losses), users.chart(played)),
     )
 
 

@@ -1,0 +1,208 @@
+"""The benchmark `latency`: how long a user waits for a secured database, at steady rates below saturation.
+
+Measured in turns, at the same rates: peruserd with an instance beside each node, the two bare requests made by whoever
+signed up, and couch_peruser where the server has it. A latency is from the answer to the user document to the moment at
+which the database is seen to be secured, by the same watch for all; how long the bare requests took by themselves is
+beside it.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from bench.results import Chart, Figure, Options, Result, Table, percentile
+from bench.rig.bare import Bare
+from bench.rig.cluster import Cluster, open_cluster
+from bench.rig.contenders import BARE, BUILTIN, PERUSERD, available, rotated, serving
+from bench.rig.daemons import Daemons, daemons
+from bench.rig.openloop import SignUp, sign_up_at
+from bench.rig.progress import Steps, steps
+from bench.rig.watching import Watch
+
+RATES: Final = (5.0, 10.0, 20.0)
+ROUNDS: Final = 3
+SECONDS: Final = 20.0
+
+# At which rate the goals are.
+GOAL_RATE: Final = 10.0
+MOST_OVER_BARE_MS: Final = 15.0
+MOST_OF_BUILTIN: Final = 1.1
+MOST_OF_BARE_P99: Final = 1.5
+
+# Connections are made, threads started and caches filled by the first few, which are not counted.
+_WARM_UP: Final = 10
+_PATIENCE_SECONDS: Final = 60.0
+
+# How the bare requests took as those who made them saw it, without the watch.
+UNWATCHED: Final = f"{BARE}, by its own clock"
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One contender at one rate in one round: the latency of each user in milliseconds, in the order of the sign-ups.
+
+    `unwatched_ms` is what the bare requests took by themselves. `unserved` waited in vain, `refused` could not sign up.
+    """
+
+    contender: str
+    rate: float
+    round: int
+    latencies_ms: list[float]
+    unwatched_ms: list[float]
+    unserved: int
+    refused: int
+
+
+def run(options: Options) -> Result:
+    """Measure; this takes about a minute and a half a contender and round."""
+    rates, rounds, seconds = ((GOAL_RATE,), 1, 3.0) if options.quick else (RATES, ROUNDS, SECONDS)
+    with open_cluster(options.cluster) as cluster, daemons(cluster) as instances:
+        contenders = available(cluster, [BARE, PERUSERD, BUILTIN])
+        with steps("latency", rounds * len(contenders) * len(rates)) as progress:
+            samples = list(_measure(cluster, instances, contenders, rates, rounds, seconds, progress))
+        return _result(options, cluster.version(), samples, seconds)
+
+
+def _measure(
+    cluster: Cluster,
+    instances: Daemons,
+    contenders: Sequence[str],
+    rates: Sequence[float],
+    rounds: int,
+    seconds: float,
+    progress: Steps,
+) -> Iterator[Sample]:
+    for number in range(rounds):
+        for contender in rotated(contenders, number):
+            with serving(cluster, instances, contender):
+                _block(cluster, contender, GOAL_RATE, number, _WARM_UP)
+                for rate in rates:
+                    progress.step(f"round {number + 1}: {contender}, {rate:g}/s")
+                    yield _block(cluster, contender, rate, number, int(rate * seconds))
+            cluster.clean()
+
+
+def _block(cluster: Cluster, contender: str, rate: float, number: int, users: int) -> Sample:
+    bare = _BareUsers(cluster) if contender == BARE else None
+    names = cluster.new_names(users)
+    with Watch(cluster) as watch:
+        signed_up = sign_up_at(
+            cluster, names, rate, range(len(cluster.urls)), then=None if bare is None else bare.serve
+        )
+        answered = {each.name: each.answered for each in signed_up if each.answered is not None}
+        left = watch.wait_for(set(answered), _PATIENCE_SECONDS)
+        return Sample(
+            contender=contender,
+            rate=rate,
+            round=number,
+            # One that the watch saw before its document was answered waited no time at all.
+            latencies_ms=[
+                1000 * max(0.0, watch.served[name] - at) for name, at in answered.items() if name not in left
+            ],
+            unwatched_ms=[] if bare is None else bare.milliseconds,
+            unserved=len(left),
+            refused=len(signed_up) - len(answered),
+        )
+
+
+class _BareUsers:
+    """Users who make their databases themselves."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._bare = Bare(cluster)
+        self._lock = threading.Lock()
+        self.milliseconds: list[float] = []
+
+    def serve(self, signed_up: SignUp) -> None:
+        begin = time.monotonic()
+        self._bare.serve(signed_up.name, signed_up.number)
+        with self._lock:
+            self.milliseconds.append(1000 * (time.monotonic() - begin))
+
+
+def pooled(samples: Sequence[Sample], contender: str, rate: float) -> list[float]:
+    """Return all latencies of a contender at a rate, of all rounds; `UNWATCHED` is one too."""
+    if contender == UNWATCHED:
+        return [ms for each in samples if (each.contender, each.rate) == (BARE, rate) for ms in each.unwatched_ms]
+    return [ms for each in samples if (each.contender, each.rate) == (contender, rate) for ms in each.latencies_ms]
+
+
+def figures(samples: Sequence[Sample]) -> dict[str, Figure]:
+    """Return what is compared and what the goals are of: differences and ratios at `GOAL_RATE`."""
+
+    def of(contender: str, percent: float) -> float:
+        return percentile(pooled(samples, contender, GOAL_RATE), percent)
+
+    found = {
+        "p50 over the bare pair's": Figure((of(PERUSERD, 50) - of(BARE, 50),), "ms", "lower", MOST_OVER_BARE_MS),
+        "p99 / the bare pair's": Figure((of(PERUSERD, 99) / of(BARE, 99),), "", "lower", MOST_OF_BARE_P99),
+    }
+    if any(each.contender == BUILTIN for each in samples):
+        found["p50 / couch_peruser's"] = Figure((of(PERUSERD, 50) / of(BUILTIN, 50),), "", "lower", MOST_OF_BUILTIN)
+    return found
+
+
+def _result(options: Options, version: str, samples: list[Sample], seconds: float) -> Result:
+    rates = sorted({each.rate for each in samples})
+    shown = [each for each in (BARE, UNWATCHED, PERUSERD, BUILTIN) if pooled(samples, each, rates[0])]
+    compared = figures(samples)
+    return Result(
+        name="latency",
+        parameters={"cluster": version, "seconds": seconds, "quick": options.quick},
+        samples={"blocks": samples},
+        tables=(
+            Table(
+                f"From the user document's answer to the database secured, {version}, in milliseconds",
+                ("users/s", "served by", "users", "p50", "p90", "p99", "most", "not served"),
+                tuple(_row(samples, contender, rate) for rate in rates for contender in shown),
+            ),
+            Table(
+                f"Goals at {GOAL_RATE:g}/s",
+                ("what", "measured", "goal"),
+                tuple(
+                    (name, f"{each.values[0]:.2f} {each.unit}".rstrip(), f"at most {each.goal:g} {each.unit}".rstrip())
+                    for name, each in compared.items()
+                ),
+            ),
+        ),
+        charts=(
+            Chart(
+                f"latency at {GOAL_RATE:g}/s",
+                "ms",
+                "share of users",
+                {contender: _distribution(pooled(samples, contender, GOAL_RATE)) for contender in shown},
+            ),
+            *(
+                Chart(
+                    f"p{percent:g} by rate",
+                    "users/s",
+                    "ms",
+                    {
+                        contender: [(rate, percentile(pooled(samples, contender, rate), percent)) for rate in rates]
+                        for contender in shown
+                    },
+                )
+                for percent in (50.0, 99.0)
+            ),
+        ),
+        figures=compared,
+    )
+
+
+def _row(samples: Sequence[Sample], contender: str, rate: float) -> tuple[str, ...]:
+    latencies = pooled(samples, contender, rate)
+    missed = sum(each.unserved + each.refused for each in samples if (each.contender, each.rate) == (contender, rate))
+    return (
+        f"{rate:g}",
+        contender,
+        str(len(latencies)),
+        *(f"{percentile(latencies, percent):.0f}" for percent in (50, 90, 99, 100)),
+        str(missed),
+    )
+
+
+def _distribution(latencies: Sequence[float]) -> list[tuple[float, float]]:
+    ordered = sorted(latencies)
+    return [(each, (place + 1) / len(ordered)) for place, each in enumerate(ordered)]

@@ -1,0 +1,293 @@
+"""The benchmark `membership`: an instance is killed, and started again later, while people sign up at a steady rate.
+
+Users whose document another instance owns should not notice. The others wait until the loss is believed
+(`lease_ttl`, `quiet_period`, two looks at the cluster) and their new owner has scanned for them.
+A latency is from the answer to the user document until the database is secured.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from bench.results import Chart, Figure, Options, Result, Table, percentile
+from bench.rig.cluster import Cluster, ClusterError, open_cluster
+from bench.rig.daemons import Daemons, daemons
+from bench.rig.openloop import OpenLoop, SignUp
+from bench.rig.progress import Steps, steps
+from bench.rig.watching import Watch
+from peruserd.core.config import ClusterConfig
+
+RATE: Final = 10.0
+
+MOST_OF_BEFORE: Final = 1.5
+
+BEFORE: Final = "before"
+DURING: Final = "during"
+AFTER: Final = "after"
+
+KEPT: Final = "keep their owner"
+LOST: Final = "lose their owner"
+
+# After the last sign-up, beside the time until a loss is believed: for the scan, on a cluster that is busy.
+_PATIENCE_SECONDS: Final = 60.0
+
+# Latencies can be below zero: the daemon may be done before the answer has come back to who signed up.
+_LEAST_CHARTED_MS: Final = 0.1
+
+
+class Course(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run goes: sign-ups a second, seconds of its phases, the cluster settings of the instances.
+
+    What is signed up while it warms up counts nowhere: first requests open connections.
+    """
+
+    rate: float = RATE
+    warm_up: float = 5.0
+    before: float = 45.0
+    during: float = 45.0
+    after: float = 30.0
+    settings: ClusterConfig = ClusterConfig()
+
+    @property
+    def users(self) -> int:
+        """Return how many sign up."""
+        return round(self.rate * (self.warm_up + self.before + self.during + self.after))
+
+    @property
+    def promised(self) -> float:
+        """Return the seconds until a loss is believed everywhere, at most; a scan comes on top."""
+        return self.settings.lease_ttl + self.settings.quiet_period + 2 * self.settings.poll_interval
+
+
+QUICK: Final = Course(
+    warm_up=1.0,
+    before=5.0,
+    during=5.0,
+    after=5.0,
+    settings=ClusterConfig(poll_interval=0.3, quiet_period=0.5, lease_interval=0.4, lease_ttl=2.0),
+)
+
+
+class User(msgspec.Struct, frozen=True):
+    """One user, in seconds since the instance was killed. `lost` says that this instance owned the user's document."""
+
+    name: str
+    lost: bool
+    due: float
+    begun: float
+    answered: float
+    served: float
+
+    @property
+    def milliseconds(self) -> float:
+        """Return the latency."""
+        return (self.served - self.answered) * 1e3
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What happened; times are seconds since the instance was killed. It was started again at `restarted`."""
+
+    users: list[User]
+    begun: float
+    restarted: float
+
+    def latencies(self, phases: Sequence[str], group: str) -> list[float]:
+        """Return the latencies of a group in these phases, in milliseconds, in the order of the sign-ups."""
+        return [
+            user.milliseconds
+            for user in self.users
+            if self.phase(user) in phases and group == (LOST if user.lost else KEPT)
+        ]
+
+    def phase(self, user: User) -> str | None:
+        """Return the phase a user counts in, None while it warmed up; who waits at the kill counts as during."""
+        if user.due < self.begun:
+            return None
+        if user.due >= self.restarted:
+            return AFTER
+        return BEFORE if user.served < 0 else DURING
+
+
+def run(options: Options) -> Result:
+    """Measure; this takes two minutes and a half."""
+    course = QUICK if options.quick else Course()
+    with open_cluster(options.cluster) as cluster, daemons(cluster, settings(course.settings)) as instances:
+        if len(cluster.nodes) < 2:
+            raise ClusterError("membership needs a cluster of two nodes or more")
+        instances.start()
+        instances.wait_until_settled()
+        with steps("membership", 4) as progress:
+            found = _measure(cluster, instances, course, progress)
+        return _result(options, cluster, course, found)
+
+
+def settings(cluster: ClusterConfig) -> Mapping[str, str]:
+    """Return the environment variables of these settings."""
+    return {f"PERUSERD_CLUSTER_{key.upper()}": f"{value:g}" for key, value in msgspec.structs.asdict(cluster).items()}
+
+
+def _measure(cluster: Cluster, instances: Daemons, course: Course, progress: Steps) -> Run:
+    *others, victim = range(len(cluster.nodes))
+    names = cluster.new_names(course.users)
+    owners = cluster.owners(names)
+    lost = {name for name in names if owners[name] == cluster.nodes[victim]}
+    with Watch(cluster) as watch, OpenLoop(cluster, names, course.rate, others) as loop:
+        progress.step("warming up")
+        begun = loop.start + course.warm_up
+        _sleep_until(begun)
+        progress.step(BEFORE)
+        _sleep_until(begun + course.before)
+        progress.step(f"{DURING}: {cluster.nodes[victim]}'s instance is killed")
+        killed = time.monotonic()
+        instances.kill(victim)
+        _sleep_until(killed + course.during)
+        progress.step(f"{AFTER}: it is started again")
+        restarted = time.monotonic()
+        instances.start([victim])
+        signed_up = loop.finish()
+        _check(signed_up)
+        left = watch.wait_for(set(names), course.promised + _PATIENCE_SECONDS)
+        if left:
+            raise ClusterError(f"{len(left)} users were not served, such as {min(left)}")
+    return Run(
+        users=[_user(each, watch.served[each.name], killed, lost=each.name in lost) for each in signed_up],
+        begun=begun - killed,
+        restarted=restarted - killed,
+    )
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
+def _check(signed_up: Sequence[SignUp]) -> None:
+    """Raise ClusterError where a sign-up failed: the nodes that are asked are there all the time."""
+    failed = [each for each in signed_up if each.failure is not None]
+    if failed:
+        raise ClusterError(f"{len(failed)} users could not sign up: {failed[0].name}: {failed[0].failure}")
+
+
+def _user(each: SignUp, served: float, killed: float, *, lost: bool) -> User:
+    assert each.answered is not None  # noqa: S101 - those that failed have been raised
+    return User(each.name, lost, each.due - killed, each.begun - killed, each.answered - killed, served - killed)
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The goal's two sides (milliseconds, of those who keep their owner) and the longest wait of the others."""
+
+    p99_before: float
+    p99_through: float
+    longest_lost: float
+    latest_start: float
+
+    @property
+    def ratio(self) -> float:
+        """Return the p99 through the event as a multiple of that before it."""
+        return self.p99_through / self.p99_before
+
+
+def summary(found: Run) -> Summary:
+    """Sum a run up; raises ClusterError where a group is empty, which only a run that is too short has."""
+    before = found.latencies([BEFORE], KEPT)
+    through = found.latencies([DURING, AFTER], KEPT)
+    lost = found.latencies([DURING], LOST)
+    if not (before and through and lost):
+        raise ClusterError("too few users signed up to compare before and after")
+    return Summary(
+        p99_before=percentile(before, 99),
+        p99_through=percentile(through, 99),
+        longest_lost=max(lost),
+        latest_start=max(user.begun - user.due for user in found.users) * 1e3,
+    )
+
+
+def table(found: Run) -> tuple[tuple[str, ...], ...]:
+    """Return the rows by phase and group, milliseconds; the last one is the event as a whole for those who keep."""
+    places: list[tuple[str, Sequence[str], str]] = [
+        (phase, (phase,), group) for group in (KEPT, LOST) for phase in (BEFORE, DURING, AFTER)
+    ]
+    places.append((f"{DURING} and {AFTER}", (DURING, AFTER), KEPT))
+    rows = []
+    for label, phases, group in places:
+        values = found.latencies(phases, group)
+        points = [f"{percentile(values, percent):,.1f}" for percent in (50, 90, 99, 100)] if values else ["–"] * 4  # noqa: RUF001
+        rows.append((label, group, str(len(values)), *points))
+    return tuple(rows)
+
+
+def figures(found: Run) -> dict[str, Figure]:
+    """Return what runs are compared by."""
+    summed = summary(found)
+    return {
+        "p99 before": Figure((summed.p99_before,), "ms", "lower"),
+        "p99 through the event": Figure((summed.p99_through,), "ms", "lower"),
+        "p99 through the event / before": Figure((summed.ratio,), "", "lower", MOST_OF_BEFORE),
+        "longest wait for a new owner": Figure((summed.longest_lost / 1e3,), "s", "lower"),
+    }
+
+
+def _result(options: Options, cluster: Cluster, course: Course, found: Run) -> Result:
+    version, summed = cluster.version(), summary(found)
+    interval = 1e3 / course.rate
+    return Result(
+        name="membership",
+        parameters={
+            "cluster": version,
+            "nodes": len(cluster.nodes),
+            "quick": options.quick,
+            **msgspec.structs.asdict(course),
+        },
+        samples={"users": found.users, "begun": found.begun, "restarted": found.restarted},
+        figures=figures(found),
+        tables=(
+            Table(
+                f"An instance of {len(cluster.nodes)} killed and started again, {course.rate:g} sign-ups a second, "
+                f"{version}: latency in ms",
+                ("phase", "users who", "users", "p50", "p90", "p99", "max"),
+                table(found),
+            ),
+            Table(
+                "Goals",
+                ("what", "measured", "goal"),
+                (
+                    (
+                        f"p99 of those who {KEPT}: through the event / before",
+                        f"{summed.ratio:.2f}",
+                        f"at most {MOST_OF_BEFORE}",
+                    ),
+                    (
+                        "longest wait for a new owner",
+                        f"{summed.longest_lost / 1e3:.1f} s",
+                        f"{course.promised:g} s and the time of a scan",
+                    ),
+                    (
+                        "a sign-up begins late by",
+                        f"{summed.latest_start:.1f} ms",
+                        f"at most {interval:g} ms, or it is no open loop",
+                    ),
+                ),
+            ),
+        ),
+        charts=(
+            Chart(
+                f"an instance is lost, {course.rate:g} sign-ups a second",
+                "seconds since it was killed",
+                "latency in ms",
+                {
+                    group: [
+                        (user.due, max(_LEAST_CHARTED_MS, user.milliseconds))
+                        for user in found.users
+                        if user.lost == (group == LOST)
+                    ]
+                    for group in (KEPT, LOST)
+                },
+                limit=MOST_OF_BEFORE * summed.p99_before,
+                limit_label=f"{MOST_OF_BEFORE} x p99 before, of those who {KEPT}",
+                logarithmic_y=True,
+                points=True,
+                marks={"killed": 0.0, "started again": found.restarted},
+            ),
+        ),
+    )

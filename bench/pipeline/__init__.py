@@ -1,0 +1,5 @@
+"""What one listener can take: rows a second from recorded feeds through all its real code, and its stages alone."""
+
+from bench.pipeline.run import run
+
+__all__ = ["run"]

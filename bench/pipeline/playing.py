@@ -1,0 +1,151 @@
+"""Playing a recorded feed to a real listener: its own process, its own main, its threads and its state on a disk.
+
+Only its sessions are others (`bench.pipeline.server`), and they know when what was asked for. It is played to its end:
+until a report says that every row is finished, as the listener's last save has it on disk.
+"""
+
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+import msgspec
+import multiprocess
+from multiprocess.connection import Connection
+
+from bench.pipeline.recording import COPY, ME, OWNERSHIP, record
+from bench.pipeline.server import UUID, Log, RecordedServer
+from peruserd.core.config import (
+    CouchDBConfig,
+    DatabasesConfig,
+    DeletionPolicy,
+    LogConfig,
+    LogLevel,
+    ProvisioningConfig,
+)
+from peruserd.core.counters import Counters
+from peruserd.core.messages import FromListener, ListenerStart, Report, Stop, decode_from_listener, encode
+from peruserd.core.progress import Saved
+from peruserd.couch.sources import PAGE_ROWS
+from peruserd.listener import process
+from peruserd.listener.store import Store
+
+_CONTEXT: Final = multiprocess.get_context("spawn")
+
+# A listener that says nothing for so long has failed; recording takes the first of them.
+_PATIENCE_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 10.0
+
+# A listener reads so many pages ahead, and those at once; from then on one whenever a page's users are done.
+_AHEAD_PAGES: Final = 6
+_IN_FLIGHT: Final = ProvisioningConfig().max_in_flight
+
+
+class Playing(msgspec.Struct, frozen=True):
+    """One feed played to one listener.
+
+    `pages` are when each page was asked for, and at last that there are no more, in seconds since the first. The last
+    user was done after `seconds`.
+    """
+
+    rows: int
+    owned: bool
+    seconds: float
+    pages: tuple[float, ...]
+
+    @property
+    def rows_a_second(self) -> float:
+        """Return the rate over the whole feed."""
+        return self.rows / self.seconds
+
+    def curve(self, pages: int) -> list[tuple[float, float]]:
+        """Return the seconds and the rate of each so many pages, once reading is as fast as the work behind it."""
+        marks = self.pages[_AHEAD_PAGES::pages]
+        return [(begin, pages * PAGE_ROWS / (end - begin)) for begin, end in pairwise(marks)]
+
+
+def play(rows: int, *, owned: bool) -> Playing:
+    """Let a listener follow a feed of so many rows from its start; TimeoutError where it comes to a halt."""
+    with tempfile.TemporaryDirectory(prefix="peruserd-bench-") as directory:
+        state_file = Path(directory) / "copy.sqlite"
+        _prepare(state_file)
+        pipe, theirs = _CONTEXT.Pipe(duplex=True)
+        noted, to_note = _CONTEXT.Pipe(duplex=False)
+        child: Any = _CONTEXT.Process(
+            target=listen,
+            args=(encode(_start(state_file)), theirs, to_note, rows),
+            kwargs={"owned": owned},
+            daemon=True,
+        )
+        child.start()
+        for each in (theirs, to_note):
+            each.close()
+        try:
+            _check(_last_counters(pipe, rows), rows, rows if owned else 0)
+            pipe.send_bytes(encode(Stop(_STOP_SECONDS)))
+            log = msgspec.msgpack.decode(noted.recv_bytes(), type=Log)
+        finally:
+            child.kill()
+            child.join()
+    begin = log.pages[0]
+    end = log.last_user if owned else log.pages[-1]
+    return Playing(rows, owned, end - begin, tuple(each - begin for each in log.pages))
+
+
+def listen(start: bytes, pipe: Connection, noted: Connection, rows: int, *, owned: bool) -> None:
+    """Run a listener on a recorded feed: the target of the child process."""
+    server = RecordedServer(record(rows, owned=owned))
+    try:
+        with mock.patch.object(process, "Session", server.open_session):
+            process.main(start, pipe)
+    finally:
+        noted.send_bytes(msgspec.msgpack.encode(server.log))
+
+
+def _prepare(state_file: Path) -> None:
+    """Leave the state of a listener that has finished everything up to the start of the feed: there is no scan."""
+    store = Store.open(state_file)
+    store.save(Saved(UUID, 0, OWNERSHIP, settled=(OWNERSHIP,)))
+    store.close()
+
+
+def _start(state_file: Path) -> ListenerStart:
+    return ListenerStart(
+        copy=COPY,
+        ownership=OWNERSHIP,
+        coming=None,
+        instance=ME,
+        couchdb=CouchDBConfig(),
+        credentials=None,
+        databases=DatabasesConfig(),
+        deletion=DeletionPolicy.REVOKE,
+        log=LogConfig(level=LogLevel.WARNING),
+        state_file=str(state_file),
+        share=_IN_FLIGHT,
+        most_in_flight=_IN_FLIGHT,
+        begin_near=None,
+        recall_seconds=30.0,
+    )
+
+
+def _last_counters(pipe: Connection, rows: int) -> Counters:
+    """Return what is counted in the report that says that all is finished."""
+    while pipe.poll(_PATIENCE_SECONDS):
+        message: FromListener = decode_from_listener(pipe.recv_bytes())
+        if isinstance(message, Report) and message.checkpoint == rows:
+            return message.counters
+    raise TimeoutError(f"the listener has said nothing for {_PATIENCE_SECONDS:g} s")
+
+
+def _check(found: Counters, rows: int, owned: int) -> None:
+    """Make sure that the listener did what it was measured at, and nothing else."""
+    expected = Counters(
+        changes_seen=rows,
+        changes_owned=owned,
+        users_provisioned=owned,
+        feed_requests=found.feed_requests,
+        latency=found.latency,
+    )
+    if found != expected or sum(found.latency.buckets) != owned:
+        raise RuntimeError(f"the listener has done something else than expected: {found}")

@@ -1,0 +1,99 @@
+"""A server that answers at once: a feed as it was recorded, and users all of whom are right.
+
+It says what CouchDB 3.5 says of a user whose database exists and whose security object names the user. Only the reading
+and writing of sockets is left out: its answers are bytes, and the client that makes something of them is the real one.
+"""
+
+import threading
+import time
+from typing import Final
+
+import msgspec
+
+from bench.pipeline.recording import COPY, Recording, page_of
+from peruserd.couch.errors import InterruptedRequestError
+from peruserd.couch.session import Answer
+
+UUID: Final = "0f6b1f1d3a3b4a0e8f3e5d7c9b1a2c3d"
+
+_EXISTS: Final = b'{"error":"file_exists","reason":"The database could not be created, the file already exists."}\n'
+_SECURITY: Final = (
+    b'{"members":{"roles":["_admin"],"names":["%(name)b"]},"admins":{"roles":["_admin"],"names":["%(name)b"]}}\n'
+)
+
+
+class Log(msgspec.Struct):
+    """When what was asked for, by a clock that all processes share, in seconds: each page, and a user at last."""
+
+    pages: list[float] = []
+    users: int = 0
+    last_user: float = 0.0
+
+
+class RecordedServer:
+    """One server for all sessions of a listener: it notes who asked when."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.log = Log()
+        self._recording = recording
+
+    def open_session(self, *_: object, **__: object) -> "RecordedSession":
+        """Open a session, with whatever a real one is opened with."""
+        return RecordedSession(self)
+
+    def page(self, since: int) -> bytes | None:
+        """Return a page of the feed; None at its end."""
+        self.log.pages.append(time.perf_counter())
+        return self._recording.pages.get(since)
+
+    def identity(self) -> bytes:
+        """Say which copy this is, and how far it has got."""
+        return b'{"uuid":"%b","update_seq":%d}\n' % (UUID.encode(), self._recording.end)
+
+    def security(self, database: str) -> bytes:
+        """Return a security object that names the database's user."""
+        self.log.users += 1
+        self.log.last_user = time.perf_counter()
+        return _SECURITY % {b"name": bytes.fromhex(database.rpartition("-")[2])}
+
+
+class RecordedSession:
+    """What a listener uses of a `Session`. At the end of the feed a long poll waits until it is interrupted."""
+
+    def __init__(self, server: RecordedServer) -> None:
+        self._server = server
+        self._interrupted = threading.Event()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        body: object = None,
+        wait_seconds: float = 0.0,
+    ) -> Answer:
+        """Answer what is asked of a copy and of users who are right; ValueError for everything else."""
+        named = f"{method} {path}"
+        segments = path.split("/")
+        match method, body, segments[1:]:
+            case "PUT", None, [_]:
+                return Answer(named, 412, _EXISTS)
+            case "GET", None, [database, "_security"]:
+                return Answer(named, 200, self._server.security(database))
+            case "GET", None, ["_node", _, _, "_changes"] if params is not None:
+                return Answer(named, 200, self._page(int(params["since"]), wait_seconds))
+            case "GET", None, ["_node", _, _]:
+                return Answer(named, 200, self._server.identity())
+        raise ValueError(f"nobody who is right makes a listener ask for {named}")
+
+    def interrupt(self) -> None:
+        """End the long poll, if there is one, and every later one."""
+        self._interrupted.set()
+
+    def _page(self, since: int, wait_seconds: float) -> bytes:
+        page = self._server.page(since)
+        if page is None and wait_seconds:
+            self._interrupted.wait()
+            raise InterruptedRequestError(f"the long poll of {COPY} was interrupted")
+        return page_of([], since=since) if page is None else page

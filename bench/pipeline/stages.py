@@ -1,0 +1,163 @@
+"""The stages of the pipeline alone, each on one page, in processes of pyperf's.
+
+A stage is a loop of microseconds, which hash seeds and memory layouts make faster or slower by some per cent for as
+long as a process lives: so there are many processes, and each measures one stage only.
+"""
+
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pyperf  # type: ignore[import-untyped]
+import structlog
+
+import bench.pipeline
+from bench.pipeline.recording import ME, OWNERSHIP, record
+from bench.pipeline.server import UUID, RecordedServer, RecordedSession
+from peruserd.core.config import DatabasesConfig, DeletionPolicy
+from peruserd.core.progress import Identity, Saved
+from peruserd.core.workqueue import Change, Lane
+from peruserd.couch.client import Client
+from peruserd.couch.session import Answer
+from peruserd.couch.sources import PAGE_ROWS, Page
+from peruserd.listener.ledger import Ledger
+from peruserd.listener.provisioner import Outcome, Provisioner
+from peruserd.listener.store import Store
+
+DECODE: Final = "decode a page"
+OWN: Final = "tell who owns the rows of a page"
+ENTER_OTHERS: Final = "enter a page, no row owned"
+ENTER_OWN: Final = "enter a page, every row owned"
+EXCHANGE: Final = "take and give back the rows of a page"
+ACT: Final = "act on the users of a page, all right"
+SAVE: Final = "save the checkpoint"
+
+STAGES: Final = (DECODE, OWN, ENTER_OTHERS, ENTER_OWN, EXCHANGE, ACT, SAVE)
+
+_QUICK: Final = ("--processes=1", "--values=3", "--warmups=1", "--loops=1")
+_FULL: Final = ("--processes=6", "--values=3", "--warmups=1", "--min-time=0.02")
+
+_DONE: Final = Outcome(provisioned=True)
+
+
+class Desk:
+    """One page of either kind, and a ledger on a disk to enter it in."""
+
+    def __init__(self, directory: Path) -> None:
+        recordings = {owned: record(PAGE_ROWS, owned=owned) for owned in (True, False)}
+        self.answers = {owned: Answer("GET page", 200, each.pages[0]) for owned, each in recordings.items()}
+        self.pages = {owned: each.decode(Page) for owned, each in self.answers.items()}
+        self.mine = OWNERSHIP.belongs_to(ME)
+        store = Store.open(directory / "copy.sqlite")
+        store.save(Saved(UUID, 0, OWNERSHIP, settled=(OWNERSHIP,)))
+        self.ledger = Ledger(
+            instance=ME,
+            ownership=OWNERSHIP,
+            coming=None,
+            share=1,
+            begin_near=None,
+            recall_seconds=30.0,
+            store=store,
+            wake=lambda: None,
+        )
+        self.ledger.open(Identity(UUID, PAGE_ROWS))
+        self.provisioner = Provisioner(
+            Client(RecordedSession(RecordedServer(recordings[True]))),  # type: ignore[arg-type]
+            auth_db=OWNERSHIP.database,
+            databases=DatabasesConfig(),
+            deletion=DeletionPolicy.REVOKE,
+            before_write=self.ledger.before_write,
+            in_doubt=self.ledger.in_doubt,
+        )
+        self.changes = [Change(row.id, row.deleted, Lane.LIVE, 0.0) for row in self.pages[True].results]
+
+    def decode(self) -> None:
+        """Make rows of the bytes of a page."""
+        self.answers[True].expect(200).decode(Page)
+
+    def own(self) -> None:
+        """Find the owner of each row."""
+        mine = self.mine
+        for row in self.pages[True].results:
+            mine(row.id)
+
+    def enter(self, *, owned: bool) -> None:
+        """Enter a page."""
+        self.ledger.enter_live(self.pages[owned])
+
+    def exchange(self) -> None:
+        """Take and give back what was entered."""
+        change = self.ledger.take()
+        for _ in range(PAGE_ROWS - 1):
+            if change is not None:
+                change = self.ledger.exchange(change, _DONE)
+        if change is not None:
+            self.ledger.give_back(change, _DONE)
+
+    def act(self) -> None:
+        """Do for each user what is to be done: nothing, once the server has said that all is right."""
+        for change in self.changes:
+            self.provisioner.act(change)
+
+    def save(self) -> None:
+        """Write the progress to disk."""
+        self.ledger.save()
+
+
+def measure(*, quick: bool) -> dict[str, list[float]]:
+    """Return by stage how long it took, in seconds: of every process each of its values, which are means of loops."""
+    with tempfile.TemporaryDirectory(prefix="peruserd-bench-") as directory:
+        file = Path(directory) / "stages.json"
+        subprocess.run(  # noqa: S603 - this very package
+            [
+                sys.executable,
+                "-m",
+                bench.pipeline.__name__,
+                "--quiet",
+                "--output",
+                str(file),
+                *(_QUICK if quick else _FULL),
+            ],
+            cwd=Path(bench.__file__).parents[1],
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        return {each.get_name(): list(each.get_values()) for each in pyperf.BenchmarkSuite.load(str(file))}
+
+
+def main() -> None:
+    """Measure all stages, each in processes of its own; the arguments are pyperf's."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    runner = pyperf.Runner(program_args=("-m", bench.pipeline.__name__))
+    with tempfile.TemporaryDirectory(prefix="peruserd-bench-") as directory:
+        desk = Desk(Path(directory))
+        runner.bench_func(DECODE, desk.decode)
+        runner.bench_func(OWN, desk.own)
+        runner.bench_func(ENTER_OTHERS, lambda: desk.enter(owned=False))
+        runner.bench_time_func(ENTER_OWN, _timed(lambda: desk.enter(owned=True), after=desk.exchange))
+        runner.bench_time_func(EXCHANGE, _timed(desk.exchange, before=lambda: desk.enter(owned=True)))
+        runner.bench_func(ACT, desk.act)
+        runner.bench_time_func(SAVE, _timed(desk.save, before=lambda: desk.enter(owned=False)))
+
+
+def _timed(
+    step: Callable[[], None], *, before: Callable[[], None] = lambda: None, after: Callable[[], None] = lambda: None
+) -> Callable[[int], float]:
+    """Return what pyperf asks for so many loops: the seconds of a step, without those of what goes around it."""
+
+    def seconds(loops: int) -> float:
+        total = 0.0
+        for _ in range(loops):
+            before()
+            begin = time.perf_counter()
+            step()
+            total += time.perf_counter() - begin
+            after()
+        return total
+
+    return seconds

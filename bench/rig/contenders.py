@@ -1,0 +1,34 @@
+"""Who serves users in a benchmark that compares: peruserd, couch_peruser, or a plain loop."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+
+from bench.rig import builtin
+from bench.rig.cluster import Cluster
+from bench.rig.daemons import Daemons
+
+PERUSERD: Final = "peruserd"
+BUILTIN: Final = "couch_peruser"
+BARE: Final = "bare"
+
+
+def available(cluster: Cluster, contenders: Sequence[str]) -> list[str]:
+    """Return those contenders that there are on this cluster."""
+    there = builtin.is_available(cluster)
+    return [each for each in contenders if there or each != BUILTIN]
+
+
+def rotated(contenders: Sequence[str], number: int) -> list[str]:
+    """Return the contenders in the order of a round: each begins with another, so that none always comes first."""
+    turn = number % len(contenders)
+    return [*contenders[turn:], *contenders[:turn]]
+
+
+def serving(cluster: Cluster, instances: Daemons, contender: str) -> AbstractContextManager[object]:
+    """Let a contender serve the users who sign up while the context lasts; a plain loop has to be run by the caller."""
+    if contender == BUILTIN:
+        return builtin.switched_on(cluster)
+    if contender == PERUSERD:
+        return instances.running()
+    return nullcontext()

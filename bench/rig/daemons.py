@@ -1,0 +1,122 @@
+"""The instances that are measured: `peruserd run` beside each node, with states that can outlive them."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import psutil
+import requests
+
+from bench.rig.cluster import Cluster, ClusterError
+from peruserd.demo.instances import Instance
+
+_READY_SECONDS: Final = 300.0
+_LOOK_SECONDS: Final = 0.1
+
+
+class Daemons:
+    """An instance beside each of some nodes; `all` are those that run. States are kept in `directory`."""
+
+    def __init__(self, cluster: Cluster, directory: Path, settings: Mapping[str, str] | None = None) -> None:
+        self._cluster = cluster
+        self._directory = directory
+        self._settings = dict(settings or {})
+        self.all: list[Instance] = []
+
+    def start(self, numbers: Sequence[int] | None = None) -> None:
+        """Start the instances of some nodes (counted from 0; all by default), and return when each has started."""
+        urls, nodes = self._cluster.urls_with_credentials, self._cluster.nodes
+        started = [
+            Instance(urls[number], nodes[number], self._directory, self._settings)
+            for number in (range(len(nodes)) if numbers is None else numbers)
+        ]
+        self.all += started
+        for each in started:
+            each.wait_until_up()
+
+    def stop(self) -> None:
+        """Stop them all."""
+        stopped, self.all = self.all, []
+        for each in stopped:
+            each.terminate()
+        for each in stopped:
+            each.wait()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run them all, settled, while the context lasts."""
+        self.start()
+        try:
+            self.wait_until_settled()
+            yield
+        finally:
+            self.stop()
+
+    def kill(self, number: int) -> None:
+        """Kill the instance of a node with all its processes, as a machine that fails does."""
+        node = self._cluster.nodes[number]
+        killed = next(each for each in self.all if each.node == node)
+        self.all.remove(killed)
+        killed.kill()
+
+    def wait_until_settled(self) -> None:
+        """Wait until each has caught up and they know of each other; raises ClusterError when that takes too long."""
+        self.wait(self._settled, "the instances to be ready and to know of each other")
+
+    def wait_until_ready(self) -> None:
+        """Wait until each has caught up."""
+        self.wait(lambda: all(each.is_ready() for each in self.all), "the instances to be ready")
+
+    def wait(self, happened: Callable[[], bool], what: str) -> None:
+        """Wait for something of the instances; raises ClusterError when it takes too long."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self._answer(happened):
+            for each in self.all:
+                each.check()
+            if time.monotonic() > deadline:
+                logs = "\n".join(each.last_lines() for each in self.all)
+                raise ClusterError(f"waited in vain for {what}; the instances' last lines:\n{logs}")
+            time.sleep(_LOOK_SECONDS)
+
+    def total(self, name: str) -> float:
+        """Return a counter summed over labels and instances."""
+        return sum(value for each in self.all for _, value in each.samples().get(name, []))
+
+    def processor_seconds(self) -> float:
+        """Return the processor time that all processes of all instances have used so far."""
+        return sum(_processor_seconds(process) for each in self.all for process in each.processes())
+
+    def _settled(self) -> bool:
+        return all(each.is_ready() and self._believes_in(each) == len(self.all) for each in self.all)
+
+    def _believes_in(self, instance: Instance) -> int:
+        return int(sum(value for _, value in instance.samples().get("peruserd_instances_alive", [])))
+
+    def _answer(self, happened: Callable[[], bool]) -> bool:
+        try:
+            return happened()
+        except requests.RequestException:
+            # A page that does not answer under load answers the next time.
+            return False
+
+
+@contextmanager
+def daemons(cluster: Cluster, settings: Mapping[str, str] | None = None) -> Iterator[Daemons]:
+    """Give instances that are yet to be started; they are stopped and their states removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="peruserd-bench-") as directory:
+        made = Daemons(cluster, Path(directory), settings)
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)

@@ -1,0 +1,160 @@
+"""When each user was served, seen from outside and at little cost to the cluster.
+
+A long poll on the first node's own list of databases tells when one appears; only from then on is its security object
+read, until it names the user: a few reads a user, instead of a read every few milliseconds for each who waits.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+import requests
+
+from bench.rig.cluster import PREFIX, Cluster
+from peruserd.core.names import database_name, decode_database_name
+from peruserd.core.security import grants
+
+# Between two reads of the same security object: what a latency is rounded up by, at most, is this and one read.
+_LOOK_SECONDS: Final = 0.005
+
+# A database that stays unsecured is read this much later than it has been there already, so that it is no burden.
+_PATIENCE: Final = 0.1
+
+_POLL_SECONDS: Final = 1.0
+
+
+class _Row(msgspec.Struct, frozen=True):
+    id: str
+    deleted: bool = False
+
+
+class _Page(msgspec.Struct, frozen=True):
+    results: list[_Row]
+    last_seq: int
+
+
+class _Waiting(msgspec.Struct):
+    appeared: float
+    next_look: float
+
+
+class Watch:
+    """A context manager that notes when users are served. `served` is by name, in seconds of `time.monotonic`.
+
+    It sees every user whose database appears while it watches; `check` raises what went wrong in its threads.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._waiting: dict[str, _Waiting] = {}
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._failure: Exception | None = None
+        self.served: dict[str, float] = {}
+        self._since = int(cluster.ask("/_node/_local/_dbs")["update_seq"])
+
+    def __enter__(self) -> Self:
+        """Begin to watch."""
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(run,), daemon=True) for run in (self._follow, self._look)
+        ]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Watch no more."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self._failure is not None:
+            raise self._failure
+
+    def wait_for(self, names: set[str], seconds: float) -> set[str]:
+        """Wait until all of these users are served, at most so long; return those who are not."""
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while (left := names - self.served.keys()) and self._failure is None:
+                if not self._changed.wait(deadline - time.monotonic()):
+                    break
+        self.check()
+        return left
+
+    def _guarded(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except Exception as error:  # noqa: BLE001 - handed to whoever checks
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+
+    def _follow(self) -> None:
+        http = self._cluster.another_session()
+        while not self._stopping:
+            page = self._poll(http)
+            if page is None:
+                continue
+            now = time.monotonic()
+            self._since = page.last_seq
+            with self._changed:
+                for row in page.results:
+                    name = decode_database_name(PREFIX, row.id)
+                    if name is not None and not row.deleted and name not in self.served:
+                        self._waiting.setdefault(name, _Waiting(now, now))
+                self._changed.notify_all()
+
+    def _poll(self, http: requests.Session) -> _Page | None:
+        query = f"feed=longpoll&since={self._since}&timeout={int(_POLL_SECONDS * 1000)}"
+        try:
+            answer = http.get(f"{self._cluster.urls[0]}/_node/_local/_dbs/_changes?{query}", timeout=30.0)
+            answer.raise_for_status()
+        except requests.RequestException:
+            # The node is busy or away for a moment; what is missed now is listed by the next answer.
+            time.sleep(_POLL_SECONDS / 10)
+            return None
+        return msgspec.json.decode(answer.content, type=_Page)
+
+    def _look(self) -> None:
+        http = self._cluster.another_session()
+        while (name := self._next()) is not None:
+            served = self._is_served(http, name)
+            now = time.monotonic()
+            with self._changed:
+                if served:
+                    del self._waiting[name]
+                    self.served[name] = now
+                    self._changed.notify_all()
+                else:
+                    waiting = self._waiting[name]
+                    waiting.next_look = now + max(_LOOK_SECONDS, _PATIENCE * (now - waiting.appeared))
+
+    def _next(self) -> str | None:
+        """Wait until the next look is due; return at whom, None when stopping."""
+        with self._changed:
+            while not self._stopping:
+                now = time.monotonic()
+                due = [name for name, each in self._waiting.items() if each.next_look <= now]
+                if due:
+                    # Whoever came last: to many who have waited long a moment more is nothing, and one who was served
+                    # at once would seem to have waited behind them.
+                    return max(due, key=lambda name: self._waiting[name].appeared)
+                next_look = min((each.next_look for each in self._waiting.values()), default=None)
+                self._changed.wait(None if next_look is None else next_look - now)
+            return None
+
+    def _is_served(self, http: requests.Session, name: str) -> bool:
+        try:
+            answer = http.get(f"{self._cluster.urls[0]}/{database_name(PREFIX, name)}/_security", timeout=30.0)
+        except requests.RequestException:
+            return False
+        return answer.status_code == 200 and grants(answer.json(), name)

@@ -1,0 +1,52 @@
+"""The benchmark `provision`: how its samples are summed up, and one small run."""
+
+import pytest
+
+from bench.provision import Sample, ceiling, figures, run, summary
+from bench.results import Options
+from bench.rig.contenders import BUILTIN, PERUSERD
+
+
+def _sample(contender: str, rate: float, number: int = 0, unserved: int = 0) -> Sample:
+    users = 100
+    seconds = (users - unserved) / rate
+    return Sample(contender, number, users, unserved, seconds, [], 2.0 if contender == PERUSERD else None)
+
+
+def test_the_ceiling_is_the_best_of_the_bare_loops_by_medians() -> None:
+    """One lucky round of another number in flight does not make it the best."""
+    samples = [
+        *(_sample(ceiling(8), rate, number) for number, rate in enumerate((50.0, 52.0, 90.0))),
+        *(_sample(ceiling(16), rate, number) for number, rate in enumerate((60.0, 61.0, 62.0))),
+        *(_sample(PERUSERD, rate, number) for number, rate in enumerate((54.0, 54.9, 99.0))),
+        *(_sample(BUILTIN, rate, number) for number, rate in enumerate((20.0, 30.0, 40.0))),
+    ]
+    found = summary(samples)
+    assert found.best == ceiling(16)
+    assert found.of_ceiling == pytest.approx(54.9 / 61.0)
+    assert found.of_builtin == pytest.approx(54.9 / 30.0)
+    assert found.processor_ms == 2.0
+    assert figures(samples, found)["peruserd / ceiling"].goal == 0.9
+
+
+def test_users_who_were_not_served_do_not_count_as_served() -> None:
+    """A contender that stops halfway is as fast as what it did."""
+    assert _sample(BUILTIN, 25.0, unserved=50).rate == pytest.approx(25.0)
+
+
+def test_without_couch_peruser_there_is_no_ratio_to_it() -> None:
+    """A simulated cluster has none; nothing is made up for it."""
+    samples = [_sample(ceiling(8), 50.0), _sample(PERUSERD, 45.0)]
+    found = summary(samples)
+    assert found.of_builtin is None
+    assert not [name for name in figures(samples, found) if BUILTIN in name]
+
+
+def test_a_quick_run_serves_everybody_and_compares() -> None:
+    """On the simulated cluster, from sign-ups to tables: every contender served all, and the course was followed."""
+    result = run(Options(quick=True))
+    runs = result.samples["runs"]
+    assert {each.contender for each in runs} == {ceiling(16), ceiling(32), PERUSERD}
+    assert [each.unserved for each in runs] == [0] * 3
+    assert all(each.created[-1][1] == each.users for each in runs)
+    assert "peruserd / ceiling" in result.text()

@@ -1,0 +1,110 @@
+"""What benchmarks share: the cluster that is clean again afterwards, the watch, the sign-ups' other side."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from bench import __main__ as bench
+from bench.rig.bare import Bare
+from bench.rig.cluster import Cluster, open_cluster
+from bench.rig.contenders import BARE, BUILTIN, PERUSERD, available, rotated
+from bench.rig.watching import Watch
+from peruserd.core.names import database_name, user_document_id
+from peruserd.simcluster import ClusterOptions, SimClusterProcess
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[SimClusterProcess]:
+    """A simulated cluster of three nodes."""
+    with SimClusterProcess(ClusterOptions()) as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(sim: SimClusterProcess) -> Cluster:
+    """The same as a benchmark sees a cluster that it was given."""
+    return Cluster(sim.urls)
+
+
+def test_what_was_made_is_removed_and_nothing_else(sim: SimClusterProcess, cluster: Cluster) -> None:
+    """Users and databases of a run are gone after it, also where it failed; others' are as they were."""
+    sim.seed_users(3, "somebody", provisioned_prefix="userdb-")
+    before = sim.databases()
+    with pytest.raises(RuntimeError, match="halfway"):
+        _fail_halfway(sim.urls)
+    assert sim.databases() == before
+    rows = cluster.ask("/_users/_all_docs")["rows"]
+    assert sorted(row["id"] for row in rows if not row["id"].startswith("_")) == [
+        user_document_id(f"somebody{number:06}") for number in range(3)
+    ]
+
+
+def _fail_halfway(urls: list[str]) -> None:
+    with open_cluster(urls) as opened:
+        names = opened.new_names(5)
+        opened.sign_up(names)
+        Bare(opened).serve_all([names[:4]], in_flight=2)
+        assert opened.unserved(names) == names[4:]
+        raise RuntimeError("halfway")
+
+
+def test_no_two_runs_make_users_of_the_same_name(cluster: Cluster, sim: SimClusterProcess) -> None:
+    """So one run cannot take what another one left for its own."""
+    assert not set(cluster.new_names(10)) & set(cluster.new_names(10))
+    assert not set(cluster.new_names(10)) & set(Cluster(sim.urls).new_names(10))
+
+
+def test_a_watch_sees_when_a_database_is_secured_not_when_it_is_made(cluster: Cluster) -> None:
+    """A user whose database is there and open to others is not served yet."""
+    made, served = cluster.new_names(2)
+    with Watch(cluster) as watch:
+        cluster.request("PUT", f"/{database_name('userdb-', made)}?q=1").raise_for_status()
+        Bare(cluster).serve(served, 0)
+        assert watch.wait_for({served}, 60.0) == set()
+        assert watch.wait_for({made}, 0.05) == {made}
+        names = {"names": [made]}
+        cluster.request(
+            "PUT", f"/{database_name('userdb-', made)}/_security", json={"admins": names, "members": names}
+        ).raise_for_status()
+        assert watch.wait_for({made}, 60.0) == set()
+    cluster.clean()
+
+
+def test_every_round_begins_with_another_contender() -> None:
+    """Whoever is first meets a cluster that has just been cleaned; it must not always be the same."""
+    assert [rotated([BARE, PERUSERD, BUILTIN], number)[0] for number in range(4)] == [BARE, PERUSERD, BUILTIN, BARE]
+
+
+def test_a_simulated_cluster_has_no_couch_peruser() -> None:
+    """What is not there is left out, not measured as slow."""
+    with open_cluster(()) as simulated:
+        assert available(simulated, [PERUSERD, BUILTIN]) == [PERUSERD]
+
+
+@pytest.mark.parametrize("provisioned_prefix", ["userdb-", None], ids=["databases", "documents"])
+def test_a_cluster_that_is_in_use_is_not_loaded_unasked(
+    provisioned_prefix: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody's users are named as the reason, and `--yes` as the way to do it all the same; nothing was run."""
+    monkeypatch.setattr(bench, "BENCHMARKS", {"provision": lambda _: pytest.fail("it was run")})
+    with SimClusterProcess(ClusterOptions(nodes=1, n=1)) as used:
+        used.seed_users(2, "somebody", provisioned_prefix=provisioned_prefix)
+        assert bench.main(["provision", "--cluster", used.urls[0]]) == 1
+    said = capsys.readouterr().err
+    assert "3 documents in _users" in said
+    assert "--yes" in said
+    assert "adm:pass" not in said
+
+
+def test_an_unknown_benchmark_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """A slip of the pen does not start ten minutes of something else."""
+    with pytest.raises(SystemExit) as ended:
+        bench.main(["provison"])
+    assert ended.value.code == 2
+    assert "there are provision, latency" in capsys.readouterr().err
+
+
+def test_a_cluster_that_cannot_be_reached_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """In one sentence, without a traceback."""
+    assert bench.main(["provision", "--cluster", "http://adm:pass@127.0.0.1:1"]) == 1
+    assert "bench: GET /_node/_local: " in capsys.readouterr().err
