@@ -23,7 +23,7 @@ from bench.rig.progress import Steps, steps
 from bench.rig.watching import Watch
 
 RATES: Final = (5.0, 10.0, 20.0)
-ROUNDS: Final = 3
+ROUNDS: Final = 2
 SECONDS: Final = 20.0
 
 # At which rate the goals are.

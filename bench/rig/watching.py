@@ -39,6 +39,16 @@ class _Page(msgspec.Struct, frozen=True):
 class _Waiting(msgspec.Struct):
     appeared: float
     next_look: float
+    looked: bool = False
+
+    @property
+    def urgency(self) -> tuple[bool, float]:
+        """Say who is looked at first: who has just come, the last one first, then whose turn came long ago.
+
+        Of many who waited long and are served all at once each hardly waits longer for a look; behind them, one who is
+        served in a moment would seem to have waited as well.
+        """
+        return not self.looked, self.appeared if not self.looked else -self.next_look
 
 
 class Watch:
@@ -136,6 +146,7 @@ class Watch:
                     self._changed.notify_all()
                 else:
                     waiting = self._waiting[name]
+                    waiting.looked = True
                     waiting.next_look = now + max(_LOOK_SECONDS, _PATIENCE * (now - waiting.appeared))
 
     def _next(self) -> str | None:
@@ -145,9 +156,7 @@ class Watch:
                 now = time.monotonic()
                 due = [name for name, each in self._waiting.items() if each.next_look <= now]
                 if due:
-                    # Whoever came last: to many who have waited long a moment more is nothing, and one who was served
-                    # at once would seem to have waited behind them.
-                    return max(due, key=lambda name: self._waiting[name].appeared)
+                    return max(due, key=lambda name: self._waiting[name].urgency)
                 next_look = min((each.next_look for each in self._waiting.values()), default=None)
                 self._changed.wait(None if next_look is None else next_look - now)
             return None

@@ -66,6 +66,8 @@ class WorkQueue:
         self._fresh: set[str] = set()
         self._disowned: set[str] = set()
         self._scan_page_open = False
+        self._scanned = 0
+        self._most_scanned: int | None = None
 
     @property
     def waiting(self) -> int:
@@ -119,6 +121,19 @@ class WorkQueue:
             self._waiting.pop(document_id).finish()
         self._disowned.update(document_id for document_id in self._active if not wanted(document_id))
 
+    def limit_scans(self, most: int) -> None:
+        """Let no more than so many documents that a scan found be worked on at once."""
+        self._most_scanned = most
+
+    @property
+    def can_scan(self) -> bool:
+        """Say whether something that a scan found waits and may be worked on."""
+        return bool(self._lanes[Lane.SCAN]) and self._scan_has_room
+
+    @property
+    def _scan_has_room(self) -> bool:
+        return self._most_scanned is None or self._scanned < self._most_scanned
+
     def hold_back(self, is_held: Callable[[str], bool]) -> None:
         """Leave changes of these documents waiting until this is called again; reviews are never held back."""
         self._is_held = is_held
@@ -162,8 +177,11 @@ class WorkQueue:
     def take(self) -> Change | None:
         """Return the most urgent change whose document is free, now under way; None where there is none."""
         for lane, waiting in self._lanes.items():
+            if lane is Lane.SCAN and not self._scan_has_room:
+                continue
             change = self._take_review() if lane is Lane.REVIEW else self._take_from(waiting)
             if change is not None:
+                self._scanned += change.lane is Lane.SCAN
                 self._active[change.document_id] = change
                 return change
         return None
@@ -194,6 +212,7 @@ class WorkQueue:
     def finish(self, change: Change) -> None:
         """End the work on a change: the checkpoint may pass it, and a newer one of its document may begin."""
         del self._active[change.document_id]
+        self._scanned -= change.lane is Lane.SCAN
         self._disowned.discard(change.document_id)
         change.finish()
         newer = self._waiting.get(change.document_id)

@@ -39,6 +39,10 @@ from peruserd.listener.store import Store
 _LIVE_WINDOW: Final = 5 * PAGE_ROWS
 _HELD_WINDOW: Final = 100 * PAGE_ROWS
 
+# What a scan may take of the work in flight. Those it finds have waited, or wait for nothing; who signs up meanwhile
+# should not find the cluster busy with them.
+_SCAN_SHARE: Final = 0.25
+
 # After this a worker tries again who found the books in use: as long as serving a few users takes at the utmost speed,
 # and nothing beside the milliseconds of a request.
 _PAUSE_SECONDS: Final = 0.0001
@@ -66,7 +70,6 @@ class Ledger:
     ) -> None:
         self._me = instance
         self._ownership = ownership
-        self._share = share
         self._begin_near = begin_near
         self._store = store
         self._wake = wake
@@ -89,6 +92,7 @@ class Ledger:
         self._scan = ScanBook()
         self._catch_up_ticket: int | None = None
         self._abandoned = 0
+        self._take_share(share)
         self._hold_back(coming)
 
     # What the follower calls
@@ -201,6 +205,9 @@ class Ledger:
                 if change is None:
                     self._changed.wait()
                 elif self._is_still_due(change):
+                    if change.lane is not Lane.SCAN and self._queue.can_scan:
+                        # Who gave back a scanned one and takes this leaves a place that somebody who waits may fill.
+                        self._changed.notify_all()
                     return change
                 else:
                     self._finish(change)
@@ -270,7 +277,7 @@ class Ledger:
     def inform(self, ownership: Ownership, coming: Ownership | None, share: int) -> None:
         """Put another ownership in force, let another one come, and set the limit on the work in flight."""
         with self._changed:
-            self._share = share
+            self._take_share(share)
             if ownership != self._ownership:
                 self._ownership = ownership
                 self._mine = ownership.belongs_to(self._me)
@@ -443,6 +450,10 @@ class Ledger:
         for document_id in self._quarantine.release_unless(self._mine):
             self._store.released(document_id)
         self._review(self._reviews.of_lost(self._mine, time.monotonic()))
+
+    def _take_share(self, share: int) -> None:
+        self._share = share
+        self._queue.limit_scans(max(1, int(share * _SCAN_SHARE)))
 
     def _hold_back(self, coming: Ownership | None) -> None:
         """Leave alone what another instance will own, until it does: two must not act on it at the same time."""

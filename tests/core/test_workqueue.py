@@ -82,6 +82,26 @@ def test_the_most_urgent_lane_goes_first(desk: Desk) -> None:
     assert desk.drain() == [live, retry, review, scan]
 
 
+def test_a_scan_takes_no_more_than_its_part(desk: Desk) -> None:
+    """However much it finds, there is room for those who sign up meanwhile; what is finished makes room for the next."""
+    desk.queue.limit_scans(2)
+    for name in "abc":
+        desk.put(name, Lane.SCAN)
+    first, second = desk.take(), desk.take()
+    assert first is not None
+    assert second is not None
+    assert (desk.take(), desk.queue.can_scan) == (None, False)
+    live = desk.put("d")
+    assert desk.take() is live
+    desk.queue.finish(live)
+    assert not desk.queue.can_scan
+    desk.queue.finish(first)
+    assert desk.queue.can_scan
+    third = desk.take()
+    assert third is not None
+    assert third.document_id == "c"
+
+
 def test_nothing_to_do_is_none(desk: Desk) -> None:
     """An empty queue gives nothing, and one whose every document is under way neither."""
     assert desk.take() is None
