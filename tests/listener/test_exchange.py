@@ -11,7 +11,7 @@ from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity, Saved
 from peruserd.core.quarantine import Failure, Quarantined
 from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.workqueue import Change
+from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.sources import Page, Row
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener.ledger import Ledger
@@ -117,6 +117,26 @@ def test_a_change_of_the_same_document_is_taken_by_who_finished_the_earlier(coun
     assert second is not None
     assert second is not first
     assert second.document_id == first.document_id
+
+
+def test_the_place_that_a_scan_leaves_is_taken_by_one_who_waits(counter: Counter) -> None:
+    """Who gives back what a scan found may take a live change instead; then another worker goes on with the scan."""
+    counter.ledger.inform(MINE, None, 8)
+    for name in "abc":
+        counter.ledger._queue.put(Change(user_document_id(name), deleted=False, lane=Lane.SCAN, read_at=0.0))
+    first, _ = counter.take(), counter.take()
+    taken: list[Change | None] = []
+    worker = threading.Thread(target=lambda: taken.append(counter.ledger.take()))
+    worker.start()
+    worker.join(0.01)
+    assert not taken, "a scan takes a quarter of the work in flight"
+    # As a page that is entered does, but for waking those who wait.
+    counter.ledger._queue.put(Change(user_document_id("live"), deleted=False, lane=Lane.LIVE, read_at=0.0))
+    live = counter.ledger.exchange(first, DONE)
+    assert live is not None
+    assert live.lane is Lane.LIVE
+    worker.join(PATIENCE_SECONDS)
+    assert [each.document_id for each in taken if each is not None] == [user_document_id("c")]
 
 
 def test_the_main_thread_is_woken_once_for_all_that_ends_until_it_saves(counter: Counter) -> None:
