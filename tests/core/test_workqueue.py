@@ -83,7 +83,7 @@ def test_the_most_urgent_lane_goes_first(desk: Desk) -> None:
 
 
 def test_a_scan_takes_no_more_than_its_part(desk: Desk) -> None:
-    """However much it finds, there is room for those who sign up meanwhile; what is finished makes room for the next."""
+    """However much it finds, others have room beside it; what is finished makes room for the next."""
     desk.queue.limit_scans(2)
     for name in "abc":
         desk.put(name, Lane.SCAN)
