@@ -156,18 +156,6 @@ def _counted(requests: Mapping[tuple[str, str, str], int]) -> dict[str, int]:
 def result(options: Options, version: str, samples: Sequence[Sample]) -> Result:
     """Return all that was found, as tables and charts."""
     least = samples[0]
-    goals = (
-        (
-            f"processor time with {least.listeners} listeners",
-            f"{least.percent:.2f} % of a core",
-            f"under {MOST_PERCENT} %",
-        ),
-        (
-            "largest listener",
-            f"{max(memory(each, LISTENER)[1] for each in samples):.1f} MiB",
-            f"at most {MOST_MIB:.0f} MiB",
-        ),
-    )
     return Result(
         name="idle",
         parameters={"cluster": version, "quick": options.quick},
@@ -184,7 +172,6 @@ def result(options: Options, version: str, samples: Sequence[Sample]) -> Result:
                 tuple(_memory_row(each) for each in samples),
             ),
             *_requests_tables(samples),
-            Table("Goals", ("what", "measured", "goal"), goals),
         ),
         charts=(
             _chart("processor time, idle", "% of a core", samples, lambda each: each.percent),
@@ -203,9 +190,8 @@ def figures(samples: Iterable[Sample]) -> dict[str, Figure]:
     for each in samples:
         named = f", {each.listeners} listeners"
         goal = MOST_PERCENT if each is samples[0] else None
-        listeners = tuple(one.uss_mib for one in each.processes if one.role == LISTENER)
         made["processor time" + named] = Figure((each.percent,), "% of a core", "lower", goal)
-        made["memory of a listener" + named] = Figure(listeners, "MiB", "lower", MOST_MIB)
+        made["memory of the largest listener" + named] = Figure((memory(each, LISTENER)[1],), "MiB", "lower", MOST_MIB)
         if each.requests_a_minute is not None:
             made["requests a minute" + named] = Figure((each.requests_a_minute,), "", "lower")
     return made

@@ -147,7 +147,6 @@ def figures(samples: Sequence[Sample]) -> dict[str, Figure]:
 def _result(options: Options, version: str, samples: list[Sample], seconds: float) -> Result:
     rates = sorted({each.rate for each in samples})
     shown = [each for each in (BARE, UNWATCHED, PERUSERD, BUILTIN) if pooled(samples, each, rates[0])]
-    compared = figures(samples)
     return Result(
         name="latency",
         parameters={"cluster": version, "seconds": seconds, "quick": options.quick},
@@ -157,14 +156,6 @@ def _result(options: Options, version: str, samples: list[Sample], seconds: floa
                 f"From the user document's answer to the database secured, {version}, in milliseconds",
                 ("users/s", "served by", "users", "p50", "p90", "p99", "most", "not served"),
                 tuple(_row(samples, contender, rate) for rate in rates for contender in shown),
-            ),
-            Table(
-                f"Goals at {GOAL_RATE:g}/s",
-                ("what", "measured", "goal"),
-                tuple(
-                    (name, f"{each.values[0]:.2f} {each.unit}".rstrip(), f"at most {each.goal:g} {each.unit}".rstrip())
-                    for name, each in compared.items()
-                ),
             ),
         ),
         charts=(
@@ -187,7 +178,7 @@ def _result(options: Options, version: str, samples: list[Sample], seconds: floa
                 for percent in (50.0, 99.0)
             ),
         ),
-        figures=compared,
+        figures=figures(samples),
     )
 
 

@@ -249,14 +249,9 @@ def _result(options: Options, cluster: Cluster, course: Course, found: Run) -> R
                 table(found),
             ),
             Table(
-                "Goals",
-                ("what", "measured", "goal"),
+                "Beside the goal",
+                ("what", "measured", "should be"),
                 (
-                    (
-                        f"p99 of those who {KEPT}: through the event / before",
-                        f"{summed.ratio:.2f}",
-                        f"at most {MOST_OF_BEFORE}",
-                    ),
                     (
                         "longest wait for a new owner",
                         f"{summed.longest_lost / 1e3:.1f} s",

@@ -180,10 +180,6 @@ def _result(options: Options, version: str, samples: list[Sample], users: int) -
         )
         for name in found.rates
     ]
-    goals = [("peruserd / ceiling", f"{found.of_ceiling:.2f}", f"at least {FLOOR_OF_CEILING}")]
-    if found.of_builtin is not None:
-        goals.append(("peruserd / couch_peruser", f"{found.of_builtin:.2f}", f"at least {FLOOR_OF_BUILTIN}"))
-    goals.append(("processor time of a user", f"{found.processor_ms:.2f} ms", f"at most {MOST_PROCESSOR_MS} ms"))
     return Result(
         name="provision",
         parameters={"cluster": version, "users": users, "quick": options.quick},
@@ -195,7 +191,6 @@ def _result(options: Options, version: str, samples: list[Sample], users: int) -
                 ("served by", "users/s", "of the ceiling", "not served"),
                 tuple(rows),
             ),
-            Table("Goals", ("what", "measured", "goal"), tuple(goals)),
         ),
         charts=(
             Chart(

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bench.results import Figure, Table, spread
+from bench.results import Figure, Table
 
 _ABSENT: Final = "–"  # noqa: RUF001 - what it looks like in the tables of the benchmarks
 
@@ -141,16 +141,10 @@ def _figure_rows(kept: Sequence[Kept | None]) -> Iterator[tuple[str, ...]]:
         unit = f", {one.unit}" if one.unit else ""
         yield (
             f"{name}{unit} ({one.better} is better)",
-            _goal(one),
-            *(_ABSENT if each is None else spread(each.values, _shape(each)) for each in row),
+            one.wanted or _ABSENT,
+            *(_ABSENT if each is None else str(each) for each in row),
             *(_ratio(row[0], each) for each in row[1:]),
         )
-
-
-def _goal(figure: Figure) -> str:
-    if figure.goal is None:
-        return _ABSENT
-    return f"at {'least' if figure.better == 'higher' else 'most'} {figure.goal:g}"
 
 
 def _ratio(first: Figure | None, other: Figure | None) -> str:
@@ -158,11 +152,3 @@ def _ratio(first: Figure | None, other: Figure | None) -> str:
     if first is None or other is None or first.unit != other.unit or not median(first.values):
         return _ABSENT
     return f"{median(other.values) / median(first.values):.2f}"
-
-
-def _shape(figure: Figure) -> str:
-    """Return a format that shows three digits or more of the median."""
-    size = abs(median(figure.values))
-    if size >= 100:
-        return "{:,.0f}"
-    return "{:.1f}" if size >= 10 else "{:.2f}" if size >= 1 or not size else "{:.3g}"

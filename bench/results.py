@@ -18,6 +18,8 @@ _LIBRARIES: Final = ("peruserd", "msgspec", "requests", "multiprocess", "psutil"
 
 _MARK_STYLES: Final = ("--", ":", "-.")
 
+_VERDICTS: Final = {True: "reached", False: "missed"}
+
 
 class Options(msgspec.Struct, frozen=True):
     """How benchmarks are asked to run. `cluster` are its nodes' URLs; where there are none, one is simulated."""
@@ -77,11 +79,35 @@ class Figure(msgspec.Struct, frozen=True):
     better: Literal["higher", "lower"]
     goal: float | None = None
 
+    @property
+    def wanted(self) -> str | None:
+        """Say in words what the goal is."""
+        if self.goal is None:
+            return None
+        return f"at {'least' if self.better == 'higher' else 'most'} {self.goal:g}"
+
+    @property
+    def is_reached(self) -> bool:
+        """Say whether the median is as the goal wants it, where there is one."""
+        if self.goal is None:
+            return True
+        middle = median(self.values)
+        return middle >= self.goal if self.better == "higher" else middle <= self.goal
+
+    def __str__(self) -> str:
+        """Return median and spread, with three digits or more of the median."""
+        size = abs(median(self.values))
+        if size >= 100:
+            shape = "{:,.0f}"
+        else:
+            shape = "{:.1f}" if size >= 10 else "{:.2f}" if size >= 1 or not size else "{:.3g}"
+        return spread(self.values, shape)
+
 
 class Result(msgspec.Struct, frozen=True):
     """All that one benchmark found. `samples` are as they were taken; tables and charts only sum them up.
 
-    `figures` are by name what `python -m bench report` sets side by side.
+    `figures` are by name what `python -m bench report` sets side by side; those that have a goal are printed beside it.
     """
 
     name: str
@@ -92,8 +118,20 @@ class Result(msgspec.Struct, frozen=True):
     figures: dict[str, Figure] = {}
 
     def text(self) -> str:
-        """Return the tables, one after the other."""
-        return "\n\n".join(table.text() for table in self.tables)
+        """Return the tables, one after the other, and what became of the goals."""
+        goals = self._goals()
+        return "\n\n".join(table.text() for table in (*self.tables, *([goals] if goals.rows else [])))
+
+    def _goals(self) -> Table:
+        return Table(
+            "Goals",
+            ("what", "measured", "goal", ""),
+            tuple(
+                (name + (f", {each.unit}" if each.unit else ""), str(each), each.wanted, _VERDICTS[each.is_reached])
+                for name, each in self.figures.items()
+                if each.wanted is not None
+            ),
+        )
 
     def write_json(self, folder: Path) -> Path:
         """Write everything to `NAME.json` in `folder`, which is made; return the path."""

@@ -156,6 +156,21 @@ def test_the_command_explains_itself(capsys: pytest.CaptureFixture[str], argumen
     assert "python -m bench report" in printed.out + printed.err
 
 
+def test_a_result_says_what_became_of_its_goals() -> None:
+    """Of each figure that has one: the median against the least or the most that it should be; the bound is enough."""
+    figures = {
+        "rate": Figure((80.0, 100.0, 125.0), "users/s", "higher", 100.0),
+        "wait": Figure((1.2, 1.6, 1.9), "s", "lower", 1.5),
+        "memory": Figure((9.0,), "MiB", "lower"),
+    }
+    goals = Result("speed", {}, {}, (), (), figures).text().splitlines()[4:]
+    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in goals] == [
+        ["rate, users/s", "100 (80–125)", "at least 100", "reached"],  # noqa: RUF001
+        ["wait, s", "1.60 (1.20–1.90)", "at most 1.5", "missed"],  # noqa: RUF001
+    ]
+    assert Result("speed", {}, {}, (), ()).text() == ""
+
+
 def test_provision_gives_figures_that_agree_with_its_summary() -> None:
     """Rates by contender are of every round, the ratios those of the summary."""
 

@@ -78,7 +78,7 @@ def test_numbers_of_users_are_summed_up_apart() -> None:
     ]
     assert [each.users for each in summaries([*RUNS, *more])] == [1_000, 5_000]
     found = result(Options(quick=True), "CouchDB", [*RUNS, *more])
-    starts, rates, goals = found.tables
+    starts, rates = found.tables
     assert [row[:2] for row in starts.rows] == [
         ("1,000", KEPT),
         ("1,000", LOST),
@@ -86,8 +86,7 @@ def test_numbers_of_users_are_summed_up_apart() -> None:
         ("5,000", LOST),
     ]
     assert ("5,000", "bare reads, 32 in flight", "125", "1.00") in rates.rows
-    assert ("requests about other users, 1,000 users", "40", "0") in goals.rows
-    assert found.figures["requests about other users, 1,000 users"].values == (0.0, 40.0, 0.0)
+    assert found.figures["requests about other users, 1,000 users"].values == (40.0,), "one bad start is not averaged"
     assert found.figures["scan / bare reads, 5,000 users"].values == (0.8,)
 
 
