@@ -14,7 +14,7 @@ import msgspec
 
 from bench.results import Chart, Figure, Options, Result, Table
 from bench.rig.cluster import PREFIX, Cluster, ClusterError, open_cluster
-from bench.rig.daemons import daemons
+from bench.rig.daemons import SETTLING_SECONDS, daemons
 from bench.rig.progress import steps
 from peruserd.demo.instances import Instance
 from peruserd.simcluster import ClusterOptions
@@ -24,8 +24,6 @@ SECONDS: Final = 60.0
 
 _USERS: Final = 20
 
-# The first beats of a heart come quickly, and a listener's first poll is another than the later ones.
-_SETTLING_SECONDS: Final = 12.0
 _QUICK: Final = 10.0
 
 MOST_PERCENT: Final = 0.5
@@ -78,7 +76,7 @@ def run(options: Options) -> Result:
             progress.step("the ranges it has" if each is None else f"{each} ranges")
             with open_cluster(options.cluster, ClusterOptions(nodes=1, q=each or 1, n=1)) as cluster:
                 version = cluster.version()
-                samples.append(measure(cluster, seconds, settling=_QUICK / 2 if options.quick else _SETTLING_SECONDS))
+                samples.append(measure(cluster, seconds, settling=_QUICK / 2 if options.quick else SETTLING_SECONDS))
     return result(options, version, samples)
 
 

@@ -21,6 +21,7 @@ from bench.restart.stage import Stage
 from bench.restart.summing import result
 from bench.results import Options, Result
 from bench.rig.cluster import Cluster, open_cluster
+from bench.rig.contenders import rotated
 from bench.rig.progress import Steps, steps
 
 SIZES: Final = (10_000, 50_000)
@@ -58,8 +59,7 @@ def measure(
         stage.prepare()
         contenders: list[str | int] = [KEPT, LOST, *in_flight]
         for number in range(rounds):
-            turn = number % len(contenders)
-            for each in (*contenders[turn:], *contenders[:turn]):
+            for each in rotated(contenders, number):
                 if isinstance(each, str):
                     progress.step(f"{users:,} users, round {number + 1}: {each}")
                     yield stage.restart(each, number)

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final
+from typing import Final, TypeVar
 
 from bench.rig import builtin
 from bench.rig.cluster import Cluster
 from bench.rig.daemons import Daemons
+
+Contender = TypeVar("Contender")
 
 PERUSERD: Final = "peruserd"
 BUILTIN: Final = "couch_peruser"
@@ -19,7 +21,7 @@ def available(cluster: Cluster, contenders: Sequence[str]) -> list[str]:
     return [each for each in contenders if there or each != BUILTIN]
 
 
-def rotated(contenders: Sequence[str], number: int) -> list[str]:
+def rotated(contenders: Sequence[Contender], number: int) -> list[Contender]:
     """Return the contenders in the order of a round: each begins with another, so that none always comes first."""
     turn = number % len(contenders)
     return [*contenders[turn:], *contenders[:turn]]

@@ -16,6 +16,9 @@ from peruserd.demo.instances import Instance
 _READY_SECONDS: Final = 300.0
 _LOOK_SECONDS: Final = 0.1
 
+SETTLING_SECONDS: Final = 12.0
+"""What only a start does is over then: the quick first beats of a heart, the first poll of a listener."""
+
 
 class Daemons:
     """An instance beside each of some nodes; `all` are those that run. States are kept in `directory`."""

@@ -4,20 +4,19 @@ Counted are the requests that a simulated cluster gets from real instances (`per
 request costs a real node is in `docs/scale.md`.
 """
 
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from bench.results import Table
+from bench.rig.cluster import ClusterError, open_cluster
+from bench.rig.daemons import SETTLING_SECONDS, daemons
 from bench.scale.layouts import Layout
 from peruserd.core.config import ClusterConfig
 from peruserd.couch.sources import LONG_POLL_SECONDS
-from peruserd.demo.instances import Instances
-from peruserd.simcluster import ClusterOptions, SimClusterProcess
+from peruserd.simcluster import ClusterOptions
 
 # Few enough processes for two cores: a supervisor for each node and a process for each copy.
 _COUNTED: Final = (Layout(1, 2), Layout(3, 2), Layout(3, 8), Layout(6, 2), Layout(6, 8))
@@ -26,10 +25,6 @@ _RECKONED: Final = (Layout(3, 2), Layout(10, 64), Layout(50, 2), Layout(50, 256)
 # Four long polls: the count of a listener's requests is then the same whenever the counting begins.
 _COUNTING_SECONDS: Final = 4 * LONG_POLL_SECONDS
 _USERS: Final = 20
-
-# The first beats of a heart come quickly, and a listener's first poll is another than the later ones.
-_SETTLING_SECONDS: Final = 12.0
-_READY_SECONDS: Final = 120.0
 
 # What a request is called in the tables, by the method and the kind of path that the simulated cluster counts.
 _NAMES: Final = {
@@ -87,15 +82,16 @@ def reckon(layout: Layout, cluster: ClusterConfig) -> PerMinute:
 def count(layout: Layout, seconds: float) -> Count:
     """Run a simulated cluster with an instance beside each node, and count while nothing happens."""
     options = ClusterOptions(nodes=layout.nodes, q=layout.ranges, n=layout.copies_made)
-    with tempfile.TemporaryDirectory(prefix="peruserd-bench-") as directory, SimClusterProcess(options) as cluster:
-        cluster.seed_users(_USERS)
-        with Instances(cluster.urls, cluster.node_names, Path(directory)) as instances:
-            _wait_until_ready(instances)
-            time.sleep(_SETTLING_SECONDS)
-            cluster.clear_requests()
+    with open_cluster((), options) as cluster, daemons(cluster) as instances:
+        if cluster.sim is None:
+            raise ClusterError("only a simulated cluster counts requests")
+        cluster.sim.seed_users(_USERS)
+        with instances.running():
+            time.sleep(SETTLING_SECONDS)
+            cluster.sim.clear_requests()
             begin = time.monotonic()
             time.sleep(seconds)
-            requests = cluster.requests()
+            requests = cluster.sim.requests()
             return Count(layout, time.monotonic() - begin, [(*key, number) for key, number in requests.items()])
 
 
@@ -138,12 +134,3 @@ def _listeners(layout: Layout) -> float:
 
 def _shape(layout: Layout) -> tuple[str, str, str]:
     return str(layout.nodes), f"{layout.ranges:,}", f"{_listeners(layout):.1f}"
-
-
-def _wait_until_ready(instances: Instances) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while not all(each.is_ready() for each in instances.all):
-        instances.check()
-        if time.monotonic() > deadline:
-            raise TimeoutError("the instances did not become ready")
-        time.sleep(0.5)

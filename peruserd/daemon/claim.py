@@ -14,13 +14,12 @@ import msgspec
 
 _FILE: Final = "instance.json"
 
+# More than the names of any cluster's nodes take.
+_MOST_BYTES: Final = 1 << 20
+
 
 class InUseError(Exception):
     """Another process holds the state directory."""
-
-
-# More than the names of any cluster's nodes take.
-_MOST_BYTES: Final = 1 << 20
 
 
 class _Record(msgspec.Struct, frozen=True):

@@ -32,10 +32,9 @@ class Health:
     def ready(self) -> tuple[bool, str]:
         """Say whether every user this instance owns is served."""
         view = self._supervisor.view
-        if view is None and self._supervisor.has_looked:
-            return False, "waiting for the quiet period, to see which other instances are there"
         if view is None:
-            return False, "waiting for CouchDB"
+            who = "the quiet period, to see which other instances are there"
+            return False, f"waiting for {who if self._supervisor.has_looked else 'CouchDB'}"
         if view.standby:
             return False, "standing by: another instance is active beside this node"
         status = self._fleet.status()

@@ -8,20 +8,11 @@ from peruserd.listener import defaults
 from peruserd.listener.defaults import DefaultSecurity
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
+from tests.listener.clocks import Clock
 from tests.listener.office import SECURED, Office, made, objects
 
 OPEN: dict[str, Any] = {}
 CLOSED = {"members": {"roles": ["_admin"]}}
-
-
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -32,13 +23,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_it_is_read_once_for_many_databases(clock: Clock) -> None:
+@pytest.mark.usefixtures("clock")
+def test_it_is_read_once_for_many_databases() -> None:
     """The second new database is taken to begin like the first."""
     asked: list[str] = []
     default = DefaultSecurity(lambda database: asked.append(database) or CLOSED)  # type: ignore[func-returns-value]
     assert [default.of("a"), default.of("b")] == [CLOSED, CLOSED]
     assert asked == ["a"]
-    assert clock.now == 100.0
 
 
 def test_it_is_read_again_after_a_while(clock: Clock) -> None:

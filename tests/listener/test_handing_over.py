@@ -17,6 +17,7 @@ from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
 from tests.listener.books import RECALL_SECONDS, make_ledger
+from tests.listener.clocks import Clock
 
 HOSTS = ((WHOLE_SPACE, ("me", "other")),)
 MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
@@ -27,19 +28,6 @@ FAILED = Outcome(failure=Failure("server_error", "500", Advice.RETRY))
 
 IDS = [user_document_id(f"user-{number}") for number in range(20)]
 STAYS, MOVES = (next(each for each in IDS if SHARED.belongs_to("me")(each) is mine) for mine in (True, False))
-
-
-class Clock:
-    """A clock that goes only when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
-        return self.now
 
 
 @pytest.fixture
