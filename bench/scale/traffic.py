@@ -30,6 +30,7 @@ _USERS: Final = 20
 _NAMES: Final = {
     ("GET", "membership"): "membership",
     ("GET", "dbs"): "shard map",
+    ("GET", "local_docs"): "leases read",
     ("POST", "local_docs"): "leases read",
     ("PUT", "local"): "lease written",
     ("GET", "up"): "maintenance",
@@ -37,6 +38,7 @@ _NAMES: Final = {
     ("GET", "shard"): "which copy",
 }
 _OTHER: Final = "other"
+_COLUMNS: Final = (*dict.fromkeys(_NAMES.values()), _OTHER)
 
 PerMinute = dict[str, float]
 """Requests a minute of one instance, by what they ask."""
@@ -56,7 +58,7 @@ class Count(msgspec.Struct, frozen=True):
         for _, method, kind, number in self.requests:
             counted[_NAMES.get((method, kind), _OTHER)] += number
         scale = 60 / self.seconds / self.layout.nodes
-        return {name: counted[name] * scale for name in (*_NAMES.values(), _OTHER)}
+        return {name: counted[name] * scale for name in _COLUMNS}
 
 
 def reckon(layout: Layout, cluster: ClusterConfig) -> PerMinute:
@@ -110,7 +112,7 @@ def counted_table(counts: list[Count]) -> Table:
         rows.append((*_shape(each.layout), *cells, total))
     return Table(
         "Requests a minute of one idle instance: counted / reckoned",
-        ("instances", "ranges", "listeners of each", *_NAMES.values(), _OTHER, "all"),
+        ("instances", "ranges", "listeners of each", *_COLUMNS, "all"),
         tuple(rows),
     )
 

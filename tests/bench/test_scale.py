@@ -65,11 +65,14 @@ def test_counted_requests_are_sorted_by_what_they_ask() -> None:
         ("node1", "GET", "membership", 30),
         ("node1", "PUT", "local", 6),
         ("node2", "PUT", "local", 6),
+        ("node1", "GET", "local_docs", 30),
+        ("node2", "POST", "local_docs", 12),
         ("node2", "GET", "database", 3),
     ]
     found = Count(Layout(2, 2), 30.0, counted).per_minute
     assert {name: number for name, number in found.items() if number} == {
         "membership": 30.0,
+        "leases read": 42.0,
         "lease written": 12.0,
         "other": 3.0,
     }
