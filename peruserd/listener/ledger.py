@@ -5,7 +5,6 @@ progress to disk. Rules are those of `core.progress`, `core.workqueue` and `core
 """
 
 import random
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
@@ -34,6 +33,7 @@ from peruserd.couch.sources import PAGE_ROWS, Page
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.scanning import ScanBook, ScanTask
 from peruserd.listener.store import Store
+from peruserd.listener.waiting import Waiting
 
 # Documents that may wait before reading pauses: some pages, so that workers never starve, and little memory.
 _LIVE_WINDOW: Final = 5 * PAGE_ROWS
@@ -73,9 +73,8 @@ class Ledger:
         self._begin_near = begin_near
         self._store = store
         self._wake = wake
-        self._changed = threading.Condition()
-        # What those wait for who are no workers: they are woken when it is there, not whenever a change ends.
-        self._awaited: list[Callable[[], bool]] = []
+        # Workers wait for work; all others say what they wait for, and are not woken whenever a change ends.
+        self._changed = Waiting()
         self._progress_told = False
         self._stopping = False
         self._leaving = False
@@ -132,7 +131,7 @@ class Ledger:
     def wait_for_room(self) -> Sequence | None:
         """Return the sequence to read live from, as soon as there is room for a page; None when stopping."""
         with self._changed:
-            while not self._wait_for(self._live_has_room, _BEAT_SECONDS):
+            while not self._changed.wait_until(self._live_has_room, _BEAT_SECONDS):
                 # Waiting for workers whose cluster is slow is no hang.
                 self._beats += 1
                 self._wake()
@@ -159,7 +158,7 @@ class Ledger:
     def wait_for_scan(self) -> ScanTask | None:
         """Return the page of a scan to read next, as soon as one is wanted and there is room; None when stopping."""
         with self._changed:
-            self._wait_for(lambda: self._stopping or self._scan.has_room)
+            self._changed.wait_until(lambda: self._stopping or self._scan.has_room)
             if self._stopping or not self._scan.is_under_way:
                 return None
             self._queue.scan_page_requested()
@@ -201,7 +200,7 @@ class Ledger:
                 change = self._queue.take() if self._queue.active < self._share else None
                 if self._queue.held > held:
                     # What was passed over leaves room for others to be read.
-                    self._tell_awaited()
+                    self._changed.tell()
                 if change is None:
                     self._changed.wait()
                 elif self._is_still_due(change):
@@ -308,7 +307,7 @@ class Ledger:
     def wait_until_left(self, timeout_seconds: float) -> bool:
         """Wait for those reviews; say whether they ended in time."""
         with self._changed:
-            return self._wait_for(lambda: not self._queue.reviews and not self._queue.active, timeout_seconds)
+            return self._changed.wait_until(lambda: not self._queue.reviews and not self._queue.active, timeout_seconds)
 
     def retry_due(self) -> float | None:
         """Let those of the quarantine whose time has come wait for a worker; return when the next one's comes."""
@@ -359,7 +358,7 @@ class Ledger:
     def wait_until_idle(self, timeout_seconds: float) -> bool:
         """Wait for the work in flight; say whether it ended in time."""
         with self._changed:
-            return self._wait_for(lambda: self._queue.active == self._abandoned, timeout_seconds)
+            return self._changed.wait_until(lambda: self._queue.active == self._abandoned, timeout_seconds)
 
     # Inside, with the lock held
 
@@ -480,25 +479,12 @@ class Ledger:
         self._settle_scan()
         # No worker is woken: this change held up one other at most, by its document or its place among those in flight,
         # and whoever gave it back comes for that one. Waking them all for each user took longer than serving the user.
-        self._tell_awaited()
+        self._changed.tell()
         if not self._progress_told:
             # Once for all that ends until the next save: the system call lets go of the interpreter, here with the lock
             # held, and whoever gets hold of it then wants the lock.
             self._progress_told = True
             self._wake()
-
-    def _tell_awaited(self) -> None:
-        """Wake those who wait for something that is there; after all that can happen thousands of times a second."""
-        if any(is_there() for is_there in self._awaited):
-            self._changed.notify_all()
-
-    def _wait_for(self, is_there: Callable[[], bool], timeout_seconds: float | None = None) -> bool:
-        """Wait until something is there; say whether it is. For everyone but workers, who wait for work alone."""
-        self._awaited.append(is_there)
-        try:
-            return self._changed.wait_for(is_there, timeout_seconds)
-        finally:
-            self._awaited.remove(is_there)
 
     def _count(self, change: Change, outcome: Outcome) -> None:
         counters = self._counters

@@ -1,17 +1,17 @@
 """A listener's store in memory, and a lock that shows what would wait: a ledger for tests without threads and time."""
 
-import threading
 from typing import Protocol
 
 from peruserd.core.progress import Saved
 from peruserd.core.quarantine import Quarantined
+from peruserd.listener.waiting import Waiting
 
 
 class WouldBlockError(Exception):
     """The ledger wants to wait for something that only another thread could do."""
 
 
-class NeverWaits(threading.Condition):
+class NeverWaits(Waiting):
     def wait(self, timeout: float | None = None) -> bool:
         raise WouldBlockError(timeout)
 

@@ -163,7 +163,7 @@ def test_passing_over_what_is_held_back_lets_reading_go_on(counter: Counter, mon
     read: list[object] = []
     reader = threading.Thread(target=lambda: read.append(counter.ledger.wait_for_room()))
     reader.start()
-    wait_until(lambda: bool(counter.ledger._awaited), "the reader waits for room")
+    wait_until(lambda: bool(counter.ledger._changed.awaited), "the reader waits for room")
     worker = threading.Thread(target=counter.ledger.take)
     worker.start()
     reader.join(PATIENCE_SECONDS)
@@ -179,7 +179,7 @@ def test_the_end_of_the_work_wakes_who_waits_for_it(counter: Counter) -> None:
     ended: list[bool] = []
     thread = threading.Thread(target=lambda: ended.append(counter.ledger.wait_until_idle(PATIENCE_SECONDS)))
     thread.start()
-    wait_until(lambda: bool(counter.ledger._awaited), "somebody waits for the end")
+    wait_until(lambda: bool(counter.ledger._changed.awaited), "somebody waits for the end")
     counter.ledger.give_back(change, DONE)
     thread.join(PATIENCE_SECONDS)
     assert ended == [True]
