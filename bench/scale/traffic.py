@@ -30,6 +30,7 @@ _USERS: Final = 20
 _NAMES: Final = {
     ("GET", "membership"): "membership",
     ("GET", "dbs"): "shard map",
+    ("GET", "dbs_changes"): "map watch",
     ("GET", "local_docs"): "leases read",
     ("POST", "local_docs"): "leases read",
     ("PUT", "local"): "lease written",
@@ -64,14 +65,16 @@ class Count(msgspec.Struct, frozen=True):
 def reckon(layout: Layout, cluster: ClusterConfig) -> PerMinute:
     """Return what the intervals say of an instance of a cluster that has one beside each node.
 
-    A look asks for membership, shard map and all leases. A beat reads the leases of its own node, asks whether that is
-    in maintenance, and writes. A long poll that ends with nothing is followed by a question which copy it was of.
+    A look asks for membership, shard map and all leases; the map watch is a long poll. A beat reads the leases of its
+    own node, asks whether that is in maintenance, and writes. A listener's long poll that ends with nothing is followed
+    by a question which copy it was of.
     """
     looks, beats = 60 / cluster.poll_interval, 60 / cluster.lease_interval
     polls = 60 / LONG_POLL_SECONDS * _listeners(layout)
     return {
         "membership": looks,
         "shard map": looks,
+        "map watch": 60 / LONG_POLL_SECONDS,
         "leases read": looks + beats,
         "lease written": beats,
         "maintenance": beats,

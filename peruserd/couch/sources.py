@@ -116,6 +116,21 @@ class ShardSource(_FeedSource):
         return Identity(info.uuid, info.update_seq)
 
 
+class DirectorySource(_FeedSource):
+    """What one node hears of databases: a row, by the database's name, for each whose shard map was written.
+
+    It can be filtered for one name, and must not be: each change that the filter leaves out begins the time of a long
+    poll anew (measured), so on a cluster where databases are made all the time none would come to an end.
+    """
+
+    def __init__(self, client: Client, node: str) -> None:
+        super().__init__(client, f"/_node/{quoted(node)}/_dbs")
+
+    def end(self) -> Sequence:
+        """Return the sequence of the newest change."""
+        return self.page("now", 1).last_seq
+
+
 class _DatabaseInfo(msgspec.Struct, frozen=True):
     update_seq: Sequence
 

@@ -29,6 +29,7 @@ from peruserd.supervisor import forkserver
 from peruserd.supervisor.fleet import Fleet, StartMessage, StartRequest
 from peruserd.supervisor.heart import Heart
 from peruserd.supervisor.loop import Supervisor
+from peruserd.supervisor.map_watch import MapWatch
 from peruserd.supervisor.presence import Presence
 from peruserd.supervisor.watcher import Lookout, NoShardsError, Watcher
 
@@ -83,7 +84,7 @@ def _run(
         except OSError as error:
             log.warning("the next start will expect the instances of an earlier time", error=str(error))
 
-    def lease_node() -> str | None:
+    def shard_node() -> str | None:
         attachment = lookout.attach()
         return attachment.node if attachment.feed is Feed.SHARD else None
 
@@ -110,8 +111,14 @@ def _run(
         presence,
         auth_db=config.couchdb.auth_db,
         interval_seconds=config.cluster.lease_interval,
-        node=lease_node,
+        node=shard_node,
         is_alive=health.goes_round,
+    )
+    map_watch = MapWatch(
+        Client(Session(config.couchdb, credentials)),
+        auth_db=config.couchdb.auth_db,
+        node=shard_node,
+        on_change=watcher.look_soon,
     )
     server = _serve(config, InstanceCollector(fleet, supervisor, heart, health), health)
     presence.set_address(f"{server.host}:{server.port}")
@@ -126,6 +133,7 @@ def _run(
             http=f"{server.host}:{server.port}",
         )
         watcher.start()
+        map_watch.start()
         heart.start()
         notifier.ready()
 
@@ -135,6 +143,7 @@ def _run(
         notifier.stopping()
         watcher.stop()
         session.interrupt()
+        map_watch.stop()
         heart.stop()
         server.stop()
     log.info("stopped", code=int(outcome))

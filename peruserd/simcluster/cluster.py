@@ -107,7 +107,7 @@ class SimCluster:
         self.mover.finish()
 
     def schedule_splits(self) -> None:
-        """Let each job that waits run in its turn, one delay after the other."""
+        """Let each job that waits take its next step in its turn, one delay after the other."""
         if self.split_delay_seconds is None:
             return
         loop = asyncio.get_running_loop()
@@ -117,4 +117,5 @@ class SimCluster:
 
     def _split(self, job: Job) -> None:
         del self._splits[job.id]
-        self.splitter.run(job)
+        if self.splitter.run(job):
+            self.schedule_splits()

@@ -94,13 +94,17 @@ class ControlFace(ABC):
         jobs: list[str] = self._call("split", {"database": database, "covered": covered})
         return jobs
 
-    def release_splits(self, nodes: Sequence[int] | None = None) -> int:
-        """Run the split jobs that wait, of these nodes or of all, without waiting longer; return how many."""
-        ran: int = self._call("release_splits", {"nodes": None if nodes is None else list(nodes)})
+    def release_splits(self, nodes: Sequence[int] | None = None, *, remove: bool = True) -> int:
+        """Run the split jobs that wait, of these nodes or of all, without waiting longer; return how many.
+
+        Without `remove` what was split stays, for the next call to remove.
+        """
+        arguments = {"nodes": None if nodes is None else list(nodes), "remove": remove}
+        ran: int = self._call("release_splits", arguments)
         return ran
 
     def set_split_delay(self, seconds: float | None) -> None:
-        """Set how long each node waits before it splits its copy; None: until `release_splits`."""
+        """Set how long each node waits before each step of a split; None: until `release_splits`."""
         self._call("set_split_delay", {"seconds": seconds})
 
     def add_copy(self, database: str, covered: str, node: int) -> None:

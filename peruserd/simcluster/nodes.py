@@ -79,8 +79,7 @@ class Node:
         wanted = {document.path(covered): covered for covered in document.placed.get(self.name, ())}
         for copy in self.holdings.pop(name, ()):
             if copy.path not in wanted:
-                del self.shards[copy.path]
-                copy.close()
+                self.remove(copy)
         made = [make(self.name, path, covered) for path, covered in wanted.items() if path not in self.shards]
         self.shards.update((copy.path, copy) for copy in made)
         if wanted:
@@ -91,14 +90,17 @@ class Node:
             del self.names[bisect_left(self.names, name)]
         return made
 
-    def replace(self, name: str, old: ShardCopy, new: list[ShardCopy]) -> None:
-        """Put other copies in one's place: the halves of a split, or one made again from scratch."""
-        del self.shards[old.path]
+    def supersede(self, name: str, old: ShardCopy, new: list[ShardCopy]) -> None:
+        """Put other copies in one's place: the halves of a split, or one made again. Its shard file is left alone."""
         for copy in new:
             self.shards[copy.path] = copy
         kept = [copy for copy in self.holdings[name] if copy is not old]
         self.holdings[name] = sorted([*kept, *new], key=lambda copy: copy.range)
-        old.close()
+
+    def remove(self, copy: ShardCopy) -> None:
+        """Remove a shard file."""
+        del self.shards[copy.path]
+        copy.close()
 
     def wake(self) -> None:
         """Let everybody who waits on a copy of this node look again."""

@@ -20,8 +20,8 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
     `port` is node 1's, the others follow `PORT_STEP` apart; 0 takes any free ones. `control_port` serves the controls;
     None leaves them out, 0 takes a free port. `user` is the server admin, as `name:password`. `seed` fixes every random
     choice. `replication_delay_seconds` is how late a copy that did not get a write at once gets it;
-    `split_delay_seconds` how long each node waits, one after the other, before it splits its copy; `request_seconds` is
-    added to every clustered write.
+    `split_delay_seconds` how long each node waits, one after the other, before it splits its copy, and then before it
+    removes what it has split; `request_seconds` is added to every clustered write.
     """
 
     nodes: int = 3

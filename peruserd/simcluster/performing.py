@@ -136,10 +136,14 @@ class Controls:
         self._cluster.schedule_splits()
         return [job.id for job in jobs]
 
-    async def _release_splits(self, nodes: list[int] | None) -> int:
+    async def _release_splits(self, nodes: list[int] | None, *, remove: bool) -> int:
         names = None if nodes is None else {self._cluster.model.node(number).name for number in nodes}
-        due = [job for job in self._cluster.splitter.waiting() if names is None or job.node in names]
-        return sum(self._cluster.splitter.run(job) for job in due)
+        splitter = self._cluster.splitter
+        due = [job for job in splitter.waiting() if names is None or job.node in names]
+        ran = [job for job in due if splitter.run(job)]
+        for job in ran if remove else ():
+            splitter.run(job)
+        return len(ran)
 
     async def _set_split_delay(self, seconds: float | None) -> None:
         self._cluster.split_delay_seconds = seconds

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=defaults.seed, help="fixes random choices (%(default)s)")
     for name, help_text in (
         ("replication", "how late a copy gets what it did not get at once"),
-        ("split", "how long each node waits before it splits its copy"),
+        ("split", "how long each node waits before each step of a split"),
     ):
         default = getattr(defaults, f"{name}_delay_seconds")
         parser.add_argument(

@@ -1,6 +1,8 @@
 """Splitting ranges: each node splits its own copy, at its own moment. Pure.
 
-A job waits until whoever drives the model runs it; a job of a node that is down waits until the node is back.
+A job has two steps. First the halves are made and the shard map names them; the copy they were made of is still there,
+can be read, and gets nothing any more. Then it is removed. Each step waits until whoever drives the model runs it; a
+job of a node that is down waits until the node is back.
 """
 
 from datetime import UTC, datetime
@@ -11,6 +13,7 @@ import msgspec
 from peruserd.core.hashing import document_hash
 from peruserd.core.ranges import Range
 from peruserd.simcluster import errors
+from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.maps import MapDocument, parse_range
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.nodes import Node
@@ -39,15 +42,22 @@ class Job(msgspec.Struct):
     source: str
     targets: tuple[str, str]
     started: float
+    split: bool = False
     finished: float | None = None
+
+    @property
+    def stage(self) -> str:
+        """What the job is doing, as `split_state` calls it."""
+        if self.finished is not None:
+            return "completed"
+        return "wait_source_close" if self.split else _STAGES[0]
 
     def as_json(self) -> dict[str, Any]:
         """Return the job as `_reshard/jobs` lists it."""
         started = _when(self.started)
         state = "running" if self.finished is None else "completed"
         history = [{"timestamp": started, "type": "new", "detail": None}]
-        stages = _STAGES[:1] if self.finished is None else _STAGES
-        history += [{"timestamp": started, "type": "running", "detail": stage} for stage in stages]
+        history += [{"timestamp": started, "type": "running", "detail": stage} for stage in self._stages()]
         if self.finished is not None:
             history.append({"timestamp": _when(self.finished), "type": "completed", "detail": None})
         return {
@@ -56,13 +66,16 @@ class Job(msgspec.Struct):
             "source": self.source,
             "target": list(self.targets),
             "job_state": state,
-            "split_state": "completed" if self.finished is not None else _STAGES[0],
+            "split_state": self.stage,
             "state_info": {},
             "node": self.node,
             "start_time": started,
             "update_time": _when(self.finished or self.started),
             "history": history,
         }
+
+    def _stages(self) -> tuple[str, ...]:
+        return _STAGES if self.finished is not None else _STAGES[: _STAGES.index(self.stage) + 1]
 
 
 class Splitter:
@@ -87,25 +100,30 @@ class Splitter:
         return made
 
     def waiting(self) -> list[Job]:
-        """Return the jobs that were not run yet, oldest first."""
+        """Return the jobs that are not over, oldest first."""
         return [job for job in self.jobs.values() if job.finished is None]
 
     def run(self, job: Job) -> bool:
-        """Split the copy; False where its node is down, or the job is over."""
-        model = self._model
-        node = model.by_name[job.node]
+        """Take the job's next step; False where its node is down, or what it is about is gone."""
+        node = self._model.by_name[job.node]
         if not node.alive or job.finished is not None:
             return False
-        job.finished = model.clock()
         copy = node.shards.get(job.source)
         document = node.database(job.database)
-        if copy is None or document is None:
-            return False
+        if copy is not None and document is not None and not job.split:
+            self._split(job, node, copy, document)
+            return True
+        job.finished = self._model.clock()
+        if copy is not None and job.split:
+            node.remove(copy)
+        return job.split
+
+    def _split(self, job: Job, node: Node, copy: ShardCopy, document: MapDocument) -> None:
         ranges = _halves(job.covered)
-        targets = [(path, half, model.fresh_uuid()) for path, half in zip(job.targets, ranges, strict=True)]
-        node.replace(job.database, copy, copy.split_into(targets))
-        model.publish(node, document.split(job.covered, ranges, job.node))
-        return True
+        targets = [(path, half, self._model.fresh_uuid()) for path, half in zip(job.targets, ranges, strict=True)]
+        node.supersede(job.database, copy, copy.split_into(targets))
+        self._model.publish(node, document.split(job.covered, ranges, job.node))
+        job.split = True
 
     def _job(self, document: MapDocument, covered: Range, node: str) -> Job:
         low, high = _halves(covered)
@@ -125,7 +143,9 @@ def rebuild(model: ClusterModel, node: Node, database: str, covered: str) -> Non
 
     Refuses where the node has no such copy.
     """
-    old = node.shards.get(model.map_of(node, database).path(_parse(covered)))
+    model.map_of(node, database)
+    wanted = _parse(covered)
+    old = next((copy for copy in node.holdings.get(database, ()) if copy.range == wanted), None)
     if old is None:
         raise errors.no_shard()
     new = model.make_copy(node.name, old.path, old.range)
@@ -135,7 +155,8 @@ def rebuild(model: ClusterModel, node: Node, database: str, covered: str) -> Non
         for document_id, (_, leaves) in copy.docs.items():
             if copy is not old and document_hash(document_id) in new.range:
                 known[document_id] = join(known.get(document_id, leaves), leaves)
-    node.replace(database, old, [new])
+    node.remove(old)
+    node.supersede(database, old, [new])
     shuffled = list(known)
     model.random.shuffle(shuffled)
     for document_id in shuffled:

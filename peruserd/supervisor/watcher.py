@@ -11,21 +11,16 @@ from typing import Final
 import msgspec
 import structlog
 
-from peruserd.core.backoff import Backoff
 from peruserd.core.config import CouchDBConfig, FeedChoice
 from peruserd.core.quarantine import Advice
 from peruserd.core.views import Feed, Plan, View, make_database_plan, make_plan
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError
+from peruserd.supervisor.pausing import pause_after
 from peruserd.supervisor.presence import Onlooker
 
 # Between two looks, also where one is asked for: a look is three requests, and few changes need to be seen sooner.
 _LEAST_SECONDS: Final = 0.2
-
-_BACKOFF: Final = Backoff(first_seconds=1.0, most_seconds=15.0)
-
-# CouchDB 3.4 and later lock an account for a while that is refused again and again.
-_REFUSED_SECONDS: Final = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -165,6 +160,4 @@ class Watcher:
         self.failures += 1
         if self.failures == 1:
             log.warning("cluster cannot be seen; the last view stays in force", kind=error.kind, error=str(error))
-        if error.advice is Advice.ASK_OPERATOR:
-            return _REFUSED_SECONDS
-        return max(self._interval, _BACKOFF.bound(self.failures))
+        return max(self._interval, pause_after(error, self.failures))

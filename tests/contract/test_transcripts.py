@@ -45,6 +45,8 @@ def read_recording(name: str) -> list[Recorded]:
 EXCHANGES = read_recording("transcripts-3.5.0.json")
 # What is new with leases, and what becomes of a security object when nodes return.
 HANDING_OVER = read_recording("handing-over-3.5.0.json")
+# The feed of a node's shard maps, by which a split is heard of.
+DIRECTORY = read_recording("directory-3.5.0.json")
 
 # Exchanges that are not made again of the simulated cluster, and why.
 LEFT_OUT: dict[int, str] = {}
@@ -226,6 +228,10 @@ class Cluster:
                 differences.append(f"Location: recorded {recorded.path}, answered {answered.path}")
         return differences
 
+    def create(self, path: str) -> None:
+        """Create a database."""
+        self._answer(1, "PUT", path)
+
     def delete(self, path: str) -> None:
         """Delete a database or document."""
         self._answer(1, "DELETE", path)
@@ -245,6 +251,9 @@ class Cluster:
         if index and self._exchanges[index - 1].state == self._exchanges[index].state:
             return
         match self._exchanges[index].state:
+            case "ranges split":
+                simulated.split("_users")
+                simulated.release_splits()
             case "node2 and node3 down" if self._exchanges is HANDING_OVER:
                 simulated.stop_node(2)
                 simulated.stop_node(3)
@@ -322,6 +331,26 @@ def handing_over_outcomes() -> list[list[str]]:
             return [cluster.replay(index) for index in range(len(HANDING_OVER))]
         finally:
             cluster.close()
+
+
+@pytest.fixture(scope="module")
+def directory_outcomes() -> list[list[str]]:
+    """The exchanges about the feed of shard maps, made of the simulated cluster: how each differs."""
+    with SimClusterThread(ClusterOptions(nodes=3, q=2, n=3)) as simulated:
+        simulated.set_split_delay(None)
+        cluster = Cluster(simulated.urls, simulated, DIRECTORY)
+        # A new cluster has another database of the system, made after the one for authentication.
+        cluster.create("/_replicator")
+        try:
+            return [cluster.replay(index) for index in range(len(DIRECTORY))]
+        finally:
+            cluster.close()
+
+
+@pytest.mark.parametrize("index", range(len(DIRECTORY)), ids=lambda index: _name_of(DIRECTORY, index))
+def test_the_feed_of_shard_maps_is_as_recorded(directory_outcomes: list[list[str]], index: int) -> None:
+    """Databases made, deleted and split are listed by name, with one sequence for each time a map was written."""
+    assert directory_outcomes[index] == []
 
 
 @pytest.mark.parametrize("index", range(len(HANDING_OVER)), ids=lambda index: _name_of(HANDING_OVER, index))

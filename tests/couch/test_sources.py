@@ -12,7 +12,7 @@ from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.views import Copy, Feed
 from peruserd.couch import errors, sources
 from peruserd.couch.client import Client
-from peruserd.couch.sources import ChangeSource, DatabaseSource, Page, Row, ShardSource, open_source
+from peruserd.couch.sources import ChangeSource, DatabaseSource, DirectorySource, Page, Row, ShardSource, open_source
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import (
     PATIENCE_SECONDS,
@@ -194,6 +194,23 @@ def test_a_sequence_beyond_the_end_is_answered_with_nothing(cluster: SimClusterT
     cluster.seed_users(5)
     source = open_source(_copies(cluster, client)[0], client)
     assert source.page(1_000_000) == Page([], 1_000_000)
+
+
+def test_a_directory_tells_of_shard_maps_that_were_written(cluster: SimClusterThread, client: Client) -> None:
+    """From its end on, a row for each database that is made, split or deleted."""
+    directory = DirectorySource(client, cluster.node_names[1])
+    end = directory.end()
+    client.create_database("userdb-61", DatabasesConfig())
+    client.create_database("userdb-62", DatabasesConfig())
+    client.delete_database("userdb-61")
+    rows = directory.page(end).results
+    assert [(row.id, row.deleted) for row in rows] == [("userdb-62", False), ("userdb-61", True)]
+    assert directory.end() == rows[-1].seq
+    asking = Asking(lambda: directory.poll(rows[-1].seq))
+    cluster.split("_users")
+    page = asking.end()
+    assert page is not None
+    assert {row.id for row in page.results} == {"_users"}
 
 
 # Identities

@@ -198,6 +198,32 @@ def test_a_rebuilt_copy_has_another_uuid_and_other_sequences(
     assert sorted(row["id"] for row in rows) == sorted(row["id"] for row in new)
 
 
+def test_what_was_split_can_be_read_until_it_is_removed(
+    cluster: SimClusterThread,
+    ask: Ask,
+    shard: Callable[[str, str], str],
+    background: ThreadPoolExecutor,
+    until_asked: Callable[[str, int], None],
+) -> None:
+    """Once the map names the halves, new documents go there alone; a long poll on the old copy ends when that goes."""
+    cluster.set_split_delay(None)
+    whole = f"/_node/_local/{shard('_users', LOW)}"
+    end = ask("GET", whole).json()["update_seq"]
+    cluster.split("_users", LOW)
+    assert cluster.release_splits(remove=False) == 3
+    assert {job["split_state"] for job in ask("GET", "/_reshard/jobs").json()["jobs"]} == {"wait_source_close"}
+    assert LOW not in ask("GET", "/_users/_shards").json()["shards"]
+    waiting = background.submit(ask, "GET", f"{whole}/_changes?feed=longpoll&since={end}&timeout=30000")
+    until_asked("shard_changes", 1)
+    for number in range(20):
+        cluster.add_user(f"late{number}", "x")
+    assert ask("GET", whole).json()["update_seq"] == end
+    assert cluster.release_splits() == 3
+    assert waiting.result().json()["results"] == []
+    assert ask("GET", whole).status_code == 404
+    assert {job["split_state"] for job in ask("GET", "/_reshard/jobs").json()["jobs"]} == {"completed"}
+
+
 def test_a_continuous_feed_of_a_database_goes_on_over_splits_and_deaths(cluster: SimClusterThread, ask: Ask) -> None:
     """Rows arrive as they are written, heartbeats between them, and it ends when the database does."""
     ask("PUT", "/db?q=1")
@@ -261,7 +287,7 @@ def test_the_feed_of_a_node_s_shard_maps_tells_of_databases_made_and_deleted(
     assert [row["id"] for row in page["results"]] == ["_users", "b", "a"]
     query = f"feed=longpoll&since={page['last_seq']}&timeout=30000"
     waiting = background.submit(ask, "GET", f"/_node/_local/_dbs/_changes?{query}", node=2)
-    until_asked("dbs", 2)
+    until_asked("dbs_changes", 2)
     ask("DELETE", "/b")
     (row,) = waiting.result().json()["results"]
     assert (row["id"], row["deleted"]) == ("b", True)

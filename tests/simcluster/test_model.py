@@ -77,13 +77,22 @@ class Life(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, turn=st.integers(0, 7))
     def split(self, number: int, turn: int) -> None:
-        """One node splits one of its copies; the others keep theirs whole."""
+        """One node splits one of its copies, which stays for now; the others keep theirs whole."""
         node = self.model.node(number)
         ranges = sorted(copy.range for copy in node.holdings["db"])
         covered = ranges[turn % len(ranges)]
         if node.alive and covered.end - covered.begin > 1 << 28:
             for job in self.splitter.start(node, "db", str(covered), node.name):
                 assert self.splitter.run(job)
+                assert job.source in node.shards
+
+    @rule()
+    def remove_what_was_split(self) -> None:
+        """The jobs whose node is up come to their end."""
+        for job in self.splitter.waiting():
+            node = self.model.by_name[job.node]
+            assert self.splitter.run(job) == node.alive
+            assert (job.source in node.shards) != node.alive
 
     @rule(number=NUMBERS, turn=st.integers(0, 7))
     def rebuild(self, number: int, turn: int) -> None:

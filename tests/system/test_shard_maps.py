@@ -14,7 +14,7 @@ from tests.system.processes import eventually
 from tests.system.signing_up import SigningUp
 from tests.system.simulated import HIGH, LOW, sim
 from tests.system.target import PREFIX, Target, open_simulated
-from tests.system.team import Team
+from tests.system.team import NEVER_SECONDS, Team
 
 
 @pytest.fixture
@@ -77,6 +77,18 @@ def test_users_sign_up_while_every_range_is_split(team: Team) -> None:
     team.wait_until_served(signing_up.names, team.promised_seconds)
     assert set(sim(team).creations().values()) == {1}
     team.acting.assert_acted_on_by_one(signing_up.names)
+
+
+def test_halves_are_followed_long_before_the_next_look(target: Target, make_daemon: Callable[..., Daemon]) -> None:
+    """From the moment the map changes new documents are in the halves alone; nobody waits for the next look."""
+    rarely = {"poll_interval": NEVER_SECONDS, "lease_ttl": 3 * NEVER_SECONDS}
+    team = Team(target, make_daemon, {"cluster": rarely}, nodes=(1,))
+    sim(team).set_split_delay(None)
+    sim(team).split("_users")
+    sim(team).release_splits(remove=False)
+    names = target.new_names(40)
+    target.sign_up(names)
+    team.wait_until_served(names)
 
 
 def test_the_authentication_database_deleted_and_made_again_is_followed(team: Team) -> None:

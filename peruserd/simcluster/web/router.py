@@ -114,7 +114,7 @@ def _node_kind(segments: list[str]) -> str:
         case "_config":
             return "config"
         case "_dbs":
-            return "dbs"
+            return "dbs_changes" if segments[3:] == ["_changes"] else "dbs"
     match segments[3:]:
         case ["_changes"]:
             return "shard_changes"

@@ -1,0 +1,80 @@
+"""The map watch: a thread that waits for the authentication database's shard map to change, and says so at once.
+
+From that moment new documents go to the copies that the new map names, and nobody listens to those before the watcher
+has looked. It would find out by itself, one interval later: this only makes the look come sooner, so where it fails
+nothing is lost but time.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from peruserd.couch.client import Client
+from peruserd.couch.errors import CouchError, InterruptedRequestError
+from peruserd.couch.sources import DirectorySource
+from peruserd.supervisor.pausing import pause_after
+
+# Between two polls. The maps of all databases are listed, many a second where many users sign up.
+_LEAST_SECONDS: Final = 0.25
+
+log = structlog.get_logger(__name__)
+
+
+class MapWatch:
+    """Calls `on_change` when the shard map of `auth_db` was written, as the node that `node` returns hears of it.
+
+    `node` raises CouchError while it is unknown and returns None where there are no shards, and so nothing to watch.
+    The client's session serves this alone: to interrupt it ends the wait.
+    """
+
+    def __init__(
+        self, client: Client, *, auth_db: str, node: Callable[[], str | None], on_change: Callable[[], None]
+    ) -> None:
+        self._client = client
+        self._auth_db = auth_db
+        self._node = node
+        self._on_change = on_change
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="map watch", daemon=True)
+        self.failures = 0
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no more; returns once the thread has ended."""
+        self._stopped.set()
+        self._client.session.interrupt()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._stopped.wait(pause):
+            try:
+                if (node := self._node()) is None:
+                    return
+                self._follow(DirectorySource(self._client, node))
+            except InterruptedRequestError:
+                return
+            except CouchError as error:
+                pause = self._failed(error)
+
+    def _follow(self, source: DirectorySource) -> None:
+        since = source.end()
+        while not self._stopped.wait(_LEAST_SECONDS):
+            page = source.poll(since)
+            since = page.last_seq
+            if self.failures:
+                log.info("changes of the shard map can be waited for again", failures=self.failures)
+                self.failures = 0
+            if any(row.id == self._auth_db for row in page.results):
+                self._on_change()
+
+    def _failed(self, error: CouchError) -> float:
+        self.failures += 1
+        if self.failures == 1:
+            log.info("changes of the shard map are seen by looks alone", kind=error.kind, error=str(error))
+        return pause_after(error, self.failures)

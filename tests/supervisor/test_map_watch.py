@@ -1,0 +1,207 @@
+"""The map watch, on simulated clusters."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from structlog.testing import capture_logs
+
+from peruserd.core.config import CouchDBConfig, DatabasesConfig
+from peruserd.core.messages import Credentials, Secret
+from peruserd.couch import sources
+from peruserd.couch.client import Client
+from peruserd.couch.errors import TimedOutError
+from peruserd.couch.session import Session
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from peruserd.supervisor import map_watch as map_watch_module
+from peruserd.supervisor import pausing
+from peruserd.supervisor.map_watch import MapWatch
+
+DEADLINE_SECONDS = 30.0
+ME = "node1@127.0.0.1"
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    """Wait until something happened."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def pair() -> Iterator[SimClusterThread]:
+    """Run a cluster of two nodes."""
+    with SimClusterThread(ClusterOptions(nodes=2, q=2, n=2)) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(map_watch_module, "_LEAST_SECONDS", 0.01)
+    monkeypatch.setattr(pausing, "_BACKOFF", pausing.Backoff(first_seconds=0.01, most_seconds=0.01))
+
+
+class Post:
+    """A map watch beside the first of two nodes, and what it has said."""
+
+    def __init__(self, cluster: SimClusterThread, password: str) -> None:
+        self.cluster = cluster
+        self.changes = 0
+        self.client = self._connect("pass")
+        self.watch = MapWatch(self._connect(password), auth_db="_users", node=self.node, on_change=self._changed)
+
+    def _connect(self, password: str) -> Client:
+        parts = urlsplit(self.cluster.urls[0])
+        couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}")
+        return Client(Session(couchdb, Credentials("adm", Secret(password))))
+
+    def node(self) -> str | None:
+        return ME
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def polls(self) -> int:
+        """Return how often the feed was asked."""
+        return self.cluster.requests().get((ME, "GET", "dbs_changes"), 0)
+
+    def start(self) -> "Post":
+        """Start, and wait until it waits at the feed."""
+        before = self.polls()
+        self.watch.start()
+        wait_for(lambda: self.polls() >= before + 2)
+        return self
+
+    def stop(self) -> None:
+        """Stop, and see that nothing goes on."""
+        self.watch.stop()
+        assert not self.watch._thread.is_alive()
+
+
+@pytest.fixture
+def post(pair: SimClusterThread) -> Iterator[Post]:
+    """Make a map watch that is stopped at the end."""
+    made = Post(pair, "pass")
+    yield made
+    if made.watch._thread.ident is not None:
+        made.stop()
+
+
+def test_a_split_is_told_when_the_map_changes(pair: SimClusterThread, post: Post) -> None:
+    """Both ranges become two: each is a change of the map, and the map that is read then has the halves."""
+    post.start()
+    pair.split("_users")
+    wait_for(lambda: post.changes >= 1)
+    wait_for(lambda: len(shard_map.hosts) == 4 if (shard_map := post.client.shard_map(ME, "_users")) else False)
+
+
+def test_maps_of_other_databases_are_no_change(post: Post) -> None:
+    """Each user's database has a map that is listed, too; only the authentication database's counts."""
+    post.start()
+    before = post.polls()
+    post.client.create_database("userdb-61", DatabasesConfig())
+    post.client.delete_database("userdb-61")
+    wait_for(lambda: post.polls() > before)
+    assert post.changes == 0
+    post.client.delete_database("_users")
+    wait_for(lambda: post.changes == 1)
+    post.client.create_database("_users", DatabasesConfig())
+    wait_for(lambda: post.changes == 2)
+
+
+def test_what_was_there_before_is_no_change(post: Post) -> None:
+    """The map as it is when the watch begins is the watcher's to look at."""
+    post.start()
+    assert post.changes == 0
+
+
+def test_a_quiet_poll_is_followed_by_another(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll that ends with nothing is made again from the same place."""
+    monkeypatch.setattr(sources, "LONG_POLL_SECONDS", 0.05)
+    post.start()
+    wait_for(lambda: post.polls() >= 6)
+    post.client.delete_database("_users")
+    wait_for(lambda: post.changes == 1)
+    assert post.watch.failures == 0
+
+
+def test_polls_are_held_apart(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where databases are made all the time each poll ends at once, and the next one waits a little."""
+    monkeypatch.setattr(map_watch_module, "_LEAST_SECONDS", DEADLINE_SECONDS * 2)
+    post.watch.start()
+    wait_for(lambda: post.polls() == 1)
+    post.client.create_database("userdb-61", DatabasesConfig())
+    post.client.create_database("userdb-62", DatabasesConfig())
+    time.sleep(0.1)
+    assert post.polls() == 1
+
+
+def test_a_node_that_is_away_is_waited_for(pair: SimClusterThread, post: Post) -> None:
+    """A poll that breaks is made again; it is said once that looks alone see changes, and once that it is over."""
+    with capture_logs() as logged:
+        post.start()
+        pair.stop_node(1)
+        wait_for(lambda: post.watch.failures >= 3)
+        pair.start_node(1)
+        pair.split("_users")
+        wait_for(lambda: post.watch.failures == 0 or post.changes > 0)
+        post.client.delete_database("_users")
+        wait_for(lambda: post.changes >= 1)
+    events = [line["event"] for line in logged]
+    assert events.count("changes of the shard map are seen by looks alone") == 1
+    assert events.count("changes of the shard map can be waited for again") <= 1
+
+
+def test_one_that_is_refused_does_not_hammer_the_server(pair: SimClusterThread) -> None:
+    """After refused credentials the next try is far off, so that the account is not locked."""
+    post = Post(pair, "wrong")
+    post.watch.start()
+    wait_for(lambda: post.watch.failures == 1)
+    time.sleep(0.1)
+    assert post.polls() == 1
+    post.stop()
+
+
+def test_without_shards_there_is_nothing_to_watch(pair: SimClusterThread) -> None:
+    """On such a server the thread ends, and asks nothing."""
+    post = Post(pair, "pass")
+    post.watch._node = lambda: None
+    post.watch.start()
+    post.watch._thread.join(DEADLINE_SECONDS)
+    assert not post.watch._thread.is_alive()
+    assert post.polls() == 0
+
+
+def test_a_node_that_is_not_known_yet_is_asked_for_again(pair: SimClusterThread) -> None:
+    """The daemon can start before its node."""
+    post = Post(pair, "pass")
+    answers: list[str | None] = [None, None]
+
+    def node() -> str | None:
+        if answers:
+            answers.pop()
+            raise TimedOutError("not yet")
+        return ME
+
+    post.watch._node = node
+    post.start()
+    pair.split("_users")
+    wait_for(lambda: post.changes >= 1)
+    post.stop()
+
+
+def test_a_poll_under_way_ends_with_the_watch(post: Post) -> None:
+    """A stop does not wait for a poll of 25 seconds."""
+    post.start()
+    ended = threading.Event()
+
+    def stop() -> None:
+        post.stop()
+        ended.set()
+
+    threading.Thread(target=stop).start()
+    assert ended.wait(sources.LONG_POLL_SECONDS / 2)
+    assert post.watch.failures == 0
