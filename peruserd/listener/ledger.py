@@ -73,7 +73,6 @@ class Ledger:
         self._begin_near = begin_near
         self._store = store
         self._wake = wake
-        # Workers wait for work; all others say what they wait for, and are not woken whenever a change ends.
         self._changed = Waiting()
         self._progress_told = False
         self._stopping = False
@@ -145,12 +144,14 @@ class Ledger:
             self._feed_fails = False
             self._counters.feed_requests += 1
             self._counters.changes_seen += len(page.results)
-            self._counters.changes_owned += self._enter(page, Lane.LIVE, self._live, self._mine)
+            owned = self._enter(page, Lane.LIVE, self._live, self._mine)
+            self._counters.changes_owned += owned
             if self._shard_sequence is None or not reached(self._shard_sequence, self._live.read):
                 self._shard_sequence = self._live.read
             if len(page.results) < PAGE_ROWS and self._catch_up_ticket is None:
                 self._catch_up_ticket = self._live.next_ticket
-            self._changed.notify_all()
+            self._changed.offer(owned)
+            self._changed.tell()
             self._wake()
 
     # What the scanner calls
@@ -202,11 +203,11 @@ class Ledger:
                     # What was passed over leaves room for others to be read.
                     self._changed.tell()
                 if change is None:
-                    self._changed.wait()
+                    self._changed.wait_for_work()
                 elif self._is_still_due(change):
                     if change.lane is not Lane.SCAN and self._queue.can_scan:
                         # Who gave back a scanned one and takes this leaves a place that somebody who waits may fill.
-                        self._changed.notify_all()
+                        self._changed.offer(1)
                     return change
                 else:
                     self._finish(change)
@@ -318,7 +319,7 @@ class Ledger:
                 self._queue.put(
                     Change(entry.document_id, entry.deleted, Lane.RETRY, now, met_in_scan=entry.met_in_scan)
                 )
-                self._changed.notify_all()
+                self._changed.offer(1)
             self._review(self._reviews.take_due(now))
             return min((due for due in (self._quarantine.next_due(), self._reviews.next_due()) if due), default=None)
 
@@ -466,7 +467,7 @@ class Ledger:
         for review in reviews:
             self._counters.reviews += 1
             self._queue.review(review)
-            self._changed.notify_all()
+            self._changed.offer(1)
 
     def _end(self, change: Change) -> None:
         self._finish(change)

@@ -50,6 +50,9 @@ PRELOAD: Final = "peruserd.listener.preload"
 # While there is work, progress is written and reported this often: what a crash can make a successor do twice.
 _SAVE_SECONDS: Final = 0.25
 
+# What has just been read is being acted on; its progress is written and told when that is probably over, both at once.
+_FIRST_SAVE_SECONDS: Final = 0.1
+
 # How long an end that nobody bounded may take: a Stop message says its own.
 _STOP_SECONDS: Final = 10.0
 
@@ -166,6 +169,7 @@ class Listener:
             if self._wakeup in ready:
                 self._wakeup.clear()
                 unsaved = True
+                next_save = max(next_save, time.monotonic() + _FIRST_SAVE_SECONDS)
             if self._pipe in ready:
                 self._obey()
 

@@ -39,6 +39,7 @@ class Store:
         self.path = path
         self._connection = connection
         self._lock = threading.Lock()
+        self._saved: Saved | None = None
         self._served: set[str] = set()
         # Those whose quarantine goes, and whose doubt stays.
         self._released: set[str] = set()
@@ -89,8 +90,11 @@ class Store:
         )
 
     def save(self, saved: Saved) -> None:
-        """Write the progress, together with what `served` and `released` noted since the last time."""
+        """Write the progress, together with what `served` and `released` noted since the last time, if any is new."""
         with self._lock:
+            if saved == self._saved and not self._served and not self._released:
+                # Long polls that end with nothing, all day.
+                return
             served = [(document_id,) for document_id in self._served]
             released = [(document_id,) for document_id in self._released]
             self._served.clear()
@@ -100,6 +104,7 @@ class Store:
                 ("DELETE FROM quarantine WHERE document_id = ?", served + released),
                 ("DELETE FROM doubt WHERE document_id = ?", served),
             )
+            self._saved = saved
 
     def quarantine(self, entry: Quarantined) -> None:
         """Keep a user aside, before the checkpoint passes the change that failed."""

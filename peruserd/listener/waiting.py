@@ -1,4 +1,4 @@
-"""A condition on which some wait for something they name, and are woken when it is there, not at every change."""
+"""A condition on which workers wait for work, and others for something they name; nobody is woken for nothing."""
 
 import threading
 from collections.abc import Callable
@@ -7,13 +7,25 @@ from collections.abc import Callable
 class Waiting(threading.Condition):
     """A condition whose lock guards what is waited for.
 
-    Who calls `wait` is woken by `notify_all` alone. Who calls `wait_until` is woken by `tell`, too, which costs next to
-    nothing while what they wait for is not there: for what can happen thousands of times a second.
+    Workers `wait_for_work`, and of those as many are woken as there is new work: waking all of them for each document
+    read takes longer than the work, also in instances that do not own it. Who calls `wait_until` is woken by `tell`,
+    too, which costs next to nothing while what they wait for is not there: for what can happen thousands of times a
+    second. `notify_all` wakes everybody.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        lock = threading.RLock()
+        super().__init__(lock)
         self.awaited: list[Callable[[], bool]] = []
+        self._workers = threading.Condition(lock)
+
+    def wait_for_work(self) -> None:
+        """Wait, with the lock held, until work is offered or everybody is woken."""
+        self._workers.wait()
+
+    def offer(self, count: int) -> None:
+        """Wake a worker for each of so many things to do, as far as there are any, with the lock held."""
+        self._workers.notify(count)
 
     def wait_until(self, is_there: Callable[[], bool], timeout_seconds: float | None = None) -> bool:
         """Wait, with the lock held, until something is there; say whether it is."""
@@ -24,6 +36,11 @@ class Waiting(threading.Condition):
             self.awaited.remove(is_there)
 
     def tell(self) -> None:
-        """Wake everybody, with the lock held, if something is there that somebody waits for."""
+        """Wake those who wait for something they name, with the lock held, if it is there for one of them."""
         if any(is_there() for is_there in self.awaited):
-            self.notify_all()
+            super().notify_all()
+
+    def notify_all(self) -> None:
+        """Wake everybody, with the lock held."""
+        super().notify_all()
+        self._workers.notify_all()

@@ -15,6 +15,9 @@ class NeverWaits(Waiting):
     def wait(self, timeout: float | None = None) -> bool:
         raise WouldBlockError(timeout)
 
+    def wait_for_work(self) -> None:
+        raise WouldBlockError
+
 
 class Keeper(Protocol):
     """The part of a store that a ledger uses."""

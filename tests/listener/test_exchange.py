@@ -139,6 +139,32 @@ def test_the_place_that_a_scan_leaves_is_taken_by_one_who_waits(counter: Counter
     assert [each.document_id for each in taken if each is not None] == [user_document_id("c")]
 
 
+def test_as_many_workers_are_woken_as_there_is_work(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A document of nobody's wakes no worker, and one user's document wakes one, however many wait."""
+    counter.ledger.inform(MINE, None, 8)
+    take = counter.ledger._queue.take
+    looks: list[Change | None] = []
+
+    def look() -> Change | None:
+        looks.append(take())
+        return looks[-1]
+
+    monkeypatch.setattr(counter.ledger._queue, "take", look)
+    taken: list[Change | None] = []
+    workers = [threading.Thread(target=lambda: taken.append(counter.ledger.take())) for _ in range(4)]
+    for each in workers:
+        each.start()
+    wait_until(lambda: len(looks) == len(workers), "all have looked for work")
+    counter.ledger.enter_live(Page([Row(1, "_design/_auth")], 1))
+    counter.ledger.enter_live(Page([Row(2, user_document_id("ann"))], 2))
+    wait_until(lambda: bool(taken), "one has found some")
+    assert len(looks) == len(workers) + 1
+    counter.ledger.stop()
+    for each in workers:
+        each.join(PATIENCE_SECONDS)
+    assert len(taken) == len(workers)
+
+
 def test_the_main_thread_is_woken_once_for_all_that_ends_until_it_saves(counter: Counter) -> None:
     """The first change that ends tells that there is progress to save; the next one does after the save."""
     counter.enter("ann", "bob", "cid", "dan")

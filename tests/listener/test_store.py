@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import sqlite3
@@ -6,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from peruserd.core.ownership import Ownership
@@ -79,6 +81,20 @@ def test_only_the_newest_is_kept(opened: Callable[[], Store]) -> None:
         store.quarantine(_entry("a", message))
         store.doubt("a")
     assert opened().load() == (Saved("copy", "2-opaque", OWNERSHIP), [_entry("a", "second")], {"a"})
+
+
+def test_what_is_not_new_is_not_written(opened: Callable[[], Store]) -> None:
+    """A quiet listener saves the same again and again; the disk has no part in it, until something is new."""
+    store = opened()
+    written = []
+    for each in (SAVED, SAVED, msgspec.structs.replace(SAVED, checkpoint=42), SAVED):
+        store.save(each)
+        written.append(store._connection.total_changes)
+    assert [now - before for before, now in itertools.pairwise([0, *written])] == [1, 0, 1, 1]
+    store.quarantine(_entry("a"))
+    store.served("a")
+    store.save(SAVED)
+    assert opened().load() == (SAVED, [], set())
 
 
 def test_those_served_are_forgotten_with_the_next_save(opened: Callable[[], Store]) -> None:
