@@ -15,7 +15,7 @@ SCANNED: Final = "users taken up by scans"
 CREATED: Final = "PUT database"
 READ: Final = "GET security"
 WRITTEN: Final = "PUT security"
-LOOKED_UP: Final = "POST dbs_info"
+LOOKED_UP: Final = "POST dbs_docs"
 
 
 class Restart(msgspec.Struct, frozen=True):

@@ -78,16 +78,24 @@ class _Up(msgspec.Struct, frozen=True):
     status: str = ""
 
 
-class _DatabaseInfo(msgspec.Struct, frozen=True):
+class _MapRevision(msgspec.Struct, frozen=True):
+    deleted: bool = False
+
+
+class _DirectoryRow(msgspec.Struct, frozen=True):
     key: str
-    info: dict[str, Any] | None = None
+    value: _MapRevision | None = None
+
+
+class _Directory(msgspec.Struct, frozen=True):
+    rows: list[_DirectoryRow]
 
 
 # How many ranges can be read for the cost of one name: 1 ms of processor time against 1.6 ms (measured).
 _RANGES_A_NAME: Final = 1.5
 
-# The most that `_dbs_info` takes (measured).
-MOST_INFOS: Final = 100
+# How many databases to look up in one request: an answer takes about a tenth of a second (measured).
+MOST_NAMES: Final = 500
 
 
 class Client:
@@ -165,13 +173,17 @@ class Client:
         return DocumentState.LIVE
 
     def missing_databases(self, names: Iterable[str]) -> set[str] | None:
-        """Return which of at most `MOST_INFOS` databases are not there; None where the server cannot be asked so."""
+        """Return which of some databases (`MOST_NAMES` or so) are not there; None where the server cannot be asked so.
+
+        They are looked up in the node's own list of shard maps. `_dbs_info` would open every copy of each, which takes
+        many times as long where there are more databases than a node keeps open (measured).
+        """
         asked = list(names)
-        answer = self.session.request("POST", "/_dbs_info", body={"keys": asked})
+        answer = self.session.request("POST", "/_node/_local/_dbs/_all_docs", body={"keys": asked})
         if answer.status in (404, 405):
             return None
-        infos = answer.expect(200).decode(list[_DatabaseInfo])
-        return set(asked) - {each.key for each in infos if each.info is not None}
+        rows = answer.expect(200).decode(_Directory).rows
+        return set(asked) - {each.key for each in rows if each.value is not None and not each.value.deleted}
 
     def put_lease(self, database: str, lease: Lease) -> None:
         """Write a lease over whatever is there, on every copy that can be reached."""

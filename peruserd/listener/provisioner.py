@@ -17,7 +17,7 @@ from peruserd.core.config import DatabasesConfig, DeletionPolicy
 from peruserd.core.names import UnservableNameError, database_name, user_name
 from peruserd.core.quarantine import Advice, Failure
 from peruserd.core.workqueue import Change, Lane
-from peruserd.couch.client import MOST_INFOS, Client, Creation, DocumentState
+from peruserd.couch.client import MOST_NAMES, Client, Creation, DocumentState
 from peruserd.couch.errors import CouchError, NoMajorityError, NotFoundError
 from peruserd.listener.defaults import DefaultSecurity
 from peruserd.listener.store import StoreError
@@ -111,7 +111,7 @@ class Provisioner:
             with contextlib.suppress(UnservableNameError):
                 databases[database_name(self._databases.prefix, user_name(document_id) or "")] = document_id
         missing: set[str] = set()
-        for group in _groups(databases, MOST_INFOS):
+        for group in _groups(databases, MOST_NAMES):
             found = self._client.missing_databases(group)
             if found is None:
                 return set()

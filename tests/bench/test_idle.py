@@ -91,7 +91,7 @@ def test_it_runs(tmp_path: Path) -> None:
     assert sum(each.role == SUPERVISOR for each in sample.processes) == 1
     assert all(each.uss_mib > 0 for each in sample.processes)
     assert sample.requests is not None
-    assert not {"GET security", "PUT security", "PUT database", "POST dbs_info"} & sample.requests.keys()
+    assert not {"GET security", "PUT security", "PUT database", "POST dbs_docs"} & sample.requests.keys()
     found = result(Options(quick=True), version, [sample])
     assert found.write_json(tmp_path).exists()
     assert found.write_chart(tmp_path).exists()

@@ -9,7 +9,7 @@ from peruserd.core.names import user_document_id
 from peruserd.core.ranges import Range, split_evenly
 from peruserd.core.views import Copy
 from peruserd.couch import errors
-from peruserd.couch.client import MOST_INFOS, Client, Creation, DocumentState, Membership
+from peruserd.couch.client import Client, Creation, DocumentState, Membership
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
 
@@ -216,29 +216,24 @@ def test_missing_databases_are_found_in_one_request(client: Client, cluster: Sim
     cluster.clear_requests()
     assert client.missing_databases(["userdb-61", "userdb-62", "userdb-63", "a/b+c"]) == {"userdb-62", "userdb-63"}
     assert client.missing_databases(iter(["userdb-61"])) == set()
-    assert cluster.requests() == {(cluster.node_names[0], "POST", "dbs_info"): 2}
-
-
-def test_as_many_databases_are_asked_for_as_the_server_takes(client: Client) -> None:
-    """The limit is what a server answers; one more is refused."""
-    names = [f"userdb-{number:04x}" for number in range(MOST_INFOS + 1)]
-    assert client.missing_databases(names[:-1]) == set(names[:-1])
-    with pytest.raises(errors.RejectedError):
-        client.missing_databases(names)
+    assert cluster.requests() == {(cluster.node_names[0], "POST", "dbs_docs"): 2}
 
 
 @pytest.mark.parametrize("status", [404, 405])
 def test_a_server_that_cannot_be_asked_for_many_databases_says_nothing_of_them(status: int) -> None:
-    """Where there is no `_dbs_info` nothing is known to be missing, and nothing to be there."""
-    with _answered("POST", "/_dbs_info", status, {"error": "x", "reason": "y"}) as server:
+    """Where there is no list of shard maps nothing is known to be missing, and nothing to be there."""
+    with _answered("POST", "/_node/_local/_dbs/_all_docs", status, {"error": "x", "reason": "y"}) as server:
         assert connect(server.url).missing_databases(["userdb-61"]) is None
 
 
 def test_a_server_that_fails_to_say_what_is_missing_is_an_error() -> None:
     """A failure must not look like a server of another kind, nor like databases that are there."""
-    with _answered("POST", "/_dbs_info", 500, {}) as server, pytest.raises(errors.ServerError):
+    with _answered("POST", "/_node/_local/_dbs/_all_docs", 500, {}) as server, pytest.raises(errors.ServerError):
         connect(server.url).missing_databases(["userdb-61"])
-    with _answered("POST", "/_dbs_info", 200, {"rows": []}) as server, pytest.raises(errors.UnexpectedAnswerError):
+    with (
+        _answered("POST", "/_node/_local/_dbs/_all_docs", 200, {"rows": 1}) as server,
+        pytest.raises(errors.UnexpectedAnswerError),
+    ):
         connect(server.url).missing_databases(["userdb-61"])
 
 

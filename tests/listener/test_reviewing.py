@@ -34,17 +34,17 @@ def test_a_scan_looks_before_it_creates(cluster: SimClusterThread, office: Offic
     assert office.look("bob") == Outcome(provisioned=True, created=True, security_written=True)
 
 
-def test_those_without_a_database_are_found_by_the_hundred(cluster: SimClusterThread, office: Office) -> None:
-    """One request asks for a hundred; a name that can have no database is not missing one."""
+def test_those_without_a_database_are_found_by_the_hundreds(cluster: SimClusterThread, office: Office) -> None:
+    """One request asks for five hundred; a name that can have no database is not missing one."""
     office.ensure()
     cluster.clear_requests()
-    others = [f"user{number}" for number in range(149)]
+    others = [f"user{number}" for number in range(749)]
     assert office.missing(USER, *others, "x" * 200, "") == set(others)
-    assert cluster.requests() == {("node1@127.0.0.1", "POST", "dbs_info"): 2}
+    assert cluster.requests() == {("node1@127.0.0.1", "POST", "dbs_docs"): 2}
 
 
 def test_a_server_that_cannot_be_asked_for_many_has_nobody_missing() -> None:
-    """PouchDB Server knows no `_dbs_info`: then each user is looked at by itself."""
+    """PouchDB Server has no such list: then each user is looked at by itself."""
     with TalkingServer(answering({})) as server:
         assert Office(connect(server.url)).missing("ann", "bob") == set()
 

@@ -25,6 +25,8 @@ async def node_page(exchange: Exchange) -> web.StreamResponse:
             return await _config(exchange, node)
         case "_dbs" if exchange.rest(3) == "_changes":
             return await shard_changes(exchange, node, node.directory)
+        case "_dbs" if exchange.rest(3) == "_all_docs":
+            return await _looked_up(exchange, node)
         case "_dbs":
             return _shard_map(node, exchange.rest(3))
         case path:
@@ -54,6 +56,25 @@ def _shard_map(node: Node, name: str) -> web.Response:
     if document.current is None:
         raise errors.no_document("deleted")
     return reply(document.as_json(), headers={"ETag": f'"{document.rev}"'})
+
+
+async def _looked_up(exchange: Exchange, node: Node) -> web.Response:
+    """Say of each database that is asked for whether the node knows a shard map of it."""
+    keys = (await exchange.object()).get("keys")
+    if not isinstance(keys, list):
+        raise errors.bad_request("`keys` body member must be an array.")
+    rows = [_map_row(node, key) for key in keys]
+    return reply({"total_rows": len(node.names), "offset": 0, "rows": rows})
+
+
+def _map_row(node: Node, name: str) -> dict[str, Any]:
+    document = node.maps.get(name)
+    if document is None:
+        return {"key": name, "error": "not_found"}
+    value: dict[str, Any] = {"rev": document.rev}
+    if document.current is None:
+        value["deleted"] = True
+    return {"id": name, "key": name, "value": value}
 
 
 async def _shard(exchange: Exchange, node: Node, copy: ShardCopy) -> web.StreamResponse:

@@ -26,6 +26,7 @@ async def _changes(exchange: Exchange) -> web.StreamResponse:
 
 
 _NODE: Final[Mapping[str, Page]] = dict.fromkeys(("GET", "PUT", "DELETE"), node_pages.node_page)
+_NODE_LOOKUP: Final[Mapping[str, Page]] = {"POST": node_pages.node_page}
 _WELCOME: Final[Route] = ("welcome", {"GET": server_pages.welcome})
 
 _OF_SERVER: Final[Mapping[str, Route]] = {
@@ -77,13 +78,17 @@ _DOCUMENT: Final[Route] = (
 )
 
 
+_OF_DIRECTORY: Final = {"_changes": "dbs_changes", "_all_docs": "dbs_docs"}
+
+
 def route(segments: list[str]) -> Route:
     """Return the kind of a path and its pages by method."""
     if not segments:
         return _WELCOME
     first = segments[0]
     if first == "_node":
-        return _node_kind(segments), _NODE
+        kind = _node_kind(segments)
+        return kind, _NODE_LOOKUP if kind == "dbs_docs" else _NODE
     if first == "_reshard":
         if len(segments) == 1:
             return "reshard", {"GET": reshard_pages.summary}
@@ -114,7 +119,7 @@ def _node_kind(segments: list[str]) -> str:
         case "_config":
             return "config"
         case "_dbs":
-            return "dbs_changes" if segments[3:] == ["_changes"] else "dbs"
+            return _OF_DIRECTORY.get("/".join(segments[3:]), "dbs")
     match segments[3:]:
         case ["_changes"]:
             return "shard_changes"
