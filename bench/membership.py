@@ -19,7 +19,7 @@ from bench.rig.progress import Steps, steps
 from bench.rig.watching import Watch
 from peruserd.core.config import ClusterConfig
 
-RATE: Final = 10.0
+RATE: Final = 5.0
 
 MOST_OF_BEFORE: Final = 1.5
 

@@ -25,7 +25,7 @@ from bench.rig.contenders import rotated
 from bench.rig.progress import Steps, steps
 
 SIZES: Final = (10_000, 50_000)
-SIZES_TO_MAKE: Final = (2_000,)
+SIZES_TO_MAKE: Final = (10_000,)
 QUICK_SIZES: Final = (500,)
 ROUNDS: Final = 2
 IN_FLIGHT: Final = (8, 16, 32)

@@ -126,9 +126,14 @@ class WorkQueue:
         self._most_scanned = most
 
     @property
+    def scan_waits(self) -> bool:
+        """Say whether something that a scan found waits."""
+        return bool(self._lanes[Lane.SCAN])
+
+    @property
     def can_scan(self) -> bool:
         """Say whether something that a scan found waits and may be worked on."""
-        return bool(self._lanes[Lane.SCAN]) and self._scan_has_room
+        return self.scan_waits and self._scan_has_room
 
     @property
     def _scan_has_room(self) -> bool:

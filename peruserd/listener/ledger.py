@@ -16,6 +16,7 @@ from peruserd.core.counters import Counters
 from peruserd.core.messages import Report, Sequence, Stage
 from peruserd.core.names import USER_DOCUMENT_PREFIX
 from peruserd.core.ownership import Ownership
+from peruserd.core.pacing import ScanPace
 from peruserd.core.progress import (
     Identity,
     Saved,
@@ -38,10 +39,6 @@ from peruserd.listener.waiting import Waiting
 # Documents that may wait before reading pauses: some pages, so that workers never starve, and little memory.
 _LIVE_WINDOW: Final = 5 * PAGE_ROWS
 _HELD_WINDOW: Final = 100 * PAGE_ROWS
-
-# What a scan may take of the work in flight. Those it finds have waited, or wait for nothing; who signs up meanwhile
-# should not find the cluster busy with them.
-_SCAN_SHARE: Final = 0.25
 
 # After this a worker tries again who found the books in use: as long as serving a few users takes at the utmost speed,
 # and nothing beside the milliseconds of a request.
@@ -90,7 +87,7 @@ class Ledger:
         self._scan = ScanBook()
         self._catch_up_ticket: int | None = None
         self._abandoned = 0
-        self._take_share(share)
+        self._pace = ScanPace(share)
         self._hold_back(coming)
 
     # What the follower calls
@@ -146,6 +143,8 @@ class Ledger:
             self._counters.changes_seen += len(page.results)
             owned = self._enter(page, Lane.LIVE, self._live, self._mine)
             self._counters.changes_owned += owned
+            if page.results:
+                self._pace.live(time.monotonic())
             if self._shard_sequence is None or not reached(self._shard_sequence, self._live.read):
                 self._shard_sequence = self._live.read
             if len(page.results) < PAGE_ROWS and self._catch_up_ticket is None:
@@ -198,15 +197,19 @@ class Ledger:
         with self._changed:
             while not self._stopping:
                 held = self._queue.held
-                change = self._queue.take() if self._queue.active < self._share else None
+                now = time.monotonic()
+                self._queue.limit_scans(self._pace.most(now))
+                change = self._queue.take() if self._queue.active < self._pace.share else None
+                if change is not None and change.lane is Lane.SCAN:
+                    self._pace.taken(now)
                 if self._queue.held > held:
                     # What was passed over leaves room for others to be read.
                     self._changed.tell()
                 if change is None:
-                    self._changed.wait_for_work()
+                    self._changed.wait_for_work(self._pace.next_change(now) if self._queue.scan_waits else None)
                 elif self._is_still_due(change):
-                    if change.lane is not Lane.SCAN and self._queue.can_scan:
-                        # Who gave back a scanned one and takes this leaves a place that somebody who waits may fill.
+                    if self._queue.can_scan:
+                        # A place that somebody who waits may fill: one that a scanned change has left, or a new one.
                         self._changed.offer(1)
                     return change
                 else:
@@ -277,7 +280,7 @@ class Ledger:
     def inform(self, ownership: Ownership, coming: Ownership | None, share: int) -> None:
         """Put another ownership in force, let another one come, and set the limit on the work in flight."""
         with self._changed:
-            self._take_share(share)
+            self._pace.share = share
             if ownership != self._ownership:
                 self._ownership = ownership
                 self._mine = ownership.belongs_to(self._me)
@@ -451,10 +454,6 @@ class Ledger:
             self._store.released(document_id)
         self._review(self._reviews.of_lost(self._mine, time.monotonic()))
 
-    def _take_share(self, share: int) -> None:
-        self._share = share
-        self._queue.limit_scans(max(1, int(share * _SCAN_SHARE)))
-
     def _hold_back(self, coming: Ownership | None) -> None:
         """Leave alone what another instance will own, until it does: two must not act on it at the same time."""
         if coming is None:
@@ -477,6 +476,8 @@ class Ledger:
 
     def _finish(self, change: Change) -> None:
         self._queue.finish(change)
+        if change.lane is Lane.SCAN:
+            self._pace.finished(time.monotonic())
         self._settle_scan()
         # No worker is woken: this change held up one other at most, by its document or its place among those in flight,
         # and whoever gave it back comes for that one. Waking them all for each user took longer than serving the user.

@@ -19,9 +19,9 @@ class Waiting(threading.Condition):
         self.awaited: list[Callable[[], bool]] = []
         self._workers = threading.Condition(lock)
 
-    def wait_for_work(self) -> None:
-        """Wait, with the lock held, until work is offered or everybody is woken."""
-        self._workers.wait()
+    def wait_for_work(self, timeout_seconds: float | None = None) -> None:
+        """Wait, with the lock held, until work is offered, everybody is woken, or the time is over."""
+        self._workers.wait(timeout_seconds)
 
     def offer(self, count: int) -> None:
         """Wake a worker for each of so many things to do, as far as there are any, with the lock held."""

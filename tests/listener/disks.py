@@ -15,8 +15,8 @@ class NeverWaits(Waiting):
     def wait(self, timeout: float | None = None) -> bool:
         raise WouldBlockError(timeout)
 
-    def wait_for_work(self) -> None:
-        raise WouldBlockError
+    def wait_for_work(self, timeout_seconds: float | None = None) -> None:
+        raise WouldBlockError(timeout_seconds)
 
 
 class Keeper(Protocol):

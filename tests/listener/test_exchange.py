@@ -121,7 +121,7 @@ def test_a_change_of_the_same_document_is_taken_by_who_finished_the_earlier(coun
 
 def test_the_place_that_a_scan_leaves_is_taken_by_one_who_waits(counter: Counter) -> None:
     """Who gives back what a scan found may take a live change instead; then another worker goes on with the scan."""
-    counter.ledger.inform(MINE, None, 8)
+    counter.ledger.inform(MINE, None, 4)
     for name in "abc":
         counter.ledger._queue.put(Change(user_document_id(name), deleted=False, lane=Lane.SCAN, read_at=0.0))
     first, _ = counter.take(), counter.take()
@@ -129,7 +129,7 @@ def test_the_place_that_a_scan_leaves_is_taken_by_one_who_waits(counter: Counter
     worker = threading.Thread(target=lambda: taken.append(counter.ledger.take()))
     worker.start()
     worker.join(0.01)
-    assert not taken, "a scan takes a quarter of the work in flight"
+    assert not taken, "a scan takes half of the work in flight"
     # As a page that is entered does, but for waking those who wait.
     counter.ledger._queue.put(Change(user_document_id("live"), deleted=False, lane=Lane.LIVE, read_at=0.0))
     live = counter.ledger.exchange(first, DONE)
@@ -137,6 +137,27 @@ def test_the_place_that_a_scan_leaves_is_taken_by_one_who_waits(counter: Counter
     assert live.lane is Lane.LIVE
     worker.join(PATIENCE_SECONDS)
     assert [each.document_id for each in taken if each is not None] == [user_document_id("c")]
+
+
+def test_while_people_sign_up_a_scan_goes_one_by_one(counter: Counter) -> None:
+    """What a scan found is taken by one worker, again after a rest, and by nobody else meanwhile."""
+    counter.ledger.inform(MINE, None, 8)
+    counter.ledger.enter_live(Page([Row(1, "_design/_auth")], 1))
+    for name in "abc":
+        counter.ledger._queue.put(Change(user_document_id(name), deleted=False, lane=Lane.SCAN, read_at=0.0))
+    first = counter.take()
+    taken: list[Change | None] = []
+    worker = threading.Thread(target=lambda: taken.append(counter.ledger.take()))
+    worker.start()
+    worker.join(0.05)
+    assert not taken
+    second = counter.ledger.exchange(first, DONE)
+    assert second is not None
+    assert [each.document_id for each in (first, second)] == [user_document_id("a"), user_document_id("b")]
+    assert not taken
+    counter.ledger.stop()
+    worker.join(PATIENCE_SECONDS)
+    assert taken == [None]
 
 
 def test_as_many_workers_are_woken_as_there_is_work(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:

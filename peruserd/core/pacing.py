@@ -1,0 +1,50 @@
+"""How much of the work in flight a scan may take: half of it, and next to nothing while people sign up.
+
+Those whom a scan finds have waited already, or wait for nothing; who signs up meanwhile should not find the cluster
+busy with them. What the cluster can take beside its live load is not known, so a scan is a guest there: one thing at a
+time, and then a rest of three times as long as that took, which grows by itself as the cluster grows slower.
+"""
+
+from typing import Final
+
+_SHARE: Final = 0.5
+
+# After the last change that was read live, people are taken to be there for this long.
+_LIVE_SECONDS: Final = 2.0
+
+_RESTS: Final = 3.0
+_MOST_REST_SECONDS: Final = 5.0
+
+
+class ScanPace:
+    """The pace of a scan, by the caller's monotonic clock, in seconds; `share` is the limit on all work in flight."""
+
+    def __init__(self, share: int) -> None:
+        self.share = share
+        self._live_until = float("-inf")
+        self._rest_until = float("-inf")
+        self._taken_at = float("-inf")
+
+    def live(self, now: float) -> None:
+        """Note that changes were read live."""
+        self._live_until = now + _LIVE_SECONDS
+
+    def taken(self, now: float) -> None:
+        """Note that work on something that the scan found began."""
+        self._taken_at = now
+
+    def finished(self, now: float) -> None:
+        """Note that work on something that the scan found ended: the last that began, where it is one at a time."""
+        self._rest_until = now + min(_RESTS * (now - self._taken_at), _MOST_REST_SECONDS)
+
+    def most(self, now: float) -> int:
+        """Return how many things that the scan found may be worked on at once."""
+        if now >= self._live_until:
+            return max(1, int(self.share * _SHARE))
+        return 1 if now >= self._rest_until else 0
+
+    def next_change(self, now: float) -> float | None:
+        """Return in how many seconds `most` will be higher if nothing happens; None where it is as high as it gets."""
+        if now >= self._live_until:
+            return None
+        return min(each for each in (self._rest_until, self._live_until) if each > now) - now

@@ -1,0 +1,44 @@
+from peruserd.core.pacing import ScanPace
+
+
+def test_a_scan_takes_half_of_the_work_in_flight_while_nobody_signs_up() -> None:
+    """Whatever was done before, and at least one thing at a time."""
+    pace = ScanPace(16)
+    assert (pace.most(0.0), pace.next_change(0.0)) == (8, None)
+    pace.taken(1.0)
+    pace.finished(2.0)
+    assert (pace.most(2.0), pace.next_change(2.0)) == (8, None)
+    pace.share = 1
+    assert pace.most(2.0) == 1
+
+
+def test_a_scan_goes_one_by_one_and_rests_while_people_sign_up() -> None:
+    """A rest is three times as long as the work before it, so a slow cluster is asked for less."""
+    pace = ScanPace(16)
+    pace.live(10.0)
+    assert (pace.most(10.0), pace.next_change(10.0)) == (1, 2.0)
+    pace.taken(10.25)
+    assert pace.most(10.3) == 1
+    pace.finished(10.5)
+    assert (pace.most(11.0), pace.next_change(11.0)) == (0, 0.25)
+    assert (pace.most(11.25), pace.next_change(11.25)) == (1, 0.75)
+
+
+def test_what_took_very_long_is_no_reason_to_rest_for_minutes() -> None:
+    """A request that timed out says little of how long the next one takes."""
+    pace = ScanPace(16)
+    pace.taken(0.0)
+    pace.finished(60.0)
+    pace.live(64.0)
+    assert (pace.most(64.0), pace.next_change(64.0)) == (0, 1.0)
+
+
+def test_a_scan_is_as_quick_as_before_some_time_after_the_last_sign_up() -> None:
+    """It does not wait for a rest that nobody needs any more."""
+    pace = ScanPace(16)
+    pace.live(0.0)
+    pace.live(1.0)
+    pace.taken(1.5)
+    pace.finished(2.5)
+    assert (pace.most(2.75), pace.next_change(2.75)) == (0, 0.25)
+    assert (pace.most(3.0), pace.next_change(3.0)) == (8, None)
