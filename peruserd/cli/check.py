@@ -8,9 +8,9 @@ import msgspec
 from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
 from peruserd.core.config import DeletionPolicy
-from peruserd.core.names import decode_database_name
+from peruserd.core.names import decode_database_name, user_document_id
 from peruserd.core.views import Assignment, Feed, View
-from peruserd.couch.client import Client
+from peruserd.couch.client import Client, DocumentState
 from peruserd.couch.errors import CouchError
 from peruserd.supervisor.presence import Onlooker
 from peruserd.supervisor.watcher import Lookout
@@ -48,6 +48,8 @@ def _check(connected: Connected, path: str | None) -> int:
     if not client.database_exists(auth_db):
         _say("users", f"the authentication database {auth_db} does not exist; the daemon would wait for it")
         return EXIT_NOT_DONE
+    if connected.credentials is not None and attachment.feed is Feed.SHARD:
+        _say("account", _account(client, auth_db, connected.credentials.username))
     _say("users", f"{client.count_user_documents(auth_db):,} user documents in {auth_db}")
     _say("databases", _databases(client, config.databases.prefix))
     for assignment in plan.assignments:
@@ -71,6 +73,15 @@ def _server(connected: Connected) -> str:
     welcome = connected.client.welcome()
     who = "nobody (no credentials)" if connected.credentials is None else connected.credentials.username
     return f"version {welcome.version} at {connected.config.couchdb.url}, as {who}"
+
+
+def _account(client: Client, auth_db: str, username: str) -> str:
+    if client.document_state(auth_db, user_document_id(username), quorum=1) is DocumentState.LIVE:
+        return f"{username} has a user document, which CouchDB keeps at hand"
+    return (
+        f"{username} has no user document, and CouchDB looks for one on several nodes with every request: "
+        'see "The account" in the README'
+    )
 
 
 def _followed(client: Client, assignment: Assignment) -> str:

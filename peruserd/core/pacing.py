@@ -2,7 +2,7 @@
 
 Those whom a scan finds have waited already, or wait for nothing; who signs up meanwhile should not find the cluster
 busy with them. What the cluster can take beside its live load is not known, so a scan is a guest there: one thing at a
-time, and then a rest of three times as long as that took, which grows by itself as the cluster grows slower.
+time, and then a rest of seven times as long as that took, which grows by itself as the cluster grows slower.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ _SHARE: Final = 0.5
 # After the last change that was read live, people are taken to be there for this long.
 _LIVE_SECONDS: Final = 2.0
 
-_RESTS: Final = 3.0
+_RESTS: Final = 7.0
 _MOST_REST_SECONDS: Final = 5.0
 
 

@@ -125,6 +125,15 @@ def test_check_says_what_the_daemon_would_do_and_changes_nothing(config: str, cl
     assert "pass" not in checked.stdout + checked.stderr
 
 
+def test_check_says_what_an_account_without_a_user_document_costs(config: str, cluster: SimClusterThread) -> None:
+    """It is said, and stands in nobody's way; with a document it is said that all is well."""
+    without = peruserd("check", "--config", config)
+    assert "adm has no user document" in without.stdout
+    assert without.returncode == 0
+    cluster.add_user("adm", "x")
+    assert "adm has a user document" in peruserd("check", "--config", config).stdout
+
+
 def test_check_without_the_authentication_database_is_1(config: str) -> None:
     """What stands in the way of serving users is said, and makes the exit code 1."""
     checked = peruserd("check", "--config", config, environment={"PERUSERD_COUCHDB_AUTH_DB": "elsewhere"})

@@ -13,13 +13,13 @@ def test_a_scan_takes_half_of_the_work_in_flight_while_nobody_signs_up() -> None
 
 
 def test_a_scan_goes_one_by_one_and_rests_while_people_sign_up() -> None:
-    """A rest is three times as long as the work before it, so a slow cluster is asked for less."""
+    """A rest is seven times as long as the work before it, so a slow cluster is asked for less."""
     pace = ScanPace(16)
     pace.live(10.0)
     assert (pace.most(10.0), pace.next_change(10.0)) == (1, 2.0)
     pace.taken(10.25)
     assert pace.most(10.3) == 1
-    pace.finished(10.5)
+    pace.finished(10.375)
     assert (pace.most(11.0), pace.next_change(11.0)) == (0, 0.25)
     assert (pace.most(11.25), pace.next_change(11.25)) == (1, 0.75)
 
@@ -39,6 +39,6 @@ def test_a_scan_is_as_quick_as_before_some_time_after_the_last_sign_up() -> None
     pace.live(0.0)
     pace.live(1.0)
     pace.taken(1.5)
-    pace.finished(2.5)
+    pace.finished(1.75)
     assert (pace.most(2.75), pace.next_change(2.75)) == (0, 0.25)
     assert (pace.most(3.0), pace.next_change(3.0)) == (8, None)
