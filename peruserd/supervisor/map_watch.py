@@ -17,7 +17,7 @@ from peruserd.couch.sources import DirectorySource
 from peruserd.supervisor.pausing import pause_after
 
 # Between two polls. The maps of all databases are listed, many a second where many users sign up.
-_LEAST_SECONDS: Final = 0.5
+_LEAST_SECONDS: Final = 0.25
 
 log = structlog.get_logger(__name__)
 
