@@ -68,11 +68,6 @@ class Target:
         failed = [row for row in answer.json() if "error" in row]
         assert not failed, failed
 
-    def count_users(self) -> int:
-        """Return how many user documents there are; on a real cluster, also those that no test made."""
-        keys = {"start_key": '"org.couchdb.user:"', "end_key": '"org.couchdb.user;"'}
-        return len(self.request("GET", "/_users/_all_docs", params=keys).json()["rows"])
-
     def delete_user(self, name: str) -> None:
         """Delete a user document."""
         path = f"/_users/{quote(user_document_id(name), safe='')}"
