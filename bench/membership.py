@@ -3,6 +3,9 @@
 Users whose document another instance owns should not notice. The others wait until the loss is believed
 (`lease_ttl`, `quiet_period`, two looks at the cluster) and their new owner has scanned for them.
 A latency is from the answer to the user document until the database is secured.
+
+A cluster that nothing happens to gets slower, too, while people sign up: CouchDB reads through the list of all
+databases whenever one is made. So the same course is run without the event before, on the same cluster.
 """
 
 import time
@@ -87,7 +90,10 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What happened; times are seconds since the instance was killed. It was started again at `restarted`."""
+    """What happened; times are seconds since the instance was killed. It was started again at `restarted`.
+
+    In a run without the event: since it would have been killed, and would have been started.
+    """
 
     users: list[User]
     begun: float
@@ -111,16 +117,18 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def run(options: Options) -> Result:
-    """Measure; this takes two minutes and a half."""
+    """Measure; this takes five minutes."""
     course = QUICK if options.quick else Course()
     with open_cluster(options.cluster) as cluster, daemons(cluster, settings(course.settings)) as instances:
         if len(cluster.nodes) < 2:
             raise ClusterError("membership needs a cluster of two nodes or more")
-        instances.start()
-        instances.wait_until_settled()
-        with steps("membership", 4) as progress:
-            found = _measure(cluster, instances, course, progress)
-        return _result(options, cluster, course, found)
+        with steps("membership", 8) as progress:
+            with instances.running():
+                calm = _measure(cluster, instances, course, progress, event=False)
+            cluster.clean()
+            with instances.running():
+                found = _measure(cluster, instances, course, progress, event=True)
+        return _result(options, cluster, course, calm, found)
 
 
 def settings(cluster: ClusterConfig) -> Mapping[str, str]:
@@ -128,24 +136,26 @@ def settings(cluster: ClusterConfig) -> Mapping[str, str]:
     return {f"PERUSERD_CLUSTER_{key.upper()}": f"{value:g}" for key, value in msgspec.structs.asdict(cluster).items()}
 
 
-def _measure(cluster: Cluster, instances: Daemons, course: Course, progress: Steps) -> Run:
+def _measure(cluster: Cluster, instances: Daemons, course: Course, progress: Steps, *, event: bool) -> Run:
     *others, victim = range(len(cluster.nodes))
     names = cluster.new_names(course.users)
     owners = cluster.owners(names)
     lost = {name for name in names if owners[name] == cluster.nodes[victim]}
     with Watch(cluster) as watch, OpenLoop(cluster, names, course.rate, others) as loop:
-        progress.step("warming up")
+        progress.step("warming up" if event else "warming up, for a run without the event")
         begun = loop.start + course.warm_up
         _sleep_until(begun)
         progress.step(BEFORE)
         _sleep_until(begun + course.before)
-        progress.step(f"{DURING}: {cluster.nodes[victim]}'s instance is killed")
+        progress.step(f"{DURING}: {cluster.nodes[victim]}'s instance is killed" if event else DURING)
         killed = time.monotonic()
-        instances.kill(victim)
+        if event:
+            instances.kill(victim)
         _sleep_until(killed + course.during)
-        progress.step(f"{AFTER}: it is started again")
+        progress.step(f"{AFTER}: it is started again" if event else AFTER)
         restarted = time.monotonic()
-        instances.start([victim])
+        if event:
+            instances.start([victim])
         signed_up = loop.finish()
         _check(signed_up)
         left = watch.wait_for(set(names), course.promised + _PATIENCE_SECONDS)
@@ -203,32 +213,42 @@ def summary(found: Run) -> Summary:
     )
 
 
-def table(found: Run) -> tuple[tuple[str, ...], ...]:
-    """Return the rows by phase and group, milliseconds; the last one is the event as a whole for those who keep."""
-    places: list[tuple[str, Sequence[str], str]] = [
-        (phase, (phase,), group) for group in (KEPT, LOST) for phase in (BEFORE, DURING, AFTER)
+def table(calm: Run, found: Run) -> tuple[tuple[str, ...], ...]:
+    """Return the rows by phase and group, milliseconds; the last ones are the run without the event."""
+    places: list[tuple[Run, str, Sequence[str], str]] = [
+        (found, phase, (phase,), group) for group in (KEPT, LOST) for phase in (BEFORE, DURING, AFTER)
     ]
-    places.append((f"{DURING} and {AFTER}", (DURING, AFTER), KEPT))
+    places += [
+        (found, f"{DURING} and {AFTER}", (DURING, AFTER), KEPT),
+        (calm, f"{BEFORE}, without the event", (BEFORE,), KEPT),
+        (calm, f"{DURING} and {AFTER}, without the event", (DURING, AFTER), KEPT),
+    ]
     rows = []
-    for label, phases, group in places:
-        values = found.latencies(phases, group)
+    for of, label, phases, group in places:
+        values = of.latencies(phases, group)
         points = [f"{percentile(values, percent):,.1f}" for percent in (50, 90, 99, 100)] if values else ["–"] * 4  # noqa: RUF001
         rows.append((label, group, str(len(values)), *points))
     return tuple(rows)
 
 
-def figures(found: Run) -> dict[str, Figure]:
-    """Return what runs are compared by."""
+def figures(calm: Run, found: Run) -> dict[str, Figure]:
+    """Return what runs are compared by; raises ClusterError where a run is too short."""
     summed = summary(found)
+    before, through = (calm.latencies(phases, KEPT) for phases in ([BEFORE], [DURING, AFTER]))
+    if not (before and through):
+        raise ClusterError("too few users signed up to compare with a run without the event")
+    calm_p99 = percentile(through, 99)
     return {
         "p99 before": Figure((summed.p99_before,), "ms", "lower"),
         "p99 through the event": Figure((summed.p99_through,), "ms", "lower"),
         "p99 through the event / before": Figure((summed.ratio,), "", "lower", MOST_OF_BEFORE),
+        "the same without the event": Figure((calm_p99 / percentile(before, 99),), "", "lower"),
+        "p99 through the event / at that time without it": Figure((summed.p99_through / calm_p99,), "", "lower"),
         "longest wait for a new owner": Figure((summed.longest_lost / 1e3,), "s", "lower"),
     }
 
 
-def _result(options: Options, cluster: Cluster, course: Course, found: Run) -> Result:
+def _result(options: Options, cluster: Cluster, course: Course, calm: Run, found: Run) -> Result:
     version, summed = cluster.version(), summary(found)
     interval = 1e3 / course.rate
     return Result(
@@ -239,14 +259,19 @@ def _result(options: Options, cluster: Cluster, course: Course, found: Run) -> R
             "quick": options.quick,
             **msgspec.structs.asdict(course),
         },
-        samples={"users": found.users, "begun": found.begun, "restarted": found.restarted},
-        figures=figures(found),
+        samples={
+            "users": found.users,
+            "begun": found.begun,
+            "restarted": found.restarted,
+            "users without the event": calm.users,
+        },
+        figures=figures(calm, found),
         tables=(
             Table(
                 f"An instance of {len(cluster.nodes)} killed and started again, {course.rate:g} sign-ups a second, "
                 f"{version}: latency in ms",
                 ("phase", "users who", "users", "p50", "p90", "p99", "max"),
-                table(found),
+                table(calm, found),
             ),
             Table(
                 "Beside the goal",

@@ -33,7 +33,7 @@ def test_users_count_in_the_phase_in_which_they_sign_up() -> None:
 
 
 def test_latencies_are_summed_up_by_phase_and_group() -> None:
-    """Each row has its own users; the last one takes the event as a whole, of those who keep their owner."""
+    """Each row has its own users; the last ones take the event as a whole, and the same time without it."""
     run = Run(
         [user(-2.0, 999.0)]
         + [user(-1.0, milliseconds) for milliseconds in (10.0, 20.0)]
@@ -41,7 +41,8 @@ def test_latencies_are_summed_up_by_phase_and_group() -> None:
         begun=-1.0,
         restarted=5.0,
     )
-    assert membership.table(run) == (
+    calm = Run([user(-1.0, 10.0), user(1.0, 15.0), user(6.0, 11.0)], begun=-1.0, restarted=5.0)
+    assert membership.table(calm, run) == (
         (BEFORE, KEPT, "2", "10.0", "20.0", "20.0", "20.0"),
         (DURING, KEPT, "1", "30.0", "30.0", "30.0", "30.0"),
         (AFTER, KEPT, "1", "24.0", "24.0", "24.0", "24.0"),
@@ -49,9 +50,13 @@ def test_latencies_are_summed_up_by_phase_and_group() -> None:
         (DURING, LOST, "1", "3,000.0", "3,000.0", "3,000.0", "3,000.0"),
         (AFTER, LOST, "1", "12.0", "12.0", "12.0", "12.0"),
         ("during and after", KEPT, "2", "24.0", "30.0", "30.0", "30.0"),
+        ("before, without the event", KEPT, "1", "10.0", "10.0", "10.0", "10.0"),
+        ("during and after, without the event", KEPT, "2", "11.0", "15.0", "15.0", "15.0"),
     )
-    figures = membership.figures(run)
+    figures = membership.figures(calm, run)
     assert figures["p99 through the event / before"].values == pytest.approx((1.5,))
+    assert figures["the same without the event"].values == pytest.approx((1.5,))
+    assert figures["p99 through the event / at that time without it"].values == pytest.approx((2.0,))
     assert figures["longest wait for a new owner"].values == pytest.approx((3.0,))
 
 
@@ -59,6 +64,9 @@ def test_a_run_without_a_group_cannot_be_summed_up() -> None:
     """It says so, instead of comparing with nothing."""
     with pytest.raises(ClusterError, match="too few"):
         membership.summary(Run([user(1.0, 3.0)], begun=-1.0, restarted=5.0))
+    whole = Run([user(-1.0, 1.0), user(1.0, 1.0), user(1.0, 9.0, lost=True)], begun=-1.0, restarted=5.0)
+    with pytest.raises(ClusterError, match="without the event"):
+        membership.figures(Run([user(-1.0, 1.0)], begun=-1.0, restarted=5.0), whole)
 
 
 @pytest.mark.parametrize(("percent", "value"), [(50, 50.0), (99, 99.0), (99.5, 100.0), (100, 100.0)])
@@ -150,26 +158,42 @@ def test_what_the_callback_raises_ends_the_loop(cluster: mock.Mock) -> None:
         sign_up_at(cluster, [str(number) for number in range(1_000)], 1.0, [0], then)
 
 
-@pytest.mark.parametrize(
-    ("failure", "left", "complaint"),
-    [("500 why", set(), "1 users could not sign up: a: 500 why"), (None, {"a"}, "1 users were not served, such as a")],
-)
-def test_a_user_without_a_database_is_an_error(failure: str | None, left: set[str], complaint: str) -> None:
-    """Whether the sign-up failed or nobody served it, there is no result; the instance was killed and started again."""
-    cluster, instances, watch, loop = (mock.MagicMock() for _ in range(4))
+def measured(cluster: mock.Mock, instances: mock.Mock, *, event: bool, failure: str | None, left: set[str]) -> None:
+    """Measure where nothing takes any time."""
+    watch, loop = mock.MagicMock(), mock.MagicMock()
     cluster.nodes, cluster.new_names.return_value, cluster.owners.return_value = ["n", "m"], ["a"], {"a": "n"}
     watch.__enter__.return_value, loop.__enter__.return_value = watch, loop
-    watch.wait_for.return_value = left
+    watch.wait_for.return_value, watch.served = left, {"a": 0.0}
     loop.start = 0.0
     loop.finish.return_value = [SignUp(0, "a", 0.0, 0.0, answered=None if failure else 0.0, failure=failure)]
     course = Course(warm_up=0.0, before=0.0, during=0.0, after=0.0)
     with (
         mock.patch.object(membership, "Watch", return_value=watch),
         mock.patch.object(membership, "OpenLoop", return_value=loop) as opened,
-        pytest.raises(ClusterError, match=complaint),
     ):
-        membership._measure(cluster, instances, course, mock.Mock())
-    assert opened.call_args.args[3] == [0]
+        try:
+            membership._measure(cluster, instances, course, mock.Mock(), event=event)
+        finally:
+            assert opened.call_args.args[3] == [0]
+
+
+def test_without_the_event_no_instance_is_killed() -> None:
+    """Everything else is the same."""
+    instances = mock.MagicMock()
+    measured(mock.MagicMock(), instances, event=False, failure=None, left=set())
+    instances.kill.assert_not_called()
+    instances.start.assert_not_called()
+
+
+@pytest.mark.parametrize(
+    ("failure", "left", "complaint"),
+    [("500 why", set(), "1 users could not sign up: a: 500 why"), (None, {"a"}, "1 users were not served, such as a")],
+)
+def test_a_user_without_a_database_is_an_error(failure: str | None, left: set[str], complaint: str) -> None:
+    """Whether the sign-up failed or nobody served it, there is no result; the instance was killed and started again."""
+    instances = mock.MagicMock()
+    with pytest.raises(ClusterError, match=complaint):
+        measured(mock.MagicMock(), instances, event=True, failure=failure, left=left)
     instances.kill.assert_called_once_with(1)
     instances.start.assert_called_once_with([1])
 
