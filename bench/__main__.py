@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from bench import idle, latency, membership, pipeline, provision, report, restart, scale
+from bench import filling, idle, latency, membership, pipeline, provision, report, restart, scale
 from bench.results import Options, Result
 from bench.rig.cluster import Cluster, ClusterError
 
@@ -21,6 +21,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Options], Result]]] = {
     "idle": idle.run,
     "pipeline": pipeline.run,
     "scale": scale.run,
+    "filling": filling.run,
 }
 
 _OUT: Final = Path("dist/bench")

@@ -223,6 +223,24 @@ def test_many_changes_at_once_are_a_backlog_again(ledger: Ledger) -> None:
     assert source.asked == [("page", 0), ("poll", 0), ("page", 1000), ("poll", 1001)]
 
 
+def test_the_follower_rests_after_changes_and_not_within_a_backlog(ledger: Ledger) -> None:
+    """Before it polls again, that is: a backlog is read without a pause, and after nothing there is none."""
+    full, pauses = _page(1, PAGE_ROWS), Pauses()
+    pages: list[Page | Exception] = [full, _page(1001, 1001), Page([], 1001), _page(1002, 1002)]
+    source = ScriptedSource(ledger, [Identity("copy", 0), Identity("copy", 2000)], pages)
+    with pytest.raises(Stopped):
+        Follower(cast("ChangeSource", source), ledger, cast("threading.Event", pauses)).run()
+    assert source.asked == [("page", 0), ("page", 1000), ("poll", 1001), ("poll", 1001), ("poll", 1002)]
+    assert pauses.seconds == [feed._REST_SECONDS] * 2
+
+
+def test_stopping_ends_a_rest_at_once(ledger: Ledger) -> None:
+    """A follower that is told to stop asks nothing more, and that is no error."""
+    source = ScriptedSource(ledger, [Identity("copy", 0)], [_page(1, 1)])
+    Follower(cast("ChangeSource", source), ledger, cast("threading.Event", Pauses(stop_after=1))).run()
+    assert source.asked == [("page", 0)]
+
+
 def test_after_a_failure_nobody_waits_for_a_poll_to_end(ledger: Ledger) -> None:
     """Whether the feed can be read again, and is of the same copy, is known at once and not after a quiet long poll."""
     pages: list[Page | Exception] = [Page([], 0), errors.UnreachableError(""), Page([], 0), Page([], 0)]

@@ -1,0 +1,142 @@
+"""The benchmark `filling`: how long a user waits for a database as the cluster gets fuller of them.
+
+The cluster is filled with users' databases in steps; at each, users sign up slowly, served in turns by peruserd and by
+the two bare requests. What grows alike for both is the cluster's: CouchDB 3.5 reads through the list of all databases,
+on each node, whenever one is made (its `custodian`).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from bench.results import Chart, Figure, Options, Result, Table, percentile
+from bench.rig.bare import Bare
+from bench.rig.cluster import Cluster, ClusterError, open_cluster
+from bench.rig.contenders import BARE, PERUSERD, rotated, serving
+from bench.rig.daemons import Daemons, daemons
+from bench.rig.openloop import sign_up_at
+from bench.rig.progress import Steps, steps
+from bench.rig.watching import Watch
+
+SIZES: Final = (0, 500, 1_000, 2_000)
+QUICK_SIZES: Final = (0, 50)
+
+# Slow, so that a full cluster is still below saturation.
+RATE: Final = 2.0
+USERS: Final = 40
+QUICK_USERS: Final = 6
+
+# Connections are made and caches filled by the first few, which are not counted.
+_WARM_UP: Final = 4
+_IN_FLIGHT: Final = 16
+_PATIENCE_SECONDS: Final = 60.0
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """The latencies of one contender's users, in milliseconds, on a cluster that held so many databases before."""
+
+    contender: str
+    databases: int
+    latencies_ms: list[float]
+
+
+def run(options: Options) -> Result:
+    """Measure; this takes about six minutes on a real cluster."""
+    sizes, users = (QUICK_SIZES, QUICK_USERS) if options.quick else (SIZES, USERS)
+    with open_cluster(options.cluster) as cluster, daemons(cluster) as instances:
+        with steps("filling", 3 * len(sizes)) as progress:
+            samples = list(_measure(cluster, instances, sizes, users, progress))
+        return _result(options, cluster.version(), samples)
+
+
+def _measure(
+    cluster: Cluster, instances: Daemons, sizes: Sequence[int], users: int, progress: Steps
+) -> Iterator[Sample]:
+    made = 0
+    for number, size in enumerate(sizes):
+        progress.step(f"filling up to {size:,} databases")
+        _fill(cluster, size - made)
+        made = max(made, size)
+        for contender in rotated((BARE, PERUSERD), number):
+            progress.step(f"{size:,} databases: {contender}")
+            with serving(cluster, instances, contender):
+                _latencies(cluster, contender, _WARM_UP)
+                yield Sample(contender, made, _latencies(cluster, contender, users))
+            made += _WARM_UP + users
+
+
+def _fill(cluster: Cluster, count: int) -> None:
+    names = cluster.new_names(max(0, count))
+    cluster.sign_up(names)
+    Bare(cluster).serve_all([names], _IN_FLIGHT)
+
+
+def _latencies(cluster: Cluster, contender: str, users: int) -> list[float]:
+    """Sign users up and return how long each waited; raises ClusterError where one did in vain."""
+    bare = Bare(cluster)
+    names = cluster.new_names(users)
+    with Watch(cluster) as watch:
+        signed_up = sign_up_at(
+            cluster,
+            names,
+            RATE,
+            range(len(cluster.urls)),
+            then=(lambda each: bare.serve(each.name, each.number)) if contender == BARE else None,
+        )
+        answered = {each.name: each.answered for each in signed_up if each.answered is not None}
+        left = watch.wait_for(set(answered), _PATIENCE_SECONDS)
+    if len(answered) < users or left:
+        raise ClusterError(f"{users - len(answered)} users could not sign up, {len(left)} were not served")
+    return [1000 * max(0.0, watch.served[name] - at) for name, at in answered.items()]
+
+
+def figures(samples: Sequence[Sample]) -> dict[str, Figure]:
+    """Return how much slower the fullest cluster is than the emptiest, of each contender."""
+    return {
+        f"p50 on the fullest cluster / on the emptiest, {contender}": Figure(
+            (percentile(own[-1].latencies_ms, 50) / percentile(own[0].latencies_ms, 50),), "", "lower"
+        )
+        for contender, own in _by_contender(samples).items()
+    }
+
+
+def _by_contender(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    contenders = dict.fromkeys(each.contender for each in samples)
+    return {contender: [each for each in samples if each.contender == contender] for contender in contenders}
+
+
+def _result(options: Options, version: str, samples: list[Sample]) -> Result:
+    return Result(
+        name="filling",
+        parameters={"cluster": version, "rate": RATE, "quick": options.quick},
+        samples={"blocks": samples},
+        tables=(
+            Table(
+                f"{RATE:g} sign-ups a second on a cluster that fills up, {version}: latency in ms",
+                ("databases", "served by", "users", "p50", "p90", "max"),
+                tuple(_row(each) for each in samples),
+            ),
+        ),
+        charts=(
+            Chart(
+                f"latency at {RATE:g} sign-ups a second",
+                "users' databases on the cluster",
+                "p50 in ms",
+                {
+                    contender: [(float(each.databases), percentile(each.latencies_ms, 50)) for each in own]
+                    for contender, own in _by_contender(samples).items()
+                },
+            ),
+        ),
+        figures=figures(samples),
+    )
+
+
+def _row(sample: Sample) -> tuple[str, ...]:
+    return (
+        f"{sample.databases:,}",
+        sample.contender,
+        str(len(sample.latencies_ms)),
+        *(f"{percentile(sample.latencies_ms, percent):.0f}" for percent in (50, 90, 100)),
+    )

@@ -1,0 +1,50 @@
+"""The benchmark `filling`: how it sums up, and one small run. No time spent is asserted on."""
+
+import pytest
+
+from bench import filling
+from bench.filling import Sample
+from bench.results import Options
+from bench.rig.cluster import ClusterError
+from bench.rig.contenders import BARE, PERUSERD
+
+
+def test_each_contender_is_compared_with_itself() -> None:
+    """The fullest cluster's median to the emptiest one's."""
+    samples = [
+        Sample(BARE, 0, [10.0, 20.0, 90.0]),
+        Sample(PERUSERD, 44, [30.0]),
+        Sample(PERUSERD, 500, [45.0]),
+        Sample(BARE, 544, [50.0]),
+    ]
+    found = {name: each.values for name, each in filling.figures(samples).items()}
+    assert found == {
+        "p50 on the fullest cluster / on the emptiest, bare": pytest.approx((2.5,)),
+        "p50 on the fullest cluster / on the emptiest, peruserd": pytest.approx((1.5,)),
+    }
+
+
+def test_a_user_who_is_not_served_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A latency that is left out would make a cluster look fast."""
+    monkeypatch.setattr(filling, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(filling, "RATE", 100.0)
+    with (
+        filling.open_cluster(()) as cluster,
+        pytest.raises(ClusterError, match="0 users could not sign up, 3 were not served"),
+    ):
+        filling._latencies(cluster, PERUSERD, 3)
+
+
+def test_a_quick_run_fills_the_cluster_and_serves_everybody() -> None:
+    """On the simulated cluster: the sizes grow by what was filled in and by those who signed up."""
+    result = filling.run(Options(quick=True))
+    blocks: list[Sample] = result.samples["blocks"]
+    assert [(each.contender, each.databases) for each in blocks] == [
+        (BARE, 0),
+        (PERUSERD, 10),
+        (PERUSERD, 50),
+        (BARE, 60),
+    ]
+    assert all(len(each.latencies_ms) == filling.QUICK_USERS for each in blocks)
+    assert "| databases" in result.text()
+    assert result.charts[0].lines.keys() == {BARE, PERUSERD}
