@@ -223,14 +223,14 @@ def test_many_changes_at_once_are_a_backlog_again(ledger: Ledger) -> None:
     assert source.asked == [("page", 0), ("poll", 0), ("page", 1000), ("poll", 1001)]
 
 
-def test_the_follower_rests_after_changes_and_not_within_a_backlog(ledger: Ledger) -> None:
-    """Before it polls again, that is: a backlog is read without a pause, and after nothing there is none."""
+def test_the_follower_rests_after_single_changes_only(ledger: Ledger) -> None:
+    """Before it polls again, that is: a backlog is read without a pause, what comes in crowds is, too."""
     full, pauses = _page(1, PAGE_ROWS), Pauses()
-    pages: list[Page | Exception] = [full, _page(1001, 1001), Page([], 1001), _page(1002, 1002)]
+    pages: list[Page | Exception] = [full, _page(1001, 1001), Page([], 1001), _page(1002, 1003), _page(1004, 1004)]
     source = ScriptedSource(ledger, [Identity("copy", 0), Identity("copy", 2000)], pages)
     with pytest.raises(Stopped):
         Follower(cast("ChangeSource", source), ledger, cast("threading.Event", pauses)).run()
-    assert source.asked == [("page", 0), ("page", 1000), ("poll", 1001), ("poll", 1001), ("poll", 1002)]
+    assert source.asked == [("page", 0), ("page", 1000), ("poll", 1001), ("poll", 1001), ("poll", 1003), ("poll", 1004)]
     assert pauses.seconds == [feed._REST_SECONDS] * 2
 
 
