@@ -11,13 +11,12 @@ from typing import Final
 import msgspec
 
 from bench.results import Chart, Figure, Options, Result, Table, percentile
+from bench.rig.arriving import arrive
 from bench.rig.bare import Bare
 from bench.rig.cluster import Cluster, ClusterError, open_cluster
 from bench.rig.contenders import BARE, PERUSERD, rotated, serving
 from bench.rig.daemons import Daemons, daemons
-from bench.rig.openloop import sign_up_at
 from bench.rig.progress import Steps, steps
-from bench.rig.watching import Watch
 
 SIZES: Final = (0, 500, 1_000, 2_000)
 QUICK_SIZES: Final = (0, 50)
@@ -30,7 +29,6 @@ QUICK_USERS: Final = 6
 # Connections are made and caches filled by the first few, which are not counted.
 _WARM_UP: Final = 4
 _IN_FLIGHT: Final = 16
-_PATIENCE_SECONDS: Final = 60.0
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -75,20 +73,12 @@ def _fill(cluster: Cluster, count: int) -> None:
 def _latencies(cluster: Cluster, contender: str, users: int) -> list[float]:
     """Sign users up and return how long each waited; raises ClusterError where one did in vain."""
     bare = Bare(cluster)
-    names = cluster.new_names(users)
-    with Watch(cluster) as watch:
-        signed_up = sign_up_at(
-            cluster,
-            names,
-            RATE,
-            range(len(cluster.urls)),
-            then=(lambda each: bare.serve(each.name, each.number)) if contender == BARE else None,
-        )
-        answered = {each.name: each.answered for each in signed_up if each.answered is not None}
-        left = watch.wait_for(set(answered), _PATIENCE_SECONDS)
-    if len(answered) < users or left:
-        raise ClusterError(f"{users - len(answered)} users could not sign up, {len(left)} were not served")
-    return [1000 * max(0.0, watch.served[name] - at) for name, at in answered.items()]
+    arrivals = arrive(
+        cluster, users, RATE, then=(lambda each: bare.serve(each.name, each.number)) if contender == BARE else None
+    )
+    if arrivals.refused or arrivals.unserved:
+        raise ClusterError(f"{arrivals.refused} users could not sign up, {arrivals.unserved} were not served")
+    return arrivals.latencies_ms
 
 
 def figures(samples: Sequence[Sample]) -> dict[str, Figure]:

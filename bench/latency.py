@@ -16,13 +16,13 @@ from typing import Final
 import msgspec
 
 from bench.results import Chart, Figure, Options, Result, Table, percentile
+from bench.rig.arriving import arrive
 from bench.rig.bare import Bare
 from bench.rig.cluster import Cluster, open_cluster
 from bench.rig.contenders import BARE, BUILTIN, PERUSERD, available, rotated, serving
 from bench.rig.daemons import Daemons, daemons
-from bench.rig.openloop import SignUp, sign_up_at
+from bench.rig.openloop import SignUp
 from bench.rig.progress import Steps, steps
-from bench.rig.watching import Watch
 
 RATES: Final = (5.0, 10.0, 20.0)
 ROUNDS: Final = 3
@@ -36,7 +36,6 @@ MOST_OF_BARE_P99: Final = 1.5
 
 # Connections are made, threads started and caches filled by the first few, which are not counted.
 _WARM_UP: Final = 10
-_PATIENCE_SECONDS: Final = 60.0
 
 # How the bare requests took as those who made them saw it, without the watch.
 UNWATCHED: Final = f"{BARE}, by its own clock"
@@ -88,25 +87,16 @@ def _measure(
 
 def _block(cluster: Cluster, contender: str, rate: float, number: int, users: int) -> Sample:
     bare = _BareUsers(cluster) if contender == BARE else None
-    names = cluster.new_names(users)
-    with Watch(cluster) as watch:
-        signed_up = sign_up_at(
-            cluster, names, rate, range(len(cluster.urls)), then=None if bare is None else bare.serve
-        )
-        answered = {each.name: each.answered for each in signed_up if each.answered is not None}
-        left = watch.wait_for(set(answered), _PATIENCE_SECONDS)
-        return Sample(
-            contender=contender,
-            rate=rate,
-            round=number,
-            # One that the watch saw before its document was answered waited no time at all.
-            latencies_ms=[
-                1000 * max(0.0, watch.served[name] - at) for name, at in answered.items() if name not in left
-            ],
-            unwatched_ms=[] if bare is None else bare.milliseconds,
-            unserved=len(left),
-            refused=len(signed_up) - len(answered),
-        )
+    arrivals = arrive(cluster, users, rate, then=None if bare is None else bare.serve)
+    return Sample(
+        contender=contender,
+        rate=rate,
+        round=number,
+        latencies_ms=arrivals.latencies_ms,
+        unwatched_ms=[] if bare is None else bare.milliseconds,
+        unserved=arrivals.unserved,
+        refused=arrivals.refused,
+    )
 
 
 class _BareUsers:

@@ -1,11 +1,14 @@
 """The benchmark `filling`: how it sums up, and one small run. No time spent is asserted on."""
 
+from unittest import mock
+
 import pytest
 
 from bench import filling
 from bench.filling import Sample
 from bench.results import Options
-from bench.rig.cluster import ClusterError
+from bench.rig.arriving import Arrivals, arrive
+from bench.rig.cluster import Cluster, ClusterError, open_cluster
 from bench.rig.contenders import BARE, PERUSERD
 
 
@@ -26,13 +29,15 @@ def test_each_contender_is_compared_with_itself() -> None:
 
 def test_a_user_who_is_not_served_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A latency that is left out would make a cluster look fast."""
-    monkeypatch.setattr(filling, "_PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(filling, "RATE", 100.0)
-    with (
-        filling.open_cluster(()) as cluster,
-        pytest.raises(ClusterError, match="0 users could not sign up, 3 were not served"),
-    ):
-        filling._latencies(cluster, PERUSERD, 3)
+    monkeypatch.setattr(filling, "arrive", lambda *_, **__: Arrivals([1.0], unserved=2, refused=3))
+    with pytest.raises(ClusterError, match="3 users could not sign up, 2 were not served"):
+        filling._latencies(mock.Mock(spec=Cluster), PERUSERD, 6)
+
+
+def test_who_waits_in_vain_has_no_latency() -> None:
+    """It is counted instead, where nobody serves."""
+    with open_cluster(()) as cluster:
+        assert arrive(cluster, 3, rate=100.0, patience_seconds=0.3) == Arrivals([], unserved=3, refused=0)
 
 
 def test_a_quick_run_fills_the_cluster_and_serves_everybody() -> None:
