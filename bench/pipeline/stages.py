@@ -74,6 +74,7 @@ class Desk:
             before_write=self.ledger.before_write,
             in_doubt=self.ledger.in_doubt,
         )
+        self._last_seq = PAGE_ROWS
         self.changes = [Change(row.id, row.deleted, Lane.LIVE, 0.0) for row in self.pages[True].results]
 
     def decode(self) -> None:
@@ -103,6 +104,11 @@ class Desk:
         """Do for each user what is to be done: nothing, once the server has said that all is right."""
         for change in self.changes:
             self.provisioner.act(change)
+
+    def advance(self) -> None:
+        """Get on by one change: progress that is the same is not written again."""
+        self._last_seq += 1
+        self.ledger.enter_live(Page([], self._last_seq))
 
     def save(self) -> None:
         """Write the progress to disk."""
@@ -142,7 +148,7 @@ def main() -> None:
         runner.bench_time_func(ENTER_OWN, _timed(lambda: desk.enter(owned=True), after=desk.exchange))
         runner.bench_time_func(EXCHANGE, _timed(desk.exchange, before=lambda: desk.enter(owned=True)))
         runner.bench_func(ACT, desk.act)
-        runner.bench_time_func(SAVE, _timed(desk.save, before=lambda: desk.enter(owned=False)))
+        runner.bench_time_func(SAVE, _timed(desk.save, before=desk.advance))
 
 
 def _timed(

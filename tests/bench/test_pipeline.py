@@ -1,6 +1,7 @@
 """What the benchmark `pipeline` plays and reckons. Nothing here looks at how long anything took."""
 
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -130,3 +131,16 @@ def test_tables_show_medians_beside_goals() -> None:
         (stages.DECODE, "2.000 (1.000–3.000)", "2.00", "500"),  # noqa: RUF001
         (stages.SAVE, "0.100 (0.100–0.100)", "", ""),  # noqa: RUF001
     )
+
+
+def test_the_stage_that_saves_has_something_new_to_write_each_time(tmp_path: Path) -> None:
+    """What is the same as before is passed over, and would be measured as if saving cost nothing."""
+    desk, state = stages.Desk(tmp_path), tmp_path / "copy.sqlite"
+    sizes = []
+    for _ in range(3):
+        desk.advance()
+        desk.save()
+        sizes.append(state.with_name(f"{state.name}-wal").stat().st_size)
+    assert sizes[0] < sizes[1] < sizes[2]
+    desk.save()
+    assert state.with_name(f"{state.name}-wal").stat().st_size == sizes[2]
