@@ -4,12 +4,14 @@ Users whose document another instance owns should not notice. The others wait un
 (`lease_ttl`, `quiet_period`, two looks at the cluster) and their new owner has scanned for them.
 A latency is from the answer to the user document until the database is secured.
 
-A cluster that nothing happens to gets slower, too, while people sign up: CouchDB reads through the list of all
-databases whenever one is made. So the same course is run without the event before, on the same cluster.
+People also leave, as many as sign up: CouchDB reads through the list of all databases whenever one is made, so a
+cluster that only fills up gets slower by itself (half as slow again in this time, with no instance killed), and before
+and after could not be compared.
 """
 
 import time
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Final
 
 import msgspec
@@ -17,12 +19,14 @@ import msgspec
 from bench.results import Chart, Figure, Options, Result, Table, percentile
 from bench.rig.cluster import Cluster, ClusterError, open_cluster
 from bench.rig.daemons import Daemons, daemons
+from bench.rig.leaving import Leaving
 from bench.rig.openloop import OpenLoop, SignUp
 from bench.rig.progress import Steps, steps
 from bench.rig.watching import Watch
 from peruserd.core.config import ClusterConfig
 
 RATE: Final = 5.0
+ROUNDS: Final = 2
 
 MOST_OF_BEFORE: Final = 1.5
 
@@ -41,21 +45,24 @@ _LEAST_CHARTED_MS: Final = 0.1
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run goes: sign-ups a second, seconds of its phases, the cluster settings of the instances.
+    """How a round goes: sign-ups a second, seconds of its phases, the cluster settings of the instances.
 
-    What is signed up while it warms up counts nowhere: first requests open connections.
+    Users stay for `stay` seconds. Who signs up while it warms up counts nowhere: first requests open connections, and
+    until the first have left the cluster fills up.
     """
 
     rate: float = RATE
-    warm_up: float = 5.0
-    before: float = 45.0
+    rounds: int = ROUNDS
+    stay: float = 15.0
+    warm_up: float = 20.0
+    before: float = 60.0
     during: float = 45.0
     after: float = 30.0
     settings: ClusterConfig = ClusterConfig()
 
     @property
     def users(self) -> int:
-        """Return how many sign up."""
+        """Return how many sign up in a round."""
         return round(self.rate * (self.warm_up + self.before + self.during + self.after))
 
     @property
@@ -65,7 +72,9 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
 
 
 QUICK: Final = Course(
-    warm_up=1.0,
+    rounds=1,
+    stay=2.0,
+    warm_up=2.0,
     before=5.0,
     during=5.0,
     after=5.0,
@@ -90,9 +99,9 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What happened; times are seconds since the instance was killed. It was started again at `restarted`.
+    """What happened in a round; times are seconds since the instance was killed.
 
-    In a run without the event: since it would have been killed, and would have been started.
+    It was started again at `restarted`.
     """
 
     users: list[User]
@@ -117,18 +126,14 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def run(options: Options) -> Result:
-    """Measure; this takes five minutes."""
+    """Measure; this takes six minutes."""
     course = QUICK if options.quick else Course()
     with open_cluster(options.cluster) as cluster, daemons(cluster, settings(course.settings)) as instances:
         if len(cluster.nodes) < 2:
             raise ClusterError("membership needs a cluster of two nodes or more")
-        with steps("membership", 8) as progress:
-            with instances.running():
-                calm = _measure(cluster, instances, course, progress, event=False)
-            cluster.clean()
-            with instances.running():
-                found = _measure(cluster, instances, course, progress, event=True)
-        return _result(options, cluster, course, calm, found)
+        with steps("membership", 4 * course.rounds) as progress, instances.running():
+            found = [_measure(cluster, instances, course, progress) for _ in range(course.rounds)]
+        return _result(options, cluster, course, found)
 
 
 def settings(cluster: ClusterConfig) -> Mapping[str, str]:
@@ -136,26 +141,29 @@ def settings(cluster: ClusterConfig) -> Mapping[str, str]:
     return {f"PERUSERD_CLUSTER_{key.upper()}": f"{value:g}" for key, value in msgspec.structs.asdict(cluster).items()}
 
 
-def _measure(cluster: Cluster, instances: Daemons, course: Course, progress: Steps, *, event: bool) -> Run:
+def _measure(cluster: Cluster, instances: Daemons, course: Course, progress: Steps) -> Run:
     *others, victim = range(len(cluster.nodes))
     names = cluster.new_names(course.users)
     owners = cluster.owners(names)
     lost = {name for name in names if owners[name] == cluster.nodes[victim]}
-    with Watch(cluster) as watch, OpenLoop(cluster, names, course.rate, others) as loop:
-        progress.step("warming up" if event else "warming up, for a run without the event")
+    instances.wait_until_settled()
+    with (
+        Watch(cluster) as watch,
+        Leaving(cluster, watch, course.stay),
+        OpenLoop(cluster, names, course.rate, others) as loop,
+    ):
+        progress.step("warming up")
         begun = loop.start + course.warm_up
         _sleep_until(begun)
         progress.step(BEFORE)
         _sleep_until(begun + course.before)
-        progress.step(f"{DURING}: {cluster.nodes[victim]}'s instance is killed" if event else DURING)
+        progress.step(f"{DURING}: {cluster.nodes[victim]}'s instance is killed")
         killed = time.monotonic()
-        if event:
-            instances.kill(victim)
+        instances.kill(victim)
         _sleep_until(killed + course.during)
-        progress.step(f"{AFTER}: it is started again" if event else AFTER)
+        progress.step(f"{AFTER}: it is started again")
         restarted = time.monotonic()
-        if event:
-            instances.start([victim])
+        instances.start([victim])
         signed_up = loop.finish()
         _check(signed_up)
         left = watch.wait_for(set(names), course.promised + _PATIENCE_SECONDS)
@@ -198,60 +206,52 @@ class Summary(msgspec.Struct, frozen=True):
         return self.p99_through / self.p99_before
 
 
-def summary(found: Run) -> Summary:
-    """Sum a run up; raises ClusterError where a group is empty, which only a run that is too short has."""
-    before = found.latencies([BEFORE], KEPT)
-    through = found.latencies([DURING, AFTER], KEPT)
-    lost = found.latencies([DURING], LOST)
+def latencies(rounds: Sequence[Run], phases: Sequence[str], group: str) -> list[float]:
+    """Return the latencies of a group in these phases of all rounds, in milliseconds."""
+    return [milliseconds for each in rounds for milliseconds in each.latencies(phases, group)]
+
+
+def summary(rounds: Sequence[Run]) -> Summary:
+    """Sum the rounds up; raises ClusterError where a group is empty, which only a run that is too short has."""
+    before = latencies(rounds, [BEFORE], KEPT)
+    through = latencies(rounds, [DURING, AFTER], KEPT)
+    lost = latencies(rounds, [DURING], LOST)
     if not (before and through and lost):
         raise ClusterError("too few users signed up to compare before and after")
     return Summary(
         p99_before=percentile(before, 99),
         p99_through=percentile(through, 99),
         longest_lost=max(lost),
-        latest_start=max(user.begun - user.due for user in found.users) * 1e3,
+        latest_start=max(user.begun - user.due for each in rounds for user in each.users) * 1e3,
     )
 
 
-def table(calm: Run, found: Run) -> tuple[tuple[str, ...], ...]:
-    """Return the rows by phase and group, milliseconds; the last ones are the run without the event."""
-    places: list[tuple[Run, str, Sequence[str], str]] = [
-        (found, phase, (phase,), group) for group in (KEPT, LOST) for phase in (BEFORE, DURING, AFTER)
+def table(rounds: Sequence[Run]) -> tuple[tuple[str, ...], ...]:
+    """Return the rows by phase and group, milliseconds."""
+    places: list[tuple[str, Sequence[str], str]] = [
+        (phase, (phase,), group) for group in (KEPT, LOST) for phase in (BEFORE, DURING, AFTER)
     ]
-    places += [
-        (found, f"{DURING} and {AFTER}", (DURING, AFTER), KEPT),
-        (calm, f"{BEFORE}, without the event", (BEFORE,), KEPT),
-        (calm, f"{DURING} and {AFTER}, without the event", (DURING, AFTER), KEPT),
-    ]
+    places.append((f"{DURING} and {AFTER}", (DURING, AFTER), KEPT))
     rows = []
-    for of, label, phases, group in places:
-        values = of.latencies(phases, group)
+    for label, phases, group in places:
+        values = latencies(rounds, phases, group)
         points = [f"{percentile(values, percent):,.1f}" for percent in (50, 90, 99, 100)] if values else ["–"] * 4  # noqa: RUF001
         rows.append((label, group, str(len(values)), *points))
     return tuple(rows)
 
 
-def figures(calm: Run, found: Run) -> dict[str, Figure]:
-    """Return what runs are compared by; raises ClusterError where a run is too short."""
-    summed = summary(found)
-    before, through = (calm.latencies(phases, KEPT) for phases in ([BEFORE], [DURING, AFTER]))
-    if not (before and through):
-        raise ClusterError("too few users signed up to compare with a run without the event")
-    calm_p99 = percentile(through, 99)
+def figures(summed: Summary) -> dict[str, Figure]:
+    """Return what runs are compared by."""
     return {
         "p99 before": Figure((summed.p99_before,), "ms", "lower"),
         "p99 through the event": Figure((summed.p99_through,), "ms", "lower"),
         "p99 through the event / before": Figure((summed.ratio,), "", "lower", MOST_OF_BEFORE),
-        "the same without the event": Figure((calm_p99 / percentile(before, 99),), "", "lower"),
-        "p99 through the event / at that time without it": Figure(
-            (summed.p99_through / calm_p99,), "", "lower", MOST_OF_BEFORE
-        ),
         "longest wait for a new owner": Figure((summed.longest_lost / 1e3,), "s", "lower"),
     }
 
 
-def _result(options: Options, cluster: Cluster, course: Course, calm: Run, found: Run) -> Result:
-    version, summed, compared = cluster.version(), summary(found), figures(calm, found)
+def _result(options: Options, cluster: Cluster, course: Course, rounds: Sequence[Run]) -> Result:
+    version, summed = cluster.version(), summary(rounds)
     interval = 1e3 / course.rate
     return Result(
         name="membership",
@@ -261,19 +261,14 @@ def _result(options: Options, cluster: Cluster, course: Course, calm: Run, found
             "quick": options.quick,
             **msgspec.structs.asdict(course),
         },
-        samples={
-            "users": found.users,
-            "begun": found.begun,
-            "restarted": found.restarted,
-            "users without the event": calm.users,
-        },
-        figures=compared,
+        samples={"rounds": rounds},
+        figures=figures(summed),
         tables=(
             Table(
                 f"An instance of {len(cluster.nodes)} killed and started again, {course.rate:g} sign-ups a second, "
                 f"{version}: latency in ms",
                 ("phase", "users who", "users", "p50", "p90", "p99", "max"),
-                table(calm, found),
+                table(rounds),
             ),
             Table(
                 "Beside the goal",
@@ -289,11 +284,6 @@ def _result(options: Options, cluster: Cluster, course: Course, calm: Run, found
                         f"{summed.latest_start:.1f} ms",
                         f"at most {interval:g} ms, or it is no open loop",
                     ),
-                    (
-                        "p99 through / before, without the event",
-                        f"{compared['the same without the event'].values[0]:.2f}",
-                        "1: what is more is the cluster's own",
-                    ),
                 ),
             ),
         ),
@@ -305,7 +295,8 @@ def _result(options: Options, cluster: Cluster, course: Course, calm: Run, found
                 {
                     group: [
                         (user.due, max(_LEAST_CHARTED_MS, user.milliseconds))
-                        for user in found.users
+                        for each in rounds
+                        for user in each.users
                         if user.lost == (group == LOST)
                     ]
                     for group in (KEPT, LOST)
@@ -314,7 +305,7 @@ def _result(options: Options, cluster: Cluster, course: Course, calm: Run, found
                 limit_label=f"{MOST_OF_BEFORE} x p99 before, of those who {KEPT}",
                 logarithmic_y=True,
                 points=True,
-                marks={"killed": 0.0, "started again": found.restarted},
+                marks={"killed": 0.0, "started again": median(each.restarted for each in rounds)},
             ),
         ),
     )

@@ -33,8 +33,8 @@ class Bare:
         body = msgspec.json.encode({"admins": group, "members": group})
         _expect(http.put(f"{path}/_security", data=body, headers=_JSON, timeout=120.0), 200)
 
-    def serve_all(self, groups: Iterable[Sequence[str]], in_flight: int) -> float:
-        """Serve all users of the groups as these come, so many at once; return when it is done, by `time.monotonic`."""
+    def serve_all(self, groups: Iterable[Sequence[str]], in_flight: int) -> None:
+        """Serve all users of the groups as these come, so many at once."""
         queue: SimpleQueue[tuple[int, str] | None] = SimpleQueue()
 
         def work() -> None:
@@ -53,7 +53,6 @@ class Bare:
                 queue.put(None)
             for worker in workers:
                 worker.result()
-        return time.monotonic()
 
     def read_all(self, names: Sequence[str], in_flight: int) -> float:
         """Read the security object of each user's database; return how many seconds that took."""

@@ -153,6 +153,11 @@ class Cluster:
         answer = self.request("GET", f"/{database_name(PREFIX, name)}/_security")
         return answer.status_code == 200 and grants(answer.json(), name)
 
+    def remove(self, name: str) -> None:
+        """Remove a user and their database, while others are served: the document first, or it would be made again."""
+        self._purge([name])
+        self._delete_database(name)
+
     def clean(self) -> None:
         """Remove every user and database that was made. Nothing may be serving users meanwhile."""
         names, self._made = self._made, []

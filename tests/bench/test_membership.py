@@ -33,40 +33,37 @@ def test_users_count_in_the_phase_in_which_they_sign_up() -> None:
 
 
 def test_latencies_are_summed_up_by_phase_and_group() -> None:
-    """Each row has its own users; the last ones take the event as a whole, and the same time without it."""
-    run = Run(
-        [user(-2.0, 999.0)]
-        + [user(-1.0, milliseconds) for milliseconds in (10.0, 20.0)]
-        + [user(1.0, 30.0), user(1.0, 3_000.0, lost=True), user(6.0, 24.0), user(6.0, 12.0, lost=True)],
-        begun=-1.0,
-        restarted=5.0,
-    )
-    calm = Run([user(-1.0, 10.0), user(1.0, 15.0), user(6.0, 11.0)], begun=-1.0, restarted=5.0)
-    assert membership.table(calm, run) == (
+    """Each row has its own users, of all rounds; the last one takes the event as a whole."""
+    rounds = [
+        Run(
+            [user(-2.0, 999.0), user(-1.0, 10.0), user(1.0, 30.0), user(1.0, 2_000.0, lost=True)],
+            begun=-1.0,
+            restarted=5.0,
+        ),
+        Run(
+            [user(-1.0, 20.0), user(1.0, 3_000.0, lost=True), user(6.0, 24.0), user(6.0, 12.0, lost=True)],
+            begun=-1.0,
+            restarted=5.5,
+        ),
+    ]
+    assert membership.table(rounds) == (
         (BEFORE, KEPT, "2", "10.0", "20.0", "20.0", "20.0"),
         (DURING, KEPT, "1", "30.0", "30.0", "30.0", "30.0"),
         (AFTER, KEPT, "1", "24.0", "24.0", "24.0", "24.0"),
         (BEFORE, LOST, "0", "–", "–", "–", "–"),  # noqa: RUF001
-        (DURING, LOST, "1", "3,000.0", "3,000.0", "3,000.0", "3,000.0"),
+        (DURING, LOST, "2", "2,000.0", "3,000.0", "3,000.0", "3,000.0"),
         (AFTER, LOST, "1", "12.0", "12.0", "12.0", "12.0"),
         ("during and after", KEPT, "2", "24.0", "30.0", "30.0", "30.0"),
-        ("before, without the event", KEPT, "1", "10.0", "10.0", "10.0", "10.0"),
-        ("during and after, without the event", KEPT, "2", "11.0", "15.0", "15.0", "15.0"),
     )
-    figures = membership.figures(calm, run)
+    figures = membership.figures(membership.summary(rounds))
     assert figures["p99 through the event / before"].values == pytest.approx((1.5,))
-    assert figures["the same without the event"].values == pytest.approx((1.5,))
-    assert figures["p99 through the event / at that time without it"].values == pytest.approx((2.0,))
     assert figures["longest wait for a new owner"].values == pytest.approx((3.0,))
 
 
-def test_a_run_without_a_group_cannot_be_summed_up() -> None:
+def test_rounds_without_a_group_cannot_be_summed_up() -> None:
     """It says so, instead of comparing with nothing."""
     with pytest.raises(ClusterError, match="too few"):
-        membership.summary(Run([user(1.0, 3.0)], begun=-1.0, restarted=5.0))
-    whole = Run([user(-1.0, 1.0), user(1.0, 1.0), user(1.0, 9.0, lost=True)], begun=-1.0, restarted=5.0)
-    with pytest.raises(ClusterError, match="without the event"):
-        membership.figures(Run([user(-1.0, 1.0)], begun=-1.0, restarted=5.0), whole)
+        membership.summary([Run([user(1.0, 3.0)], begun=-1.0, restarted=5.0)])
 
 
 @pytest.mark.parametrize(("percent", "value"), [(50, 50.0), (99, 99.0), (99.5, 100.0), (100, 100.0)])
@@ -78,10 +75,14 @@ def test_a_percentile_is_one_of_the_values(percent: float, value: float) -> None
 
 @pytest.mark.parametrize("course", [Course(), membership.QUICK], ids=["whole", "quick"])
 def test_the_settings_are_valid_and_phases_are_long_enough(course: Course) -> None:
-    """Instances accept what they are started with; a loss is believed before the instance is started again."""
+    """Instances accept what they are started with; a loss is believed before the instance is started again.
+
+    When the phases begin the first have left: the cluster fills up no further.
+    """
     loaded = load("", membership.settings(course.settings), "nothing")
     assert loaded.config.cluster == course.settings
     assert course.during > course.promised
+    assert course.warm_up >= course.stay
 
 
 def test_the_whole_run_has_the_default_settings() -> None:
@@ -158,7 +159,7 @@ def test_what_the_callback_raises_ends_the_loop(cluster: mock.Mock) -> None:
         sign_up_at(cluster, [str(number) for number in range(1_000)], 1.0, [0], then)
 
 
-def measured(cluster: mock.Mock, instances: mock.Mock, *, event: bool, failure: str | None, left: set[str]) -> None:
+def measured(cluster: mock.Mock, instances: mock.Mock, *, failure: str | None, left: set[str]) -> None:
     """Measure where nothing takes any time."""
     watch, loop = mock.MagicMock(), mock.MagicMock()
     cluster.nodes, cluster.new_names.return_value, cluster.owners.return_value = ["n", "m"], ["a"], {"a": "n"}
@@ -172,17 +173,9 @@ def measured(cluster: mock.Mock, instances: mock.Mock, *, event: bool, failure: 
         mock.patch.object(membership, "OpenLoop", return_value=loop) as opened,
     ):
         try:
-            membership._measure(cluster, instances, course, mock.Mock(), event=event)
+            membership._measure(cluster, instances, course, mock.Mock())
         finally:
             assert opened.call_args.args[3] == [0]
-
-
-def test_without_the_event_no_instance_is_killed() -> None:
-    """Everything else is the same."""
-    instances = mock.MagicMock()
-    measured(mock.MagicMock(), instances, event=False, failure=None, left=set())
-    instances.kill.assert_not_called()
-    instances.start.assert_not_called()
 
 
 @pytest.mark.parametrize(
@@ -193,7 +186,7 @@ def test_a_user_without_a_database_is_an_error(failure: str | None, left: set[st
     """Whether the sign-up failed or nobody served it, there is no result; the instance was killed and started again."""
     instances = mock.MagicMock()
     with pytest.raises(ClusterError, match=complaint):
-        measured(mock.MagicMock(), instances, event=True, failure=failure, left=left)
+        measured(mock.MagicMock(), instances, failure=failure, left=left)
     instances.kill.assert_called_once_with(1)
     instances.start.assert_called_once_with([1])
 
@@ -212,7 +205,8 @@ def test_too_few_nodes_are_refused() -> None:
 def test_a_quick_run_serves_everybody(tmp_path: Path) -> None:
     """On the simulated cluster, an instance being killed: there is a sample of each user, figures, a picture."""
     result = membership.run(Options(quick=True))
-    users: list[User] = result.samples["users"]
+    (only,) = result.samples["rounds"]
+    users: list[User] = only.users
     assert len(users) == membership.QUICK.users
     assert any(each.lost for each in users)
     assert any(not each.lost for each in users)

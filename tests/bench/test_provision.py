@@ -1,9 +1,14 @@
 """The benchmark `provision`: how its samples are summed up, and one small run."""
 
+import time
+from concurrent.futures import Future
+from unittest import mock
+
 import pytest
 
-from bench.provision import Sample, ceiling, figures, run, summary
+from bench.provision import Sample, _wait, ceiling, figures, run, summary
 from bench.results import Options
+from bench.rig.cluster import Cluster, ClusterError
 from bench.rig.contenders import BUILTIN, PERUSERD
 
 
@@ -40,6 +45,16 @@ def test_without_couch_peruser_there_is_no_ratio_to_it() -> None:
     found = summary(samples)
     assert found.of_builtin is None
     assert not [name for name in figures(samples, found) if BUILTIN in name]
+
+
+def test_a_loop_that_fails_ends_the_run() -> None:
+    """At once, with its reason, instead of being waited for."""
+    cluster = mock.Mock(spec=Cluster, urls=["http://a"])
+    cluster.database_count.return_value = 0
+    load: Future[None] = Future()
+    load.set_exception(ClusterError("no space left"))
+    with pytest.raises(ClusterError, match="no space left"):
+        _wait(cluster, ["name"], time.monotonic(), 0, load)
 
 
 def test_a_quick_run_serves_everybody_and_compares() -> None:

@@ -1,16 +1,19 @@
 """What benchmarks share: the cluster that is clean again afterwards, the watch, the sign-ups' other side."""
 
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 
 from bench import __main__ as bench
 from bench.rig.bare import Bare
-from bench.rig.cluster import Cluster, open_cluster
+from bench.rig.cluster import Cluster, ClusterError, open_cluster
 from bench.rig.contenders import BARE, BUILTIN, PERUSERD, available, rotated
+from bench.rig.leaving import Leaving
 from bench.rig.watching import Watch
 from peruserd.core.names import database_name, user_document_id
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
+from tests.system.processes import eventually
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,45 @@ def test_a_watch_sees_when_a_database_is_secured_not_when_it_is_made(cluster: Cl
         ).raise_for_status()
         assert watch.wait_for({made}, 60.0) == set()
     cluster.clean()
+
+
+def test_who_was_served_leaves_again_and_who_was_not_stays(cluster: Cluster) -> None:
+    """Neither document nor database is left of them, and the watch goes on to know when they were served."""
+    leaver, waiting = cluster.new_names(2)
+    cluster.sign_up([leaver, waiting])
+    with Watch(cluster) as watch, Leaving(cluster, watch, stay=0.0) as leaving:
+        Bare(cluster).serve(leaver, 0)
+        eventually(lambda: leaver in leaving.gone, "the first to leave")
+        assert leaver in watch.served
+        assert waiting not in leaving.gone
+    assert cluster.request("GET", f"/{database_name('userdb-', leaver)}").status_code == 404
+    rows = cluster.ask("/_users/_all_docs")["rows"]
+    ids = {row["id"] for row in rows}
+    assert user_document_id(leaver) not in ids
+    assert user_document_id(waiting) in ids
+    cluster.clean()
+
+
+def test_nobody_leaves_before_their_time(cluster: Cluster) -> None:
+    """One who was served just now stays."""
+    (name,) = cluster.new_names(1)
+    with Watch(cluster) as watch, Leaving(cluster, watch, stay=3_600.0) as leaving:
+        Bare(cluster).serve(name, 0)
+        assert watch.wait_for({name}, 60.0) == set()
+    assert not leaving.gone
+    assert cluster.is_served(name)
+    cluster.clean()
+
+
+def test_a_user_who_cannot_be_removed_ends_the_benchmark() -> None:
+    """A cluster that fills up all the same would be measured unawares."""
+    stub = mock.Mock(spec=Cluster)
+    stub.remove.side_effect = ClusterError("the database cannot be deleted")
+    with (
+        pytest.raises(ClusterError, match="cannot be deleted"),
+        Leaving(stub, mock.Mock(spec=Watch, served={"a": 0.0}), stay=0.0),
+    ):
+        eventually(lambda: stub.remove.called, "somebody to be removed")
 
 
 def test_every_round_begins_with_another_contender() -> None:
