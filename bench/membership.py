@@ -25,8 +25,8 @@ from bench.rig.progress import Steps, steps
 from bench.rig.watching import Watch
 from peruserd.core.config import ClusterConfig
 
-RATE: Final = 5.0
-ROUNDS: Final = 2
+RATE: Final = 3.0
+ROUNDS: Final = 3
 
 MOST_OF_BEFORE: Final = 1.5
 
@@ -126,7 +126,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def run(options: Options) -> Result:
-    """Measure; this takes six minutes."""
+    """Measure; this takes eight minutes."""
     course = QUICK if options.quick else Course()
     with open_cluster(options.cluster) as cluster, daemons(cluster, settings(course.settings)) as instances:
         if len(cluster.nodes) < 2:

@@ -477,7 +477,7 @@ class Ledger:
     def _finish(self, change: Change) -> None:
         self._queue.finish(change)
         if change.lane is Lane.SCAN:
-            self._pace.finished(time.monotonic())
+            self._pace.finished(time.monotonic(), in_place=change.in_place)
         self._settle_scan()
         # No worker is woken: this change held up one other at most, by its document or its place among those in flight,
         # and whoever gave it back comes for that one. Waking them all for each user took longer than serving the user.

@@ -1,3 +1,5 @@
+import pytest
+
 from peruserd.core.pacing import ScanPace
 
 
@@ -6,29 +8,33 @@ def test_a_scan_takes_half_of_the_work_in_flight_while_nobody_signs_up() -> None
     pace = ScanPace(16)
     assert (pace.most(0.0), pace.next_change(0.0)) == (8, None)
     pace.taken(1.0)
-    pace.finished(2.0)
+    pace.finished(2.0, in_place=True)
     assert (pace.most(2.0), pace.next_change(2.0)) == (8, None)
     pace.share = 1
     assert pace.most(2.0) == 1
 
 
-def test_a_scan_goes_one_by_one_and_rests_while_people_sign_up() -> None:
-    """A rest is seven times as long as the work before it, so a slow cluster is asked for less."""
+@pytest.mark.parametrize(("in_place", "took"), [(True, 0.125), (False, 0.29166666)])
+def test_a_scan_goes_one_by_one_and_rests_while_people_sign_up(in_place: bool, took: float) -> None:  # noqa: FBT001
+    """A rest is several times as long as the work before it, so a slow cluster is asked for less.
+
+    It is seven times where a security object was looked at, and three where somebody waited for a database.
+    """
     pace = ScanPace(16)
     pace.live(10.0)
     assert (pace.most(10.0), pace.next_change(10.0)) == (1, 2.0)
-    pace.taken(10.25)
-    assert pace.most(10.3) == 1
-    pace.finished(10.375)
-    assert (pace.most(11.0), pace.next_change(11.0)) == (0, 0.25)
-    assert (pace.most(11.25), pace.next_change(11.25)) == (1, 0.75)
+    pace.taken(10.375 - took)
+    assert pace.most(10.375) == 1
+    pace.finished(10.375, in_place=in_place)
+    assert (pace.most(11.0), pace.next_change(11.0)) == (0, pytest.approx(0.25))
+    assert (pace.most(11.26), pace.next_change(11.26)) == (1, pytest.approx(0.74))
 
 
 def test_what_took_very_long_is_no_reason_to_rest_for_minutes() -> None:
     """A request that timed out says little of how long the next one takes."""
     pace = ScanPace(16)
     pace.taken(0.0)
-    pace.finished(60.0)
+    pace.finished(60.0, in_place=True)
     pace.live(64.0)
     assert (pace.most(64.0), pace.next_change(64.0)) == (0, 1.0)
 
@@ -39,6 +45,6 @@ def test_a_scan_is_as_quick_as_before_some_time_after_the_last_sign_up() -> None
     pace.live(0.0)
     pace.live(1.0)
     pace.taken(1.5)
-    pace.finished(1.75)
+    pace.finished(1.75, in_place=True)
     assert (pace.most(2.75), pace.next_change(2.75)) == (0, 0.25)
     assert (pace.most(3.0), pace.next_change(3.0)) == (8, None)
