@@ -149,7 +149,7 @@ def _measure(cluster: Cluster, instances: Daemons, course: Course, progress: Ste
     instances.wait_until_settled()
     with (
         Watch(cluster) as watch,
-        Leaving(cluster, watch, course.stay),
+        Leaving(cluster, watch, course.stay, course.rate),
         OpenLoop(cluster, names, course.rate, others) as loop,
     ):
         progress.step("warming up")
@@ -193,17 +193,16 @@ def _user(each: SignUp, served: float, killed: float, *, lost: bool) -> User:
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """The goal's two sides (milliseconds, of those who keep their owner) and the longest wait of the others."""
+    """The p99 of those who keep their owner, in milliseconds, and the longest wait of the others.
+
+    An instance is lost from the kill to the new start, and comes back from then on.
+    """
 
     p99_before: float
-    p99_through: float
+    p99_lost: float
+    p99_back: float
     longest_lost: float
     latest_start: float
-
-    @property
-    def ratio(self) -> float:
-        """Return the p99 through the event as a multiple of that before it."""
-        return self.p99_through / self.p99_before
 
 
 def latencies(rounds: Sequence[Run], phases: Sequence[str], group: str) -> list[float]:
@@ -213,14 +212,14 @@ def latencies(rounds: Sequence[Run], phases: Sequence[str], group: str) -> list[
 
 def summary(rounds: Sequence[Run]) -> Summary:
     """Sum the rounds up; raises ClusterError where a group is empty, which only a run that is too short has."""
-    before = latencies(rounds, [BEFORE], KEPT)
-    through = latencies(rounds, [DURING, AFTER], KEPT)
+    before, during, after = (latencies(rounds, [phase], KEPT) for phase in (BEFORE, DURING, AFTER))
     lost = latencies(rounds, [DURING], LOST)
-    if not (before and through and lost):
+    if not (before and during and after and lost):
         raise ClusterError("too few users signed up to compare before and after")
     return Summary(
         p99_before=percentile(before, 99),
-        p99_through=percentile(through, 99),
+        p99_lost=percentile(during, 99),
+        p99_back=percentile(after, 99),
         longest_lost=max(lost),
         latest_start=max(user.begun - user.due for each in rounds for user in each.users) * 1e3,
     )
@@ -228,15 +227,12 @@ def summary(rounds: Sequence[Run]) -> Summary:
 
 def table(rounds: Sequence[Run]) -> tuple[tuple[str, ...], ...]:
     """Return the rows by phase and group, milliseconds."""
-    places: list[tuple[str, Sequence[str], str]] = [
-        (phase, (phase,), group) for group in (KEPT, LOST) for phase in (BEFORE, DURING, AFTER)
-    ]
-    places.append((f"{DURING} and {AFTER}", (DURING, AFTER), KEPT))
     rows = []
-    for label, phases, group in places:
-        values = latencies(rounds, phases, group)
-        points = [f"{percentile(values, percent):,.1f}" for percent in (50, 90, 99, 100)] if values else ["–"] * 4  # noqa: RUF001
-        rows.append((label, group, str(len(values)), *points))
+    for group in (KEPT, LOST):
+        for phase in (BEFORE, DURING, AFTER):
+            values = latencies(rounds, [phase], group)
+            points = [f"{percentile(values, percent):,.1f}" for percent in (50, 90, 99, 100)] if values else ["–"] * 4  # noqa: RUF001
+            rows.append((phase, group, str(len(values)), *points))
     return tuple(rows)
 
 
@@ -244,8 +240,10 @@ def figures(summed: Summary) -> dict[str, Figure]:
     """Return what runs are compared by."""
     return {
         "p99 before": Figure((summed.p99_before,), "ms", "lower"),
-        "p99 through the event": Figure((summed.p99_through,), "ms", "lower"),
-        "p99 through the event / before": Figure((summed.ratio,), "", "lower", MOST_OF_BEFORE),
+        "p99 while an instance is lost / before": Figure(
+            (summed.p99_lost / summed.p99_before,), "", "lower", MOST_OF_BEFORE
+        ),
+        "p99 as it comes back / before": Figure((summed.p99_back / summed.p99_before,), "", "lower"),
         "longest wait for a new owner": Figure((summed.longest_lost / 1e3,), "s", "lower"),
     }
 

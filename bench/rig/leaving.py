@@ -3,24 +3,24 @@
 import threading
 import time
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from bench.rig.cluster import Cluster
 from bench.rig.watching import Watch
 
-_LOOK_SECONDS: Final = 0.05
-
 
 class Leaving:
-    """A context manager: everybody whom `watch` saw served leaves `stay` seconds later, one after another.
+    """A context manager: everybody whom `watch` saw served leaves `stay` seconds later, `rate` a second at most.
 
-    Leaving it raises what went wrong; nobody leaves any more from then on.
+    Those who were served late would leave all at once otherwise, which is a load of its own. Leaving the context raises
+    what went wrong; nobody leaves any more from then on.
     """
 
-    def __init__(self, cluster: Cluster, watch: Watch, stay: float) -> None:
+    def __init__(self, cluster: Cluster, watch: Watch, stay: float, rate: float) -> None:
         self._cluster = cluster
         self._watch = watch
         self._stay = stay
+        self._interval = 1.0 / rate
         self._stopping = threading.Event()
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -42,14 +42,17 @@ class Leaving:
 
     def _run(self) -> None:
         try:
-            while not self._stopping.wait(_LOOK_SECONDS):
-                for name in self._due():
+            pause = 0.0
+            while not self._stopping.wait(pause):
+                begin = time.monotonic()
+                if (name := self._due(begin)) is not None:
                     self._cluster.remove(name)
                     self.gone.add(name)
+                pause = max(0.0, begin + self._interval - time.monotonic())
         except Exception as error:  # noqa: BLE001 - handed to whoever leaves the context
             self._failure = error
 
-    def _due(self) -> list[str]:
-        served = dict(self._watch.served)
-        latest = time.monotonic() - self._stay
-        return [name for name, at in served.items() if at <= latest and name not in self.gone]
+    def _due(self, now: float) -> str | None:
+        waiting = {name: at for name, at in dict(self._watch.served).items() if name not in self.gone}
+        longest = min(waiting, key=waiting.__getitem__, default=None)
+        return None if longest is None or waiting[longest] > now - self._stay else longest

@@ -77,7 +77,7 @@ def test_who_was_served_leaves_again_and_who_was_not_stays(cluster: Cluster) -> 
     """Neither document nor database is left of them, and the watch goes on to know when they were served."""
     leaver, waiting = cluster.new_names(2)
     cluster.sign_up([leaver, waiting])
-    with Watch(cluster) as watch, Leaving(cluster, watch, stay=0.0) as leaving:
+    with Watch(cluster) as watch, Leaving(cluster, watch, stay=0.0, rate=1_000.0) as leaving:
         Bare(cluster).serve(leaver, 0)
         eventually(lambda: leaver in leaving.gone, "the first to leave")
         assert leaver in watch.served
@@ -93,7 +93,7 @@ def test_who_was_served_leaves_again_and_who_was_not_stays(cluster: Cluster) -> 
 def test_nobody_leaves_before_their_time(cluster: Cluster) -> None:
     """One who was served just now stays."""
     (name,) = cluster.new_names(1)
-    with Watch(cluster) as watch, Leaving(cluster, watch, stay=3_600.0) as leaving:
+    with Watch(cluster) as watch, Leaving(cluster, watch, stay=3_600.0, rate=1_000.0) as leaving:
         Bare(cluster).serve(name, 0)
         assert watch.wait_for({name}, 60.0) == set()
     assert not leaving.gone
@@ -107,7 +107,7 @@ def test_a_user_who_cannot_be_removed_ends_the_benchmark() -> None:
     stub.remove.side_effect = ClusterError("the database cannot be deleted")
     with (
         pytest.raises(ClusterError, match="cannot be deleted"),
-        Leaving(stub, mock.Mock(spec=Watch, served={"a": 0.0}), stay=0.0),
+        Leaving(stub, mock.Mock(spec=Watch, served={"a": 0.0}), stay=0.0, rate=1_000.0),
     ):
         eventually(lambda: stub.remove.called, "somebody to be removed")
 
