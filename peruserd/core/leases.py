@@ -136,6 +136,15 @@ class Board(msgspec.Struct, frozen=True):
         """Return the leases among `living` whose counters were not seen to grow yet."""
         return tuple(lease for lease in self.living(now) if not self.sightings[lease.incarnation].proven)
 
+    def newcomers(self) -> tuple[Lease, ...]:
+        """Return the leases of who was met after the first look and not seen to grow: starting, or an old copy."""
+        replaced = self._replaced()
+        return tuple(
+            each.lease
+            for name, each in self.sightings.items()
+            if each.grown_at is None and not each.lease.released and name not in replaced
+        )
+
     def _succeeds(self, lease: Lease, now: float) -> bool:
         """Say whether this is the next start after one that was alive a moment ago: no old copy can tell of it."""
         before = self.sightings.get(lease.replaces or "")

@@ -10,7 +10,9 @@ authentication database, because nothing of the old one can be served any more.
 
 At the first view nobody can be told dead from not yet started: where all instances start together, each is there before
 the others. So whoever can be there is in force with it: all that were when this instance stopped, or where that is not
-known, one beside each connected node. Who does not show within the quiet period is not there. Until then documents that
+known, one beside each connected node. Who does not show within the quiet period is not there. One whose lease is found
+by then is about to show: it has the time to live of a lease, because a busy machine that starts them all takes longer
+than the quiet period, and whoever takes over meanwhile scans what another one scans as well. Until then documents that
 are this instance's all the same are served, and those it would have to take over are not.
 """
 
@@ -29,41 +31,58 @@ _MAP: Final[Fact] = "shard map"
 class Settling(msgspec.Struct, frozen=True):
     """The view in force (`settled`), the view seen last, and since when each fact in which they differ has been so.
 
-    `expected` are the instances that were in force when this one stopped, None where that is not known. `certain` says
-    whether who is there is known: all that are in force have been seen, or their time to show themselves is over.
+    `expected` are the instances that were in force when this one stopped, None where that is not known. `awaited` are
+    those in force that were not seen yet and still have time to show themselves: `quiet_seconds`, and as newcomers
+    `newcomer_seconds` where that is longer.
     """
 
     quiet_seconds: float
+    newcomer_seconds: float
     expected: tuple[str, ...] | None = None
     settled: View | None = None
     seen: View | None = None
     since: dict[Fact, float] = {}
-    certain: bool = False
+    awaited: frozenset[str] = frozenset()
 
     def see(self, view: View, now: float) -> "Settling":
         """Return what is believed after `view` was seen at `now`, by the caller's monotonic clock, in seconds."""
         settled = _at_once(self.settled or _first(view, self.expected), view)
+        awaited = self.awaited if self.settled else frozenset(settled.instances)
         before = self.seen or settled
         same_map = before.shard_map == view.shard_map
         since = {
             fact: self.since[fact] if fact in self.since and (fact != _MAP or same_map) else now
             for fact in _differences(settled, view)
         }
-        return msgspec.structs.replace(self, settled=settled, seen=view, since=since, certain=self.certain or not since)
+        return msgspec.structs.replace(
+            self, settled=settled, seen=view, since=since, awaited=awaited.difference(view.instances)
+        )
 
     def ripen(self, now: float) -> "Settling":
         """Return what is believed at `now`: what has lasted for its quiet period is in force."""
-        ripe = {fact for fact, since in self.since.items() if now >= since + self.quiet_seconds}
+        ripe = {fact for fact in self.since if now >= self._ripe_at(fact)}
         if not ripe or self.settled is None or self.seen is None:
             return self
         since = {fact: moment for fact, moment in self.since.items() if fact not in ripe}
         settled = _taken_over(self.settled, self.seen, ripe)
-        return msgspec.structs.replace(self, settled=settled, since=since, certain=True)
+        return msgspec.structs.replace(
+            self, settled=settled, since=since, awaited=self.awaited.intersection(settled.instances)
+        )
 
     @property
     def due(self) -> float | None:
         """Return when `ripen` will change something; None while nothing is to come."""
-        return min(self.since.values()) + self.quiet_seconds if self.since else None
+        return min(map(self._ripe_at, self.since), default=None)
+
+    @property
+    def certain(self) -> bool:
+        """Say whether who is there is known: the cluster was seen, and nobody is awaited any more."""
+        return self.settled is not None and not self.awaited
+
+    def _ripe_at(self, fact: Fact) -> float:
+        newcomers = self.awaited.intersection(self.seen.newcomers) if self.seen else ()
+        patient = fact in map(_instance, newcomers)
+        return self.since[fact] + (max(self.newcomer_seconds, self.quiet_seconds) if patient else self.quiet_seconds)
 
 
 def _first(view: View, expected: tuple[str, ...] | None) -> View:
@@ -81,9 +100,13 @@ def _at_once(settled: View, seen: View) -> View:
     return settled
 
 
+def _instance(name: str) -> Fact:
+    return f"instance {name}"
+
+
 def _differences(settled: View, seen: View) -> set[Fact]:
     facts = {f"node {name}" for name in set(settled.nodes) ^ set(seen.nodes)}
-    facts |= {f"instance {name}" for name in set(settled.instances) ^ set(seen.instances)}
+    facts |= {_instance(name) for name in set(settled.instances) ^ set(seen.instances)}
     if settled.shard_map != seen.shard_map:
         facts.add(_MAP)
     return facts

@@ -20,13 +20,14 @@ class View(msgspec.Struct, frozen=True):
 
     `nodes` are the CouchDB nodes connected now, `instances` the nodes that have a live peruserd, both sorted;
     `shard_map` is None while the authentication database does not exist. `standby` says that another instance acts
-    beside this one's node.
+    beside this one's node. `newcomers` are the nodes, sorted, of which a lease has appeared that is not believed yet.
     """
 
     nodes: tuple[str, ...]
     instances: tuple[str, ...]
     shard_map: ShardMap | None
     standby: bool = False
+    newcomers: tuple[str, ...] = ()
 
 
 class Feed(StrEnum):

@@ -100,7 +100,7 @@ def _run(
     supervisor = Supervisor(
         fleet,
         make_plan=lookout.plan,
-        settling=Settling(config.cluster.quiet_period, expected=claim.expected),
+        settling=Settling(config.cluster.quiet_period, config.cluster.lease_ttl, expected=claim.expected),
         remember=remember,
         tell=notifier.status,
     )

@@ -22,10 +22,14 @@ class Neighbour(msgspec.Struct, frozen=True):
 
 
 class Company(msgspec.Struct, frozen=True):
-    """Who is there: the nodes that have a live instance, sorted, and the lease this instance stands by for, if any."""
+    """Who is there: the nodes that have a live instance, sorted, and the lease this instance stands by for, if any.
+
+    `newcomers` are the nodes, sorted, whose instance has written a lease that is not believed yet.
+    """
 
     instances: tuple[str, ...]
     standby_for: Lease | None = None
+    newcomers: tuple[str, ...] = ()
 
 
 class Onlooker:
@@ -84,7 +88,7 @@ class Onlooker:
         return leases
 
     def _company(self, _node: str, now: float) -> Company:
-        return Company(tuple(sorted(active_nodes(self._board.living(now)))))
+        return Company(_sorted_nodes(self._board.living(now)), newcomers=_sorted_nodes(self._board.newcomers()))
 
     def _tell_changes(self, now: float) -> None:
         """Say nothing: commands print what they found. An instance keeps a log."""
@@ -139,7 +143,9 @@ class Presence(Onlooker):
         chosen = holder(node, (own, *living))
         standby_for = None if chosen is own else chosen
         self._take_role(own, standby_for)
-        return Company(tuple(sorted({node, *active_nodes(living)})), standby_for)
+        # One that stands by counts for its node as well: there is another that acts.
+        instances = _sorted_nodes(living, node)
+        return Company(instances, standby_for, _sorted_nodes(self._board.newcomers()))
 
     def _take_role(self, own: Lease, standby_for: Lease | None) -> None:
         role = Role.ACTIVE if standby_for is None else Role.STANDBY
@@ -155,3 +161,7 @@ class Presence(Onlooker):
                     "instance", node=self._board.sightings[name].lease.node, incarnation=name, standing=standing.value
                 )
         self._told = standings
+
+
+def _sorted_nodes(leases: Iterable[Lease], *more: str) -> tuple[str, ...]:
+    return tuple(sorted(active_nodes(leases).union(more)))

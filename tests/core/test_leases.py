@@ -58,6 +58,17 @@ def test_one_that_comes_later_must_grow() -> None:
     assert _alive(board.see([_lease(counter=8)], 3.0), 3.0) == ["a"]
 
 
+def test_who_has_a_lease_and_did_not_grow_yet_is_a_newcomer() -> None:
+    """From the moment its first lease is met until it is believed; no growth, release or successor makes one later."""
+    met = _board((1.0, [_lease(counter=7)]))
+    assert met.newcomers() == (_lease(counter=7),)
+    assert met.see([_lease(counter=8)], 2.0).newcomers() == ()
+    assert met.see([_lease(counter=8)], 2.0).see([], 2.0 + TTL).newcomers() == (), "who has fallen silent was there"
+    assert met.see([_lease(counter=8, released=True)], 2.0).newcomers() == ()
+    assert met.see([_lease("b", replaces="a")], 2.0).newcomers() == (_lease("b", replaces="a"),)
+    assert Board(TTL).see([_lease()], 0.0).newcomers() == (), "what the first look finds is believed"
+
+
 def test_a_lease_that_only_is_there_shows_nothing() -> None:
     """The same counter read again and again lets the time to live run out."""
     board = _board((1.0, [_lease(counter=1)]), (2.0, [_lease(counter=2)]))

@@ -6,18 +6,20 @@ from peruserd.core.ranges import WHOLE_SPACE, ShardMap
 from peruserd.core.settling import Settling
 from peruserd.core.views import View
 
-QUIET = 5.0
+QUIET, PATIENCE = 5.0, 20.0
 A, B, C = (View((name,), (name,), None) for name in "abc")
 MAPS = [ShardMap("_users", ".1", {WHOLE_SPACE: hosts}) for hosts in (("a",), ("a", "b"), ("b",))]
 MADE_AGAIN = ShardMap("_users", ".2", {WHOLE_SPACE: ("a",)})
 TEAM = View(nodes=("a", "b", "c"), instances=("a", "b", "c"), shard_map=MAPS[0])
 
 NAMES = st.sets(st.sampled_from("abc")).map(lambda names: tuple(sorted(names)))
-VIEWS = st.builds(View, nodes=NAMES, instances=NAMES, shard_map=st.sampled_from(MAPS), standby=st.booleans())
+VIEWS = st.builds(
+    View, nodes=NAMES, instances=NAMES, shard_map=st.sampled_from(MAPS), standby=st.booleans(), newcomers=NAMES
+)
 
 
 def _settled(view: View) -> Settling:
-    return Settling(QUIET).see(view, 0.0)
+    return Settling(QUIET, PATIENCE).see(view, 0.0)
 
 
 def _with(view: View = TEAM, **changes: object) -> View:
@@ -63,24 +65,65 @@ def test_who_does_not_show_up_is_not_there_after_the_quiet_period() -> None:
     assert (ripe.settled, ripe.certain, ripe.due) == (_with(instances=("a", "b")), True, None)
 
 
+def test_who_is_seen_to_be_starting_has_longer_to_show() -> None:
+    """Its lease takes two more looks to be believed, and those are slow where everybody starts at once."""
+    alone = _with(instances=("a",))
+    begun = _settled(alone).see(msgspec.structs.replace(alone, newcomers=("b", "c")), 4.0)
+    assert begun.due == PATIENCE
+    late = begun.ripen(PATIENCE - 0.1)
+    assert (late.settled, late.certain) == (TEAM, False)
+    come = late.see(TEAM, PATIENCE - 0.1)
+    assert (come.settled, come.due, come.certain) == (TEAM, None, True)
+
+
+def test_who_does_not_show_any_sign_is_not_waited_for_with_one_who_starts() -> None:
+    """Each has its own time, and it is certain who is there when the last one's is over."""
+    begun = _settled(_with(instances=("a",))).see(_with(instances=("a",), newcomers=("b",)), 4.0)
+    assert begun.due == QUIET
+    half = begun.ripen(QUIET)
+    assert (half.settled, half.due, half.certain) == (_with(instances=("a", "b")), PATIENCE, False)
+    over = half.ripen(PATIENCE)
+    assert (over.settled and over.settled.instances, over.due, over.certain) == (("a",), None, True)
+
+
+def test_a_start_that_is_broken_off_is_not_waited_for() -> None:
+    """An instance that stops again before anybody has believed in it says so by its lease."""
+    alone = _with(instances=("a", "b"))
+    begun = _settled(alone).see(msgspec.structs.replace(alone, newcomers=("c",)), 4.0)
+    assert begun.ripen(QUIET).settled == TEAM
+    assert begun.see(alone, 6.0).ripen(6.0).settled == alone
+
+
+def test_a_lease_that_appears_after_the_start_changes_no_quiet_period() -> None:
+    """It can be an old copy that came back with its node: a lost instance's documents do not wait for that."""
+    lost = _with(instances=("a", "b"), newcomers=("c",))
+    assert _settled(TEAM).see(lost, 10.0).due == 10.0 + QUIET
+
+
+def test_nobody_has_less_time_to_show_for_being_seen() -> None:
+    """A quiet period longer than a lease lives is meant as it is."""
+    begun = Settling(QUIET, 1.0).see(_with(instances=("a", "b"), newcomers=("c",)), 0.0)
+    assert begun.due == QUIET
+
+
 def test_only_those_in_force_before_the_stop_are_expected_where_they_are_known() -> None:
     """A cluster that has no instance beside some node does not wait for one at every start."""
     alone = _with(instances=("a",))
-    assert Settling(QUIET, expected=("a",)).see(alone, 0.0).settled == alone
-    some = Settling(QUIET, expected=("a", "b")).see(alone, 0.0)
+    assert Settling(QUIET, PATIENCE, expected=("a",)).see(alone, 0.0).settled == alone
+    some = Settling(QUIET, PATIENCE, expected=("a", "b")).see(alone, 0.0)
     assert some.settled == _with(instances=("a", "b"))
 
 
 def test_nobody_is_expected_beside_a_node_that_is_not_connected() -> None:
     """A lost node's instance cannot come; its documents need not wait for it."""
     left = _with(nodes=("a", "b"), instances=("a", "b"))
-    begun = Settling(QUIET, expected=("a", "b", "c")).see(left, 0.0)
+    begun = Settling(QUIET, PATIENCE, expected=("a", "b", "c")).see(left, 0.0)
     assert (begun.settled, begun.certain) == (left, True)
 
 
 def test_whoever_is_seen_at_the_start_is_in_force_at_once() -> None:
     """One who came while this instance was away keeps what it has: to lose documents needs no quiet period."""
-    assert Settling(QUIET, expected=("a",)).see(TEAM, 0.0).settled == TEAM
+    assert Settling(QUIET, PATIENCE, expected=("a",)).see(TEAM, 0.0).settled == TEAM
 
 
 def test_a_changed_view_takes_effect_after_the_quiet_period() -> None:
@@ -190,16 +233,19 @@ def test_standing_by_takes_effect_at_once() -> None:
 
 def test_without_a_quiet_period_a_change_takes_effect_at_the_next_look() -> None:
     """A quiet period of 0 seconds is none."""
-    assert Settling(0.0).see(A, 0.0).see(B, 1.0).ripen(1.0).settled == B
+    assert Settling(0.0, 0.0).see(A, 0.0).see(B, 1.0).ripen(1.0).settled == B
 
 
 @given(
     quiet=st.floats(0.0, 100.0),
+    patience=st.floats(0.0, 200.0),
     looks=st.lists(st.tuples(st.floats(0.0, 50.0), VIEWS), min_size=1),
 )
-def test_what_is_believed_was_seen_unchanged_long_enough(quiet: float, looks: list[tuple[float, View]]) -> None:
+def test_what_is_believed_was_seen_unchanged_long_enough(
+    quiet: float, patience: float, looks: list[tuple[float, View]]
+) -> None:
     """Whatever is seen and whenever, each fact newly believed was the only one seen for the quiet period before."""
-    settling = Settling(quiet)
+    settling = Settling(quiet, patience)
     now = 0.0
     seen: list[tuple[float, View]] = []
     for pause, view in looks:
@@ -219,19 +265,23 @@ def test_what_is_believed_was_seen_unchanged_long_enough(quiet: float, looks: li
         settling = settling.see(view, now)
         seen.append((now, view))
     assert settling.seen == looks[-1][1]
-    assert settling.ripen(now + quiet + 1.0).settled == looks[-1][1]
+    rested = settling.ripen(now + max(quiet, patience) + 1.0)
+    assert rested.certain
+    assert _facts(rested.settled or TEAM) == _facts(looks[-1][1])
 
 
 @given(looks=st.lists(st.tuples(st.floats(0.0, 50.0), VIEWS), min_size=1))
 def test_it_is_due_exactly_when_waiting_longer_changes_something(looks: list[tuple[float, View]]) -> None:
     """The moment given is the first at which the view in force changes by itself; without one it never does."""
-    settling = Settling(QUIET)
+    settling = Settling(QUIET, PATIENCE)
     now = 0.0
     for pause, view in looks:
         now += pause
         settling = settling.see(view, now).ripen(now)
         if settling.due is None:
-            assert settling.settled == settling.seen
+            assert settling.settled
+            assert settling.seen
+            assert _facts(settling.settled) == _facts(settling.seen)
             assert settling.ripen(now + 1e6) == settling
         else:
             assert settling.due > now

@@ -189,7 +189,7 @@ class Instance:
         self._client: Any = ModelClient(model, node)
         self.presence = Presence(incarnation=incarnation, replaces=replaces, ttl_seconds=TTL_SECONDS, version="model")
         self._lookout = Lookout(self._client, CouchDBConfig(node=node.name), self.presence)
-        self.settling = Settling(QUIET_SECONDS, expected=state.instances)
+        self.settling = Settling(QUIET_SECONDS, TTL_SECONDS, expected=state.instances)
         self.plan: Plan | None = None
         self.listeners: dict[Copy, Listener] = {}
         self.leavers: list[Listener] = []

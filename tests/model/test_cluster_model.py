@@ -13,6 +13,7 @@ document has exactly one owner and each range a listener; no checkpoint passed u
 was touched, and none was ever public.
 """
 
+import itertools
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -33,7 +34,7 @@ from peruserd.listener import provisioner as provisioner_module
 from peruserd.supervisor import presence as presence_module
 from peruserd.supervisor import watcher as watcher_module
 from tests.model.acts import Fate
-from tests.model.instances import Instance, Listener
+from tests.model.instances import QUIET_SECONDS, Instance, Listener
 from tests.model.world import NODES, USERS, World
 
 _SILENCE = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
@@ -324,6 +325,25 @@ def _take_over(world: World, document_id: str) -> None:
     world.settle()
     world.kill(2)
     world.settle()
+
+
+def test_nobody_takes_over_from_those_who_start_at_the_same_time(world: World) -> None:
+    """All start at once on machines so busy that a look and a beat take nearly as long as the quiet period."""
+    for document_id in USERS:
+        world.write_user(document_id, 1, deleted=False)
+    for node in NODES:
+        world.start(node)
+    for _ in range(3):
+        world.pass_time(QUIET_SECONDS - 0.1)
+        for instance in world.instances.values():
+            world.beat(instance)
+            world.watch(instance)
+        world.pass_time(0.1)
+        for instance in world.instances.values():
+            instance.go_round(world.now)
+        for node, other in itertools.permutations(NODES, 2):
+            assert not _is_mine(world, node, _owned_by(other)), f"{node} took over what is {other}'s"
+    assert all(instance.settling.certain for instance in world.instances.values())
 
 
 def test_two_that_write_the_same_lease_in_turns_see_each_other(world: World) -> None:

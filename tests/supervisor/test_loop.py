@@ -37,7 +37,7 @@ def supervisor(
     return Supervisor(
         fleet,
         make_plan=plans,
-        settling=Settling(quiet, expected=expected),
+        settling=Settling(quiet, 4 * quiet, expected=expected),
         remember=([] if remembered is None else remembered).append,
         tell=said.append,
     )

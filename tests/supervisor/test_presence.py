@@ -133,6 +133,15 @@ def test_an_instance_of_another_node_is_nobody_to_stand_by_for() -> None:
     assert _watched(_presence(), (0.0, [_lease("other", 7, node=THERE)])) == Company((HERE, THERE), None)
 
 
+def test_an_instance_whose_lease_appears_is_a_newcomer_until_it_is_seen_to_grow() -> None:
+    """One that stands by is none: it does not act for its node."""
+    presence = _presence()
+    first = _lease("other", 1, node=THERE)
+    asleep = _lease("third", 1, node="n3", role=Role.STANDBY)
+    assert _watched(presence, (0.0, []), (1.0, [first, asleep])) == Company((HERE,), newcomers=(THERE,))
+    assert _watched(presence, (2.0, [_lease("other", 2, node=THERE)])) == Company((HERE, THERE))
+
+
 def test_the_predecessor_on_the_same_state_directory_is_ignored_at_once() -> None:
     """The lock proves it dead; after a crash and a restart nobody waits for its lease to run out."""
     company = _watched(_presence(replaces="before"), (0.0, [_lease("before", 900)]))

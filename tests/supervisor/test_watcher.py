@@ -132,6 +132,17 @@ def test_only_nodes_with_a_lease_have_an_instance(team: SimClusterThread) -> Non
     assert not view.standby
 
 
+def test_a_lease_that_appears_later_is_a_newcomers_until_it_grows(team: SimClusterThread) -> None:
+    """The view says who is about to show, which is no reason to believe in anybody."""
+    eye = lookout(team.urls[0])
+    client = client_of(team.urls[1])
+    eye.look()
+    for counter, seen in ((1, ((), team.node_names[1:2])), (2, (team.node_names[1:2], ()))):
+        client.put_lease("_users", Lease(team.node_names[1], "other", counter))
+        view = eye.look()
+        assert (view.instances, view.newcomers) == ((team.node_names[0], *seen[0]), tuple(seen[1]))
+
+
 def test_a_lease_whose_node_is_away_is_no_instance(team: SimClusterThread) -> None:
     """An instance beside a node that is cut off acts on its side of the cut, however fresh its lease is."""
     for name in team.node_names:
