@@ -91,11 +91,21 @@ class _Directory(msgspec.Struct, frozen=True):
     rows: list[_DirectoryRow]
 
 
+class _RevisionsMissing(msgspec.Struct, frozen=True):
+    possible_ancestors: list[str] = []
+
+
 # How many ranges can be read for the cost of one name: 1 ms of processor time against 1.6 ms (measured).
 _RANGES_A_NAME: Final = 1.5
 
-# How many databases to look up in one request: an answer takes about a tenth of a second (measured).
+# How many databases to ask about in one request: an answer takes 25 ms, and 300 where each is looked up (measured).
 MOST_NAMES: Final = 500
+
+# Later than every revision there is, so that a node answers with all that it has.
+_NO_REVISION: Final = "999999999-0"
+
+# What the revision begins with of a document that was never changed, and so not deleted either.
+_AS_MADE: Final = "1-"
 
 
 class Client:
@@ -177,13 +187,28 @@ class Client:
 
         They are looked up in the node's own list of shard maps. `_dbs_info` would open every copy of each, which takes
         many times as long where there are more databases than a node keeps open (measured).
+
+        `_revs_diff` finds the revisions of all maps in one walk through the list, in a tenth of the time that
+        `_all_docs` takes, which looks one up after the other (measured). It does not say which are deleted; only those
+        that have changed since they were made can be, and they alone are looked up.
         """
         asked = list(names)
-        answer = self.session.request("POST", "/_node/_local/_dbs/_all_docs", body={"keys": asked})
+        body = dict.fromkeys(asked, (_NO_REVISION,))
+        answer = self.session.request("POST", "/_node/_local/_dbs/_revs_diff", body=body)
         if answer.status in (404, 405):
             return None
+        revisions = {name: each.possible_ancestors for name, each in answer.expect(200).decode(_REVISIONS).items()}
+        known = {name for name in asked if revisions.get(name)}
+        changed = {name for name in known if not any(each.startswith(_AS_MADE) for each in revisions[name])}
+        return set(asked) - known | self._deleted_databases(changed)
+
+    def _deleted_databases(self, names: Iterable[str]) -> set[str]:
+        keys = sorted(names)
+        if not keys:
+            return set()
+        answer = self.session.request("POST", "/_node/_local/_dbs/_all_docs", body={"keys": keys})
         rows = answer.expect(200).decode(_Directory).rows
-        return set(asked) - {each.key for each in rows if each.value is not None and not each.value.deleted}
+        return set(keys) - {each.key for each in rows if each.value is not None and not each.value.deleted}
 
     def put_lease(self, database: str, lease: Lease) -> None:
         """Write a lease over whatever is there, on every copy that can be reached."""
@@ -251,6 +276,7 @@ class Client:
         return self.session.request("GET", "/_all_dbs", params=params).expect(200).decode(list[str])
 
 
+_REVISIONS: Final = dict[str, _RevisionsMissing]
 _NO_LIVE_COPY: Final = "read_failure"
 _NO_DATABASE: Final = "Database does not exist."
 

@@ -208,33 +208,75 @@ def test_a_document_that_cannot_be_read_is_in_no_state(client: Client, cluster: 
         client.document_state("_users", "some", quorum=10)
 
 
+REVISIONS = ("POST", "/_node/_local/_dbs/_revs_diff")
+LOOKED_UP = ("POST", "/_node/_local/_dbs/_all_docs")
+
+
 def test_missing_databases_are_found_in_one_request(client: Client, cluster: SimClusterThread) -> None:
-    """Of all that are asked for, those that are not there, the deleted among them."""
-    for name in ("userdb-61", "userdb-62", "a/b+c"):
+    """As long as none was changed: what was only made is not deleted."""
+    for name in ("userdb-61", "a/b+c"):
         client.create_database(name, PLAIN)
-    client.delete_database("userdb-62")
     cluster.clear_requests()
-    assert client.missing_databases(["userdb-61", "userdb-62", "userdb-63", "a/b+c"]) == {"userdb-62", "userdb-63"}
+    assert client.missing_databases(["userdb-61", "userdb-63", "a/b+c"]) == {"userdb-63"}
     assert client.missing_databases(iter(["userdb-61"])) == set()
+    assert cluster.requests() == {(cluster.node_names[0], "POST", "dbs_docs"): 2}
+
+
+def test_databases_whose_maps_have_changed_are_looked_up(client: Client, cluster: SimClusterThread) -> None:
+    """They can have been deleted, or deleted and made again, or moved or split: in one more request for all of them."""
+    for name in ("userdb-61", "userdb-62", "userdb-63", "userdb-64"):
+        client.create_database(name, PLAIN)
+    for name in ("userdb-62", "userdb-63"):
+        client.delete_database(name)
+    client.create_database("userdb-63", PLAIN)
+    cluster.split("userdb-64")
+    cluster.clear_requests()
+    asked = ["userdb-61", "userdb-62", "userdb-63", "userdb-64", "userdb-65"]
+    assert client.missing_databases(asked) == {"userdb-62", "userdb-65"}
     assert cluster.requests() == {(cluster.node_names[0], "POST", "dbs_docs"): 2}
 
 
 @pytest.mark.parametrize("status", [404, 405])
 def test_a_server_that_cannot_be_asked_for_many_databases_says_nothing_of_them(status: int) -> None:
     """Where there is no list of shard maps nothing is known to be missing, and nothing to be there."""
-    with _answered("POST", "/_node/_local/_dbs/_all_docs", status, {"error": "x", "reason": "y"}) as server:
+    with _answered(*REVISIONS, status, {"error": "x", "reason": "y"}) as server:
         assert connect(server.url).missing_databases(["userdb-61"]) is None
 
 
-def test_a_server_that_fails_to_say_what_is_missing_is_an_error() -> None:
+CHANGED = {REVISIONS: (200, {"userdb-61": {"possible_ancestors": ["2-a"]}})}
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        ({REVISIONS: (500, {})}, errors.ServerError),
+        ({REVISIONS: (200, {"userdb-61": 1})}, errors.UnexpectedAnswerError),
+        (CHANGED | {LOOKED_UP: (500, {})}, errors.ServerError),
+        (CHANGED | {LOOKED_UP: (404, {"error": "not_found", "reason": "missing"})}, errors.NotFoundError),
+        (CHANGED | {LOOKED_UP: (200, {"rows": 1})}, errors.UnexpectedAnswerError),
+    ],
+)
+def test_a_server_that_fails_to_say_what_is_missing_is_an_error(
+    answers: dict[tuple[str, str], tuple[int, object]], error: type[Exception]
+) -> None:
     """A failure must not look like a server of another kind, nor like databases that are there."""
-    with _answered("POST", "/_node/_local/_dbs/_all_docs", 500, {}) as server, pytest.raises(errors.ServerError):
+    with TalkingServer(answering(answers)) as server, pytest.raises(error):
         connect(server.url).missing_databases(["userdb-61"])
-    with (
-        _answered("POST", "/_node/_local/_dbs/_all_docs", 200, {"rows": 1}) as server,
-        pytest.raises(errors.UnexpectedAnswerError),
-    ):
-        connect(server.url).missing_databases(["userdb-61"])
+
+
+@pytest.mark.parametrize(
+    ("revisions", "missing"),
+    [
+        ({"missing": ["9-0"], "possible_ancestors": ["1-a"]}, False),
+        ({"missing": ["9-0"], "possible_ancestors": ["3-b", "1-a"]}, False),
+        ({"missing": ["9-0"]}, True),
+    ],
+)
+def test_a_revision_of_the_first_generation_is_not_deleted(revisions: object, missing: bool) -> None:  # noqa: FBT001
+    """Whatever else there is in conflict with it: what is not deleted wins."""
+    with _answered(*REVISIONS, 200, {"userdb-61": revisions}) as server:
+        assert connect(server.url).missing_databases(["userdb-61"]) == ({"userdb-61"} if missing else set())
+        assert len(server.requests) == 1
 
 
 LEASE = Lease(

@@ -1,6 +1,7 @@
 """Pages under `/_node/{name}`: what a node says of itself and its shard files, whichever node is asked."""
 
-from typing import Any
+import re
+from typing import Any, Final
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -8,9 +9,12 @@ from aiohttp import web
 from peruserd.simcluster import documents, errors
 from peruserd.simcluster.changes import with_identity
 from peruserd.simcluster.copies import ShardCopy
+from peruserd.simcluster.maps import MapDocument
 from peruserd.simcluster.nodes import DIRECTORY, Node
 from peruserd.simcluster.web.exchange import Exchange, etag, reply
 from peruserd.simcluster.web.feeds import shard_changes
+
+_REVISION: Final = re.compile(r"(\d+)-.+")
 
 
 async def node_page(exchange: Exchange) -> web.StreamResponse:
@@ -27,6 +31,8 @@ async def node_page(exchange: Exchange) -> web.StreamResponse:
             return await shard_changes(exchange, node, node.directory)
         case "_dbs" if exchange.rest(3) == "_all_docs":
             return await _looked_up(exchange, node)
+        case "_dbs" if exchange.rest(3) == "_revs_diff":
+            return await _revisions_missing(exchange, node)
         case "_dbs":
             return _shard_map(node, exchange.rest(3))
         case path:
@@ -65,6 +71,31 @@ async def _looked_up(exchange: Exchange, node: Node) -> web.Response:
         raise errors.bad_request("`keys` body member must be an array.")
     rows = [_map_row(node, key) for key in keys]
     return reply({"total_rows": len(node.names), "offset": 0, "rows": rows})
+
+
+async def _revisions_missing(exchange: Exchange, node: Node) -> web.Response:
+    """Say of each shard map which of some revisions the node does not have, and which it has that are older."""
+    asked = {name: _revisions(each) for name, each in (await exchange.object()).items()}
+    differences = {name: _difference(node.maps.get(name), revisions) for name, revisions in asked.items()}
+    return reply({name: each for name, each in differences.items() if each})
+
+
+def _revisions(asked: object) -> dict[str, int]:
+    if not isinstance(asked, list):
+        raise errors.bad_request("Invalid list of revisions")
+    parsed = {each: _REVISION.fullmatch(each) if isinstance(each, str) else None for each in asked}
+    if not all(parsed.values()):
+        raise errors.bad_request("Invalid rev format")
+    return {rev: int(match[1]) for rev, match in parsed.items() if match}
+
+
+def _difference(document: MapDocument | None, asked: dict[str, int]) -> dict[str, Any]:
+    known = () if document is None else ((document.rev, document.events),)
+    missing = {rev: generation for rev, generation in asked.items() if rev not in dict(known)}
+    if not missing:
+        return {}
+    older = [rev for rev, generation in known if generation < max(missing.values())]
+    return {"missing": [*missing]} | ({"possible_ancestors": older} if older else {})
 
 
 def _map_row(node: Node, name: str) -> dict[str, Any]:

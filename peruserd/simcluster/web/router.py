@@ -78,7 +78,7 @@ _DOCUMENT: Final[Route] = (
 )
 
 
-_OF_DIRECTORY: Final = {"_changes": "dbs_changes", "_all_docs": "dbs_docs"}
+_OF_DIRECTORY: Final = {"_changes": "dbs_changes", "_all_docs": "dbs_docs", "_revs_diff": "dbs_docs"}
 
 
 def route(segments: list[str]) -> Route:
