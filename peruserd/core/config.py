@@ -141,7 +141,7 @@ class ProvisioningConfig(Table, frozen=True):
     max_in_flight: Annotated[
         Annotated[int, Meta(ge=1, le=1_024)],
         Meta(description="Users this instance works on at once, over all its listeners."),
-    ] = 32
+    ] = 64
 
 
 class HTTPConfig(Table, frozen=True):

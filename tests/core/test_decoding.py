@@ -39,7 +39,7 @@ OVERRIDES: dict[str, tuple[str, Any]] = {
     "cluster.quiet_period": ("0", 0.0),
     "cluster.lease_interval": ("3", 3.0),
     "cluster.lease_ttl": ("60", 60.0),
-    "provisioning.max_in_flight": ("64", 64),
+    "provisioning.max_in_flight": ("48", 48),
     "http.listen": ("[::1]:0", "[::1]:0"),
     "state.directory": ("/srv/state", "/srv/state"),
     "log.format": ("json", "json"),
