@@ -197,7 +197,8 @@ class Client:
         answer = self.session.request("POST", "/_node/_local/_dbs/_revs_diff", body=body)
         if answer.status in (404, 405):
             return None
-        revisions = {name: each.possible_ancestors for name, each in answer.expect(200).decode(_REVISIONS).items()}
+        found = answer.expect(200).decode(dict[str, _RevisionsMissing])
+        revisions = {name: each.possible_ancestors for name, each in found.items()}
         known = {name for name in asked if revisions.get(name)}
         changed = {name for name in known if not any(each.startswith(_AS_MADE) for each in revisions[name])}
         return set(asked) - known | self._deleted_databases(changed)
@@ -276,7 +277,6 @@ class Client:
         return self.session.request("GET", "/_all_dbs", params=params).expect(200).decode(list[str])
 
 
-_REVISIONS: Final = dict[str, _RevisionsMissing]
 _NO_LIVE_COPY: Final = "read_failure"
 _NO_DATABASE: Final = "Database does not exist."
 

@@ -94,7 +94,7 @@ class Lookout:
             instances=tuple(each for each in company.instances if each in nodes or each == attachment.node),
             shard_map=shard_map,
             standby=company.standby_for is not None,
-            newcomers=company.newcomers,
+            newcomers=tuple(each for each in company.newcomers if each in nodes),
         )
 
     def plan(self, view: View, seen: View) -> Plan:

@@ -143,6 +143,16 @@ def test_a_lease_that_appears_later_is_a_newcomers_until_it_grows(team: SimClust
         assert (view.instances, view.newcomers) == ((team.node_names[0], *seen[0]), tuple(seen[1]))
 
 
+def test_nobody_is_about_to_show_beside_a_node_that_is_away(team: SimClusterThread) -> None:
+    """Its instance acts on its side of the cut, so its documents need not wait for it."""
+    eye = lookout(team.urls[0])
+    eye.look()
+    client_of(team.urls[0]).put_lease("_users", Lease(team.node_names[2], "other", 1))
+    assert eye.look().newcomers == (team.node_names[2],)
+    team.stop_node(3)
+    assert eye.look().newcomers == ()
+
+
 def test_a_lease_whose_node_is_away_is_no_instance(team: SimClusterThread) -> None:
     """An instance beside a node that is cut off acts on its side of the cut, however fresh its lease is."""
     for name in team.node_names:

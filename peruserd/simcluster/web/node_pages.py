@@ -90,12 +90,13 @@ def _revisions(asked: object) -> dict[str, int]:
 
 
 def _difference(document: MapDocument | None, asked: dict[str, int]) -> dict[str, Any]:
-    known = () if document is None else ((document.rev, document.events),)
-    missing = {rev: generation for rev, generation in asked.items() if rev not in dict(known)}
+    missing = [rev for rev in asked if document is None or rev != document.rev]
     if not missing:
         return {}
-    older = [rev for rev, generation in known if generation < max(missing.values())]
-    return {"missing": [*missing]} | ({"possible_ancestors": older} if older else {})
+    found = {"missing": missing}
+    if document is not None and document.events < max(asked[rev] for rev in missing):
+        found["possible_ancestors"] = [document.rev]
+    return found
 
 
 def _map_row(node: Node, name: str) -> dict[str, Any]:
