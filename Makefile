@@ -5,6 +5,9 @@ PYTHON ?= python3
 DEMO ?=
 PYTEST ?=
 LOCK ?=
+# Tests that run at once: twice the two cores of a small machine, because half of their time is waiting. A real cluster
+# is for one test at a time.
+WORKERS ?= $(if $(PERUSERD_TEST_CLUSTER),0,4)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,18 +23,24 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup pouchdb demo test lint lock clean
+.PHONY: help setup pouchdb demo test test-fast lint lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(PYTHON_STAMP) ## Make .venv with everything pinned in it (PYTHON=python3.12 chooses another Python)
 
 demo: setup ## Watch peruserd serve a simulated cluster (DEMO="--seed 1" adds options)
 	$(BIN)/peruserd demo --users 200 --rate 50 --once $(DEMO)
 
-test: setup pouchdb ## Run all tests (PYTEST="-k names" adds options)
-	$(BIN)/python -m pytest $(PYTEST)
+# Workers steal from each other, because a few tests take as long as a hundred others.
+RUN_TESTS = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
+test: setup pouchdb ## Run all tests (PYTEST="-k names" adds options, WORKERS=0 runs them one by one)
+	$(RUN_TESTS) $(PYTEST)
+
+test-fast: setup ## Run all tests but those of whole processes and of benchmarks
+	$(RUN_TESTS) -m 'not processes' $(PYTEST)
 
 lint: setup ## Check style, formatting, types and the layers
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from bench.rig.arriving import arrive
 from bench.rig.bare import Bare
 from bench.rig.cluster import Cluster, ClusterError, open_cluster
 from bench.rig.contenders import BARE, PERUSERD, rotated, serving
-from bench.rig.daemons import Daemons, daemons
+from bench.rig.daemons import QUICK_CLUSTER, Daemons, daemons
 from bench.rig.progress import Steps, steps
 
 SIZES: Final = (0, 500, 1_000, 2_000)
@@ -23,6 +23,7 @@ QUICK_SIZES: Final = (0, 50)
 
 # Slow, so that a full cluster is still below saturation.
 RATE: Final = 2.0
+QUICK_RATE: Final = 10.0
 USERS: Final = 40
 QUICK_USERS: Final = 6
 
@@ -41,15 +42,16 @@ class Sample(msgspec.Struct, frozen=True):
 
 def run(options: Options) -> Result:
     """Measure; this takes about six minutes on a real cluster."""
-    sizes, users = (QUICK_SIZES, QUICK_USERS) if options.quick else (SIZES, USERS)
-    with open_cluster(options.cluster) as cluster, daemons(cluster) as instances:
+    sizes, users, rate = (QUICK_SIZES, QUICK_USERS, QUICK_RATE) if options.quick else (SIZES, USERS, RATE)
+    config = QUICK_CLUSTER if options.quick else None
+    with open_cluster(options.cluster) as cluster, daemons(cluster, config) as instances:
         with steps("filling", 3 * len(sizes)) as progress:
-            samples = list(_measure(cluster, instances, sizes, users, progress))
-        return _result(options, cluster.version(), samples)
+            samples = list(_measure(cluster, instances, sizes, users, rate, progress))
+        return _result(options, cluster.version(), samples, rate)
 
 
 def _measure(
-    cluster: Cluster, instances: Daemons, sizes: Sequence[int], users: int, progress: Steps
+    cluster: Cluster, instances: Daemons, sizes: Sequence[int], users: int, rate: float, progress: Steps
 ) -> Iterator[Sample]:
     made = 0
     for number, size in enumerate(sizes):
@@ -59,8 +61,8 @@ def _measure(
         for contender in rotated((BARE, PERUSERD), number):
             progress.step(f"{size:,} databases: {contender}")
             with serving(cluster, instances, contender):
-                _latencies(cluster, contender, _WARM_UP)
-                yield Sample(contender, made, _latencies(cluster, contender, users))
+                _latencies(cluster, contender, _WARM_UP, rate)
+                yield Sample(contender, made, _latencies(cluster, contender, users, rate))
             made += _WARM_UP + users
 
 
@@ -70,11 +72,11 @@ def _fill(cluster: Cluster, count: int) -> None:
     Bare(cluster).serve_all([names], _IN_FLIGHT)
 
 
-def _latencies(cluster: Cluster, contender: str, users: int) -> list[float]:
+def _latencies(cluster: Cluster, contender: str, users: int, rate: float) -> list[float]:
     """Sign users up and return how long each waited; raises ClusterError where one did in vain."""
     bare = Bare(cluster)
     arrivals = arrive(
-        cluster, users, RATE, then=(lambda each: bare.serve(each.name, each.number)) if contender == BARE else None
+        cluster, users, rate, then=(lambda each: bare.serve(each.name, each.number)) if contender == BARE else None
     )
     if arrivals.refused or arrivals.unserved:
         raise ClusterError(f"{arrivals.refused} users could not sign up, {arrivals.unserved} were not served")
@@ -96,21 +98,21 @@ def _by_contender(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
     return {contender: [each for each in samples if each.contender == contender] for contender in contenders}
 
 
-def _result(options: Options, version: str, samples: list[Sample]) -> Result:
+def _result(options: Options, version: str, samples: list[Sample], rate: float) -> Result:
     return Result(
         name="filling",
-        parameters={"cluster": version, "rate": RATE, "quick": options.quick},
+        parameters={"cluster": version, "rate": rate, "quick": options.quick},
         samples={"blocks": samples},
         tables=(
             Table(
-                f"{RATE:g} sign-ups a second on a cluster that fills up, {version}: latency in ms",
+                f"{rate:g} sign-ups a second on a cluster that fills up, {version}: latency in ms",
                 ("databases", "served by", "users", "p50", "p90", "max"),
                 tuple(_row(each) for each in samples),
             ),
         ),
         charts=(
             Chart(
-                f"latency at {RATE:g} sign-ups a second",
+                f"latency at {rate:g} sign-ups a second",
                 "users' databases on the cluster",
                 "p50 in ms",
                 {

@@ -20,7 +20,7 @@ from bench.rig.arriving import arrive
 from bench.rig.bare import Bare
 from bench.rig.cluster import Cluster, open_cluster
 from bench.rig.contenders import BARE, BUILTIN, PERUSERD, available, rotated, serving
-from bench.rig.daemons import Daemons, daemons
+from bench.rig.daemons import QUICK_CLUSTER, Daemons, daemons
 from bench.rig.openloop import SignUp
 from bench.rig.progress import Steps, steps
 
@@ -59,7 +59,8 @@ class Sample(msgspec.Struct, frozen=True):
 def run(options: Options) -> Result:
     """Measure; this takes half a minute a contender, rate and round."""
     rates, rounds, seconds = ((GOAL_RATE,), 1, 3.0) if options.quick else (RATES, ROUNDS, SECONDS)
-    with open_cluster(options.cluster) as cluster, daemons(cluster) as instances:
+    config = QUICK_CLUSTER if options.quick else None
+    with open_cluster(options.cluster) as cluster, daemons(cluster, config) as instances:
         contenders = available(cluster, [BARE, PERUSERD, BUILTIN])
         with steps("latency", rounds * len(contenders) * len(rates)) as progress:
             samples = list(_measure(cluster, instances, contenders, rates, rounds, seconds, progress))

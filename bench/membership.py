@@ -10,7 +10,7 @@ and after could not be compared.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Final
 
@@ -18,7 +18,7 @@ import msgspec
 
 from bench.results import Chart, Figure, Options, Result, Table, percentile
 from bench.rig.cluster import Cluster, ClusterError, open_cluster
-from bench.rig.daemons import Daemons, daemons
+from bench.rig.daemons import QUICK_CLUSTER, Daemons, daemons
 from bench.rig.leaving import Leaving
 from bench.rig.openloop import OpenLoop, SignUp
 from bench.rig.progress import Steps, steps
@@ -78,7 +78,7 @@ QUICK: Final = Course(
     before=5.0,
     during=5.0,
     after=5.0,
-    settings=ClusterConfig(poll_interval=0.3, quiet_period=0.5, lease_interval=0.4, lease_ttl=2.0),
+    settings=QUICK_CLUSTER,
 )
 
 
@@ -128,17 +128,12 @@ class Run(msgspec.Struct, frozen=True):
 def run(options: Options) -> Result:
     """Measure; this takes eight minutes."""
     course = QUICK if options.quick else Course()
-    with open_cluster(options.cluster) as cluster, daemons(cluster, settings(course.settings)) as instances:
+    with open_cluster(options.cluster) as cluster, daemons(cluster, course.settings) as instances:
         if len(cluster.nodes) < 2:
             raise ClusterError("membership needs a cluster of two nodes or more")
         with steps("membership", 4 * course.rounds) as progress, instances.running():
             found = [_measure(cluster, instances, course, progress) for _ in range(course.rounds)]
         return _result(options, cluster, course, found)
-
-
-def settings(cluster: ClusterConfig) -> Mapping[str, str]:
-    """Return the environment variables of these settings."""
-    return {f"PERUSERD_CLUSTER_{key.upper()}": f"{value:g}" for key, value in msgspec.structs.asdict(cluster).items()}
 
 
 def _measure(cluster: Cluster, instances: Daemons, course: Course, progress: Steps) -> Run:

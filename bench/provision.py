@@ -18,7 +18,7 @@ from bench.results import Chart, Figure, Options, Result, Table, spread
 from bench.rig.bare import Bare
 from bench.rig.cluster import Cluster, ClusterError, open_cluster
 from bench.rig.contenders import BARE, BUILTIN, PERUSERD, available, rotated, serving
-from bench.rig.daemons import Daemons, daemons
+from bench.rig.daemons import QUICK_CLUSTER, Daemons, daemons
 from bench.rig.progress import Steps, steps
 
 USERS: Final = 2_000
@@ -82,7 +82,8 @@ def run(options: Options) -> Result:
     """Measure; of a real cluster this takes about a minute a contender and round."""
     users, rounds = (100, 1) if options.quick else (USERS, ROUNDS)
     in_flight = IN_FLIGHT[1:3] if options.quick else IN_FLIGHT
-    with open_cluster(options.cluster) as cluster, daemons(cluster) as instances:
+    config = QUICK_CLUSTER if options.quick else None
+    with open_cluster(options.cluster) as cluster, daemons(cluster, config) as instances:
         contenders = available(cluster, [*map(ceiling, in_flight), PERUSERD, BUILTIN])
         with steps("provision", rounds * len(contenders)) as progress:
             samples = list(_measure(cluster, instances, contenders, users, rounds, progress))

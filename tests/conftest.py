@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import psutil
@@ -13,8 +14,18 @@ import pytest
 # Every process that tests start has it in its environment, also one whose parent is gone.
 _MARK = "TESTS_OF_PERUSERD"
 
+# Nearly every test there starts daemons or benchmarks; elsewhere a module says it of itself.
+_OF_PROCESSES = [Path(__file__).parent / name for name in ("bench", "system")]
+
 # A process that was just told to end may need a moment.
 _GRACE_SECONDS = 5.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of whole folders."""
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in _OF_PROCESSES):
+            item.add_marker("processes")
 
 
 @pytest.fixture(scope="session")

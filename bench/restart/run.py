@@ -22,7 +22,9 @@ from bench.restart.summing import result
 from bench.results import Options, Result
 from bench.rig.cluster import Cluster, open_cluster
 from bench.rig.contenders import rotated
+from bench.rig.daemons import QUICK_CLUSTER
 from bench.rig.progress import Steps, steps
+from peruserd.core.config import ClusterConfig
 
 SIZES: Final = (10_000, 50_000)
 SIZES_TO_MAKE: Final = (10_000,)
@@ -41,7 +43,7 @@ def run(options: Options) -> Result:
         for users in sizes:
             with open_cluster(options.cluster) as cluster:
                 version = cluster.version()
-                runs += measure(cluster, users, rounds, in_flight, progress)
+                runs += measure(cluster, users, rounds, in_flight, progress, QUICK_CLUSTER if options.quick else None)
     return result(options, version, runs)
 
 
@@ -51,10 +53,11 @@ def measure(
     rounds: int,
     in_flight: Sequence[int],
     progress: Steps,
+    config: ClusterConfig | None = None,
 ) -> Iterator[Run]:
     """Give the cluster its users, let instances settle once, and then stop and start them, and read, in turns."""
     with tempfile.TemporaryDirectory(prefix="peruserd-bench-") as directory:
-        stage = Stage(cluster, Path(directory), users)
+        stage = Stage(cluster, Path(directory), users, config)
         progress.step(f"{users:,} users: made, and served by instances that are new")
         stage.prepare()
         contenders: list[str | int] = [KEPT, LOST, *in_flight]

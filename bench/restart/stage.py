@@ -13,6 +13,7 @@ from bench.rig.bare import Bare
 from bench.rig.cluster import PREFIX, Cluster, ClusterError
 from bench.rig.daemons import Daemons
 from bench.rig.watching import Watch
+from peruserd.core.config import ClusterConfig
 from peruserd.core.names import database_name
 
 # Users who are made at once, where they have to be.
@@ -26,11 +27,11 @@ _LOOK_SECONDS: Final = 0.1
 class Stage:
     """A cluster with users who are served, and the instances that serve it, stopped between two of these calls."""
 
-    def __init__(self, cluster: Cluster, directory: Path, users: int) -> None:
+    def __init__(self, cluster: Cluster, directory: Path, users: int, config: ClusterConfig | None) -> None:
         self._cluster = cluster
         self._directory = directory
         self._users = users
-        self._instances = Daemons(cluster, directory)
+        self._instances = Daemons(cluster, directory, config)
         self._names: list[str] = []
 
     def prepare(self) -> None:

@@ -32,7 +32,7 @@ _AT_ONCE: Final = 16
 _TIMEOUT_SECONDS: Final = 120.0
 
 # A node goes on tidying up for a moment after much was deleted, and whoever is measured next would pay for it.
-_REST_SECONDS: Final = 5.0
+REST_SECONDS: Final = 5.0
 
 # The most that `_purge` takes by default.
 _MOST_PURGED: Final = 100
@@ -49,14 +49,18 @@ class ClusterError(Exception):
 class Cluster:
     """A cluster to measure on. `urls` are the nodes' without credentials, `nodes` their names in the same order.
 
-    `sim` are the simulated one's controls, None for any other. Safe to use from several threads.
+    `sim` are the simulated one's controls, None for any other. Safe to use from several threads. After it was cleaned
+    one that is not known to be simulated has `rest_seconds`.
     """
 
-    def __init__(self, urls: Sequence[str], sim: SimClusterProcess | None = None) -> None:
+    def __init__(
+        self, urls: Sequence[str], sim: SimClusterProcess | None = None, *, rest_seconds: float = REST_SECONDS
+    ) -> None:
         parts = [urlsplit(url) for url in urls]
         self.urls = [f"{each.scheme}://{each.hostname}:{each.port}" for each in parts]
         self.credentials = parts[0].username or "", parts[0].password or ""
         self.sim = sim
+        self._rest_seconds = rest_seconds
         self.http = http_session(self.credentials)
         self.tag = secrets.token_hex(3)
         self._made: list[str] = []
@@ -166,7 +170,7 @@ class Cluster:
         for group in _groups(names, _MOST_PURGED):
             self._purge(group)
         if names and self.sim is None:
-            time.sleep(_REST_SECONDS)
+            time.sleep(self._rest_seconds)
 
     def _delete_database(self, name: str) -> None:
         answer = self.request("DELETE", f"/{database_name(PREFIX, name)}")
@@ -192,10 +196,12 @@ class Cluster:
 
 
 @contextmanager
-def open_cluster(urls: Sequence[str], simulated: ClusterOptions | None = None) -> Iterator[Cluster]:
+def open_cluster(
+    urls: Sequence[str], simulated: ClusterOptions | None = None, *, rest_seconds: float = REST_SECONDS
+) -> Iterator[Cluster]:
     """Give the cluster with these URLs, or a simulated one where there are none; it is clean again afterwards."""
     if urls:
-        cluster = Cluster(urls)
+        cluster = Cluster(urls, rest_seconds=rest_seconds)
         try:
             yield cluster
         finally:

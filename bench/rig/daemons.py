@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import psutil
 import requests
 
 from bench.rig.cluster import Cluster, ClusterError
+from peruserd.core.config import ClusterConfig
 from peruserd.demo.instances import Instance
 
 _READY_SECONDS: Final = 300.0
@@ -19,14 +21,17 @@ _LOOK_SECONDS: Final = 0.1
 SETTLING_SECONDS: Final = 12.0
 """What only a start does is over then: the quick first beats of a heart, the first poll of a listener."""
 
+QUICK_CLUSTER: Final = ClusterConfig(poll_interval=0.3, quiet_period=0.5, lease_interval=0.4, lease_ttl=3.0)
+"""What instances of a `--quick` run have instead of the defaults, with which every start and stop is waited for."""
+
 
 class Daemons:
     """An instance beside each of some nodes; `all` are those that run. States are kept in `directory`."""
 
-    def __init__(self, cluster: Cluster, directory: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, cluster: Cluster, directory: Path, config: ClusterConfig | None = None) -> None:
         self._cluster = cluster
         self._directory = directory
-        self._settings = dict(settings or {})
+        self._settings = {} if config is None else settings(config)
         self.all: list[Instance] = []
 
     def start(self, numbers: Sequence[int] | None = None) -> None:
@@ -106,11 +111,19 @@ class Daemons:
             return False
 
 
+def settings(config: ClusterConfig) -> Mapping[str, str]:
+    """Return the environment variables of these settings."""
+    return {f"PERUSERD_CLUSTER_{key.upper()}": f"{value:g}" for key, value in msgspec.structs.asdict(config).items()}
+
+
 @contextmanager
-def daemons(cluster: Cluster, settings: Mapping[str, str] | None = None) -> Iterator[Daemons]:
-    """Give instances that are yet to be started; they are stopped and their states removed afterwards."""
+def daemons(cluster: Cluster, config: ClusterConfig | None = None) -> Iterator[Daemons]:
+    """Give instances that are yet to be started; they are stopped and their states removed afterwards.
+
+    Without a `config` they look at the cluster as the environment and the defaults say.
+    """
     with tempfile.TemporaryDirectory(prefix="peruserd-bench-") as directory:
-        made = Daemons(cluster, Path(directory), settings)
+        made = Daemons(cluster, Path(directory), config)
         try:
             yield made
         finally:

@@ -52,25 +52,26 @@ class ChangeSource(Protocol):
         """Return the next rows after `since`, at once; none at the end."""
 
     def poll(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
-        """Return the next rows after `since` as soon as there is one, or none after `LONG_POLL_SECONDS`."""
+        """Return the next rows after `since` as soon as there is one, or none when the poll has lasted its time."""
 
     def interrupt(self) -> None:
         """End a request under way; for another thread to call."""
 
 
-def open_source(copy: Copy, client: Client) -> ChangeSource:
+def open_source(copy: Copy, client: Client, long_poll_seconds: float = LONG_POLL_SECONDS) -> ChangeSource:
     """Return the change source of a copy; the client's session serves it alone."""
     if copy.feed is Feed.DATABASE:
-        return DatabaseSource(client, copy.database)
-    return ShardSource(client, copy)
+        return DatabaseSource(client, copy.database, long_poll_seconds)
+    return ShardSource(client, copy, long_poll_seconds)
 
 
 class _FeedSource:
     """What both back ends share: how a page of `_changes` is asked for."""
 
-    def __init__(self, client: Client, path: str) -> None:
+    def __init__(self, client: Client, path: str, long_poll_seconds: float) -> None:
         self._session = client.session
         self._path = path
+        self._long_poll_seconds = long_poll_seconds
 
     def page(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
         """Return the next rows after `since`, at once; none at the end."""
@@ -78,16 +79,16 @@ class _FeedSource:
         return self._session.request("GET", f"{self._path}/_changes", params=params).expect(200).decode(Page)
 
     def poll(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
-        """Return the next rows after `since` as soon as there is one, or none after `LONG_POLL_SECONDS`."""
+        """Return the next rows after `since` as soon as there is one, or none when the poll has lasted its time."""
         params = {
             "feed": "longpoll",
             "since": str(since),
             "limit": str(limit),
-            "timeout": str(int(LONG_POLL_SECONDS * 1000)),
+            "timeout": str(int(self._long_poll_seconds * 1000)),
         }
         try:
             answer = self._session.request(
-                "GET", f"{self._path}/_changes", params=params, wait_seconds=LONG_POLL_SECONDS
+                "GET", f"{self._path}/_changes", params=params, wait_seconds=self._long_poll_seconds
             ).expect(200)
         except NothingYetError:
             return Page([], since)
@@ -107,8 +108,8 @@ class _ShardInfo(msgspec.Struct, frozen=True):
 class ShardSource(_FeedSource):
     """One node's copy of one range."""
 
-    def __init__(self, client: Client, copy: Copy) -> None:
-        super().__init__(client, f"/_node/{quoted(copy.node)}/{quoted(copy.shard_name)}")
+    def __init__(self, client: Client, copy: Copy, long_poll_seconds: float = LONG_POLL_SECONDS) -> None:
+        super().__init__(client, f"/_node/{quoted(copy.node)}/{quoted(copy.shard_name)}", long_poll_seconds)
 
     def identify(self) -> Identity:
         """Ask the node for the copy's `uuid`, made anew with each copy, and its last sequence."""
@@ -123,8 +124,8 @@ class DirectorySource(_FeedSource):
     poll anew (measured), so on a cluster where databases are made all the time none would come to an end.
     """
 
-    def __init__(self, client: Client, node: str) -> None:
-        super().__init__(client, f"/_node/{quoted(node)}/_dbs")
+    def __init__(self, client: Client, node: str, long_poll_seconds: float = LONG_POLL_SECONDS) -> None:
+        super().__init__(client, f"/_node/{quoted(node)}/_dbs", long_poll_seconds)
 
     def end(self) -> Sequence:
         """Return the sequence of the newest change."""
@@ -146,8 +147,8 @@ class DatabaseSource(_FeedSource):
     database when that is deleted, and another database of the same name does not have it.
     """
 
-    def __init__(self, client: Client, database: str) -> None:
-        super().__init__(client, f"/{quoted(database)}")
+    def __init__(self, client: Client, database: str, long_poll_seconds: float = LONG_POLL_SECONDS) -> None:
+        super().__init__(client, f"/{quoted(database)}", long_poll_seconds)
 
     def identify(self) -> Identity:
         """Read the database's identity, or give it one."""

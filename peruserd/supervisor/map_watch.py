@@ -13,7 +13,7 @@ import structlog
 
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError
-from peruserd.couch.sources import DirectorySource
+from peruserd.couch.sources import LONG_POLL_SECONDS, DirectorySource
 from peruserd.supervisor.pausing import pause_after
 
 # Between two polls. The maps of all databases are listed, many a second where many users sign up: polls twice a second
@@ -32,12 +32,19 @@ class MapWatch:
     """
 
     def __init__(
-        self, client: Client, *, auth_db: str, node: Callable[[], str | None], on_change: Callable[[], None]
+        self,
+        client: Client,
+        *,
+        auth_db: str,
+        node: Callable[[], str | None],
+        on_change: Callable[[], None],
+        long_poll_seconds: float = LONG_POLL_SECONDS,
     ) -> None:
         self._client = client
         self._auth_db = auth_db
         self._node = node
         self._on_change = on_change
+        self._long_poll_seconds = long_poll_seconds
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="map watch", daemon=True)
         self.failures = 0
@@ -58,7 +65,7 @@ class MapWatch:
             try:
                 if (node := self._node()) is None:
                     return
-                self._follow(DirectorySource(self._client, node))
+                self._follow(DirectorySource(self._client, node, self._long_poll_seconds))
             except InterruptedRequestError:
                 return
             except CouchError as error:

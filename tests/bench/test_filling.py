@@ -31,7 +31,7 @@ def test_a_user_who_is_not_served_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     """A latency that is left out would make a cluster look fast."""
     monkeypatch.setattr(filling, "arrive", lambda *_, **__: Arrivals([1.0], unserved=2, refused=3))
     with pytest.raises(ClusterError, match="3 users could not sign up, 2 were not served"):
-        filling._latencies(mock.Mock(spec=Cluster), PERUSERD, 6)
+        filling._latencies(mock.Mock(spec=Cluster), PERUSERD, 6, 100.0)
 
 
 def test_who_waits_in_vain_has_no_latency() -> None:

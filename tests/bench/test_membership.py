@@ -14,6 +14,7 @@ from bench import membership
 from bench.membership import AFTER, BEFORE, DURING, KEPT, LOST, Course, Run, User
 from bench.results import Options, percentile
 from bench.rig.cluster import Cluster, ClusterError
+from bench.rig.daemons import settings
 from bench.rig.openloop import SignUp, sign_up_at
 from peruserd.core.config import ClusterConfig
 from peruserd.core.decoding import load
@@ -79,7 +80,7 @@ def test_the_settings_are_valid_and_phases_are_long_enough(course: Course) -> No
 
     When the phases begin the first have left: the cluster fills up no further.
     """
-    loaded = load("", membership.settings(course.settings), "nothing")
+    loaded = load("", settings(course.settings), "nothing")
     assert loaded.config.cluster == course.settings
     assert course.during > course.promised
     assert course.warm_up >= course.stay

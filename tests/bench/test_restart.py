@@ -20,6 +20,7 @@ from bench.restart.runs import (
 from bench.restart.summing import asked_of_others, result, summaries
 from bench.results import Options
 from bench.rig.cluster import open_cluster
+from bench.rig.daemons import QUICK_CLUSTER
 from bench.rig.progress import steps
 
 _ONLY_NEW = {CREATED: 1, READ: 1, WRITTEN: 1, LOOKED_UP: 0}
@@ -90,12 +91,10 @@ def test_numbers_of_users_are_summed_up_apart() -> None:
     assert found.figures["scan / bare reads, 5,000 users"].values == (0.8,)
 
 
-def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs(tmp_path: Path) -> None:
     """On a small simulated cluster, with its state and without it, the new user is served and everybody stays so."""
-    monkeypatch.setenv("PERUSERD_CLUSTER_QUIET_PERIOD", "0.5")
-    monkeypatch.setenv("PERUSERD_CLUSTER_POLL_INTERVAL", "0.5")
     with open_cluster(()) as cluster, steps("restart", 4) as progress:
-        runs = list(measure(cluster, 30, 1, (4,), progress))
+        runs = list(measure(cluster, 30, 1, (4,), progress, QUICK_CLUSTER))
         version = cluster.version()
         users = [name for name in cluster.sim.databases() if name.startswith("userdb-")] if cluster.sim else []
     assert [type(each) for each in runs] == [Restart, Restart, Reading]

@@ -13,7 +13,7 @@ from bench.rig.leaving import Leaving
 from bench.rig.watching import Watch
 from peruserd.core.names import database_name, user_document_id
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
-from tests.system.processes import eventually
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def sim() -> Iterator[SimClusterProcess]:
 
 @pytest.fixture
 def cluster(sim: SimClusterProcess) -> Cluster:
-    """The same as a benchmark sees a cluster that it was given."""
-    return Cluster(sim.urls)
+    """The same as a benchmark sees a cluster that it was given; a simulated one needs no rest."""
+    return Cluster(sim.urls, rest_seconds=0.0)
 
 
 def test_what_was_made_is_removed_and_nothing_else(sim: SimClusterProcess, cluster: Cluster) -> None:
@@ -43,7 +43,7 @@ def test_what_was_made_is_removed_and_nothing_else(sim: SimClusterProcess, clust
 
 
 def _fail_halfway(urls: list[str]) -> None:
-    with open_cluster(urls) as opened:
+    with open_cluster(urls, rest_seconds=0.0) as opened:
         names = opened.new_names(5)
         opened.sign_up(names)
         Bare(opened).serve_all([names[:4]], in_flight=2)

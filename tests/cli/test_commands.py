@@ -14,6 +14,8 @@ import requests
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd
 
+pytestmark = pytest.mark.processes
+
 COMMANDS = ["run", "demo", "simcluster", "check", "config", "name", "owner", "plan"]
 
 

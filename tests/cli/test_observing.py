@@ -15,6 +15,8 @@ from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd
 from tests.couch.connecting import connect
 
+pytestmark = pytest.mark.processes
+
 NODES = [f"node{number}@127.0.0.1" for number in (1, 2, 3)]
 
 # Long enough for a lease that is written all the time on a busy machine, short enough to wait for one that is not.

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
-from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy, LogConfig
 from peruserd.core.counters import Counters
 from peruserd.core.decoding import Loaded, load
 from peruserd.core.messages import (
@@ -28,6 +27,7 @@ from peruserd.core.messages import (
 )
 from peruserd.core.ownership import Ownership
 from peruserd.core.views import View, make_database_plan, make_plan
+from tests.starting import listener_start
 
 PASSWORD = "hunter2"
 COUNTS = st.integers(0, 2**63)
@@ -50,22 +50,7 @@ REPORTS = st.builds(
 
 def _start(credentials: Credentials | None) -> ListenerStart:
     (assignment,) = make_database_plan("_users", "n1").assignments
-    return ListenerStart(
-        copy=assignment.copy,
-        ownership=assignment.ownership,
-        coming=None,
-        instance="n1",
-        couchdb=CouchDBConfig(),
-        credentials=credentials,
-        databases=DatabasesConfig(),
-        deletion=DeletionPolicy.REVOKE,
-        log=LogConfig(),
-        state_file="/var/lib/peruserd/state.sqlite",
-        share=8,
-        most_in_flight=32,
-        begin_near=None,
-        recall_seconds=29.0,
-    )
+    return listener_start(assignment, credentials=credentials, recall_seconds=29.0)
 
 
 @given(message=st.one_of(REPORTS, st.builds(Goodbye, reason=st.text()), st.just(Hello())))

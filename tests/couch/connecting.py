@@ -5,7 +5,6 @@ import json
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
@@ -17,9 +16,7 @@ from peruserd.core.decoding import load
 from peruserd.core.messages import Credentials
 from peruserd.couch.client import Client
 from peruserd.couch.session import Session
-
-# A test that waits longer than this for something has failed, however busy the machine is.
-PATIENCE_SECONDS = 30.0
+from tests.waiting import PATIENCE_SECONDS
 
 
 def settings_of(url: str, **more: object) -> tuple[CouchDBConfig, Credentials | None]:
@@ -39,14 +36,6 @@ def session_to(url: str, *, connections: int = 1, **more: object) -> Session:
 def connect(url: str, *, connections: int = 1, **more: object) -> Client:
     """Return a client of a node, given its URL with credentials."""
     return Client(session_to(url, connections=connections, **more))
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Return as soon as something is so."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.005)
 
 
 class Request:

@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 import pytest
 
 from peruserd.core.config import CouchDBConfig
-from peruserd.couch import session, sources
+from peruserd.couch import session
 from peruserd.couch.client import Client
 from peruserd.couch.errors import InterruptedRequestError, NothingYetError, TimedOutError
 from peruserd.couch.session import Session
@@ -70,7 +70,6 @@ def start() -> Iterator[Callable[[Callable[[socket.socket], None]], tuple[Peer, 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "_LATE_SECONDS", 0.1)
-    monkeypatch.setattr(sources, "LONG_POLL_SECONDS", 0.2)
 
 
 def silence(connection: socket.socket) -> None:
@@ -100,7 +99,7 @@ def test_an_answer_without_an_end_is_nothing_new(start: Start, answer: Callable[
     """A long poll that began to be answered and did not end has no rows; the next one goes over a new connection."""
     peer, http = start(answer)
     with closing(http):
-        source = DatabaseSource(Client(http), "_users")
+        source = DatabaseSource(Client(http), "_users", long_poll_seconds=0.2)
         assert source.poll(7) == Page([], 7)
         assert source.poll(7) == Page([], 7)
         assert peer.requests == 2
@@ -118,7 +117,7 @@ def test_rows_that_come_late_are_taken(start: Start) -> None:
 
     _, http = start(answer)
     with closing(http):
-        assert DatabaseSource(Client(http), "_users").poll(7) == Page([Row(8, "a")], 8)
+        assert DatabaseSource(Client(http), "_users", long_poll_seconds=0.2).poll(7) == Page([Row(8, "a")], 8)
 
 
 @pytest.mark.parametrize("wait_seconds", [0.0, 0.1])

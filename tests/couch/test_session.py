@@ -13,14 +13,13 @@ from peruserd.core.quarantine import Advice
 from peruserd.couch import errors
 from peruserd.couch.session import Answer, Session, quoted
 from tests.couch.connecting import (
-    PATIENCE_SECONDS,
     Conversation,
     TalkingServer,
     answer,
     answering,
     session_to,
-    wait_until,
 )
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 OK = answer(200, {"ok": True})
 SHORT_SECONDS = 0.3
@@ -304,7 +303,7 @@ def _interrupted(session: Session, server: TalkingServer, *, wait_seconds: float
 
     thread = threading.Thread(target=ask)
     thread.start()
-    wait_until(lambda: server.requests, "the request arrived")
+    eventually(lambda: server.requests, "the request arrived")
     session.interrupt()
     thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()

@@ -10,17 +10,16 @@ from peruserd.core.names import user_document_id
 from peruserd.core.progress import START
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.views import Copy, Feed
-from peruserd.couch import errors, sources
+from peruserd.couch import errors
 from peruserd.couch.client import Client
 from peruserd.couch.sources import ChangeSource, DatabaseSource, DirectorySource, Page, Row, ShardSource, open_source
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import (
-    PATIENCE_SECONDS,
     TalkingServer,
     answering,
     connect,
-    wait_until,
 )
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 RANGE = "00000000-7fffffff"
 
@@ -35,9 +34,14 @@ DATABASE = Copy("_users", WHOLE_SPACE, "n", feed=Feed.DATABASE)
 
 
 @pytest.fixture(params=["shard", "database"])
-def source(request: pytest.FixtureRequest, cluster: SimClusterThread, client: Client) -> ChangeSource:
-    """Either kind of source: one copy of the first range, or the whole database."""
-    copy = DATABASE if request.param == "database" else _copies(cluster, client)[0]
+def copy(request: pytest.FixtureRequest, cluster: SimClusterThread, client: Client) -> Copy:
+    """Either kind of copy: one of the first range, or the whole database."""
+    return DATABASE if request.param == "database" else _copies(cluster, client)[0]
+
+
+@pytest.fixture
+def source(copy: Copy, client: Client) -> ChangeSource:
+    """Either kind of source."""
     return open_source(copy, client)
 
 
@@ -74,7 +78,7 @@ class Asking:
 
 
 def _wait_for_poll(cluster: SimClusterThread, count: int = 1) -> None:
-    wait_until(
+    eventually(
         lambda: sum(n for (_, _, kind), n in cluster.requests().items() if kind.endswith("changes")) >= count,
         "the poll arrived",
     )
@@ -157,11 +161,9 @@ def test_a_long_poll_returns_when_a_change_arrives(cluster: SimClusterThread, so
     assert source.page(page.last_seq).results == []
 
 
-def test_a_long_poll_ends_with_nothing(
-    cluster: SimClusterThread, source: ChangeSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_poll_ends_with_nothing(cluster: SimClusterThread, copy: Copy, client: Client) -> None:
     """When nothing comes for as long as a poll lasts, its page is empty and goes on from the same place."""
-    monkeypatch.setattr(sources, "LONG_POLL_SECONDS", 0.05)
+    source = open_source(copy, client, long_poll_seconds=0.05)
     cluster.seed_users(5)
     end = source.page(START).last_seq
     page = source.poll(end)

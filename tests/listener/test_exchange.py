@@ -17,8 +17,8 @@ from peruserd.listener import ledger as ledger_module
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
-from tests.couch.connecting import PATIENCE_SECONDS, wait_until
 from tests.listener.books import make_ledger
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 HOSTS = ((WHOLE_SPACE, ("me", "other")),)
 MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
@@ -175,10 +175,10 @@ def test_as_many_workers_are_woken_as_there_is_work(counter: Counter, monkeypatc
     workers = [threading.Thread(target=lambda: taken.append(counter.ledger.take())) for _ in range(4)]
     for each in workers:
         each.start()
-    wait_until(lambda: len(looks) == len(workers), "all have looked for work")
+    eventually(lambda: len(looks) == len(workers), "all have looked for work")
     counter.ledger.enter_live(Page([Row(1, "_design/_auth")], 1))
     counter.ledger.enter_live(Page([Row(2, user_document_id("ann"))], 2))
-    wait_until(lambda: bool(taken), "one has found some")
+    eventually(lambda: bool(taken), "one has found some")
     assert len(looks) == len(workers) + 1
     counter.ledger.stop()
     for each in workers:
@@ -210,7 +210,7 @@ def test_passing_over_what_is_held_back_lets_reading_go_on(counter: Counter, mon
     read: list[object] = []
     reader = threading.Thread(target=lambda: read.append(counter.ledger.wait_for_room()))
     reader.start()
-    wait_until(lambda: bool(counter.ledger._changed.awaited), "the reader waits for room")
+    eventually(lambda: bool(counter.ledger._changed.awaited), "the reader waits for room")
     worker = threading.Thread(target=counter.ledger.take)
     worker.start()
     reader.join(PATIENCE_SECONDS)
@@ -226,7 +226,7 @@ def test_the_end_of_the_work_wakes_who_waits_for_it(counter: Counter) -> None:
     ended: list[bool] = []
     thread = threading.Thread(target=lambda: ended.append(counter.ledger.wait_until_idle(PATIENCE_SECONDS)))
     thread.start()
-    wait_until(lambda: bool(counter.ledger._changed.awaited), "somebody waits for the end")
+    eventually(lambda: bool(counter.ledger._changed.awaited), "somebody waits for the end")
     counter.ledger.give_back(change, DONE)
     thread.join(PATIENCE_SECONDS)
     assert ended == [True]

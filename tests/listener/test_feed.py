@@ -14,7 +14,7 @@ from peruserd.core.progress import Identity
 from peruserd.core.quarantine import Advice
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.views import Assignment, Feed, View, make_plan
-from peruserd.couch import errors, sources
+from peruserd.couch import errors
 from peruserd.couch.sources import PAGE_ROWS, ChangeSource, Page, Row, open_source
 from peruserd.listener import feed
 from peruserd.listener.feed import CopyReplacedError, Follower, Persistence, Scanner, Stopped
@@ -22,8 +22,9 @@ from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
 from peruserd.simcluster import SimClusterThread
-from tests.couch.connecting import PATIENCE_SECONDS, connect, wait_until
+from tests.couch.connecting import connect
 from tests.listener.books import make_ledger
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 REAL_WAITS = feed._BACKOFF
 
@@ -113,7 +114,7 @@ def test_stopping_ends_a_wait_at_once() -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: request.calls, "it has failed once")
+    eventually(lambda: request.calls, "it has failed once")
     stopping.set()
     thread.join(PATIENCE_SECONDS)
     assert len(ended) == 1
@@ -192,9 +193,8 @@ def ledger(store: Store) -> Ledger:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody wait for long: not after failures, and not for the end of a long poll."""
+    """Let nobody wait for long after failures."""
     monkeypatch.setattr(feed, "_BACKOFF", dict.fromkeys(Advice, Backoff(0.01, 0.05)))
-    monkeypatch.setattr(sources, "LONG_POLL_SECONDS", 0.2)
 
 
 def _page(first: int, last: int) -> Page:
@@ -295,9 +295,12 @@ def test_every_round_is_a_beat(ledger: Ledger) -> None:
 
 
 class Reading:
-    """Follower and scanner of node 1's copy of a range, each in a thread, and somebody who acts on all they read."""
+    """Follower and scanner of node 1's copy of a range, each in a thread, and somebody who acts on all they read.
 
-    def __init__(self, cluster: SimClusterThread, store: Store) -> None:
+    A long poll is short, so that nobody waits for its end.
+    """
+
+    def __init__(self, cluster: SimClusterThread, store: Store, long_poll_seconds: float = 0.2) -> None:
         self.acted: list[str] = []
         self.ended: list[BaseException] = []
         self.stopping = threading.Event()
@@ -310,7 +313,7 @@ class Reading:
             store=store,
             wake=lambda: None,
         )
-        self.sources = [open_source(assignment.copy, connect(cluster.urls[0])) for _ in range(2)]
+        self.sources = [open_source(assignment.copy, connect(cluster.urls[0]), long_poll_seconds) for _ in range(2)]
         runs: list[Callable[[], Any]] = [
             Follower(self.sources[0], self.ledger, self.stopping).run,
             Scanner(self.sources[1], self.ledger, self.stopping, lambda _ids: set()).run,
@@ -370,28 +373,28 @@ def _users_of(cluster: SimClusterThread, reading: Reading) -> set[str]:
 
 def test_what_is_there_and_what_comes_is_read(cluster: SimClusterThread, reading: Reading) -> None:
     """The scan finds those who are there, the feed those who come; then the reader has caught up, at the copy's end."""
-    wait_until(lambda: reading.report().caught_up, "it has caught up")
+    eventually(lambda: reading.report().caught_up, "it has caught up")
     assert set(reading.acted) == _users_of(cluster, reading)
     for number in range(20):
         cluster.add_user(f"late{number}", "x")
-    wait_until(lambda: set(reading.acted) == _users_of(cluster, reading), "those who came late are served")
+    eventually(lambda: set(reading.acted) == _users_of(cluster, reading), "those who came late are served")
     assert len(reading.acted) == len(set(reading.acted))
     report = reading.report()
     assert report.stage is Stage.FOLLOWING
     copies = cluster.snapshot_copies("_users")[cluster.node_names[0]]
-    wait_until(lambda: reading.report().checkpoint == copies[str(reading.copy.range)]["update_seq"], "it is at the end")
+    eventually(lambda: reading.report().checkpoint == copies[str(reading.copy.range)]["update_seq"], "it is at the end")
 
 
 def test_a_node_that_is_away_for_a_while_is_followed_on(cluster: SimClusterThread, reading: Reading) -> None:
     """While the node is down the reader connects; once it is back it goes on, and has what happened meanwhile."""
-    wait_until(lambda: reading.report().caught_up, "it has caught up")
+    eventually(lambda: reading.report().caught_up, "it has caught up")
     cluster.stop_node(1)
-    wait_until(lambda: reading.report().stage is Stage.CONNECTING, "it has noticed")
+    eventually(lambda: reading.report().stage is Stage.CONNECTING, "it has noticed")
     assert not reading.report().caught_up
     cluster.seed_users(20, "meanwhile")
     cluster.start_node(1)
-    wait_until(lambda: set(reading.acted) == _users_of(cluster, reading), "all are served")
-    wait_until(lambda: reading.report().caught_up, "it has caught up")
+    eventually(lambda: set(reading.acted) == _users_of(cluster, reading), "all are served")
+    eventually(lambda: reading.report().caught_up, "it has caught up")
     assert reading.report().counters.failures
     assert not reading.ended
 
@@ -400,29 +403,26 @@ def test_faults_of_the_server_are_outlived(cluster: SimClusterThread, reading: R
     """Errors, cut answers and silence on the feed's path lose nothing."""
     for outcome in (500, 503, "cut", "cut-mid"):
         cluster.fail(1, outcome, count=3, path_regex="_changes")
-    wait_until(lambda: reading.report().caught_up, "it has caught up")
+    eventually(lambda: reading.report().caught_up, "it has caught up")
     cluster.fail(1, 500, probability=0.5, path_regex="_changes|_users")
     for number in range(20):
         cluster.add_user(f"late{number}", "x")
-    wait_until(lambda: set(reading.acted) == _users_of(cluster, reading), "all are served")
+    eventually(lambda: set(reading.acted) == _users_of(cluster, reading), "all are served")
     assert not reading.ended
 
 
 def test_a_copy_made_again_under_a_reader_is_noticed(cluster: SimClusterThread, reading: Reading) -> None:
     """A copy with the same name and other sequences ends the reader, to begin anew."""
-    wait_until(lambda: reading.report().caught_up, "it has caught up")
+    eventually(lambda: reading.report().caught_up, "it has caught up")
     cluster.rebuild_copy(1, "_users", str(reading.copy.range))
-    wait_until(lambda: reading.ended, "it has noticed")
+    eventually(lambda: reading.ended, "it has noticed")
     assert isinstance(reading.ended[0], CopyReplacedError)
 
 
-def test_stopping_ends_a_poll_that_waits(
-    cluster: SimClusterThread, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopping_ends_a_poll_that_waits(cluster: SimClusterThread, store: Store) -> None:
     """A reader in the middle of a long poll ends at once."""
-    monkeypatch.setattr(sources, "LONG_POLL_SECONDS", 50.0)
-    reading = Reading(cluster, store)
-    wait_until(lambda: reading.report().caught_up, "it has caught up")
+    reading = Reading(cluster, store, long_poll_seconds=2 * PATIENCE_SECONDS)
+    eventually(lambda: reading.report().caught_up, "it has caught up")
     reading.stop()
     assert not reading.ended
 

@@ -17,8 +17,8 @@ from peruserd.listener import ledger as ledger_module
 from peruserd.listener import scanning
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
-from tests.couch.connecting import PATIENCE_SECONDS, wait_until
 from tests.listener.books import make_ledger
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 COPY = Identity("copy", 0)
 HOSTS = ((WHOLE_SPACE, ("me", "other")),)
@@ -145,7 +145,7 @@ def test_reading_pauses_while_much_is_under_way(books: Books, monkeypatch: pytes
     thread = threading.Thread(target=lambda: given.append(books.ledger.wait_for_room()))
     thread.start()
     beats = books.report().beats
-    wait_until(lambda: books.report().beats > beats + 2, "the reader beat while it waited")
+    eventually(lambda: books.report().beats > beats + 2, "the reader beat while it waited")
     assert not given
     books.serve()
     thread.join(PATIENCE_SECONDS)
@@ -198,7 +198,7 @@ def test_no_more_work_is_given_out_than_the_share(books: Books) -> None:
     more: list[Change] = []
     thread = threading.Thread(target=lambda: more.append(books.take()))
     thread.start()
-    wait_until(lambda: books.report().in_flight == 2, "two are under way")
+    eventually(lambda: books.report().in_flight == 2, "two are under way")
     assert not more
     books.ledger.inform(MINE, None, 3)
     thread.join(PATIENCE_SECONDS)

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import multiprocess
 import psutil
 import pytest
 
-from peruserd.core.config import DatabasesConfig, DeletionPolicy, LogConfig, LogFormat, LogLevel
+from peruserd.core.config import LogConfig, LogFormat, LogLevel
 from peruserd.core.hashing import document_hash
 from peruserd.core.messages import (
     FromListener,
@@ -35,7 +36,11 @@ from peruserd.core.views import Assignment, View, make_plan
 from peruserd.listener.process import Exit, main
 from peruserd.listener.store import Store
 from peruserd.simcluster import ClusterOptions, SimClusterThread
-from tests.couch.connecting import PATIENCE_SECONDS, connect, settings_of, wait_until
+from tests.couch.connecting import connect, settings_of
+from tests.starting import listener_start
+from tests.waiting import PATIENCE_SECONDS, eventually
+
+pytestmark = pytest.mark.processes
 
 # Not from a fork server, as the supervisor does it: what these listeners say goes where the test's own output goes, and
 # a fork server's children write to where that of the first test went.
@@ -82,7 +87,7 @@ class Child:
 
     def until_caught_up(self) -> None:
         """Wait until it says that it has caught up."""
-        wait_until(lambda: self.report is not None and self.report.caught_up, "the listener has caught up")
+        eventually(lambda: self.report is not None and self.report.caught_up, "the listener has caught up")
 
     def until_greeted(self) -> None:
         """Wait until it says hello."""
@@ -91,7 +96,7 @@ class Child:
             self.listen()
             return bool(self.heard)
 
-        wait_until(greeted, "the listener said hello")
+        eventually(greeted, "the listener said hello")
         assert isinstance(self.heard[0], Hello)
 
     def exit_code(self, within_seconds: float = PATIENCE_SECONDS) -> int:
@@ -122,29 +127,21 @@ def begin(cluster: SimClusterThread, tmp_path: Path) -> Iterator[Begin]:
     """Start a listener of node 1's copy of a range: the first, unless told otherwise; all users are its own."""
     children: list[Child] = []
 
-    def start(index: int = 0, *, instances: tuple[int, ...] = (1,), url: str | None = None, **changes: Any) -> Child:
+    def made(index: int = 0, *, instances: tuple[int, ...] = (1,), url: str | None = None, **changes: Any) -> Child:
         assignment = _assignments(cluster, instances)[index]
         couchdb, credentials = settings_of(url or cluster.urls[0])
-        values: dict[str, Any] = {
-            "copy": assignment.copy,
-            "ownership": assignment.ownership,
-            "coming": None,
-            "instance": cluster.node_names[0],
-            "couchdb": couchdb,
-            "credentials": credentials,
-            "databases": DatabasesConfig(),
-            "deletion": DeletionPolicy.REVOKE,
-            "log": LogConfig(format=LogFormat.JSON, level=LogLevel.DEBUG),
-            "state_file": str(tmp_path / f"range-{index}.sqlite"),
-            "share": 4,
-            "most_in_flight": 8,
-            "begin_near": None,
-            "recall_seconds": 30.0,
-        }
-        children.append(Child(ListenerStart(**(values | changes))))
+        start = listener_start(
+            assignment,
+            instance=cluster.node_names[0],
+            couchdb=couchdb,
+            credentials=credentials,
+            log=LogConfig(format=LogFormat.JSON, level=LogLevel.DEBUG),
+            state_file=str(tmp_path / f"range-{index}.sqlite"),
+        )
+        children.append(Child(msgspec.structs.replace(start, **changes)))
         return children[-1]
 
-    yield start
+    yield made
     for child in children:
         child.end()
 
@@ -184,9 +181,9 @@ def test_a_listener_serves_its_users(cluster: SimClusterThread, begin: Begin) ->
     assert _served(cluster)
     for number in range(10):
         cluster.add_user(f"late{number}", "x")
-    wait_until(lambda: _served(cluster), "those who came late are served")
+    eventually(lambda: _served(cluster), "those who came late are served")
     users = _users_in(cluster)
-    wait_until(lambda: child.report and child.report.counters.users_provisioned == len(users), "all are reported")
+    eventually(lambda: child.report and child.report.counters.users_provisioned == len(users), "all are reported")
     report = child.report
     assert report is not None
     assert report.stage is Stage.FOLLOWING
@@ -205,7 +202,7 @@ def test_a_deleted_user_loses_access(cluster: SimClusterThread, begin: Begin) ->
     path = f"/_users/{user_document_id(user)}"
     rev = client.session.request("GET", path).decode(dict[str, Any])["_rev"]
     client.session.request("DELETE", path, params={"rev": rev}).expect(200)
-    wait_until(lambda: child.report and child.report.counters.users_revoked == 1, "the user is revoked")
+    eventually(lambda: child.report and child.report.counters.users_revoked == 1, "the user is revoked")
     assert user not in str(cluster.snapshot_security(_database(user)))
 
 
@@ -222,7 +219,7 @@ def test_other_owners_change_what_a_listener_does(cluster: SimClusterThread, beg
     assert set(cluster.databases()) == {"_users", *own}
     assert len(own) < len(users)
     child.send(Inform(_assignments(cluster)[0].ownership, None, 2))
-    wait_until(lambda: _served(cluster), "all users of the range are served")
+    eventually(lambda: _served(cluster), "all users of the range are served")
     assert cluster.creations() == {_database(user): 1 for user in users}
 
 
@@ -258,7 +255,7 @@ def test_a_signal_ends_a_listener_in_the_middle_of_a_long_poll(cluster: SimClust
     """SIGTERM is an orderly end, long before the poll would come back."""
     child = begin()
     child.until_caught_up()
-    wait_until(
+    eventually(
         lambda: sum(n for (_, _, kind), n in cluster.requests().items() if kind == "shard_changes") >= 3,
         "a poll waits",
     )
@@ -271,7 +268,7 @@ def test_a_listener_stops_while_its_server_is_silent(cluster: SimClusterThread, 
     """A server that never answers does not keep a listener from stopping."""
     cluster.fail(1, "hang", path_regex="shards")
     child = begin()
-    wait_until(lambda: [key for key in cluster.requests() if key[2] == "shard"], "a request hangs")
+    eventually(lambda: [key for key in cluster.requests() if key[2] == "shard"], "a request hangs")
     child.send(Stop(0.1))
     assert child.exit_code(within_seconds=20.0) == Exit.DONE
     cluster.clear_faults()
@@ -284,7 +281,7 @@ def test_work_in_flight_is_finished_before_the_end(cluster: SimClusterThread, be
     cluster.set_delay(1, 0.3, "_security")
     name = next(f"u{number}" for number in range(100) if _is_in_first_range(f"u{number}"))
     cluster.add_user(name, "x")
-    wait_until(cluster.creations, "the database is made")
+    eventually(cluster.creations, "the database is made")
     assert child.stop() == Exit.DONE
     assert _is_served(cluster, name)
     cluster.set_delay(1, 0.0, "_security")
@@ -341,21 +338,12 @@ def test_a_listener_does_not_outlive_its_parent(cluster: SimClusterThread, tmp_p
     script.write_text(_PARENT)
     assignment = _assignments(cluster)[0]
     couchdb, credentials = settings_of(cluster.urls[0])
-    start = ListenerStart(
-        copy=assignment.copy,
-        ownership=assignment.ownership,
-        coming=None,
+    start = listener_start(
+        assignment,
         instance=cluster.node_names[0],
         couchdb=couchdb,
         credentials=credentials,
-        databases=DatabasesConfig(),
-        deletion=DeletionPolicy.REVOKE,
-        log=LogConfig(),
         state_file=str(tmp_path / "copy.sqlite"),
-        share=1,
-        most_in_flight=1,
-        begin_near=None,
-        recall_seconds=30.0,
     )
     parent = subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with parent:
@@ -368,7 +356,7 @@ def test_a_listener_does_not_outlive_its_parent(cluster: SimClusterThread, tmp_p
             assert not _is_gone(pid)
         finally:
             parent.kill()
-    wait_until(lambda: _is_gone(pid), "the listener is gone")
+    eventually(lambda: _is_gone(pid), "the listener is gone")
 
 
 # Its state
@@ -494,7 +482,7 @@ def test_no_user_is_lost_when_listeners_are_killed(cluster: SimClusterThread, be
     survivors = [begin(index) for index in (0, 1)]
     for child in survivors:
         child.until_caught_up()
-        wait_until(lambda: child.report and not child.report.quarantined, "the quarantine is empty")  # noqa: B023
+        eventually(lambda: child.report and not child.report.quarantined, "the quarantine is empty")  # noqa: B023
     for name in names:
         if name not in deleted:
             assert _is_served(cluster, name), name
@@ -515,21 +503,13 @@ def test_the_password_is_nowhere_to_be_seen(tmp_path: Path, capfd: Capture) -> N
             cluster.fail(1, outcome, count=1, path_regex="userdb-")
         couchdb, credentials = settings_of(cluster.urls[0])
         child = Child(
-            ListenerStart(
-                copy=assignment.copy,
-                ownership=assignment.ownership,
-                coming=None,
+            listener_start(
+                assignment,
                 instance=cluster.node_names[0],
                 couchdb=couchdb,
                 credentials=credentials,
-                databases=DatabasesConfig(),
-                deletion=DeletionPolicy.REVOKE,
                 log=LogConfig(format=LogFormat.JSON, level=LogLevel.DEBUG),
                 state_file=str(tmp_path / "copy.sqlite"),
-                share=4,
-                most_in_flight=8,
-                begin_near=None,
-                recall_seconds=30.0,
             )
         )
         try:
@@ -537,7 +517,7 @@ def test_the_password_is_nowhere_to_be_seen(tmp_path: Path, capfd: Capture) -> N
             seen = Path(f"/proc/{child.pid}/cmdline").read_bytes() + Path(f"/proc/{child.pid}/environ").read_bytes()
             child.until_caught_up()
             cluster.stop_node(1)
-            wait_until(lambda: child.report and child.report.stage is Stage.CONNECTING, "the node is missed")
+            eventually(lambda: child.report and child.report.stage is Stage.CONNECTING, "the node is missed")
             for path in tmp_path.glob("copy.sqlite*"):
                 seen += path.read_bytes()
             assert child.stop() == Exit.DONE

@@ -15,8 +15,8 @@ from peruserd.couch.sources import Page, Row
 from peruserd.listener.provisioner import Outcome, Provisioner
 from peruserd.listener.store import Store, StoreError
 from peruserd.listener.workers import Workers
-from tests.couch.connecting import PATIENCE_SECONDS, wait_until
 from tests.listener.books import make_ledger
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))
 
@@ -92,24 +92,24 @@ def test_few_workers_are_enough_while_there_is_little(shop: Shop) -> None:
     shop.provisioner.go.set()
     for number in range(5):
         shop.enter(str(number))
-        wait_until(lambda: shop.ledger.report().checkpoint == number + 1, "the user is served")  # noqa: B023
+        eventually(lambda: shop.ledger.report().checkpoint == number + 1, "the user is served")  # noqa: B023
     assert len(shop.threads()) <= 2
 
 
 def test_a_slow_user_holds_up_nobody_who_comes_next(shop: Shop) -> None:
     """While the only worker waits for a server that does not answer, those who come then are worked on by others."""
     shop.enter("ann")
-    wait_until(lambda: len(shop.provisioner.active) == 1, "ann is worked on")
+    eventually(lambda: len(shop.provisioner.active) == 1, "ann is worked on")
     shop.enter("bob")
-    wait_until(lambda: len(shop.provisioner.active) == 2, "bob is worked on, too")
+    eventually(lambda: len(shop.provisioner.active) == 2, "bob is worked on, too")
 
 
 def test_workers_grow_with_the_work_up_to_the_share(shop: Shop) -> None:
     """Many users are worked on at once, but never more than the share, whoever else could."""
     shop.enter(*map(str, range(20)))
-    wait_until(lambda: len(shop.provisioner.active) == 3, "three are worked on")
+    eventually(lambda: len(shop.provisioner.active) == 3, "three are worked on")
     shop.provisioner.go.set()
-    wait_until(lambda: shop.ledger.report().checkpoint == 20, "all are served")
+    eventually(lambda: shop.ledger.report().checkpoint == 20, "all are served")
     assert shop.provisioner.most == 3
     assert len(shop.threads()) <= 4
 
@@ -118,19 +118,19 @@ def test_workers_grow_with_the_work_up_to_the_share(shop: Shop) -> None:
 def test_there_are_never_more_workers_than_allowed(shop: Shop) -> None:
     """However large the share, there are at most as many threads as were asked for."""
     shop.enter(*map(str, range(20)))
-    wait_until(lambda: len(shop.provisioner.active) == 2, "two are worked on")
+    eventually(lambda: len(shop.provisioner.active) == 2, "two are worked on")
     assert len(shop.threads()) == 2
 
 
 def test_one_documents_changes_are_acted_on_in_order(shop: Shop) -> None:
     """A change that comes while its document is worked on is acted on after that, others meanwhile."""
     shop.enter("ann")
-    wait_until(lambda: shop.provisioner.active, "ann is worked on")
+    eventually(lambda: shop.provisioner.active, "ann is worked on")
     shop.enter("ann", deleted=True)
     shop.enter("bob")
-    wait_until(lambda: len(shop.provisioner.active) == 2, "bob is worked on")
+    eventually(lambda: len(shop.provisioner.active) == 2, "bob is worked on")
     shop.provisioner.go.set()
-    wait_until(lambda: shop.ledger.report().checkpoint == 3, "all is done")
+    eventually(lambda: shop.ledger.report().checkpoint == 3, "all is done")
     ann = user_document_id("ann")
     assert [deleted for name, deleted in shop.provisioner.done if name == ann] == [False, True]
 
@@ -140,7 +140,7 @@ def test_a_failed_user_holds_up_nobody(shop: Shop) -> None:
     shop.provisioner.outcome = Outcome(failure=Failure("server_error", "500"))
     shop.provisioner.go.set()
     shop.enter(*map(str, range(10)))
-    wait_until(lambda: shop.ledger.report().checkpoint == 10, "all were tried")
+    eventually(lambda: shop.ledger.report().checkpoint == 10, "all were tried")
     assert shop.ledger.report().counters.failures["server_error"] >= 10
     assert not shop.errors
 
@@ -151,7 +151,7 @@ def test_an_error_of_nobodys_is_handed_up(shop: Shop, error: Exception) -> None:
     shop.provisioner.error = error
     shop.provisioner.go.set()
     shop.enter("ann")
-    wait_until(lambda: shop.errors, "the error is handed up")
+    eventually(lambda: shop.errors, "the error is handed up")
     assert shop.errors == [error]
     assert shop.ledger.report().checkpoint == 0
     assert shop.ledger.wait_until_idle(0.0), "the end does not wait for work that nobody does"

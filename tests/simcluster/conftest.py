@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.waiting import eventually
 
 Ask = Callable[..., requests.Response]
 
@@ -61,7 +62,9 @@ def until_asked(cluster: SimClusterThread) -> Callable[[str, int], None]:
     """Wait until so many requests of a kind have arrived; each was acted on as far as it could be then."""
 
     def wait(kind: str, count: int) -> None:
-        while sum(each for key, each in cluster.requests().items() if key[2] == kind) < count:
-            pass
+        eventually(
+            lambda: sum(each for key, each in cluster.requests().items() if key[2] == kind) >= count,
+            f"{count} requests of the kind {kind} have arrived",
+        )
 
     return wait

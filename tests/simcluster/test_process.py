@@ -11,6 +11,8 @@ import requests
 
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
 
+pytestmark = pytest.mark.processes
+
 COMMAND = [sys.executable, "-m", "peruserd.simcluster"]
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from peruserd.core.backoff import Backoff
-from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy, LogConfig
+from peruserd.core.config import CouchDBConfig
 from peruserd.core.lifecycle import RestartBudget, Timing
 from peruserd.core.messages import Credentials, ListenerStart, Secret
 from peruserd.core.views import Plan, View, make_plan
@@ -16,17 +16,22 @@ from peruserd.couch.client import Client
 from peruserd.couch.session import Session
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet, StartRequest
+from tests.starting import listener_start
+from tests.waiting import PATIENCE_SECONDS
 
 ME: Final = "node1@127.0.0.1"
-DEADLINE_SECONDS: Final = 60.0
 QUICK: Final = Timing(stop_seconds=5.0, abort_seconds=0.5, backoff=Backoff(first_seconds=0.05, most_seconds=0.2))
 
 
 class Rig:
-    """A fleet on a cluster, with the little loop that a supervisor would run."""
+    """A fleet on a cluster, with the little loop that a supervisor would run.
+
+    The fleet's clock is the rig's, which can be put forward: no test sits a deadline out.
+    """
 
     def __init__(self, cluster: SimClusterThread, directory: Path, timing: Timing = QUICK, burst: int = 100) -> None:
         parts = urlsplit(cluster.urls[0])
+        self._ahead_seconds = 0.0
         self.cluster = cluster
         self.directory = directory
         self.couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}")
@@ -40,27 +45,29 @@ class Rig:
             on_copy_lost=lambda: None,
         )
 
+    def now(self) -> float:
+        """Return the time of the fleet's clock, in seconds."""
+        return time.monotonic() + self._ahead_seconds
+
+    def skip(self, seconds: float) -> None:
+        """Put the fleet's clock forward; listeners know nothing of it, and what they have said was said before."""
+        for copy, _ in self.fleet.processes():
+            self.fleet.hear(copy, self.now())
+        self._ahead_seconds += seconds
+
     def start_message(self, index: int = 0) -> ListenerStart:
         """Return the message that starts the listener of one of the plan's copies."""
         return self._start_message(StartRequest(self.plan().assignments[index], share=8, begin_near=None))
 
     def _start_message(self, request: StartRequest) -> ListenerStart:
-        assignment = request.assignment
-        return ListenerStart(
-            copy=assignment.copy,
-            ownership=assignment.ownership,
-            coming=assignment.coming,
+        return listener_start(
+            request.assignment,
             instance=ME,
             couchdb=self.couchdb,
             credentials=self.credentials,
-            databases=DatabasesConfig(),
-            deletion=DeletionPolicy.REVOKE,
-            log=LogConfig(),
-            state_file=str(self.directory / f"{assignment.copy.range}.sqlite"),
+            state_file=str(self.directory / f"{request.assignment.copy.range}.sqlite"),
             share=request.share,
-            most_in_flight=8,
             begin_near=request.begin_near,
-            recall_seconds=30.0,
         )
 
     def plan(self) -> Plan:
@@ -71,7 +78,7 @@ class Rig:
 
     def turn_until(self, happened: Callable[[], bool], what: str) -> None:
         """Go round, as the supervisor's loop does, until something happened."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not happened():
             assert time.monotonic() < deadline, f"waited in vain for {what}: {self.fleet.status()}"
             poll = select.poll()
@@ -82,12 +89,12 @@ class Rig:
                     poll.register(descriptor, select.POLLIN)
             ready = [owners[descriptor] for descriptor, _ in poll.poll(50)]
             for copy, is_end in sorted(ready, key=lambda each: each[1]):
-                (self.fleet.bury if is_end else self.fleet.hear)(copy, time.monotonic())
-            self.fleet.mind_deadlines(time.monotonic())
+                (self.fleet.bury if is_end else self.fleet.hear)(copy, self.now())
+            self.fleet.mind_deadlines(self.now())
 
     def stop(self) -> None:
         """Stop all listeners and wait for their end."""
-        self.fleet.stop(time.monotonic())
+        self.fleet.stop(self.now())
         self.turn_until(lambda: self.fleet.idle, "every listener to end")
 
     def pids(self) -> list[int]:

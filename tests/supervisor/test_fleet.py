@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import psutil
@@ -17,11 +16,13 @@ from peruserd.supervisor import fleet
 from peruserd.supervisor.process import ListenerProcess
 from tests.supervisor.rig import Rig
 
+pytestmark = pytest.mark.processes
+
 
 def test_a_fleet_runs_one_listener_for_each_copy_of_the_plan_and_they_serve(rig: Rig) -> None:
     """Every assignment gets a process, and together they serve the users that were there."""
     names = rig.cluster.seed_users(20)
-    said = rig.fleet.adjust(rig.plan(), time.monotonic())
+    said = rig.fleet.adjust(rig.plan(), rig.now())
     assert said == "2 started, 0 informed, 0 stopped"
     rig.turn_until(lambda: rig.all_caught_up() and rig.created() == len(names), "all users to be served")
     assert len(set(rig.pids())) == 2
@@ -30,7 +31,7 @@ def test_a_fleet_runs_one_listener_for_each_copy_of_the_plan_and_they_serve(rig:
 def test_a_killed_listener_comes_back_and_no_counter_falls(rig: Rig) -> None:
     """A listener that is killed restarts after its back-off; what it had counted stays counted."""
     rig.cluster.seed_users(10)
-    rig.fleet.adjust(rig.plan(), time.monotonic())
+    rig.fleet.adjust(rig.plan(), rig.now())
     rig.turn_until(lambda: rig.all_caught_up() and rig.created() == 10, "all users to be served")
     victim = rig.pids()[0]
     os.kill(victim, signal.SIGKILL)
@@ -44,11 +45,11 @@ def test_a_killed_listener_comes_back_and_no_counter_falls(rig: Rig) -> None:
 def test_a_restarted_listener_resumes_without_touching_users_again(rig: Rig) -> None:
     """The successor goes on from the checkpoint: it makes no request for a user that was served."""
     rig.cluster.seed_users(10)
-    rig.fleet.adjust(rig.plan(), time.monotonic())
+    rig.fleet.adjust(rig.plan(), rig.now())
     rig.turn_until(lambda: rig.all_caught_up() and rig.created() == 10, "all users to be served")
     rig.stop()
     rig.cluster.clear_requests()
-    rig.fleet.adjust(rig.plan(), time.monotonic())
+    rig.fleet.adjust(rig.plan(), rig.now())
     rig.turn_until(rig.all_caught_up, "the listeners to be back")
     touched = [kind for _, _, kind in rig.cluster.requests() if "security" in kind or kind == "database"]
     assert touched == []
@@ -56,7 +57,7 @@ def test_a_restarted_listener_resumes_without_touching_users_again(rig: Rig) -> 
 
 def test_a_fleet_that_stops_leaves_no_process(rig: Rig) -> None:
     """Stopping ends every child in order, with exit code 0, and forgets them."""
-    rig.fleet.adjust(rig.plan(), time.monotonic())
+    rig.fleet.adjust(rig.plan(), rig.now())
     rig.turn_until(rig.all_caught_up, "the listeners to be up")
     children = rig.pids()
     rig.stop()
@@ -68,10 +69,10 @@ def test_a_fleet_that_stops_leaves_no_process(rig: Rig) -> None:
 def test_a_plan_without_a_copy_stops_its_listener_alone(rig: Rig) -> None:
     """Only the listener whose copy left the plan is stopped."""
     plan = rig.plan()
-    rig.fleet.adjust(plan, time.monotonic())
+    rig.fleet.adjust(plan, rig.now())
     rig.turn_until(rig.all_caught_up, "the listeners to be up")
     kept = plan.assignments[0]
-    rig.fleet.adjust(Plan((kept,)), time.monotonic())
+    rig.fleet.adjust(Plan((kept,)), rig.now())
     rig.turn_until(lambda: len(rig.fleet.status().listeners) == 1, "one listener to end")
     (left,) = rig.fleet.status().listeners
     assert left.copy == kept.copy
@@ -82,11 +83,11 @@ def test_a_plan_without_a_copy_stops_its_listener_alone(rig: Rig) -> None:
 def test_a_listener_wanted_again_while_it_stops_starts_only_after_its_end(rig: Rig) -> None:
     """A successor never runs beside its predecessor, even if the plan changes its mind at once."""
     plan = rig.plan()
-    rig.fleet.adjust(plan, time.monotonic())
+    rig.fleet.adjust(plan, rig.now())
     rig.turn_until(rig.all_caught_up, "the listeners to be up")
     first = set(rig.pids())
-    rig.fleet.adjust(Plan(), time.monotonic())
-    rig.fleet.adjust(plan, time.monotonic())
+    rig.fleet.adjust(Plan(), rig.now())
+    rig.fleet.adjust(plan, rig.now())
     assert set(rig.pids()) == first
     rig.turn_until(lambda: rig.all_caught_up() and not first.intersection(rig.pids()), "new listeners to be up")
 
@@ -95,43 +96,54 @@ def test_a_listener_that_hangs_while_it_starts_is_killed_and_replaced(
     cluster: SimClusterThread, tmp_path: Path
 ) -> None:
     """A process that never says hello is aborted, then killed, then started again."""
-    timing = Timing(
-        start_seconds=8.0, stop_seconds=5.0, abort_seconds=0.2, backoff=Backoff(first_seconds=0.05, most_seconds=0.1)
-    )
+    timing = Timing(stop_seconds=5.0, abort_seconds=0.2, backoff=Backoff(first_seconds=0.05, most_seconds=0.1))
     rig = Rig(cluster, tmp_path, timing)
-    rig.fleet.adjust(rig.plan(), time.monotonic())
-    victim = rig.pids()[0]
+    rig.fleet.adjust(rig.plan(), rig.now())
+    victim, other = rig.pids()
     os.kill(victim, signal.SIGSTOP)
+    rig.turn_until(lambda: is_up(rig, other), "the other listener to be up")
+    rig.skip(timing.start_seconds)
     rig.turn_until(lambda: victim not in rig.pids() and rig.all_caught_up(), "the hung listener to be replaced")
     assert rig.fleet.status().stops == {Reason.SLOW_START: 1}
     assert not psutil.pid_exists(victim)
     rig.stop()
 
 
+def is_up(rig: Rig, pid: int) -> bool:
+    """Say whether a listener has said hello."""
+    return any(each.pid == pid and each.state is State.RUNNING for each in rig.fleet.status().listeners)
+
+
 def test_a_listener_whose_loop_goes_silent_is_killed_and_replaced(cluster: SimClusterThread, tmp_path: Path) -> None:
-    """A process that stops beating is aborted, then killed, then started again."""
-    timing = Timing(
-        # Longer than a long poll, whose end is what an idle listener's next beat waits for.
-        beat_seconds=30.0,
-        stop_seconds=5.0,
-        abort_seconds=0.2,
-        backoff=Backoff(first_seconds=0.05, most_seconds=0.1),
-    )
+    """A process that stops beating is aborted, then killed, then started again; one that goes on is left alone."""
+    timing = Timing(stop_seconds=5.0, abort_seconds=0.2, backoff=Backoff(first_seconds=0.05, most_seconds=0.1))
     rig = Rig(cluster, tmp_path, timing)
-    rig.fleet.adjust(rig.plan(), time.monotonic())
+    rig.fleet.adjust(rig.plan(), rig.now())
     rig.turn_until(rig.all_caught_up, "the listeners to be up")
-    victim = rig.pids()[0]
+    victim, other = rig.pids()
     os.kill(victim, signal.SIGSTOP)
+    before = beats(rig, other)
+    rig.skip(0.6 * timing.beat_seconds)
+    # Their changes end the long poll that an idle listener's next beat waits for.
+    rig.cluster.seed_users(10)
+    rig.turn_until(lambda: beats(rig, other) > before, "the other listener to beat")
+    rig.skip(0.6 * timing.beat_seconds)
     rig.turn_until(lambda: victim not in rig.pids() and rig.all_caught_up(), "the silent listener to be replaced")
     assert rig.fleet.status().stops == {Reason.SILENT: 1}
     rig.stop()
+
+
+def beats(rig: Rig, pid: int) -> int:
+    """Return how often a listener's loop has gone round, as it reported last."""
+    (report,) = [each.report for each in rig.fleet.status().listeners if each.pid == pid]
+    return report.beats if report is not None else 0
 
 
 def test_too_many_restarts_exhaust_the_fleet(cluster: SimClusterThread, tmp_path: Path) -> None:
     """A listener that can never start uses the budget up, so that the outer supervisor gets its turn."""
     (tmp_path / "blocked").write_text("a file where the state directory should be")
     rig = Rig(cluster, tmp_path / "blocked", burst=2)
-    rig.fleet.adjust(rig.plan(), time.monotonic())
+    rig.fleet.adjust(rig.plan(), rig.now())
     rig.turn_until(lambda: rig.fleet.exhausted, "the budget to be used up")
     rig.stop()
 
@@ -139,9 +151,9 @@ def test_too_many_restarts_exhaust_the_fleet(cluster: SimClusterThread, tmp_path
 def test_shares_of_the_work_in_flight_follow_the_number_of_listeners(rig: Rig) -> None:
     """The limit of the instance is shared: fewer listeners may do more each."""
     plan = rig.plan()
-    rig.fleet.adjust(plan, time.monotonic())
+    rig.fleet.adjust(plan, rig.now())
     rig.turn_until(rig.all_caught_up, "the listeners to be up")
-    rig.fleet.adjust(Plan(plan.assignments[:1]), time.monotonic())
+    rig.fleet.adjust(Plan(plan.assignments[:1]), rig.now())
     rig.turn_until(lambda: len(rig.fleet.status().listeners) == 1, "one listener to end")
     rig.cluster.set_delay(1, 0.1)
     rig.cluster.seed_users(200, "later")
@@ -166,6 +178,6 @@ def test_a_listener_that_cannot_be_started_is_tried_again(rig: Rig, monkeypatch:
         return ListenerProcess(start)
 
     monkeypatch.setattr(fleet, "ListenerProcess", refuse_twice)
-    rig.fleet.adjust(rig.plan(), time.monotonic())
+    rig.fleet.adjust(rig.plan(), rig.now())
     rig.turn_until(rig.all_caught_up, "both listeners to be up after all")
     assert sum(each.restarts for each in rig.fleet.status().listeners) == 2

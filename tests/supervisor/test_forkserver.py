@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +22,10 @@ from peruserd.core.views import Plan
 from peruserd.supervisor import forkserver
 from peruserd.supervisor.process import ListenerProcess
 from tests.supervisor import children
-from tests.supervisor.rig import DEADLINE_SECONDS, Rig
+from tests.supervisor.rig import Rig
+from tests.waiting import PATIENCE_SECONDS, eventually
+
+pytestmark = pytest.mark.processes
 
 # Enough for a fork server that answers, and soon over with one that does not.
 SHORT_SECONDS = 1.0
@@ -39,10 +41,8 @@ def is_gone(pid: int) -> bool:
 
 def wait_until_gone(*pids: int) -> None:
     """Wait for the end of processes."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while left := [pid for pid in pids if not is_gone(pid)]:
-        assert time.monotonic() < deadline, f"still there: {left}"
-        time.sleep(0.01)
+    for pid in pids:
+        eventually(lambda pid=pid: is_gone(pid), f"{pid} is gone")
 
 
 def pipes_and_sockets(pid: int | str = "self") -> list[str]:
@@ -59,14 +59,14 @@ def pipes_and_sockets(pid: int | str = "self") -> list[str]:
 
 def until_greeted(process: ListenerProcess) -> None:
     """Wait until a listener says hello."""
-    assert select.select([process.pipe_fd], [], [], DEADLINE_SECONDS)[0], "the listener said nothing"
+    assert select.select([process.pipe_fd], [], [], PATIENCE_SECONDS)[0], "the listener said nothing"
     assert process.receive()[:1] == [Hello()]
 
 
 def end(process: ListenerProcess) -> int:
     """Kill a listener and return its exit code."""
     process.signal(signal.SIGKILL)
-    assert select.select([process.pidfd], [], [], DEADLINE_SECONDS)[0], "the listener did not end"
+    assert select.select([process.pidfd], [], [], PATIENCE_SECONDS)[0], "the listener did not end"
     return process.reap()
 
 
@@ -88,7 +88,7 @@ def look_around() -> tuple[set[str], int, float]:
     with pipe, theirs:
         process = forkserver.CONTEXT.Process(target=children.look_around, args=(theirs,), daemon=True)
         forkserver.start(process)
-        assert pipe.poll(DEADLINE_SECONDS)
+        assert pipe.poll(PATIENCE_SECONDS)
         seen: tuple[set[str], int, float] = pipe.recv()
         assert forkserver.join(process) == 0
         process.close()
@@ -115,13 +115,10 @@ def test_a_listeners_imports_are_there_when_it_starts(server: int, rig: Rig) -> 
             target=children.listen, args=(encode(rig.start_message()), theirs, told), daemon=True
         )
         forkserver.start(process)
-        assert control.poll(DEADLINE_SECONDS)
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not rig.cluster.creations():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        assert control.poll(PATIENCE_SECONDS)
+        eventually(rig.cluster.creations, "a user is served")
         control.send_bytes(encode(Stop(5.0)))
-        assert heard.poll(DEADLINE_SECONDS)
+        assert heard.poll(PATIENCE_SECONDS)
         assert heard.recv() == set()
         assert forkserver.join(process) == 0
         process.close()
@@ -183,7 +180,7 @@ def test_imports_that_failed_are_told(rig: Rig, tmp_path: Path, module: str, war
         input=encode(rig.start_message()).hex() + "\n",
         capture_output=True,
         text=True,
-        timeout=DEADLINE_SECONDS,
+        timeout=PATIENCE_SECONDS,
         check=True,
     )
     assert done.stderr.count("could not import the listener's code") == warnings, done.stderr
@@ -261,7 +258,7 @@ def test_a_listener_does_not_outlive_its_supervisor_beside_a_fork_server_that_ha
 def test_a_fork_server_that_is_killed_takes_nobody_with_it(server: int, rig: Rig) -> None:
     """The listeners go on, their ends are seen, those that start next have another one, and no counter falls."""
     rig.cluster.seed_users(10)
-    rig.fleet.adjust(rig.plan(), time.monotonic())
+    rig.fleet.adjust(rig.plan(), rig.now())
     rig.turn_until(lambda: rig.all_caught_up() and rig.created() == 10, "all users to be served")
     listeners = rig.pids()
     os.kill(server, signal.SIGKILL)
@@ -317,7 +314,7 @@ def test_a_fleet_gets_over_a_fork_server_that_hangs(server: int, rig: Rig, monke
     os.kill(server, signal.SIGSTOP)
     with monkeypatch.context() as patch:
         patch.setattr(forkserver, "_LONGEST_WAIT_SECONDS", SHORT_SECONDS)
-        rig.fleet.adjust(Plan(rig.plan().assignments[:1]), time.monotonic())
+        rig.fleet.adjust(Plan(rig.plan().assignments[:1]), rig.now())
     rig.turn_until(rig.all_caught_up, "the listener to be up after all")
     assert [each.restarts > 0 for each in rig.fleet.status().listeners] == [True]
 

@@ -20,20 +20,12 @@ from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor import heart as heart_module
 from peruserd.supervisor.heart import Heart
 from peruserd.supervisor.presence import Presence
+from tests.waiting import eventually
 
 ME = "node1@127.0.0.1"
 NEVER_SECONDS = 3600.0
 OFTEN_SECONDS = 0.01
-DEADLINE_SECONDS = 30.0
 VIEW = View((ME,), (ME,), ShardMap("_users", ".1", {}))
-
-
-def wait_for(happened: Callable[[], bool]) -> None:
-    """Wait until something happened."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class Chest:
@@ -109,7 +101,7 @@ def test_a_heart_writes_a_lease_that_grows(chest: Chest) -> None:
     heart = chest.heart(OFTEN_SECONDS)
     assert heart.silence() is None
     heart.start()
-    wait_for(lambda: chest.counter() >= 3)
+    eventually(lambda: chest.counter() >= 3)
     lease = chest.written()
     assert lease is not None
     assert lease == Lease(ME, "me", lease.counter, Role.ACTIVE, version="1.0", address="127.0.0.1:9984")
@@ -123,7 +115,7 @@ def test_the_first_beats_come_quickly(chest: Chest, monkeypatch: pytest.MonkeyPa
     """Others believe a new instance once its counter has grown, which must not take an interval."""
     monkeypatch.setattr(heart_module, "_FIRST_SECONDS", OFTEN_SECONDS)
     chest.heart(NEVER_SECONDS).start()
-    wait_for(lambda: chest.counter() == heart_module._FIRST_BEATS + 1)
+    eventually(lambda: chest.counter() == heart_module._FIRST_BEATS + 1)
 
 
 def test_a_lease_is_not_written_while_the_work_it_stands_for_does_not_go_on(chest: Chest) -> None:
@@ -131,10 +123,10 @@ def test_a_lease_is_not_written_while_the_work_it_stands_for_does_not_go_on(ches
     chest.alive = False
     heart = chest.heart(OFTEN_SECONDS)
     heart.start()
-    wait_for(lambda: chest.asked_whether_alive >= 3)
+    eventually(lambda: chest.asked_whether_alive >= 3)
     assert (chest.written(), chest.beats, heart.silence()) == (None, 0, None)
     chest.alive = True
-    wait_for(lambda: chest.counter() >= 1)
+    eventually(lambda: chest.counter() >= 1)
     assert heart.failures == 0
 
 
@@ -142,7 +134,7 @@ def test_a_heart_that_stops_says_so(chest: Chest, cluster: SimClusterThread) -> 
     """The last lease releases the others from waiting for the time to live, and no beat comes after it."""
     heart = chest.heart(OFTEN_SECONDS)
     heart.start()
-    wait_for(lambda: chest.counter() >= 2)
+    eventually(lambda: chest.counter() >= 2)
     heart.stop()
     last = chest.written()
     assert last is not None
@@ -167,7 +159,7 @@ def test_a_release_that_cannot_be_written_is_only_logged(chest: Chest, cluster: 
     """The others find out by the silence; a stop does not fail for it."""
     heart = chest.heart(NEVER_SECONDS)
     heart.start()
-    wait_for(lambda: heart.silence() is not None)
+    eventually(lambda: heart.silence() is not None)
     cluster.fail(1, 500, path_regex="_local", method="PUT")
     with capture_logs() as logged:
         heart.stop()
@@ -180,10 +172,10 @@ def test_a_missing_authentication_database_is_no_failure(chest: Chest) -> None:
     heart = chest.heart(OFTEN_SECONDS)
     with capture_logs() as logged:
         heart.start()
-        wait_for(lambda: chest.beats >= 3)
+        eventually(lambda: chest.beats >= 3)
         assert (heart.failures, heart.silence()) == (0, None)
         chest.client.session.request("PUT", "/_users").expect(201)
-        wait_for(lambda: chest.counter() >= 1)
+        eventually(lambda: chest.counter() >= 1)
     assert [line for line in logged if line["log_level"] == "warning"] == []
 
 
@@ -205,7 +197,7 @@ def test_failures_are_counted_and_logged_once(chest: Chest, cluster: SimClusterT
     heart = chest.heart(OFTEN_SECONDS, node=fault(chest, cluster))
     with capture_logs() as logged:
         heart.start()
-        wait_for(lambda: heart.failures >= 3)
+        eventually(lambda: heart.failures >= 3)
     assert heart.silence() is None
     assert [line["log_level"] for line in logged if "not written" in line["event"]] == ["warning"]
 
@@ -219,10 +211,10 @@ def test_a_lease_that_can_be_written_again_is_logged_once(chest: Chest, cluster:
             cluster.fail(1, 500, path_regex="_local", method="PUT")
             if not heart._thread.is_alive():
                 heart.start()
-            wait_for(lambda failures=failures: heart.failures >= failures + 2)
+            eventually(lambda failures=failures: heart.failures >= failures + 2)
             cluster.clear_faults()
             count = chest.counter()
-            wait_for(lambda count=count: chest.counter() >= count + 2)
+            eventually(lambda count=count: chest.counter() >= count + 2)
     events = [line["event"].partition(";")[0] for line in logged if "lease" in line["event"]]
     assert events == ["lease not written", "lease can be written again"] * 2
 
@@ -232,11 +224,11 @@ def test_nothing_is_written_before_the_instance_has_looked_round(cluster: SimClu
     chest = Chest(cluster)
     heart = chest.heart(OFTEN_SECONDS)
     heart.start()
-    wait_for(lambda: chest.beats >= 3)
+    eventually(lambda: chest.beats >= 3)
     assert not any(method == "PUT" for _, method, _ in cluster.requests())
     assert (chest.written(), heart.silence(), heart.failures) == (None, None, 0)
     chest.presence.observe(ME, [], time.monotonic())
-    wait_for(lambda: chest.counter() >= 1)
+    eventually(lambda: chest.counter() >= 1)
     chest.end()
 
 
@@ -244,14 +236,14 @@ def test_a_beat_looks_at_what_it_overwrites(chest: Chest) -> None:
     """An elder that is active beside the same node writes the same document; the younger finds out and stands by."""
     heart = chest.heart(OFTEN_SECONDS)
     heart.start()
-    wait_for(lambda: chest.counter() >= 1)
+    eventually(lambda: chest.counter() >= 1)
     elder = iter(range(1000, 1_000_000))
 
     def stands_by() -> bool:
         chest.client.put_lease("_users", Lease(ME, "elder", next(elder)))
         return chest.counter(Role.STANDBY) >= 1
 
-    wait_for(stands_by)
+    eventually(stands_by)
     assert chest.presence.lease.role is Role.STANDBY
 
 
@@ -260,11 +252,11 @@ def test_another_role_is_written_at_once(chest: Chest) -> None:
     """Whoever is beside the same node must not wait an interval to learn that this one stands by."""
     heart = chest.heart(NEVER_SECONDS)
     heart.start()
-    wait_for(lambda: heart.silence() is not None)
+    eventually(lambda: heart.silence() is not None)
     for counter in (8, 9):
         chest.presence.observe(ME, [Lease(ME, "elder", counter)], time.monotonic())
     heart.notice(VIEW)
-    wait_for(lambda: chest.counter(Role.STANDBY) == 2)
+    eventually(lambda: chest.counter(Role.STANDBY) == 2)
 
 
 @pytest.mark.usefixtures("no_first_beats")
@@ -272,7 +264,7 @@ def test_a_look_that_shows_nothing_new_wakes_nobody(chest: Chest) -> None:
     """While the lease written last says what is so, the interval holds."""
     heart = chest.heart(NEVER_SECONDS)
     heart.start()
-    wait_for(lambda: heart.silence() is not None)
+    eventually(lambda: heart.silence() is not None)
     for _ in range(3):
         heart.notice(VIEW)
     assert not heart._wanted.is_set()
@@ -285,12 +277,12 @@ def test_a_database_that_appears_gets_its_lease_at_once(chest: Chest) -> None:
     assert chest.client.delete_database("_users")
     heart = chest.heart(NEVER_SECONDS)
     heart.start()
-    wait_for(lambda: chest.beats == 1)
+    eventually(lambda: chest.beats == 1)
     heart.notice(View((ME,), (ME,), None))
     assert not heart._wanted.is_set()
     chest.client.session.request("PUT", "/_users").expect(201)
     heart.notice(VIEW)
-    wait_for(lambda: chest.counter() >= 1)
+    eventually(lambda: chest.counter() >= 1)
 
 
 @pytest.mark.usefixtures("no_first_beats")
@@ -298,13 +290,13 @@ def test_a_lease_lost_with_its_database_is_written_anew(chest: Chest) -> None:
     """What was written into the database before this one does not count."""
     heart = chest.heart(NEVER_SECONDS)
     heart.start()
-    wait_for(lambda: chest.counter() == 1)
+    eventually(lambda: chest.counter() == 1)
     assert chest.client.delete_database("_users")
     heart._wanted.set()
-    wait_for(lambda: chest.beats == 2 and heart._written is None)
+    eventually(lambda: chest.beats == 2 and heart._written is None)
     chest.client.session.request("PUT", "/_users").expect(201)
     heart.notice(VIEW)
-    wait_for(lambda: chest.counter() == 2)
+    eventually(lambda: chest.counter() == 2)
 
 
 def test_maintenance_of_the_node_is_in_the_lease(chest: Chest, cluster: SimClusterThread) -> None:
@@ -312,10 +304,10 @@ def test_maintenance_of_the_node_is_in_the_lease(chest: Chest, cluster: SimClust
     heart = chest.heart(OFTEN_SECONDS)
     with capture_logs() as logged:
         heart.start()
-        wait_for(lambda: chest.counter() >= 2)
+        eventually(lambda: chest.counter() >= 2)
         for on in (True, False):
             cluster.maintenance(1, on=on)
-            wait_for(lambda on=on: (lease := chest.written()) is not None and lease.maintenance is on)
+            eventually(lambda on=on: (lease := chest.written()) is not None and lease.maintenance is on)
             assert heart.maintenance is on
     events = [line["event"].partition(";")[0] for line in logged if line["event"].startswith("node in")]
     assert events == ["node in maintenance mode", "node in service"]
@@ -331,7 +323,7 @@ def test_where_no_leases_are_kept_nothing_is_asked(chest: Chest, cluster: SimClu
 
     heart = chest.heart(OFTEN_SECONDS, node=node)
     heart.start()
-    wait_for(lambda: len(asked) >= 3)
+    eventually(lambda: len(asked) >= 3)
     heart.stop()
     assert cluster.requests() == {}
     assert (heart.failures, heart.silence()) == (0, None)
@@ -342,5 +334,5 @@ def test_an_interrupted_beat_is_no_failure(chest: Chest) -> None:
     heart = chest.heart(OFTEN_SECONDS)
     chest.session.interrupt()
     heart.start()
-    wait_for(lambda: chest.beats >= 3)
+    eventually(lambda: chest.beats >= 3)
     assert (heart.failures, heart.silence()) == (0, None)

@@ -3,12 +3,12 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from peruserd.core.lifecycle import RestartBudget, Timing
 from peruserd.core.ranges import WHOLE_SPACE, ShardMap
@@ -18,8 +18,8 @@ from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.loop import Inbox, Outcome, Supervisor
 from tests.supervisor.rig import Rig
+from tests.waiting import PATIENCE_SECONDS, eventually
 
-DEADLINE_SECONDS = 60.0
 EMPTY = View(nodes=("n1",), instances=("n1",), shard_map=None)
 CALM = View(nodes=("n1",), instances=("n1",), shard_map=ShardMap("_users", ".1", {}))
 FLAPPED = View(nodes=("n1", "n2"), instances=("n1", "n2"), shard_map=ShardMap("_users", ".1", {}))
@@ -75,17 +75,9 @@ class Running:
 
     def join(self) -> Outcome:
         """Wait for the loop's own end."""
-        self._thread.join(DEADLINE_SECONDS)
+        self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive()
         return self._outcome[0]
-
-
-def wait_for(happened: Callable[[], bool]) -> None:
-    """Wait until something happened."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_sigterm_ends_a_loop_that_has_nothing_to_do() -> None:
@@ -101,7 +93,7 @@ def test_a_missing_authentication_database_is_said_and_waited_for() -> None:
     subject = supervisor(idle_fleet(), lambda _view, _seen: Plan(), said)
     running = Running(subject)
     subject.on_view(EMPTY)
-    wait_for(lambda: bool(said))
+    eventually(lambda: bool(said))
     assert running.end() is Outcome.STOPPED
     assert said[0] == "waiting for the authentication database, which does not exist"
 
@@ -113,7 +105,7 @@ def test_sighup_does_not_end_the_daemon() -> None:
     running = Running(subject)
     subject._inbox.put(signal.SIGHUP)
     subject.on_view(EMPTY)
-    wait_for(lambda: bool(said))
+    eventually(lambda: bool(said))
     assert running.end() is Outcome.STOPPED
 
 
@@ -128,10 +120,10 @@ def test_a_view_that_flaps_within_the_quiet_period_makes_no_plan() -> None:
     subject = supervisor(idle_fleet(), plan, [], quiet=3600.0)
     running = Running(subject)
     subject.on_view(CALM)
-    wait_for(lambda: bool(planned))
+    eventually(lambda: bool(planned))
     for view in (FLAPPED, CALM, FLAPPED):
         subject.on_view(view)
-        wait_for(lambda view=view: planned[-1][1] == view)
+        eventually(lambda view=view: planned[-1][1] == view)
     running.end()
     assert all(view == CALM for view, _ in planned)
     assert subject.view == CALM
@@ -150,7 +142,7 @@ def test_a_look_that_shows_nothing_new_is_not_planned_for() -> None:
     running = Running(subject)
     for view in (CALM, CALM, CALM, FLAPPED):
         subject.on_view(view)
-    wait_for(lambda: bool(planned) and planned[-1] == (CALM, FLAPPED))
+    eventually(lambda: bool(planned) and planned[-1] == (CALM, FLAPPED))
     running.end()
     assert planned.count((CALM, CALM)) <= 1
     assert len(planned) <= 2
@@ -192,7 +184,7 @@ def test_a_plan_is_made_by_the_view_in_force_and_the_one_seen_last() -> None:
     both = msgspec.structs.replace(alone, instances=("n1", "n2"))
     for number, view in enumerate((alone, both, alone), start=1):
         subject.on_view(view)
-        wait_for(lambda number=number: len(fleet.adjusted) == number)
+        eventually(lambda number=number: len(fleet.adjusted) == number)
     running.end()
     assert fleet.adjusted == [make_plan(alone, "n1"), make_plan(alone, "n1", both), make_plan(alone, "n1")]
     assert subject.plans == 1, "what was only coming is no plan of its own"
@@ -207,11 +199,11 @@ def test_until_it_is_certain_who_is_there_only_what_is_its_own_in_any_case_is_pl
     alone = View(("n1", "n2"), ("n1",), ShardMap("_users", ".1", {WHOLE_SPACE: ("n1", "n2")}))
     both = msgspec.structs.replace(alone, instances=("n1", "n2"))
     subject.on_view(alone)
-    wait_for(lambda: bool(fleet.adjusted))
+    eventually(lambda: bool(fleet.adjusted))
     assert fleet.adjusted[0].in_force == make_plan(both, "n1").in_force
     assert (subject.has_looked, subject.view, remembered) == (True, None, [])
     subject.on_view(both)
-    wait_for(lambda: subject.view == both)
+    eventually(lambda: subject.view == both)
     running.end()
     assert remembered == [("n1", "n2")]
 
@@ -224,9 +216,9 @@ def test_a_change_that_lasts_is_carried_out_after_the_quiet_period_without_anoth
     before = View(("n1", "n2"), ("n1", "n2"), ShardMap("_users", ".1", {WHOLE_SPACE: ("n1", "n2")}))
     after = msgspec.structs.replace(before, instances=("n1",))
     subject.on_view(before)
-    wait_for(lambda: subject.view == before)
+    eventually(lambda: subject.view == before)
     subject.on_view(after)
-    wait_for(lambda: subject.view == after)
+    eventually(lambda: subject.view == after)
     running.end()
     assert fleet.adjusted == [make_plan(before, "n1"), make_plan(after, "n1")]
     assert subject.plans == 2
@@ -241,7 +233,7 @@ def test_an_instance_that_stands_by_says_so() -> None:
     active = View(("n1",), ("n1",), ShardMap("_users", ".1", {WHOLE_SPACE: ("n1",)}))
     for number, view in enumerate((active, msgspec.structs.replace(active, standby=True), active), start=1):
         subject.on_view(view)
-        wait_for(lambda number=number: len(fleet.adjusted) == number)
+        eventually(lambda number=number: len(fleet.adjusted) == number)
     running.end()
     assert [len(plan.assignments) for plan in fleet.adjusted] == [1, 0, 1]
     assert said[1] == "standing by: another instance is active beside this node"
@@ -261,12 +253,13 @@ def test_a_view_is_told_only_after_its_plan_was_carried_out() -> None:
     subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), [])
     running = Running(subject)
     subject.on_view(CALM)
-    wait_for(lambda: subject.view == CALM)
+    eventually(lambda: subject.view == CALM)
     running.end()
     assert told == [None]
     assert fleet.stopped
 
 
+@pytest.mark.processes
 def test_a_loop_runs_listeners_by_its_views_and_ends_them(cluster: SimClusterThread, tmp_path: Path) -> None:
     """From the first view to a clean end: listeners run, serve, and are gone."""
     rig = Rig(cluster, tmp_path)
@@ -274,13 +267,14 @@ def test_a_loop_runs_listeners_by_its_views_and_ends_them(cluster: SimClusterThr
     subject = supervisor(rig.fleet, lambda _view, _seen: rig.plan(), [])
     running = Running(subject)
     subject.on_view(EMPTY)
-    wait_for(lambda: rig.fleet.status().ready and rig.created() == 5)
+    eventually(lambda: rig.fleet.status().ready and rig.created() == 5)
     os.kill(rig.fleet.status().listeners[0].pid, signal.SIGKILL)
-    wait_for(lambda: sum(each.restarts for each in rig.fleet.status().listeners) == 1 and rig.fleet.status().ready)
+    eventually(lambda: sum(each.restarts for each in rig.fleet.status().listeners) == 1 and rig.fleet.status().ready)
     assert running.end() is Outcome.STOPPED
     assert rig.fleet.idle
 
 
+@pytest.mark.processes
 def test_restarts_past_the_budget_end_the_loop_with_one(cluster: SimClusterThread, tmp_path: Path) -> None:
     """Where listeners cannot stay up, the daemon exits and leaves it to systemd."""
     (tmp_path / "blocked").write_text("a file where the state directory should be")

@@ -9,13 +9,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from peruserd.core.config import DatabasesConfig
-from peruserd.couch import sources
 from peruserd.couch.errors import TimedOutError
+from peruserd.couch.sources import LONG_POLL_SECONDS
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from peruserd.supervisor import map_watch as map_watch_module
 from peruserd.supervisor import pausing
 from peruserd.supervisor.map_watch import MapWatch
-from tests.couch.connecting import PATIENCE_SECONDS, connect, wait_until
+from tests.couch.connecting import connect
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 ME = "node1@127.0.0.1"
 
@@ -36,12 +37,18 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 class Post:
     """A map watch beside the first of two nodes, and what it has said."""
 
-    def __init__(self, cluster: SimClusterThread, password: str) -> None:
+    def __init__(self, cluster: SimClusterThread, password: str, long_poll_seconds: float = LONG_POLL_SECONDS) -> None:
         self.cluster = cluster
         self.changes = 0
         self.client = connect(cluster.urls[0])
         watching = connect(cluster.urls[0].replace(":pass@", f":{password}@"))
-        self.watch = MapWatch(watching, auth_db="_users", node=self.node, on_change=self._changed)
+        self.watch = MapWatch(
+            watching,
+            auth_db="_users",
+            node=self.node,
+            on_change=self._changed,
+            long_poll_seconds=long_poll_seconds,
+        )
 
     def node(self) -> str | None:
         return ME
@@ -57,7 +64,7 @@ class Post:
         """Start, and wait until it waits at the feed."""
         before = self.polls()
         self.watch.start()
-        wait_until(lambda: self.polls() >= before + 2, "it waits at the feed")
+        eventually(lambda: self.polls() >= before + 2, "it waits at the feed")
         return self
 
     def stop(self) -> None:
@@ -79,8 +86,8 @@ def test_a_split_is_told_when_the_map_changes(pair: SimClusterThread, post: Post
     """Both ranges become two: each is a change of the map, and the map that is read then has the halves."""
     post.start()
     pair.split("_users")
-    wait_until(lambda: post.changes >= 1, "the change was told")
-    wait_until(
+    eventually(lambda: post.changes >= 1, "the change was told")
+    eventually(
         lambda: (shard_map := post.client.shard_map(ME, "_users")) is not None and len(shard_map.hosts) == 4,
         "the map has the halves",
     )
@@ -92,12 +99,12 @@ def test_maps_of_other_databases_are_no_change(post: Post) -> None:
     before = post.polls()
     post.client.create_database("userdb-61", DatabasesConfig())
     post.client.delete_database("userdb-61")
-    wait_until(lambda: post.polls() > before, "it has heard of them")
+    eventually(lambda: post.polls() > before, "it has heard of them")
     assert post.changes == 0
     post.client.delete_database("_users")
-    wait_until(lambda: post.changes == 1, "the deletion was told")
+    eventually(lambda: post.changes == 1, "the deletion was told")
     post.client.create_database("_users", DatabasesConfig())
-    wait_until(lambda: post.changes == 2, "the new one was told")
+    eventually(lambda: post.changes == 2, "the new one was told")
 
 
 def test_what_was_there_before_is_no_change(post: Post) -> None:
@@ -106,21 +113,21 @@ def test_what_was_there_before_is_no_change(post: Post) -> None:
     assert post.changes == 0
 
 
-def test_a_quiet_poll_is_followed_by_another(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quiet_poll_is_followed_by_another(pair: SimClusterThread) -> None:
     """A poll that ends with nothing is made again from the same place."""
-    monkeypatch.setattr(sources, "LONG_POLL_SECONDS", 0.05)
-    post.start()
-    wait_until(lambda: post.polls() >= 6, "it has polled several times")
+    post = Post(pair, "pass", long_poll_seconds=0.05).start()
+    eventually(lambda: post.polls() >= 6, "it has polled several times")
     post.client.delete_database("_users")
-    wait_until(lambda: post.changes == 1, "the deletion was told")
+    eventually(lambda: post.changes == 1, "the deletion was told")
     assert post.watch.failures == 0
+    post.stop()
 
 
 def test_polls_are_held_apart(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where databases are made all the time each poll ends at once, and the next one waits a little."""
     monkeypatch.setattr(map_watch_module, "_LEAST_SECONDS", PATIENCE_SECONDS * 2)
     post.watch.start()
-    wait_until(lambda: post.polls() == 1, "it has asked where the feed ends")
+    eventually(lambda: post.polls() == 1, "it has asked where the feed ends")
     post.client.create_database("userdb-61", DatabasesConfig())
     post.client.create_database("userdb-62", DatabasesConfig())
     time.sleep(0.1)
@@ -139,11 +146,11 @@ def test_a_node_that_is_away_is_waited_for(pair: SimClusterThread, post: Post) -
     with capture_logs() as logged:
         post.start()
         pair.stop_node(1)
-        wait_until(lambda: post.watch.failures >= 3, "it has tried in vain")
+        eventually(lambda: post.watch.failures >= 3, "it has tried in vain")
         pair.start_node(1)
-        wait_until(polls_again, "it polls again")
+        eventually(polls_again, "it polls again")
         post.client.delete_database("_users")
-        wait_until(lambda: post.changes == 1, "the deletion was told")
+        eventually(lambda: post.changes == 1, "the deletion was told")
     events = [line["event"] for line in logged]
     assert events.count("changes of the shard map are seen by looks alone") == 1
     assert events.count("changes of the shard map can be waited for again") == 1
@@ -153,7 +160,7 @@ def test_one_that_is_refused_does_not_hammer_the_server(pair: SimClusterThread) 
     """After refused credentials the next try is far off, so that the account is not locked."""
     post = Post(pair, "wrong")
     post.watch.start()
-    wait_until(lambda: post.watch.failures == 1, "it was refused")
+    eventually(lambda: post.watch.failures == 1, "it was refused")
     time.sleep(0.1)
     assert post.polls() == 1
     post.stop()
@@ -183,7 +190,7 @@ def test_a_node_that_is_not_known_yet_is_asked_for_again(pair: SimClusterThread)
     post.watch._node = node
     post.start()
     pair.split("_users")
-    wait_until(lambda: post.changes >= 1, "the change was told")
+    eventually(lambda: post.changes >= 1, "the change was told")
     post.stop()
 
 
@@ -197,5 +204,5 @@ def test_a_poll_under_way_ends_with_the_watch(post: Post) -> None:
         ended.set()
 
     threading.Thread(target=stop).start()
-    assert ended.wait(sources.LONG_POLL_SECONDS / 2)
+    assert ended.wait(LONG_POLL_SECONDS / 2)
     assert post.watch.failures == 0

@@ -4,7 +4,6 @@ from collections.abc import Collection
 
 import pytest
 
-from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy, LogConfig
 from peruserd.core.counters import Counters
 from peruserd.core.lifecycle import RestartBudget, Timing
 from peruserd.core.messages import (
@@ -23,6 +22,7 @@ from peruserd.core.ranges import WHOLE_SPACE, Range, ShardMap
 from peruserd.core.views import Copy, Plan, View, make_plan
 from peruserd.supervisor import fleet as fleet_module
 from peruserd.supervisor.fleet import Fleet, StartRequest
+from tests.starting import listener_start
 
 LOWER, UPPER = Range(0, 0x7FFFFFFF), Range(0x80000000, 0xFFFFFFFF)
 QUARTER = Range(0, 0x3FFFFFFF)
@@ -81,23 +81,7 @@ class Noted:
 
     def _start_message(self, request: StartRequest) -> ListenerStart:
         self.requests.append(request)
-        assignment = request.assignment
-        return ListenerStart(
-            copy=assignment.copy,
-            ownership=assignment.ownership,
-            coming=assignment.coming,
-            instance="n1",
-            couchdb=CouchDBConfig(),
-            credentials=None,
-            databases=DatabasesConfig(),
-            deletion=DeletionPolicy.REVOKE,
-            log=LogConfig(),
-            state_file="",
-            share=request.share,
-            most_in_flight=8,
-            begin_near=request.begin_near,
-            recall_seconds=30.0,
-        )
+        return listener_start(request.assignment, share=request.share, begin_near=request.begin_near)
 
     def spawn(self, start: ListenerStart) -> NotedProcess:
         """Stand in for the making of a process."""

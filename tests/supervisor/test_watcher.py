@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -19,8 +19,7 @@ from peruserd.couch.session import Session
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from peruserd.supervisor.presence import Onlooker, Presence
 from peruserd.supervisor.watcher import Lookout, NoShardsError, Watcher
-
-DEADLINE_SECONDS = 30.0
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 @pytest.fixture(scope="module")
@@ -253,14 +252,6 @@ class Eye:
         return item
 
 
-def wait_for(happened: Callable[[], bool]) -> None:
-    """Wait until something happened."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_a_server_that_does_not_list_local_documents_has_one_instance(team: SimClusterThread) -> None:
     """Where leases cannot be read the instance serves everybody by itself."""
     team.fail(1, 405, path_regex="_local_docs")
@@ -277,7 +268,7 @@ def test_a_watcher_passes_on_what_it_sees_after_failures() -> None:
     eye = Eye(UnreachableError("away"), VIEW)
     watcher = Watcher(eye.look, interval_seconds=0.01, on_view=seen.append)
     watcher.start()
-    wait_for(lambda: len(seen) >= 2)
+    eventually(lambda: len(seen) >= 2)
     watcher.stop()
     assert set(map(id, seen)) == {id(VIEW)}
     assert watcher.failures == 0
@@ -288,7 +279,7 @@ def test_a_watcher_that_is_refused_does_not_hammer_the_server() -> None:
     eye = Eye(UnauthorizedError("no"))
     watcher = Watcher(eye.look, interval_seconds=0.001, on_view=lambda _view: None)
     watcher.start()
-    wait_for(lambda: watcher.failures == 1)
+    eventually(lambda: watcher.failures == 1)
     time.sleep(0.1)
     watcher.stop()
     assert eye.looks == 1
@@ -300,11 +291,11 @@ def test_a_look_that_is_asked_for_does_not_wait_for_the_interval() -> None:
     watcher = Watcher(Eye(VIEW).look, interval_seconds=3600.0, on_view=seen.append)
     watcher.start()
     for looks in (1, 2, 3):
-        wait_for(lambda looks=looks: len(seen) == looks)
+        eventually(lambda looks=looks: len(seen) == looks)
         watcher.look_soon()
-    wait_for(lambda: len(seen) == 4)
+    eventually(lambda: len(seen) == 4)
     watcher.stop()
-    watcher._thread.join(DEADLINE_SECONDS)
+    watcher._thread.join(PATIENCE_SECONDS)
     assert not watcher._thread.is_alive()
 
 

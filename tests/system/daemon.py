@@ -15,10 +15,14 @@ import requests
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.system.processes import Started, eventually
+from tests.system.processes import Started
+from tests.waiting import eventually
 
 Tables = Mapping[str, Mapping[str, object]]
 """A configuration: tables, keys, values."""
+
+# What is installed for developers alone is hidden from daemons by the modules of the first folder.
+_PYTHON_PATH = [str(Path(__file__).parent / "plain"), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 # How much of the log a failed test shows.
 _SHOWN_LINES = 80
@@ -121,7 +125,7 @@ class Daemon:
             [sys.executable, "-m", "peruserd", "run", "--config", file],
             output=self.log_file,
             cwd=self.directory,
-            environment=inherited | self._environment,
+            environment=inherited | {"PYTHONPATH": os.pathsep.join(_PYTHON_PATH)} | self._environment,
         )
 
     def wait(self) -> int:

@@ -6,8 +6,9 @@ from typing import Final, Self
 
 import psutil
 
-from tests.system.processes import Started, eventually
+from tests.system.processes import Started
 from tests.system.server import Account, Server
+from tests.waiting import eventually
 
 PROGRAM: Final = Path(__file__).parents[1] / "pouchdb" / "node_modules" / "pouchdb-server" / "bin" / "pouchdb-server"
 

@@ -6,29 +6,17 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import psutil
 
-T = TypeVar("T")
-
-# No test needs nearly as long, and none fails for having been slow; a machine that is busy may be.
-PATIENCE_SECONDS = 60.0
+from tests.waiting import PATIENCE_SECONDS
 
 _POLL_SECONDS = 0.02
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def eventually(check: Callable[[], T | None], what: str, *, within_seconds: float = PATIENCE_SECONDS) -> T:
-    """Return the first true value of `check`, asked again and again; fails, saying `what` did not come about."""
-    deadline = time.monotonic() + within_seconds
-    while not (value := check()):
-        assert time.monotonic() < deadline, f"not within {within_seconds:g} s: {what} (last seen: {value!r})"
-        time.sleep(_POLL_SECONDS)
-    return value
 
 
 class Started:

@@ -6,7 +6,7 @@ is changed on such a cluster: names are the test's own, and what it made is dele
 
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
@@ -98,7 +98,7 @@ class Target:
             return []
         return [each for copies in by_node.values() for each in copies.values()]
 
-    def unserved(self, names: Sequence[str]) -> list[str]:
+    def unserved(self, names: Iterable[str]) -> list[str]:
         """Return those of the users who have no correct database."""
         return [name for name in names if not self.is_served(name)]
 

@@ -6,9 +6,9 @@ import pytest
 
 from peruserd.simcluster import ClusterOptions
 from tests.system.daemon import Daemon
-from tests.system.processes import eventually
 from tests.system.target import Target, open_simulated
 from tests.system.team import Team
+from tests.waiting import eventually
 
 # One copy of each range: each range has one host, and with its instance nobody is left beside it.
 ONE_COPY = ClusterOptions(nodes=3, q=3, n=1)

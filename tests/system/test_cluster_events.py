@@ -7,10 +7,10 @@ import pytest
 
 from peruserd.simcluster import ClusterOptions
 from tests.system.daemon import Daemon
-from tests.system.processes import eventually
 from tests.system.simulated import sim, writes
 from tests.system.target import Target, open_simulated
 from tests.system.team import Team
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ import pytest
 from peruserd.core.security import is_public
 from peruserd.simcluster import ClusterOptions
 from tests.system.daemon import Daemon
-from tests.system.processes import eventually
 from tests.system.signing_up import SigningUp
 from tests.system.simulated import Flapping, partitioned, sim
 from tests.system.target import Target, open_simulated
 from tests.system.team import NEVER_SECONDS, Team
+from tests.waiting import eventually
 
 
 @pytest.fixture

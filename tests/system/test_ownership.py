@@ -12,10 +12,10 @@ import pytest
 
 from peruserd.simcluster import ClusterOptions
 from tests.system.daemon import Daemon
-from tests.system.processes import eventually
 from tests.system.signing_up import SigningUp
 from tests.system.target import Target, open_target
 from tests.system.team import NEVER_SECONDS, Team
+from tests.waiting import eventually
 
 
 @pytest.fixture

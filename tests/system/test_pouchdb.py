@@ -11,8 +11,8 @@ import pytest
 from peruserd.core.names import database_name
 from tests.system.daemon import Daemon
 from tests.system.pouchdb import PROGRAM, PouchDBServer
-from tests.system.processes import eventually
 from tests.system.server import PREFIX, Server
+from tests.waiting import eventually
 
 ADMIN = ("adm", "pass")
 BEFORE = ("alice", "bob", "a/b", "José", "with space", "\u0001", "😀")

@@ -12,8 +12,8 @@ import psutil
 from peruserd.demo.instances import Instance
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
 from tests.system.daemon import Daemon
-from tests.system.processes import eventually
 from tests.system.target import open_simulated
+from tests.waiting import eventually
 
 
 def fork_servers(daemon: Daemon) -> list[psutil.Process]:

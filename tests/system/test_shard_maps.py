@@ -10,11 +10,11 @@ import pytest
 from peruserd.core.names import database_name
 from peruserd.simcluster import ClusterOptions
 from tests.system.daemon import Daemon
-from tests.system.processes import eventually
 from tests.system.signing_up import SigningUp
 from tests.system.simulated import HIGH, LOW, sim
 from tests.system.target import PREFIX, Target, open_simulated
 from tests.system.team import NEVER_SECONDS, Team
+from tests.waiting import eventually
 
 
 @pytest.fixture

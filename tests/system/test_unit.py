@@ -18,7 +18,7 @@ from peruserd.core.decoding import PASSWORD_CREDENTIAL
 from peruserd.core.lifecycle import EXIT_CONFIGURATION, Timing
 from peruserd.daemon.state import DEFAULT_STATE_DIRECTORY
 from tests.system.daemon import Daemon
-from tests.system.processes import eventually
+from tests.waiting import eventually
 
 UNIT = Path(__file__).parents[2] / "peruserd.service"
 

@@ -1,0 +1,27 @@
+"""How tests wait for what other threads and processes do: they ask again and again, and never for a fixed time."""
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+# No test needs nearly as long, and none fails for having been slow; a machine that is busy may be.
+PATIENCE_SECONDS: Final = 60.0
+
+_POLL_SECONDS: Final = 0.01
+
+
+def eventually(
+    check: Callable[[], T | None], what: str = "what was waited for", *, within_seconds: float = PATIENCE_SECONDS
+) -> T:
+    """Return the first true value of `check`, asked again and again; fails, saying `what` did not come about."""
+    begin = time.monotonic()
+    while True:
+        asked = time.monotonic()
+        if value := check():
+            return value
+        now = time.monotonic()
+        assert now < begin + within_seconds, f"not within {within_seconds:g} s: {what} (last seen: {value!r})"
+        # A check that is work itself, such as a scrape, leaves half of the time to those who are waited for.
+        time.sleep(max(_POLL_SECONDS, now - asked))
