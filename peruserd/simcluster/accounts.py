@@ -2,6 +2,8 @@
 
 from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
+from collections.abc import Callable, Iterable
+from functools import partial
 from hashlib import sha256
 from hmac import compare_digest, new
 from typing import Any, Final
@@ -10,19 +12,25 @@ import msgspec
 
 from peruserd.core.names import user_document_id
 from peruserd.simcluster import documents, errors, users
+from peruserd.simcluster.lockouts import Lockouts
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.nodes import Node
 from peruserd.simcluster.options import AUTH_DATABASE
+from peruserd.simcluster.securities import members_of
 
 SESSION_SECONDS: Final = 600
 COOKIE: Final = "AuthSession"
+WRONG: Final = "Name or password is incorrect."
+# Names and passwords are bytes for CouchDB, as ids are.
+_ESCAPE: Final = "surrogateescape"
 
 
 class User(msgspec.Struct, frozen=True):
-    """Who a request comes from; `name` is None for nobody in particular."""
+    """Who a request comes from; `name` is None for nobody in particular, `handler` says how it is known."""
 
     name: str | None = None
     roles: tuple[str, ...] = ()
+    handler: str | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -33,78 +41,145 @@ class User(msgspec.Struct, frozen=True):
 NOBODY: Final = User()
 
 
+class Account(msgspec.Struct, frozen=True):
+    """An account that a node knows: a server admin of its configuration, or a user document."""
+
+    name: str
+    roles: tuple[str, ...]
+    salt: str
+    accepts: Callable[[str], bool]
+
+    def user(self, handler: str) -> User:
+        """Return the user that this account makes of a request."""
+        return User(self.name, self.roles, handler)
+
+
+class Admin(msgspec.Struct, frozen=True):
+    """A server admin as one node's configuration has it."""
+
+    password: str
+    salt: str
+
+    @property
+    def hashed(self) -> str:
+        """The value as the configuration shows it."""
+        return (
+            f"-pbkdf2:sha256-{users.derive(self.password, self.salt, users.ITERATIONS)},{self.salt},{users.ITERATIONS}"
+        )
+
+    def accepts(self, password: str) -> bool:
+        """Say whether this is the password."""
+        return compare_digest(password.encode(errors=_ESCAPE), self.password.encode(errors=_ESCAPE))
+
+
 class Accounts:
-    """Checks credentials against the server admin and the user documents that the asked node can read."""
+    """Checks credentials against the server admins and the user documents that the asked node can read."""
 
     def __init__(self, model: ClusterModel) -> None:
         self._model = model
-        self._admin, self._password = model.options.admin
-        self._admin_user = User(self._admin, ("_admin",))
+        self.lockouts = Lockouts(model.clock)
+        name, password = model.options.admin
+        admin = Admin(password, model.fresh_uuid())
+        self._admins = {node.name: {name: admin} for node in model.nodes}
         self._secret = model.fresh_uuid().encode()
         # A client sends the same header with every request; only the admin's is worth remembering.
-        self._admin_headers: set[str] = set()
+        self._admin_headers: dict[tuple[str, str], Account] = {}
 
-    def identify(self, at: Node, authorization: str | None, cookie: str | None) -> User:
+    def set_admin(self, nodes: Iterable[Node], name: str, password: str) -> str:
+        """Let nodes take a password for a server admin from now on; return what the first had before, or nothing.
+
+        A session cookie holds no longer there, since the salt is new.
+        """
+        admin = Admin(password, self._model.fresh_uuid())
+        before = ""
+        for node in reversed(list(nodes)):
+            known = self._admins[node.name].get(name)
+            before = known.hashed if known else ""
+            self._admins[node.name][name] = admin
+        self._admin_headers.clear()
+        return before
+
+    def same_admins(self, node: Node, other: Node) -> bool:
+        """Say whether two nodes take the same passwords for the same server admins."""
+        return self._admins[node.name] == self._admins[other.name]
+
+    def identify(self, at: Node, authorization: str | None, cookie: str | None, address: str) -> User:
         """Return who a request comes from; refuses wrong credentials, and takes none for nobody."""
         if authorization:
-            if authorization in self._admin_headers:
-                return self._admin_user
-            return self._basic(at, authorization)
+            known = self._admin_headers.get((at.name, authorization))
+            if known is not None:
+                self.lockouts.require_unlocked(at.name, address, known.name, known.salt)
+                return known.user("default")
+            return self._basic(at, authorization, address)
         if cookie:
             return self._session(at, cookie)
         return NOBODY
 
-    def login(self, at: Node, name: str, password: str) -> User:
-        """Return the user with this name and password; refuses where there is none."""
-        if name == self._admin:
-            if compare_digest(password.encode(), self._password.encode()):
-                return self._admin_user
-            raise _wrong()
-        stored = self._stored(at, name)
-        if stored is None or not users.matches(stored, password):
-            raise _wrong()
-        return User(name, tuple(stored["roles"]))
+    def login(self, at: Node, name: str, password: str, address: str) -> tuple[User, str]:
+        """Return the user with this name and password, and a session cookie's value; refuses where there is none."""
+        account = self._account(at, name) or Account(name, (), "", lambda _: False)
+        self._check(at, account, password, address)
+        started = f"{int(self._model.clock()):X}"
+        return account.user("default"), self._sign(account, started)
 
-    def cookie(self, user: User) -> str:
-        """Return a fresh session cookie's value."""
-        return self._sign(f"{user.name}:{int(self._model.clock()):X}")
-
-    def _basic(self, at: Node, authorization: str) -> User:
+    def _basic(self, at: Node, authorization: str, address: str) -> User:
         scheme, _, encoded = authorization.partition(" ")
         if scheme.lower() != "basic":
             return NOBODY
         try:
-            name, _, password = b64decode(encoded).decode().partition(":")
-        except (NotBase64, UnicodeDecodeError) as error:
+            name, _, password = b64decode(encoded).decode(errors=_ESCAPE).partition(":")
+        except NotBase64 as error:
             raise _wrong() from error
-        user = self.login(at, name, password)
-        if user.is_admin:
-            self._admin_headers.add(authorization)
-        return user
+        account = self._account(at, name)
+        if account is None:
+            raise _wrong()
+        self._check(at, account, password, address)
+        if "_admin" in account.roles:
+            self._admin_headers[at.name, authorization] = account
+        return account.user("default")
+
+    def _check(self, at: Node, account: Account, password: str, address: str) -> None:
+        self.lockouts.require_unlocked(at.name, address, account.name, account.salt)
+        if not account.accepts(password):
+            self.lockouts.count(at.name, address, account.name, account.salt)
+            raise _wrong()
 
     def _session(self, at: Node, cookie: str) -> User:
         try:
-            text = urlsafe_b64decode(cookie + "=" * (-len(cookie) % 4)).decode()
-            name, started, _ = text.rsplit(":", 2)
+            text = urlsafe_b64decode(cookie + "=" * (-len(cookie) % 4)).decode(errors=_ESCAPE)
+            name, started, _ = text.split(":", 2)
             age = self._model.clock() - int(started, 16)
         except (NotBase64, ValueError) as error:
             raise errors.bad_request("Malformed AuthSession cookie. Please clear your cookies.") from error
-        if age > SESSION_SECONDS or not compare_digest(self._sign(f"{name}:{started}"), cookie):
+        account = self._account(at, name)
+        if account is None or age > SESSION_SECONDS or not compare_digest(self._sign(account, started), cookie):
             return NOBODY
-        if name == self._admin:
-            return self._admin_user
-        stored = self._stored(at, name)
-        return User(name, tuple(stored["roles"])) if stored else NOBODY
+        return account.user("cookie")
 
-    def _sign(self, text: str) -> str:
-        signature = new(self._secret, text.encode(), sha256).hexdigest()
-        return urlsafe_b64encode(f"{text}:{signature}".encode()).decode().rstrip("=")
+    def _sign(self, account: Account, started: str) -> str:
+        text = f"{account.name}:{started}".encode(errors=_ESCAPE)
+        signature = new(self._secret + account.salt.encode(), text, sha256).hexdigest()
+        return urlsafe_b64encode(text + b":" + signature.encode()).decode().rstrip("=")
 
-    def _stored(self, at: Node, name: str) -> dict[str, Any] | None:
+    def _account(self, at: Node, name: str) -> Account | None:
+        """Return the account of this name as a node knows it; refuses one whose document has a conflict."""
+        admin = self._admins[at.name].get(name)
+        if admin is not None:
+            return Account(name, ("_admin",), admin.salt, admin.accepts)
         if at.database(AUTH_DATABASE) is None:
             return None
-        leaves = documents.read(self._model, at, AUTH_DATABASE, user_document_id(name))
-        return leaves[0].body if leaves and not leaves[0].deleted else None
+        leaves = documents.read(self._model, at, AUTH_DATABASE, user_document_id(name)) or ()
+        living = [leaf.body for leaf in leaves if not leaf.deleted]
+        if len(living) > 1:
+            raise errors.unauthorized(
+                "User document conflicts must be resolved before the document is used for authentication purposes."
+            )
+        if not living:
+            return None
+        stored = living[0]
+        salt = stored.get("salt")
+        accepts = partial(users.matches, stored)
+        return Account(name, tuple(stored["roles"]), salt if isinstance(salt, str) else "", accepts)
 
 
 def require_server_admin(user: User) -> None:
@@ -115,25 +190,32 @@ def require_server_admin(user: User) -> None:
 
 def require_member(user: User, security: Any) -> None:
     """Refuse who may not read and write a database with this security object; one without members is public."""
-    if user.is_admin or _is_in(user, security, "admins"):
+    if may_administer(user, security):
         return
-    members = security.get("members", {})
-    if (members.get("names") or members.get("roles")) and not _is_in(user, security, "members"):
-        if user.name is None:
-            raise errors.unauthorized("You are not authorized to access this db.")
-        raise errors.forbidden("You are not allowed to access this db.")
+    members = members_of(security)
+    if (members.get("names") or members.get("roles")) and not _is_in(user, members):
+        raise _refused(user, f"You are not {'allowed' if user.name else 'authorized'} to access this db.")
 
 
 def require_database_admin(user: User, security: Any) -> None:
     """Refuse everybody but server admins and the admins that the security object names."""
-    if not user.is_admin and not _is_in(user, security, "admins"):
-        raise errors.unauthorized("You are not a db or server admin.")
+    if not may_administer(user, security):
+        raise _refused(user, "You are not a db or server admin.")
 
 
-def _is_in(user: User, security: Any, part: str) -> bool:
-    group = security.get(part, {})
+def may_administer(user: User, security: Any) -> bool:
+    """Say whether this is a server admin, or one of the admins that the security object names."""
+    return user.is_admin or _is_in(user, security.get("admins", {}))
+
+
+def _is_in(user: User, group: Any) -> bool:
     return user.name in group.get("names", ()) or any(role in user.roles for role in group.get("roles", ()))
 
 
+def _refused(user: User, reason: str) -> errors.RefusalError:
+    """Refuse somebody in particular for good, and nobody in particular until he says who he is."""
+    return errors.unauthorized(reason) if user.name is None else errors.forbidden(reason)
+
+
 def _wrong() -> errors.RefusalError:
-    return errors.unauthorized("Name or password is incorrect.")
+    return errors.unauthorized(WRONG)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from peruserd.simcluster import errors
+from peruserd.simcluster import errors, ids
 from peruserd.simcluster.copies import Row, ShardCopy
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.nodes import Node
@@ -115,7 +115,7 @@ def update_sequence(copies: list[ShardCopy]) -> str:
 
 def with_identity(document_id: str, rev: str, body: dict[str, Any], *, deleted: bool = False) -> dict[str, Any]:
     """Return a document as it is read: its id and revision first."""
-    document = {"_id": document_id, "_rev": rev, **body}
+    document = {"_id": ids.shown(document_id), "_rev": rev, **body}
     if deleted:
         document["_deleted"] = True
     return document
@@ -127,7 +127,7 @@ def _change(seq: int | str, row: Row, *, include_docs: bool) -> Change:
     document = None
     if include_docs:
         document = with_identity(document_id, winner.rev, winner.body, deleted=winner.deleted)
-    return Change(seq, document_id, ({"rev": winner.rev},), winner.deleted, document)
+    return Change(seq, ids.shown(document_id), ({"rev": winner.rev},), winner.deleted, document)
 
 
 def _seen(copy: ShardCopy, known: dict[str, int]) -> int | None:

@@ -5,6 +5,7 @@ import time
 
 from peruserd.simcluster import seeding
 from peruserd.simcluster.accounts import Accounts
+from peruserd.simcluster.damage import Damage
 from peruserd.simcluster.faults import Faults
 from peruserd.simcluster.listing import Listings
 from peruserd.simcluster.model import ClusterModel
@@ -26,13 +27,15 @@ class SimCluster:
         self.tally = Tally()
         self.splitter = Splitter(self.model)
         self.mover = Mover(self.model)
+        self.damage = Damage(self.model)
         self.faults = Faults(self.model.random)
+        self.accounts = Accounts(self.model)
         self._replication_delay_seconds = options.replication_delay_seconds
         self.split_delay_seconds: float | None = options.split_delay_seconds
         services = Services(
             model=self.model,
             splitter=self.splitter,
-            accounts=Accounts(self.model),
+            accounts=self.accounts,
             tally=self.tally,
             listings=Listings(),
             on_split=self.schedule_splits,

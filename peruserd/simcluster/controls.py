@@ -138,6 +138,45 @@ class ControlFace(ABC):
         """Make a node's copy of a range again from scratch: another uuid, other sequence numbers."""
         self._call("rebuild_copy", {"node": node, "database": database, "covered": covered})
 
+    def pause_replication(self, node: int, database: str) -> None:
+        """Keep a node's copies of a database behind: they answer, and get no document that is written from now on."""
+        self._call("pause_replication", {"node": node, "database": database})
+
+    def resume_replication(self, node: int, database: str) -> None:
+        """Let a node's copies of a database catch up, after the replication delay."""
+        self._call("resume_replication", {"node": node, "database": database})
+
+    def set_copy_security(
+        self, node: int, database: str, security: Mapping[str, Any] | None = None, *, covered: str | None = None
+    ) -> None:
+        """Replace the security object of a node's copies of a database, or of one range, alone.
+
+        None makes it blank, `{}`, as a new disk does; `simcluster.DEFAULT_SECURITY` is what the server makes. As on a
+        real cluster, a majority's object wins again when nodes meet, or when a document of the database is written.
+        """
+        arguments = {"node": node, "database": database, "security": dict(security or {}), "covered": covered}
+        self._call("set_copy_security", arguments)
+
+    def forget_documents(self, node: int, database: str, document_ids: Sequence[str]) -> None:
+        """Let a node's copy lose documents as if it never had them; no row tells of it, and nobody brings them back.
+
+        An id with odd bytes or a `%` is given as in a path.
+        """
+        arguments = {"node": node, "database": database, "document_ids": list(document_ids)}
+        self._call("forget_documents", arguments)
+
+    def back_up_copies(self, node: int, database: str) -> int:
+        """Keep what a node's copies of a database hold now, as a copy of their files would; return its number."""
+        number: int = self._call("back_up_copies", {"node": node, "database": database})
+        return number
+
+    def restore_copies(self, backup: int) -> None:
+        """Put a backup back in place: the same uuids, another history. Others replicate what it lacks.
+
+        With `pause_replication` before, it stays as it was restored.
+        """
+        self._call("restore_copies", {"backup": backup})
+
     def seed_users(self, count: int, prefix: str = "user", *, provisioned_prefix: str | None = None) -> list[str]:
         """Load user documents without HTTP; return the names, which are `prefix` and six digits.
 
@@ -150,6 +189,25 @@ class ControlFace(ABC):
     def add_user(self, name: str, password: str) -> None:
         """Write one user document without HTTP."""
         self._call("add_user", {"name": name, "password": password})
+
+    def open_users(self) -> None:
+        """Let anybody sign up: nodes allow editing the security of `_users`, which then names no members."""
+        self._call("open_users", {})
+
+    def set_admin_password(self, password: str, *, node: int | None = None) -> None:
+        """Change the server admin's password at run time, on all nodes or on one; session cookies end with the old one.
+
+        `urls` keep the old password.
+        """
+        self._call("set_admin_password", {"password": password, "node": node})
+
+    def set_lockout(self, threshold: int, seconds: float) -> None:
+        """Set after how many wrong passwords an account is locked for an address, and for how long after the first."""
+        self._call("set_lockout", {"threshold": threshold, "seconds": seconds})
+
+    def clear_lockouts(self) -> None:
+        """Unlock all accounts, as if the time was over."""
+        self._call("clear_lockouts", {})
 
     def requests(self) -> dict[tuple[str, str, str], int]:
         """Return how many requests were made, by node, method and kind of path (such as `shard_changes`)."""

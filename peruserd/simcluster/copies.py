@@ -5,13 +5,13 @@ when the copy goes. Sequences are the copy's own: another copy of the range numb
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.hashing import document_hash
-from peruserd.core.ranges import Range
+from peruserd.core.ranges import HASH_SPACE, Range
+from peruserd.simcluster import ids
 from peruserd.simcluster.revisions import Leaves, join
 
 DEFAULT_SECURITY: Final[dict[str, Any]] = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
@@ -33,6 +33,15 @@ class LocalDocument(msgspec.Struct, frozen=True):
     def rev(self) -> str:
         """The revision as CouchDB writes it."""
         return f"0-{self.writes}"
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What a copy held at one moment: what a backup of its file holds."""
+
+    docs: dict[str, tuple[int, Leaves]]
+    local: dict[str, LocalDocument]
+    security: Any
+    update_seq: int
 
 
 class ShardCopy:
@@ -106,6 +115,31 @@ class ShardCopy:
         entry = self.docs.get(document_id)
         self._put(document_id, leaves, entry[1] if entry else None)
 
+    def forget(self, document_id: str) -> bool:
+        """Lose a document as if it had never been here; say whether it was. No row tells of it."""
+        entry = self.docs.pop(document_id, None)
+        if entry is None:
+            return False
+        self.deleted_count -= entry[1][0].deleted
+        self._dead += 1
+        self._compact()
+        return True
+
+    def snapshot(self) -> Snapshot:
+        """Return what this copy holds now."""
+        return Snapshot(dict(self.docs), dict(self.local), self.security, self.update_seq)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Hold what this copy held at an earlier moment, under the same name and uuid; what came since is lost."""
+        self.docs = {}
+        self._log_seqs, self._log_ids, self._dead, self.deleted_count = [], [], 0, 0
+        for document_id, (seq, leaves) in sorted(snapshot.docs.items(), key=lambda each: each[1][0]):
+            self._append(seq, document_id, leaves)
+        self.local = dict(snapshot.local)
+        self.security = snapshot.security
+        self.update_seq = snapshot.update_seq
+        self.wake()
+
     def rows(self, since: int, limit: int) -> list[Row]:
         """Return at most `limit` changes after `since`, oldest first, the newest state of each document only."""
         found: list[Row] = []
@@ -141,9 +175,9 @@ class ShardCopy:
             half.lineage = (self.uuid, *self.lineage)
             half.security = self.security
             half.revs_limit = self.revs_limit
-            half.local = {each: body for each, body in self.local.items() if document_hash(each) in covered}
+            half.local = {each: body for each, body in self.local.items() if ids.place(each) in covered}
             for seq, document_id, leaves in self.rows(0, len(self.docs)):
-                if document_hash(document_id) in covered:
+                if ids.place(document_id) in covered:
                     half._append(seq, document_id, leaves)
             half.update_seq = self.update_seq
             halves.append(half)
@@ -190,7 +224,20 @@ class ShardCopy:
 
     def _compact(self) -> None:
         docs = self.docs
-        alive = [(seq, each) for seq, each in zip(self._log_seqs, self._log_ids, strict=True) if docs[each][0] == seq]
+        log = zip(self._log_seqs, self._log_ids, strict=True)
+        alive = [(seq, each) for seq, each in log if each in docs and docs[each][0] == seq]
         self._log_seqs = [seq for seq, _ in alive]
         self._log_ids = [each for _, each in alive]
         self._dead = 0
+
+
+def cover(copies: Sequence[ShardCopy], begin: int = 0) -> list[ShardCopy] | None:
+    """Return copies that hold every place of the hash space from `begin` on once, trying them in the order given."""
+    if begin == HASH_SPACE:
+        return []
+    for copy in copies:
+        if copy.range.begin == begin:
+            rest = cover(copies, copy.range.end + 1)
+            if rest is not None:
+                return [copy, *rest]
+    return None

@@ -2,13 +2,15 @@
 
 
 class RefusalError(Exception):
-    """A request that is answered with an error: `status`, and `error` and `reason` of the body."""
+    """A request that is answered with an error: `status`, and `error`, `reason` and perhaps `ref` of the body."""
 
-    def __init__(self, status: int, error: str, reason: str | None) -> None:
+    def __init__(self, status: int, error: str, reason: str | None, ref: int | None = None) -> None:
         super().__init__(f"{status} {error}: {reason}")
         self.status = status
         self.error = error
         self.reason = reason
+        # What a crash of the server is called in its log.
+        self.ref = ref
 
 
 def no_database() -> RefusalError:
@@ -69,3 +71,18 @@ def node_down(name: str) -> RefusalError:
 def no_node(name: str) -> RefusalError:
     """A node that never belonged to the cluster."""
     return RefusalError(404, "not_found", f"no such node: {name}")
+
+
+def illegal_id(reason: str) -> RefusalError:
+    """Something that is no id of a document."""
+    return RefusalError(400, "illegal_docid", reason)
+
+
+def method_not_allowed(allowed: str) -> RefusalError:
+    """A page that does not take this method, only those that are `allowed`, with commas between them."""
+    return RefusalError(405, "method_not_allowed", f"Only {allowed} allowed")
+
+
+def crash(reason: str) -> RefusalError:
+    """A request on which the server's process dies."""
+    return RefusalError(500, "unknown_error", reason, 1_746_684_996)

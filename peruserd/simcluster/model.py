@@ -1,8 +1,7 @@
 """The cluster as state: nodes, who sees whom, databases, and the replication that makes copies agree. Pure.
 
 No socket, no clock but the one it is given, no waiting: whoever drives it calls `replicate` when the delay is over, and
-is told by `on_owed` when there is something to replicate. What a copy missed is remembered as owed by each copy that
-has it, so catching up costs what was missed and not what there is.
+is told by `on_owed` when there is something to replicate.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,12 +9,14 @@ from random import Random
 from typing import Any
 
 from peruserd.core.hashing import document_hash
-from peruserd.core.ranges import HASH_SPACE, Range, split_evenly
-from peruserd.simcluster import errors
-from peruserd.simcluster.copies import ShardCopy
+from peruserd.core.ranges import Range, split_evenly
+from peruserd.simcluster import errors, ids
+from peruserd.simcluster.copies import ShardCopy, cover
+from peruserd.simcluster.debts import Debts, Missed
 from peruserd.simcluster.maps import Added, Life, MapDocument, join
 from peruserd.simcluster.nodes import Node
 from peruserd.simcluster.options import ClusterOptions, node_name
+from peruserd.simcluster.securities import agree, as_compared
 
 
 class ClusterModel:
@@ -33,12 +34,13 @@ class ClusterModel:
         self.on_owed: Callable[[], None] = lambda: None
         self._groups: list[set[int]] = []
         self._views: dict[str, tuple[Node, ...]] = {}
-        # What a node lacks, by (who has it, who lacks it): database, document ids in the order they were missed.
-        self._owed: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+        self._debts = Debts()
         # Databases whose shard map not every node knows alike.
         self._unlike: set[str] = set()
         # Databases whose security object was not written to all copies.
         self._apart: set[str] = set()
+        # Those where that is only noticed once nodes meet, or a document replicates.
+        self._damaged: set[str] = set()
         # Whether nodes may have met since shard maps were last compared.
         self._met = False
 
@@ -74,7 +76,7 @@ class ClusterModel:
         node.alive = alive
         self._views.clear()
         if alive:
-            self._met = True
+            self._meet()
             self.on_owed()
             return
         node.wake()
@@ -87,7 +89,7 @@ class ClusterModel:
         node.known |= joined
         self._views.clear()
         self._unlike.update(name for each in self.nodes for name in each.maps)
-        self._met = True
+        self._meet()
         for each in self.nodes:
             each.wake()
         self.on_owed()
@@ -99,7 +101,7 @@ class ClusterModel:
         """
         self._groups = [set(group) for group in groups]
         self._views.clear()
-        self._met = True
+        self._meet()
         # Who waits on a copy of a node that is out of reach now has to notice.
         for node in self.nodes:
             node.wake()
@@ -184,7 +186,7 @@ class ClusterModel:
             key=lambda copy: (preferred(copy), not by_name[copy.node].in_maintenance, copy.node == own),
             reverse=True,
         )
-        found = _cover(copies, 0)
+        found = cover(copies)
         if found is None:
             raise errors.no_progress()
         return found
@@ -195,30 +197,55 @@ class ClusterModel:
         """Note that not all copies of a database got its security object."""
         self._apart.add(name)
 
+    def note_damage(self, name: str) -> None:
+        """Note that somebody changed single copies' security objects, which nobody notices yet."""
+        self._damaged.add(name)
+
+    def note_push(self, name: str) -> None:
+        """Note that copies of a database replicate a document: CouchDB compares their security objects then, too."""
+        if name in self._damaged:
+            self._meet()
+            self.on_owed()
+
+    def _meet(self) -> None:
+        self._met = True
+        self._apart |= self._damaged
+        self._damaged.clear()
+
     def spread(self, name: str, document_id: str, source: ShardCopy) -> None:
         """Note which hosts lack what `source` has of a document."""
-        position = document_hash(document_id)
+        position = ids.place(document_id)
         leaves = source.leaves(document_id)
         document = self.by_name[source.node].maps[name]
         for host in document.hosts_of(position):
             copy = self.by_name[host].holding(name, position)
             if host != source.node and (copy is None or copy.leaves(document_id) is not leaves):
-                self._owed.setdefault((source.node, host), {}).setdefault(name, {})[document_id] = None
+                self._debts.note(source.node, host, name, document_id)
         self.on_owed()
+
+    def hold(self, node: Node, name: str) -> None:
+        """Keep a node's copies of a database behind: nothing that is written elsewhere reaches them."""
+        self._debts.hold(node.name, name)
+
+    def release(self, node: Node, name: str) -> None:
+        """Let a node's copies of a database catch up."""
+        self._debts.release(node.name, name)
+        self.on_owed()
+
+    def is_held(self, copy: ShardCopy, name: str) -> bool:
+        """Say whether a copy is kept behind."""
+        return self._debts.holds(copy.node, name)
 
     def owed(self, name: str, *, source: str, target: str) -> bool:
         """Say whether `target` lacks something of a database, or `source` has something of it that others lack.
 
         Only nodes that see each other count: the others will not get it however long one waits.
         """
-        return any(
-            name in owed and (giver == source or taker == target) and self._connected(giver, taker)
-            for (giver, taker), owed in self._owed.items()
-        )
+        return self._debts.concern(name, source, target, self._connected)
 
     def owes(self) -> bool:
         """Say whether nodes that see each other have something to replicate."""
-        return any(self._connected(*pair) for pair in self._owed) or (self._met and bool(self._unlike or self._apart))
+        return self._debts.any_due(self._connected) or (self._met and bool(self._unlike or self._apart))
 
     def replicate(self) -> None:
         """Bring all nodes that see each other to the same shard maps and documents."""
@@ -226,18 +253,18 @@ class ClusterModel:
             self._met = False
             self._join_maps()
         self._agree_on_security()
-        while pairs := [pair for pair in self._owed if self._connected(*pair)]:
-            for pair in pairs:
-                self._pay(*pair, self._owed.pop(pair))
+        while due := list(self._debts.take_due(self._connected)):
+            for giver, taker, missed in due:
+                self._pay(giver, taker, missed)
 
-    def _pay(self, source: str, target: str, owed: dict[str, dict[str, None]]) -> None:
+    def _pay(self, source: str, target: str, owed: Missed) -> None:
         giver, taker = self.by_name[source], self.by_name[target]
         for name, missed in owed.items():
             # Internal replication runs beside new writes and from several nodes at once: no order can be relied on.
             document_ids = list(missed)
             self.random.shuffle(document_ids)
             for document_id in document_ids:
-                position = document_hash(document_id)
+                position = ids.place(document_id)
                 have, lack = giver.holding(name, position), taker.holding(name, position)
                 leaves = have.leaves(document_id) if have else None
                 if lack and leaves and lack.merge(document_id, leaves):
@@ -280,24 +307,14 @@ class ClusterModel:
         return bool(older and made)
 
     def _agree_on_security(self) -> None:
-        """Let the security object that most copies of a database have win over another one (`mem3_sync_security`).
-
-        Nothing is done where there are more than two, or none that most copies have.
-        """
+        """Let the security object that most copies of a database have win over another one (`mem3_sync_security`)."""
         for name in list(self._apart):
             for group in self._meetings():
                 document = group[0].database(name)
                 copies = [copy for node in group for copy in node.holdings.get(name, ())] if document else []
-                objects = [copy.security for copy in copies]
-                different = [each for index, each in enumerate(objects) if each not in objects[:index]]
-                total = sum(map(len, document.hosts.values())) if document else 0
-                common = max(different, key=objects.count, default=None)
-                if len(different) == 2 and objects.count(common) > total // 2:
-                    for copy in copies:
-                        if copy.security != common:
-                            copy.set_security(common)
-            held = [copy.security for node in self.nodes if node.joined for copy in node.holdings.get(name, ())]
-            if all(each == held[0] for each in held):
+                agree(copies, sum(map(len, document.hosts.values())) if document else 0)
+            held = [copy for node in self.nodes if node.joined for copy in node.holdings.get(name, ())]
+            if len({as_compared(copy.security) for copy in held}) <= 1:
                 self._apart.discard(name)
 
     def _meetings(self) -> list[tuple[Node, ...]]:
@@ -329,25 +346,3 @@ class ClusterModel:
     def _fresh_suffix(self, name: str) -> str:
         born = [int(life.suffix[1:]) for node in self.nodes if name in node.maps for life in node.maps[name].lives]
         return f".{max([int(self.clock()), *(second + 1 for second in born)])}"
-
-
-def _majority_of(objects: list[Any], total: int) -> Any:
-    """Return the one of two different objects that more than half of `total` copies have; None where there is none."""
-    different: list[Any] = []
-    for each in objects:
-        if each not in different:
-            different.append(each)
-    common = max(different, key=objects.count, default=None)
-    return common if len(different) == 2 and objects.count(common) * 2 > total else None
-
-
-def _cover(copies: list[ShardCopy], begin: int) -> list[ShardCopy] | None:
-    """Return copies that cover the space from `begin` on, trying them in the order given."""
-    if begin == HASH_SPACE:
-        return []
-    for copy in copies:
-        if copy.range.begin == begin:
-            rest = _cover(copies, copy.range.end + 1)
-            if rest is not None:
-                return [copy, *rest]
-    return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
-from peruserd.simcluster import errors, seeding, splitting
+from peruserd.simcluster import errors, ids, seeding, splitting
 from peruserd.simcluster.controls import encode_outcome
 from peruserd.simcluster.faults import Delay, Fault
 
@@ -41,8 +41,18 @@ class Controls:
             self._set_replication_delay,
             self._replicate,
             self._rebuild_copy,
+            self._pause_replication,
+            self._resume_replication,
+            self._set_copy_security,
+            self._forget_documents,
+            self._back_up_copies,
+            self._restore_copies,
             self._seed_users,
             self._add_user,
+            self._open_users,
+            self._set_admin_password,
+            self._set_lockout,
+            self._clear_lockouts,
             self._requests,
             self._clear_requests,
             self._writes,
@@ -167,11 +177,43 @@ class Controls:
     async def _rebuild_copy(self, node: int, database: str, covered: str) -> None:
         splitting.rebuild(self._cluster.model, self._cluster.model.node(node), database, covered)
 
+    async def _pause_replication(self, node: int, database: str) -> None:
+        self._cluster.model.hold(self._cluster.model.node(node), database)
+
+    async def _resume_replication(self, node: int, database: str) -> None:
+        self._cluster.model.release(self._cluster.model.node(node), database)
+
+    async def _set_copy_security(self, node: int, database: str, security: dict[str, Any], covered: str | None) -> None:
+        self._cluster.damage.set_security(self._cluster.model.node(node), database, security, covered)
+
+    async def _forget_documents(self, node: int, database: str, document_ids: list[str]) -> None:
+        self._cluster.damage.forget(self._cluster.model.node(node), database, document_ids)
+
+    async def _back_up_copies(self, node: int, database: str) -> int:
+        return self._cluster.damage.back_up(self._cluster.model.node(node), database)
+
+    async def _restore_copies(self, backup: int) -> None:
+        self._cluster.damage.restore(backup)
+
     async def _seed_users(self, count: int, prefix: str, provisioned_prefix: str | None) -> list[str]:
         return seeding.add_users(self._cluster.model, count, prefix, provisioned_prefix)
 
     async def _add_user(self, name: str, password: str) -> None:
         seeding.add_user(self._cluster.model, self._cluster.model.live_member(), name, password)
+
+    async def _open_users(self) -> None:
+        seeding.open_users(self._cluster.model)
+
+    async def _set_admin_password(self, password: str, node: int | None) -> None:
+        nodes = self._cluster.model.nodes if node is None else [self._cluster.model.node(node)]
+        self._cluster.accounts.set_admin(nodes, self._cluster.options.admin[0], password)
+
+    async def _set_lockout(self, threshold: int, seconds: float) -> None:
+        lockouts = self._cluster.accounts.lockouts
+        lockouts.threshold, lockouts.seconds = threshold, seconds
+
+    async def _clear_lockouts(self) -> None:
+        self._cluster.accounts.lockouts.clear()
 
     async def _requests(self) -> list[list[Any]]:
         return [[*key, count] for key, count in sorted(self._cluster.tally.requests.items())]
@@ -203,7 +245,7 @@ class Controls:
                 str(copy.range): {
                     "uuid": copy.uuid,
                     "update_seq": copy.update_seq,
-                    "revs": {document_id: leaves[0].rev for document_id, (_, leaves) in copy.docs.items()},
+                    "revs": {ids.noted(document_id): leaves[0].rev for document_id, (_, leaves) in copy.docs.items()},
                 }
                 for copy in node.holdings.get(database, ())
             }

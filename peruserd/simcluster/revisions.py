@@ -5,6 +5,8 @@ edited it. Joining states is commutative, associative and idempotent, which is w
 in which they meet.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from hashlib import md5
 from typing import Any, Final
 
@@ -36,13 +38,47 @@ def edit(leaves: Leaves | None, rev: str | None, body: dict[str, Any], *, delete
 
     Without a `rev` only a document that is not there, or deleted, can be written. Raises ConflictError.
     """
-    parent = _continued(leaves, rev)
+    parent = continued(leaves, rev)
     generation = parent.generation + 1 if parent else 1
     parts = [deleted, parent.rev if parent else "", body]
     digest = md5(msgspec.json.encode(parts), usedforsecurity=False).hexdigest()
     ancestors = (parent.rev, *parent.ancestors)[:MAX_ANCESTORS] if parent else ()
     made = Revision(f"{generation}-{digest}", generation, deleted, body, ancestors)
     return join(leaves, (made,)) if leaves else (made,)
+
+
+def continued(leaves: Leaves | None, rev: str | None) -> Revision | None:
+    """Return the leaf that an edit naming `rev` continues, None where it makes a document; raises ConflictError."""
+    if not leaves:
+        if rev is not None:
+            raise ConflictError
+        return None
+    if rev is None:
+        if not leaves[0].deleted:
+            raise ConflictError
+        return leaves[0]
+    parent = newest(leaves, rev)
+    if parent is None:
+        raise ConflictError
+    return parent
+
+
+def chosen(path: Sequence[str], body: dict[str, Any], *, deleted: bool) -> Revision:
+    """Return a revision under a name of the writer's choice; `path` has it first, then its ancestors."""
+    return Revision(path[0], generation_of(path[0]), deleted, body, tuple(path[1:]))
+
+
+def generation_of(rev: str) -> int:
+    """Return the number that a revision begins with; ValueError where it is none."""
+    number, dash, rest = rev.partition("-")
+    if not (number.isdecimal() and dash and rest):
+        raise ValueError(f"{rev!r} is no revision")
+    return int(number)
+
+
+def is_known(leaves: Leaves, rev: str) -> bool:
+    """Say whether a revision is a leaf or an ancestor of one."""
+    return any(rev == leaf.rev or rev in leaf.ancestors for leaf in leaves)
 
 
 def newest(leaves: Leaves, rev: str | None) -> Revision | None:
@@ -68,6 +104,27 @@ def join(ours: Leaves, theirs: Leaves) -> Leaves:
     return ours if same(ours, leaves) else leaves
 
 
+def choose(replies: Sequence[Leaves | None], r: int) -> tuple[Leaves | None, list[Leaves]]:
+    """Return what a clustered read gives for the copies' replies in the order of their arrival, and what it has heard.
+
+    It ends at the first reply that `r` copies have given. That is the answer where all it heard besides are ancestors
+    of it. Otherwise the document is given as the copy has it that ranks first, and a live one ranks before a deleted.
+    """
+    heard: dict[str | None, Leaves | None] = {}
+    counts: Counter[str | None] = Counter()
+    for reply in replies:
+        key = reply[0].rev if reply else None
+        heard.setdefault(key, reply)
+        counts[key] += 1
+        if counts[key] >= r:
+            others = [rev for rev in heard if rev not in (None, key)]
+            if not others or (reply and all(rev in reply[0].ancestors for rev in others)):
+                return reply, [leaves for leaves in heard.values() if leaves]
+            break
+    found = [leaves for leaves in heard.values() if leaves]
+    return max(found, key=lambda leaves: _rank(leaves[0]), default=None), found
+
+
 def same(ours: Leaves | None, theirs: Leaves | None) -> bool:
     """Say whether two states are one."""
     if ours is theirs:
@@ -79,18 +136,3 @@ def same(ours: Leaves | None, theirs: Leaves | None) -> bool:
 
 def _rank(leaf: Revision) -> tuple[bool, int, str]:
     return not leaf.deleted, leaf.generation, leaf.rev
-
-
-def _continued(leaves: Leaves | None, rev: str | None) -> Revision | None:
-    if not leaves:
-        if rev is not None:
-            raise ConflictError
-        return None
-    if rev is None:
-        if not leaves[0].deleted:
-            raise ConflictError
-        return leaves[0]
-    parent = newest(leaves, rev)
-    if parent is None:
-        raise ConflictError
-    return parent

@@ -24,11 +24,19 @@ def add_design_document(model: ClusterModel, at: Node) -> None:
     documents.write(model, at, AUTH_DATABASE, DESIGN_DOCUMENT, None, body)
 
 
+def open_users(model: ClusterModel) -> None:
+    """Let anybody sign up."""
+    for node in model.nodes:
+        node.config["couchdb"]["users_db_security_editable"] = "true"
+    security = {"admins": {"roles": ["_admin"]}, "members": {"names": [], "roles": []}}
+    documents.write_security(model, model.live_member(), AUTH_DATABASE, security)
+
+
 def add_user(model: ClusterModel, at: Node, name: str, password: str) -> None:
     """Write one user document."""
     document_id = user_document_id(name)
     body: dict[str, Any] = {"name": name, "type": "user", "roles": [], "password": password}
-    documents.write(model, at, AUTH_DATABASE, document_id, None, users.accept(document_id, body, model.fresh_uuid()))
+    documents.write(model, at, AUTH_DATABASE, document_id, None, users.with_derived_key(body, model.fresh_uuid()))
 
 
 def add_users(model: ClusterModel, count: int, prefix: str, database_prefix: str | None) -> list[str]:
@@ -39,7 +47,7 @@ def add_users(model: ClusterModel, count: int, prefix: str, database_prefix: str
     at = model.live_member()
     names = [f"{prefix}{number:06d}" for number in range(count)]
     salt = model.fresh_uuid()
-    secret = users.accept(user_document_id(""), {"name": "", "type": "user", "roles": [], "password": "x"}, salt)
+    secret = users.with_derived_key({"name": "", "type": "user", "roles": [], "password": "x"}, salt)
     for name in names:
         documents.write(model, at, AUTH_DATABASE, user_document_id(name), None, {**secret, "name": name})
         if database_prefix is not None:

@@ -10,9 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.hashing import document_hash
 from peruserd.core.ranges import Range
-from peruserd.simcluster import errors
+from peruserd.simcluster import errors, ids
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.maps import MapDocument, parse_range
 from peruserd.simcluster.model import ClusterModel
@@ -153,7 +152,7 @@ def rebuild(model: ClusterModel, node: Node, database: str, covered: str) -> Non
     known = {document_id: leaves for document_id, (_, leaves) in old.docs.items()}
     for copy in model.copies_of(node, database):
         for document_id, (_, leaves) in copy.docs.items():
-            if copy is not old and document_hash(document_id) in new.range:
+            if copy is not old and ids.place(document_id) in new.range:
                 known[document_id] = join(known.get(document_id, leaves), leaves)
     node.remove(old)
     node.supersede(database, old, [new])

@@ -23,17 +23,23 @@ def cluster() -> Iterator[SimClusterThread]:
 
 @pytest.fixture
 def ask(cluster: SimClusterThread) -> Ask:
-    """Make a request of a node: `ask(method, path, body, node=1)`; safe from several threads."""
+    """Make a request of a node: `ask(method, path, body, node=1)`; safe from several threads.
 
-    def make(method: str, path: str, body: Any = None, *, node: int = 1, **more: Any) -> requests.Response:
+    It is the server admin's, or that of `auth`, or with `nobody=True` that of nobody in particular.
+    """
+
+    def make(
+        method: str, path: str, body: Any = None, *, node: int = 1, nobody: bool = False, **more: Any
+    ) -> requests.Response:
         # The path is sent as it is given: %2F must stay %2F.
         data = None if body is None else json.dumps(body)
         with requests.Session() as session:
             session.trust_env = False
-            headers = {"Content-Type": "application/json"}
-            return session.request(
-                method, cluster.urls[node - 1] + path, data=data, timeout=60, headers=headers, **more
-            )
+            headers = {"Content-Type": "application/json", **more.pop("headers", {})}
+            url = cluster.urls[node - 1]
+            if nobody:
+                url = "http://" + url.rpartition("@")[2]
+            return session.request(method, url + path, data=data, timeout=60, headers=headers, **more)
 
     return make
 

@@ -162,7 +162,7 @@ def test_a_user_reads_only_what_its_security_object_allows(ask: Ask) -> None:
     assert read(auth=("other", "secret")) == 403
     assert read(auth=("u", "wrong")) == 401
     assert ask("PUT", "/db/x", {}, auth=("u", "secret")).status_code == 201
-    assert ask("PUT", "/db/_security", {}, auth=("other", "secret")).status_code == 401
+    assert ask("PUT", "/db/_security", {}, auth=("other", "secret")).status_code == 403
     assert ask("GET", "/_all_dbs", auth=("u", "secret")).status_code == 401
     session = ask("POST", "/_session", {"name": "u", "password": "secret"})
     cookie = {"Authorization": "", "Cookie": session.headers["Set-Cookie"].split(";")[0]}
@@ -311,7 +311,7 @@ def test_a_control_that_makes_no_sense_is_refused(cluster: SimClusterThread) -> 
 def test_requests_that_no_page_is_for(ask: Ask) -> None:
     """An unknown method, an unknown node, a number that is none, a body that is no object."""
     assert ask("DELETE", "/_membership").status_code == 405
-    assert ask("POST", "/_node/_local").status_code == 405
+    assert ask("POST", "/_node/_local/_config").status_code == 405
     assert ask("GET", "/_node/nobody/_dbs/_users").status_code == 404
     assert ask("GET", "/_users/_changes?limit=x").status_code == 400
     assert ask("PUT", "/_users/x", []).status_code == 400

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from peruserd.core.hashing import document_hash
 from peruserd.simcluster import ClusterOptions, SimClusterProcess, SimClusterThread
 from peruserd.simcluster import documents as model_documents
 from peruserd.simcluster.model import ClusterModel
@@ -316,7 +317,7 @@ class Moves(RuleBasedStateMachine):
         (shard_map,) = {id(node.maps["db"]): node.maps["db"] for node in self.model.nodes}.values()
         assert all(len(nodes) >= 2 for nodes in shard_map.hosts.values())
         for document_id in self.written:
-            position = model_documents.document_hash(document_id)
+            position = document_hash(document_id)
             copies = self.model.copies_at(self.model.nodes[0], "db", position)
             assert {copy.node for copy in copies} == shard_map.hosts_of(position)
             (rev,) = {leaves[0].rev for copy in copies if (leaves := copy.leaves(document_id))}

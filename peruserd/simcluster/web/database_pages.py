@@ -6,10 +6,9 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from peruserd.core.hashing import document_hash
 from peruserd.core.names import MAX_SEGMENT_BYTES
-from peruserd.simcluster import documents, errors
-from peruserd.simcluster.accounts import require_database_admin
+from peruserd.simcluster import documents, errors, ids
+from peruserd.simcluster.accounts import may_administer
 from peruserd.simcluster.changes import update_sequence
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.nodes import Node
@@ -59,14 +58,18 @@ async def read_security(exchange: Exchange) -> web.Response:
 
 
 async def write_security(exchange: Exchange) -> web.Response:
-    """Replace the security object of every copy that can be reached."""
-    database = exchange.database
-    exchange.model.map_of(exchange.node, database)
+    """Replace the security object of every copy that can be reached.
+
+    Each copy refuses for itself who is none of its admins, so one who may read is told that there is no majority.
+    """
+    exchange.require_member()
+    editable = exchange.node.config["couchdb"].get("users_db_security_editable", "false")
+    if exchange.database == AUTH_DATABASE and editable == "false":
+        raise errors.forbidden("You can't edit the security object of the user database.")
     security = await exchange.json()
-    if not exchange.user.is_admin:
-        before = documents.read_security(exchange.model, exchange.node, database)
-        require_database_admin(exchange.user, before)
-    documents.write_security(exchange.model, exchange.node, database, security)
+    if not may_administer(exchange.user, documents.read_security(exchange.model, exchange.node, exchange.database)):
+        raise errors.no_majority()
+    documents.write_security(exchange.model, exchange.node, exchange.database, security)
     return reply({"ok": True})
 
 
@@ -78,7 +81,7 @@ async def shards(exchange: Exchange) -> web.Response:
     if not document_id:
         # CouchDB lists nodes in the reverse order of their names.
         return reply({"shards": {str(each): nodes[::-1] for each, nodes in document.hosts.items()}})
-    position = document_hash(document_id)
+    position = ids.place(document_id)
     covered, nodes = next(pair for pair in document.hosts.items() if position in pair[0])
     return reply({"range": str(covered), "nodes": nodes[::-1]})
 

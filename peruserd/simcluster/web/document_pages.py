@@ -1,24 +1,28 @@
 """Pages of documents: one, many at once, lists of them, local ones."""
 
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 from aiohttp import web
 
-from peruserd.simcluster import documents, errors, users
+from peruserd.simcluster import documents, errors, ids, users
 from peruserd.simcluster.accounts import require_database_admin
 from peruserd.simcluster.changes import with_identity
-from peruserd.simcluster.copies import LocalDocument
 from peruserd.simcluster.options import AUTH_DATABASE
-from peruserd.simcluster.revisions import Leaves, newest
-from peruserd.simcluster.web.exchange import Exchange, etag, reply
+from peruserd.simcluster.revisions import chosen, generation_of, newest
+from peruserd.simcluster.web.exchange import Exchange, reply
+from peruserd.simcluster.web.rows import row
 
 
 async def read(exchange: Exchange) -> web.Response:
     """Give a document; one that was deleted is refused as `deleted`, one that never was as `missing`."""
-    _require_reader(exchange)
+    exchange.require_member()
     document_id = exchange.rest(1)
-    leaves = documents.read(exchange.model, exchange.node, exchange.database, document_id)
+    leaves = documents.open_document(
+        exchange.model, exchange.node, exchange.database, document_id, exchange.number("r", 0)
+    )
     if leaves is None:
         raise errors.no_document()
     wanted = newest(leaves, exchange.query.get("rev"))
@@ -26,77 +30,89 @@ async def read(exchange: Exchange) -> web.Response:
         raise errors.no_document()
     if wanted.deleted and "rev" not in exchange.query:
         raise errors.no_document("deleted")
+    _require_reader(exchange, document_id)
     body = with_identity(document_id, wanted.rev, wanted.body, deleted=wanted.deleted)
-    if exchange.flag("conflicts") and len(leaves) > 1:
-        body["_conflicts"] = [leaf.rev for leaf in leaves[1:] if not leaf.deleted]
+    conflicts = [leaf.rev for leaf in leaves[1:] if not leaf.deleted]
+    if exchange.flag("conflicts") and conflicts:
+        return reply({**body, "_conflicts": conflicts})
     return reply(body, headers={"ETag": f'"{wanted.rev}"'})
 
 
+def _require_reader(exchange: Exchange, document_id: str) -> None:
+    if exchange.database == AUTH_DATABASE:
+        users.require_reader(document_id, exchange.writer())
+
+
 async def write(exchange: Exchange) -> web.Response:
-    """Write a document: 201, or 202 where only a minority of its copies has it yet."""
-    _require_reader(exchange)
+    """Write a document: 201, 200 where that deletes it, or 202 where only a minority of its copies has it yet."""
+    exchange.require_member()
     document_id = exchange.rest(1)
-    sent = await exchange.object()
-    rev, deleted, body = _parts(sent)
-    made, agreed = _store(exchange, document_id, _named_rev(exchange) or rev, body, deleted=deleted)
+    edit = _Edit.of(await exchange.object(), rev=named_rev(exchange), new=exchange.query.get("new_edits") != "false")
+    made, agreed = _store(exchange, document_id, edit)
+    done = 200 if edit.deleted else 201
     return reply(
-        {"ok": True, "id": document_id, "rev": made},
-        201 if agreed else 202,
-        {"ETag": f'"{made}"', "Location": _address(exchange, document_id)},
+        {"ok": True, "id": ids.shown(document_id), "rev": made},
+        done if agreed else 202,
+        {"ETag": f'"{made}"', "Location": address(exchange, document_id)},
     )
 
 
 async def delete(exchange: Exchange) -> web.Response:
     """Delete a document: 200, or 202 where only a minority of its copies knows yet."""
-    _require_reader(exchange)
+    exchange.require_member()
     document_id = exchange.rest(1)
     leaves = documents.read(exchange.model, exchange.node, exchange.database, document_id)
     if leaves is None or leaves[0].deleted:
         raise errors.no_document("deleted" if leaves else "missing")
-    made, agreed = _store(exchange, document_id, _named_rev(exchange), {}, deleted=True)
-    return reply({"ok": True, "id": document_id, "rev": made}, 200 if agreed else 202, {"ETag": f'"{made}"'})
+    _require_reader(exchange, document_id)
+    made, agreed = _store(exchange, document_id, _Edit(named_rev(exchange), (), {}, deleted=True, new=True))
+    shown = ids.shown(document_id)
+    return reply({"ok": True, "id": shown, "rev": made}, 200 if agreed else 202, {"ETag": f'"{made}"'})
 
 
 async def create(exchange: Exchange) -> web.Response:
     """Write a document under its own `_id`, or a fresh one."""
-    _require_reader(exchange)
+    exchange.require_member()
     sent = await exchange.object()
     document_id = str(sent.get("_id") or exchange.model.fresh_uuid())
-    rev, deleted, body = _parts(sent)
-    made, agreed = _store(exchange, document_id, rev, body, deleted=deleted)
+    made, agreed = _store(exchange, document_id, _Edit.of(sent, rev=None, new=True))
     return reply(
         {"ok": True, "id": document_id, "rev": made},
         201 if agreed else 202,
-        {"Location": _address(exchange, document_id)},
+        {"Location": address(exchange, document_id)},
     )
 
 
 async def bulk(exchange: Exchange) -> web.Response:
-    """Write many documents, each on its own: some can be refused and others not."""
+    """Write many documents, each on its own: some can be refused and others not.
+
+    With revisions of the writer's choice (`new_edits=false`) only those that were refused are answered for.
+    """
     exchange.require_member()
-    sent = (await exchange.object()).get("docs")
-    if not isinstance(sent, list):
-        raise errors.bad_request("POST body must include `docs` parameter.")
+    sent = await exchange.object()
+    new = sent.get("new_edits") is not False
+    edits = _edits(sent.get("docs"), exchange, new=new)
     results: list[dict[str, Any]] = []
     all_agreed = True
-    for each in sent:
-        if not isinstance(each, dict):
-            raise errors.bad_request("Document must be a JSON object")
-        document_id = str(each.get("_id") or exchange.model.fresh_uuid())
-        rev, deleted, body = _parts(each)
+    for document_id, edit in edits:
+        shown = ids.shown(document_id)
         try:
-            made, agreed = _store(exchange, document_id, rev, body, deleted=deleted)
+            made, agreed = _store(exchange, document_id, edit)
         except errors.RefusalError as error:
-            results.append({"id": document_id, "error": error.error, "reason": error.reason})
+            if error.ref is not None or error.status == 404:
+                raise
+            refused: dict[str, Any] = {"id": shown} if new else {"id": shown, "rev": edit.rev}
+            results.append({**refused, "error": error.error, "reason": error.reason})
         else:
             all_agreed &= agreed
-            results.append({"ok": True, "id": document_id, "rev": made})
+            if new:
+                results.append({"ok": True, "id": shown, "rev": made})
     return reply(results, 201 if all_agreed else 202)
 
 
 async def all_documents(exchange: Exchange) -> web.Response:
     """List documents by id: all, those between keys, or those asked for by name."""
-    exchange.require_member()
+    exchange.require_lister()
     copies = exchange.model.covering(exchange.node, exchange.database)
     total = sum(copy.doc_count for copy in copies)
     keys = (await exchange.object()).get("keys") if exchange.method == "POST" else exchange.json_list("keys")
@@ -122,121 +138,100 @@ def _between(exchange: Exchange, total: int) -> web.Response:
     skip = exchange.number("skip", 0)
     found = found[skip : skip + exchange.number("limit", len(found))]
     docs = exchange.flag("include_docs")
-    rows = [_row(document_id, leaves, include_docs=docs) for document_id, leaves in found]
+    rows = [row(document_id, leaves, include_docs=docs) for document_id, leaves in found]
     return reply({"total_rows": total, "offset": before + skip, "rows": rows})
 
 
-async def list_local(exchange: Exchange) -> web.Response:
-    """List local documents: all, those between keys, or those asked for by name."""
-    exchange.require_member()
-    keys = (await exchange.object()).get("keys") if exchange.method == "POST" else exchange.json_list("keys")
-    if keys is not None:
-        rows = [_local_row_for_key(exchange, str(key)) for key in keys]
-    else:
-        first, last = exchange.key("start_key", "startkey"), exchange.key("end_key", "endkey")
-        rows = [
-            _local_row(exchange, document_id, local)
-            for document_id, local in documents.list_local(exchange.model, exchange.node, exchange.database)
-            if (first is None or first <= document_id) and (last is None or document_id <= last)
-        ]
-    return reply({"total_rows": None, "offset": None, "rows": rows})
+class _Edit(msgspec.Struct, frozen=True):
+    """What a sent document asks for: the revision it names, what it says came before that, its content.
+
+    `new` says whether the revision is what is edited, or the name of what is written.
+    """
+
+    rev: str | None
+    ancestors: tuple[str, ...]
+    body: dict[str, Any]
+    deleted: bool
+    new: bool
+
+    @classmethod
+    def of(cls, sent: dict[str, Any], *, rev: str | None, new: bool) -> "_Edit":
+        """Read a sent document; `rev` is what was said beside it. Refuses what is no revision."""
+        path = _path(sent)
+        if rev is not None:
+            path = (rev,)
+        for each in path:
+            try:
+                generation_of(each)
+            except ValueError as error:
+                raise errors.bad_request("Invalid rev format") from error
+        if not path and not new:
+            raise errors.bad_request("When `new_edits: false`, the document needs `_rev` or `_revisions` specified")
+        deleted = sent.get("_deleted") is True
+        return cls(path[0] if path else None, path[1:], content(sent), deleted=deleted, new=new)
 
 
-def _local_row(exchange: Exchange, document_id: str, local: LocalDocument) -> dict[str, Any]:
-    row: dict[str, Any] = {"id": document_id, "key": document_id, "value": {"rev": local.rev}}
-    if exchange.flag("include_docs"):
-        row["doc"] = with_identity(document_id, local.rev, local.body)
-    return row
+def _path(sent: dict[str, Any]) -> tuple[str, ...]:
+    """Return the revision that a document says it is, and those before it."""
+    match sent:
+        case {"_revisions": {"start": int(start), "ids": [*hashes]}}:
+            return tuple(f"{start - turn}-{each}" for turn, each in enumerate(hashes))
+        case {"_rev": rev}:
+            return (str(rev),)
+    return ()
 
 
-def _local_row_for_key(exchange: Exchange, key: str) -> dict[str, Any]:
-    try:
-        local = documents.read_local(exchange.model, exchange.node, exchange.database, key)
-    except errors.RefusalError as error:
-        if error.status != 404:
-            # One that cannot be read spoils the answer for all, with its own name for an error.
-            raise errors.RefusalError(500, key, "{case_clause,{error,read_failure}}") from error
-        return {"key": key, "error": "not_found"}
-    return _local_row(exchange, key, local)
+def _edits(sent: object, exchange: Exchange, *, new: bool) -> list[tuple[str, _Edit]]:
+    """Read all documents that were sent at once: if one cannot be read, none is written."""
+    if not isinstance(sent, list):
+        raise errors.bad_request("POST body must include `docs` parameter.")
+    if not all(isinstance(each, dict) for each in sent):
+        raise errors.bad_request("Document must be a JSON object")
+    return [(str(each.get("_id") or exchange.model.fresh_uuid()), _Edit.of(each, rev=None, new=new)) for each in sent]
 
 
-async def read_local(exchange: Exchange) -> web.Response:
-    """Give a local document."""
-    exchange.require_member()
-    document_id = exchange.rest(1)
-    local = documents.read_local(exchange.model, exchange.node, exchange.database, document_id)
-    return reply(with_identity(document_id, local.rev, local.body), headers=etag(local.body))
-
-
-async def write_local(exchange: Exchange) -> web.Response:
-    """Write a local document; with or without its revision, it always succeeds."""
-    exchange.require_member()
-    document_id = exchange.rest(1)
-    rev, _, body = _parts(await exchange.object())
-    made, agreed = documents.write_local(
-        exchange.model, exchange.node, exchange.database, document_id, _named_rev(exchange) or rev, body
-    )
-    return reply(
-        {"ok": True, "id": document_id, "rev": made.rev},
-        201 if agreed else 202,
-        {**etag(body), "Location": _address(exchange, document_id)},
-    )
-
-
-async def delete_local(exchange: Exchange) -> web.Response:
-    """Delete a local document; its revision is not looked at."""
-    exchange.require_member()
-    document_id = exchange.rest(1)
-    agreed = documents.delete_local(exchange.model, exchange.node, exchange.database, document_id)
-    return reply({"ok": True, "id": document_id, "rev": "0-0"}, 200 if agreed else 202, etag(document_id))
-
-
-def _store(
-    exchange: Exchange, document_id: str, rev: str | None, body: dict[str, Any], *, deleted: bool
-) -> tuple[str, bool]:
+def _store(exchange: Exchange, document_id: str, edit: _Edit) -> tuple[str, bool]:
     model, node, database = exchange.model, exchange.node, exchange.database
+    ids.check(document_id)
+    body, deleted = edit.body, edit.deleted
+    validate: documents.Validation | None = None
     if document_id.startswith("_design/"):
-        if not exchange.user.is_admin:
-            require_database_admin(exchange.user, documents.read_security(model, node, database))
-    elif database == AUTH_DATABASE and not deleted:
-        body = users.accept(document_id, body, model.fresh_uuid())
-    return documents.write(model, node, database, document_id, rev, body, deleted=deleted)
+        require_database_admin(exchange.user, documents.read_security(model, node, database))
+    elif database == AUTH_DATABASE:
+        writer = exchange.writer()
+        users.require_writer(document_id, writer)
+        body = users.with_derived_key(body, model.fresh_uuid())
+        validate = partial(_validate, document_id, None if deleted else body, writer)
+    if edit.new or edit.rev is None:
+        return documents.write(model, node, database, document_id, edit.rev, body, deleted=deleted, validate=validate)
+    revision = chosen((edit.rev, *edit.ancestors), body, deleted=deleted)
+    return edit.rev, documents.replicate(model, node, database, document_id, revision, validate)
 
 
-def _require_reader(exchange: Exchange) -> None:
-    """Refuse who may not use the database, save that a user may read and write the own user document."""
-    own = exchange.user.name is not None and exchange.rest(1) == f"org.couchdb.user:{exchange.user.name}"
-    if not (own and exchange.database == AUTH_DATABASE):
-        exchange.require_member()
-
-
-def _row(document_id: str, leaves: Leaves, *, include_docs: bool) -> dict[str, Any]:
-    winner = leaves[0]
-    row: dict[str, Any] = {"id": document_id, "key": document_id, "value": {"rev": winner.rev}}
-    if winner.deleted:
-        row["value"]["deleted"] = True
-    if include_docs:
-        row["doc"] = None if winner.deleted else with_identity(document_id, winner.rev, winner.body)
-    return row
+def _validate(
+    document_id: str, body: dict[str, Any] | None, writer: users.Writer, before: dict[str, Any] | None
+) -> None:
+    users.validate(document_id, body, before, writer)
 
 
 def _row_for_key(exchange: Exchange, key: str) -> dict[str, Any]:
-    leaves = documents.read(exchange.model, exchange.node, exchange.database, key)
+    leaves = documents.open_document(exchange.model, exchange.node, exchange.database, key)
     if leaves is None:
         return {"key": key, "error": "not_found"}
-    return _row(key, leaves, include_docs=exchange.flag("include_docs"))
+    return row(key, leaves, include_docs=exchange.flag("include_docs"))
 
 
-def _parts(sent: dict[str, Any]) -> tuple[str | None, bool, dict[str, Any]]:
-    """Return the revision a sent document names, whether it says it is deleted, and its content."""
-    body = {key: value for key, value in sent.items() if key not in ("_id", "_rev", "_deleted", "_revisions")}
-    return sent.get("_rev"), sent.get("_deleted") is True, body
+def content(sent: dict[str, Any]) -> dict[str, Any]:
+    """Return what a sent document holds, without what CouchDB keeps apart."""
+    return {key: value for key, value in sent.items() if key not in ("_id", "_rev", "_deleted", "_revisions")}
 
 
-def _named_rev(exchange: Exchange) -> str | None:
+def named_rev(exchange: Exchange) -> str | None:
+    """Return the revision that is named beside the document: in the query, or by a header."""
     rev = exchange.query.get("rev") or exchange.request.headers.get("If-Match")
     return rev.strip('"') if rev else None
 
 
-def _address(exchange: Exchange, document_id: str) -> str:
-    return exchange.location(quote(exchange.database, safe=""), quote(document_id, safe=":"))
+def address(exchange: Exchange, document_id: str) -> str:
+    """Return where a document is."""
+    return exchange.location(quote(exchange.database, safe=""), ids.to_path(document_id, safe=":"))

@@ -8,13 +8,15 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 from aiohttp import web
 
-from peruserd.simcluster import documents, errors
-from peruserd.simcluster.accounts import Accounts, User, require_member, require_server_admin
+from peruserd.simcluster import documents, errors, ids
+from peruserd.simcluster.accounts import Accounts, User, may_administer, require_member, require_server_admin
 from peruserd.simcluster.listing import Listings
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.options import AUTH_DATABASE
 from peruserd.simcluster.splitting import Splitter
 from peruserd.simcluster.tally import Tally
+from peruserd.simcluster.users import Writer
 
 _HEADERS: Final = {
     "Cache-Control": "must-revalidate",
@@ -59,9 +61,15 @@ class Exchange:
         """The name of the database that the path begins with."""
         return unquote(self.segments[0])
 
+    @property
+    def address(self) -> str:
+        """The client's address: what a proxy says it is, since all clients here are near enough to be believed."""
+        forwarded = self.request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+        return forwarded or self.request.remote or ""
+
     def rest(self, start: int) -> str:
-        """Return the path's segments from `start` on, decoded."""
-        return unquote("/".join(self.segments[start:]))
+        """Return the path's segments from `start` on, decoded; bytes that are no UTF-8 are kept, as in an id."""
+        return ids.from_path("/".join(self.segments[start:]))
 
     async def json(self) -> Any:
         """Return the body; refuses what is not JSON."""
@@ -125,6 +133,18 @@ class Exchange:
         else:
             require_member(self.user, documents.read_security(self.model, self.node, self.database))
 
+    def require_lister(self) -> None:
+        """Refuse who may not list the documents of the database or follow it: `_users` is for server admins."""
+        if self.database == AUTH_DATABASE:
+            self.require_admin()
+        self.require_member()
+
+    def writer(self) -> Writer:
+        """Return who asks, as the rules for user documents see it."""
+        user = self.user
+        admin = user.is_admin or may_administer(user, documents.read_security(self.model, self.node, self.database))
+        return Writer(user.name, user.is_admin, admin)
+
     def location(self, *parts: str) -> str:
         """Return the address of something on this node."""
         return f"http://{self.request.host}/{'/'.join(parts)}"
@@ -149,7 +169,10 @@ def stream_reply() -> web.StreamResponse:
 
 def refusal(error: errors.RefusalError) -> web.Response:
     """Answer with an error."""
-    return reply({"error": error.error, "reason": error.reason}, error.status)
+    body: dict[str, object] = {"error": error.error, "reason": error.reason}
+    if error.ref is not None:
+        body["ref"] = error.ref
+    return reply(body, error.status)
 
 
 def etag(*values: Any) -> dict[str, str]:

@@ -10,6 +10,7 @@ from peruserd.simcluster.web import (
     database_pages,
     document_pages,
     feeds,
+    local_pages,
     node_pages,
     reshard_pages,
     server_pages,
@@ -21,12 +22,11 @@ Route = tuple[str, Mapping[str, Page]]
 
 
 async def _changes(exchange: Exchange) -> web.StreamResponse:
-    exchange.require_member()
+    exchange.require_lister()
     return await feeds.database_changes(exchange)
 
 
-_NODE: Final[Mapping[str, Page]] = dict.fromkeys(("GET", "PUT", "DELETE"), node_pages.node_page)
-_NODE_LOOKUP: Final[Mapping[str, Page]] = {"POST": node_pages.node_page}
+_NODE: Final[Mapping[str, Page]] = dict.fromkeys(("GET", "PUT", "POST", "DELETE"), node_pages.node_page)
 _WELCOME: Final[Route] = ("welcome", {"GET": server_pages.welcome})
 
 _OF_SERVER: Final[Mapping[str, Route]] = {
@@ -61,13 +61,13 @@ _OF_DATABASE: Final[Mapping[str, Route]] = {
     "_all_docs": ("all_docs", {"GET": document_pages.all_documents, "POST": document_pages.all_documents}),
     "_bulk_docs": ("bulk_docs", {"POST": document_pages.bulk}),
     "_changes": ("changes", {"GET": _changes, "POST": _changes}),
-    "_local_docs": ("local_docs", {"GET": document_pages.list_local, "POST": document_pages.list_local}),
+    "_local_docs": ("local_docs", {"GET": local_pages.list_all, "POST": local_pages.list_all}),
     "_local": (
         "local",
         {
-            "GET": document_pages.read_local,
-            "PUT": document_pages.write_local,
-            "DELETE": document_pages.delete_local,
+            "GET": local_pages.read,
+            "PUT": local_pages.write,
+            "DELETE": local_pages.delete,
         },
     ),
 }
@@ -87,8 +87,7 @@ def route(segments: list[str]) -> Route:
         return _WELCOME
     first = segments[0]
     if first == "_node":
-        kind = _node_kind(segments)
-        return kind, _NODE_LOOKUP if kind == "dbs_docs" else _NODE
+        return _node_kind(segments), _NODE
     if first == "_reshard":
         if len(segments) == 1:
             return "reshard", {"GET": reshard_pages.summary}
@@ -108,7 +107,7 @@ def page_of(exchange: Exchange, pages: Mapping[str, Page]) -> Page:
     page = pages.get(exchange.method)
     if page is None:
         allowed = ",".join(("GET", "HEAD", *pages) if "GET" in pages else pages)
-        raise errors.RefusalError(405, "method_not_allowed", f"Only {allowed} allowed")
+        raise errors.method_not_allowed(allowed)
     return page
 
 
@@ -125,4 +124,6 @@ def _node_kind(segments: list[str]) -> str:
             return "shard_changes"
         case ["_security"]:
             return "shard_security"
+        case ["_all_docs" | "_revs_diff"]:
+            return "shard_docs"
     return "shard"

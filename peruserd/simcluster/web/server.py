@@ -92,7 +92,7 @@ class NodeServer:
             if seconds and request.method in _WRITES and exchange.segments[:1] != ["_node"]:
                 await asyncio.sleep(seconds)
             exchange.user = self._services.accounts.identify(
-                self.node, request.headers.get("Authorization"), _session_cookie(request)
+                self.node, request.headers.get("Authorization"), _session_cookie(request), exchange.address
             )
             answer = await page_of(exchange, pages)(exchange)
         except errors.RefusalError as error:

@@ -7,8 +7,8 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from peruserd.simcluster import errors
-from peruserd.simcluster.accounts import COOKIE, SESSION_SECONDS, User
+from peruserd.simcluster import errors, ids
+from peruserd.simcluster.accounts import COOKIE, SESSION_SECONDS, WRONG, User
 from peruserd.simcluster.web.database_pages import database_info
 from peruserd.simcluster.web.exchange import Exchange, encode, etag, raw_reply, refusal, reply
 
@@ -56,13 +56,10 @@ async def membership(exchange: Exchange) -> web.Response:
 async def read_session(exchange: Exchange) -> web.Response:
     """Say who asks."""
     user = exchange.user
-    return reply(
-        {
-            "ok": True,
-            "userCtx": {"name": user.name, "roles": user.roles},
-            "info": {"authentication_handlers": ["cookie", "default"]},
-        }
-    )
+    info: dict[str, Any] = {"authentication_handlers": ["cookie", "default"]}
+    if user.handler is not None:
+        info["authenticated"] = user.handler
+    return reply({"ok": True, "userCtx": {"name": _shown(user), "roles": user.roles}, "info": info})
 
 
 async def login(exchange: Exchange) -> web.Response:
@@ -74,13 +71,16 @@ async def login(exchange: Exchange) -> web.Response:
         sent = await exchange.object()
     accounts = exchange.services.accounts
     try:
-        user = accounts.login(exchange.node, str(sent.get("name", "")), str(sent.get("password", "")))
+        name, password = str(sent.get("name", "")), str(sent.get("password", ""))
+        user, value = accounts.login(exchange.node, name, password, exchange.address)
     except errors.RefusalError as error:
+        if error.reason != WRONG:
+            raise
         answer = refusal(error)
         answer.headers["Set-Cookie"] = _cookie(exchange, "")
         return answer
-    cookie = _cookie(exchange, accounts.cookie(user))
-    return reply({"ok": True, "name": user.name, "roles": user.roles}, headers={"Set-Cookie": cookie})
+    cookie = _cookie(exchange, value)
+    return reply({"ok": True, "name": _shown(user), "roles": user.roles}, headers={"Set-Cookie": cookie})
 
 
 async def logout(exchange: Exchange) -> web.Response:
@@ -128,6 +128,10 @@ def _described(exchange: Exchange, name: str) -> dict[str, Any]:
         return {"key": name, "info": database_info(exchange.model, exchange.node, name)}
     except errors.RefusalError as error:
         return {"key": name, "error": error.error}
+
+
+def _shown(user: User) -> str | None:
+    return None if user.name is None else ids.shown(user.name)
 
 
 def _cookie(exchange: Exchange, value: str) -> str:

@@ -1,0 +1,74 @@
+"""What befalls single copies of a shard: lost and foreign security objects, lost documents, restored files. Pure."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from peruserd.simcluster import errors, ids
+from peruserd.simcluster.copies import ShardCopy, Snapshot
+from peruserd.simcluster.model import ClusterModel
+from peruserd.simcluster.nodes import Node
+
+
+class Backup(msgspec.Struct, frozen=True):
+    """What a node's copies of a database held, by the path of each."""
+
+    node: Node
+    database: str
+    copies: dict[str, Snapshot]
+
+
+class Damage:
+    """Does damage, and keeps the backups from which copies are restored."""
+
+    def __init__(self, model: ClusterModel) -> None:
+        self._model = model
+        self._backups: list[Backup] = []
+
+    def set_security(self, node: Node, database: str, security: Any, covered: str | None) -> None:
+        """Replace the security object of a node's copies alone; copies agree again as CouchDB lets them."""
+        for copy in self._copies(node, database, covered):
+            copy.set_security(security)
+        self._model.note_damage(database)
+
+    def forget(self, node: Node, database: str, document_ids: Iterable[str]) -> None:
+        """Let a node's copies lose documents; LookupError for one that they do not have.
+
+        The loss stays until the document is written or repaired again: nobody owes what he once handed over.
+        """
+        for document_id in document_ids:
+            named = ids.from_path(document_id)
+            if not any(copy.forget(named) for copy in self._copies(node, database)):
+                raise LookupError(f"{node.name} has no document {document_id} in {database}")
+
+    def back_up(self, node: Node, database: str) -> int:
+        """Keep what a node's copies of a database hold now; return the number by which it can be restored."""
+        copies = {copy.path: copy.snapshot() for copy in self._copies(node, database)}
+        self._backups.append(Backup(node, database, copies))
+        return len(self._backups) - 1
+
+    def restore(self, number: int) -> None:
+        """Put back what a backup holds, under the same uuids; what the copies now lack is owed to them by all others.
+
+        LookupError where there is no such backup, or none of its copies is there any more.
+        """
+        if not 0 <= number < len(self._backups):
+            raise LookupError(f"there is no backup {number}")
+        backup = self._backups[number]
+        restored = [copy for copy in self._copies(backup.node, backup.database) if copy.path in backup.copies]
+        if not restored:
+            raise errors.no_shard()
+        for copy in restored:
+            copy.restore(backup.copies[copy.path])
+        self._model.note_damage(backup.database)
+        for node in self._model.nodes:
+            for other in node.holdings.get(backup.database, ()) if node is not backup.node else ():
+                for document_id in other.docs:
+                    self._model.spread(backup.database, document_id, other)
+
+    def _copies(self, node: Node, database: str, covered: str | None = None) -> list[ShardCopy]:
+        copies = [copy for copy in node.holdings.get(database, ()) if covered in (None, str(copy.range))]
+        if not copies:
+            raise errors.no_shard()
+        return copies

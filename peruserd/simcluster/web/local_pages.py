@@ -1,0 +1,89 @@
+"""Pages of local documents: what whoever may read a database may write there, without history or validation."""
+
+from typing import Any
+
+from aiohttp import web
+
+from peruserd.simcluster import documents, errors, ids, users
+from peruserd.simcluster.changes import with_identity
+from peruserd.simcluster.copies import LocalDocument
+from peruserd.simcluster.options import AUTH_DATABASE
+from peruserd.simcluster.web.document_pages import address, content, named_rev
+from peruserd.simcluster.web.exchange import Exchange, etag, reply
+
+
+async def list_all(exchange: Exchange) -> web.Response:
+    """List local documents: all, those between keys, or those asked for by name."""
+    exchange.require_member()
+    keys = (await exchange.object()).get("keys") if exchange.method == "POST" else exchange.json_list("keys")
+    if keys is not None:
+        rows = [_local_row_for_key(exchange, str(key)) for key in keys]
+    else:
+        first, last = exchange.key("start_key", "startkey"), exchange.key("end_key", "endkey")
+        rows = [
+            _local_row(exchange, document_id, local)
+            for document_id, local in documents.list_local(exchange.model, exchange.node, exchange.database)
+            if (first is None or first <= document_id) and (last is None or document_id <= last)
+        ]
+    return reply({"total_rows": None, "offset": None, "rows": rows})
+
+
+def _local_row(exchange: Exchange, document_id: str, local: LocalDocument) -> dict[str, Any]:
+    shown = ids.shown(document_id)
+    found: dict[str, Any] = {"id": shown, "key": shown, "value": {"rev": local.rev}}
+    if exchange.flag("include_docs"):
+        found["doc"] = with_identity(document_id, local.rev, local.body)
+    return found
+
+
+def _local_row_for_key(exchange: Exchange, key: str) -> dict[str, Any]:
+    try:
+        local = documents.read_local(exchange.model, exchange.node, exchange.database, key)
+    except errors.RefusalError as error:
+        if error.status != 404:
+            # One that cannot be read spoils the answer for all, with its own name for an error.
+            raise errors.RefusalError(500, key, "{case_clause,{error,read_failure}}") from error
+        return {"key": key, "error": "not_found"}
+    return _local_row(exchange, key, local)
+
+
+async def read(exchange: Exchange) -> web.Response:
+    """Give a local document."""
+    exchange.require_member()
+    document_id = exchange.rest(1)
+    local = documents.read_local(exchange.model, exchange.node, exchange.database, document_id)
+    return reply(with_identity(document_id, local.rev, local.body), headers=etag(local.body))
+
+
+async def write(exchange: Exchange) -> web.Response:
+    """Write a local document; with or without its revision, it always succeeds."""
+    document_id = _writable(exchange)
+    sent = await exchange.object()
+    body = content(sent)
+    made, agreed = documents.write_local(
+        exchange.model, exchange.node, exchange.database, document_id, named_rev(exchange) or sent.get("_rev"), body
+    )
+    return reply(
+        {"ok": True, "id": ids.shown(document_id), "rev": made.rev},
+        201 if agreed else 202,
+        {**etag(body), "Location": address(exchange, document_id)},
+    )
+
+
+async def delete(exchange: Exchange) -> web.Response:
+    """Delete a local document; its revision is not looked at."""
+    document_id = _writable(exchange)
+    agreed = documents.delete_local(exchange.model, exchange.node, exchange.database, document_id)
+    return reply(
+        {"ok": True, "id": ids.shown(document_id), "rev": "0-0"}, 200 if agreed else 202, etag(ids.shown(document_id))
+    )
+
+
+def _writable(exchange: Exchange) -> str:
+    """Return the id of the local document that is to be written; refuses who may not write it."""
+    exchange.require_member()
+    document_id = exchange.rest(1)
+    ids.check(document_id)
+    if exchange.database == AUTH_DATABASE:
+        users.require_writer(document_id, exchange.writer())
+    return document_id

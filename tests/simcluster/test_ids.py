@@ -1,0 +1,81 @@
+"""Ids of documents: what CouchDB 3.5.0 takes, and how it shows it."""
+
+from pathlib import Path
+from zlib import crc32
+
+import msgspec
+import pytest
+
+from peruserd.core.hashing import document_hash
+from peruserd.simcluster import errors, ids
+
+
+class Vector(msgspec.Struct):
+    """Bytes in hexadecimal; whether CouchDB takes them for an id, and what its JSON encoder makes of them."""
+
+    bytes: str
+    accepted: bool
+    shown: str
+
+
+# Computed by CouchDB's own modules, couch_util and jiffy, in Erlang.
+VECTORS = msgspec.json.decode(
+    (Path(__file__).parent.parent / "data" / "ids-3.5.0.json").read_bytes(), type=list[Vector]
+)
+
+
+def _id(vector: Vector) -> str:
+    return ids.from_path("".join(f"%{byte:02x}" for byte in bytes.fromhex(vector.bytes)))
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.bytes)
+def test_an_id_is_shown_as_couchdb_shows_it(vector: Vector) -> None:
+    """Overlong forms become the character they stand for, halves of a pair one character, broken bytes U+FFFD."""
+    assert ids.shown(_id(vector)) == vector.shown
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.bytes)
+def test_an_id_is_refused_where_couchdb_refuses_it(vector: Vector) -> None:
+    """Three and four bytes pass in any combination, two only where they are not overlong."""
+    if vector.accepted:
+        ids.check(_id(vector))
+        return
+    with pytest.raises(errors.RefusalError, match="must be valid UTF-8"):
+        ids.check(_id(vector))
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.bytes)
+def test_an_id_keeps_its_bytes(vector: Vector) -> None:
+    """The place in the hash space and the path are those of the bytes that came, never of what is shown."""
+    raw = bytes.fromhex(vector.bytes)
+    assert ids.place(_id(vector)) == crc32(raw)
+    assert ids.from_path(ids.to_path(_id(vector))) == _id(vector)
+
+
+@pytest.mark.parametrize("document_id", ["org.couchdb.user:alice", "org.couchdb.user:zoë 😀", "a/b"])
+def test_an_ordinary_id_is_shown_and_placed_as_it_is(document_id: str) -> None:
+    """What is UTF-8 is what it was before anybody thought of bytes."""
+    ids.check(document_id)
+    assert ids.shown(document_id) == ids.noted(document_id) == document_id
+    assert ids.place(document_id) == document_hash(document_id)
+
+
+def test_the_controls_tell_two_documents_of_one_shown_id_apart() -> None:
+    """The one with the odd bytes is given as it would be in a path, and so is one that looks like a path."""
+    for path in ("org.couchdb.user:%E0%81%A1lice", "org.couchdb.user:100%25", "org.couchdb.user:alice"):
+        assert ids.noted(ids.from_path(path)) == path
+
+
+@pytest.mark.parametrize(
+    ("document_id", "reason"),
+    [
+        ("", "must not be empty"),
+        ("_local/", "Illegal document id"),
+        ("_design/", "Illegal document id"),
+        ("_other", "Only reserved document ids"),
+    ],
+)
+def test_ids_that_no_document_can_have_are_refused(document_id: str, reason: str) -> None:
+    """As CouchDB words it."""
+    with pytest.raises(errors.RefusalError, match=reason):
+        ids.check(document_id)
