@@ -17,7 +17,7 @@ from itertools import accumulate
 import msgspec
 
 from peruserd.core.hashing import document_hash, document_key, document_keys
-from peruserd.core.ranges import Range, ShardMap
+from peruserd.core.ranges import WHOLE_SPACE, Range, ShardMap
 
 Ring = tuple[str, ...]
 """The owner by position: a document belongs to `ring[key % len(ring)]`."""
@@ -70,6 +70,14 @@ class Ownership(msgspec.Struct, frozen=True, dict=True):
             return bool(ring) and ring[key(document_id) % len(ring)]
 
         return belongs
+
+    def is_inside(self, document_id: str) -> bool:
+        """Say whether a document id hashes into the range.
+
+        CouchDB takes ids whose bytes are no proper UTF-8, and shows them as proper ones: a row whose id lies outside
+        the range that it was read from is not of the document of that id.
+        """
+        return self.range == WHOLE_SPACE or document_hash(document_id) in self.range
 
     def gains(self, instance: str, before: "Ownership") -> bool:
         """Say whether `instance` can own a document under this ownership that it did not own under `before`.

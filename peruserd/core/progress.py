@@ -124,12 +124,18 @@ def sweep_finished(saved: Saved) -> Saved:
 
 
 def wanted_by_scan(saved: Saved, me: str) -> Callable[[str], bool]:
-    """Return the function that says of a document id whether the scan under way must act on it."""
+    """Return the function that says of a document id whether the scan under way must act on it.
+
+    A row whose id does not hash into the range is of another document that is shown by this id.
+    """
     mine = saved.current.belongs_to(me)
+    is_inside = saved.current.is_inside
     if not saved.settled:
-        return mine
+        return lambda document_id: mine(document_id) and is_inside(document_id)
     past = [ownership.belongs_to(me) for ownership in saved.settled]
-    return lambda document_id: mine(document_id) and not all(was_mine(document_id) for was_mine in past)
+    return lambda document_id: (
+        mine(document_id) and not all(was_mine(document_id) for was_mine in past) and is_inside(document_id)
+    )
 
 
 def _afresh(identity: Identity, ownership: Ownership, near: Sequence | None = None) -> Saved:

@@ -41,6 +41,7 @@ class Quarantined(msgspec.Struct, frozen=True):
     """A user that could not be served. `since` is the wall clock at the first failure, in seconds, for people.
 
     `met_in_scan` is the failed change's own: a tombstone that a scan found is not dropped for, however often retried.
+    `contested` is the failed change's own, too: rows of both kinds were seen of the document.
     """
 
     document_id: str
@@ -49,6 +50,11 @@ class Quarantined(msgspec.Struct, frozen=True):
     failures: int
     since: float
     met_in_scan: bool = False
+    contested: bool = False
+
+    def contradicts(self, *, deleted: bool) -> bool:
+        """Say whether a row that is live, or `deleted`, makes the document contested."""
+        return self.contested or self.deleted != deleted
 
 
 class Quarantine:
@@ -68,6 +74,10 @@ class Quarantine:
     def __contains__(self, document_id: str) -> bool:
         return document_id in self._entries
 
+    def get(self, document_id: str) -> Quarantined | None:
+        """Return the entry of a document; None where it is not here."""
+        return self._entries.get(document_id)
+
     def admit(
         self,
         document_id: str,
@@ -78,6 +88,7 @@ class Quarantine:
         wall: float,
         chance: float,
         met_in_scan: bool = False,
+        contested: bool = False,
     ) -> Quarantined:
         """Keep a user aside after a failed try; `chance`, a random number of [0, 1), spreads the next one."""
         known = self._entries.get(document_id)
@@ -89,6 +100,7 @@ class Quarantine:
             failures=known.failures + 1 if known is not None and again else 1,
             since=known.since if known is not None and again else wall,
             met_in_scan=met_in_scan,
+            contested=contested,
         )
         backoff = _BACKOFF.get(failure.advice)
         self._schedule(entry, None if backoff is None else now + backoff.delay(entry.failures, chance))

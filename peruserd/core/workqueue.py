@@ -28,6 +28,8 @@ class Lane(IntEnum):
 # what went to quarantine some time ago. A review says nothing: it asks the authentication database.
 _AUTHORITY: Final = {Lane.LIVE: 3, Lane.SCAN: 2, Lane.RETRY: 1, Lane.REVIEW: 0}
 
+_NOTHING: Final[frozenset[bool]] = frozenset()
+
 
 class Change(msgspec.Struct, eq=False, gc=False):
     """A document to be acted on. `read_at` is when it was read, by the monotonic clock, in seconds.
@@ -36,6 +38,9 @@ class Change(msgspec.Struct, eq=False, gc=False):
     `met_in_scan` says that a scan found the change, now or before it went to quarantine: it can be years old.
     `in_place` says that the database is probably there, so looking at it is cheaper than trying to create it. Of a
     review, `deleted` is what was last acted on.
+
+    `deleted` is a hint. `contested` says that a live row and a tombstone were both seen under this id while it waited,
+    was worked on or was in quarantine: CouchDB can show two documents under one id, so neither row is the truth.
     """
 
     document_id: str
@@ -46,6 +51,7 @@ class Change(msgspec.Struct, eq=False, gc=False):
     ticket: int = -1
     met_in_scan: bool = False
     in_place: bool = False
+    contested: bool = False
 
     def finish(self) -> None:
         """Let the checkpoint pass this change."""
@@ -63,7 +69,8 @@ class WorkQueue:
         self._reviews: dict[str, Change] = {}
         self._is_held: Callable[[str], bool] = _nobody
         self._held: dict[str, Change] = {}
-        self._fresh: set[str] = set()
+        # What was read live since a page of a scan was asked for: whether as live, as deleted, or both.
+        self._fresh: dict[str, frozenset[bool]] = {}
         self._disowned: set[str] = set()
         self._scan_page_open = False
         self._scanned = 0
@@ -153,16 +160,22 @@ class WorkQueue:
         self._reviews[change.document_id] = change
 
     def put(self, change: Change) -> None:
-        """Let a change wait, or finish it at once where another one tells more of its document."""
+        """Let a change wait, or finish it at once where another one tells more of its document.
+
+        A row that is passed over for another one of the other kind leaves that one contested.
+        """
         document_id = change.document_id
+        older = self._waiting.get(document_id)
+        if older is not None:
+            _contest(change, older)
         if change.lane is Lane.LIVE:
             # Nothing tells more than it does.
+            self._contest_active(change)
             if self._scan_page_open:
-                self._fresh.add(document_id)
+                self._fresh[document_id] = self._fresh.get(document_id, _NOTHING) | {change.deleted}
         elif self._is_void(change):
             change.finish()
             return
-        older = self._waiting.get(document_id)
         if older is not None:
             older.finish()
         self._waiting[document_id] = change
@@ -171,13 +184,24 @@ class WorkQueue:
 
     def _is_void(self, change: Change) -> bool:
         document_id = change.document_id
-        if change.lane is Lane.SCAN and document_id in self._fresh:
-            return True
         waiting = self._waiting.get(document_id)
         if waiting is not None and _AUTHORITY[waiting.lane] > _AUTHORITY[change.lane]:
             return True
-        active = None if document_id in self._disowned else self._active.get(document_id)
-        return active is not None and _AUTHORITY[active.lane] > _AUTHORITY[change.lane]
+        seen = self._fresh.get(document_id) if change.lane is Lane.SCAN else None
+        if seen is not None:
+            change.contested |= seen != {change.deleted}
+            return not change.contested
+        active = self._contest_active(change)
+        if active is None or document_id in self._disowned or _AUTHORITY[active.lane] <= _AUTHORITY[change.lane]:
+            return False
+        return active.contested or not change.contested
+
+    def _contest_active(self, change: Change) -> Change | None:
+        """Note what the change under way says of the document, which it may be acted on for already."""
+        active = self._active.get(change.document_id)
+        if active is not None and active.lane is not Lane.REVIEW:
+            change.contested |= active.contested or active.deleted != change.deleted
+        return active
 
     def take(self) -> Change | None:
         """Return the most urgent change whose document is free, now under way; None where there is none."""
@@ -223,6 +247,18 @@ class WorkQueue:
         newer = self._waiting.get(change.document_id)
         if newer is not None and self._held.get(change.document_id) is not newer:
             self._lanes[newer.lane].appendleft(newer)
+
+
+def _contest(one: Change, other: Change) -> None:
+    """Note in both of two changes of one document whether they contradict each other.
+
+    The more careful of them says where their tombstone was met, so that a database is never dropped for an old one.
+    """
+    if one.contested or other.contested or one.deleted != other.deleted:
+        met_in_scan = any(each.met_in_scan for each in (one, other) if each.deleted or each.contested)
+        for each in (one, other):
+            each.contested = True
+            each.met_in_scan = met_in_scan
 
 
 def _nobody(_document_id: str) -> bool:

@@ -14,7 +14,7 @@ import structlog
 
 from peruserd.core.backoff import Backoff
 from peruserd.core.messages import Sequence
-from peruserd.core.progress import Sweep, is_behind
+from peruserd.core.progress import is_behind
 from peruserd.core.quarantine import Advice
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.sources import PAGE_ROWS, ChangeSource, Page
@@ -157,8 +157,6 @@ class Scanner:
         """Scan whenever it is wanted, until the listener stops."""
         while (task := self._ledger.wait_for_scan()) is not None:
             page = self._persistence.call(self._source.page, task.since)
-            missing = None
-            if task.sweep is Sweep.DATABASES:
-                live = [row.id for row in page.results if not row.deleted and task.wanted(row.id)]
-                missing = self._persistence.call(self._find_missing, live)
+            candidates = task.candidates(page)
+            missing = self._persistence.call(self._find_missing, candidates) if candidates else set()
             self._ledger.enter_scan(task, page, missing)

@@ -141,7 +141,7 @@ class Ledger:
             self._feed_fails = False
             self._counters.feed_requests += 1
             self._counters.changes_seen += len(page.results)
-            owned = self._enter(page, Lane.LIVE, self._live, self._mine)
+            owned = self._enter_live(page, self._live)
             self._counters.changes_owned += owned
             if page.results:
                 self._pace.live(time.monotonic())
@@ -164,21 +164,18 @@ class Ledger:
             self._queue.scan_page_requested()
             return self._scan.task
 
-    def enter_scan(self, task: ScanTask, page: Page, missing: Collection[str] | None = None) -> None:
+    def enter_scan(self, task: ScanTask, page: Page, missing: Collection[str]) -> None:
         """Enter a page of a scan; one of a scan that has begun again meanwhile is dropped.
 
-        Of the sweep for databases `missing` are the documents to act on, of the other one all that are wanted.
+        `missing` are those of the task's candidates on this page that have no database.
         """
         with self._changed:
             if not self._scan.is_of(task):
                 self._queue.scan_finished()
                 return
-            wanted = task.wanted if missing is None else missing.__contains__
             self._counters.feed_requests += 1
             self._counters.changes_seen += len(page.results)
-            self._counters.changes_owned += self._enter(
-                page, Lane.SCAN, task.mark, wanted, in_place=task.sweep is Sweep.SECURITY
-            )
+            self._counters.changes_owned += self._enter_scanned(task, page, missing)
             if self._scan.entered(page):
                 self._queue.scan_finished()
             self._settle_scan()
@@ -233,7 +230,7 @@ class Ledger:
             self._count(change, outcome)
             kept = self._judge(change, outcome)
             if kept is None:
-                self._end(change)
+                self._end(change, outcome)
                 return
         self._store.quarantine(kept)
         log.warning(
@@ -248,7 +245,7 @@ class Ledger:
             if kept.document_id not in self._quarantine:
                 # Lost to another owner while it was on its way to the disk.
                 self._store.released(kept.document_id)
-            self._end(change)
+            self._end(change, outcome)
 
     def exchange(self, change: Change, outcome: Outcome) -> Change | None:
         """Give a change back and take the next one, as `give_back` and `take` do.
@@ -320,7 +317,14 @@ class Ledger:
             for entry in self._quarantine.take_due(now):
                 self._counters.retries += 1
                 self._queue.put(
-                    Change(entry.document_id, entry.deleted, Lane.RETRY, now, met_in_scan=entry.met_in_scan)
+                    Change(
+                        entry.document_id,
+                        entry.deleted,
+                        Lane.RETRY,
+                        now,
+                        met_in_scan=entry.met_in_scan,
+                        contested=entry.contested,
+                    )
                 )
                 self._changed.offer(1)
             self._review(self._reviews.take_due(now))
@@ -366,20 +370,49 @@ class Ledger:
 
     # Inside, with the lock held
 
-    def _enter(
-        self, page: Page, lane: Lane, mark: Watermark, wanted: Callable[[str], bool], *, in_place: bool = False
-    ) -> int:
+    def _enter_live(self, page: Page, mark: Watermark) -> int:
         owned = 0
+        mine, is_inside = self._mine, self._ownership.is_inside
         before = mark.read
         now = time.monotonic()
         for row in page.results:
-            if row.id.startswith(USER_DOCUMENT_PREFIX) and wanted(row.id):
+            if row.id.startswith(USER_DOCUMENT_PREFIX) and mine(row.id) and is_inside(row.id):
                 owned += 1
-                ticket = mark.enter(before)
-                self._queue.put(Change(row.id, row.deleted, lane, now, mark, ticket, lane is Lane.SCAN, in_place))
+                self._put(Change(row.id, row.deleted, Lane.LIVE, now, mark, mark.enter(before)))
             before = row.seq
         mark.advance(page.last_seq)
         return owned
+
+    def _enter_scanned(self, task: ScanTask, page: Page, missing: Collection[str]) -> int:
+        owned = 0
+        mark, in_place = task.mark, task.sweep is Sweep.SECURITY
+        contested = task.contested(page, missing)
+        before = mark.read
+        now = time.monotonic()
+        for row in page.results:
+            if task.picks(row, missing):
+                owned += 1
+                change = Change(
+                    row.id,
+                    row.deleted,
+                    Lane.SCAN,
+                    now,
+                    mark,
+                    mark.enter(before),
+                    met_in_scan=True,
+                    in_place=in_place,
+                    contested=row.id in contested,
+                )
+                self._put(change)
+            before = row.seq
+        mark.advance(page.last_seq)
+        return owned
+
+    def _put(self, change: Change) -> None:
+        kept = self._quarantine.get(change.document_id)
+        if kept is not None and kept.contradicts(deleted=change.deleted):
+            change.contested = True
+        self._queue.put(change)
 
     def _live_has_room(self) -> bool:
         # What is tried again does not count: however many users are in quarantine, the live feed goes first.
@@ -429,6 +462,7 @@ class Ledger:
                 wall=time.time(),
                 chance=random.random(),  # noqa: S311 - spreads retries, guards nothing
                 met_in_scan=change.met_in_scan,
+                contested=change.contested,
             )
         return None
 
@@ -438,7 +472,8 @@ class Ledger:
             self._reviews.succeed(change)
         else:
             self._scan.served(change)
-            self._reviews.note(document_id, deleted=change.deleted, now=time.monotonic())
+            if outcome.acted_on is not None:
+                self._reviews.note(document_id, deleted=outcome.acted_on, now=time.monotonic())
         # Only a write that came to its end, or the end of the database, makes a security object certain again.
         if outcome.security_written or outcome.dropped or outcome.absent:
             self._quarantine.release(document_id)
@@ -468,11 +503,14 @@ class Ledger:
             self._queue.review(review)
             self._changed.offer(1)
 
-    def _end(self, change: Change) -> None:
+    def _end(self, change: Change, outcome: Outcome) -> None:
         self._finish(change)
         if change.lane is not Lane.REVIEW and (self._leaving or not self._mine(change.document_id)):
-            # Lost while it was under way: its next owner may have acted before this was done.
-            self._review([make_review(change.document_id, deleted=change.deleted, now=time.monotonic())])
+            # Lost while it was under way: its next owner may have acted before this was done. What failed can have done
+            # what the row asked for, or nothing.
+            acted_on = change.deleted if outcome.failure is not None else outcome.acted_on
+            if acted_on is not None:
+                self._review([make_review(change.document_id, deleted=acted_on, now=time.monotonic())])
 
     def _finish(self, change: Change) -> None:
         self._queue.finish(change)

@@ -32,7 +32,11 @@ _ALL_COPIES: Final = 10
 
 
 class Outcome(msgspec.Struct):
-    """What one action did, and whether it came to its end."""
+    """What one action did, and whether it came to its end.
+
+    `acted_on` says whether the document that was acted on is deleted, which can be another one than the change hinted
+    at; None where nothing was acted on.
+    """
 
     provisioned: bool = False
     revoked: bool = False
@@ -41,6 +45,7 @@ class Outcome(msgspec.Struct):
     security_written: bool = False
     absent: bool = False  # there is no database, so nothing of it can be in doubt
     failure: Failure | None = None
+    acted_on: bool | None = None
 
 
 class Provisioner:
@@ -119,6 +124,7 @@ class Provisioner:
         return {databases[database] for database in missing}
 
     def _ensure(self, document_id: str, name: str, database: str, outcome: Outcome, *, in_place: bool = False) -> None:
+        outcome.acted_on = False
         creation = Creation.EXISTED
         found = self._security_if_there(database) if in_place else None
         if found is None:
@@ -185,6 +191,7 @@ class Provisioner:
         except NotFoundError:
             outcome.absent = True
             return
+        outcome.acted_on = True
         outcome.revoked = outcome.security_written
 
     def _drop(self, document_id: str, database: str, outcome: Outcome) -> None:
@@ -194,6 +201,7 @@ class Provisioner:
         state = self._client.document_state(self._auth_db, document_id, quorum=_ALL_COPIES)
         if state is not DocumentState.DELETED:
             return
+        outcome.acted_on = True
         if self._client.delete_database(database):
             outcome.dropped = True
         else:

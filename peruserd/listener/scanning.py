@@ -3,16 +3,17 @@
 What a scan is for is `core.progress`'s; what it finds goes into the ledger like what is read live.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Container
 from typing import Final
 
 import msgspec
 
 from peruserd.core.messages import Sequence
+from peruserd.core.names import USER_DOCUMENT_PREFIX
 from peruserd.core.progress import Saved, Scan, Sweep, reached, wanted_by_scan
 from peruserd.core.watermark import Watermark
 from peruserd.core.workqueue import Change, Lane
-from peruserd.couch.sources import PAGE_ROWS, Page
+from peruserd.couch.sources import PAGE_ROWS, Page, Row
 
 # Documents of a scan that may wait before it pauses: so that workers never starve, and little memory.
 _WINDOW: Final = 2 * PAGE_ROWS
@@ -21,13 +22,42 @@ _WINDOW: Final = 2 * PAGE_ROWS
 class ScanTask(msgspec.Struct, frozen=True):
     """The page of a scan to read next, for documents that are `wanted`.
 
-    `mark` tells this sweep from one that has begun again meanwhile.
+    `mark` tells this sweep from one that has begun again meanwhile. The users in `served` were served by the first
+    sweep, so the second need not look at their live rows.
     """
 
     mark: Watermark
     since: Sequence
     sweep: Sweep
     wanted: Callable[[str], bool]
+    served: Container[str]
+
+    def candidates(self, page: Page) -> list[str]:
+        """Return the documents for whose rows it matters whether their database is there.
+
+        Without a database a live row is the first sweep's to act on, and a tombstone asks for nothing.
+        """
+        deleted = self.sweep is Sweep.SECURITY
+        return [
+            row.id
+            for row in page.results
+            if row.deleted is deleted and row.id.startswith(USER_DOCUMENT_PREFIX) and self.wanted(row.id)
+        ]
+
+    def picks(self, row: Row, missing: Collection[str]) -> bool:
+        """Say whether a row is to be acted on; `missing` are those of the candidates that have no database."""
+        if self.sweep is Sweep.DATABASES:
+            return not row.deleted and row.id in missing
+        if not row.id.startswith(USER_DOCUMENT_PREFIX) or not self.wanted(row.id):
+            return False
+        # One id can show two documents, so a tombstone is not skipped for a live row that was served.
+        return row.id not in missing if row.deleted else row.id not in self.served
+
+    def contested(self, page: Page, missing: Collection[str]) -> set[str]:
+        """Return the documents of which this scan shows a live row and a tombstone, as far as this page tells."""
+        if self.sweep is Sweep.DATABASES:
+            return {row.id for row in page.results if row.deleted and row.id in missing}
+        return {row.id for row in page.results if row.deleted and row.id in self.served}
 
 
 class ScanBook:
@@ -47,13 +77,11 @@ class ScanBook:
         self._until = None if scan is None else scan.until
         if scan is None or scan.sweep is Sweep.DATABASES:
             self._served.clear()
-        wanted, served = wanted_by_scan(saved, me), self._served
         self.task = None
         if scan is not None:
             mark = Watermark(scan.position)
-            self.task = ScanTask(
-                mark, mark.read, scan.sweep, lambda document_id: document_id not in served and wanted(document_id)
-            )
+            wanted = wanted_by_scan(saved, me)
+            self.task = ScanTask(mark, mark.read, scan.sweep, wanted, self._served)
 
     @property
     def is_under_way(self) -> bool:

@@ -30,10 +30,16 @@ class Desk:
         self.queue = WorkQueue()
         self.mark = Counting()
 
-    def put(self, document: str, lane: Lane = Lane.LIVE, version: int = 0) -> Change:
+    def put(self, document: str, lane: Lane = Lane.LIVE, version: int = 0, *, deleted: bool = False) -> Change:
         """Put a change with a ticket of its own."""
         change = Change(
-            document, deleted=False, lane=lane, read_at=float(version), watermark=self.mark, ticket=self.mark.enter(0)
+            document,
+            deleted=deleted,
+            lane=lane,
+            read_at=float(version),
+            watermark=self.mark,
+            ticket=self.mark.enter(0),
+            met_in_scan=lane is Lane.SCAN,
         )
         self.queue.put(change)
         return change
@@ -187,6 +193,88 @@ def test_a_scans_page_is_void_where_live_changes_came_meanwhile(desk: Desk) -> N
     stale, fine = desk.put("a", Lane.SCAN), desk.put("b", Lane.SCAN)
     assert desk.is_finished(stale)
     assert desk.drain() == [fine]
+
+
+LANES = [Lane.LIVE, Lane.RETRY, Lane.SCAN]
+
+
+@pytest.mark.parametrize("deleted_first", [False, True], ids=["live-first", "tombstone-first"])
+@pytest.mark.parametrize("first", LANES)
+@pytest.mark.parametrize("second", LANES)
+def test_rows_of_both_kinds_that_wait_are_contested(
+    desk: Desk,
+    first: Lane,
+    second: Lane,
+    deleted_first: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Two documents can be shown under one id: whichever row is acted on, it says that there was another one."""
+    desk.put("a", first, deleted=deleted_first)
+    desk.put("a", second, deleted=not deleted_first)
+    assert [change.contested for change in desk.drain()] == [True]
+    desk.put("a", second, deleted=not deleted_first)
+    assert [change.contested for change in desk.drain()] == [False]
+
+
+@pytest.mark.parametrize("deleted_first", [False, True], ids=["live-first", "tombstone-first"])
+@pytest.mark.parametrize("first", LANES)
+@pytest.mark.parametrize("second", LANES)
+def test_a_row_of_the_other_kind_is_never_passed_over_for_work_under_way(
+    desk: Desk,
+    first: Lane,
+    second: Lane,
+    deleted_first: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """The work under way knows nothing of it, so it waits, however little it tells, and is contested."""
+    begun = desk.put("a", first, deleted=deleted_first)
+    assert desk.take() is begun
+    later = desk.put("a", second, deleted=not deleted_first)
+    desk.queue.finish(begun)
+    assert desk.drain() == [later]
+    assert (begun.contested, later.contested) == (False, True)
+
+
+def test_contested_work_under_way_has_seen_both_kinds(desk: Desk) -> None:
+    """A row that tells less than it does adds nothing then."""
+    desk.put("a")
+    begun = desk.put("a", deleted=True)
+    assert desk.take() is begun
+    assert desk.is_finished(desk.put("a", Lane.SCAN))
+    desk.queue.finish(begun)
+    assert desk.drain() == []
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["live", "tombstone"])
+def test_a_live_row_does_not_hide_a_scans_row_of_the_other_kind(desk: Desk, deleted: bool) -> None:  # noqa: FBT001
+    """Although the page was asked for before, its row may be of another document with the same id."""
+    desk.queue.scan_page_requested()
+    desk.put("a", deleted=deleted)
+    desk.drain()
+    row = desk.put("a", Lane.SCAN, deleted=not deleted)
+    assert desk.drain() == [row]
+    assert row.contested
+
+
+def test_a_page_of_a_scan_is_no_void_where_live_rows_of_both_kinds_came(desk: Desk) -> None:
+    """Both can be another document's than the row that the scan has found."""
+    desk.queue.scan_page_requested()
+    for deleted in (False, True):
+        desk.put("a", deleted=deleted)
+        desk.drain()
+    row = desk.put("a", Lane.SCAN)
+    assert desk.drain() == [row]
+    assert row.contested
+
+
+def test_an_old_tombstone_is_known_for_one_when_a_live_row_contests_it(desk: Desk) -> None:
+    """Whatever row is acted on, a database is not dropped for a tombstone that a scan has found."""
+    desk.put("a", Lane.SCAN, deleted=True)
+    live = desk.put("a")
+    assert desk.drain() == [live]
+    assert live.met_in_scan
+    desk.put("b", Lane.SCAN)
+    tombstone = desk.put("b", deleted=True)
+    assert desk.drain() == [tombstone]
+    assert (tombstone.contested, tombstone.met_in_scan) == (True, False)
 
 
 def test_the_next_page_of_a_scan_is_asked_for_after_that(desk: Desk) -> None:

@@ -23,7 +23,7 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 HOSTS = ((WHOLE_SPACE, ("me", "other")),)
 MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
 THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
-DONE = Outcome(provisioned=True)
+DONE = Outcome(acted_on=False, provisioned=True)
 FAILED = Outcome(failure=Failure("server_error", "500"))
 
 

@@ -1,6 +1,6 @@
 """The ledger while documents change hands: what is held back, what is looked at again, what is left to others."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,8 @@ HOSTS = ((WHOLE_SPACE, ("me", "other")),)
 MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
 SHARED = Ownership("_users", WHOLE_SPACE, HOSTS, ("me", "other"))
 THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
-DONE = Outcome(provisioned=True, created=True, security_written=True)
+DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=True)
+REVOKED = Outcome(acted_on=True, revoked=True, security_written=True)
 FAILED = Outcome(failure=Failure("server_error", "500", Advice.RETRY))
 
 IDS = [user_document_id(f"user-{number}") for number in range(20)]
@@ -52,12 +53,12 @@ def ledger(store: Store, clock: Clock) -> Ledger:
     del clock
     made = make_ledger(ownership=MINE, share=8, store=store)
     made.open(Identity("copy", 0))
-    for missing in (set(), None):
-        sweep(made, missing=missing)
+    for _ in Sweep:
+        sweep(made)
     return made
 
 
-def sweep(ledger: Ledger, *rows: Row, missing: set[str] | None = None) -> None:
+def sweep(ledger: Ledger, *rows: Row, missing: Collection[str] = ()) -> None:
     """Enter the last page of a sweep."""
     task = ledger.wait_for_scan()
     assert task is not None
@@ -170,6 +171,31 @@ def test_what_was_done_last_for_a_lost_document_is_reviewed(ledger: Ledger) -> N
     assert ledger.report().counters.reviews == 1
 
 
+@pytest.mark.parametrize("lost", ["before-the-end", "after-it"])
+def test_a_review_is_of_what_was_acted_on_and_not_of_what_the_row_said(ledger: Ledger, lost: str) -> None:
+    """A tombstone whose document was found to be live and served is looked at as a live one."""
+    live(ledger, Row(1, MOVES, deleted=True))
+    (change,) = waiting(ledger)
+    if lost == "before-the-end":
+        ledger.inform(SHARED, None, 8)
+    ledger.give_back(change, DONE)
+    ledger.inform(SHARED, None, 8)
+    (review,) = serve(ledger)
+    assert (review.lane, review.deleted) == (Lane.REVIEW, False)
+
+
+@pytest.mark.parametrize("lost", ["before-the-end", "after-it"])
+def test_what_did_nothing_is_not_reviewed(ledger: Ledger, lost: str) -> None:
+    """Where nothing was acted on, nothing can have undone what the next owner did."""
+    live(ledger, Row(1, MOVES, deleted=True))
+    (change,) = waiting(ledger)
+    if lost == "before-the-end":
+        ledger.inform(SHARED, None, 8)
+    ledger.give_back(change, Outcome())
+    ledger.inform(SHARED, None, 8)
+    assert serve(ledger) == []
+
+
 def test_what_was_done_long_ago_is_not_reviewed(ledger: Ledger, clock: Clock) -> None:
     """Past the time in which two instances can both take a document for theirs there is nothing to put right."""
     live(ledger, Row(1, MOVES))
@@ -184,7 +210,7 @@ def test_work_that_ends_after_its_document_was_lost_is_reviewed(ledger: Ledger) 
     live(ledger, Row(1, MOVES, deleted=True))
     (begun,) = waiting(ledger)
     ledger.inform(SHARED, None, 8)
-    ledger.give_back(begun, DONE)
+    ledger.give_back(begun, REVOKED)
     (review,) = serve(ledger)
     assert (review.lane, review.deleted) == (Lane.REVIEW, True)
 
@@ -298,6 +324,63 @@ def test_a_scan_makes_missing_databases_before_it_looks_at_security_objects(ledg
     assert ledger.report().counters.scans == 2
 
 
+def begin_a_scan(ledger: Ledger) -> None:
+    """Let the ledger gain what it had lost."""
+    live(ledger, Row(1, "another document"))
+    ledger.inform(THEIRS, None, 8)
+    ledger.inform(MINE, None, 8)
+
+
+def test_a_tombstone_without_a_database_is_passed_over_by_a_scan(ledger: Ledger) -> None:
+    """Nothing is left to do for it, and the scan ends without it; one whose database is there is acted on."""
+    begin_a_scan(ledger)
+    sweep(ledger)
+    rows = (Row(1, IDS[0], deleted=True), Row(2, IDS[1], deleted=True))
+    task = ledger.wait_for_scan()
+    assert task is not None
+    assert task.candidates(Page([*rows, Row(3, IDS[2]), Row(4, "_design/_auth", deleted=True)], 4)) == [IDS[0], IDS[1]]
+    ledger.enter_scan(task, Page(list(rows), 2), {IDS[0]})
+    assert [(each.document_id, each.deleted) for each in serve(ledger)] == [(IDS[1], True)]
+    assert ledger.report().counters.scans == 2
+
+
+def test_only_live_rows_are_looked_for_in_the_sweep_for_databases(ledger: Ledger) -> None:
+    """A tombstone has no database to miss."""
+    begin_a_scan(ledger)
+    task = ledger.wait_for_scan()
+    assert task is not None
+    page = Page([Row(1, IDS[0]), Row(2, IDS[1], deleted=True), Row(3, "_design/_auth")], 3)
+    assert task.candidates(page) == [IDS[0]]
+
+
+@pytest.mark.parametrize("first", ["live", "tombstone"])
+def test_a_tombstone_does_not_hide_a_live_row_from_the_sweep_for_databases(ledger: Ledger, first: str) -> None:
+    """Of two rows with one id, in whichever order, the live one gets its database, and is known to be contested."""
+    begin_a_scan(ledger)
+    rows = [Row(1, IDS[0]), Row(2, IDS[0], deleted=True)]
+    sweep(ledger, *(rows if first == "live" else reversed(rows)), missing={IDS[0]})
+    assert [(each.deleted, each.contested) for each in serve(ledger)] == [(False, True)]
+
+
+def test_a_tombstone_is_looked_at_although_a_live_row_of_its_id_was_served(ledger: Ledger) -> None:
+    """The second sweep does not pass over it for what the first one did, and says that the two contradict."""
+    begin_a_scan(ledger)
+    sweep(ledger, Row(1, IDS[0]), missing={IDS[0]})
+    serve(ledger)
+    sweep(ledger, Row(1, IDS[0]), Row(2, IDS[0], deleted=True))
+    assert [(each.deleted, each.contested) for each in serve(ledger)] == [(True, True)]
+
+
+@pytest.mark.parametrize("first", ["live", "tombstone"])
+def test_rows_of_both_kinds_are_acted_on_as_contested_in_the_sweep_for_security(ledger: Ledger, first: str) -> None:
+    """Neither hides the other, whichever comes last."""
+    begin_a_scan(ledger)
+    sweep(ledger)
+    rows = [Row(1, IDS[0]), Row(2, IDS[0], deleted=True)]
+    sweep(ledger, *(rows if first == "live" else reversed(rows)))
+    assert [each.contested for each in serve(ledger)] == [True]
+
+
 def test_a_user_whose_first_sweep_failed_is_looked_at_by_the_second(ledger: Ledger) -> None:
     """Only who was served is passed over."""
     live(ledger, Row(1, "another document"))
@@ -314,7 +397,7 @@ def test_a_sweep_that_was_cut_off_goes_on_where_it_was(ledger: Ledger, store: St
     live(ledger, Row(5, "another document"))
     ledger.inform(THEIRS, None, 8)
     ledger.inform(MINE, None, 8)
-    sweep(ledger, Row(5, "another document"), missing=set())
+    sweep(ledger, Row(5, "another document"))
     ledger.save()
     successor = make_ledger(ownership=MINE, share=8, store=store)
     successor.open(Identity("copy", 5))

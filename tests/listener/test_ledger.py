@@ -1,16 +1,17 @@
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from peruserd.core.hashing import document_hash
 from peruserd.core.messages import Report, Stage
 from peruserd.core.names import user_document_id
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity
 from peruserd.core.quarantine import Advice, Failure, Quarantined
-from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.ranges import WHOLE_SPACE, split_evenly
 from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.sources import PAGE_ROWS, Page, Row
 from peruserd.listener import ledger as ledger_module
@@ -25,17 +26,17 @@ HOSTS = ((WHOLE_SPACE, ("me", "other")),)
 MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
 SHARED = Ownership("_users", WHOLE_SPACE, HOSTS, ("me", "other"))
 THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
-DONE = Outcome(provisioned=True, created=True, security_written=True)
+DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=True)
 FAILED = Outcome(failure=Failure("server_error", "500", Advice.RETRY))
 
 
 class Books:
     """A ledger on a real store, and what a listener does with it, in one thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ownership: Ownership = MINE) -> None:
         self._path = path
         self.wakes = 0
-        self.begin()
+        self.begin(ownership)
 
     def begin(self, ownership: Ownership = MINE, *, share: int = 4, identity: Identity | None = COPY) -> None:
         """Open the store and the ledger, and unless told otherwise the copy, empty."""
@@ -54,10 +55,10 @@ class Books:
 
     def scan(self, *rows: Row) -> None:
         """Enter the last page of a scan: no database is missing, every security object is to be looked at."""
-        self.sweep(*rows, missing=set())
+        self.sweep(*rows)
         self.sweep(*rows)
 
-    def sweep(self, *rows: Row, missing: set[str] | None = None) -> None:
+    def sweep(self, *rows: Row, missing: Collection[str] = ()) -> None:
         """Enter the last page of one sweep of a scan."""
         task = self.ledger.wait_for_scan()
         assert task is not None
@@ -111,6 +112,42 @@ def test_only_own_user_documents_are_acted_on(books: Books) -> None:
     assert (counters.changes_seen, counters.changes_owned) == (22, len(owned))
     assert [books.serve().document_id for _ in owned] == owned
     assert books.report().checkpoint == 21
+
+
+def test_a_row_of_another_range_is_passed_over(tmp_path: Path) -> None:
+    """An id that does not hash into the copy's range is how another document is shown: nothing is asked or done."""
+    half, other = split_evenly(2)
+    ownership = Ownership("_users", half, ((half, ("me",)),), ("me",))
+    books = Books(tmp_path / "copy.sqlite", ownership)
+    rows = [_row(seq) for seq in range(1, 21)]
+    inside = [row.id for row in rows if document_hash(row.id) in half]
+    assert {document_hash(row.id) in other for row in rows} == {True, False}
+    task = books.ledger.wait_for_scan()
+    assert task is not None
+    assert task.candidates(Page(rows, 20)) == inside
+    books.scan()
+    books.live(*rows)
+    assert [books.serve().document_id for _ in inside] == inside
+    assert (books.report().counters.changes_owned, books.report().checkpoint) == (len(inside), 20)
+    books.end()
+
+
+@pytest.mark.parametrize("first", ["live", "tombstone"])
+def test_a_row_that_contradicts_the_quarantine_is_contested(books: Books, first: str) -> None:
+    """A live row of a user whose deletion failed, or the other way round, shows that one id may be two documents."""
+    books.live(_row(1, "ann", deleted=first == "tombstone"))
+    assert not books.serve(FAILED).contested
+    books.live(_row(2, "ann", deleted=first != "tombstone"))
+    assert books.serve(FAILED).contested
+    books.ledger.save()
+    (kept,) = books.store.load()[1]
+    assert kept.contested
+    books.end()
+    books.begin(identity=Identity("copy", 2))
+    books.ledger.retry_due()
+    assert books.serve().contested
+    books.live(_row(3, "ann", deleted=True))
+    assert not books.serve().contested
 
 
 def test_the_checkpoint_waits_for_the_oldest(books: Books) -> None:
@@ -176,7 +213,7 @@ def test_a_scan_pauses_while_much_of_it_is_under_way(tmp_path: Path, monkeypatch
     books.begin(identity=Identity("copy", 10))
     task = books.ledger.wait_for_scan()
     assert task is not None
-    books.ledger.enter_scan(task, Page([_row(1), _row(2)], 2))
+    books.ledger.enter_scan(task, Page([_row(1), _row(2)], 2), {_row(1).id, _row(2).id})
     given: list[object] = []
     thread = threading.Thread(target=lambda: given.append(books.ledger.wait_for_scan()))
     thread.start()

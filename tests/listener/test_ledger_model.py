@@ -96,6 +96,8 @@ class World:
     def __init__(self) -> None:
         self.copy = ShardCopy()
         self.state: dict[str, bool] = {}
+        # Whoever made it, a database can be there for these.
+        self.ever_live: set[str] = set()
         self.now = 1000.0
         self.ledger: Ledger
         self.store: Keeper
@@ -166,6 +168,8 @@ class World:
 
     def write(self, document_id: str, *, deleted: bool = False) -> None:
         self.copy.write(document_id, deleted=deleted)
+        if not deleted:
+            self.ever_live.add(document_id)
         self.state.pop(document_id, None)
         self._unsaved_losses.pop(document_id, None)
 
@@ -196,10 +200,11 @@ class World:
     def enter_scan(self) -> None:
         assert self.scan_task is not None
         assert self.scan_page is not None
-        missing = None
+        missing = set(self.scan_task.candidates(self.scan_page))
         if self.scan_task.sweep is Sweep.DATABASES:
-            rows = [row for row in self.scan_page.results if not row.deleted and self.scan_task.wanted(row.id)]
-            missing = {row.id for row in rows if self.state.get(row.id) is not False}
+            missing = {each for each in missing if self.state.get(each) is not False}
+        else:
+            missing -= self.ever_live
         self.ledger.enter_scan(self.scan_task, self.scan_page, missing)
         self.scan_task = self.scan_page = None
 
@@ -226,7 +231,7 @@ class World:
             self.state[change.document_id] = change.deleted
         else:
             self.state.pop(change.document_id, None)
-        self.ledger.give_back(change, Outcome(failure=failure))
+        self.ledger.give_back(change, Outcome(failure=failure, acted_on=change.deleted))
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -236,6 +241,7 @@ class World:
 
     def check_disk(self) -> None:
         """The checkpoint on disk passes no unfinished work: the invariant of `core.progress.Saved`."""
+        self._nothing_to_take_away()
         saved, quarantined, _ = self.read_disk()
         assert saved is not None
         if saved.uuid != self.copy.identity.uuid:
@@ -255,6 +261,13 @@ class World:
             done = self.state.get(document_id, kept.get(document_id))
             assert done == row.deleted, f"{document_id} at {row.seq} is not finished; {saved}"
 
+    def _nothing_to_take_away(self) -> None:
+        """A deleted user who never had a database is as the document wants it, whether it was acted on or not."""
+        mine = self.ownership.belongs_to(ME)
+        for document_id in set(USERS) - self.ever_live:
+            if document_id in self.copy.rows and mine(document_id):
+                self.state.setdefault(document_id, True)
+
     def settle(self) -> None:
         """Let everything come to rest and look at every user."""
         if self.ledger._saved is None or self.ledger._saved.uuid != self.copy.identity.uuid:
@@ -262,6 +275,7 @@ class World:
         self.inform(self.ownership)
         self._drain()
         self.save()
+        self._nothing_to_take_away()
         mine = self.ownership.belongs_to(ME)
         wanted = {each: row.deleted for each, row in self.copy.rows.items() if each in USERS and mine(each)}
         permanent = {each.document_id: each.deleted for each in self.read_disk()[1]}

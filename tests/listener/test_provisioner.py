@@ -28,7 +28,7 @@ def office(cluster: SimClusterThread) -> Office:
 def test_a_user_gets_a_database_of_their_own(cluster: SimClusterThread, office: Office) -> None:
     """Ensuring a user creates the database and names the user among its admins and members, in all copies."""
     outcome = office.ensure()
-    assert outcome == Outcome(provisioned=True, created=True, security_written=True)
+    assert outcome == Outcome(acted_on=False, provisioned=True, created=True, security_written=True)
     assert objects(cluster) == [SECURED] * 3
 
 
@@ -36,7 +36,7 @@ def test_what_stands_in_a_security_object_is_kept(cluster: SimClusterThread, off
     """A database that is there already keeps its other names, roles and unknown keys; the user is added."""
     found = {"admins": {"names": ["op"]}, "members": {"names": ["op", USER], "roles": ["x"]}, "proxy": {"a": [1]}}
     secure(office.client, found)
-    assert office.ensure() == Outcome(provisioned=True, security_written=True)
+    assert office.ensure() == Outcome(acted_on=False, provisioned=True, security_written=True)
     assert objects(cluster) == [{**found, "admins": {"names": ["op", USER]}}] * 3
 
 
@@ -45,7 +45,7 @@ def test_a_right_database_is_not_written(cluster: SimClusterThread, office: Offi
     office.ensure()
     office.doubts.clear()
     cluster.clear_requests()
-    assert office.ensure() == Outcome(provisioned=True)
+    assert office.ensure() == Outcome(acted_on=False, provisioned=True)
     assert made(cluster, "PUT", "security") == 0
     assert cluster.creations() == {}
 
@@ -102,7 +102,7 @@ def test_a_write_without_a_majority_is_made_again_whatever_a_read_shows(
     cluster.heal()
     assert sorted(objects(cluster), key=str) == sorted([SECURED, DEFAULT, DEFAULT], key=str)
     assert office.client.security(DATABASE) == SECURED
-    assert office.ensure() == Outcome(provisioned=True, security_written=True)
+    assert office.ensure() == Outcome(acted_on=False, provisioned=True, security_written=True)
     assert objects(cluster) == [SECURED] * 3
     cluster.replicate()
     assert objects(cluster) == [SECURED] * 3
@@ -212,7 +212,7 @@ def test_an_answer_that_is_no_security_object_is_a_failure(found: bytes) -> None
 def test_a_deleted_user_loses_access_and_the_database_stays(cluster: SimClusterThread, office: Office) -> None:
     """Revoking removes the name from admins and members, in all copies, and deletes nothing."""
     office.ensure()
-    assert office.remove() == Outcome(revoked=True, security_written=True)
+    assert office.remove() == Outcome(acted_on=True, revoked=True, security_written=True)
     emptied = {"members": {"roles": ["_admin"], "names": []}, "admins": {"roles": ["_admin"], "names": []}}
     assert objects(cluster) == [emptied] * 3
     assert cluster.deletions() == {}
@@ -251,7 +251,7 @@ def test_revoking_again_writes_nothing(cluster: SimClusterThread, office: Office
     office.remove()
     office.doubts.clear()
     cluster.clear_requests()
-    assert office.remove() == Outcome()
+    assert office.remove() == Outcome(acted_on=True)
     assert made(cluster, "PUT", "security") == 0
 
 
@@ -292,7 +292,7 @@ def dropping(cluster: SimClusterThread) -> Office:
 def test_drop_deletes_the_database_of_a_deleted_user(cluster: SimClusterThread, dropping: Office) -> None:
     """Once the user document is deleted, so is the database."""
     delete_user(dropping.client)
-    assert dropping.remove() == Outcome(dropped=True)
+    assert dropping.remove() == Outcome(acted_on=True, dropped=True)
     assert cluster.databases() == ["_users"]
 
 

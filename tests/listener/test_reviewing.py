@@ -29,9 +29,9 @@ def test_a_scan_looks_before_it_creates(cluster: SimClusterThread, office: Offic
     office.ensure()
     office.doubts.clear()
     cluster.clear_requests()
-    assert office.look() == Outcome(provisioned=True)
+    assert office.look() == Outcome(acted_on=False, provisioned=True)
     assert cluster.requests() == {("node1@127.0.0.1", "GET", "security"): 1}
-    assert office.look("bob") == Outcome(provisioned=True, created=True, security_written=True)
+    assert office.look("bob") == Outcome(acted_on=False, provisioned=True, created=True, security_written=True)
 
 
 def test_those_without_a_database_are_found_by_the_hundreds(cluster: SimClusterThread, office: Office) -> None:
@@ -68,7 +68,7 @@ def test_a_review_gives_access_back_that_was_taken_from_a_returned_user(
     office.ensure()
     office.remove()
     office.doubts.clear()
-    assert office.review(deleted=True) == Outcome(provisioned=True, security_written=True)
+    assert office.review(deleted=True) == Outcome(acted_on=False, provisioned=True, security_written=True)
     assert USER in str(objects(cluster))
 
 
@@ -78,7 +78,7 @@ def test_a_review_takes_access_away_that_a_deleted_user_was_given(cluster: SimCl
     office.ensure()
     office.doubts.clear()
     delete_user(office.client)
-    assert office.review(deleted=False) == Outcome(revoked=True, security_written=True)
+    assert office.review(deleted=False) == Outcome(acted_on=True, revoked=True, security_written=True)
     assert not any(USER in str(each) for each in objects(cluster))
 
 
@@ -98,7 +98,7 @@ def test_a_review_never_drops_a_database(cluster: SimClusterThread) -> None:
     office.ensure()
     office.doubts.clear()
     delete_user(office.client)
-    assert office.review(deleted=False) == Outcome(revoked=True, security_written=True)
+    assert office.review(deleted=False) == Outcome(acted_on=True, revoked=True, security_written=True)
     assert DATABASE in cluster.databases()
 
 

@@ -7,7 +7,6 @@ come between any two of them, and within an action between any two of its reques
 from typing import Any
 
 from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy
-from peruserd.core.progress import Sweep
 from peruserd.core.settling import Settling
 from peruserd.core.views import Assignment, Copy, Plan, difference, make_plan
 from peruserd.couch.errors import CouchError
@@ -103,10 +102,8 @@ class Listener:
         assert isinstance(task.since, int)
         try:
             page = self.source.page(task.since, limit)
-            missing = None
-            if task.sweep is Sweep.DATABASES:
-                live = [row.id for row in page.results if not row.deleted and task.wanted(row.id)]
-                missing = self._provisioner.find_missing(live)
+            candidates = task.candidates(page)
+            missing = self._provisioner.find_missing(candidates) if candidates else set()
         except CouchError:
             return False
         self.ledger.enter_scan(task, page, missing)
