@@ -23,6 +23,7 @@ from peruserd.core.config import DatabasesConfig, DeletionPolicy
 from peruserd.core.progress import Identity, Saved
 from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.client import Client
+from peruserd.couch.copies import Copies, ShardLayout
 from peruserd.couch.session import Answer
 from peruserd.couch.sources import PAGE_ROWS, Page
 from peruserd.listener.ledger import Ledger
@@ -66,9 +67,10 @@ class Desk:
             wake=lambda: None,
         )
         self.ledger.open(Identity(UUID, PAGE_ROWS))
+        client = Client(RecordedSession(RecordedServer(recordings[True])))  # type: ignore[arg-type]
         self.provisioner = Provisioner(
-            Client(RecordedSession(RecordedServer(recordings[True]))),  # type: ignore[arg-type]
-            auth_db=OWNERSHIP.database,
+            client,
+            Copies(client, ShardLayout(client, ME, OWNERSHIP.database)),
             databases=DatabasesConfig(),
             deletion=DeletionPolicy.REVOKE,
             before_write=self.ledger.before_write,

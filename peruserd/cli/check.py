@@ -10,7 +10,7 @@ from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
 from peruserd.core.config import DeletionPolicy
 from peruserd.core.names import decode_database_name, user_document_id
 from peruserd.core.views import Assignment, Feed, View
-from peruserd.couch.client import Client, DocumentState
+from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError
 from peruserd.supervisor.presence import Onlooker
 from peruserd.supervisor.watcher import Lookout
@@ -76,7 +76,7 @@ def _server(connected: Connected) -> str:
 
 
 def _account(client: Client, auth_db: str, username: str) -> str:
-    if client.document_state(auth_db, user_document_id(username), quorum=1) is DocumentState.LIVE:
+    if client.document_exists(auth_db, user_document_id(username)):
         return f"{username} has a user document, which CouchDB keeps at hand"
     return (
         f"{username} has no user document, and CouchDB looks for one on several nodes with every request: "

@@ -30,11 +30,15 @@ _BACKOFF: Final = {
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a user was not served, and what can be done about it. `kind` is a metric's label."""
+    """Why a user was not served, and what can be done about it. `kind` is a metric's label.
+
+    `waits_for` are the nodes without which another try can do no more than this one.
+    """
 
     kind: str
     message: str
     advice: Advice = Advice.RETRY
+    waits_for: tuple[str, ...] = ()
 
 
 class Quarantined(msgspec.Struct, frozen=True):
@@ -111,11 +115,11 @@ class Quarantine:
         self._dates.pop(document_id, None)
         return self._entries.pop(document_id, None) is not None
 
-    def release_unless(self, wanted: Callable[[str], bool]) -> list[str]:
-        """Forget every user whose document is not `wanted` any more; return their document ids."""
-        gone = [document_id for document_id in self._entries if not wanted(document_id)]
-        for document_id in gone:
-            self.release(document_id)
+    def release_unless(self, wanted: Callable[[str], bool]) -> list[Quarantined]:
+        """Forget every user whose document is not `wanted` any more; return what was kept of them."""
+        gone = [entry for document_id, entry in self._entries.items() if not wanted(document_id)]
+        for entry in gone:
+            self.release(entry.document_id)
         return gone
 
     def take_due(self, now: float) -> list[Quarantined]:

@@ -41,21 +41,26 @@ class Creation(Enum):
     EXISTED = 412
 
 
-class DocumentState(Enum):
-    """Whether a document is there, as the copies that can be reached know it together."""
-
-    LIVE = "live"
-    DELETED = "deleted"
-    MISSING = "missing"  # it never was, as far as they know
-
-
 class _Named(msgspec.Struct, frozen=True):
     name: str
 
 
 class _ShardMapDocument(msgspec.Struct, frozen=True):
-    shard_suffix: list[int]
-    by_range: dict[str, list[str]]
+    """What CouchDB builds shards from (`mem3_util:build_shards`): `by_range` only gives an order.
+
+    Databases from before shards had suffixes have none.
+    """
+
+    by_node: dict[str, list[str]]
+    shard_suffix: list[int] = []
+
+    def hosts(self) -> dict[str, list[str]]:
+        """Return the nodes of each range."""
+        hosts: dict[str, list[str]] = {}
+        for node, ranges in self.by_node.items():
+            for each in ranges:
+                hosts.setdefault(each, []).append(node)
+        return hosts
 
 
 class _Count(msgspec.Struct, frozen=True):
@@ -140,7 +145,7 @@ class Client:
             raise
         document = answer.decode(_ShardMapDocument)
         try:
-            return ShardMap.build(database, bytes(document.shard_suffix).decode("ascii"), document.by_range)
+            return ShardMap.build(database, bytes(document.shard_suffix).decode("ascii"), document.hosts())
         except ValueError as error:
             raise UnexpectedAnswerError(f"{answer.request}: {error}") from error
 
@@ -173,14 +178,9 @@ class Client:
         """Write a database's security object; returns only where a majority of the copies has it."""
         self.session.request("PUT", f"/{quoted(database)}/_security", body=security).expect(200)
 
-    def document_state(self, database: str, document_id: str, *, quorum: int) -> DocumentState:
-        """Read a document from `quorum` copies, or as many as can be reached, and say whether it is there."""
-        path = f"/{quoted(database)}/{quoted(document_id)}"
-        try:
-            self.session.request("GET", path, params={"r": str(quorum)}).expect(200)
-        except NotFoundError as error:
-            return DocumentState.DELETED if error.reason == "deleted" else DocumentState.MISSING
-        return DocumentState.LIVE
+    def document_exists(self, database: str, document_id: str) -> bool:
+        """Say whether a clustered read shows the document: for people, and no proof of anything."""
+        return self.session.request("HEAD", f"/{quoted(database)}/{quoted(document_id)}").expect(200, 404).status == 200
 
     def missing_databases(self, names: Iterable[str]) -> set[str] | None:
         """Return which of some databases (`MOST_NAMES` or so) are not there; None where the server cannot be asked so.
@@ -249,6 +249,16 @@ class Client:
             if answer.reason != _NO_LIVE_COPY and answer.expect(200, 404).status == 200:
                 found.append(msgspec.Raw(answer.body))
         return tuple(lease for lease in map(_lease, found) if lease is not None)
+
+    def setting(self, node: str, section: str, key: str) -> str | None:
+        """Return a setting of a node's configuration as it is in force; None where it is not set."""
+        path = f"/_node/{quoted(node)}/_config/{quoted(section)}/{quoted(key)}"
+        try:
+            return self.session.request("GET", path).expect(200).decode(str)
+        except NotFoundError as error:
+            if error.reason == "unknown_config_value":
+                return None
+            raise
 
     def in_maintenance(self) -> bool:
         """Say whether the node has been taken out of service."""

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from peruserd.core.counters import Counters
+from peruserd.core.decision import UNCONFIRMED
 from peruserd.core.messages import Report, Sequence, Stage
 from peruserd.core.names import USER_DOCUMENT_PREFIX
 from peruserd.core.ownership import Ownership
@@ -474,8 +475,8 @@ class Ledger:
             self._scan.served(change)
             if outcome.acted_on is not None:
                 self._reviews.note(document_id, deleted=outcome.acted_on, now=time.monotonic())
-        # Only a write that came to its end, or the end of the database, makes a security object certain again.
-        if outcome.security_written or outcome.dropped or outcome.absent:
+        # Only a security object seen whole, or the end of the database, makes it certain again.
+        if outcome.whole or outcome.dropped:
             self._quarantine.release(document_id)
             self._reviews.settle(document_id)
             self._store.served(document_id)
@@ -485,9 +486,14 @@ class Ledger:
     def _let_go(self) -> None:
         """Finish what waits for documents that are others' now, whose owners begin with a scan of their own."""
         self._queue.release_unless(self._mine)
-        for document_id in self._quarantine.release_unless(self._mine):
-            self._store.released(document_id)
-        self._review(self._reviews.of_lost(self._mine, time.monotonic()))
+        now = time.monotonic()
+        reviews = self._reviews.of_lost(self._mine, now)
+        for entry in self._quarantine.release_unless(self._mine):
+            self._store.released(entry.document_id)
+            if entry.failure.kind == UNCONFIRMED:
+                # The next owner's copy may not show yet what this one has shown.
+                reviews.append(make_review(entry.document_id, deleted=not entry.deleted, now=now))
+        self._review(reviews)
 
     def _hold_back(self, coming: Ownership | None) -> None:
         """Leave alone what another instance will own, until it does: two must not act on it at the same time."""

@@ -36,6 +36,7 @@ from peruserd.core.messages import (
     encode,
 )
 from peruserd.couch.client import Client
+from peruserd.couch.copies import open_copies
 from peruserd.couch.session import Session
 from peruserd.couch.sources import open_source
 from peruserd.listener.feed import CopyReplacedError, Follower, Scanner, Stopped
@@ -126,9 +127,10 @@ class Listener:
         )
         sessions = [Session(start.couchdb, start.credentials) for _ in range(2)]
         self._feed, self._scan = (open_source(start.copy, Client(session)) for session in sessions)
+        client = Client(Session(start.couchdb, start.credentials, connections=start.most_in_flight))
         self._provisioner = Provisioner(
-            Client(Session(start.couchdb, start.credentials, connections=start.most_in_flight)),
-            auth_db=start.couchdb.auth_db,
+            client,
+            open_copies(client, start.copy),
             databases=start.databases,
             deletion=start.deletion,
             before_write=self._ledger.before_write,

@@ -1,7 +1,9 @@
-"""Serving one user: ensure, revoke, drop, review. The only code that touches a user's database.
+"""Serving one user: the only code that touches a user's database.
 
-It never touches a database that is not the prefix plus a valid encoding of a user name, because the names it works on
-come out of `core.names` alone. The order of the requests is the design's "Rules of provisioning".
+What is to be done is decided by `core.decision`. The provisioner finds out the facts that the decision asks for and
+carries its steps out. It writes each change of access or existence into the log, as an `audit` line. It never touches a
+database that is not the prefix plus a valid encoding of a user name, because the names it works on come out of
+`core.names` alone.
 """
 
 import contextlib
@@ -14,12 +16,28 @@ import structlog
 
 from peruserd.core import security
 from peruserd.core.config import DatabasesConfig, DeletionPolicy
+from peruserd.core.decision import (
+    Ask,
+    Create,
+    Database,
+    Facts,
+    Failed,
+    Hint,
+    NothingToDo,
+    Removed,
+    Served,
+    Step,
+    Write,
+    WriteEach,
+    decide,
+)
+from peruserd.core.evidence import DocumentState, Verdict, judge
 from peruserd.core.names import UnservableNameError, database_name, user_name
 from peruserd.core.quarantine import Advice, Failure
 from peruserd.core.workqueue import Change, Lane
-from peruserd.couch.client import MOST_NAMES, Client, Creation, DocumentState
-from peruserd.couch.errors import CouchError, NoMajorityError, NotFoundError
-from peruserd.listener.defaults import DefaultSecurity
+from peruserd.couch.client import MOST_NAMES, Client, Creation
+from peruserd.couch.copies import Copies
+from peruserd.couch.errors import CouchError, NotFoundError
 from peruserd.listener.store import StoreError
 
 log = structlog.get_logger(__name__)
@@ -27,15 +45,27 @@ log = structlog.get_logger(__name__)
 # A user document that changes more often than this while it is reviewed is left for another time.
 _REVIEW_ROUNDS: Final = 5
 
-# More copies than any cluster keeps of one document: the read then waits for every copy that can be reached.
-_ALL_COPIES: Final = 10
+# More steps than any act needs, unless somebody deletes the database again and again while it is served.
+_MAX_STEPS: Final = 40
+
+_COMES_AND_GOES: Final = Failed(Failure("restless_database", "the database comes and goes faster than it is served"))
+
+# The state of a document by what was last acted on: whether it was deleted.
+_STATES: Final[dict[bool | None, DocumentState]] = {False: DocumentState.LIVE, True: DocumentState.DELETED}
+
+_CREATED: Final = {
+    Creation.CREATED: Database.CREATED,
+    Creation.ACCEPTED: Database.ACCEPTED,
+    Creation.EXISTED: Database.THERE,
+}
 
 
 class Outcome(msgspec.Struct):
     """What one action did, and whether it came to its end.
 
     `acted_on` says whether the document that was acted on is deleted, which can be another one than the change hinted
-    at; None where nothing was acted on.
+    at; None where nothing was acted on. `whole` says that the security object is known to be whole in all copies that
+    count, so that nothing of it is in doubt any more.
     """
 
     provisioned: bool = False
@@ -43,38 +73,48 @@ class Outcome(msgspec.Struct):
     created: bool = False
     dropped: bool = False
     security_written: bool = False
-    absent: bool = False  # there is no database, so nothing of it can be in doubt
+    whole: bool = False
     failure: Failure | None = None
     acted_on: bool | None = None
+
+
+class _Act(msgspec.Struct):
+    """One look at one user: what it is about, and what came of it so far."""
+
+    change: Change
+    name: str
+    database: str
+    outcome: Outcome
+    wrote: bool = False
+    verdict: Verdict | None = None
 
 
 class Provisioner:
     """Acts on users through one client, from any number of threads.
 
     `before_write` is called with the document id before a security object is written; `in_doubt` says whether one of
-    that document was begun and not seen to end, and must be written whatever a read shows.
+    that document was begun and not seen to end.
     """
 
     def __init__(
         self,
         client: Client,
+        copies: Copies,
         *,
-        auth_db: str,
         databases: DatabasesConfig,
         deletion: DeletionPolicy,
         before_write: Callable[[str], None],
         in_doubt: Callable[[str], bool],
     ) -> None:
         self._client = client
-        self._auth_db = auth_db
+        self._copies = copies
         self._databases = databases
         self._deletion = deletion
         self._before_write = before_write
         self._in_doubt = in_doubt
-        self._default_security = DefaultSecurity(client.security)
 
     def act(self, change: Change) -> Outcome:
-        """Do what a change of a user document asks for.
+        """Look at the user that a change names, and do what is to be done.
 
         A failure is part of the outcome, also one that nobody foresaw: it is that user's, and must not end the process
         again and again. Only StoreError is raised, because without a state nothing can be kept in quarantine.
@@ -85,18 +125,18 @@ class Provisioner:
             return outcome
         try:
             database = database_name(self._databases.prefix, name)
-            if change.lane is Lane.REVIEW:
-                self._review(change, name, database, outcome)
-            elif change.deleted:
-                self._remove(change, name, database, outcome)
-            else:
-                self._ensure(change.document_id, name, database, outcome, in_place=change.in_place)
         except UnservableNameError as error:
             # Nothing was ever made for such a name, so its deletion leaves nothing to do.
             if not change.deleted:
                 outcome.failure = Failure("unservable_name", str(error), Advice.GIVE_UP)
+            return outcome
+        act = _Act(change, name, database, outcome)
+        try:
+            self._look(act)
         except security.MalformedSecurityError as error:
             outcome.failure = Failure("malformed_security", f"{database}: {error}", Advice.ASK_OPERATOR)
+        except security.CopiesDisagreeError as error:
+            outcome.failure = Failure("copies_disagree", f"{database}: {error}", Advice.ASK_OPERATOR)
         except CouchError as error:
             outcome.failure = Failure(error.kind, str(error), error.advice)
         except StoreError:
@@ -104,6 +144,7 @@ class Provisioner:
         except Exception as error:
             log.exception("unforeseen failure", document=change.document_id)
             outcome.failure = Failure("unforeseen", repr(error), Advice.ASK_OPERATOR)
+        _write_down(act)
         return outcome
 
     def find_missing(self, document_ids: Collection[str]) -> set[str]:
@@ -123,109 +164,164 @@ class Provisioner:
             missing |= found
         return {databases[database] for database in missing}
 
-    def _ensure(self, document_id: str, name: str, database: str, outcome: Outcome, *, in_place: bool = False) -> None:
-        outcome.acted_on = False
-        creation = Creation.EXISTED
-        found = self._security_if_there(database) if in_place else None
-        if found is None:
-            creation = self._client.create_database(database, self._databases)
-            made_now = creation is Creation.CREATED
-            found = self._default_security.of(database) if made_now else self._client.security(database)
-        outcome.created |= creation is not Creation.EXISTED
-        self._write(document_id, database, found, security.grant(found, name), outcome)
-        if creation is Creation.ACCEPTED:
-            outcome.failure = Failure("accepted_only", f"{database}: only a minority of the nodes has created it")
-        else:
-            outcome.provisioned = True
+    def confirm(self, document_id: str) -> Verdict:
+        """Ask the copies of a user document whether it is there; raises CouchError."""
+        return judge(self._copies.evidence(document_id))
 
-    def _review(self, change: Change, name: str, database: str, outcome: Outcome) -> None:
+    def _look(self, act: _Act) -> None:
+        change = act.change
+        if change.lane is Lane.REVIEW:
+            self._review(act)
+            return
+        facts = self._first_facts(act, _hint(change))
+        if change.in_place and facts.hint is Hint.LIVE:
+            facts = self._glance(act, facts)
+        facts, end = self._carry_out(act, facts)
+        is_gone = isinstance(end, Removed) and not end.absent and facts.state is DocumentState.DELETED
+        # A tombstone met in a scan can be years old, and its database somebody else's by now.
+        if is_gone and self._deletion is DeletionPolicy.DROP and not change.met_in_scan:
+            self._drop(act, facts)
+
+    def _review(self, act: _Act) -> None:
         """Compare what was done with the user document as it is, and do it over until the two agree.
 
         The document is read again after each action, because whoever owns it now may act at the same time: whichever of
         the two acts last has then acted on the newest. A database is never dropped here.
         """
-        done = None if self._in_doubt(change.document_id) else change.deleted
+        facts = self._first_facts(act, Hint.CONTESTED)
+        done = None if facts.in_doubt else act.change.deleted
         for _ in range(_REVIEW_ROUNDS):
-            state = self._client.document_state(self._auth_db, change.document_id, quorum=_ALL_COPIES)
-            if state is DocumentState.MISSING:
-                # The authentication database was made again: whose the database is now, nobody can tell.
-                self._bring_together(change.document_id, database, outcome)
+            verdict = self._confirm(act)
+            if verdict.state is _STATES.get(done):
                 return
-            deleted = state is DocumentState.DELETED
-            if deleted == done:
+            _, end = self._carry_out(act, msgspec.structs.replace(facts, document=verdict))
+            if isinstance(end, Failed | NothingToDo):
                 return
-            if not deleted:
-                self._ensure(change.document_id, name, database, outcome)
-            elif self._deletion is DeletionPolicy.KEEP:
-                self._bring_together(change.document_id, database, outcome)
+            done = verdict.state is DocumentState.DELETED
+        act.outcome.failure = Failure("restless", "the user document changes faster than it can be reviewed")
+
+    def _drop(self, act: _Act, facts: Facts) -> None:
+        """Delete the database of a user whose access is gone already, once more confirmed; serve one who came back."""
+        if not facts.has_majority:
+            act.outcome.failure = Failure("no_majority", f"{act.database}: most of its copies cannot be reached")
+            return
+        verdict = self._confirm(act)
+        if verdict.state is DocumentState.DELETED:
+            if self._client.delete_database(act.database):
+                act.outcome.dropped = True
             else:
-                self._revoke(change.document_id, name, database, outcome)
-            if outcome.failure is not None:
-                return
-            done = deleted
-        outcome.failure = Failure("restless", "the user document changes faster than it can be reviewed")
+                act.outcome.failure = Failure("accepted_only", f"{act.database}: only a minority of nodes deleted it")
+            verdict = self._confirm(act)
+        if verdict.state is not DocumentState.DELETED:
+            self._carry_out(act, msgspec.structs.replace(self._first_facts(act, Hint.CONTESTED), document=verdict))
 
-    def _bring_together(self, document_id: str, database: str, outcome: Outcome) -> None:
-        """Write a security object as it is over copies that may disagree, if it is in doubt."""
-        if not self._in_doubt(document_id):
-            return
-        try:
-            found = self._client.security(database)
-            self._write(document_id, database, found, security.close(found), outcome)
-        except NotFoundError:
-            outcome.absent = True
-
-    def _remove(self, change: Change, name: str, database: str, outcome: Outcome) -> None:
-        if self._deletion is DeletionPolicy.KEEP:
-            return
-        # A tombstone met in a scan can be years old, and its database somebody else's by now: it is never dropped.
-        if self._deletion is DeletionPolicy.DROP and not change.met_in_scan:
-            self._drop(change.document_id, database, outcome)
+    def _carry_out(self, act: _Act, facts: Facts) -> tuple[Facts, Step]:
+        """Take one step after the other until the act ends; return what is known then, and the last step."""
+        for _ in range(_MAX_STEPS):
+            step = decide(facts)
+            match step:
+                case Ask.DOCUMENT:
+                    facts = msgspec.structs.replace(facts, document=self._confirm(act))
+                case Ask.GLANCE:
+                    facts = self._glance(act, facts)
+                case Ask.COPIES:
+                    facts = self._compare(act, facts)
+                case Create():
+                    facts = self._create(act, facts)
+                case Write() | WriteEach():
+                    facts = self._write(act, facts, step)
+                case _:
+                    break
         else:
-            self._revoke(change.document_id, name, database, outcome)
+            step = _COMES_AND_GOES
+        self._end(act, facts, step)
+        return facts, step
 
-    def _revoke(self, document_id: str, name: str, database: str, outcome: Outcome) -> None:
+    def _end(self, act: _Act, facts: Facts, step: Step) -> None:
+        outcome = act.outcome
+        match step:
+            case Served():
+                outcome.provisioned = True
+                outcome.acted_on = False
+            case Removed(absent):
+                # A second look ends what an earlier one could not.
+                outcome.revoked = not absent and (act.wrote or facts.in_doubt)
+                outcome.acted_on = None if absent else True
+            case Failed(failure):
+                outcome.failure = msgspec.structs.replace(failure, message=f"{act.database}: {failure.message}")
+        outcome.whole = outcome.failure is None and (act.wrote or facts.in_doubt)
+
+    def _first_facts(self, act: _Act, hint: Hint) -> Facts:
+        return Facts(act.name, hint, policy=self._deletion, in_doubt=self._in_doubt(act.change.document_id))
+
+    def _confirm(self, act: _Act) -> Verdict:
+        act.verdict = self.confirm(act.change.document_id)
+        return act.verdict
+
+    def _glance(self, act: _Act, facts: Facts) -> Facts:
         try:
-            found = self._client.security(database)
-            self._write(document_id, database, found, security.revoke(found, name), outcome)
+            found = self._client.security(act.database)
         except NotFoundError:
-            outcome.absent = True
-            return
-        outcome.acted_on = True
-        outcome.revoked = outcome.security_written
+            return msgspec.structs.replace(facts, database=Database.ABSENT)
+        return msgspec.structs.replace(facts, database=Database.THERE, glance=found)
 
-    def _drop(self, document_id: str, database: str, outcome: Outcome) -> None:
-        # A node cut off from the others answers a read with a quorum from the copy it has, so it must not decide.
-        if not self._client.membership().has_majority:
-            raise NoMajorityError(f"{database}: not dropped while most nodes of the cluster cannot be reached")
-        state = self._client.document_state(self._auth_db, document_id, quorum=_ALL_COPIES)
-        if state is not DocumentState.DELETED:
-            return
-        outcome.acted_on = True
-        if self._client.delete_database(database):
-            outcome.dropped = True
+    def _compare(self, act: _Act, facts: Facts) -> Facts:
+        copies = self._copies.security(act.database)
+        if copies is None:
+            return msgspec.structs.replace(facts, database=Database.ABSENT, copies=None)
+        return msgspec.structs.replace(facts, database=Database.THERE, copies=copies)
+
+    def _create(self, act: _Act, facts: Facts) -> Facts:
+        found = _CREATED[self._client.create_database(act.database, self._databases)]
+        act.outcome.created |= found is not Database.THERE
+        return msgspec.structs.replace(facts, database=found, glance=None, copies=None, written=0)
+
+    def _write(self, act: _Act, facts: Facts, step: Write | WriteEach) -> Facts:
+        self._before_write(act.change.document_id)
+        act.wrote = True
+        if isinstance(step, Write):
+            self._client.put_security(act.database, step.security)
+            act.outcome.security_written = True
         else:
-            outcome.failure = Failure("accepted_only", f"{database}: only a minority of the nodes has deleted it")
+            for place, wanted in step.securities:
+                self._copies.write_security((facts.copies or ())[place], wanted)
+        facts = msgspec.structs.replace(facts, written=facts.written + 1)
+        # Nobody else has written to a database that was made a moment ago, and if somebody has, the audit finds it.
+        return facts if facts.database in (Database.CREATED, Database.ACCEPTED) else self._compare(act, facts)
 
-    def _security_if_there(self, database: str) -> security.Security | None:
-        try:
-            return self._client.security(database)
-        except NotFoundError:
-            return None
 
-    def _write(
-        self,
-        document_id: str,
-        database: str,
-        found: security.Security,
-        wanted: security.Security,
-        outcome: Outcome,
-    ) -> None:
-        if wanted is found and not self._in_doubt(document_id):
-            return
-        self._before_write(document_id)
-        self._client.put_security(database, wanted)
-        outcome.security_written = True
+def _hint(change: Change) -> Hint:
+    if change.contested:
+        return Hint.CONTESTED
+    return Hint.DELETED if change.deleted else Hint.LIVE
+
+
+def _write_down(act: _Act) -> None:
+    """Write one line for a change of access or existence: what, which database, why, and on whose word."""
+    outcome = act.outcome
+    cases = {
+        "create": outcome.created,
+        "grant": act.wrote and outcome.provisioned and not outcome.created,
+        "revoke": outcome.revoked,
+        "drop": outcome.dropped,
+    }
+    actions = [word for word, done in cases.items() if done]
+    if act.wrote and not actions:
+        actions.append("write")
+    if not actions:
+        return
+    details = {
+        "revision": None if act.verdict is None else act.verdict.rev,
+        "incomplete": None if outcome.failure is None else outcome.failure.kind,
+    }
+    log.info(
+        "audit",
+        action="+".join(actions),
+        database=act.database,
+        document=act.change.document_id,
+        reason=act.change.lane.name.lower(),
+        **{key: value for key, value in details.items() if value is not None},
+    )
 
 
 def _groups(items: Collection[str], size: int) -> Iterator[list[str]]:

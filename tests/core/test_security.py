@@ -6,7 +6,20 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from peruserd.core.security import NOBODY, MalformedSecurityError, Security, close, grant, grants, is_public, revoke
+from peruserd.core.security import (
+    NOBODY,
+    CopiesDisagreeError,
+    MalformedSecurityError,
+    Security,
+    close,
+    first,
+    grant,
+    grants,
+    is_blank,
+    is_public,
+    reconcile,
+    revoke,
+)
 
 FRESH = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}  # CouchDB 3.x for a new database
 PUBLIC: Security = {}  # PouchDB Server for a new database
@@ -17,20 +30,32 @@ JSON = SCALARS | LISTS | st.dictionaries(st.text(max_size=5), SCALARS | LISTS, m
 USERS = st.sampled_from(["alice", "bob", "_admin", "josé"]) | st.text(max_size=4)
 STRINGS = st.lists(USERS, max_size=4)
 SECTIONS = st.fixed_dictionaries({}, optional={"names": STRINGS, "roles": STRINGS, "kept": JSON})
-SECURITIES = st.fixed_dictionaries(
-    {}, optional={"admins": SECTIONS, "members": SECTIONS, "cloudant": JSON, "readers": JSON, "": JSON}
+# Where there are `members`, CouchDB does not look at `readers` and takes anything for them.
+WITH_MEMBERS = st.fixed_dictionaries(
+    {"members": SECTIONS}, optional={"admins": SECTIONS, "cloudant": JSON, "readers": JSON, "": JSON}
 )
+WITHOUT_MEMBERS = st.fixed_dictionaries({}, optional={"admins": SECTIONS, "readers": SECTIONS, "cloudant": JSON})
+SECURITIES = WITH_MEMBERS | WITHOUT_MEMBERS
+
+
+def _members(security: Security) -> str:
+    """The section that CouchDB takes for the members."""
+    return "readers" if "readers" in security and "members" not in security else "members"
 
 
 def _names(security: Security, section: str) -> list[str]:
+    if section == "members":
+        section = _members(security)
     return security.get(section, {}).get("names", [])
 
 
 def _beside_names(security: Security) -> Security:
     """All of a security object but the names, with absent sections as empty ones."""
     rest = copy.deepcopy(security)
-    for section in ("admins", "members"):
+    for section in ("admins", _members(security)):
         rest.setdefault(section, {}).pop("names", None)
+    if isinstance(rest.get("readers"), dict):
+        rest["readers"].pop("names", None)
     return rest
 
 
@@ -89,7 +114,7 @@ def test_closing_shuts_a_public_database_and_leaves_any_other_as_it_is(security:
     assert not is_public(closed)
     if is_public(security):
         expected = copy.deepcopy(security)
-        expected.setdefault("members", {})["roles"] = [NOBODY]
+        expected.setdefault(_members(security), {})["roles"] = [NOBODY]
         assert closed == expected
     else:
         assert closed is security
@@ -101,8 +126,9 @@ def test_revoking_keeps_everything_else(security: Security, user: str) -> None:
     """Roles and unknown keys stay, but for the role `_admin` in members that had none and lost their last name."""
     revoked = revoke(security, user)
     expected = _beside_names(security)
-    if not _names(revoked, "members") and not expected["members"].get("roles"):
-        expected["members"]["roles"] = ["_admin"]
+    members = expected[_members(security)]
+    if not _names(revoked, "members") and not members.get("roles"):
+        members["roles"] = ["_admin"]
     assert _beside_names(revoked) == expected
 
 
@@ -155,6 +181,9 @@ def test_a_new_database_is_secured_for_its_user() -> None:
         ({"members": {"names": ["alice"]}}, False),
         ({"members": {"roles": ["_admin"]}}, False),
         (FRESH, False),
+        ({"readers": {"names": ["op"]}}, False),
+        ({"readers": {"roles": ["staff"]}, "members": {}}, True),
+        ({"readers": {}}, True),
     ],
 )
 def test_a_database_without_members_is_public(security: Security, *, public: bool) -> None:
@@ -162,7 +191,88 @@ def test_a_database_without_members_is_public(security: Security, *, public: boo
     assert is_public(security) == public
 
 
+def test_a_new_database_gets_its_user_and_nobody_else() -> None:
+    """The constant for a new database holds one name, and the role of server admins in both sections."""
+    assert first("alice") == grant(FRESH, "alice")
+
+
+# Databases from before CouchDB 1.0
+
+
+def test_readers_stay_members_when_a_user_is_let_in() -> None:
+    """Granting adds the user to `readers`, so that nobody who could read before is locked out."""
+    old = {"admins": {"names": ["op"]}, "readers": {"names": ["bob"], "roles": ["staff"]}}
+    granted = grant(old, "alice")
+    assert granted == {
+        "admins": {"names": ["op", "alice"]},
+        "readers": {"names": ["bob", "alice"], "roles": ["staff"]},
+    }
+    assert revoke(granted, "alice") == old
+
+
+def test_readers_that_are_idle_lose_the_user_too() -> None:
+    """A name in `readers` beside `members` would count again as soon as somebody removed `members`."""
+    both = {"members": {"roles": ["x"]}, "readers": {"names": ["alice", "bob"]}}
+    assert revoke(both, "alice") == {"members": {"roles": ["x"]}, "readers": {"names": ["bob"]}}
+
+
+@pytest.mark.parametrize("idle", [None, [], "alice", {"names": "alice"}])
+def test_idle_readers_of_any_shape_are_left_alone(idle: object) -> None:
+    """CouchDB does not look at the shape of `readers` beside `members`, so they are no reason to stop."""
+    found = {"members": {"names": ["alice"], "roles": ["x"]}, "readers": idle}
+    assert revoke(found, "alice") == {"members": {"names": [], "roles": ["x"]}, "readers": idle}
+
+
+# Several copies
+
+ALICE = grant(FRESH, "alice")
+PARTNERS = {"members": {"names": ["alice", "bob"], "roles": ["staff"]}, "admins": {"names": ["alice"]}, "proxy": [1]}
+REVOKED = revoke(ALICE, "alice")
+
+
+@pytest.mark.parametrize(
+    ("copies", "total", "together"),
+    [
+        pytest.param([PARTNERS, PARTNERS, PARTNERS], 3, PARTNERS, id="alike"),
+        pytest.param([FRESH, PARTNERS, PARTNERS], 3, PARTNERS, id="one-blank"),
+        pytest.param([FRESH, FRESH, PARTNERS], 3, PARTNERS, id="two-blank"),
+        pytest.param([PUBLIC, FRESH, PARTNERS], 3, PARTNERS, id="two-kinds-of-blank"),
+        pytest.param([ALICE, PARTNERS, PARTNERS], 3, PARTNERS, id="majority"),
+        pytest.param([REVOKED, ALICE, ALICE], 3, ALICE, id="an-empty-list-is-no-blank"),
+        pytest.param([REVOKED, FRESH, FRESH], 3, REVOKED, id="revoked-beside-blank"),
+        pytest.param([PARTNERS], 3, PARTNERS, id="one-of-three-readable"),
+        pytest.param([FRESH, FRESH], 3, FRESH, id="all-blank"),
+        pytest.param([PUBLIC, FRESH], 2, FRESH, id="the-closed-blank-is-safer"),
+    ],
+)
+def test_what_copies_stand_for_together(copies: list[Security], total: int, together: Security) -> None:
+    """A blank copy never wins; otherwise those that agree, or the majority of all copies."""
+    assert reconcile(copies, total) == together
+
+
+@pytest.mark.parametrize(
+    ("copies", "total"),
+    [
+        pytest.param([ALICE, PARTNERS, REVOKED], 3, id="three-different"),
+        pytest.param([ALICE, PARTNERS, FRESH], 3, id="two-and-a-blank"),
+        pytest.param([ALICE, PARTNERS], 3, id="one-away"),
+    ],
+)
+def test_copies_that_no_majority_holds_are_for_the_operator(copies: list[Security], total: int) -> None:
+    """Where nothing decides between two objects, nothing is guessed."""
+    with pytest.raises(CopiesDisagreeError):
+        reconcile(copies, total)
+
+
+@given(security=SECURITIES, user=USERS)
+def test_no_object_that_names_somebody_is_blank(security: Security, user: str) -> None:
+    """An object is blank only as the server makes it; a list of names, also an empty one, was written by somebody."""
+    assert not is_blank(grant(security, user))
+    assert not is_blank(revoke(grant(security, user), user))
+
+
 MALFORMED = [
+    *({"readers": value} for value in (None, [], {"names": "alice"})),
     *({"admins": value} for value in (None, [], "alice", 1)),
     *({"members": value} for value in (None, [], "alice", False)),
     *(

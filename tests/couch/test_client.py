@@ -9,7 +9,7 @@ from peruserd.core.names import user_document_id
 from peruserd.core.ranges import Range, split_evenly
 from peruserd.core.views import Copy
 from peruserd.couch import errors
-from peruserd.couch.client import Client, Creation, DocumentState, Membership
+from peruserd.couch.client import Client, Creation, Membership
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
 
@@ -102,13 +102,13 @@ def test_a_missing_node_is_no_missing_database(client: Client) -> None:
 @pytest.mark.parametrize(
     "document",
     [
-        {"shard_suffix": [46, 49], "by_range": {"nonsense": ["n1"]}},
-        {"shard_suffix": [46, 200], "by_range": {}},
-        {"shard_suffix": [46, 999], "by_range": {}},
-        {"shard_suffix": ".1", "by_range": {}},
-        {"by_range": {}},
+        {"shard_suffix": [46, 49], "by_node": {"n1": ["nonsense"]}},
+        {"shard_suffix": [46, 200], "by_node": {}},
+        {"shard_suffix": [46, 999], "by_node": {}},
+        {"shard_suffix": ".1", "by_node": {}},
+        {"shard_suffix": [46, 49], "by_range": {"00000000-ffffffff": ["n1"]}},
     ],
-    ids=["range", "suffix-not-ascii", "suffix-no-bytes", "suffix-text", "no-suffix"],
+    ids=["range", "suffix-not-ascii", "suffix-no-bytes", "suffix-text", "no-nodes"],
 )
 def test_a_shard_map_that_cannot_be_read_is_unexpected(document: dict[str, Any]) -> None:
     """A document of another shape is an error the watcher can live with."""
@@ -117,6 +117,16 @@ def test_a_shard_map_that_cannot_be_read_is_unexpected(document: dict[str, Any])
         pytest.raises(errors.UnexpectedAnswerError),
     ):
         connect(server.url).shard_map("_local", "_users")
+
+
+def test_a_shard_map_is_read_by_its_nodes() -> None:
+    """CouchDB builds shards from `by_node`; `by_range` can say something else, and an old map has no suffix."""
+    whole = "00000000-ffffffff"
+    document = {"by_node": {"n2": [whole], "n1": [whole]}, "by_range": {whole: ["n1"]}}
+    with _answered("GET", "/_node/_local/_dbs/_users", 200, document) as server:
+        found = connect(server.url).shard_map("_local", "_users")
+    assert found is not None
+    assert (found.suffix, list(found.hosts.values())) == ("", [("n1", "n2")])
 
 
 def test_databases_are_made_and_deleted(client: Client) -> None:
@@ -175,37 +185,11 @@ def test_a_security_object_without_a_majority_is_not_written(cluster: SimCluster
         client.put_security("some", {})
 
 
-def test_a_document_lives_was_deleted_or_never_was(cluster: SimClusterThread, client: Client) -> None:
-    """The three are told apart, whatever the document is called."""
+def test_a_document_is_seen_by_its_name(cluster: SimClusterThread, client: Client) -> None:
+    """Whatever the document is called, it is found, and one that is not there is no error."""
     cluster.add_user("a/ü", "x")
-    document_id = user_document_id("a/ü")
-    assert client.document_state("_users", document_id, quorum=10) is DocumentState.LIVE
-    assert client.document_state("_users", "never", quorum=10) is DocumentState.MISSING
-    found = client.session.request("GET", "/_users/org.couchdb.user%3Aa%2F%C3%BC").decode(dict[str, Any])
-    client.session.request("PUT", "/_users/org.couchdb.user%3Aa%2F%C3%BC", body={**found, "_deleted": True}).expect(201)
-    assert client.document_state("_users", document_id, quorum=10) is DocumentState.DELETED
-
-
-def test_a_missing_database_has_no_deleted_documents(client: Client) -> None:
-    """`_users` itself gone is not every user deleted."""
-    assert client.document_state("nothing", "some", quorum=10) is DocumentState.MISSING
-    client.create_database("some", PLAIN)
-    client.delete_database("some")
-    assert client.document_state("some", "some", quorum=10) is DocumentState.MISSING
-
-
-def test_a_document_is_read_from_as_many_copies_as_asked() -> None:
-    """The quorum is the caller's to choose."""
-    with _answered("GET", "/_users/some", 200, {"_id": "some"}) as server:
-        assert connect(server.url).document_state("_users", "some", quorum=7) is DocumentState.LIVE
-        assert [request.path for request in server.requests] == ["/_users/some?r=7"]
-
-
-def test_a_document_that_cannot_be_read_is_in_no_state(client: Client, cluster: SimClusterThread) -> None:
-    """An error is neither a deletion nor a life."""
-    cluster.fail(1, 500, path_regex="^/_users/some")
-    with pytest.raises(errors.ServerError):
-        client.document_state("_users", "some", quorum=10)
+    assert client.document_exists("_users", user_document_id("a/ü"))
+    assert not client.document_exists("_users", "never")
 
 
 REVISIONS = ("POST", "/_node/_local/_dbs/_revs_diff")

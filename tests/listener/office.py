@@ -8,6 +8,7 @@ from peruserd.core.names import database_name, user_document_id
 from peruserd.core.reviews import make_review
 from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.client import Client
+from peruserd.couch.copies import Copies, Layout, ShardLayout
 from peruserd.listener.provisioner import Outcome, Provisioner
 from peruserd.simcluster import SimClusterThread
 
@@ -30,36 +31,49 @@ class Office:
         policy: DeletionPolicy = DeletionPolicy.REVOKE,
         databases: DatabasesConfig | None = None,
         before_write: Callable[[str], None] = lambda _: None,
+        layout: Layout | None = None,
     ) -> None:
         self.client = client
         self.doubts: set[str] = set()
-        self._before_write = before_write
+        self.announce = before_write
         self._provisioner = Provisioner(
             client,
-            auth_db="_users",
+            Copies(client, layout or ShardLayout(client, "_local", "_users")),
             databases=databases or DatabasesConfig(),
             deletion=policy,
             before_write=self._doubt,
             in_doubt=self.doubts.__contains__,
         )
 
-    def ensure(self, user: str = USER) -> Outcome:
-        """Act on the user document as one that is there."""
-        return self._provisioner.act(Change(user_document_id(user), deleted=False, lane=Lane.LIVE, read_at=0.0))
+    def act(self, change: Change) -> Outcome:
+        """Act on a change; what is in doubt ends as a listener's books let it end."""
+        outcome = self._provisioner.act(change)
+        if outcome.failure is None and (outcome.whole or outcome.dropped):
+            self.doubts.discard(change.document_id)
+        return outcome
 
-    def remove(self, user: str = USER, *, lane: Lane = Lane.LIVE, met_in_scan: bool = False) -> Outcome:
-        """Act on the user document as a deleted one."""
+    def ensure(self, user: str = USER, *, contested: bool = False) -> Outcome:
+        """Act on the user document as one that is there."""
+        document_id = user_document_id(user)
+        return self.act(Change(document_id, deleted=False, lane=Lane.LIVE, read_at=0.0, contested=contested))
+
+    def remove(
+        self, user: str = USER, *, lane: Lane = Lane.LIVE, met_in_scan: bool = False, really: bool = True
+    ) -> Outcome:
+        """Act on a tombstone of the user document, which is `really` deleted first if it is there."""
+        if really and self.client.document_exists("_users", user_document_id(user)):
+            delete_user(self.client, user)
         change = Change(user_document_id(user), deleted=True, lane=lane, read_at=0.0, met_in_scan=met_in_scan)
-        return self._provisioner.act(change)
+        return self.act(change)
 
     def look(self, user: str = USER) -> Outcome:
         """Act on the user document as a scan does that expects the database to be there."""
         change = Change(user_document_id(user), deleted=False, lane=Lane.SCAN, read_at=0.0, in_place=True)
-        return self._provisioner.act(change)
+        return self.act(change)
 
     def review(self, *, deleted: bool, user: str = USER) -> Outcome:
         """Compare what was done last with the user document."""
-        return self._provisioner.act(make_review(user_document_id(user), deleted=deleted, now=0.0))
+        return self.act(make_review(user_document_id(user), deleted=deleted, now=0.0))
 
     def missing(self, *users: str) -> set[str]:
         """Return which of the users have no database."""
@@ -67,7 +81,7 @@ class Office:
         return {each.removeprefix("org.couchdb.user:") for each in self._provisioner.find_missing(document_ids)}
 
     def _doubt(self, document_id: str) -> None:
-        self._before_write(document_id)
+        self.announce(document_id)
         self.doubts.add(document_id)
 
 
@@ -87,8 +101,35 @@ def secure(client: Client, security: dict[str, Any]) -> None:
     client.put_security(DATABASE, security)
 
 
+def set_copy(client: Client, place: int, security: dict[str, Any], database: str = DATABASE) -> None:
+    """Write one copy of a database's security object, and leave the others alone."""
+    copies = Copies(client, ShardLayout(client, "_local", "_users"))
+    found = copies.security(database)
+    assert found is not None
+    copies.write_security(found[place], security)
+
+
 def delete_user(client: Client, user: str = USER) -> None:
     """Delete a user document."""
     path = f"/_users/{user_document_id(user)}"
     rev = client.session.request("GET", path).expect(200).decode(dict[str, Any])["_rev"]
     client.session.request("DELETE", path, params={"rev": rev}).expect(200, 202)
+
+
+def one_copy(security: object, **winner: object) -> dict[tuple[str, str], tuple[int, object]]:
+    """Return the answers of a cluster of one node, whose database has this security object.
+
+    `winner` is what its copy of the user document shows: `rev`, and `deleted` where it is so.
+    """
+    whole = "00000000-ffffffff"
+    answers: dict[tuple[str, str], tuple[int, object]] = {
+        ("PUT", f"/{DATABASE}"): (412, {"error": "file_exists", "reason": "exists"}),
+        ("GET", f"/{DATABASE}/_security"): (200, security),
+    }
+    for database, name in ((DATABASE, DATABASE), ("_users", "_users")):
+        shard = f"/_node/n1/shards%2F{whole}%2F{name}.1"
+        answers["GET", f"/_node/_local/_dbs/{database}"] = (200, {"shard_suffix": [46, 49], "by_node": {"n1": [whole]}})
+        answers["GET", f"{shard}/_security"] = (200, security)
+        row = {"id": user_document_id(USER), "key": user_document_id(USER), "value": winner}
+        answers["POST", f"{shard}/_all_docs"] = (200, {"rows": [row]})
+    return answers

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from peruserd.core.decision import UNCONFIRMED
 from peruserd.core.names import user_document_id
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity, Sweep
@@ -23,8 +24,8 @@ HOSTS = ((WHOLE_SPACE, ("me", "other")),)
 MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
 SHARED = Ownership("_users", WHOLE_SPACE, HOSTS, ("me", "other"))
 THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
-DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=True)
-REVOKED = Outcome(acted_on=True, revoked=True, security_written=True)
+DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=True, whole=True)
+REVOKED = Outcome(acted_on=True, revoked=True, security_written=True, whole=True)
 FAILED = Outcome(failure=Failure("server_error", "500", Advice.RETRY))
 
 IDS = [user_document_id(f"user-{number}") for number in range(20)]
@@ -427,3 +428,13 @@ def test_a_hint_that_cannot_be_is_not_believed(store: Store, clock: Clock, near:
     ledger = make_ledger(ownership=MINE, share=8, store=store, begin_near=near)
     ledger.open(Identity("half", 45))
     assert ledger.wait_for_room() == 45
+
+
+def test_a_deletion_that_could_not_be_confirmed_is_looked_at_by_who_saw_it(ledger: Ledger) -> None:
+    """The next owner's copy may be behind and not show it, so it is not forgotten with the ownership."""
+    live(ledger, Row(1, MOVES, deleted=True), Row(2, STAYS, deleted=True))
+    serve(ledger, Outcome(failure=Failure(UNCONFIRMED, "one of three has answered")))
+    ledger.inform(SHARED, None, 8)
+    reviews = [each for each in waiting(ledger) if each.lane is Lane.REVIEW]
+    # Anything but a deleted document is as it was last seen to be served.
+    assert [(each.document_id, each.deleted) for each in reviews] == [(MOVES, False)]

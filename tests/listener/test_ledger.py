@@ -26,7 +26,7 @@ HOSTS = ((WHOLE_SPACE, ("me", "other")),)
 MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
 SHARED = Ownership("_users", WHOLE_SPACE, HOSTS, ("me", "other"))
 THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
-DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=True)
+DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=True, whole=True)
 FAILED = Outcome(failure=Failure("server_error", "500", Advice.RETRY))
 
 
@@ -468,7 +468,7 @@ def test_what_was_done_is_counted(books: Books) -> None:
     books.live(_row(1), _row(2), _row(3, deleted=True))
     books.serve()
     books.serve(Outcome(provisioned=True))
-    books.serve(Outcome(revoked=True, security_written=True))
+    books.serve(Outcome(revoked=True, security_written=True, whole=True))
     counters = books.report().counters
     assert (counters.users_provisioned, counters.users_revoked) == (2, 1)
     assert (counters.databases_created, counters.security_writes) == (1, 2)

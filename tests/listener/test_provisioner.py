@@ -13,12 +13,25 @@ from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import StoreError
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
-from tests.listener.office import DATABASE, DEFAULT, SECURED, USER, Office, delete_user, made, objects, secure
+from tests.listener.office import (
+    DATABASE,
+    DEFAULT,
+    SECURED,
+    USER,
+    Office,
+    delete_user,
+    made,
+    objects,
+    one_copy,
+    secure,
+)
 
 
 @pytest.fixture
 def office(cluster: SimClusterThread) -> Office:
-    """A provisioner at node 1, with the default settings."""
+    """A provisioner at node 1, with the default settings, and a user who has signed up."""
+    cluster.add_user(USER, "x")
+    cluster.clear_requests()
     return Office(connect(cluster.urls[0]))
 
 
@@ -28,7 +41,7 @@ def office(cluster: SimClusterThread) -> Office:
 def test_a_user_gets_a_database_of_their_own(cluster: SimClusterThread, office: Office) -> None:
     """Ensuring a user creates the database and names the user among its admins and members, in all copies."""
     outcome = office.ensure()
-    assert outcome == Outcome(acted_on=False, provisioned=True, created=True, security_written=True)
+    assert outcome == Outcome(acted_on=False, provisioned=True, created=True, security_written=True, whole=True)
     assert objects(cluster) == [SECURED] * 3
 
 
@@ -36,7 +49,7 @@ def test_what_stands_in_a_security_object_is_kept(cluster: SimClusterThread, off
     """A database that is there already keeps its other names, roles and unknown keys; the user is added."""
     found = {"admins": {"names": ["op"]}, "members": {"names": ["op", USER], "roles": ["x"]}, "proxy": {"a": [1]}}
     secure(office.client, found)
-    assert office.ensure() == Outcome(acted_on=False, provisioned=True, security_written=True)
+    assert office.ensure() == Outcome(acted_on=False, provisioned=True, security_written=True, whole=True)
     assert objects(cluster) == [{**found, "admins": {"names": ["op", USER]}}] * 3
 
 
@@ -75,6 +88,7 @@ def test_a_database_only_a_minority_made_is_incomplete(cluster: SimClusterThread
     # One whose only copy is on node 1, so that it can be secured all the same.
     user = next(user for user in map(str, range(100)) if document_hash(database_name("userdb-", user)) % 3 == 0)
     office = Office(connect(cluster.urls[0]), databases=databases)
+    cluster.add_user(user, "x")
     for node in (2, 3):
         cluster.stop_node(node)
     outcome = office.ensure(user)
@@ -87,14 +101,18 @@ def test_a_database_only_a_minority_made_is_incomplete(cluster: SimClusterThread
     assert (again.failure, again.provisioned, again.created) == (None, True, False)
 
 
-def test_a_write_without_a_majority_is_made_again_whatever_a_read_shows(
-    cluster: SimClusterThread, office: Office
-) -> None:
+def _cut_off(cluster: SimClusterThread) -> Office:
+    """A provisioner at node 1, which loses sight of the others each time it is about to write."""
+    return Office(connect(cluster.urls[0]), before_write=lambda _: cluster.partition([[1], [2, 3]]))
+
+
+def test_a_write_without_a_majority_is_made_again_whatever_a_read_shows(cluster: SimClusterThread) -> None:
     """After a write that reached one copy of three, the next try writes though that copy is right; then all agree."""
+    cluster.add_user(USER, "x")
+    office = _cut_off(cluster)
     office.client.create_database(DATABASE, DatabasesConfig())
     # Until they have replicated, what one copy took is not undone by what the other two have.
     cluster.set_replication_delay(3600.0)
-    cluster.partition([[1], [2, 3]])
     outcome = office.ensure()
     assert outcome.failure is not None
     assert outcome.failure.kind == "no_majority"
@@ -102,7 +120,8 @@ def test_a_write_without_a_majority_is_made_again_whatever_a_read_shows(
     cluster.heal()
     assert sorted(objects(cluster), key=str) == sorted([SECURED, DEFAULT, DEFAULT], key=str)
     assert office.client.security(DATABASE) == SECURED
-    assert office.ensure() == Outcome(acted_on=False, provisioned=True, security_written=True)
+    office.announce = lambda _: None
+    assert office.ensure() == Outcome(acted_on=False, provisioned=True, security_written=True, whole=True)
     assert objects(cluster) == [SECURED] * 3
     cluster.replicate()
     assert objects(cluster) == [SECURED] * 3
@@ -152,7 +171,7 @@ def test_an_impossible_name_is_given_up_without_a_request(cluster: SimClusterThr
     outcome = office.ensure(user)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.advice) == ("unservable_name", Advice.GIVE_UP)
-    assert office.remove(user) == Outcome()
+    assert office.remove(user, really=False) == Outcome()
     assert cluster.requests() == {}
 
 
@@ -165,8 +184,8 @@ def test_the_longest_name_is_served(cluster: SimClusterThread, office: Office) -
 
 def test_what_is_no_user_document_is_left_alone(cluster: SimClusterThread) -> None:
     """A design document in the feed is nobody's."""
-    provisioner = Office(connect(cluster.urls[0]))._provisioner
-    assert provisioner.act(Change("_design/_auth", deleted=False, lane=Lane.LIVE, read_at=0.0)) == Outcome()
+    office = Office(connect(cluster.urls[0]))
+    assert office.act(Change("_design/_auth", deleted=False, lane=Lane.LIVE, read_at=0.0)) == Outcome()
     assert cluster.requests() == {}
 
 
@@ -181,13 +200,9 @@ def test_a_malformed_security_object_is_left_for_the_operator(
     deleted: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     """An object whose shape nobody could merge into is not overwritten: a person has to look at it."""
-    answers: dict[tuple[str, str], tuple[int, object]] = {
-        ("PUT", f"/{DATABASE}"): (412, {"error": "file_exists", "reason": "exists"}),
-        ("GET", f"/{DATABASE}/_security"): (200, malformed),
-    }
-    with TalkingServer(answering(answers)) as server:
+    with TalkingServer(answering(one_copy(malformed, rev="2-b", deleted=deleted))) as server:
         office = Office(connect(server.url))
-        outcome = office.remove() if deleted else office.ensure()
+        outcome = office.remove(really=False) if deleted else office.ensure()
         assert outcome.failure is not None
         assert (outcome.failure.kind, outcome.failure.advice) == ("malformed_security", Advice.ASK_OPERATOR)
         assert ("PUT", f"/{DATABASE}/_security") not in [(each.method, each.path) for each in server.requests]
@@ -196,11 +211,7 @@ def test_a_malformed_security_object_is_left_for_the_operator(
 @pytest.mark.parametrize("found", [b"[]", b'"x"', b"<html>", b""], ids=["list", "text", "html", "nothing"])
 def test_an_answer_that_is_no_security_object_is_a_failure(found: bytes) -> None:
     """Something between peruserd and CouchDB that answers 200 with anything else does not bring the listener down."""
-    answers: dict[tuple[str, str], tuple[int, object]] = {
-        ("PUT", f"/{DATABASE}"): (201, {"ok": True}),
-        ("GET", f"/{DATABASE}/_security"): (200, found),
-    }
-    with TalkingServer(answering(answers)) as server:
+    with TalkingServer(answering(one_copy(found, rev="1-a"))) as server:
         outcome = Office(connect(server.url)).ensure()
     assert outcome.failure is not None
     assert outcome.failure.kind == "unexpected_answer"
@@ -212,7 +223,7 @@ def test_an_answer_that_is_no_security_object_is_a_failure(found: bytes) -> None
 def test_a_deleted_user_loses_access_and_the_database_stays(cluster: SimClusterThread, office: Office) -> None:
     """Revoking removes the name from admins and members, in all copies, and deletes nothing."""
     office.ensure()
-    assert office.remove() == Outcome(acted_on=True, revoked=True, security_written=True)
+    assert office.remove() == Outcome(acted_on=True, revoked=True, security_written=True, whole=True)
     emptied = {"members": {"roles": ["_admin"], "names": []}, "admins": {"roles": ["_admin"], "names": []}}
     assert objects(cluster) == [emptied] * 3
     assert cluster.deletions() == {}
@@ -241,7 +252,7 @@ def test_revoking_never_leaves_a_database_public(
 
 def test_revoking_without_a_database_is_nothing_to_do(cluster: SimClusterThread, office: Office) -> None:
     """A deleted user who never had a database is no failure (it stops couch_peruser for good), and makes none."""
-    assert office.remove() == Outcome(absent=True)
+    assert office.remove() == Outcome()
     assert cluster.databases() == ["_users"]
 
 
@@ -256,24 +267,48 @@ def test_revoking_again_writes_nothing(cluster: SimClusterThread, office: Office
 
 
 def test_a_revocation_without_a_majority_is_made_again(cluster: SimClusterThread, office: Office) -> None:
-    """A revocation that reached one copy of three is written again though that copy is right; then all agree."""
+    """A revocation that reached one copy of three is written again though that copy is right, until all agree twice."""
     office.ensure()
-    cluster.partition([[1], [2, 3]])
+    cluster.set_replication_delay(3600.0)
+    delete_user(office.client)
+    office.announce = lambda _: cluster.partition([[1], [2, 3]])
     outcome = office.remove()
     assert outcome.failure is not None
     assert outcome.failure.kind == "no_majority"
     assert not outcome.revoked
     cluster.heal()
-    assert office.remove().security_written
+    office.announce = lambda _: None
+    again = office.remove()
+    assert again.failure is not None
+    assert again.failure.kind == "to_be_seen_again"
     found = objects(cluster)
     assert found == [found[0]] * 3
     assert USER not in str(found[0])
+    assert office.remove() == Outcome(acted_on=True, revoked=True, whole=True)
+
+
+def test_a_revocation_that_the_servers_own_repair_undoes_is_made_again(
+    cluster: SimClusterThread, office: Office
+) -> None:
+    """Two nodes that were away bring the access back by their majority; the user is without it all the same."""
+    office.ensure()
+    delete_user(office.client)
+    cluster.set_replication_delay(3600.0)
+    office.announce = lambda _: cluster.partition([[1], [2, 3]])
+    office.remove()
+    cluster.heal()
+    cluster.replicate()
+    assert USER in str(objects(cluster))
+    office.announce = lambda _: None
+    while (outcome := office.remove()).failure is not None:
+        assert outcome.failure.kind == "to_be_seen_again"
+    assert USER not in str(objects(cluster))
 
 
 def test_keep_does_nothing(cluster: SimClusterThread) -> None:
     """With the policy `keep`, a deletion costs no request."""
     office = Office(connect(cluster.urls[0]), policy=DeletionPolicy.KEEP)
-    assert office.remove() == Outcome()
+    assert office.remove(really=False) == Outcome()
     assert cluster.requests() == {}
 
 
@@ -291,8 +326,8 @@ def dropping(cluster: SimClusterThread) -> Office:
 
 def test_drop_deletes_the_database_of_a_deleted_user(cluster: SimClusterThread, dropping: Office) -> None:
     """Once the user document is deleted, so is the database."""
-    delete_user(dropping.client)
-    assert dropping.remove() == Outcome(acted_on=True, dropped=True)
+    whole = Outcome(acted_on=True, revoked=True, security_written=True, whole=True, dropped=True)
+    assert dropping.remove() == whole
     assert cluster.databases() == ["_users"]
 
 
@@ -300,7 +335,7 @@ def test_drop_deletes_the_database_of_a_deleted_user(cluster: SimClusterThread, 
 def test_drop_believes_the_document_and_not_the_feed(cluster: SimClusterThread, dropping: Office, user: str) -> None:
     """A user document that is there, or never was, is no reason to delete a database."""
     dropping.ensure(user)
-    assert dropping.remove(user) == Outcome()
+    assert not dropping.remove(user, really=False).dropped
     assert database_name("userdb-", user) in cluster.databases()
     assert cluster.deletions() == {}
 
@@ -312,7 +347,7 @@ def test_drop_asks_all_copies_of_the_document(cluster: SimClusterThread, droppin
     body = {"name": USER, "type": "user", "roles": [], "password": "y"}
     elsewhere = connect(cluster.urls[1])
     elsewhere.session.request("PUT", f"/_users/{user_document_id(USER)}", body=body).expect(201)
-    assert dropping.remove() == Outcome()
+    assert not dropping.remove(really=False).dropped
     assert DATABASE in cluster.databases()
 
 
@@ -339,24 +374,18 @@ def test_nothing_is_dropped_by_a_minority(cluster: SimClusterThread, dropping: O
     """A node cut off from most others deletes nothing, and tries again later."""
     delete_user(dropping.client)
     cluster.partition(groups)
-    outcome = dropping.remove()
+    outcome = dropping.remove(really=False)
     assert outcome.failure is not None
-    assert (outcome.failure.kind, outcome.failure.advice) == ("no_majority", Advice.RETRY)
+    assert (outcome.failure.kind, outcome.failure.advice) == ("unconfirmed", Advice.RETRY)
     assert cluster.deletions() == {}
     cluster.heal()
     assert dropping.remove().dropped
 
 
-def test_a_drop_that_only_a_minority_did_is_incomplete() -> None:
+def test_a_drop_that_only_a_minority_did_is_incomplete(dropping: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deletion answered with 202 is to be done again."""
-    document = f"/_users/{user_document_id(USER).replace(':', '%3A')}"
-    answers: dict[tuple[str, str], tuple[int, object]] = {
-        ("GET", "/_membership"): (200, {"all_nodes": ["a"], "cluster_nodes": ["a"]}),
-        ("GET", document): (404, {"error": "not_found", "reason": "deleted"}),
-        ("DELETE", f"/{DATABASE}"): (202, {"ok": True}),
-    }
-    with TalkingServer(answering(answers)) as server:
-        outcome = Office(connect(server.url), policy=DeletionPolicy.DROP).remove()
+    monkeypatch.setattr(Client, "delete_database", lambda *_: False)
+    outcome = dropping.remove()
     assert outcome.failure is not None
     assert outcome.failure.kind == "accepted_only"
     assert not outcome.dropped

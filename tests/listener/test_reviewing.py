@@ -5,14 +5,14 @@ import itertools
 import pytest
 
 from peruserd.core.config import DeletionPolicy
+from peruserd.core.evidence import DocumentState, Verdict
 from peruserd.core.names import user_document_id
 from peruserd.core.quarantine import Advice
 from peruserd.core.security import is_public
-from peruserd.couch.client import DocumentState
 from peruserd.listener.provisioner import Outcome
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
-from tests.listener.office import DATABASE, USER, Office, delete_user, made, objects, secure
+from tests.listener.office import DATABASE, DEFAULT, SECURED, USER, Office, delete_user, made, objects, secure, set_copy
 
 
 @pytest.fixture
@@ -31,7 +31,9 @@ def test_a_scan_looks_before_it_creates(cluster: SimClusterThread, office: Offic
     cluster.clear_requests()
     assert office.look() == Outcome(acted_on=False, provisioned=True)
     assert cluster.requests() == {("node1@127.0.0.1", "GET", "security"): 1}
-    assert office.look("bob") == Outcome(acted_on=False, provisioned=True, created=True, security_written=True)
+    assert office.look("bob") == Outcome(
+        acted_on=False, provisioned=True, created=True, security_written=True, whole=True
+    )
 
 
 def test_those_without_a_database_are_found_by_the_hundreds(cluster: SimClusterThread, office: Office) -> None:
@@ -57,7 +59,8 @@ def test_a_review_of_what_is_still_so_only_reads_the_document(cluster: SimCluste
     cluster.add_user(USER, "x")
     cluster.clear_requests()
     assert office.review(deleted=False) == Outcome()
-    assert cluster.requests() == {("node1@127.0.0.1", "GET", "document"): 1}
+    asked = {("node1@127.0.0.1", "GET", "dbs"): 1, ("node1@127.0.0.1", "POST", "shard_docs"): 3}
+    assert cluster.requests() == asked
 
 
 def test_a_review_gives_access_back_that_was_taken_from_a_returned_user(
@@ -67,8 +70,8 @@ def test_a_review_gives_access_back_that_was_taken_from_a_returned_user(
     cluster.add_user(USER, "x")
     office.ensure()
     office.remove()
-    office.doubts.clear()
-    assert office.review(deleted=True) == Outcome(acted_on=False, provisioned=True, security_written=True)
+    cluster.add_user(USER, "y")
+    assert office.review(deleted=True) == Outcome(acted_on=False, provisioned=True, security_written=True, whole=True)
     assert USER in str(objects(cluster))
 
 
@@ -78,7 +81,7 @@ def test_a_review_takes_access_away_that_a_deleted_user_was_given(cluster: SimCl
     office.ensure()
     office.doubts.clear()
     delete_user(office.client)
-    assert office.review(deleted=False) == Outcome(acted_on=True, revoked=True, security_written=True)
+    assert office.review(deleted=False) == Outcome(acted_on=True, revoked=True, security_written=True, whole=True)
     assert not any(USER in str(each) for each in objects(cluster))
 
 
@@ -86,9 +89,12 @@ def test_a_review_writes_what_is_in_doubt_whatever_a_read_shows(cluster: SimClus
     """Copies can disagree: a security object in doubt is written again although it looks right."""
     cluster.add_user(USER, "x")
     office.ensure()
+    set_copy(office.client, 2, DEFAULT)
+    office.doubts.add(user_document_id(USER))
     cluster.clear_requests()
     assert office.review(deleted=False).security_written
     assert made(cluster, "PUT", "security") == 1
+    assert objects(cluster) == [SECURED] * 3
 
 
 def test_a_review_never_drops_a_database(cluster: SimClusterThread) -> None:
@@ -98,7 +104,7 @@ def test_a_review_never_drops_a_database(cluster: SimClusterThread) -> None:
     office.ensure()
     office.doubts.clear()
     delete_user(office.client)
-    assert office.review(deleted=False) == Outcome(acted_on=True, revoked=True, security_written=True)
+    assert office.review(deleted=False) == Outcome(acted_on=True, revoked=True, security_written=True, whole=True)
     assert DATABASE in cluster.databases()
 
 
@@ -107,7 +113,7 @@ def test_a_review_without_a_database_leaves_nothing_in_doubt(cluster: SimCluster
     cluster.add_user(USER, "x")
     delete_user(office.client)
     office.doubts.add(user_document_id(USER))
-    assert office.review(deleted=True) == Outcome(absent=True)
+    assert office.review(deleted=True) == Outcome(whole=True)
 
 
 def test_a_review_of_a_user_nobody_knows_brings_the_copies_together(cluster: SimClusterThread, office: Office) -> None:
@@ -125,6 +131,8 @@ def test_with_the_policy_keep_a_review_of_a_deleted_user_changes_nobodys_access(
     office.ensure()
     before = objects(cluster)
     delete_user(office.client)
+    set_copy(office.client, 2, DEFAULT)
+    office.doubts.add(user_document_id(USER))
     assert office.review(deleted=True).security_written
     assert objects(cluster) == before
 
@@ -135,7 +143,7 @@ def test_a_document_that_changes_all_the_time_is_reviewed_another_time(
     """A review does not go on for ever; what is left is tried again later."""
     del cluster
     states = itertools.cycle([DocumentState.LIVE, DocumentState.DELETED])
-    office.client.document_state = lambda *_a, **_k: next(states)  # type: ignore[method-assign]
+    office._provisioner.confirm = lambda _id: Verdict(next(states))  # type: ignore[method-assign]
     outcome = office.review(deleted=True)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.advice) == ("restless", Advice.RETRY)

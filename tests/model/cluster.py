@@ -10,14 +10,18 @@ from typing import Any, TypeVar
 import msgspec
 
 from peruserd.core.config import DatabasesConfig
+from peruserd.core.decision import CopyReading
+from peruserd.core.evidence import Evidence, Reading, Winner
+from peruserd.core.hashing import document_hash
 from peruserd.core.leases import Lease, Role
 from peruserd.core.progress import Identity
 from peruserd.core.ranges import ShardMap
 from peruserd.core.views import Copy
 from peruserd.couch import errors
-from peruserd.couch.client import Creation, DocumentState, Membership
+from peruserd.couch.client import Creation, Membership
 from peruserd.couch.sources import Page, Row
 from peruserd.simcluster import documents
+from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.errors import RefusalError
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.nodes import Node
@@ -87,13 +91,6 @@ class ModelClient:
     def put_security(self, database: str, security: Mapping[str, Any]) -> None:
         self._request(lambda: documents.write_security(self._model, self._node, database, dict(security)))
 
-    def document_state(self, database: str, document_id: str, *, quorum: int) -> DocumentState:
-        del quorum
-        leaves = self._request(lambda: documents.read(self._model, self._node, database, document_id))
-        if leaves is None:
-            return DocumentState.MISSING
-        return DocumentState.DELETED if leaves[0].deleted else DocumentState.LIVE
-
     def missing_databases(self, names: Iterable[str]) -> set[str]:
         return self._request(lambda: {name for name in names if self._node.database(name) is None})
 
@@ -110,6 +107,69 @@ class ModelClient:
         if fate is Fate.LOST:
             raise errors.TimedOutError("the answer got lost")
         return answer
+
+
+class ModelCopies:
+    """What `peruserd.couch.copies.Copies` is to a cluster, on the model, asked through one node."""
+
+    def __init__(self, client: ModelClient, model: ClusterModel, node: Node) -> None:
+        self._client = client
+        self._model = model
+        self._node = node
+
+    def evidence(self, document_id: str) -> Evidence:
+        position = document_hash(document_id)
+        document = self._client._request(lambda: self._node.database(AUTH_DB))
+        hosts = frozenset(document.hosts_of(position)) if document else frozenset()
+        copies = [copy for host in sorted(hosts) for copy in self._copy_of(host, position)]
+        first = Evidence(hosts, tuple(Reading(each.node, _winner(each, document_id)) for each in copies))
+        readings = [
+            msgspec.structs.replace(reading, knows=first.unknown_winners(reading) & _known(copy, document_id))
+            for copy, reading in zip(copies, first.readings, strict=True)
+        ]
+        return Evidence(hosts, tuple(readings))
+
+    def security(self, database: str) -> tuple[CopyReading, ...] | None:
+        document = self._client._request(lambda: self._node.database(database))
+        if document is None or document.current is None:
+            return None
+        return tuple(
+            self._reading(node, document.path(covered)) for covered, nodes in document.hosts.items() for node in nodes
+        )
+
+    def write_security(self, copy: CopyReading, security: Mapping[str, Any]) -> None:
+        found = self._shard(copy.node, copy.path)
+        if found is None:
+            raise errors.NodeDownError(copy.node)
+        self._client._request(lambda: found.set_security(dict(security)))
+
+    def _reading(self, node: str, path: str) -> CopyReading:
+        found = self._shard(node, path)
+        try:
+            return CopyReading(node, None if found is None else self._client._request(lambda: found.security), path)
+        except (errors.ServerError, errors.TimedOutError):
+            return CopyReading(node, None, path)
+
+    def _copy_of(self, host: str, position: int) -> list[ShardCopy]:
+        node = self._model.by_name[host]
+        found = node.holding(AUTH_DB, position) if node in self._model.reachable(self._node) else None
+        try:
+            return [] if found is None else [self._client._request(lambda: found)]
+        except (errors.ServerError, errors.TimedOutError):
+            return []
+
+    def _shard(self, host: str, path: str) -> ShardCopy | None:
+        node = self._model.by_name[host]
+        return node.shards.get(path) if node in self._model.reachable(self._node) else None
+
+
+def _winner(copy: ShardCopy, document_id: str) -> Winner | None:
+    leaves = copy.leaves(document_id)
+    return None if leaves is None else Winner(leaves[0].rev, leaves[0].deleted)
+
+
+def _known(copy: ShardCopy, document_id: str) -> set[str]:
+    return {rev for leaf in copy.leaves(document_id) or () for rev in (leaf.rev, *leaf.ancestors)}
 
 
 def _translated(error: RefusalError) -> Exception:

@@ -19,7 +19,7 @@ from peruserd.supervisor.watcher import Lookout
 from tests.listener.books import make_ledger
 from tests.listener.disks import Disk, MemoryStore, NeverWaits, WouldBlockError
 from tests.model.acts import Act, Fate
-from tests.model.cluster import AUTH_DB, ModelClient, ModelSource
+from tests.model.cluster import AUTH_DB, ModelClient, ModelCopies, ModelSource
 
 TTL_SECONDS = 6.0
 QUIET_SECONDS = 3.0
@@ -59,9 +59,10 @@ class Listener:
             recall_seconds=TTL_SECONDS + QUIET_SECONDS + 2.0,
         )
         self.ledger._changed = NeverWaits()
+        client = ModelClient(model, node)
         self._provisioner = Provisioner(
-            ModelClient(model, node),  # type: ignore[arg-type]
-            auth_db=AUTH_DB,
+            client,  # type: ignore[arg-type]
+            ModelCopies(client, model, node),  # type: ignore[arg-type]
             databases=DatabasesConfig(),
             deletion=DeletionPolicy.REVOKE,
             before_write=self.ledger.before_write,

@@ -9,6 +9,7 @@ from typing import NoReturn
 import pytest
 
 from peruserd.core.names import database_name
+from peruserd.core.security import first
 from tests.system.daemon import Daemon
 from tests.system.pouchdb import PROGRAM, PouchDBServer
 from tests.system.server import PREFIX, Server
@@ -82,7 +83,7 @@ def test_users_of_before_and_after_the_start_are_served(daemon: Daemon, server: 
     everybody = {*BEFORE, *LATER}
     assert server.databases() == {database_name(PREFIX, name) for name in everybody}
     for name in everybody:
-        assert server.security(name) == {"admins": {"names": [name]}, "members": {"names": [name]}}
+        assert server.security(name) == first(name)
     daemon.wait_for_total("peruserd_users_provisioned_total", len(everybody))
     assert daemon.metrics().total(CREATED) == len(everybody)
 

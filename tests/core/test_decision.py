@@ -1,0 +1,348 @@
+"""The decision, carried out on a small world in memory: copies, a document, and what can be reached."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peruserd.core import security
+from peruserd.core.config import DeletionPolicy
+from peruserd.core.decision import (
+    Ask,
+    CopyReading,
+    Create,
+    Database,
+    Facts,
+    Failed,
+    Hint,
+    NothingToDo,
+    Removed,
+    Served,
+    Step,
+    Write,
+    WriteEach,
+    decide,
+)
+from peruserd.core.evidence import DocumentState, Verdict
+from peruserd.core.security import CopiesDisagreeError, Security
+
+USER = "alice"
+FRESH: Security = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
+GRANTED = security.first(USER)
+REVOKED = security.revoke(GRANTED, USER)
+PARTNERS: Security = {
+    "members": {"names": ["bob", USER], "roles": ["staff"]},
+    "admins": {"names": [USER], "roles": ["_admin"]},
+    "proxy": {"a": 1},
+}
+NODES = ("node1", "node2", "node3")
+
+
+class World:
+    """One user's database and document. `copies` is None where there is no database."""
+
+    def __init__(
+        self, copies: list[Security] | None, document: DocumentState, *, away: frozenset[int] = frozenset()
+    ) -> None:
+        self.copies = copies
+        self.document = document
+        self.away = away
+        self.after_write: Callable[[World], None] = lambda _world: None
+        self.steps: list[Step] = []
+
+    def act(self, facts: Facts) -> Step:
+        """Carry out the steps of one act; return the last one."""
+        for _ in range(40):
+            step = decide(facts)
+            self.steps.append(step)
+            match step:
+                case Ask.DOCUMENT:
+                    facts = _with(facts, document=Verdict(self.document, "1-a"))
+                case Ask.GLANCE:
+                    facts = _with(facts, glance=self._readable()[0])
+                case Ask.COPIES:
+                    facts = self._look(facts)
+                case Create():
+                    facts = self._create(facts)
+                case Write(wanted):
+                    self._write(dict.fromkeys(range(len(NODES)), wanted))
+                    facts = self._look(_with(facts, written=facts.written + 1))
+                case WriteEach(changed):
+                    self._write(dict(changed))
+                    facts = self._look(_with(facts, written=facts.written + 1))
+                case _:
+                    return step
+        raise AssertionError("the act does not come to its end")
+
+    def _create(self, facts: Facts) -> Facts:
+        if self.copies is not None:
+            return _with(facts, database=Database.THERE)
+        self.copies = [FRESH] * len(NODES)
+        return _with(facts, database=Database.CREATED)
+
+    def _look(self, facts: Facts) -> Facts:
+        if self.copies is None:
+            return _with(facts, database=Database.ABSENT)
+        readings = tuple(
+            CopyReading(node, None if place in self.away else found)
+            for place, (node, found) in enumerate(zip(NODES, self.copies, strict=True))
+        )
+        known = facts.database if facts.database is not Database.UNKNOWN else Database.THERE
+        return _with(facts, copies=readings, database=known)
+
+    def _write(self, changed: dict[int, Security]) -> None:
+        assert self.copies is not None
+        for place, wanted in changed.items():
+            if place not in self.away:
+                self.copies[place] = wanted
+        self.after_write(self)
+
+    def _readable(self) -> list[Security]:
+        return [found for place, found in enumerate(self.copies or []) if place not in self.away]
+
+
+def _with(facts: Facts, **changes: Any) -> Facts:
+    return msgspec.structs.replace(facts, **changes)
+
+
+def _facts(hint: Hint, **more: Any) -> Facts:
+    return Facts(USER, hint, **more)
+
+
+# New users
+
+
+def test_a_new_user_takes_two_requests() -> None:
+    """A live row and a database that was not there: create, write the constant, and nothing is asked."""
+    world = World(None, DocumentState.LIVE)
+    assert world.act(_facts(Hint.LIVE)) == Served()
+    assert world.steps == [Create(), Write(GRANTED), Served()]
+
+
+def test_a_new_database_gets_the_constant_whatever_it_begins_with() -> None:
+    """The second write is made without reading what somebody may have written in between."""
+    assert decide(_facts(Hint.LIVE, database=Database.CREATED)) == Write(GRANTED)
+
+
+def test_a_user_who_is_served_already_costs_a_glance() -> None:
+    """A database that was there and names the user is right, and the document is not asked for."""
+    world = World([PARTNERS] * 3, DocumentState.DELETED)
+    assert world.act(_facts(Hint.LIVE)) == Served()
+    assert world.steps == [Create(), Ask.GLANCE, Served()]
+
+
+# Rows that are no truth
+
+
+def test_a_live_row_of_a_deleted_user_gives_no_access_back() -> None:
+    """A copy that was away shows a deleted user as live; the other copies are asked before anything is granted."""
+    world = World([REVOKED] * 3, DocumentState.DELETED)
+    assert world.act(_facts(Hint.LIVE)) == Removed()
+    assert world.copies == [REVOKED] * 3
+
+
+def test_a_tombstone_of_a_live_user_takes_nothing_away() -> None:
+    """The row was another document's, or the user came back: who is live is served."""
+    world = World([GRANTED] * 3, DocumentState.LIVE)
+    assert world.act(_facts(Hint.DELETED)) == Served()
+    assert world.copies == [GRANTED] * 3
+
+
+def test_rows_that_contradict_each_other_serve_a_live_user() -> None:
+    """Neither of two rows hides the other: the document decides, and its database is made."""
+    world = World(None, DocumentState.LIVE)
+    assert world.act(_facts(Hint.CONTESTED)) == Served()
+    assert world.copies == [GRANTED] * 3
+
+
+def test_rows_that_contradict_each_other_revoke_a_deleted_user() -> None:
+    """A live row that came after the tombstone does not keep a deleted user's access."""
+    world = World([GRANTED] * 3, DocumentState.DELETED)
+    assert world.act(_facts(Hint.CONTESTED)) == Removed()
+    assert world.copies == [REVOKED] * 3
+
+
+@pytest.mark.parametrize("hint", [Hint.LIVE, Hint.DELETED, Hint.CONTESTED])
+def test_a_user_who_never_was_changes_no_database(hint: Hint) -> None:
+    """Access is neither given nor taken for a document that no copy has ever heard of."""
+    world = World([{**PARTNERS, "admins": {"names": ["bob"]}}] * 3, DocumentState.MISSING)
+    before = list(world.copies or [])
+    assert isinstance(world.act(_facts(hint)), NothingToDo)
+    assert world.copies == before
+
+
+@pytest.mark.parametrize("hint", [Hint.LIVE, Hint.DELETED, Hint.CONTESTED])
+def test_what_is_unclear_is_tried_again(hint: Hint) -> None:
+    """Without a majority of answers nothing is given, nothing is taken, and nothing is forgotten."""
+    world = World([{**PARTNERS, "admins": {"names": ["bob"]}}] * 3, DocumentState.UNCLEAR)
+    before = list(world.copies or [])
+    step = world.act(_facts(hint))
+    assert isinstance(step, Failed)
+    assert step.failure.kind == "unconfirmed"
+    assert world.copies == before
+
+
+# Copies
+
+
+def test_a_blank_copy_does_not_wipe_the_others() -> None:
+    """One of three copies lost its object: partners, roles and other keys stay, and come back in all three."""
+    world = World([FRESH, PARTNERS, PARTNERS], DocumentState.LIVE)
+    assert world.act(_facts(Hint.LIVE)) == Served()
+    assert world.copies == [PARTNERS] * 3
+
+
+def test_a_blank_copy_does_not_keep_a_deleted_users_access() -> None:
+    """The copy that is asked first names nobody; the others are without the user afterwards all the same."""
+    world = World([FRESH, PARTNERS, PARTNERS], DocumentState.DELETED)
+    assert world.act(_facts(Hint.DELETED)) == Removed()
+    assert world.copies == [security.revoke(PARTNERS, USER)] * 3
+
+
+def test_copies_that_disagree_are_left_to_the_operator_by_a_grant() -> None:
+    """No majority holds any of three objects: nothing is written over."""
+    copies = [REVOKED, {**PARTNERS, "admins": {}}, {"members": {"names": ["eve"]}}]
+    world = World(list(copies), DocumentState.LIVE)
+    with pytest.raises(CopiesDisagreeError):
+        world.act(_facts(Hint.LIVE))
+    assert world.copies == copies
+
+
+def test_a_revocation_is_carried_out_on_each_copy_that_disagrees() -> None:
+    """Who is deleted is in no copy afterwards; what else they hold stays apart, for the operator."""
+    world = World([GRANTED, PARTNERS, {"members": {"names": ["eve", USER]}}], DocumentState.DELETED)
+    step = world.act(_facts(Hint.DELETED))
+    assert isinstance(step, Failed)
+    assert step.failure.kind == "copies_disagree"
+    assert world.copies == [REVOKED, security.revoke(PARTNERS, USER), {"members": {"names": ["eve"]}}]
+
+
+def test_a_revocation_waits_for_a_copy_that_is_away() -> None:
+    """The copies that can be read are revoked at once, and the user is looked at until the last one is there."""
+    world = World([GRANTED] * 3, DocumentState.DELETED, away=frozenset({2}))
+    step = world.act(_facts(Hint.DELETED))
+    assert isinstance(step, Failed)
+    assert (step.failure.kind, step.failure.waits_for) == ("copies_away", ("node3",))
+    assert world.copies == [REVOKED, REVOKED, GRANTED]
+
+
+def test_a_revocation_in_doubt_is_looked_at_twice() -> None:
+    """CouchDB's own repair can set a copy back, so copies that agree right after a write are looked at once more."""
+    world = World([GRANTED, GRANTED, REVOKED], DocumentState.DELETED)
+    first = world.act(_facts(Hint.DELETED, in_doubt=True))
+    assert isinstance(first, Failed)
+    assert first.failure.kind == "to_be_seen_again"
+    world.copies = [REVOKED, GRANTED, GRANTED]
+    assert isinstance(world.act(_facts(Hint.DELETED, in_doubt=True)), Failed)
+    assert world.act(_facts(Hint.DELETED, in_doubt=True)) == Removed()
+    assert world.copies == [REVOKED] * 3
+
+
+def test_another_writer_is_heard_and_not_written_over() -> None:
+    """The object that somebody else wrote between our write and our look is the base of the next write."""
+    world = World([FRESH] * 3, DocumentState.LIVE)
+    theirs = {"members": {"names": ["bob"]}, "admins": {"names": ["bob"]}}
+
+    def interfere(world: World) -> None:
+        world.copies = [theirs] * 3
+        world.after_write = lambda _world: None
+
+    world.after_write = interfere
+    assert world.act(_facts(Hint.LIVE)) == Served()
+    assert world.copies == [security.grant(theirs, USER)] * 3
+
+
+def test_another_writer_is_not_fought_for_ever() -> None:
+    """Somebody who undoes each write makes this a failure of the user, to be tried later."""
+    world = World([FRESH] * 3, DocumentState.LIVE)
+
+    def undo(world: World) -> None:
+        world.copies = [FRESH] * 3
+
+    world.after_write = undo
+    step = world.act(_facts(Hint.LIVE))
+    assert isinstance(step, Failed)
+    assert step.failure.kind == "restless_security"
+
+
+# Policies
+
+
+@pytest.mark.parametrize("hint", [Hint.DELETED, Hint.CONTESTED])
+def test_keep_takes_nothing_away(hint: Hint) -> None:
+    """With the policy `keep`, a deleted user's database is as it was."""
+    world = World([PARTNERS] * 3, DocumentState.DELETED)
+    assert isinstance(world.act(_facts(hint, policy=DeletionPolicy.KEEP)), NothingToDo)
+    assert world.copies == [PARTNERS] * 3
+
+
+def test_keep_asks_nothing_about_a_deletion() -> None:
+    """With the policy `keep`, a tombstone costs no request."""
+    assert isinstance(decide(_facts(Hint.DELETED, policy=DeletionPolicy.KEEP)), NothingToDo)
+
+
+def test_a_deleted_user_without_a_database_is_nothing_to_do() -> None:
+    """No database is made for a tombstone, and the document is not asked for."""
+    world = World(None, DocumentState.DELETED)
+    assert world.act(_facts(Hint.DELETED)) == Removed(absent=True)
+    assert world.steps == [Ask.COPIES, Removed(absent=True)]
+
+
+def test_a_deleted_user_who_is_named_nowhere_costs_no_question_about_the_document() -> None:
+    """Where there is nothing to take away, nothing has to be confirmed: a scan meets many of these."""
+    world = World([REVOKED] * 3, DocumentState.DELETED)
+    assert world.act(_facts(Hint.DELETED)) == Removed()
+    assert world.steps == [Ask.COPIES, Removed()]
+
+
+OBJECTS = st.sampled_from(
+    [FRESH, {}, GRANTED, REVOKED, PARTNERS, {"members": {"names": ["bob"]}}, {"readers": {"names": [USER, "bob"]}}]
+)
+
+
+@given(
+    copies=st.none() | st.lists(OBJECTS, min_size=3, max_size=3),
+    document=st.sampled_from(DocumentState),
+    hint=st.sampled_from(Hint),
+    policy=st.sampled_from([DeletionPolicy.REVOKE, DeletionPolicy.KEEP]),
+    in_doubt=st.booleans(),
+    away=st.frozensets(st.integers(0, 2), max_size=2),
+)
+def test_whatever_is_found_the_rules_hold(
+    copies: list[Security] | None,
+    document: DocumentState,
+    hint: Hint,
+    policy: DeletionPolicy,
+    in_doubt: bool,  # noqa: FBT001 - a parameter of the test
+    away: frozenset[int],
+) -> None:
+    """Every act ends; who is served is named in each copy, who is removed in none, and nobody else is touched.
+
+    And nothing that was there before is written without a confirmed document.
+    """
+    world = World(copies and list(copies), document, away=away)
+    try:
+        end = world.act(_facts(hint, policy=policy, in_doubt=in_doubt))
+    except CopiesDisagreeError:
+        assert world.copies == copies
+        return
+    readable = world._readable()
+    if end == Removed():
+        assert not away or world.copies is None
+        assert all(USER not in str(each) and not security.is_public(each) for each in readable)
+    if isinstance(end, Served) and Ask.COPIES in world.steps:
+        assert all(security.grants(each, USER) for each in readable)
+    wrote = any(isinstance(step, Write | WriteEach) for step in world.steps)
+    if wrote and copies is not None:
+        assert Ask.DOCUMENT in world.steps
+    if document is DocumentState.DELETED and policy is DeletionPolicy.KEEP and not in_doubt and copies is not None:
+        assert world.copies == copies
+    others = {name for each in copies or [] for name in _names(each)} - {USER}
+    assert {name for each in world.copies or [] for name in _names(each)} - {USER} <= others
+
+
+def _names(found: Security) -> set[str]:
+    return {name for section in found.values() if isinstance(section, dict) for name in section.get("names", ())}

@@ -1,0 +1,267 @@
+"""What an enemy, a second writer and damaged copies can do to a user's database: nothing."""
+
+from typing import Any
+
+import pytest
+
+from peruserd.core import security
+from peruserd.core.config import DatabasesConfig, DeletionPolicy
+from peruserd.core.names import user_document_id
+from peruserd.core.ranges import Range
+from peruserd.core.views import Copy
+from peruserd.core.workqueue import Change, Lane
+from peruserd.couch.client import Client
+from peruserd.couch.sources import Row, ShardSource
+from peruserd.simcluster import SimClusterThread
+from tests.couch.connecting import connect
+from tests.listener.office import DATABASE, DEFAULT, SECURED, USER, Office, delete_user, objects, secure, set_copy
+
+# Overlong UTF-8 for `a`, which CouchDB takes for another id and shows as `ann`.
+ODD_DOCUMENT = "/_users/org.couchdb.user%3A%E0%81%A1nn"
+
+PARTNERS: dict[str, Any] = {
+    "admins": {"names": ["boss", USER], "roles": ["_admin"]},
+    "members": {"names": ["boss", USER, "partner"], "roles": ["staff", "_admin"]},
+    "proxy": {"kept": True},
+}
+
+
+@pytest.fixture
+def office(cluster: SimClusterThread) -> Office:
+    """A provisioner at node 1, and a user who has signed up and is served."""
+    cluster.add_user(USER, "x")
+    office = Office(connect(cluster.urls[0]))
+    office.ensure()
+    return office
+
+
+def _sign_up_odd(client: Client) -> str:
+    """Let an enemy make another document that is shown under the user's id; return its revision."""
+    body = {"name": USER, "type": "user", "roles": [], "password": "z"}
+    answer = client.session.request("PUT", ODD_DOCUMENT, body=body).expect(201, 202)
+    return str(answer.decode(dict[str, Any])["rev"])
+
+
+def _delete_odd(client: Client, rev: str) -> None:
+    client.session.request("DELETE", ODD_DOCUMENT, params={"rev": rev}).expect(200, 202)
+
+
+def _rows(client: Client) -> list[Row]:
+    """Return all rows that the feeds of the authentication database show for the user's id."""
+    shard_map = client.shard_map("_local", "_users")
+    assert shard_map is not None
+    copies = [Copy("_users", each, nodes[0], shard_map.suffix) for each, nodes in shard_map.hosts.items()]
+    rows = [row for copy in copies for row in ShardSource(client, copy).page(0).results]
+    return [row for row in rows if row.id == user_document_id(USER)]
+
+
+def _act(office: Office, row: Row, lane: Lane = Lane.LIVE) -> None:
+    change = Change(row.id, row.deleted, lane, 0.0, in_place=lane is Lane.SCAN, met_in_scan=lane is Lane.SCAN)
+    assert office.act(change).failure is None
+
+
+# Two documents under one id
+
+
+@pytest.mark.parametrize("lane", [Lane.LIVE, Lane.RETRY, Lane.SCAN])
+@pytest.mark.parametrize("policy", [DeletionPolicy.REVOKE, DeletionPolicy.DROP])
+def test_a_tombstone_of_another_document_takes_nothing_away(
+    cluster: SimClusterThread, office: Office, lane: Lane, policy: DeletionPolicy
+) -> None:
+    """Anybody can sign up and leave under bytes that are shown as somebody else's name; she keeps her database."""
+    _delete_odd(office.client, _sign_up_odd(office.client))
+    rows = _rows(office.client)
+    assert sorted(row.deleted for row in rows) == [False, True]
+    hasty = Office(connect(cluster.urls[0]), policy=policy)
+    for row in rows:
+        _act(hasty, row, lane)
+    assert objects(cluster) == [SECURED] * 3
+
+
+def test_a_live_row_of_another_document_gives_a_deleted_user_nothing_back(
+    cluster: SimClusterThread, office: Office
+) -> None:
+    """An accomplice signs up under bytes that are shown as a deleted user's name, to let that user in again."""
+    office.remove()
+    _sign_up_odd(office.client)
+    for row in _rows(office.client):
+        _act(office, row)
+    assert USER not in str(objects(cluster))
+
+
+def test_two_rows_that_contradict_each_other_are_settled_by_the_document(
+    cluster: SimClusterThread, office: Office
+) -> None:
+    """Whichever of the two rows was kept while the other one waited, the document itself decides."""
+    delete_user(office.client)
+    office.ensure(contested=True)
+    assert USER not in str(objects(cluster))
+
+
+# Copies of the user document
+
+
+def test_a_copy_that_was_away_gives_nobody_access_back(cluster: SimClusterThread, office: Office) -> None:
+    """A node returns with a deleted user still signed up on its copy, and a listener beside it scans."""
+    cluster.partition([[1], [2, 3]])
+    there = Office(connect(cluster.urls[1]))
+    delete_user(there.client)
+    cluster.set_replication_delay(3600.0)
+    cluster.heal()
+    there.remove()
+    assert USER not in str(objects(cluster))
+    assert not next(row.deleted for row in _rows(office.client))
+    office.ensure()
+    office.look()
+    assert USER not in str(objects(cluster))
+
+
+def test_a_copy_that_is_behind_does_not_save_a_deleted_users_access(cluster: SimClusterThread, office: Office) -> None:
+    """A user is deleted in the moment in which the database appears: two copies have not heard of it yet."""
+    cluster.set_replication_delay(3600.0)
+    cluster.partition([[1], [2, 3]])
+    delete_user(office.client)
+    cluster.heal()
+    outcome = office.remove()
+    assert outcome.revoked
+    assert USER not in str(objects(cluster))
+
+
+def test_a_deletion_is_not_believed_of_a_minority(cluster: SimClusterThread, office: Office) -> None:
+    """One node of three, cut off from the others, takes nobody's access away and forgets nothing."""
+    delete_user(office.client)
+    cluster.partition([[1], [2, 3]])
+    outcome = office.remove()
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.waits_for) == (
+        "unconfirmed",
+        ("node2@127.0.0.1", "node3@127.0.0.1"),
+    )
+    assert objects(cluster) == [SECURED] * 3
+
+
+# Copies of the security object
+
+
+@pytest.mark.parametrize("blank", [DEFAULT, {}], ids=["closed", "open"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_copy_that_lost_its_security_object_does_not_win(
+    cluster: SimClusterThread, office: Office, blank: dict[str, Any], place: int
+) -> None:
+    """Partners, roles and other keys are in all copies afterwards, whichever copy is blank and asked first."""
+    secure(office.client, PARTNERS)
+    set_copy(office.client, place, blank)
+    office.ensure()
+    office.look()
+    found = objects(cluster)
+    if office.client.security(DATABASE) == PARTNERS and blank in found:
+        # The copy that is asked first is right, and nothing had to be written.
+        found.remove(blank)
+        found.append(PARTNERS)
+    assert found == [PARTNERS] * 3
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_blank_copy_does_not_hide_a_deleted_users_access(
+    cluster: SimClusterThread, office: Office, place: int
+) -> None:
+    """Whichever of the copies is blank, none names the user after the deletion, and the partners stay."""
+    secure(office.client, PARTNERS)
+    set_copy(office.client, place, DEFAULT)
+    assert office.remove().revoked
+    assert objects(cluster) == [security.revoke(PARTNERS, USER)] * 3
+
+
+def test_a_revocation_with_two_of_three_copies_away_reaches_them_when_they_return(
+    cluster: SimClusterThread, office: Office
+) -> None:
+    """The nodes that hold two copies of the database go as the write is about to be made; no copy is forgotten."""
+    delete_user(office.client)
+    office.announce = lambda _: [cluster.stop_node(node) for node in (2, 3)] and None
+    outcome = office.remove()
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "no_majority"
+    office.announce = lambda _: None
+    for node in (2, 3):
+        cluster.start_node(node)
+    cluster.replicate()
+    tries = 0
+    while (outcome := office.remove()).failure is not None:
+        tries += 1
+        assert tries < 4
+    assert USER not in str(objects(cluster))
+
+
+def test_one_copy_that_is_away_is_waited_for(cluster: SimClusterThread, office: Office) -> None:
+    """A revocation that two of three copies have taken is looked at until the third one is there."""
+    delete_user(office.client)
+    cluster.stop_node(3)
+    outcome = office.remove()
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.waits_for) == ("copies_away", ("node3@127.0.0.1",))
+    cluster.start_node(3)
+    outcome = office.remove()
+    while outcome.failure is not None and outcome.failure.kind == "to_be_seen_again":
+        outcome = office.remove()
+    assert outcome.failure is None
+    assert USER not in str(objects(cluster))
+
+
+# Second writers
+
+
+def test_a_new_database_names_nobody_but_its_user(cluster: SimClusterThread) -> None:
+    """Another daemon has named somebody else in a database that was just made: nobody learns the name from there."""
+    for user in ("ann", "bob"):
+        cluster.add_user(user, "x")
+    office = Office(connect(cluster.urls[0]))
+    office.announce = lambda _: office.client.put_security(DATABASE, {"admins": {"names": ["stranger"]}})
+    office.ensure()
+    office.announce = lambda _: None
+    office.ensure("bob")
+    for database in (DATABASE, "userdb-626f62"):
+        assert "stranger" not in str(objects(cluster, database))
+
+
+def test_what_a_new_database_gets_does_not_depend_on_the_servers_default(cluster: SimClusterThread) -> None:
+    """On a server whose new databases are public, a user's is not."""
+    cluster.add_user(USER, "x")
+    office = Office(connect(cluster.urls[0]))
+    assert office.ensure().provisioned
+    assert objects(cluster) == [security.first(USER)] * 3
+
+
+# Databases from before CouchDB 1.0
+
+READERS = {"admins": {"names": ["op"]}, "readers": {"names": ["bob"], "roles": ["staff"]}}
+
+
+def test_readers_are_not_locked_out_by_a_grant_or_a_revocation(cluster: SimClusterThread, office: Office) -> None:
+    """Users of an old database read on while its own user comes and goes."""
+    secure(office.client, READERS)
+    assert office.ensure().provisioned
+    assert objects(cluster) == [security.grant(READERS, USER)] * 3
+    assert office.remove().revoked
+    assert objects(cluster) == [READERS] * 3 or all(
+        each["readers"] == READERS["readers"] and USER not in str(each) for each in objects(cluster)
+    )
+
+
+def test_ranges_hold_what_their_rows_claim(office: Office) -> None:
+    """The odd document lies where its own bytes hash to, which need not be the range of the id it is shown by."""
+    _sign_up_odd(office.client)
+    shard_map = office.client.shard_map("_local", "_users")
+    assert shard_map is not None
+    assert all(isinstance(each, Range) for each in shard_map.hosts)
+    assert len(_rows(office.client)) == 2
+
+
+def test_a_database_of_a_configured_shape_is_compared_in_all_its_ranges(cluster: SimClusterThread) -> None:
+    """Each range of a database has copies of the security object; all of them are read and brought together."""
+    cluster.add_user(USER, "x")
+    office = Office(connect(cluster.urls[0]), databases=DatabasesConfig(q=2))
+    office.ensure()
+    set_copy(office.client, 5, DEFAULT)
+    assert office.remove().revoked
+    assert len(objects(cluster)) == 6
+    assert USER not in str(objects(cluster))
