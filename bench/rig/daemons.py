@@ -113,7 +113,10 @@ class Daemons:
 
 def settings(config: ClusterConfig) -> Mapping[str, str]:
     """Return the environment variables of these settings."""
-    return {f"PERUSERD_CLUSTER_{key.upper()}": f"{value:g}" for key, value in msgspec.structs.asdict(config).items()}
+    values = msgspec.structs.asdict(config).items()
+    return {
+        f"PERUSERD_CLUSTER_{key.upper()}": value if isinstance(value, str) else f"{value:g}" for key, value in values
+    }
 
 
 @contextmanager

@@ -14,7 +14,9 @@ from bench.results import Table
 from bench.rig.cluster import ClusterError, open_cluster
 from bench.rig.daemons import SETTLING_SECONDS, daemons
 from bench.scale.layouts import Layout
+from peruserd.core.cluster_database import copies_wanted
 from peruserd.core.config import ClusterConfig
+from peruserd.couch.cluster_database import MOST_SECONDS
 from peruserd.couch.sources import LONG_POLL_SECONDS
 from peruserd.simcluster import ClusterOptions
 
@@ -32,11 +34,11 @@ _NAMES: Final = {
     ("GET", "dbs"): "shard map",
     ("GET", "dbs_changes"): "map watch",
     ("GET", "local_docs"): "leases read",
-    ("POST", "local_docs"): "leases read",
     ("PUT", "local"): "lease written",
     ("GET", "up"): "maintenance",
     ("GET", "shard_changes"): "long poll",
     ("GET", "shard"): "which copy",
+    ("GET", "shard_security"): "lease copies",
 }
 _OTHER: Final = "other"
 _COLUMNS: Final = (*dict.fromkeys(_NAMES.values()), _OTHER)
@@ -65,21 +67,24 @@ class Count(msgspec.Struct, frozen=True):
 def reckon(layout: Layout, cluster: ClusterConfig) -> PerMinute:
     """Return what the intervals say of an instance of a cluster that has one beside each node.
 
-    A look asks for membership, shard map and all leases; the map watch is a long poll. A beat reads the leases of its
-    own node, asks whether that is in maintenance, and writes. A listener's long poll that ends with nothing is followed
-    by a question which copy it was of.
+    A look asks for membership, shard map and all leases; the map watch is a long poll. A beat reads the leases, asks
+    whether the own node is in maintenance, and writes. A listener's long poll that ends with nothing is followed by a
+    question which copy it was of. And now and then each copy of the database of the leases is looked at, with its
+    node's shard map, its marker and its security object.
     """
     looks, beats = 60 / cluster.poll_interval, 60 / cluster.lease_interval
     polls = 60 / LONG_POLL_SECONDS * _listeners(layout)
+    copies = 60 / MOST_SECONDS * copies_wanted(layout.nodes)
     return {
         "membership": looks,
-        "shard map": looks,
+        "shard map": looks + copies,
         "map watch": 60 / LONG_POLL_SECONDS,
         "leases read": looks + beats,
         "lease written": beats,
         "maintenance": beats,
         "long poll": polls,
-        "which copy": polls,
+        "which copy": polls + copies,
+        "lease copies": copies,
         _OTHER: 0.0,
     }
 

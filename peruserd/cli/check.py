@@ -1,18 +1,21 @@
 """`peruserd check`: what the daemon would do, in plain words. It changes nothing, on the server or on disk."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from peruserd.cli import leases
 from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
 from peruserd.core.config import DeletionPolicy
 from peruserd.core.names import decode_database_name, user_document_id
 from peruserd.core.views import Assignment, Feed, View
 from peruserd.couch.client import Client
+from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.errors import CouchError
 from peruserd.supervisor.presence import Onlooker
+from peruserd.supervisor.second_writer import ADVICE, is_peruser_on
 from peruserd.supervisor.watcher import Lookout
 
 _PAGE = 10_000
@@ -33,9 +36,12 @@ def _check(connected: Connected, path: str | None) -> int:
     config, client = connected.config, connected.client
     _say("configuration", f"{path or 'defaults'}: valid")
     _say("server", _server(connected))
-    lookout = Lookout(client, config.couchdb, Onlooker(config.cluster.lease_ttl))
+    onlooker = Onlooker(config.cluster.lease_ttl)
+    database = ClusterDatabase(client, config.cluster.database, mend=False)
+    lookout = Lookout(client, config.couchdb, onlooker, database)
     attachment = lookout.attach()
     view = _with_instance(lookout.look(), attachment.node)
+    others_write = False
     plan = lookout.plan(view, view)
     if attachment.feed is Feed.DATABASE:
         _say("node", "no shards here: one listener follows the database's own feed, and serves every user")
@@ -44,12 +50,18 @@ def _check(connected: Connected, path: str | None) -> int:
         _say("node", f"{attachment.node}; {len(members.all_nodes)} of {len(members.cluster_nodes)} nodes are connected")
         others = [each for each in view.instances if each != attachment.node]
         _say("instances", f"leases of others: {', '.join(others) or 'none'} (`peruserd plan` watches them for life)")
+        for about, words in leases.describe(connected, database, onlooker, members):
+            _say(about, words)
+        others_write, words = _second_writer(client, members.all_nodes)
+        _say("second writer", words)
     auth_db = config.couchdb.auth_db
     if not client.database_exists(auth_db):
         _say("users", f"the authentication database {auth_db} does not exist; the daemon would wait for it")
         return EXIT_NOT_DONE
     if connected.credentials is not None and attachment.feed is Feed.SHARD:
         _say("account", _account(client, auth_db, connected.credentials.username))
+    for about, words in leases.sign_up(connected):
+        _say(about, words)
     _say("users", f"{client.count_user_documents(auth_db):,} user documents in {auth_db}")
     _say("databases", _databases(client, config.databases.prefix))
     for assignment in plan.assignments:
@@ -57,7 +69,7 @@ def _check(connected: Connected, path: str | None) -> int:
     for unreadable in plan.unreadable:
         _say("cannot read", f"{unreadable}: none of its hosts is connected")
     _say("on deletion", _ON_DELETION[config.deletion.policy])
-    return EXIT_NOT_DONE if plan.unreadable else EXIT_DONE
+    return EXIT_NOT_DONE if plan.unreadable or database.state.refused or others_write else EXIT_DONE
 
 
 def _with_instance(view: View, node: str) -> View:
@@ -66,7 +78,20 @@ def _with_instance(view: View, node: str) -> View:
 
 
 def _say(what: str, words: str) -> None:
-    print(f"{what + ':':<15} {words}", flush=True)
+    print(f"{what + ':' if what else '':<15} {words}", flush=True)
+
+
+def _second_writer(client: Client, nodes: Iterable[str]) -> tuple[bool, str]:
+    """Say whether couch_peruser is on anywhere, and in words where; each node has a configuration of its own."""
+    found = {node: is_peruser_on(client, node) for node in sorted(nodes)}
+    said = []
+    if enabled := ", ".join(node for node, is_on in found.items() if is_on):
+        said.append(f"couch_peruser is on at {enabled}; {ADVICE}")
+    elif False in found.values():
+        said.append("couch_peruser is off")
+    if silent := ", ".join(node for node, is_on in found.items() if is_on is None):
+        said.append(f"whether couch_peruser is on at {silent} cannot be read")
+    return bool(enabled), "; ".join(said)
 
 
 def _server(connected: Connected) -> str:

@@ -7,8 +7,10 @@ from typing import Final
 import msgspec
 
 from peruserd.cli.connecting import Connected
+from peruserd.core.agreement import configuration_digest, differing
 from peruserd.core.leases import Lease, Standing
 from peruserd.core.views import Feed, View
+from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.supervisor.presence import Neighbour, Onlooker
 from peruserd.supervisor.watcher import Attachment, Lookout
 
@@ -19,11 +21,15 @@ _LATE_SECONDS: Final = 1.0
 
 
 class Observed(msgspec.Struct, frozen=True):
-    """The cluster as it was seen, and every instance of which a lease was."""
+    """The cluster as it was seen, and every instance of which a lease was.
+
+    `apart` are the leases of living instances whose configuration differs from the one this command was given.
+    """
 
     attachment: Attachment
     view: View
     neighbours: tuple[Neighbour, ...]
+    apart: tuple[Lease, ...] = ()
 
     def why_not_alive(self) -> dict[str, str]:
         """Return, for every node without a live instance that is known, why it has none."""
@@ -45,12 +51,17 @@ def observe(connected: Connected, *, wait: bool) -> Observed:
     """
     cluster = connected.config.cluster
     onlooker = Onlooker(cluster.lease_ttl)
-    lookout = Lookout(connected.client, connected.config.couchdb, onlooker)
+    database = ClusterDatabase(connected.client, cluster.database, mend=False)
+    lookout = Lookout(connected.client, connected.config.couchdb, onlooker, database)
     attachment = lookout.attach()
     view = lookout.look()
     if wait and onlooker.unproven(time.monotonic()) and attachment.feed is Feed.SHARD:
         view = _watch(lookout, onlooker, view, cluster.lease_interval)
-    return Observed(attachment, view, tuple(onlooker.neighbours(time.monotonic())))
+    if not view.leases_readable:
+        _say(f"leases cannot be read, so no instance but this node's own can be seen: {database.state.why}")
+    now = time.monotonic()
+    apart = differing(configuration_digest(connected.config), onlooker.living(now))
+    return Observed(attachment, view, tuple(onlooker.neighbours(now)), apart)
 
 
 def _watch(lookout: Lookout, onlooker: Onlooker, view: View, interval_seconds: float) -> View:

@@ -22,6 +22,8 @@ class _Instance(msgspec.Struct, frozen=True):
 class _Document(msgspec.Struct, frozen=True):
     plan: WholePlan
     instances: tuple[_Instance, ...]
+    leases_readable: bool
+    differing: tuple[str, ...]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,10 +43,12 @@ def _plan(connected: Connected, options: argparse.Namespace) -> int:
         return EXIT_NOT_DONE
     if options.json:
         instances = tuple(_Instance(each.standing.value, each.lease) for each in observed.neighbours)
-        print(msgspec.json.encode(_Document(plan, instances)).decode())
+        apart = tuple(lease.node for lease in observed.apart)
+        print(msgspec.json.encode(_Document(plan, instances, observed.view.leases_readable, apart)).decode())
     else:
         print(_in_words(plan, observed))
-    return EXIT_NOT_DONE if plan.unreadable or not plan.instances else EXIT_DONE
+    known = observed.view.leases_readable and plan.instances
+    return EXIT_NOT_DONE if plan.unreadable or not known else EXIT_DONE
 
 
 def _in_words(plan: WholePlan, observed: Observed) -> str:
@@ -66,7 +70,12 @@ def _in_words(plan: WholePlan, observed: Observed) -> str:
         _table(("instance", "standing", "role", "lease", "version", "page"), map(_instance, observed.neighbours)),
         _table(("range", "hosts", "listeners"), ranges),
     ]
-    if not plan.instances:
+    if observed.apart:
+        names = ", ".join(lease.node for lease in observed.apart)
+        parts.append(f"another configuration of [databases] or [deletion] than this command's: {names}")
+    if not observed.view.leases_readable:
+        parts.append("the leases cannot be read: who is alive is not known")
+    elif not plan.instances:
         parts.append("no instance is alive: nobody is served")
     elif plan.unreadable:
         parts.append(f"cannot be read now: {', '.join(plan.unreadable)}")

@@ -121,8 +121,16 @@ class DeletionConfig(Table, frozen=True):
 
 
 class ClusterConfig(Table, frozen=True):
-    """How the cluster is watched."""
+    """How the instances of a cluster know of each other, and how the cluster is watched."""
 
+    database: Annotated[
+        Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_$()+/-]{0,199}\Z")],
+        Meta(
+            description="The database of peruserd's own, for server admins only, in which the instances tell each "
+            "other that they live. The first one makes it; a database of that name that is somebody else's is not "
+            "touched. All instances of a cluster must name the same one."
+        ),
+    ] = "peruserd"
     poll_interval: Annotated[Seconds, Meta(description="Seconds between two looks at membership and shard map.")] = 2.0
     quiet_period: Annotated[
         Annotated[float, Meta(ge=0, le=3_600)],

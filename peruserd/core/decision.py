@@ -221,7 +221,7 @@ def _deleted(facts: Facts) -> Step:
 
 def _missing(facts: Facts) -> Step:
     """Leave a user alone whose document was never there: the row was another document's, or `_users` is a new one."""
-    if facts.in_doubt and facts.database is not Database.ABSENT:
+    if facts.in_doubt:
         return _whole(facts)
     return NothingToDo("there is no such user document")
 
@@ -242,6 +242,8 @@ def _new(facts: Facts) -> Step:
 
 def _whole(facts: Facts) -> Step:
     """Write a security object as it is over copies that may disagree, because an earlier write was not seen to end."""
+    if facts.database is Database.ABSENT:
+        return NothingToDo("there is no database any more whose security object could be whole")
     if facts.copies is None:
         return Ask.COPIES
     return _brought_to(facts, _closed, NothingToDo("the security object is whole again"))

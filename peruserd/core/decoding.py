@@ -16,7 +16,7 @@ from msgspec import inspect
 
 from peruserd.core.config import ClusterConfig, Config, CouchDBConfig
 from peruserd.core.messages import Secret
-from peruserd.core.names import check_prefix
+from peruserd.core.names import check_prefix, decode_database_name
 
 ENVIRONMENT_PREFIX: Final = "PERUSERD_"
 PASSWORD_VARIABLE: Final = "PERUSERD_COUCHDB_PASSWORD"  # noqa: S105 - the variable's name, not a password
@@ -199,10 +199,20 @@ def _impossible(config: Config) -> list[tuple[str, str]]:
             else None,
         ),
         ("databases.prefix", _prefix_problem(config.databases.prefix)),
+        ("cluster.database", _database_problem(config)),
         ("cluster.lease_ttl", _lease_problem(config.cluster)),
         ("http.listen", _listen_problem(config.http.listen)),
     ]
     return [(key, problem) for key, problem in checks if problem is not None]
+
+
+def _database_problem(config: Config) -> str | None:
+    database = config.cluster.database
+    if database == config.couchdb.auth_db:
+        return f"found {database!r}, allowed is a database of its own, not couchdb.auth_db"
+    if (user := decode_database_name(config.databases.prefix, database)) is not None:
+        return f"found {database!r}, which is the database of the user {user!r}, allowed is one that is no user's"
+    return None
 
 
 def _lease_problem(cluster: ClusterConfig) -> str | None:

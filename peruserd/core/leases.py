@@ -1,7 +1,7 @@
 """Leases: how instances tell each other that they live, and what one of them may believe of the others.
 
-A lease is a local document of the authentication database. Such documents keep no history and are not copied to a node
-that was away, so a read can show an old one, or none although there is one, for as long as nothing new is written
+A lease is a local document of a database for server admins only. Such documents keep no history and are not copied to a
+node that was away, so a read can show an old one, or none although there is one, for as long as nothing new is written
 (measured). Hence the one rule of this module: only a counter that grows past the highest value seen of its incarnation
 shows life, for a time to live by the observer's own monotonic clock. Neither that a lease is there nor that it is
 missing says anything, and clocks are never compared. (Design, "Rules of ownership".)
@@ -30,7 +30,7 @@ class Lease(msgspec.Struct, frozen=True):
     `incarnation` is random and fresh at each start, `counter` grows with each writing and counts from 1. `replaces` is
     the incarnation before it on the same state directory, whose lock proves that one dead. `released` is the last word
     of an instance that stopped in order. `address` is that of its HTTP page, `maintenance` whether its node is out of
-    service (it still owns).
+    service (it still owns). `digest` stands for the part of the configuration that must be the same everywhere.
     """
 
     node: str
@@ -42,6 +42,7 @@ class Lease(msgspec.Struct, frozen=True):
     maintenance: bool = False
     version: str = ""
     address: str = ""
+    digest: str = ""
 
 
 class Standing(StrEnum):
@@ -73,6 +74,8 @@ _REMEMBERED: Final = 30
 class Board(msgspec.Struct, frozen=True):
     """All leases an observer has seen. `now` is always of one monotonic clock, in seconds.
 
+    `opened` says whether leases were read at all, `watched_at` is when they were read or excused last.
+
     Invariant: an incarnation is alive only within `ttl_seconds` after its counter was seen to grow, or after the first
     look, or after it was first seen in the place of one alive until then; and never after a later start on its state
     directory, or its own release, was seen.
@@ -81,6 +84,7 @@ class Board(msgspec.Struct, frozen=True):
     ttl_seconds: float
     sightings: dict[str, Sighting] = {}
     opened: bool = False
+    watched_at: float | None = None
 
     def see(self, leases: Iterable[Lease], now: float) -> Self:
         """Return what is known after one reading of the leases."""
@@ -98,18 +102,25 @@ class Board(msgspec.Struct, frozen=True):
                 sightings[lease.incarnation] = Sighting(lease, now, now, proven=True)
             else:
                 sightings[lease.incarnation] = msgspec.structs.replace(known, seen_at=now)
-        return msgspec.structs.replace(self, sightings=sightings, opened=True)
+        return msgspec.structs.replace(self, sightings=sightings, opened=True, watched_at=now)
 
     def excuse(self, now: float) -> Self:
-        """Return what is known when nobody could write a lease until now: silence says nothing then.
+        """Return what is known when leases could not be read since the last time: silence says nothing then.
 
-        It is so while the authentication database does not exist.
+        It is so while their database does not exist, while none of its copies answers, and while the own node does not
+        answer. The time to live stands still, and no more: were it begun anew, a network that fails now and then would
+        keep the dead alive.
         """
+        missed = 0.0 if self.watched_at is None else max(0.0, now - self.watched_at)
         sightings = {
-            name: msgspec.structs.replace(each, grown_at=now) if self._is_fresh(each, now) else each
+            name: msgspec.structs.replace(
+                each,
+                grown_at=None if each.grown_at is None else each.grown_at + missed,
+                seen_at=each.seen_at + missed,
+            )
             for name, each in self.sightings.items()
         }
-        return msgspec.structs.replace(self, sightings=sightings)
+        return msgspec.structs.replace(self, sightings=sightings, watched_at=now)
 
     def standing(self, incarnation: str, now: float) -> Standing:
         """Return what is believed of an incarnation; KeyError for one that was never seen."""

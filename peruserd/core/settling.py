@@ -5,6 +5,9 @@ one have a live instance, what is the shard map) has a quiet period of its own, 
 does not hold up the others. What was seen last is kept beside the view in force: a document whose owner is the same in
 both is served without interruption, and one whose owner differs is left alone meanwhile.
 
+While leases cannot be read nobody who is in force is missed: silence says nothing then, and who was awaited is awaited
+still.
+
 Two things take effect at once: the first view, because nothing is served before it, and another life of the
 authentication database, because nothing of the old one can be served any more.
 
@@ -48,15 +51,16 @@ class Settling(msgspec.Struct, frozen=True):
         """Return what is believed after `view` was seen at `now`, by the caller's monotonic clock, in seconds."""
         settled = _at_once(self.settled or _first(view, self.expected), view)
         awaited = self.awaited if self.settled else frozenset(settled.instances)
+        shown = frozenset(view.instances)
+        if not view.leases_readable:
+            view = _with_the_silent(view, settled)
         before = self.seen or settled
         same_map = before.shard_map == view.shard_map
         since = {
             fact: self.since[fact] if fact in self.since and (fact != _MAP or same_map) else now
             for fact in _differences(settled, view)
         }
-        return msgspec.structs.replace(
-            self, settled=settled, seen=view, since=since, awaited=awaited.difference(view.instances)
-        )
+        return msgspec.structs.replace(self, settled=settled, seen=view, since=since, awaited=awaited.difference(shown))
 
     def ripen(self, now: float) -> "Settling":
         """Return what is believed at `now`: what has lasted for its quiet period is in force."""
@@ -93,11 +97,20 @@ def _first(view: View, expected: tuple[str, ...] | None) -> View:
 
 def _at_once(settled: View, seen: View) -> View:
     """Return the view in force with what needs no quiet period taken from the view seen."""
-    settled = msgspec.structs.replace(settled, standby=seen.standby)
+    settled = msgspec.structs.replace(settled, standby=seen.standby, leases_readable=seen.leases_readable)
     before, now = settled.shard_map, seen.shard_map
     if now is not None and (before is None or before.suffix != now.suffix):
         return msgspec.structs.replace(settled, shard_map=now)
     return settled
+
+
+def _with_the_silent(view: View, settled: View) -> View:
+    """Return a view in which leases could not be read with everybody in it whose node is connected.
+
+    An instance whose node is away is not missing for its silence.
+    """
+    silent = set(settled.instances).intersection(view.nodes)
+    return msgspec.structs.replace(view, instances=tuple(sorted(silent.union(view.instances))))
 
 
 def _instance(name: str) -> Fact:

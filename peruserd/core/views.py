@@ -21,6 +21,8 @@ class View(msgspec.Struct, frozen=True):
     `nodes` are the CouchDB nodes connected now, `instances` the nodes that have a live peruserd, both sorted;
     `shard_map` is None while the authentication database does not exist. `standby` says that another instance acts
     beside this one's node. `newcomers` are the nodes, sorted, of which a lease has appeared that is not believed yet.
+    `leases_readable` says whether the leases could be read: while they cannot, silence says nothing, nobody is declared
+    dead for it, and nothing may be done that cannot be undone.
     """
 
     nodes: tuple[str, ...]
@@ -28,6 +30,7 @@ class View(msgspec.Struct, frozen=True):
     shard_map: ShardMap | None
     standby: bool = False
     newcomers: tuple[str, ...] = ()
+    leases_readable: bool = True
 
 
 class Feed(StrEnum):

@@ -7,7 +7,8 @@ from typing import Any, Final
 import msgspec
 
 from peruserd.core.config import DatabasesConfig
-from peruserd.core.leases import Lease, Role
+from peruserd.core.lease_documents import FIRST_ID, LAST_ID, MOST_LEASES, LeaseRow, lease_id, read_leases
+from peruserd.core.leases import Lease
 from peruserd.core.ranges import ShardMap
 from peruserd.core.views import Copy
 from peruserd.couch.errors import NotFoundError, UnexpectedAnswerError
@@ -65,18 +66,19 @@ class _ShardMapDocument(msgspec.Struct, frozen=True):
 
 class _Count(msgspec.Struct, frozen=True):
     doc_count: int
+    doc_del_count: int = 0
 
 
 class _Listing(msgspec.Struct, frozen=True):
     rows: list[msgspec.Raw]
 
 
-class _LocalRow(msgspec.Struct, frozen=True):
-    doc: msgspec.Raw = msgspec.Raw()
+class _LeaseListing(msgspec.Struct, frozen=True):
+    rows: list[LeaseRow]
 
 
-class _LocalListing(msgspec.Struct, frozen=True):
-    rows: list[_LocalRow]
+class _Setup(msgspec.Struct, frozen=True):
+    state: str
 
 
 class _Up(msgspec.Struct, frozen=True):
@@ -99,9 +101,6 @@ class _Directory(msgspec.Struct, frozen=True):
 class _RevisionsMissing(msgspec.Struct, frozen=True):
     possible_ancestors: list[str] = []
 
-
-# How many ranges can be read for the cost of one name: 1 ms of processor time against 1.6 ms (measured).
-_RANGES_A_NAME: Final = 1.5
 
 # How many databases to ask about in one request: an answer takes 25 ms, and 300 where each is looked up (measured).
 MOST_NAMES: Final = 500
@@ -136,9 +135,8 @@ class Client:
 
     def shard_map(self, node: str, database: str) -> ShardMap | None:
         """Return a database's shard map as `node` has it, or None where there is no such database."""
-        path = f"/_node/{quoted(node)}/_dbs/{quoted(database)}"
         try:
-            answer = self.session.request("GET", path).expect(200)
+            answer = self.session.request("GET", _map_path(node, database)).expect(200)
         except NotFoundError as error:
             if error.reason in ("missing", "deleted"):
                 return None
@@ -148,6 +146,10 @@ class Client:
             return ShardMap.build(database, bytes(document.shard_suffix).decode("ascii"), document.hosts())
         except ValueError as error:
             raise UnexpectedAnswerError(f"{answer.request}: {error}") from error
+
+    def shard_map_document(self, node: str, database: str) -> dict[str, Any]:
+        """Return the document behind a database's shard map, as `node` keeps it."""
+        return self.session.request("GET", _map_path(node, database)).expect(200).decode(dict[str, Any])
 
     def database_exists(self, database: str) -> bool:
         """Say whether there is such a database."""
@@ -165,6 +167,16 @@ class Client:
         answer = self.session.request("PUT", f"/{quoted(database)}", params=params)
         # 412 is also what a dead node's path answers, but not this path: here it only means file_exists.
         return Creation(answer.expect(201, 202, 412).status)
+
+    def setup_state(self) -> str | None:
+        """Return the state of the cluster's set-up as the server names it; None where it says nothing of it."""
+        answer = self.session.request("GET", "/_cluster_setup")
+        return answer.decode(_Setup).state if answer.status == 200 else None
+
+    def put_document(self, database: str, document_id: str, content: Mapping[str, Any]) -> bool:
+        """Write a document that is not there; False where only a minority of its copies has it, or another one is."""
+        path = f"/{quoted(database)}/{quoted(document_id)}"
+        return self.session.request("PUT", path, body=content).expect(201, 202, 409).status == 201
 
     def delete_database(self, database: str) -> bool:
         """Delete a database; False where only a minority of the nodes did. One that is not there is deleted."""
@@ -213,42 +225,26 @@ class Client:
 
     def put_lease(self, database: str, lease: Lease) -> None:
         """Write a lease over whatever is there, on every copy that can be reached."""
-        path = _local_path(database, _lease_id(lease.node, lease.role))
+        path = _local_path(database, lease_id(lease.node, lease.role))
         self.session.request("PUT", path, body=lease).expect(201, 202)
 
-    def leases(self, database: str, nodes: Iterable[str], *, ranges: int | None = None) -> tuple[Lease, ...] | None:
-        """Return the leases that name these nodes, each as some copy has it; None where the server cannot be asked so.
+    def leases(self, database: str) -> tuple[Lease, ...] | None:
+        """Return all leases, each as some copy has it; None where the server cannot be asked so.
 
-        Asking for them by name costs by the name, listing them by the range (`ranges`, where it is known): it is done
-        whichever way is cheaper, and listing can show other nodes' leases too. What is no lease, from a version to come
-        or by somebody else's hand, is passed over.
+        More than there can be is no answer: those behind the last one read would seem to be silent.
         """
-        names = [_lease_id(node, role) for node in nodes for role in Role]
         path = f"/{quoted(database)}/_local_docs"
-        params = {"include_docs": "true"}
-        if ranges is not None and ranges < _RANGES_A_NAME * len(names):
-            answer = self.session.request("GET", path, params=params | _BETWEEN_LEASES)
-        else:
-            answer = self.session.request("POST", path, params=params, body={"keys": names})
+        answer = self.session.request("GET", path, params=_ALL_LEASES)
         if answer.status in (404, 405) and answer.reason != _NO_DATABASE:
             return None
-        if answer.status >= 500:
-            return self._readable_leases(database, names)
-        found = [each.doc for each in answer.expect(200).decode(_LocalListing).rows if each.doc]
-        return tuple(lease for lease in map(_lease, found) if lease is not None)
+        rows = answer.expect(200).decode(_LeaseListing).rows
+        if len(rows) > MOST_LEASES:
+            raise UnexpectedAnswerError(f"{answer.request}: more than {MOST_LEASES:,} documents that look like leases")
+        return read_leases(rows)
 
-    def _readable_leases(self, database: str, names: list[str]) -> tuple[Lease, ...]:
-        """Return the leases that can be read, one by one.
-
-        One range without a live copy makes the answer for all of them a 500 (measured), also for those elsewhere. Those
-        that lie there say nothing, as if they were old.
-        """
-        found: list[msgspec.Raw] = []
-        for name in names:
-            answer = self.session.request("GET", _local_path(database, name))
-            if answer.reason != _NO_LIVE_COPY and answer.expect(200, 404).status == 200:
-                found.append(msgspec.Raw(answer.body))
-        return tuple(lease for lease in map(_lease, found) if lease is not None)
+    def delete_local(self, database: str, document_id: str) -> None:
+        """Delete a local document from every copy that can be reached; one that is not there is deleted."""
+        self.session.request("DELETE", _local_path(database, document_id)).expect(200, 202, 404)
 
     def setting(self, node: str, section: str, key: str) -> str | None:
         """Return a setting of a node's configuration as it is in force; None where it is not set."""
@@ -274,8 +270,26 @@ class Client:
 
     def count_copy_documents(self, copy: Copy) -> int:
         """Return how many documents one copy of a shard has, design documents included."""
-        path = f"/_node/{quoted(copy.node)}/{quoted(copy.shard_name)}"
-        return self.session.request("GET", path).expect(200).decode(_Count).doc_count
+        return self.session.request("GET", _copy_path(copy)).expect(200).decode(_Count).doc_count
+
+    def copy_is_untouched(self, copy: Copy) -> bool:
+        """Say whether one copy of a shard has no document, and none that was deleted either."""
+        count = self.session.request("GET", _copy_path(copy)).expect(200).decode(_Count)
+        return count.doc_count == 0 and count.doc_del_count == 0
+
+    def copy_security(self, copy: Copy) -> dict[str, Any]:
+        """Read the security object of one copy of a shard."""
+        return self.session.request("GET", f"{_copy_path(copy)}/_security").expect(200).decode(dict[str, Any])
+
+    def copy_document(self, copy: Copy, document_id: str) -> dict[str, Any] | None:
+        """Read a document of one copy of a shard; None where that copy has none, or only its tombstone."""
+        try:
+            answer = self.session.request("GET", f"{_copy_path(copy)}/{quoted(document_id)}").expect(200)
+        except NotFoundError as error:
+            if error.reason in ("missing", "deleted"):
+                return None
+            raise
+        return answer.decode(dict[str, Any])
 
     def databases(self, *, start_key: str, end_key: str, limit: int) -> list[str]:
         """Return the names of the databases from `start_key` up to `end_key`, at most `limit`, ascending."""
@@ -287,16 +301,14 @@ class Client:
         return self.session.request("GET", "/_all_dbs", params=params).expect(200).decode(list[str])
 
 
-_NO_LIVE_COPY: Final = "read_failure"
 _NO_DATABASE: Final = "Database does not exist."
 
-
-_BETWEEN_LEASES: Final = {"start_key": '"_local/peruserd.active."', "end_key": '"_local/peruserd.standby/"'}
-
-
-def _lease_id(node: str, role: Role) -> str:
-    # One for each node and role: they are overwritten and never pile up, and can be asked for by name.
-    return f"_local/peruserd.{role.value}.{node}"
+_ALL_LEASES: Final = {
+    "include_docs": "true",
+    "start_key": f'"{FIRST_ID}"',
+    "end_key": f'"{LAST_ID}"',
+    "limit": str(MOST_LEASES + 1),
+}
 
 
 def _local_path(database: str, document_id: str) -> str:
@@ -304,8 +316,9 @@ def _local_path(database: str, document_id: str) -> str:
     return f"/{quoted(database)}/{prefix}/{quoted(name)}"
 
 
-def _lease(document: msgspec.Raw) -> Lease | None:
-    try:
-        return msgspec.json.decode(document, type=Lease)
-    except msgspec.MsgspecError:
-        return None
+def _map_path(node: str, database: str) -> str:
+    return f"/_node/{quoted(node)}/_dbs/{quoted(database)}"
+
+
+def _copy_path(copy: Copy) -> str:
+    return f"/_node/{quoted(copy.node)}/{quoted(copy.shard_name)}"

@@ -3,6 +3,7 @@
 import time
 from typing import Final
 
+from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.loop import LONGEST_WAIT_SECONDS, Supervisor
 
@@ -13,9 +14,10 @@ _MISSED_ROUNDS: Final = 3
 class Health:
     """Healthy: the supervisor's loop goes round and no listener has given up. Ready: all it owns is served."""
 
-    def __init__(self, fleet: Fleet, supervisor: Supervisor) -> None:
+    def __init__(self, fleet: Fleet, supervisor: Supervisor, database: ClusterDatabase) -> None:
         self._fleet = fleet
         self._supervisor = supervisor
+        self._database = database
 
     def goes_round(self) -> bool:
         """Say whether the supervisor's loop goes round; the lease is written only while it does."""
@@ -32,9 +34,12 @@ class Health:
     def ready(self) -> tuple[bool, str]:
         """Say whether every user this instance owns is served."""
         view = self._supervisor.view
+        if not self._supervisor.has_looked:
+            return False, "waiting for CouchDB"
+        if not self._supervisor.leases_readable:
+            return False, f"leases cannot be read, so it is not known which instances live: {self._why()}"
         if view is None:
-            who = "the quiet period, to see which other instances are there"
-            return False, f"waiting for {who if self._supervisor.has_looked else 'CouchDB'}"
+            return False, "waiting for the quiet period, to see which other instances are there"
         if view.standby:
             return False, "standing by: another instance is active beside this node"
         status = self._fleet.status()
@@ -46,6 +51,10 @@ class Health:
             return False, "no listener: waiting for the authentication database"
         behind = [str(each.copy) for each in status.listeners if each.report is None or not each.report.caught_up]
         return status.ready, "ok" if status.ready else f"not caught up: {', '.join(behind) or 'starting'}"
+
+    def _why(self) -> str:
+        state = self._database.state
+        return "the last look at them failed" if state.usable else state.why
 
     def _silence(self) -> float:
         return time.monotonic() - self._supervisor.last_round

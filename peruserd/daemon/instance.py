@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -10,6 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.metrics import disable_created_metrics
 
 from peruserd import __version__
+from peruserd.core.agreement import configuration_digest
 from peruserd.core.config import ClusterConfig, Config, CouchDBConfig
 from peruserd.core.decoding import ConfigError, split_address
 from peruserd.core.lifecycle import EXIT_CONFIGURATION, RestartBudget, Timing
@@ -17,6 +19,7 @@ from peruserd.core.messages import Credentials, ListenerStart
 from peruserd.core.settling import Settling
 from peruserd.core.views import Feed, View
 from peruserd.couch.client import Client
+from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError
 from peruserd.couch.errors import CouchError, UnauthorizedError
 from peruserd.couch.session import Session
 from peruserd.daemon.claim import Claim, InUseError
@@ -31,6 +34,7 @@ from peruserd.supervisor.heart import Heart
 from peruserd.supervisor.loop import Supervisor
 from peruserd.supervisor.map_watch import MapWatch
 from peruserd.supervisor.presence import Presence
+from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.watcher import Lookout, NoShardsError, Watcher
 
 # More restarts than this within ten minutes are no single listener's bad luck.
@@ -68,27 +72,35 @@ def _run(
         replaces=claim.replaces,
         ttl_seconds=config.cluster.lease_ttl,
         version=__version__,
+        digest=configuration_digest(config),
     )
     session = Session(config.couchdb, credentials)
-    lookout = Lookout(Client(session), config.couchdb, presence)
+    # A copy that does not answer must not keep the watcher from the others for long; nor a setting that is hidden.
+    database_session = Session(_hasty(config), credentials)
+    database = ClusterDatabase(Client(database_session), config.cluster.database, mend=True)
+    second_writer = SecondWriter(Client(database_session))
+    lookout = Lookout(Client(session), config.couchdb, presence, database, second_writer)
     if not _attach_first(lookout):
         return EXIT_CONFIGURATION
 
     def on_view(view: View) -> None:
         heart.notice(view)
         supervisor.on_view(view)
-
-    def remember(instances: tuple[str, ...]) -> None:
-        try:
-            claim.remember(instances)
-        except OSError as error:
-            log.warning("the next start will expect the instances of an earlier time", error=str(error))
+        if database.state.refused and not database.was_usable:
+            supervisor.give_up(database.state.why)
 
     def shard_node() -> str | None:
         attachment = lookout.attach()
         return attachment.node if attachment.feed is Feed.SHARD else None
 
-    watcher = Watcher(lookout.look, interval_seconds=config.cluster.poll_interval, on_view=on_view)
+    def look() -> View:
+        try:
+            return lookout.look()
+        except CouchError:
+            supervisor.lose_sight()
+            raise
+
+    watcher = Watcher(look, interval_seconds=config.cluster.poll_interval, on_view=on_view)
     fleet = Fleet(
         _start_messages(config, credentials, state, lookout),
         most_in_flight=config.provisioning.max_in_flight,
@@ -101,26 +113,21 @@ def _run(
         fleet,
         make_plan=lookout.plan,
         settling=Settling(config.cluster.quiet_period, config.cluster.lease_ttl, expected=claim.expected),
-        remember=remember,
+        remember=_remembering(claim),
         tell=notifier.status,
     )
-    health = Health(fleet, supervisor)
+    health = Health(fleet, supervisor, database)
     heart_session = Session(_hasty(config), credentials)
     heart = Heart(
         Client(heart_session),
         presence,
-        auth_db=config.couchdb.auth_db,
+        database=database,
         interval_seconds=config.cluster.lease_interval,
         node=shard_node,
         is_alive=health.goes_round,
     )
-    map_watch = MapWatch(
-        Client(Session(config.couchdb, credentials)),
-        auth_db=config.couchdb.auth_db,
-        node=shard_node,
-        on_change=watcher.look_soon,
-    )
-    server = _serve(config, InstanceCollector(fleet, supervisor, heart, health), health)
+    map_watch = _watch_maps(config, credentials, shard_node, database, watcher)
+    server = _serve(config, InstanceCollector(fleet, supervisor, heart, health, database, second_writer), health)
     presence.set_address(f"{server.host}:{server.port}")
 
     def begin() -> None:
@@ -143,11 +150,37 @@ def _run(
         notifier.stopping()
         watcher.stop()
         session.interrupt()
+        database_session.interrupt()
         map_watch.stop()
         heart.stop()
         server.stop()
     log.info("stopped", code=int(outcome))
     return int(outcome)
+
+
+def _remembering(claim: Claim) -> Callable[[tuple[str, ...]], None]:
+    def remember(instances: tuple[str, ...]) -> None:
+        try:
+            claim.remember(instances)
+        except OSError as error:
+            log.warning("the next start will expect the instances of an earlier time", error=str(error))
+
+    return remember
+
+
+def _watch_maps(
+    config: Config,
+    credentials: Credentials | None,
+    node: Callable[[], str | None],
+    database: ClusterDatabase,
+    watcher: Watcher,
+) -> MapWatch:
+    def look_at_copies() -> None:
+        database.suspect()
+        watcher.look_soon()
+
+    on_change = {config.couchdb.auth_db: watcher.look_soon, database.name: look_at_copies}
+    return MapWatch(Client(Session(config.couchdb, credentials)), node=node, on_change=on_change)
 
 
 def _hasty(config: Config) -> CouchDBConfig:
@@ -168,9 +201,12 @@ def _recall_seconds(cluster: ClusterConfig) -> float:
 def _attach_first(lookout: Lookout) -> bool:
     """Try once to attach, so that a mistake in the configuration ends the start; a node that is away does not."""
     try:
-        lookout.attach()
+        lookout.prepare()
     except (UnauthorizedError, NoShardsError) as error:
         log.error("cannot start", error=str(error), advice="check [couchdb] in the configuration")  # noqa: TRY400
+        return False
+    except ForeignDatabaseError as error:
+        log.error("cannot start", error=str(error))  # noqa: TRY400
         return False
     except CouchError as error:
         log.warning("waiting for CouchDB", kind=error.kind, error=str(error))

@@ -16,10 +16,12 @@ from prometheus_client.registry import Collector
 from peruserd import __version__
 from peruserd.core.counters import LATENCY_BUCKETS, Counters
 from peruserd.core.lifecycle import State
+from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.daemon.health import Health
 from peruserd.supervisor.fleet import Fleet, FleetStatus, ListenerStatus
 from peruserd.supervisor.heart import Heart
 from peruserd.supervisor.loop import Supervisor
+from peruserd.supervisor.second_writer import SecondWriter
 
 _COUNTERS: Final = {
     "changes_seen": "Changes read from the feeds, of documents owned or not.",
@@ -39,11 +41,21 @@ _COUNTERS: Final = {
 class InstanceCollector(Collector):
     """Makes the metrics of one instance at each scrape."""
 
-    def __init__(self, fleet: Fleet, supervisor: Supervisor, heart: Heart, health: Health) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        supervisor: Supervisor,
+        heart: Heart,
+        health: Health,
+        database: ClusterDatabase,
+        second_writer: SecondWriter,
+    ) -> None:
         self._fleet = fleet
         self._supervisor = supervisor
         self._heart = heart
         self._health = health
+        self._database = database
+        self._second_writer = second_writer
         self._processes: dict[int, psutil.Process] = {}
 
     def collect(self) -> Iterator[Metric]:
@@ -53,6 +65,8 @@ class InstanceCollector(Collector):
         yield from _counted(status.counters)
         yield from _listeners(status)
         yield from _cluster(self._supervisor, self._heart)
+        yield from _leases(self._supervisor, self._database)
+        yield from _second_writer(self._second_writer)
         ready, _ = self._health.ready()
         yield GaugeMetricFamily("peruserd_ready", "1 when every user this instance owns is served.", value=ready)
         yield from self._sampled(status.listeners)
@@ -126,6 +140,35 @@ def _cluster(supervisor: Supervisor, heart: Heart) -> Iterator[Metric]:
         "peruserd_node_maintenance", "1 while the node is in maintenance mode.", value=heart.maintenance
     )
     yield CounterMetricFamily("peruserd_plans", "Plans carried out.", value=supervisor.plans)
+
+
+def _leases(supervisor: Supervisor, database: ClusterDatabase) -> Iterator[Metric]:
+    """Return how the database of the leases stands; nothing before it was looked at."""
+    state = database.state
+    if not state.expected:
+        return
+    yield GaugeMetricFamily(
+        "peruserd_lease_copies_live",
+        "Copies of the database of the leases that answer.",
+        value=len(state.live),
+    )
+    yield GaugeMetricFamily(
+        "peruserd_lease_copies_expected", "Copies of it that there should be.", value=state.expected
+    )
+    yield GaugeMetricFamily(
+        "peruserd_leases_readable",
+        "1 while leases can be read and trusted; otherwise nobody is declared dead.",
+        value=supervisor.leases_readable,
+    )
+
+
+def _second_writer(second_writer: SecondWriter) -> Iterator[Metric]:
+    if second_writer.is_on is not None:
+        yield GaugeMetricFamily(
+            "peruserd_couch_peruser_enabled",
+            "1 while CouchDB's couch_peruser is on at the node, beside this instance.",
+            value=second_writer.is_on,
+        )
 
 
 def _listeners(status: FleetStatus) -> Iterator[Metric]:

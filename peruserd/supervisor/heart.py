@@ -14,6 +14,7 @@ import structlog
 from peruserd.core.leases import Lease
 from peruserd.core.views import View
 from peruserd.couch.client import Client
+from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
 from peruserd.supervisor.presence import Presence
 
@@ -39,14 +40,14 @@ class Heart:
         client: Client,
         presence: Presence,
         *,
-        auth_db: str,
+        database: ClusterDatabase,
         interval_seconds: float,
         node: Callable[[], str | None],
         is_alive: Callable[[], bool],
     ) -> None:
         self._client = client
         self._presence = presence
-        self._auth_db = auth_db
+        self._database = database
         self._interval = interval_seconds
         self._node = node
         self._is_alive = is_alive
@@ -66,10 +67,10 @@ class Heart:
     def notice(self, view: View) -> None:
         """Beat at once where a look shows that the last lease is no longer right.
 
-        The role has changed, or the authentication database has appeared, with which leases come and go.
+        The role has changed, or leases can be written again after a while in which they could not.
         """
         written = self._written
-        if view.shard_map is not None and (written is None or written.role is not self._presence.lease.role):
+        if view.leases_readable and (written is None or written.role is not self._presence.lease.role):
             self._wanted.set()
 
     def silence(self) -> float | None:
@@ -81,11 +82,11 @@ class Heart:
         self._stopping = True
         self._wanted.set()
         self._thread.join()
-        if self._beaten_at is None:
+        if self._beaten_at is None or not self._database.state.usable:
             return
         try:
             if (node := self._node()) is not None:
-                self._client.put_lease(self._auth_db, self._presence.sign(node, released=True))
+                self._client.put_lease(self._database.name, self._presence.sign(node, released=True))
                 log.info("lease released")
         except CouchError as error:
             # The others will find out by its silence.
@@ -106,17 +107,22 @@ class Heart:
         try:
             if (node := self._node()) is None or not self._presence.has_looked:
                 return
+            if not self._database.state.usable:
+                # It is not there, or somebody else's, or others could have written there; the watcher says so.
+                self._written = None
+                return
             # What another instance beside the same node has written there since would be overwritten unseen.
-            leases = self._client.leases(self._auth_db, (node,))
+            leases = self._client.leases(self._database.name)
             self._presence.observe(node, leases, time.monotonic())
             self._look_for_maintenance()
             lease = self._presence.sign(node, maintenance=self.maintenance)
-            self._client.put_lease(self._auth_db, lease)
+            self._client.put_lease(self._database.name, lease)
         except InterruptedRequestError:
             return
         except NotFoundError:
-            # While the authentication database does not exist nobody owns anything; the watcher says that it is away.
+            # The database was deleted a moment ago; the watcher says so, and makes it again.
             self._written = None
+            self._database.suspect()
         except CouchError as error:
             self._failed(error)
         else:

@@ -15,8 +15,10 @@ from enum import IntEnum
 from types import FrameType, TracebackType
 from typing import Final, Self
 
+import msgspec
 import structlog
 
+from peruserd.core.lifecycle import EXIT_CONFIGURATION
 from peruserd.core.settling import Settling
 from peruserd.core.views import Copy, Plan, View
 from peruserd.supervisor.fleet import Fleet
@@ -32,6 +34,13 @@ class Outcome(IntEnum):
 
     STOPPED = 0
     EXHAUSTED = 1  # more restarts than allowed: the outer supervisor's turn
+    CONFIGURATION = EXIT_CONFIGURATION  # nothing helps but another configuration
+
+
+class GivingUp(msgspec.Struct, frozen=True):
+    """A reason to end that only another configuration can take away."""
+
+    why: str
 
 
 class Inbox:
@@ -39,18 +48,18 @@ class Inbox:
 
     def __init__(self) -> None:
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._items: deque[View | signal.Signals] = deque()
+        self._items: deque[View | signal.Signals | GivingUp] = deque()
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
         return self._descriptor
 
-    def put(self, item: View | signal.Signals) -> None:
+    def put(self, item: "View | signal.Signals | GivingUp") -> None:
         """Hand something over; safe in a signal handler, because a deque's append takes no lock that it could hold."""
         self._items.append(item)
         os.eventfd_write(self._descriptor, 1)
 
-    def take_all(self) -> list[View | signal.Signals]:
+    def take_all(self) -> "list[View | signal.Signals | GivingUp]":
         """Return what has come, in its order."""
         try:
             os.eventfd_read(self._descriptor)
@@ -90,11 +99,22 @@ class Supervisor:
         self._followed: View | None = None
         self.plans = 0
         self._stopping = False
+        self._gave_up = False
+        self._leases_readable = False
         self.last_round = time.monotonic()
 
     def on_view(self, view: View) -> None:
         """Hand a view to the loop; for any thread."""
+        self._leases_readable = view.leases_readable
         self._inbox.put(view)
+
+    def lose_sight(self) -> None:
+        """Take note that the last look has failed: the view in force stays, and no lease was read; for any thread."""
+        self._leases_readable = False
+
+    def give_up(self, why: str) -> None:
+        """End the instance in order, with the exit code that asks for another configuration; for any thread."""
+        self._inbox.put(GivingUp(why))
 
     def run(self, begin: Callable[[], None]) -> Outcome:
         """Supervise until told to stop and no process is left.
@@ -109,6 +129,8 @@ class Supervisor:
                 self._take_in()
                 self._mind_deadlines()
                 self._follow_view()
+        if self._gave_up:
+            return Outcome.CONFIGURATION
         return Outcome.EXHAUSTED if self._fleet.exhausted else Outcome.STOPPED
 
     def _wait(self) -> None:
@@ -141,6 +163,11 @@ class Supervisor:
         for item in self._inbox.take_all():
             if isinstance(item, View):
                 self._settling = self._settling.see(item, time.monotonic())
+            elif isinstance(item, GivingUp):
+                if not self._gave_up:
+                    log.error("cannot go on", error=item.why)
+                self._gave_up = True
+                self._stop("stopping: another configuration is needed")
             elif item is signal.SIGHUP:
                 log.info("SIGHUP: the configuration is read at the start only; restart to apply a change")
             else:
@@ -185,6 +212,14 @@ class Supervisor:
     def view(self) -> View | None:
         """The view in force, once it is known who is there and its plan was carried out; for any thread."""
         return self._followed
+
+    @property
+    def leases_readable(self) -> bool:
+        """Say whether the last look has shown the leases; for any thread. Until there was one, none has.
+
+        While it is False nothing may be done that cannot be undone: who is silent may be alive.
+        """
+        return self._leases_readable
 
     @property
     def has_looked(self) -> bool:

@@ -1,12 +1,13 @@
 """The map watch: a thread that waits for the authentication database's shard map to change, and says so at once.
 
 From that moment new documents go to the copies that the new map names, and nobody listens to those before the watcher
-has looked. It would find out by itself, one interval later: this only makes the look come sooner, so where it fails
-nothing is lost but time.
+has looked. The map of the cluster database is watched as well, whose new copies must be looked at. The watcher would
+find out by itself, one interval later: this only makes the look come sooner, so where it fails nothing is lost but
+time.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -25,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class MapWatch:
-    """Calls `on_change` when the shard map of `auth_db` was written, as the node that `node` returns hears of it.
+    """Calls `on_change` of a database when its shard map was written, as the node that `node` returns hears of it.
 
     `node` raises CouchError while it is unknown and returns None where there are no shards, and so nothing to watch.
     The client's session serves this alone: to interrupt it ends the wait.
@@ -35,13 +36,11 @@ class MapWatch:
         self,
         client: Client,
         *,
-        auth_db: str,
         node: Callable[[], str | None],
-        on_change: Callable[[], None],
+        on_change: Mapping[str, Callable[[], None]],
         long_poll_seconds: float = LONG_POLL_SECONDS,
     ) -> None:
         self._client = client
-        self._auth_db = auth_db
         self._node = node
         self._on_change = on_change
         self._long_poll_seconds = long_poll_seconds
@@ -79,8 +78,8 @@ class MapWatch:
             if self.failures:
                 log.info("changes of the shard map can be waited for again", failures=self.failures)
                 self.failures = 0
-            if any(row.id == self._auth_db for row in page.results):
-                self._on_change()
+            for name in {row.id for row in page.results}.intersection(self._on_change):
+                self._on_change[name]()
 
     def _failed(self, error: CouchError) -> float:
         self.failures += 1

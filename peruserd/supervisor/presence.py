@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import msgspec
 import structlog
 
+from peruserd.core.agreement import differing
 from peruserd.core.leases import Board, Lease, Role, Standing, active_nodes, holder
 
 log = structlog.get_logger(__name__)
@@ -72,6 +73,11 @@ class Onlooker:
             known = [Neighbour(each.lease, board.standing(name, now)) for name, each in board.sightings.items()]
         return sorted(known, key=lambda each: (each.lease.node, each.lease.incarnation))
 
+    def living(self, now: float) -> tuple[Lease, ...]:
+        """Return the leases of all other instances that are believed alive."""
+        with self._lock:
+            return self._board.living(now)
+
     def unproven(self, now: float) -> tuple[Lease, ...]:
         """Return the leases that are believed and were not seen to grow yet."""
         with self._lock:
@@ -101,12 +107,21 @@ class Presence(Onlooker):
     while nobody doing it would not be.
     """
 
-    def __init__(self, *, incarnation: str, replaces: str | None, ttl_seconds: float, version: str) -> None:
+    def __init__(
+        self, *, incarnation: str, replaces: str | None, ttl_seconds: float, version: str, digest: str = ""
+    ) -> None:
         super().__init__(ttl_seconds)
         self._told: dict[str, Standing] = {}
+        self._told_apart: set[tuple[str, str]] = set()
         # Until it has looked round it claims nothing.
         self._own = Lease(
-            node="", incarnation=incarnation, counter=0, role=Role.STANDBY, replaces=replaces, version=version
+            node="",
+            incarnation=incarnation,
+            counter=0,
+            role=Role.STANDBY,
+            replaces=replaces,
+            version=version,
+            digest=digest,
         )
 
     @property
@@ -161,6 +176,22 @@ class Presence(Onlooker):
                     "instance", node=self._board.sightings[name].lease.node, incarnation=name, standing=standing.value
                 )
         self._told = standings
+        self._tell_differences(now)
+
+    def _tell_differences(self, now: float) -> None:
+        own = self._own
+        apart = differing(own.digest, self._board.living(now)) if own.digest else ()
+        for lease in apart:
+            if (lease.incarnation, lease.digest) not in self._told_apart:
+                log.warning(
+                    "instance has another configuration of databases or deletion; users are served by either",
+                    node=lease.node,
+                    incarnation=lease.incarnation,
+                    version=lease.version,
+                    digest=lease.digest,
+                    own_digest=own.digest,
+                )
+        self._told_apart = {(lease.incarnation, lease.digest) for lease in apart}
 
 
 def _sorted_nodes(leases: Iterable[Lease], *more: str) -> tuple[str, ...]:

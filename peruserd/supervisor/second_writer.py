@@ -19,7 +19,7 @@ from peruserd.couch.errors import CouchError
 # The setting changes by an operator's hand, and one small request in this time finds it.
 _ASK_SECONDS: Final = 60.0
 
-_ADVICE: Final = "switch one of them off: [couch_peruser] enable = false on every node"
+ADVICE: Final = "switch one of them off: [couch_peruser] enable = false on every node"
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +57,6 @@ class SecondWriter:
             self._asked_at = now
         before, self._is_on = self._is_on, is_peruser_on(self._client, node)
         if self._is_on and not before:
-            log.warning("couch_peruser is on beside this instance", node=node, advice=_ADVICE)
+            log.warning("couch_peruser is on beside this instance", node=node, advice=ADVICE)
         elif before and self._is_on is False:
             log.info("couch_peruser is off", node=node)

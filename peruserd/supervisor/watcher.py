@@ -14,10 +14,12 @@ import structlog
 from peruserd.core.config import CouchDBConfig, FeedChoice
 from peruserd.core.quarantine import Advice
 from peruserd.core.views import Feed, Plan, View, make_database_plan, make_plan
-from peruserd.couch.client import Client
-from peruserd.couch.errors import CouchError, InterruptedRequestError
+from peruserd.couch.client import Client, Membership
+from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError, Surroundings
+from peruserd.couch.errors import CouchError, InterruptedRequestError, UnauthorizedError
 from peruserd.supervisor.pausing import pause_after
-from peruserd.supervisor.presence import Onlooker
+from peruserd.supervisor.presence import Company, Onlooker
+from peruserd.supervisor.second_writer import SecondWriter
 
 # Between two looks, also where one is asked for: a look is three requests, and few changes need to be seen sooner.
 _LEAST_SECONDS: Final = 0.2
@@ -56,12 +58,27 @@ def attach(client: Client, *, node: str, feed: FeedChoice) -> Attachment:
 
 
 class Lookout:
-    """Sees the cluster through one node: attaches to it first, then looks; and plans by what was seen."""
+    """Sees the cluster through one node: attaches to it first, then looks; and plans by what was seen.
 
-    def __init__(self, client: Client, couchdb: CouchDBConfig, onlooker: Onlooker) -> None:
+    `database` is where the leases are. An instance looks out for a `second_writer` as well; a command asks every node
+    for itself.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        couchdb: CouchDBConfig,
+        onlooker: Onlooker,
+        database: ClusterDatabase,
+        second_writer: SecondWriter | None = None,
+    ) -> None:
         self._client = client
         self._couchdb = couchdb
         self._onlooker = onlooker
+        self._database = database
+        self._second_writer = second_writer
+        # Where the last look showed no leases, the silence until the next one says nothing.
+        self._blind = False
         self.attachment: Attachment | None = None
 
     def attach(self) -> Attachment:
@@ -70,6 +87,17 @@ class Lookout:
             self.attachment = attach(self._client, node=self._couchdb.node, feed=self._couchdb.feed)
             log.info("attached", node=self.attachment.node, feed=self.attachment.feed.value, url=self._couchdb.url)
         return self.attachment
+
+    def prepare(self) -> Attachment:
+        """Attach, and look at the database of the leases; raises CouchError, ForeignDatabaseError among them."""
+        attachment = self.attach()
+        if attachment.feed is Feed.SHARD:
+            membership = self._client.membership()
+            exists = self._client.shard_map(attachment.node, self._couchdb.auth_db) is not None
+            state = self._database.mind(_surroundings(attachment.node, membership, exists), time.monotonic())
+            if state.refused:
+                raise ForeignDatabaseError(state.why)
+        return attachment
 
     def look(self) -> View:
         """Return the cluster as the node sees it now; raises CouchError.
@@ -81,21 +109,42 @@ class Lookout:
         if attachment.feed is Feed.DATABASE:
             # Nothing here tells of other instances: this one is alone, and all is its own.
             return View(nodes=(attachment.node,), instances=(attachment.node,), shard_map=None)
-        nodes = tuple(sorted(self._client.membership().all_nodes))
+        was_blind, self._blind = self._blind, True
+        membership = self._client.membership()
+        nodes = tuple(sorted(membership.all_nodes))
         shard_map = self._client.shard_map(attachment.node, self._couchdb.auth_db)
-        if shard_map is None:
-            # Leases are documents of the database that is missing: that nobody writes one says nothing.
+        if was_blind:
+            self._onlooker.excuse(attachment.node, time.monotonic())
+        company = self._read_leases(attachment.node, membership, auth_db_exists=shard_map is not None)
+        self._blind = company is None
+        if company is None:
             company = self._onlooker.excuse(attachment.node, time.monotonic())
-        else:
-            leases = self._client.leases(self._couchdb.auth_db, nodes, ranges=len(shard_map.hosts))
-            company = self._onlooker.observe(attachment.node, leases, time.monotonic())
+        if self._second_writer is not None:
+            self._second_writer.look(attachment.node)
         return View(
             nodes=nodes,
             instances=tuple(each for each in company.instances if each in nodes or each == attachment.node),
             shard_map=shard_map,
             standby=company.standby_for is not None,
             newcomers=tuple(each for each in company.newcomers if each in nodes),
+            leases_readable=not self._blind,
         )
+
+    def _read_leases(self, node: str, membership: Membership, *, auth_db_exists: bool) -> Company | None:
+        """Return who is there by the leases, or None where these cannot be read or trusted now."""
+        seen = _surroundings(node, membership, auth_db_exists)
+        if not self._database.mind(seen, time.monotonic()).usable:
+            return None
+        try:
+            leases = self._client.leases(self._database.name)
+        except (InterruptedRequestError, UnauthorizedError):
+            raise
+        except CouchError as error:
+            # Deleted a moment ago, or no copy answers: the next look finds out.
+            log.info("leases cannot be read", kind=error.kind, error=str(error))
+            self._database.suspect()
+            return None
+        return self._onlooker.observe(node, leases, time.monotonic())
 
     def plan(self, view: View, seen: View) -> Plan:
         """Return what this instance does by the view in force and the one seen last, both from `look`."""
@@ -103,6 +152,10 @@ class Lookout:
         if attachment.feed is Feed.DATABASE:
             return make_database_plan(self._couchdb.auth_db, attachment.node)
         return make_plan(view, attachment.node, seen)
+
+
+def _surroundings(node: str, membership: Membership, auth_db_exists: bool) -> Surroundings:  # noqa: FBT001
+    return Surroundings(node, membership.all_nodes, membership.cluster_nodes, auth_db_exists)
 
 
 class Watcher:

@@ -50,13 +50,21 @@ def test_copies_are_dealt_out_evenly() -> None:
 
 
 def test_idle_traffic_follows_from_the_intervals() -> None:
-    """Looks and beats are as many however many ranges and nodes there are; feeds go with an instance's listeners."""
+    """Looks and beats are as many however many ranges and nodes there are; feeds go with an instance's listeners.
+
+    The copies of the database of the leases are looked at now and then, and are five at most.
+    """
     cluster = ClusterConfig(poll_interval=2.0, lease_interval=5.0)
     small, large = reckon(Layout(3, 8), cluster), reckon(Layout(6, 8), cluster)
-    assert small["membership"] == small["shard map"] == 30.0
+    assert small["membership"] == 30.0
+    assert (small["shard map"], large["shard map"]) == (30.3, 30.5)
     assert small["lease written"] == small["maintenance"] == 12.0
     assert (small["long poll"], large["long poll"]) == (8 * 2.4, 4 * 2.4)
-    assert {name for name in small if small[name] != large[name]} == {"long poll", "which copy"}
+    by_copies = {"shard map", "which copy", "lease copies"}
+    assert {name for name in small if small[name] != large[name]} == {"long poll", *by_copies}
+    largest = reckon(Layout(100, 1024), cluster)
+    assert {name for name in largest if largest[name] != large[name]} == {"long poll", "which copy"}
+    assert largest["which copy"] - largest["long poll"] == pytest.approx(0.5)
 
 
 def test_counted_requests_are_sorted_by_what_they_ask() -> None:
@@ -66,7 +74,7 @@ def test_counted_requests_are_sorted_by_what_they_ask() -> None:
         ("node1", "PUT", "local", 6),
         ("node2", "PUT", "local", 6),
         ("node1", "GET", "local_docs", 30),
-        ("node2", "POST", "local_docs", 12),
+        ("node2", "GET", "local_docs", 12),
         ("node2", "GET", "database", 3),
     ]
     found = Count(Layout(2, 2), 30.0, counted).per_minute

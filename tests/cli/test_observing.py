@@ -13,7 +13,7 @@ from peruserd.core.leases import Lease, Role
 from peruserd.couch.client import Client
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd
-from tests.couch.connecting import connect
+from tests.couch.connecting import connect, make_lease_database
 
 pytestmark = pytest.mark.processes
 
@@ -43,7 +43,7 @@ class Beating:
     def _beat(self, node: str, begun: threading.Event) -> None:
         counter = 1
         while not self._ended.is_set():
-            self._client.put_lease("_users", Lease(node, f"beside-{node}", counter, version="9.9", address="here:1"))
+            self._client.put_lease("peruserd", Lease(node, f"beside-{node}", counter, version="9.9", address="here:1"))
             counter += 1
             begun.set()
             self._ended.wait(0.02)
@@ -59,6 +59,7 @@ class Beating:
 def cluster() -> Iterator[SimClusterThread]:
     """Run a cluster of three nodes with two copies of each of two ranges."""
     with SimClusterThread(ClusterOptions(nodes=3, q=2, n=2)) as running:
+        make_lease_database(connect(running.urls[0]))
         yield running
 
 
@@ -124,7 +125,7 @@ def test_an_instance_without_a_sign_of_life_owns_nothing(
 ) -> None:
     """A lease that is there and does not grow is waited for until the time to live is over, and then passed over."""
     for node in NODES[1:]:
-        client.put_lease("_users", Lease(node, f"dead-{node}", 7))
+        client.put_lease("peruserd", Lease(node, f"dead-{node}", 7))
     alive(NODES[0])
     answered = peruserd("owner", "alice", "--json", "--config", config)
     assert answered.returncode == 0, answered.stderr
@@ -139,7 +140,7 @@ def test_an_instance_without_a_sign_of_life_owns_nothing(
 def test_without_waiting_every_lease_is_taken_at_its_word(config: str, client: Client) -> None:
     """Whoever has no time learns what stands there, living or not."""
     for node in NODES:
-        client.put_lease("_users", Lease(node, node, 7))
+        client.put_lease("peruserd", Lease(node, node, 7))
     answered = peruserd("owner", "alice", "--no-wait", "--config", config)
     assert (answered.returncode, answered.stderr) == (0, "")
     assert answered.stdout.startswith("alice: node")
@@ -155,8 +156,8 @@ def test_where_no_instance_is_there_is_nobody_and_nothing_to_wait_for(config: st
 
 def test_why_a_host_has_no_instance_is_said(config: str, cluster: SimClusterThread, client: Client) -> None:
     """It was stopped in order, its CouchDB node is away, or it never had one."""
-    client.put_lease("_users", Lease(NODES[0], "a", 7))
-    client.put_lease("_users", Lease(NODES[1], "b", 8, released=True))
+    client.put_lease("peruserd", Lease(NODES[0], "a", 7))
+    client.put_lease("peruserd", Lease(NODES[1], "b", 8, released=True))
     cluster.stop_node(3)
     whys = {}
     for user in map(str, range(20)):
@@ -171,7 +172,7 @@ def test_why_a_host_has_no_instance_is_said(config: str, cluster: SimClusterThre
 def test_an_adopted_users_owner_is_explained(config: str, cluster: SimClusterThread, client: Client) -> None:
     """Where none of the hosts has an instance, those who share are named."""
     covered, node = _lone_node(cluster)
-    client.put_lease("_users", Lease(node, "a", 7))
+    client.put_lease("peruserd", Lease(node, "a", 7))
     users = [f"user-{number}" for number in range(20)]
     answered = peruserd("owner", *users, "--json", "--no-wait", "--config", config)
     assert answered.returncode == 0
@@ -209,7 +210,7 @@ def test_plan_in_json_has_all_of_it(
 ) -> None:
     """For programs: the ranges with hosts, candidates and listeners, and each instance with its standing and lease."""
     alive(NODES[0])
-    client.put_lease("_users", Lease(NODES[1], "b", 8, released=True))
+    client.put_lease("peruserd", Lease(NODES[1], "b", 8, released=True))
     planned = peruserd("plan", "--json", "--config", config)
     assert planned.returncode == 0, planned.stderr
     document: dict[str, Any] = json.loads(planned.stdout)
@@ -228,8 +229,8 @@ def test_plan_in_json_has_all_of_it(
 def test_plan_shows_adopted_ranges_and_roles(config: str, cluster: SimClusterThread, client: Client) -> None:
     """Who reads another node's copy, who stands by, and whose node is in maintenance mode."""
     covered, node = _lone_node(cluster)
-    client.put_lease("_users", Lease(node, "a", 7, maintenance=True))
-    client.put_lease("_users", Lease(node, "b", 3, role=Role.STANDBY))
+    client.put_lease("peruserd", Lease(node, "a", 7, maintenance=True))
+    client.put_lease("peruserd", Lease(node, "b", 3, role=Role.STANDBY))
     planned = peruserd("plan", "--no-wait", "--config", config)
     assert planned.returncode == 0
     (line,) = [line for line in planned.stdout.splitlines() if line.startswith(covered)]
@@ -241,10 +242,11 @@ def test_plan_shows_adopted_ranges_and_roles(config: str, cluster: SimClusterThr
 def test_what_nobody_can_read_makes_plan_end_with_1(tmp_path: Path) -> None:
     """A range whose hosts are all away is named; its host is marked, and nobody listens to it."""
     with SimClusterThread(ClusterOptions(nodes=2, q=2, n=1)) as cluster:
+        make_lease_database(connect(cluster.urls[0]))
         path = tmp_path / "peruserd.toml"
         path.write_text(f'[couchdb]\nurl = "{cluster.urls[0]}"\n{LEASES}')
         (lost,) = [covered for covered, hosts in _shards(cluster).items() if hosts == [NODES[1]]]
-        connect(cluster.urls[0]).put_lease("_users", Lease(NODES[0], "a", 7))
+        connect(cluster.urls[0]).put_lease("peruserd", Lease(NODES[0], "a", 7))
         cluster.stop_node(2)
         planned = peruserd("plan", "--no-wait", "--config", str(path))
     assert planned.returncode == 1
@@ -282,14 +284,14 @@ def test_whoever_only_asks_changes_nothing(
 ) -> None:
     """Not one request that writes, and no lease of one's own is left."""
     for node in NODES:
-        client.put_lease("_users", Lease(node, node, 7))
-    before = client.leases("_users", NODES)
+        client.put_lease("peruserd", Lease(node, node, 7))
+    before = client.leases("peruserd")
     cluster.clear_requests()
     answered = peruserd(*command, "--config", config)
     assert answered.returncode in (0, 1)
     asked = {(method, kind) for _, method, kind in cluster.requests() if method not in ("GET", "HEAD")}
     assert asked == set()
-    assert client.leases("_users", NODES) == before
+    assert client.leases("peruserd") == before
 
 
 def test_check_follows_what_an_instance_beside_this_node_would(
@@ -297,7 +299,7 @@ def test_check_follows_what_an_instance_beside_this_node_would(
 ) -> None:
     """With instances beside the others, only the own node's copies; the leases found are named as no more than that."""
     for node in NODES[1:]:
-        client.put_lease("_users", Lease(node, node, 7))
+        client.put_lease("peruserd", Lease(node, node, 7))
     checked = peruserd("check", "--config", config)
     assert checked.returncode == 0, checked.stderr
     followed = [line.split()[2] for line in checked.stdout.splitlines() if line.startswith("would follow:")]

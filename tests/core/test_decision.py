@@ -298,6 +298,15 @@ def test_a_deleted_user_who_is_named_nowhere_costs_no_question_about_the_documen
     assert world.steps == [Ask.COPIES, Removed()]
 
 
+@pytest.mark.parametrize("document", [DocumentState.DELETED, DocumentState.MISSING])
+def test_a_write_in_doubt_is_settled_by_a_database_that_is_gone(document: DocumentState) -> None:
+    """Somebody deleted it since; there is nothing left that could be whole, and the act ends."""
+    world = World(None, document)
+    end = world.act(_facts(Hint.CONTESTED, policy=DeletionPolicy.KEEP, in_doubt=True))
+    assert isinstance(end, NothingToDo)
+    assert world.steps == [Ask.DOCUMENT, Ask.COPIES, end]
+
+
 OBJECTS = st.sampled_from(
     [FRESH, {}, GRANTED, REVOKED, PARTNERS, {"members": {"names": ["bob"]}}, {"readers": {"names": [USER, "bob"]}}]
 )

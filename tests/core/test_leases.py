@@ -193,10 +193,27 @@ def test_nobody_is_silent_while_nobody_can_write() -> None:
     assert board.standing("a", 93.0 + 20.0) is Standing.SILENT
 
 
+def test_excuses_now_and_then_do_not_keep_the_dead_alive() -> None:
+    """Only the time in which nobody could look does not count: a look that fails between others adds what it missed."""
+    board = _board((1.0, [_lease(counter=1)]), (2.0, [_lease(counter=2)]))
+    for now in range(4, 24, 2):
+        board = board.excuse(float(now)) if now % 6 == 0 else board.see([_lease(counter=2)], float(now))
+    assert board.standing("a", 2.0 + TTL + 6.0 - 0.1) is Standing.ALIVE, "three looks of two seconds failed"
+    assert board.standing("a", 2.0 + TTL + 6.0) is Standing.SILENT
+
+
+def test_silence_before_an_excuse_counts() -> None:
+    """Whoever was silent for most of the time to live has only the rest of it afterwards."""
+    board = _board((1.0, [_lease(counter=1)]), (2.0, [_lease(counter=2)])).see([_lease(counter=2)], 20.0)
+    board = board.excuse(500.0).see([_lease(counter=2)], 501.0)
+    assert board.standing("a", 501.9) is Standing.ALIVE
+    assert board.standing("a", 502.0) is Standing.SILENT
+
+
 def test_an_excuse_raises_nobody_from_the_dead() -> None:
     """Who was silent before, was never proven, or has stopped stays so."""
     board = _board((1.0, [_lease("a", 1), _lease("b", 1), _lease("c", 1)]), (2.0, [_lease("a", 2)]))
-    board = board.see([_lease("c", 2, released=True)], 3.0).excuse(50.0)
+    board = board.see([_lease("c", 2, released=True)], 30.0).excuse(50.0)
     assert [board.standing(each, 50.0) for each in "abc"] == [Standing.SILENT, Standing.UNPROVEN, Standing.RELEASED]
     assert _alive(board, 50.0) == []
 

@@ -287,3 +287,40 @@ def test_it_is_due_exactly_when_waiting_longer_changes_something(looks: list[tup
             assert settling.due > now
             assert settling.ripen(now).settled == settling.settled
             assert settling.ripen(settling.due).settled != settling.settled
+
+
+UNREADABLE = _with(instances=("a",), leases_readable=False)
+
+
+def test_while_leases_cannot_be_read_nobody_is_missed() -> None:
+    """However long it lasts: silence says nothing then. That it is so takes effect at once."""
+    blind = _settled(TEAM).see(UNREADABLE, 10.0)
+    assert (blind.due, blind.certain) == (None, True)
+    assert blind.ripen(10_000.0).settled == _with(leases_readable=False)
+    assert blind.see(TEAM, 10_001.0).settled == TEAM
+
+
+def test_whose_node_is_away_is_missed_all_the_same() -> None:
+    """It acts on its side of the cut; that follows from the connection, not from the silence."""
+    cut = msgspec.structs.replace(UNREADABLE, nodes=("a", "b"))
+    ripe = _settled(TEAM).see(cut, 10.0).ripen(10.0 + QUIET)
+    assert ripe.settled == _with(cut, instances=("a", "b"))
+
+
+def test_silence_begun_before_leases_could_not_be_read_is_begun_anew() -> None:
+    """The quiet period counts from the first look that can tell dead from unread."""
+    alone = _with(instances=("a",))
+    silent = _settled(TEAM).see(alone, 10.0).see(UNREADABLE, 12.0).see(alone, 100.0)
+    assert silent.ripen(100.0 + QUIET - 0.1).settled == TEAM
+    assert silent.ripen(100.0 + QUIET).settled == alone
+
+
+def test_who_is_awaited_at_the_start_is_awaited_until_leases_can_be_read() -> None:
+    """Nothing is certain before, and then everybody has the whole quiet period to show."""
+    begun = _settled(UNREADABLE)
+    assert begun.settled == _with(leases_readable=False)
+    late = begun.ripen(10_000.0)
+    assert (late.certain, late.due, late.settled) == (False, None, begun.settled)
+    seen = late.see(_with(instances=("a", "b")), 10_000.0)
+    assert seen.due == 10_000.0 + QUIET
+    assert seen.ripen(10_000.0 + QUIET).settled == _with(instances=("a", "b"))

@@ -15,6 +15,7 @@ from peruserd.core.config import CouchDBConfig
 from peruserd.core.decoding import load
 from peruserd.core.messages import Credentials
 from peruserd.couch.client import Client
+from peruserd.couch.cluster_database import ClusterDatabase, Surroundings
 from peruserd.couch.session import Session
 from tests.waiting import PATIENCE_SECONDS
 
@@ -36,6 +37,17 @@ def session_to(url: str, *, connections: int = 1, **more: object) -> Session:
 def connect(url: str, *, connections: int = 1, **more: object) -> Client:
     """Return a client of a node, given its URL with credentials."""
     return Client(session_to(url, connections=connections, **more))
+
+
+def make_lease_database(client: Client) -> ClusterDatabase:
+    """Make the database that leases are kept in, as an instance beside the client's node does."""
+    database = ClusterDatabase(client, "peruserd", mend=True)
+    node, membership = client.node_name(), client.membership()
+    assert node is not None
+    exists = client.shard_map(node, "_users") is not None
+    state = database.mind(Surroundings(node, membership.all_nodes, membership.cluster_nodes, exists), 0.0)
+    assert state.usable, state
+    return database
 
 
 class Request:

@@ -8,9 +8,10 @@ from peruserd.core.leases import Lease, Role
 from peruserd.core.names import user_document_id
 from peruserd.core.ranges import Range, split_evenly
 from peruserd.core.views import Copy
+from peruserd.couch import client as client_module
 from peruserd.couch import errors
 from peruserd.couch.client import Client, Creation, Membership
-from peruserd.simcluster import ClusterOptions, SimClusterThread
+from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
 
 PLAIN = DatabasesConfig()
@@ -269,43 +270,25 @@ LEASE = Lease(
 
 
 def test_leases_are_read_as_they_were_written(cluster: SimClusterThread, client: Client) -> None:
-    """With all that stands in them, from any node, whatever a node is called; one of another node is not asked for."""
+    """With all that stands in them, from any node, whatever a node is called, in one request."""
     strange = Lease("n%41/ü@host", "c3", 1, Role.STANDBY, released=True)
     for lease in (LEASE, strange):
         client.put_lease("_users", lease)
-    client.put_lease("_users", Lease(cluster.node_names[2], "d4", 1))
-    for url in cluster.urls:
-        assert connect(url).leases("_users", [LEASE.node, strange.node]) == (LEASE, strange)
-    assert client.leases("_users", []) == ()
-
-
-@pytest.mark.parametrize(("ranges", "method"), [(2, "GET"), (3, "GET"), (6, "POST"), (1024, "POST"), (None, "POST")])
-def test_leases_are_read_the_cheaper_way(
-    cluster: SimClusterThread, client: Client, ranges: int | None, method: str
-) -> None:
-    """Of few ranges they are listed, of many asked for by name; what is found is the same."""
-    other = Lease(cluster.node_names[1], "d4", 1, Role.STANDBY)
-    for lease in (LEASE, other):
-        client.put_lease("_users", lease)
-    client.session.request("PUT", "/_users/_local/peruserd.zebra", body={}).expect(201)
+    client.session.request("PUT", "/_users/_local/peruserd.identity", body={}).expect(201)
     cluster.clear_requests()
-    assert client.leases("_users", [LEASE.node, other.node], ranges=ranges) == (LEASE, other)
-    assert cluster.requests() == {(cluster.node_names[0], method, "local_docs"): 1}
+    for url in cluster.urls:
+        assert connect(url).leases("_users") == (LEASE, strange)
+    assert cluster.requests() == {(name, "GET", "local_docs"): 1 for name in cluster.node_names}
 
 
-@pytest.mark.parametrize("ranges", [4, None], ids=["listed", "by-name"])
-def test_leases_are_read_though_a_range_has_no_live_copy(ranges: int | None) -> None:
-    """What lies in other ranges is read all the same: a cluster that lost a part of its users serves the others."""
-    with SimClusterThread(ClusterOptions(nodes=3, q=4, n=1)) as cluster:
-        client = connect(cluster.urls[0])
-        leases = [Lease(f"n{number}", "i", 1) for number in range(8)]
-        for lease in leases:
-            client.put_lease("_users", lease)
-        cluster.stop_node(3)
-        found = client.leases("_users", [each.node for each in leases], ranges=ranges)
-        assert found is not None
-        assert 0 < len(found) < len(leases)
-        assert set(found) < set(leases)
+def test_more_leases_than_there_can_be_are_no_answer(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those behind the last one read would seem to be silent, and no more are read than that."""
+    for number in range(4):
+        client.put_lease("_users", Lease(f"n{number}", "i", 1))
+    monkeypatch.setattr(client_module, "MOST_LEASES", 3)
+    monkeypatch.setitem(client_module._ALL_LEASES, "limit", "4")
+    with pytest.raises(errors.UnexpectedAnswerError, match="more than 3"):
+        client.leases("_users")
 
 
 def test_a_lease_is_written_over_the_one_before(client: Client) -> None:
@@ -314,7 +297,7 @@ def test_a_lease_is_written_over_the_one_before(client: Client) -> None:
     standby = msgspec.structs.replace(LEASE, role=Role.STANDBY)
     for lease in (LEASE, standby, other):
         client.put_lease("_users", lease)
-    assert client.leases("_users", [LEASE.node]) == (other, standby)
+    assert client.leases("_users") == (other, standby)
 
 
 def test_a_lease_is_written_where_only_a_minority_can_be_reached(cluster: SimClusterThread, client: Client) -> None:
@@ -322,12 +305,12 @@ def test_a_lease_is_written_where_only_a_minority_can_be_reached(cluster: SimClu
     cluster.stop_node(2)
     cluster.stop_node(3)
     client.put_lease("_users", LEASE)
-    assert client.leases("_users", [LEASE.node]) == (LEASE,)
+    assert client.leases("_users") == (LEASE,)
 
 
 def test_nodes_without_a_lease_have_none(client: Client) -> None:
     """That nobody wrote one yet is no error."""
-    assert client.leases("_users", ["n1", "n2"]) == ()
+    assert client.leases("_users") == ()
 
 
 @pytest.mark.parametrize(
@@ -346,21 +329,21 @@ def test_what_is_no_lease_is_passed_over(client: Client, content: dict[str, Any]
     standby = msgspec.structs.replace(LEASE, role=Role.STANDBY)
     client.put_lease("_users", standby)
     client.session.request("PUT", f"/_users/_local/peruserd.active.{LEASE.node}", body=content).expect(201)
-    assert client.leases("_users", [LEASE.node]) == (standby,)
+    assert client.leases("_users") == (standby,)
 
 
 def test_a_lease_of_a_later_version_is_understood_as_far_as_it_is_known(client: Client) -> None:
     """What it says besides is its own affair."""
     content = {"node": LEASE.node, "incarnation": "x", "counter": 1, "mood": "good"}
     client.session.request("PUT", f"/_users/_local/peruserd.active.{LEASE.node}", body=content).expect(201)
-    assert client.leases("_users", [LEASE.node]) == (Lease(LEASE.node, "x", 1),)
+    assert client.leases("_users") == (Lease(LEASE.node, "x", 1),)
 
 
 def test_rows_that_say_nothing_are_no_leases() -> None:
     """A row without a document, or with none that is there, is passed over."""
     rows = [{"key": "x", "error": "not_found"}, {"id": "y", "doc": None}, {"id": "z", "doc": "text"}]
-    with _answered("POST", "/_users/_local_docs", 200, {"rows": rows}) as server:
-        assert connect(server.url).leases("_users", ["n1"]) == ()
+    with _answered("GET", "/_users/_local_docs", 200, {"rows": rows}) as server:
+        assert connect(server.url).leases("_users") == ()
 
 
 @pytest.mark.parametrize(
@@ -368,14 +351,14 @@ def test_rows_that_say_nothing_are_no_leases() -> None:
 )
 def test_a_server_that_does_not_list_local_documents_has_no_leases_to_speak_of(status: int, reason: str) -> None:
     """That is another thing than leases that are not there."""
-    with _answered("POST", "/_users/_local_docs", status, {"error": "x", "reason": reason}) as server:
-        assert connect(server.url).leases("_users", ["n1"]) is None
+    with _answered("GET", "/_users/_local_docs", status, {"error": "x", "reason": reason}) as server:
+        assert connect(server.url).leases("_users") is None
 
 
 def test_a_missing_database_has_neither_leases_nor_a_place_for_them(client: Client) -> None:
     """It is not taken for a server that cannot be asked: the database may be there in a moment."""
     with pytest.raises(errors.NotFoundError, match="Database does not exist"):
-        client.leases("nothing", ["n1"])
+        client.leases("nothing")
     with pytest.raises(errors.NotFoundError, match="Database does not exist"):
         client.put_lease("nothing", LEASE)
 
@@ -384,7 +367,7 @@ def test_leases_that_cannot_be_read_or_written_are_an_error(cluster: SimClusterT
     """A failure says nothing about who lives."""
     cluster.fail(1, 500, path_regex="_local")
     with pytest.raises(errors.ServerError):
-        client.leases("_users", ["n1"])
+        client.leases("_users")
     with pytest.raises(errors.ServerError):
         client.put_lease("_users", LEASE)
 
@@ -439,3 +422,52 @@ def test_wrong_credentials_are_refused(cluster: SimClusterThread) -> None:
     """A wrong password is an error that says not to try again soon."""
     with pytest.raises(errors.UnauthorizedError):
         connect(cluster.urls[0].replace("adm:pass", "adm:wrong")).membership()
+
+
+def test_the_set_up_of_a_cluster_is_known_as_the_server_names_it(client: Client) -> None:
+    """A server or a proxy that does not answer it says nothing."""
+    assert client.setup_state() == "cluster_finished"
+    for status in (401, 404, 405):
+        with _answered("GET", "/_cluster_setup", status, {"error": "x", "reason": "y"}) as server:
+            assert connect(server.url).setup_state() is None
+
+
+def test_one_copy_can_be_asked_alone(cluster: SimClusterThread, client: Client) -> None:
+    """Its security object, a document of it, and whether anything was ever written there; the others may differ."""
+    client.create_database("db", DatabasesConfig(q=1, n=3))
+    shard_map = client.shard_map("_local", "db")
+    assert shard_map is not None
+    (covered,) = shard_map.hosts
+    copies = [Copy("db", covered, node, shard_map.suffix) for node in cluster.node_names]
+    assert all(client.copy_is_untouched(each) for each in copies)
+    cluster.set_replication_delay(3600.0)
+    assert client.put_document("db", "d", {"a": 1})
+    found = [client.copy_document(each, "d") for each in copies]
+    assert [document is not None for document in found] == [not client.copy_is_untouched(each) for each in copies]
+    (only,) = [document for document in found if document is not None]
+    assert only["a"] == 1
+    assert client.copy_security(copies[0]) == client.security("db")
+    with pytest.raises(errors.NotFoundError, match="no_db_file"):
+        client.copy_document(Copy("db", covered, cluster.node_names[0], ".1"), "d")
+    cluster.stop_node(3)
+    with pytest.raises(errors.NodeDownError):
+        client.copy_security(copies[2])
+
+
+def test_a_document_that_is_there_is_not_written_over(cluster: SimClusterThread, client: Client) -> None:
+    """The same is no success either, nor is what a minority has accepted."""
+    client.create_database("db", DatabasesConfig(q=1, n=3))
+    assert client.put_document("db", "d", {"a": 1})
+    assert not client.put_document("db", "d", {"a": 2})
+    assert client.session.request("GET", "/db/d").expect(200).decode(dict[str, Any])["a"] == 1
+    cluster.stop_node(2)
+    cluster.stop_node(3)
+    assert not client.put_document("db", "e", {})
+
+
+def test_a_local_document_is_deleted_or_was_not_there(client: Client) -> None:
+    """Both leave none."""
+    client.put_lease("_users", LEASE)
+    for _ in range(2):
+        client.delete_local("_users", f"_local/peruserd.active.{LEASE.node}")
+        assert client.leases("_users") == ()

@@ -10,6 +10,7 @@ from peruserd.core.lifecycle import State
 from peruserd.core.messages import Report, Stage
 from peruserd.core.ranges import Range, ShardMap
 from peruserd.core.views import Copy, View
+from peruserd.couch.cluster_database import DatabaseState
 from peruserd.daemon.health import Health
 from peruserd.supervisor.fleet import FleetStatus, ListenerStatus
 from peruserd.supervisor.loop import LONGEST_WAIT_SECONDS
@@ -19,11 +20,13 @@ VIEW = View(("n1",), ("n1",), ShardMap("_users", ".1", {LOWER: ("n1",), UPPER: (
 
 
 class Standing:
-    """Both a fleet and a supervisor, whose state is given."""
+    """A fleet, a supervisor and a database of leases, whose state is given."""
 
     def __init__(self, view: View | None, *listeners: ListenerStatus, silent_seconds: float = 0.0) -> None:
         self.view = view
         self.has_looked = view is not None
+        self.leases_readable = True
+        self.state = DatabaseState(usable=True)
         self.last_round = time.monotonic() - silent_seconds
         self._listeners = listeners
 
@@ -34,7 +37,7 @@ class Standing:
 
 def _health(view: View | None, *listeners: ListenerStatus, silent_seconds: float = 0.0) -> Health:
     both = Standing(view, *listeners, silent_seconds=silent_seconds)
-    return Health(both, both)  # type: ignore[arg-type]
+    return Health(both, both, both)  # type: ignore[arg-type]
 
 
 def _listener(covered: Range, *, caught_up: bool | None, state: State = State.RUNNING) -> ListenerStatus:
@@ -108,8 +111,22 @@ def test_an_instance_that_does_not_know_yet_who_is_there_is_not_ready() -> None:
     """It serves what is its own in any case; whether that is all, the quiet period shows."""
     standing = Standing(None)
     standing.has_looked = True
-    health = Health(standing, standing)  # type: ignore[arg-type]
+    health = Health(standing, standing, standing)  # type: ignore[arg-type]
     assert health.ready() == (False, "waiting for the quiet period, to see which other instances are there")
+    assert health.healthy() == (True, "ok")
+
+
+@pytest.mark.parametrize("view", [None, VIEW], ids=["at-the-start", "later"])
+def test_while_leases_cannot_be_read_the_instance_is_not_ready_and_says_why(view: View | None) -> None:
+    """Who is silent may be dead, and its users served by nobody; a restart would not help."""
+    standing = Standing(view, _listener(LOWER, caught_up=True))
+    standing.has_looked, standing.leases_readable = True, False
+    standing.state = DatabaseState(why="no copy of the database peruserd answers: n1, n2")
+    health = Health(standing, standing, standing)  # type: ignore[arg-type]
+    ready, why = health.ready()
+    assert not ready
+    assert why.startswith("leases cannot be read")
+    assert why.endswith("no copy of the database peruserd answers: n1, n2")
     assert health.healthy() == (True, "ok")
 
 

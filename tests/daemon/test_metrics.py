@@ -15,6 +15,7 @@ from peruserd.core.lifecycle import Reason, State
 from peruserd.core.messages import Report, Stage
 from peruserd.core.ranges import Range
 from peruserd.core.views import Copy, View
+from peruserd.couch.cluster_database import DatabaseState
 from peruserd.daemon.health import Health
 from peruserd.daemon.metrics import InstanceCollector
 from peruserd.supervisor.fleet import FleetStatus, ListenerStatus
@@ -59,7 +60,22 @@ class StandingSupervisor:
     def __init__(self, view: View | None) -> None:
         self.view = view
         self.has_looked = view is not None
+        self.leases_readable = view is not None
         self.plans = 3
+
+
+class StandingDatabase:
+    """A database of leases whose state is given."""
+
+    def __init__(self, state: DatabaseState) -> None:
+        self.state = state
+
+
+class StandingSecondWriter:
+    """A second writer that is on, off, or not known."""
+
+    def __init__(self, *, is_on: bool | None) -> None:
+        self.is_on = is_on
 
 
 class StandingHeart:
@@ -75,18 +91,29 @@ class StandingHeart:
         return self._silence
 
 
+LEASES = DatabaseState(usable=True, live=("n1", "n2"), hosts=("n1", "n2", "n3"), expected=3)
 VIEW = View(nodes=("n1", "n2", "n3"), instances=("n1", "n2"), shard_map=None)
 
 
 def exported(
-    given: FleetStatus, view: View | None = VIEW, silence: float | None = 1.5, *, maintenance: bool = False
+    given: FleetStatus,
+    view: View | None = VIEW,
+    silence: float | None = 1.5,
+    *,
+    maintenance: bool = False,
+    leases: DatabaseState = LEASES,
+    peruser_is_on: bool | None = None,
 ) -> str:
     """Return what a scrape gets."""
     registry = CollectorRegistry()
     heart = StandingHeart(silence, maintenance=maintenance)
     fleet, supervisor = StandingFleet(given), StandingSupervisor(view)
-    health = Health(fleet, supervisor)  # type: ignore[arg-type]
-    registry.register(InstanceCollector(fleet, supervisor, heart, health))  # type: ignore[arg-type]
+    database = StandingDatabase(leases)
+    health = Health(fleet, supervisor, database)  # type: ignore[arg-type]
+    second_writer = StandingSecondWriter(is_on=peruser_is_on)
+    registry.register(
+        InstanceCollector(fleet, supervisor, heart, health, database, second_writer)  # type: ignore[arg-type]
+    )
     return generate_latest(registry).decode()
 
 
@@ -116,6 +143,15 @@ def test_counters_and_gauges_are_exported() -> None:
     assert value(text, "peruserd_ready") == 1
 
 
+def test_too_few_copies_of_the_leases_can_be_seen() -> None:
+    """How many there should be, how many answer, and whether leases can be read; nothing before that was looked at."""
+    text = exported(status())
+    assert value(text, "peruserd_lease_copies_live") == 2
+    assert value(text, "peruserd_lease_copies_expected") == 3
+    assert value(text, "peruserd_leases_readable") == 1
+    assert "peruserd_lease_copies" not in exported(status(), leases=DatabaseState())
+
+
 def test_every_counter_of_a_listener_is_exported() -> None:
     """None is counted for nothing, whichever is added later."""
     text = exported(status())
@@ -141,6 +177,13 @@ def test_standing_by_and_maintenance_are_exported() -> None:
     text = exported(status(), msgspec.structs.replace(VIEW, standby=True), maintenance=True)
     assert value(text, "peruserd_standby") == 1
     assert value(text, "peruserd_node_maintenance") == 1
+
+
+def test_a_second_writer_is_exported_once_it_is_known() -> None:
+    """1 while couch_peruser is on, 0 while it is off, and nothing while the server does not say."""
+    for is_on in (True, False):
+        assert value(exported(status(), peruser_is_on=is_on), "peruserd_couch_peruser_enabled") == is_on
+    assert "peruserd_couch_peruser_enabled" not in exported(status(), peruser_is_on=None)
 
 
 def test_what_is_not_known_yet_is_left_out() -> None:

@@ -13,7 +13,8 @@ from peruserd.core.config import DatabasesConfig
 from peruserd.core.decision import CopyReading
 from peruserd.core.evidence import Evidence, Reading, Winner
 from peruserd.core.hashing import document_hash
-from peruserd.core.leases import Lease, Role
+from peruserd.core.lease_documents import LeaseRow, lease_id, read_leases
+from peruserd.core.leases import Lease
 from peruserd.core.progress import Identity
 from peruserd.core.ranges import ShardMap
 from peruserd.core.views import Copy
@@ -22,7 +23,7 @@ from peruserd.couch.client import Creation, Membership
 from peruserd.couch.sources import Page, Row
 from peruserd.simcluster import documents
 from peruserd.simcluster.copies import ShardCopy
-from peruserd.simcluster.errors import RefusalError
+from peruserd.simcluster.errors import RefusalError, no_shard, node_down
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.nodes import Node
 from tests.model.acts import Fate, fate_of_request
@@ -30,6 +31,7 @@ from tests.model.acts import Fate, fate_of_request
 T = TypeVar("T")
 
 AUTH_DB = "_users"
+LEASES = "peruserd"
 
 
 class ModelClient:
@@ -47,31 +49,45 @@ class ModelClient:
         connected = self._request(lambda: tuple(sorted(node.name for node in self._model.reachable(self._node))))
         return Membership(connected, names)
 
-    def shard_map(self, _node: str, database: str) -> ShardMap | None:
-        document = self._request(lambda: self._node.database(database))
+    def shard_map(self, node: str, database: str) -> ShardMap | None:
+        document = self._request(lambda: self._host(node).database(database))
         if document is None or document.current is None:
             return None
         hosts = {str(covered): nodes for covered, nodes in document.hosts.items()}
         return ShardMap.build(database, document.current.suffix, hosts)
 
-    def leases(self, database: str, nodes: Iterable[str], *, ranges: int | None = None) -> tuple[Lease, ...]:
-        del ranges
-        found = []
-        for node in nodes:
-            for role in Role:
-                try:
-                    local = self._request(
-                        lambda node=node, role=role: documents.read_local(
-                            self._model, self._node, database, f"_local/{role.value}.{node}"
-                        )
-                    )
-                except errors.NotFoundError:
-                    continue
-                found.append(msgspec.convert(local.body, Lease))
-        return tuple(found)
+    def setup_state(self) -> str:
+        return "cluster_finished"
+
+    def database_exists(self, database: str) -> bool:
+        return self._request(lambda: self._node.database(database) is not None)
+
+    def copy_document(self, copy: Copy, document_id: str) -> dict[str, Any] | None:
+        leaves = self._request(lambda: self._copy(copy).leaves(document_id))
+        return leaves[0].body if leaves and not leaves[0].deleted else None
+
+    def copy_is_untouched(self, copy: Copy) -> bool:
+        return self._request(lambda: not self._copy(copy).docs)
+
+    def copy_security(self, copy: Copy) -> dict[str, Any]:
+        found: dict[str, Any] = self._request(lambda: self._copy(copy).security)
+        return found
+
+    def put_document(self, database: str, document_id: str, content: Mapping[str, Any]) -> bool:
+        _, agreed = self._request(
+            lambda: documents.write(self._model, self._node, database, document_id, None, dict(content))
+        )
+        return agreed
+
+    def delete_local(self, database: str, document_id: str) -> None:
+        self._request(lambda: documents.delete_local(self._model, self._node, database, document_id))
+
+    def leases(self, database: str) -> tuple[Lease, ...]:
+        found = self._request(lambda: documents.list_local(self._model, self._node, database))
+        return read_leases(LeaseRow(name, msgspec.Raw(msgspec.json.encode(local.body))) for name, local in found)
 
     def put_lease(self, database: str, lease: Lease) -> None:
-        name = f"_local/{lease.role.value}.{lease.node}"
+        name = lease_id(lease.node, lease.role)
         body = msgspec.to_builtins(lease)
         self._request(lambda: documents.write_local(self._model, self._node, database, name, None, body))
 
@@ -93,6 +109,18 @@ class ModelClient:
 
     def missing_databases(self, names: Iterable[str]) -> set[str]:
         return self._request(lambda: {name for name in names if self._node.database(name) is None})
+
+    def _host(self, name: str) -> Node:
+        host = self._node if name == "_local" else self._model.by_name[name]
+        if host not in self._model.reachable(self._node):
+            raise node_down(name)
+        return host
+
+    def _copy(self, copy: Copy) -> ShardCopy:
+        found = self._host(copy.node).shards.get(copy.shard_name)
+        if found is None:
+            raise no_shard()
+        return found
 
     def _request(self, ask: Callable[[], T]) -> T:
         fate = fate_of_request()
@@ -175,6 +203,10 @@ def _known(copy: ShardCopy, document_id: str) -> set[str]:
 def _translated(error: RefusalError) -> Exception:
     if error.error == "file_exists":
         return FileExistsError(str(error))
+    if error.error == "nodedown":
+        return errors.NodeDownError(str(error))
+    if error.error == "conflict":
+        return errors.ConflictError(str(error))
     if error.reason == "no_majority":
         return errors.NoMajorityError(str(error))
     if error.status == 404:

@@ -9,6 +9,7 @@ from typing import Any
 from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy
 from peruserd.core.settling import Settling
 from peruserd.core.views import Assignment, Copy, Plan, difference, make_plan
+from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.errors import CouchError
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome, Provisioner
@@ -19,7 +20,7 @@ from peruserd.supervisor.watcher import Lookout
 from tests.listener.books import make_ledger
 from tests.listener.disks import Disk, MemoryStore, NeverWaits, WouldBlockError
 from tests.model.acts import Act, Fate
-from tests.model.cluster import AUTH_DB, ModelClient, ModelCopies, ModelSource
+from tests.model.cluster import LEASES, ModelClient, ModelCopies, ModelSource
 
 TTL_SECONDS = 6.0
 QUIET_SECONDS = 3.0
@@ -186,7 +187,8 @@ class Instance:
         self._model = model
         self._client: Any = ModelClient(model, node)
         self.presence = Presence(incarnation=incarnation, replaces=replaces, ttl_seconds=TTL_SECONDS, version="model")
-        self._lookout = Lookout(self._client, CouchDBConfig(node=node.name), self.presence)
+        self._database = ClusterDatabase(self._client, LEASES, mend=True)
+        self._lookout = Lookout(self._client, CouchDBConfig(node=node.name), self.presence, self._database)
         self.settling = Settling(QUIET_SECONDS, TTL_SECONDS, expected=state.instances)
         self.plan: Plan | None = None
         self.listeners: dict[Copy, Listener] = {}
@@ -196,11 +198,11 @@ class Instance:
 
     def beat(self, now: float) -> None:
         """Write the lease, after a look at what it overwrites, as the heart does."""
-        if not self.presence.has_looked:
+        if not self.presence.has_looked or not self._database.state.usable:
             return
         try:
-            self.presence.observe(self.node.name, self._client.leases(AUTH_DB, [self.node.name]), now)
-            self._client.put_lease(AUTH_DB, self.presence.sign(self.node.name))
+            self.presence.observe(self.node.name, self._client.leases(LEASES), now)
+            self._client.put_lease(LEASES, self.presence.sign(self.node.name))
         except CouchError:
             return
 
@@ -262,7 +264,7 @@ class Instance:
             listener.save()
         self.crash()
         try:
-            self._client.put_lease(AUTH_DB, self.presence.sign(self.node.name, released=True))
+            self._client.put_lease(LEASES, self.presence.sign(self.node.name, released=True))
         except CouchError:
             return
 

@@ -29,6 +29,7 @@ from peruserd.core.hashing import document_hash
 from peruserd.core.ownership import Ownership
 from peruserd.core.quarantine import Advice
 from peruserd.core.ranges import WHOLE_SPACE, ShardMap
+from peruserd.couch import cluster_database as cluster_database_module
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener import provisioner as provisioner_module
 from peruserd.supervisor import presence as presence_module
@@ -46,7 +47,7 @@ def patch(patches: pytest.MonkeyPatch, world: World) -> None:
     clock = SimpleNamespace(monotonic=lambda: world.now, time=lambda: world.now)
     for module in (ledger_module, watcher_module):
         patches.setattr(module, "time", clock)
-    for module in (ledger_module, watcher_module, presence_module, provisioner_module):
+    for module in (ledger_module, watcher_module, presence_module, provisioner_module, cluster_database_module):
         patches.setattr(module, "log", _SILENCE)
     patches.setattr(ledger_module, "random", SimpleNamespace(random=lambda: 0.5))
     patches.setattr(quarantine, "_BACKOFF", dict.fromkeys((Advice.RETRY, Advice.ASK_OPERATOR), _SOON))

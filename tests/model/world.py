@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from peruserd.core.cluster_database import ADMINS_ONLY
 from peruserd.core.hashing import document_hash
 from peruserd.core.names import database_name, user_document_id, user_name
 from peruserd.core.ownership import Ownership
@@ -13,7 +14,7 @@ from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.options import ClusterOptions
 from peruserd.simcluster.splitting import Splitter, rebuild
 from tests.model.acts import Fate
-from tests.model.cluster import AUTH_DB
+from tests.model.cluster import AUTH_DB, LEASES
 from tests.model.instances import QUIET_SECONDS, TTL_SECONDS, Instance, Listener, ReplacedError, StateDirectory
 
 NODES: Final = (1, 2, 3)
@@ -149,10 +150,12 @@ class World:
                 for copy in node.holdings.get(name, ()):
                     if name == STRANGER:
                         assert copy.security == STRANGER_SECURITY
+                    elif name == LEASES:
+                        assert copy.security == ADMINS_ONLY, f"others can write leases on {node.name}"
                     elif name.startswith(PREFIX):
                         assert not is_public(copy.security), f"{name} is public on {node.name}"
             known = {database_name(PREFIX, user_name(each) or "") for each in USERS}
-            assert set(node.names) <= known | {AUTH_DB, STRANGER}
+            assert set(node.names) <= known | {AUTH_DB, LEASES, STRANGER}
 
     # What must hold at rest
 

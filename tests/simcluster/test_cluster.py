@@ -360,3 +360,18 @@ def test_sessions_end_when_they_are_given_back(ask: Ask) -> None:
     assert ask("GET", "/_session").json()["userCtx"] == {"name": "adm", "roles": ["_admin"]}
     given_back = ask("DELETE", "/_session")
     assert given_back.headers["Set-Cookie"].startswith("AuthSession=;")
+
+
+def test_the_set_up_is_finished_once_the_authentication_database_is_there(ask: Ask) -> None:
+    """A server admin can ask how far it is."""
+    assert ask("GET", "/_cluster_setup").json() == {"state": "cluster_finished"}
+    assert ask("DELETE", "/_users").status_code == 200
+    assert ask("GET", "/_cluster_setup").json() == {"state": "cluster_enabled"}
+
+
+def test_so_many_local_documents_are_listed_as_asked_for(ask: Ask) -> None:
+    """The first in the order of their ids."""
+    for name in "bac":
+        assert ask("PUT", f"/_users/_local/{name}", {}).status_code == 201
+    rows = ask("GET", "/_users/_local_docs?limit=2").json()["rows"]
+    assert [row["id"] for row in rows] == ["_local/a", "_local/b"]

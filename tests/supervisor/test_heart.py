@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -20,9 +21,11 @@ from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor import heart as heart_module
 from peruserd.supervisor.heart import Heart
 from peruserd.supervisor.presence import Presence
+from tests.couch.connecting import make_lease_database
 from tests.waiting import eventually
 
 ME = "node1@127.0.0.1"
+LEASES = "peruserd"
 NEVER_SECONDS = 3600.0
 OFTEN_SECONDS = 0.01
 VIEW = View((ME,), (ME,), ShardMap("_users", ".1", {}))
@@ -38,6 +41,7 @@ class Chest:
         self.presence = Presence(incarnation="me", replaces=None, ttl_seconds=3600.0, version="1.0")
         self.session = Session(self._couchdb, self._credentials)
         self.client = Client(Session(self._couchdb, self._credentials))
+        self.database = make_lease_database(self.client)
         self.alive = True
         self.asked_whether_alive = 0
         self.beats = 0
@@ -56,7 +60,7 @@ class Chest:
         made = Heart(
             Client(self.session),
             self.presence,
-            auth_db="_users",
+            database=self.database,
             interval_seconds=interval_seconds,
             node=node or self.node,
             is_alive=self.is_alive,
@@ -66,7 +70,7 @@ class Chest:
 
     def written(self, role: Role = Role.ACTIVE) -> Lease | None:
         """Return the lease that is in the cluster, of a role."""
-        return next((lease for lease in self.client.leases("_users", [ME]) or () if lease.role is role), None)
+        return next((lease for lease in self.client.leases(LEASES) or () if lease.role is role), None)
 
     def counter(self, role: Role = Role.ACTIVE) -> int:
         """Return its counter, 0 where there is none."""
@@ -148,6 +152,7 @@ def test_a_heart_that_stops_says_so(chest: Chest, cluster: SimClusterThread) -> 
 def test_an_instance_that_never_had_a_lease_releases_none(chest: Chest, cluster: SimClusterThread) -> None:
     """A daemon that is stopped before it could say that it lives writes nothing."""
     chest.alive = False
+    cluster.clear_requests()
     heart = chest.heart(OFTEN_SECONDS)
     heart.start()
     heart.stop()
@@ -166,17 +171,32 @@ def test_a_release_that_cannot_be_written_is_only_logged(chest: Chest, cluster: 
     assert [line["event"] for line in logged if line["log_level"] == "warning"] == ["lease not released"]
 
 
-def test_a_missing_authentication_database_is_no_failure(chest: Chest) -> None:
-    """Nobody owns anything then; when it is there the lease is written."""
-    assert chest.client.delete_database("_users")
+def test_a_lease_database_that_was_deleted_is_no_failure(chest: Chest) -> None:
+    """The watcher makes it again, and is told to look at it; when it is there the lease is written."""
+    assert chest.client.delete_database(LEASES)
     heart = chest.heart(OFTEN_SECONDS)
     with capture_logs() as logged:
         heart.start()
         eventually(lambda: chest.beats >= 3)
         assert (heart.failures, heart.silence()) == (0, None)
-        chest.client.session.request("PUT", "/_users").expect(201)
+        assert chest.database._suspected.is_set()
+        make_lease_database(chest.client)
         eventually(lambda: chest.counter() >= 1)
     assert [line for line in logged if line["log_level"] == "warning"] == []
+
+
+def test_nothing_is_asked_of_a_database_that_is_not_ours(cluster: SimClusterThread, chest: Chest) -> None:
+    """Neither a lease nor its release is written where others can write, or where something else is kept."""
+    heart = chest.heart(OFTEN_SECONDS)
+    heart.start()
+    eventually(lambda: chest.counter() >= 1)
+    chest.database._state = msgspec.structs.replace(chest.database.state, usable=False)
+    beats = chest.beats
+    eventually(lambda: chest.beats >= beats + 2)
+    cluster.clear_requests()
+    eventually(lambda: chest.beats >= beats + 5)
+    heart.stop()
+    assert cluster.requests() == {}
 
 
 def _refusing(chest: Chest, cluster: SimClusterThread) -> Callable[[], str | None]:
@@ -202,11 +222,16 @@ def test_failures_are_counted_and_logged_once(chest: Chest, cluster: SimClusterT
     assert [line["log_level"] for line in logged if "not written" in line["event"]] == ["warning"]
 
 
+def events(logged: list[Any]) -> list[str]:
+    """Return what was said of leases."""
+    return [line["event"].partition(";")[0] for line in logged if "lease" in line["event"]]
+
+
 def test_a_lease_that_can_be_written_again_is_logged_once(chest: Chest, cluster: SimClusterThread) -> None:
     """The end of the trouble is told as its beginning was, and the next trouble is told again."""
     heart = chest.heart(OFTEN_SECONDS)
     with capture_logs() as logged:
-        for _ in range(2):
+        for turn in (1, 2):
             failures = heart.failures
             cluster.fail(1, 500, path_regex="_local", method="PUT")
             if not heart._thread.is_alive():
@@ -215,13 +240,15 @@ def test_a_lease_that_can_be_written_again_is_logged_once(chest: Chest, cluster:
             cluster.clear_faults()
             count = chest.counter()
             eventually(lambda count=count: chest.counter() >= count + 2)
-    events = [line["event"].partition(";")[0] for line in logged if "lease" in line["event"]]
-    assert events == ["lease not written", "lease can be written again"] * 2
+            # The lease can be read before the heart has its answer.
+            eventually(lambda turn=turn: len(events(logged)) >= 2 * turn)
+    assert events(logged) == ["lease not written", "lease can be written again"] * 2
 
 
 def test_nothing_is_written_before_the_instance_has_looked_round(cluster: SimClusterThread) -> None:
     """What stands there at its first look may be another's sign of life, which its own lease would overwrite."""
     chest = Chest(cluster)
+    cluster.clear_requests()
     heart = chest.heart(OFTEN_SECONDS)
     heart.start()
     eventually(lambda: chest.beats >= 3)
@@ -240,7 +267,7 @@ def test_a_beat_looks_at_what_it_overwrites(chest: Chest) -> None:
     elder = iter(range(1000, 1_000_000))
 
     def stands_by() -> bool:
-        chest.client.put_lease("_users", Lease(ME, "elder", next(elder)))
+        chest.client.put_lease(LEASES, Lease(ME, "elder", next(elder)))
         return chest.counter(Role.STANDBY) >= 1
 
     eventually(stands_by)
@@ -273,14 +300,14 @@ def test_a_look_that_shows_nothing_new_wakes_nobody(chest: Chest) -> None:
 
 @pytest.mark.usefixtures("no_first_beats")
 def test_a_database_that_appears_gets_its_lease_at_once(chest: Chest) -> None:
-    """Leases came and went with the database before; a look that shows none asks for none."""
-    assert chest.client.delete_database("_users")
+    """A look that cannot read leases asks for none."""
+    assert chest.client.delete_database(LEASES)
     heart = chest.heart(NEVER_SECONDS)
     heart.start()
     eventually(lambda: chest.beats == 1)
-    heart.notice(View((ME,), (ME,), None))
+    heart.notice(msgspec.structs.replace(VIEW, leases_readable=False))
     assert not heart._wanted.is_set()
-    chest.client.session.request("PUT", "/_users").expect(201)
+    make_lease_database(chest.client)
     heart.notice(VIEW)
     eventually(lambda: chest.counter() >= 1)
 
@@ -291,10 +318,10 @@ def test_a_lease_lost_with_its_database_is_written_anew(chest: Chest) -> None:
     heart = chest.heart(NEVER_SECONDS)
     heart.start()
     eventually(lambda: chest.counter() == 1)
-    assert chest.client.delete_database("_users")
+    assert chest.client.delete_database(LEASES)
     heart._wanted.set()
     eventually(lambda: chest.beats == 2 and heart._written is None)
-    chest.client.session.request("PUT", "/_users").expect(201)
+    make_lease_database(chest.client)
     heart.notice(VIEW)
     eventually(lambda: chest.counter() == 2)
 
@@ -322,6 +349,7 @@ def test_where_no_leases_are_kept_nothing_is_asked(chest: Chest, cluster: SimClu
         asked.append(1)
 
     heart = chest.heart(OFTEN_SECONDS, node=node)
+    cluster.clear_requests()
     heart.start()
     eventually(lambda: len(asked) >= 3)
     heart.stop()

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from peruserd.core.lifecycle import RestartBudget, Timing
 from peruserd.core.ranges import WHOLE_SPACE, ShardMap
@@ -295,3 +296,27 @@ def test_an_inbox_hands_over_in_order_and_wakes_its_reader() -> None:
     inbox.put(signal.SIGTERM)
     assert inbox.take_all() == [EMPTY, signal.SIGTERM]
     assert inbox.take_all() == []
+
+
+def test_leases_count_as_read_only_while_looks_show_them() -> None:
+    """Before the first look, after one that failed and after one that could not read them nothing may be undone."""
+    subject = supervisor(idle_fleet(), lambda _view, _seen: Plan(), [])
+    blind = msgspec.structs.replace(EMPTY, leases_readable=False)
+    readable = [subject.leases_readable]
+    for step in (lambda: subject.on_view(EMPTY), subject.lose_sight, lambda: subject.on_view(EMPTY)):
+        step()
+        readable.append(subject.leases_readable)
+    subject.on_view(blind)
+    readable.append(subject.leases_readable)
+    assert readable == [False, True, False, True, False]
+
+
+def test_a_loop_that_gives_up_asks_for_another_configuration() -> None:
+    """It ends in order, with the code by which systemd leaves it alone; the reason is logged once."""
+    running = Running(subject := supervisor(idle_fleet(), lambda _view, _seen: Plan(), []))
+    with capture_logs() as logged:
+        for _ in range(2):
+            subject.give_up("somebody else's")
+        assert running.join() is Outcome.CONFIGURATION
+    assert [line["error"] for line in logged if line["event"] == "cannot go on"] == ["somebody else's"]
+    assert Outcome.CONFIGURATION == 78

@@ -44,9 +44,8 @@ class Post:
         watching = connect(cluster.urls[0].replace(":pass@", f":{password}@"))
         self.watch = MapWatch(
             watching,
-            auth_db="_users",
             node=self.node,
-            on_change=self._changed,
+            on_change={"_users": self._changed},
             long_poll_seconds=long_poll_seconds,
         )
 

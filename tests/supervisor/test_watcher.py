@@ -8,18 +8,25 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
+import requests
+from structlog.testing import capture_logs
 
 from peruserd.core.config import CouchDBConfig, FeedChoice
 from peruserd.core.leases import Lease
 from peruserd.core.messages import Credentials, Secret
 from peruserd.core.views import Feed, View
 from peruserd.couch.client import Client
+from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError
 from peruserd.couch.errors import CouchError, UnauthorizedError, UnreachableError
 from peruserd.couch.session import Session
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from peruserd.supervisor.presence import Onlooker, Presence
+from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.watcher import Lookout, NoShardsError, Watcher
+from tests.couch.connecting import make_lease_database
 from tests.waiting import PATIENCE_SECONDS, eventually
+
+LEASES = "peruserd"
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +40,7 @@ def cluster() -> Iterator[SimClusterThread]:
 def team() -> Iterator[SimClusterThread]:
     """Run a cluster of three nodes in which no lease was written yet."""
     with SimClusterThread(ClusterOptions(nodes=3, q=2, n=2)) as running:
+        make_lease_database(client_of(running.urls[0]))
         yield running
 
 
@@ -54,12 +62,15 @@ def lookout(
     password: str | None = None,
     onlooker: Onlooker | None = None,
     auth_db: str = "_users",
+    second_writer: SecondWriter | None = None,
 ) -> Lookout:
     """Make a lookout on the server at `url`, which has credentials in it, for an instance of its own unless given."""
     parts = urlsplit(url)
     couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}", feed=feed, auth_db=auth_db)
     credentials = Credentials(parts.username or "adm", Secret(password or parts.password or "pass"))
-    return Lookout(Client(Session(couchdb, credentials)), couchdb, onlooker or presence())
+    client = Client(Session(couchdb, credentials))
+    database = ClusterDatabase(client, LEASES, mend=True)
+    return Lookout(client, couchdb, onlooker or presence(), database, second_writer)
 
 
 class _NoNode(BaseHTTPRequestHandler):
@@ -124,7 +135,7 @@ def test_a_missing_authentication_database_is_a_view_without_a_map(cluster: SimC
 def test_only_nodes_with_a_lease_have_an_instance(team: SimClusterThread) -> None:
     """A connected node whose peruserd is dead or was never there must not own anything; the own one is there."""
     eye = lookout(team.urls[0])
-    client_of(team.urls[1]).put_lease("_users", Lease(team.node_names[1], "other", 1))
+    client_of(team.urls[1]).put_lease(LEASES, Lease(team.node_names[1], "other", 1))
     view = eye.look()
     assert view.nodes == tuple(team.node_names)
     assert view.instances == tuple(team.node_names[:2])
@@ -137,7 +148,7 @@ def test_a_lease_that_appears_later_is_a_newcomers_until_it_grows(team: SimClust
     client = client_of(team.urls[1])
     eye.look()
     for counter, seen in ((1, ((), team.node_names[1:2])), (2, (team.node_names[1:2], ()))):
-        client.put_lease("_users", Lease(team.node_names[1], "other", counter))
+        client.put_lease(LEASES, Lease(team.node_names[1], "other", counter))
         view = eye.look()
         assert (view.instances, view.newcomers) == ((team.node_names[0], *seen[0]), tuple(seen[1]))
 
@@ -146,7 +157,7 @@ def test_nobody_is_about_to_show_beside_a_node_that_is_away(team: SimClusterThre
     """Its instance acts on its side of the cut, so its documents need not wait for it."""
     eye = lookout(team.urls[0])
     eye.look()
-    client_of(team.urls[0]).put_lease("_users", Lease(team.node_names[2], "other", 1))
+    client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[2], "other", 1))
     assert eye.look().newcomers == (team.node_names[2],)
     team.stop_node(3)
     assert eye.look().newcomers == ()
@@ -155,7 +166,7 @@ def test_nobody_is_about_to_show_beside_a_node_that_is_away(team: SimClusterThre
 def test_a_lease_whose_node_is_away_is_no_instance(team: SimClusterThread) -> None:
     """An instance beside a node that is cut off acts on its side of the cut, however fresh its lease is."""
     for name in team.node_names:
-        client_of(team.urls[0]).put_lease("_users", Lease(name, name, 1))
+        client_of(team.urls[0]).put_lease(LEASES, Lease(name, name, 1))
     eye = lookout(team.urls[0], onlooker=Onlooker(3600.0))
     assert eye.look().instances == tuple(team.node_names)
     team.stop_node(3)
@@ -166,7 +177,7 @@ def test_a_lease_whose_node_is_away_is_no_instance(team: SimClusterThread) -> No
 
 def test_one_that_only_asks_is_no_instance(team: SimClusterThread) -> None:
     """A command beside a node does not make an instance of it."""
-    client_of(team.urls[0]).put_lease("_users", Lease(team.node_names[2], "other", 1))
+    client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[2], "other", 1))
     assert lookout(team.urls[0], onlooker=Onlooker(3600.0)).look().instances == (team.node_names[2],)
 
 
@@ -176,26 +187,104 @@ def test_a_second_instance_beside_a_node_stands_by(team: SimClusterThread) -> No
     active, standing_by = (lookout(team.urls[0], onlooker=each) for each in (first, second))
     client = client_of(team.urls[0])
     active.look()
-    client.put_lease("_users", first.sign(team.node_names[0]))
+    client.put_lease(LEASES, first.sign(team.node_names[0]))
     view = standing_by.look()
     assert (view.standby, view.instances) == (True, (team.node_names[0],))
     assert standing_by.plan(view, view).assignments == ()
     assert not active.look().standby
-    client.put_lease("_users", first.sign(team.node_names[0], released=True))
+    client.put_lease(LEASES, first.sign(team.node_names[0], released=True))
     view = standing_by.look()
     assert (view.standby, view.instances) == (False, (team.node_names[0],))
     assert standing_by.plan(view, view).assignments
 
 
-def test_while_the_authentication_database_is_missing_nobody_is_taken_for_dead(team: SimClusterThread) -> None:
-    """Leases go with the database; the instances that were alive are alive until leases can be written again."""
+def test_while_the_database_of_leases_is_missing_nobody_is_taken_for_dead(team: SimClusterThread) -> None:
+    """Leases go with it; the instances that were alive are alive until leases can be read again."""
     client = client_of(team.urls[0])
-    client.put_lease("_users", Lease(team.node_names[1], "other", 1))
-    eye = lookout(team.urls[0])
+    client.put_lease(LEASES, Lease(team.node_names[1], "other", 1))
+    onlooker = Onlooker(0.5)
+    eye = lookout(team.urls[0], onlooker=onlooker)
     before = eye.look()
+    assert before.leases_readable
     assert client.delete_database("_users")
+    assert client.delete_database(LEASES)
+    ends = time.monotonic() + 1.5
+    while time.monotonic() < ends:
+        view = eye.look()
+        assert (view.shard_map, view.instances, view.leases_readable) == (None, before.instances, False)
+    client.session.request("PUT", "/_users").expect(201)
+    assert eye.look().leases_readable
+    eventually(lambda: eye.look().instances == ())
+
+
+@pytest.mark.parametrize("fault", [500, "cut"])
+def test_while_leases_cannot_be_read_nobody_is_taken_for_dead(team: SimClusterThread, fault: int | str) -> None:
+    """The view says that silence says nothing, for those who would do what cannot be undone."""
+    client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[1], "other", 1))
+    eye = lookout(team.urls[0], onlooker=Onlooker(0.5))
+    before = eye.look()
+    team.fail(1, fault, path_regex="_local_docs")
+    ends = time.monotonic() + 1.5
+    while time.monotonic() < ends:
+        view = eye.look()
+        assert (view.instances, view.leases_readable) == (before.instances, False)
+    team.clear_faults()
+    eventually(lambda: eye.look().instances == ())
+
+
+def test_while_the_node_does_not_answer_nobody_is_taken_for_dead(team: SimClusterThread) -> None:
+    """The time in which nothing was seen at all does not count as silence either."""
+    client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[1], "other", 1))
+    eye = lookout(team.urls[0], onlooker=Onlooker(1.0))
+    before = eye.look()
+    team.fail(1, 503, path_regex="_membership")
+    ends = time.monotonic() + 2.0
+    while time.monotonic() < ends:
+        with pytest.raises(CouchError):
+            eye.look()
+    team.clear_faults()
+    assert eye.look().instances == before.instances
+
+
+def test_a_database_of_leases_that_is_somebody_elses_ends_the_preparation(team: SimClusterThread) -> None:
+    """A person has to choose another name; nothing of it is read as a lease."""
+    client = client_of(team.urls[0])
+    assert client.delete_database(LEASES)
+    client.session.request("PUT", f"/{LEASES}").expect(201)
+    client.session.request("PUT", f"/{LEASES}/recipe", body={}).expect(201)
+    client.put_lease(LEASES, Lease(team.node_names[1], "other", 1))
+    eye = lookout(team.urls[0])
+    with pytest.raises(ForeignDatabaseError, match=r"cluster\.database"):
+        eye.prepare()
     view = eye.look()
-    assert (view.shard_map, view.instances) == (None, before.instances)
+    assert (view.instances, view.leases_readable) == ((team.node_names[0],), False)
+
+
+def test_leases_in_an_authentication_database_open_to_all_are_nobodys_word(team: SimClusterThread) -> None:
+    """Anybody can write local documents there; the instance looks for its fellows elsewhere."""
+    team_url = team.urls[0].replace("adm:pass@", "")
+    team.open_users()
+    for node in team.node_names:
+        for counter in (1, 2, 3):
+            path = f"/_users/_local/peruserd.active.{node}"
+            lie = msgspec.json.encode(Lease(node, f"lie-{node}", counter))
+            assert requests.put(team_url + path, data=lie, timeout=10).status_code == 201
+    eye = lookout(team.urls[0])
+    for _ in range(2):
+        view = eye.look()
+        assert (view.instances, view.standby, view.newcomers) == ((team.node_names[0],), False, ())
+
+
+@pytest.mark.parametrize("auth", [None, ("mallory", "m")], ids=["anonymous", "a-user"])
+def test_only_server_admins_can_write_leases(team: SimClusterThread, auth: tuple[str, str] | None) -> None:
+    """Neither anybody nor somebody with an account can read, write or delete a local document there."""
+    team.add_user("mallory", "m")
+    client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[1], "other", 1))
+    url = team.urls[0].replace("adm:pass@", "") + f"/{LEASES}"
+    document = f"{url}/_local/peruserd.active.{team.node_names[1]}"
+    for method, path in (("PUT", document), ("DELETE", document), ("GET", document), ("GET", f"{url}/_local_docs")):
+        answer = requests.request(method, path, json={}, auth=auth, timeout=10)
+        assert answer.status_code == (401 if auth is None else 403)
 
 
 def test_what_is_coming_is_planned_by_the_view_seen_last(team: SimClusterThread) -> None:
@@ -234,6 +323,36 @@ def test_refused_credentials_are_told_apart(cluster: SimClusterThread) -> None:
     """A wrong password is not a server that is away."""
     with pytest.raises(UnauthorizedError):
         lookout(cluster.urls[0], password="wrong").attach()
+
+
+def test_a_look_finds_couch_peruser_on_the_own_node(team: SimClusterThread) -> None:
+    """It is said at the first look, and a node that does not answer the question spoils no look."""
+    client = client_of(team.urls[0])
+    own = f"/_node/{team.node_names[0]}/_config/couch_peruser/enable"
+    client.session.request("PUT", own, body="true").expect(200)
+    second_writer = SecondWriter(client)
+    eye = lookout(team.urls[0], second_writer=second_writer)
+    with capture_logs() as logged:
+        for _ in range(3):
+            eye.look()
+    assert second_writer.is_on
+    warnings = [line for line in logged if line["log_level"] == "warning"]
+    assert [(line["event"], line["node"]) for line in warnings] == [
+        ("couch_peruser is on beside this instance", team.node_names[0])
+    ]
+    team.fail(1, 403, path_regex="_config")
+    hidden = SecondWriter(client)
+    assert lookout(team.urls[0], second_writer=hidden).look().nodes == tuple(team.node_names)
+    assert hidden.is_on is None
+
+
+def test_no_second_writer_is_looked_for_where_there_are_no_shards(team: SimClusterThread) -> None:
+    """Such a server has no couch_peruser, and the node's name may be made up."""
+    second_writer = SecondWriter(client_of(team.urls[0]))
+    team.clear_requests()
+    lookout(team.urls[0], FeedChoice.DATABASE, second_writer=second_writer).look()
+    assert second_writer.is_on is None
+    assert "config" not in {kind for _, _, kind in team.requests()}
 
 
 class Eye:

@@ -25,6 +25,7 @@ from peruserd.simcluster import ClusterOptions, SimClusterProcess
 REAL_URLS: Final = [url for url in os.environ.get("PERUSERD_TEST_CLUSTER", "").split(",") if url]
 
 PREFIX: Final = "userdb-"
+LEASES: Final = "peruserd"
 _TIMEOUT_SECONDS: Final = 120.0
 
 # Already derived, because a real server takes a fifth of a second of processor time to derive each.
@@ -131,7 +132,7 @@ class Target:
         """Delete the users and databases that were made, and the leases of the instances, which were killed."""
         for node in self.request("GET", "/_membership").json()["all_nodes"]:
             for role in Role:
-                self.request("DELETE", f"/_users/_local/peruserd.{role.value}.{quote(node, safe='')}")
+                self.request("DELETE", f"/{LEASES}/_local/peruserd.{role.value}.{quote(node, safe='')}")
         names = sorted(self._made)
         for start in range(0, len(names), 500):
             ids = [user_document_id(name) for name in names[start : start + 500]]

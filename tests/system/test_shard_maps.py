@@ -75,7 +75,7 @@ def test_users_sign_up_while_every_range_is_split(team: Team) -> None:
         eventually(lambda: hosts(team, "_users", LOW) == hosts(team, "_users", HIGH) == [], "all copies are split")
         wait_until_listening(team)
     team.wait_until_served(signing_up.names, team.promised_seconds)
-    assert set(sim(team).creations().values()) == {1}
+    assert set(sim(team).creations().values()) == {1}, "the database of the leases, too"
     team.acting.assert_acted_on_by_one(signing_up.names)
 
 

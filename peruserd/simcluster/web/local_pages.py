@@ -25,6 +25,7 @@ async def list_all(exchange: Exchange) -> web.Response:
             for document_id, local in documents.list_local(exchange.model, exchange.node, exchange.database)
             if (first is None or first <= document_id) and (last is None or document_id <= last)
         ]
+    rows = rows[: exchange.number("limit", len(rows))]
     return reply({"total_rows": None, "offset": None, "rows": rows})
 
 

@@ -36,6 +36,7 @@ _OF_SERVER: Final[Mapping[str, Route]] = {
         {"GET": server_pages.read_session, "POST": server_pages.login, "DELETE": server_pages.logout},
     ),
     "_membership": ("membership", {"GET": server_pages.membership}),
+    "_cluster_setup": ("cluster_setup", {"GET": server_pages.setup_state}),
     "_all_dbs": ("all_dbs", {"GET": server_pages.all_databases}),
     "_dbs_info": ("dbs_info", {"POST": server_pages.databases_info}),
     "_uuids": ("uuids", {"GET": server_pages.uuids}),

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from peruserd.simcluster import errors, ids
 from peruserd.simcluster.accounts import COOKIE, SESSION_SECONDS, WRONG, User
+from peruserd.simcluster.options import AUTH_DATABASE
 from peruserd.simcluster.web.database_pages import database_info
 from peruserd.simcluster.web.exchange import Exchange, encode, etag, raw_reply, refusal, reply
 
@@ -51,6 +52,13 @@ async def membership(exchange: Exchange) -> web.Response:
     model = exchange.model
     connected = sorted(node.name for node in model.reachable(exchange.node))
     return reply({"all_nodes": connected, "cluster_nodes": [node.name for node in model.members(exchange.node)]})
+
+
+async def setup_state(exchange: Exchange) -> web.Response:
+    """Say how far the set-up of the cluster is: it is finished once the authentication database is there."""
+    exchange.require_admin()
+    finished = exchange.node.database(AUTH_DATABASE) is not None
+    return reply({"state": "cluster_finished" if finished else "cluster_enabled"})
 
 
 async def read_session(exchange: Exchange) -> web.Response:

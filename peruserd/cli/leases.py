@@ -1,0 +1,90 @@
+"""What `peruserd check` says of the leases: where they are kept, whether they can be read, and who differs."""
+
+import shlex
+import time
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from peruserd.cli.connecting import Connected
+from peruserd.core.agreement import configuration_digest, differing
+from peruserd.core.more_copies import nodes_to_add, with_copies
+from peruserd.core.security import MalformedSecurityError, is_public
+from peruserd.couch.client import Membership
+from peruserd.couch.cluster_database import ClusterDatabase, DatabaseState
+from peruserd.couch.session import quoted
+from peruserd.supervisor.presence import Onlooker
+
+Line = tuple[str, str]
+"""What it is about, and the words."""
+
+_ABOUT: Final = "leases"
+
+
+def describe(
+    connected: Connected, database: ClusterDatabase, onlooker: Onlooker, members: Membership
+) -> Iterator[Line]:
+    """Return the lines, in their order."""
+    state = database.state
+    if not state.hosts and not state.refused:
+        yield _ABOUT, f"cannot be kept yet: {state.why}"
+    elif not state.usable:
+        yield _ABOUT, f"cannot be read or trusted: {state.why}"
+    if state.hosts and not state.refused:
+        yield _ABOUT, f"in the database {database.name}: {len(state.live)} of {state.expected} copies answer"
+        yield from _mending(connected, database, state, members)
+    yield from _apart(connected, onlooker)
+
+
+def _mending(
+    connected: Connected, database: ClusterDatabase, state: DatabaseState, members: Membership
+) -> Iterator[Line]:
+    if len(state.live) >= state.expected:
+        return
+    away = sorted(set(state.hosts).difference(members.all_nodes))
+    if away:
+        yield "to mend", f"start {', '.join(away)} again, if that is not gone for good"
+    if not state.live:
+        yield "to mend", "if all of them are, delete the database, and the daemon makes it anew without what was in it:"
+        yield "", _curl(connected, "DELETE", f"/{quoted(database.name)}")
+        return
+    able = set(members.all_nodes).intersection(members.cluster_nodes)
+    nodes = nodes_to_add(state.hosts, state.live, able, state.expected)
+    if not nodes:
+        return
+    node = connected.client.node_name() or "_local"
+    changed = with_copies(connected.client.shard_map_document(node, database.name), nodes)
+    yield "to mend", f"give {', '.join(nodes)} a copy, by these two commands (the password is asked for):"
+    yield (
+        "",
+        _curl(connected, "PUT", f"/_node/_local/_dbs/{quoted(database.name)}", msgspec.json.encode(changed).decode()),
+    )
+    yield "", _curl(connected, "POST", f"/{quoted(database.name)}/_sync_shards")
+
+
+def _curl(connected: Connected, method: str, path: str, body: str | None = None) -> str:
+    user = connected.credentials.username if connected.credentials is not None else "ADMIN"
+    words = ["curl", "-u", user, "-X", method, "-H", "Content-Type: application/json"]
+    words += [] if body is None else ["-d", body]
+    return " ".join(map(shlex.quote, [*words, connected.config.couchdb.url + path]))
+
+
+def _apart(connected: Connected, onlooker: Onlooker) -> Iterator[Line]:
+    living = onlooker.living(time.monotonic())
+    for lease in differing(configuration_digest(connected.config), living):
+        instance = f"the instance beside {lease.node} (version {lease.version})"
+        yield "configuration", f"that of {instance} differs in [databases] or [deletion]; users are served by either"
+
+
+def sign_up(connected: Connected) -> Iterator[Line]:
+    """Return a line where anybody can sign up; the authentication database must be there."""
+    auth_db = connected.config.couchdb.auth_db
+    try:
+        is_open = is_public(connected.client.security(auth_db))
+    except MalformedSecurityError as error:
+        yield "sign-up", f"the security object of {auth_db} cannot be understood: {error}"
+        return
+    if is_open:
+        fine = "that is fine: nothing that is written there is taken for the word of an instance"
+        yield "sign-up", f"{auth_db} has no members, so anybody can sign up and read the names of all; {fine}"

@@ -1,0 +1,31 @@
+"""What must be the same in the configuration of all instances of a cluster, and who differs. It is said, not fought."""
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any, Final
+
+import msgspec
+
+from peruserd.core.config import Config
+from peruserd.core.leases import Lease
+
+_DIGITS: Final = 16
+
+
+def configuration_digest(config: Config) -> str:
+    """Return a digest of the part that must be the same: whose databases are made, how, and what follows a deletion.
+
+    Two instances that differ in it serve the same users in different ways, whichever owns them at the moment.
+    """
+    shared: dict[str, Any] = {
+        "auth_db": config.couchdb.auth_db,
+        "databases": msgspec.to_builtins(config.databases),
+        "deletion": msgspec.to_builtins(config.deletion),
+    }
+    return sha256(msgspec.json.encode(shared, order="deterministic")).hexdigest()[:_DIGITS]
+
+
+def differing(digest: str, leases: Iterable[Lease]) -> tuple[Lease, ...]:
+    """Return the leases that tell of another configuration, sorted by node; one without a digest tells nothing."""
+    found = (lease for lease in leases if lease.digest not in ("", digest) and not lease.released)
+    return tuple(sorted(found, key=lambda lease: (lease.node, lease.incarnation)))

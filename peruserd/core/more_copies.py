@@ -1,0 +1,27 @@
+"""How a database gets more copies: the change of its shard map that an operator makes by hand. Pure."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+
+def nodes_to_add(hosts: Collection[str], live: Collection[str], able: Collection[str], wanted: int) -> tuple[str, ...]:
+    """Return the nodes that should get a copy, so that `wanted` copies live; fewer where no more nodes are `able`.
+
+    `hosts` should have a copy already, and of those the `live` do.
+    """
+    spare = sorted(set(able).difference(hosts))
+    return tuple(spare[: max(0, wanted - len(live))])
+
+
+def with_copies(document: Mapping[str, Any], nodes: Collection[str]) -> dict[str, Any]:
+    """Return a shard map as CouchDB keeps it, with a copy of each range on each of these nodes, too."""
+    changelog = list(document.get("changelog", ()))
+    by_node = {node: list(ranges) for node, ranges in document["by_node"].items()}
+    by_range = {covered: list(hosts) for covered, hosts in document["by_range"].items()}
+    for node in sorted(nodes):
+        for covered in sorted(by_range):
+            if node not in by_range[covered]:
+                changelog.append(["add", covered, node])
+                by_node.setdefault(node, []).append(covered)
+                by_range[covered].append(node)
+    return {**document, "changelog": changelog, "by_node": by_node, "by_range": by_range}

@@ -1,0 +1,302 @@
+"""Peruserd's own database on the cluster: made, marked, closed to all but server admins, and kept so.
+
+What to do is decided by `core.cluster_database`; this reads what is known and carries the decisions out. Whoever wants
+to keep something in the database asks `state` first: it is to be used only while that says so.
+"""
+
+import threading
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from peruserd.core.cluster_database import (
+    ADMINS_ONLY,
+    MARKER,
+    MARKER_ID,
+    CopyState,
+    Create,
+    Known,
+    Mark,
+    Ready,
+    Refuse,
+    Secure,
+    Step,
+    Wait,
+    copies_wanted,
+    holds_marker,
+    next_step,
+)
+from peruserd.core.config import DatabasesConfig
+from peruserd.core.lease_documents import lease_id
+from peruserd.core.quarantine import Advice
+from peruserd.core.ranges import ShardMap
+from peruserd.core.views import Copy
+from peruserd.couch.client import Client, Creation
+from peruserd.couch.errors import CouchError, InterruptedRequestError, RejectedError, UnauthorizedError
+
+# A look at every copy comes this soon after something was found wrong, and half as often each time nothing was; not
+# quite so seldom while a copy does not answer although its node is connected.
+_FIRST_SECONDS: Final = 2.0
+MOST_SECONDS: Final = 600.0
+_MOST_SECONDS_UNANSWERED: Final = 60.0
+
+# Making takes three steps; each can have to be done again once, because another instance does it at the same time.
+_MOST_STEPS: Final = 6
+
+_REPLICATOR: Final = "_replicator"
+
+_SHOWN: Final = 300
+
+log = structlog.get_logger(__name__)
+
+
+class ForeignDatabaseError(CouchError):
+    """The database of that name is somebody else's."""
+
+    kind = "foreign_database"
+    advice = Advice.ASK_OPERATOR
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What a look has shown of the cluster: the node that is asked, who is connected and who belongs to it."""
+
+    node: str
+    connected: tuple[str, ...]
+    members: tuple[str, ...]
+    auth_db_exists: bool
+
+
+class DatabaseState(msgspec.Struct, frozen=True):
+    """How the database stands.
+
+    `usable`: it is ours, a copy answers, and each that does is closed to all but server admins; otherwise `why` says
+    what is the matter. `refused`: it is somebody else's. `live` are the nodes whose copies answered and that are
+    connected still, `hosts` all that should have one, `expected` how many copies there should be.
+    """
+
+    usable: bool = False
+    refused: bool = False
+    why: str = "not looked at yet"
+    live: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    expected: int = 0
+
+
+class ClusterDatabase:
+    """The database `name`, as one instance or command sees it.
+
+    One thread looks, by `mind`; `state` and `suspect` are for any thread. With `mend` unset nothing is ever written.
+    """
+
+    def __init__(self, client: Client, name: str, *, mend: bool) -> None:
+        self.name = name
+        self._client = client
+        self._mend = mend
+        self._state = DatabaseState()
+        self._told: tuple[bool, str] | None = None
+        self._connected: frozenset[str] = frozenset()
+        self._pause = _FIRST_SECONDS
+        self._due_at = 0.0
+        # What is the matter with copies whose nodes are connected, so that each is told once.
+        self._ailing: dict[str, str] = {}
+        self._suspected = threading.Event()
+        self.was_usable = False
+
+    @property
+    def state(self) -> DatabaseState:
+        """Return how the database stood at the last look."""
+        return self._state
+
+    def suspect(self) -> None:
+        """Let every copy be looked at with the next `mind`: the shard map was written, or an answer was strange."""
+        self._suspected.set()
+
+    def mind(self, seen: Surroundings, now: float) -> DatabaseState:
+        """Look at the database where that is due, and return how it stands; raises CouchError.
+
+        Every copy is looked at whenever a node has returned, because a copy that was away can have another security
+        object; whenever the database was not usable; and now and then. `now` is of a monotonic clock, in seconds.
+        """
+        connected = frozenset(seen.connected)
+        returned = connected - self._connected
+        if returned or self._suspected.is_set() or now >= self._due_at or not self._state.usable:
+            self._suspected.clear()
+            # Only when the look has come to its end it counts for those that returned.
+            self.ensure(seen)
+            self._due_at = now + self._pause
+            self._pause = min(2 * self._pause, _MOST_SECONDS_UNANSWERED if self._ailing else MOST_SECONDS)
+        else:
+            live = tuple(node for node in self._state.live if node in connected)
+            self._conclude(msgspec.structs.replace(self._state, live=live, expected=_expected(seen)), Ready())
+        self._connected = connected
+        return self._state
+
+    def ensure(self, seen: Surroundings) -> DatabaseState:
+        """Make, mark and secure the database as far as that is possible now, and return how it stands then.
+
+        Nothing an answer says counts, only what is read back. Raises CouchError where the own node does not answer.
+        """
+        for _ in range(_MOST_STEPS):
+            known = self._look(seen)
+            step = next_step(known)
+            self._take(known, step, seen)
+            if not self._mend or isinstance(step, Wait | Refuse | Ready):
+                break
+            self._pause = _FIRST_SECONDS
+            self._carry_out(step, known)
+        return self._state
+
+    # What is known
+
+    def _look(self, seen: Surroundings) -> Known:
+        shard_map = self._client.shard_map(seen.node, self.name)
+        known = Known(
+            database=self.name,
+            connected=frozenset(seen.connected),
+            members=frozenset(seen.members),
+            auth_db_exists=seen.auth_db_exists,
+        )
+        if shard_map is None:
+            if not seen.auth_db_exists:
+                return known
+            setup, replicator = self._client.setup_state(), self._client.database_exists(_REPLICATOR)
+            return msgspec.structs.replace(known, setup=setup, has_replicator=replicator)
+        hosts = {
+            node
+            for covered, nodes in shard_map.hosts.items()
+            if holds_marker(covered.begin, covered.end)
+            for node in nodes
+        }
+        copies = tuple(self._copies(shard_map, seen))
+        return msgspec.structs.replace(known, hosts=tuple(sorted(hosts)), copies=copies)
+
+    def _copies(self, shard_map: ShardMap, seen: Surroundings) -> Iterable[CopyState]:
+        before, self._ailing = self._ailing, {}
+        hosts = {node for nodes in shard_map.hosts.values() for node in nodes}
+        agreeing = {node for node in hosts.intersection(seen.connected) if self._goes_by(shard_map, node, seen)}
+        for covered, nodes in shard_map.hosts.items():
+            for node in agreeing.intersection(nodes):
+                copy = Copy(self.name, covered, node, shard_map.suffix)
+                if (state := self._copy_state(copy)) is not None:
+                    yield state
+        for node, ailment in self._ailing.items():
+            if before.get(node) != ailment:
+                log.info("copy of the cluster database does not take part", node=node, why=ailment)
+
+    def _goes_by(self, shard_map: ShardMap, node: str, seen: Surroundings) -> bool:
+        """Say whether a node knows the same life of the database: of two that were made at once, one is forgotten."""
+        if node == seen.node:
+            return True
+        try:
+            theirs = self._client.shard_map(node, self.name)
+        except CouchError as error:
+            self._unanswered(node, error)
+            return False
+        if theirs is not None and theirs.suffix == shard_map.suffix:
+            return True
+        self._ailing[node] = "its node goes by another shard map"
+        return False
+
+    def _copy_state(self, copy: Copy) -> CopyState | None:
+        holds = holds_marker(copy.range.begin, copy.range.end)
+        try:
+            marker = self._client.copy_document(copy, MARKER_ID) if holds else None
+            untouched = marker is None and self._client.copy_is_untouched(copy)
+            if holds and marker is None and not untouched:
+                # Another instance may have written it between the two questions.
+                marker = self._client.copy_document(copy, MARKER_ID)
+            return CopyState(copy.node, self._client.copy_security(copy), holds, marker, untouched)
+        except CouchError as error:
+            self._unanswered(copy.node, error)
+            return None
+
+    def _unanswered(self, node: str, error: CouchError) -> None:
+        # What stops this instance, or is the same for every request, is not the matter of one copy.
+        if isinstance(error, InterruptedRequestError | UnauthorizedError):
+            raise error
+        self._ailing[node] = str(error)
+
+    # What follows
+
+    def _take(self, known: Known, step: Step, seen: Surroundings) -> None:
+        live = tuple(sorted({each.node for each in known.copies}))
+        self._conclude(DatabaseState(live=live, hosts=known.hosts or (), expected=_expected(seen)), step)
+
+    def _conclude(self, facts: DatabaseState, step: Step) -> None:
+        usable, why = isinstance(step, Ready), _words(self.name, step)
+        if usable and not facts.live:
+            usable, why = False, f"no copy of the database {self.name} answers: {', '.join(facts.hosts)}"
+        self._state = msgspec.structs.replace(facts, usable=usable, refused=isinstance(step, Refuse), why=why)
+        self.was_usable |= usable
+        if self._told != (usable, why):
+            self._told = (usable, why)
+            report = log.info if usable or isinstance(step, Create | Mark) else log.warning
+            report("cluster database", database=self.name, usable=usable, says=why, copies=facts.live)
+
+    def _carry_out(self, step: Step, known: Known) -> None:
+        try:
+            match step:
+                case Create(copies):
+                    self._create(copies)
+                case Mark():
+                    written = self._client.put_document(self.name, MARKER_ID, MARKER)
+                    log.info("cluster database marked", database=self.name, by_a_majority=written)
+                case Secure(open_copies):
+                    self._secure(open_copies, known)
+        except (InterruptedRequestError, UnauthorizedError):
+            raise
+        except CouchError as error:
+            # It may have been done all the same, in part or by another instance: what is read back says so.
+            log.warning("step for the cluster database failed", step=type(step).__name__, error=str(error))
+
+    def _create(self, copies: int) -> None:
+        try:
+            made = self._client.create_database(self.name, DatabasesConfig(q=1, n=copies))
+        except RejectedError as error:
+            # The server places copies by a rule of its own, which does not allow so many.
+            log.warning("cluster database is made with as many copies as the server likes", error=str(error))
+            made = self._client.create_database(self.name, DatabasesConfig(q=1))
+        event = "cluster database made" if made is Creation.CREATED else "cluster database not made by this instance"
+        log.info(event, database=self.name, copies=copies, answer=made.value)
+
+    def _secure(self, open_copies: tuple[str, ...], known: Known) -> None:
+        found: dict[str, Any] = {each.node: each.security for each in known.copies if not each.is_closed}
+        was_ours = any(each.marker is not None for each in known.copies)
+        report = log.error if was_ours else log.info
+        report(
+            "cluster database was not closed to all but server admins; it is closed now",
+            database=self.name,
+            copies=open_copies,
+            found=repr(found)[:_SHOWN],
+        )
+        try:
+            self._client.put_security(self.name, ADMINS_ONLY)
+        finally:
+            # Also where no majority took it: the copies that can be reached did.
+            if was_ours:
+                self._clear()
+
+    def _clear(self) -> None:
+        """Delete the leases: whoever could write them while the database was open may have. Ours are written anew."""
+        for lease in self._client.leases(self.name) or ():
+            self._client.delete_local(self.name, lease_id(lease.node, lease.role))
+
+
+def _expected(seen: Surroundings) -> int:
+    return copies_wanted(len(seen.members))
+
+
+def _words(database: str, step: Step) -> str:
+    match step:
+        case Wait(why) | Refuse(why):
+            return why
+        case Ready():
+            return f"the database {database} is in order"
+        case Create(copies):
+            return f"the database {database} is not there yet; it is to have {copies} copies"
+        case Mark():
+            return f"the database {database} has no marker yet"
+        case Secure(open_copies):
+            return f"the database {database} is open to others than server admins on {', '.join(open_copies)}"

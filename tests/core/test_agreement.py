@@ -1,0 +1,51 @@
+"""What must be the same in all instances' configurations, and who differs."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from peruserd.core.agreement import configuration_digest, differing
+from peruserd.core.config import Config, DatabasesConfig, DeletionConfig, DeletionPolicy
+from peruserd.core.leases import Lease
+
+DEFAULT = configuration_digest(Config())
+
+
+def test_equal_configurations_have_equal_digests() -> None:
+    """What each instance has for itself (where its node is, where its state lies) makes no difference."""
+    others = msgspec.structs.replace(
+        Config(),
+        couchdb=msgspec.structs.replace(Config().couchdb, url="http://elsewhere:5984", username="adm"),
+        http=msgspec.structs.replace(Config().http, listen="[::1]:1"),
+        state=msgspec.structs.replace(Config().state, directory="/srv"),
+    )
+    assert configuration_digest(others) == DEFAULT
+    assert len(DEFAULT) == 16
+
+
+@pytest.mark.parametrize("key", [field.name for field in msgspec.structs.fields(DatabasesConfig)])
+def test_every_key_of_the_databases_counts(key: str) -> None:
+    """Two instances that make databases in different ways are told apart, by whichever key."""
+    values: dict[str, Any] = {"prefix": "other-", "q": 7, "n": 7, "placement": "z:1", "partitioned": True}
+    databases = msgspec.structs.replace(DatabasesConfig(), **{key: values[key]})
+    assert configuration_digest(msgspec.structs.replace(Config(), databases=databases)) != DEFAULT
+
+
+def test_what_follows_a_deletion_and_whose_documents_are_followed_count() -> None:
+    """One that drops and one that keeps must not go unnoticed, nor two that share a cluster and no users."""
+    drops = msgspec.structs.replace(Config(), deletion=DeletionConfig(DeletionPolicy.DROP))
+    elsewhere = msgspec.structs.replace(Config(), couchdb=msgspec.structs.replace(Config().couchdb, auth_db="others"))
+    assert len({DEFAULT, configuration_digest(drops), configuration_digest(elsewhere)}) == 3
+
+
+def test_those_who_differ_are_named_in_their_order() -> None:
+    """A lease without a digest says nothing about it, and one that was released is nobody's any more."""
+    leases = [
+        Lease("n3", "c", 1, digest="x"),
+        Lease("n2", "b", 1, digest="y"),
+        Lease("n1", "a", 1, digest=DEFAULT),
+        Lease("n4", "d", 1),
+        Lease("n5", "e", 1, digest="x", released=True),
+    ]
+    assert [lease.node for lease in differing(DEFAULT, leases)] == ["n2", "n3"]

@@ -1,0 +1,371 @@
+"""Peruserd's own database on simulated clusters: made, marked, closed to others, and kept so."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from structlog.testing import capture_logs
+
+from peruserd.core.cluster_database import ADMINS_ONLY, MARKER
+from peruserd.core.leases import Lease
+from peruserd.couch import cluster_database as module
+from peruserd.couch import errors
+from peruserd.couch.client import Client, Creation
+from peruserd.couch.cluster_database import ClusterDatabase, DatabaseState, Surroundings
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.couch.connecting import connect
+
+NAME = "peruserd"
+RANGE = "00000000-ffffffff"
+OPEN: dict[str, Any] = {"admins": {"roles": ["_admin"]}, "members": {"names": ["eve"], "roles": []}}
+
+
+class Seat:
+    """One instance's database, beside one node; time is given."""
+
+    def __init__(self, cluster: SimClusterThread, node: int = 1, *, mend: bool = True) -> None:
+        self.client = connect(cluster.urls[node - 1])
+        self.node = cluster.node_names[node - 1]
+        self.database = ClusterDatabase(self.client, NAME, mend=mend)
+
+    def surroundings(self) -> Surroundings:
+        membership = self.client.membership()
+        exists = self.client.shard_map(self.node, "_users") is not None
+        return Surroundings(self.node, membership.all_nodes, membership.cluster_nodes, exists)
+
+    def look(self, now: float = 0.0) -> DatabaseState:
+        return self.database.mind(self.surroundings(), now)
+
+
+@pytest.fixture
+def seat(cluster: SimClusterThread) -> Seat:
+    """An instance beside the first node."""
+    return Seat(cluster)
+
+
+@pytest.fixture
+def cluster_of_seven() -> Iterator[SimClusterThread]:
+    """More nodes than the database has copies."""
+    with SimClusterThread(ClusterOptions(nodes=7)) as running:
+        yield running
+
+
+def securities(cluster: SimClusterThread) -> list[Any]:
+    """Return the security object of every copy."""
+    return [each for copies in cluster.snapshot_security(NAME).values() for each in copies.values()]
+
+
+def copy_path(client: Client, node: str, page: str) -> str:
+    """Return the path of a page of a node's own copy."""
+    document = client.shard_map_document(node, NAME)
+    shard = f"shards/{RANGE}/{NAME}{bytes(document['shard_suffix']).decode()}"
+    return f"/_node/{node}/{quote(shard, safe='')}/{page}"
+
+
+def put_copy_security(client: Client, node: str, security: Any) -> None:
+    """Write the security object of one copy, as a disk that was replaced or an operator would."""
+    path = copy_path(client, node, "_security")
+    client.session.request("PUT", path, body=security).expect(200)
+
+
+def test_the_database_is_made_marked_and_closed(cluster: SimClusterThread, seat: Seat) -> None:
+    """One range, a copy on each node, the marker in it, and each copy for server admins only."""
+    state = seat.look()
+    assert state.usable, state
+    assert state.live == state.hosts == tuple(cluster.node_names)
+    assert state.expected == 3
+    assert cluster.creations() == {NAME: 1}
+    shard_map = seat.client.shard_map(seat.node, NAME)
+    assert shard_map is not None
+    assert [str(each) for each in shard_map.hosts] == [RANGE]
+    assert securities(cluster) == [ADMINS_ONLY] * 3
+    marker = seat.client.session.request("GET", f"/{NAME}/{NAME}").expect(200).decode(dict[str, Any])
+    assert {key: marker[key] for key in MARKER} == MARKER
+
+
+def test_it_has_five_copies_at_most(cluster_of_seven: SimClusterThread) -> None:
+    """A reading costs every copy something, however large the cluster is."""
+    state = Seat(cluster_of_seven).look()
+    assert (len(state.hosts), len(state.live), state.expected) == (5, 5, 5)
+
+
+@pytest.mark.parametrize("instances", [2, 3, 6])
+def test_instances_that_start_together_make_one_database(cluster: SimClusterThread, instances: int) -> None:
+    """None of them takes what another one is just making for somebody else's."""
+    seats = [Seat(cluster, 1 + number % 3) for number in range(instances)]
+    with ThreadPoolExecutor(instances) as pool:
+        states = list(pool.map(Seat.look, seats))
+    assert [state.usable for state in states] == [True] * instances, states
+    assert cluster.creations() == {NAME: 1}
+    assert securities(cluster) == [ADMINS_ONLY] * 3
+
+
+def test_what_is_in_order_is_not_written_to(cluster: SimClusterThread, seat: Seat) -> None:
+    """Another instance that finds it reads each copy, and writes nothing."""
+    seat.look()
+    cluster.clear_requests()
+    assert Seat(cluster, 2).look().usable
+    assert {method for _, method, _ in cluster.requests()} <= {"GET", "HEAD"}
+
+
+def test_a_look_asks_the_copies_only_when_it_is_due(cluster: SimClusterThread, seat: Seat) -> None:
+    """In the long run that is every ten minutes: what is seldom asked costs nothing."""
+    seat.look()
+    seen = seat.surroundings()
+    looks = []
+    for second in range(1, 4000, 2):
+        cluster.clear_requests()
+        seat.database.mind(seen, float(second))
+        if cluster.requests():
+            looks.append(second)
+    assert len(looks) <= 15
+    assert looks[-1] - looks[-2] in range(590, 611)
+
+
+def test_the_making_of_it_waits_for_the_authentication_database(cluster: SimClusterThread, seat: Seat) -> None:
+    """Before that there is nobody to serve, and a set-up may be under way."""
+    assert seat.client.delete_database("_users")
+    assert not seat.look().usable
+    assert NAME not in cluster.databases()
+    seat.client.session.request("PUT", "/_users").expect(201)
+    assert seat.look().usable
+
+
+def test_the_making_of_it_waits_for_a_majority(cluster: SimClusterThread, seat: Seat) -> None:
+    """Made by a minority it would be made again on the other side of the cut."""
+    cluster.stop_node(2)
+    cluster.stop_node(3)
+    state = seat.look()
+    assert not state.usable
+    assert "1 of 3" in state.why
+    assert NAME not in cluster.databases()
+    cluster.start_node(2)
+    assert seat.look().usable
+
+
+@pytest.mark.parametrize("status", [409, 412, 500, 503, "cut", "cut-after"])
+@pytest.mark.parametrize("step", [f"/{NAME}\\?", f"/{NAME}/{NAME}$", f"/{NAME}/_security"])
+def test_an_answer_is_no_success_before_it_is_read_back(
+    cluster: SimClusterThread, seat: Seat, step: str, status: int | str
+) -> None:
+    """Whatever is answered, and whether it was done or not, the next look goes on from what is there."""
+    seat.client.create_database(NAME, module.DatabasesConfig(q=1, n=3)) if "_security" in step else None
+    if "_security" in step:
+        put_copy_security(seat.client, seat.node, {})
+    cluster.fail(1, status, count=1, path_regex=step, method="PUT")
+    states = [seat.look(), seat.look()]
+    assert states[-1].usable, states
+    assert securities(cluster) == [ADMINS_ONLY] * 3
+
+
+def test_what_a_minority_accepted_is_asked_for_again(
+    cluster: SimClusterThread, seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer of 202 that comes to nothing is no success; what counts is what is read back."""
+    lost = {"create_database": Creation.ACCEPTED, "put_document": False}
+    for name, answer in lost.items():
+        done = getattr(seat.client, name)
+        answers = iter([lambda *_, answer=answer: answer])
+
+        def ask(*arguments: Any, done: Any = done, answers: Iterator[Any] = answers) -> Any:
+            return next(answers, done)(*arguments)
+
+        monkeypatch.setattr(seat.client, name, ask)
+    assert seat.look().usable or seat.look().usable
+    assert cluster.creations() == {NAME: 1}
+
+
+def test_a_making_that_was_cut_short_is_gone_on_with_by_another(cluster: SimClusterThread, seat: Seat) -> None:
+    """The instance that made the database died before it wrote the marker."""
+    seat.client.create_database(NAME, module.DatabasesConfig(q=1, n=3))
+    assert Seat(cluster, 3).look().usable
+
+
+@pytest.mark.parametrize("what", ["documents", "members", "marker"])
+def test_somebody_elses_database_is_refused_and_not_touched(cluster: SimClusterThread, seat: Seat, what: str) -> None:
+    """It is there under our name; nothing is written to it, neither then nor later."""
+    seat.client.create_database(NAME, module.DatabasesConfig(q=2, n=3))
+    if what == "documents":
+        seat.client.session.request("PUT", f"/{NAME}/recipe", body={"salt": 1}).expect(201)
+    elif what == "members":
+        seat.client.put_security(NAME, OPEN)
+    else:
+        seat.client.session.request("PUT", f"/{NAME}/{NAME}", body={"type": "something else"}).expect(201)
+    before = cluster.snapshot_copies(NAME), cluster.snapshot_security(NAME)
+    for now in (0.0, 10.0):
+        state = seat.look(now)
+        assert (state.usable, state.refused) == (False, True)
+        assert "cluster.database" in state.why
+    assert (cluster.snapshot_copies(NAME), cluster.snapshot_security(NAME)) == before
+    assert not seat.database.was_usable
+
+
+def test_one_copy_that_lacks_the_marker_is_not_taken_for_the_whole(cluster: SimClusterThread, seat: Seat) -> None:
+    """A copy was away when the marker was written, and is the only one that answers: the others are waited for."""
+    seat.client.create_database(NAME, module.DatabasesConfig(q=1, n=3))
+    cluster.set_replication_delay(3600.0)
+    cluster.stop_node(3)
+    assert seat.look().usable
+    cluster.start_node(3)
+    cluster.stop_node(1)
+    cluster.stop_node(2)
+    state = Seat(cluster, 3).look()
+    assert (state.usable, state.refused) == (False, False)
+    assert "1 of its 3 copies" in state.why
+
+
+def test_one_copy_that_is_left_is_enough(cluster: SimClusterThread, seat: Seat) -> None:
+    """The loss of all hosts but one does not stop the leases; how many are left is known."""
+    seat.look()
+    cluster.stop_node(2)
+    cluster.stop_node(3)
+    for look in (seat.look(1.0), Seat(cluster, 1).look()):
+        assert look.usable
+        assert (look.live, look.expected) == ((seat.node,), 3)
+
+
+def test_a_database_none_of_whose_copies_answers_is_not_usable() -> None:
+    """Its hosts are away; the node that is asked has no copy."""
+    with SimClusterThread(ClusterOptions(nodes=7)) as cluster:
+        first = Seat(cluster)
+        hosts = first.look().hosts
+        outside = next(number for number in range(1, 8) if cluster.node_names[number - 1] not in hosts)
+        seat = Seat(cluster, outside)
+        assert seat.look().usable
+        for number, name in enumerate(cluster.node_names, start=1):
+            if name in hosts:
+                cluster.stop_node(number)
+        for now in (1.0, 2.0):
+            state = seat.look(now)
+            assert (state.usable, state.refused, state.live) == (False, False, ())
+            assert "no copy" in state.why
+        cluster.start_node(cluster.node_names.index(hosts[0]) + 1)
+        assert seat.look(3.0).usable
+
+
+def test_a_copy_that_returns_open_is_closed_before_it_is_believed(cluster: SimClusterThread, seat: Seat) -> None:
+    """Its disk was replaced while it was away; that is loudly logged, and what could be forged is deleted."""
+    seat.look()
+    seat.client.put_lease(NAME, Lease(seat.node, "forged", 1 << 40))
+    cluster.stop_node(3)
+    seat.look(1.0)
+    cluster.start_node(3)
+    put_copy_security(seat.client, cluster.node_names[2], OPEN)
+    with capture_logs() as logged:
+        assert seat.look(1.5).usable
+    assert securities(cluster) == [ADMINS_ONLY] * 3
+    assert [line["copies"] for line in logged if line["log_level"] == "error"] == [(cluster.node_names[2],)]
+    assert seat.client.leases(NAME) == ()
+
+
+def test_an_open_copy_is_found_now_and_then(cluster: SimClusterThread, seat: Seat) -> None:
+    """Nobody says so when somebody changes it behind our back."""
+    seat.look()
+    put_copy_security(seat.client, cluster.node_names[1], {})
+    assert seat.look(module.MOST_SECONDS + 1.0).usable
+    assert securities(cluster) == [ADMINS_ONLY] * 3
+
+
+def test_an_open_copy_that_cannot_be_closed_makes_it_unusable(cluster: SimClusterThread, seat: Seat) -> None:
+    """What is read there could be anybody's word."""
+    seat.look()
+    put_copy_security(seat.client, cluster.node_names[1], {})
+    cluster.fail(1, 500, path_regex="/_security", method="PUT")
+    seat.database.suspect()
+    state = seat.look(1.0)
+    assert not state.usable
+    assert cluster.node_names[1] in state.why
+    cluster.clear_faults()
+    assert seat.look(2.0).usable
+
+
+def test_a_database_that_was_deleted_is_made_again(cluster: SimClusterThread, seat: Seat) -> None:
+    """By whomever, and whenever."""
+    seat.look()
+    assert seat.client.delete_database(NAME)
+    seat.database.suspect()
+    assert seat.look(1.0).usable
+    assert cluster.creations() == {NAME: 2}
+
+
+def test_of_two_shard_maps_the_one_that_wins_is_secured_and_marked(cluster: SimClusterThread, seat: Seat) -> None:
+    """Two nodes made the database in different seconds, and saw each other later: one map is forgotten.
+
+    What was written by it is not seen any more, so each step is done again by the other.
+    """
+    cluster.partition([[1, 2], [3]])
+    assert seat.look().usable
+    third = Seat(cluster, 3)
+    cluster_later = third.client.create_database(NAME, module.DatabasesConfig(q=1, n=3))
+    assert cluster_later.value == 202
+    before = seat.client.shard_map(seat.node, NAME)
+    cluster.heal()
+    cluster.replicate()
+    after = seat.client.shard_map(seat.node, NAME)
+    assert before is not None
+    assert after is not None
+    assert before.suffix != after.suffix
+    seat.database.suspect()
+    assert seat.look(1.0).usable
+    assert securities(cluster) == [ADMINS_ONLY] * 3
+    marker = seat.client.session.request("GET", copy_path(seat.client, seat.node, NAME))
+    assert marker.status == 200
+
+
+def test_a_node_that_goes_by_another_map_has_no_copy_that_counts(cluster: SimClusterThread, seat: Seat) -> None:
+    """Until it has heard of the map that won; the others are enough."""
+    seat.look()
+    cluster.fail(1, 404, path_regex=rf"/_node/node3[^/]*/_dbs/{NAME}")
+    seat.database.suspect()
+    state = seat.look(1.0)
+    assert (state.usable, state.live) == (True, tuple(cluster.node_names[:2]))
+
+
+def test_a_copy_that_does_not_answer_is_told_once(cluster: SimClusterThread, seat: Seat) -> None:
+    """It is asked again, at growing intervals of at most a minute."""
+    seat.look()
+    cluster.fail(1, 500, path_regex="/_node/node3[^/]*/shards")
+    seen = seat.surroundings()
+    with capture_logs() as logged:
+        looks = []
+        for second in range(1, 1000, 2):
+            cluster.clear_requests()
+            state = seat.database.mind(seen, float(second))
+            if cluster.requests():
+                looks.append(second)
+    assert (state.usable, state.live) == (True, tuple(cluster.node_names[:2]))
+    assert max(later - earlier for earlier, later in pairwise(looks)) in range(58, 64)
+    assert [line["node"] for line in logged if "does not take part" in line["event"]] == [cluster.node_names[2]]
+
+
+def test_a_server_that_places_fewer_copies_is_content(cluster: SimClusterThread, seat: Seat) -> None:
+    """It has a rule of its own for placing copies; the database is made with as many as that gives."""
+    cluster.fail(1, 400, path_regex=r"n=3", method="PUT")
+    assert seat.look().usable
+
+
+def test_refused_credentials_are_no_matter_of_a_copy(cluster: SimClusterThread, seat: Seat) -> None:
+    """Whoever looks has to know of it, to ask no more for a while."""
+    seat.look()
+    cluster.fail(1, 401, path_regex="/_security")
+    seat.database.suspect()
+    with pytest.raises(errors.UnauthorizedError):
+        seat.look(1.0)
+
+
+def test_one_that_only_looks_writes_nothing(cluster: SimClusterThread, seat: Seat) -> None:
+    """The commands say what the daemon would do."""
+    command = Seat(cluster, mend=False)
+    assert not command.look().usable
+    assert NAME not in cluster.databases()
+    seat.look()
+    assert command.look(1.0).usable
+    put_copy_security(seat.client, seat.node, {})
+    command.database.suspect()
+    state = command.look(2.0)
+    assert not state.usable
+    assert "open to others" in state.why
+    assert {} in securities(cluster)
