@@ -12,6 +12,7 @@ from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.moving import Mover
 from peruserd.simcluster.options import ClusterOptions
 from peruserd.simcluster.performing import Controls
+from peruserd.simcluster.peruser import SECTION, Peruser
 from peruserd.simcluster.splitting import Job, Splitter
 from peruserd.simcluster.tally import Tally
 from peruserd.simcluster.web.exchange import Services
@@ -30,6 +31,7 @@ class SimCluster:
         self.damage = Damage(self.model)
         self.faults = Faults(self.model.random)
         self.accounts = Accounts(self.model)
+        self.peruser = Peruser(self.model)
         self._replication_delay_seconds = options.replication_delay_seconds
         self.split_delay_seconds: float | None = options.split_delay_seconds
         services = Services(
@@ -39,6 +41,7 @@ class SimCluster:
             tally=self.tally,
             listings=Listings(),
             on_split=self.schedule_splits,
+            on_config=self._reconfigure,
         )
         self.servers = [
             NodeServer(services, self.faults, node, options.port_of(node.number)) for node in self.model.nodes
@@ -78,6 +81,7 @@ class SimCluster:
             if timer:
                 timer.cancel()
         self._splits.clear()
+        await self.peruser.stop()
         for server in self.servers:
             server.release()
             await server.listener.close()
@@ -117,6 +121,10 @@ class SimCluster:
         waiting = [job for job in self.splitter.waiting() if job.id not in self._splits]
         for turn, job in enumerate(waiting, start=1):
             self._splits[job.id] = loop.call_later(self.split_delay_seconds * turn, self._split, job)
+
+    def _reconfigure(self, section: str) -> None:
+        if section == SECTION:
+            self.peruser.refresh()
 
     def _split(self, job: Job) -> None:
         del self._splits[job.id]

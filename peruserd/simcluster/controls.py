@@ -190,6 +190,29 @@ class ControlFace(ABC):
         """Write one user document without HTTP."""
         self._call("add_user", {"name": name, "password": password})
 
+    def set_peruser(
+        self,
+        *,
+        on: bool,
+        node: int | None = None,
+        delete_dbs: bool = False,
+        start_seconds: float = 0.0,
+        step_seconds: float = 0.0,
+    ) -> None:
+        """Switch CouchDB's own couch_peruser on or off, on all nodes or on one, as their configuration does.
+
+        It reads everything from the beginning `start_seconds` after it was switched on, after each change of membership
+        and after it died. `step_seconds` pass between what it reads and what it writes for a user.
+        """
+        arguments = {
+            "on": on,
+            "node": node,
+            "delete_dbs": delete_dbs,
+            "start_seconds": start_seconds,
+            "step_seconds": step_seconds,
+        }
+        self._call("set_peruser", arguments)
+
     def open_users(self) -> None:
         """Let anybody sign up: nodes allow editing the security of `_users`, which then names no members."""
         self._call("open_users", {})

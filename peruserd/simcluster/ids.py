@@ -8,7 +8,7 @@ Each lies where its own bytes hash to, and a request by the shown id reaches onl
 """
 
 import re
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, unquote
 from zlib import crc32
 
@@ -53,6 +53,18 @@ def shown(document_id: str) -> str:
     raw = document_id.encode(errors=_ESCAPE)
     points = [_code_point(match[0]) for match in _CODE_POINT.finditer(raw)]
     return "".join(_combined(points))
+
+
+def shown_value(value: Any) -> Any:
+    """Return a JSON value with all its text as it is shown."""
+    match value:
+        case str():
+            return shown(value)
+        case list():
+            return [shown_value(each) for each in value]
+        case dict():
+            return {shown(key): shown_value(each) for key, each in value.items()}
+    return value
 
 
 def noted(document_id: str) -> str:

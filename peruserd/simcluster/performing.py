@@ -10,6 +10,7 @@ from aiohttp import web
 from peruserd.simcluster import errors, ids, seeding, splitting
 from peruserd.simcluster.controls import encode_outcome
 from peruserd.simcluster.faults import Delay, Fault
+from peruserd.simcluster.peruser import SECTION
 
 if TYPE_CHECKING:
     from peruserd.simcluster.cluster import SimCluster
@@ -49,6 +50,7 @@ class Controls:
             self._restore_copies,
             self._seed_users,
             self._add_user,
+            self._set_peruser,
             self._open_users,
             self._set_admin_password,
             self._set_lockout,
@@ -95,6 +97,7 @@ class Controls:
         stopped = self._cluster.model.node(node)
         if stopped.alive:
             self._cluster.model.set_alive(stopped, alive=False)
+            self._cluster.peruser.refresh()
             await self._cluster.servers[node - 1].listener.close()
 
     async def _start_node(self, node: int) -> None:
@@ -102,21 +105,26 @@ class Controls:
         if not started.alive:
             await self._cluster.servers[node - 1].listener.open()
             self._cluster.model.set_alive(started, alive=True)
+            self._cluster.peruser.refresh()
             self._cluster.schedule_splits()
 
     async def _partition(self, groups: list[list[int]]) -> None:
         for number in (number for group in groups for number in group):
             self._cluster.model.node(number)
         self._cluster.model.partition(groups)
+        self._cluster.peruser.refresh()
 
     async def _heal(self) -> None:
         self._cluster.model.partition([])
+        self._cluster.peruser.refresh()
 
     async def _join_node(self, node: int) -> None:
         self._cluster.model.set_joined(self._cluster.model.node(node), joined=True)
+        self._cluster.peruser.refresh()
 
     async def _leave_node(self, node: int) -> None:
         self._cluster.model.set_joined(self._cluster.model.node(node), joined=False)
+        self._cluster.peruser.refresh()
 
     async def _maintenance(self, node: int, *, on: bool) -> None:
         self._cluster.model.node(node).config["couchdb"]["maintenance_mode"] = "true" if on else "false"
@@ -201,6 +209,16 @@ class Controls:
     async def _add_user(self, name: str, password: str) -> None:
         seeding.add_user(self._cluster.model, self._cluster.model.live_member(), name, password)
 
+    async def _set_peruser(
+        self, *, on: bool, node: int | None, delete_dbs: bool, start_seconds: float, step_seconds: float
+    ) -> None:
+        for each in self._cluster.model.nodes if node is None else [self._cluster.model.node(node)]:
+            each.config[SECTION]["enable"] = "true" if on else "false"
+            each.config[SECTION]["delete_dbs"] = "true" if delete_dbs else "false"
+        self._cluster.peruser.start_seconds = start_seconds
+        self._cluster.peruser.step_seconds = step_seconds
+        self._cluster.peruser.refresh()
+
     async def _open_users(self) -> None:
         seeding.open_users(self._cluster.model)
 
@@ -235,7 +253,7 @@ class Controls:
 
     async def _snapshot_security(self, database: str) -> dict[str, dict[str, Any]]:
         return {
-            node.name: {str(copy.range): copy.security for copy in node.holdings.get(database, ())}
+            node.name: {str(copy.range): ids.shown_value(copy.security) for copy in node.holdings.get(database, ())}
             for node in self._cluster.model.nodes
         }
 

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from peruserd.simcluster.copies import ShardCopy
 
 
@@ -29,9 +27,9 @@ def members_of(security: dict[str, Any]) -> Any:
     return security.get("members", security.get("readers", {}))
 
 
-def as_compared(security: Any) -> bytes:
+def as_compared(security: Any) -> str:
     """Return what two security objects must share to be one for CouchDB: another order of keys is another object."""
-    return msgspec.json.encode(security)
+    return repr(security)
 
 
 def agree(copies: Sequence[ShardCopy], total: int) -> None:
@@ -40,7 +38,7 @@ def agree(copies: Sequence[ShardCopy], total: int) -> None:
     Nothing is done where there are more than two different ones, or none that most copies have.
     """
     counted = Counter(as_compared(copy.security) for copy in copies)
-    common, count = max(counted.items(), key=lambda pair: pair[1], default=(b"", 0))
+    common, count = max(counted.items(), key=lambda pair: pair[1], default=("", 0))
     if len(counted) != 2 or count <= total // 2:
         return
     winner = next(copy.security for copy in copies if as_compared(copy.security) == common)

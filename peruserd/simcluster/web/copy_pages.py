@@ -48,7 +48,7 @@ def revisions_asked(asked: object) -> dict[str, int]:
 
 
 async def _read_security(_: Exchange, copy: ShardCopy) -> web.Response:
-    return reply(copy.security)
+    return reply(ids.shown_value(copy.security))
 
 
 async def _write_security(exchange: Exchange, copy: ShardCopy) -> web.Response:

@@ -1,30 +1,26 @@
 """Pages of a database: making, describing, securing and deleting it, and where its shards are."""
 
-import re
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
 
-from peruserd.core.names import MAX_SEGMENT_BYTES
 from peruserd.simcluster import documents, errors, ids
 from peruserd.simcluster.accounts import may_administer
 from peruserd.simcluster.changes import update_sequence
 from peruserd.simcluster.model import ClusterModel
+from peruserd.simcluster.naming import check_database_name
 from peruserd.simcluster.nodes import Node
 from peruserd.simcluster.options import AUTH_DATABASE
 from peruserd.simcluster.seeding import add_design_document
 from peruserd.simcluster.web.exchange import Exchange, reply
-
-_NAME_RULE: Final = re.compile(r"[a-z][a-z0-9_$()+/-]*")
-_SYSTEM_DATABASES: Final = (AUTH_DATABASE, "_replicator", "_global_changes")
 
 
 async def create(exchange: Exchange) -> web.Response:
     """Make a database: 201, or 202 where only a minority of the nodes knows of it yet."""
     exchange.require_admin()
     name = exchange.database
-    check_name(name)
+    check_database_name(name)
     options = exchange.model.options
     q, n = _positive(exchange, "q", options.q), _positive(exchange, "n", options.n)
     props: dict[str, Any] = {}
@@ -54,7 +50,7 @@ async def delete(exchange: Exchange) -> web.Response:
 async def read_security(exchange: Exchange) -> web.Response:
     """Give the security object of one copy."""
     exchange.require_member()
-    return reply(documents.read_security(exchange.model, exchange.node, exchange.database))
+    return reply(ids.shown_value(documents.read_security(exchange.model, exchange.node, exchange.database)))
 
 
 async def write_security(exchange: Exchange) -> web.Response:
@@ -102,21 +98,6 @@ async def write_revs_limit(exchange: Exchange) -> web.Response:
     for copy in exchange.model.copies_of(exchange.node, exchange.database):
         copy.revs_limit = limit
     return reply({"ok": True})
-
-
-def check_name(name: str) -> None:
-    """Refuse names that no database can have."""
-    if name in _SYSTEM_DATABASES:
-        return
-    if not _NAME_RULE.fullmatch(name):
-        raise errors.RefusalError(
-            400,
-            "illegal_database_name",
-            f"Name: '{name}'. Only lowercase characters (a-z), digits (0-9), and any of the characters "
-            "_, $, (, ), +, -, and / are allowed. Must begin with a letter.",
-        )
-    if any(len(segment) > MAX_SEGMENT_BYTES for segment in name.split("/")):
-        raise errors.RefusalError(400, "database_name_too_long", f"At least one path segment of `{name}` is too long.")
 
 
 def database_info(model: ClusterModel, node: Node, name: str) -> dict[str, Any]:

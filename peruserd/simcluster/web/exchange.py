@@ -38,6 +38,8 @@ class Services(msgspec.Struct, frozen=True):
     listings: Listings
     # Told of new split jobs, which something with a clock has to run.
     on_split: Callable[[], None]
+    # Told which section of a node's configuration was changed.
+    on_config: Callable[[str], None]
 
 
 class Exchange:

@@ -11,8 +11,8 @@ from peruserd.simcluster import errors
 from peruserd.simcluster.changes import DatabaseFeed, Page, shard_page, shard_since
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.waiting import wait_for_change
 from peruserd.simcluster.web.exchange import Exchange, encode, etag, raw_reply, reply, stream_reply
-from peruserd.simcluster.web.waiting import wait_for_change
 
 # CouchDB's default for `changes_timeout`, which is also the longest it waits.
 _LONGEST_WAIT_SECONDS: Final = 60.0

@@ -116,9 +116,11 @@ async def _config(exchange: Exchange, node: Node) -> web.Response:
         if names[0] == "admins":
             return reply(exchange.services.accounts.set_admin([node], names[1], value))
         node.config.setdefault(names[0], {})[names[1]] = value
+        exchange.services.on_config(names[0])
         return reply(before or "")
     if before is None:
         raise errors.no_document("unknown_config_value")
     if exchange.method == "DELETE":
         del section[names[1]]
+        exchange.services.on_config(names[0])
     return reply(before)
