@@ -196,6 +196,9 @@ def _claimed_deleted(facts: Facts) -> Step:
 
 
 def _live(facts: Facts) -> Step:
+    if facts.database is Database.UNKNOWN and facts.hint is not Hint.LIVE:
+        # A look that is not for a new row finds the database there as a rule.
+        return Ask.COPIES
     if facts.database in (Database.UNKNOWN, Database.ABSENT):
         return Create()
     if facts.database in (Database.CREATED, Database.ACCEPTED):
@@ -206,22 +209,25 @@ def _live(facts: Facts) -> Step:
 
 
 def _deleted(facts: Facts) -> Step:
-    if facts.policy is DeletionPolicy.KEEP:
-        return _whole(facts) if facts.in_doubt else _KEPT
     if facts.database is Database.ABSENT:
         return Removed(absent=True)
+    if facts.policy is DeletionPolicy.KEEP:
+        return _whole(facts) if facts.in_doubt else _KEPT
     if facts.copies is None:
         return Ask.COPIES
+    if not facts.has_majority:
+        return _revoked_each(facts, _away(facts))
     try:
         return _brought_to(facts, security.revoke, Removed())
     except CopiesDisagreeError as error:
         # Nobody can say which copy is right, and the user must be in none of them.
-        return _revoked_each(facts, error)
+        failure = Failure("copies_disagree", str(error), Advice.ASK_OPERATOR, facts.silent)
+        return _revoked_each(facts, Failed(failure))
 
 
 def _missing(facts: Facts) -> Step:
     """Leave a user alone whose document was never there: the row was another document's, or `_users` is a new one."""
-    if facts.in_doubt:
+    if facts.in_doubt and facts.database is not Database.ABSENT:
         return _whole(facts)
     return NothingToDo("there is no such user document")
 
@@ -242,8 +248,6 @@ def _new(facts: Facts) -> Step:
 
 def _whole(facts: Facts) -> Step:
     """Write a security object as it is over copies that may disagree, because an earlier write was not seen to end."""
-    if facts.database is Database.ABSENT:
-        return NothingToDo("there is no database any more whose security object could be whole")
     if facts.copies is None:
         return Ask.COPIES
     return _brought_to(facts, _closed, NothingToDo("the security object is whole again"))
@@ -252,7 +256,8 @@ def _whole(facts: Facts) -> Step:
 def _brought_to(facts: Facts, edit: Edit, end: Step) -> Step:
     """Bring all copies to what they stand for together, changed by `edit`.
 
-    Raises CopiesDisagreeError where they stand for nothing together.
+    Nothing is written on the word of a minority: a write reaches all copies that are there by then, and those that did
+    not answer can hold what these have lost. Raises CopiesDisagreeError where they stand for nothing together.
     """
     found = facts.readable
     if not found:
@@ -260,18 +265,21 @@ def _brought_to(facts: Facts, edit: Edit, end: Step) -> Step:
     is_right = all(each == found[0] and edit(each, facts.user) is each for each in found)
     if is_right and (facts.written or not facts.in_doubt or facts.has_majority):
         return _ended(facts, end)
+    if not facts.has_majority:
+        return _away(facts)
     if facts.written >= _MAX_WRITES:
         return _RESTLESS
     return Write(edit(security.reconcile(found, len(facts.copies or ())), facts.user))
 
 
-def _revoked_each(facts: Facts, why: CopiesDisagreeError) -> Step:
+def _revoked_each(facts: Facts, end: Failed) -> Step:
+    """Take the user out of each copy that can be read, by itself, and end so where none of them names the user."""
     copies = enumerate(facts.copies or ())
     before = [(place, each.security) for place, each in copies if each.security is not None]
     after = [(place, security.revoke(each, facts.user)) for place, each in before]
     changed = tuple(new for new, (_, old) in zip(after, before, strict=True) if new[1] is not old)
     if not changed:
-        return Failed(Failure("copies_disagree", str(why), Advice.ASK_OPERATOR, facts.silent))
+        return end
     return _RESTLESS if facts.written >= _MAX_WRITES else WriteEach(changed)
 
 
@@ -290,7 +298,7 @@ def _ended(facts: Facts, end: Step) -> Step:
     return end
 
 
-def _away(facts: Facts) -> Step:
+def _away(facts: Facts) -> Failed:
     message = f"copies of the database cannot be read on {', '.join(facts.silent)}; they are waited for"
     return Failed(Failure("copies_away", message, waits_for=facts.silent))
 

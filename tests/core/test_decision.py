@@ -229,6 +229,33 @@ def test_a_revocation_waits_for_a_copy_that_is_away() -> None:
     assert world.copies == [REVOKED, REVOKED, GRANTED]
 
 
+@pytest.mark.parametrize("hint", [Hint.CONTESTED, Hint.DELETED])
+def test_who_looks_on_anothers_word_does_not_try_to_create_what_is_there(hint: Hint) -> None:
+    """A tombstone of another document costs reads, however often it comes, and never a PUT."""
+    world = World([GRANTED] * 3, DocumentState.LIVE)
+    assert isinstance(world.act(_facts(hint)), Served | Removed)
+    assert not [each for each in world.steps if isinstance(each, Create | Write | WriteEach)]
+
+
+def test_nobody_is_let_in_on_the_word_of_a_minority_of_copies() -> None:
+    """The one copy that can be read is blank; the others are not written over, in case they are back by then."""
+    world = World([FRESH, PARTNERS, PARTNERS], DocumentState.LIVE, away=frozenset({1, 2}))
+    step = world.act(_facts(Hint.LIVE))
+    assert isinstance(step, Failed)
+    assert (step.failure.kind, step.failure.waits_for) == ("copies_away", ("node2", "node3"))
+    assert not [each for each in world.steps if isinstance(each, Write | WriteEach)]
+
+
+def test_a_minority_of_copies_is_revoked_one_by_one() -> None:
+    """The copies that could not be read may hold partners that this one has lost, so no write goes to all."""
+    world = World([GRANTED, PARTNERS, PARTNERS], DocumentState.DELETED, away=frozenset({1, 2}))
+    step = world.act(_facts(Hint.DELETED))
+    assert isinstance(step, Failed)
+    assert (step.failure.kind, step.failure.waits_for) == ("copies_away", ("node2", "node3"))
+    assert world.copies == [REVOKED, PARTNERS, PARTNERS]
+    assert not [each for each in world.steps if isinstance(each, Write)]
+
+
 def test_a_revocation_in_doubt_is_looked_at_twice() -> None:
     """CouchDB's own repair can set a copy back, so copies that agree right after a write are looked at once more."""
     world = World([GRANTED, GRANTED, REVOKED], DocumentState.DELETED)
@@ -284,6 +311,13 @@ def test_keep_asks_nothing_about_a_deletion() -> None:
     assert isinstance(decide(_facts(Hint.DELETED, policy=DeletionPolicy.KEEP)), NothingToDo)
 
 
+def test_keep_ends_where_a_database_in_doubt_is_gone() -> None:
+    """Somebody deleted the database after a write of its security object had failed: there is nothing to make whole."""
+    world = World(None, DocumentState.DELETED)
+    facts = _facts(Hint.CONTESTED, policy=DeletionPolicy.KEEP, in_doubt=True)
+    assert world.act(facts) == Removed(absent=True)
+
+
 def test_a_deleted_user_without_a_database_is_nothing_to_do() -> None:
     """No database is made for a tombstone, and the document is not asked for."""
     world = World(None, DocumentState.DELETED)
@@ -298,13 +332,19 @@ def test_a_deleted_user_who_is_named_nowhere_costs_no_question_about_the_documen
     assert world.steps == [Ask.COPIES, Removed()]
 
 
-@pytest.mark.parametrize("document", [DocumentState.DELETED, DocumentState.MISSING])
-def test_a_write_in_doubt_is_settled_by_a_database_that_is_gone(document: DocumentState) -> None:
+@pytest.mark.parametrize(
+    ("document", "ends"),
+    [
+        (DocumentState.DELETED, Removed(absent=True)),
+        (DocumentState.MISSING, NothingToDo("there is no such user document")),
+    ],
+)
+def test_a_write_in_doubt_is_settled_by_a_database_that_is_gone(document: DocumentState, ends: Step) -> None:
     """Somebody deleted it since; there is nothing left that could be whole, and the act ends."""
     world = World(None, document)
     end = world.act(_facts(Hint.CONTESTED, policy=DeletionPolicy.KEEP, in_doubt=True))
-    assert isinstance(end, NothingToDo)
-    assert world.steps == [Ask.DOCUMENT, Ask.COPIES, end]
+    assert world.steps == [Ask.DOCUMENT, Ask.COPIES, ends]
+    assert end == ends
 
 
 OBJECTS = st.sampled_from(

@@ -32,6 +32,8 @@ class Act(threading.Thread):
         self.change = change
         self.outcome: Outcome | None = None
         self.finished = False
+        # The request that it waits with.
+        self.asks = ""
         self._act = act
         self._fate: Fate | None = Fate.DONE
         self._error: BaseException | None = None
@@ -61,8 +63,9 @@ class Act(threading.Thread):
             self._resume(None)
             self.join()
 
-    def before_request(self) -> Fate:
+    def before_request(self, what: str) -> Fate:
         """Wait for what becomes of the request that is about to be made; in the action's own thread."""
+        self.asks = what
         self._stopped.release()
         self._go.acquire()
         if self._fate is None:
@@ -70,17 +73,19 @@ class Act(threading.Thread):
         return self._fate
 
     def _resume(self, fate: Fate | None) -> None:
-        self._fate = fate
-        self._go.release()
-        self._stopped.acquire()
+        if not self.finished:
+            self._fate = fate
+            self._go.release()
+            self._stopped.acquire()
+        # One that broke a rule says so again, to whoever goes on with it.
         self._check()
 
     def _check(self) -> None:
         if self._error is not None:
-            raise self._error
+            raise AssertionError(f"{type(self._error).__name__}: {self._error}") from self._error
 
 
-def fate_of_request() -> Fate:
+def fate_of_request(what: str) -> Fate:
     """Return what becomes of a request made now: drawn for one of an action, done for any other."""
     thread = threading.current_thread()
-    return thread.before_request() if isinstance(thread, Act) else Fate.DONE
+    return thread.before_request(what) if isinstance(thread, Act) else Fate.DONE

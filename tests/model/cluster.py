@@ -1,18 +1,16 @@
 """The simulated cluster's state as clients see it, without sockets: the requests that peruserd makes, answered at once.
 
 What is answered, and what a cut between the nodes does to it, is `peruserd.simcluster`'s, which replays the recorded
-exchanges of a real cluster in the contract tests.
+exchanges of a real cluster in the contract tests. What an act asks and does is told to the witness.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 
 from peruserd.core.config import DatabasesConfig
-from peruserd.core.decision import CopyReading
-from peruserd.core.evidence import Evidence, Reading, Winner
-from peruserd.core.hashing import document_hash
 from peruserd.core.lease_documents import LeaseRow, lease_id, read_leases
 from peruserd.core.leases import Lease
 from peruserd.core.progress import Identity
@@ -20,37 +18,39 @@ from peruserd.core.ranges import ShardMap
 from peruserd.core.views import Copy
 from peruserd.couch import errors
 from peruserd.couch.client import Creation, Membership
+from peruserd.couch.session import Answer
 from peruserd.couch.sources import Page, Row
-from peruserd.simcluster import documents
+from peruserd.simcluster import documents, ids
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.errors import RefusalError, no_shard, node_down
-from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.nodes import Node
 from tests.model.acts import Fate, fate_of_request
+from tests.model.witness import ObservedCluster
 
 T = TypeVar("T")
 
-AUTH_DB = "_users"
 LEASES = "peruserd"
 
 
 class ModelClient:
     """What `peruserd.couch.client.Client` is to a node, on the model."""
 
-    def __init__(self, model: ClusterModel, node: Node) -> None:
+    def __init__(self, model: ObservedCluster, node: Node) -> None:
         self._model = model
         self._node = node
+        self._witness = model.witness
+        self.session = ModelSession(self, model, node)
 
     def node_name(self, _node: str = "_local") -> str:
-        return self._request(lambda: self._node.name)
+        return self.request(lambda: self._node.name)
 
     def membership(self) -> Membership:
         names = tuple(sorted(node.name for node in self._model.nodes))
-        connected = self._request(lambda: tuple(sorted(node.name for node in self._model.reachable(self._node))))
+        connected = self.request(lambda: tuple(sorted(node.name for node in self._model.reachable(self._node))))
         return Membership(connected, names)
 
     def shard_map(self, node: str, database: str) -> ShardMap | None:
-        document = self._request(lambda: self._host(node).database(database))
+        document = self.request(lambda: self._host(node).database(database))
         if document is None or document.current is None:
             return None
         hosts = {str(covered): nodes for covered, nodes in document.hosts.items()}
@@ -60,55 +60,71 @@ class ModelClient:
         return "cluster_finished"
 
     def database_exists(self, database: str) -> bool:
-        return self._request(lambda: self._node.database(database) is not None)
+        return self.request(lambda: self._node.database(database) is not None)
 
     def copy_document(self, copy: Copy, document_id: str) -> dict[str, Any] | None:
-        leaves = self._request(lambda: self._copy(copy).leaves(document_id))
+        leaves = self.request(lambda: self._copy(copy).leaves(document_id))
         return leaves[0].body if leaves and not leaves[0].deleted else None
 
     def copy_is_untouched(self, copy: Copy) -> bool:
-        return self._request(lambda: not self._copy(copy).docs)
+        return self.request(lambda: not self._copy(copy).docs)
 
     def copy_security(self, copy: Copy) -> dict[str, Any]:
-        found: dict[str, Any] = self._request(lambda: self._copy(copy).security)
+        found: dict[str, Any] = self.request(lambda: self._copy(copy).security)
         return found
 
     def put_document(self, database: str, document_id: str, content: Mapping[str, Any]) -> bool:
-        _, agreed = self._request(
+        _, agreed = self.request(
             lambda: documents.write(self._model, self._node, database, document_id, None, dict(content))
         )
         return agreed
 
     def delete_local(self, database: str, document_id: str) -> None:
-        self._request(lambda: documents.delete_local(self._model, self._node, database, document_id))
+        self.request(lambda: documents.delete_local(self._model, self._node, database, document_id))
 
     def leases(self, database: str) -> tuple[Lease, ...]:
-        found = self._request(lambda: documents.list_local(self._model, self._node, database))
+        found = self.request(lambda: documents.list_local(self._model, self._node, database))
         return read_leases(LeaseRow(name, msgspec.Raw(msgspec.json.encode(local.body))) for name, local in found)
 
     def put_lease(self, database: str, lease: Lease) -> None:
         name = lease_id(lease.node, lease.role)
         body = msgspec.to_builtins(lease)
-        self._request(lambda: documents.write_local(self._model, self._node, database, name, None, body))
+        self.request(lambda: documents.write_local(self._model, self._node, database, name, None, body))
 
     def create_database(self, database: str, _options: DatabasesConfig) -> Creation:
+        def create() -> bool:
+            agreed = self._model.create_database(self._node, database, q=1, n=len(self._model.nodes))
+            self._witness.created(database)
+            return agreed
+
+        self._witness.creates(database)
         try:
-            agreed = self._request(
-                lambda: self._model.create_database(self._node, database, q=1, n=len(self._model.nodes))
-            )
+            agreed = self.request(create)
         except FileExistsError:
             return Creation.EXISTED
         return Creation.CREATED if agreed else Creation.ACCEPTED
 
     def security(self, database: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._request(lambda: documents.read_security(self._model, self._node, database))
+        def read() -> tuple[str, dict[str, Any]]:
+            self._model.map_of(self._node, database)
+            copy = self._model.covering(self._node, database)[-1]
+            return copy.node, copy.security
+
+        node, found = self.request(read)
+        self._witness.reads(database, node, found)
         return found
 
     def put_security(self, database: str, security: Mapping[str, Any]) -> None:
-        self._request(lambda: documents.write_security(self._model, self._node, database, dict(security)))
+        def write() -> None:
+            if self._node.database(database) is not None:
+                self._witness.writes(database, self._model.copies_of(self._node, database), dict(security))
+            documents.write_security(self._model, self._node, database, dict(security))
+
+        self._witness.tries_to_write(database)
+        self.request(write)
 
     def missing_databases(self, names: Iterable[str]) -> set[str]:
-        return self._request(lambda: {name for name in names if self._node.database(name) is None})
+        return self.request(lambda: {name for name in names if self._node.database(name) is None})
 
     def _host(self, name: str) -> Node:
         host = self._node if name == "_local" else self._model.by_name[name]
@@ -122,8 +138,10 @@ class ModelClient:
             raise no_shard()
         return found
 
-    def _request(self, ask: Callable[[], T]) -> T:
-        fate = fate_of_request()
+    def request(self, ask: Callable[[], T], what: str = "") -> T:
+        """Make a request, which an action waits with until it may."""
+        fate = fate_of_request(what)
+        self._witness.requests()
         if fate is Fate.REFUSED:
             raise errors.ServerError("refused")
         if not self._node.alive:
@@ -137,63 +155,55 @@ class ModelClient:
         return answer
 
 
-class ModelCopies:
-    """What `peruserd.couch.copies.Copies` is to a cluster, on the model, asked through one node."""
+class ModelSession:
+    """The requests to single shard copies that `peruserd.couch.copies` makes, answered through one node."""
 
-    def __init__(self, client: ModelClient, model: ClusterModel, node: Node) -> None:
+    def __init__(self, client: ModelClient, model: ObservedCluster, node: Node) -> None:
         self._client = client
         self._model = model
         self._node = node
 
-    def evidence(self, document_id: str) -> Evidence:
-        position = document_hash(document_id)
-        document = self._client._request(lambda: self._node.database(AUTH_DB))
-        hosts = frozenset(document.hosts_of(position)) if document else frozenset()
-        copies = [copy for host in sorted(hosts) for copy in self._copy_of(host, position)]
-        first = Evidence(hosts, tuple(Reading(each.node, _winner(each, document_id)) for each in copies))
-        readings = [
-            msgspec.structs.replace(reading, knows=first.unknown_winners(reading) & _known(copy, document_id))
-            for copy, reading in zip(copies, first.readings, strict=True)
-        ]
-        return Evidence(hosts, tuple(readings))
+    def request(self, method: str, path: str, *, body: Any = None) -> Answer:
+        _, _, host, shard, what = map(unquote, path.split("/"))
+        database = shard.rsplit("/", 1)[1].partition(".")[0]
+        if method == "PUT":
+            self._model.witness.tries_to_write(database)
+        status, found = self._client.request(lambda: self._answer(method, host, shard, what, body), f"{method} {path}")
+        if (method, what, status) == ("GET", "_security", 200):
+            self._model.witness.reads(database, host, found)
+        return Answer(f"{method} {path}", status, msgspec.json.encode(found))
 
-    def security(self, database: str) -> tuple[CopyReading, ...] | None:
-        document = self._client._request(lambda: self._node.database(database))
-        if document is None or document.current is None:
-            return None
-        return tuple(
-            self._reading(node, document.path(covered)) for covered, nodes in document.hosts.items() for node in nodes
-        )
-
-    def write_security(self, copy: CopyReading, security: Mapping[str, Any]) -> None:
-        found = self._shard(copy.node, copy.path)
-        if found is None:
-            raise errors.NodeDownError(copy.node)
-        self._client._request(lambda: found.set_security(dict(security)))
-
-    def _reading(self, node: str, path: str) -> CopyReading:
-        found = self._shard(node, path)
-        try:
-            return CopyReading(node, None if found is None else self._client._request(lambda: found.security), path)
-        except (errors.ServerError, errors.TimedOutError):
-            return CopyReading(node, None, path)
-
-    def _copy_of(self, host: str, position: int) -> list[ShardCopy]:
+    def _answer(self, method: str, host: str, shard: str, what: str, body: Any) -> tuple[int, Any]:
         node = self._model.by_name[host]
-        found = node.holding(AUTH_DB, position) if node in self._model.reachable(self._node) else None
-        try:
-            return [] if found is None else [self._client._request(lambda: found)]
-        except (errors.ServerError, errors.TimedOutError):
-            return []
+        if node not in self._model.reachable(self._node):
+            return 412, {"error": "nodedown", "reason": host}
+        copy = node.shards.get(shard)
+        if copy is None:
+            return 404, {"error": "not_found", "reason": "no_db_file"}
+        database = shard.rsplit("/", 1)[1].partition(".")[0]
+        match method, what:
+            case "POST", "_all_docs":
+                return 200, {"rows": [_row(copy, key) for key in body["keys"]]}
+            case "POST", "_revs_diff":
+                missing = {key: [rev for rev in revs if rev not in _known(copy, key)] for key, revs in body.items()}
+                return 200, {key: {"missing": revs} for key, revs in missing.items() if revs}
+            case "GET", "_security":
+                return 200, copy.security
+            case "PUT", "_security":
+                self._model.witness.writes(database, [copy], dict(body))
+                copy.set_security(dict(body))
+                return 200, {"ok": True}
+        raise AssertionError(f"{method} {what}")
 
-    def _shard(self, host: str, path: str) -> ShardCopy | None:
-        node = self._model.by_name[host]
-        return node.shards.get(path) if node in self._model.reachable(self._node) else None
 
-
-def _winner(copy: ShardCopy, document_id: str) -> Winner | None:
+def _row(copy: ShardCopy, document_id: str) -> dict[str, Any]:
     leaves = copy.leaves(document_id)
-    return None if leaves is None else Winner(leaves[0].rev, leaves[0].deleted)
+    if leaves is None:
+        return {"key": document_id, "error": "not_found"}
+    value: dict[str, Any] = {"rev": leaves[0].rev}
+    if leaves[0].deleted:
+        value["deleted"] = True
+    return {"id": document_id, "key": document_id, "value": value}
 
 
 def _known(copy: ShardCopy, document_id: str) -> set[str]:
@@ -215,9 +225,9 @@ def _translated(error: RefusalError) -> Exception:
 
 
 class ModelSource:
-    """A change source on one shard copy of the model, read through a node."""
+    """A change source on one shard copy of the model, read through a node; ids are shown as CouchDB shows them."""
 
-    def __init__(self, model: ClusterModel, node: Node, copy: Copy) -> None:
+    def __init__(self, model: ObservedCluster, node: Node, copy: Copy) -> None:
         self._model = model
         self._node = node
         self._copy = copy
@@ -228,11 +238,12 @@ class ModelSource:
 
     def page(self, since: int, limit: int = 1000) -> Page:
         rows = [
-            Row(seq, document_id, leaves[0].deleted) for seq, document_id, leaves in self._open().rows(since, limit)
+            Row(seq, ids.shown(document_id), leaves[0].deleted)
+            for seq, document_id, leaves in self._open().rows(since, limit)
         ]
         return Page(rows, rows[-1].seq if rows else since)
 
-    def _open(self) -> Any:
+    def _open(self) -> ShardCopy:
         if not self._node.alive:
             raise errors.UnreachableError(f"{self._node.name} is down")
         host = self._model.by_name[self._copy.node]

@@ -7,20 +7,22 @@ come between any two of them, and within an action between any two of its reques
 from typing import Any
 
 from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy
+from peruserd.core.progress import is_behind
 from peruserd.core.settling import Settling
 from peruserd.core.views import Assignment, Copy, Plan, difference, make_plan
 from peruserd.couch.cluster_database import ClusterDatabase
+from peruserd.couch.copies import Copies, ShardLayout
 from peruserd.couch.errors import CouchError
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome, Provisioner
-from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.nodes import Node
 from peruserd.supervisor.presence import Presence
 from peruserd.supervisor.watcher import Lookout
 from tests.listener.books import make_ledger
 from tests.listener.disks import Disk, MemoryStore, NeverWaits, WouldBlockError
 from tests.model.acts import Act, Fate
-from tests.model.cluster import LEASES, ModelClient, ModelCopies, ModelSource
+from tests.model.cluster import LEASES, ModelClient, ModelSource
+from tests.model.witness import AUTH_DB, ObservedCluster
 
 TTL_SECONDS = 6.0
 QUIET_SECONDS = 3.0
@@ -43,7 +45,7 @@ class StateDirectory:
 class Listener:
     """One listener: its ledger, its provisioner, its reading and its actions under way."""
 
-    def __init__(self, model: ClusterModel, node: Node, me: str, assignment: Assignment, disk: Disk) -> None:
+    def __init__(self, model: ObservedCluster, node: Node, me: str, assignment: Assignment, disk: Disk) -> None:
         self.assignment = assignment
         self.source = ModelSource(model, node, assignment.copy)
         self.store = MemoryStore(disk)
@@ -60,10 +62,11 @@ class Listener:
             recall_seconds=TTL_SECONDS + QUIET_SECONDS + 2.0,
         )
         self.ledger._changed = NeverWaits()
-        client = ModelClient(model, node)
+        self._witness = model.witness
+        client: Any = ModelClient(model, node)
         self._provisioner = Provisioner(
-            client,  # type: ignore[arg-type]
-            ModelCopies(client, model, node),  # type: ignore[arg-type]
+            client,
+            Copies(client, ShardLayout(client, "_local", AUTH_DB, model.clock)),
             databases=DatabasesConfig(),
             deletion=DeletionPolicy.REVOKE,
             before_write=self.ledger.before_write,
@@ -89,6 +92,8 @@ class Listener:
         except CouchError as error:
             self.ledger.feed_failed(error.kind)
             return False
+        if not page.results and is_behind(identity, since):
+            raise ReplacedError
         self.ledger.enter_live(page)
         return bool(page.results)
 
@@ -169,6 +174,7 @@ class Listener:
         for act in [each for each in self.acts if each.finished]:
             self.acts.remove(act)
             assert isinstance(act.outcome, Outcome)
+            self._witness.ends(act)
             self.ledger.give_back(act.change, act.outcome)
 
 
@@ -179,7 +185,7 @@ class ReplacedError(Exception):
 class Instance:
     """One instance beside a node."""
 
-    def __init__(self, model: ClusterModel, node: Node, state: StateDirectory, incarnation: str) -> None:
+    def __init__(self, model: ObservedCluster, node: Node, state: StateDirectory, incarnation: str) -> None:
         self.node = node
         self.state = state
         self.incarnation = incarnation

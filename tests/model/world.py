@@ -1,4 +1,15 @@
-"""A whole cluster in memory: three nodes, instances beside them, users who come and go, and what must hold at rest."""
+"""A whole cluster in memory: three nodes, instances beside them, users who come and go, and what must hold at rest.
+
+At rest nothing happens any more that peruserd has a reason to look at. Then:
+
+- Every live user has a database that is right in every copy, and nobody has access whose document is deleted.
+- A database that somebody else has touched since an act last saw it may be otherwise, because nothing tells of a change
+  of a security object. `look_again` makes peruserd look at everybody, and then there is no such excuse.
+- A user may be left in quarantine for the operator in one case: copies of the security object that are not blank
+  differ, and no majority of all copies holds one of them (`copies_disagree`). Even so no copy names a deleted user.
+- A user whose own copies of the document have one revision in two states, which only the user can bring about
+  (`new_edits=false`), can stay unconfirmed.
+"""
 
 from typing import Any, Final
 
@@ -6,20 +17,23 @@ from peruserd.core.cluster_database import ADMINS_ONLY
 from peruserd.core.hashing import document_hash
 from peruserd.core.names import database_name, user_document_id, user_name
 from peruserd.core.ownership import Ownership
+from peruserd.core.quarantine import Failure
 from peruserd.core.ranges import Range, ShardMap
 from peruserd.core.security import grants, is_public
+from peruserd.core.workqueue import Change
+from peruserd.listener.provisioner import Outcome
 from peruserd.simcluster import documents
-from peruserd.simcluster.errors import RefusalError
-from peruserd.simcluster.model import ClusterModel
+from peruserd.simcluster.nodes import Node
 from peruserd.simcluster.options import ClusterOptions
 from peruserd.simcluster.splitting import Splitter, rebuild
 from tests.model.acts import Fate
-from tests.model.cluster import AUTH_DB, LEASES
+from tests.model.cluster import LEASES
+from tests.model.foes import PREFIX, HostileUser, Misfortune, Writers
 from tests.model.instances import QUIET_SECONDS, TTL_SECONDS, Instance, Listener, ReplacedError, StateDirectory
+from tests.model.witness import AUTH_DB, ObservedCluster, all_names
 
 NODES: Final = (1, 2, 3)
 USERS: Final = tuple(user_document_id(name) for name in ("ann", "bob", "cid", "dan", "eve", "hal"))
-PREFIX: Final = "userdb-"
 
 # Bears the prefix and names nobody: it must stay as it is.
 STRANGER: Final = "userdb-6"
@@ -38,8 +52,14 @@ class World:
         self.now = 1000.0
         # Every node has a copy of everything. Replication waits until it is told to go: a copy can lag for any time.
         options = ClusterOptions(nodes=nodes, q=2, n=nodes, replication_delay_seconds=1.0)
-        self.model = ClusterModel(options, lambda: self.now)
+        self.model = ObservedCluster(options, lambda: self.now)
+        self.witness = self.model.witness
         self.splitter = Splitter(self.model)
+        self.hostile = HostileUser(self.model)
+        self.writers = Writers(self.model)
+        self.misfortune = Misfortune(self.model)
+        # Documents of which copies that were put back have made the whole cluster know less.
+        self.rolled_back: set[str] = set()
         self.states: dict[tuple[int, int], StateDirectory] = {}
         # By node and seat: seat 1 is a second installation beside the node, with a state directory of its own.
         self.instances: dict[tuple[int, int], Instance] = {}
@@ -55,16 +75,34 @@ class World:
     def write_user(self, document_id: str, node: int, *, deleted: bool) -> None:
         """Write or delete a user document through a node; what the cluster refuses did not happen."""
         at = self.model.node(node)
-        if not at.alive:
-            return
-        try:
-            leaves = documents.read(self.model, at, AUTH_DB, document_id)
-            if deleted and (leaves is None or leaves[0].deleted):
-                return
-            rev = None if leaves is None or leaves[0].deleted else leaves[0].rev
-            documents.write(self.model, at, AUTH_DB, document_id, rev, {"at": self.now}, deleted=deleted)
-        except RefusalError:
-            return
+        if at.alive:
+            self.hostile.write(document_id, at, deleted=deleted)
+
+    def graft(self, *, node: int, **how: Any) -> None:
+        """Write a revision of a document as a replicator does."""
+        at = self.model.node(node)
+        if at.alive:
+            self.hostile.graft(at=at, **how)
+
+    def restore(self, number: int) -> None:
+        """Put a node's copies of the authentication database back to where they were at a backup.
+
+        The operator who does so lets peruserd begin anew with these copies. Otherwise what the copies get again before
+        their listener looks is passed over, because a restored copy has its uuid and its sequences still.
+        """
+        at = self.misfortune.backups[number]
+        self.rolled_back |= self.misfortune.restore(number)
+        for state in self.states.values():
+            for copy, disk in state.files.items():
+                if copy.node == at.name:
+                    disk.saved = None
+        for instance, listener in self.listeners():
+            if listener.assignment.copy.node == at.name:
+                if listener.leaving:
+                    instance.leavers.remove(listener)
+                    listener.crash()
+                else:
+                    instance.restart(listener.assignment.copy)
 
     def set_alive(self, node: int, *, alive: bool) -> None:
         self.model.set_alive(self.model.node(node), alive=alive)
@@ -144,7 +182,7 @@ class World:
     # What must hold always
 
     def check(self) -> None:
-        """No user's database is public, and nothing else is touched."""
+        """No database is public, names a stranger or is touched that is nobody's, except by others."""
         for node in self.model.nodes:
             for name in node.names:
                 for copy in node.holdings.get(name, ()):
@@ -152,18 +190,53 @@ class World:
                         assert copy.security == STRANGER_SECURITY
                     elif name == LEASES:
                         assert copy.security == ADMINS_ONLY, f"others can write leases on {node.name}"
-                    elif name.startswith(PREFIX):
-                        assert not is_public(copy.security), f"{name} is public on {node.name}"
-            known = {database_name(PREFIX, user_name(each) or "") for each in USERS}
-            assert set(node.names) <= known | {AUTH_DB, LEASES, STRANGER}
+                    elif name != AUTH_DB:
+                        self._check_names(name, copy.security, node.name)
+
+    def _check_names(self, database: str, security: Any, node: str) -> None:
+        others = self.witness.put_by_others.get(database)
+        assert others is not None or not is_public(security), f"{database} is public on {node}"
+        user = _USERS_BY_DATABASE.get(database)
+        if user is None:
+            assert others is not None, f"nobody but peruserd can have made {database}"
+            assert not all_names(security)
+            return
+        for name in all_names(security) - (others or set()):
+            assert name == user, f"{database} names {name}"
+            was_live = user_document_id(user) in self.witness.ever_live
+            assert was_live or database in self.witness.made_blindly, f"{database} is for nobody"
 
     # What must hold at rest
 
     def settle(self) -> None:
         """Let everything that is there run until nothing happens any more, and look at every user."""
+        self._come_to_rest()
+        self._check_owners()
+        self._check_users()
+        self.check()
+
+    def look_again(self) -> None:
+        """Let peruserd look at every user anew, twice: the second time nothing is left to do."""
+        for key in list(self.instances):
+            self.kill(*key)
+        for writes in (True, False):
+            for state in self.states.values():
+                for disk in state.files.values():
+                    disk.saved = None
+            before = self.witness.puts.copy()
+            for node in self.model.nodes:
+                self.set_alive(node.number, alive=True)
+                self.start(node.number)
+            self._come_to_rest()
+            self._check_users(looked_at=True)
+            self.check()
+            assert writes or self.witness.puts == before, f"an idle cluster writes: {self.witness.puts - before}"
+
+    def _come_to_rest(self) -> None:
         self.partition()
         for node in self.model.nodes:
             self.set_alive(node.number, alive=True)
+            self.model.release(node, AUTH_DB)
         while waiting := self.splitter.waiting():
             self.splitter.run(waiting[0])
         self.model.replicate()
@@ -176,10 +249,7 @@ class World:
             if self.now - idle_since > _REST_SECONDS:
                 break
         else:
-            raise AssertionError("it never comes to rest")
-        self._check_owners()
-        self._check_users()
-        self.check()
+            raise AssertionError(f"it never comes to rest: {self.witness.ended[-3:]}")
 
     def _round(self) -> bool:
         """Let a second pass, in which everybody does all there is to do; say whether anything was done."""
@@ -197,11 +267,11 @@ class World:
             listener.ledger.retry_due()
             while listener.scan(limit=100):
                 busy = True
+            self.witness.ended.clear()
             while listener.acts or listener.begin_work():
-                busy = True
                 while listener.acts:
                     listener.step(0, Fate.DONE)
-            busy |= listener.ledger.report().quarantined > 0
+            busy |= any(not self._may_stay(*each) for each in self.witness.ended)
             listener.save()
         for instance in self.instances.values():
             instance.go_round(self.now)
@@ -213,12 +283,18 @@ class World:
         hosts = {str(covered): nodes for covered, nodes in document.hosts.items()}
         return ShardMap.build(AUTH_DB, document.current.suffix, hosts)
 
+    def owner(self, document_id: str) -> Node:
+        """Return the node beside which the instance runs that owns a document, where everybody knows everybody."""
+        shard_map = self.shard_map()
+        nodes = tuple(sorted({instance.node.name for instance in self.instances.values()}))
+        (covered, *_) = [each for each in shard_map.hosts if _holds(each, document_id)]
+        return self.model.by_name[str(Ownership.of(shard_map, covered, nodes).owner(document_id))]
+
     def _check_owners(self) -> None:
         """Each document is acted on by just one instance, and each range is listened to."""
         shard_map = self.shard_map()
         followed = {copy.range for instance in self.instances.values() for copy in instance.listeners}
         assert followed == set(shard_map.hosts)
-        nodes = tuple(sorted({instance.node.name for instance in self.instances.values()}))
         for document_id in USERS:
             actors = [
                 instance.node.name
@@ -226,28 +302,51 @@ class World:
                 for copy, listener in instance.listeners.items()
                 if _holds(copy.range, document_id) and listener.ledger._mine(document_id)
             ]
-            (covered, *_) = [each for each in shard_map.hosts if _holds(each, document_id)]
-            assert actors == [Ownership.of(shard_map, covered, nodes).owner(document_id)], document_id
+            assert actors == [self.owner(document_id).name], document_id
 
-    def _check_users(self) -> None:
+    def _may_stay(self, change: Change, outcome: Outcome) -> bool:
+        """Say whether an act may fail again and again."""
+        match outcome.failure:
+            case Failure(kind="copies_disagree"):
+                return self.witness.disagree(database_name(PREFIX, user_name(change.document_id) or ""))
+            case Failure(kind="unconfirmed"):
+                return self.witness.is_disputed(change.document_id)
+        return False
+
+    def _check_users(self, *, looked_at: bool = False) -> None:
         """Who is there has a database that is right in every copy, and who was deleted has access to none."""
-        at = self.model.nodes[0]
         for document_id in USERS:
-            leaves = documents.read(self.model, at, AUTH_DB, document_id)
-            name = user_name(document_id) or ""
-            objects = self._objects(database_name(PREFIX, name))
+            if self.witness.is_disputed(document_id) or (document_id in self.rolled_back and not looked_at):
+                continue
+            user = user_name(document_id) or ""
+            database = database_name(PREFIX, user)
+            leaves = documents.read(self.model, self.model.nodes[0], AUTH_DB, document_id)
+            is_excused = self.witness.is_excused(database)
             if leaves is None:
-                assert objects == []
+                known = document_id in self.rolled_back or database in self.witness.put_by_others
+                assert known or not self._objects(database)
             elif leaves[0].deleted:
-                assert not any(name in str(each) for each in objects), f"{name} still has access: {objects}"
-            else:
-                assert len(objects) == len(self.model.nodes), f"{name} has no database on every node"
-                assert all(grants(each, name) for each in objects), f"{name} has no access: {objects}"
+                objects = self._objects(database)
+                assert (is_excused and not looked_at) or not any(user in all_names(each) for each in objects), (
+                    f"{user} still has access: {objects}"
+                )
+            elif not self.witness.disagree(database) and not (is_excused and not looked_at):
+                self._check_live(user, database, is_excused=is_excused)
+
+    def _check_live(self, user: str, database: str, *, is_excused: bool) -> None:
+        """Look at the copies of a live user's database: one that its owner does not see may be excused."""
+        owner = self.owner(user_document_id(user)).name
+        objects = {copy.node: copy.security for node in self.model.nodes for copy in node.holdings.get(database, ())}
+        assert len(objects) == len(self.model.nodes), f"{user} has no database on every node"
+        wrong = [node for node, each in objects.items() if not grants(each, user)]
+        assert not wrong or (is_excused and owner not in wrong), f"{user} has no access: {objects}"
 
     def _objects(self, database: str) -> list[Any]:
         return [copy.security for node in self.model.nodes for copy in node.holdings.get(database, ())]
 
 
-def _holds(covered: Range, document_id: str) -> bool:
+_USERS_BY_DATABASE: Final = {database_name(PREFIX, user_name(each) or ""): user_name(each) or "" for each in USERS}
 
+
+def _holds(covered: Range, document_id: str) -> bool:
     return document_hash(document_id) in covered

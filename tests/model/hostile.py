@@ -1,0 +1,148 @@
+"""The rules by which Hypothesis lets foes into a world: a hostile user, other writers, and damage to copies."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, precondition, rule
+
+from peruserd.core.names import database_name, user_name
+from peruserd.simcluster import ids
+from tests.model.foes import GENERATIONS, PARTNERS, PREFIX, odd_ids
+from tests.model.machine import ClusterMachine, FiveNodesMachine
+from tests.model.witness import AUTH_DB
+from tests.model.world import NODES, USERS, World
+
+MAL = USERS[1]
+VICTIMS = USERS[:2]
+
+
+def _some_odd_ids(document_id: str) -> list[str]:
+    """Return two odd ids that lie beside the document by whose id they are shown, and one that may lie elsewhere."""
+    odd = odd_ids(document_id)
+    half = 1 << 31
+    beside = [each for each in odd if (ids.place(each) < half) == (ids.place(document_id) < half)]
+    return [*beside[:2], odd[0]]
+
+
+ODD = tuple(each for document_id in VICTIMS for each in _some_odd_ids(document_id))
+
+
+class HostileMachine(ClusterMachine):
+    """The same with a hostile user, a second writer, an operator, and copies that are damaged, put back or behind."""
+
+    hosts = st.sampled_from(NODES)
+    victims = st.sampled_from(VICTIMS)
+
+    @initialize(users=st.lists(st.sampled_from(USERS)), instances=st.sets(hosts, min_size=1), served=st.booleans())
+    def begin(self, users: list[str], instances: set[int], served: bool) -> None:  # noqa: FBT001
+        for document_id in (*users, *VICTIMS) if served else users:
+            self.world.write_user(document_id, 1, deleted=False)
+        for node in NODES if served else sorted(instances):
+            self.world.start(node)
+        if served:
+            self.world.settle()
+            for document_id in VICTIMS:
+                self.an_operator_lets_a_partner_in(document_id, 1, PARTNERS[0], 0)
+
+    @rule(document_id=victims, node=hosts)
+    def sign_up(self, document_id: str, node: int) -> None:
+        self.world.write_user(document_id, node, deleted=False)
+
+    @rule(document_id=victims, node=hosts)
+    def delete(self, document_id: str, node: int) -> None:
+        self.world.write_user(document_id, node, deleted=True)
+
+    # A hostile user
+
+    @rule(document_id=st.sampled_from(ODD), node=hosts, leaves=st.booleans())
+    def sign_up_under_anothers_name(self, document_id: str, node: int, leaves: bool) -> None:  # noqa: FBT001
+        self.world.write_user(document_id, node, deleted=False)
+        if leaves:
+            self.world.write_user(document_id, node, deleted=True)
+
+    @rule(document_id=st.sampled_from(ODD), node=hosts)
+    def delete_under_anothers_name(self, document_id: str, node: int) -> None:
+        self.world.write_user(document_id, node, deleted=True)
+
+    @rule(
+        document_id=st.sampled_from([MAL, MAL, MAL, *ODD]),
+        node=hosts,
+        generation=st.sampled_from(GENERATIONS),
+        tag=st.sampled_from("ab"),
+        deleted=st.booleans(),
+        extends=st.booleans(),
+    )
+    def graft(self, **how: object) -> None:
+        self.world.graft(**how)
+
+    @rule(node=hosts, times=st.integers(1, 4), work=st.booleans())
+    def make_and_delete_oneself_in_a_loop(self, node: int, times: int, work: bool) -> None:  # noqa: FBT001
+        for _ in range(times):
+            for deleted in (True, False):
+                self.world.write_user(MAL, node, deleted=deleted)
+                if work:
+                    self.everybody_works()
+
+    # Others who write
+
+    @rule(document_id=victims, node=hosts)
+    def another_writer_sees_a_row(self, document_id: str, node: int) -> None:
+        self.world.writers.see(self.world.model.node(node), document_id)
+
+    @rule(document_id=st.sampled_from(ODD[:2]), node=hosts)
+    def another_writer_sees_an_odd_row(self, document_id: str, node: int) -> None:
+        self.world.writers.see_odd(self.world.model.node(node), document_id)
+
+    @rule(document_id=victims, node=hosts, partner=st.sampled_from(PARTNERS), kind=st.integers(0, 3))
+    def an_operator_lets_a_partner_in(self, document_id: str, node: int, partner: str, kind: int) -> None:
+        self.world.writers.share(self.world.model.node(node), document_id, partner, kind)
+        for _ in range(2):
+            self.world.writers.step(-1)
+
+    @rule(document_id=victims, node=hosts, partner=st.sampled_from(PARTNERS), kind=st.integers(0, 3))
+    def an_operator_begins_to_let_a_partner_in(self, document_id: str, node: int, partner: str, kind: int) -> None:
+        self.world.writers.share(self.world.model.node(node), document_id, partner, kind)
+
+    @precondition(lambda self: self.world.writers.tasks)
+    @rule(index=st.integers(0, 3), steps=st.integers(1, 3))
+    def another_writer_goes_on(self, index: int, steps: int) -> None:
+        for _ in range(steps):
+            if self.world.writers.tasks:
+                self.world.writers.step(index)
+
+    # Misfortune
+
+    @rule(document_id=victims, node=hosts, kind=st.integers(0, 1))
+    def blank(self, document_id: str, node: int, kind: int) -> None:
+        database = database_name(PREFIX, user_name(document_id) or "")
+        self.world.misfortune.blank(self.world.model.node(node), database, kind)
+
+    @rule(node=hosts)
+    def back_up(self, node: int) -> None:
+        self.world.misfortune.back_up(self.world.model.node(node))
+
+    @precondition(lambda self: self.world.misfortune.backups)
+    @rule(number=st.integers(0, 20))
+    def restore(self, number: int) -> None:
+        self.world.restore(number % len(self.world.misfortune.backups))
+
+    @rule(node=hosts, behind=st.booleans())
+    def stay_behind_or_catch_up(self, node: int, behind: bool) -> None:  # noqa: FBT001
+        at = self.world.model.node(node)
+        (self.world.model.hold if behind else self.world.model.release)(at, AUTH_DB)
+
+    def teardown(self) -> None:
+        try:
+            self.world.settle()
+            self.world.look_again()
+        finally:
+            for instance in self.world.instances.values():
+                instance.crash()
+            self.patches.undo()
+
+
+class HostileFiveNodesMachine(HostileMachine):
+    """The same on five nodes."""
+
+    cuts = FiveNodesMachine.cuts
+
+    def make_world(self) -> World:
+        return World(nodes=5)

@@ -1,0 +1,83 @@
+"""Run the model check for as many steps as wanted, outside of the tests.
+
+    python -m tests.model.long_run --steps 1000000 [--minutes 15] [--first-seed 1] [--machine hostile]
+
+Each seed runs 40 examples of up to 50 steps, of one machine after the other (`ordinary`, `five`, `hostile` and
+`hostile-five`, or the one that is named). A line is printed for each seed with what it ran so far; the same seed runs
+the same steps again, on the same code and the same version of Hypothesis. The first failure ends the run with
+Hypothesis' shortest sequence of steps, and with exit status 1. Several runs can be side by side, each with seeds of its
+own.
+"""
+
+import argparse
+import sys
+import time
+from typing import Final
+
+from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.model.hostile import HostileFiveNodesMachine, HostileMachine
+from tests.model.machine import ClusterMachine, FiveNodesMachine
+
+_MACHINES: Final[dict[str, type[ClusterMachine]]] = {
+    "ordinary": ClusterMachine,
+    "hostile": HostileMachine,
+    "five": FiveNodesMachine,
+    "hostile-five": HostileFiveNodesMachine,
+}
+
+_SETTINGS: Final = settings(
+    max_examples=40,
+    stateful_step_count=50,
+    deadline=None,
+    database=None,
+    verbosity=Verbosity.normal,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+    print_blob=False,
+    report_multiple_bugs=False,
+)
+
+
+def main() -> int:
+    """Run until the steps or the minutes are over; return 1 at a failure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--machine", choices=_MACHINES)
+    options = parser.parse_args()
+    machines = [_MACHINES[options.machine]] if options.machine else list(_MACHINES.values())
+    end = time.monotonic() + 60.0 * options.minutes
+    steps, number = 0, options.first_seed
+    while steps < options.steps and time.monotonic() < end:
+        machine = machines[number % len(machines)]
+        ran = _run(machine, number)
+        steps += ran
+        print(f"seed {number}: {machine.__name__}, {ran} steps, {steps} in all", flush=True)
+        number += 1
+    return 0
+
+
+def _run(machine: type[ClusterMachine], number: int) -> int:
+    """Run one seed; return how many steps it took."""
+    counted = 0
+
+    class Counting(machine):  # type: ignore[misc, valid-type]
+        def check_invariants(self, settings: object, output: object, runtimes: object) -> None:
+            nonlocal counted
+            counted += 1
+            super().check_invariants(settings, output, runtimes)
+
+    Counting.__name__ = machine.__name__
+    try:
+        run_state_machine_as_test(seed(number)(Counting), settings=_SETTINGS)
+    except BaseException:
+        print(f"seed {number}: {machine.__name__} FAILED after {counted} steps", flush=True)
+        raise
+    return counted
+
+
+if __name__ == "__main__":
+    sys.exit(main())

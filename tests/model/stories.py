@@ -1,0 +1,214 @@
+"""Short stories of harm: what somebody does, and what peruserd does about it."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote
+
+from peruserd.core import security
+from peruserd.core.hashing import document_hash
+from peruserd.core.names import database_name, user_name
+from peruserd.simcluster import ids
+from tests.model.acts import Fate
+from tests.model.foes import PARTNERS, PREFIX, odd_ids
+from tests.model.instances import Listener
+from tests.model.world import NODES, USERS, World
+
+Story = Callable[[World], None]
+
+ANN, MAL = USERS[:2]
+PARTNER = PARTNERS[0]
+
+
+def another_document_is_deleted(world: World) -> None:
+    """Anybody signs up and leaves under bytes that are shown as Ann's name."""
+    _serve(world, ANN)
+    odd = _odd_beside(ANN)
+    world.write_user(odd, 1, deleted=False)
+    world.write_user(odd, 1, deleted=True)
+    world.settle()
+
+
+def another_document_is_made(world: World) -> None:
+    """An accomplice signs up under bytes that are shown as the name of Ann, who was deleted."""
+    _serve(world, ANN)
+    world.write_user(ANN, 1, deleted=True)
+    world.settle()
+    world.write_user(_odd_beside(ANN), 1, deleted=False)
+    world.settle()
+
+
+def a_copy_is_blank(world: World) -> None:
+    """The copy beside the owner loses its security object, in which a partner was named."""
+    _serve(world, ANN)
+    _share(world, ANN)
+    owner = _owner(world, ANN)
+    world.misfortune.blank(world.model.node(owner), _database(ANN), 1)
+    world.write_user(ANN, owner, deleted=False)
+    _work(world)
+    world.settle()
+
+
+def only_a_blank_copy_answers(world: World) -> None:
+    """The copy beside the owner is blank; the others do not answer when they are read, and are there for the write."""
+    _serve(world, ANN)
+    _share(world, ANN)
+    owner = _owner(world, ANN)
+    world.misfortune.blank(world.model.node(owner), _database(ANN), 1)
+    world.write_user(ANN, owner, deleted=False)
+    listener = _begun(world, ANN, replicate=False)
+    while listener.acts:
+        path = unquote(listener.acts[0].asks)
+        is_far = path.endswith("_security") and "/_node/" in path and f"node{owner}@" not in path
+        listener.step(0, Fate.REFUSED if is_far and path.startswith("GET") else Fate.DONE)
+    world.settle()
+    assert PARTNER in str(_objects(world, ANN))
+
+
+def a_copy_does_not_hear_of_a_deletion(world: World) -> None:
+    """A copy is behind while Ann is deleted, and its word is taken for hers."""
+    _serve(world, ANN)
+    behind = _owner(world, ANN) % 3 + 1
+    world.model.hold(world.model.node(behind), "_users")
+    world.write_user(ANN, _owner(world, ANN), deleted=True)
+    world.model.replicate()
+    _work(world)
+    world.settle()
+
+
+def a_user_writes_a_huge_revision(world: World) -> None:
+    """A deletion with a huge number is on one copy, and on the others a life that goes on with a small one."""
+    _serve(world, MAL)
+    owner = _owner(world, MAL)
+    world.partition(owner)
+    world.graft(document_id=MAL, node=owner, generation=999_999, tag="a", deleted=True, extends=True)
+    world.graft(document_id=MAL, node=owner % 3 + 1, generation=1, tag="b", deleted=False, extends=True)
+    world.model.replicate()
+    world.partition()
+    _work(world)
+    world.settle()
+
+
+def two_users_sign_up(world: World) -> None:
+    """One after the other."""
+    _serve(world, ANN)
+    _serve(world, MAL)
+
+
+def somebody_writes_before_the_act_has_ended(world: World) -> None:
+    """Another writer names Ann again just after she was taken out."""
+    _serve(world, ANN)
+    owner = _owner(world, ANN)
+    world.write_user(ANN, owner, deleted=True)
+    listener = _begun(world, ANN)
+    user = user_name(ANN) or ""
+    while user in str(_objects(world, ANN)):
+        listener.step(0, Fate.DONE)
+    world.writers.put(world.model.node(owner), _database(ANN), security.first(user))
+    _finish(listener)
+    world.settle()
+
+
+def a_minority_knows_a_deletion(world: World) -> None:
+    """Ann is deleted on one side of a cut and signs in anew on the other, where the document goes on."""
+    _serve(world, ANN)
+    owner = _owner(world, ANN)
+    other = owner % 3 + 1
+    world.partition(owner)
+    world.write_user(ANN, owner, deleted=True)
+    world.graft(document_id=ANN, node=other, generation=1, tag="a", deleted=False, extends=True)
+    world.model.replicate()
+    _work(world)
+    world.settle()
+
+
+def all_copies_differ(world: World) -> None:
+    """Three operators, each cut off from the others, have let three partners in; then Ann is deleted."""
+    _serve(world, ANN)
+    # A write without a majority changes the copies that it reaches all the same.
+    world.model.partition([[each] for each in NODES])
+    for node in NODES:
+        _share(world, ANN, node=node, partner=f"partner{node}")
+    world.write_user(ANN, 1, deleted=True)
+    world.settle()
+    world.look_again()
+
+
+def somebody_undoes_each_write(world: World) -> None:
+    """Another writer names Ann again after each write of one act."""
+    _serve(world, ANN)
+    owner = _owner(world, ANN)
+    world.write_user(ANN, owner, deleted=True)
+    listener = _begun(world, ANN)
+    user = user_name(ANN) or ""
+    named = security.first(user)
+    while listener.acts:
+        listener.step(0, Fate.DONE)
+        if user not in str(_objects(world, ANN)):
+            world.writers.put(world.model.node(owner), _database(ANN), named)
+    world.settle()
+    world.look_again()
+
+
+def nothing_happens(world: World) -> None:
+    """A served user is looked at again."""
+    _serve(world, ANN)
+    world.look_again()
+
+
+# Inside
+
+
+def _database(document_id: str) -> str:
+    return database_name(PREFIX, user_name(document_id) or "")
+
+
+def _objects(world: World, document_id: str) -> list[Any]:
+    return world._objects(_database(document_id))
+
+
+def _serve(world: World, document_id: str) -> None:
+    world.write_user(document_id, 1, deleted=False)
+    world.settle()
+
+
+def _share(world: World, document_id: str, node: int = 1, partner: str = PARTNER) -> None:
+    """Let an operator let a partner in."""
+    world.writers.share(world.model.node(node), document_id, partner, 0)
+    while world.writers.tasks:
+        world.writers.step(0)
+
+
+def _odd_beside(document_id: str) -> str:
+    """Return an odd id that lies in the same range as the document whose id it is shown by."""
+    half = 1 << 31
+    return next(
+        each for each in odd_ids(document_id) if (ids.place(each) < half) == (document_hash(document_id) < half)
+    )
+
+
+def _owner(world: World, document_id: str) -> int:
+    """Return the node beside which the instance runs that owns a document."""
+    return world.owner(document_id).number
+
+
+def _begun(world: World, document_id: str, *, replicate: bool = True) -> Listener:
+    """Let the owner read, and begin to act on a document; return its listener."""
+    if replicate:
+        world.model.replicate()
+    instance = world.instances[_owner(world, document_id), 0]
+    for listener in instance.all_listeners():
+        world.follow(instance, listener)
+    return next(each for each in instance.all_listeners() if each.begin_work())
+
+
+def _finish(listener: Listener) -> None:
+    while listener.acts:
+        listener.step(0, Fate.DONE)
+
+
+def _work(world: World) -> None:
+    """Let everybody read and do all there is to do, without replication."""
+    for instance, listener in world.listeners():
+        world.follow(instance, listener)
+        while listener.begin_work():
+            _finish(listener)

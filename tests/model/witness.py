@@ -1,0 +1,312 @@
+"""What may be said of peruserd's acts: an account of what everybody did, and the rules that each act has to keep.
+
+The witness sees every request of an act and every touch of somebody else. It judges with its own means: what the copies
+of a document say *together*, which no request shows. It shares no code with `core.decision` and `core.evidence`.
+
+Judged at each request of an act:
+
+- (f) A write names nobody new but the database's own user. It gives that user access only where the document could be
+  live by a majority of its copies during the act, or where the act has made the database.
+- (g) A write takes the user's access away only where the document could be deleted by a majority of its copies during
+  the act. It keeps what others put there: names, roles and keys that all copies with content have, of those that were
+  read, or most copies of all. It makes no database public. What was written is read again before the act ends well.
+- (h) An act makes a bounded number of `PUT`s.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from itertools import combinations
+from typing import Any, Final
+
+from peruserd.core.config import DatabasesConfig
+from peruserd.core.names import database_name, user_name
+from peruserd.core.workqueue import Change, Lane
+from peruserd.listener.provisioner import Outcome
+from peruserd.simcluster import ids
+from peruserd.simcluster.copies import ShardCopy
+from peruserd.simcluster.model import ClusterModel
+from peruserd.simcluster.options import ClusterOptions
+from peruserd.simcluster.revisions import Leaves, join
+from tests.model.acts import Act
+
+AUTH_DB: Final = "_users"
+
+# What a server makes: an object that nobody ever wrote.
+BLANK: Final = ({}, {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}})
+
+_SECTIONS: Final = ("admins", "members", "readers")
+
+# One creation, and five writes of a security object; an act that looks several times is a review.
+_MOST_WRITES: Final = 6
+_MOST_LOOKS: Final = 5
+
+
+class ViolationError(BaseException):
+    """An act broke a rule. No handler of the code under test may catch it."""
+
+
+class Record:
+    """What one act has seen and done."""
+
+    def __init__(self, change: Change) -> None:
+        self.document_id = change.document_id
+        self.user = user_name(change.document_id) or ""
+        self.database = database_name(DatabasesConfig().prefix, self.user)
+        self.is_review = change.lane is Lane.REVIEW
+        self.could_be_live = False
+        self.could_be_deleted = False
+        self.has_created = False
+        # The copies as they were read since the last write, with the moment: by node.
+        self.read: dict[str, tuple[int, Any]] = {}
+        self.wrote: tuple[int, tuple[str, ...]] | None = None
+        self.puts = 0
+
+
+class Witness:
+    """Sees everything that is done to the databases of users. `moment` counts what has happened so far."""
+
+    def __init__(self, model: "ObservedCluster") -> None:
+        self._model = model
+        self.moment = 0
+        # Names that somebody other than peruserd put into a database.
+        self.put_by_others: dict[str, set[str]] = {}
+        # When a copy was last touched by somebody else, and when an act that came to its end last saw it.
+        self._touched: dict[tuple[str, str], int] = {}
+        self._seen: dict[tuple[str, str], int] = {}
+        # Databases that were made for a row whose document is not there.
+        self.made_blindly: set[str] = set()
+        # Users whose document was live at any time.
+        self.ever_live: set[str] = set()
+        # By user, all PUTs, and those of security objects.
+        self.puts: Counter[str] = Counter()
+        self.security_puts: Counter[str] = Counter()
+        # Acts that have ended since somebody looked last.
+        self.ended: list[tuple[Change, Outcome]] = []
+
+    # What others do
+
+    def others_touch(self, database: str, nodes: Iterable[str], names: Iterable[str] = ()) -> None:
+        """Note that somebody else changed the copies on these nodes, and whom they name since then."""
+        self.moment += 1
+        self.put_by_others.setdefault(database, set()).update(names)
+        for node in nodes:
+            self._touched[database, node] = self.moment
+
+    def is_excused(self, database: str) -> bool:
+        """Say whether somebody else has touched the database where no act has seen it since."""
+        touched = [(key, at) for key, at in self._touched.items() if key[0] == database]
+        return any(at > self._seen.get(key, 0) for key, at in touched)
+
+    # What acts do
+
+    def requests(self) -> None:
+        """Note what could be true of the document at a request of an act."""
+        self.moment += 1
+        record = self._record()
+        if record is not None:
+            winners = self._possible(record.document_id)
+            record.could_be_live |= False in winners
+            record.could_be_deleted |= True in winners
+
+    def creates(self, database: str) -> None:
+        """Judge the making of a database; called for each try."""
+        record = self._own(database)
+        if record is not None:
+            self._count(record)
+
+    def created(self, database: str) -> None:
+        """Note that a database was made."""
+        record = self._own(database)
+        if record is not None:
+            record.has_created = True
+            record.read.clear()
+
+    def reads(self, database: str, node: str, security: Any) -> None:
+        """Note what an act has read of a copy."""
+        record = self._own(database)
+        if record is not None:
+            record.read[node] = (self.moment, security)
+
+    def tries_to_write(self, database: str) -> None:
+        """Count a write, whatever becomes of it."""
+        record = self._own(database)
+        if record is not None:
+            self.security_puts[record.user] += 1
+            self._count(record)
+
+    def writes(self, database: str, copies: list[ShardCopy], wanted: Any) -> None:
+        """Judge a write of these copies, in the moment before it is done."""
+        record = self._own(database)
+        if record is None:
+            return
+        self._judge_names(record, copies, wanted)
+        self._judge_losses(record, copies, wanted)
+        if not (_names(wanted, "members") or _roles(wanted, "members")) and "readers" not in wanted:
+            raise ViolationError(f"public: {wanted}")
+        record.wrote = (self.moment, tuple(copy.node for copy in copies))
+        record.read.clear()
+
+    def ends(self, act: Act) -> None:
+        """Note that an act has come to its end."""
+        record = getattr(act, "record", None)
+        assert act.outcome is not None
+        self.ended.append((act.change, act.outcome))
+        if record is None:
+            return
+        self.moment += 1
+        if record.has_created and not record.could_be_live:
+            self.made_blindly.add(record.database)
+            self.others_touch(record.database, [node.name for node in self._model.nodes])
+        if act.outcome.failure is None:
+            assert not record.wrote or record.read or record.has_created, f"{record.database} was not read again"
+            self._see(record)
+
+    # At rest
+
+    def leaves_of(self, document_id: str) -> list[Leaves | None]:
+        """Return what each copy of a document has."""
+        return [copy.leaves(document_id) for copy in self._copies_of(document_id)]
+
+    def winner(self, document_id: str) -> str | None:
+        """Return the revision that wins once all copies have met."""
+        known = _together(self.leaves_of(document_id))
+        return known[0].rev if known else None
+
+    def is_disputed(self, document_id: str) -> bool:
+        """Say whether copies have one revision in two states, which no replication ever settles."""
+        states: dict[str, set[bool]] = {}
+        for leaves in self.leaves_of(document_id):
+            for leaf in leaves or ():
+                states.setdefault(leaf.rev, set()).add(leaf.deleted)
+        return any(len(each) > 1 for each in states.values())
+
+    def disagree(self, database: str) -> bool:
+        """Say whether only a person can tell which security object is right.
+
+        That is so where copies that are not blank differ, and no majority of all copies holds one of them.
+        """
+        objects = [copy.security for node in self._model.nodes for copy in node.holdings.get(database, ())]
+        written = [each for each in objects if each not in BLANK]
+        if not written or all(each == written[0] for each in written):
+            return False
+        return 2 * max(written.count(each) for each in written) <= len(objects)
+
+    # Inside
+
+    def _record(self) -> Record | None:
+        thread = threading.current_thread()
+        if not isinstance(thread, Act):
+            return None
+        if not hasattr(thread, "record"):
+            thread.record = Record(thread.change)
+        return thread.record
+
+    def _own(self, database: str) -> Record | None:
+        record = self._record()
+        if record is not None and record.database != database:
+            raise ViolationError(f"an act for {record.document_id} touches {database}")
+        return record
+
+    def _count(self, record: Record) -> None:
+        record.puts += 1
+        self.puts[record.user] += 1
+        copies = len(self._model.nodes)
+        if record.puts > _MOST_WRITES * copies * (_MOST_LOOKS if record.is_review else 1):
+            raise ViolationError(f"one act for {record.user} has made {record.puts} PUTs")
+
+    def _see(self, record: Record) -> None:
+        if record.wrote is not None:
+            at, nodes = record.wrote
+            self._seen.update(((record.database, node), at) for node in nodes)
+        for node, (at, _) in record.read.items():
+            self._seen[record.database, node] = at
+
+    def _judge_names(self, record: Record, copies: list[ShardCopy], wanted: Any) -> None:
+        known = [copy.security for copy in copies] + [security for _, security in record.read.values()]
+        new = all_names(wanted) - {name for each in known for name in all_names(each)}
+        if new - {record.user}:
+            raise ViolationError(f"{record.database} names strangers: {new}")
+        if new and not (record.could_be_live or record.has_created):
+            raise ViolationError(f"{record.user} gets access, and the document cannot be live")
+
+    def _judge_losses(self, record: Record, copies: list[ShardCopy], wanted: Any) -> None:
+        standing = self._standing(record, copies)
+        lost = standing - _content(wanted)
+        own = {each for each in lost if each[0] != "key" and each[2] == record.user}
+        if own and not record.could_be_deleted:
+            raise ViolationError(f"{record.user} loses access, and the document cannot be deleted")
+        if lost - own:
+            raise ViolationError(f"{record.database} loses {lost - own}")
+
+    def _standing(self, record: Record, copies: list[ShardCopy]) -> set[tuple[str, ...]]:
+        """Return what must not be lost by a write of these copies: what stands in them as the act has read them.
+
+        What was changed between reading and writing is lost, because CouchDB has no compare-and-swap for it.
+        """
+        read = {node: security for node, (_, security) in record.read.items()}
+        same = [copy for copy in copies if copy.node in read and copy.security == read[copy.node]]
+        if len(copies) == 1:
+            return _content(copies[0].security) if same else set()
+        if len(same) < len([copy for copy in copies if copy.node in read]) or record.has_created:
+            return set()
+        written = [_content(copy.security) for copy in same if copy.security not in BLANK]
+        standing = set.intersection(*written) if written else set()
+        everywhere = Counter(each for copy in copies for each in _content(copy.security))
+        total = len(self._model.nodes)
+        return standing | {each for each, count in everywhere.items() if 2 * count > total}
+
+    def _possible(self, document_id: str) -> set[bool]:
+        """Return whether the document is deleted, by any majority of its copies put together."""
+        leaves = self.leaves_of(document_id)
+        majority = len(self._model.nodes) // 2 + 1
+        found = set()
+        for size in range(majority, len(leaves) + 1):
+            for some in combinations(leaves, size):
+                known = _together(some)
+                if known is not None:
+                    found.add(known[0].deleted)
+        return found
+
+    def _copies_of(self, document_id: str) -> list[ShardCopy]:
+        position = ids.place(document_id)
+        held = (node.holding(AUTH_DB, position) for node in self._model.nodes)
+        return [copy for copy in held if copy is not None]
+
+
+class ObservedCluster(ClusterModel):
+    """A simulated cluster with a witness."""
+
+    def __init__(self, options: ClusterOptions, clock: Any) -> None:
+        super().__init__(options, clock)
+        self.witness = Witness(self)
+
+
+def all_names(security: Any) -> set[str]:
+    """Return everybody whom a security object names."""
+    return {name for section in _SECTIONS for name in _names(security, section)}
+
+
+def _together(copies: Iterable[Leaves | None]) -> Leaves | None:
+    known: Leaves | None = None
+    for leaves in copies:
+        if leaves is not None:
+            known = join(known, leaves) if known else leaves
+    return known
+
+
+def _names(security: Any, section: str) -> list[str]:
+    return list(security.get(section, {}).get("names", []))
+
+
+def _roles(security: Any, section: str) -> list[str]:
+    return list(security.get(section, {}).get("roles", []))
+
+
+def _content(security: Any) -> set[tuple[str, ...]]:
+    """Return what a security object says, piece by piece."""
+    names = {("names", section, name) for section in _SECTIONS for name in _names(security, section)}
+    roles = {("roles", section, role) for section in _SECTIONS for role in _roles(security, section)}
+    # The role of nobody comes and goes as it must.
+    keys = {("key", key, repr(value)) for key, value in security.items() if key not in _SECTIONS}
+    return names | keys | {each for each in roles if each[2] != "_admin"}
