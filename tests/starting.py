@@ -17,7 +17,7 @@ def listener_start(assignment: Assignment, **changes: Any) -> ListenerStart:
         coming=assignment.coming,
         instance="n1",
         couchdb=CouchDBConfig(),
-        credentials=None,
+        token=None,
         databases=DatabasesConfig(),
         deletion=DeletionPolicy.REVOKE,
         log=LogConfig(),

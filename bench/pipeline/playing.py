@@ -28,6 +28,7 @@ from peruserd.core.counters import Counters
 from peruserd.core.messages import FromListener, ListenerStart, Report, Stop, decode_from_listener, encode
 from peruserd.core.progress import Saved
 from peruserd.couch.sources import PAGE_ROWS
+from peruserd.couch.tokens import NOBODY
 from peruserd.listener import process
 from peruserd.listener.store import Store
 
@@ -117,7 +118,7 @@ def _start(state_file: Path) -> ListenerStart:
         coming=None,
         instance=ME,
         couchdb=CouchDBConfig(),
-        credentials=None,
+        token=NOBODY,
         databases=DatabasesConfig(),
         deletion=DeletionPolicy.REVOKE,
         log=LogConfig(level=LogLevel.WARNING),

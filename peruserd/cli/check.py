@@ -1,4 +1,7 @@
-"""`peruserd check`: what the daemon would do, in plain words. It changes nothing, on the server or on disk."""
+"""`peruserd check`: what the daemon would do, in plain words. It changes nothing, on the server or on disk.
+
+Where the daemon has a state directory already, its record of refused passwords is kept up to date, too.
+"""
 
 import argparse
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,6 @@
 """What commands share that ask a server: a connection by the configuration, and exit codes for what can go wrong."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,16 +8,18 @@ from contextlib import contextmanager
 import msgspec
 
 from peruserd import logs
-from peruserd.cli.loading import complain, load_file
+from peruserd.cli.loading import complain, credentials_for, load_file
 from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_LATER
 from peruserd.core.config import Config, LogConfig, LogLevel
 from peruserd.core.decoding import ConfigError
 from peruserd.core.messages import Credentials
 from peruserd.core.quarantine import Advice
+from peruserd.couch.authenticator import Authenticator
 from peruserd.couch.client import Client
-from peruserd.couch.credentials import resolve_credentials
-from peruserd.couch.errors import CouchError
+from peruserd.couch.errors import CouchError, RefusedError, UnauthorizedError
+from peruserd.couch.refusals import RefusalFile
 from peruserd.couch.session import Session
+from peruserd.daemon.state import StateDirectory
 
 
 class Connected(msgspec.Struct, frozen=True):
@@ -32,7 +33,8 @@ class Connected(msgspec.Struct, frozen=True):
 def with_server(options: argparse.Namespace, command: Callable[[Connected], int]) -> int:
     """Run a command that talks to the server; return its exit code, or the one for what prevented it.
 
-    78 where the configuration must change first (refused credentials included), 75 where the server does not answer.
+    78 where the configuration must change first, 75 where the server does not answer, or refuses the account: what is
+    wrong with that can change on the server, and a lock ends by itself.
     """
     try:
         with _connect(options.config) as connected:
@@ -42,8 +44,11 @@ def with_server(options: argparse.Namespace, command: Callable[[Connected], int]
         return EXIT_CONFIGURATION
     except CouchError as error:
         print(f"peruserd: {error}", file=sys.stderr)
+        if isinstance(error, RefusedError | UnauthorizedError):
+            print("peruserd: check the account in [couchdb]: username and password", file=sys.stderr)
+            return EXIT_LATER
         if error.advice is Advice.ASK_OPERATOR:
-            print("peruserd: check [couchdb] in the configuration: url, username, password", file=sys.stderr)
+            print("peruserd: check [couchdb] in the configuration", file=sys.stderr)
             return EXIT_CONFIGURATION
         return EXIT_LATER
 
@@ -53,9 +58,14 @@ def _connect(path: str | None) -> Iterator[Connected]:
     # What a command has to say it prints; only what goes wrong underneath is worth a log line.
     logs.configure(LogConfig(level=LogLevel.WARNING))
     loaded = load_file(path)
-    credentials = resolve_credentials(loaded, os.environ)
-    session = Session(loaded.config.couchdb, credentials)
+    source = credentials_for(loaded)
+    # The daemon's own record: a command must not use up what CouchDB allows, nor the other way round.
+    record = RefusalFile(StateDirectory.configured(loaded.config).path)
+    authenticator = Authenticator(loaded.config.couchdb, source, record)
+    session = Session(loaded.config.couchdb, authenticator.tokens)
+    authenticator.start()
     try:
-        yield Connected(loaded.config, credentials, Client(session))
+        yield Connected(loaded.config, source.credentials, Client(session))
     finally:
+        authenticator.stop()
         session.close()

@@ -4,7 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from peruserd.core.decoding import ConfigError, Loaded, load
+from peruserd.core.decoding import PASSWORD_VARIABLE, ConfigError, Loaded, load
+from peruserd.couch.credentials import CredentialSource
+from peruserd.couch.tls import tls_problems
 
 
 def load_file(path: str | None) -> Loaded:
@@ -18,6 +20,22 @@ def load_file(path: str | None) -> Loaded:
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: not UTF-8: {error}"]) from error
     return load(text, os.environ, path)
+
+
+def credentials_for(loaded: Loaded) -> CredentialSource:
+    """Return who to be for the server; raises ConfigError where a file that a connection needs cannot be used.
+
+    The environment has no password afterwards, so that no child inherits it.
+    """
+    problems = tls_problems(loaded.config.couchdb)
+    try:
+        source = CredentialSource(loaded, os.environ)
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    os.environ.pop(PASSWORD_VARIABLE, None)
+    return source
 
 
 def complain(error: ConfigError) -> None:

@@ -65,8 +65,8 @@ class CouchDBConfig(Table, frozen=True):
     password_file: Annotated[
         str | None,
         Meta(
-            description="A file whose first line is the password. Instead of it: the environment's "
-            "PERUSERD_COUCHDB_PASSWORD, or the systemd credential couchdb-password."
+            description="A file whose first line is the password; it is read again after a refusal and on SIGHUP. "
+            "Instead of it: the environment's PERUSERD_COUCHDB_PASSWORD, or the systemd credential couchdb-password."
         ),
     ] = None
     auth_db: Annotated[

@@ -50,7 +50,8 @@ class Loaded(msgspec.Struct, frozen=True):
 def load(text: str, environment: Mapping[str, str], source: str) -> Loaded:
     """Decode `text` (TOML), override it with `PERUSERD_<TABLE>_<KEY>` of `environment`, and check it.
 
-    `source` names the file in messages. Raises ConfigError with every problem found.
+    `source` names the file in messages. A key without a default whose value is blank counts as not given. Raises
+    ConfigError with every problem found.
     """
     try:
         document = tomllib.loads(text)
@@ -115,6 +116,10 @@ class _Reading:
         return self._origins.get(key, self._source)
 
     def _take(self, table: str, key: str, value: object, *, origin: str, strict: bool) -> None:
+        if _KEYS[table][key].default is None and is_blank(value):
+            # Not given, so what the file says stands. An empty path would be worse than none: an empty `ca_file` once
+            # turned the verification of the server off.
+            return
         wanted = _KEYS[table][key].type
         path = f"{table}.{key}"
         self._origins[path] = origin
@@ -125,6 +130,11 @@ class _Reading:
 
     def _complain(self, path: str, problem: str) -> None:
         self.problems.append(f"{self.origin(path)}: {path}: {problem}")
+
+
+def is_blank(value: object) -> bool:
+    """Say whether a value is an empty text, or one of white space alone: such a text is no name and no path."""
+    return isinstance(value, str) and not value.strip()
 
 
 def _found(value: object) -> str:

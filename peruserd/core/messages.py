@@ -39,13 +39,27 @@ class Credentials(msgspec.Struct, frozen=True):
     password: Secret
 
 
+class Token(msgspec.Struct, frozen=True):
+    """What requests carry to be somebody for CouchDB: the values of two headers, either of which may be missing.
+
+    `number` tells one token from the next; a cookie that the server has refreshed leaves it as it is. `relayed` takes
+    the place of `authorization` on the paths of other nodes, where those do not take each other's sessions.
+    """
+
+    number: int = 0
+    authorization: Secret | None = None
+    cookie: Secret | None = None
+    relayed: Secret | None = None
+
+
 class ListenerStart(msgspec.Struct, frozen=True):
     """All a listener needs to begin. `state_file` is its own SQLite file.
 
     `coming` is the ownership that may follow (see `Assignment`). `share` is how many users it may work on at once now,
-    `most_in_flight` how many it can ever be allowed to. `begin_near` is where a listener of the range that this one is
-    a part of had come to: a hint and no checkpoint. What was done within the last `recall_seconds` before an owner
-    changes is looked at again, because the next owner may have known better already.
+    `most_in_flight` how many it can ever be allowed to. `token` is None while the server does not let the instance in;
+    the password itself never reaches a listener. `begin_near` is where a listener of the range that this one is a part
+    of had come to: a hint and no checkpoint. What was done within the last `recall_seconds` before an owner changes is
+    looked at again, because the next owner may have known better already.
     """
 
     copy: Copy
@@ -53,7 +67,7 @@ class ListenerStart(msgspec.Struct, frozen=True):
     coming: Ownership | None
     instance: str
     couchdb: CouchDBConfig
-    credentials: Credentials | None
+    token: Token | None
     databases: DatabasesConfig
     deletion: DeletionPolicy
     log: LogConfig
@@ -91,6 +105,18 @@ class Inherit(msgspec.Struct, frozen=True, tag="inherit"):
     state_files: tuple[str, ...]
 
 
+class Reauthenticate(msgspec.Struct, frozen=True, tag="reauthenticate"):
+    """What requests carry from now on, or nothing, and then they must wait.
+
+    `why` says in words why there is no token, or why the token could not be checked. `answers` is the number of the
+    newest `Doubt` of this listener that was looked into.
+    """
+
+    token: Token | None
+    why: str | None = None
+    answers: int = 0
+
+
 # Listener → supervisor
 
 
@@ -106,8 +132,20 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """The listener is up and has opened its state."""
 
 
+class Usage(msgspec.Struct, frozen=True):
+    """What a process takes of the machine: processor time, resident memory, open descriptors, threads."""
+
+    cpu_seconds: float
+    resident_bytes: int
+    descriptors: int
+    threads: int
+
+
 class Report(msgspec.Struct, frozen=True, tag="report"):
-    """How it stands. `beats` counts rounds of the feed loop; a report without a new beat is no sign of life."""
+    """How it stands. `beats` counts rounds of the feed loop; a report without a new beat is no sign of life.
+
+    `usage` is None where the listener cannot measure it.
+    """
 
     beats: int
     stage: Stage
@@ -118,11 +156,22 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     in_flight: int
     quarantined: int
     counters: Counters
+    usage: Usage | None = None
 
     @property
     def is_reading(self) -> bool:
         """Say whether the copy could be read."""
         return self.stage is not Stage.CONNECTING
+
+
+class Doubt(msgspec.Struct, frozen=True, tag="doubt"):
+    """An answer makes this listener doubt its token; the supervisor alone finds out, and says `Reauthenticate`.
+
+    `number` counts the doubts of one process, from 1. `node` is the other node that the request was for, if it was.
+    """
+
+    number: int
+    node: str | None = None
 
 
 class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
@@ -131,8 +180,8 @@ class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
     reason: str
 
 
-ToListener = Inform | Stop | Inherit
-FromListener = Hello | Report | Goodbye
+ToListener = Inform | Stop | Inherit | Reauthenticate
+FromListener = Hello | Report | Doubt | Goodbye
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _TO_LISTENER: Final = msgspec.msgpack.Decoder(ToListener)

@@ -24,7 +24,7 @@ class Advice(StrEnum):
 
 _BACKOFF: Final = {
     Advice.RETRY: Backoff(first_seconds=1.0, most_seconds=600.0),
-    # Nobody mends a permission within seconds, and refused credentials tried often lock the account.
+    # Nobody mends a permission within seconds.
     Advice.ASK_OPERATOR: Backoff(first_seconds=60.0, most_seconds=3_600.0),
 }
 

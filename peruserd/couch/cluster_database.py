@@ -34,7 +34,7 @@ from peruserd.core.quarantine import Advice
 from peruserd.core.ranges import ShardMap
 from peruserd.core.views import Copy
 from peruserd.couch.client import Client, Creation
-from peruserd.couch.errors import CouchError, InterruptedRequestError, RejectedError, UnauthorizedError
+from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError, RejectedError
 
 # A look at every copy comes this soon after something was found wrong, and half as often each time nothing was; not
 # quite so seldom while a copy does not answer although its node is connected.
@@ -214,7 +214,7 @@ class ClusterDatabase:
 
     def _unanswered(self, node: str, error: CouchError) -> None:
         # What stops this instance, or is the same for every request, is not the matter of one copy.
-        if isinstance(error, InterruptedRequestError | UnauthorizedError):
+        if isinstance(error, InterruptedRequestError | RefusedError):
             raise error
         self._ailing[node] = str(error)
 
@@ -245,7 +245,7 @@ class ClusterDatabase:
                     log.info("cluster database marked", database=self.name, by_a_majority=written)
                 case Secure(open_copies):
                     self._secure(open_copies, known)
-        except (InterruptedRequestError, UnauthorizedError):
+        except (InterruptedRequestError, RefusedError):
             raise
         except CouchError as error:
             # It may have been done all the same, in part or by another instance: what is read back says so.

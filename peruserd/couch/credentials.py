@@ -1,4 +1,7 @@
-"""Who to be for CouchDB: where the password comes from. It is read once and kept in memory only."""
+"""Who to be for CouchDB: where the password comes from. It is kept in memory only.
+
+A password that was refused is read again, because somebody may have changed it.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +9,37 @@ from pathlib import Path
 from peruserd.core.config import CouchDBConfig
 from peruserd.core.decoding import PASSWORD_CREDENTIAL, PASSWORD_VARIABLE, ConfigError, Loaded
 from peruserd.core.messages import Credentials, Secret
+
+
+class CredentialSource:
+    """Where the credentials come from, for as long as the process runs. Making one reads them; raises ConfigError.
+
+    The environment and the URL say the same for ever. The password file and the systemd credential can change.
+    """
+
+    def __init__(self, loaded: Loaded, environment: Mapping[str, str]) -> None:
+        self._loaded = loaded
+        # The process's own environment loses the password soon, so that no child inherits it.
+        self._fixed = Secret(environment.get(PASSWORD_VARIABLE) or "")
+        self._directory = environment.get("CREDENTIALS_DIRECTORY") or ""
+        self.credentials = resolve_credentials(loaded, environment)
+
+    @property
+    def is_file(self) -> bool:
+        """Say whether the password can change while the process runs."""
+        couchdb = self._loaded.config.couchdb
+        if self._fixed.value:
+            return False
+        return couchdb.password_file is not None or bool(self._directory)
+
+    def read(self) -> Credentials | None:
+        """Read them again; raises ConfigError where that is not possible now."""
+        file = self._loaded.config.couchdb.password_file
+        if file is None or Path(file).is_file() or not Path(file).exists():
+            environment = {PASSWORD_VARIABLE: self._fixed.value, "CREDENTIALS_DIRECTORY": self._directory}
+            self.credentials = resolve_credentials(self._loaded, environment)
+        # A pipe has said all that it had to say, and reading it again would take for ever.
+        return self.credentials
 
 
 def resolve_credentials(loaded: Loaded, environment: Mapping[str, str]) -> Credentials | None:
@@ -29,12 +63,13 @@ def resolve_credentials(loaded: Loaded, environment: Mapping[str, str]) -> Crede
 
 
 def _configured_password(couchdb: CouchDBConfig, environment: Mapping[str, str]) -> Secret | None:
-    if PASSWORD_VARIABLE in environment:
+    # An empty variable is one that is not given: a password of no characters is none that CouchDB takes.
+    if environment.get(PASSWORD_VARIABLE):
         return Secret(environment[PASSWORD_VARIABLE])
     if couchdb.password_file is not None:
         return _first_line(Path(couchdb.password_file), "couchdb.password_file")
     directory = environment.get("CREDENTIALS_DIRECTORY")
-    if directory is not None and (path := Path(directory, PASSWORD_CREDENTIAL)).exists():
+    if directory and (path := Path(directory, PASSWORD_CREDENTIAL)).exists():
         return _first_line(path, f"the systemd credential {PASSWORD_CREDENTIAL}")
     return None
 

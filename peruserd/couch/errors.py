@@ -43,6 +43,10 @@ class ServerError(CouchError):
     kind = "server_error"
 
 
+class GatewayError(ServerError):
+    """A proxy's word for a server that did not answer it; whether the server acted is unknown."""
+
+
 class NoMajorityError(ServerError):
     """Too few copies could be reached. Those that could *are* changed: the write must be repeated until it is a 200."""
 
@@ -84,8 +88,17 @@ class RejectedError(CouchError):
     advice = Advice.ASK_OPERATOR
 
 
+class RefusedError(CouchError):
+    """The server does not let this instance in: the request waits to be sent, and was not.
+
+    The password is wrong, or the account is locked. That is a state of the whole instance, and of no user.
+    """
+
+    kind = "refused"
+
+
 class UnauthorizedError(CouchError):
-    """Status 401 or 403. Trying again soon makes it worse: CouchDB 3.4 and later lock an account for a while."""
+    """Status 401 or 403 although the server knows who asks: this one path is closed to the account."""
 
     kind = "unauthorized"
     advice = Advice.ASK_OPERATOR

@@ -1,28 +1,25 @@
-"""HTTP to one CouchDB node over requests: keep-alive, credentials, TLS, time-outs on everything, and interruption.
+"""HTTP to one CouchDB node over requests: keep-alive, who asks, TLS, time-outs on everything, and interruption.
 
 A flag alone does not end a blocked read (PEP 475 retries it), so the session knows its sockets and can shut them down;
 a request that ends that way raises InterruptedRequestError.
 """
 
-import socket
-import threading
 import time
-import weakref
-from typing import Any, Final, Self, TypeVar
-from urllib.parse import quote, urlencode
+from typing import Final, TypeVar
+from urllib.parse import quote, unquote, urlencode
 
 import msgspec
 import requests
-from requests.adapters import HTTPAdapter
-from requests.auth import HTTPBasicAuth
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ReadTimeoutError
 
 from peruserd import __version__
 from peruserd.core.config import CouchDBConfig
-from peruserd.core.messages import Credentials
+from peruserd.core.messages import Secret, Token
 from peruserd.couch import errors
+from peruserd.couch.adapter import InterruptibleAdapter, Sockets
+from peruserd.couch.cookies import NAME as COOKIE
+from peruserd.couch.cookies import SessionCookie, session_cookie
+from peruserd.couch.tokens import NOBODY, Tokens
 
 T = TypeVar("T")
 
@@ -32,34 +29,13 @@ _LATE_SECONDS: Final = 5.0
 _CHUNK_BYTES: Final = 65_536
 
 
-class _Retry(Retry):
-    """Retries what broke, and not what took too long: three silences in a row outlast the patience of a supervisor."""
-
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: Any = None,
-        error: Exception | None = None,
-        _pool: Any = None,
-        _stacktrace: Any = None,
-    ) -> Self:
-        if isinstance(error, ReadTimeoutError):
-            raise error
-        return super().increment(method, url, response, error, _pool, _stacktrace)
-
-
-# A connection kept alive can be closed by the server just as it is used again; a second try finds that out. Requests
-# that change something are not repeated here: what a broken one did is for the caller to judge.
-_RETRY: Final = _Retry(total=2, backoff_factor=0.1, status=0, redirect=0, allowed_methods=frozenset({"GET", "HEAD"}))
-
-
 class Answer(msgspec.Struct, frozen=True):
     """What a server answered: `request` names the question in messages."""
 
     request: str
     status: int
     body: bytes
+    session: SessionCookie | None = None  # that the server gives with it
 
     def decode(self, shape: type[T]) -> T:
         """Return the body as `shape`; UnexpectedAnswerError where it is something else."""
@@ -78,6 +54,21 @@ class Answer(msgspec.Struct, frozen=True):
     def reason(self) -> str:
         """The server's word for a status that is no success."""
         return self._failure().reason
+
+    @property
+    def refuses(self) -> bool:
+        """Say whether this can mean that the server does not take who asks. A user's own code can say the same."""
+        return self.status == 401 or self.is_locked
+
+    @property
+    def is_locked(self) -> bool:
+        """Say whether the account is locked for this address, if it is CouchDB that says so."""
+        return self.status == 403 and self.reason == _LOCKED
+
+    @property
+    def is_of_couchdb(self) -> bool:
+        """Say whether a refusal has CouchDB's form, and not that of a proxy before it."""
+        return self._failure().error in ("unauthorized", "forbidden")
 
     def _error(self) -> errors.CouchError:
         failure = self._failure()
@@ -111,6 +102,8 @@ _BY_STATUS: Final[dict[int, type[errors.CouchError]]] = {
     408: errors.ServerError,
     409: errors.ConflictError,
     429: errors.ServerError,
+    502: errors.GatewayError,
+    504: errors.GatewayError,
 }
 
 
@@ -120,17 +113,41 @@ def _class_of(status: int) -> type[errors.CouchError]:
     return errors.RejectedError if status >= 400 else errors.UnexpectedAnswerError
 
 
+# CouchDB's own words, since 3.4.
+_LOCKED: Final = "Account is temporarily locked due to multiple authentication failures"
+
+# How often one request is sent again with a newer token before the answer is taken for one about its path.
+_MOST_REPEATS: Final = 2
+
+_NODES: Final = "/_node/"
+
+_REFUSING: Final = frozenset({401, 403})
+
 # Methods whose requests say how long their body is even where there is none.
 _WITH_BODY: Final = frozenset({"PUT", "POST"})
 
 
 class Session:
-    """Requests to one node, from any number of threads; `connections` bounds how many stay open."""
+    """Requests to one node, from any number of threads; `connections` bounds how many stay open.
 
-    def __init__(self, couchdb: CouchDBConfig, credentials: Credentials | None, *, connections: int = 1) -> None:
+    `tokens` says what requests carry. `patience_seconds` is how long one waits to be sent while the server does not let
+    this instance in. Without `repeat_reads` no request is ever sent twice, also where a connection breaks.
+    """
+
+    def __init__(
+        self,
+        couchdb: CouchDBConfig,
+        tokens: Tokens,
+        *,
+        connections: int = 1,
+        patience_seconds: float = 0.0,
+        repeat_reads: bool = True,
+    ) -> None:
         self._url = couchdb.url
+        self._tokens = tokens
+        self._patience = patience_seconds
         self._timeout = (couchdb.connect_timeout, couchdb.read_timeout)
-        self._sockets = _Sockets()
+        self._sockets = Sockets()
         # What all requests have in common is prepared once. A session of requests would merge and check it each time, a
         # third of what a request takes of the processor, and would look into the environment, whose proxies and
         # ~/.netrc must not reroute or re-identify requests to a node beside this process.
@@ -144,13 +161,14 @@ class Session:
                 "Connection": "keep-alive",
                 "User-Agent": f"peruserd/{__version__}",
             },
-            auth=None if credentials is None else _basic(credentials),
         ).prepare()
-        self._verify: bool | str = True if couchdb.ca_file is None else couchdb.ca_file
-        self._cert: str | tuple[str, str] | None = couchdb.client_cert
-        if couchdb.client_cert is not None and couchdb.client_key is not None:
+        self._templates = (NOBODY, self._template, self._template)
+        # Never anything that is false: for requests that means not to verify at all.
+        self._verify: bool | str = couchdb.ca_file or True
+        self._cert: str | tuple[str, str] | None = couchdb.client_cert or None
+        if couchdb.client_cert and couchdb.client_key:
             self._cert = (couchdb.client_cert, couchdb.client_key)
-        self._adapter = _InterruptibleAdapter(self._sockets, connections)
+        self._adapter = InterruptibleAdapter(self._sockets, connections, repeat_reads=repeat_reads)
 
     def request(
         self,
@@ -164,14 +182,42 @@ class Session:
         """Send one request and return the answer, whatever its status.
 
         `path` is already quoted; `body` is sent as JSON; `wait_seconds` is how long the server was asked to wait before
-        it answers (a long poll). Raises UnreachableError, TimedOutError or InterruptedRequestError, and NothingYetError
-        where a long poll began to answer and did not come to an end.
+        it answers (a long poll). Raises UnreachableError, TimedOutError or InterruptedRequestError, NothingYetError
+        where a long poll began to answer and did not come to an end, and RefusedError where nothing may be sent.
+
+        An answer that seems to refuse the token is looked into first. Where the server takes the token, the answer is
+        about the path; where it does not, nothing was done, so the request is sent again with the next token.
         """
+        token = self._tokens.current or self._tokens.obtain(self._patience, self._is_interrupted)
+        answer = self.exchange(token, method, path, params=params, body=body, wait_seconds=wait_seconds)
+        for _ in range(_MOST_REPEATS if answer.status in _REFUSING else 0):
+            if not answer.refuses:
+                break
+            newer = self._tokens.doubt(token, _other_node(path), self._patience, self._is_interrupted)
+            if newer is None:
+                break
+            token = newer
+            answer = self.exchange(token, method, path, params=params, body=body, wait_seconds=wait_seconds)
+        if answer.session is not None and token.cookie is not None and answer.status < 400:
+            self._tokens.refresh(token, answer.session.value)
+        return answer
+
+    def exchange(
+        self,
+        token: Token,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        body: object = None,
+        wait_seconds: float = 0.0,
+    ) -> Answer:
+        """Send one request with this token and return the answer, whatever it says; otherwise as `request`."""
         named = f"{method} {path}"
         connect, read = self._timeout
         try:
             response = self._adapter.send(
-                self._prepared(method, path, params, body),
+                self._prepared(token, method, path, params, body),
                 stream=wait_seconds > 0,
                 timeout=(connect, read + wait_seconds),
                 verify=self._verify,
@@ -181,20 +227,42 @@ class Session:
         except OSError as error:
             # What requests raises is one too, and a TLS file that is not there is nothing else.
             raise self._failure(named, error) from error
-        return Answer(named, response.status_code, content)
+        given = response.raw.headers.getlist("Set-Cookie") if "Set-Cookie" in response.headers else ()
+        return Answer(named, response.status_code, content, session_cookie(given) if given else None)
 
     def interrupt(self) -> None:
         """End every request under way and refuse new ones; for another thread to call."""
         self._sockets.interrupt()
+        self._tokens.wake()
 
     def close(self) -> None:
         """Close the connections."""
         self._adapter.close()
 
+    def _is_interrupted(self) -> bool:
+        return self._sockets.interrupted
+
+    def _template_for(self, token: Token, path: str) -> requests.PreparedRequest:
+        known, template, relayed = self._templates
+        if known is not token:
+            template, relayed = (
+                self._with_headers(token.cookie, each) for each in (token.authorization, token.relayed)
+            )
+            self._templates = (token, template, relayed)
+        return template if token.relayed is None or _other_node(path) is None else relayed
+
+    def _with_headers(self, cookie: Secret | None, authorization: Secret | None) -> requests.PreparedRequest:
+        template = self._template.copy()
+        if authorization is not None:
+            template.headers["Authorization"] = authorization.value
+        if cookie is not None:
+            template.headers["Cookie"] = f"{COOKIE}={cookie.value}"
+        return template
+
     def _prepared(
-        self, method: str, path: str, params: dict[str, str] | None, body: object
+        self, token: Token, method: str, path: str, params: dict[str, str] | None, body: object
     ) -> requests.PreparedRequest:
-        prepared = self._template.copy()
+        prepared = self._template_for(token, path).copy()
         prepared.method = method
         prepared.url = f"{self._url}{path}?{urlencode(params)}" if params else self._url + path
         if body is not None:
@@ -214,8 +282,12 @@ class Session:
         return errors.UnreachableError(f"{named}: cannot reach {self._url}: {_innermost(error)}")
 
 
-def _basic(credentials: Credentials) -> HTTPBasicAuth:
-    return HTTPBasicAuth(credentials.username.encode(), credentials.password.value.encode())
+def _other_node(path: str) -> str | None:
+    """Return the node whose own path this is; None where the node answers that is asked."""
+    if not path.startswith(_NODES):
+        return None
+    node = path[len(_NODES) :].partition("/")[0]
+    return None if node == "_local" else unquote(node)
 
 
 def quoted(segment: str) -> str:
@@ -254,69 +326,3 @@ def _innermost(error: BaseException) -> str:
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return str(error) or type(error).__name__
-
-
-class _Sockets:
-    """The sockets a session has open, so that another thread can shut them down."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self.interrupted = False
-
-    def refuse_if_interrupted(self) -> None:
-        """Raise what a connection that cannot be made raises; before it is made, which can take a while."""
-        if self.interrupted:
-            raise ConnectionAbortedError("the session was interrupted")
-
-    def opened(self, sock: socket.socket) -> None:
-        with self._lock:
-            if self.interrupted:
-                sock.close()
-                raise ConnectionAbortedError("the session was interrupted")
-            self._open.add(sock)
-
-    def interrupt(self) -> None:
-        with self._lock:
-            self.interrupted = True
-            sockets = list(self._open)
-        for sock in sockets:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                # Closed or never connected: no read can hang on it.
-                continue
-
-
-class _InterruptibleAdapter(HTTPAdapter):
-    """An adapter whose connections tell a `_Sockets` of theirs."""
-
-    def __init__(self, sockets: _Sockets, connections: int) -> None:
-        self._pools = _pool_classes(sockets)
-        super().__init__(pool_connections=1, pool_maxsize=connections, max_retries=_RETRY)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-
-def _pool_classes(sockets: _Sockets) -> dict[str, type[HTTPConnectionPool]]:
-    class PlainConnection(HTTPConnection):
-        def connect(self) -> None:
-            sockets.refuse_if_interrupted()
-            super().connect()
-            sockets.opened(self.sock)
-
-    class SecureConnection(HTTPSConnection):
-        def connect(self) -> None:
-            sockets.refuse_if_interrupted()
-            super().connect()
-            sockets.opened(self.sock)
-
-    class PlainPool(HTTPConnectionPool):
-        ConnectionCls = PlainConnection
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = SecureConnection
-
-    return {"http": PlainPool, "https": SecurePool}

@@ -1,6 +1,7 @@
 """Whether an instance is well and whether it is ready, each in one line that says why or why not."""
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from peruserd.couch.cluster_database import ClusterDatabase
@@ -12,12 +13,19 @@ _MISSED_ROUNDS: Final = 3
 
 
 class Health:
-    """Healthy: the supervisor's loop goes round and no listener has given up. Ready: all it owns is served."""
+    """Healthy: the supervisor's loop goes round and no listener has given up. Ready: all it owns is served.
 
-    def __init__(self, fleet: Fleet, supervisor: Supervisor, database: ClusterDatabase) -> None:
+    `trouble` says why the server does not let the instance in; None while it does, or while that is not known. A
+    restart would change nothing about it, so the instance is healthy all the same.
+    """
+
+    def __init__(
+        self, fleet: Fleet, supervisor: Supervisor, database: ClusterDatabase, trouble: Callable[[], str | None]
+    ) -> None:
         self._fleet = fleet
         self._supervisor = supervisor
         self._database = database
+        self._trouble = trouble
 
     def goes_round(self) -> bool:
         """Say whether the supervisor's loop goes round; the lease is written only while it does."""
@@ -33,24 +41,31 @@ class Health:
 
     def ready(self) -> tuple[bool, str]:
         """Say whether every user this instance owns is served."""
-        view = self._supervisor.view
-        if not self._supervisor.has_looked:
-            return False, "waiting for CouchDB"
-        if not self._supervisor.leases_readable:
-            return False, f"leases cannot be read, so it is not known which instances live: {self._why()}"
-        if view is None:
-            return False, "waiting for the quiet period, to see which other instances are there"
-        if view.standby:
-            return False, "standing by: another instance is active beside this node"
+        if (obstacle := self._obstacle()) is not None:
+            return False, obstacle
         status = self._fleet.status()
         if status.unreadable:
             return False, f"nobody can read {', '.join(status.unreadable)}: none of the hosts is connected"
-        if not status.listeners and view.shard_map is not None:
+        view = self._supervisor.view
+        if not status.listeners and view is not None and view.shard_map is not None:
             return True, "ok: this node has no part of the authentication database, and no other's is adopted"
         if not status.listeners:
             return False, "no listener: waiting for the authentication database"
         behind = [str(each.copy) for each in status.listeners if each.report is None or not each.report.caught_up]
         return status.ready, "ok" if status.ready else f"not caught up: {', '.join(behind) or 'starting'}"
+
+    def _obstacle(self) -> str | None:
+        """Return what keeps the instance from knowing what it owns; None where nothing does."""
+        if (trouble := self._trouble()) is not None:
+            return trouble
+        view = self._supervisor.view
+        if not self._supervisor.has_looked:
+            return "waiting for CouchDB"
+        if not self._supervisor.leases_readable:
+            return f"leases cannot be read, so it is not known which instances live: {self._why()}"
+        if view is None:
+            return "waiting for the quiet period, to see which other instances are there"
+        return "standing by: another instance is active beside this node" if view.standby else None
 
     def _why(self) -> str:
         state = self._database.state

@@ -5,24 +5,27 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.metrics import disable_created_metrics
 
-from peruserd import __version__
+from peruserd import __version__, dumps
 from peruserd.core.agreement import configuration_digest
-from peruserd.core.config import ClusterConfig, Config, CouchDBConfig
+from peruserd.core.config import ClusterConfig, Config
 from peruserd.core.decoding import ConfigError, split_address
 from peruserd.core.lifecycle import EXIT_CONFIGURATION, RestartBudget, Timing
-from peruserd.core.messages import Credentials, ListenerStart
+from peruserd.core.messages import ListenerStart
 from peruserd.core.settling import Settling
-from peruserd.core.views import Feed, View
+from peruserd.core.views import View
+from peruserd.couch.authenticator import Answers
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError
-from peruserd.couch.errors import CouchError, UnauthorizedError
-from peruserd.couch.session import Session
+from peruserd.couch.credentials import CredentialSource
+from peruserd.couch.errors import CouchError
+from peruserd.couch.refusals import RefusalFile
+from peruserd.couch.tokens import Tokens
 from peruserd.daemon.claim import Claim, InUseError
+from peruserd.daemon.connections import Connections
 from peruserd.daemon.health import Health
 from peruserd.daemon.http import HTTPServer, Page
 from peruserd.daemon.metrics import InstanceCollector
@@ -40,15 +43,14 @@ from peruserd.supervisor.watcher import Lookout, NoShardsError, Watcher
 # More restarts than this within ten minutes are no single listener's bad luck.
 _BUDGET: Final = RestartBudget(burst=60, period_seconds=600.0)
 
-# A lease that cannot be written within this is late already, and a stop must not hang on the last one.
-_LONGEST_BEAT_SECONDS: Final = 5.0
-
 log = structlog.get_logger(__name__)
 
 
-def run(config: Config, credentials: Credentials | None, notifier: Notifier) -> int:
+def run(config: Config, source: CredentialSource, notifier: Notifier) -> int:
     """Run the instance until it is told to stop; return the exit code."""
     faulthandler.enable()
+    if (error := dumps.forbid()) is not None:
+        log.warning("core dumps of this process cannot be forbidden", error=error)
     state = StateDirectory.configured(config)
     state.prepare()
     try:
@@ -57,14 +59,12 @@ def run(config: Config, credentials: Credentials | None, notifier: Notifier) -> 
         log.error("cannot start", error=str(error))  # noqa: TRY400 - the sentence says it all
         return os.EX_TEMPFAIL
     try:
-        return _run(config, credentials, notifier, state, claim)
+        return _run(config, source, notifier, state, claim)
     finally:
         claim.release()
 
 
-def _run(
-    config: Config, credentials: Credentials | None, notifier: Notifier, state: StateDirectory, claim: Claim
-) -> int:
+def _run(config: Config, source: CredentialSource, notifier: Notifier, state: StateDirectory, claim: Claim) -> int:
     # Before there is anything to listen to, so that its imports are done by then.
     forkserver.begin()
     presence = Presence(
@@ -74,24 +74,21 @@ def _run(
         version=__version__,
         digest=configuration_digest(config),
     )
-    session = Session(config.couchdb, credentials)
-    # A copy that does not answer must not keep the watcher from the others for long; nor a setting that is hidden.
-    database_session = Session(_hasty(config), credentials)
-    database = ClusterDatabase(Client(database_session), config.cluster.database, mend=True)
-    second_writer = SecondWriter(Client(database_session))
-    lookout = Lookout(Client(session), config.couchdb, presence, database, second_writer)
-    if not _attach_first(lookout):
-        return EXIT_CONFIGURATION
+
+    def on_answered(doubts: Answers | None) -> None:
+        supervisor.on_answered(doubts)
+
+    connections = Connections(config, source, RefusalFile(state.path), on_answered)
+    authenticator = connections.authenticator
+    database = ClusterDatabase(connections.hurried, config.cluster.database, mend=True)
+    second_writer = SecondWriter(connections.hurried)
+    lookout = Lookout(connections.looking, config.couchdb, presence, database, second_writer)
 
     def on_view(view: View) -> None:
         heart.notice(view)
         supervisor.on_view(view)
         if database.state.refused and not database.was_usable:
             supervisor.give_up(database.state.why)
-
-    def shard_node() -> str | None:
-        attachment = lookout.attach()
-        return attachment.node if attachment.feed is Feed.SHARD else None
 
     def look() -> View:
         try:
@@ -102,12 +99,13 @@ def _run(
 
     watcher = Watcher(look, interval_seconds=config.cluster.poll_interval, on_view=on_view)
     fleet = Fleet(
-        _start_messages(config, credentials, state, lookout),
+        _start_messages(config, connections.tokens, state, lookout),
         most_in_flight=config.provisioning.max_in_flight,
         timing=Timing(),
         budget=_BUDGET,
         retired_files=state.retired,
         on_copy_lost=watcher.look_soon,
+        gatekeeper=authenticator,
     )
     supervisor = Supervisor(
         fleet,
@@ -115,19 +113,24 @@ def _run(
         settling=Settling(config.cluster.quiet_period, config.cluster.lease_ttl, expected=claim.expected),
         remember=_remembering(claim),
         tell=notifier.status,
+        on_hangup=authenticator.reread,
     )
-    health = Health(fleet, supervisor, database)
-    heart_session = Session(_hasty(config), credentials)
+    authenticator.start()
+    if not _attach_first(lookout):
+        authenticator.stop()
+        return EXIT_CONFIGURATION
+    health = Health(fleet, supervisor, database, lambda: authenticator.trouble)
     heart = Heart(
-        Client(heart_session),
+        connections.beating,
         presence,
         database=database,
         interval_seconds=config.cluster.lease_interval,
-        node=shard_node,
+        node=lookout.shard_node,
         is_alive=health.goes_round,
     )
-    map_watch = _watch_maps(config, credentials, shard_node, database, watcher)
-    server = _serve(config, InstanceCollector(fleet, supervisor, heart, health, database, second_writer), health)
+    map_watch = _watch_maps(config, connections.waiting, lookout.shard_node, database, watcher)
+    collector = InstanceCollector(fleet, supervisor, heart, health, database, second_writer, authenticator)
+    server = _serve(config, collector, health)
     presence.set_address(f"{server.host}:{server.port}")
 
     def begin() -> None:
@@ -139,9 +142,8 @@ def _run(
             state=str(state.path),
             http=f"{server.host}:{server.port}",
         )
-        watcher.start()
-        map_watch.start()
-        heart.start()
+        for each in (watcher, map_watch, heart):
+            each.start()
         notifier.ready()
 
     try:
@@ -149,11 +151,9 @@ def _run(
     finally:
         notifier.stopping()
         watcher.stop()
-        session.interrupt()
-        database_session.interrupt()
-        map_watch.stop()
-        heart.stop()
-        server.stop()
+        connections.interrupt()
+        for each in (map_watch, heart, authenticator, server):
+            each.stop()
     log.info("stopped", code=int(outcome))
     return int(outcome)
 
@@ -170,7 +170,7 @@ def _remembering(claim: Claim) -> Callable[[tuple[str, ...]], None]:
 
 def _watch_maps(
     config: Config,
-    credentials: Credentials | None,
+    client: Client,
     node: Callable[[], str | None],
     database: ClusterDatabase,
     watcher: Watcher,
@@ -180,17 +180,7 @@ def _watch_maps(
         watcher.look_soon()
 
     on_change = {config.couchdb.auth_db: watcher.look_soon, database.name: look_at_copies}
-    return MapWatch(Client(Session(config.couchdb, credentials)), node=node, on_change=on_change)
-
-
-def _hasty(config: Config) -> CouchDBConfig:
-    """Return how to reach the node for what is worth nothing when it is late."""
-    couchdb = config.couchdb
-    return msgspec.structs.replace(
-        couchdb,
-        connect_timeout=min(couchdb.connect_timeout, _LONGEST_BEAT_SECONDS),
-        read_timeout=min(couchdb.read_timeout, _LONGEST_BEAT_SECONDS),
-    )
+    return MapWatch(client, node=node, on_change=on_change)
 
 
 def _recall_seconds(cluster: ClusterConfig) -> float:
@@ -199,10 +189,14 @@ def _recall_seconds(cluster: ClusterConfig) -> float:
 
 
 def _attach_first(lookout: Lookout) -> bool:
-    """Try once to attach, so that a mistake in the configuration ends the start; a node that is away does not."""
+    """Try once to attach, so that a mistake in the configuration ends the start.
+
+    A node that is away does not, nor does one that refuses the account: what is wrong with it can change on the server,
+    or in the password's file, which is read again.
+    """
     try:
         lookout.prepare()
-    except (UnauthorizedError, NoShardsError) as error:
+    except NoShardsError as error:
         log.error("cannot start", error=str(error), advice="check [couchdb] in the configuration")  # noqa: TRY400
         return False
     except ForeignDatabaseError as error:
@@ -213,9 +207,7 @@ def _attach_first(lookout: Lookout) -> bool:
     return True
 
 
-def _start_messages(
-    config: Config, credentials: Credentials | None, state: StateDirectory, lookout: Lookout
-) -> StartMessage:
+def _start_messages(config: Config, tokens: Tokens, state: StateDirectory, lookout: Lookout) -> StartMessage:
     def start_message(request: StartRequest) -> ListenerStart:
         assignment = request.assignment
         return ListenerStart(
@@ -224,7 +216,7 @@ def _start_messages(
             coming=assignment.coming,
             instance=lookout.attach().node,
             couchdb=config.couchdb,
-            credentials=credentials,
+            token=tokens.current,
             databases=config.databases,
             deletion=config.deletion.policy,
             log=config.log,

@@ -1,4 +1,4 @@
-"""What an instance exports to Prometheus, from the reports of its listeners and from a sample of their processes.
+"""What an instance exports to Prometheus, from the reports of its listeners alone.
 
 Names follow Prometheus' conventions: base units, `_total` on counters alone, bounded labels. No label ever names a user
 or a process id.
@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Final
 
-import psutil
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -16,6 +15,7 @@ from prometheus_client.registry import Collector
 from peruserd import __version__
 from peruserd.core.counters import LATENCY_BUCKETS, Counters
 from peruserd.core.lifecycle import State
+from peruserd.couch.authenticator import Authenticator
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.daemon.health import Health
 from peruserd.supervisor.fleet import Fleet, FleetStatus, ListenerStatus
@@ -49,6 +49,7 @@ class InstanceCollector(Collector):
         health: Health,
         database: ClusterDatabase,
         second_writer: SecondWriter,
+        authenticator: Authenticator,
     ) -> None:
         self._fleet = fleet
         self._supervisor = supervisor
@@ -56,7 +57,7 @@ class InstanceCollector(Collector):
         self._health = health
         self._database = database
         self._second_writer = second_writer
-        self._processes: dict[int, psutil.Process] = {}
+        self._authenticator = authenticator
 
     def collect(self) -> Iterator[Metric]:
         """Return all metric families."""
@@ -69,10 +70,12 @@ class InstanceCollector(Collector):
         yield from _second_writer(self._second_writer)
         ready, _ = self._health.ready()
         yield GaugeMetricFamily("peruserd_ready", "1 when every user this instance owns is served.", value=ready)
+        yield from _authentication(self._authenticator)
         yield from self._sampled(status.listeners)
 
-    def _sampled(self, listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
-        """Sample each listener's process: one `oneshot` each, so that /proc is read once."""
+    @staticmethod
+    def _sampled(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
+        """Return what each listener says of its own process: nobody else may look into it."""
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {
             "cpu": CounterMetricFamily(
                 "peruserd_listener_cpu_seconds", "Processor time of the listener's process.", labels=["listener"]
@@ -85,28 +88,16 @@ class InstanceCollector(Collector):
             ),
             "threads": GaugeMetricFamily("peruserd_listener_threads", "Threads of the process.", labels=["listener"]),
         }
-        pids = {each.pid: str(each.copy) for each in listeners if each.pid is not None}
-        self._processes = {pid: self._processes.get(pid) or _process(pid) for pid in pids if psutil.pid_exists(pid)}
-        for pid, process in self._processes.items():
-            try:
-                with process.oneshot():
-                    times = process.cpu_times()
-                    sample = {
-                        "cpu": times.user + times.system,
-                        "memory": process.memory_info().rss,
-                        "descriptors": process.num_fds(),
-                        "threads": process.num_threads(),
-                    }
-            except psutil.Error:
-                # It ended between being listed and being looked at; the next scrape has its successor.
+        for each in listeners:
+            usage = None if each.pid is None or each.report is None else each.report.usage
+            if usage is None:
                 continue
-            for name, value in sample.items():
-                families[name].add_metric([pids[pid]], value)
+            copy = str(each.copy)
+            families["cpu"].add_metric([copy], usage.cpu_seconds)
+            families["memory"].add_metric([copy], usage.resident_bytes)
+            families["descriptors"].add_metric([copy], usage.descriptors)
+            families["threads"].add_metric([copy], usage.threads)
         yield from families.values()
-
-
-def _process(pid: int) -> psutil.Process:
-    return psutil.Process(pid)
 
 
 def _counted(counters: Counters) -> Iterator[Metric]:
@@ -122,6 +113,15 @@ def _counted(counters: Counters) -> Iterator[Metric]:
         "Time from reading a live change to the user being served.",
         buckets=list(zip(bounds, accumulate(counters.latency.buckets), strict=True)),
         sum_value=counters.latency.sum_seconds,
+    )
+
+
+def _authentication(authenticator: Authenticator) -> Iterator[Metric]:
+    let_in = authenticator.tokens.current is not None
+    yield GaugeMetricFamily("peruserd_authenticated", "1 while requests carry what lets them in.", value=let_in)
+    yield CounterMetricFamily("peruserd_logins", "Logins that succeeded.", value=authenticator.logins)
+    yield CounterMetricFamily(
+        "peruserd_password_refusals", "Refusals of the password by the server.", value=authenticator.refusals
     )
 
 

@@ -43,4 +43,4 @@ class Notifier:
 
 def from_environment() -> Notifier:
     """Return the notifier for this process, and keep its children from notifying in its place."""
-    return Notifier(os.environ.pop("NOTIFY_SOCKET", None))
+    return Notifier(os.environ.pop("NOTIFY_SOCKET", None) or None)

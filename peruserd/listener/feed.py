@@ -26,7 +26,7 @@ T = TypeVar("T")
 _BACKOFF: Final = {
     Advice.RETRY: Backoff(first_seconds=0.2, most_seconds=5.0),
     Advice.GIVE_UP: Backoff(first_seconds=5.0, most_seconds=60.0),
-    # CouchDB 3.4 and later lock an account for a while that is refused again and again.
+    # Something that a person has to open or to change.
     Advice.ASK_OPERATOR: Backoff(first_seconds=30.0, most_seconds=300.0),
 }
 

@@ -19,6 +19,10 @@ import runpy  # noqa: F401
 import multiprocess.popen_forkserver  # noqa: F401
 
 import peruserd.listener.process  # noqa: F401
+from peruserd import dumps
+
+# The fork server knows no password, but its children begin as it is. They say it again, and log where it fails.
+dumps.forbid()
 
 gc.collect()
 gc.freeze()

@@ -17,19 +17,22 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+import msgspec
 import structlog
 from multiprocess import forkserver, parent_process
 from multiprocess.connection import Connection, wait
 
-from peruserd import logs
+from peruserd import dumps, logs
 from peruserd.core.lifecycle import EXIT_CONFIGURATION
 from peruserd.core.messages import (
+    Doubt,
     FromListener,
     Goodbye,
     Hello,
     Inform,
     Inherit,
     ListenerStart,
+    Reauthenticate,
     Stop,
     decode_start,
     decode_to_listener,
@@ -37,8 +40,11 @@ from peruserd.core.messages import (
 )
 from peruserd.couch.client import Client
 from peruserd.couch.copies import open_copies
+from peruserd.couch.errors import RefusedError
 from peruserd.couch.session import Session
 from peruserd.couch.sources import open_source
+from peruserd.couch.tokens import Tokens
+from peruserd.listener import usage
 from peruserd.listener.feed import CopyReplacedError, Follower, Scanner, Stopped
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Provisioner
@@ -54,6 +60,9 @@ _SAVE_SECONDS: Final = 0.5
 
 # What has just been read is being acted on; its progress is written and told when that is probably over, both at once.
 _FIRST_SAVE_SECONDS: Final = 0.1
+
+# How long a reader waits to be let in before it says again that it is alive; well below a supervisor's patience.
+_READER_PATIENCE_SECONDS: Final = 10.0
 
 # How long an end that nobody bounded may take: a Stop message says its own.
 _STOP_SECONDS: Final = 10.0
@@ -73,8 +82,11 @@ class Exit(IntEnum):
 def main(start: bytes, pipe: Connection) -> None:
     """Run one listener: the target of the child process. `start` is an encoded ListenerStart."""
     faulthandler.enable()
+    forbidden = dumps.forbid()
     message = decode_start(start)
     logs.configure(message.log, instance=message.instance, listener=str(message.copy))
+    if forbidden is not None:
+        log.warning("core dumps of this process cannot be forbidden", error=forbidden)
     if forkserver.get_inherited_fds() is not None and PRELOAD not in sys.modules:
         # `multiprocess` passes over an import that fails without a word.
         log.warning("the fork server could not import the listener's code: starts are slow, and no memory is shared")
@@ -125,9 +137,16 @@ class Listener:
             store=store,
             wake=self._wakeup.set,
         )
-        sessions = [Session(start.couchdb, start.credentials) for _ in range(2)]
+        self._sending = threading.Lock()
+        self._tokens = Tokens(start.token, self._doubt)
+        if start.token is None:
+            self._tokens.shut(RefusedError("the server has not let this instance in yet"))
+        sessions = [Session(start.couchdb, self._tokens, patience_seconds=_READER_PATIENCE_SECONDS) for _ in range(2)]
         self._feed, self._scan = (open_source(start.copy, Client(session)) for session in sessions)
-        client = Client(Session(start.couchdb, start.credentials, connections=start.most_in_flight))
+        # A user is no failure because the server does not let the instance in, so whoever serves one waits.
+        client = Client(
+            Session(start.couchdb, self._tokens, connections=start.most_in_flight, patience_seconds=float("inf"))
+        )
         self._provisioner = Provisioner(
             client,
             open_copies(client, start.copy),
@@ -163,7 +182,7 @@ class Listener:
             if unsaved and now >= next_save:
                 unsaved = False
                 self._ledger.save()
-                self._send(self._ledger.report())
+                self._report()
                 next_save = now + _SAVE_SECONDS
             # Watched only while nothing waits to be saved, so that a busy listener saves as often as it may, no more.
             watched: list[Any] = [self._pipe] if unsaved else [self._pipe, self._wakeup]
@@ -190,6 +209,19 @@ class Listener:
                 self._stop_within, self._leaving = within_seconds, leaving
             case Inherit(state_files):
                 self._inherit(state_files)
+            case Reauthenticate():
+                self._reauthenticate(message)
+
+    def _reauthenticate(self, message: Reauthenticate) -> None:
+        trouble = None if message.why is None else RefusedError(message.why)
+        if message.token is not None:
+            self._tokens.admit(message.token)
+        else:
+            self._tokens.shut(trouble or RefusedError("it is not known whether the server lets this instance in"))
+        self._tokens.answer(message.answers, trouble)
+
+    def _doubt(self, number: int, node: str | None) -> None:
+        self._send(Doubt(number, node))
 
     def _inherit(self, state_files: tuple[str, ...]) -> None:
         for file in state_files:
@@ -201,6 +233,8 @@ class Listener:
 
     def _end(self) -> Exit:
         self._stopping.set()
+        # Whoever waits to be let in would hold up the end, and what it was about is done at the next start.
+        self._tokens.close()
         self._feed.interrupt()
         self._scan.interrupt()
         if self._leaving and self._stop_within is not None:
@@ -210,7 +244,7 @@ class Listener:
         self._ledger.stop()
         in_time = self._ledger.wait_until_idle(self._stop_within if self._stop_within is not None else _STOP_SECONDS)
         self._ledger.save()
-        self._send(self._ledger.report())
+        self._report()
         reason, code = self._verdict(in_time=in_time)
         self._send(Goodbye(reason))
         log.info("stopped", reason=reason)
@@ -251,9 +285,13 @@ class Listener:
         # A terminal's ^C goes to every process of the group; the supervisor alone decides what follows.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+    def _report(self) -> None:
+        self._send(msgspec.structs.replace(self._ledger.report(), usage=usage.measure()))
+
     def _send(self, message: FromListener) -> None:
         try:
-            self._pipe.send_bytes(encode(message))
+            with self._sending:
+                self._pipe.send_bytes(encode(message))
         except OSError:
             # The supervisor is gone, and with it everybody who could want to know.
             self._stop_within = _STOP_SECONDS

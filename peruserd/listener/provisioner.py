@@ -37,7 +37,7 @@ from peruserd.core.quarantine import Advice, Failure
 from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.client import MOST_NAMES, Client, Creation
 from peruserd.couch.copies import Copies
-from peruserd.couch.errors import CouchError, NotFoundError
+from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
 from peruserd.listener.store import StoreError
 
 log = structlog.get_logger(__name__)
@@ -117,7 +117,8 @@ class Provisioner:
         """Look at the user that a change names, and do what is to be done.
 
         A failure is part of the outcome, also one that nobody foresaw: it is that user's, and must not end the process
-        again and again. Only StoreError is raised, because without a state nothing can be kept in quarantine.
+        again and again. Two are raised: StoreError, because without a state nothing can be kept in quarantine, and
+        InterruptedRequestError, because the listener is stopping, and that is no user's failure.
         """
         outcome = Outcome()
         name = user_name(change.document_id)
@@ -135,12 +136,12 @@ class Provisioner:
             self._look(act)
         except security.MalformedSecurityError as error:
             outcome.failure = Failure("malformed_security", f"{database}: {error}", Advice.ASK_OPERATOR)
+        except (StoreError, InterruptedRequestError):
+            raise
         except security.CopiesDisagreeError as error:
             outcome.failure = Failure("copies_disagree", f"{database}: {error}", Advice.ASK_OPERATOR)
         except CouchError as error:
             outcome.failure = Failure(error.kind, str(error), error.advice)
-        except StoreError:
-            raise
         except Exception as error:
             log.exception("unforeseen failure", document=change.document_id)
             outcome.failure = Failure("unforeseen", repr(error), Advice.ASK_OPERATOR)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 
 from peruserd.core.workqueue import Change
+from peruserd.couch.errors import InterruptedRequestError
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Provisioner
 
@@ -43,6 +44,9 @@ class Workers:
                 if not self._somebody_waits():
                     self.start()
                 change = self._serve(change)
+        except InterruptedRequestError:
+            # The listener is stopping; the change stays where it was, before the checkpoint.
+            return
         except Exception as error:  # noqa: BLE001 - handed to the main thread, which ends the process with it
             self._on_error(error)
 

@@ -24,6 +24,9 @@ WRONG: Final = "Name or password is incorrect."
 # Names and passwords are bytes for CouchDB, as ids are.
 _ESCAPE: Final = "surrogateescape"
 
+# For this part of its time a cookie is not replaced by a newer one.
+_FRESH: Final = 0.1
+
 
 class User(msgspec.Struct, frozen=True):
     """Who a request comes from; `name` is None for nobody in particular, `handler` says how it is known."""
@@ -31,6 +34,7 @@ class User(msgspec.Struct, frozen=True):
     name: str | None = None
     roles: tuple[str, ...] = ()
     handler: str | None = None
+    renewed: str | None = None  # the session cookie that the answer is to give, because this one's is some time old
 
     @property
     def is_admin(self) -> bool:
@@ -99,20 +103,36 @@ class Accounts:
         self._admin_headers.clear()
         return before
 
-    def same_admins(self, node: Node, other: Node) -> bool:
-        """Say whether two nodes take the same passwords for the same server admins."""
-        return self._admins[node.name] == self._admins[other.name]
+    def identify_relayed(self, at: Node, authorization: str | None, cookie: str | None) -> User:
+        """Return who a request comes from that another node hands on: what it carries is looked at again.
+
+        Nothing is counted, since there is no client's address. That a password is wrong finds no way back.
+        """
+        if cookie and (user := self._session(at, cookie)) is not NOBODY:
+            return user
+        if not authorization:
+            return NOBODY
+        name, password = _named(authorization)
+        account = self._account(at, name)
+        if account is None:
+            raise _wrong()
+        if not account.accepts(password):
+            raise errors.RefusalError(500, "unknown_error", "function_clause")
+        return account.user("default")
 
     def identify(self, at: Node, authorization: str | None, cookie: str | None, address: str) -> User:
-        """Return who a request comes from; refuses wrong credentials, and takes none for nobody."""
+        """Return who a request comes from; refuses wrong credentials, and takes none for nobody.
+
+        What a good cookie comes with is not looked at, and what a bad one comes with counts in its place.
+        """
+        if cookie and (user := self._session(at, cookie)) is not NOBODY:
+            return user
         if authorization:
             known = self._admin_headers.get((at.name, authorization))
             if known is not None:
                 self.lockouts.require_unlocked(at.name, address, known.name, known.salt)
                 return known.user("default")
             return self._basic(at, authorization, address)
-        if cookie:
-            return self._session(at, cookie)
         return NOBODY
 
     def login(self, at: Node, name: str, password: str, address: str) -> tuple[User, str]:
@@ -123,13 +143,9 @@ class Accounts:
         return account.user("default"), self._sign(account, started)
 
     def _basic(self, at: Node, authorization: str, address: str) -> User:
-        scheme, _, encoded = authorization.partition(" ")
-        if scheme.lower() != "basic":
+        if not authorization.lower().startswith("basic "):
             return NOBODY
-        try:
-            name, _, password = b64decode(encoded).decode(errors=_ESCAPE).partition(":")
-        except NotBase64 as error:
-            raise _wrong() from error
+        name, password = _named(authorization)
         account = self._account(at, name)
         if account is None:
             raise _wrong()
@@ -154,7 +170,9 @@ class Accounts:
         account = self._account(at, name)
         if account is None or age > SESSION_SECONDS or not compare_digest(self._sign(account, started), cookie):
             return NOBODY
-        return account.user("cookie")
+        fresh = age <= SESSION_SECONDS * _FRESH
+        renewed = None if fresh else self._sign(account, f"{int(self._model.clock()):X}")
+        return User(account.name, account.roles, "cookie", renewed)
 
     def _sign(self, account: Account, started: str) -> str:
         text = f"{account.name}:{started}".encode(errors=_ESCAPE)
@@ -180,6 +198,15 @@ class Accounts:
         salt = stored.get("salt")
         accepts = partial(users.matches, stored)
         return Account(name, tuple(stored["roles"]), salt if isinstance(salt, str) else "", accepts)
+
+
+def _named(authorization: str) -> tuple[str, str]:
+    """Return the name and the password of a header."""
+    try:
+        name, _, password = b64decode(authorization.partition(" ")[2]).decode(errors=_ESCAPE).partition(":")
+    except NotBase64 as error:
+        raise _wrong() from error
+    return name, password
 
 
 def require_server_admin(user: User) -> None:

@@ -8,8 +8,8 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterable
-from typing import Final
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -18,12 +18,14 @@ from peruserd.core import lifecycle
 from peruserd.core.counters import Counters
 from peruserd.core.lifecycle import Action, Child, Reason, RestartBudget, State, Timing
 from peruserd.core.messages import (
+    Doubt,
     FromListener,
     Goodbye,
     Hello,
     Inform,
     Inherit,
     ListenerStart,
+    Reauthenticate,
     Report,
     Sequence,
     Stage,
@@ -51,6 +53,16 @@ StartMessage = Callable[[StartRequest], ListenerStart]
 
 RetiredFiles = Callable[[Collection[Copy]], tuple[str, ...]]
 """Finds the state files that belong to none of the given copies."""
+
+
+class Gatekeeper(Protocol):
+    """Whoever lets the instance in. Its methods return at once."""
+
+    def doubt(self, who: Hashable, number: int, node: str | None) -> None:
+        """Look into a listener's doubt; `Fleet.answer` is to get it back."""
+
+    def state(self) -> Reauthenticate:
+        """Return what requests carry now."""
 
 
 class ListenerStatus(msgspec.Struct, frozen=True):
@@ -109,10 +121,12 @@ class Fleet:
         budget: RestartBudget,
         retired_files: RetiredFiles,
         on_copy_lost: Callable[[], None],
+        gatekeeper: Gatekeeper,
     ) -> None:
         self._start_message = start_message
         self._retired_files = retired_files
         self._on_copy_lost = on_copy_lost
+        self._gatekeeper = gatekeeper
         self._most_in_flight = most_in_flight
         self._timing = timing
         self._budget = budget
@@ -208,6 +222,13 @@ class Fleet:
                 self._step(listener, lifecycle.Unwanted(Reason.SHUTDOWN), now)
             self._forget_the_stopped()
 
+    def answer(self, doubts: Mapping[Hashable, int] | None) -> None:
+        """Tell listeners what requests carry now: those whose doubts were looked into, or all where it is None."""
+        with self._lock:
+            for listener in self._listeners.values():
+                if listener.process is not None and (doubts is None or listener.process.pid in doubts):
+                    self._reauthenticate(listener.process, 0 if doubts is None else doubts[listener.process.pid])
+
     # What other threads see
 
     def status(self) -> FleetStatus:
@@ -288,11 +309,14 @@ class Fleet:
             self._take_in(listener, message, now)
 
     def _take_in(self, listener: _Listener, message: FromListener, now: float) -> None:
+        if listener.process is None:
+            return
         match message:
             case Hello():
                 self._step(listener, lifecycle.Greeted(), now)
                 # The plan can have changed while the process started from what it was given then.
                 self._tell(listener)
+                self._reauthenticate(listener.process)
                 self._bequeath()
             case Report():
                 if message.stage is Stage.CONNECTING and listener.report is not None and listener.report.is_reading:
@@ -302,6 +326,9 @@ class Fleet:
                 if message.beats != listener.beats:
                     listener.beats = message.beats
                     self._step(listener, lifecycle.Beaten(message.caught_up), now)
+            case Doubt(number, node):
+                # By its process: another one of the same copy would take the answer for one of its own.
+                self._gatekeeper.doubt(listener.process.pid, number, node)
             case Goodbye(reason):
                 log.debug("listener says goodbye", copy=str(listener.assignment.copy), reason=reason)
 
@@ -330,6 +357,9 @@ class Fleet:
         if listener.process is not None and listener.child.state is State.RUNNING:
             assignment = listener.assignment
             listener.process.send(Inform(assignment.ownership, assignment.coming, listener.share))
+
+    def _reauthenticate(self, process: ListenerProcess, answers: int = 0) -> None:
+        process.send(msgspec.structs.replace(self._gatekeeper.state(), answers=answers))
 
     def _bequeath(self) -> None:
         """Hand what is left in doubt of copies that nobody listens to any more to somebody who can see to it."""

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from enum import IntEnum
 from types import FrameType, TracebackType
 from typing import Final, Self
@@ -43,23 +43,33 @@ class GivingUp(msgspec.Struct, frozen=True):
     why: str
 
 
+class Answered(msgspec.Struct, frozen=True):
+    """What listeners' requests carry is to be told: to those whose doubts these are, or to all where it is None."""
+
+    doubts: dict[Hashable, int] | None
+
+
+Item = View | signal.Signals | Answered | GivingUp
+"""What can be handed to the loop."""
+
+
 class Inbox:
     """What other threads and signal handlers hand to the loop; `fileno` becomes readable when something is there."""
 
     def __init__(self) -> None:
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._items: deque[View | signal.Signals | GivingUp] = deque()
+        self._items: deque[Item] = deque()
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
         return self._descriptor
 
-    def put(self, item: "View | signal.Signals | GivingUp") -> None:
+    def put(self, item: "Item") -> None:
         """Hand something over; safe in a signal handler, because a deque's append takes no lock that it could hold."""
         self._items.append(item)
         os.eventfd_write(self._descriptor, 1)
 
-    def take_all(self) -> "list[View | signal.Signals | GivingUp]":
+    def take_all(self) -> list["Item"]:
         """Return what has come, in its order."""
         try:
             os.eventfd_read(self._descriptor)
@@ -74,7 +84,8 @@ class Inbox:
 class Supervisor:
     """Runs a fleet by the views that come in, until a signal or the restart budget ends it.
 
-    `remember` gets the instances in force whenever they have changed, for the next start to expect.
+    `remember` gets the instances in force whenever they have changed, for the next start to expect. `on_hangup` is
+    called on SIGHUP.
     """
 
     def __init__(
@@ -85,12 +96,14 @@ class Supervisor:
         settling: Settling,
         remember: Callable[[tuple[str, ...]], None],
         tell: Callable[[str], None],
+        on_hangup: Callable[[], None],
     ) -> None:
         self._fleet = fleet
         self._make_plan = make_plan
         self._settling = settling
         self._remember = remember
         self._tell = tell
+        self._on_hangup = on_hangup
         self._inbox = Inbox()
         self._plan: Plan | None = None
         # Rounds are many, and a plan of many ranges takes its time: it is made only of something new.
@@ -115,6 +128,10 @@ class Supervisor:
     def give_up(self, why: str) -> None:
         """End the instance in order, with the exit code that asks for another configuration; for any thread."""
         self._inbox.put(GivingUp(why))
+
+    def on_answered(self, doubts: dict[Hashable, int] | None) -> None:
+        """Let the loop tell listeners what their requests carry now; for any thread."""
+        self._inbox.put(Answered(doubts))
 
     def run(self, begin: Callable[[], None]) -> Outcome:
         """Supervise until told to stop and no process is left.
@@ -169,7 +186,10 @@ class Supervisor:
                 self._gave_up = True
                 self._stop("stopping: another configuration is needed")
             elif item is signal.SIGHUP:
-                log.info("SIGHUP: the configuration is read at the start only; restart to apply a change")
+                log.info("SIGHUP: the password is read again; restart to apply a change of the configuration")
+                self._on_hangup()
+            elif isinstance(item, Answered):
+                self._fleet.answer(item.doubts)
             else:
                 self._stop(f"stopping on {item.name}")
 

@@ -4,14 +4,19 @@ from typing import Final
 
 from peruserd.core.backoff import Backoff
 from peruserd.core.quarantine import Advice
-from peruserd.couch.errors import CouchError
+from peruserd.couch.errors import CouchError, RefusedError
 
 _BACKOFF: Final = Backoff(first_seconds=1.0, most_seconds=15.0)
 
-# CouchDB 3.4 and later lock an account for a while that is refused again and again.
-_REFUSED_SECONDS: Final = 60.0
+# A path that is closed to the account is opened by a person.
+_CLOSED_SECONDS: Final = 60.0
+
+# While the server does not let the instance in nothing is sent, so to try is to look whether it does now.
+_SHUT_SECONDS: Final = 1.0
 
 
 def pause_after(error: CouchError, failures: int) -> float:
     """Return the seconds to wait after the last of so many failures in a row."""
-    return _REFUSED_SECONDS if error.advice is Advice.ASK_OPERATOR else _BACKOFF.bound(failures)
+    if isinstance(error, RefusedError):
+        return _SHUT_SECONDS
+    return _CLOSED_SECONDS if error.advice is Advice.ASK_OPERATOR else _BACKOFF.bound(failures)

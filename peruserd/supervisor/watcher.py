@@ -16,7 +16,7 @@ from peruserd.core.quarantine import Advice
 from peruserd.core.views import Feed, Plan, View, make_database_plan, make_plan
 from peruserd.couch.client import Client, Membership
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError, Surroundings
-from peruserd.couch.errors import CouchError, InterruptedRequestError, UnauthorizedError
+from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
 from peruserd.supervisor.pausing import pause_after
 from peruserd.supervisor.presence import Company, Onlooker
 from peruserd.supervisor.second_writer import SecondWriter
@@ -88,6 +88,11 @@ class Lookout:
             log.info("attached", node=self.attachment.node, feed=self.attachment.feed.value, url=self._couchdb.url)
         return self.attachment
 
+    def shard_node(self) -> str | None:
+        """Return the node as `attach` does; None where there are no shards, so neither leases nor a map to watch."""
+        attachment = self.attach()
+        return attachment.node if attachment.feed is Feed.SHARD else None
+
     def prepare(self) -> Attachment:
         """Attach, and look at the database of the leases; raises CouchError, ForeignDatabaseError among them."""
         attachment = self.attach()
@@ -137,7 +142,7 @@ class Lookout:
             return None
         try:
             leases = self._client.leases(self._database.name)
-        except (InterruptedRequestError, UnauthorizedError):
+        except (InterruptedRequestError, RefusedError):
             raise
         except CouchError as error:
             # Deleted a moment ago, or no copy answers: the next look finds out.

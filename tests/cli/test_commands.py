@@ -122,7 +122,8 @@ def test_check_says_what_the_daemon_would_do_and_changes_nothing(config: str, cl
     # No other instance has a lease here, so this one would adopt what its node has no copy of.
     shards = requests.get(f"{cluster.urls[0]}/_users/_shards", timeout=10).json()["shards"]
     assert sorted(followed) == sorted(shards)
-    assert {method for _, method, _ in cluster.requests()} <= {"GET", "HEAD"}
+    written = {(method, kind) for _, method, kind in cluster.requests() if method not in ("GET", "HEAD")}
+    assert written == {("POST", "session")}, "a login, and nothing else"
     assert not (Path(config).parent / "state").exists()
     assert "pass" not in checked.stdout + checked.stderr
 
@@ -151,13 +152,30 @@ def test_a_server_that_does_not_answer_is_75(config: str, command: list[str]) ->
     assert "http://127.0.0.1:1" in answered.stderr
 
 
-@pytest.mark.parametrize("command", [["check"], ["owner", "bob"], ["plan"], ["run"]])
-def test_refused_credentials_are_78(config: str, command: list[str]) -> None:
-    """A wrong password is the configuration's fault; the words say where to look, not what the password was."""
+@pytest.mark.parametrize("command", [["check"], ["owner", "bob"], ["plan"]])
+def test_refused_credentials_are_75(config: str, command: list[str], cluster: SimClusterThread) -> None:
+    """The password can change on the server; the words say what was refused, not what the password was."""
+    cluster.clear_lockouts()
     answered = peruserd(*command, "--config", config, environment={"PERUSERD_COUCHDB_PASSWORD": "hunter2"})
-    assert answered.returncode == 78
+    assert answered.returncode == 75
+    assert "CouchDB refuses the password of adm" in answered.stderr
     assert "[couchdb]" in answered.stderr
     assert "hunter2" not in answered.stdout + answered.stderr
+
+
+def test_commands_share_the_record_of_refusals(config: str, cluster: SimClusterThread) -> None:
+    """Where there is a state directory they stop before the server locks the account, and then as soon."""
+    cluster.clear_lockouts()
+    directory = Path(config).parent / "state"
+    directory.mkdir()
+    environment = {"PERUSERD_COUCHDB_PASSWORD": "hunter2"}
+    said = [peruserd("check", "--config", config, environment=environment).stderr for _ in range(5)]
+    assert ["refuses the password" in each for each in said] == [True] * 3 + [False] * 2, said
+    assert "is not sent for another" in said[-1]
+    # The server has counted no more than these, so whoever has the password is let in.
+    assert peruserd("check", "--config", config).returncode == 75
+    assert requests.get(f"{cluster.urls[0]}/_membership", timeout=10).status_code == 200
+    assert "hunter2" not in (directory / "refusals.json").read_text()
 
 
 @pytest.mark.parametrize("command", [["check"], ["owner", "bob"], ["plan"], ["run"], ["name", "bob"]])
@@ -186,6 +204,24 @@ def test_what_cannot_be_used_is_78_before_anything_is_served(config: str, settin
     answered = peruserd("run", "--config", config, environment={"PERUSERD_HTTP_LISTEN": "127.0.0.1:0", **setting})
     assert answered.returncode == 78
     assert blamed in answered.stderr
+
+
+@pytest.mark.parametrize("command", [["check"], ["owner", "bob"], ["plan"], ["run"]])
+def test_tls_files_that_are_not_there_are_78_and_named(config: str, command: list[str]) -> None:
+    """All that is wrong is said in one go; blank variables are not given, and stand in nobody's way."""
+    missing = {f"PERUSERD_COUCHDB_{key}": f"/nonexistent/{key}" for key in ("CA_FILE", "CLIENT_CERT", "PASSWORD_FILE")}
+    answered = peruserd(*command, "--config", config, environment=missing)
+    assert answered.returncode == 78
+    for key in ("ca_file", "client_cert", "password_file"):
+        assert f"couchdb.{key}: " in answered.stderr
+
+
+def test_blank_variables_are_not_given(config: str) -> None:
+    """An empty variable of every key without a default, and of the password, changes nothing."""
+    keys = ("CA_FILE", "CLIENT_CERT", "CLIENT_KEY", "PASSWORD_FILE", "PASSWORD", "USERNAME")
+    blank = {f"PERUSERD_COUCHDB_{key}": "" for key in keys} | {"PERUSERD_DATABASES_N": " "}
+    checked = peruserd("check", "--config", config, environment=blank)
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_the_demo_ends_well_and_says_so_in_json() -> None:

@@ -1,3 +1,4 @@
+import json
 import traceback
 from typing import Any
 from urllib.parse import quote
@@ -81,6 +82,25 @@ def test_every_key_can_be_overridden_by_the_environment(key: str) -> None:
     assert type(_value(config, key)) is type(expected) or isinstance(expected, str)
     same = [other for other in KEYS if _value(config, other) == _value(Config(), other)]
     assert set(same) >= set(KEYS) - {key, "couchdb.client_cert"}
+
+
+OPTIONAL = [key for key in KEYS if _value(Config(), key) is None]
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\t"], ids=["empty", "spaces", "tab"])
+@pytest.mark.parametrize("key", OPTIONAL)
+def test_a_blank_optional_key_is_not_given(key: str, blank: str) -> None:
+    """Neither the file's nor the environment's blank is a value: an empty `ca_file` must not turn verification off."""
+    table, name = key.split(".")
+    assert load(f"[{table}]\n{name} = {json.dumps(blank)}", {}, FILE) == Loaded(Config())
+    assert load("", {_variable(key): blank}, FILE) == Loaded(Config())
+
+
+def test_a_blank_variable_leaves_what_the_file_says() -> None:
+    """It is not given, so it takes nothing away either."""
+    text = '[couchdb]\nca_file = "/etc/ca.pem"\n[databases]\nn = 2'
+    config = load(text, {"PERUSERD_COUCHDB_CA_FILE": "", "PERUSERD_DATABASES_N": " "}, FILE).config
+    assert (config.couchdb.ca_file, config.databases.n) == ("/etc/ca.pem", 2)
 
 
 def test_the_environment_goes_before_the_file() -> None:

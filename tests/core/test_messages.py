@@ -8,18 +8,21 @@ from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
 from peruserd.core.counters import Counters
-from peruserd.core.decoding import Loaded, load
+from peruserd.core.decoding import load
 from peruserd.core.messages import (
     Credentials,
+    Doubt,
     Goodbye,
     Hello,
     Inform,
     Inherit,
     ListenerStart,
+    Reauthenticate,
     Report,
     Secret,
     Stage,
     Stop,
+    Token,
     decode_from_listener,
     decode_start,
     decode_to_listener,
@@ -27,6 +30,8 @@ from peruserd.core.messages import (
 )
 from peruserd.core.ownership import Ownership
 from peruserd.core.views import View, make_database_plan, make_plan
+from peruserd.couch.cookies import SessionCookie
+from peruserd.couch.session import Answer
 from tests.starting import listener_start
 
 PASSWORD = "hunter2"
@@ -48,13 +53,21 @@ REPORTS = st.builds(
 )
 
 
-def _start(credentials: Credentials | None) -> ListenerStart:
+SECRETS = st.none() | st.builds(Secret, st.text())
+TOKENS = st.builds(Token, number=COUNTS, authorization=SECRETS, cookie=SECRETS, relayed=SECRETS)
+
+
+def _start(token: Token | None) -> ListenerStart:
     (assignment,) = make_database_plan("_users", "n1").assignments
-    return listener_start(assignment, credentials=credentials, recall_seconds=29.0)
+    return listener_start(assignment, token=token, recall_seconds=29.0)
 
 
-@given(message=st.one_of(REPORTS, st.builds(Goodbye, reason=st.text()), st.just(Hello())))
-def test_what_a_listener_says_arrives_as_it_was_said(message: Hello | Report | Goodbye) -> None:
+@given(
+    message=st.one_of(
+        REPORTS, st.builds(Goodbye, reason=st.text()), st.just(Hello()), st.builds(Doubt, COUNTS, st.none() | st.text())
+    )
+)
+def test_what_a_listener_says_arrives_as_it_was_said(message: Hello | Report | Doubt | Goodbye) -> None:
     """Every message of a listener survives the pipe: integer and opaque sequences, counters, words."""
     assert decode_from_listener(encode(message)) == message
 
@@ -69,9 +82,10 @@ def test_what_a_listener_says_arrives_as_it_was_said(message: Hello | Report | G
         ),
         st.builds(Stop, within_seconds=st.floats(0.0, 3600.0), leaving=st.booleans()),
         st.builds(Inherit, state_files=st.lists(st.text()).map(tuple)),
+        st.builds(Reauthenticate, token=st.none() | TOKENS, why=st.none() | st.text(), answers=COUNTS),
     )
 )
-def test_what_a_supervisor_says_arrives_as_it_was_said(message: Inform | Stop | Inherit) -> None:
+def test_what_a_supervisor_says_arrives_as_it_was_said(message: Inform | Stop | Inherit | Reauthenticate) -> None:
     """Every message of a supervisor survives the pipe, whatever the cluster's state."""
     assert decode_to_listener(encode(message)) == message
 
@@ -106,17 +120,23 @@ def test_a_listener_reads_its_copy_unless_it_is_still_connecting(stage: Stage, *
     assert report.is_reading == reading
 
 
-def test_a_listener_is_given_the_password() -> None:
+def test_a_listener_is_given_the_session() -> None:
     """What no representation shows, the message to the child still carries."""
-    arrived = decode_start(encode(_start(Credentials("adm", Secret(PASSWORD)))))
-    assert arrived.credentials is not None
-    assert arrived.credentials.password.value == PASSWORD
+    token = Token(3, authorization=Secret("Basic x"), cookie=Secret(PASSWORD))
+    arrived = decode_start(encode(_start(token)))
+    assert arrived.token is not None
+    assert arrived.token.cookie is not None
+    assert arrived.token.cookie.value == PASSWORD
+    assert arrived.token == token
 
 
 SECRETIVE = [
     pytest.param(Secret(PASSWORD), id="secret"),
     pytest.param(Credentials("adm", Secret(PASSWORD)), id="credentials"),
-    pytest.param(_start(Credentials("adm", Secret(PASSWORD))), id="listener-start"),
+    pytest.param(_start(Token(1, authorization=Secret(PASSWORD))), id="listener-start"),
+    pytest.param(Reauthenticate(Token(1, cookie=Secret(PASSWORD))), id="reauthenticate"),
+    pytest.param(SessionCookie(Secret(PASSWORD), 600.0), id="session-cookie"),
+    pytest.param(Answer("POST /_session", 200, b"{}", SessionCookie(Secret(PASSWORD), None)), id="answer"),
     pytest.param(load(f'[couchdb]\nurl = "http://adm:{PASSWORD}@host:5984"', {}, "f.toml"), id="loaded"),
 ]
 SHOWN_BY = [
@@ -134,9 +154,7 @@ SHOWN_BY = [
 
 @pytest.mark.parametrize("value", SECRETIVE)
 @pytest.mark.parametrize("show", SHOWN_BY)
-def test_a_password_is_never_shown(
-    value: Secret | Credentials | ListenerStart | Loaded, show: Callable[..., str]
-) -> None:
+def test_a_password_is_never_shown(value: object, show: Callable[..., str]) -> None:
     """However a value that holds a password is written out, the password is not in it, only that there is one."""
     shown = show(value)
     assert PASSWORD not in shown

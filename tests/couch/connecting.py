@@ -17,6 +17,7 @@ from peruserd.core.messages import Credentials
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase, Surroundings
 from peruserd.couch.session import Session
+from peruserd.couch.tokens import NOBODY, Tokens, basic_token
 from tests.waiting import PATIENCE_SECONDS
 
 
@@ -30,8 +31,14 @@ def settings_of(url: str, **more: object) -> tuple[CouchDBConfig, Credentials | 
 
 
 def session_to(url: str, *, connections: int = 1, **more: object) -> Session:
-    """Return a session to a URL with credentials in it."""
-    return Session(*settings_of(url, **more), connections=connections)
+    """Return a session to a URL with credentials in it, which go with each request."""
+    couchdb, credentials = settings_of(url, **more)
+    return Session(couchdb, tokens_of(credentials), connections=connections)
+
+
+def tokens_of(credentials: Credentials | None) -> Tokens:
+    """Return tokens that carry the password itself and stay what they are."""
+    return Tokens(NOBODY if credentials is None else basic_token(credentials))
 
 
 def connect(url: str, *, connections: int = 1, **more: object) -> Client:

@@ -347,13 +347,35 @@ def test_a_server_that_places_fewer_copies_is_content(cluster: SimClusterThread,
     assert seat.look().usable
 
 
-def test_refused_credentials_are_no_matter_of_a_copy(cluster: SimClusterThread, seat: Seat) -> None:
-    """Whoever looks has to know of it, to ask no more for a while."""
+@pytest.mark.parametrize("what", ["/_security", "/_dbs/peruserd"])
+def test_not_being_let_in_is_no_matter_of_a_copy(seat: Seat, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """Whoever looks has to know of it: it is a state of the whole instance."""
     seat.look()
-    cluster.fail(1, 401, path_regex="/_security")
+    request = seat.client.session.request
+
+    def refused(method: str, path: str, **more: Any) -> Any:
+        if what in path:
+            raise errors.RefusedError("CouchDB refuses the password of adm")
+        return request(method, path, **more)
+
+    monkeypatch.setattr(seat.client.session, "request", refused)
     seat.database.suspect()
-    with pytest.raises(errors.UnauthorizedError):
+    with pytest.raises(errors.RefusedError):
         seat.look(1.0)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_copy_whose_path_is_closed_to_the_account_does_not_take_part(
+    cluster: SimClusterThread, seat: Seat, status: int
+) -> None:
+    """A proxy that keeps one path to itself says nothing of the others, and stops no instance."""
+    seat.look()
+    cluster.fail(1, status, path_regex=f"_node/{cluster.node_names[2].partition('@')[0]}.*/_security")
+    seat.database.suspect()
+    with capture_logs() as logged:
+        state = seat.look(1.0)
+    assert (state.usable, state.live) == (True, tuple(cluster.node_names[:2]))
+    assert [line["node"] for line in logged if "does not take part" in line["event"]] == [cluster.node_names[2]]
 
 
 def test_one_that_only_looks_writes_nothing(cluster: SimClusterThread, seat: Seat) -> None:

@@ -50,6 +50,14 @@ def test_the_first_source_of_a_password_wins(password_file: Path, credentials_di
     assert _password(_loaded(url), {}) == "from url"
 
 
+def test_an_empty_variable_is_no_password(password_file: Path) -> None:
+    """`PERUSERD_COUCHDB_PASSWORD=` and an empty `CREDENTIALS_DIRECTORY` are not given, so the next source counts."""
+    loaded = _loaded(f"username = 'adm'\npassword_file = '{password_file}'")
+    assert _password(loaded, {"PERUSERD_COUCHDB_PASSWORD": "", "CREDENTIALS_DIRECTORY": ""}) == "from file"
+    with pytest.raises(ConfigError, match="has no password"):
+        resolve_credentials(_loaded("username = 'adm'"), {"PERUSERD_COUCHDB_PASSWORD": "", "CREDENTIALS_DIRECTORY": ""})
+
+
 def test_the_configured_user_goes_before_the_urls() -> None:
     """A name of its own in the configuration is who to be; the URL's password goes with it."""
     loaded = _loaded('url = "http://adm:secret@host"\nusername = "other"')

@@ -14,6 +14,7 @@ from peruserd.couch.client import Client
 from peruserd.couch.errors import InterruptedRequestError, NothingYetError, TimedOutError
 from peruserd.couch.session import Session
 from peruserd.couch.sources import DatabaseSource, Page, Row
+from peruserd.couch.tokens import NOBODY, Tokens
 
 BEGIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
@@ -60,7 +61,7 @@ def start() -> Iterator[Callable[[Callable[[socket.socket], None]], tuple[Peer, 
 
     def make(answer: Callable[[socket.socket], None]) -> tuple[Peer, Session]:
         peers.append(Peer(answer))
-        return peers[-1], Session(CouchDBConfig(url=peers[-1].url, read_timeout=0.5), None)
+        return peers[-1], Session(CouchDBConfig(url=peers[-1].url, read_timeout=0.5), Tokens(NOBODY))
 
     yield make
     for peer in peers:

@@ -128,7 +128,7 @@ def test_redirects_are_not_followed() -> None:
         (429, b"slow down", errors.ServerError, Advice.RETRY),
         (500, {"error": "error", "reason": "no_majority"}, errors.NoMajorityError, Advice.RETRY),
         (500, {"error": "unknown_error", "reason": "badarg"}, errors.ServerError, Advice.RETRY),
-        (502, b"<html>bad gateway</html>", errors.ServerError, Advice.RETRY),
+        (502, b"<html>bad gateway</html>", errors.GatewayError, Advice.RETRY),
         (503, {"error": "x"}, errors.ServerError, Advice.RETRY),
         (204, b"", errors.UnexpectedAnswerError, Advice.RETRY),
         (304, b"", errors.UnexpectedAnswerError, Advice.RETRY),

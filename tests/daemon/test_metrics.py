@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 
 import msgspec
@@ -12,10 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from peruserd.core.counters import Counters
 from peruserd.core.lifecycle import Reason, State
-from peruserd.core.messages import Report, Stage
+from peruserd.core.messages import Report, Stage, Usage
 from peruserd.core.ranges import Range
 from peruserd.core.views import Copy, View
 from peruserd.couch.cluster_database import DatabaseState
+from peruserd.couch.tokens import NOBODY, Tokens
 from peruserd.daemon.health import Health
 from peruserd.daemon.metrics import InstanceCollector
 from peruserd.supervisor.fleet import FleetStatus, ListenerStatus
@@ -34,7 +34,10 @@ class StandingFleet:
         return self._status
 
 
-def status(*, checkpoint: int | str = 5, pid: int | None = None) -> FleetStatus:
+USAGE = Usage(cpu_seconds=1.25, resident_bytes=9_000_000, descriptors=17, threads=6)
+
+
+def status(*, checkpoint: int | str = 5, pid: int | None = None, usage: Usage | None = USAGE) -> FleetStatus:
     """Make a status with one running listener and one of every counter."""
     counters = Counters(changes_seen=7, databases_created=3, failures={"timeout": 2})
     counters.latency.observe(0.03)
@@ -49,6 +52,7 @@ def status(*, checkpoint: int | str = 5, pid: int | None = None) -> FleetStatus:
         in_flight=2,
         quarantined=4,
         counters=counters,
+        usage=usage,
     )
     listener = ListenerStatus(COPY, State.RUNNING, None, restarts=1, pid=pid, report=report)
     return FleetStatus((listener,), counters, {Reason.CRASHED: 1}, unreadable=())
@@ -76,6 +80,14 @@ class StandingSecondWriter:
 
     def __init__(self, *, is_on: bool | None) -> None:
         self.is_on = is_on
+
+
+class StandingAuthenticator:
+    """An authenticator that is let in."""
+
+    tokens = Tokens(NOBODY)
+    logins = 4
+    refusals = 1
 
 
 class StandingHeart:
@@ -108,12 +120,19 @@ def exported(
     registry = CollectorRegistry()
     heart = StandingHeart(silence, maintenance=maintenance)
     fleet, supervisor = StandingFleet(given), StandingSupervisor(view)
-    database = StandingDatabase(leases)
-    health = Health(fleet, supervisor, database)  # type: ignore[arg-type]
-    second_writer = StandingSecondWriter(is_on=peruser_is_on)
-    registry.register(
-        InstanceCollector(fleet, supervisor, heart, health, database, second_writer)  # type: ignore[arg-type]
+    database, second_writer = StandingDatabase(leases), StandingSecondWriter(is_on=peruser_is_on)
+    health = Health(fleet, supervisor, database, lambda: None)  # type: ignore[arg-type]
+    authenticator = StandingAuthenticator()
+    collector = InstanceCollector(
+        fleet,
+        supervisor,
+        heart,
+        health,
+        database,
+        second_writer,
+        authenticator,  # type: ignore[arg-type]
     )
+    registry.register(collector)
     return generate_latest(registry).decode()
 
 
@@ -172,6 +191,14 @@ def test_what_is_believed_of_the_cluster_is_exported() -> None:
     assert value(text, "peruserd_plans_total") == 3
 
 
+def test_how_the_server_lets_the_instance_in_is_exported() -> None:
+    """Whether it does, and how often the password was taken and refused."""
+    text = exported(status())
+    assert value(text, "peruserd_authenticated") == 1
+    assert value(text, "peruserd_logins_total") == 4
+    assert value(text, "peruserd_password_refusals_total") == 1
+
+
 def test_standing_by_and_maintenance_are_exported() -> None:
     """As 1, where they are so."""
     text = exported(status(), msgspec.structs.replace(VIEW, standby=True), maintenance=True)
@@ -210,20 +237,21 @@ def test_an_opaque_sequence_is_left_out() -> None:
     assert "peruserd_checkpoint_sequence{" not in exported(status(checkpoint="13-g1AAAA"))
 
 
-def test_a_listeners_process_is_sampled_under_its_range_and_without_its_pid() -> None:
-    """Memory and processor time are there; the process id is nowhere."""
+def test_what_a_listeners_process_takes_stands_under_its_range_and_without_its_pid() -> None:
+    """It is what the listener itself measured, because nobody else may look into it; the process id is nowhere."""
     text = exported(status(pid=os.getpid()))
-    assert value(text, "peruserd_listener_resident_memory_bytes", listener=str(COPY)) > 1_000_000
-    assert value(text, "peruserd_listener_open_fds", listener=str(COPY)) > 0
+    assert value(text, "peruserd_listener_cpu_seconds_total", listener=str(COPY)) == 1.25
+    assert value(text, "peruserd_listener_resident_memory_bytes", listener=str(COPY)) == 9_000_000
+    assert value(text, "peruserd_listener_open_fds", listener=str(COPY)) == 17
+    assert value(text, "peruserd_listener_threads", listener=str(COPY)) == 6
     labels = [sample.labels for family in text_string_to_metric_families(text) for sample in family.samples]
     assert not any(str(os.getpid()) in each.values() for each in labels)
 
 
-def test_a_process_that_is_gone_is_left_out() -> None:
-    """A listener that ended a moment ago does not break the scrape."""
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    assert "peruserd_listener_resident_memory_bytes{" not in exported(status(pid=gone.pid))
+@pytest.mark.parametrize("given", [status(pid=None), status(pid=7, usage=None)], ids=["gone", "cannot-measure"])
+def test_a_process_of_which_nothing_is_known_is_left_out(given: FleetStatus) -> None:
+    """Where it is gone, or could not measure itself, there is no sample rather than an old or a wrong one."""
+    assert "peruserd_listener_resident_memory_bytes{" not in exported(given)
 
 
 def test_promtool_finds_nothing_to_mend(need_tool: Callable[[str], str]) -> None:

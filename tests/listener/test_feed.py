@@ -86,8 +86,8 @@ def test_waits_grow_and_begin_anew_after_a_success(monkeypatch: pytest.MonkeyPat
     assert first[-1] == 2.5
 
 
-def test_refused_credentials_are_not_sent_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A 401 repeated quickly locks the account, so its waits are long from the first."""
+def test_a_path_that_is_closed_is_not_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody has to open it, so its waits are long from the first."""
     monkeypatch.setattr(feed, "_BACKOFF", REAL_WAITS)
     monkeypatch.setattr(feed.random, "random", lambda: 0.5)
     pauses = Pauses()

@@ -19,12 +19,16 @@ import pytest
 from peruserd.core.config import LogConfig, LogFormat, LogLevel
 from peruserd.core.hashing import document_hash
 from peruserd.core.messages import (
+    Credentials,
+    Doubt,
     FromListener,
     Goodbye,
     Hello,
     Inform,
     ListenerStart,
+    Reauthenticate,
     Report,
+    Secret,
     Stage,
     Stop,
     ToListener,
@@ -33,10 +37,11 @@ from peruserd.core.messages import (
 )
 from peruserd.core.names import database_name, user_document_id
 from peruserd.core.views import Assignment, View, make_plan
+from peruserd.couch.tokens import basic_token
 from peruserd.listener.process import Exit, main
 from peruserd.listener.store import Store
 from peruserd.simcluster import ClusterOptions, SimClusterThread
-from tests.couch.connecting import connect, settings_of
+from tests.couch.connecting import connect, settings_of, tokens_of
 from tests.starting import listener_start
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -134,7 +139,7 @@ def begin(cluster: SimClusterThread, tmp_path: Path) -> Iterator[Begin]:
             assignment,
             instance=cluster.node_names[0],
             couchdb=couchdb,
-            credentials=credentials,
+            token=tokens_of(credentials).current,
             log=LogConfig(format=LogFormat.JSON, level=LogLevel.DEBUG),
             state_file=str(tmp_path / f"range-{index}.sqlite"),
         )
@@ -342,7 +347,7 @@ def test_a_listener_does_not_outlive_its_parent(cluster: SimClusterThread, tmp_p
         assignment,
         instance=cluster.node_names[0],
         couchdb=couchdb,
-        credentials=credentials,
+        token=tokens_of(credentials).current,
         state_file=str(tmp_path / "copy.sqlite"),
     )
     parent = subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -490,6 +495,91 @@ def test_no_user_is_lost_when_listeners_are_killed(cluster: SimClusterThread, be
             assert name not in str(cluster.snapshot_security(_database(name)).values()), name
 
 
+# How it is let in
+
+
+def _doubts(child: Child) -> list[Doubt]:
+    child.listen()
+    return [each for each in child.heard if isinstance(each, Doubt)]
+
+
+def test_a_listener_that_is_refused_asks_and_waits_and_no_user_is_to_blame(
+    cluster: SimClusterThread, begin: Begin
+) -> None:
+    """The password changes under its hands: what it was doing goes on with the next session, none is in quarantine."""
+    cluster.seed_users(20)
+    _, credentials = settings_of(cluster.urls[0])
+    assert credentials is not None
+    wrong = basic_token(Credentials(credentials.username, Secret("wrong")), 1)
+    child = begin(token=wrong)
+    eventually(lambda: _doubts(child), "it doubts what it was given")
+    child.send(Reauthenticate(None, "CouchDB refuses the password", _doubts(child)[-1].number))
+    eventually(lambda: child.report, "it reports all the same")
+    assert not _served(cluster)
+    child.send(Reauthenticate(basic_token(credentials, 2)))
+    child.until_caught_up()
+    assert _served(cluster)
+    report = child.report
+    assert report is not None
+    assert (report.quarantined, report.counters.users_provisioned) == (0, len(_users_in(cluster)))
+
+
+def test_workers_wait_for_the_next_session(cluster: SimClusterThread, begin: Begin) -> None:
+    """Users who sign up while the server refuses the session are served afterwards, as if nothing had been."""
+    child = begin()
+    child.until_caught_up()
+    child.send(Reauthenticate(None, "CouchDB refuses the password"))
+    cluster.seed_users(10, "late")
+    _, credentials = settings_of(cluster.urls[0])
+    assert credentials is not None
+    child.send(Reauthenticate(basic_token(credentials, 2)))
+    eventually(lambda: _served(cluster), "all are served")
+    assert child.report is not None
+    assert child.report.quarantined == 0
+
+
+def test_a_path_that_is_closed_is_that_users_trouble_alone(cluster: SimClusterThread, begin: Begin) -> None:
+    """What a user's own code throws goes to quarantine once the supervisor has said that the session holds."""
+    users = [f"u{number}" for number in range(40)]
+    for user in users:
+        cluster.add_user(user, "x")
+    victim = _users_in(cluster)[0]
+    cluster.fail(1, 401, path_regex=f"{_database(victim)}/_security")
+    child = begin()
+    token = tokens_of(settings_of(cluster.urls[0])[1]).current
+    answered = 0
+
+    def caught_up() -> bool:
+        nonlocal answered
+        for doubt in _doubts(child)[answered:]:
+            child.send(Reauthenticate(token, None, doubt.number))
+            answered += 1
+        return child.report is not None and child.report.caught_up and child.report.quarantined == 1
+
+    eventually(caught_up, "the one is in quarantine, and the others are served")
+    assert answered > 0
+    assert [each for each in _users_in(cluster) if not _is_served(cluster, each)] == [victim]
+
+
+def test_a_listener_that_waits_to_be_let_in_stops_at_once(cluster: SimClusterThread, begin: Begin) -> None:
+    """Those it was about to serve stay before the checkpoint, and its successor serves them."""
+    cluster.seed_users(10)
+    _, credentials = settings_of(cluster.urls[0])
+    assert credentials is not None
+    cluster.fail(1, 401, path_regex="userdb-")
+    child = begin()
+    eventually(lambda: _doubts(child), "workers doubt what they were given")
+    child.send(Reauthenticate(None, "CouchDB refuses the password", _doubts(child)[-1].number))
+    child.send(Stop(1e6))
+    assert child.exit_code() == Exit.DONE
+    cluster.clear_faults()
+    successor = begin()
+    successor.until_caught_up()
+    assert _served(cluster)
+    assert successor.report is not None
+    assert successor.report.quarantined == 0
+
+
 # Its secrets
 
 
@@ -507,7 +597,7 @@ def test_the_password_is_nowhere_to_be_seen(tmp_path: Path, capfd: Capture) -> N
                 assignment,
                 instance=cluster.node_names[0],
                 couchdb=couchdb,
-                credentials=credentials,
+                token=tokens_of(credentials).current,
                 log=LogConfig(format=LogFormat.JSON, level=LogLevel.DEBUG),
                 state_file=str(tmp_path / "copy.sqlite"),
             )

@@ -2,7 +2,7 @@
 
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 from peruserd.core.backoff import Backoff
 from peruserd.core.config import CouchDBConfig
 from peruserd.core.lifecycle import RestartBudget, Timing
-from peruserd.core.messages import Credentials, ListenerStart, Secret
+from peruserd.core.messages import Credentials, ListenerStart, Reauthenticate, Secret, Token
 from peruserd.core.views import Plan, View, make_plan
 from peruserd.couch.client import Client
 from peruserd.couch.session import Session
+from peruserd.couch.tokens import Tokens, basic_token
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet, StartRequest
 from tests.starting import listener_start
@@ -21,6 +22,22 @@ from tests.waiting import PATIENCE_SECONDS
 
 ME: Final = "node1@127.0.0.1"
 QUICK: Final = Timing(stop_seconds=5.0, abort_seconds=0.5, backoff=Backoff(first_seconds=0.05, most_seconds=0.2))
+
+
+class StandingGatekeeper:
+    """A gatekeeper who lets in with what it is given, and notes the doubts."""
+
+    def __init__(self, token: Token | None) -> None:
+        self.token = token
+        self.doubts: list[tuple[Hashable, int, str | None]] = []
+
+    def doubt(self, who: Hashable, number: int, node: str | None) -> None:
+        """Note a doubt."""
+        self.doubts.append((who, number, node))
+
+    def state(self) -> Reauthenticate:
+        """Return what it was given."""
+        return Reauthenticate(self.token)
 
 
 class Rig:
@@ -35,7 +52,8 @@ class Rig:
         self.cluster = cluster
         self.directory = directory
         self.couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}")
-        self.credentials = Credentials(parts.username, Secret(parts.password))
+        self.token = basic_token(Credentials(parts.username, Secret(parts.password)))
+        self.gatekeeper = StandingGatekeeper(self.token)
         self.fleet = Fleet(
             self._start_message,
             most_in_flight=8,
@@ -43,6 +61,7 @@ class Rig:
             budget=RestartBudget(burst, period_seconds=600.0),
             retired_files=lambda _in_use: (),
             on_copy_lost=lambda: None,
+            gatekeeper=self.gatekeeper,
         )
 
     def now(self) -> float:
@@ -64,7 +83,7 @@ class Rig:
             request.assignment,
             instance=ME,
             couchdb=self.couchdb,
-            credentials=self.credentials,
+            token=self.token,
             state_file=str(self.directory / f"{request.assignment.copy.range}.sqlite"),
             share=request.share,
             begin_near=request.begin_near,
@@ -72,7 +91,7 @@ class Rig:
 
     def plan(self) -> Plan:
         """Return the plan of the instance beside node 1."""
-        client = Client(Session(self.couchdb, self.credentials))
+        client = Client(Session(self.couchdb, Tokens(self.token)))
         nodes = tuple(sorted(client.membership().all_nodes))
         return make_plan(View(nodes, nodes, client.shard_map(ME, "_users")), ME)
 

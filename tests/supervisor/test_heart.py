@@ -17,6 +17,7 @@ from peruserd.core.views import View
 from peruserd.couch.client import Client
 from peruserd.couch.errors import UnreachableError
 from peruserd.couch.session import Session
+from peruserd.couch.tokens import Tokens, basic_token
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor import heart as heart_module
 from peruserd.supervisor.heart import Heart
@@ -37,10 +38,10 @@ class Chest:
     def __init__(self, cluster: SimClusterThread) -> None:
         parts = urlsplit(cluster.urls[0])
         self._couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}")
-        self._credentials = Credentials(parts.username, Secret(parts.password))
+        tokens = Tokens(basic_token(Credentials(parts.username, Secret(parts.password))))
         self.presence = Presence(incarnation="me", replaces=None, ttl_seconds=3600.0, version="1.0")
-        self.session = Session(self._couchdb, self._credentials)
-        self.client = Client(Session(self._couchdb, self._credentials))
+        self.session = Session(self._couchdb, tokens)
+        self.client = Client(Session(self._couchdb, tokens))
         self.database = make_lease_database(self.client)
         self.alive = True
         self.asked_whether_alive = 0

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from peruserd.core.views import Plan, View, make_plan
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.loop import Inbox, Outcome, Supervisor
-from tests.supervisor.rig import Rig
+from tests.supervisor.rig import Rig, StandingGatekeeper
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 EMPTY = View(nodes=("n1",), instances=("n1",), shard_map=None)
@@ -33,6 +33,7 @@ def supervisor(
     quiet: float = 0.0,
     expected: tuple[str, ...] | None = None,
     remembered: list[tuple[str, ...]] | None = None,
+    on_hangup: Callable[[], None] = lambda: None,
 ) -> Supervisor:
     """Make a supervisor that notes what it tells, and what it wants to be remembered."""
     return Supervisor(
@@ -41,6 +42,7 @@ def supervisor(
         settling=Settling(quiet, 4 * quiet, expected=expected),
         remember=([] if remembered is None else remembered).append,
         tell=said.append,
+        on_hangup=on_hangup,
     )
 
 
@@ -57,6 +59,7 @@ def idle_fleet() -> Fleet:
         budget=RestartBudget(1, 1.0),
         retired_files=lambda _copies: (),
         on_copy_lost=lambda: None,
+        gatekeeper=StandingGatekeeper(None),
     )
 
 
@@ -99,15 +102,31 @@ def test_a_missing_authentication_database_is_said_and_waited_for() -> None:
     assert said[0] == "waiting for the authentication database, which does not exist"
 
 
-def test_sighup_does_not_end_the_daemon() -> None:
-    """A hang-up, whose default is death, is noted only."""
+def test_sighup_reads_the_password_again_and_does_not_end_the_daemon() -> None:
+    """A hang-up, whose default is death, is handed on."""
     said: list[str] = []
-    subject = supervisor(idle_fleet(), lambda _view, _seen: Plan(), said)
+    hangups: list[str] = []
+    subject = supervisor(
+        idle_fleet(), lambda _view, _seen: Plan(), said, on_hangup=lambda: hangups.append("read again")
+    )
     running = Running(subject)
     subject._inbox.put(signal.SIGHUP)
     subject.on_view(EMPTY)
     eventually(lambda: bool(said))
     assert running.end() is Outcome.STOPPED
+    assert hangups == ["read again"]
+
+
+def test_what_was_found_out_about_a_session_is_handed_to_the_fleet() -> None:
+    """From another thread: only the loop speaks to listeners."""
+    fleet = AdjustedFleet()
+    subject = supervisor(fleet, lambda _view, _seen: Plan(), [])
+    running = Running(subject)
+    subject.on_answered({5: 1})
+    subject.on_answered(None)
+    eventually(lambda: len(fleet.answered) == 2)
+    running.end()
+    assert fleet.answered == [{5: 1}, None]
 
 
 def test_a_view_that_flaps_within_the_quiet_period_makes_no_plan() -> None:
@@ -154,6 +173,7 @@ class AdjustedFleet(Fleet):
 
     def __init__(self) -> None:
         self.adjusted: list[Plan] = []
+        self.answered: list[Mapping[Hashable, int] | None] = []
         self.stopped = False
 
     idle = True
@@ -167,6 +187,9 @@ class AdjustedFleet(Fleet):
 
     def mind_deadlines(self, now: float) -> None:
         pass
+
+    def answer(self, doubts: Mapping[Hashable, int] | None) -> None:
+        self.answered.append(doubts)
 
     def adjust(self, plan: Plan, _now: float) -> str:
         self.adjusted.append(plan)

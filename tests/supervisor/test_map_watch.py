@@ -156,7 +156,7 @@ def test_a_node_that_is_away_is_waited_for(pair: SimClusterThread, post: Post) -
 
 
 def test_one_that_is_refused_does_not_hammer_the_server(pair: SimClusterThread) -> None:
-    """After refused credentials the next try is far off, so that the account is not locked."""
+    """A path that is closed to the account is opened by a person, so the next try is far off."""
     post = Post(pair, "wrong")
     post.watch.start()
     eventually(lambda: post.watch.failures == 1, "it was refused")

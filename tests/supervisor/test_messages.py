@@ -7,15 +7,19 @@ import pytest
 from peruserd.core.counters import Counters
 from peruserd.core.lifecycle import RestartBudget, Timing
 from peruserd.core.messages import (
+    Doubt,
     FromListener,
     Hello,
     Inform,
     Inherit,
     ListenerStart,
+    Reauthenticate,
     Report,
+    Secret,
     Sequence,
     Stage,
     Stop,
+    Token,
     ToListener,
 )
 from peruserd.core.ranges import WHOLE_SPACE, Range, ShardMap
@@ -23,6 +27,7 @@ from peruserd.core.views import Copy, Plan, View, make_plan
 from peruserd.supervisor import fleet as fleet_module
 from peruserd.supervisor.fleet import Fleet, StartRequest
 from tests.starting import listener_start
+from tests.supervisor.rig import StandingGatekeeper
 
 LOWER, UPPER = Range(0, 0x7FFFFFFF), Range(0x80000000, 0xFFFFFFFF)
 QUARTER = Range(0, 0x3FFFFFFF)
@@ -39,9 +44,9 @@ def _plan(*ranges: Range, node: str = "n1", suffix: str = ".1") -> Plan:
 class NotedProcess:
     """A process that is none: what it is sent is kept, what it says is put there by the test."""
 
-    def __init__(self, start: ListenerStart) -> None:
+    def __init__(self, start: ListenerStart, pid: int) -> None:
         self.copy = start.copy
-        self.pid = 1
+        self.pid = pid
         self.sent: list[ToListener] = []
         self.says: list[FromListener] = []
 
@@ -51,6 +56,11 @@ class NotedProcess:
     def receive(self) -> list[FromListener]:
         said, self.says = self.says, []
         return said
+
+    @property
+    def planned(self) -> list[ToListener]:
+        """What it was sent about its work, and not about how it is let in."""
+        return [each for each in self.sent if not isinstance(each, Reauthenticate)]
 
     def reap(self) -> int:
         return 0
@@ -64,6 +74,7 @@ class Noted:
         self.processes: dict[Copy, NotedProcess] = {}
         self.looks_wanted = 0
         self.retired: dict[frozenset[Copy], tuple[str, ...]] = {}
+        self.gatekeeper = StandingGatekeeper(Token(1, cookie=Secret("one")))
         self.fleet = Fleet(
             self._start_message,
             most_in_flight=8,
@@ -71,6 +82,7 @@ class Noted:
             budget=RestartBudget(100, 600.0),
             retired_files=self._retired_files,
             on_copy_lost=self._look_soon,
+            gatekeeper=self.gatekeeper,
         )
 
     def _retired_files(self, in_use: Collection[Copy]) -> tuple[str, ...]:
@@ -85,7 +97,7 @@ class Noted:
 
     def spawn(self, start: ListenerStart) -> NotedProcess:
         """Stand in for the making of a process."""
-        made = self.processes[start.copy] = NotedProcess(start)
+        made = self.processes[start.copy] = NotedProcess(start, len(self.requests))
         return made
 
     def adjust(self, plan: Plan) -> list[NotedProcess]:
@@ -145,7 +157,7 @@ def test_a_listener_learns_what_has_changed_while_it_started(noted: Noted) -> No
     noted.adjust(make_plan(alone, "n1", both))
     assert process.sent == []
     noted.say(process, Hello())
-    assert process.sent == [Inform(warned.ownership, warned.coming, 8)]
+    assert process.planned == [Inform(warned.ownership, warned.coming, 8)]
 
 
 def test_a_listener_is_told_what_is_coming_and_what_is_in_force(noted: Noted) -> None:
@@ -276,3 +288,41 @@ def test_what_a_listener_reported_last_outlives_it(noted: Noted) -> None:
     noted.end(whole)
     noted.adjust(_plan(LOWER))
     assert noted.begun_near()[str(LOWER)] == 70
+
+
+def _let_in(process: NotedProcess) -> list[Reauthenticate]:
+    return [each for each in process.sent if isinstance(each, Reauthenticate)]
+
+
+def test_a_listener_is_told_what_its_requests_carry_when_it_is_up(noted: Noted) -> None:
+    """The session of its start message can be an old one by then."""
+    (process,) = noted.adjust(_plan(WHOLE_SPACE))
+    noted.gatekeeper.token = Token(2, cookie=Secret("two"))
+    noted.say(process, Hello())
+    assert _let_in(process) == [Reauthenticate(noted.gatekeeper.token)]
+
+
+def test_all_listeners_are_told_what_their_requests_carry_from_now_on(noted: Noted) -> None:
+    """Also that they carry nothing, and must wait."""
+    processes = noted.run(_plan(LOWER, UPPER))
+    for token in (None, Token(3, cookie=Secret("three"))):
+        noted.gatekeeper.token = token
+        noted.fleet.answer(None)
+        assert all(_let_in(process)[-1] == Reauthenticate(token) for process in processes)
+
+
+def test_a_doubt_is_answered_to_the_process_that_has_it(noted: Noted) -> None:
+    """Another listener is told nothing, nor is another process of the same copy, whose doubts have other numbers."""
+    lower, upper = noted.run(_plan(LOWER, UPPER))
+    noted.say(lower, Doubt(7, "n2"))
+    assert noted.gatekeeper.doubts == [(lower.pid, 7, "n2")]
+    noted.fleet.answer({lower.pid: 7})
+    assert [each.answers for each in _let_in(lower)] == [0, 7]
+    assert [each.answers for each in _let_in(upper)] == [0]
+    noted.end(lower)
+    noted.fleet.mind_deadlines(1.0)
+    successor = noted.processes[lower.copy]
+    assert successor is not lower
+    noted.say(successor, Hello())
+    noted.fleet.answer({lower.pid: 7})
+    assert [each.answers for each in _let_in(successor)] == [0]

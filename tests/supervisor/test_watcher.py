@@ -17,9 +17,11 @@ from peruserd.core.messages import Credentials, Secret
 from peruserd.core.views import Feed, View
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError
-from peruserd.couch.errors import CouchError, UnauthorizedError, UnreachableError
+from peruserd.couch.errors import CouchError, RefusedError, UnauthorizedError, UnreachableError
 from peruserd.couch.session import Session
+from peruserd.couch.tokens import Tokens, basic_token
 from peruserd.simcluster import ClusterOptions, SimClusterThread
+from peruserd.supervisor import pausing
 from peruserd.supervisor.presence import Onlooker, Presence
 from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.watcher import Lookout, NoShardsError, Watcher
@@ -53,7 +55,8 @@ def client_of(url: str) -> Client:
     """Make a client of a node, given its URL with credentials."""
     parts = urlsplit(url)
     couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}")
-    return Client(Session(couchdb, Credentials(parts.username or "adm", Secret(parts.password or "pass"))))
+    credentials = Credentials(parts.username or "adm", Secret(parts.password or "pass"))
+    return Client(Session(couchdb, Tokens(basic_token(credentials))))
 
 
 def lookout(
@@ -68,7 +71,7 @@ def lookout(
     parts = urlsplit(url)
     couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}", feed=feed, auth_db=auth_db)
     credentials = Credentials(parts.username or "adm", Secret(password or parts.password or "pass"))
-    client = Client(Session(couchdb, credentials))
+    client = Client(Session(couchdb, Tokens(basic_token(credentials))))
     database = ClusterDatabase(client, LEASES, mend=True)
     return Lookout(client, couchdb, onlooker or presence(), database, second_writer)
 
@@ -394,7 +397,7 @@ def test_a_watcher_passes_on_what_it_sees_after_failures() -> None:
 
 
 def test_a_watcher_that_is_refused_does_not_hammer_the_server() -> None:
-    """After refused credentials the next look is far off, so that the account is not locked."""
+    """A path that is closed to the account is opened by a person, so the next look is far off."""
     eye = Eye(UnauthorizedError("no"))
     watcher = Watcher(eye.look, interval_seconds=0.001, on_view=lambda _view: None)
     watcher.start()
@@ -402,6 +405,16 @@ def test_a_watcher_that_is_refused_does_not_hammer_the_server() -> None:
     time.sleep(0.1)
     watcher.stop()
     assert eye.looks == 1
+
+
+def test_a_watcher_that_is_not_let_in_looks_soon_whether_it_is() -> None:
+    """Nothing is sent meanwhile, so it may; what is seen then is passed on."""
+    seen: list[View] = []
+    watcher = Watcher(Eye(RefusedError("no"), VIEW).look, interval_seconds=0.001, on_view=seen.append)
+    watcher.start()
+    eventually(lambda: len(seen) >= 1)
+    watcher.stop()
+    assert pausing.pause_after(RefusedError("no"), 1000) == 1.0
 
 
 def test_a_look_that_is_asked_for_does_not_wait_for_the_interval() -> None:

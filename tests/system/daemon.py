@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,8 +52,8 @@ class Daemon:
     """One instance, which can be started, stopped and started again over the same state.
 
     `config` is added to what every test wants: a free port, log lines as JSON, a state directory of its own, quick
-    looks at the cluster; None takes a key away. A context manager: at its end no process of it is left, and a failed
-    test shows its log.
+    looks at the cluster; None takes a key away. `under` is a command that the daemon's is given to. A context manager:
+    at its end no process of it is left, and a failed test shows its log.
     """
 
     def __init__(
@@ -65,11 +65,13 @@ class Daemon:
         password: str | None = None,
         config: Tables | None = None,
         environment: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.state = directory / "state"
         self.http = ""
         self._environment = dict(environment or {})
+        self._under = under
         self._http = requests.Session()
         # Proxies of the environment have no part in what happens on this machine.
         self._http.trust_env = False
@@ -122,7 +124,7 @@ class Daemon:
         file.write_text(_toml(self.config), encoding="utf-8")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PERUSERD_")}
         self._started = Started(
-            [sys.executable, "-m", "peruserd", "run", "--config", file],
+            [*self._under, sys.executable, "-m", "peruserd", "run", "--config", file],
             output=self.log_file,
             cwd=self.directory,
             environment=inherited | {"PYTHONPATH": os.pathsep.join(_PYTHON_PATH)} | self._environment,
@@ -136,6 +138,15 @@ class Daemon:
         """Send SIGTERM, as systemd does, and return the exit code."""
         self._running.signal(signal.SIGTERM)
         return self._running.wait()
+
+    def hang_up(self) -> None:
+        """Send SIGHUP, as `systemctl reload` does."""
+        self._running.signal(signal.SIGHUP)
+
+    @property
+    def password_file(self) -> Path:
+        """The file that it reads its password from."""
+        return self.directory / "password"
 
     def kill(self) -> None:
         """Kill the supervisor alone with SIGKILL."""

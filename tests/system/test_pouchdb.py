@@ -107,14 +107,13 @@ def test_a_server_without_admins_is_served_without_credentials(
         assert open_to_all.server.unserved(BEFORE) == []
 
 
-def test_a_wrong_password_ends_the_start(pouchdb: PouchDBServer, make_daemon: Callable[..., Daemon]) -> None:
-    """Exit code 78 says that another try cannot help, so systemd does not make one."""
-    daemon = make_daemon(url=pouchdb.url, username=ADMIN[0], password="wrong")
-    daemon.launch()
-    assert daemon.wait() == 78
-    refusal = daemon.line("cannot start")
-    assert refusal is not None
-    assert "wrong" not in daemon.log_file.read_text()
+def test_a_wrong_password_is_waited_for(pouchdb: PouchDBServer, make_daemon: Callable[..., Daemon]) -> None:
+    """The instance says what is wrong, and goes on when its file has the right one."""
+    daemon = make_daemon(url=pouchdb.url, username=ADMIN[0], password="hunter2").start()
+    eventually(lambda: "refuses the password" in daemon.get("/readyz").text, "the refusal is said")
+    daemon.password_file.write_text(f"{ADMIN[1]}\n")
+    daemon.wait_until_ready()
+    assert "hunter2" not in daemon.log_file.read_text()
 
 
 def test_deletion_revokes_and_leaves_nothing_public(daemon: Daemon, server: Server) -> None:

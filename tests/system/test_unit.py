@@ -74,6 +74,11 @@ def test_a_listener_out_of_memory_does_not_end_the_others() -> None:
     assert only("Service.OOMPolicy") == "continue"
 
 
+def test_no_core_file_is_written() -> None:
+    """It would hold the admin's session, and the supervisor's the password too."""
+    assert only("Service.LimitCORE") == "0"
+
+
 def test_state_and_password_are_where_the_daemon_looks_for_them() -> None:
     """The state directory and the credential bear the names that the daemon knows."""
     assert Path("/var/lib", only("Service.StateDirectory")) == Path(DEFAULT_STATE_DIRECTORY)

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from peruserd.simcluster import documents, errors, ids
-from peruserd.simcluster.accounts import Accounts, User, may_administer, require_member, require_server_admin
+from peruserd.simcluster.accounts import COOKIE, Accounts, User, may_administer, require_member, require_server_admin
 from peruserd.simcluster.listing import Listings
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.nodes import Node
@@ -123,6 +123,19 @@ class Exchange:
     def key_or_text(self, name: str, default: str) -> str:
         """Return a parameter of the query that is text, in JSON's quotation marks or without."""
         return self.query.get(name, default).removeprefix('"').removesuffix('"')
+
+    def identify(self) -> None:
+        """Find out who asks, by what the node knows that was asked."""
+        authorization, cookie = self._carried()
+        self.user = self.services.accounts.identify(self.node, authorization, cookie, self.address)
+
+    def identify_at(self, node: Node) -> None:
+        """Find out again who asks, by what another node knows to which the request is handed on."""
+        self.user = self.services.accounts.identify_relayed(node, *self._carried())
+
+    def _carried(self) -> tuple[str | None, str | None]:
+        headers = self.request.headers
+        return headers.get("Authorization"), self.request.cookies.get(COOKIE) if "Cookie" in headers else None
 
     def require_admin(self) -> None:
         """Refuse everybody but server admins."""

@@ -11,6 +11,7 @@ from peruserd.simcluster.nodes import DIRECTORY, Node
 from peruserd.simcluster.web.copy_pages import copy_page, revisions_asked
 from peruserd.simcluster.web.exchange import Exchange, reply
 from peruserd.simcluster.web.feeds import shard_changes
+from peruserd.simcluster.web.server_pages import read_session
 
 
 async def node_page(exchange: Exchange) -> web.StreamResponse:
@@ -22,9 +23,11 @@ async def node_page(exchange: Exchange) -> web.StreamResponse:
         return reply({"name": node.name})
     if unquote(segments[2]) == "_config":
         return await _config(exchange, node)
-    if not exchange.services.accounts.same_admins(exchange.node, node):
-        # The far node asks for the password again, and the answer that it is wrong finds no way back.
-        raise errors.RefusalError(500, "unknown_error", "function_clause")
+    # Also where it is the node that was asked: what comes this way is looked at as if it came from elsewhere.
+    exchange.identify_at(node)
+    if unquote(segments[2]) == "_session":
+        return await read_session(exchange)
+    exchange.require_admin()
     match unquote(segments[2]):
         case "_dbs" if exchange.rest(3) == "_changes":
             return await shard_changes(exchange, node, node.directory)

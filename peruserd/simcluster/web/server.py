@@ -7,11 +7,11 @@ from typing import Final
 from aiohttp import web
 
 from peruserd.simcluster import errors
-from peruserd.simcluster.accounts import COOKIE
 from peruserd.simcluster.faults import Faults, error_body
 from peruserd.simcluster.nodes import Node
 from peruserd.simcluster.web.exchange import Exchange, Services, refusal, reply
 from peruserd.simcluster.web.router import page_of, route
+from peruserd.simcluster.web.server_pages import set_cookie
 
 _HOST: Final = "127.0.0.1"
 # Clustered writes: what `request_seconds` makes slower.
@@ -91,10 +91,10 @@ class NodeServer:
             seconds = self._services.model.options.request_seconds
             if seconds and request.method in _WRITES and exchange.segments[:1] != ["_node"]:
                 await asyncio.sleep(seconds)
-            exchange.user = self._services.accounts.identify(
-                self.node, request.headers.get("Authorization"), _session_cookie(request), exchange.address
-            )
+            exchange.identify()
             answer = await page_of(exchange, pages)(exchange)
+            if exchange.user.renewed is not None and not answer.prepared:
+                answer.headers.setdefault("Set-Cookie", set_cookie(exchange, exchange.user.renewed))
         except errors.RefusalError as error:
             answer = refusal(error)
         if outcome == "cut-after":
@@ -102,10 +102,6 @@ class NodeServer:
         if outcome == "cut-mid":
             return await _cut_in_the_middle(request, answer)
         return answer
-
-
-def _session_cookie(request: web.BaseRequest) -> str | None:
-    return request.cookies.get(COOKIE) if "Cookie" in request.headers else None
 
 
 def _cut(request: web.BaseRequest) -> web.StreamResponse:

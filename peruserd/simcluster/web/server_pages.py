@@ -85,16 +85,16 @@ async def login(exchange: Exchange) -> web.Response:
         if error.reason != WRONG:
             raise
         answer = refusal(error)
-        answer.headers["Set-Cookie"] = _cookie(exchange, "")
+        answer.headers["Set-Cookie"] = set_cookie(exchange, "")
         return answer
-    cookie = _cookie(exchange, value)
+    cookie = set_cookie(exchange, value)
     return reply({"ok": True, "name": _shown(user), "roles": user.roles}, headers={"Set-Cookie": cookie})
 
 
 async def logout(exchange: Exchange) -> web.Response:
     """Take the session cookie back."""
     exchange.user = User()
-    return reply({"ok": True}, headers={"Set-Cookie": _cookie(exchange, "")})
+    return reply({"ok": True}, headers={"Set-Cookie": set_cookie(exchange, "")})
 
 
 async def all_databases(exchange: Exchange) -> web.Response:
@@ -142,7 +142,8 @@ def _shown(user: User) -> str | None:
     return None if user.name is None else ids.shown(user.name)
 
 
-def _cookie(exchange: Exchange, value: str) -> str:
+def set_cookie(exchange: Exchange, value: str) -> str:
+    """Return the header that gives a session cookie; an empty one takes it back."""
     expiry = datetime.fromtimestamp(exchange.model.clock() + SESSION_SECONDS, UTC)
     when = expiry.strftime("%a, %d-%b-%Y %H:%M:%S GMT")
     return f"{COOKIE}={value}; Version=1; Expires={when}; Max-Age={SESSION_SECONDS}; Path=/; HttpOnly"

@@ -1,0 +1,104 @@
+"""Connections that another thread can end: the adapter of requests that a session sends through."""
+
+import socket
+import threading
+import weakref
+from typing import Any, Final, Self
+
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ReadTimeoutError
+
+
+class _Retry(Retry):
+    """Retries what broke, and not what took too long: three silences in a row outlast the patience of a supervisor."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> Self:
+        if isinstance(error, ReadTimeoutError):
+            raise error
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+# A connection kept alive can be closed by the server just as it is used again; a second try finds that out. Requests
+# that change something are not repeated here: what a broken one did is for the caller to judge.
+_RETRY: Final = _Retry(total=2, backoff_factor=0.1, status=0, redirect=0, allowed_methods=frozenset({"GET", "HEAD"}))
+_NO_RETRY: Final = _Retry(total=0, read=False)
+
+
+class Sockets:
+    """The sockets a session has open, so that another thread can shut them down."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self.interrupted = False
+
+    def refuse_if_interrupted(self) -> None:
+        """Raise what a connection that cannot be made raises; before it is made, which can take a while."""
+        if self.interrupted:
+            raise ConnectionAbortedError("the session was interrupted")
+
+    def opened(self, sock: socket.socket) -> None:
+        """Take note of a new connection's socket."""
+        with self._lock:
+            if self.interrupted:
+                sock.close()
+                raise ConnectionAbortedError("the session was interrupted")
+            self._open.add(sock)
+
+    def interrupt(self) -> None:
+        """Shut all down, and refuse new ones."""
+        with self._lock:
+            self.interrupted = True
+            sockets = list(self._open)
+        for sock in sockets:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                # Closed or never connected: no read can hang on it.
+                continue
+
+
+class InterruptibleAdapter(HTTPAdapter):
+    """An adapter whose connections tell a `Sockets` of theirs."""
+
+    def __init__(self, sockets: Sockets, connections: int, *, repeat_reads: bool) -> None:
+        self._pools = _pool_classes(sockets)
+        retry = _RETRY if repeat_reads else _NO_RETRY
+        super().__init__(pool_connections=1, pool_maxsize=connections, max_retries=retry)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools of such connections."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+
+def _pool_classes(sockets: Sockets) -> dict[str, type[HTTPConnectionPool]]:
+    class PlainConnection(HTTPConnection):
+        def connect(self) -> None:
+            sockets.refuse_if_interrupted()
+            super().connect()
+            sockets.opened(self.sock)
+
+    class SecureConnection(HTTPSConnection):
+        def connect(self) -> None:
+            sockets.refuse_if_interrupted()
+            super().connect()
+            sockets.opened(self.sock)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = PlainConnection
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    return {"http": PlainPool, "https": SecurePool}
