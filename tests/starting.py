@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy, LogConfig
+from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionConfig, LogConfig
 from peruserd.core.messages import ListenerStart
 from peruserd.core.views import Assignment
 
@@ -19,7 +19,8 @@ def listener_start(assignment: Assignment, **changes: Any) -> ListenerStart:
         couchdb=CouchDBConfig(),
         token=None,
         databases=DatabasesConfig(),
-        deletion=DeletionPolicy.REVOKE,
+        deletion=DeletionConfig(),
+        cluster_database="peruserd",
         log=LogConfig(),
         state_file="",
         share=4,

@@ -19,7 +19,7 @@ from bench.pipeline.server import UUID, Log, RecordedServer
 from peruserd.core.config import (
     CouchDBConfig,
     DatabasesConfig,
-    DeletionPolicy,
+    DeletionConfig,
     LogConfig,
     LogLevel,
     ProvisioningConfig,
@@ -27,7 +27,7 @@ from peruserd.core.config import (
 from peruserd.core.counters import Counters
 from peruserd.core.messages import FromListener, ListenerStart, Report, Stop, decode_from_listener, encode
 from peruserd.core.progress import Saved
-from peruserd.couch.sources import PAGE_ROWS
+from peruserd.core.rows import PAGE_ROWS
 from peruserd.couch.tokens import NOBODY
 from peruserd.listener import process
 from peruserd.listener.store import Store
@@ -120,7 +120,8 @@ def _start(state_file: Path) -> ListenerStart:
         couchdb=CouchDBConfig(),
         token=NOBODY,
         databases=DatabasesConfig(),
-        deletion=DeletionPolicy.REVOKE,
+        deletion=DeletionConfig(),
+        cluster_database="peruserd",
         log=LogConfig(level=LogLevel.WARNING),
         state_file=str(state_file),
         share=_IN_FLIGHT,

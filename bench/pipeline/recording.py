@@ -11,8 +11,8 @@ from peruserd.core.hashing import document_hash
 from peruserd.core.names import user_document_id
 from peruserd.core.ownership import Ownership
 from peruserd.core.ranges import Range
+from peruserd.core.rows import PAGE_ROWS
 from peruserd.core.views import Copy
-from peruserd.couch.sources import PAGE_ROWS
 
 ME: Final = "couchdb@node-1.example"
 _NODES: Final = (ME, "couchdb@node-2.example", "couchdb@node-3.example")

@@ -72,6 +72,7 @@ class RecordedSession:
         params: dict[str, str] | None = None,
         body: object = None,
         wait_seconds: float = 0.0,
+        limit_bytes: int = 0,  # noqa: ARG002 - as a session has it
     ) -> Answer:
         """Answer what is asked of a copy and of users who are right; ValueError for everything else."""
         named = f"{method} {path}"

@@ -19,13 +19,14 @@ import structlog
 import bench.pipeline
 from bench.pipeline.recording import ME, OWNERSHIP, record
 from bench.pipeline.server import UUID, RecordedServer, RecordedSession
-from peruserd.core.config import DatabasesConfig, DeletionPolicy
+from peruserd.core.changes import Change, Lane
+from peruserd.core.config import DatabasesConfig, DeletionConfig
+from peruserd.core.listening import Listening, OnDisk
 from peruserd.core.progress import Identity, Saved
-from peruserd.core.workqueue import Change, Lane
+from peruserd.core.rows import PAGE_ROWS, Page
 from peruserd.couch.client import Client
 from peruserd.couch.copies import Copies, ShardLayout
 from peruserd.couch.session import Answer
-from peruserd.couch.sources import PAGE_ROWS, Page
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome, Provisioner
 from peruserd.listener.store import Store
@@ -46,6 +47,20 @@ _FULL: Final = ("--processes=6", "--values=3", "--warmups=1", "--min-time=0.02")
 _DONE: Final = Outcome(provisioned=True)
 
 
+class _NoDeletions:
+    """Nobody is deleted here."""
+
+    def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
+        """Note nothing."""
+
+    def admits(self, document_id: str, database: str) -> bool:  # noqa: ARG002 - an interface
+        """Let everybody in."""
+        return True
+
+    def served(self, document_id: str) -> None:
+        """Note nothing."""
+
+
 class Desk:
     """One page of either kind, and a ledger on a disk to enter it in."""
 
@@ -56,23 +71,27 @@ class Desk:
         self.mine = OWNERSHIP.belongs_to(ME)
         store = Store.open(directory / "copy.sqlite")
         store.save(Saved(UUID, 0, OWNERSHIP, settled=(OWNERSHIP,)))
-        self.ledger = Ledger(
-            instance=ME,
-            ownership=OWNERSHIP,
+        state = Listening(
+            ME,
+            OWNERSHIP,
+            OnDisk(*store.load()),
             coming=None,
             share=1,
+            new_per_minute=0,
+            nodes=(),
             begin_near=None,
             recall_seconds=30.0,
-            store=store,
-            wake=lambda: None,
+            now=time.monotonic(),
         )
+        self.ledger = Ledger(state, store, lambda: None)
         self.ledger.open(Identity(UUID, PAGE_ROWS))
         client = Client(RecordedSession(RecordedServer(recordings[True])))  # type: ignore[arg-type]
         self.provisioner = Provisioner(
             client,
             Copies(client, ShardLayout(client, ME, OWNERSHIP.database)),
             databases=DatabasesConfig(),
-            deletion=DeletionPolicy.REVOKE,
+            deletion=DeletionConfig(),
+            deletions=_NoDeletions(),
             before_write=self.ledger.before_write,
             in_doubt=self.ledger.in_doubt,
         )

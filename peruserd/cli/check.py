@@ -11,7 +11,7 @@ import msgspec
 from peruserd.cli import leases
 from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
-from peruserd.core.config import DeletionPolicy
+from peruserd.core.config import DeletionConfig, DeletionPolicy, OnReturn
 from peruserd.core.names import decode_database_name, user_document_id
 from peruserd.core.views import Assignment, Feed, View
 from peruserd.couch.client import Client
@@ -26,7 +26,7 @@ _PAGE = 10_000
 _ON_DELETION = {
     DeletionPolicy.REVOKE: "the user loses access to the database, which stays",
     DeletionPolicy.KEEP: "nothing changes",
-    DeletionPolicy.DROP: "the database is deleted once a quorum has confirmed the deletion",
+    DeletionPolicy.DROP: "the user loses access at once, and the database is deleted {when}",
 }
 
 
@@ -71,8 +71,16 @@ def _check(connected: Connected, path: str | None) -> int:
         _say("would follow", _followed(client, assignment))
     for unreadable in plan.unreadable:
         _say("cannot read", f"{unreadable}: none of its hosts is connected")
-    _say("on deletion", _ON_DELETION[config.deletion.policy])
+    _say("on deletion", _on_deletion(config.deletion))
     return EXIT_NOT_DONE if plan.unreadable or database.state.refused or others_write else EXIT_DONE
+
+
+def _on_deletion(deletion: DeletionConfig) -> str:
+    days = deletion.grace_period / 86_400
+    when = f"{days:g} days later" if days else "as soon as the deletion is confirmed"
+    words = _ON_DELETION[deletion.policy].format(when=when)
+    shut = "; a database that is left is kept shut when its name is used again"
+    return words + shut if deletion.on_return is OnReturn.HOLD else words
 
 
 def _with_instance(view: View, node: str) -> View:

@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"peruserd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_run, _add_check, _add_config, _add_name, _add_owner, _add_plan, _add_demo, _add_simcluster):
+    for add in _ADDERS:
         add(commands)
     return parser
 
@@ -140,6 +140,36 @@ def _add_observing_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_deletions(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "deletions",
+        "list the databases that wait to be deleted, cancel or hasten one, pause and resume all",
+        "peruserd deletions list\n  peruserd deletions cancel alice\n  peruserd deletions resume --only bob",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, help_text, users in _DELETION_ACTIONS:
+        action = actions.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+        _add_config_option(action)
+        action.add_argument("--json", action="store_true", help="print JSON")
+        if name == "list":
+            action.add_argument("--all", action="store_true", help="also what has ended")
+        if name == "resume":
+            action.add_argument("--only", dest="users", metavar="USER", nargs="+", help="let only these go on")
+        else:
+            action.add_argument("users", metavar="USER", nargs=users, help="user names")
+
+
+_DELETION_ACTIONS: Final = (
+    ("list", "list what waits, in the order in which it is due; asks the server, not the daemon", "*"),
+    ("cancel", "keep the databases of these deleted users for good; they stay without access", "+"),
+    ("drop-now", "delete these databases now, without waiting for the grace period", "+"),
+    ("release", "let users in who came back under the name of a deleted one, to all that is in the database", "+"),
+    ("pause", "delete nothing until resumed, in the whole cluster; with names, only nothing of these", "*"),
+    ("resume", "go on after a pause or a stop by the breaker", "*"),
+)
+
+
 def _add_demo(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = _add(
         commands,
@@ -175,6 +205,19 @@ def _add_simcluster(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument(
         "--control-port", type=_port, default=None, metavar="PORT", help="also serve the controls there"
     )
+
+
+_ADDERS: Final = (
+    _add_run,
+    _add_check,
+    _add_config,
+    _add_name,
+    _add_owner,
+    _add_plan,
+    _add_deletions,
+    _add_demo,
+    _add_simcluster,
+)
 
 
 def _count(text: str) -> int:

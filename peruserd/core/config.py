@@ -30,6 +30,13 @@ class DeletionPolicy(StrEnum):
     DROP = "drop"
 
 
+class OnReturn(StrEnum):
+    """What happens when a user document comes back whose database stayed without its user."""
+
+    REOPEN = "reopen"
+    HOLD = "hold"
+
+
 class LogFormat(StrEnum):
     """How log lines look."""
 
@@ -114,10 +121,40 @@ class DeletionConfig(Table, frozen=True):
     policy: Annotated[
         DeletionPolicy,
         Meta(
-            description="revoke: the user loses access, the database stays. keep: nothing changes. drop: the database "
-            "is deleted once a quorum has confirmed that the user document is."
+            description="revoke: the user loses access, the database stays. keep: nothing changes. drop: the user "
+            "loses access at once, and the database is deleted when the grace period is over."
         ),
     ] = DeletionPolicy.REVOKE
+    grace_period: Annotated[
+        Annotated[float, Meta(ge=0, le=315_360_000)],
+        Meta(
+            description="drop: seconds from the deletion of a user document to that of the database; 0 deletes it as "
+            "soon as the deletion is confirmed."
+        ),
+    ] = 604_800.0
+    max_drops: Annotated[
+        Count,
+        Meta(
+            description="drop: this many databases may be deleted within per_seconds, by all instances together. One "
+            "more stops all deletions until `peruserd deletions resume`. A database without a document never counts."
+        ),
+    ] = 100
+    per_seconds: Annotated[
+        Annotated[float, Meta(gt=0, le=2_678_400)], Meta(description="The time in which max_drops are counted.")
+    ] = 3_600.0
+    on_return: Annotated[
+        OnReturn,
+        Meta(
+            description="What happens when somebody signs up under the name of a deleted user whose database is still "
+            "there. reopen: the new user gets the database with all that is in it. hold: nobody is let in until "
+            "`peruserd deletions release` or `drop-now`."
+        ),
+    ] = OnReturn.REOPEN
+
+    @property
+    def uses_journal(self) -> bool:
+        """Say whether anything waits in the journal of deletions."""
+        return self.policy is DeletionPolicy.DROP or self.on_return is OnReturn.HOLD
 
 
 class ClusterConfig(Table, frozen=True):
@@ -150,6 +187,13 @@ class ProvisioningConfig(Table, frozen=True):
         Annotated[int, Meta(ge=1, le=1_024)],
         Meta(description="Users this instance works on at once, over all its listeners."),
     ] = 64
+    max_new_per_minute: Annotated[
+        Annotated[int, Meta(ge=0, le=1_000_000)],
+        Meta(
+            description="Databases this instance makes in a minute at most, divided among its listeners (at least one "
+            "each); who signs up beyond that waits. 0: no limit."
+        ),
+    ] = 0
 
 
 class HTTPConfig(Table, frozen=True):

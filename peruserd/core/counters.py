@@ -44,18 +44,25 @@ class Counters(msgspec.Struct):
     feed_requests: int = 0
     scans: int = 0  # scans that reached their end
     failures: dict[str, int] = msgspec.field(default_factory=dict)  # by kind of error
+    access_changes: dict[str, int] = msgspec.field(default_factory=dict)  # by what was done, as in the audit lines
     latency: Histogram = msgspec.field(default_factory=Histogram)  # from a change read to its user served
 
-    def failed(self, kind: str) -> None:
-        """Count one failure of the given kind."""
-        self.failures[kind] = self.failures.get(kind, 0) + 1
+    def failed(self, kind: str, times: int = 1) -> None:
+        """Count failures of the given kind."""
+        if times:
+            self.failures[kind] = self.failures.get(kind, 0) + times
+
+    def changed(self, action: str) -> None:
+        """Count a change of access or existence."""
+        self.access_changes[action] = self.access_changes.get(action, 0) + 1
 
     def add(self, other: "Counters") -> None:
         """Add what another listener counted."""
         for name in _PLAIN:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for kind, count in other.failures.items():
-            self.failures[kind] = self.failures.get(kind, 0) + count
+        for mine, theirs in ((self.failures, other.failures), (self.access_changes, other.access_changes)):
+            for kind, count in theirs.items():
+                mine[kind] = mine.get(kind, 0) + count
         self.latency.add(other.latency)
 
 

@@ -20,9 +20,9 @@ from typing import Final
 import msgspec
 
 from peruserd.core import security
-from peruserd.core.config import DeletionPolicy
+from peruserd.core.config import DeletionPolicy, OnReturn
 from peruserd.core.evidence import DocumentState, Verdict
-from peruserd.core.quarantine import Advice, Failure
+from peruserd.core.quarantine import UNCONFIRMED, Advice, Failure
 from peruserd.core.security import CopiesDisagreeError, Security
 
 
@@ -60,7 +60,8 @@ class Facts(msgspec.Struct, frozen=True):
 
     `glance` is the security object as a clustered read shows it, which is that of one copy. `copies` are all copies, as
     read since the last write. `in_doubt` says that a security object was begun to be written and not seen to be whole,
-    by an earlier act or an earlier process. `written` is how often this act has written already.
+    by an earlier act or an earlier process. `written` is how often this act has written already. `admitted` says
+    whether the operator lets a user in whose database was nobody's; None where nobody was asked.
     """
 
     user: str
@@ -72,6 +73,8 @@ class Facts(msgspec.Struct, frozen=True):
     glance: Security | None = None
     copies: tuple[CopyReading, ...] | None = None
     written: int = 0
+    on_return: OnReturn = OnReturn.REOPEN
+    admitted: bool | None = None
 
     @property
     def state(self) -> DocumentState | None:
@@ -100,6 +103,7 @@ class Ask(Enum):
     DOCUMENT = "document"  # the user document, copy by copy
     GLANCE = "glance"  # the security object, by one clustered read
     COPIES = "copies"  # the security object, copy by copy
+    ADMISSION = "admission"  # whether the operator lets the user in who came back
 
 
 class Create(msgspec.Struct, frozen=True):
@@ -141,9 +145,6 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 Step = Ask | Create | Write | WriteEach | Served | Removed | NothingToDo | Failed
-
-UNCONFIRMED: Final = "unconfirmed"
-"""The kind of failure of a user whose document the copies could not confirm to be there or deleted."""
 
 Edit = Callable[[Security, str], Security]
 """A change of a security object for a user; it returns the very same object where nothing changes."""
@@ -205,7 +206,16 @@ def _live(facts: Facts) -> Step:
         return _new(facts)
     if facts.copies is None:
         return Ask.COPIES
-    return _brought_to(facts, security.grant, Served())
+    return _kept_shut(facts) or _brought_to(facts, security.grant, Served())
+
+
+def _kept_shut(facts: Facts) -> Step | None:
+    """Ask the operator before a user gets a database that was there and is nobody's, if the configuration says so."""
+    if facts.on_return is OnReturn.REOPEN or facts.admitted or facts.written:
+        return None
+    if not security.is_freed(facts.readable, facts.user):
+        return None
+    return Ask.ADMISSION if facts.admitted is None else _HELD
 
 
 def _deleted(facts: Facts) -> Step:
@@ -307,5 +317,12 @@ def _closed(found: Security, _user: str) -> Security:
     return security.close(found)
 
 
+_HELD = Failed(
+    Failure(
+        "held",
+        "the database is that of a deleted user of this name; `peruserd deletions release` or `drop-now` decides",
+        Advice.ASK_OPERATOR,
+    )
+)
 _KEPT = NothingToDo("deletions change nothing, by the configuration")
 _RESTLESS = Failed(Failure("restless_security", "somebody else writes the security object again and again"))

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy, LogConfig
+from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionConfig, LogConfig
 from peruserd.core.counters import Counters
+from peruserd.core.deletions import Standing
 from peruserd.core.ownership import Ownership
 from peruserd.core.views import Copy
 
@@ -59,7 +60,8 @@ class ListenerStart(msgspec.Struct, frozen=True):
     `most_in_flight` how many it can ever be allowed to. `token` is None while the server does not let the instance in;
     the password itself never reaches a listener. `begin_near` is where a listener of the range that this one is a part
     of had come to: a hint and no checkpoint. What was done within the last `recall_seconds` before an owner changes is
-    looked at again, because the next owner may have known better already.
+    looked at again, because the next owner may have known better already. `new_per_minute` is how many databases it may
+    make in a minute (0 is no limit), `nodes` are the nodes connected in the view in force.
     """
 
     copy: Copy
@@ -69,24 +71,29 @@ class ListenerStart(msgspec.Struct, frozen=True):
     couchdb: CouchDBConfig
     token: Token | None
     databases: DatabasesConfig
-    deletion: DeletionPolicy
+    deletion: DeletionConfig
+    cluster_database: str
     log: LogConfig
     state_file: str
     share: int
     most_in_flight: int
     begin_near: Sequence | None
     recall_seconds: float
+    new_per_minute: int = 0
+    nodes: tuple[str, ...] = ()
 
 
 # Supervisor → listener
 
 
 class Inform(msgspec.Struct, frozen=True, tag="inform"):
-    """The view changed: who owns what from now on, who may own it soon, and how many requests may be in flight."""
+    """The view changed: who owns what from now on, who may own it soon, how much may be done, who is connected."""
 
     ownership: Ownership
     coming: Ownership | None
     share: int
+    new_per_minute: int = 0
+    nodes: tuple[str, ...] = ()
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
@@ -115,6 +122,18 @@ class Reauthenticate(msgspec.Struct, frozen=True, tag="reauthenticate"):
     token: Token | None
     why: str | None = None
     answers: int = 0
+
+
+class JournalNews(msgspec.Struct, frozen=True, tag="journal"):
+    """What became known of the journal of deletions.
+
+    `spoken_of` are the ids of entries on which the operator's word has changed. While the journal is not `usable`,
+    because it cannot be read or somebody else could write there, nothing may be dropped.
+    """
+
+    usable: bool
+    spoken_of: tuple[str, ...] = ()
+    pause_changed: bool = False
 
 
 # Listener → supervisor
@@ -157,6 +176,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     quarantined: int
     counters: Counters
     usage: Usage | None = None
+    deletions: Standing = Standing()
 
     @property
     def is_reading(self) -> bool:
@@ -180,7 +200,7 @@ class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
     reason: str
 
 
-ToListener = Inform | Stop | Inherit | Reauthenticate
+ToListener = Inform | Stop | Inherit | Reauthenticate | JournalNews
 FromListener = Hello | Report | Doubt | Goodbye
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

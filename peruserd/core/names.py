@@ -13,6 +13,9 @@ USER_DOCUMENT_PREFIX: Final = "org.couchdb.user:"
 # CouchDB 3.5 answers `database_name_too_long` past this many bytes in one path segment.
 MAX_SEGMENT_BYTES: Final = 238
 
+LONGEST_ID: Final = len(USER_DOCUMENT_PREFIX) + MAX_SEGMENT_BYTES
+"""Characters in the id of a user document above which no prefix leaves room for its database."""
+
 # CouchDB's own rule for the names of databases (couch_db:validate_dbname), applied to what a prefix may contribute.
 _PREFIX_RULE: Final = re.compile(r"[a-z][a-z0-9_$()+/-]*")
 _HEX_RULE: Final = re.compile(r"(?:[0-9a-f]{2})+")

@@ -1,4 +1,6 @@
-"""How much of the work in flight a scan may take: half of it, and next to nothing while people sign up.
+"""How much may be done at once, and how fast: the pace of a scan, and a limit on new databases.
+
+A scan may take half of the work in flight, and next to nothing while people sign up.
 
 Those whom a scan finds have waited already, or wait for nothing; who signs up meanwhile should not find the cluster
 busy with them. What the cluster can take beside its live load is not known, so a scan is a guest there: one thing at a
@@ -7,6 +9,7 @@ waits for each database that is missing, and hardly anybody for a security objec
 after the one than after the other.
 """
 
+from collections import deque
 from typing import Final
 
 _SHARE: Final = 0.5
@@ -56,3 +59,43 @@ class ScanPace:
         if now >= self._live_until:
             return None
         return min(each for each in (self._rest_until, self._live_until) if each > now) - now
+
+
+_MINUTE_SECONDS: Final = 60.0
+
+
+class CreationLimit:
+    """No more than `most` new databases in any minute; 0 is no limit. Of the caller's monotonic clock, in seconds.
+
+    Whether work makes a database is known at its end, so work that may do so has a place from its beginning on.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._under_way: set[str] = set()
+        self._made: deque[float] = deque()
+
+    def room(self, now: float) -> int:
+        """Return how many more may begin to be made now."""
+        while self._made and now - self._made[0] >= _MINUTE_SECONDS:
+            self._made.popleft()
+        return max(0, self.most - len(self._under_way) - len(self._made))
+
+    def next_change(self, now: float) -> float | None:
+        """Return in how many seconds there is more room if nothing ends; None where only then."""
+        return max(0.0, self._made[0] + _MINUTE_SECONDS - now) if self._made else None
+
+    def begun(self, document_id: str) -> None:
+        """Note that work on a document began that may make a database."""
+        self._under_way.add(document_id)
+
+    def ended(self, document_id: str) -> None:
+        """Note that the work on a document ended, whatever it may have done."""
+        self._under_way.discard(document_id)
+
+    def made(self, now: float) -> None:
+        """Note that a database was made, whatever for."""
+        # Nobody asks while there is no limit, so nothing is forgotten then.
+        if self.most:
+            self.room(now)
+            self._made.append(now)

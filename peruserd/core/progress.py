@@ -4,8 +4,8 @@ A listener reads its copy in two lanes: *live* from some sequence on, and where 
 sequence for the documents it owns now but was not responsible for all along.
 
 Invariant of a `Saved`: a change up to `checkpoint` of a document that was its own under `current` and under every one
-of `settled` is finished, or safely in quarantine. One of any other document it owns now is finished too, or beyond the
-`position` of the last sweep of a scan that is saved with it.
+of `settled` is finished, or safely in quarantine, or a scan of everything is `owed`. One of any other document it owns
+now is finished too, or beyond the `position` of the last sweep of a scan that is saved with it.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,8 @@ class Saved(msgspec.Struct, frozen=True):
     """What is on disk of one copy, named by its `uuid`.
 
     `current` is the ownership in force; `settled` are those under all of which a document must have been its own for
-    the checkpoint to speak of it. No `settled` at all means that the checkpoint speaks of no document yet.
+    the checkpoint to speak of it. No `settled` at all means that the checkpoint speaks of no document yet. `owed` says
+    that users who failed found no room in quarantine: only a scan of everything finds them again.
     """
 
     uuid: str
@@ -51,6 +52,7 @@ class Saved(msgspec.Struct, frozen=True):
     current: Ownership
     settled: tuple[Ownership, ...] = ()
     scan: Scan | None = None
+    owed: bool = False
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -121,6 +123,11 @@ def sweep_finished(saved: Saved) -> Saved:
     if scan is not None and scan.sweep is Sweep.DATABASES:
         return msgspec.structs.replace(saved, scan=Scan(until=scan.until, sweep=Sweep.SECURITY))
     return msgspec.structs.replace(saved, settled=(saved.current,), scan=None)
+
+
+def scan_everything(saved: Saved, *, read: Sequence) -> Saved:
+    """Return what is known once the scan begins that is owed, up to where the live feed has `read` to."""
+    return msgspec.structs.replace(saved, settled=(), scan=Scan(until=read), owed=False)
 
 
 def wanted_by_scan(saved: Saved, me: str) -> Callable[[str], bool]:

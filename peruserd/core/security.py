@@ -98,6 +98,15 @@ def is_blank(security: Security) -> bool:
     return security in _BLANK
 
 
+def is_freed(copies: Sequence[Security], user: str) -> bool:
+    """Say whether a database that was there before is nobody's: what is in it can be of an earlier user of that name.
+
+    No copy names the user, and not every copy is blank. It is decided by this state alone, because names were freed
+    before peruserd came, too. A database that was made and not secured yet is blank in every copy.
+    """
+    return any(not is_blank(each) for each in copies) and not any(_names(each, user) for each in copies)
+
+
 def reconcile(copies: Sequence[Security], total: int) -> Security:
     """Return the security object that copies of one database stand for together.
 
@@ -121,6 +130,12 @@ def reconcile(copies: Sequence[Security], total: int) -> Security:
     if 2 * written.count(winner) > total:
         return winner
     raise CopiesDisagreeError(f"{len(copies)} copies of its security object differ, and no majority holds one of them")
+
+
+def _names(security: Security, user: str) -> bool:
+    """Say whether a user is named in a section, idle ones included."""
+    sections = (*_sections(security), *_idle_section(security))
+    return any(user in _strings(_section(security, each), each, "names") for each in sections)
 
 
 def _members_of(security: Security) -> str:

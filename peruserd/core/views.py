@@ -90,10 +90,12 @@ class Plan(msgspec.Struct, frozen=True):
     """Which copies one instance listens to.
 
     `unreadable` are ranges it would have to listen to that no live node hosts: nobody can serve them until one returns.
+    `nodes` are the nodes connected, for users whose databases wait for one.
     """
 
     assignments: tuple[Assignment, ...] = ()
     unreadable: tuple[Range, ...] = ()
+    nodes: tuple[str, ...] = ()
 
     @property
     def in_force(self) -> tuple[tuple[Copy, Ownership], ...]:
@@ -155,7 +157,7 @@ def make_plan(view: View, me: str, seen: View | None = None) -> Plan:
                 coming if ownership.gains(me, before=coming) else None,
             )
         )
-    return Plan(tuple(assignments), tuple(unreadable))
+    return Plan(tuple(assignments), tuple(unreadable), view.nodes if assignments else ())
 
 
 def _read_through(hosts: tuple[str, ...], view: View, seen: View) -> str | None:
@@ -169,7 +171,7 @@ def make_database_plan(database: str, me: str) -> Plan:
     """Return the plan for a server without shards: one listener on the database's own feed, which owns everything."""
     copy = Copy(database, WHOLE_SPACE, me, feed=Feed.DATABASE)
     ownership = Ownership(database, WHOLE_SPACE, hosts=((WHOLE_SPACE, (me,)),), alive=(me,))
-    return Plan((Assignment(copy, ownership),))
+    return Plan((Assignment(copy, ownership),), nodes=(me,))
 
 
 def difference(plan: Plan, running: Mapping[Copy, Assignment]) -> Difference:

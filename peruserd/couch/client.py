@@ -42,6 +42,14 @@ class Creation(Enum):
     EXISTED = 412
 
 
+class Removal(Enum):
+    """How a request to delete a database ended."""
+
+    DELETED = 200
+    ACCEPTED = 202  # by a minority of the nodes; the others have it still
+    ABSENT = 404  # somebody else deleted it, or this node does not know of it
+
+
 class _Named(msgspec.Struct, frozen=True):
     name: str
 
@@ -64,9 +72,10 @@ class _ShardMapDocument(msgspec.Struct, frozen=True):
         return hosts
 
 
-class _Count(msgspec.Struct, frozen=True):
+class _Counts(msgspec.Struct, frozen=True):
     doc_count: int
-    doc_del_count: int = 0
+    doc_del_count: int | None = None
+    update_seq: int | str = ""
 
 
 class _Listing(msgspec.Struct, frozen=True):
@@ -101,6 +110,9 @@ class _Directory(msgspec.Struct, frozen=True):
 class _RevisionsMissing(msgspec.Struct, frozen=True):
     possible_ancestors: list[str] = []
 
+
+SECURITY_BYTES: Final = 1 << 20
+"""The limit of a security object: an admin of the database, such as its user, can make it as large as a request."""
 
 # How many databases to ask about in one request: an answer takes 25 ms, and 300 where each is looked up (measured).
 MOST_NAMES: Final = 500
@@ -182,9 +194,24 @@ class Client:
         """Delete a database; False where only a minority of the nodes did. One that is not there is deleted."""
         return self.session.request("DELETE", f"/{quoted(database)}").expect(200, 202, 404).status != 202
 
+    def drop_database(self, database: str) -> "Removal":
+        """Delete a database, and say how that ended."""
+        return Removal(self.session.request("DELETE", f"/{quoted(database)}").expect(200, 202, 404).status)
+
+    def documents_in(self, path: str) -> int:
+        """Return how many documents, deleted ones too, the database or the copy at this quoted path has, or more.
+
+        PouchDB Server does not count deleted ones, but it counts changes.
+        """
+        found = self.session.request("GET", path).expect(200).decode(_Counts)
+        if found.doc_del_count is not None:
+            return found.doc_count + found.doc_del_count
+        return max(found.doc_count, found.update_seq) if isinstance(found.update_seq, int) else found.doc_count + 1
+
     def security(self, database: str) -> dict[str, Any]:
         """Read a database's security object (from one copy: it cannot show that copies disagree)."""
-        return self.session.request("GET", f"/{quoted(database)}/_security").expect(200).decode(dict[str, Any])
+        answer = self.session.request("GET", f"/{quoted(database)}/_security", limit_bytes=SECURITY_BYTES)
+        return answer.expect(200).decode(dict[str, Any])
 
     def put_security(self, database: str, security: Mapping[str, Any]) -> None:
         """Write a database's security object; returns only where a majority of the copies has it."""
@@ -263,19 +290,18 @@ class Client:
     def count_user_documents(self, database: str) -> int:
         """Return how many user documents the authentication database has: all but its design documents."""
         path = f"/{quoted(database)}"
-        total = self.session.request("GET", path).expect(200).decode(_Count).doc_count
+        total = self.session.request("GET", path).expect(200).decode(_Counts).doc_count
         keys = {"start_key": '"_design/"', "end_key": '"_design0"'}
         designs = self.session.request("GET", f"{path}/_all_docs", params=keys).expect(200).decode(_Listing)
         return total - len(designs.rows)
 
     def count_copy_documents(self, copy: Copy) -> int:
         """Return how many documents one copy of a shard has, design documents included."""
-        return self.session.request("GET", _copy_path(copy)).expect(200).decode(_Count).doc_count
+        return self.session.request("GET", _copy_path(copy)).expect(200).decode(_Counts).doc_count
 
     def copy_is_untouched(self, copy: Copy) -> bool:
         """Say whether one copy of a shard has no document, and none that was deleted either."""
-        count = self.session.request("GET", _copy_path(copy)).expect(200).decode(_Count)
-        return count.doc_count == 0 and count.doc_del_count == 0
+        return self.documents_in(_copy_path(copy)) == 0
 
     def copy_security(self, copy: Copy) -> dict[str, Any]:
         """Read the security object of one copy of a shard."""

@@ -20,7 +20,7 @@ from peruserd.core.hashing import document_hash
 from peruserd.core.ranges import Range, ShardMap
 from peruserd.core.security import Security
 from peruserd.core.views import Copy, Feed
-from peruserd.couch.client import Client
+from peruserd.couch.client import SECURITY_BYTES, Client
 from peruserd.couch.errors import NodeDownError, NotFoundError, ServerError, TimedOutError, UnexpectedAnswerError
 from peruserd.couch.session import quoted
 
@@ -171,7 +171,7 @@ class Copies:
 
     def _security(self, place: Place) -> Security | None:
         try:
-            answer = self._client.session.request("GET", f"{place.path}/_security")
+            answer = self._client.session.request("GET", f"{place.path}/_security", limit_bytes=SECURITY_BYTES)
             return answer.expect(200).decode(dict[str, Any])
         except _SILENCE:
             return None

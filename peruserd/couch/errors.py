@@ -65,6 +65,13 @@ class UnexpectedAnswerError(CouchError):
     kind = "unexpected_answer"
 
 
+class TooLargeError(CouchError):
+    """An answer above its limit: what is read is bounded, because a user decides how much a document holds."""
+
+    kind = "too_large"
+    advice = Advice.ASK_OPERATOR
+
+
 class NotFoundError(CouchError):
     """Status 404; `reason` is the server's word, which tells missing from deleted."""
 

@@ -5,6 +5,8 @@ a request that ends that way raises InterruptedRequestError.
 """
 
 import time
+from collections.abc import Iterator
+from functools import partial
 from typing import Final, TypeVar
 from urllib.parse import quote, unquote, urlencode
 
@@ -28,20 +30,25 @@ _LATE_SECONDS: Final = 5.0
 
 _CHUNK_BYTES: Final = 65_536
 
+MAX_BYTES: Final = 16 << 20
+"""The limit of an answer where nothing else is said: ten thousand names of databases take 2.4 MB."""
+
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a server answered: `request` names the question in messages."""
+    """What a server answered: `request` names the question in messages, `date` is the header of that name."""
 
     request: str
     status: int
     body: bytes
     session: SessionCookie | None = None  # that the server gives with it
+    date: str = ""
 
     def decode(self, shape: type[T]) -> T:
         """Return the body as `shape`; UnexpectedAnswerError where it is something else."""
         try:
             return msgspec.json.decode(self.body, type=shape)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            # The last is raised by JSON that is nested without end.
             raise errors.UnexpectedAnswerError(f"{self.request}: {error}: {self._excerpt()}") from error
 
     def expect(self, *statuses: int) -> "Answer":
@@ -84,7 +91,7 @@ class Answer(msgspec.Struct, frozen=True):
     def _failure(self) -> "_Failure":
         try:
             return msgspec.json.decode(self.body, type=_Failure)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _Failure(error="answer without a reason", reason=self._excerpt())
 
     def _excerpt(self) -> str:
@@ -178,18 +185,21 @@ class Session:
         params: dict[str, str] | None = None,
         body: object = None,
         wait_seconds: float = 0.0,
+        limit_bytes: int = MAX_BYTES,
     ) -> Answer:
         """Send one request and return the answer, whatever its status.
 
         `path` is already quoted; `body` is sent as JSON; `wait_seconds` is how long the server was asked to wait before
         it answers (a long poll). Raises UnreachableError, TimedOutError or InterruptedRequestError, NothingYetError
-        where a long poll began to answer and did not come to an end, and RefusedError where nothing may be sent.
+        where a long poll began to answer and did not come to an end, RefusedError where nothing may be sent, and
+        TooLargeError where the answer has more than `limit_bytes`.
 
         An answer that seems to refuse the token is looked into first. Where the server takes the token, the answer is
         about the path; where it does not, nothing was done, so the request is sent again with the next token.
         """
         token = self._tokens.current or self._tokens.obtain(self._patience, self._is_interrupted)
-        answer = self.exchange(token, method, path, params=params, body=body, wait_seconds=wait_seconds)
+        exchange = partial(self.exchange, params=params, body=body, wait_seconds=wait_seconds, limit_bytes=limit_bytes)
+        answer = exchange(token, method, path)
         for _ in range(_MOST_REPEATS if answer.status in _REFUSING else 0):
             if not answer.refuses:
                 break
@@ -197,7 +207,7 @@ class Session:
             if newer is None:
                 break
             token = newer
-            answer = self.exchange(token, method, path, params=params, body=body, wait_seconds=wait_seconds)
+            answer = exchange(token, method, path)
         if answer.session is not None and token.cookie is not None and answer.status < 400:
             self._tokens.refresh(token, answer.session.value)
         return answer
@@ -211,6 +221,7 @@ class Session:
         params: dict[str, str] | None = None,
         body: object = None,
         wait_seconds: float = 0.0,
+        limit_bytes: int = MAX_BYTES,
     ) -> Answer:
         """Send one request with this token and return the answer, whatever it says; otherwise as `request`."""
         named = f"{method} {path}"
@@ -218,17 +229,19 @@ class Session:
         try:
             response = self._adapter.send(
                 self._prepared(token, method, path, params, body),
-                stream=wait_seconds > 0,
+                stream=True,
                 timeout=(connect, read + wait_seconds),
                 verify=self._verify,
                 cert=self._cert,
             )
-            content = _patiently(named, response, wait_seconds) if wait_seconds > 0 else response.content
+            chunks = _patiently(named, response, wait_seconds) if wait_seconds > 0 else _chunks(response)
+            content = _bounded(named, response, chunks, limit_bytes)
         except OSError as error:
             # What requests raises is one too, and a TLS file that is not there is nothing else.
             raise self._failure(named, error) from error
         given = response.raw.headers.getlist("Set-Cookie") if "Set-Cookie" in response.headers else ()
-        return Answer(named, response.status_code, content, session_cookie(given) if given else None)
+        date = response.headers.get("Date", "")
+        return Answer(named, response.status_code, content, session_cookie(given) if given else None, date)
 
     def interrupt(self) -> None:
         """End every request under way and refuse new ones; for another thread to call."""
@@ -295,25 +308,38 @@ def quoted(segment: str) -> str:
     return quote(segment, safe="")
 
 
-def _patiently(named: str, response: requests.Response, wait_seconds: float) -> bytes:
-    """Return the body of a long poll's answer.
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    return response.iter_content(_CHUNK_BYTES)
+
+
+def _bounded(named: str, response: requests.Response, chunks: Iterator[bytes], limit_bytes: int) -> bytes:
+    """Return the body; one that goes on beyond the limit is not read any further, and its connection is ended."""
+    body = bytearray()
+    for chunk in chunks:
+        body += chunk
+        if len(body) > limit_bytes:
+            response.close()
+            raise errors.TooLargeError(f"{named}: the answer has more than {limit_bytes:,} bytes")
+    return bytes(body)
+
+
+def _patiently(named: str, response: requests.Response, wait_seconds: float) -> Iterator[bytes]:
+    """Give the body of a long poll's answer.
 
     PouchDB Server begins to answer at once, takes no notice of the time it is asked to wait, and sends a line break
     now and then for ever; when the database is deleted meanwhile, not even that.
     """
     patience_ends = time.monotonic() + wait_seconds + _LATE_SECONDS
-    body = bytearray()
     with response:
         try:
-            for chunk in response.iter_content(_CHUNK_BYTES):
-                body += chunk
+            for chunk in _chunks(response):
                 if not chunk.strip() and time.monotonic() > patience_ends:
                     raise errors.NothingYetError(f"{named}: no end of the answer {wait_seconds:g} s after it began")
+                yield chunk
         except requests.ConnectionError as error:
             if _is_silence(error):
                 raise errors.NothingYetError(f"{named}: the answer began and went silent") from error
             raise
-    return bytes(body)
 
 
 def _is_silence(error: OSError) -> bool:

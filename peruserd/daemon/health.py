@@ -41,12 +41,12 @@ class Health:
 
     def ready(self) -> tuple[bool, str]:
         """Say whether every user this instance owns is served."""
-        if (obstacle := self._obstacle()) is not None:
-            return False, obstacle
+        if (reason := self._obstacle()) is not None:
+            return False, reason
+        view = self._supervisor.view
         status = self._fleet.status()
         if status.unreadable:
             return False, f"nobody can read {', '.join(status.unreadable)}: none of the hosts is connected"
-        view = self._supervisor.view
         if not status.listeners and view is not None and view.shard_map is not None:
             return True, "ok: this node has no part of the authentication database, and no other's is adopted"
         if not status.listeners:
@@ -55,10 +55,10 @@ class Health:
         return status.ready, "ok" if status.ready else f"not caught up: {', '.join(behind) or 'starting'}"
 
     def _obstacle(self) -> str | None:
-        """Return what keeps the instance from knowing what it owns; None where nothing does."""
+        """Return what keeps the instance from serving anybody, before its listeners are looked at."""
+        view = self._supervisor.view
         if (trouble := self._trouble()) is not None:
             return trouble
-        view = self._supervisor.view
         if not self._supervisor.has_looked:
             return "waiting for CouchDB"
         if not self._supervisor.leases_readable:

@@ -107,6 +107,12 @@ def _counted(counters: Counters) -> Iterator[Metric]:
     for kind, count in sorted(counters.failures.items()):
         failures.add_metric([kind], count)
     yield failures
+    changes = CounterMetricFamily(
+        "peruserd_access_changes", "Databases made and security objects written, by what was done.", labels=["action"]
+    )
+    for action, count in sorted(counters.access_changes.items()):
+        changes.add_metric([action], count)
+    yield changes
     bounds = [*(str(bound) for bound in LATENCY_BUCKETS), "+Inf"]
     yield HistogramMetricFamily(
         "peruserd_provisioning_latency_seconds",

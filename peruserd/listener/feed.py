@@ -16,8 +16,9 @@ from peruserd.core.backoff import Backoff
 from peruserd.core.messages import Sequence
 from peruserd.core.progress import is_behind
 from peruserd.core.quarantine import Advice
+from peruserd.core.rows import Page
 from peruserd.couch.errors import CouchError, InterruptedRequestError
-from peruserd.couch.sources import PAGE_ROWS, ChangeSource, Page
+from peruserd.couch.sources import ChangeSource
 from peruserd.listener.ledger import Ledger
 
 P = ParamSpec("P")
@@ -106,7 +107,7 @@ class Follower:
         confirm_at = time.monotonic() + _CONFIRM_SECONDS
         while (since := self._ledger.wait_for_room()) is not None:
             page = self._persistence.call(self._read, since)
-            self._at_end = len(page.results) < PAGE_ROWS
+            self._at_end = page.is_last
             # A copy that was replaced answers a sequence beyond its end with nothing (measured), not with an error: so
             # whenever nothing came, or something failed, ask whether it is still the same before believing it; and now
             # and then while there is always something, because one replaced between two polls would never be noticed.

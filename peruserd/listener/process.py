@@ -24,6 +24,7 @@ from multiprocess.connection import Connection, wait
 
 from peruserd import dumps, logs
 from peruserd.core.lifecycle import EXIT_CONFIGURATION
+from peruserd.core.listening import Listening, OnDisk
 from peruserd.core.messages import (
     Doubt,
     FromListener,
@@ -31,6 +32,7 @@ from peruserd.core.messages import (
     Hello,
     Inform,
     Inherit,
+    JournalNews,
     ListenerStart,
     Reauthenticate,
     Stop,
@@ -45,6 +47,7 @@ from peruserd.couch.session import Session
 from peruserd.couch.sources import open_source
 from peruserd.couch.tokens import Tokens
 from peruserd.listener import usage
+from peruserd.listener.deletion_setup import Owned, open_deletions
 from peruserd.listener.feed import CopyReplacedError, Follower, Scanner, Stopped
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Provisioner
@@ -127,16 +130,19 @@ class Listener:
         self._fault: Exception | None = None
         self._stop_within: float | None = None
         self._leaving = False
-        self._ledger = Ledger(
-            instance=start.instance,
-            ownership=start.ownership,
+        state = Listening(
+            start.instance,
+            start.ownership,
+            OnDisk(*store.load()),
             coming=start.coming,
             share=start.share,
+            new_per_minute=start.new_per_minute,
+            nodes=start.nodes,
             begin_near=start.begin_near,
             recall_seconds=start.recall_seconds,
-            store=store,
-            wake=self._wakeup.set,
+            now=time.monotonic(),
         )
+        self._ledger = Ledger(state, store, self._wakeup.set)
         self._sending = threading.Lock()
         self._tokens = Tokens(start.token, self._doubt)
         if start.token is None:
@@ -147,11 +153,15 @@ class Listener:
         client = Client(
             Session(start.couchdb, self._tokens, connections=start.most_in_flight, patience_seconds=float("inf"))
         )
+        copies = open_copies(client, start.copy)
+        self._owned = Owned(start.instance, start.ownership, start.coming)
+        self._deletions, self._deletion_session = open_deletions(start, self._tokens, self._ledger, store, self._owned)
         self._provisioner = Provisioner(
             client,
-            open_copies(client, start.copy),
+            copies,
             databases=start.databases,
             deletion=start.deletion,
+            deletions=self._deletions,
             before_write=self._ledger.before_write,
             in_doubt=self._ledger.in_doubt,
         )
@@ -165,6 +175,7 @@ class Listener:
         self._start_thread("follower", Follower(self._feed, self._ledger, self._stopping).run)
         scanner = Scanner(self._scan, self._ledger, self._stopping, self._provisioner.find_missing)
         self._start_thread("scanner", scanner.run)
+        self._start_thread("deletions", self._deletions.run)
         try:
             self._serve()
             return self._end()
@@ -203,10 +214,14 @@ class Listener:
             self._stop_within = _STOP_SECONDS
             return
         match message:
-            case Inform(ownership, coming, share):
-                self._ledger.inform(ownership, coming, share)
+            case Inform(ownership, coming, share, new_per_minute, nodes):
+                self._ledger.inform(ownership, coming, share, new_per_minute, nodes)
+                if self._owned.change(ownership, coming):
+                    self._deletions.owners_changed()
             case Stop(within_seconds, leaving):
                 self._stop_within, self._leaving = within_seconds, leaving
+            case JournalNews(usable, spoken_of, pause_changed):
+                self._deletions.told(frozenset(spoken_of), pause_changed=pause_changed, usable=usable)
             case Inherit(state_files):
                 self._inherit(state_files)
             case Reauthenticate():
@@ -241,8 +256,10 @@ class Listener:
             self._ledger.leave()
             self._stop_within /= 2
             self._ledger.wait_until_left(self._stop_within)
+        self._deletions.stop()
         self._ledger.stop()
         in_time = self._ledger.wait_until_idle(self._stop_within if self._stop_within is not None else _STOP_SECONDS)
+        self._deletion_session.interrupt()
         self._ledger.save()
         self._report()
         reason, code = self._verdict(in_time=in_time)
@@ -286,7 +303,8 @@ class Listener:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _report(self) -> None:
-        self._send(msgspec.structs.replace(self._ledger.report(), usage=usage.measure()))
+        report = self._ledger.report()
+        self._send(msgspec.structs.replace(report, usage=usage.measure(), deletions=self._deletions.standing()))
 
     def _send(self, message: FromListener) -> None:
         try:

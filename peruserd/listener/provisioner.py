@@ -9,13 +9,14 @@ database that is not the prefix plus a valid encoding of a user name, because th
 import contextlib
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
 
 from peruserd.core import security
-from peruserd.core.config import DatabasesConfig, DeletionPolicy
+from peruserd.core.changes import Change, Lane
+from peruserd.core.config import DatabasesConfig, DeletionConfig, DeletionPolicy
 from peruserd.core.decision import (
     Ask,
     Create,
@@ -34,7 +35,6 @@ from peruserd.core.decision import (
 from peruserd.core.evidence import DocumentState, Verdict, judge
 from peruserd.core.names import UnservableNameError, database_name, user_name
 from peruserd.core.quarantine import Advice, Failure
-from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.client import MOST_NAMES, Client, Creation
 from peruserd.couch.copies import Copies
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
@@ -71,11 +71,21 @@ class Outcome(msgspec.Struct):
     provisioned: bool = False
     revoked: bool = False
     created: bool = False
-    dropped: bool = False
     security_written: bool = False
     whole: bool = False
     failure: Failure | None = None
     acted_on: bool | None = None
+
+    @property
+    def action(self) -> str | None:
+        """Return what was done to access or existence, in one word; None where nothing was."""
+        if self.created:
+            return "create"
+        if self.revoked:
+            return "revoke"
+        if self.security_written:
+            return "grant" if self.provisioned else "write"
+        return None
 
 
 class _Act(msgspec.Struct):
@@ -89,11 +99,24 @@ class _Act(msgspec.Struct):
     verdict: Verdict | None = None
 
 
+class DeletionDesk(Protocol):
+    """What the provisioner needs of the journal of deletions; see `listener.deletions`."""
+
+    def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
+        """Write down that the database is to be dropped; raises CouchError."""
+
+    def admits(self, document_id: str, database: str) -> bool:
+        """Say whether the operator lets a user in who came back; raises CouchError."""
+
+    def served(self, document_id: str) -> None:
+        """Note that a user is there."""
+
+
 class Provisioner:
     """Acts on users through one client, from any number of threads.
 
     `before_write` is called with the document id before a security object is written; `in_doubt` says whether one of
-    that document was begun and not seen to end.
+    that document was begun and not seen to end. No database is dropped here: `deletions` notes those that are to be.
     """
 
     def __init__(
@@ -102,7 +125,8 @@ class Provisioner:
         copies: Copies,
         *,
         databases: DatabasesConfig,
-        deletion: DeletionPolicy,
+        deletion: DeletionConfig,
+        deletions: DeletionDesk,
         before_write: Callable[[str], None],
         in_doubt: Callable[[str], bool],
     ) -> None:
@@ -110,6 +134,7 @@ class Provisioner:
         self._copies = copies
         self._databases = databases
         self._deletion = deletion
+        self._deletions = deletions
         self._before_write = before_write
         self._in_doubt = in_doubt
 
@@ -177,11 +202,7 @@ class Provisioner:
         facts = self._first_facts(act, _hint(change))
         if change.in_place and facts.hint is Hint.LIVE:
             facts = self._glance(act, facts)
-        facts, end = self._carry_out(act, facts)
-        is_gone = isinstance(end, Removed) and not end.absent and facts.state is DocumentState.DELETED
-        # A tombstone met in a scan can be years old, and its database somebody else's by now.
-        if is_gone and self._deletion is DeletionPolicy.DROP and not change.met_in_scan:
-            self._drop(act, facts)
+        self._carry_out(act, facts)
 
     def _review(self, act: _Act) -> None:
         """Compare what was done with the user document as it is, and do it over until the two agree.
@@ -201,21 +222,6 @@ class Provisioner:
             done = verdict.state is DocumentState.DELETED
         act.outcome.failure = Failure("restless", "the user document changes faster than it can be reviewed")
 
-    def _drop(self, act: _Act, facts: Facts) -> None:
-        """Delete the database of a user whose access is gone already, once more confirmed; serve one who came back."""
-        if not facts.has_majority:
-            act.outcome.failure = Failure("no_majority", f"{act.database}: most of its copies cannot be reached")
-            return
-        verdict = self._confirm(act)
-        if verdict.state is DocumentState.DELETED:
-            if self._client.delete_database(act.database):
-                act.outcome.dropped = True
-            else:
-                act.outcome.failure = Failure("accepted_only", f"{act.database}: only a minority of nodes deleted it")
-            verdict = self._confirm(act)
-        if verdict.state is not DocumentState.DELETED:
-            self._carry_out(act, msgspec.structs.replace(self._first_facts(act, Hint.CONTESTED), document=verdict))
-
     def _carry_out(self, act: _Act, facts: Facts) -> tuple[Facts, Step]:
         """Take one step after the other until the act ends; return what is known then, and the last step."""
         for _ in range(_MAX_STEPS):
@@ -227,6 +233,9 @@ class Provisioner:
                     facts = self._glance(act, facts)
                 case Ask.COPIES:
                     facts = self._compare(act, facts)
+                case Ask.ADMISSION:
+                    admitted = self._deletions.admits(act.change.document_id, act.database)
+                    facts = msgspec.structs.replace(facts, admitted=admitted)
                 case Create():
                     facts = self._create(act, facts)
                 case Write() | WriteEach():
@@ -236,7 +245,15 @@ class Provisioner:
         else:
             step = _COMES_AND_GOES
         self._end(act, facts, step)
+        self._note_deletion(act, facts)
         return facts, step
+
+    def _note_deletion(self, act: _Act, facts: Facts) -> None:
+        """Let the database be dropped in its time, whether or not every copy was seen to be without the user yet."""
+        is_there = facts.database is not Database.ABSENT and facts.copies is not None
+        rev = facts.document.rev if facts.document is not None and facts.state is DocumentState.DELETED else None
+        if self._deletion.policy is DeletionPolicy.DROP and is_there and rev is not None:
+            self._deletions.note(act.change.document_id, act.database, rev, act.change.sequence)
 
     def _end(self, act: _Act, facts: Facts, step: Step) -> None:
         outcome = act.outcome
@@ -244,6 +261,7 @@ class Provisioner:
             case Served():
                 outcome.provisioned = True
                 outcome.acted_on = False
+                self._deletions.served(act.change.document_id)
             case Removed(absent):
                 # A second look ends what an earlier one could not.
                 outcome.revoked = not absent and (act.wrote or facts.in_doubt)
@@ -253,7 +271,13 @@ class Provisioner:
         outcome.whole = outcome.failure is None and (act.wrote or facts.in_doubt)
 
     def _first_facts(self, act: _Act, hint: Hint) -> Facts:
-        return Facts(act.name, hint, policy=self._deletion, in_doubt=self._in_doubt(act.change.document_id))
+        return Facts(
+            act.name,
+            hint,
+            policy=self._deletion.policy,
+            on_return=self._deletion.on_return,
+            in_doubt=self._in_doubt(act.change.document_id),
+        )
 
     def _confirm(self, act: _Act) -> Verdict:
         act.verdict = self.confirm(act.change.document_id)
@@ -300,27 +324,20 @@ def _hint(change: Change) -> Hint:
 def _write_down(act: _Act) -> None:
     """Write one line for a change of access or existence: what, which database, why, and on whose word."""
     outcome = act.outcome
-    cases = {
-        "create": outcome.created,
-        "grant": act.wrote and outcome.provisioned and not outcome.created,
-        "revoke": outcome.revoked,
-        "drop": outcome.dropped,
-    }
-    actions = [word for word, done in cases.items() if done]
-    if act.wrote and not actions:
-        actions.append("write")
-    if not actions:
+    action = outcome.action or ("write" if act.wrote else None)
+    if action is None:
         return
     details = {
+        "sequence": act.change.sequence,
         "revision": None if act.verdict is None else act.verdict.rev,
         "incomplete": None if outcome.failure is None else outcome.failure.kind,
     }
     log.info(
         "audit",
-        action="+".join(actions),
+        action=action,
         database=act.database,
         document=act.change.document_id,
-        reason=act.change.lane.name.lower(),
+        why=act.change.lane.name.lower(),
         **{key: value for key, value in details.items() if value is not None},
     )
 

@@ -7,7 +7,7 @@ Losing the file costs a scan. A file that cannot be used is set aside, never tru
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
@@ -15,15 +15,21 @@ from typing import Final, Self
 import msgspec
 import structlog
 
+from peruserd.core.deletions import Entry
 from peruserd.core.progress import Saved
 from peruserd.core.quarantine import Quarantined
+from peruserd.core.records import Removal
 
-_VERSION: Final = 1
+# Raised whenever what is in the file means something else: a file of another version is set aside.
+_VERSION: Final = 2
 _SCHEMA: Final = """
     CREATE TABLE progress (id INTEGER PRIMARY KEY CHECK (id = 1), saved BLOB NOT NULL);
     CREATE TABLE quarantine (document_id TEXT PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE doubt (document_id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+
+# Beside the rest, whatever its version: losing it costs no scan.
+_DELETIONS: Final = "CREATE TABLE IF NOT EXISTS deletions (id TEXT PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID"
 
 log = structlog.get_logger(__name__)
 
@@ -40,9 +46,9 @@ class Store:
         self._connection = connection
         self._lock = threading.Lock()
         self._saved: Saved | None = None
-        self._served: set[str] = set()
-        # Those whose quarantine goes, and whose doubt stays.
+        # Whose entry of the quarantine, and whose doubt, goes with the next save.
         self._released: set[str] = set()
+        self._certain: set[str] = set()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -90,26 +96,25 @@ class Store:
         )
 
     def save(self, saved: Saved) -> None:
-        """Write the progress, together with what `served` and `released` noted since the last time, if any is new."""
+        """Write the progress, together with what `take_off` noted since the last time, if any is new."""
         with self._lock:
-            if saved == self._saved and not self._served and not self._released:
+            if saved == self._saved and not self._released and not self._certain:
                 # Long polls that end with nothing, all day.
                 return
-            served = [(document_id,) for document_id in self._served]
             released = [(document_id,) for document_id in self._released]
-            self._served.clear()
+            certain = [(document_id,) for document_id in self._certain]
             self._released.clear()
+            self._certain.clear()
             self._write(
                 ("INSERT OR REPLACE INTO progress VALUES (1, ?)", [(msgspec.msgpack.encode(saved),)]),
-                ("DELETE FROM quarantine WHERE document_id = ?", served + released),
-                ("DELETE FROM doubt WHERE document_id = ?", served),
+                ("DELETE FROM quarantine WHERE document_id = ?", released),
+                ("DELETE FROM doubt WHERE document_id = ?", certain),
             )
             self._saved = saved
 
     def quarantine(self, entry: Quarantined) -> None:
         """Keep a user aside, before the checkpoint passes the change that failed."""
         with self._lock:
-            self._served.discard(entry.document_id)
             self._released.discard(entry.document_id)
             self._write(
                 (
@@ -119,22 +124,35 @@ class Store:
             )
 
     def doubt(self, document_id: str) -> None:
-        """Note that a security object is about to be written; `served` takes it back once it surely was."""
+        """Note that a security object is about to be written, until that is taken off because it surely was."""
         with self._lock:
-            if document_id in self._served:
-                self._served.discard(document_id)
-                self._released.add(document_id)
+            self._certain.discard(document_id)
             self._write(("INSERT OR IGNORE INTO doubt VALUES (?)", [(document_id,)]))
 
-    def served(self, document_id: str) -> None:
-        """Forget a user's quarantine and doubt, with the next `save`: until then at worst work is done twice."""
+    def take_off(self, document_id: str, what: Removal) -> None:
+        """Forget a user's quarantine, doubt or both, with the next `save`: until then at worst work is done twice."""
         with self._lock:
-            self._served.add(document_id)
+            if what is not Removal.CERTAIN:
+                self._released.add(document_id)
+            if what is not Removal.RELEASED:
+                self._certain.add(document_id)
 
-    def released(self, document_id: str) -> None:
-        """Forget a user's quarantine with the next `save`, and keep its doubt: its security object was not written."""
+    def deletions(self) -> list[Entry]:
+        """Return the deletions that were kept; one that cannot be read is left to the journal."""
         with self._lock:
-            self._released.add(document_id)
+            rows = self._connection.execute("SELECT entry FROM deletions").fetchall()
+        return [entry for (row,) in rows if (entry := _entry(row)) is not None]
+
+    def keep_deletions(self, entries: Iterable[Entry]) -> None:
+        """Keep entries of the journal here, too; losing them costs reading the journal."""
+        rows = [(each.id, msgspec.msgpack.encode(each)) for each in entries]
+        with self._lock:
+            self._write(("INSERT OR REPLACE INTO deletions VALUES (?, ?)", rows))
+
+    def forget_deletions(self, ids: Iterable[str]) -> None:
+        """Keep these no more."""
+        with self._lock:
+            self._write(("DELETE FROM deletions WHERE id = ?", [(each,) for each in ids]))
 
     def close(self) -> None:
         """Close the file."""
@@ -192,6 +210,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
         elif version != _VERSION:
             raise _UnusableError(f"it is of version {version}, not {_VERSION}")  # noqa: TRY301 - as above
+        connection.execute(_DELETIONS)
     except sqlite3.Error as error:
         connection.close()
         if _is_of_the_file(error):
@@ -201,6 +220,13 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _entry(row: bytes) -> Entry | None:
+    try:
+        return msgspec.msgpack.decode(row, type=Entry)
+    except msgspec.MsgspecError:
+        return None
 
 
 def _is_of_the_file(error: sqlite3.Error) -> bool:

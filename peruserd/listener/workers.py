@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from peruserd.core.workqueue import Change
+from peruserd.core.changes import Change
 from peruserd.couch.errors import InterruptedRequestError
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Provisioner

@@ -56,6 +56,10 @@ class ControlFace(ABC):
         """Take a node out of service, or back in."""
         self._call("maintenance", {"node": node, "on": on})
 
+    def set_clock(self, node: int, seconds: float) -> None:
+        """Let a node's clock be so many seconds ahead of the others', or behind them where it is negative."""
+        self._call("set_clock", {"node": node, "seconds": seconds})
+
     def set_delay(self, node: int, seconds: float, path_regex: str | None = None) -> None:
         """Make a node's answers late, all or those whose path and query match; 0 ends it."""
         self._call("set_delay", {"node": node, "seconds": seconds, "path_regex": path_regex})

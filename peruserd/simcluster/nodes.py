@@ -22,6 +22,7 @@ class Node:
 
     __slots__ = (
         "alive",
+        "clock_offset_seconds",
         "config",
         "directory",
         "holdings",
@@ -38,6 +39,8 @@ class Node:
         self.number = number
         self.name = name
         self.alive = True
+        # How far its clock is from everybody else's.
+        self.clock_offset_seconds = 0.0
         self.joined = joined
         self.known = joined
         self.maps: dict[str, MapDocument] = {}

@@ -30,6 +30,7 @@ class Controls:
             self._join_node,
             self._leave_node,
             self._maintenance,
+            self._set_clock,
             self._set_delay,
             self._fail,
             self._clear_faults,
@@ -128,6 +129,9 @@ class Controls:
 
     async def _maintenance(self, node: int, *, on: bool) -> None:
         self._cluster.model.node(node).config["couchdb"]["maintenance_mode"] = "true" if on else "false"
+
+    async def _set_clock(self, node: int, seconds: float) -> None:
+        self._cluster.model.node(node).clock_offset_seconds = seconds
 
     async def _set_delay(self, node: int, seconds: float, path_regex: str | None) -> None:
         self._cluster.faults.delay(self._cluster.model.node(node).name, Delay(seconds, _pattern(path_regex)))

@@ -24,6 +24,7 @@ from peruserd.core.messages import (
     Hello,
     Inform,
     Inherit,
+    JournalNews,
     ListenerStart,
     Reauthenticate,
     Report,
@@ -40,12 +41,15 @@ log = structlog.get_logger(__name__)
 class StartRequest(msgspec.Struct, frozen=True):
     """What a listener is started for.
 
-    `share` is its part of the work in flight, `begin_near` where a listener of a range around its own had come to.
+    `share` is its part of the work in flight, `new_per_minute` of the databases that may be made in a minute (0 is no
+    limit), `begin_near` where a listener of a range around its own had come to. `nodes` are connected.
     """
 
     assignment: Assignment
     share: int
     begin_near: Sequence | None
+    new_per_minute: int = 0
+    nodes: tuple[str, ...] = ()
 
 
 StartMessage = Callable[[StartRequest], ListenerStart]
@@ -117,6 +121,7 @@ class Fleet:
         start_message: StartMessage,
         *,
         most_in_flight: int,
+        new_per_minute: int = 0,
         timing: Timing,
         budget: RestartBudget,
         retired_files: RetiredFiles,
@@ -128,6 +133,7 @@ class Fleet:
         self._on_copy_lost = on_copy_lost
         self._gatekeeper = gatekeeper
         self._most_in_flight = most_in_flight
+        self._new_per_minute = new_per_minute
         self._timing = timing
         self._budget = budget
         self._listeners: dict[Copy, _Listener] = {}
@@ -137,6 +143,8 @@ class Fleet:
         self._restarts: dict[Copy, int] = {}
         # How far listeners had come whose copy is gone; the halves of a range that was split go on near there.
         self._left_at: dict[Copy, Sequence] = {}
+        # What a listener that starts has to know of the journal: whatever was said it reads.
+        self._journal: JournalNews | None = None
         self._lock = threading.Lock()
 
     # What the loop waits for
@@ -166,7 +174,9 @@ class Fleet:
     def adjust(self, plan: Plan, now: float) -> str:
         """Bring the listeners to the plan; return a sentence that says what was done."""
         with self._lock:
-            self._plan = plan
+            # What every listener is told: who is connected, and among how many the limits are divided.
+            before, self._plan = self._plan, plan
+            all_change = (before.nodes, len(before.assignments)) != (plan.nodes, len(plan.assignments))
             running = {copy: each.assignment for copy, each in self._listeners.items() if each.child.wanted}
             change = difference(plan, running)
             for copy in change.stop:
@@ -179,7 +189,7 @@ class Fleet:
                 listener = self._listeners.setdefault(assignment.copy, _Listener(assignment, share))
                 listener.assignment = assignment
                 self._step(listener, lifecycle.Wanted(), now)
-            self._inform({each.copy for each in change.inform}, share)
+            self._inform({each.copy for each in (plan.assignments if all_change else change.inform)}, share)
             self._forget_the_stopped()
         return f"{len(change.start)} started, {len(change.inform)} informed, {len(change.stop)} stopped"
 
@@ -214,6 +224,14 @@ class Fleet:
             for listener in list(self._listeners.values()):
                 if listener.child.deadline is not None and now >= listener.child.deadline:
                     self._step(listener, lifecycle.Due(), now)
+
+    def pass_on(self, news: JournalNews) -> None:
+        """Tell every listener what became known of the journal of deletions; one that starts later is told as well."""
+        with self._lock:
+            self._journal = JournalNews(news.usable)
+            for listener in self._listeners.values():
+                if listener.process is not None:
+                    listener.process.send(news)
 
     def stop(self, now: float) -> None:
         """Ask every listener to stop."""
@@ -296,6 +314,8 @@ class Fleet:
             assignment=listener.assignment,
             share=listener.share,
             begin_near=None if nearest is None else self._left_at[nearest],
+            new_per_minute=self._creations(),
+            nodes=self._plan.nodes,
         )
 
     def _leave(self, listener: _Listener) -> None:
@@ -317,6 +337,8 @@ class Fleet:
                 # The plan can have changed while the process started from what it was given then.
                 self._tell(listener)
                 self._reauthenticate(listener.process)
+                if self._journal is not None:
+                    listener.process.send(self._journal)
                 self._bequeath()
             case Report():
                 if message.stage is Stage.CONNECTING and listener.report is not None and listener.report.is_reading:
@@ -356,7 +378,9 @@ class Fleet:
     def _tell(self, listener: _Listener) -> None:
         if listener.process is not None and listener.child.state is State.RUNNING:
             assignment = listener.assignment
-            listener.process.send(Inform(assignment.ownership, assignment.coming, listener.share))
+            listener.process.send(
+                Inform(assignment.ownership, assignment.coming, listener.share, self._creations(), self._plan.nodes)
+            )
 
     def _reauthenticate(self, process: ListenerProcess, answers: int = 0) -> None:
         process.send(msgspec.structs.replace(self._gatekeeper.state(), answers=answers))
@@ -372,6 +396,12 @@ class Fleet:
 
     def _share(self, listeners: int) -> int:
         return max(1, self._most_in_flight // max(1, listeners))
+
+    def _creations(self) -> int:
+        """Return how many databases one listener may make in a minute, at least one; 0 is no limit."""
+        if not self._new_per_minute:
+            return 0
+        return max(1, self._new_per_minute // max(1, len(self._plan.assignments)))
 
     def _forget_the_stopped(self) -> None:
         for copy in [copy for copy, each in self._listeners.items() if each.child.state is State.STOPPED]:

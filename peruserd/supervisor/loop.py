@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from peruserd.core.lifecycle import EXIT_CONFIGURATION
+from peruserd.core.messages import JournalNews
 from peruserd.core.settling import Settling
 from peruserd.core.views import Copy, Plan, View
 from peruserd.supervisor.fleet import Fleet
@@ -49,7 +50,7 @@ class Answered(msgspec.Struct, frozen=True):
     doubts: dict[Hashable, int] | None
 
 
-Item = View | signal.Signals | Answered | GivingUp
+Item = View | signal.Signals | Answered | GivingUp | JournalNews
 """What can be handed to the loop."""
 
 
@@ -121,6 +122,10 @@ class Supervisor:
         self._leases_readable = view.leases_readable
         self._inbox.put(view)
 
+    def on_journal(self, news: JournalNews) -> None:
+        """Hand what became known of the journal of deletions to the loop; for any thread."""
+        self._inbox.put(news)
+
     def lose_sight(self) -> None:
         """Take note that the last look has failed: the view in force stays, and no lease was read; for any thread."""
         self._leases_readable = False
@@ -180,6 +185,8 @@ class Supervisor:
         for item in self._inbox.take_all():
             if isinstance(item, View):
                 self._settling = self._settling.see(item, time.monotonic())
+            elif isinstance(item, JournalNews):
+                self._fleet.pass_on(item)
             elif isinstance(item, GivingUp):
                 if not self._gave_up:
                     log.error("cannot go on", error=item.why)

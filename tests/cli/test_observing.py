@@ -282,7 +282,7 @@ def test_where_one_instance_serves_everybody_there_is_nobody_to_watch(config: st
 def test_whoever_only_asks_changes_nothing(
     config: str, cluster: SimClusterThread, client: Client, command: list[str]
 ) -> None:
-    """Not one request that writes, and no lease of one's own is left."""
+    """Not one request that writes but the login, and no lease of one's own is left."""
     for node in NODES:
         client.put_lease("peruserd", Lease(node, node, 7))
     before = client.leases("peruserd")
@@ -290,7 +290,7 @@ def test_whoever_only_asks_changes_nothing(
     answered = peruserd(*command, "--config", config)
     assert answered.returncode in (0, 1)
     asked = {(method, kind) for _, method, kind in cluster.requests() if method not in ("GET", "HEAD")}
-    assert asked == {("POST", "session")}, "a login, and nothing else"
+    assert asked <= {("POST", "session")}
     assert client.leases("peruserd") == before
 
 

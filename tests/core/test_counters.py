@@ -7,7 +7,7 @@ from peruserd.core.counters import LATENCY_BUCKETS, Counters, Histogram
 
 COUNTS = st.integers(0, 10**9)
 KINDS = st.dictionaries(st.sampled_from(["timeout", "no_majority", "server"]), COUNTS)
-PLAIN = [field.name for field in msgspec.structs.fields(Counters) if field.name not in ("failures", "latency")]
+PLAIN = [field.name for field in msgspec.structs.fields(Counters) if field.type is int]
 
 
 def _histogram(observations: list[float]) -> Histogram:
@@ -20,9 +20,12 @@ def _histogram(observations: list[float]) -> Histogram:
 # Seconds in eighths, so that sums do not depend on the order of adding.
 LATENCIES = st.lists(st.integers(0, 800).map(lambda eighths: eighths / 8), max_size=8)
 COUNTERS = st.builds(
-    lambda plain, failures, latency: Counters(**plain, failures=failures, latency=latency),
+    lambda plain, failures, changes, latency: Counters(
+        **plain, failures=failures, access_changes=changes, latency=latency
+    ),
     plain=st.fixed_dictionaries(dict.fromkeys(PLAIN, COUNTS)),
     failures=KINDS,
+    changes=KINDS,
     latency=LATENCIES.map(_histogram),
 )
 
@@ -41,6 +44,9 @@ def test_adding_counters_adds_every_one_of_them(one: Counters, other: Counters) 
     }
     for kind in {*one.failures, *other.failures, "unknown"}:
         assert total.failures.get(kind, 0) == one.failures.get(kind, 0) + other.failures.get(kind, 0)
+    for action in {*one.access_changes, *other.access_changes}:
+        added = one.access_changes.get(action, 0) + other.access_changes.get(action, 0)
+        assert total.access_changes[action] == added
     assert sum(total.latency.buckets) == sum(one.latency.buckets) + sum(other.latency.buckets)
     assert total.latency.sum_seconds == one.latency.sum_seconds + other.latency.sum_seconds
 

@@ -79,6 +79,8 @@ def test_what_a_listener_says_arrives_as_it_was_said(message: Hello | Report | D
             ownership=st.from_type(Ownership),
             coming=st.none() | st.from_type(Ownership),
             share=st.integers(1, 1024),
+            new_per_minute=COUNTS,
+            nodes=st.lists(st.text()).map(tuple),
         ),
         st.builds(Stop, within_seconds=st.floats(0.0, 3600.0), leaving=st.booleans()),
         st.builds(Inherit, state_files=st.lists(st.text()).map(tuple)),

@@ -1,6 +1,6 @@
 import pytest
 
-from peruserd.core.pacing import ScanPace
+from peruserd.core.pacing import CreationLimit, ScanPace
 
 
 def test_a_scan_takes_half_of_the_work_in_flight_while_nobody_signs_up() -> None:
@@ -48,3 +48,30 @@ def test_a_scan_is_as_quick_as_before_some_time_after_the_last_sign_up() -> None
     pace.finished(1.75, in_place=True)
     assert (pace.most(2.75), pace.next_change(2.75)) == (0, 0.25)
     assert (pace.most(3.0), pace.next_change(3.0)) == (8, None)
+
+
+def test_no_more_databases_begin_to_be_made_than_in_a_minute() -> None:
+    """What is under way has its place already; what was made leaves it after a minute, what was not at once."""
+    limit = CreationLimit(2)
+    assert (limit.room(0.0), limit.next_change(0.0)) == (2, None)
+    limit.begun("a")
+    limit.begun("b")
+    assert limit.room(0.0) == 0
+    limit.ended("a")
+    limit.ended("of nobody")
+    assert limit.room(5.0) == 1
+    limit.ended("b")
+    limit.made(10.0)
+    assert (limit.room(10.0), limit.next_change(10.0)) == (1, 60.0)
+    assert (limit.room(69.9), limit.room(70.0)) == (1, 2)
+
+
+def test_what_nobody_limits_is_not_remembered() -> None:
+    """A listener that makes databases for months has no list of them."""
+    limit = CreationLimit(0)
+    limit.made(1.0)
+    assert limit.next_change(1.0) is None
+    limit.most = 1
+    for now in range(0, 1000, 30):
+        limit.made(float(now))
+    assert len(limit._made) <= 3

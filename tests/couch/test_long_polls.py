@@ -9,11 +9,12 @@ from contextlib import closing, suppress
 import pytest
 
 from peruserd.core.config import CouchDBConfig
+from peruserd.core.rows import Page, Row
 from peruserd.couch import session
 from peruserd.couch.client import Client
 from peruserd.couch.errors import InterruptedRequestError, NothingYetError, TimedOutError
 from peruserd.couch.session import Session
-from peruserd.couch.sources import DatabaseSource, Page, Row
+from peruserd.couch.sources import DatabaseSource
 from peruserd.couch.tokens import NOBODY, Tokens
 
 BEGIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"

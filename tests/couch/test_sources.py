@@ -9,10 +9,11 @@ from peruserd.core.messages import Sequence
 from peruserd.core.names import user_document_id
 from peruserd.core.progress import START
 from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.rows import Page, Row
 from peruserd.core.views import Copy, Feed
 from peruserd.couch import errors
 from peruserd.couch.client import Client
-from peruserd.couch.sources import ChangeSource, DatabaseSource, DirectorySource, Page, Row, ShardSource, open_source
+from peruserd.couch.sources import ChangeSource, DatabaseSource, DirectorySource, ShardSource, open_source
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import (
     TalkingServer,

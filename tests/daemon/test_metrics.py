@@ -39,7 +39,7 @@ USAGE = Usage(cpu_seconds=1.25, resident_bytes=9_000_000, descriptors=17, thread
 
 def status(*, checkpoint: int | str = 5, pid: int | None = None, usage: Usage | None = USAGE) -> FleetStatus:
     """Make a status with one running listener and one of every counter."""
-    counters = Counters(changes_seen=7, databases_created=3, failures={"timeout": 2})
+    counters = Counters(changes_seen=7, databases_created=3, failures={"timeout": 2}, access_changes={"grant": 4})
     counters.latency.observe(0.03)
     counters.latency.observe(400.0)
     report = Report(
@@ -120,19 +120,10 @@ def exported(
     registry = CollectorRegistry()
     heart = StandingHeart(silence, maintenance=maintenance)
     fleet, supervisor = StandingFleet(given), StandingSupervisor(view)
-    database, second_writer = StandingDatabase(leases), StandingSecondWriter(is_on=peruser_is_on)
+    database = StandingDatabase(leases)
     health = Health(fleet, supervisor, database, lambda: None)  # type: ignore[arg-type]
-    authenticator = StandingAuthenticator()
-    collector = InstanceCollector(
-        fleet,
-        supervisor,
-        heart,
-        health,
-        database,
-        second_writer,
-        authenticator,  # type: ignore[arg-type]
-    )
-    registry.register(collector)
+    others = (database, StandingSecondWriter(is_on=peruser_is_on), StandingAuthenticator())
+    registry.register(InstanceCollector(fleet, supervisor, heart, health, *others))  # type: ignore[arg-type]
     return generate_latest(registry).decode()
 
 
@@ -152,6 +143,7 @@ def test_counters_and_gauges_are_exported() -> None:
     assert value(text, "peruserd_changes_seen_total") == 7
     assert value(text, "peruserd_databases_created_total") == 3
     assert value(text, "peruserd_failures_total", kind="timeout") == 2
+    assert value(text, "peruserd_access_changes_total", action="grant") == 4
     assert value(text, "peruserd_listener_restarts_total", listener=listener) == 1
     assert value(text, "peruserd_listener_ends_total", reason="crashed") == 1
     assert value(text, "peruserd_quarantined_users", listener=listener) == 4

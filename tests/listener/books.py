@@ -1,20 +1,28 @@
 """How tests make a ledger: with what a listener is started with when nothing special is going on."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
+from peruserd.core.listening import Listening, OnDisk
+from peruserd.core.ownership import Ownership
+from peruserd.listener import ledger as ledger_module
 from peruserd.listener.ledger import Ledger
 
 RECALL_SECONDS: Final = 30.0
 
 _ORDINARY: Final[dict[str, Any]] = {
-    "instance": "me",
     "coming": None,
+    "new_per_minute": 0,
+    "nodes": (),
     "begin_near": None,
     "recall_seconds": RECALL_SECONDS,
-    "wake": lambda: None,
 }
 
 
-def make_ledger(**options: Any) -> Ledger:
-    """Return a ledger; `ownership`, `share` and `store` must be given, the rest can be."""
-    return Ledger(**_ORDINARY | options)
+def make_ledger(
+    *, ownership: Ownership, store: Any, instance: str = "me", wake: Callable[[], None] = lambda: None, **options: Any
+) -> Ledger:
+    """Return a ledger; `share` must be given, the rest of the options can be."""
+    # The clock of the ledger's own module, which a test may have set.
+    now = ledger_module.time.monotonic()
+    return Ledger(Listening(instance, ownership, OnDisk(*store.load()), now=now, **_ORDINARY | options), store, wake)

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from peruserd.core.progress import Saved
 from peruserd.core.quarantine import Quarantined
+from peruserd.core.records import Removal
 from peruserd.listener.waiting import Waiting
 
 
@@ -26,8 +27,7 @@ class Keeper(Protocol):
     def save(self, saved: Saved) -> None: ...
     def quarantine(self, entry: Quarantined) -> None: ...
     def doubt(self, document_id: str) -> None: ...
-    def served(self, document_id: str) -> None: ...
-    def released(self, document_id: str) -> None: ...
+    def take_off(self, document_id: str, what: Removal) -> None: ...
     def close(self) -> None: ...
 
 
@@ -45,36 +45,33 @@ class MemoryStore:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._served: set[str] = set()
         self._released: set[str] = set()
+        self._certain: set[str] = set()
 
     def load(self) -> tuple[Saved | None, list[Quarantined], set[str]]:
         return self._disk.saved, list(self._disk.quarantine.values()), set(self._disk.doubts)
 
     def save(self, saved: Saved) -> None:
         self._disk.saved = saved
-        for document_id in self._served | self._released:
+        for document_id in self._released:
             self._disk.quarantine.pop(document_id, None)
-        self._disk.doubts -= self._served
-        self._served.clear()
+        self._disk.doubts -= self._certain
         self._released.clear()
+        self._certain.clear()
 
     def quarantine(self, entry: Quarantined) -> None:
-        self._served.discard(entry.document_id)
         self._released.discard(entry.document_id)
         self._disk.quarantine[entry.document_id] = entry
 
     def doubt(self, document_id: str) -> None:
-        if document_id in self._served:
-            self._served.discard(document_id)
-            self._released.add(document_id)
+        self._certain.discard(document_id)
         self._disk.doubts.add(document_id)
 
-    def served(self, document_id: str) -> None:
-        self._served.add(document_id)
-
-    def released(self, document_id: str) -> None:
-        self._released.add(document_id)
+    def take_off(self, document_id: str, what: Removal) -> None:
+        if what is not Removal.CERTAIN:
+            self._released.add(document_id)
+        if what is not Removal.RELEASED:
+            self._certain.add(document_id)
 
     def close(self) -> None:
         """Forget nothing: the disk is there still."""

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from peruserd.core.config import DatabasesConfig, DeletionPolicy
+from peruserd.core.changes import Change, Lane, make_review
+from peruserd.core.config import DatabasesConfig, DeletionConfig, DeletionPolicy, OnReturn
 from peruserd.core.names import database_name, user_document_id
-from peruserd.core.reviews import make_review
-from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.client import Client
 from peruserd.couch.copies import Copies, Layout, ShardLayout
 from peruserd.listener.provisioner import Outcome, Provisioner
@@ -21,6 +20,32 @@ SECURED = {
 }
 
 
+class Notes:
+    """Stands for the journal of deletions: what was noted, who was served, and whether users who came back get in."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str, str, str, int | str | None]] = []
+        self.served_users: list[str] = []
+        self.asked: list[str] = []
+        self.admitting = False
+        self.failing: Exception | None = None
+
+    def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
+        """Note a deletion."""
+        if self.failing is not None:
+            raise self.failing
+        self.noted.append((document_id, database, revision, sequence))
+
+    def admits(self, document_id: str, database: str) -> bool:  # noqa: ARG002 - an interface
+        """Say whether a user may be let in."""
+        self.asked.append(document_id)
+        return self.admitting
+
+    def served(self, document_id: str) -> None:
+        """Note that a user is there."""
+        self.served_users.append(document_id)
+
+
 class Office:
     """A provisioner at one node, with the books it needs."""
 
@@ -29,18 +54,21 @@ class Office:
         client: Client,
         *,
         policy: DeletionPolicy = DeletionPolicy.REVOKE,
+        on_return: OnReturn = OnReturn.REOPEN,
         databases: DatabasesConfig | None = None,
         before_write: Callable[[str], None] = lambda _: None,
         layout: Layout | None = None,
     ) -> None:
         self.client = client
         self.doubts: set[str] = set()
+        self.notes = Notes()
         self.announce = before_write
         self._provisioner = Provisioner(
             client,
             Copies(client, layout or ShardLayout(client, "_local", "_users")),
             databases=databases or DatabasesConfig(),
-            deletion=policy,
+            deletion=DeletionConfig(policy=policy, on_return=on_return),
+            deletions=self.notes,
             before_write=self._doubt,
             in_doubt=self.doubts.__contains__,
         )
@@ -48,7 +76,7 @@ class Office:
     def act(self, change: Change) -> Outcome:
         """Act on a change; what is in doubt ends as a listener's books let it end."""
         outcome = self._provisioner.act(change)
-        if outcome.failure is None and (outcome.whole or outcome.dropped):
+        if outcome.failure is None and outcome.whole:
             self.doubts.discard(change.document_id)
         return outcome
 

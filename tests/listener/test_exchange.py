@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from peruserd.core import intake
+from peruserd.core.changes import Change, Lane
 from peruserd.core.names import user_document_id
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity, Saved
 from peruserd.core.quarantine import Failure, Quarantined
 from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.workqueue import Change, Lane
-from peruserd.couch.sources import Page, Row
+from peruserd.core.rows import Page, Row
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome
@@ -123,7 +124,7 @@ def test_the_place_that_a_scan_leaves_is_taken_by_one_who_waits(counter: Counter
     """Who gives back what a scan found may take a live change instead; then another worker goes on with the scan."""
     counter.ledger.inform(MINE, None, 4)
     for name in "abc":
-        counter.ledger._queue.put(Change(user_document_id(name), deleted=False, lane=Lane.SCAN, read_at=0.0))
+        counter.ledger._state.documents.put(Change(user_document_id(name), deleted=False, lane=Lane.SCAN, read_at=0.0))
     first, _ = counter.take(), counter.take()
     taken: list[Change | None] = []
     worker = threading.Thread(target=lambda: taken.append(counter.ledger.take()))
@@ -131,7 +132,7 @@ def test_the_place_that_a_scan_leaves_is_taken_by_one_who_waits(counter: Counter
     worker.join(0.01)
     assert not taken, "a scan takes half of the work in flight"
     # As a page that is entered does, but for waking those who wait.
-    counter.ledger._queue.put(Change(user_document_id("live"), deleted=False, lane=Lane.LIVE, read_at=0.0))
+    counter.ledger._state.documents.put(Change(user_document_id("live"), deleted=False, lane=Lane.LIVE, read_at=0.0))
     live = counter.ledger.exchange(first, DONE)
     assert live is not None
     assert live.lane is Lane.LIVE
@@ -144,7 +145,7 @@ def test_while_people_sign_up_a_scan_goes_one_by_one(counter: Counter) -> None:
     counter.ledger.inform(MINE, None, 8)
     counter.ledger.enter_live(Page([Row(1, "_design/_auth")], 1))
     for name in "abc":
-        counter.ledger._queue.put(Change(user_document_id(name), deleted=False, lane=Lane.SCAN, read_at=0.0))
+        counter.ledger._state.documents.put(Change(user_document_id(name), deleted=False, lane=Lane.SCAN, read_at=0.0))
     first = counter.take()
     taken: list[Change | None] = []
     worker = threading.Thread(target=lambda: taken.append(counter.ledger.take()))
@@ -163,14 +164,15 @@ def test_while_people_sign_up_a_scan_goes_one_by_one(counter: Counter) -> None:
 def test_as_many_workers_are_woken_as_there_is_work(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document of nobody's wakes no worker, and one user's document wakes one, however many wait."""
     counter.ledger.inform(MINE, None, 8)
-    take = counter.ledger._queue.take
+    dispatch = counter.ledger._state.dispatch
+    take = dispatch.next
     looks: list[Change | None] = []
 
-    def look() -> Change | None:
-        looks.append(take())
+    def look(now: float) -> Change | None:
+        looks.append(take(now))
         return looks[-1]
 
-    monkeypatch.setattr(counter.ledger._queue, "take", look)
+    monkeypatch.setattr(dispatch, "next", look)
     taken: list[Change | None] = []
     workers = [threading.Thread(target=lambda: taken.append(counter.ledger.take())) for _ in range(4)]
     for each in workers:
@@ -203,7 +205,7 @@ def test_the_main_thread_is_woken_once_for_all_that_ends_until_it_saves(counter:
 
 def test_passing_over_what_is_held_back_lets_reading_go_on(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Room that a worker makes by finding that nothing may be done yet is seen at once, not at the next beat."""
-    monkeypatch.setattr(ledger_module, "_LIVE_WINDOW", 2)
+    monkeypatch.setattr(intake, "_LIVE_WINDOW", 2)
     monkeypatch.setattr(ledger_module, "_BEAT_SECONDS", 10 * PATIENCE_SECONDS)
     counter.enter("ann", "bob")
     counter.ledger.inform(MINE, THEIRS, 1)

@@ -13,9 +13,10 @@ from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity
 from peruserd.core.quarantine import Advice
 from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.rows import PAGE_ROWS, Page, Row
 from peruserd.core.views import Assignment, Feed, View, make_plan
 from peruserd.couch import errors
-from peruserd.couch.sources import PAGE_ROWS, ChangeSource, Page, Row, open_source
+from peruserd.couch.sources import ChangeSource, open_source
 from peruserd.listener import feed
 from peruserd.listener.feed import CopyReplacedError, Follower, Persistence, Scanner, Stopped
 from peruserd.listener.ledger import Ledger

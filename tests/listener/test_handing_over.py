@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.core.decision import UNCONFIRMED
+from peruserd.core import intake
+from peruserd.core.changes import Change, Lane
 from peruserd.core.names import user_document_id
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity, Sweep
-from peruserd.core.quarantine import Advice, Failure
+from peruserd.core.quarantine import UNCONFIRMED, Advice, Failure
 from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.workqueue import Change, Lane
-from peruserd.couch.sources import Page, Row
+from peruserd.core.rows import Page, Row
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome
@@ -27,6 +27,9 @@ THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
 DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=True, whole=True)
 REVOKED = Outcome(acted_on=True, revoked=True, security_written=True, whole=True)
 FAILED = Outcome(failure=Failure("server_error", "500", Advice.RETRY))
+
+# When nobody has signed up for long, so that a scan is given out as fast as anything else.
+LATER = 1e9
 
 IDS = [user_document_id(f"user-{number}") for number in range(20)]
 STAYS, MOVES = (next(each for each in IDS if SHARED.belongs_to("me")(each) is mine) for mine in (True, False))
@@ -74,7 +77,7 @@ def live(ledger: Ledger, *rows: Row) -> None:
 def waiting(ledger: Ledger) -> list[Change]:
     """Take all that is given out now, without waiting for more."""
     taken = []
-    while change := ledger._queue.take():
+    while change := ledger._state.dispatch.next(LATER):
         taken.append(change)
     return taken
 
@@ -138,14 +141,14 @@ def test_a_newer_change_of_a_held_document_takes_the_older_ones_place(ledger: Le
 
 def test_held_documents_do_not_stop_the_feed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many documents are held back, reading goes on for those that keep their owner."""
-    monkeypatch.setattr(ledger_module, "_LIVE_WINDOW", 2)
+    monkeypatch.setattr(intake, "_LIVE_WINDOW", 2)
     ledger.inform(MINE, SHARED, 8)
     moving = [each for each in IDS if not SHARED.belongs_to("me")(each)]
     live(ledger, *[Row(number, each) for number, each in enumerate(moving, start=1)])
     assert serve(ledger) == []
-    assert ledger._live_has_room()
-    monkeypatch.setattr(ledger_module, "_HELD_WINDOW", len(moving))
-    assert not ledger._live_has_room()
+    assert ledger._state.live_has_room
+    monkeypatch.setattr(intake, "_HELD_WINDOW", len(moving))
+    assert not ledger._state.live_has_room
 
 
 def test_a_change_that_arrives_while_its_document_is_worked_on_is_held_too(ledger: Ledger) -> None:
@@ -265,6 +268,29 @@ def test_a_review_waits_beside_a_change_of_the_same_document(ledger: Ledger) -> 
     ledger.give_back(first, DONE)
     (second,) = waiting(ledger)
     assert {first.lane, second.lane} == {Lane.LIVE, Lane.REVIEW}
+
+
+def test_a_review_that_did_nothing_leaves_a_user_in_quarantine(ledger: Ledger, store: Store, clock: Clock) -> None:
+    """A user who was lost, gained again and not served since is not taken for one who was."""
+    live(ledger, Row(1, MOVES))
+    serve(ledger)
+    ledger.inform(SHARED, None, 8)
+    (review,) = waiting(ledger)
+    ledger.inform(MINE, None, 8)
+    live(ledger, Row(2, MOVES))
+    ledger.give_back(review, FAILED)
+    assert documents(serve(ledger, FAILED)) == {MOVES}
+    clock.now += 1000.0
+    ledger.retry_due()
+    changes = {each.lane: each for each in waiting(ledger)}
+    assert set(changes) == {Lane.RETRY}
+    ledger.give_back(changes[Lane.RETRY], FAILED)
+    (review,) = waiting(ledger)
+    assert review.lane is Lane.REVIEW
+    ledger.give_back(review, Outcome())
+    ledger.save()
+    assert ledger.report().quarantined == 1
+    assert [entry.document_id for entry in store.load()[1]] == [MOVES]
 
 
 # Leaving and inheriting

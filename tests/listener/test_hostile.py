@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 
 from peruserd.core import security
+from peruserd.core.changes import Change, Lane
 from peruserd.core.config import DatabasesConfig, DeletionPolicy
 from peruserd.core.names import user_document_id
 from peruserd.core.ranges import Range
+from peruserd.core.rows import Row
 from peruserd.core.views import Copy
-from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.client import Client
-from peruserd.couch.sources import Row, ShardSource
+from peruserd.couch.sources import ShardSource
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
 from tests.listener.office import DATABASE, DEFAULT, SECURED, USER, Office, delete_user, objects, secure, set_copy

@@ -5,6 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from peruserd.core import intake, scanning
+from peruserd.core.changes import Change, Lane
 from peruserd.core.hashing import document_hash
 from peruserd.core.messages import Report, Stage
 from peruserd.core.names import user_document_id
@@ -12,10 +14,8 @@ from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity
 from peruserd.core.quarantine import Advice, Failure, Quarantined
 from peruserd.core.ranges import WHOLE_SPACE, split_evenly
-from peruserd.core.workqueue import Change, Lane
-from peruserd.couch.sources import PAGE_ROWS, Page, Row
+from peruserd.core.rows import PAGE_ROWS, Page, Row
 from peruserd.listener import ledger as ledger_module
-from peruserd.listener import scanning
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
 from tests.listener.books import make_ledger
@@ -175,7 +175,7 @@ def test_a_saved_checkpoint_is_where_the_next_process_begins(books: Books) -> No
 
 def test_reading_pauses_while_much_is_under_way(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the window nothing more is read, until workers have made room; and the reader shows that it is alive."""
-    monkeypatch.setattr(ledger_module, "_LIVE_WINDOW", 2)
+    monkeypatch.setattr(intake, "_LIVE_WINDOW", 2)
     monkeypatch.setattr(ledger_module, "_BEAT_SECONDS", 0.01)
     books.live(_row(1), _row(2))
     given: list[object] = []
@@ -191,7 +191,7 @@ def test_reading_pauses_while_much_is_under_way(books: Books, monkeypatch: pytes
 
 def test_the_quarantine_does_not_hold_up_the_feed(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many users are tried again, reading goes on, and what is read goes first."""
-    monkeypatch.setattr(ledger_module, "_LIVE_WINDOW", 2)
+    monkeypatch.setattr(intake, "_LIVE_WINDOW", 2)
     for seq in range(1, 6):
         books.live(_row(seq))
         books.serve(FAILED)
@@ -253,7 +253,7 @@ def test_a_user_lost_while_waiting_is_left_alone(books: Books) -> None:
 @pytest.mark.parametrize("wait", ["take", "wait_for_room", "wait_for_scan"])
 def test_stopping_ends_every_wait(books: Books, monkeypatch: pytest.MonkeyPatch, wait: str) -> None:
     """Whoever waits for something gets nothing once the listener stops."""
-    monkeypatch.setattr(ledger_module, "_LIVE_WINDOW", 0)
+    monkeypatch.setattr(intake, "_LIVE_WINDOW", 0)
     given: list[object] = []
     thread = threading.Thread(target=lambda: given.append(getattr(books.ledger, wait)()))
     thread.start()
@@ -376,14 +376,6 @@ def test_doing_nothing_settles_no_doubt(books: Books) -> None:
     books.live(_row(1, deleted=True))
     books.serve(Outcome())
     assert books.ledger.in_doubt(_row(1).id)
-
-
-def test_a_dropped_database_settles_the_doubt(books: Books) -> None:
-    """With the database its security object is gone."""
-    books.ledger.before_write(_row(1).id)
-    books.live(_row(1, deleted=True))
-    books.serve(Outcome(dropped=True))
-    assert not books.ledger.in_doubt(_row(1).id)
 
 
 def test_a_doubt_outlives_the_loss_of_the_user(books: Books) -> None:

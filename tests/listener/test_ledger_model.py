@@ -17,17 +17,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from peruserd.core.changes import Change, Lane
 from peruserd.core.messages import Stage
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity, Saved, Sweep
 from peruserd.core.quarantine import Advice, Failure, Quarantined
 from peruserd.core.ranges import WHOLE_SPACE, ShardMap
-from peruserd.core.workqueue import Change, Lane
-from peruserd.couch.sources import Page, Row
+from peruserd.core.rows import Page, Row
+from peruserd.core.scanning import ScanTask
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome
-from peruserd.listener.scanning import ScanTask
 from peruserd.listener.store import Store
 from tests.listener.books import make_ledger
 from tests.listener.disks import Disk, Keeper, MemoryStore, NeverWaits, WouldBlockError
@@ -270,7 +270,8 @@ class World:
 
     def settle(self) -> None:
         """Let everything come to rest and look at every user."""
-        if self.ledger._saved is None or self.ledger._saved.uuid != self.copy.identity.uuid:
+        saved = self.ledger._state.intake.progress
+        if saved is None or saved.uuid != self.copy.identity.uuid:
             self.restart()
         self.inform(self.ownership)
         self._drain()

@@ -2,13 +2,14 @@ from typing import Any
 
 import pytest
 
-from peruserd.core.config import DatabasesConfig, DeletionPolicy
+from peruserd.core.changes import Change, Lane
+from peruserd.core.config import DatabasesConfig, DeletionPolicy, OnReturn
 from peruserd.core.hashing import document_hash
 from peruserd.core.names import database_name, longest_name_bytes, user_document_id
 from peruserd.core.quarantine import Advice
 from peruserd.core.security import is_public
-from peruserd.core.workqueue import Change, Lane
 from peruserd.couch.client import Client
+from peruserd.listener.dropping import JournalMissingError
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import StoreError
 from peruserd.simcluster import SimClusterThread
@@ -24,6 +25,7 @@ from tests.listener.office import (
     objects,
     one_copy,
     secure,
+    set_copy,
 )
 
 
@@ -324,20 +326,40 @@ def dropping(cluster: SimClusterThread) -> Office:
     return office
 
 
-def test_drop_deletes_the_database_of_a_deleted_user(cluster: SimClusterThread, dropping: Office) -> None:
-    """Once the user document is deleted, so is the database."""
-    whole = Outcome(acted_on=True, revoked=True, security_written=True, whole=True, dropped=True)
-    assert dropping.remove() == whole
-    assert cluster.databases() == ["_users"]
+def tombstone(office: Office, user: str = USER) -> str | None:
+    """Return the revision of a user document as its copies have it."""
+    return office._provisioner.confirm(user_document_id(user)).rev
+
+
+@pytest.mark.parametrize("lane", [Lane.LIVE, Lane.SCAN, Lane.RETRY])
+@pytest.mark.parametrize("met_in_scan", [False, True])
+def test_drop_takes_access_away_and_notes_the_deletion(
+    cluster: SimClusterThread,
+    dropping: Office,
+    lane: Lane,
+    met_in_scan: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """The database is dropped in its time, wherever the tombstone was met; the user is out at once."""
+    assert dropping.remove(lane=lane, met_in_scan=met_in_scan).revoked
+    assert dropping.notes.noted == [(user_document_id(USER), DATABASE, tombstone(dropping), None)]
+    assert not any(USER in str(each) for each in objects(cluster))
+    assert cluster.deletions() == {}
+
+
+def test_the_place_of_the_row_is_noted(dropping: Office) -> None:
+    """The journal says at which sequence the tombstone was met."""
+    delete_user(dropping.client)
+    dropping.act(Change(user_document_id(USER), deleted=True, lane=Lane.LIVE, read_at=0.0, sequence=77))
+    assert dropping.notes.noted[0][3] == 77
 
 
 @pytest.mark.parametrize("user", [USER, "nobody"], ids=["alive", "never-was"])
 def test_drop_believes_the_document_and_not_the_feed(cluster: SimClusterThread, dropping: Office, user: str) -> None:
     """A user document that is there, or never was, is no reason to delete a database."""
     dropping.ensure(user)
-    assert not dropping.remove(user, really=False).dropped
+    dropping.remove(user, really=False)
+    assert dropping.notes.noted == []
     assert database_name("userdb-", user) in cluster.databases()
-    assert cluster.deletions() == {}
 
 
 def test_drop_asks_all_copies_of_the_document(cluster: SimClusterThread, dropping: Office) -> None:
@@ -347,48 +369,123 @@ def test_drop_asks_all_copies_of_the_document(cluster: SimClusterThread, droppin
     body = {"name": USER, "type": "user", "roles": [], "password": "y"}
     elsewhere = connect(cluster.urls[1])
     elsewhere.session.request("PUT", f"/_users/{user_document_id(USER)}", body=body).expect(201)
-    assert not dropping.remove(really=False).dropped
-    assert DATABASE in cluster.databases()
-
-
-@pytest.mark.parametrize("lane", [Lane.SCAN, Lane.RETRY])
-def test_a_tombstone_met_in_a_scan_is_revoked_however_often_tried(
-    cluster: SimClusterThread, dropping: Office, lane: Lane
-) -> None:
-    """A deletion that a scan found can be years old: it revokes, also when it comes back out of quarantine."""
-    delete_user(dropping.client)
-    assert dropping.remove(lane=lane, met_in_scan=True).revoked
-    assert DATABASE in cluster.databases()
-    assert cluster.deletions() == {}
-
-
-def test_a_live_deletion_is_still_dropped_when_tried_again(cluster: SimClusterThread, dropping: Office) -> None:
-    """A drop that failed and comes back out of quarantine drops."""
-    delete_user(dropping.client)
-    assert dropping.remove(lane=Lane.RETRY).dropped
-    assert DATABASE not in cluster.databases()
+    dropping.remove(really=False)
+    assert dropping.notes.noted == []
 
 
 @pytest.mark.parametrize("groups", [[[1], [2, 3]], [[1], [2], [3]]])
-def test_nothing_is_dropped_by_a_minority(cluster: SimClusterThread, dropping: Office, groups: list[list[int]]) -> None:
-    """A node cut off from most others deletes nothing, and tries again later."""
+def test_nothing_is_noted_by_a_minority(cluster: SimClusterThread, dropping: Office, groups: list[list[int]]) -> None:
+    """A node cut off from most others confirms nothing, and tries again later."""
     delete_user(dropping.client)
     cluster.partition(groups)
     outcome = dropping.remove(really=False)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.advice) == ("unconfirmed", Advice.RETRY)
-    assert cluster.deletions() == {}
+    assert dropping.notes.noted == []
     cluster.heal()
-    assert dropping.remove().dropped
+    dropping.remove(really=False)
+    assert len(dropping.notes.noted) == 1
 
 
-def test_a_drop_that_only_a_minority_did_is_incomplete(dropping: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deletion answered with 202 is to be done again."""
-    monkeypatch.setattr(Client, "delete_database", lambda *_: False)
+def test_a_copy_that_is_away_keeps_no_deletion_from_being_noted(cluster: SimClusterThread, dropping: Office) -> None:
+    """A host that is lost for good is waited for with the revocation, and the drop does not wait for that."""
+    delete_user(dropping.client)
+    cluster.stop_node(3)
+    outcome = dropping.remove(really=False)
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "copies_away"
+    assert len(dropping.notes.noted) == 1
+
+
+def test_a_deletion_that_cannot_be_noted_is_tried_again(cluster: SimClusterThread, dropping: Office) -> None:
+    """Access is gone although the journal is away, and the user goes to quarantine until it is noted."""
+    dropping.notes.failing = JournalMissingError("it is away")
     outcome = dropping.remove()
     assert outcome.failure is not None
-    assert outcome.failure.kind == "accepted_only"
-    assert not outcome.dropped
+    assert (outcome.failure.kind, outcome.failure.advice) == ("journal_missing", Advice.RETRY)
+    assert not any(USER in str(each) for each in objects(cluster))
+    dropping.notes.failing = None
+    assert dropping.remove(lane=Lane.RETRY).failure is None
+    assert len(dropping.notes.noted) == 1
+
+
+@pytest.mark.parametrize("policy", [DeletionPolicy.REVOKE, DeletionPolicy.KEEP])
+def test_other_policies_note_nothing(cluster: SimClusterThread, policy: DeletionPolicy) -> None:
+    """Only what is to be dropped stands in the journal."""
+    office = Office(connect(cluster.urls[0]), policy=policy)
+    cluster.add_user(USER, "x")
+    office.ensure()
+    office.remove()
+    assert office.notes.noted == []
+
+
+# Users who come back
+
+FREED: dict[str, Any] = {"admins": {"names": [], "roles": ["_admin"]}, "members": {"names": [], "roles": ["_admin"]}}
+
+
+@pytest.fixture
+def holding(cluster: SimClusterThread) -> Office:
+    """A provisioner that keeps databases shut which were freed."""
+    cluster.add_user(USER, "x")
+    return Office(connect(cluster.urls[0]), on_return=OnReturn.HOLD)
+
+
+def test_by_default_a_user_who_comes_back_gets_the_database_that_is_there(cluster: SimClusterThread) -> None:
+    """With `reopen` the data is there again, as with couch_peruser."""
+    cluster.add_user(USER, "x")
+    office = Office(connect(cluster.urls[0]))
+    secure(office.client, FREED)
+    assert office.ensure().provisioned
+    assert office.notes.asked == []
+
+
+@pytest.mark.parametrize("freed", [FREED, {"admins": {"names": ["op"]}, "members": {"names": ["op"]}}])
+def test_a_freed_name_waits_for_the_operator(cluster: SimClusterThread, holding: Office, freed: dict[str, Any]) -> None:
+    """A database that was there and names not the user is not opened, whoever freed it and however long ago."""
+    secure(holding.client, freed)
+    outcome = holding.ensure()
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.advice) == ("held", Advice.ASK_OPERATOR)
+    assert objects(cluster) == [freed] * 3
+    assert holding.notes.served_users == []
+    holding.notes.admitting = True
+    assert holding.ensure().provisioned
+    assert all(USER in each["members"]["names"] for each in objects(cluster))
+    assert holding.notes.served_users == [user_document_id(USER)]
+
+
+def test_a_review_opens_no_freed_database_either(cluster: SimClusterThread, holding: Office) -> None:
+    """Whatever the reason to look, the operator is asked."""
+    secure(holding.client, FREED)
+    outcome = holding.review(deleted=True)
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "held"
+    assert objects(cluster) == [FREED] * 3
+
+
+@pytest.mark.parametrize("security", [DEFAULT, {}])
+def test_a_database_that_was_just_made_is_nobodys_freed_one(holding: Office, security: dict[str, Any]) -> None:
+    """Blank in every copy: it was made and not secured, by this instance or another one."""
+    secure(holding.client, security)
+    assert holding.ensure().provisioned
+    assert holding.notes.asked == []
+
+
+def test_a_new_user_is_not_asked_about(holding: Office) -> None:
+    """Who has no database gets one, with the requests that it always took."""
+    assert holding.ensure().created
+    assert holding.notes.asked == []
+
+
+def test_a_database_that_names_the_user_on_one_copy_is_the_users(holding: Office) -> None:
+    """A grant that was cut off is completed; nobody else was ever named there."""
+    holding.ensure()
+    set_copy(holding.client, 1, FREED)
+    set_copy(holding.client, 2, FREED)
+    holding.doubts.add(user_document_id(USER))
+    holding.ensure()
+    assert holding.notes.asked == []
 
 
 def test_an_error_nobody_foresaw_is_the_users_and_not_the_processs(

@@ -97,8 +97,8 @@ def test_a_review_writes_what_is_in_doubt_whatever_a_read_shows(cluster: SimClus
     assert objects(cluster) == [SECURED] * 3
 
 
-def test_a_review_never_drops_a_database(cluster: SimClusterThread) -> None:
-    """Whoever owns the document decides on that; a review only takes access away."""
+def test_a_review_notes_the_deletion_that_it_finds(cluster: SimClusterThread) -> None:
+    """A review takes access away and drops nothing; what it finds deleted is dropped in its time."""
     office = Office(connect(cluster.urls[0]), policy=DeletionPolicy.DROP)
     cluster.add_user(USER, "x")
     office.ensure()
@@ -106,6 +106,7 @@ def test_a_review_never_drops_a_database(cluster: SimClusterThread) -> None:
     delete_user(office.client)
     assert office.review(deleted=False) == Outcome(acted_on=True, revoked=True, security_written=True, whole=True)
     assert DATABASE in cluster.databases()
+    assert [each[1] for each in office.notes.noted] == [DATABASE]
 
 
 def test_a_review_without_a_database_leaves_nothing_in_doubt(cluster: SimClusterThread, office: Office) -> None:

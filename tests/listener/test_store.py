@@ -14,6 +14,7 @@ from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Saved, Scan
 from peruserd.core.quarantine import Advice, Failure, Quarantined
 from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.records import Removal
 from peruserd.listener.store import Store, StoreError, retired_doubts
 
 OWNERSHIP = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("n1", "n2")),), ("n1", "n2"))
@@ -92,7 +93,7 @@ def test_what_is_not_new_is_not_written(opened: Callable[[], Store]) -> None:
         written.append(store._connection.total_changes)
     assert [now - before for before, now in itertools.pairwise([0, *written])] == [1, 0, 1, 1]
     store.quarantine(_entry("a"))
-    store.served("a")
+    store.take_off("a", Removal.SERVED)
     store.save(SAVED)
     assert opened().load() == (SAVED, [], set())
 
@@ -102,10 +103,10 @@ def test_those_served_are_forgotten_with_the_next_save(opened: Callable[[], Stor
     store = opened()
     store.quarantine(_entry("a"))
     store.doubt("a")
-    store.served("a")
+    store.take_off("a", Removal.SERVED)
     store = opened()
     assert store.load() == (None, [_entry("a")], {"a"})
-    store.served("a")
+    store.take_off("a", Removal.SERVED)
     store.save(SAVED)
     assert opened().load() == (SAVED, [], set())
 
@@ -115,7 +116,7 @@ def test_those_released_stay_in_doubt(opened: Callable[[], Store]) -> None:
     store = opened()
     store.quarantine(_entry("a"))
     store.doubt("a")
-    store.released("a")
+    store.take_off("a", Removal.RELEASED)
     store.save(SAVED)
     assert opened().load() == (SAVED, [], {"a"})
 
@@ -126,7 +127,7 @@ def test_what_happens_after_it_was_served_stands(opened: Callable[[], Store]) ->
     for document_id in "ab":
         store.quarantine(_entry(document_id, "old"))
         store.doubt(document_id)
-        store.served(document_id)
+        store.take_off(document_id, Removal.SERVED)
     store.quarantine(_entry("a", "new"))
     store.doubt("b")
     store.save(SAVED)

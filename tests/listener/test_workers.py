@@ -5,13 +5,13 @@ from typing import Any, cast
 
 import pytest
 
+from peruserd.core.changes import Change
 from peruserd.core.names import user_document_id
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity
 from peruserd.core.quarantine import Failure
 from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.workqueue import Change
-from peruserd.couch.sources import Page, Row
+from peruserd.core.rows import Page, Row
 from peruserd.listener.provisioner import Outcome, Provisioner
 from peruserd.listener.store import Store, StoreError
 from peruserd.listener.workers import Workers

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from enum import Enum
 
-from peruserd.core.workqueue import Change
+from peruserd.core.changes import Change
 from peruserd.listener.provisioner import Outcome
 
 

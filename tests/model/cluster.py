@@ -15,11 +15,11 @@ from peruserd.core.lease_documents import LeaseRow, lease_id, read_leases
 from peruserd.core.leases import Lease
 from peruserd.core.progress import Identity
 from peruserd.core.ranges import ShardMap
+from peruserd.core.rows import Page, Row
 from peruserd.core.views import Copy
 from peruserd.couch import errors
 from peruserd.couch.client import Creation, Membership
 from peruserd.couch.session import Answer
-from peruserd.couch.sources import Page, Row
 from peruserd.simcluster import documents, ids
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.errors import RefusalError, no_shard, node_down
@@ -163,7 +163,7 @@ class ModelSession:
         self._model = model
         self._node = node
 
-    def request(self, method: str, path: str, *, body: Any = None) -> Answer:
+    def request(self, method: str, path: str, *, body: Any = None, limit_bytes: int = 0) -> Answer:  # noqa: ARG002
         _, _, host, shard, what = map(unquote, path.split("/"))
         database = shard.rsplit("/", 1)[1].partition(".")[0]
         if method == "PUT":

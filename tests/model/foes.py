@@ -15,7 +15,7 @@ from peruserd.simcluster.damage import Damage
 from peruserd.simcluster.errors import RefusalError
 from peruserd.simcluster.nodes import Node
 from peruserd.simcluster.revisions import Revision
-from tests.model.witness import AUTH_DB, BLANK, ObservedCluster, all_names
+from tests.model.witness import AUTH_DB, BLANK, ObservedCluster
 
 PREFIX: Final = "userdb-"
 PARTNERS: Final = ("partner", "colleague")
@@ -156,7 +156,7 @@ class Writers:
     def _make(self, node: Node, database: str) -> Iterator[None]:
         if node.database(database) is None:
             self._model.create_database(node, database, q=1, n=len(self._model.nodes))
-            self._model.witness.others_touch(database, [each.name for each in self._model.nodes])
+            self._model.witness.others_make(database)
         yield
 
     def _share(self, node: Node, database: str, partner: str, kind: int) -> Iterator[None]:
@@ -179,8 +179,7 @@ class Writers:
 
     def _write(self, node: Node, database: str, wanted: dict[str, Any]) -> None:
         self._model.map_of(node, database)
-        reached = [copy.node for copy in self._model.copies_of(node, database)]
-        self._model.witness.others_touch(database, reached, all_names(wanted))
+        self._model.witness.others_write(database, self._model.copies_of(node, database), wanted)
         documents.write_security(self._model, node, database, wanted)
 
 
@@ -195,7 +194,7 @@ class Misfortune:
     def blank(self, node: Node, database: str, kind: int) -> None:
         """Let a node's copy of a database lose its security object."""
         if node.holdings.get(database):
-            self._model.witness.others_touch(database, [node.name])
+            self._model.witness.others_write(database, node.holdings[database], BLANK[kind])
             self._damage.set_security(node, database, BLANK[kind], None)
 
     def back_up(self, node: Node) -> None:

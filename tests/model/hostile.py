@@ -50,6 +50,14 @@ class HostileMachine(ClusterMachine):
     def delete(self, document_id: str, node: int) -> None:
         self.world.write_user(document_id, node, deleted=True)
 
+    @rule(document_id=st.sampled_from([*VICTIMS, *ODD]), node=hosts, deleted=st.booleans(), then_rests=st.booleans())
+    def act_before_a_change_is_everywhere(self, then_rests: bool, **change: object) -> None:  # noqa: FBT001
+        self.world.write_user(**change)
+        self.everybody_works()
+        if then_rests:
+            # What went wrong is not put right by whatever happens next.
+            self.world.settle()
+
     # A hostile user
 
     @rule(document_id=st.sampled_from(ODD), node=hosts, leaves=st.booleans())
@@ -96,6 +104,13 @@ class HostileMachine(ClusterMachine):
         self.world.writers.share(self.world.model.node(node), document_id, partner, kind)
         for _ in range(2):
             self.world.writers.step(-1)
+
+    @rule(document_id=victims, some=st.sets(hosts, min_size=1), kind=st.integers(0, 3))
+    def operators_who_are_cut_off_write_different_things(self, document_id: str, some: set[int], kind: int) -> None:
+        self.world.model.partition([[node.number] for node in self.world.model.nodes])
+        for node in sorted(some):
+            self.an_operator_lets_a_partner_in(document_id, node, f"partner{node}", kind)
+        self.world.partition()
 
     @rule(document_id=victims, node=hosts, partner=st.sampled_from(PARTNERS), kind=st.integers(0, 3))
     def an_operator_begins_to_let_a_partner_in(self, document_id: str, node: int, partner: str, kind: int) -> None:

@@ -6,7 +6,7 @@ come between any two of them, and within an action between any two of its reques
 
 from typing import Any
 
-from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionPolicy
+from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionConfig
 from peruserd.core.progress import is_behind
 from peruserd.core.settling import Settling
 from peruserd.core.views import Assignment, Copy, Plan, difference, make_plan
@@ -20,6 +20,7 @@ from peruserd.supervisor.presence import Presence
 from peruserd.supervisor.watcher import Lookout
 from tests.listener.books import make_ledger
 from tests.listener.disks import Disk, MemoryStore, NeverWaits, WouldBlockError
+from tests.listener.office import Notes
 from tests.model.acts import Act, Fate
 from tests.model.cluster import LEASES, ModelClient, ModelSource
 from tests.model.witness import AUTH_DB, ObservedCluster
@@ -68,7 +69,8 @@ class Listener:
             client,
             Copies(client, ShardLayout(client, "_local", AUTH_DB, model.clock)),
             databases=DatabasesConfig(),
-            deletion=DeletionPolicy.REVOKE,
+            deletion=DeletionConfig(),
+            deletions=Notes(),
             before_write=self.ledger.before_write,
             in_doubt=self.ledger.in_doubt,
         )
@@ -138,8 +140,8 @@ class Listener:
 
     @property
     def has_left(self) -> bool:
-        queue = self.ledger._queue
-        return self.leaving and not queue.reviews and not queue.active
+        documents = self.ledger._state.documents
+        return self.leaving and not documents.reviews and not documents.active
 
     def save(self) -> None:
         """Write the progress down, after checking that it passes no unfinished work."""
@@ -155,12 +157,15 @@ class Listener:
             return
         kept = {each.document_id for each in quarantined}
         mine = saved.current.belongs_to(self._me)
-        held = {change.document_id: change for change in self.ledger._queue._waiting.values()}
+        live = self.ledger._state.intake._live
+        assert live is not None
+        under_way = [each.waiting for each in self.ledger._state.documents._records.values()]
+        held = {change.document_id: change for change in under_way if change is not None}
         held |= {act.change.document_id: act.change for act in self.acts}
         assert isinstance(saved.checkpoint, int)
         for change in held.values():
-            if change.watermark is self.ledger._live and mine(change.document_id):
-                begun = self.ledger._live._open[change.ticket]
+            if change.watermark is live and mine(change.document_id):
+                begun = live._open[change.ticket]
                 assert isinstance(begun, int)
                 assert begun >= saved.checkpoint or change.document_id in kept, f"passed: {change} {saved}"
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from peruserd.core import quarantine
+from peruserd.core import quarantine, restless
 from peruserd.core.backoff import Backoff
 from peruserd.core.quarantine import Advice
 from peruserd.couch import cluster_database as cluster_database_module
@@ -39,6 +39,8 @@ def patch(patches: pytest.MonkeyPatch, world: World) -> None:
     for module in (ledger_module, watcher_module, presence_module, provisioner_module, cluster_database_module):
         patches.setattr(module, "log", _SILENCE)
     patches.setattr(ledger_module, "random", SimpleNamespace(random=lambda: 0.5))
+    # A world is at rest after less than the minute for which a restless document waits.
+    patches.setattr(restless, "REST_SECONDS", 5.0)
     patches.setattr(quarantine, "_BACKOFF", dict.fromkeys((Advice.RETRY, Advice.ASK_OPERATOR), _SOON))
 
 
@@ -230,6 +232,12 @@ def run_part(machine: type[ClusterMachine], part: int, *, examples: int) -> None
     # Another name is another test for Hypothesis, which keeps failures by it.
     named = type(f"{machine.__name__}{part}", (machine,), {})
     how = settings(
-        max_examples=examples, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples,
+        stateful_step_count=50,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        # A change is checked by the same histories on every machine; `long_run` looks for new ones.
+        derandomize=True,
+        database=None,
     )
     run_state_machine_as_test(named, settings=how)

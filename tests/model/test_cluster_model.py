@@ -102,7 +102,7 @@ def _rounds(world: World, count: int) -> None:
 def _is_mine(world: World, node: int, document_id: str) -> bool:
     """Say whether the instance beside a node takes a document for its own."""
     return any(
-        document_hash(document_id) in copy.range and listener.ledger._mine(document_id)
+        document_hash(document_id) in copy.range and listener.ledger._state.intake.is_mine(document_id)
         for copy, listener in world.instances[node, 0].listeners.items()
     )
 

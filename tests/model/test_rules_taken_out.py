@@ -140,7 +140,7 @@ CASES = [
     (stories.a_minority_knows_a_deletion, any_number_of_copies_is_a_majority, "loses access"),
     (stories.all_copies_differ, differing_copies_are_left_alone, "still has access"),
     (stories.somebody_undoes_each_write, writes_have_no_end, "PUTs"),
-    (stories.nothing_happens, what_is_right_is_written, "writes"),
+    (stories.nothing_happens, what_is_right_is_written, "idle cluster writes"),
 ]
 
 

@@ -19,9 +19,9 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import Any, Final
 
+from peruserd.core.changes import Change, Lane
 from peruserd.core.config import DatabasesConfig
-from peruserd.core.names import database_name, user_name
-from peruserd.core.workqueue import Change, Lane
+from peruserd.core.names import database_name, decode_database_name, user_name
 from peruserd.listener.provisioner import Outcome
 from peruserd.simcluster import ids
 from peruserd.simcluster.copies import ShardCopy
@@ -71,9 +71,10 @@ class Witness:
         self.moment = 0
         # Names that somebody other than peruserd put into a database.
         self.put_by_others: dict[str, set[str]] = {}
-        # When a copy was last touched by somebody else, and when an act that came to its end last saw it.
+        # When a copy was last touched by somebody else, and when an act last saw it that came to its end, having served
+        # the user (False) or seen the user in no copy (True). Neither act asks for more than it needs to know.
         self._touched: dict[tuple[str, str], int] = {}
-        self._seen: dict[tuple[str, str], int] = {}
+        self._seen: dict[bool, dict[tuple[str, str], int]] = {False: {}, True: {}}
         # Databases that were made for a row whose document is not there.
         self.made_blindly: set[str] = set()
         # Users whose document was live at any time.
@@ -86,17 +87,28 @@ class Witness:
 
     # What others do
 
-    def others_touch(self, database: str, nodes: Iterable[str], names: Iterable[str] = ()) -> None:
-        """Note that somebody else changed the copies on these nodes, and whom they name since then."""
+    def others_make(self, database: str) -> None:
+        """Note that a database that is there by now is not, or not only, what peruserd has made."""
         self.moment += 1
-        self.put_by_others.setdefault(database, set()).update(names)
-        for node in nodes:
-            self._touched[database, node] = self.moment
+        self.put_by_others.setdefault(database, set())
+        self._touched.update(((database, node.name), self.moment) for node in self._model.nodes)
 
-    def is_excused(self, database: str) -> bool:
-        """Say whether somebody else has touched the database where no act has seen it since."""
+    def others_write(self, database: str, copies: Iterable[ShardCopy], wanted: Any) -> None:
+        """Note that somebody else writes these copies, in the moment before it is done.
+
+        An act can only be excused where the database's own user is let in, or shut out, by it.
+        """
+        self.moment += 1
+        self.put_by_others.setdefault(database, set()).update(all_names(wanted))
+        user = decode_database_name(DatabasesConfig().prefix, database) or ""
+        for copy in copies:
+            if _sections_of(copy.security, user) != _sections_of(wanted, user):
+                self._touched[database, copy.node] = self.moment
+
+    def is_excused(self, database: str, *, deleted: bool) -> bool:
+        """Say whether somebody else has touched the database, and no act for such a user has seen it since."""
         touched = [(key, at) for key, at in self._touched.items() if key[0] == database]
-        return any(at > self._seen.get(key, 0) for key, at in touched)
+        return any(at > self._seen[deleted].get(key, 0) for key, at in touched)
 
     # What acts do
 
@@ -157,10 +169,10 @@ class Witness:
         self.moment += 1
         if record.has_created and not record.could_be_live:
             self.made_blindly.add(record.database)
-            self.others_touch(record.database, [node.name for node in self._model.nodes])
-        if act.outcome.failure is None:
+            self.others_make(record.database)
+        if act.outcome.failure is None and act.outcome.acted_on is not None:
             assert not record.wrote or record.read or record.has_created, f"{record.database} was not read again"
-            self._see(record)
+            self._see(record, self._seen[act.outcome.acted_on])
 
     # At rest
 
@@ -215,12 +227,12 @@ class Witness:
         if record.puts > _MOST_WRITES * copies * (_MOST_LOOKS if record.is_review else 1):
             raise ViolationError(f"one act for {record.user} has made {record.puts} PUTs")
 
-    def _see(self, record: Record) -> None:
+    def _see(self, record: Record, seen: dict[tuple[str, str], int]) -> None:
         if record.wrote is not None:
             at, nodes = record.wrote
-            self._seen.update(((record.database, node), at) for node in nodes)
+            seen.update(((record.database, node), at) for node in nodes)
         for node, (at, _) in record.read.items():
-            self._seen[record.database, node] = at
+            seen[record.database, node] = at
 
     def _judge_names(self, record: Record, copies: list[ShardCopy], wanted: Any) -> None:
         known = [copy.security for copy in copies] + [security for _, security in record.read.values()]
@@ -293,6 +305,10 @@ def _together(copies: Iterable[Leaves | None]) -> Leaves | None:
         if leaves is not None:
             known = join(known, leaves) if known else leaves
     return known
+
+
+def _sections_of(security: Any, user: str) -> set[str]:
+    return {section for section in _SECTIONS if user in _names(security, section)}
 
 
 def _names(security: Any, section: str) -> list[str]:

@@ -12,6 +12,7 @@ from peruserd.core.messages import (
     Hello,
     Inform,
     Inherit,
+    JournalNews,
     ListenerStart,
     Reauthenticate,
     Report,
@@ -22,7 +23,7 @@ from peruserd.core.messages import (
     Token,
     ToListener,
 )
-from peruserd.core.ranges import WHOLE_SPACE, Range, ShardMap
+from peruserd.core.ranges import WHOLE_SPACE, Range, ShardMap, split_evenly
 from peruserd.core.views import Copy, Plan, View, make_plan
 from peruserd.supervisor import fleet as fleet_module
 from peruserd.supervisor.fleet import Fleet, StartRequest
@@ -157,7 +158,7 @@ def test_a_listener_learns_what_has_changed_while_it_started(noted: Noted) -> No
     noted.adjust(make_plan(alone, "n1", both))
     assert process.sent == []
     noted.say(process, Hello())
-    assert process.planned == [Inform(warned.ownership, warned.coming, 8)]
+    assert process.planned == [Inform(warned.ownership, warned.coming, 8, nodes=("n1", "n2"))]
 
 
 def test_a_listener_is_told_what_is_coming_and_what_is_in_force(noted: Noted) -> None:
@@ -169,8 +170,35 @@ def test_a_listener_is_told_what_is_coming_and_what_is_in_force(noted: Noted) ->
     for settled, seen in ((alone, both), (both, both), (both, both)):
         noted.adjust(make_plan(settled, "n1", seen))
     (before,), (after,) = (make_plan(view, "n1").assignments for view in (alone, both))
-    assert process.sent == [Inform(before.ownership, after.ownership, 8), Inform(after.ownership, None, 8)]
+    nodes = ("n1", "n2")
+    assert process.sent == [
+        Inform(before.ownership, after.ownership, 8, nodes=nodes),
+        Inform(after.ownership, None, 8, nodes=nodes),
+    ]
     assert len(noted.requests) == 1
+
+
+def test_every_listener_learns_which_nodes_are_connected(noted: Noted) -> None:
+    """At its start and whenever that changes, although nobody's owner does: users may wait for a node's return."""
+    halves = _map(dict.fromkeys(split_evenly(2), ("n1", "n2")))
+    both, alone = (View(nodes, ("n1",), halves) for nodes in (("n1", "n2"), ("n1",)))
+    processes = noted.run(make_plan(both, "n1"))
+    assert [request.nodes for request in noted.requests] == [("n1", "n2")] * 2
+    for process in processes:
+        process.sent.clear()
+    noted.adjust(make_plan(alone, "n1"))
+    noted.adjust(make_plan(alone, "n1"))
+    assert [[message.nodes for message in process.sent] for process in processes] == [[("n1",)]] * 2
+
+
+@pytest.mark.parametrize(("most", "each"), [(0, 0), (1, 1), (7, 3)])
+def test_the_limit_on_new_databases_is_divided(noted: Noted, most: int, each: int) -> None:
+    """Among the listeners, at least one each; 0 is no limit for anybody."""
+    noted.fleet._new_per_minute = most
+    halves = _map(dict.fromkeys(split_evenly(2), ("n1",)))
+    processes = noted.run(make_plan(View(("n1",), ("n1",), halves), "n1"))
+    assert [request.new_per_minute for request in noted.requests] == [each] * 2
+    assert {message.new_per_minute for process in processes for message in process.planned} == {each}
 
 
 def test_a_listener_is_started_with_what_is_coming(noted: Noted) -> None:
@@ -326,3 +354,17 @@ def test_a_doubt_is_answered_to_the_process_that_has_it(noted: Noted) -> None:
     noted.say(successor, Hello())
     noted.fleet.answer({lower.pid: 7})
     assert [each.answers for each in _let_in(successor)] == [0]
+
+
+def test_what_is_known_of_the_journal_is_passed_on(noted: Noted) -> None:
+    """Every listener is told what was said; one that starts later is told whether the journal can be used."""
+    plan = make_plan(View(("n1",), ("n1",), _map({LOWER: ("n1",), UPPER: ("n1",)})), "n1")
+    first, second = noted.adjust(plan)
+    noted.say(first, Hello())
+    first.sent.clear()
+    news = JournalNews(usable=True, spoken_of=("deletion:x:1-a",), pause_changed=True)
+    noted.fleet.pass_on(news)
+    assert first.sent == [news]
+    second.sent.clear()
+    noted.say(second, Hello())
+    assert JournalNews(usable=True) in second.sent

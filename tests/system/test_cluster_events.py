@@ -90,15 +90,3 @@ def test_a_database_that_is_no_users_is_never_touched(team: Team) -> None:
     team.target.delete_user(user)
     team.wait_until_ready()
     assert {name: sim(team).snapshot_security(name) for name in strangers} == before
-
-
-def test_with_the_policy_drop_a_deleted_users_database_goes(target: Target, make_daemon: Callable[..., Daemon]) -> None:
-    """The database of a user deleted while the daemon looks on is dropped; the others' stay."""
-    team = Team(target, make_daemon, {"deletion": {"policy": "drop"}})
-    gone, stays = names = team.target.new_names(2)
-    team.target.sign_up(names)
-    team.wait_until_served(names)
-    team.target.delete_user(gone)
-    eventually(lambda: team.target.security(gone) is None, "the database is dropped")
-    assert team.target.is_served(stays)
-    eventually(lambda: team.total("peruserd_databases_dropped_total") == 1, "the drop is counted")

@@ -184,7 +184,7 @@ def test_no_process_shows_the_password(make_daemon: Make, target: Target) -> Non
         if process.pid != daemon.pid:
             shown += Path(f"/proc/{process.pid}/environ").read_bytes()
         assert b"PASSWORD" not in shown
-    for file in daemon.state.iterdir():
+    for file in filter(Path.is_file, daemon.state.iterdir()):
         assert b"AuthSession" not in file.read_bytes()
     assert "AuthSession" not in daemon.log_file.read_text()
     assert daemon.stop() == os.EX_OK

@@ -10,6 +10,7 @@ import pytest
 
 from peruserd.core.names import database_name
 from peruserd.core.security import first
+from tests.cli.running import peruserd
 from tests.system.daemon import Daemon
 from tests.system.pouchdb import PROGRAM, PouchDBServer
 from tests.system.server import PREFIX, Server
@@ -300,16 +301,31 @@ def test_an_authentication_database_made_again_is_noticed(
 
 
 def test_a_name_that_is_too_long_holds_nobody_up(daemon: Daemon, server: Server) -> None:
-    """It goes to quarantine, where a metric shows it; a name just short enough is served, and so are all others."""
+    """It is counted and kept nowhere; a name just short enough is served, and so are all others."""
     too_long, longest = "x" * 116, "é" * 57 + "x"
     server.sign_up(["alice", too_long, longest, "bob"])
     daemon.start()
     wait_until_served(server, ["alice", longest, "bob"])
-    daemon.wait_for_total("peruserd_quarantined_users", 1)
-    metrics = daemon.metrics()
-    assert metrics.total("peruserd_quarantined_users") == 1
-    assert metrics.total("peruserd_failures_total", kind="unservable_name") == 1
+    daemon.wait_for_total("peruserd_failures_total", 1, kind="unservable_name")
+    assert daemon.metrics().total("peruserd_quarantined_users") == 0
     daemon.wait_until_ready()
     assert server.databases() == {database_name(PREFIX, name) for name in ("alice", longest, "bob")}
-    server.remove([too_long])
-    eventually(lambda: daemon.metrics().total("peruserd_quarantined_users") == 0, "the quarantine is empty")
+
+
+def test_deleted_users_databases_are_dropped_without_shards_too(
+    server: Server, pouchdb: PouchDBServer, make_daemon: Callable[..., Daemon]
+) -> None:
+    """The journal is made there by the one instance there is, and a deletion waits, is listed and is carried out."""
+    config = {"deletion": {"policy": "drop"}}
+    instance = make_daemon(url=pouchdb.url, username=ADMIN[0], password=ADMIN[1], config=config).start()
+    server.sign_up(names("gone", 2))
+    wait_until_served(server, names("gone", 2))
+    server.remove(names("gone", 2))
+    eventually(lambda: instance.gauge("peruserd_deletions_waiting") == 2, "both deletions wait")
+    kept, gone = names("gone", 2)
+    path = str(instance.directory / "peruserd.toml")
+    assert peruserd("deletions", "cancel", kept, "--config", path).returncode == 0
+    assert peruserd("deletions", "drop-now", gone, "--config", path).returncode == 0
+    eventually(lambda: instance.metrics().total("peruserd_databases_dropped_total") == 1, "one is dropped")
+    eventually(lambda: instance.gauge("peruserd_deletions_waiting") == 0, "nothing waits")
+    assert server.databases() == {database_name(PREFIX, kept)}

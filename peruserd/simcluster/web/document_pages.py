@@ -13,6 +13,7 @@ from peruserd.simcluster.changes import with_identity
 from peruserd.simcluster.options import AUTH_DATABASE
 from peruserd.simcluster.revisions import chosen, generation_of, newest
 from peruserd.simcluster.web.exchange import Exchange, reply
+from peruserd.simcluster.web.leaf_pages import add_conflicts, every_leaf
 from peruserd.simcluster.web.rows import row
 
 
@@ -25,6 +26,8 @@ async def read(exchange: Exchange) -> web.Response:
     )
     if leaves is None:
         raise errors.no_document()
+    if exchange.query.get("open_revs") == "all":
+        return every_leaf(document_id, leaves)
     wanted = newest(leaves, exchange.query.get("rev"))
     if wanted is None:
         raise errors.no_document()
@@ -139,6 +142,8 @@ def _between(exchange: Exchange, total: int) -> web.Response:
     found = found[skip : skip + exchange.number("limit", len(found))]
     docs = exchange.flag("include_docs")
     rows = [row(document_id, leaves, include_docs=docs) for document_id, leaves in found]
+    if docs and exchange.flag("conflicts"):
+        add_conflicts(rows, found)
     return reply({"total_rows": total, "offset": before + skip, "rows": rows})
 
 

@@ -11,7 +11,7 @@ from peruserd.simcluster.nodes import DIRECTORY, Node
 from peruserd.simcluster.web.copy_pages import copy_page, revisions_asked
 from peruserd.simcluster.web.exchange import Exchange, reply
 from peruserd.simcluster.web.feeds import shard_changes
-from peruserd.simcluster.web.server_pages import read_session
+from peruserd.simcluster.web.server_pages import clock_page, read_session
 
 
 async def node_page(exchange: Exchange) -> web.StreamResponse:
@@ -37,6 +37,8 @@ async def node_page(exchange: Exchange) -> web.StreamResponse:
             return await (_looked_up if exchange.rest(3) == "_all_docs" else _revisions_missing)(exchange, node)
         case "_dbs":
             return _shard_map(node, exchange.rest(3))
+        case "_uuids":
+            return clock_page(exchange, node)
         case path:
             copy = node.shards.get(path)
             if copy is None:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from peruserd.simcluster import errors, ids
 from peruserd.simcluster.accounts import COOKIE, SESSION_SECONDS, WRONG, User
+from peruserd.simcluster.nodes import Node
 from peruserd.simcluster.options import AUTH_DATABASE
 from peruserd.simcluster.web.database_pages import database_info
 from peruserd.simcluster.web.exchange import Exchange, encode, etag, raw_reply, refusal, reply
@@ -128,7 +129,14 @@ async def databases_info(exchange: Exchange) -> web.Response:
 
 async def uuids(exchange: Exchange) -> web.Response:
     """Give out fresh identifiers."""
-    return reply({"uuids": [exchange.model.fresh_uuid() for _ in range(exchange.number("count", 1))]})
+    return clock_page(exchange, exchange.node)
+
+
+def clock_page(exchange: Exchange, node: Node) -> web.Response:
+    """Give out fresh identifiers of a node, with the time by its own clock, also where the answer is relayed."""
+    found = [exchange.model.fresh_uuid() for _ in range(exchange.number("count", 1))]
+    now = datetime.fromtimestamp(exchange.model.clock() + node.clock_offset_seconds, UTC)
+    return reply({"uuids": found}, headers={"Date": now.strftime("%a, %d %b %Y %H:%M:%S GMT")})
 
 
 def _described(exchange: Exchange, name: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The scan of a listener: which sweep goes over the range, how far it is read and finished, and whom it wants.
+"""The scan of a range: which sweep goes over it, how far it is read and finished, and which rows it picks.
 
-What a scan is for is `core.progress`'s; what it finds goes into the ledger like what is read live.
+What a scan is for is `core.progress`'s; what it finds becomes changes like what is read live.
 """
 
 from collections.abc import Callable, Collection, Container
@@ -8,15 +8,18 @@ from typing import Final
 
 import msgspec
 
+from peruserd.core.changes import Change, Lane
 from peruserd.core.messages import Sequence
 from peruserd.core.names import USER_DOCUMENT_PREFIX
 from peruserd.core.progress import Saved, Scan, Sweep, reached, wanted_by_scan
+from peruserd.core.rows import PAGE_ROWS, Page, Row
 from peruserd.core.watermark import Watermark
-from peruserd.core.workqueue import Change, Lane
-from peruserd.couch.sources import PAGE_ROWS, Page, Row
 
 # Documents of a scan that may wait before it pauses: so that workers never starve, and little memory.
 _WINDOW: Final = 2 * PAGE_ROWS
+
+# Users of the first sweep that are remembered for the second, which looks at the rest once more: some megabytes.
+_MOST_SERVED: Final = 100_000
 
 
 class ScanTask(msgspec.Struct, frozen=True):
@@ -84,11 +87,6 @@ class ScanBook:
             self.task = ScanTask(mark, mark.read, scan.sweep, wanted, self._served)
 
     @property
-    def is_under_way(self) -> bool:
-        """Say whether there is a sweep that is not finished."""
-        return self.task is not None
-
-    @property
     def has_room(self) -> bool:
         """Say whether a page is to be read."""
         return self.task is not None and not self._read_to_end and self.task.mark.under_way < _WINDOW
@@ -102,17 +100,16 @@ class ScanBook:
         """Say whether a task is of the sweep under way, not of one that has begun again meanwhile."""
         return self.task is not None and self.task.mark is task.mark
 
-    def entered(self, page: Page) -> bool:
-        """Note that a page was entered; say whether it was the last one."""
+    def entered(self, page: Page) -> None:
+        """Note that a page was entered."""
         if self.task is not None and self._until is not None:
             mark = self.task.mark
             self.task = msgspec.structs.replace(self.task, since=mark.read)
             self._read_to_end = not page.results or reached(mark.read, self._until)
-        return self._read_to_end
 
     def served(self, change: Change) -> None:
         """Note that a user was served."""
-        if change.lane is Lane.SCAN and not change.in_place:
+        if change.lane is Lane.SCAN and not change.in_place and len(self._served) < _MOST_SERVED:
             self._served.add(change.document_id)
 
     def progress(self, scan: Scan | None) -> Scan | None:

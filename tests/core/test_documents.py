@@ -1,13 +1,11 @@
 from collections import Counter
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from peruserd.core.reviews import make_review
+from peruserd.core.changes import Change, Lane
+from peruserd.core.dispatch import Dispatch
+from peruserd.core.documents import Documents
 from peruserd.core.watermark import Watermark
-from peruserd.core.workqueue import Change, Lane, WorkQueue
 
 
 class Counting(Watermark):
@@ -24,10 +22,11 @@ class Counting(Watermark):
 
 
 class Desk:
-    """A queue whose changes know when they were made: `read_at` is the document's own version number."""
+    """Documents and what gives them out; changes know when they were made: `read_at` is the document's own version."""
 
-    def __init__(self) -> None:
-        self.queue = WorkQueue()
+    def __init__(self, share: int = 100) -> None:
+        self.documents = Documents((), (), recall_seconds=30.0, now=0.0)
+        self.dispatch = Dispatch(self.documents, share)
         self.mark = Counting()
 
     def put(self, document: str, lane: Lane = Lane.LIVE, version: int = 0, *, deleted: bool = False) -> Change:
@@ -41,14 +40,15 @@ class Desk:
             ticket=self.mark.enter(0),
             met_in_scan=lane is Lane.SCAN,
         )
-        self.queue.put(change)
+        self.documents.put(change)
         return change
 
     def review(self, document: str, *, deleted: bool = False) -> Change:
         """Ask for a review, which has no ticket."""
-        change = make_review(document, deleted=deleted, now=0.0)
-        self.queue.review(change)
-        return change
+        self.documents.review(document, deleted=deleted, now=0.0)
+        review = self.documents.record(document).review
+        assert review is not None
+        return review
 
     def is_finished(self, change: Change) -> bool:
         """Say whether a change's ticket was given back."""
@@ -56,15 +56,29 @@ class Desk:
 
     def take(self) -> Change | None:
         """Take the next change."""
-        return self.queue.take()
+        return self.dispatch.next(0.0)
+
+    def finish(self, change: Change) -> None:
+        """End the work on a change."""
+        self.documents.end(change)
+        self.dispatch.ended(change, 0.0)
 
     def drain(self) -> list[Change]:
         """Take and finish everything."""
         taken = []
-        while (change := self.queue.take()) is not None:
+        while (change := self.take()) is not None:
             taken.append(change)
-            self.queue.finish(change)
+            self.finish(change)
         return taken
+
+    def has_waiting(self, document: str) -> bool:
+        """Say whether a change of the document waits."""
+        return self.documents.record(document).waiting is not None
+
+
+def tickets(changes: list[Change]) -> list[tuple[int, bool]]:
+    """Return which rows were acted on, and whether as contested."""
+    return [(each.ticket, each.contested) for each in changes]
 
 
 @pytest.fixture
@@ -90,19 +104,19 @@ def test_the_most_urgent_lane_goes_first(desk: Desk) -> None:
 
 def test_a_scan_takes_no_more_than_its_part(desk: Desk) -> None:
     """However much it finds, others have room beside it; what is finished makes room for the next."""
-    desk.queue.limit_scans(2)
+    desk.dispatch.limit(4)
     for name in "abc":
         desk.put(name, Lane.SCAN)
     first, second = desk.take(), desk.take()
     assert first is not None
     assert second is not None
-    assert (desk.take(), desk.queue.can_scan) == (None, False)
+    assert (desk.take(), desk.dispatch.can_scan(0.0)) == (None, False)
     live = desk.put("d")
     assert desk.take() is live
-    desk.queue.finish(live)
-    assert not desk.queue.can_scan
-    desk.queue.finish(first)
-    assert desk.queue.can_scan
+    desk.finish(live)
+    assert not desk.dispatch.can_scan(0.0)
+    desk.finish(first)
+    assert desk.dispatch.can_scan(0.0)
     third = desk.take()
     assert third is not None
     assert third.document_id == "c"
@@ -123,10 +137,10 @@ def test_one_document_is_worked_on_by_one_worker(desk: Desk) -> None:
     assert desk.take() is first
     second = desk.put("a")
     other = desk.put("b")
-    assert desk.queue.has_waiting("a")
+    assert desk.has_waiting("a")
     assert desk.take() is other
     assert desk.take() is None
-    desk.queue.finish(first)
+    desk.finish(first)
     assert desk.take() is second
 
 
@@ -137,7 +151,7 @@ def test_changes_that_wait_collapse_into_the_newest(desk: Desk) -> None:
     assert desk.is_finished(old)
     assert desk.is_finished(older)
     assert not desk.is_finished(newest)
-    assert desk.queue.waiting == 1
+    assert desk.documents.waiting == 1
     assert desk.drain() == [newest]
 
 
@@ -147,7 +161,7 @@ def test_a_ticket_is_kept_until_the_work_is_done(desk: Desk) -> None:
     assert desk.mark.under_way == 1
     desk.take()
     assert desk.mark.under_way == 1
-    desk.queue.finish(change)
+    desk.finish(change)
     assert desk.mark.under_way == 0
 
 
@@ -181,13 +195,13 @@ def test_what_tells_more_of_a_document_wins(
     assert desk.is_finished(later) == (not acted_on)
     assert desk.is_finished(earlier) == (acted_on and not active)
     if active:
-        desk.queue.finish(earlier)
+        desk.finish(earlier)
     assert desk.drain() == ([later] if acted_on else [] if active else [earlier])
 
 
 def test_a_scans_page_is_void_where_live_changes_came_meanwhile(desk: Desk) -> None:
     """A row asked for before a live change of its document arrived can be older, even when that one is done already."""
-    desk.queue.scan_page_requested()
+    desk.documents.scan_page_requested()
     desk.put("a")
     desk.drain()
     stale, fine = desk.put("a", Lane.SCAN), desk.put("b", Lane.SCAN)
@@ -228,61 +242,59 @@ def test_a_row_of_the_other_kind_is_never_passed_over_for_work_under_way(
     begun = desk.put("a", first, deleted=deleted_first)
     assert desk.take() is begun
     later = desk.put("a", second, deleted=not deleted_first)
-    desk.queue.finish(begun)
-    assert desk.drain() == [later]
-    assert (begun.contested, later.contested) == (False, True)
+    desk.finish(begun)
+    assert tickets(desk.drain()) == [(later.ticket, True)]
+    assert not begun.contested
 
 
 def test_contested_work_under_way_has_seen_both_kinds(desk: Desk) -> None:
     """A row that tells less than it does adds nothing then."""
     desk.put("a")
-    begun = desk.put("a", deleted=True)
-    assert desk.take() is begun
+    desk.put("a", deleted=True)
+    begun = desk.take()
+    assert begun is not None
+    assert begun.contested
     assert desk.is_finished(desk.put("a", Lane.SCAN))
-    desk.queue.finish(begun)
+    desk.finish(begun)
     assert desk.drain() == []
 
 
 @pytest.mark.parametrize("deleted", [False, True], ids=["live", "tombstone"])
 def test_a_live_row_does_not_hide_a_scans_row_of_the_other_kind(desk: Desk, deleted: bool) -> None:  # noqa: FBT001
     """Although the page was asked for before, its row may be of another document with the same id."""
-    desk.queue.scan_page_requested()
+    desk.documents.scan_page_requested()
     desk.put("a", deleted=deleted)
     desk.drain()
     row = desk.put("a", Lane.SCAN, deleted=not deleted)
-    assert desk.drain() == [row]
-    assert row.contested
+    assert tickets(desk.drain()) == [(row.ticket, True)]
 
 
 def test_a_page_of_a_scan_is_no_void_where_live_rows_of_both_kinds_came(desk: Desk) -> None:
     """Both can be another document's than the row that the scan has found."""
-    desk.queue.scan_page_requested()
+    desk.documents.scan_page_requested()
     for deleted in (False, True):
         desk.put("a", deleted=deleted)
         desk.drain()
     row = desk.put("a", Lane.SCAN)
-    assert desk.drain() == [row]
-    assert row.contested
+    assert tickets(desk.drain()) == [(row.ticket, True)]
 
 
 def test_an_old_tombstone_is_known_for_one_when_a_live_row_contests_it(desk: Desk) -> None:
     """Whatever row is acted on, a database is not dropped for a tombstone that a scan has found."""
     desk.put("a", Lane.SCAN, deleted=True)
-    live = desk.put("a")
-    assert desk.drain() == [live]
-    assert live.met_in_scan
+    desk.put("a")
+    assert [(each.contested, each.met_in_scan) for each in desk.drain()] == [(True, True)]
     desk.put("b", Lane.SCAN)
-    tombstone = desk.put("b", deleted=True)
-    assert desk.drain() == [tombstone]
-    assert (tombstone.contested, tombstone.met_in_scan) == (True, False)
+    desk.put("b", deleted=True)
+    assert [(each.contested, each.met_in_scan) for each in desk.drain()] == [(True, False)]
 
 
 def test_the_next_page_of_a_scan_is_asked_for_after_that(desk: Desk) -> None:
     """What came before a page was asked for is on that page; nothing there is void."""
-    desk.queue.scan_page_requested()
+    desk.documents.scan_page_requested()
     desk.put("a")
     desk.drain()
-    desk.queue.scan_page_requested()
+    desk.documents.scan_page_requested()
     row = desk.put("a", Lane.SCAN)
     assert desk.drain() == [row]
 
@@ -291,11 +303,12 @@ def test_live_changes_are_not_remembered_outside_a_scan(desk: Desk) -> None:
     """With no page on its way there is nothing to make void, and nothing piles up."""
     desk.put("a")
     desk.drain()
-    desk.queue.scan_page_requested()
-    desk.queue.scan_finished()
+    desk.documents.scan_page_requested()
+    desk.documents.scan_page_ended()
     desk.put("b")
     desk.drain()
-    assert not desk.queue._fresh
+    assert not desk.documents._fresh
+    assert len(desk.documents) == 0
     rows = [desk.put(document, Lane.SCAN) for document in "ab"]
     assert desk.drain() == rows
 
@@ -303,9 +316,9 @@ def test_live_changes_are_not_remembered_outside_a_scan(desk: Desk) -> None:
 def test_what_waits_for_a_lost_document_is_finished(desk: Desk) -> None:
     """Changes of documents that are not wanted any more do not wait, nor hold the checkpoint back."""
     lost, kept = desk.put("a"), desk.put("b")
-    desk.queue.release_unless(lambda document: document == "b")
+    desk.documents.lose_unless(lambda document: document == "b", 0.0)
     assert desk.is_finished(lost)
-    assert desk.queue.waiting == 1
+    assert desk.documents.waiting == 1
     assert desk.drain() == [kept]
 
 
@@ -313,25 +326,25 @@ def test_work_begun_before_a_loss_makes_nothing_void(desk: Desk) -> None:
     """A scan that meets a lost and regained document again is acted on after the work that was under way all along."""
     old = desk.put("a")
     desk.take()
-    desk.queue.release_unless(lambda _: False)
+    desk.documents.lose_unless(lambda _: False, 0.0)
     row = desk.put("a", Lane.SCAN)
     assert desk.take() is None
-    desk.queue.finish(old)
+    desk.finish(old)
     assert desk.drain() == [row]
     # From then on everything is as for any other document.
     live = desk.put("a")
     desk.take()
     assert desk.is_finished(desk.put("a", Lane.SCAN))
-    desk.queue.finish(live)
+    desk.finish(live)
 
 
 def test_what_is_held_back_waits_and_holds_up_nobody_else(desk: Desk) -> None:
     """A document about to move is left alone; those that come after it are taken, and its ticket is kept."""
     held, other = desk.put("a"), desk.put("b")
-    desk.queue.hold_back(lambda document: document == "a")
+    desk.dispatch.hold_back(lambda document: document == "a")
     assert desk.drain() == [other]
-    assert desk.queue.has_waiting("a")
-    assert (desk.queue.waiting, desk.queue.held, desk.mark.under_way) == (1, 1, 1)
+    assert desk.has_waiting("a")
+    assert (desk.documents.waiting, desk.documents.held, desk.mark.under_way) == (1, 1, 1)
     assert not desk.is_finished(held)
 
 
@@ -339,36 +352,36 @@ def test_what_is_held_back_waits_and_holds_up_nobody_else(desk: Desk) -> None:
 def test_what_was_held_back_goes_on_when_it_need_not_wait_any_more(desk: Desk, lane: Lane) -> None:
     """Whichever lane it came by, it is taken once nobody holds it back, and nothing counts as held any more."""
     held = desk.put("a", lane)
-    desk.queue.hold_back(lambda _: True)
+    desk.dispatch.hold_back(lambda _: True)
     assert desk.drain() == []
-    desk.queue.hold_back(lambda _: False)
-    assert desk.queue.held == 0
+    desk.dispatch.hold_back(lambda _: False)
+    assert desk.documents.held == 0
     assert desk.drain() == [held]
 
 
 def test_what_is_held_back_is_judged_anew_each_time(desk: Desk) -> None:
     """Another set of documents to hold back lets the former go, and keeps what is in both."""
     first, second, third = desk.put("a"), desk.put("b"), desk.put("c")
-    desk.queue.hold_back(lambda document: document in "ab")
+    desk.dispatch.hold_back(lambda document: document in "ab")
     assert desk.drain() == [third]
-    desk.queue.hold_back(lambda document: document in "bc")
+    desk.dispatch.hold_back(lambda document: document in "bc")
     late = desk.put("c")
     assert desk.drain() == [first]
-    assert desk.queue.held == 2
-    desk.queue.hold_back(lambda _: False)
+    assert desk.documents.held == 2
+    desk.dispatch.hold_back(lambda _: False)
     assert set(desk.drain()) == {second, late}
 
 
 def test_a_newer_change_takes_the_place_of_one_held_back(desk: Desk) -> None:
     """Of a document held back the newest change alone is acted on in the end, once."""
     old = desk.put("a")
-    desk.queue.hold_back(lambda _: True)
+    desk.dispatch.hold_back(lambda _: True)
     assert desk.drain() == []
     new = desk.put("a")
     assert desk.is_finished(old)
     assert desk.drain() == []
-    assert (desk.queue.waiting, desk.queue.held) == (1, 1)
-    desk.queue.hold_back(lambda _: False)
+    assert (desk.documents.waiting, desk.documents.held) == (1, 1)
+    desk.dispatch.hold_back(lambda _: False)
     assert desk.drain() == [new]
 
 
@@ -377,41 +390,41 @@ def test_work_begun_before_is_not_held_back_and_its_successor_is(desk: Desk) -> 
     first = desk.put("a")
     desk.take()
     second = desk.put("a")
-    desk.queue.hold_back(lambda _: True)
+    desk.dispatch.hold_back(lambda _: True)
     assert desk.take() is None
-    desk.queue.finish(first)
+    desk.finish(first)
     assert desk.take() is None
-    desk.queue.hold_back(lambda _: False)
+    desk.dispatch.hold_back(lambda _: False)
     assert desk.take() is second
 
 
 def test_what_is_held_back_for_a_lost_document_is_finished(desk: Desk) -> None:
     """When the document has moved, what waited for it does not wait for its return."""
     lost = desk.put("a")
-    desk.queue.hold_back(lambda _: True)
+    desk.dispatch.hold_back(lambda _: True)
     assert desk.take() is None
-    desk.queue.release_unless(lambda _: False)
-    desk.queue.hold_back(lambda _: False)
+    desk.documents.lose_unless(lambda _: False, 0.0)
+    desk.dispatch.hold_back(lambda _: False)
     assert desk.is_finished(lost)
-    assert (desk.queue.waiting, desk.queue.held, desk.drain()) == (0, 0, [])
+    assert (desk.documents.waiting, desk.documents.held, desk.drain()) == (0, 0, [])
 
 
 def test_reviews_are_never_held_back(desk: Desk) -> None:
     """A review is of what was done already, so it is made whoever owns the document by now."""
     held = desk.put("a")
     review = desk.review("a")
-    desk.queue.hold_back(lambda _: True)
+    desk.dispatch.hold_back(lambda _: True)
     assert desk.drain() == [review]
-    assert (desk.queue.reviews, desk.queue.waiting) == (0, 1)
-    desk.queue.hold_back(lambda _: False)
+    assert (desk.documents.reviews, desk.documents.waiting) == (0, 1)
+    desk.dispatch.hold_back(lambda _: False)
     assert desk.drain() == [held]
 
 
 def test_reviews_outlive_the_loss_of_their_document(desk: Desk) -> None:
     """What others own by now is what they are for."""
     review = desk.review("a")
-    desk.queue.release_unless(lambda _: False)
-    assert desk.queue.reviews == 1
+    desk.documents.lose_unless(lambda _: False, 0.0)
+    assert desk.documents.reviews == 1
     assert desk.drain() == [review]
 
 
@@ -420,14 +433,14 @@ def test_a_review_and_a_change_of_one_document_are_not_worked_on_at_once(desk: D
     live, review = desk.put("a"), desk.review("a")
     assert desk.take() is live
     assert desk.take() is None
-    desk.queue.finish(live)
+    desk.finish(live)
     assert desk.take() is review
     later = desk.put("a")
     row = desk.put("b", Lane.SCAN)
     assert desk.take() is row
     assert desk.take() is None
     assert not desk.is_finished(later)
-    desk.queue.finish(review)
+    desk.finish(review)
     assert desk.take() is later
 
 
@@ -438,7 +451,7 @@ def test_a_review_whose_document_is_busy_lets_the_next_one_by(desk: Desk) -> Non
     blocked, free = desk.review("a"), desk.review("b")
     assert desk.take() is free
     assert desk.take() is None
-    desk.queue.finish(live)
+    desk.finish(live)
     assert desk.take() is blocked
 
 
@@ -446,128 +459,9 @@ def test_reviews_of_one_document_collapse_into_the_newest(desk: Desk) -> None:
     """Asked for twice, it is made once, about what was done last; asked for while it is made, once more after that."""
     desk.review("a")
     newest = desk.review("a", deleted=True)
-    assert desk.queue.reviews == 1
+    assert desk.documents.reviews == 1
     assert desk.take() is newest
     again = desk.review("a")
     assert desk.take() is None
-    desk.queue.finish(newest)
+    desk.finish(newest)
     assert desk.drain() == [again]
-
-
-class QueueMachine(RuleBasedStateMachine):
-    """Documents that change, a live lane and a scan that read them, reviews, and workers, in any order.
-
-    A change's `read_at` is the version of its document that it shows; both lanes read the same copy. At any time some
-    documents are held back.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.desk = Desk()
-        self.versions = dict.fromkeys("abc", 0)
-        self.live_seen = dict.fromkeys("abc", 0)
-        self.page: dict[str, int] | None = None
-        self.acted = dict.fromkeys("abc", 0)
-        self.put: list[Change] = []
-        self.working: list[Change] = []
-        self.held: set[str] = set()
-        self.to_review: set[str] = set()
-
-    @rule(document=st.sampled_from("abc"))
-    def change(self, document: str) -> None:
-        self.versions[document] += 1
-
-    @rule(document=st.sampled_from("abc"))
-    def enter_live(self, document: str) -> None:
-        if self.live_seen[document] < self.versions[document]:
-            self.live_seen[document] = self.versions[document]
-            self.put.append(self.desk.put(document, Lane.LIVE, self.versions[document]))
-
-    @precondition(lambda self: self.page is None)
-    @rule()
-    def request_and_read_page(self) -> None:
-        self.desk.queue.scan_page_requested()
-        # A scan reads what the live lane has read or is yet to read.
-        self.page = dict(self.versions)
-
-    @precondition(lambda self: self.page is not None)
-    @rule()
-    def enter_page(self) -> None:
-        assert self.page is not None
-        for document, version in self.page.items():
-            self.put.append(self.desk.put(document, Lane.SCAN, version))
-        self.page = None
-
-    @precondition(lambda self: self.page is not None)
-    @rule()
-    def end_scan(self) -> None:
-        self.page = None
-        self.desk.queue.scan_finished()
-
-    @rule(document=st.sampled_from("abc"))
-    def retry(self, document: str) -> None:
-        self.put.append(self.desk.put(document, Lane.RETRY, self.acted[document]))
-
-    @rule(document=st.sampled_from("abc"))
-    def review(self, document: str) -> None:
-        self.desk.review(document)
-        self.to_review.add(document)
-
-    @rule(documents=st.sets(st.sampled_from("abc")))
-    def hold_back(self, documents: set[str]) -> None:
-        self.held = documents
-        self.desk.queue.hold_back(documents.__contains__)
-
-    @rule()
-    def take(self) -> None:
-        change = self.desk.take()
-        busy = {each.document_id for each in self.working}
-        if change is None:
-            assert self.to_review <= busy
-            waiting = {document for document in self.versions if self.desk.queue.has_waiting(document)}
-            assert waiting <= busy | self.held, "what may be acted on is not given out"
-            return
-        document = change.document_id
-        assert document not in busy
-        if change.lane is Lane.REVIEW:
-            self.to_review.remove(document)
-            self.working.append(change)
-            return
-        assert document not in self.held
-        # A retry is of what was tried before, and stands aside for whatever is newer.
-        if change.lane is not Lane.RETRY:
-            assert change.read_at >= self.acted[document], "an older change was acted on after a newer one"
-            self.acted[document] = int(change.read_at)
-        self.working.append(change)
-
-    @precondition(lambda self: self.working)
-    @rule(data=st.data())
-    def finish(self, data: st.DataObject) -> None:
-        self.desk.queue.finish(self.working.pop(data.draw(st.integers(0, len(self.working) - 1))))
-
-    @invariant()
-    def every_ticket_is_given_back_at_most_once(self) -> None:
-        assert all(count == 1 for count in self.desk.mark.finishes.values())
-        tickets = self.desk.queue.waiting + sum(change.lane is not Lane.REVIEW for change in self.working)
-        assert self.desk.mark.under_way == tickets
-        assert self.desk.queue.active == len(self.working)
-        assert self.desk.queue.reviews == len(self.to_review)
-        assert self.desk.queue.held <= self.desk.queue.waiting
-
-    def teardown(self) -> None:
-        self.desk.queue.hold_back(lambda _: False)
-        for change in self.working:
-            self.desk.queue.finish(change)
-        left = self.desk.drain()
-        assert {change.document_id for change in left if change.lane is Lane.REVIEW} == self.to_review
-        for change in left:
-            if change.lane not in (Lane.RETRY, Lane.REVIEW):
-                self.acted[change.document_id] = int(change.read_at)
-        assert all(self.desk.is_finished(change) for change in self.put)
-        assert self.desk.queue.waiting == self.desk.queue.active == self.desk.queue.reviews == 0
-        for document, version in self.live_seen.items():
-            assert self.acted[document] >= version, "a live change was skipped"
-
-
-TestQueue = QueueMachine.TestCase
-TestQueue.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

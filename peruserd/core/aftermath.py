@@ -1,0 +1,98 @@
+"""What follows from the outcome of work on a document: who leaves quarantine, who goes there, what ends a doubt.
+
+Pure functions on `core.records.Record`, whose invariants they keep.
+"""
+
+from typing import Final, Protocol
+
+from peruserd.core.changes import Change, Lane
+from peruserd.core.quarantine import Failure, Quarantined
+from peruserd.core.records import Act, Keep, Record, Remind, Removal, Step, replace
+
+# A server's words are quoted in a failure, and an entry is kept for each user: so much of them is enough for people.
+_LONGEST_MESSAGE: Final = 500
+
+
+class Outcome(Protocol):
+    """What is asked of the outcome of work."""
+
+    @property
+    def provisioned(self) -> bool:
+        """Whether the user has been served as one who is there."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the security object is known to be whole in all copies that count."""
+
+    @property
+    def acted_on(self) -> bool | None:
+        """Whether a deleted document was acted on, or one that is there; None where nothing was acted on."""
+
+
+def after_success(record: Record, outcome: Outcome, now: float, *, recall: bool) -> tuple[Record, Removal | None]:
+    """The work succeeded: return what it takes off the disk, too. What was acted on is remembered where `recall`."""
+    review = record.active is not None and record.active.lane is Lane.REVIEW
+    # A review is about what was done last, and most do nothing: only one that served the user is worth a retry.
+    released = record.kept is not None and (not review or outcome.provisioned)
+    certain = record.in_doubt and outcome.whole
+    removal = None
+    if released or certain:
+        removal = Removal.SERVED if released and certain else Removal.CERTAIN if certain else Removal.RELEASED
+        record = replace(_released(record) if released else record, in_doubt=record.in_doubt and not certain)
+    if review:
+        return replace(record, failed_review=None, review_due=None), removal
+    if recall and outcome.acted_on is not None:
+        record = replace(record, acted=Act(outcome.acted_on, now))
+    return record, removal
+
+
+def after_failure(
+    record: Record,
+    failure: Failure,
+    *,
+    is_mine: bool,
+    nodes: frozenset[str],
+    now: float,
+    wall: float,
+    chance: float,
+) -> Step:
+    """The work failed: keep what failed for another try, unless something newer is there or another owner.
+
+    `chance`, a random number of [0, 1), spreads the tries; `wall` is the time for people; `nodes` are connected.
+    """
+    change = record.active
+    if change is None:
+        return record, ()
+    if change.lane is Lane.REVIEW:
+        entry = _entry(record.failed_review, change, failure, wall)
+        due = entry.next_try(now, chance, nodes)
+        if due is None:
+            return replace(record, failed_review=None, review_due=None), ()
+        return replace(record, failed_review=entry, review_due=due), (Remind(due),)
+    if not is_mine or record.waiting is not None:
+        return record, ()
+    if failure.follows_from_name:
+        return (_released(record), (Removal.RELEASED,)) if record.kept is not None else (record, ())
+    entry = _entry(record.kept, change, failure, wall)
+    due = entry.next_try(now, chance, nodes)
+    record = replace(record, kept=entry, due=due)
+    return record, (Keep(entry),) if due is None else (Keep(entry), Remind(due))
+
+
+def _entry(known: Quarantined | None, change: Change, failure: Failure, wall: float) -> Quarantined:
+    again = known if known is not None and known.deleted == change.deleted else None
+    return Quarantined(
+        change.document_id,
+        change.deleted,
+        replace(failure, message=failure.message[:_LONGEST_MESSAGE]),
+        failures=1 if again is None else again.failures + 1,
+        since=wall if again is None else again.since,
+        met_in_scan=change.met_in_scan,
+        contested=change.contested,
+    )
+
+
+def _released(record: Record) -> Record:
+    """Take a user out of quarantine, and with the entry the retry that waits, which has no ticket."""
+    retry = record.waiting is not None and record.waiting.lane is Lane.RETRY
+    return replace(record, kept=None, due=None, waiting=None if retry else record.waiting)

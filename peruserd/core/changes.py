@@ -1,0 +1,76 @@
+"""A reason to look at a document, and what two of them that contradict each other tell.
+
+A row of a feed is a hint and never the truth: CouchDB takes ids whose bytes are no proper UTF-8 and shows them as
+proper ones, so two documents can be shown under one id, each with rows of its own.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+from peruserd.core.watermark import Watermark
+
+
+class Lane(IntEnum):
+    """Where a change came from, the most urgent first."""
+
+    LIVE = 0
+    RETRY = 1
+    REVIEW = 2  # what this instance did may have to be put right, whoever owns the document by now
+    SCAN = 3
+
+
+# Which of two changes of one document tells more of it now: a live one always, and what a scan has just read more than
+# what went to quarantine some time ago. A review says nothing: it asks the authentication database.
+_AUTHORITY: Final = {Lane.LIVE: 3, Lane.SCAN: 2, Lane.RETRY: 1, Lane.REVIEW: 0}
+
+
+class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """A document to be acted on. `read_at` is when it was read, by the monotonic clock, in seconds.
+
+    `watermark` and `ticket` are what holds the checkpoint back; a retry has none, its quarantine is on disk.
+    `met_in_scan` says that a scan found the change, now or before it went to quarantine: it can be years old.
+    `in_place` says that the database is probably there, so looking at it is cheaper than trying to create it. Of a
+    review, `deleted` is what was last acted on.
+
+    `deleted` is a hint. `contested` says that a live row and a tombstone were both seen under this id while it waited,
+    was worked on or was in quarantine: CouchDB can show two documents under one id, so neither row is the truth.
+    `sequence` is where the row stood that gave the reason to look; None where no row did.
+    """
+
+    document_id: str
+    deleted: bool
+    lane: Lane
+    read_at: float
+    watermark: Watermark | None = None
+    ticket: int = -1
+    met_in_scan: bool = False
+    in_place: bool = False
+    contested: bool = False
+    sequence: int | str | None = None
+
+    def finish(self) -> None:
+        """Let the checkpoint pass this change."""
+        if self.watermark is not None:
+            self.watermark.finish(self.ticket)
+
+    def outranks(self, other: "Change") -> bool:
+        """Say whether this change tells more of the document now than another one of it."""
+        return _AUTHORITY[self.lane] > _AUTHORITY[other.lane]
+
+
+def make_review(document_id: str, *, deleted: bool, now: float) -> Change:
+    """Return a review of a document on which `deleted` was last acted."""
+    return Change(document_id, deleted, Lane.REVIEW, now)
+
+
+def contest(change: Change, other: Change) -> Change:
+    """Return a change with what another one of its document tells against it.
+
+    The more careful of two says where their tombstone was met, so that a database is never dropped for an old one.
+    """
+    if not (change.contested or other.contested or change.deleted != other.deleted):
+        return change
+    met_in_scan = any(each.met_in_scan for each in (change, other) if each.deleted or each.contested)
+    return msgspec.structs.replace(change, contested=True, met_in_scan=met_in_scan)

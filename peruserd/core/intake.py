@@ -1,0 +1,220 @@
+"""What is read of one copy, and how far all of it is finished: the live feed, and the scan beside it.
+
+Everything about sequences and about whose a document is comes together here; the rules are those of `core.progress`.
+What is read becomes changes, for documents that are this instance's alone.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+import msgspec
+
+from peruserd.core.changes import Change, Lane
+from peruserd.core.messages import Sequence
+from peruserd.core.names import LONGEST_ID, USER_DOCUMENT_PREFIX
+from peruserd.core.ownership import Ownership
+from peruserd.core.progress import (
+    Identity,
+    Saved,
+    Sweep,
+    change_owner,
+    reached,
+    resume,
+    scan_everything,
+    sweep_finished,
+)
+from peruserd.core.rows import PAGE_ROWS, Page
+from peruserd.core.scanning import ScanBook, ScanTask
+from peruserd.core.watermark import Watermark
+
+# Documents that may wait before reading pauses: some pages, so that workers never starve, and little memory.
+_LIVE_WINDOW: Final = 5 * PAGE_ROWS
+_HELD_WINDOW: Final = 100 * PAGE_ROWS
+
+# After users failed for whom there was no room, until they are looked for: what all of them wait for takes its time.
+_OWED_SECONDS: Final = 3_600.0
+
+
+class Intake:
+    """The reading of one copy by the instance `me`, from what was `saved` of it on. Not thread-safe."""
+
+    def __init__(self, me: str, ownership: Ownership, saved: Saved | None, begin_near: Sequence | None) -> None:
+        self._me = me
+        self._saved = saved
+        self._begin_near = begin_near
+        self._live: Watermark | None = None
+        self._scan = ScanBook()
+        self._catch_up_ticket: int | None = None
+        self.shard_sequence: Sequence | None = None
+        # How many live rows were passed over because no database can be called after them.
+        self.unservable = 0
+        # When everything is to be scanned, because some who failed are remembered nowhere.
+        self.owed_at: float | None = None
+        self.ownership = ownership
+        self.is_mine = ownership.belongs_to(me)
+
+    def open(self, identity: Identity) -> str:
+        """Begin, or go on where the checkpoint says, once and before the first page; return in words why there."""
+        self._saved, why = resume(self._saved, identity, self.ownership, self._me, self._begin_near)
+        if self._saved.owed:
+            self._saved = scan_everything(self._saved, read=self._saved.checkpoint)
+        self._live = Watermark(self._saved.checkpoint)
+        self.shard_sequence = identity.update_seq
+        self._scan.begin(self._saved, self._me)
+        return why
+
+    def change_owner(self, ownership: Ownership) -> None:
+        """Put another ownership in force."""
+        self.ownership = ownership
+        self.is_mine = ownership.belongs_to(self._me)
+        saved = self.progress
+        if saved is not None and self._live is not None:
+            self._saved = change_owner(saved, ownership, self._me, read=self._live.read)
+            self._scan.begin(self._saved, self._me)
+
+    # What is read
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether it is known what is read."""
+        return self._live is not None
+
+    @property
+    def read(self) -> Sequence | None:
+        """Return the sequence to read live from; None before it is open."""
+        return None if self._live is None else self._live.read
+
+    def live_has_room(self, held: int) -> bool:
+        """Say whether a page may be read live, while of the documents that wait so many are held back.
+
+        What is tried again does not count: however many users are in quarantine, the live feed goes first. Nor does
+        what is held back, up to a limit of its own: the other documents go on.
+        """
+        if self._live is None:
+            return True
+        under_way = self._live.under_way
+        return under_way - held < _LIVE_WINDOW and under_way < _HELD_WINDOW
+
+    def live_page(self, page: Page, now: float) -> list[Change]:
+        """Enter a page of the live feed; return what is to be acted on."""
+        mark = self._live
+        if mark is None:
+            raise RuntimeError("a page was entered before the copy was known")
+        changes = []
+        is_mine, is_inside = self.is_mine, self.ownership.is_inside
+        before = mark.read
+        for row in page.results:
+            if row.id.startswith(USER_DOCUMENT_PREFIX) and is_mine(row.id) and is_inside(row.id):
+                if len(row.id) > LONGEST_ID:
+                    # Not kept for a moment: thousands of ids of megabytes could wait.
+                    self.unservable += not row.deleted
+                else:
+                    ticket = mark.enter(before)
+                    changes.append(Change(row.id, row.deleted, Lane.LIVE, now, mark, ticket, sequence=row.seq))
+            before = row.seq
+        mark.advance(page.last_seq)
+        if self.shard_sequence is None or not reached(self.shard_sequence, mark.read):
+            self.shard_sequence = mark.read
+        if page.is_last and self._catch_up_ticket is None:
+            self._catch_up_ticket = mark.next_ticket
+        return changes
+
+    @property
+    def is_scanning(self) -> bool:
+        """Say whether a sweep is under way."""
+        return self._scan.task is not None
+
+    @property
+    def scan_has_room(self) -> bool:
+        """Say whether a page of a scan is to be read."""
+        return self._scan.has_room
+
+    @property
+    def scan_task(self) -> ScanTask | None:
+        """Return the page of a scan to read next."""
+        return self._scan.task
+
+    def scan_page(self, task: ScanTask, page: Page, missing: Collection[str], now: float) -> list[Change] | None:
+        """Enter a page of a scan; return what is to be acted on, None where the scan has begun again meanwhile.
+
+        `missing` are those of the task's candidates on this page that have no database.
+        """
+        if not self._scan.is_of(task):
+            return None
+        changes = []
+        mark, in_place = task.mark, task.sweep is Sweep.SECURITY
+        contested = task.contested(page, missing)
+        before = mark.read
+        for row in page.results:
+            if len(row.id) <= LONGEST_ID and task.picks(row, missing):
+                change = Change(
+                    row.id,
+                    row.deleted,
+                    Lane.SCAN,
+                    now,
+                    mark,
+                    mark.enter(before),
+                    met_in_scan=True,
+                    in_place=in_place,
+                    contested=row.id in contested,
+                    sequence=row.seq,
+                )
+                changes.append(change)
+            before = row.seq
+        mark.advance(page.last_seq)
+        self._scan.entered(page)
+        return changes
+
+    # What is finished, and what is not
+
+    def owe_scan(self, now: float) -> None:
+        """Note that somebody who failed is remembered nowhere: in a while everything is to be scanned."""
+        if self._saved is not None:
+            self._saved = msgspec.structs.replace(self._saved, owed=True)
+        if self.owed_at is None:
+            self.owed_at = now + _OWED_SECONDS
+
+    def begin_owed_scan(self, now: float) -> None:
+        """Begin the scan that is owed, if its time has come."""
+        if self.owed_at is None or self.owed_at > now:
+            return
+        saved = self.progress
+        if saved is None or self._live is None:
+            return
+        self.owed_at = None
+        self._saved = scan_everything(saved, read=self._live.read)
+        self._scan.begin(self._saved, self._me)
+
+    def served(self, change: Change) -> None:
+        """Note that a user was served."""
+        self._scan.served(change)
+
+    def settle(self) -> bool:
+        """Begin the next sweep where one is read and done; say whether that ended the scan."""
+        # Asked for after each change, and hardly ever so.
+        if not self._scan.is_finished or (saved := self.progress) is None:
+            return False
+        self._saved = sweep_finished(saved)
+        self._scan.begin(self._saved, self._me)
+        return not self.is_scanning
+
+    @property
+    def progress(self) -> Saved | None:
+        """Return what may be on disk of the copy now; None while nothing is known of it."""
+        if self._saved is None or self._live is None:
+            return self._saved
+        return msgspec.structs.replace(
+            self._saved, checkpoint=self._live.finished, scan=self._scan.progress(self._saved.scan)
+        )
+
+    @property
+    def checkpoint(self) -> Sequence | None:
+        """Return the sequence up to which everything that was read live is finished."""
+        return None if self._live is None else self._live.finished
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Say whether everything is finished that was there when the live feed first came to its end."""
+        if self._live is None or self._catch_up_ticket is None:
+            return False
+        return self._live.oldest_ticket >= self._catch_up_ticket

@@ -1,0 +1,306 @@
+"""The whole state of a listener, without its threads, its disk and its clock: what it read, does and has finished.
+
+Here meet `core.intake` (sequences), `core.dispatch` (order and limits) and `core.documents` (each document). Times are
+of the caller's monotonic clock, in seconds. Not thread-safe: its owner has a lock.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+import msgspec
+
+from peruserd.core import aftermath
+from peruserd.core.changes import Change, Lane
+from peruserd.core.counters import Counters
+from peruserd.core.dispatch import Dispatch
+from peruserd.core.documents import Documents
+from peruserd.core.intake import Intake
+from peruserd.core.messages import Report, Sequence, Stage
+from peruserd.core.ownership import Ownership
+from peruserd.core.progress import Identity, Saved
+from peruserd.core.quarantine import UNSERVABLE_NAME, Failure, Quarantined
+from peruserd.core.records import Removal
+from peruserd.core.rows import Page
+from peruserd.core.scanning import ScanTask
+
+
+class Outcome(aftermath.Outcome, Protocol):
+    """What is asked of the outcome of work, to count it, too."""
+
+    @property
+    def created(self) -> bool:
+        """Whether the database has been made."""
+
+    @property
+    def revoked(self) -> bool:
+        """Whether access was taken away."""
+
+    @property
+    def security_written(self) -> bool:
+        """Whether the security object has been written."""
+
+    @property
+    def action(self) -> str | None:
+        """What was done to access or existence, in one word."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the work failed; None where it did not."""
+
+
+class OnDisk(msgspec.Struct, frozen=True):
+    """What a listener finds on its disk: the progress (None in a new file), the quarantine, documents in doubt."""
+
+    saved: Saved | None = None
+    kept: Collection[Quarantined] = ()
+    doubts: Collection[str] = ()
+
+
+class Listening:
+    """The listener of one copy, for the instance `me`.
+
+    After each call, `removals` are to be taken off the disk, and so many as `to_wake` workers have something to do;
+    `passed_on` says that both were seen to.
+    """
+
+    def __init__(
+        self,
+        me: str,
+        ownership: Ownership,
+        on_disk: OnDisk,
+        *,
+        coming: Ownership | None,
+        share: int,
+        new_per_minute: int,
+        nodes: Collection[str],
+        begin_near: Sequence | None,
+        recall_seconds: float,
+        now: float,
+    ) -> None:
+        self._me = me
+        self._leaving = False
+        self._feed_fails = True
+        self.intake = Intake(me, ownership, on_disk.saved, begin_near)
+        self.documents = Documents(on_disk.kept, on_disk.doubts, recall_seconds=recall_seconds, now=now)
+        self.documents.connected(nodes, now)
+        self.dispatch = Dispatch(self.documents, share, new_per_minute)
+        self.counters = Counters()
+        self.beats = 0
+        self.removals: list[tuple[str, Removal]] = []
+        self.to_wake = 0
+        self.hold_back(coming)
+
+    def passed_on(self) -> None:
+        """Note that `removals` and `to_wake` were seen to."""
+        self.removals.clear()
+        self.to_wake = 0
+
+    # What is read
+
+    def open(self, identity: Identity, now: float) -> str:
+        """Begin, or go on where the checkpoint says, once and before the first page; return in words why there."""
+        why = self.intake.open(identity)
+        # The owners may have changed while nobody listened.
+        self._let_go(now)
+        return why
+
+    def feed_failed(self, kind: str) -> None:
+        """Note that the feed cannot be read for now."""
+        self.counters.failed(kind)
+        self._feed_fails = True
+
+    @property
+    def live_has_room(self) -> bool:
+        """Say whether a page may be read live."""
+        return self.intake.live_has_room(self.documents.held)
+
+    def enter_live(self, page: Page, now: float) -> None:
+        """Enter a page of the live feed."""
+        before = self.intake.unservable
+        changes = self.intake.live_page(page, now)
+        self.counters.failed(UNSERVABLE_NAME, self.intake.unservable - before)
+        self._feed_fails = False
+        if page.results:
+            self.dispatch.read_live(changes, now)
+        self._enter(page, changes)
+        self.to_wake += len(changes)
+
+    def scan_task(self) -> ScanTask | None:
+        """Return the page of a scan to read next, which is read now; None where there is none."""
+        if self.intake.scan_task is not None:
+            self.documents.scan_page_requested()
+        return self.intake.scan_task
+
+    def enter_scan(self, task: ScanTask, page: Page, missing: Collection[str], now: float) -> bool:
+        """Enter a page of a scan, unless it has begun again meanwhile; say whether the scan ended with it.
+
+        `missing` are those of the task's candidates on this page that have no database.
+        """
+        if not self.documents.scan_page_is_void:
+            changes = self.intake.scan_page(task, page, missing, now)
+            if changes is not None:
+                self._enter(page, changes)
+        self.documents.scan_page_ended()
+        return self._settle_scan()
+
+    def _enter(self, page: Page, changes: Iterable[Change]) -> None:
+        self.counters.feed_requests += 1
+        self.counters.changes_seen += len(page.results)
+        put = self.documents.put
+        for change in changes:
+            self.counters.changes_owned += 1
+            put(change)
+
+    # What is done
+
+    def succeeded(self, change: Change, outcome: Outcome, now: float) -> bool:
+        """End work that succeeded; say whether a scan ended with it."""
+        self._count(outcome)
+        if change.lane is Lane.LIVE:
+            self.counters.latency.observe(now - change.read_at)
+        stays = self._stays(change.document_id)
+        removal = self.documents.succeed(change, outcome, now, recall=stays)
+        if removal is not None:
+            self.removals.append((change.document_id, removal))
+        self.intake.served(change)
+        if not stays and change.lane is not Lane.REVIEW and outcome.acted_on is not None:
+            self._review_lost(change, deleted=outcome.acted_on, now=now)
+        return self._ended(change, now, created=outcome.created)
+
+    def failed(
+        self, change: Change, outcome: Outcome, failure: Failure, *, now: float, wall: float, chance: float
+    ) -> Quarantined | None:
+        """Note that work failed, and return what is to be on disk before it is `given_up`; None where nothing is."""
+        self._count(outcome)
+        self.counters.failed(failure.kind)
+        kept, removal = self.documents.fail(
+            change, failure, is_mine=self.intake.is_mine(change.document_id), now=now, wall=wall, chance=chance
+        )
+        if removal is not None:
+            self.removals.append((change.document_id, removal))
+        if kept is not None and self.documents.has_too_many:
+            self.documents.forget(change.document_id)
+            self.intake.owe_scan(now)
+            return None
+        return kept
+
+    def given_up(self, change: Change, now: float, *, created: bool) -> bool:
+        """End work that failed, for this time; say whether a scan ended with it."""
+        self.documents.end(change)
+        if change.lane is not Lane.REVIEW and not self._stays(change.document_id):
+            # It can have done what the row asked for, or nothing.
+            self._review_lost(change, deleted=change.deleted, now=now)
+        return self._ended(change, now, created=created)
+
+    def _stays(self, document_id: str) -> bool:
+        return not self._leaving and self.intake.is_mine(document_id)
+
+    def _review_lost(self, change: Change, *, deleted: bool, now: float) -> None:
+        """Lost while it was under way: its next owner may have acted before this was done."""
+        self.documents.review(change.document_id, deleted=deleted, now=now)
+        self._reviews(1)
+
+    def _ended(self, change: Change, now: float, *, created: bool) -> bool:
+        self.dispatch.ended(change, now, created=created)
+        return self._settle_scan()
+
+    def _settle_scan(self) -> bool:
+        ended = self.intake.settle()
+        self.counters.scans += ended
+        return ended
+
+    def _count(self, outcome: Outcome) -> None:
+        counters = self.counters
+        counters.users_provisioned += outcome.provisioned
+        counters.users_revoked += outcome.revoked
+        counters.databases_created += outcome.created
+        counters.security_writes += outcome.security_written
+        if outcome.action is not None:
+            counters.changed(outcome.action)
+
+    def due(self, now: float) -> float | None:
+        """Let those wait for a worker whose next try is due; return when the next one's is."""
+        retries, reviews = self.documents.take_due(now)
+        self.counters.retries += retries
+        self.to_wake += retries
+        self._reviews(reviews)
+        self.to_wake += self.dispatch.due(now)
+        self.intake.begin_owed_scan(now)
+        dates = (self.documents.next_due(), self.dispatch.next_due(now), self.intake.owed_at)
+        return min((each for each in dates if each is not None), default=None)
+
+    # Whose it is
+
+    def inform(
+        self,
+        ownership: Ownership,
+        coming: Ownership | None,
+        share: int,
+        new_per_minute: int,
+        nodes: Collection[str],
+        now: float,
+    ) -> None:
+        """Put another ownership in force, let another one come, set the limits, and note who is connected."""
+        self.dispatch.limit(share, new_per_minute)
+        if ownership != self.intake.ownership:
+            self.intake.change_owner(ownership)
+            self._let_go(now)
+        self.hold_back(coming)
+        self.documents.connected(nodes, now)
+
+    def hold_back(self, coming: Ownership | None) -> None:
+        """Leave alone what another instance will own, until it does: two must not act on it at the same time."""
+        if coming is None:
+            self.dispatch.hold_back(None)
+        else:
+            stays_mine = coming.belongs_to(self._me)
+            self.dispatch.hold_back(lambda document_id: not stays_mine(document_id))
+
+    def leave(self, now: float) -> None:
+        """Give out only the reviews of what was done last, from now on."""
+        self._leaving = True
+        self.dispatch.hold_back(lambda _document_id: True)
+        self._reviews(self.documents.leave_unless(lambda _document_id: False, now))
+
+    def inherit(self, doubts: Collection[str], now: float) -> None:
+        """Take over what was left in doubt of a copy that nobody listens to any more."""
+        for document_id in doubts:
+            self.documents.doubt(document_id)
+            self.documents.review(document_id, deleted=False, now=now)
+        self._reviews(len(doubts))
+
+    def review(self, document_id: str, *, deleted: bool, now: float) -> None:
+        """Look again at a document on which `deleted` was last acted."""
+        self.documents.review(document_id, deleted=deleted, now=now)
+        self._reviews(1)
+
+    def _let_go(self, now: float) -> None:
+        """Finish what waits for documents that are others' now, whose owners begin with a scan of their own."""
+        reviews = self.documents.leave_unless(self.intake.is_mine, now)
+        removals, more = self.documents.lose_unless(self.intake.is_mine, now)
+        self.removals += removals
+        self._reviews(reviews + more)
+
+    def _reviews(self, count: int) -> None:
+        self.counters.reviews += count
+        self.to_wake += count
+
+    # How it stands
+
+    def report(self) -> Report:
+        """Return how the listener stands."""
+        opened = self.intake.is_open and not self._feed_fails
+        scanning = self.intake.is_scanning
+        following = Stage.SCANNING if scanning else Stage.FOLLOWING
+        return Report(
+            beats=self.beats,
+            stage=following if opened else Stage.CONNECTING,
+            caught_up=opened and not scanning and self.intake.has_caught_up,
+            checkpoint=self.intake.checkpoint,
+            shard_sequence=self.intake.shard_sequence,
+            waiting=self.documents.waiting,
+            in_flight=self.documents.active,
+            quarantined=self.documents.quarantined,
+            # A copy by encoding: the counters go on changing while the report is under way.
+            counters=msgspec.convert(msgspec.to_builtins(self.counters), Counters),
+        )

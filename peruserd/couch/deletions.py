@@ -1,0 +1,184 @@
+"""The journal of deletions, typed: entries, the operator's words, the pause, and the count of drops.
+
+Whoever writes here may have been overtaken by another instance or an operator, so each change is made on what is there
+now and told if it was not made. Nothing here decides; `core.deletions` and `core.dropping` do.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from peruserd.core.deletions import (
+    PAUSE_ID,
+    UNREADABLE,
+    WORD_PREFIX,
+    Entry,
+    Kind,
+    Pause,
+    Saying,
+    as_document,
+    drops_since,
+    ids_of,
+    read_entry,
+    read_pause,
+    read_saying,
+    renews,
+    word_id,
+)
+from peruserd.couch.errors import ConflictError, CouchError
+from peruserd.couch.journal import PAGE_ROWS, Document, Journal
+
+# A document that others write all the time is left for another look.
+_TRIES: Final = 5
+
+# What CouchDB takes in one request to purge, by its default `[purge] max_document_id_number`.
+_MOST_PURGED: Final = 100
+
+
+class DeletionJournal:
+    """Reads and writes the journal; for any number of threads. All of it raises CouchError."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    @property
+    def database(self) -> str:
+        """Return the name of the database it is kept in."""
+        return self._journal.database
+
+    # Entries
+
+    def entry(self, entry_id: str) -> Entry | None:
+        """Return an entry; None where there is none that can be read."""
+        return read_entry(self._journal.read(entry_id).bodies)
+
+    def entries(self, kind: Kind, database: str | None = None) -> Iterator[Entry]:
+        """Return the entries of a kind, all or those of one database, in pages of bounded size."""
+        first, last = ids_of(kind, database)
+        after: str | None = None
+        while True:
+            page = self._journal.page(first, last, after=after)
+            for document in page.documents:
+                entry = read_entry(document.bodies)
+                if entry is not None and entry.id == document.id:
+                    yield entry
+            if not page.more or not page.documents:
+                return
+            after = page.documents[-1].id
+
+    def note(self, entry: Entry) -> Entry:
+        """Write a new entry, or return the one that is there; one that had ended is opened again where it must be."""
+        return self.change(entry.id, lambda known: entry if known is None or renews(known, entry) else None) or entry
+
+    def change(self, entry_id: str, edit: Callable[[Entry | None], Entry | None]) -> Entry | None:
+        """Write what `edit` makes of the entry as it is; it returns None where nothing has to change.
+
+        Returns the entry as it is then. Raises ConflictError where others write it again and again.
+        """
+        for _ in range(_TRIES):
+            document = self._journal.read(entry_id)
+            known = read_entry(document.bodies)
+            wanted = edit(known)
+            if wanted is None or wanted == known:
+                return known
+            if self._written_over(document, as_document(wanted)):
+                return wanted
+        raise ConflictError(f"{entry_id}: others write it all the time")
+
+    def purge(self, entries: list[Entry]) -> None:
+        """Remove entries with all that was said of them."""
+        names = [name for each in entries for name in (each.id, word_id(each.id))]
+        for begin in range(0, len(names), _MOST_PURGED):
+            documents = [self._journal.read(name) for name in names[begin : begin + _MOST_PURGED]]
+            self._journal.purge(each for each in documents if each.leaves)
+
+    # Words
+
+    def saying(self, entry_id: str) -> Saying:
+        """Return what the operator says of an entry."""
+        return read_saying(self._journal.read(word_id(entry_id)).bodies)
+
+    def sayings(self) -> dict[str, Saying]:
+        """Return what the operator says, by the id of the entry; read in pages of bounded size."""
+        found: dict[str, Saying] = {}
+        after: str | None = None
+        while True:
+            page = self._journal.page(WORD_PREFIX, WORD_PREFIX + "\ufff0", after=after)
+            found |= {each.id.removeprefix(WORD_PREFIX): read_saying(each.bodies) for each in page.documents}
+            if not page.more or not page.documents:
+                return found
+            after = page.documents[-1].id
+
+    def say(self, entry_id: str, edit: Callable[[Saying], Saying]) -> Saying:
+        """Write a word over what was said before, on every leaf of it; raises ConflictError."""
+        name = word_id(entry_id)
+        for _ in range(_TRIES):
+            document = self._journal.read(name)
+            wanted = edit(read_saying(document.bodies))
+            if self._written_over(document, as_document(wanted)):
+                return wanted
+        raise ConflictError(f"{name}: others write it all the time")
+
+    # The pause
+
+    def pause(self) -> Pause:
+        """Return whether all drops wait."""
+        return read_pause(self._journal.read(PAUSE_ID).bodies)
+
+    def pause_or_unreadable(self) -> Pause:
+        """Return whether all drops wait; a pause that cannot be read for whatever reason is one."""
+        try:
+            return self.pause()
+        except CouchError:
+            return UNREADABLE
+
+    def set_pause(self, pause: Pause) -> None:
+        """Write a pause, or that there is none, on every leaf; raises ConflictError."""
+        for _ in range(_TRIES):
+            if self._written_over(self._journal.read(PAUSE_ID), as_document(pause)):
+                return
+        raise ConflictError(f"{PAUSE_ID}: others write it all the time")
+
+    # The count of drops
+
+    def count_drops(self, since: float, most: int) -> int:
+        """Return how many drops were begun since a moment, counting up to `most`."""
+        return self._journal.count(*drops_since(since), most)
+
+    def reserve(self, reservation: str, entry: Entry) -> None:
+        """Write the document that counts a drop; one that is there already is the same one."""
+        try:
+            self._journal.write(reservation, {"database": entry.database, "at": entry.begun_at}, None)
+        except ConflictError:
+            return
+
+    def unreserve(self, reservation: str) -> None:
+        """Take the count of a drop back that was not made."""
+        self._journal.purge([self._journal.read(reservation)])
+
+    def forget_drops(self, until: float) -> int:
+        """Remove a page of counts from before a moment; return how many there were."""
+        first, last = drops_since(0.0)[0], drops_since(until)[0]
+        page = self._journal.page(first, last, limit=min(PAGE_ROWS, _MOST_PURGED))
+        self._journal.purge(page.documents)
+        return len(page.documents)
+
+    # Changes
+
+    def changed_since(self, since: int | str) -> tuple[list[str], int | str]:
+        """Return the ids of documents that changed after a place in the feed, and the place up to which was read."""
+        return self._journal.changed_since(since)
+
+    def _written_over(self, document: Document, body: dict[str, object]) -> bool:
+        """Write over every leaf that is no deletion, or anew; say whether nobody else was faster.
+
+        A leaf left beside the new one would go on saying what it said.
+        """
+        living = [each for each in document.leaves if each.body is not None]
+        try:
+            for leaf in living:
+                self._journal.write(document.id, body, leaf.rev)
+            if not living:
+                self._journal.write(document.id, body, None)
+        except ConflictError:
+            return False
+        return True

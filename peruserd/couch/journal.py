@@ -1,0 +1,178 @@
+"""The journal of deletions as documents of peruserd's own database: read in pages, and with every leaf of a document.
+
+Only a majority's consent is a success. A conflict is told and never overcome, so a writer reads first what is there.
+Rules are `core.deletions`'; nothing here decides.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from peruserd.couch.errors import NoMajorityError, UnexpectedAnswerError
+from peruserd.couch.session import Session, quoted
+
+PAGE_ROWS: Final = 500
+"""Documents read at once; an entry has some 500 bytes."""
+
+# More leaves than instances and operators can make of one document by not knowing of each other.
+_MOST_LEAVES: Final = 100
+
+
+class Leaf(msgspec.Struct, frozen=True):
+    """One revision of a document that nothing came after; `body` is None where it is a deletion."""
+
+    rev: str
+    body: dict[str, Any] | None
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A document with all its leaves, the one that CouchDB shows first; without a leaf it never was."""
+
+    id: str
+    leaves: tuple[Leaf, ...] = ()
+
+    @property
+    def bodies(self) -> list[dict[str, Any] | None]:
+        """Return the contents of its leaves."""
+        return [each.body for each in self.leaves]
+
+    @property
+    def rev(self) -> str | None:
+        """Return the revision to write over: a leaf that is no deletion, where there is one."""
+        return next((each.rev for each in self.leaves if each.body is not None), None)
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of documents by id. `more` says that there may be others behind the last one."""
+
+    documents: tuple[Document, ...]
+    more: bool
+
+
+class _Written(msgspec.Struct, frozen=True):
+    rev: str
+
+
+class _OpenRevision(msgspec.Struct, frozen=True):
+    ok: dict[str, Any] | None = None
+
+
+class _Row(msgspec.Struct, frozen=True):
+    id: str
+    doc: dict[str, Any] | None = None
+
+
+class _Rows(msgspec.Struct, frozen=True):
+    rows: list[_Row]
+
+
+class _Change(msgspec.Struct, frozen=True):
+    id: str
+
+
+class _Changes(msgspec.Struct, frozen=True):
+    results: list[_Change]
+    last_seq: int | str
+
+
+class Journal:
+    """The documents of one database, by one session; for any number of threads."""
+
+    def __init__(self, session: Session, database: str) -> None:
+        self.database = database
+        self._session = session
+
+    def read(self, document_id: str) -> Document:
+        """Return a document with every leaf; raises CouchError."""
+        answer = self._session.request(
+            "GET", self._path(quoted(document_id)), params={"open_revs": "all", "revs": "false"}
+        )
+        if answer.status == 404 and answer.reason in ("missing", "deleted"):
+            return Document(document_id)
+        revisions = answer.expect(200).decode(list[_OpenRevision])
+        leaves = [_leaf(each.ok, document_id) for each in revisions[:_MOST_LEAVES] if each.ok is not None]
+        # CouchDB gives them in no order that means anything.
+        return Document(document_id, tuple(sorted(leaves, key=_liveliest, reverse=True)))
+
+    def write(self, document_id: str, body: dict[str, Any], rev: str | None) -> str:
+        """Write a new document, or over a revision; return the new revision.
+
+        Raises ConflictError where something else is there, NoMajorityError where only a minority has taken it.
+        """
+        content = body if rev is None else {**body, "_rev": rev}
+        answer = self._session.request("PUT", self._path(quoted(document_id)), body=content).expect(201, 202)
+        if answer.status == 202:
+            raise NoMajorityError(f"{answer.request}: only a minority of the copies has it")
+        return answer.decode(_Written).rev
+
+    def page(self, first: str, last: str, *, after: str | None = None, limit: int = PAGE_ROWS) -> Page:
+        """Return the documents from `first` to `last`, or those behind the id `after`; raises CouchError."""
+        params = {
+            "include_docs": "true",
+            "conflicts": "true",
+            "limit": str(limit),
+            "start_key": _key(first if after is None else after + "\x00"),
+            "end_key": _key(last),
+        }
+        rows = self._session.request("GET", self._path("_all_docs"), params=params).expect(200).decode(_Rows).rows
+        return Page(tuple(self._of_row(each) for each in rows[:limit]), more=len(rows) >= limit)
+
+    def count(self, first: str, last: str, most: int) -> int:
+        """Return how many documents there are from `first` to `last`, counting up to `most`; raises CouchError."""
+        params = {"start_key": _key(first), "end_key": _key(last), "limit": str(most)}
+        answer = self._session.request("GET", self._path("_all_docs"), params=params)
+        return len(answer.expect(200).decode(_Rows).rows)
+
+    def changed_since(self, since: int | str, limit: int = PAGE_ROWS) -> tuple[list[str], int | str]:
+        """Return the ids of documents changed after a place in the feed, and the place up to which was read."""
+        params = {"since": str(since), "limit": str(limit)}
+        found = self._session.request("GET", self._path("_changes"), params=params).expect(200).decode(_Changes)
+        return [each.id for each in found.results], found.last_seq
+
+    def purge(self, documents: Iterable[Document]) -> None:
+        """Remove documents with all their history, so that nothing of them piles up; raises CouchError.
+
+        A server that cannot purge keeps their tombstones.
+        """
+        gone = {each.id: [leaf.rev for leaf in each.leaves] for each in documents if each.leaves}
+        if not gone:
+            return
+        answer = self._session.request("POST", self._path("_purge"), body=gone)
+        if answer.status in (404, 405, 501) and answer.reason != _NO_DATABASE:
+            self._delete(gone)
+            return
+        answer.expect(200, 201, 202)
+
+    def _delete(self, revisions: dict[str, list[str]]) -> None:
+        docs = [{"_id": name, "_rev": rev, "_deleted": True} for name, revs in revisions.items() for rev in revs]
+        self._session.request("POST", self._path("_bulk_docs"), body={"docs": docs}).expect(200, 201, 202)
+
+    def _of_row(self, row: _Row) -> Document:
+        if row.doc is None or row.doc.get("_conflicts"):
+            return self.read(row.id)
+        return Document(row.id, (_leaf(row.doc, row.id),))
+
+    def _path(self, rest: str) -> str:
+        return f"/{quoted(self.database)}/{rest}"
+
+
+_NO_DATABASE: Final = "Database does not exist."
+
+
+def _leaf(document: dict[str, Any], asked: str) -> Leaf:
+    rev = document.get("_rev")
+    if document.get("_id") != asked or not isinstance(rev, str):
+        raise UnexpectedAnswerError(f"the answer to the request for {asked!r} is another document")
+    if document.get("_deleted") is True:
+        return Leaf(rev, None)
+    return Leaf(rev, {key: value for key, value in document.items() if not key.startswith("_")})
+
+
+def _liveliest(leaf: Leaf) -> tuple[bool, int, str]:
+    number = leaf.rev.partition("-")[0]
+    return leaf.body is not None, int(number) if number.isdecimal() else 0, leaf.rev
+
+
+def _key(document_id: str) -> str:
+    return msgspec.json.encode(document_id).decode()

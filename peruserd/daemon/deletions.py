@@ -1,0 +1,78 @@
+"""What a running instance does for deletions beside its listeners: watching the journal and taking orders.
+
+With a configuration that lets nothing wait the journal is not watched, and an idle instance asks for nothing more.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from peruserd.core.config import Config
+from peruserd.core.decoding import ConfigError
+from peruserd.core.deletions import Pause
+from peruserd.core.messages import JournalNews
+from peruserd.couch.deletions import DeletionJournal
+from peruserd.couch.journal import Journal
+from peruserd.couch.session import Session
+from peruserd.daemon.control import ControlSocket
+from peruserd.daemon.operator import Operator
+from peruserd.supervisor.journal_watch import JournalWatch
+
+# How many looks at the cluster there are to one at the journal: what an operator says can take that long.
+_LOOKS = 2
+
+
+class DeletionOffice:
+    """The watch and the control socket of one instance; `session` is theirs alone."""
+
+    def __init__(
+        self,
+        config: Config,
+        session: Session,
+        state_directory: Path,
+        *,
+        is_usable: Callable[[], bool],
+        on_news: Callable[[JournalNews], None],
+        instance: Callable[[], str],
+    ) -> None:
+        self._session = session
+        journal = DeletionJournal(Journal(self._session, config.cluster.database))
+        self._watch = None
+        if config.deletion.uses_journal:
+            self._watch = JournalWatch(
+                journal,
+                is_usable=is_usable,
+                on_news=on_news,
+                interval_seconds=_LOOKS * config.cluster.poll_interval,
+            )
+        operator = Operator(journal, prefix=config.databases.prefix, instance=instance, on_change=self._on_change)
+        self._directory = state_directory
+        self._socket = ControlSocket(state_directory, operator.carry_out)
+
+    def pause(self) -> Pause | None:
+        """Return whether all drops wait, as far as it is known; None where nothing is ever dropped."""
+        return None if self._watch is None else self._watch.pause
+
+    def listen(self) -> None:
+        """Make the control socket; raises ConfigError where that is not possible."""
+        try:
+            self._socket.start()
+        except OSError as error:
+            raise ConfigError(
+                [f"state.directory: no control socket can be made in {self._directory}: {error}"]
+            ) from error
+
+    def start(self) -> None:
+        """Begin to watch."""
+        if self._watch is not None:
+            self._watch.start()
+
+    def stop(self) -> None:
+        """Watch no more and take no more orders."""
+        self._socket.stop()
+        self._session.interrupt()
+        if self._watch is not None:
+            self._watch.stop()
+
+    def _on_change(self) -> None:
+        if self._watch is not None:
+            self._watch.look_soon()

@@ -1,0 +1,85 @@
+"""What a listener's deletions are made of, and which documents they may act on."""
+
+import threading
+from collections.abc import Callable
+
+from peruserd.core.evidence import Verdict, judge
+from peruserd.core.messages import ListenerStart
+from peruserd.core.ownership import Ownership
+from peruserd.couch.client import Client
+from peruserd.couch.copies import open_copies
+from peruserd.couch.deletions import DeletionJournal
+from peruserd.couch.grounds import open_grounds
+from peruserd.couch.journal import Journal
+from peruserd.couch.session import Session
+from peruserd.couch.tokens import Tokens
+from peruserd.listener.deletions import Deletions
+from peruserd.listener.dropping import Tools
+from peruserd.listener.ledger import Ledger
+from peruserd.listener.store import Store
+
+# The thread that looks, and workers that note a deletion; few of them do so at once.
+_CONNECTIONS = 4
+
+
+class Owned:
+    """Says of documents whether this instance owns them, and goes on owning them; for any thread."""
+
+    def __init__(self, instance: str, ownership: Ownership, coming: Ownership | None) -> None:
+        self._instance = instance
+        self._lock = threading.Lock()
+        self._ownerships = (ownership, coming)
+        self._tests = self._made(ownership, coming)
+
+    def __call__(self, document_id: str) -> bool:
+        """Say so; what another instance will own soon is left alone already."""
+        return all(test(document_id) for test in self._tests)
+
+    def change(self, ownership: Ownership, coming: Ownership | None) -> bool:
+        """Put other ownerships in force; say whether anything is different."""
+        with self._lock:
+            if (ownership, coming) == self._ownerships:
+                return False
+            self._ownerships = (ownership, coming)
+            self._tests = self._made(ownership, coming)
+            return True
+
+    def _made(self, ownership: Ownership, coming: Ownership | None) -> list[Callable[[str], bool]]:
+        return [
+            test
+            for each in (ownership, coming)
+            if each is not None
+            for test in (each.is_inside, each.belongs_to(self._instance))
+        ]
+
+
+def open_deletions(
+    start: ListenerStart, tokens: Tokens, ledger: Ledger, store: Store, owned: Owned
+) -> tuple[Deletions, Session]:
+    """Return the deletions of a listener, and the session by which they ask, for somebody to interrupt."""
+    session = Session(start.couchdb, tokens, connections=_CONNECTIONS)
+    client = Client(session)
+    copies = open_copies(client, start.copy)
+
+    def confirm(document_id: str) -> Verdict:
+        return judge(copies.evidence(document_id))
+
+    tools = Tools(
+        client=client,
+        copies=copies,
+        grounds=open_grounds(client, start.copy, start.cluster_database),
+        journal=DeletionJournal(Journal(session, start.cluster_database)),
+        confirm=confirm,
+        look_again=ledger.look_again,
+    )
+    deletions = Deletions(
+        tools,
+        store,
+        config=start.deletion,
+        prefix=start.databases.prefix,
+        instance=start.instance,
+        mine=owned,
+        on_drop=ledger.dropped,
+        on_failure=ledger.deletion_failed,
+    )
+    return deletions, session

@@ -1,0 +1,343 @@
+"""The deletions that a listener's instance owns: noted in the journal, kept at hand, looked at when they are due.
+
+Access is revoked by the provisioner, at once; what waits here is the drop. Each entry stands in the journal before
+anything is done about it, so losing everything here costs reading the journal, and nothing else. The thread that looks
+outlives every failure.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Protocol
+
+import structlog
+
+from peruserd.core.backoff import Backoff
+from peruserd.core.config import DeletionConfig, DeletionPolicy
+from peruserd.core.deletions import Entry, Kind, Pause, Saying, Standing, Word, entry_id, revision_key
+from peruserd.core.dropping import Reason
+from peruserd.core.names import decode_database_name, user_document_id
+from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
+from peruserd.listener.dropping import Dropper, JournalMissingError, Tools
+from peruserd.listener.pending import Item, Pending
+from peruserd.listener.purging import MOST_PURGED, is_old, purge
+from peruserd.listener.store import StoreError
+
+# Entries looked at in one round: each takes a dozen requests, one after the other, so a round ends within a minute.
+_MOST_LOOKED_AT: Final = 50
+
+# After so many in a round that could not be decided, because hosts are away or requests fail, the rest has to wait.
+_MOST_UNLUCKY: Final = 5
+_PAUSE_SECONDS: Final = 15.0
+_OF_THE_CLUSTER: Final = frozenset({Reason.HOSTS_AWAY, Reason.CLOCKS, Reason.DOCUMENT_UNCLEAR, Reason.DATABASE_UNCLEAR})
+
+# The longest without a round: what another instance or an operator wrote is told, and this is for what was not.
+_IDLE_SECONDS: Final = 600.0
+
+# How often the whole journal is read again. A news of it can be lost, and an entry written by an owner of before.
+_READ_AGAIN_SECONDS: Final = 3_600.0
+
+# The next reading, where this one has found more to remove than it may.
+_PURGE_AGAIN_SECONDS: Final = 60.0
+
+_BACKOFF: Final = Backoff(first_seconds=1.0, most_seconds=60.0)
+
+log = structlog.get_logger(__name__)
+
+
+class Kept(Protocol):
+    """Where entries are kept on this machine."""
+
+    def deletions(self) -> list[Entry]:
+        """Return what was kept."""
+
+    def keep_deletions(self, entries: Iterable[Entry]) -> None:
+        """Keep entries, or what has become of them; raises StoreError."""
+
+    def forget_deletions(self, ids: Iterable[str]) -> None:
+        """Keep these no more; raises StoreError."""
+
+
+class Deletions:
+    """For any number of threads; `run` is one of its own. `dropped` is called after each drop that was made."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        kept: Kept,
+        *,
+        config: DeletionConfig,
+        prefix: str,
+        instance: str,
+        mine: Callable[[str], bool],
+        on_drop: Callable[[], None],
+        on_failure: Callable[[str], None],
+    ) -> None:
+        self._tools = tools
+        self._kept = kept
+        self._config = config
+        self._prefix = prefix
+        self._instance = instance
+        self._mine = mine
+        self._on_drop = on_drop
+        self._on_failure = on_failure
+        self._dropper = Dropper(tools, config, instance)
+        self._pending = Pending(each for each in kept.deletions() if self._is_wanted(each))
+        self._wanted = threading.Event()
+        self._usable = False
+        self._read_at: float | None = None
+        self._stopping = False
+
+    # What the workers call
+
+    def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
+        """Write down that a database is to be dropped, before its change is finished; raises CouchError, StoreError.
+
+        Nothing is written where there is no database. Times are those of the later of two clocks, ours and the
+        server's, so that one that is behind shortens no grace period.
+        """
+        if self._config.policy is not DeletionPolicy.DROP:
+            return
+        key = revision_key(revision)
+        if entry_id(Kind.DELETION, database, key) in self._pending:
+            return
+        suffix = self._tools.grounds.suffix(database)
+        if suffix is None:
+            return
+        now = self._now()
+        noted = Entry(
+            document=document_id,
+            database=database,
+            suffix=suffix,
+            revision=key,
+            noted_at=now,
+            due_at=now + self._config.grace_period,
+            sequence=sequence,
+            instance=self._instance,
+        )
+        try:
+            self._take(self._tools.journal.note(noted))
+        except NotFoundError as error:
+            raise JournalMissingError(f"the deletion cannot be noted: {error}") from error
+
+    def admits(self, document_id: str, database: str) -> bool:
+        """Say whether a user may be let in who came back to a database that is nobody's; raises CouchError, StoreError.
+
+        Where the operator has not said so, the return is noted, and waits for a word.
+        """
+        suffix = self._tools.grounds.suffix(database)
+        if suffix is None:
+            return False
+        now = self._tools.wall_clock()
+        noted = Entry(
+            document=document_id,
+            database=database,
+            suffix=suffix,
+            revision="",
+            noted_at=now,
+            due_at=now,
+            instance=self._instance,
+            kind=Kind.RETURN,
+        )
+        known = self._tools.journal.entry(noted.id)
+        if known is not None and not known.is_open:
+            # A word that was said of an earlier return says nothing of this one.
+            self._tools.journal.say(noted.id, lambda _: Saying(at=now))
+        entry = self._tools.journal.change(
+            noted.id, lambda found: None if found is not None and found.is_open else noted
+        )
+        self._take(entry or noted)
+        return self._tools.journal.saying(noted.id).word is Word.RELEASE
+
+    def served(self, document_id: str) -> None:
+        """Note that a user is there and has the database: whatever waits for it is looked at soon."""
+        if self._pending.served(document_id):
+            self._wanted.set()
+
+    # What the main thread calls
+
+    def told(self, spoken_of: frozenset[str], *, pause_changed: bool, usable: bool) -> None:
+        """Take in of which entries somebody has spoken, and whether the journal can be read and trusted now."""
+        self._usable = usable
+        unknown = self._pending.spoken_of(spoken_of)
+        if pause_changed:
+            self._pending.pause_changed()
+        if any(self._is_ours(each) for each in unknown):
+            self._read_at = None
+        self._wanted.set()
+
+    def _is_ours(self, entry: str) -> bool:
+        user = decode_database_name(self._prefix, entry.partition(":")[2].rpartition(":")[0])
+        return user is not None and self._mine(user_document_id(user))
+
+    def owners_changed(self) -> None:
+        """Let go of what is others' now, and look for what has become ours."""
+        self._kept.forget_deletions(self._pending.remove_unless(self._mine))
+        self._read_at = None
+        self._wanted.set()
+
+    def standing(self) -> Standing:
+        """Return how the deletions stand."""
+        return self._pending.standing()
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stopping = True
+        self._wanted.set()
+
+    # The thread that looks
+
+    def run(self) -> None:
+        """Look whenever something is due, until stopped; raises StoreError alone, as nothing can be kept then."""
+        failures = 0
+        last_kind: str | None = None
+        while self._config.uses_journal and not self._stopping:
+            try:
+                wait = self.round()
+                failures, last_kind = 0, None
+            except StoreError:
+                raise
+            except InterruptedRequestError:
+                return
+            except CouchError as error:
+                failures += 1
+                if error.kind != last_kind:
+                    log.warning("deletions cannot be looked at; trying again", kind=error.kind, error=str(error))
+                last_kind = error.kind
+                self._on_failure(error.kind)
+                wait = _BACKOFF.delay(failures, random.random())  # noqa: S311 - spreads tries, guards nothing
+            except Exception:
+                failures += 1
+                log.exception("deletions could not be looked at")
+                self._on_failure("unforeseen")
+                wait = _BACKOFF.bound(failures)
+            self._wanted.wait(wait)
+            self._wanted.clear()
+
+    def round(self) -> float:
+        """Look at what is due, as far as one round goes; return the seconds until the next one is worth while."""
+        if not self._usable:
+            # Nobody knows who is alive, nor whether somebody else could write to the journal.
+            return _IDLE_SECONDS
+        self._read_journal()
+        now = self._tools.wall_clock()
+        due = self._without_forbidden(self._pending.due(now), Pause(), now)
+        if due:
+            pause = self._tools.journal.pause_or_unreadable()
+            unlucky = 0
+            for item in self._without_forbidden(due, pause, now)[:_MOST_LOOKED_AT]:
+                unlucky += not self._look(item, pause)
+                if unlucky >= _MOST_UNLUCKY:
+                    return _PAUSE_SECONDS
+        next_look = self._pending.next_look()
+        rest = _IDLE_SECONDS if next_look is None else next_look - self._tools.wall_clock()
+        return max(0.0, min(rest, _IDLE_SECONDS))
+
+    def _without_forbidden(self, items: Iterable[Item], pause: Pause, now: float) -> list[Item]:
+        left = []
+        for item in items:
+            turn, wait = item.turn, item.forbidden(pause, now)
+            if wait is None:
+                left.append(item)
+            else:
+                self._pending.postpone(item, turn, wait, now)
+        return left
+
+    def _look(self, item: Item, pause: Pause) -> bool:
+        """Look at one; say whether the cluster let it be decided."""
+        if self._stopping:
+            return True
+        turn, before = item.turn, item.entry
+        try:
+            look = self._dropper.look(before, pause, is_owner=self._mine(before.document), closely=item.closely)
+        except InterruptedRequestError:
+            raise
+        except CouchError as error:
+            # This one's failure, which holds up no other.
+            self._on_failure(error.kind)
+            log.info("deletion cannot be decided now", database=before.database, kind=error.kind, error=str(error))
+            self._pending.postpone(item, turn, None, self._tools.wall_clock())
+            return False
+        if look.dropped:
+            self._on_drop()
+        if look.tripped:
+            self._say_why_all_wait()
+        for each in look.more:
+            self._take(each)
+        if not look.entry.is_open:
+            self._forget(look.entry)
+            return True
+        if look.entry != before:
+            self._kept.keep_deletions([look.entry])
+        self._pending.seen(item, turn, look.entry, look.saying)
+        if look.wait is not None:
+            log.info("deletion waits", database=before.database, reason=look.wait.reason.value, until=look.wait.until)
+            self._pending.postpone(item, turn, look.wait, self._tools.wall_clock())
+        return look.wait is None or look.wait.reason not in _OF_THE_CLUSTER
+
+    def _say_why_all_wait(self) -> None:
+        standing = self.standing()
+        now = self._tools.wall_clock()
+        log.error(
+            "too many databases were to be deleted: all deletions wait for `peruserd deletions resume`",
+            max_drops=self._config.max_drops,
+            per_seconds=self._config.per_seconds,
+            waiting_here=standing.waiting,
+            oldest_overdue_seconds=None if standing.oldest_due is None else round(now - standing.oldest_due),
+        )
+
+    # What is at hand
+
+    def _read_journal(self) -> None:
+        now = time.monotonic()
+        if self._read_at is not None and now - self._read_at < _READ_AGAIN_SECONDS:
+            return
+        # Before it is read: who changes something from now on may have done so too late for this reading.
+        self._read_at = now
+        try:
+            sayings = self._tools.journal.sayings()
+            old: list[Entry] = []
+            self._kept.keep_deletions(self._pending.replace(self._open_entries(old), sayings))
+        except BaseException:
+            self._read_at = None
+            raise
+        purge(self._tools.client, self._tools.journal, old)
+        self._tools.journal.forget_drops(self._tools.wall_clock() - 2 * self._config.per_seconds)
+        if len(old) == MOST_PURGED:
+            self._read_at = time.monotonic() - _READ_AGAIN_SECONDS + _PURGE_AGAIN_SECONDS
+
+    def _open_entries(self, old: list[Entry]) -> Iterator[Entry]:
+        """Yield what is to be seen to, and put a number of entries that ended long ago into `old`."""
+        now = self._tools.wall_clock()
+        for kind in Kind:
+            for entry in self._tools.journal.entries(kind):
+                if not self._mine(entry.document):
+                    continue
+                if entry.is_open and self._is_wanted(entry):
+                    yield entry
+                elif not entry.is_open and is_old(entry, now) and len(old) < MOST_PURGED:
+                    old.append(entry)
+
+    def _is_wanted(self, entry: Entry) -> bool:
+        """Say whether this configuration does anything about an entry: a policy that keeps databases drops none."""
+        return entry.kind is Kind.RETURN or self._config.policy is DeletionPolicy.DROP
+
+    def _take(self, entry: Entry) -> None:
+        # What was noted for a document that is another's by now its owner finds in the journal.
+        is_ours = entry.is_open and self._is_wanted(entry) and self._mine(entry.document)
+        if is_ours and self._pending.put(entry):
+            self._kept.keep_deletions([entry])
+            self._wanted.set()
+
+    def _forget(self, entry: Entry) -> None:
+        self._pending.remove(entry.id)
+        self._kept.forget_deletions([entry.id])
+        if self._pending.uncounted:
+            self._read_at = None
+
+    def _now(self) -> float:
+        now = self._tools.wall_clock()
+        if not self._config.grace_period:
+            return now
+        return max(now, self._tools.grounds.now() or now)

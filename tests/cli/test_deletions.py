@@ -1,0 +1,223 @@
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peruserd.core.control import Answer, Done, Order, PauseAll, Refused, ResumeAll, ResumeOnly, Say
+from peruserd.core.deletions import Ending, Entry, Kind, Pause, PauseReason, Saying, Word
+from peruserd.core.names import database_name, user_document_id
+from peruserd.couch.deletions import DeletionJournal
+from peruserd.couch.journal import Journal
+from peruserd.daemon.control import ControlSocket
+from peruserd.daemon.operator import Operator
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.cli.running import peruserd
+from tests.couch.connecting import connect, session_to
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SimClusterThread]:
+    """One node with peruserd's own database."""
+    with SimClusterThread(ClusterOptions(nodes=1)) as running:
+        connect(running.urls[0]).session.request("PUT", "/peruserd", params={"q": "1"}).expect(201)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def journal(cluster: SimClusterThread) -> DeletionJournal:
+    """The journal."""
+    return DeletionJournal(Journal(session_to(cluster.urls[0]), "peruserd"))
+
+
+@pytest.fixture
+def environment(cluster: SimClusterThread, tmp_path: Path) -> dict[str, str]:
+    """What names the server and the state directory."""
+    return {"PERUSERD_COUCHDB_URL": cluster.urls[0], "PERUSERD_STATE_DIRECTORY": str(tmp_path)}
+
+
+@pytest.fixture
+def _daemon(journal: DeletionJournal, tmp_path: Path) -> Iterator[None]:
+    """What a running daemon has of this: the socket, and who carries out orders."""
+    operator = Operator(journal, prefix="userdb-", instance=lambda: "node1@host", on_change=lambda: None)
+    serving = ControlSocket(tmp_path, operator.carry_out)
+    serving.start()
+    yield
+    serving.stop()
+
+
+def waiting(journal: DeletionJournal, user: str, **more: object) -> Entry:
+    """Note that a user's database is to be dropped in a day."""
+    now = time.time()
+    entry = Entry(
+        document=user_document_id(user),
+        database=database_name("userdb-", user),
+        suffix=".1600000000",
+        revision="2-" + "a" * 32,
+        noted_at=now - 60,
+        due_at=now + 86_400 * 3,
+        **more,  # type: ignore[arg-type]
+    )
+    return journal.note(entry)
+
+
+@pytest.mark.usefixtures("_daemon")
+def test_what_waits_can_be_cancelled(journal: DeletionJournal, environment: dict[str, str]) -> None:
+    """The word goes through the daemon into the journal, and the exit code says that it was noted."""
+    entry = waiting(journal, "ann")
+    ran = peruserd("deletions", "cancel", "ann", environment=environment)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout == f"ann: noted for {entry.database}\n"
+    assert journal.saying(entry.id).word is Word.CANCEL
+    assert journal.saying(entry.id).by == os.geteuid()
+
+
+@pytest.mark.usefixtures("_daemon")
+def test_a_user_for_whom_nothing_waits_is_exit_1(journal: DeletionJournal, environment: dict[str, str]) -> None:
+    """The others that were named are seen to all the same."""
+    entry = waiting(journal, "kim")
+    ran = peruserd("deletions", "drop-now", "stranger\x1b[2J", "kim", "--json", environment=environment)
+    assert ran.returncode == 1
+    assert "stranger\\x1b[2J: nothing waits" in ran.stderr
+    assert json.loads(ran.stdout) == {
+        "done": False,
+        "noted": [{"user": "kim", "entry": entry.id, "database": entry.database}],
+    }
+    assert journal.saying(entry.id).word is Word.DROP_NOW
+
+
+@pytest.mark.usefixtures("_daemon")
+def test_all_is_paused_shown_and_resumed(journal: DeletionJournal, environment: dict[str, str]) -> None:
+    """A pause is in force for the whole cluster until it is taken back, and the list begins with it."""
+    assert peruserd("deletions", "pause", environment=environment).returncode == 0
+    assert journal.pause().paused
+    listed = peruserd("deletions", "list", environment=environment)
+    assert listed.stdout.startswith("all drops are paused (operator, ")
+    assert peruserd("deletions", "resume", environment=environment).returncode == 0
+    assert not journal.pause().paused
+
+
+@pytest.mark.usefixtures("_daemon")
+def test_one_alone_is_paused_and_resumed(journal: DeletionJournal, environment: dict[str, str]) -> None:
+    """With names, `pause` and `resume --only` concern these, and no pause of all."""
+    entry = waiting(journal, "lee")
+    assert peruserd("deletions", "pause", "lee", environment=environment).returncode == 0
+    assert journal.saying(entry.id).word is Word.HOLD
+    assert peruserd("deletions", "resume", "--only", "lee", environment=environment).returncode == 0
+    said = journal.saying(entry.id)
+    assert (said.word, said.resumed) == (Word.NOTHING, True)
+    assert not journal.pause().paused
+
+
+@pytest.mark.usefixtures("_daemon")
+def test_a_user_who_came_back_is_released(journal: DeletionJournal, environment: dict[str, str]) -> None:
+    """`release` is noted on the return."""
+    entry = waiting(journal, "max", kind=Kind.RETURN)
+    assert peruserd("deletions", "release", "max", environment=environment).returncode == 0
+    assert journal.saying(entry.id).word is Word.RELEASE
+
+
+@pytest.mark.parametrize("action", [["cancel", "ann"], ["pause"], ["resume"], ["drop-now", "ann"], ["release", "ann"]])
+def test_without_a_daemon_it_says_what_to_do(environment: dict[str, str], tmp_path: Path, action: list[str]) -> None:
+    """What changes something needs the daemon: 75, and a sentence that names the state directory."""
+    ran = peruserd("deletions", *action, environment=environment)
+    assert ran.returncode == 75
+    assert str(tmp_path) in ran.stderr
+    assert "start it" in ran.stderr
+
+
+def test_a_socket_that_nobody_listens_on_is_no_daemon(environment: dict[str, str], tmp_path: Path) -> None:
+    """A daemon that was killed leaves a socket, and no daemon."""
+    serving = ControlSocket(tmp_path, lambda _order, _uid: iter(()))
+    serving.start()
+    assert serving._listener is not None
+    listener, serving._listener = serving._listener, None
+    listener.close()
+    ran = peruserd("deletions", "pause", environment=environment)
+    assert ran.returncode == 75
+
+
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [
+        ([Done()], 0),
+        ([Refused("no majority")], 75),
+        ([Refused("not you", again=False)], 1),
+        ([], 75),
+    ],
+)
+def test_how_it_ended_is_the_exit_code(
+    environment: dict[str, str], tmp_path: Path, answers: list[Answer], code: int
+) -> None:
+    """What may help to try again is 75, what may not is 1, and an end without a word is not taken for success."""
+    serving = ControlSocket(tmp_path, lambda _order, _uid: iter(answers))
+    serving.start()
+    ran = peruserd("deletions", "pause", environment=environment)
+    serving.stop()
+    assert ran.returncode == code
+
+
+def test_each_action_is_one_order(environment: dict[str, str], tmp_path: Path) -> None:
+    """What is typed is what the daemon is told."""
+    orders: list[Order] = []
+
+    def carry_out(order: Order, _uid: int) -> Iterator[Answer]:
+        orders.append(order)
+        yield Done()
+
+    serving = ControlSocket(tmp_path, carry_out)
+    serving.start()
+    for action in (["pause"], ["pause", "a"], ["resume"], ["resume", "--only", "a", "b"], ["release", "é"]):
+        assert peruserd("deletions", *action, environment=environment).returncode == 0
+    serving.stop()
+    assert orders == [
+        PauseAll(),
+        Say(Word.HOLD, ("a",)),
+        ResumeAll(),
+        ResumeOnly(("a", "b")),
+        Say(Word.RELEASE, ("é",)),
+    ]
+
+
+def test_what_waits_is_listed_in_the_order_of_its_dates(cluster: SimClusterThread) -> None:
+    """The list needs no daemon; it shows names as nobody can abuse them, words, the breaker and what is overdue."""
+    connect(cluster.urls[0]).session.request("PUT", "/other", params={"q": "1"}).expect(201)
+    journal = DeletionJournal(Journal(session_to(cluster.urls[0]), "other"))
+    late, soon = waiting(journal, "late\x1b[31m"), waiting(journal, "soon", kind=Kind.RETURN)
+    now = time.time()
+    journal.change(late.id, lambda _: Entry(late.document, late.database, late.suffix, late.revision, 0.0, now - 7_300))
+    journal.note(waiting(journal, "gone").ended(Ending.DROPPED, now))
+    journal.change(waiting(journal, "gone").id, lambda known: known and known.ended(Ending.DROPPED, now))
+    journal.say(soon.id, lambda _: Saying(Word.HOLD))
+    journal.set_pause(Pause(paused=True, why=PauseReason.BREAKER, at=now))
+    environment = {"PERUSERD_COUCHDB_URL": cluster.urls[0], "PERUSERD_CLUSTER_DATABASE": "other"}
+    lines = peruserd("deletions", "list", environment=environment).stdout.splitlines()
+    assert "(breaker, " in lines[0]
+    assert "1 wait, 1 of them overdue, the oldest by 2 h" in lines[0]
+    assert lines[1].startswith("late\\x1b[31m  userdb-")
+    assert lines[1].endswith("due 2 h ago")
+    assert "came back" in lines[2]
+    assert lines[2].endswith(", said: hold")
+    assert len(lines) == 3
+    every = json.loads(peruserd("deletions", "list", "--all", "--json", environment=environment).stdout)
+    assert [each["user"] for each in every["deletions"]] == ["late\x1b[31m", "soon", "gone"]
+    assert every["pause"]["why"] == "breaker"
+    one = peruserd("deletions", "list", "soon", environment=environment).stdout.splitlines()
+    assert len(one) == 2
+
+
+def test_a_journal_that_is_not_there_yet_is_empty(cluster: SimClusterThread) -> None:
+    """Before the first deletion there is nothing to list, which is no failure."""
+    environment = {"PERUSERD_COUCHDB_URL": cluster.urls[0], "PERUSERD_CLUSTER_DATABASE": "never"}
+    ran = peruserd("deletions", "list", environment=environment)
+    assert (ran.returncode, ran.stdout) == (0, "nothing waits\n")
+
+
+def test_a_wrong_configuration_is_78(tmp_path: Path) -> None:
+    """A command that cannot read its configuration says so."""
+    ran = peruserd("deletions", "pause", "--config", str(tmp_path / "none.toml"))
+    assert ran.returncode == 78
+    assert peruserd("deletions", "burn").returncode == 2
+    assert peruserd("deletions", "cancel").returncode == 2

@@ -1,0 +1,42 @@
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peruserd.core.printing import shown
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("ann", "ann"),
+        ("José Ångström 王", "José Ångström 王"),
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("line\nbreak\r", "line\\x0abreak\\x0d"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("a\u200bb\ufeff", "a\\u200bb\\ufeff"),
+        ("\u2066x\u2069", "\\u2066x\\u2069"),
+        ("\udc80", "\\udc80"),
+        ("\U000e0001", "\\U000e0001"),
+        ("\u2028", "\\u2028"),
+        ("a\\x1b", "a\\\\x1b"),
+    ],
+)
+def test_what_steers_a_terminal_is_written_out(text: str, seen: str) -> None:
+    """Control and direction characters are shown as escapes, and ordinary letters of any script as they are."""
+    assert shown(text) == seen
+
+
+@given(st.text(st.characters(categories=None)))
+def test_nothing_that_is_shown_steers_a_terminal(text: str) -> None:
+    """Whatever a user is called, what is printed has no control character and can be encoded."""
+    seen = shown(text)
+    assert not any(unicodedata.category(each) in ("Cc", "Cf", "Cs") for each in seen)
+    seen.encode("utf-8")
+
+
+@given(st.text(st.characters(categories=None)), st.text(st.characters(categories=None)))
+def test_two_names_never_look_alike_by_an_escape(one: str, other: str) -> None:
+    """Nobody can write what looks like another name's escape, because a backslash is doubled."""
+    assert (shown(one) == shown(other)) is (one == other)

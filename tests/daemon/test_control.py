@@ -1,0 +1,212 @@
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peruserd.core.control import (
+    MOST_BYTES,
+    Answer,
+    Done,
+    Noted,
+    Order,
+    PauseAll,
+    Refused,
+    ResumeOnly,
+    Say,
+    decode_answer,
+    decode_order,
+    encode_line,
+    socket_path,
+)
+from peruserd.core.deletions import Word
+from peruserd.daemon import control
+from peruserd.daemon.control import ControlSocket, reachable
+
+ORDER = Say(Word.CANCEL, ("ann", "bob"))
+
+
+class Desk:
+    """Carries out orders by noting them; each is answered with what it is told to say."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.orders: list[tuple[Order, int]] = []
+        self.answers = answers or (Done(),)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, order: Order, uid: int) -> Iterator[Answer]:
+        self.orders.append((order, uid))
+        self.gate.wait(30)
+        yield from self.answers
+
+
+@pytest.fixture
+def desk() -> Desk:
+    """Something that carries out orders."""
+    return Desk()
+
+
+@pytest.fixture
+def control_socket(tmp_path: Path, desk: Desk) -> Iterator[ControlSocket]:
+    """A socket that is listened to, in a directory of its own."""
+    serving = ControlSocket(tmp_path, desk)
+    serving.start()
+    yield serving
+    serving.stop()
+
+
+def talk(path: Path, message: bytes) -> list[Answer]:
+    """Send a message and return the answers until the other side hangs up."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        with reachable(path) as address:
+            client.connect(address)
+        client.sendall(message)
+        with client.makefile("rb") as lines:
+            return [decode_answer(line) for line in lines]
+
+
+@pytest.mark.usefixtures("control_socket")
+def test_an_order_is_carried_out_and_answered(tmp_path: Path, desk: Desk) -> None:
+    """The order arrives as it was sent, with the user who sent it; every answer comes back in its order."""
+    desk.answers = (Noted("ann", "deletion:x:1-a", "x"), Done("all is well"))
+    assert talk(socket_path(tmp_path), encode_line(ORDER)) == list(desk.answers)
+    assert desk.orders == [(ORDER, os.geteuid())]
+
+
+@pytest.mark.usefixtures("control_socket")
+def test_only_its_owner_may_touch_the_socket(tmp_path: Path) -> None:
+    """Nobody but the account that the daemon runs as can connect, by the mode of the file."""
+    mode = socket_path(tmp_path).stat().st_mode
+    assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o600)
+
+
+@pytest.mark.usefixtures("control_socket")
+def test_whoever_is_somebody_else_is_refused(tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user whom the kernel names as another one than ours is not obeyed, however they got hold of the socket."""
+    monkeypatch.setattr(control.os, "geteuid", lambda: 12_345)
+    monkeypatch.setattr(control, "_CREDENTIALS", _Stranger)
+    (answer,) = talk(socket_path(tmp_path), encode_line(ORDER))
+    assert isinstance(answer, Refused)
+    assert not answer.again
+    assert desk.orders == []
+
+
+class _Stranger:
+    """Stands for the kernel's word on who is there."""
+
+    size = 12
+
+    @staticmethod
+    def unpack(_: bytes) -> tuple[int, int, int]:
+        """Return the process, user and group of a stranger."""
+        return 1, 54_321, 1
+
+
+@pytest.mark.usefixtures("control_socket")
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"\n",
+        b"hello\n",
+        b'{"type":"say","word":"explode","users":["ann"]}\n',
+        b'{"type":"say","word":"cancel","users":["ann"],"more":1}\n',
+        b'{"type":"burn"}\n',
+        b'{"type":"say","word":"cancel","users":[1]}\n',
+    ],
+)
+def test_what_is_not_understood_does_nothing(tmp_path: Path, desk: Desk, message: bytes) -> None:
+    """A message of another version, or no message at all, is told so and carried out by nobody."""
+    (answer,) = talk(socket_path(tmp_path), message)
+    assert isinstance(answer, Refused)
+    assert desk.orders == []
+
+
+@pytest.mark.usefixtures("control_socket")
+def test_a_message_that_never_ends_is_not_read_to_the_end(tmp_path: Path, desk: Desk) -> None:
+    """A client that sends more than a message may have is refused, and takes no more memory than that."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(str(socket_path(tmp_path)))
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            client.sendall(b"x" * (20 * MOST_BYTES))
+    assert desk.orders == []
+    assert talk(socket_path(tmp_path), encode_line(ORDER)) == [Done()]
+
+
+@pytest.mark.usefixtures("control_socket")
+def test_a_silent_client_keeps_nobody_waiting(tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One who connects and says nothing is hung up on; others are served meanwhile."""
+    monkeypatch.setattr(control, "_PATIENCE_SECONDS", 0.2)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.settimeout(30)
+        silent.connect(str(socket_path(tmp_path)))
+        assert talk(socket_path(tmp_path), encode_line(PauseAll())) == [Done()]
+        assert silent.recv(1) == b""
+    assert desk.orders == [(PauseAll(), os.geteuid())]
+
+
+@pytest.mark.usefixtures("control_socket")
+def test_no_more_clients_are_served_than_there_are_places(tmp_path: Path, desk: Desk) -> None:
+    """A crowd of commands is told to try again, and those under way come to their end."""
+    desk.gate.clear()
+    answers: list[list[Answer]] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(talk(socket_path(tmp_path), encode_line(ORDER))))
+        for _ in range(control._MOST_CLIENTS)
+    ]
+    for thread in threads:
+        thread.start()
+    while len(desk.orders) < len(threads):
+        threading.Event().wait(0.005)
+    (busy,) = talk(socket_path(tmp_path), encode_line(ORDER))
+    assert isinstance(busy, Refused)
+    assert busy.again
+    desk.gate.set()
+    for thread in threads:
+        thread.join(30)
+    assert answers == [[Done()]] * len(threads)
+
+
+@pytest.mark.usefixtures("control_socket")
+def test_an_order_that_fails_unforeseen_harms_no_other(tmp_path: Path, desk: Desk) -> None:
+    """Whatever goes wrong with one order, the next one is carried out."""
+    broken, desk.answers = desk.answers, (object(),)  # type: ignore[assignment] - what cannot be sent
+    assert talk(socket_path(tmp_path), encode_line(ORDER)) == []
+    desk.answers = broken
+    assert talk(socket_path(tmp_path), encode_line(ORDER)) == [Done()]
+
+
+def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path, desk: Desk) -> None:
+    """A daemon that was killed leaves its socket; the next one listens all the same, and takes it away in the end."""
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(socket_path(tmp_path)))
+    left.close()
+    serving = ControlSocket(tmp_path, desk)
+    serving.start()
+    assert talk(socket_path(tmp_path), encode_line(ORDER)) == [Done()]
+    serving.stop()
+    assert not socket_path(tmp_path).exists()
+    serving.stop()
+
+
+def test_a_long_path_is_no_obstacle(tmp_path: Path, desk: Desk) -> None:
+    """A state directory whose path is longer than the kernel takes for a socket serves as well."""
+    directory = tmp_path / ("d" * 120) / ("e" * 120)
+    directory.mkdir(parents=True)
+    serving = ControlSocket(directory, desk)
+    serving.start()
+    assert talk(socket_path(directory), encode_line(ORDER)) == [Done()]
+    serving.stop()
+
+
+@pytest.mark.parametrize("order", [ORDER, PauseAll(), ResumeOnly(("ann\n\x1b[2J", "\u202e"))])
+def test_a_message_is_one_line(order: Order) -> None:
+    """No user's name can end a message and begin another one."""
+    line = encode_line(order)
+    assert line.count(b"\n") == 1
+    assert decode_order(line) == order

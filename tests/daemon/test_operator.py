@@ -1,0 +1,202 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from peruserd.core.control import Done, Noted, Order, PauseAll, Refused, ResumeAll, ResumeOnly, Say, Unknown
+from peruserd.core.deletions import Ending, Entry, Kind, Pause, PauseReason, Saying, Word
+from peruserd.core.names import database_name, user_document_id
+from peruserd.couch.deletions import DeletionJournal
+from peruserd.couch.journal import Journal
+from peruserd.daemon.operator import Operator
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.couch.connecting import connect, session_to
+
+UID = 33
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture
+def cluster() -> Iterator[SimClusterThread]:
+    """One node with peruserd's own database."""
+    with SimClusterThread(ClusterOptions(nodes=1)) as running:
+        connect(running.urls[0]).session.request("PUT", "/peruserd", params={"q": "1"}).expect(201)
+        yield running
+
+
+@pytest.fixture
+def journal(cluster: SimClusterThread) -> DeletionJournal:
+    """The journal."""
+    return DeletionJournal(Journal(session_to(cluster.urls[0]), "peruserd"))
+
+
+@pytest.fixture
+def office(journal: DeletionJournal) -> "Office":
+    """An operator's desk."""
+    return Office(journal)
+
+
+class Office:
+    """Carries out orders at a moment that stands still."""
+
+    def __init__(self, journal: DeletionJournal) -> None:
+        self.changes = 0
+        self._operator = Operator(
+            journal,
+            prefix="userdb-",
+            instance=lambda: "node1@host",
+            on_change=self._changed,
+            wall_clock=lambda: NOW,
+        )
+
+    def __call__(self, order: Order) -> list[Any]:
+        return list(self._operator.carry_out(order, UID))
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+
+def entry(user: str, *, revision: str = "2-" + "a" * 32, kind: Kind = Kind.DELETION) -> Entry:
+    """Return an entry that waits for a user."""
+    return Entry(
+        document=user_document_id(user),
+        database=database_name("userdb-", user),
+        suffix=".1600000000",
+        revision=revision,
+        noted_at=NOW - 100,
+        due_at=NOW + 100,
+        sequence=9,
+        kind=kind,
+    )
+
+
+@pytest.mark.parametrize("word", [Word.CANCEL, Word.HOLD, Word.DROP_NOW])
+def test_a_word_is_written_on_what_waits(office: Office, journal: DeletionJournal, word: Word) -> None:
+    """The word stands in the journal, with who said it and when, on each tombstone of that user alone."""
+    first, second = entry("ann"), entry("ann", revision="4-" + "b" * 32)
+    for each in (first, second, entry("ann2")):
+        journal.note(each)
+    answers = office(Say(word, ("ann",)))
+    assert answers == [Noted("ann", each.id, each.database) for each in (first, second)] + [Done()]
+    assert journal.saying(first.id) == journal.saying(second.id) == Saying(word, at=NOW, by=UID)
+    assert journal.saying(entry("ann2").id) == Saying()
+    assert office.changes == 1
+
+
+def test_a_word_can_be_changed(office: Office, journal: DeletionJournal) -> None:
+    """The newest word of an operator replaces the one before, also by a less careful one."""
+    journal.note(entry("ann"))
+    for word in (Word.HOLD, Word.DROP_NOW):
+        office(Say(word, ("ann",)))
+    assert journal.saying(entry("ann").id).word is Word.DROP_NOW
+
+
+def test_a_word_is_said_of_what_it_is_about(office: Office, journal: DeletionJournal) -> None:
+    """`release` concerns users who came back, `cancel` deletions, and `drop-now` both."""
+    deletion, back = entry("ann"), entry("bob", kind=Kind.RETURN)
+    journal.note(deletion)
+    journal.note(back)
+    assert isinstance(office(Say(Word.RELEASE, ("ann",)))[0], Unknown)
+    assert isinstance(office(Say(Word.CANCEL, ("bob",)))[0], Unknown)
+    assert office(Say(Word.RELEASE, ("bob",)))[0] == Noted("bob", back.id, back.database)
+    assert office(Say(Word.DROP_NOW, ("bob", "ann")))[:-1] == [
+        Noted("bob", back.id, back.database),
+        Noted("ann", deletion.id, deletion.database),
+    ]
+
+
+@pytest.mark.parametrize("user", ["nobody", "", "x" * 200])
+def test_a_user_for_whom_nothing_waits_is_named(office: Office, user: str) -> None:
+    """A slip of the hand is told, and does nothing."""
+    answers = office(Say(Word.CANCEL, (user,)))
+    assert [type(each) for each in answers] == [Unknown, Done]
+    assert answers[0].user == user
+
+
+def test_what_has_ended_is_not_waiting(office: Office, journal: DeletionJournal) -> None:
+    """Nothing can be said any more of a database that was dropped."""
+    journal.note(entry("ann").ended(Ending.DROPPED, NOW))
+    assert isinstance(office(Say(Word.CANCEL, ("ann",)))[0], Unknown)
+
+
+def test_all_is_paused_and_resumed(office: Office, journal: DeletionJournal) -> None:
+    """A pause stands in the journal with who made it; a resumption begins the count of drops anew."""
+    assert office(PauseAll()) == [Done()]
+    assert journal.pause() == Pause(paused=True, why=PauseReason.OPERATOR, at=NOW, instance="node1@host")
+    assert office(ResumeAll()) == [Done()]
+    assert journal.pause() == Pause(at=NOW, resumed_at=NOW, instance="node1@host")
+
+
+def test_a_word_beside_a_pause_is_told_to_wait(office: Office, journal: DeletionJournal) -> None:
+    """An operator who hastens a deletion while all are paused learns that it waits."""
+    journal.note(entry("ann"))
+    office(PauseAll())
+    (_, done) = office(Say(Word.DROP_NOW, ("ann",)))
+    assert "resume" in done.notice
+
+
+def test_only_some_can_be_resumed(office: Office, journal: DeletionJournal) -> None:
+    """Those named pass the pause, a hold of theirs is over, and an order to drop at once stays."""
+    for user in ("ann", "bob", "eve"):
+        journal.note(entry(user))
+    office(Say(Word.HOLD, ("ann",)))
+    office(Say(Word.DROP_NOW, ("bob",)))
+    office(PauseAll())
+    office(ResumeOnly(("ann", "bob")))
+    said = {user: journal.saying(entry(user).id) for user in ("ann", "bob", "eve")}
+    assert {user: (each.word, each.resumed) for user, each in said.items()} == {
+        "ann": (Word.NOTHING, True),
+        "bob": (Word.DROP_NOW, True),
+        "eve": (Word.NOTHING, False),
+    }
+    assert journal.pause().paused
+
+
+def test_an_order_without_a_journal_is_refused(cluster: SimClusterThread) -> None:
+    """Where peruserd's own database is not there yet, the operator is told so."""
+    office = Office(DeletionJournal(Journal(session_to(cluster.urls[0]), "elsewhere")))
+    (answer,) = office(Say(Word.CANCEL, ("ann",)))
+    assert isinstance(answer, Refused)
+    assert "elsewhere" in answer.why
+
+
+def test_an_order_that_the_server_cannot_take_is_refused(
+    cluster: SimClusterThread, office: Office, journal: DeletionJournal
+) -> None:
+    """A failed write is told as a failure; nothing claims to be done."""
+    journal.note(entry("ann"))
+    cluster.fail(1, 500, path_regex="word", method="PUT")
+    (answer,) = office(Say(Word.CANCEL, ("ann",)))
+    assert isinstance(answer, Refused)
+    assert answer.again
+    cluster.clear_faults()
+    assert journal.saying(entry("ann").id) == Saying()
+
+
+def test_each_word_is_in_the_log(office: Office, journal: DeletionJournal) -> None:
+    """Who said what of which deletion is one line."""
+    journal.note(entry("ann"))
+    with structlog.testing.capture_logs() as lines:
+        office(Say(Word.CANCEL, ("ann",)))
+    (line,) = [each for each in lines if each["event"] == "audit"]
+    assert line["action"] == "cancel"
+    assert (line["database"], line["document"]) == (entry("ann").database, entry("ann").document)
+    assert (line["sequence"], line["revision"]) == (9, entry("ann").revision)
+    assert str(UID) in line["why"]
+
+
+def test_a_word_said_in_a_cut_cluster_is_read_with_the_other() -> None:
+    """Two operators on the sides of a cut: after it the more careful word holds, and a later one replaces both."""
+    with SimClusterThread(ClusterOptions()) as cluster:
+        connect(cluster.urls[0]).session.request("PUT", "/peruserd", params={"q": "1"}).expect(201)
+        journals = [DeletionJournal(Journal(session_to(url), "peruserd")) for url in cluster.urls]
+        journals[0].note(entry("ann"))
+        cluster.partition([[1], [2, 3]])
+        assert isinstance(Office(journals[0])(Say(Word.CANCEL, ("ann",)))[-1], Refused)
+        Office(journals[1])(Say(Word.DROP_NOW, ("ann",)))
+        cluster.heal()
+        cluster.replicate()
+        assert {each.saying(entry("ann").id).word for each in journals} == {Word.CANCEL}
+        Office(journals[2])(Say(Word.DROP_NOW, ("ann",)))
+        assert {each.saying(entry("ann").id).word for each in journals} == {Word.DROP_NOW}

@@ -1,0 +1,360 @@
+"""What anybody can sign up for, as often as they like, costs a bounded part of memory, disk and requests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peruserd.core import documents as documents_module
+from peruserd.core import intake as intake_module
+from peruserd.core.changes import Change
+from peruserd.core.listening import Listening, OnDisk
+from peruserd.core.names import user_document_id
+from peruserd.core.ownership import Ownership
+from peruserd.core.progress import Identity, Saved
+from peruserd.core.quarantine import UNSERVABLE_NAME, Advice, Failure
+from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.rows import PAGE_ROWS, Page, Row
+from peruserd.listener import ledger as ledger_module
+from peruserd.listener.provisioner import Outcome
+from peruserd.listener.store import Store
+from tests.listener.books import RECALL_SECONDS, make_ledger
+from tests.listener.clocks import Clock
+
+MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))
+SETTLED = Saved("copy", 0, MINE, settled=(MINE,))
+MADE = Outcome(provisioned=True, created=True, security_written=True, acted_on=False)
+ALREADY = Outcome(provisioned=True, acted_on=False)
+REVOKED = Outcome(revoked=True, security_written=True, acted_on=True)
+TOO_LONG = Outcome(failure=Failure(UNSERVABLE_NAME, "the user name has 200 bytes", Advice.GIVE_UP))
+FAILED = Outcome(failure=Failure("server_error", "500"))
+
+
+def listening(*, share: int = 8, new_per_minute: int = 0, saved: Saved = SETTLED) -> Listening:
+    """Return the state of a listener that owns everything and has scanned it."""
+    made = Listening(
+        "me",
+        MINE,
+        OnDisk(saved),
+        coming=None,
+        share=share,
+        new_per_minute=new_per_minute,
+        nodes=(),
+        begin_near=None,
+        recall_seconds=RECALL_SECONDS,
+        now=0.0,
+    )
+    made.open(Identity("copy", 1_000_000), 0.0)
+    return made
+
+
+class Feed:
+    """The live feed of a listener's state."""
+
+    def __init__(self, state: Listening) -> None:
+        self.state = state
+        self.seq = 0
+
+    def enter(self, *names: str, deleted: bool = False, now: float = 0.0) -> None:
+        """Enter a page with a row for each name."""
+        rows = [Row(self.seq + number, user_document_id(name), deleted) for number, name in enumerate(names, start=1)]
+        self.seq += len(rows)
+        self.state.enter_live(Page(rows, self.seq), now)
+
+    def work(self, outcome: Outcome, now: float) -> list[Change]:
+        """Act on all that is given out now."""
+        self.state.due(now)
+        acted = []
+        while (change := self.state.dispatch.next(now)) is not None:
+            acted.append(change)
+            if outcome.failure is None:
+                self.state.succeeded(change, outcome, now)
+            else:
+                self.state.failed(change, outcome, outcome.failure, now=now, wall=now, chance=0.5)
+                self.state.given_up(change, now, created=False)
+        return acted
+
+
+# Names that can have no database
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A state file of a range that was scanned."""
+    opened = Store.open(tmp_path / "copy.sqlite")
+    opened.save(SETTLED)
+    yield opened
+    opened.close()
+
+
+def test_ids_of_any_length_never_wait() -> None:
+    """Each can have megabytes, so they are counted as they are read, and others are served."""
+    feed = Feed(listening())
+    feed.enter("x" * 1_000_000, "ann", "y" * 400)
+    feed.enter("x" * 1_000_000, deleted=True)
+    assert feed.state.counters.failures == {UNSERVABLE_NAME: 2}
+    assert [each.document_id for each in feed.work(MADE, 1.0)] == [user_document_id("ann")]
+    assert feed.state.intake.progress is not None
+    assert feed.state.intake.progress.checkpoint == 4
+
+
+def test_a_hundred_thousand_names_that_are_too_long_leave_nothing_behind(store: Store) -> None:
+    """Each is counted, none is kept in memory or on disk, and the checkpoint goes past them."""
+    ledger = make_ledger(ownership=MINE, share=1, store=store)
+    ledger.open(Identity("copy", 100_000))
+    for page in range(100):
+        first = page * PAGE_ROWS + 1
+        rows = [Row(seq, user_document_id(f"{seq:0>200}")) for seq in range(first, first + PAGE_ROWS)]
+        ledger.enter_live(Page(rows, rows[-1].seq))
+        for _ in rows:
+            change = ledger.take()
+            assert change is not None
+            ledger.give_back(change, TOO_LONG)
+        assert len(ledger._state.documents) == 0
+    ledger.save()
+    report = ledger.report()
+    assert report.counters.failures == {"unservable_name": 100_000}
+    assert (report.quarantined, report.checkpoint) == (0, 100_000)
+    saved, kept, doubts = store.load()
+    assert (saved is not None and saved.checkpoint, kept, doubts) == (100_000, [], set())
+
+
+# Users who come and go
+
+
+def test_a_user_who_comes_and_goes_all_the_time_is_acted_on_once_a_minute() -> None:
+    """Ten changes a second for an hour are acted on five times and then each minute, and the last of them at last."""
+    feed = Feed(listening())
+    acted: list[Change] = []
+    now = 0.0
+    for number in range(36_000):
+        now = number / 10
+        feed.enter("ann", deleted=number % 2 == 1, now=now)
+        acted += feed.work(MADE, now)
+    assert 60 <= len(acted) <= 60 + 6
+    last = feed.work(MADE, now + 60.0)
+    assert [change.deleted for change in last] == [True]
+    assert feed.state.report().checkpoint == 36_000
+    assert len(feed.state.documents) == 1
+
+
+def test_a_user_who_rests_holds_up_nobody() -> None:
+    """Others are served meanwhile, and what waits for a restless one does not take the place of what is read."""
+    feed = Feed(listening())
+    for number in range(10):
+        feed.enter("ann", deleted=number % 2 == 1)
+        feed.work(MADE, 0.0)
+    assert feed.state.documents.held == 1
+    assert feed.state.due(1.0) == 60.0
+    feed.enter("bob")
+    assert [change.document_id for change in feed.work(MADE, 1.0)] == [user_document_id("bob")]
+
+
+def test_a_restless_user_who_is_lost_is_let_go() -> None:
+    """The ticket is given back, and the next owner sees to it."""
+    feed = Feed(listening())
+    for number in range(10):
+        feed.enter("ann", deleted=number % 2 == 1)
+        feed.work(MADE, 0.0)
+    theirs = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me", "other")),), ("other",))
+    feed.state.inform(theirs, None, 8, 0, (), 1.0)
+    assert feed.state.report().checkpoint == 10
+    assert feed.state.documents.held == 0
+    assert [each.lane.name for each in feed.work(ALREADY, 100.0)] == ["REVIEW"]
+
+
+# New databases a minute
+
+
+def test_new_databases_wait_for_their_minute_in_their_order() -> None:
+    """Of those who sign up no more are served in a minute than may be; the rest comes next, and nobody is lost."""
+    feed = Feed(listening(new_per_minute=3))
+    names = [f"user-{number}" for number in range(10)]
+    feed.enter(*names)
+    served = [feed.work(MADE, 60.0 * minute) for minute in range(4)]
+    assert [len(each) for each in served] == [3, 3, 3, 1]
+    assert [change.document_id for each in served for change in each] == [user_document_id(each) for each in names]
+    assert feed.state.report().checkpoint == 10
+
+
+def test_who_waits_longer_for_a_database_goes_before_who_comes_later() -> None:
+    """A steady stream of sign-ups does not keep the first of them waiting for ever."""
+    feed = Feed(listening(new_per_minute=1))
+    feed.enter("a", "b", "c")
+    served = feed.work(MADE, 0.0)
+    for minute in range(1, 4):
+        feed.enter(f"later-{minute}", now=60.0 * minute)
+        served += feed.work(MADE, 60.0 * minute)
+    assert [change.document_id for change in served] == [user_document_id(each) for each in ("a", "b", "c", "later-1")]
+
+
+def test_who_needs_no_database_does_not_wait_for_those_who_do() -> None:
+    """A user who is deleted loses access at once, also one who waits for a database; one who has one costs none."""
+    feed = Feed(listening(new_per_minute=2))
+    feed.enter(*[f"user-{number}" for number in range(100)])
+    feed.work(MADE, 0.0)
+    feed.enter("gone", "user-99", deleted=True)
+    assert {change.document_id for change in feed.work(REVOKED, 1.0)} == {
+        user_document_id("gone"),
+        user_document_id("user-99"),
+    }
+    assert feed.state.due(1.0) == 60.0
+    assert [change.document_id for change in feed.work(ALREADY, 60.0)] == [
+        user_document_id(f"user-{number}") for number in range(2, 99)
+    ]
+
+
+def test_who_waits_for_a_database_does_not_stop_the_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading goes on for those who are deleted, up to a limit that keeps the memory small."""
+    monkeypatch.setattr(intake_module, "_LIVE_WINDOW", 5)
+    monkeypatch.setattr(intake_module, "_HELD_WINDOW", 20)
+    feed = Feed(listening(new_per_minute=1))
+    feed.enter(*[f"user-{number}" for number in range(10)])
+    feed.work(MADE, 0.0)
+    assert feed.state.live_has_room
+    feed.enter(*[f"more-{number}" for number in range(20)])
+    feed.work(MADE, 0.0)
+    assert not feed.state.live_has_room
+
+
+def test_lifting_the_limit_lets_everybody_go_on() -> None:
+    """Whoever waited for room is served then."""
+    feed = Feed(listening(new_per_minute=1))
+    feed.enter("a", "b", "c")
+    assert len(feed.work(MADE, 0.0)) == 1
+    feed.state.dispatch.limit(8, 0)
+    assert len(feed.work(MADE, 0.0)) == 2
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    limit=st.integers(1, 4),
+    steps=st.lists(st.tuples(st.sampled_from(["enter", "take", "made", "already", "failed"]), st.floats(0.0, 40.0))),
+)
+def test_no_minute_sees_more_new_databases_than_allowed(limit: int, steps: list[tuple[str, float]]) -> None:
+    """Whatever is under way at once, however it ends, and in which order."""
+    feed = Feed(listening(new_per_minute=limit))
+    now, entered = 0.0, 0
+    working: list[Change] = []
+    made: list[float] = []
+    for step, pause in steps:
+        now += pause
+        feed.state.due(now)
+        if step == "enter":
+            feed.enter(f"user-{entered}", now=now)
+            entered += 1
+        elif step == "take":
+            change = feed.state.dispatch.next(now)
+            working += [change] if change is not None else []
+        elif working and step == "failed":
+            change = working.pop(0)
+            assert FAILED.failure is not None
+            feed.state.failed(change, FAILED, FAILED.failure, now=now, wall=now, chance=0.5)
+            feed.state.given_up(change, now, created=False)
+        elif working:
+            feed.state.succeeded(working.pop(0), MADE if step == "made" else ALREADY, now)
+            made += [now] if step == "made" else []
+    for begin in made:
+        assert sum(begin <= each < begin + 60.0 for each in made) <= limit
+
+
+# The quarantine
+
+
+def test_the_quarantine_has_a_bound_and_nobody_is_lost_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds no room there is found by a scan of everything, an hour later."""
+    monkeypatch.setattr(documents_module, "MOST_KEPT", 3)
+    feed = Feed(listening())
+    feed.enter(*"abcdef")
+    feed.work(FAILED, 0.0)
+    state = feed.state
+    assert (state.report().quarantined, state.report().checkpoint, len(state.documents)) == (3, 6, 3)
+    assert state.intake.progress is not None
+    assert state.intake.progress.owed
+    assert not state.intake.is_scanning
+    feed.work(ALREADY, 3_600.0)
+    assert state.report().quarantined == 0
+    task = state.scan_task()
+    assert task is not None
+    assert (task.since, task.wanted(user_document_id("f"))) == (0, True)
+    assert not state.intake.progress.owed
+
+
+def test_a_scan_that_is_owed_is_made_by_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint passed who is remembered nowhere, and says so on the disk."""
+    monkeypatch.setattr(documents_module, "MOST_KEPT", 1)
+    feed = Feed(listening())
+    feed.enter("a", "b")
+    feed.work(FAILED, 0.0)
+    saved = feed.state.intake.progress
+    assert saved is not None
+    successor = listening(saved=saved)
+    task = successor.scan_task()
+    assert task is not None
+    assert task.since == 0
+    assert successor.intake.read == 2
+
+
+def test_a_user_in_quarantine_stays_there_when_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only who comes when it is full finds no room."""
+    monkeypatch.setattr(documents_module, "MOST_KEPT", 1)
+    feed = Feed(listening())
+    feed.enter("a")
+    feed.work(FAILED, 0.0)
+    feed.work(FAILED, 100.0)
+    assert feed.state.report().quarantined == 1
+    assert feed.state.intake.progress is not None
+    assert not feed.state.intake.progress.owed
+
+
+# Nodes that are away
+
+
+def test_a_user_who_waits_for_a_node_is_tried_again_when_it_returns(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, in this process and after a restart that finds the entry on disk; until then hardly ever."""
+    clock = Clock()
+    monkeypatch.setattr(ledger_module, "time", clock)
+    ledger = make_ledger(ownership=MINE, share=1, store=store, nodes=("n1",))
+    ledger.open(Identity("copy", 1))
+    ledger.enter_live(Page([Row(1, user_document_id("ann"), deleted=True)], 1))
+    change = ledger.take()
+    assert change is not None
+    away = Outcome(failure=Failure("copy_away", "n2 is away", waits_for=("n2",)))
+    ledger.give_back(change, away)
+    assert [entry.waits_for for entry in store.load()[1]] == [("n2",)]
+    clock.now += 29.0
+    ledger.retry_due()
+    assert ledger.report().waiting == 0
+    ledger.inform(MINE, None, 1, nodes=("n1", "n3"))
+    ledger.retry_due()
+    assert ledger.report().waiting == 0
+    ledger.inform(MINE, None, 1, nodes=("n1", "n2", "n3"))
+    ledger.retry_due()
+    assert ledger.report().waiting == 1
+
+
+# What is remembered beside the records
+
+
+def test_a_page_of_a_scan_that_does_not_come_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is waited for too much can come: then it is asked for again, and not believed."""
+    monkeypatch.setattr(documents_module, "_MOST_FRESH", 10)
+    state = listening(saved=Saved("copy", 0, MINE, scan=None, owed=True))
+    feed = Feed(state)
+    state.open(Identity("copy", 1), 0.0)
+    task = state.scan_task()
+    assert task is not None
+    feed.enter(*[f"user-{number}" for number in range(50)])
+    assert len(state.documents._fresh) == 0
+    feed.work(MADE, 0.0)
+    row = Row(1, user_document_id("user-1"), deleted=True)
+    assert not state.enter_scan(task, Page([row], 1), (), 0.0)
+    assert state.documents.waiting == 0
+    again = state.scan_task()
+    assert again is not None
+    assert again.since == task.since
+    assert not state.documents.scan_page_is_void
