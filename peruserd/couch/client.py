@@ -192,11 +192,12 @@ class Client:
 
     def delete_database(self, database: str) -> bool:
         """Delete a database; False where only a minority of the nodes did. One that is not there is deleted."""
-        return self.session.request("DELETE", f"/{quoted(database)}").expect(200, 202, 404).status != 202
+        return self.drop_database(database) is not Removal.ACCEPTED
 
     def drop_database(self, database: str) -> "Removal":
         """Delete a database, and say how that ended."""
-        return Removal(self.session.request("DELETE", f"/{quoted(database)}").expect(200, 202, 404).status)
+        answer = self.session.request("DELETE", f"/{quoted(database)}", prompt=True)
+        return Removal(answer.expect(200, 202, 404).status)
 
     def documents_in(self, path: str) -> int:
         """Return how many documents, deleted ones too, the database or the copy at this quoted path has, or more.
@@ -215,7 +216,7 @@ class Client:
 
     def put_security(self, database: str, security: Mapping[str, Any]) -> None:
         """Write a database's security object; returns only where a majority of the copies has it."""
-        self.session.request("PUT", f"/{quoted(database)}/_security", body=security).expect(200)
+        self.session.request("PUT", f"/{quoted(database)}/_security", body=security, prompt=True).expect(200)
 
     def document_exists(self, database: str, document_id: str) -> bool:
         """Say whether a clustered read shows the document: for people, and no proof of anything."""

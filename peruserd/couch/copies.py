@@ -142,7 +142,7 @@ class Copies:
 
     def write_security(self, copy: CopyReading, security: Security) -> None:
         """Write one copy alone; raises CouchError."""
-        self._client.session.request("PUT", f"{copy.path}/_security", body=security).expect(200)
+        self._client.session.request("PUT", f"{copy.path}/_security", body=security, prompt=True).expect(200)
 
     def _winner(self, place: Place, document_id: str) -> list[Winner | None]:
         """Return the copy's winner, in a list that is empty where the copy cannot be read."""

@@ -13,7 +13,7 @@ from peruserd.core.ranges import ShardMap
 from peruserd.core.views import Copy, Feed
 from peruserd.couch.client import Client
 from peruserd.couch.clocks import node_clock, server_clock
-from peruserd.couch.errors import CouchError, InterruptedRequestError, UnauthorizedError
+from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
 from peruserd.couch.session import quoted
 
 # How many nodes are asked what time it is, where there are as many: two must agree, and one may be wrong.
@@ -96,7 +96,7 @@ class ShardGrounds:
             return bool(copies) and not any(
                 self._client.documents_in(f"/_node/{quoted(each.node)}/{quoted(each.shard_name)}") for each in copies
             )
-        except (InterruptedRequestError, UnauthorizedError):
+        except (InterruptedRequestError, RefusedError):
             raise
         except CouchError:
             return False
@@ -114,7 +114,7 @@ class ShardGrounds:
         for node in nodes:
             try:
                 date = node_clock(self._client, node)
-            except (InterruptedRequestError, UnauthorizedError):
+            except (InterruptedRequestError, RefusedError):
                 raise
             except CouchError:
                 continue

@@ -5,30 +5,24 @@ a request that ends that way raises InterruptedRequestError.
 """
 
 import time
-from collections.abc import Iterator
 from functools import partial
 from typing import Final, TypeVar
 from urllib.parse import quote, unquote, urlencode
 
 import msgspec
 import requests
-from urllib3.exceptions import ReadTimeoutError
 
 from peruserd import __version__
 from peruserd.core.config import CouchDBConfig
 from peruserd.core.messages import Secret, Token
 from peruserd.couch import errors
 from peruserd.couch.adapter import InterruptibleAdapter, Sockets
+from peruserd.couch.bodies import bounded, chunks, is_silence, patiently
 from peruserd.couch.cookies import NAME as COOKIE
 from peruserd.couch.cookies import SessionCookie, session_cookie
 from peruserd.couch.tokens import NOBODY, Tokens
 
 T = TypeVar("T")
-
-# A long poll that is answered this long after the time it was asked to wait is a late one; later than that, none.
-_LATE_SECONDS: Final = 5.0
-
-_CHUNK_BYTES: Final = 65_536
 
 MAX_BYTES: Final = 16 << 20
 """The limit of an answer where nothing else is said: ten thousand names of databases take 2.4 MB."""
@@ -123,6 +117,9 @@ def _class_of(status: int) -> type[errors.CouchError]:
 # CouchDB's own words, since 3.4.
 _LOCKED: Final = "Account is temporarily locked due to multiple authentication failures"
 
+# A write that had to wait longer to be let in is decided on anew: within hours a name can be another user's.
+_PROMPT_SECONDS: Final = 10.0
+
 # How often one request is sent again with a newer token before the answer is taken for one about its path.
 _MOST_REPEATS: Final = 2
 
@@ -186,18 +183,22 @@ class Session:
         body: object = None,
         wait_seconds: float = 0.0,
         limit_bytes: int = MAX_BYTES,
+        prompt: bool = False,
     ) -> Answer:
         """Send one request and return the answer, whatever its status.
 
         `path` is already quoted; `body` is sent as JSON; `wait_seconds` is how long the server was asked to wait before
         it answers (a long poll). Raises UnreachableError, TimedOutError or InterruptedRequestError, NothingYetError
         where a long poll began to answer and did not come to an end, RefusedError where nothing may be sent, and
-        TooLargeError where the answer has more than `limit_bytes`.
+        TooLargeError where the answer has more than `limit_bytes`. A `prompt` request follows from what was just read:
+        RefusedError is raised where it had to wait so long to be sent that this may be otherwise by now.
 
         An answer that seems to refuse the token is looked into first. Where the server takes the token, the answer is
         about the path; where it does not, nothing was done, so the request is sent again with the next token.
         """
+        late_at = time.monotonic() + _PROMPT_SECONDS if prompt else float("inf")
         token = self._tokens.current or self._tokens.obtain(self._patience, self._is_interrupted)
+        _refuse_if_late(method, path, late_at)
         exchange = partial(self.exchange, params=params, body=body, wait_seconds=wait_seconds, limit_bytes=limit_bytes)
         answer = exchange(token, method, path)
         for _ in range(_MOST_REPEATS if answer.status in _REFUSING else 0):
@@ -206,6 +207,7 @@ class Session:
             newer = self._tokens.doubt(token, _other_node(path), self._patience, self._is_interrupted)
             if newer is None:
                 break
+            _refuse_if_late(method, path, late_at)
             token = newer
             answer = exchange(token, method, path)
         if answer.session is not None and token.cookie is not None and answer.status < 400:
@@ -234,14 +236,14 @@ class Session:
                 verify=self._verify,
                 cert=self._cert,
             )
-            chunks = _patiently(named, response, wait_seconds) if wait_seconds > 0 else _chunks(response)
-            content = _bounded(named, response, chunks, limit_bytes)
+            parts = patiently(named, response, wait_seconds) if wait_seconds > 0 else chunks(response)
+            content = bounded(named, response, parts, limit_bytes)
         except OSError as error:
             # What requests raises is one too, and a TLS file that is not there is nothing else.
             raise self._failure(named, error) from error
         given = response.raw.headers.getlist("Set-Cookie") if "Set-Cookie" in response.headers else ()
-        date = response.headers.get("Date", "")
-        return Answer(named, response.status_code, content, session_cookie(given) if given else None, date)
+        cookie = session_cookie(given) if given else None
+        return Answer(named, response.status_code, content, cookie, response.headers.get("Date", ""))
 
     def interrupt(self) -> None:
         """End every request under way and refuse new ones; for another thread to call."""
@@ -288,11 +290,17 @@ class Session:
     def _failure(self, named: str, error: OSError) -> errors.CouchError:
         if self._sockets.interrupted:
             return errors.InterruptedRequestError(f"{named}: interrupted")
-        if isinstance(error, requests.Timeout) or _is_silence(error):
+        if isinstance(error, requests.Timeout) or is_silence(error):
             return errors.TimedOutError(f"{named}: no answer in time from {self._url}")
         if isinstance(error, requests.exceptions.SSLError):
             return errors.UnreachableError(f"{named}: TLS to {self._url} failed: {_innermost(error)}")
         return errors.UnreachableError(f"{named}: cannot reach {self._url}: {_innermost(error)}")
+
+
+def _refuse_if_late(method: str, path: str, late_at: float) -> None:
+    if time.monotonic() > late_at:
+        why = "it waited too long to be let in, and what it follows from may be otherwise by now"
+        raise errors.RefusedError(f"{method} {path}: not sent, because {why}")
 
 
 def _other_node(path: str) -> str | None:
@@ -306,45 +314,6 @@ def _other_node(path: str) -> str | None:
 def quoted(segment: str) -> str:
     """Return one path segment with everything quoted that is not plain, slashes included."""
     return quote(segment, safe="")
-
-
-def _chunks(response: requests.Response) -> Iterator[bytes]:
-    return response.iter_content(_CHUNK_BYTES)
-
-
-def _bounded(named: str, response: requests.Response, chunks: Iterator[bytes], limit_bytes: int) -> bytes:
-    """Return the body; one that goes on beyond the limit is not read any further, and its connection is ended."""
-    body = bytearray()
-    for chunk in chunks:
-        body += chunk
-        if len(body) > limit_bytes:
-            response.close()
-            raise errors.TooLargeError(f"{named}: the answer has more than {limit_bytes:,} bytes")
-    return bytes(body)
-
-
-def _patiently(named: str, response: requests.Response, wait_seconds: float) -> Iterator[bytes]:
-    """Give the body of a long poll's answer.
-
-    PouchDB Server begins to answer at once, takes no notice of the time it is asked to wait, and sends a line break
-    now and then for ever; when the database is deleted meanwhile, not even that.
-    """
-    patience_ends = time.monotonic() + wait_seconds + _LATE_SECONDS
-    with response:
-        try:
-            for chunk in _chunks(response):
-                if not chunk.strip() and time.monotonic() > patience_ends:
-                    raise errors.NothingYetError(f"{named}: no end of the answer {wait_seconds:g} s after it began")
-                yield chunk
-        except requests.ConnectionError as error:
-            if _is_silence(error):
-                raise errors.NothingYetError(f"{named}: the answer began and went silent") from error
-            raise
-
-
-def _is_silence(error: OSError) -> bool:
-    """Say whether this is a time-out in the midst of an answer, which requests calls a broken connection."""
-    return any(isinstance(each, ReadTimeoutError) for each in error.args)
 
 
 def _innermost(error: BaseException) -> str:

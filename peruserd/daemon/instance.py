@@ -18,7 +18,7 @@ from peruserd.core.decoding import ConfigError, split_address
 from peruserd.core.lifecycle import EXIT_CONFIGURATION, RestartBudget, Timing
 from peruserd.core.messages import ListenerStart
 from peruserd.core.settling import Settling
-from peruserd.core.views import Feed, View
+from peruserd.core.views import View
 from peruserd.couch.authenticator import Answers, Authenticator
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError
@@ -100,7 +100,6 @@ def _run(config: Config, source: CredentialSource, notifier: Notifier, state: St
         if database.state.refused and not database.was_usable:
             supervisor.give_up(database.state.why)
 
-    shard_node = _shard_node(lookout)
     look = _look(lookout, lambda: supervisor.lose_sight())  # noqa: PLW0108 - there is no supervisor yet
     watcher = Watcher(look, interval_seconds=config.cluster.poll_interval, on_view=on_view)
     fleet = Fleet(
@@ -130,10 +129,10 @@ def _run(config: Config, source: CredentialSource, notifier: Notifier, state: St
         presence,
         database=database,
         interval_seconds=config.cluster.lease_interval,
-        node=shard_node,
+        node=lookout.shard_node,
         is_alive=health.goes_round,
     )
-    map_watch = _watch_maps(config, authenticator.tokens, shard_node, database, watcher)
+    map_watch = _watch_maps(config, authenticator.tokens, lookout.shard_node, database, watcher)
     deletions = _see_to_deletions(config, authenticator.tokens, state, lookout, supervisor)
     collector = InstanceCollector(fleet, supervisor, heart, health, database, second_writer, authenticator)
     server = _serve(config, (collector, DeletionCollector(fleet, deletions.pause)), health)
@@ -168,16 +167,6 @@ def _run(config: Config, source: CredentialSource, notifier: Notifier, state: St
         server.stop()
     log.info("stopped", code=int(outcome))
     return int(outcome)
-
-
-def _shard_node(lookout: Lookout) -> Callable[[], str | None]:
-    """Return the function that names the attached node, or None on a server without shards."""
-
-    def shard_node() -> str | None:
-        attachment = lookout.attach()
-        return attachment.node if attachment.feed is Feed.SHARD else None
-
-    return shard_node
 
 
 def _look(lookout: Lookout, lose_sight: Callable[[], None]) -> Callable[[], View]:
@@ -224,7 +213,7 @@ def _see_to_deletions(
     session = Session(config.couchdb, tokens, connections=2)
 
     def is_usable() -> bool:
-        if lookout.attach().feed is Feed.DATABASE:
+        if lookout.shard_node() is None:
             return prepare_journal(Client(session), config.cluster.database)
         # It is in the database of the leases: where these can be read, it is ours and closed to others.
         return supervisor.leases_readable

@@ -10,7 +10,7 @@ import pytest
 
 from peruserd.core.config import CouchDBConfig
 from peruserd.core.rows import Page, Row
-from peruserd.couch import session
+from peruserd.couch import bodies
 from peruserd.couch.client import Client
 from peruserd.couch.errors import InterruptedRequestError, NothingYetError, TimedOutError
 from peruserd.couch.session import Session
@@ -71,7 +71,7 @@ def start() -> Iterator[Callable[[Callable[[socket.socket], None]], tuple[Peer, 
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_LATE_SECONDS", 0.1)
+    monkeypatch.setattr(bodies, "_LATE_SECONDS", 0.1)
 
 
 def silence(connection: socket.socket) -> None:

@@ -9,15 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from peruserd.core.messages import Token
 from peruserd.core.quarantine import Advice
 from peruserd.couch import errors
+from peruserd.couch import session as session_module
 from peruserd.couch.session import Answer, Session, quoted
+from peruserd.couch.tokens import Tokens
 from tests.couch.connecting import (
     Conversation,
     TalkingServer,
     answer,
     answering,
     session_to,
+    settings_of,
 )
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -509,3 +513,46 @@ def test_many_threads_share_a_session() -> None:
         assert not wrong
         assert server.connections <= 4
         session.close()
+
+
+# What waits to be sent
+
+
+@pytest.mark.parametrize("prompt", [True, False], ids=["prompt", "late"])
+@pytest.mark.parametrize("is_refused_first", [False, True], ids=["before-it-is-sent", "after-it-was-refused"])
+def test_what_follows_from_what_was_read_is_not_sent_after_a_long_wait(
+    monkeypatch: pytest.MonkeyPatch, *, is_refused_first: bool, prompt: bool
+) -> None:
+    """A database must not be deleted hours after its user's document was confirmed to be; others may come late."""
+    monkeypatch.setattr(session_module, "_PROMPT_SECONDS", 0.05)
+    first, waiting, ended = Token(1), threading.Event(), []
+
+    def shut(_number: int, _node: str | None) -> None:
+        tokens.shut(errors.RefusedError("CouchDB refuses the password"))
+        waiting.set()
+
+    def talk(conversation: Conversation) -> None:
+        for _ in conversation.requests():
+            refusal = answer(401, {"error": "unauthorized", "reason": "no"})
+            conversation.send(refusal if tokens.current is first else OK)
+
+    def ask() -> None:
+        try:
+            ended.append(session.request("DELETE", "/x", prompt=prompt).status)
+        except errors.CouchError as error:
+            ended.append(type(error))
+
+    tokens = Tokens(first, shut)
+    if not is_refused_first:
+        shut(0, None)
+    with TalkingServer(talk) as server:
+        session = Session(settings_of(server.url)[0], tokens, patience_seconds=float("inf"))
+        thread = threading.Thread(target=ask)
+        thread.start()
+        eventually(waiting.is_set, "it waits to be let in")
+        thread.join(0.2)
+        assert thread.is_alive()
+        tokens.admit(Token(2))
+        thread.join(PATIENCE_SECONDS)
+    assert ended == [errors.RefusedError if prompt else 200]
+    assert len(server.requests) == is_refused_first + (not prompt)

@@ -163,7 +163,7 @@ class ModelSession:
         self._model = model
         self._node = node
 
-    def request(self, method: str, path: str, *, body: Any = None, limit_bytes: int = 0) -> Answer:  # noqa: ARG002
+    def request(self, method: str, path: str, *, body: Any = None, **_bounds: Any) -> Answer:
         _, _, host, shard, what = map(unquote, path.split("/"))
         database = shard.rsplit("/", 1)[1].partition(".")[0]
         if method == "PUT":
