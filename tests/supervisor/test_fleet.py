@@ -9,7 +9,7 @@ import pytest
 
 from peruserd.core.backoff import Backoff
 from peruserd.core.lifecycle import Reason, State, Timing
-from peruserd.core.messages import ListenerStart
+from peruserd.core.messages import FromListener, ListenerStart
 from peruserd.core.views import Plan
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor import fleet
@@ -93,9 +93,16 @@ def test_a_listener_wanted_again_while_it_stops_starts_only_after_its_end(rig: R
 
 
 def test_a_listener_that_hangs_while_it_starts_is_killed_and_replaced(
-    cluster: SimClusterThread, tmp_path: Path
+    cluster: SimClusterThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that never says hello is aborted, then killed, then started again."""
+    kinds = iter([Unheard])
+
+    def first_unheard(start: ListenerStart) -> ListenerProcess:
+        kind = next(kinds, ListenerProcess)
+        return kind(start)
+
+    monkeypatch.setattr(fleet, "ListenerProcess", first_unheard)
     timing = Timing(stop_seconds=5.0, abort_seconds=0.2, backoff=Backoff(first_seconds=0.05, most_seconds=0.1))
     rig = Rig(cluster, tmp_path, timing)
     rig.fleet.adjust(rig.plan(), rig.now())
@@ -107,6 +114,15 @@ def test_a_listener_that_hangs_while_it_starts_is_killed_and_replaced(
     assert rig.fleet.status().stops == {Reason.SLOW_START: 1}
     assert not psutil.pid_exists(victim)
     rig.stop()
+
+
+class Unheard(ListenerProcess):
+    """A process whose words are lost: its hello can be on the way before a signal stops it."""
+
+    def receive(self) -> list[FromListener]:
+        """Take the messages off the pipe, so that its end is noticed, and pass none on."""
+        super().receive()
+        return []
 
 
 def is_up(rig: Rig, pid: int) -> bool:
