@@ -1,7 +1,7 @@
 """The benchmark `filling`: how long a user waits for a database as the cluster gets fuller of them.
 
 The cluster is filled with users' databases in steps; at each, users sign up slowly, served in turns by peruserd and by
-the two bare requests. What grows alike for both is the cluster's: CouchDB 3.5 reads through the list of all databases,
+the two bare requests. A growth that both share is the cluster's: CouchDB 3.5 reads through the list of all databases,
 on each node, whenever one is made (its `custodian`).
 """
 

@@ -37,7 +37,7 @@ MOST_OF_BARE_P99: Final = 1.5
 # Connections are made, threads started and caches filled by the first few, which are not counted.
 _WARM_UP: Final = 10
 
-# How the bare requests took as those who made them saw it, without the watch.
+# The time of the bare requests as their senders saw it, without the watch.
 UNWATCHED: Final = f"{BARE}, by its own clock"
 
 

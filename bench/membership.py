@@ -45,10 +45,10 @@ _LEAST_CHARTED_MS: Final = 0.1
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
-    """How a round goes: sign-ups a second, seconds of its phases, the cluster settings of the instances.
+    """The course of a round: sign-ups a second, seconds of its phases, the cluster settings of the instances.
 
-    Users stay for `stay` seconds. Who signs up while it warms up counts nowhere: first requests open connections, and
-    until the first have left the cluster fills up.
+    Users stay for `stay` seconds. Those of the warm-up count nowhere: first requests open connections, and the cluster
+    fills up until the first users have left.
     """
 
     rate: float = RATE
@@ -99,7 +99,7 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What happened in a round; times are seconds since the instance was killed.
+    """The events of a round; times are seconds since the instance was killed.
 
     It was started again at `restarted`.
     """

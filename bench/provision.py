@@ -33,7 +33,7 @@ _GROUP: Final = 250
 _LOOK_SECONDS: Final = 0.5
 _LAST_LOOK_SECONDS: Final = 0.1
 
-# How many of the last users are looked at before the clock stops: more than can be in flight at once.
+# The number of last users who are looked at before the clock stops: more than can be in flight at once.
 _LAST: Final = 200
 
 # Past this without one more database the contender has stopped serving.

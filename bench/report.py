@@ -15,11 +15,11 @@ import msgspec
 
 from bench.results import Figure, Table
 
-_ABSENT: Final = "–"  # noqa: RUF001 - what it looks like in the tables of the benchmarks
+_ABSENT: Final = "–"  # noqa: RUF001 - as in the tables of the benchmarks
 
 
 class ReportError(Exception):
-    """What was given cannot be compared; the message says which part of it and why."""
+    """The directories cannot be compared; the message says which part of them and why."""
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What a directory has: results by benchmark, and the files that are too old to be compared."""
+    """The content of a directory: results by benchmark, and the files that are too old to be compared."""
 
     label: str
     results: dict[str, Kept]

@@ -1,4 +1,4 @@
-"""What a benchmark gives: tables to read, curves to look at, every sample to check, and where it was measured."""
+"""The results of a benchmark: tables to read, curves to look at, every sample to check, and the machine."""
 
 import datetime as dt
 import math
@@ -22,7 +22,7 @@ _VERDICTS: Final = {True: "reached", False: "missed"}
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How benchmarks are asked to run. `cluster` are its nodes' URLs; where there are none, one is simulated."""
+    """The options of a run. `cluster` are its nodes' URLs; where there are none, one is simulated."""
 
     quick: bool
     cluster: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class Chart(msgspec.Struct, frozen=True):
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """What runs are compared by: one value of each round or sample set, or a single one.
+    """A figure by which runs are compared: one value of each round or sample set, or a single one.
 
     `goal` is the least or the most that the median should be, as `better` has it.
     """

@@ -1,8 +1,8 @@
 """Timing a pure function of milliseconds: repeated calls in this process, every duration kept.
 
-pyperf would add processes of their own, for effects of a few per cent (hash seeds, memory layout). What is asked here
-is whether a decision takes one millisecond or fifty, in a process that goes on to live for weeks; so it is called
-repeatedly, with the garbage collector on as in the daemon, and the median is what counts.
+pyperf would add processes of their own, for effects of a few per cent (hash seeds, memory layout). The question here is
+whether a decision takes one millisecond or fifty, in a process that goes on to live for weeks. So it is called
+repeatedly, with the garbage collector on as in the daemon, and the median counts.
 """
 
 import time
@@ -16,7 +16,7 @@ _WARM_UP: Final = 2
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """How long each call took, in milliseconds, in the order of the calls."""
+    """The duration of each call, in milliseconds, in the order of the calls."""
 
     milliseconds: tuple[float, ...]
 

@@ -1,9 +1,10 @@
-"""What holds for all tests: what to do where a tool is missing, and that no process is left behind."""
+"""The rules of all tests: a tool that is missing skips a test, and no process is left behind."""
 
 import contextlib
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -11,14 +12,18 @@ from typing import NoReturn
 import psutil
 import pytest
 
+from tests.waiting import PATIENCE_SECONDS
+
+# Where Python is told to keep no bytecode, hundreds of processes would each compile the same code for themselves, which
+# is a third of the processor time that an instance takes to start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Every process that tests start has it in its environment, also one whose parent is gone.
 _MARK = "TESTS_OF_PERUSERD"
 
 # Nearly every test there starts daemons or benchmarks; elsewhere a module says it of itself.
 _OF_PROCESSES = [Path(__file__).parent / name for name in ("bench", "system")]
-
-# A process that was just told to end may need a moment.
-_GRACE_SECONDS = 5.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,7 +61,8 @@ def _no_process_left() -> Iterator[None]:
     before = os.environ.get(_MARK)
     mark = os.environ[_MARK] = secrets.token_hex(16)
     yield
-    _, left = psutil.wait_procs(_started_here(mark), timeout=_GRACE_SECONDS)
+    # A process that was just told to end may need a moment, and on a busy machine more than that.
+    _, left = psutil.wait_procs(_started_here(mark), timeout=PATIENCE_SECONDS)
     names = [_described(process) for process in left]
     for process in left:
         with contextlib.suppress(psutil.Error):
@@ -82,7 +88,7 @@ def _is_helper(process: psutil.Process) -> bool:
     """Say whether this is a helper of `multiprocess`, which lives as long as pytest's own process."""
     try:
         words = " ".join(process.cmdline())
-        # What a fork server made has its command line too, but another parent.
+        # A process that a fork server made has its command line too, but another parent.
         return "resource_tracker" in words or ("forkserver" in words and process.ppid() == os.getpid())
     except psutil.Error:
         return False

@@ -1,4 +1,4 @@
-"""What one listener can take: rows a second from recorded feeds through all its real code, and its stages alone."""
+"""The capacity of one listener: rows a second from recorded feeds through all its real code, and its stages alone."""
 
 from bench.pipeline.run import run
 

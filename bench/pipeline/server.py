@@ -23,7 +23,7 @@ _SECURITY: Final = (
 
 
 class Log(msgspec.Struct):
-    """When what was asked for, by a clock that all processes share, in seconds: each page, and a user at last."""
+    """The times of requests in seconds, by a clock that all processes share: of each page, and of the last user."""
 
     pages: list[float] = []
     users: int = 0
@@ -58,7 +58,7 @@ class RecordedServer:
 
 
 class RecordedSession:
-    """What a listener uses of a `Session`. At the end of the feed a long poll waits until it is interrupted."""
+    """The part of a `Session` that a listener uses. At the feed's end a long poll waits until it is interrupted."""
 
     def __init__(self, server: RecordedServer) -> None:
         self._server = server

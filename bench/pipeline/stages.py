@@ -57,6 +57,10 @@ class _NoDeletions:
         """Let everybody in."""
         return True
 
+    def knows(self, document_id: str) -> bool:  # noqa: ARG002 - an interface
+        """Say that nobody was ever deleted."""
+        return False
+
     def served(self, document_id: str) -> None:
         """Note nothing."""
 
@@ -79,6 +83,7 @@ class Desk:
             share=1,
             new_per_minute=0,
             nodes=(),
+            cut_off=False,
             begin_near=None,
             recall_seconds=30.0,
             now=time.monotonic(),

@@ -1,4 +1,4 @@
-"""How soon a stopped instance serves again, and what it asks for until then; with its state, and without it."""
+"""The benchmark `restart`: the time until a stopped instance serves again, and its requests until then."""
 
 from bench.restart.run import run
 

@@ -1,4 +1,4 @@
-"""What the benchmark `restart` measures: a start of all instances, and a bare reading of what a scan reads."""
+"""The runs of the benchmark `restart`: a start of all instances, and a bare reading of what a scan reads."""
 
 from typing import Final
 
@@ -7,11 +7,11 @@ import msgspec
 KEPT: Final = "with checkpoints"
 LOST: Final = "state lost"
 
-# What instances say that they acted on, by whether it came to them by the live feed or by a scan.
+# The counts that instances give themselves, of users that came by the live feed and by a scan.
 LIVE: Final = "users taken up live"
 SCANNED: Final = "users taken up by scans"
 
-# What a simulated cluster counts.
+# The counts of a simulated cluster.
 CREATED: Final = "PUT database"
 READ: Final = "GET security"
 WRITTEN: Final = "PUT security"

@@ -1,4 +1,4 @@
-"""Where the benchmark `restart` takes place: users who are served, and instances that are stopped and started."""
+"""The stage of the benchmark `restart`: users who are served, and instances that are stopped and started."""
 
 import shutil
 import time

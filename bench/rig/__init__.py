@@ -1,1 +1,1 @@
-"""What the benchmarks that need a cluster share: the cluster, who signs up, who serves, who watches."""
+"""The parts that benchmarks on a cluster share: the cluster, sign-ups, the contenders that serve, the watch."""

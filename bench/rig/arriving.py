@@ -32,7 +32,7 @@ def arrive(
 ) -> Arrivals:
     """Let new users sign up at all nodes in turn, `rate` a second, and wait until they are served.
 
-    `then` is as for OpenLoop. Who is not served so many seconds after the last sign-up is not waited for.
+    `then` is as for OpenLoop. Users who are not served `patience_seconds` after the last sign-up are not waited for.
     """
     names = cluster.new_names(users)
     with Watch(cluster) as watch:
@@ -40,7 +40,7 @@ def arrive(
         answered = {each.name: each.answered for each in signed_up if each.answered is not None}
         left = watch.wait_for(set(answered), patience_seconds)
     return Arrivals(
-        # One that the watch saw before its document was answered waited no time at all.
+        # A user whom the watch saw before the document was answered waited no time at all.
         latencies_ms=[1000 * max(0.0, watch.served[name] - at) for name, at in answered.items() if name not in left],
         unserved=len(left),
         refused=len(signed_up) - len(answered),

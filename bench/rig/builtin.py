@@ -16,7 +16,7 @@ _SECTION: Final = "couch_peruser"
 
 
 def is_available(cluster: Cluster) -> bool:
-    """Say whether the cluster's nodes have it; the simulated one's have not."""
+    """Say whether the cluster's nodes have it; the simulated one's is no CouchDB, and its speed would say nothing."""
     return cluster.sim is None and all(
         cluster.request("GET", f"/_node/_local/_config/{_SECTION}", node=number).status_code == 200
         for number in range(len(cluster.urls))

@@ -1,4 +1,4 @@
-"""Who serves users in a benchmark that compares: peruserd, couch_peruser, or a plain loop."""
+"""The contenders that serve users in a benchmark: peruserd, couch_peruser, or a plain loop."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext

@@ -19,10 +19,10 @@ _READY_SECONDS: Final = 300.0
 _LOOK_SECONDS: Final = 0.1
 
 SETTLING_SECONDS: Final = 12.0
-"""What only a start does is over then: the quick first beats of a heart, the first poll of a listener."""
+"""The work of a start is over then: the quick first beats of a heart, the first poll of a listener."""
 
 QUICK_CLUSTER: Final = ClusterConfig(poll_interval=0.3, quiet_period=0.5, lease_interval=0.4, lease_ttl=3.0)
-"""What instances of a `--quick` run have instead of the defaults, with which every start and stop is waited for."""
+"""The settings of a `--quick` run: with the defaults, it would mostly wait for starts and stops."""
 
 
 class Daemons:

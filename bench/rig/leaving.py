@@ -12,7 +12,7 @@ from bench.rig.watching import Watch
 class Leaving:
     """A context manager: everybody whom `watch` saw served leaves `stay` seconds later, `rate` a second at most.
 
-    Those who were served late would leave all at once otherwise, which is a load of its own. Leaving the context raises
+    Users who were served late would leave all at once otherwise, which is a load of its own. Leaving the context raises
     what went wrong; nobody leaves any more from then on.
     """
 

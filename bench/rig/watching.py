@@ -1,4 +1,4 @@
-"""When each user was served, seen from outside and at little cost to the cluster.
+"""The watch notes when each user was served, from outside and at little cost to the cluster.
 
 A long poll on the first node's own list of databases tells when one appears; only from then on is its security object
 read, until it names the user: a few reads a user, instead of a read every few milliseconds for each who waits.

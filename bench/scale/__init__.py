@@ -1,4 +1,4 @@
-"""How peruserd grows with nodes, ranges and instances: planning, what a loss moves, and what being idle costs."""
+"""The benchmark `scale`: planning, the documents that a loss moves, and idle traffic, by the size of the cluster."""
 
 from bench.scale.run import run
 

@@ -24,7 +24,7 @@ class Layout(msgspec.Struct, frozen=True):
 
     @property
     def copies_made(self) -> int:
-        """How many copies a range has: no more than there are nodes."""
+        """The number of copies of a range: no more than there are nodes."""
         return min(self.copies, self.nodes)
 
     def shard_map(self) -> ShardMap:

@@ -1,4 +1,4 @@
-"""How many documents change hands when one of N instances is lost, by peruserd's rule and by couch_peruser's.
+"""The documents that change hands when one of N instances is lost, by peruserd's rule and by couch_peruser's.
 
 Keys are those of real document ids; peruserd's owners come from its own code. couch_peruser (CouchDB 2.1 to 3.5) takes
 the hosts that are connected, sorted, and among them the one at `key mod count` (mem3:owner): with one host fewer the
@@ -29,7 +29,7 @@ _DOCUMENTS: Final = 20_000
 
 
 class Move(msgspec.Struct, frozen=True):
-    """What the loss of one instance did, in documents: all, those the lost one owned, those with another owner now."""
+    """The effect of one instance's loss, in documents: all, those the lost one owned, those with another owner now."""
 
     documents: int
     lost: int

@@ -1,8 +1,8 @@
-"""How long it takes to plan.
+"""The time that planning takes.
 
 Timed are, for each case: the plan of one instance while nothing changes (view in force and view seen are equal, but
-other objects); during the quiet period after an instance was lost; the plans of all instances, which nobody needs but
-who wants to see the whole; what leads from a running plan to the next; and whether two plans are equal.
+other objects); during the quiet period after an instance was lost; the plans of all instances, which only a reader of
+the whole needs; what leads from a running plan to the next; and whether two plans are equal.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""What instances ask of the cluster while nothing happens: reckoned from the intervals, and counted.
+"""The requests of instances while nothing happens: reckoned from the intervals, and counted.
 
-Counted are the requests that a simulated cluster gets from real instances (`peruserd run`), all users served. What a
-request costs a real node is in `docs/scale.md`.
+Counted are the requests that a simulated cluster gets from real instances (`peruserd run`), all users served. The cost
+of a request for a real node is in `docs/scale.md`.
 """
 
 import time
@@ -28,7 +28,7 @@ _RECKONED: Final = (Layout(3, 2), Layout(10, 64), Layout(50, 2), Layout(50, 256)
 _COUNTING_SECONDS: Final = 4 * LONG_POLL_SECONDS
 _USERS: Final = 20
 
-# What a request is called in the tables, by the method and the kind of path that the simulated cluster counts.
+# The names of requests in the tables, by the method and the kind of path that the simulated cluster counts.
 _NAMES: Final = {
     ("GET", "membership"): "membership",
     ("GET", "dbs"): "shard map",
@@ -48,7 +48,7 @@ PerMinute = dict[str, float]
 
 
 class Count(msgspec.Struct, frozen=True):
-    """What was counted in so many seconds, of all instances: by node, method and kind of path."""
+    """The requests of all instances in so many seconds, by node, method and kind of path."""
 
     layout: Layout
     seconds: float

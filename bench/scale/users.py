@@ -1,4 +1,4 @@
-"""What a listener's work costs by the number of users whose feed it reads: it should be the same for each.
+"""The cost of a listener's work by the number of users whose feed it reads: it should be the same for each.
 
 Nothing that a listener keeps grows with the users it has served, but for those of a scan under way (their ids, so that
 the second sweep need not look at them) and those in quarantine.

@@ -1,4 +1,4 @@
-"""What commands share that ask a server: a connection by the configuration, and exit codes for what can go wrong."""
+"""Commands that ask a server share this: a connection by the configuration, and exit codes for all that fails."""
 
 import argparse
 import sys
@@ -55,7 +55,7 @@ def with_server(options: argparse.Namespace, command: Callable[[Connected], int]
 
 @contextmanager
 def _connect(path: str | None) -> Iterator[Connected]:
-    # What a command has to say it prints; only what goes wrong underneath is worth a log line.
+    # A command prints its own words; only trouble underneath is worth a log line.
     logs.configure(LogConfig(level=LogLevel.WARNING))
     loaded = load_file(path)
     source = credentials_for(loaded)

@@ -14,25 +14,8 @@ import msgspec
 from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.loading import complain, load_file
 from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
+from peruserd.core import control
 from peruserd.core.config import Config
-from peruserd.core.control import (
-    MOST_BYTES,
-    MOST_USERS,
-    Answer,
-    Done,
-    Noted,
-    Order,
-    PauseAll,
-    Progress,
-    Refused,
-    ResumeAll,
-    ResumeOnly,
-    Say,
-    Unknown,
-    decode_answer,
-    encode_line,
-    socket_path,
-)
 from peruserd.core.decoding import ConfigError
 from peruserd.core.deletions import Entry, Kind, Pause, Saying, Word, most_urgent
 from peruserd.core.names import user_name
@@ -88,7 +71,7 @@ def _list(connected: Connected, options: argparse.Namespace) -> int:
             if (options.all or entry.is_open) and (not options.users or user_name(entry.document) in options.users)
         ]
     except NotFoundError as error:
-        if error.reason == "missing":
+        if not error.is_of_database:
             raise
         print(f"peruserd: there is no database {journal.database} yet: no deletion was ever noted", file=sys.stderr)
         pause, found = Pause(), []
@@ -173,10 +156,10 @@ class _Ordering:
             print(msgspec.json.encode({"done": self._code == EXIT_DONE, "noted": self._noted}).decode())
         return self._code
 
-    def _send(self, order: Order) -> bool:
+    def _send(self, order: control.Order) -> bool:
         try:
-            for answer in _answers(socket_path(self._directory), order):
-                if isinstance(answer, Done | Refused):
+            for answer in _answers(control.socket_path(self._directory), order):
+                if isinstance(answer, control.Done | control.Refused):
                     return self._ended(answer)
                 self._show(answer)
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
@@ -195,24 +178,24 @@ class _Ordering:
         self._fail("the daemon ended before it was done; what was noted stays noted", EXIT_LATER)
         return False
 
-    def _ended(self, answer: Done | Refused) -> bool:
-        if isinstance(answer, Refused):
+    def _ended(self, answer: control.Done | control.Refused) -> bool:
+        if isinstance(answer, control.Refused):
             self._fail(shown(answer.why), EXIT_LATER if answer.again else EXIT_NOT_DONE)
             return False
         if answer.notice:
             _say(shown(answer.notice))
         return True
 
-    def _show(self, answer: Answer) -> None:
+    def _show(self, answer: control.Answer) -> None:
         match answer:
-            case Progress(done, total):
+            case control.Progress(done, total):
                 if time.monotonic() - self._began > _QUIET_SECONDS:
                     _say(f"{done:,} of {total:,} users")
-            case Noted(user, entry, database):
+            case control.Noted(user, entry, database):
                 self._noted.append({"user": user, "entry": entry, "database": database})
                 if not self._options.json:
                     print(f"{shown(user)}: noted for {shown(database)}", flush=True)
-            case Unknown(user, why):
+            case control.Unknown(user, why):
                 self._fail(f"{shown(user)}: {shown(why)}", EXIT_NOT_DONE)
 
     def _fail(self, why: str, code: int) -> None:
@@ -220,25 +203,25 @@ class _Ordering:
         self._code = max(self._code, code)
 
 
-def _orders(options: argparse.Namespace) -> Iterator[Order]:
+def _orders(options: argparse.Namespace) -> Iterator[control.Order]:
     users: list[str] = options.users or []
-    parts = [tuple(users[begin : begin + MOST_USERS]) for begin in range(0, len(users), MOST_USERS)]
+    parts = [tuple(users[begin : begin + control.MOST_USERS]) for begin in range(0, len(users), control.MOST_USERS)]
     match options.action:
         case "pause" if not parts:
-            yield PauseAll()
+            yield control.PauseAll()
         case "pause":
-            yield from (Say(Word.HOLD, part) for part in parts)
+            yield from (control.Say(Word.HOLD, part) for part in parts)
         case "resume" if not parts:
-            yield ResumeAll()
+            yield control.ResumeAll()
         case "resume":
-            yield from (ResumeOnly(part) for part in parts)
+            yield from (control.ResumeOnly(part) for part in parts)
         case action:
-            yield from (Say(_WORDS[action], part) for part in parts)
+            yield from (control.Say(_WORDS[action], part) for part in parts)
 
 
-def _answers(path: Path, order: Order) -> Iterator[Answer]:
+def _answers(path: Path, order: control.Order) -> Iterator[control.Answer]:
     try:
-        message = encode_line(order)
+        message = control.encode_line(order)
     except UnicodeEncodeError as error:
         raise msgspec.EncodeError(f"a user's name is no Unicode: {error}") from error
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
@@ -247,8 +230,8 @@ def _answers(path: Path, order: Order) -> Iterator[Answer]:
             connection.connect(address)
         connection.sendall(message)
         with connection.makefile("rb") as lines:
-            while line := lines.readline(MOST_BYTES):
-                yield decode_answer(line)
+            while line := lines.readline(control.MOST_BYTES):
+                yield control.decode_answer(line)
 
 
 def _say(words: str) -> None:

@@ -1,4 +1,4 @@
-"""What `peruserd check` says of the leases: where they are kept, whether they can be read, and who differs."""
+"""The lines of `peruserd check` about the leases: where they are kept, whether they can be read, and who differs."""
 
 import shlex
 import time
@@ -17,7 +17,7 @@ from peruserd.couch.session import quoted
 from peruserd.supervisor.presence import Onlooker
 
 Line = tuple[str, str]
-"""What it is about, and the words."""
+"""The subject of a line, and its words."""
 
 _ABOUT: Final = "leases"
 

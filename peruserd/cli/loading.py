@@ -1,4 +1,4 @@
-"""What commands share: reading the configuration, and saying what is wrong with it."""
+"""All commands share this: reading the configuration, and saying what is wrong with it."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What commands share that say who is alive: they look at the leases until each has grown or its time is up."""
+"""Commands that say who is alive share this: they look at the leases until each has grown or its time is up."""
 
 import sys
 import time

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = command.run(options)
     except BrokenPipeError:
-        # Whoever read the output has seen enough (`peruserd config | head`); Python must not flush it at exit.
+        # The reader of the output has seen enough (`peruserd config | head`); Python must not flush it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_NOT_DONE
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What follows from the outcome of work on a document: who leaves quarantine, who goes there, what ends a doubt.
+"""The consequences of work on a document that has ended: for its quarantine, its next try and its doubt.
 
 Pure functions on `core.records.Record`, whose invariants they keep.
 """
@@ -14,7 +14,7 @@ _LONGEST_MESSAGE: Final = 500
 
 
 class Outcome(Protocol):
-    """What is asked of the outcome of work."""
+    """The outcome of work, as far as it matters here."""
 
     @property
     def provisioned(self) -> bool:
@@ -30,9 +30,12 @@ class Outcome(Protocol):
 
 
 def after_success(record: Record, outcome: Outcome, now: float, *, recall: bool) -> tuple[Record, Removal | None]:
-    """The work succeeded: return what it takes off the disk, too. What was acted on is remembered where `recall`."""
+    """The work succeeded: return the record, and what is to be taken off the disk.
+
+    The act is remembered where `recall` says so.
+    """
     review = record.active is not None and record.active.lane is Lane.REVIEW
-    # A review is about what was done last, and most do nothing: only one that served the user is worth a retry.
+    # A review looks at an earlier act, and most reviews do nothing: only one that served the user makes up for a retry.
     released = record.kept is not None and (not review or outcome.provisioned)
     certain = record.in_doubt and outcome.whole
     removal = None
@@ -87,12 +90,12 @@ def _entry(known: Quarantined | None, change: Change, failure: Failure, wall: fl
         replace(failure, message=failure.message[:_LONGEST_MESSAGE]),
         failures=1 if again is None else again.failures + 1,
         since=wall if again is None else again.since,
-        met_in_scan=change.met_in_scan,
         contested=change.contested,
     )
 
 
 def _released(record: Record) -> Record:
-    """Take a user out of quarantine, and with the entry the retry that waits, which has no ticket."""
-    retry = record.waiting is not None and record.waiting.lane is Lane.RETRY
-    return replace(record, kept=None, due=None, waiting=None if retry else record.waiting)
+    """Take a user out of quarantine, and with the entry the retry that waits or is held, which has no ticket."""
+    if record.waiting is not None and record.waiting.lane is Lane.RETRY:
+        record = replace(record, waiting=None, held=None)
+    return replace(record, kept=None, due=None)

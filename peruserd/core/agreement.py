@@ -1,4 +1,7 @@
-"""What must be the same in the configuration of all instances of a cluster, and who differs. It is said, not fought."""
+"""The part of the configuration that all instances of a cluster must share.
+
+An instance that differs is named, not fought.
+"""
 
 from collections.abc import Iterable
 from hashlib import sha256

@@ -39,7 +39,7 @@ _AFTER_FAILURE: Final = Backoff(first_seconds=1.0, most_seconds=15.0)
 
 
 class Verdict(Enum):
-    """What became of a password that was to be sent."""
+    """The fate of a password that was to be sent."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"

@@ -30,7 +30,6 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A document to be acted on. `read_at` is when it was read, by the monotonic clock, in seconds.
 
     `watermark` and `ticket` are what holds the checkpoint back; a retry has none, its quarantine is on disk.
-    `met_in_scan` says that a scan found the change, now or before it went to quarantine: it can be years old.
     `in_place` says that the database is probably there, so looking at it is cheaper than trying to create it. Of a
     review, `deleted` is what was last acted on.
 
@@ -45,7 +44,6 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
     read_at: float
     watermark: Watermark | None = None
     ticket: int = -1
-    met_in_scan: bool = False
     in_place: bool = False
     contested: bool = False
     sequence: int | str | None = None
@@ -66,11 +64,7 @@ def make_review(document_id: str, *, deleted: bool, now: float) -> Change:
 
 
 def contest(change: Change, other: Change) -> Change:
-    """Return a change with what another one of its document tells against it.
-
-    The more careful of two says where their tombstone was met, so that a database is never dropped for an old one.
-    """
+    """Return a change with what another one of its document tells against it."""
     if not (change.contested or other.contested or change.deleted != other.deleted):
         return change
-    met_in_scan = any(each.met_in_scan for each in (change, other) if each.deleted or each.contested)
-    return msgspec.structs.replace(change, contested=True, met_in_scan=met_in_scan)
+    return msgspec.structs.replace(change, contested=True)

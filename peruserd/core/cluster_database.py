@@ -25,7 +25,7 @@ ADMINS_ONLY: Final[dict[str, Any]] = {"admins": {"roles": ["_admin"]}, "members"
 MOST_COPIES: Final = 5
 """Each copy takes part in each reading of the leases, and four hosts that are lost at once are enough to survive."""
 
-# What a server makes of a new database, by its `default_security`: `{}` lets everybody in.
+# The security objects that a server gives a new database, by its `default_security`: `{}` lets everybody in.
 _AS_MADE: Final[tuple[dict[str, Any], ...]] = (ADMINS_ONLY, {})
 
 _FINISHED: Final = ("cluster_finished", "single_node_enabled")
@@ -53,7 +53,7 @@ class CopyState(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What one look has shown.
+    """The facts that one look has shown.
 
     `hosts` are the nodes that host the range of the marker, None where there is no such database; `copies` are the
     copies that answered, of nodes that go by the same shard map. `setup` is the state of the cluster's set-up as the
@@ -112,7 +112,7 @@ def next_step(known: Known) -> Step:
     - A missing database is made when the authentication database is there, a majority of the members is connected and
       the set-up of the cluster is finished. A database made earlier would have its copies on the first node alone.
     - A copy with another document in the marker's place makes the database somebody else's.
-    - A copy with the marker makes it ours. Whatever its copies' security says then is put right.
+    - A copy with the marker makes it ours. The security object of each of its copies is put right then.
     - Without a marker it is somebody else's, unless its making was cut short: no document was ever written to any copy,
       and nobody was given access. Both are judged only by a majority of the hosts, because a copy that was away knows
       nothing of the marker.

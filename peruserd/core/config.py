@@ -11,11 +11,14 @@ import msgspec
 from msgspec import Meta
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+UpToAnHour = Annotated[float, Meta(ge=0, le=3_600)]
+UpToAMonth = Annotated[float, Meta(gt=0, le=2_678_400)]
+UpToTenYears = Annotated[float, Meta(ge=0, le=315_360_000)]
 Count = Annotated[int, Meta(ge=1)]
 
 
 class FeedChoice(StrEnum):
-    """Where listeners read changes from."""
+    """The kind of feed that listeners read changes from."""
 
     AUTO = "auto"
     SHARD = "shard"
@@ -23,7 +26,7 @@ class FeedChoice(StrEnum):
 
 
 class DeletionPolicy(StrEnum):
-    """What happens to a user's database when the user document is deleted."""
+    """The fate of a user's database when the user document is deleted."""
 
     REVOKE = "revoke"
     KEEP = "keep"
@@ -31,14 +34,14 @@ class DeletionPolicy(StrEnum):
 
 
 class OnReturn(StrEnum):
-    """What happens when a user document comes back whose database stayed without its user."""
+    """The way a user is treated who comes back to a database that stayed."""
 
     REOPEN = "reopen"
     HOLD = "hold"
 
 
 class LogFormat(StrEnum):
-    """How log lines look."""
+    """The form of log lines."""
 
     AUTO = "auto"
     JSON = "json"
@@ -116,7 +119,7 @@ class DatabasesConfig(Table, frozen=True):
 
 
 class DeletionConfig(Table, frozen=True):
-    """What follows when a user document is deleted."""
+    """Deletions of user documents, and the databases that these leave."""
 
     policy: Annotated[
         DeletionPolicy,
@@ -126,7 +129,7 @@ class DeletionConfig(Table, frozen=True):
         ),
     ] = DeletionPolicy.REVOKE
     grace_period: Annotated[
-        Annotated[float, Meta(ge=0, le=315_360_000)],
+        UpToTenYears,
         Meta(
             description="drop: seconds from the deletion of a user document to that of the database; 0 deletes it as "
             "soon as the deletion is confirmed."
@@ -139,9 +142,7 @@ class DeletionConfig(Table, frozen=True):
             "more stops all deletions until `peruserd deletions resume`. A database without a document never counts."
         ),
     ] = 100
-    per_seconds: Annotated[
-        Annotated[float, Meta(gt=0, le=2_678_400)], Meta(description="The time in which max_drops are counted.")
-    ] = 3_600.0
+    per_seconds: Annotated[UpToAMonth, Meta(description="The time in which max_drops are counted.")] = 3_600.0
     on_return: Annotated[
         OnReturn,
         Meta(
@@ -158,7 +159,7 @@ class DeletionConfig(Table, frozen=True):
 
 
 class ClusterConfig(Table, frozen=True):
-    """How the instances of a cluster know of each other, and how the cluster is watched."""
+    """Ways in which the instances of a cluster know of each other, and watch the cluster."""
 
     database: Annotated[
         Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_$()+/-]{0,199}\Z")],
@@ -170,7 +171,7 @@ class ClusterConfig(Table, frozen=True):
     ] = "peruserd"
     poll_interval: Annotated[Seconds, Meta(description="Seconds between two looks at membership and shard map.")] = 2.0
     quiet_period: Annotated[
-        Annotated[float, Meta(ge=0, le=3_600)],
+        UpToAnHour,
         Meta(
             description="Seconds for which a change of the cluster must last before it takes effect; longer than a "
             "restart of the daemon takes, so that one moves nothing."
@@ -181,7 +182,7 @@ class ClusterConfig(Table, frozen=True):
 
 
 class ProvisioningConfig(Table, frozen=True):
-    """How users are served."""
+    """Limits within which users are served."""
 
     max_in_flight: Annotated[
         Annotated[int, Meta(ge=1, le=1_024)],
@@ -205,7 +206,7 @@ class HTTPConfig(Table, frozen=True):
 
 
 class StateConfig(Table, frozen=True):
-    """What is kept between starts. Losing it costs a scan of the users, nothing else."""
+    """The state that is kept between starts. Its loss costs a scan of the users, nothing else."""
 
     directory: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""What `peruserd deletions` and a running daemon say to each other over the control socket.
+"""The messages between `peruserd deletions` and a running daemon, over the control socket.
 
 Each message is one line of JSON. A command sends one order, and the daemon answers with any number of lines, of which
 the last one says how it ended.

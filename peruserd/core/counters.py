@@ -1,4 +1,4 @@
-"""What a listener counts. Counters only grow; a dead listener's last values are added to a retired sum.
+"""The counters of a listener. They only grow; a dead listener's last values are added to a retired sum.
 
 The names here become metric names in the layer that exports them; nothing in them can name a user.
 """
@@ -30,7 +30,7 @@ class Histogram(msgspec.Struct):
 
 
 class Counters(msgspec.Struct):
-    """What happened since a listener began."""
+    """The events that a listener has counted since it began."""
 
     changes_seen: int = 0
     changes_owned: int = 0

@@ -1,4 +1,4 @@
-"""What is to be done for one user, from what is known: pure, and the only place where it is decided.
+"""The decision about one user, from the facts that are known: pure, and the only place where it is made.
 
 A row of a feed, a retry or a scan is a *reason to look*, and never the truth. The decision takes the facts that are
 known and returns one step. A step is a question (find out another fact), an act, or the end. The provisioner carries a
@@ -9,7 +9,7 @@ The rules, in short:
 - A new database gets a constant. Nothing else is written for a name whose `PUT` was answered 201 for a live row.
 - Access is given back, and taken away, only after the user document was confirmed copy by copy.
 - A security object that was there before is written over only after its copies were compared.
-- What was written is read again from each copy; if a copy differs, the work begins again from what is there.
+- An object that was written is read again from each copy; if a copy differs, the work begins again from what is there.
 - A revocation ends when each copy was seen to be without the user. A copy that cannot be read is waited for.
 """
 
@@ -27,7 +27,7 @@ from peruserd.core.security import CopiesDisagreeError, Security
 
 
 class Hint(Enum):
-    """What the reason to look claims of the user document."""
+    """The claim that the reason to look makes about the user document."""
 
     LIVE = "live"
     DELETED = "deleted"
@@ -35,7 +35,7 @@ class Hint(Enum):
 
 
 class Database(Enum):
-    """What is known of the user's database."""
+    """The user's database, as far as it is known."""
 
     UNKNOWN = "unknown"
     ABSENT = "absent"
@@ -320,7 +320,8 @@ def _closed(found: Security, _user: str) -> Security:
 _HELD = Failed(
     Failure(
         "held",
-        "the database is that of a deleted user of this name; `peruserd deletions release` or `drop-now` decides",
+        "the database was there before and names the user on no copy, so it can be an earlier user's of this name; "
+        "`peruserd deletions release` or `drop-now` decides",
         Advice.ASK_OPERATOR,
     )
 )

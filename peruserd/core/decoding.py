@@ -23,7 +23,7 @@ PASSWORD_VARIABLE: Final = "PERUSERD_COUCHDB_PASSWORD"  # noqa: S105 - the varia
 PASSWORD_CREDENTIAL: Final = "couchdb-password"  # noqa: S105 - the credential's name, not a password
 
 PLAIN_TEXT: Final = "a text"
-"""What is allowed where any text is."""
+"""The words for a key that takes any text."""
 
 _TABLES: Final = {field.name: field.type for field in msgspec.structs.fields(Config)}
 _KEYS: Final = {
@@ -60,7 +60,7 @@ def load(text: str, environment: Mapping[str, str], source: str) -> Loaded:
     reading = _Reading(source)
     reading.take_document(document)
     reading.take_environment(environment)
-    # What could not be read has its default here, so that what is wrong with the rest is said in the same go.
+    # A value that could not be read has its default here, so that mistakes in the rest are named in the same go.
     loaded = _without_credentials(reading.config())
     problems = reading.problems + [
         f"{reading.origin(key)}: {key}: {problem}" for key, problem in _impossible(loaded.config)

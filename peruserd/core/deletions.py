@@ -1,4 +1,4 @@
-"""The journal of deletions: what waits to be dropped, what the operator said of it, and the pause of all drops.
+"""The journal of deletions: the databases that wait to be dropped, the operator's words, and the pause of all drops.
 
 Each is a document of peruserd's own database, so that it outlives instances, nodes and changes of owner. Several
 instances and operators write there, and copies can disagree, so every reading here takes all leaves of a document and
@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from peruserd.core.decoders import json_decoder
+
 # A revision as CouchDB makes them. With `new_edits=false` anybody can write a document with any text as its revision.
 _REVISION: Final = re.compile(r"[0-9]{1,10}-[0-9a-f]{32}")
 
@@ -26,14 +28,14 @@ _ONE_MAKING_SECONDS: Final = 30.0
 
 
 class Kind(StrEnum):
-    """What an entry is about; its id begins with this."""
+    """The subject of an entry; its id begins with this."""
 
     DELETION = "deletion"  # a user document was deleted, and its database is to be dropped
     RETURN = "return"  # a user came back, and the database is kept shut until the operator says what to do
 
 
 class State(StrEnum):
-    """How far an entry has come."""
+    """The stage that an entry has come to."""
 
     WAITING = "waiting"
     DROPPING = "dropping"  # written before the request that drops, so that it is known after a crash
@@ -41,7 +43,7 @@ class State(StrEnum):
 
 
 class Ending(StrEnum):
-    """How an entry ended."""
+    """The end of an entry."""
 
     DROPPED = "dropped"
     CANCELLED = "cancelled"  # by the operator
@@ -102,7 +104,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Word(StrEnum):
-    """What the operator says of one entry, the most careful first."""
+    """The words that the operator can say of an entry, the most careful first."""
 
     CANCEL = "cancel"  # never drop it
     HOLD = "hold"  # not before another word
@@ -114,7 +116,7 @@ class Word(StrEnum):
 _MOST_CAREFUL: Final = tuple(Word)
 
 
-class Saying(msgspec.Struct, frozen=True, omit_defaults=True):
+class Saying(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The operator's word on one entry. `resumed` lets the entry pass a pause. `by` is the user id of who said it."""
 
     word: Word = Word.NOTHING
@@ -124,14 +126,15 @@ class Saying(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PauseReason(StrEnum):
-    """Why all drops wait."""
+    """The reason why all drops wait."""
 
     OPERATOR = "operator"
     BREAKER = "breaker"
     UNREADABLE = "unreadable"
+    EXPOSED = "exposed"  # others than server admins could write to the journal
 
 
-class Pause(msgspec.Struct, frozen=True, omit_defaults=True):
+class Pause(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Whether all drops wait. `resumed_at` is when they last began again: earlier drops do not count any more."""
 
     paused: bool = False
@@ -142,10 +145,10 @@ class Pause(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 UNREADABLE: Final = Pause(paused=True, why=PauseReason.UNREADABLE)
-"""What a pause is taken for that cannot be read."""
+"""A pause that cannot be read is taken for this one."""
 
 _CAREFUL: Final = Saying(Word.HOLD)
-"""What a word is taken for that cannot be read."""
+"""A word that cannot be read is taken for this one."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -191,8 +194,8 @@ def drops_since(moment: float) -> tuple[str, str]:
 def read_saying(leaves: Sequence[Any]) -> Saying:
     """Return what all leaves of a word's document say together; a deleted leaf (None) says nothing.
 
-    The more careful word wins. What cannot be read is taken for `hold`. An order to let a user in and one to drop
-    what he would be let into contradict each other, so together they say nothing.
+    The more careful word wins. A leaf that cannot be read is taken for `hold`. An order to let a user in and an order
+    to drop that user's database contradict each other, so together they say nothing.
     """
     sayings = [Saying() if leaf is None else _converted(leaf, Saying, _CAREFUL) for leaf in leaves]
     if not sayings:
@@ -208,7 +211,7 @@ def read_saying(leaves: Sequence[Any]) -> Saying:
 def read_pause(leaves: Sequence[Any]) -> Pause:
     """Return what all leaves of the pause's document say together: one that pauses is enough.
 
-    No leaf at all is no pause; a deleted one (None) is none either. One that cannot be read is a pause.
+    No leaf at all is no pause; a deleted one (None) is none either. A leaf that cannot be read is a pause.
     """
     pauses = [Pause() if leaf is None else _converted(leaf, Pause, UNREADABLE) for leaf in leaves]
     pausing = [each for each in pauses if each.paused]
@@ -231,23 +234,23 @@ def same_database(entry: Entry, suffix: str) -> bool:
     """Say whether a database with this suffix is the one that was noted.
 
     Two nodes that are asked for one database in different seconds make two shard maps, of which one wins later. Their
-    suffixes are the seconds of the making, so they are close to each other, and none is after the deletion.
+    suffixes are the seconds of the making, so they are close to each other, and before the deletion. One from the very
+    second of the noting can be of a database that somebody made again, so it counts for another one.
     """
     if suffix == entry.suffix:
         return True
     noted, there = _made_at(entry.suffix), _made_at(suffix)
     if noted is None or there is None:
         return False
-    return abs(noted - there) <= _ONE_MAKING_SECONDS and there <= entry.noted_at
+    return abs(noted - there) <= _ONE_MAKING_SECONDS and there + 1 <= entry.noted_at
 
 
 def renews(known: Entry, noted: Entry) -> bool:
     """Say whether a deletion that is noted anew opens an entry that had ended.
 
-    - One whose user had come back: CouchDB can show the same tombstone again after that.
-    - One whose database was gone and is there after all.
-
-    Whatever the operator said, and a database that is another one, stays as it is.
+    - An entry opens whose user had come back, because CouchDB can show the same tombstone again after that.
+    - An entry opens whose database was gone and is there after all.
+    - An entry stays closed that the operator has ended, or whose database is another one by now.
     """
     if known.is_open:
         return False
@@ -282,6 +285,8 @@ def _made_at(suffix: str) -> int | None:
 
 
 def _converted(leaf: Any, kind: type[Any], otherwise: Any) -> Any:
+    # So that msgspec knows the type by now (see there).
+    json_decoder(kind)
     try:
         return msgspec.convert(leaf, kind)
     except msgspec.ValidationError:

@@ -1,11 +1,14 @@
-"""Who is worked on next: lanes by urgency, within the limits, a scan at its pace.
+"""The order of work: lanes by urgency, within the limits, a scan at its pace.
 
-Left alone for a while is what another instance will own, because two must not act on a document at the same time; what
-is restless; and who would need a new database where enough are being made.
+Three kinds of documents are left alone for a while:
+
+- Documents that another instance will own, because two must not act on a document at the same time.
+- Restless documents.
+- Documents that would need a new database where enough are being made.
 """
 
 import heapq
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -30,8 +33,10 @@ class Dispatch:
         self._documents = documents
         self._pace = ScanPace(share)
         self._creations = CreationLimit(new_per_minute)
-        # By lane who waits for room to make a database, in their order; and who rests, by when that is over.
-        self._crowded: tuple[deque[str], ...] = tuple(deque() for _ in Lane)
+        # The documents that wait for room to make a database, by lane and in their order: each once, however often it
+        # changes while it waits.
+        self._crowded: tuple[OrderedDict[str, None], ...] = tuple(OrderedDict() for _ in Lane)
+        # The documents that rest, by when that is over.
         self._resting: list[tuple[float, str]] = []
         self._restless = Restless()
         self._scanned = 0
@@ -103,7 +108,7 @@ class Dispatch:
             heapq.heappush(self._resting, (until, document_id))
             return Held.RESTLESS
         if self._creations.most and _may_create(change) and not self._creations.room(now):
-            self._crowded[change.lane].append(document_id)
+            self._crowded[change.lane][document_id] = None
             return Held.LIMIT
         return None
 
@@ -111,9 +116,9 @@ class Dispatch:
         """Put who has waited longest for room first in the lane."""
         crowded = self._crowded[lane]
         while crowded:
-            document_id = crowded.popleft()
+            document_id, _ = crowded.popitem(last=False)
             change = self._documents.record(document_id).waiting
-            # Who is lost, or waits for another reason by now, is not there any more.
+            # A document that was lost, or waits for another reason by now, is passed over.
             if change is not None and change.lane is lane and self._documents.free_one(document_id, Held.LIMIT):
                 return
 

@@ -1,7 +1,8 @@
-"""All documents under way: their records, and who is next by which reason.
+"""All documents under way: their records, and their order in each lane.
 
-Every change of a record goes through the pure functions of `core.records` and `core.aftermath`; what they ask for is
-done here: tickets are given back, documents wait in lanes or for their next try. Not thread-safe: its owner has a lock.
+Every change of a record goes through the pure functions of `core.records` and `core.aftermath`. The effects that they
+ask for are carried out here: tickets are given back, documents wait in lanes or for their next try. Not thread-safe,
+because its owner has a lock.
 """
 
 import heapq
@@ -28,7 +29,7 @@ MOST_KEPT: Final = 100_000
 class Documents:
     """The record of each document under way. Times are of the caller's monotonic clock, in seconds.
 
-    What was done within the last `recall_seconds` before a document is lost is looked at again.
+    An act of the last `recall_seconds` before a document is lost is looked at again.
     """
 
     def __init__(
@@ -39,9 +40,9 @@ class Documents:
         self._records: dict[str, Record] = {}
         self._lanes: tuple[deque[str], ...] = tuple(deque() for _ in Lane)
         self._reminders: list[tuple[float, str]] = []
-        # What was acted on lately, the oldest first.
+        # The documents that were acted on lately, the oldest first.
         self._recent: deque[tuple[float, str]] = deque()
-        # What was read live since a page of a scan was asked for: whether as live, as deleted, or both.
+        # The kinds of rows that were read live since a page of a scan was asked for: live, deleted, or both.
         self._fresh: dict[str, frozenset[bool]] = {}
         self._scan_page_open = False
         self.waiting = self.active = self.held = self.reviews = self.quarantined = 0
@@ -61,7 +62,7 @@ class Documents:
         """Return the record of a document; an empty one where it is at rest."""
         return self._records.get(document_id, EMPTY)
 
-    # What is read
+    # Reading
 
     def scan_page_requested(self) -> None:
         """Note that a page of a scan is being read now.
@@ -95,7 +96,7 @@ class Documents:
         before = self._records.get(document_id, EMPTY)
         self._put(document_id, before, records.seen(before, change, fresh))
 
-    # What is worked on
+    # Working
 
     def has_any(self, lane: Lane) -> bool:
         """Say whether a document may wait in a lane; it can be one that need not any more."""
@@ -106,7 +107,7 @@ class Documents:
         queue = self._lanes[lane]
         while queue:
             change = self._records.get(queue.popleft(), EMPTY).next_of(lane)
-            # Who waits for another reason by now, or is worked on, has a place where that is.
+            # A document that waits for another reason by now, or is worked on, has its place elsewhere.
             if change is not None:
                 return change
         return None

@@ -1,6 +1,6 @@
-"""Whether a database is dropped now: a pure function of all that is known at that moment.
+"""The decision to drop a database now: a pure function of all that is known at that moment.
 
-A drop cannot be taken back, so each condition is one that must hold, and whatever is not known is a reason to wait.
+A drop cannot be taken back, so each condition must hold, and a fact that is not known is a reason to wait.
 Only what is certain ends an entry without a drop.
 """
 
@@ -23,13 +23,14 @@ from peruserd.core.deletions import (
     same_database,
 )
 from peruserd.core.evidence import DocumentState, Verdict
+from peruserd.core.names import decode_database_name, user_name
 
 CLOCKS_AGREE_WITHIN_SECONDS: Final = 60.0
 """How far the clocks of two nodes may be apart that are to say what time it is."""
 
 
 class Reason(StrEnum):
-    """Why a drop waits."""
+    """The reason why a drop waits."""
 
     NOT_DUE = "not_due"
     HELD = "held"  # by the operator
@@ -37,6 +38,7 @@ class Reason(StrEnum):
     PAUSE_UNREADABLE = "pause_unreadable"
     BREAKER = "breaker"  # all drops, because there were too many
     NOT_OWNER = "not_owner"
+    NOT_THE_USERS = "not_the_users"  # the entry names another database than that of its document's user
     CLOCKS = "clocks"  # no two nodes agree on what time it is
     DOCUMENT_MISSING = "document_missing"
     DOCUMENT_UNCLEAR = "document_unclear"
@@ -89,16 +91,17 @@ class Breaker(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What is known at the moment of a decision.
+    """The facts that are known at the moment of a decision.
 
-    `now` is this machine's wall clock and `dates` the clocks of CouchDB nodes, by name; `nodes` is how many are
-    connected. `document` is what the copies of the user document say, counted one by one. `suffixes` are those under
-    which nodes know the database, None where a node knows none. `hosts` are those of every range concerned: the
-    document's, the database's, and that of the journal itself. `is_blank` says that nobody ever wrote a document to the
-    database, on any copy; `is_freed` that no copy of its security object names the user, and None that
-    not every copy could be read.
+    `prefix` is what the names of users' databases begin with here. `now` is this machine's wall clock and `dates` the
+    clocks of CouchDB nodes, by name; `nodes` is how many are connected. `document` is what the copies of the user
+    document say, counted one by one. `suffixes` are those under which nodes know the database, None where a node knows
+    none. `hosts` are those of every range concerned: the document's, the database's, and that of the journal itself.
+    `is_blank` says that nobody ever wrote a document to the database, on any copy. `is_freed` says that no copy of its
+    security object names the user, and None that not every copy could be read.
     """
 
+    prefix: str
     saying: Saying
     pause: Pause
     now: float
@@ -123,11 +126,12 @@ def decide(entry: Entry, known: Known) -> Decision:
 
 
 def forbids(entry: Entry, saying: Saying, pause: Pause, now: float) -> Wait | None:
-    """Say why an entry need not even be looked at closely now: a word, a pause or its date; None where it must be.
+    """Say by a word, a pause or its date why an entry need not be looked at closely now; None where it must be.
 
     It is what `decide` says with everything else unknown, and costs no request for each entry.
     """
-    if saying.word is Word.CANCEL or not entry.is_open:
+    is_let_in = saying.word is Word.RELEASE and entry.kind is Kind.RETURN
+    if saying.word is Word.CANCEL or is_let_in or not entry.is_open:
         return None
     if saying.word is Word.HOLD:
         return Wait(Reason.HELD)
@@ -140,7 +144,7 @@ def forbids(entry: Entry, saying: Saying, pause: Pause, now: float) -> Wait | No
 
 
 def clocks_say(dates: Mapping[str, float], nodes: int) -> float | None:
-    """Return the time by the clocks of the nodes: the earliest of two that agree within a minute; None where none do.
+    """Return the time by the clocks of the nodes, which is the earlier of two that agree; None where none do.
 
     A cluster of one node has one clock.
     """
@@ -156,6 +160,10 @@ def clocks_say(dates: Mapping[str, float], nodes: int) -> float | None:
 def _over(entry: Entry, known: Known) -> Decision | None:
     if entry.ending is not None:
         return End(entry.ending)
+    user = user_name(entry.document)
+    if user is None or decode_database_name(known.prefix, entry.database) != user:
+        # An instance with another prefix has noted it, or somebody who could write to the journal for a moment.
+        return Wait(Reason.NOT_THE_USERS)
     return None if known.is_owner else Wait(Reason.NOT_OWNER)
 
 
@@ -178,8 +186,11 @@ def _of_document(entry: Entry, known: Known) -> Decision | None:
     if state is DocumentState.LIVE:
         return End(Ending.RETURNED)
     if state is DocumentState.MISSING or known.document.rev is None:
-        # Whoever made the authentication database anew did not delete its users.
+        # The authentication database was made anew, and that deleted no user.
         return Wait(Reason.DOCUMENT_MISSING)
+    if known.document.behind:
+        # Access is taken away all the same. But what a copy that is behind hides can make the user live again.
+        return Wait(Reason.DOCUMENT_UNCLEAR)
     if revision_key(known.document.rev) != entry.revision:
         return End(Ending.SUPERSEDED)
     return None

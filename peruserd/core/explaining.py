@@ -1,4 +1,4 @@
-"""Why a user belongs to whom, and the plans of all instances together: what `owner` and `plan` print. Pure."""
+"""The owner of a user with the reasons, and the plans of all instances: the words of `owner` and `plan`. Pure."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class OwnerExplanation(msgspec.Struct, frozen=True):
-    """Who owns a user's document and how that came about. `owner` is None where nobody does; `why` says it in words.
+    """The owner of a user's document: `owner` is None where there is none, and `why` says how that came about.
 
     `hash` places the document in `ranges`, `key` modulo the number of `hosts` is where the search begins; `hosts` are
     in the order of the search.

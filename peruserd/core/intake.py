@@ -1,7 +1,7 @@
-"""What is read of one copy, and how far all of it is finished: the live feed, and the scan beside it.
+"""The rows that are read of one copy, and how far they are finished: the live feed, and the scan beside it.
 
 Everything about sequences and about whose a document is comes together here; the rules are those of `core.progress`.
-What is read becomes changes, for documents that are this instance's alone.
+Rows become changes, for documents that are this instance's alone.
 """
 
 from collections.abc import Collection
@@ -48,8 +48,9 @@ class Intake:
         self.shard_sequence: Sequence | None = None
         # How many live rows were passed over because no database can be called after them.
         self.unservable = 0
-        # When everything is to be scanned, because some who failed are remembered nowhere.
+        # When everything is to be scanned, because some who need another look are remembered nowhere.
         self.owed_at: float | None = None
+        self._cut_off = False
         self.ownership = ownership
         self.is_mine = ownership.belongs_to(me)
 
@@ -59,6 +60,7 @@ class Intake:
         if self._saved.owed:
             self._saved = scan_everything(self._saved, read=self._saved.checkpoint)
         self._live = Watermark(self._saved.checkpoint)
+        self._note_a_cut()
         self.shard_sequence = identity.update_seq
         self._scan.begin(self._saved, self._me)
         return why
@@ -72,7 +74,7 @@ class Intake:
             self._saved = change_owner(saved, ownership, self._me, read=self._live.read)
             self._scan.begin(self._saved, self._me)
 
-    # What is read
+    # Reading
 
     @property
     def is_open(self) -> bool:
@@ -87,8 +89,8 @@ class Intake:
     def live_has_room(self, held: int) -> bool:
         """Say whether a page may be read live, while of the documents that wait so many are held back.
 
-        What is tried again does not count: however many users are in quarantine, the live feed goes first. Nor does
-        what is held back, up to a limit of its own: the other documents go on.
+        A retry does not count: however many users are in quarantine, the live feed goes first. Nor does a change that
+        is held back, up to a limit of its own: the other documents go on.
         """
         if self._live is None:
             return True
@@ -154,9 +156,8 @@ class Intake:
                     now,
                     mark,
                     mark.enter(before),
-                    met_in_scan=True,
                     in_place=in_place,
-                    contested=row.id in contested,
+                    contested=task.careful or row.id in contested,
                     sequence=row.seq,
                 )
                 changes.append(change)
@@ -165,14 +166,33 @@ class Intake:
         self._scan.entered(page)
         return changes
 
-    # What is finished, and what is not
+    # Finished work
+
+    def _note_a_cut(self) -> None:
+        if self._cut_off and self.is_open:
+            self.owed_at = None
+            self._owe()
+
+    def _owe(self) -> None:
+        if self._saved is not None and not self._saved.owed:
+            self._saved = msgspec.structs.replace(self._saved, owed=True)
 
     def owe_scan(self, now: float) -> None:
         """Note that somebody who failed is remembered nowhere: in a while everything is to be scanned."""
-        if self._saved is not None:
-            self._saved = msgspec.structs.replace(self._saved, owed=True)
-        if self.owed_at is None:
+        self._owe()
+        if self.owed_at is None and not self._cut_off:
             self.owed_at = now + _OWED_SECONDS
+
+    def connect(self, *, cut_off: bool, now: float) -> None:
+        """Note whether a majority of the cluster's nodes is connected; scan everything once it is so again.
+
+        While it is not, a copy that names its user can be one that CouchDB's own repair sets back when the others
+        return, because the copies win that are more (`mem3_sync_security`). The one who wrote it can be gone by then.
+        """
+        if self._cut_off and not cut_off and self.is_open:
+            self.owed_at = now
+        self._cut_off = cut_off
+        self._note_a_cut()
 
     def begin_owed_scan(self, now: float) -> None:
         """Begin the scan that is owed, if its time has come."""

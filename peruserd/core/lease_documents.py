@@ -1,7 +1,7 @@
 """Leases as documents: under which id each is written, and which of those that are read count as leases.
 
-Whoever is a server admin can have written them, also by mistake and in a version to come. So what is read is bounded,
-and nothing of it reaches a terminal or a log that is not printable.
+Any server admin can have written them, by mistake or with a version to come. So their number and size are bounded when
+they are read, and nothing of them reaches a terminal or a log that is not printable.
 """
 
 from collections.abc import Iterable
@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from peruserd.core.decoders import json_decoder
 from peruserd.core.leases import Lease, Role
 
 MOST_LEASES: Final = 1_000
@@ -18,8 +19,8 @@ FIRST_ID: Final = "_local/peruserd.active."
 LAST_ID: Final = "_local/peruserd.standby/"
 """No id of a lease sorts before the first or behind the last."""
 
-# The longest lease there can be is a third of it.
-_MOST_BYTES: Final = 4_096
+MOST_BYTES: Final = 4_096
+"""A document with more is no lease: the longest lease there can be is a third of it."""
 
 _MOST_NAME: Final = 255
 _MOST_TOKEN: Final = 64
@@ -42,17 +43,17 @@ def lease_id(node: str, role: Role) -> str:
 
 
 def read_leases(rows: Iterable[LeaseRow]) -> tuple[Lease, ...]:
-    """Return the leases among some rows; what is none, or stands under another's id, is passed over."""
+    """Return the leases among some rows; a row is passed over that is none, or stands under another's id."""
     found = (_lease(row) for row in rows)
     return tuple(lease for lease in found if lease is not None)
 
 
 def _lease(row: LeaseRow) -> Lease | None:
-    if len(bytes(row.doc)) > _MOST_BYTES:
+    if len(bytes(row.doc)) > MOST_BYTES:
         return None
     try:
-        lease = msgspec.json.decode(row.doc, type=Lease)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        lease = json_decoder(Lease).decode(row.doc)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     if row.id != lease_id(lease.node, lease.role) or not _is_usable(lease):
         return None

@@ -6,8 +6,8 @@ node that was away, so a read can show an old one, or none although there is one
 shows life, for a time to live by the observer's own monotonic clock. Neither that a lease is there nor that it is
 missing says anything, and clocks are never compared. (Design, "Rules of ownership".)
 
-Who has just begun to look cannot have seen anything grow; what it finds at its first look it takes for alive, for one
-time to live, so that a restart does not move every document twice.
+An observer that has just begun to look cannot have seen anything grow. It takes the leases of its first look for alive,
+for one time to live, so that a restart does not move every document twice.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ import msgspec
 
 
 class Role(StrEnum):
-    """What an instance does beside its node."""
+    """The part that an instance plays beside its node."""
 
     ACTIVE = "active"
     STANDBY = "standby"  # another instance beside the same node is active; this one waits to take over
@@ -46,7 +46,7 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class Standing(StrEnum):
-    """What is believed of an incarnation."""
+    """The belief about an incarnation."""
 
     ALIVE = "alive"
     UNPROVEN = "not seen to grow yet"
@@ -76,9 +76,12 @@ class Board(msgspec.Struct, frozen=True):
 
     `opened` says whether leases were read at all, `watched_at` is when they were read or excused last.
 
-    Invariant: an incarnation is alive only within `ttl_seconds` after its counter was seen to grow, or after the first
-    look, or after it was first seen in the place of one alive until then; and never after a later start on its state
-    directory, or its own release, was seen.
+    Invariant: an incarnation is alive only within `ttl_seconds` after one of these moments, and never after a later
+    start on its state directory, or its own release, was seen:
+
+    - Its counter was seen to grow.
+    - It was seen at the first look.
+    - It was first seen in the place of an incarnation that was alive until then.
     """
 
     ttl_seconds: float
@@ -148,7 +151,7 @@ class Board(msgspec.Struct, frozen=True):
         return tuple(lease for lease in self.living(now) if not self.sightings[lease.incarnation].proven)
 
     def newcomers(self) -> tuple[Lease, ...]:
-        """Return the leases of who was met after the first look and not seen to grow: starting, or an old copy."""
+        """Return the leases that were met after the first look and not seen to grow: starting, or an old copy."""
         replaced = self._replaced()
         return tuple(
             each.lease
@@ -175,7 +178,7 @@ class Board(msgspec.Struct, frozen=True):
 
 
 def _newest(leases: Iterable[Lease]) -> Iterable[Lease]:
-    # One that has changed its role left a lease under each: the second one read is no growth over the first.
+    # An instance that has changed its role left a lease under each: the second one read is no growth over the first.
     newest: dict[str, Lease] = {}
     for lease in leases:
         known = newest.get(lease.incarnation)
@@ -192,7 +195,7 @@ def active_nodes(leases: Iterable[Lease]) -> set[str]:
 def holder(node: str, leases: Iterable[Lease]) -> Lease | None:
     """Return which of the living instances that name `node` acts for it; None where there is none.
 
-    One that is active keeps its place; among equals the elder does, which has counted further.
+    An active instance keeps its place; among equals the elder does, which has counted further.
     """
     beside = [lease for lease in leases if lease.node == node]
     return max(beside, key=lambda lease: (lease.role is Role.ACTIVE, lease.counter, lease.incarnation), default=None)

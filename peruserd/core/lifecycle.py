@@ -43,7 +43,7 @@ class Reason(StrEnum):
 
 
 class Action(Enum):
-    """What the supervisor does to the process."""
+    """The actions of the supervisor on the process."""
 
     SPAWN = "spawn"
     ASK = "ask"  # a Stop message over the pipe

@@ -25,7 +25,7 @@ from peruserd.core.scanning import ScanTask
 
 
 class Outcome(aftermath.Outcome, Protocol):
-    """What is asked of the outcome of work, to count it, too."""
+    """The outcome of work, as far as it is counted, too."""
 
     @property
     def created(self) -> bool:
@@ -41,7 +41,7 @@ class Outcome(aftermath.Outcome, Protocol):
 
     @property
     def action(self) -> str | None:
-        """What was done to access or existence, in one word."""
+        """The change of access or existence that was made, in one word."""
 
     @property
     def failure(self) -> Failure | None:
@@ -49,7 +49,7 @@ class Outcome(aftermath.Outcome, Protocol):
 
 
 class OnDisk(msgspec.Struct, frozen=True):
-    """What a listener finds on its disk: the progress (None in a new file), the quarantine, documents in doubt."""
+    """The state that a listener finds on its disk: progress (None in a new file), quarantine, documents in doubt."""
 
     saved: Saved | None = None
     kept: Collection[Quarantined] = ()
@@ -73,6 +73,7 @@ class Listening:
         share: int,
         new_per_minute: int,
         nodes: Collection[str],
+        cut_off: bool,
         begin_near: Sequence | None,
         recall_seconds: float,
         now: float,
@@ -82,7 +83,7 @@ class Listening:
         self._feed_fails = True
         self.intake = Intake(me, ownership, on_disk.saved, begin_near)
         self.documents = Documents(on_disk.kept, on_disk.doubts, recall_seconds=recall_seconds, now=now)
-        self.documents.connected(nodes, now)
+        self._connect(nodes, cut_off=cut_off, now=now)
         self.dispatch = Dispatch(self.documents, share, new_per_minute)
         self.counters = Counters()
         self.beats = 0
@@ -95,7 +96,7 @@ class Listening:
         self.removals.clear()
         self.to_wake = 0
 
-    # What is read
+    # Reading
 
     def open(self, identity: Identity, now: float) -> str:
         """Begin, or go on where the checkpoint says, once and before the first page; return in words why there."""
@@ -151,7 +152,7 @@ class Listening:
             self.counters.changes_owned += 1
             put(change)
 
-    # What is done
+    # Working
 
     def succeeded(self, change: Change, outcome: Outcome, now: float) -> bool:
         """End work that succeeded; say whether a scan ended with it."""
@@ -229,7 +230,7 @@ class Listening:
         dates = (self.documents.next_due(), self.dispatch.next_due(now), self.intake.owed_at)
         return min((each for each in dates if each is not None), default=None)
 
-    # Whose it is
+    # Owners
 
     def inform(
         self,
@@ -239,6 +240,8 @@ class Listening:
         new_per_minute: int,
         nodes: Collection[str],
         now: float,
+        *,
+        cut_off: bool,
     ) -> None:
         """Put another ownership in force, let another one come, set the limits, and note who is connected."""
         self.dispatch.limit(share, new_per_minute)
@@ -246,6 +249,10 @@ class Listening:
             self.intake.change_owner(ownership)
             self._let_go(now)
         self.hold_back(coming)
+        self._connect(nodes, cut_off=cut_off, now=now)
+
+    def _connect(self, nodes: Collection[str], *, cut_off: bool, now: float) -> None:
+        self.intake.connect(cut_off=cut_off, now=now)
         self.documents.connected(nodes, now)
 
     def hold_back(self, coming: Ownership | None) -> None:
@@ -285,7 +292,7 @@ class Listening:
         self.counters.reviews += count
         self.to_wake += count
 
-    # How it stands
+    # Report
 
     def report(self) -> Report:
         """Return how the listener stands."""

@@ -1,4 +1,4 @@
-"""What supervisor and listener say to each other: one frozen message to start a child, typed ones over a pipe after.
+"""The messages between supervisor and listener: one frozen message to start a child, typed ones over a pipe after.
 
 Every message is one MessagePack document; `encode` and the two `decode…` functions are the whole protocol.
 """
@@ -34,14 +34,14 @@ class Secret(msgspec.Struct, frozen=True):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """Who to be for CouchDB."""
+    """The account to use at CouchDB."""
 
     username: str
     password: Secret
 
 
 class Token(msgspec.Struct, frozen=True):
-    """What requests carry to be somebody for CouchDB: the values of two headers, either of which may be missing.
+    """The values of two headers by which CouchDB knows whose a request is; either of them may be missing.
 
     `number` tells one token from the next; a cookie that the server has refreshed leaves it as it is. `relayed` takes
     the place of `authorization` on the paths of other nodes, where those do not take each other's sessions.
@@ -59,9 +59,10 @@ class ListenerStart(msgspec.Struct, frozen=True):
     `coming` is the ownership that may follow (see `Assignment`). `share` is how many users it may work on at once now,
     `most_in_flight` how many it can ever be allowed to. `token` is None while the server does not let the instance in;
     the password itself never reaches a listener. `begin_near` is where a listener of the range that this one is a part
-    of had come to: a hint and no checkpoint. What was done within the last `recall_seconds` before an owner changes is
+    of had come to: a hint and no checkpoint. An act of the last `recall_seconds` before an owner changes is
     looked at again, because the next owner may have known better already. `new_per_minute` is how many databases it may
-    make in a minute (0 is no limit), `nodes` are the nodes connected in the view in force.
+    make in a minute (0 is no limit), `nodes` are the nodes connected in the view in force, `cut_off` says that they are
+    no majority of the cluster's.
     """
 
     copy: Copy
@@ -81,19 +82,25 @@ class ListenerStart(msgspec.Struct, frozen=True):
     recall_seconds: float
     new_per_minute: int = 0
     nodes: tuple[str, ...] = ()
+    cut_off: bool = False
 
 
 # Supervisor → listener
 
 
 class Inform(msgspec.Struct, frozen=True, tag="inform"):
-    """The view changed: who owns what from now on, who may own it soon, how much may be done, who is connected."""
+    """The view changed: who owns what from now on, who may own it soon, how much may be done, who is connected.
 
+    `number` counts the messages of this kind to one listener, from 1.
+    """
+
+    number: int
     ownership: Ownership
     coming: Ownership | None
     share: int
     new_per_minute: int = 0
     nodes: tuple[str, ...] = ()
+    cut_off: bool = False
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
@@ -113,7 +120,7 @@ class Inherit(msgspec.Struct, frozen=True, tag="inherit"):
 
 
 class Reauthenticate(msgspec.Struct, frozen=True, tag="reauthenticate"):
-    """What requests carry from now on, or nothing, and then they must wait.
+    """The token that requests carry from now on, or none, and then they must wait.
 
     `why` says in words why there is no token, or why the token could not be checked. `answers` is the number of the
     newest `Doubt` of this listener that was looked into.
@@ -125,7 +132,7 @@ class Reauthenticate(msgspec.Struct, frozen=True, tag="reauthenticate"):
 
 
 class JournalNews(msgspec.Struct, frozen=True, tag="journal"):
-    """What became known of the journal of deletions.
+    """News of the journal of deletions.
 
     `spoken_of` are the ids of entries on which the operator's word has changed. While the journal is not `usable`,
     because it cannot be read or somebody else could write there, nothing may be dropped.
@@ -140,7 +147,7 @@ class JournalNews(msgspec.Struct, frozen=True, tag="journal"):
 
 
 class Stage(StrEnum):
-    """What a listener is doing."""
+    """The work that a listener is at."""
 
     CONNECTING = "connecting"  # no answer from its copy yet, or none any more
     SCANNING = "scanning"  # live, and reading the range from the start beside it
@@ -152,7 +159,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a process takes of the machine: processor time, resident memory, open descriptors, threads."""
+    """The part of the machine that a process takes: processor time, resident memory, open descriptors, threads."""
 
     cpu_seconds: float
     resident_bytes: int
@@ -163,7 +170,8 @@ class Usage(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True, tag="report"):
     """How it stands. `beats` counts rounds of the feed loop; a report without a new beat is no sign of life.
 
-    `usage` is None where the listener cannot measure it.
+    `usage` is None where the listener cannot measure it. `informed` is the number of the newest `Inform` that the
+    listener has taken in, 0 before the first one.
     """
 
     beats: int
@@ -177,6 +185,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     counters: Counters
     usage: Usage | None = None
     deletions: Standing = Standing()
+    informed: int = 0
 
     @property
     def is_reading(self) -> bool:

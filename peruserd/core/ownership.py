@@ -1,9 +1,13 @@
 """Which instance acts on which document of a range.
 
-The rule (design, "Rules of ownership"): take all nodes that host the document's range, sorted by name; start at
-position `key mod count` and go round; the first that has a live instance is the owner. With every host alive this is
-what couch_peruser (2.1 to 3.5) computes; when one is lost, only its documents move. A range none of whose hosts has a
-live instance is adopted: then all live instances are its candidates, and the one at `key mod count` is the owner.
+The rule (design, "Rules of ownership"):
+
+- Take all nodes that host the document's range, sorted by name.
+- Start at position `key mod count` and go round. The first node that has a live instance is the owner.
+- A range none of whose hosts has a live instance is adopted. All live instances are its candidates then, sorted, and
+  the one at `key mod count` is the owner.
+
+With every host alive this is what couch_peruser (2.1 to 3.5) computes. When a host is lost, only its documents move.
 
 Invariant, for every document and every set of live instances that is not empty: exactly one of them is the owner, and
 the owner listens to a copy of a range that holds the document.

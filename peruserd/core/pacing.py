@@ -2,11 +2,11 @@
 
 A scan may take half of the work in flight, and next to nothing while people sign up.
 
-Those whom a scan finds have waited already, or wait for nothing; who signs up meanwhile should not find the cluster
-busy with them. What the cluster can take beside its live load is not known, so a scan is a guest there: one thing at a
-time, and then a rest of several times as long as that took, which grows by itself as the cluster grows slower. Somebody
-waits for each database that is missing, and hardly anybody for a security object to be looked at: the rest is shorter
-after the one than after the other.
+Users whom a scan finds have waited already, or wait for nothing; users who sign up meanwhile should not find the
+cluster busy with them. Nobody knows how much the cluster can take beside its live load, so a scan is a guest there. It
+does one thing at a time, and then rests several times as long as that took, so its rests grow as the cluster grows
+slower. Somebody waits for each database that is missing, and hardly anybody for a look at a security object, so the
+rest is shorter after the one than after the other.
 """
 
 from collections import deque

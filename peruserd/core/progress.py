@@ -1,4 +1,4 @@
-"""How far a listener has got, what that lets it skip, and what it must read again.
+"""The progress of a listener: how far it has got, what that lets it skip, and what it must read again.
 
 A listener reads its copy in two lanes: *live* from some sequence on, and where needed a *scan* from the start to that
 sequence for the documents it owns now but was not responsible for all along.
@@ -25,26 +25,31 @@ START: Final[Sequence] = 0
 
 
 class Sweep(StrEnum):
-    """What a scan goes over the range for; in this order, because a user without a database has nothing at all."""
+    """The purposes of a scan, in this order, because a user without a database has nothing at all."""
 
     DATABASES = "databases"  # to make those that are missing
     SECURITY = "security"  # to look at every security object
 
 
 class Scan(msgspec.Struct, frozen=True):
-    """A scan under way: this sweep is finished up to `position`, and ends at `until`."""
+    """A scan under way: this sweep is finished up to `position`, and ends at `until`.
+
+    A `careful` one believes no row, and asks each copy of the document and of the security object.
+    """
 
     until: Sequence
     position: Sequence = START
     sweep: Sweep = Sweep.DATABASES
+    careful: bool = False
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """What is on disk of one copy, named by its `uuid`.
+    """The progress that is on disk of one copy, named by its `uuid`.
 
     `current` is the ownership in force; `settled` are those under all of which a document must have been its own for
     the checkpoint to speak of it. No `settled` at all means that the checkpoint speaks of no document yet. `owed` says
-    that users who failed found no room in quarantine: only a scan of everything finds them again.
+    that only a scan of everything finds those again who need a look: users who failed and found no room in quarantine,
+    or users who were looked at while no majority of the nodes was connected.
     """
 
     uuid: str
@@ -121,13 +126,13 @@ def sweep_finished(saved: Saved) -> Saved:
     """Return what is known once a sweep is done: after the last one the checkpoint speaks of all that is owned now."""
     scan = saved.scan
     if scan is not None and scan.sweep is Sweep.DATABASES:
-        return msgspec.structs.replace(saved, scan=Scan(until=scan.until, sweep=Sweep.SECURITY))
+        return msgspec.structs.replace(saved, scan=msgspec.structs.replace(scan, position=START, sweep=Sweep.SECURITY))
     return msgspec.structs.replace(saved, settled=(saved.current,), scan=None)
 
 
 def scan_everything(saved: Saved, *, read: Sequence) -> Saved:
     """Return what is known once the scan begins that is owed, up to where the live feed has `read` to."""
-    return msgspec.structs.replace(saved, settled=(), scan=Scan(until=read), owed=False)
+    return msgspec.structs.replace(saved, settled=(), scan=Scan(until=read, careful=True), owed=False)
 
 
 def wanted_by_scan(saved: Saved, me: str) -> Callable[[str], bool]:

@@ -1,4 +1,4 @@
-"""Why a user was not served, and when that is tried again.
+"""The reason why a user was not served, and the time of the next try.
 
 One user's failure never holds up another's: the checkpoint passes it once it is on disk. The entry is a part of its
 document's record (`core.records`).
@@ -13,7 +13,7 @@ from peruserd.core.backoff import Backoff
 
 
 class Advice(StrEnum):
-    """What helps against a failure."""
+    """The remedies against a failure."""
 
     RETRY = "retry"  # the same again, later
     ASK_OPERATOR = "ask_operator"  # the same again, once somebody changed something
@@ -38,7 +38,7 @@ _AWAY: Final = Backoff(first_seconds=60.0, most_seconds=3_600.0)
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a user was not served, and what can be done about it. `kind` is a metric's label.
+    """The reason why a user was not served, and what can be done about it. `kind` is a metric's label.
 
     `waits_for` names nodes that were away: nothing else than their return helps.
     """
@@ -62,8 +62,7 @@ class Failure(msgspec.Struct, frozen=True):
 class Quarantined(msgspec.Struct, frozen=True):
     """A user that could not be served. `since` is the wall clock at the first failure, in seconds, for people.
 
-    `met_in_scan` is the failed change's own: a tombstone that a scan found is not dropped for, however often retried.
-    `contested` is the failed change's own, too: rows of both kinds were seen of the document.
+    `contested` is the failed change's own: rows of both kinds were seen of the document.
     """
 
     document_id: str
@@ -71,7 +70,6 @@ class Quarantined(msgspec.Struct, frozen=True):
     failure: Failure
     failures: int
     since: float
-    met_in_scan: bool = False
     contested: bool = False
 
     def contradicts(self, *, deleted: bool) -> bool:

@@ -31,7 +31,7 @@ replace = msgspec.structs.replace
 
 
 class State(StrEnum):
-    """What becomes of a document now."""
+    """The state of a document."""
 
     WAITING = "waiting"  # for a worker
     HELD = "held"  # waits, and is left alone for now
@@ -43,7 +43,7 @@ class State(StrEnum):
 
 
 class Held(Enum):
-    """Why a change that waits is left alone."""
+    """The reason why a change that waits is left alone."""
 
     OWNER = "owner"  # another instance will own the document
     RESTLESS = "restless"  # it changed too often, and was looked at a moment ago
@@ -51,7 +51,7 @@ class Held(Enum):
 
 
 class Act(msgspec.Struct, frozen=True, gc=False):
-    """What was acted on last: whether the document was deleted, and when, by the monotonic clock."""
+    """The last act on a document: whether the document was deleted, and when, by the monotonic clock."""
 
     deleted: bool
     at: float
@@ -79,7 +79,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def state(self) -> State:
-        """Return what becomes of the document now."""
+        """Return the state of the document."""
         if self.active is not None:
             return State.WORKING if self.waiting is None and self.review is None else State.WORKING_NEWER
         if self.review is not None or (self.waiting is not None and self.held is None):
@@ -142,7 +142,7 @@ class Keep(msgspec.Struct, frozen=True, gc=False):
 
 
 class Removal(Enum):
-    """What is to be taken off the disk with the next save."""
+    """The part of a record that leaves the disk with the next save."""
 
     RELEASED = "released"  # the entry of the quarantine
     CERTAIN = "certain"  # the doubt
@@ -163,7 +163,7 @@ def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> 
     """
     waiting, active = record.waiting, record.active
     if waiting is None and active is None and record.kept is None and not fresh:
-        # What comes and goes by the thousands each second.
+        # The usual case, thousands of times a second.
         return replace(record, waiting=change), (Queue(change.lane),)
     change = _with_hints(record, change, fresh)
     if change.lane is not Lane.LIVE and _tells_less(record, change, fresh):
@@ -171,7 +171,7 @@ def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> 
             record = replace(record, waiting=contest(waiting, change))
         return record, (Finish(change),)
     effects: tuple[Effect, ...] = () if waiting is None else (Finish(waiting),)
-    # What waited for room to make a database may need none any more.
+    # A change that waited for room to make a database may need none any more.
     held = None if record.held is Held.LIMIT else record.held
     queued = waiting is not None and waiting.lane is change.lane and held is record.held
     record = replace(record, waiting=change, held=held)
@@ -213,7 +213,7 @@ def taken(record: Record, lane: Lane) -> Record:
 
 
 def ended(record: Record) -> Step:
-    """The work is over: whatever is newer comes first."""
+    """The work is over: something newer comes first."""
     effects: list[Effect] = [] if record.active is None else [Finish(record.active)]
     record = replace(record, active=None, lost=False)
     if record.waiting is not None and record.held is None:
@@ -224,12 +224,12 @@ def ended(record: Record) -> Step:
 
 
 def held_back(record: Record, why: Held) -> Record:
-    """What waits is left alone until it is `freed`; a review never is."""
+    """The change that waits is left alone until it is `freed`; a review never is."""
     return replace(record, held=why)
 
 
 def freed(record: Record, *, first: bool = False) -> Step:
-    """What was held may be taken again, `first` before all others in its lane."""
+    """The change that was held may be taken again, `first` before all others in its lane."""
     record = replace(record, held=None)
     if record.waiting is None or record.active is not None:
         return record, ()
@@ -252,9 +252,7 @@ def retried(record: Record, document_id: str, now: float) -> Step:
     effects: tuple[Effect, ...] = ()
     kept, failed = record.kept, record.failed_review
     if kept is not None and record.due is not None and record.due <= now:
-        change = Change(
-            document_id, kept.deleted, Lane.RETRY, now, met_in_scan=kept.met_in_scan, contested=kept.contested
-        )
+        change = Change(document_id, kept.deleted, Lane.RETRY, now, contested=kept.contested)
         record, effects = seen(replace(record, due=None), change)
     if failed is not None and record.review_due is not None and record.review_due <= now:
         record, more = reviewed(
@@ -280,8 +278,8 @@ def returned(record: Record, nodes: frozenset[str], now: float) -> Step:
 def lost(record: Record, document_id: str, now: float) -> Step:
     """The document has another owner: nothing of it waits here any more, and what is under way tells nothing.
 
-    Changes can pass unseen until the document is this instance's again, and whatever is read then is newer. What could
-    not be confirmed is looked at again all the same: the next owner's copy may not show yet what this one has shown.
+    Changes can pass unseen until the document is this instance's again, and a row that is read then is newer. A failure
+    to confirm is looked at again all the same, because the next owner's copy may not show yet what this one has shown.
     """
     effects: tuple[Effect, ...] = () if record.waiting is None else (Finish(record.waiting),)
     kept = record.kept
@@ -309,5 +307,5 @@ def left(record: Record, document_id: str, now: float, recall_seconds: float) ->
 
 
 def expired(record: Record, at: float) -> Record:
-    """What was done then need not be remembered any more."""
+    """The act of that moment need not be remembered any more."""
     return replace(record, acted=None) if record.acted is not None and record.acted.at == at else record

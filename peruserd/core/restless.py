@@ -1,7 +1,7 @@
 """Documents that are deleted and made again all the time: each is looked at once a minute, newest state only.
 
 Every look at a user costs the cluster some requests and can write, and anybody may change a document of their own as
-often as they like. What a user is in the end is what counts, and that is seen a minute later.
+often as they like. The last state of a user counts, and that is seen a minute later.
 """
 
 from collections import OrderedDict, deque
@@ -12,7 +12,7 @@ MOST_CHANGES: Final = 5
 WITHIN_SECONDS: Final = 600.0
 REST_SECONDS: Final = 60.0
 
-# So many documents are watched, those that changed last: some megabytes. Who changes more of them than that at a time
+# So many documents are watched, those that changed last: some megabytes. Somebody who changes more of them at a time
 # makes as much work as so many users who sign up.
 _MOST_WATCHED: Final = 10_000
 
@@ -29,7 +29,7 @@ class Watched:
 
 
 class Restless:
-    """What was seen of documents that were deleted lately. Times are of one monotonic clock, in seconds."""
+    """The documents that were deleted lately, and how they changed. Times are of one monotonic clock, in seconds."""
 
     def __init__(self) -> None:
         self.watched: OrderedDict[str, Watched] = OrderedDict()

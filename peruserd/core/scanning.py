@@ -1,6 +1,6 @@
 """The scan of a range: which sweep goes over it, how far it is read and finished, and which rows it picks.
 
-What a scan is for is `core.progress`'s; what it finds becomes changes like what is read live.
+The purpose of a scan is `core.progress`'s matter; its rows become changes like those of the live feed.
 """
 
 from collections.abc import Callable, Collection, Container
@@ -26,7 +26,7 @@ class ScanTask(msgspec.Struct, frozen=True):
     """The page of a scan to read next, for documents that are `wanted`.
 
     `mark` tells this sweep from one that has begun again meanwhile. The users in `served` were served by the first
-    sweep, so the second need not look at their live rows.
+    sweep, so the second need not look at their live rows. A `careful` scan believes no row.
     """
 
     mark: Watermark
@@ -34,6 +34,7 @@ class ScanTask(msgspec.Struct, frozen=True):
     sweep: Sweep
     wanted: Callable[[str], bool]
     served: Container[str]
+    careful: bool = False
 
     def candidates(self, page: Page) -> list[str]:
         """Return the documents for whose rows it matters whether their database is there.
@@ -84,7 +85,7 @@ class ScanBook:
         if scan is not None:
             mark = Watermark(scan.position)
             wanted = wanted_by_scan(saved, me)
-            self.task = ScanTask(mark, mark.read, scan.sweep, wanted, self._served)
+            self.task = ScanTask(mark, mark.read, scan.sweep, wanted, self._served, scan.careful)
 
     @property
     def has_room(self) -> bool:
@@ -116,4 +117,4 @@ class ScanBook:
         """Return a scan with the position up to which its sweep is finished."""
         if scan is None or self.task is None:
             return scan
-        return Scan(until=scan.until, position=self.task.mark.finished, sweep=scan.sweep)
+        return msgspec.structs.replace(scan, position=self.task.mark.finished)

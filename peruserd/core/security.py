@@ -122,7 +122,7 @@ def reconcile(copies: Sequence[Security], total: int) -> Security:
         raise ValueError("no copy could be read")
     written = [each for each in copies if not is_blank(each)]
     if not written:
-        # All blank. One that shuts the database is the safer of the two.
+        # All blank. An object that shuts the database is the safer of the two.
         return min(copies, key=is_public)
     if all(each == written[0] for each in written):
         return written[0]

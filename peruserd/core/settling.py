@@ -2,21 +2,22 @@
 
 A node that flaps would otherwise move its documents to and fro. Each fact of a view (is this node connected, does that
 one have a live instance, what is the shard map) has a quiet period of its own, so that one that never comes to rest
-does not hold up the others. What was seen last is kept beside the view in force: a document whose owner is the same in
+does not hold up the others. The view seen last is kept beside the view in force: a document whose owner is the same in
 both is served without interruption, and one whose owner differs is left alone meanwhile.
 
-While leases cannot be read nobody who is in force is missed: silence says nothing then, and who was awaited is awaited
-still.
+While leases cannot be read, no instance that is in force is missed, because silence says nothing then. An instance that
+was awaited is awaited still.
 
 Two things take effect at once: the first view, because nothing is served before it, and another life of the
 authentication database, because nothing of the old one can be served any more.
 
 At the first view nobody can be told dead from not yet started: where all instances start together, each is there before
-the others. So whoever can be there is in force with it: all that were when this instance stopped, or where that is not
-known, one beside each connected node. Who does not show within the quiet period is not there. One whose lease is found
-by then is about to show: it has the time to live of a lease, because a busy machine that starts them all takes longer
-than the quiet period, and whoever takes over meanwhile scans what another one scans as well. Until then documents that
-are this instance's all the same are served, and those it would have to take over are not.
+the others. So each instance that can be there is in force with it: all that were when this instance stopped, or where
+that is not known, one beside each connected node. An instance that does not show within the quiet period is not there.
+An instance whose lease is found by then is about to show, and has the time to live of a lease: a busy machine that
+starts them all takes longer than the quiet period, and an instance that took over meanwhile would scan what another one
+scans as well. Until then documents that are this instance's all the same are served, and those it would have to take
+over are not.
 """
 
 from typing import Final
@@ -97,7 +98,9 @@ def _first(view: View, expected: tuple[str, ...] | None) -> View:
 
 def _at_once(settled: View, seen: View) -> View:
     """Return the view in force with what needs no quiet period taken from the view seen."""
-    settled = msgspec.structs.replace(settled, standby=seen.standby, leases_readable=seen.leases_readable)
+    settled = msgspec.structs.replace(
+        settled, standby=seen.standby, leases_readable=seen.leases_readable, cut_off=seen.cut_off
+    )
     before, now = settled.shard_map, seen.shard_map
     if now is not None and (before is None or before.suffix != now.suffix):
         return msgspec.structs.replace(settled, shard_map=now)

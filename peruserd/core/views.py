@@ -1,4 +1,4 @@
-"""What an instance believes of the cluster, and what follows from it: view → plan → difference.
+"""The cluster as an instance believes it to be, and what follows from it: view → plan → difference.
 
 A plan is computed from views alone (the one in force, and the one seen last), so two instances that believe the same
 agree on who does what. The running listeners are brought to the plan by carrying out the difference: stop first, then
@@ -22,7 +22,8 @@ class View(msgspec.Struct, frozen=True):
     `shard_map` is None while the authentication database does not exist. `standby` says that another instance acts
     beside this one's node. `newcomers` are the nodes, sorted, of which a lease has appeared that is not believed yet.
     `leases_readable` says whether the leases could be read: while they cannot, silence says nothing, nobody is declared
-    dead for it, and nothing may be done that cannot be undone.
+    dead for it, and nothing may be done that cannot be undone. `cut_off` says that no majority of the cluster's nodes
+    is connected, so what is written here can be lost when the others return.
     """
 
     nodes: tuple[str, ...]
@@ -31,17 +32,18 @@ class View(msgspec.Struct, frozen=True):
     standby: bool = False
     newcomers: tuple[str, ...] = ()
     leases_readable: bool = True
+    cut_off: bool = False
 
 
 class Feed(StrEnum):
-    """Where a listener reads changes from."""
+    """The kind of feed that a listener reads changes from."""
 
     SHARD = "shard"
     DATABASE = "database"
 
 
 class Copy(msgspec.Struct, frozen=True, order=True):
-    """What one listener follows: one node's copy of one range, or the database's own feed.
+    """The source that one listener follows: one node's copy of one range, or the database's own feed.
 
     `suffix` is part of it: a database deleted and made again has other copies. For a whole database the suffix is
     empty and the range covers everything.
@@ -90,12 +92,14 @@ class Plan(msgspec.Struct, frozen=True):
     """Which copies one instance listens to.
 
     `unreadable` are ranges it would have to listen to that no live node hosts: nobody can serve them until one returns.
-    `nodes` are the nodes connected, for users whose databases wait for one.
+    `nodes` are the nodes connected, for users whose databases wait for one. `cut_off` says that no majority of the
+    cluster's nodes was connected when the view was seen last.
     """
 
     assignments: tuple[Assignment, ...] = ()
     unreadable: tuple[Range, ...] = ()
     nodes: tuple[str, ...] = ()
+    cut_off: bool = False
 
     @property
     def in_force(self) -> tuple[tuple[Copy, Ownership], ...]:
@@ -104,7 +108,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """What leads from the running listeners to a plan; to be carried out in the order of the fields."""
+    """The steps from the running listeners to a plan, to be carried out in the order of the fields."""
 
     stop: tuple[Copy, ...] = ()
     inform: tuple[Assignment, ...] = ()
@@ -157,7 +161,9 @@ def make_plan(view: View, me: str, seen: View | None = None) -> Plan:
                 coming if ownership.gains(me, before=coming) else None,
             )
         )
-    return Plan(tuple(assignments), tuple(unreadable), view.nodes if assignments else ())
+    if not assignments:
+        return Plan(unreadable=tuple(unreadable))
+    return Plan(tuple(assignments), tuple(unreadable), view.nodes, seen.cut_off)
 
 
 def _read_through(hosts: tuple[str, ...], view: View, seen: View) -> str | None:

@@ -29,8 +29,16 @@ class _Retry(Retry):
 
 
 # A connection kept alive can be closed by the server just as it is used again; a second try finds that out. Requests
-# that change something are not repeated here: what a broken one did is for the caller to judge.
-_RETRY: Final = _Retry(total=2, backoff_factor=0.1, status=0, redirect=0, allowed_methods=frozenset({"GET", "HEAD"}))
+# that change something are not repeated here: what a broken one did is for the caller to judge. An answer is never a
+# reason to ask again: one with `Retry-After` in it urllib3 would read to its end, however large it is, and throw away.
+_RETRY: Final = _Retry(
+    total=2,
+    backoff_factor=0.1,
+    status=0,
+    redirect=0,
+    allowed_methods=frozenset({"GET", "HEAD"}),
+    respect_retry_after_header=False,
+)
 _NO_RETRY: Final = _Retry(total=0, read=False)
 
 

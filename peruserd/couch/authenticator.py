@@ -15,7 +15,7 @@ from peruserd.core.authentication import Gate, Verdict
 from peruserd.core.config import CouchDBConfig
 from peruserd.core.decoding import ConfigError
 from peruserd.core.messages import Credentials, Reauthenticate, Token
-from peruserd.couch.errors import CouchError, GatewayError, RefusedError, ServerError
+from peruserd.couch.errors import CouchError, GatewayError, RefusedError, ServerError, TimedOutError
 from peruserd.couch.login import Admission, Login
 from peruserd.couch.refusals import BusyError, RefusalFile, Refusals
 from peruserd.couch.session import Session
@@ -31,7 +31,7 @@ _BUSY_SECONDS: Final = 0.2
 _USUAL_LIFETIME_SECONDS: Final = 600.0
 _RENEWED_AFTER: Final = 0.8
 
-# Without anything to do.
+# The thread sleeps no longer than this, even with nothing to do.
 _LONGEST_WAIT_SECONDS: Final = 60.0
 
 _AFTER_FAULT_SECONDS: Final = 15.0
@@ -40,11 +40,11 @@ log = structlog.get_logger(__name__)
 
 
 class Source(Protocol):
-    """Where the credentials come from."""
+    """The place that the credentials come from."""
 
     @property
     def credentials(self) -> Credentials | None:
-        """As they were read last."""
+        """The credentials as they were read last."""
 
     @property
     def is_file(self) -> bool:
@@ -59,10 +59,10 @@ Answers = dict[Hashable, int]
 
 
 class Authenticator:
-    """Keeps `tokens`, those of this process, right; `tell` is called when other processes are to be told.
+    """Keeps `tokens`, those of this process, right; `tell` is called when other processes have to be told.
 
-    It gets the doubts that were looked into, and `state` says what is so; it must return at once. None in place of
-    doubts is for everybody.
+    It gets the doubts that were looked into, or None where every process has to be told, and must return at once.
+    `state` says what is so.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Authenticator:
             try:
                 wait = self._turn()
             except Exception:
-                # Without this thread nobody would ever be let in again, so it goes on.
+                # The thread goes on, because nobody would ever be let in again without it.
                 log.exception("unforeseen failure of a login")
                 wait = _AFTER_FAULT_SECONDS
             # Connections are not kept: the next time is minutes away, and the server may have hung up by then.
@@ -166,12 +166,12 @@ class Authenticator:
         before = self.tokens.current
         trouble: CouchError | None = None
         wait = self._until_old(before)
-        if before is None or wait <= 0:
-            wait, _ = self._enter()
-        elif own > self._own_answered or doubts:
+        if before is not None and (doubts or own > self._own_answered):
             wait, trouble = self._look_into(before, nodes)
+        elif before is None or wait <= 0:
+            wait, trouble = self._enter()
         with self._lock:
-            # Not before they were looked into: whoever has one waits for the answer.
+            # The doubts go only after they were looked into, because each is waited for.
             self._doubts = {who: number for who, number in self._doubts.items() if number != doubts.get(who)}
             self._nodes -= nodes
         self._own_answered = own
@@ -189,7 +189,7 @@ class Authenticator:
         Returns after how many seconds to look again, and what stands in the way of finding out.
         """
         if token.cookie is None:
-            # It carries the password, so to find out is to ask for it. Where the gate is shut it may still be right.
+            # It carries the password, so to find out is to ask for it. It may still be right while the gate is shut.
             wait, trouble = self._enter()
             if trouble is not None and (self._gate.refused or self._gate.locked):
                 self.tokens.shut(trouble)
@@ -216,7 +216,7 @@ class Authenticator:
         try:
             return self._login().takes(token, node)
         except CouchError:
-            # A node that is away, for one: what was doubted is then about the path.
+            # The node may be away. The answer that was doubted is then about the path.
             return True
 
     def _enter(self) -> tuple[float, CouchError | None]:
@@ -237,14 +237,16 @@ class Authenticator:
                 now = time.time()
                 self._gate = self._gate.recall(record.times, now)
                 if any(each > now for each in record.times):
-                    # Of a clock that was set back since. Left as they are they would be new again at each look.
+                    # They are of a clock that was set back since. Left so, they would be new again at each look.
                     record.write(self._gate.refusals)
                 pause = self._gate.pause(now)
                 if pause > 0:
                     return pause, RefusedError(self._why_shut(pause))
                 return self._send(record)
         except BusyError:
-            return _BUSY_SECONDS, self.tokens.trouble
+            # Sessions that wait for the first verdict go on waiting; a doubt was not looked into.
+            in_doubt = TimedOutError("another process of this instance is asking just now")
+            return _BUSY_SECONDS, self.tokens.trouble or (in_doubt if self.tokens.current is not None else None)
 
     def _send(self, record: Refusals) -> tuple[float, CouchError | None]:
         sent = False

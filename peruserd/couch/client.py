@@ -7,16 +7,27 @@ from typing import Any, Final
 import msgspec
 
 from peruserd.core.config import DatabasesConfig
-from peruserd.core.lease_documents import FIRST_ID, LAST_ID, MOST_LEASES, LeaseRow, lease_id, read_leases
+from peruserd.core.lease_documents import FIRST_ID, LAST_ID, MOST_BYTES, MOST_LEASES, lease_id, read_leases
 from peruserd.core.leases import Lease
 from peruserd.core.ranges import ShardMap
 from peruserd.core.views import Copy
 from peruserd.couch.errors import NotFoundError, UnexpectedAnswerError
-from peruserd.couch.session import Session, quoted
+from peruserd.couch.session import Answer, Session, quoted
+from peruserd.couch.shapes import (
+    Counts,
+    Directory,
+    LeaseListing,
+    Listing,
+    Named,
+    RevisionsMissing,
+    Setup,
+    ShardMapDocument,
+    Up,
+)
 
 
 class Welcome(msgspec.Struct, frozen=True):
-    """What a server says of itself at `/`."""
+    """The words of a server about itself at `/`."""
 
     version: str = "unknown"
     couchdb: str | None = None
@@ -50,77 +61,16 @@ class Removal(Enum):
     ABSENT = 404  # somebody else deleted it, or this node does not know of it
 
 
-class _Named(msgspec.Struct, frozen=True):
-    name: str
-
-
-class _ShardMapDocument(msgspec.Struct, frozen=True):
-    """What CouchDB builds shards from (`mem3_util:build_shards`): `by_range` only gives an order.
-
-    Databases from before shards had suffixes have none.
-    """
-
-    by_node: dict[str, list[str]]
-    shard_suffix: list[int] = []
-
-    def hosts(self) -> dict[str, list[str]]:
-        """Return the nodes of each range."""
-        hosts: dict[str, list[str]] = {}
-        for node, ranges in self.by_node.items():
-            for each in ranges:
-                hosts.setdefault(each, []).append(node)
-        return hosts
-
-
-class _Counts(msgspec.Struct, frozen=True):
-    doc_count: int
-    doc_del_count: int | None = None
-    update_seq: int | str = ""
-
-
-class _Listing(msgspec.Struct, frozen=True):
-    rows: list[msgspec.Raw]
-
-
-class _LeaseListing(msgspec.Struct, frozen=True):
-    rows: list[LeaseRow]
-
-
-class _Setup(msgspec.Struct, frozen=True):
-    state: str
-
-
-class _Up(msgspec.Struct, frozen=True):
-    status: str = ""
-
-
-class _MapRevision(msgspec.Struct, frozen=True):
-    deleted: bool = False
-
-
-class _DirectoryRow(msgspec.Struct, frozen=True):
-    key: str
-    value: _MapRevision | None = None
-
-
-class _Directory(msgspec.Struct, frozen=True):
-    rows: list[_DirectoryRow]
-
-
-class _RevisionsMissing(msgspec.Struct, frozen=True):
-    possible_ancestors: list[str] = []
-
-
 SECURITY_BYTES: Final = 1 << 20
 """The limit of a security object: an admin of the database, such as its user, can make it as large as a request."""
 
 # How many databases to ask about in one request: an answer takes 25 ms, and 300 where each is looked up (measured).
 MOST_NAMES: Final = 500
 
-# Later than every revision there is, so that a node answers with all that it has.
+# This revision is later than every other, so that a node answers with all that it has.
 _NO_REVISION: Final = "999999999-0"
 
-# What the revision begins with of a document that was never changed, and so not deleted either.
+# The revision of a document that was never changed, and so not deleted either, begins with this.
 _AS_MADE: Final = "1-"
 
 
@@ -137,7 +87,7 @@ class Client:
     def node_name(self, node: str = "_local") -> str | None:
         """Return the Erlang name of a node, or None on a server that has no `/_node` at all."""
         try:
-            return self.session.request("GET", f"/_node/{quoted(node)}").expect(200).decode(_Named).name
+            return self.session.request("GET", f"/_node/{quoted(node)}").expect(200).decode(Named).name
         except NotFoundError:
             return None
 
@@ -153,7 +103,7 @@ class Client:
             if error.reason in ("missing", "deleted"):
                 return None
             raise
-        document = answer.decode(_ShardMapDocument)
+        document = answer.decode(ShardMapDocument)
         try:
             return ShardMap.build(database, bytes(document.shard_suffix).decode("ascii"), document.hosts())
         except ValueError as error:
@@ -183,7 +133,7 @@ class Client:
     def setup_state(self) -> str | None:
         """Return the state of the cluster's set-up as the server names it; None where it says nothing of it."""
         answer = self.session.request("GET", "/_cluster_setup")
-        return answer.decode(_Setup).state if answer.status == 200 else None
+        return answer.decode(Setup).state if answer.status == 200 else None
 
     def put_document(self, database: str, document_id: str, content: Mapping[str, Any]) -> bool:
         """Write a document that is not there; False where only a minority of its copies has it, or another one is."""
@@ -191,10 +141,10 @@ class Client:
         return self.session.request("PUT", path, body=content).expect(201, 202, 409).status == 201
 
     def delete_database(self, database: str) -> bool:
-        """Delete a database; False where only a minority of the nodes did. One that is not there is deleted."""
+        """Delete a database; False where only a minority of the nodes did. A database that is not there is deleted."""
         return self.drop_database(database) is not Removal.ACCEPTED
 
-    def drop_database(self, database: str) -> "Removal":
+    def drop_database(self, database: str) -> Removal:
         """Delete a database, and say how that ended."""
         answer = self.session.request("DELETE", f"/{quoted(database)}", prompt=True)
         return Removal(answer.expect(200, 202, 404).status)
@@ -204,7 +154,7 @@ class Client:
 
         PouchDB Server does not count deleted ones, but it counts changes.
         """
-        found = self.session.request("GET", path).expect(200).decode(_Counts)
+        found = self.session.request("GET", path).expect(200).decode(Counts)
         if found.doc_del_count is not None:
             return found.doc_count + found.doc_del_count
         return max(found.doc_count, found.update_seq) if isinstance(found.update_seq, int) else found.doc_count + 1
@@ -237,7 +187,7 @@ class Client:
         answer = self.session.request("POST", "/_node/_local/_dbs/_revs_diff", body=body)
         if answer.status in (404, 405):
             return None
-        found = answer.expect(200).decode(dict[str, _RevisionsMissing])
+        found = answer.expect(200).decode(dict[str, RevisionsMissing])
         revisions = {name: each.possible_ancestors for name, each in found.items()}
         known = {name for name in asked if revisions.get(name)}
         changed = {name for name in known if not any(each.startswith(_AS_MADE) for each in revisions[name])}
@@ -248,7 +198,7 @@ class Client:
         if not keys:
             return set()
         answer = self.session.request("POST", "/_node/_local/_dbs/_all_docs", body={"keys": keys})
-        rows = answer.expect(200).decode(_Directory).rows
+        rows = answer.expect(200).decode(Directory).rows
         return set(keys) - {each.key for each in rows if each.value is not None and not each.value.deleted}
 
     def put_lease(self, database: str, lease: Lease) -> None:
@@ -259,16 +209,25 @@ class Client:
     def leases(self, database: str) -> tuple[Lease, ...] | None:
         """Return all leases, each as some copy has it; None where the server cannot be asked so.
 
-        More than there can be is no answer: those behind the last one read would seem to be silent.
+        More leases than there can be are an error, because those that are left out would seem to be silent.
         """
-        path = f"/{quoted(database)}/_local_docs"
-        answer = self.session.request("GET", path, params=_ALL_LEASES)
-        if answer.status in (404, 405) and answer.reason != _NO_DATABASE:
+        answer = self._local_docs(database, include_docs=True)
+        if answer.status in (404, 405) and answer.reason != NO_DATABASE:
             return None
-        rows = answer.expect(200).decode(_LeaseListing).rows
+        rows = answer.expect(200).decode(LeaseListing).rows
         if len(rows) > MOST_LEASES:
             raise UnexpectedAnswerError(f"{answer.request}: more than {MOST_LEASES:,} documents that look like leases")
         return read_leases(rows)
+
+    def lease_ids(self, database: str) -> list[str]:
+        """Return the ids of documents that stand where leases do, whatever is in them: one more than can be at most."""
+        rows = self._local_docs(database, include_docs=False).expect(200).decode(LeaseListing).rows
+        return [each.id for each in rows]
+
+    def _local_docs(self, database: str, *, include_docs: bool) -> Answer:
+        params = _ALL_LEASES | {"include_docs": "true" if include_docs else "false"}
+        path = f"/{quoted(database)}/_local_docs"
+        return self.session.request("GET", path, params=params, limit_bytes=_LEASES_BYTES)
 
     def delete_local(self, database: str, document_id: str) -> None:
         """Delete a local document from every copy that can be reached; one that is not there is deleted."""
@@ -286,37 +245,40 @@ class Client:
 
     def in_maintenance(self) -> bool:
         """Say whether the node has been taken out of service."""
-        return self.session.request("GET", "/_up").expect(200, 404).decode(_Up).status == "maintenance_mode"
+        return self.session.request("GET", "/_up").expect(200, 404).decode(Up).status == "maintenance_mode"
 
     def count_user_documents(self, database: str) -> int:
         """Return how many user documents the authentication database has: all but its design documents."""
         path = f"/{quoted(database)}"
-        total = self.session.request("GET", path).expect(200).decode(_Counts).doc_count
+        total = self.session.request("GET", path).expect(200).decode(Counts).doc_count
         keys = {"start_key": '"_design/"', "end_key": '"_design0"'}
-        designs = self.session.request("GET", f"{path}/_all_docs", params=keys).expect(200).decode(_Listing)
+        designs = self.session.request("GET", f"{path}/_all_docs", params=keys).expect(200).decode(Listing)
         return total - len(designs.rows)
 
     def count_copy_documents(self, copy: Copy) -> int:
         """Return how many documents one copy of a shard has, design documents included."""
-        return self.session.request("GET", _copy_path(copy)).expect(200).decode(_Counts).doc_count
+        return self.session.request("GET", copy_path(copy)).expect(200).decode(Counts).doc_count
 
     def copy_is_untouched(self, copy: Copy) -> bool:
         """Say whether one copy of a shard has no document, and none that was deleted either."""
-        return self.documents_in(_copy_path(copy)) == 0
+        return self.documents_in(copy_path(copy)) == 0
 
     def copy_security(self, copy: Copy) -> dict[str, Any]:
         """Read the security object of one copy of a shard."""
-        return self.session.request("GET", f"{_copy_path(copy)}/_security").expect(200).decode(dict[str, Any])
+        return self.session.request("GET", f"{copy_path(copy)}/_security").expect(200).decode(dict[str, Any])
 
     def copy_document(self, copy: Copy, document_id: str) -> dict[str, Any] | None:
         """Read a document of one copy of a shard; None where that copy has none, or only its tombstone."""
         try:
-            answer = self.session.request("GET", f"{_copy_path(copy)}/{quoted(document_id)}").expect(200)
+            answer = self.session.request("GET", f"{copy_path(copy)}/{quoted(document_id)}").expect(200)
         except NotFoundError as error:
             if error.reason in ("missing", "deleted"):
                 return None
             raise
-        return answer.decode(dict[str, Any])
+        document = answer.decode(dict[str, Any])
+        if document.get("_id") != document_id:
+            raise UnexpectedAnswerError(f"{answer.request}: the answer is not the document asked for")
+        return document
 
     def databases(self, *, start_key: str, end_key: str, limit: int) -> list[str]:
         """Return the names of the databases from `start_key` up to `end_key`, at most `limit`, ascending."""
@@ -328,14 +290,17 @@ class Client:
         return self.session.request("GET", "/_all_dbs", params=params).expect(200).decode(list[str])
 
 
-_NO_DATABASE: Final = "Database does not exist."
+NO_DATABASE: Final = "Database does not exist."
+"""The reason by which CouchDB tells a missing database from a page that it does not have."""
 
 _ALL_LEASES: Final = {
-    "include_docs": "true",
     "start_key": f'"{FIRST_ID}"',
     "end_key": f'"{LAST_ID}"',
     "limit": str(MOST_LEASES + 1),
 }
+
+# Twice as much as the longest leases take that there can be.
+_LEASES_BYTES: Final = 2 * MOST_LEASES * MOST_BYTES
 
 
 def _local_path(database: str, document_id: str) -> str:
@@ -347,5 +312,6 @@ def _map_path(node: str, database: str) -> str:
     return f"/_node/{quoted(node)}/_dbs/{quoted(database)}"
 
 
-def _copy_path(copy: Copy) -> str:
+def copy_path(copy: Copy) -> str:
+    """Return the path at which one copy of a shard is asked, through whichever node."""
     return f"/_node/{quoted(copy.node)}/{quoted(copy.shard_name)}"

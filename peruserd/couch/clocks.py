@@ -1,9 +1,13 @@
-"""What time it is by the clocks of CouchDB nodes, to the second."""
+"""The time by the clocks of CouchDB nodes, to the second."""
 
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
+from typing import Final
 
 from peruserd.couch.client import Client
 from peruserd.couch.session import quoted
+
+# The one form in which a server may send a date (RFC 9110, 5.6.7).
+_FORM: Final = "%a, %d %b %Y %H:%M:%S GMT"
 
 
 def node_clock(client: Client, node: str) -> float | None:
@@ -23,6 +27,6 @@ def server_clock(client: Client) -> float | None:
 
 def _moment(date: str) -> float | None:
     try:
-        return parsedate_to_datetime(date).timestamp()
+        return datetime.strptime(date, _FORM).replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None

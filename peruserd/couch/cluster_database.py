@@ -1,10 +1,11 @@
 """Peruserd's own database on the cluster: made, marked, closed to all but server admins, and kept so.
 
-What to do is decided by `core.cluster_database`; this reads what is known and carries the decisions out. Whoever wants
-to keep something in the database asks `state` first: it is to be used only while that says so.
+`core.cluster_database` decides; this module reads what is known and carries the decisions out. The database may be used
+only while `state` says so.
 """
 
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -29,12 +30,20 @@ from peruserd.core.cluster_database import (
     next_step,
 )
 from peruserd.core.config import DatabasesConfig
-from peruserd.core.lease_documents import lease_id
+from peruserd.core.lease_documents import MOST_LEASES
 from peruserd.core.quarantine import Advice
 from peruserd.core.ranges import ShardMap
 from peruserd.core.views import Copy
 from peruserd.couch.client import Client, Creation
-from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError, RejectedError
+from peruserd.couch.deletions import DeletionJournal
+from peruserd.couch.errors import (
+    CouchError,
+    InterruptedRequestError,
+    RefusedError,
+    RejectedError,
+    UnexpectedAnswerError,
+)
+from peruserd.couch.journal import Journal
 
 # A look at every copy comes this soon after something was found wrong, and half as often each time nothing was; not
 # quite so seldom while a copy does not answer although its node is connected.
@@ -49,6 +58,12 @@ _REPLICATOR: Final = "_replicator"
 
 _SHOWN: Final = 300
 
+CLOSED_UNCLEARED: Final[dict[str, Any]] = {**ADMINS_ONLY, "peruserd": "closed, but not cleared yet"}
+"""The security object of a database that was open, until what was written meanwhile is cleared.
+
+It is not the one that copies must have. So whoever looks next goes on where a process has ended in between.
+"""
+
 log = structlog.get_logger(__name__)
 
 
@@ -60,7 +75,7 @@ class ForeignDatabaseError(CouchError):
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """What a look has shown of the cluster: the node that is asked, who is connected and who belongs to it."""
+    """The cluster as a look has shown it: the node that is asked, the connected nodes and those that belong to it."""
 
     node: str
     connected: tuple[str, ...]
@@ -99,7 +114,7 @@ class ClusterDatabase:
         self._connected: frozenset[str] = frozenset()
         self._pause = _FIRST_SECONDS
         self._due_at = 0.0
-        # What is the matter with copies whose nodes are connected, so that each is told once.
+        # The ailments of copies whose nodes are connected, so that each is told once.
         self._ailing: dict[str, str] = {}
         self._suspected = threading.Event()
         self.was_usable = False
@@ -123,8 +138,12 @@ class ClusterDatabase:
         returned = connected - self._connected
         if returned or self._suspected.is_set() or now >= self._due_at or not self._state.usable:
             self._suspected.clear()
-            # Only when the look has come to its end it counts for those that returned.
-            self.ensure(seen)
+            # Only when the look has come to its end it counts, for those that returned and for a suspicion.
+            try:
+                self.ensure(seen)
+            except CouchError:
+                self._suspected.set()
+                raise
             self._due_at = now + self._pause
             self._pause = min(2 * self._pause, _MOST_SECONDS_UNANSWERED if self._ailing else MOST_SECONDS)
         else:
@@ -148,7 +167,7 @@ class ClusterDatabase:
             self._carry_out(step, known)
         return self._state
 
-    # What is known
+    # Reading
 
     def _look(self, seen: Surroundings) -> Known:
         shard_map = self._client.shard_map(seen.node, self.name)
@@ -213,12 +232,12 @@ class ClusterDatabase:
             return None
 
     def _unanswered(self, node: str, error: CouchError) -> None:
-        # What stops this instance, or is the same for every request, is not the matter of one copy.
+        # A failure that stops this instance, or is the same for every request, is not the matter of one copy.
         if isinstance(error, InterruptedRequestError | RefusedError):
             raise error
         self._ailing[node] = str(error)
 
-    # What follows
+    # Acting
 
     def _take(self, known: Known, step: Step, seen: Surroundings) -> None:
         live = tuple(sorted({each.node for each in known.copies}))
@@ -266,22 +285,32 @@ class ClusterDatabase:
         was_ours = any(each.marker is not None for each in known.copies)
         report = log.error if was_ours else log.info
         report(
-            "cluster database was not closed to all but server admins; it is closed now",
+            "cluster database is not closed to all but server admins; closing it",
             database=self.name,
             copies=open_copies,
             found=repr(found)[:_SHOWN],
         )
-        try:
-            self._client.put_security(self.name, ADMINS_ONLY)
-        finally:
-            # Also where no majority took it: the copies that can be reached did.
-            if was_ours:
-                self._clear()
+        if was_ours:
+            self._client.put_security(self.name, CLOSED_UNCLEARED)
+            self._clear()
+        self._client.put_security(self.name, ADMINS_ONLY)
 
     def _clear(self) -> None:
-        """Delete the leases: whoever could write them while the database was open may have. Ours are written anew."""
-        for lease in self._client.leases(self.name) or ():
-            self._client.delete_local(self.name, lease_id(lease.node, lease.role))
+        """Take away what anybody may have written while the database was open, so that nothing comes of it.
+
+        The leases are deleted, and ours are written anew. The journal stays, and an operator has to look at it.
+        """
+        names = self._client.lease_ids(self.name)
+        for name in names:
+            self._client.delete_local(self.name, name)
+        if len(names) > MOST_LEASES:
+            raise UnexpectedAnswerError(f"{self.name}: there are more documents that look like leases")
+        DeletionJournal(Journal(self._client.session, self.name)).distrust(time.time())
+        log.warning(
+            "leases are deleted and deletions are paused, because others could write them",
+            database=self.name,
+            advice="peruserd deletions list --all; peruserd deletions resume",
+        )
 
 
 def _expected(seen: Surroundings) -> int:

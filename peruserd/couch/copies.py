@@ -7,10 +7,11 @@ everything, which is read at the database's own path.
 Nothing here decides; `core.evidence` and `core.decision` do.
 """
 
+import secrets
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -20,20 +21,32 @@ from peruserd.core.hashing import document_hash
 from peruserd.core.ranges import Range, ShardMap
 from peruserd.core.security import Security
 from peruserd.core.views import Copy, Feed
-from peruserd.couch.client import SECURITY_BYTES, Client
-from peruserd.couch.errors import NodeDownError, NotFoundError, ServerError, TimedOutError, UnexpectedAnswerError
+from peruserd.couch.client import SECURITY_BYTES, Client, copy_path
+from peruserd.couch.errors import (
+    CouchError,
+    InterruptedRequestError,
+    NodeDownError,
+    NotFoundError,
+    ServerError,
+    TimedOutError,
+    UnauthorizedError,
+    UnexpectedAnswerError,
+)
 from peruserd.couch.session import quoted
 
 # A map that was read is believed this long. A copy that has come since is no part of the majority for that time. One
 # that has gone answers 404, and then the map is read again at once.
 _MAP_SECONDS: Final = 5.0
 
-# What makes one copy silent. Anything else, such as a refused password, concerns all of them and is raised.
+# Failures that make one copy silent, and say nothing of the others; a path that is closed to the account is one more.
+# Any other failure concerns all of them and is raised, such as a server that does not let this instance in.
 _SILENCE: Final = (NodeDownError, NotFoundError, ServerError, TimedOutError, UnexpectedAnswerError)
+
+T = TypeVar("T")
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where one copy is: the node that holds it, and the path at which it is read and written."""
+    """The place of one copy: the node that holds it, and the path at which it is read and written."""
 
     node: str
     path: str
@@ -72,7 +85,7 @@ class ShardLayout:
     def of_database(self, database: str) -> tuple[Place, ...] | None:
         """Return one place for each copy of each range of the database."""
         shard_map = self._client.shard_map(self._node, database)
-        return None if shard_map is None else _places(shard_map, tuple(shard_map.hosts))
+        return None if shard_map is None else _places(shard_map, shard_map.hosts)
 
     def distrust(self) -> None:
         """Read the shard map of the authentication database again next time."""
@@ -92,96 +105,100 @@ class ShardLayout:
 class SingleLayout:
     """A server without shards: one copy of everything, at the database's own path."""
 
-    def __init__(self, client: Client, auth_db: str) -> None:
+    def __init__(self, client: Client, node: str, auth_db: str) -> None:
         self._client = client
+        self._node = node
         self._auth_db = auth_db
 
     def of_document(self, _document_id: str) -> tuple[Place, ...]:
         """Return the authentication database."""
-        return (Place("", f"/{quoted(self._auth_db)}"),)
+        return (Place(self._node, f"/{quoted(self._auth_db)}"),)
 
     def of_database(self, database: str) -> tuple[Place, ...] | None:
         """Return the database, if there is one."""
-        return (Place("", f"/{quoted(database)}"),) if self._client.database_exists(database) else None
+        return (Place(self._node, f"/{quoted(database)}"),) if self._client.database_exists(database) else None
 
     def distrust(self) -> None:
         """Nothing is remembered."""
 
 
 class Copies:
-    """Asks copies one by one, from any number of threads."""
+    """Asks copies one by one, from any number of threads; `followed` is the node whose copy shows what to ask about."""
 
-    def __init__(self, client: Client, layout: Layout) -> None:
+    def __init__(self, client: Client, layout: Layout, followed: str | None = None) -> None:
         self._client = client
         self._layout = layout
+        self._followed = followed
 
     def evidence(self, document_id: str) -> Evidence:
         """Return what the copies of a user document say; raises CouchError where the server cannot be asked."""
         places = self._layout.of_document(document_id)
         hosts = frozenset(each.node for each in places)
-        read = {place: winner for place in places for winner in self._winner(place, document_id)}
-        first = Evidence(hosts, tuple(Reading(place.node, winner) for place, winner in read.items()))
+        read = _answers(places, lambda place: self._reading(place, document_id))
+        first = Evidence(hosts, tuple(read.values()), self._followed)
         if len(read) < len(places):
             self._layout.distrust()
         if len({each.winner for each in first.readings}) < 2:
             return first
-        pairs = zip(read, first.readings, strict=True)
-        readings = [
-            each
-            for place, reading in pairs
-            for each in self._with_knowledge(place, reading, first.unknown_winners(reading), document_id)
-        ]
-        return Evidence(hosts, tuple(readings))
+
+        def informed(place: Place) -> Reading:
+            return self._with_knowledge(place, read[place], first.unknown_winners(read[place]), document_id)
+
+        return Evidence(hosts, tuple(_answers(read, informed).values()), self._followed)
 
     def security(self, database: str) -> tuple[CopyReading, ...] | None:
         """Return the security object of each copy; None where there is no such database. Raises CouchError."""
         places = self._layout.of_database(database)
         if places is None:
             return None
-        return tuple(CopyReading(each.node, self._security(each), each.path) for each in places)
+        read = _answers(places, self._security)
+        return tuple(CopyReading(each.node, read.get(each), each.path) for each in places)
 
-    def write_security(self, copy: CopyReading, security: Security) -> None:
-        """Write one copy alone; raises CouchError."""
-        self._client.session.request("PUT", f"{copy.path}/_security", body=security, prompt=True).expect(200)
+    def write_each(self, wanted: Iterable[tuple[CopyReading, Security]]) -> None:
+        """Write each of these copies by itself; raises the first CouchError once all were tried."""
+        failure: CouchError | None = None
+        for copy, security in wanted:
+            try:
+                self._client.session.request("PUT", f"{copy.path}/_security", body=security, prompt=True).expect(200)
+            except InterruptedRequestError:
+                raise
+            except CouchError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
-    def _winner(self, place: Place, document_id: str) -> list[Winner | None]:
-        """Return the copy's winner, in a list that is empty where the copy cannot be read."""
-        try:
-            answer = self._client.session.request("POST", f"{place.path}/_all_docs", body={"keys": [document_id]})
-            rows = answer.expect(200).decode(_Rows).rows
-            if len(rows) != 1 or rows[0].key != document_id or (rows[0].value is None) == (rows[0].error is None):
-                raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the document asked for")
-        except _SILENCE:
-            return []
+    def _reading(self, place: Place, document_id: str) -> Reading:
+        answer = self._client.session.request("POST", f"{place.path}/_all_docs", body={"keys": [document_id]})
+        rows = answer.expect(200).decode(_Rows).rows
+        if len(rows) != 1 or rows[0].key != document_id or (rows[0].value is None) == (rows[0].error is None):
+            raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the document asked for")
         value = rows[0].value
-        return [None if value is None else Winner(value.rev, value.deleted)]
+        return Reading(place.node, None if value is None else Winner(value.rev, value.deleted))
 
-    def _with_knowledge(self, place: Place, reading: Reading, asked: frozenset[str], document_id: str) -> list[Reading]:
-        """Return a reading with what the copy knows of the others' winners; nothing where it is silent by now."""
+    def _with_knowledge(self, place: Place, reading: Reading, asked: frozenset[str], document_id: str) -> Reading:
+        """Return a reading with what the copy knows of the others' winners."""
         if reading.winner is None:
             # A copy that never heard of the document knows none of its revisions.
-            return [reading]
-        try:
-            answer = self._client.session.request("POST", f"{place.path}/_revs_diff", body={document_id: sorted(asked)})
-            differences = answer.expect(200).decode(dict[str, _Difference])
-        except _SILENCE:
-            return []
-        missing = differences[document_id].missing if document_id in differences else ()
-        return [msgspec.structs.replace(reading, knows=asked.difference(missing))]
+            return reading
+        # CouchDB leaves out what the copy knows. An answer that leaves out a revision that never was is not CouchDB's.
+        unheard = f"1-{secrets.token_hex(16)}"
+        body = {document_id: [*sorted(asked), unheard]}
+        answer = self._client.session.request("POST", f"{place.path}/_revs_diff", body=body)
+        missing = answer.expect(200).decode(dict[str, _Difference]).get(document_id, _Difference()).missing
+        if unheard not in missing:
+            raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the revisions asked for")
+        return msgspec.structs.replace(reading, knows=asked.difference(missing))
 
-    def _security(self, place: Place) -> Security | None:
-        try:
-            answer = self._client.session.request("GET", f"{place.path}/_security", limit_bytes=SECURITY_BYTES)
-            return answer.expect(200).decode(dict[str, Any])
-        except _SILENCE:
-            return None
+    def _security(self, place: Place) -> Security:
+        answer = self._client.session.request("GET", f"{place.path}/_security", limit_bytes=SECURITY_BYTES)
+        return answer.expect(200).decode(dict[str, Any])
 
 
 def open_copies(client: Client, followed: Copy) -> Copies:
     """Return the reader of copies on the kind of server that a listener follows a copy of."""
     if followed.feed is Feed.DATABASE:
-        return Copies(client, SingleLayout(client, followed.database))
-    return Copies(client, ShardLayout(client, "_local", followed.database))
+        return Copies(client, SingleLayout(client, followed.node, followed.database), followed.node)
+    return Copies(client, ShardLayout(client, "_local", followed.database), followed.node)
 
 
 class _Value(msgspec.Struct, frozen=True):
@@ -203,9 +220,30 @@ class _Difference(msgspec.Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
 
-def _places(shard_map: ShardMap, ranges: tuple[Range, ...]) -> tuple[Place, ...]:
-    return tuple(
-        Place(node, f"/_node/{quoted(node)}/{quoted(f'shards/{each}/{shard_map.database}{shard_map.suffix}')}")
-        for each in ranges
-        for node in shard_map.hosts[each]
-    )
+def _answers(places: Iterable[Place], ask: Callable[[Place], T]) -> dict[Place, T]:
+    """Return what the copies answer that can be read.
+
+    Raises UnauthorizedError where the path of each copy is closed to the account: to wait would not open it.
+    """
+    found: dict[Place, T] = {}
+    others_silent = False
+    closed: UnauthorizedError | None = None
+    for place in places:
+        try:
+            found[place] = ask(place)
+        except UnauthorizedError as error:
+            closed = error
+        except _SILENCE:
+            others_silent = True
+    if closed is not None and not found and not others_silent:
+        raise closed
+    return found
+
+
+def copies_of(shard_map: ShardMap, ranges: Iterable[Range]) -> list[Copy]:
+    """Return every copy of these ranges of a database."""
+    return [Copy(shard_map.database, each, node, shard_map.suffix) for each in ranges for node in shard_map.hosts[each]]
+
+
+def _places(shard_map: ShardMap, ranges: Iterable[Range]) -> tuple[Place, ...]:
+    return tuple(Place(each.node, copy_path(each)) for each in copies_of(shard_map, ranges))

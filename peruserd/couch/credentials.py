@@ -1,4 +1,4 @@
-"""Who to be for CouchDB: where the password comes from. It is kept in memory only.
+"""The account of this instance at CouchDB, and where its password comes from, which is kept in memory only.
 
 A password that was refused is read again, because somebody may have changed it.
 """
@@ -12,7 +12,7 @@ from peruserd.core.messages import Credentials, Secret
 
 
 class CredentialSource:
-    """Where the credentials come from, for as long as the process runs. Making one reads them; raises ConfigError.
+    """The source of the credentials for as long as the process runs. Making one reads them; raises ConfigError.
 
     The environment and the URL say the same for ever. The password file and the systemd credential can change.
     """
@@ -35,7 +35,7 @@ class CredentialSource:
     def read(self) -> Credentials | None:
         """Read them again; raises ConfigError where that is not possible now."""
         file = self._loaded.config.couchdb.password_file
-        if file is None or Path(file).is_file() or not Path(file).exists():
+        if file is None or _can_be_read_again(Path(file)):
             environment = {PASSWORD_VARIABLE: self._fixed.value, "CREDENTIALS_DIRECTORY": self._directory}
             self.credentials = resolve_credentials(self._loaded, environment)
         # A pipe has said all that it had to say, and reading it again would take for ever.
@@ -43,7 +43,7 @@ class CredentialSource:
 
 
 def resolve_credentials(loaded: Loaded, environment: Mapping[str, str]) -> Credentials | None:
-    """Return who to be for CouchDB, or None where nothing names a user.
+    """Return the account to use at CouchDB, or None where nothing names a user.
 
     The password is the first of: the environment's, that of `password_file`, the systemd credential's, the URL's.
     Raises ConfigError where a user has no password, or where its file cannot be read.
@@ -59,6 +59,8 @@ def resolve_credentials(loaded: Loaded, environment: Mapping[str, str]) -> Crede
             f"environment, or the systemd credential {PASSWORD_CREDENTIAL}"
         )
         raise ConfigError([problem])
+    if not all(_is_unicode(each) for each in (username, password.value)):
+        raise ConfigError(["couchdb.username: the name or the password has bytes that are not UTF-8"])
     return Credentials(username, password)
 
 
@@ -72,6 +74,23 @@ def _configured_password(couchdb: CouchDBConfig, environment: Mapping[str, str])
     if directory and (path := Path(directory, PASSWORD_CREDENTIAL)).exists():
         return _first_line(path, f"the systemd credential {PASSWORD_CREDENTIAL}")
     return None
+
+
+def _is_unicode(text: str) -> bool:
+    """Say whether a text can be sent; Python makes surrogates of bytes of the environment that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _can_be_read_again(path: Path) -> bool:
+    try:
+        return path.is_file() or not path.exists()
+    except OSError:
+        # To read it says what is wrong with it.
+        return True
 
 
 def _first_line(path: Path, where: str) -> Secret:

@@ -1,10 +1,11 @@
 """The journal of deletions, typed: entries, the operator's words, the pause, and the count of drops.
 
-Whoever writes here may have been overtaken by another instance or an operator, so each change is made on what is there
-now and told if it was not made. Nothing here decides; `core.deletions` and `core.dropping` do.
+A writer may have been overtaken by another instance or an operator. So each change is made on what is there now, and a
+change that was not made is told. Nothing here decides; `core.deletions` and `core.dropping` do.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final
 
 from peruserd.core.deletions import (
@@ -14,7 +15,9 @@ from peruserd.core.deletions import (
     Entry,
     Kind,
     Pause,
+    PauseReason,
     Saying,
+    Word,
     as_document,
     drops_since,
     ids_of,
@@ -27,10 +30,13 @@ from peruserd.core.deletions import (
 from peruserd.couch.errors import ConflictError, CouchError
 from peruserd.couch.journal import PAGE_ROWS, Document, Journal
 
+# Behind every id that begins with a prefix.
+_LAST: Final = "\ufff0"
+
 # A document that others write all the time is left for another look.
 _TRIES: Final = 5
 
-# What CouchDB takes in one request to purge, by its default `[purge] max_document_id_number`.
+# CouchDB takes so many in one request to purge, by its default `[purge] max_document_id_number`.
 _MOST_PURGED: Final = 100
 
 
@@ -49,21 +55,14 @@ class DeletionJournal:
 
     def entry(self, entry_id: str) -> Entry | None:
         """Return an entry; None where there is none that can be read."""
-        return read_entry(self._journal.read(entry_id).bodies)
+        return _entry(self._journal.read(entry_id))
 
     def entries(self, kind: Kind, database: str | None = None) -> Iterator[Entry]:
         """Return the entries of a kind, all or those of one database, in pages of bounded size."""
-        first, last = ids_of(kind, database)
-        after: str | None = None
-        while True:
-            page = self._journal.page(first, last, after=after)
-            for document in page.documents:
-                entry = read_entry(document.bodies)
-                if entry is not None and entry.id == document.id:
-                    yield entry
-            if not page.more or not page.documents:
-                return
-            after = page.documents[-1].id
+        for document in self._documents(*ids_of(kind, database)):
+            entry = _entry(document)
+            if entry is not None:
+                yield entry
 
     def note(self, entry: Entry) -> Entry:
         """Write a new entry, or return the one that is there; one that had ended is opened again where it must be."""
@@ -76,7 +75,7 @@ class DeletionJournal:
         """
         for _ in range(_TRIES):
             document = self._journal.read(entry_id)
-            known = read_entry(document.bodies)
+            known = _entry(document)
             wanted = edit(known)
             if wanted is None or wanted == known:
                 return known
@@ -99,14 +98,7 @@ class DeletionJournal:
 
     def sayings(self) -> dict[str, Saying]:
         """Return what the operator says, by the id of the entry; read in pages of bounded size."""
-        found: dict[str, Saying] = {}
-        after: str | None = None
-        while True:
-            page = self._journal.page(WORD_PREFIX, WORD_PREFIX + "\ufff0", after=after)
-            found |= {each.id.removeprefix(WORD_PREFIX): read_saying(each.bodies) for each in page.documents}
-            if not page.more or not page.documents:
-                return found
-            after = page.documents[-1].id
+        return dict(self._sayings())
 
     def say(self, entry_id: str, edit: Callable[[Saying], Saying]) -> Saying:
         """Write a word over what was said before, on every leaf of it; raises ConflictError."""
@@ -138,6 +130,17 @@ class DeletionJournal:
                 return
         raise ConflictError(f"{PAUSE_ID}: others write it all the time")
 
+    def distrust(self, now: float) -> None:
+        """Let nothing that stands here have consequences before an operator has looked at it; raises CouchError.
+
+        All drops wait, and each word becomes a hold: neither is a database dropped nor is a user let in. Entries stay,
+        because one that has ended can be what keeps a database from being dropped.
+        """
+        self.set_pause(Pause(paused=True, why=PauseReason.EXPOSED, at=now))
+        for entry_id, saying in self._sayings():
+            if saying.word is not Word.HOLD or saying.resumed:
+                self.say(entry_id, lambda _: Saying(Word.HOLD, at=now))
+
     # The count of drops
 
     def count_drops(self, since: float, most: int) -> int:
@@ -156,17 +159,34 @@ class DeletionJournal:
         self._journal.purge([self._journal.read(reservation)])
 
     def forget_drops(self, until: float) -> int:
-        """Remove a page of counts from before a moment; return how many there were."""
-        first, last = drops_since(0.0)[0], drops_since(until)[0]
-        page = self._journal.page(first, last, limit=min(PAGE_ROWS, _MOST_PURGED))
-        self._journal.purge(page.documents)
-        return len(page.documents)
+        """Remove the counts from before a moment; return how many there were."""
+        gone = 0
+        for page in self._pages(drops_since(0.0)[0], drops_since(until)[0], _MOST_PURGED):
+            self._journal.purge(page)
+            gone += len(page)
+        return gone
 
     # Changes
 
     def changed_since(self, since: int | str) -> tuple[list[str], int | str]:
         """Return the ids of documents that changed after a place in the feed, and the place up to which was read."""
         return self._journal.changed_since(since)
+
+    def _sayings(self) -> Iterator[tuple[str, Saying]]:
+        for document in self._documents(WORD_PREFIX, WORD_PREFIX + _LAST):
+            yield document.id.removeprefix(WORD_PREFIX), read_saying(document.bodies)
+
+    def _documents(self, first: str, last: str) -> Iterator[Document]:
+        return chain.from_iterable(self._pages(first, last, PAGE_ROWS))
+
+    def _pages(self, first: str, last: str, limit: int) -> Iterator[tuple[Document, ...]]:
+        after: str | None = None
+        while True:
+            page = self._journal.page(first, last, after=after, limit=limit)
+            yield page.documents
+            if not page.more or not page.documents:
+                return
+            after = page.documents[-1].id
 
     def _written_over(self, document: Document, body: dict[str, object]) -> bool:
         """Write over every leaf that is no deletion, or anew; say whether nobody else was faster.
@@ -182,3 +202,9 @@ class DeletionJournal:
         except ConflictError:
             return False
         return True
+
+
+def _entry(document: Document) -> Entry | None:
+    """Return the entry that a document shows; a leaf that is about another database or revision than its id is none."""
+    entries = ((body, read_entry([body])) for body in document.bodies)
+    return read_entry([body for body, entry in entries if entry is not None and entry.id == document.id])

@@ -1,4 +1,4 @@
-"""What can go wrong with a request, by what the caller can do about it.
+"""The ways in which a request fails, by what the caller can do about it.
 
 Messages name the request and the server's own words; they never hold credentials, because the session's URLs have none.
 """
@@ -48,7 +48,7 @@ class GatewayError(ServerError):
 
 
 class NoMajorityError(ServerError):
-    """Too few copies could be reached. Those that could *are* changed: the write must be repeated until it is a 200."""
+    """Too few copies could be reached. These *are* changed, so the write must be repeated until it is a 200."""
 
     kind = "no_majority"
 
@@ -80,6 +80,11 @@ class NotFoundError(CouchError):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+    @property
+    def is_of_database(self) -> bool:
+        """Say whether the server knows no database of that name; a proxy that finds nothing says something else."""
+        return self.reason in ("Database does not exist.", "no_db_file")
 
 
 class ConflictError(CouchError):

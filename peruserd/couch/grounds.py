@@ -1,4 +1,4 @@
-"""What of the cluster matters to a drop: which database it is, whether its hosts are there, what time it is.
+"""The facts of a cluster that matter to a drop: which database it is, whether its hosts are there, the time.
 
 Each fact is read anew, at the moment of the decision. Nothing here decides; `core.dropping` does.
 """
@@ -13,6 +13,7 @@ from peruserd.core.ranges import ShardMap
 from peruserd.core.views import Copy, Feed
 from peruserd.couch.client import Client
 from peruserd.couch.clocks import node_clock, server_clock
+from peruserd.couch.copies import copies_of
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
 from peruserd.couch.session import quoted
 
@@ -21,7 +22,7 @@ _CLOCKS: Final = 3
 
 
 class Scene(msgspec.Struct, frozen=True):
-    """What is so at the moment: see `core.dropping.Known`."""
+    """The facts of one moment: see `core.dropping.Known`."""
 
     suffixes: frozenset[str | None]
     hosts: tuple[Hosts, ...]
@@ -39,7 +40,7 @@ class Grounds(Protocol):
         """Return the time by the clock of the node that is asked."""
 
     def scene(self, document_id: str, database: str, *, with_dates: bool) -> Scene:
-        """Return what is so at the moment."""
+        """Return the facts of this moment."""
 
     def is_blank(self, database: str) -> bool:
         """Say whether every copy answers that nobody ever wrote a document to the database."""
@@ -63,7 +64,7 @@ class ShardGrounds:
         return node_clock(self._client, "_local")
 
     def scene(self, document_id: str, database: str, *, with_dates: bool) -> Scene:
-        """Return what is so by the maps of the node that is asked, and of another one for the database."""
+        """Return the facts by the maps of the node that is asked, and of another one for the database."""
         membership = self._client.membership()
         there = frozenset(membership.all_nodes)
         me = self._client.node_name() or "_local"
@@ -78,7 +79,7 @@ class ShardGrounds:
             suffixes=frozenset(None if each is None else each.suffix for each in maps),
             hosts=tuple(hosts),
             dates=self._dates((me, *others[: _CLOCKS - 1])) if with_dates else {},
-            # Not those that are listed: they can be gone for good, and the hosts that matter are counted one by one.
+            # Nodes that are only listed can be gone for good, and the hosts that matter are counted one by one.
             nodes=len(there),
         )
 
@@ -87,15 +88,9 @@ class ShardGrounds:
         shard_map = self._client.shard_map("_local", database)
         if shard_map is None:
             return False
-        copies = [
-            Copy(database, covered, node, shard_map.suffix)
-            for covered, nodes in shard_map.hosts.items()
-            for node in nodes
-        ]
+        copies = copies_of(shard_map, shard_map.hosts)
         try:
-            return bool(copies) and not any(
-                self._client.documents_in(f"/_node/{quoted(each.node)}/{quoted(each.shard_name)}") for each in copies
-            )
+            return bool(copies) and all(self._client.copy_is_untouched(each) for each in copies)
         except (InterruptedRequestError, RefusedError):
             raise
         except CouchError:
@@ -138,7 +133,7 @@ class SingleGrounds:
         return server_clock(self._client)
 
     def scene(self, document_id: str, database: str, *, with_dates: bool) -> Scene:  # noqa: ARG002 - one host has all
-        """Return what is so: the server that answers is all there is."""
+        """Return the facts: the server that answers is all there is."""
         alone = frozenset({""})
         date = server_clock(self._client) if with_dates else None
         return Scene(

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from peruserd.couch.client import NO_DATABASE
 from peruserd.couch.errors import NoMajorityError, UnexpectedAnswerError
 from peruserd.couch.session import Session, quoted
 
@@ -19,6 +20,10 @@ PAGE_ROWS: Final = 500
 _MOST_LEAVES: Final = 100
 
 
+# Servers say these that have no `_purge`. PouchDB Server takes it for a document, and answers 400 (measured).
+_NO_PURGE: Final = frozenset({400, 404, 405, 501})
+
+
 class Leaf(msgspec.Struct, frozen=True):
     """One revision of a document that nothing came after; `body` is None where it is a deletion."""
 
@@ -27,7 +32,7 @@ class Leaf(msgspec.Struct, frozen=True):
 
 
 class Document(msgspec.Struct, frozen=True):
-    """A document with all its leaves, the one that CouchDB shows first; without a leaf it never was."""
+    """A document with all its leaves, deleted ones last; without a leaf it never was."""
 
     id: str
     leaves: tuple[Leaf, ...] = ()
@@ -36,11 +41,6 @@ class Document(msgspec.Struct, frozen=True):
     def bodies(self) -> list[dict[str, Any] | None]:
         """Return the contents of its leaves."""
         return [each.body for each in self.leaves]
-
-    @property
-    def rev(self) -> str | None:
-        """Return the revision to write over: a leaf that is no deletion, where there is one."""
-        return next((each.rev for each in self.leaves if each.body is not None), None)
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -91,7 +91,10 @@ class Journal:
         if answer.status == 404 and answer.reason in ("missing", "deleted"):
             return Document(document_id)
         revisions = answer.expect(200).decode(list[_OpenRevision])
-        leaves = [_leaf(each.ok, document_id) for each in revisions[:_MOST_LEAVES] if each.ok is not None]
+        if len(revisions) > _MOST_LEAVES:
+            # The most careful of them may be the one that is not read.
+            raise UnexpectedAnswerError(f"{answer.request}: more than {_MOST_LEAVES} conflicting revisions; delete it")
+        leaves = [_leaf(each.ok, document_id) for each in revisions if each.ok is not None]
         # CouchDB gives them in no order that means anything.
         return Document(document_id, tuple(sorted(leaves, key=_liveliest, reverse=True)))
 
@@ -115,7 +118,11 @@ class Journal:
             "start_key": _key(first if after is None else after + "\x00"),
             "end_key": _key(last),
         }
-        rows = self._session.request("GET", self._path("_all_docs"), params=params).expect(200).decode(_Rows).rows
+        answer = self._session.request("GET", self._path("_all_docs"), params=params)
+        rows = answer.expect(200).decode(_Rows).rows
+        if rows and after is not None and rows[-1].id <= after:
+            # To read page after page would never come to an end.
+            raise UnexpectedAnswerError(f"{answer.request}: the answer is not about what comes after {after!r}")
         return Page(tuple(self._of_row(each) for each in rows[:limit]), more=len(rows) >= limit)
 
     def count(self, first: str, last: str, most: int) -> int:
@@ -139,7 +146,7 @@ class Journal:
         if not gone:
             return
         answer = self._session.request("POST", self._path("_purge"), body=gone)
-        if answer.status in (404, 405, 501) and answer.reason != _NO_DATABASE:
+        if answer.status in _NO_PURGE and answer.reason != NO_DATABASE:
             self._delete(gone)
             return
         answer.expect(200, 201, 202)
@@ -157,9 +164,6 @@ class Journal:
         return f"/{quoted(self.database)}/{rest}"
 
 
-_NO_DATABASE: Final = "Database does not exist."
-
-
 def _leaf(document: dict[str, Any], asked: str) -> Leaf:
     rev = document.get("_rev")
     if document.get("_id") != asked or not isinstance(rev, str):
@@ -169,9 +173,8 @@ def _leaf(document: dict[str, Any], asked: str) -> Leaf:
     return Leaf(rev, {key: value for key, value in document.items() if not key.startswith("_")})
 
 
-def _liveliest(leaf: Leaf) -> tuple[bool, int, str]:
-    number = leaf.rev.partition("-")[0]
-    return leaf.body is not None, int(number) if number.isdecimal() else 0, leaf.rev
+def _liveliest(leaf: Leaf) -> tuple[bool, str]:
+    return leaf.body is not None, leaf.rev
 
 
 def _key(document_id: str) -> str:

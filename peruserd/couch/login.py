@@ -23,14 +23,14 @@ from peruserd.couch.tokens import NOBODY, basic_token, basic_value
 _SESSION = "/_session"
 _WELCOME = "/"
 
-# What servers say that have no such path, and what proxies say that do not let anybody at it.
+# Servers that have no such path say these, and proxies that let nobody at it.
 _NO_SESSIONS = frozenset({400, 403, 404, 405, 501})
 
 log = structlog.get_logger(__name__)
 
 
 class Admission(msgspec.Struct, frozen=True):
-    """What came of asking to be let in.
+    """The result of asking to be let in.
 
     `token` is there where the verdict is ACCEPTED. `lifetime_seconds` is how long its session lasts, None where that is
     not known, or where there is none. `is_admin` is None where the server does not say.

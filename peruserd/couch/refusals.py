@@ -1,4 +1,4 @@
-"""The times of refused passwords on disk: what all processes of an instance, and its commands, share.
+"""The times of refused passwords on disk, which all processes of an instance share with its commands.
 
 One small file in the state directory. Its lock, which the kernel gives back when its holder ends, lets one of them ask
 at a time. It is written over in place: a rename would make it belong to whoever wrote last, and commands run as root.
@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 import structlog
+
+from peruserd.core.decoders import json_decoder
 
 FILE_NAME: Final = "refusals.json"
 
@@ -50,29 +52,28 @@ class RefusalFile:
         """Hold the record while the password may be on its way; raises BusyError where another process does."""
         try:
             descriptor = self._open()
+        except BlockingIOError as error:
+            raise BusyError from error
         except OSError as error:
-            # Not worth a word where there is no state directory: no daemon has run here, and no command made it.
+            # A missing state directory is not worth a word: no daemon has run here, and no command makes one.
             if not isinstance(error, FileNotFoundError):
                 self._tell(error)
             yield Refusals(self._kept, self._keep)
             return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise BusyError from error
         try:
             yield Refusals((*self._kept, *_read(descriptor)), lambda times: self._write(descriptor, times))
         finally:
             os.close(descriptor)
 
     def _open(self) -> int:
+        """Return the file, open and locked; raises OSError, and BlockingIOError where another process holds it."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             owner = self._path.parent.stat()
             if os.geteuid() == 0 and os.fstat(descriptor).st_uid != owner.st_uid:
                 # A command of root's made it, and the daemon has another account.
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
             raise
@@ -84,7 +85,7 @@ class RefusalFile:
     def _write(self, descriptor: int, times: tuple[float, ...]) -> None:
         record = msgspec.json.encode(_Record(times))
         try:
-            # In one write, over the end of a longer one: whenever this process ends, there is a record to read.
+            # One write goes over the end of a longer record, so that there is one to read whenever this process ends.
             os.pwrite(descriptor, record.ljust(os.fstat(descriptor).st_size), 0)
         except OSError as error:
             self._tell(error)
@@ -100,6 +101,7 @@ class RefusalFile:
 
 def _read(descriptor: int) -> tuple[float, ...]:
     try:
-        return msgspec.json.decode(os.pread(descriptor, _MOST_BYTES, 0), type=_Record).refusals
-    except msgspec.MsgspecError:
+        return json_decoder(_Record).decode(os.pread(descriptor, _MOST_BYTES, 0)).refusals
+    except (OSError, RecursionError, msgspec.MsgspecError):
+        # The disk fails, or a crash or a person has left something else there.
         return ()

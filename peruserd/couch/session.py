@@ -14,6 +14,7 @@ import requests
 
 from peruserd import __version__
 from peruserd.core.config import CouchDBConfig
+from peruserd.core.decoders import json_decoder
 from peruserd.core.messages import Secret, Token
 from peruserd.couch import errors
 from peruserd.couch.adapter import InterruptibleAdapter, Sockets
@@ -29,7 +30,7 @@ MAX_BYTES: Final = 16 << 20
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a server answered: `request` names the question in messages, `date` is the header of that name."""
+    """An answer of a server: `request` names the question in messages, `date` is the header of that name."""
 
     request: str
     status: int
@@ -40,7 +41,7 @@ class Answer(msgspec.Struct, frozen=True):
     def decode(self, shape: type[T]) -> T:
         """Return the body as `shape`; UnexpectedAnswerError where it is something else."""
         try:
-            return msgspec.json.decode(self.body, type=shape)
+            return json_decoder(shape).decode(self.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             # The last is raised by JSON that is nested without end.
             raise errors.UnexpectedAnswerError(f"{self.request}: {error}: {self._excerpt()}") from error
@@ -84,7 +85,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     def _failure(self) -> "_Failure":
         try:
-            return msgspec.json.decode(self.body, type=_Failure)
+            return json_decoder(_Failure).decode(self.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _Failure(error="answer without a reason", reason=self._excerpt())
 
@@ -152,9 +153,9 @@ class Session:
         self._patience = patience_seconds
         self._timeout = (couchdb.connect_timeout, couchdb.read_timeout)
         self._sockets = Sockets()
-        # What all requests have in common is prepared once. A session of requests would merge and check it each time, a
-        # third of what a request takes of the processor, and would look into the environment, whose proxies and
-        # ~/.netrc must not reroute or re-identify requests to a node beside this process.
+        # The part that all requests have in common is prepared once. A session of requests would merge and check it
+        # each time, a third of what a request takes of the processor. It would also look into the environment, whose
+        # proxies and ~/.netrc must not reroute or re-identify requests to a node beside this process.
         self._template = requests.Request(
             "GET",
             couchdb.url,
@@ -167,7 +168,7 @@ class Session:
             },
         ).prepare()
         self._templates = (NOBODY, self._template, self._template)
-        # Never anything that is false: for requests that means not to verify at all.
+        # The value is never false: for requests that would mean not to verify at all.
         self._verify: bool | str = couchdb.ca_file or True
         self._cert: str | tuple[str, str] | None = couchdb.client_cert or None
         if couchdb.client_cert and couchdb.client_key:
@@ -239,7 +240,7 @@ class Session:
             parts = patiently(named, response, wait_seconds) if wait_seconds > 0 else chunks(response)
             content = bounded(named, response, parts, limit_bytes)
         except OSError as error:
-            # What requests raises is one too, and a TLS file that is not there is nothing else.
+            # Each error of requests is one too, and a TLS file that is not there is nothing else.
             raise self._failure(named, error) from error
         given = response.raw.headers.getlist("Set-Cookie") if "Set-Cookie" in response.headers else ()
         cookie = session_cookie(given) if given else None

@@ -3,30 +3,60 @@
 A cluster's is made and guarded by `couch.cluster_database`; here it is made by the one instance there is.
 """
 
-from typing import Final
+import time
 
+import structlog
+
+from peruserd.core.cluster_database import ADMINS_ONLY, MARKER, MARKER_ID, is_marker
 from peruserd.core.config import DatabasesConfig
+from peruserd.core.security import is_blank
 from peruserd.couch.client import Client
+from peruserd.couch.cluster_database import CLOSED_UNCLEARED
+from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.errors import ConflictError
 from peruserd.couch.journal import Journal
+from peruserd.couch.session import quoted
 
-_MARKER_ID: Final = "peruserd"
-_MARKER: Final = {"type": "peruserd.cluster", "format": 1}
-_ADMINS_ONLY: Final = {"admins": {"roles": ["_admin"]}, "members": {"roles": ["_admin"]}}
+log = structlog.get_logger(__name__)
 
 
 def prepare_journal(client: Client, name: str) -> bool:
-    """Make the database and mark it, unless it is there; False where it is somebody else's. Raises CouchError."""
+    """Make the database, mark it and close it to all but server admins; False where it is somebody else's.
+
+    One without the marker is taken for one whose making was cut short if nobody ever wrote to it and nobody was given
+    access. Raises CouchError.
+    """
     journal = Journal(client.session, name)
     if not client.database_exists(name):
         client.create_database(name, DatabasesConfig())
-    elif journal.read(_MARKER_ID).bodies == [_MARKER]:
+    elif _is_marked(journal):
+        _keep_closed(client, name, DeletionJournal(journal))
         return True
-    elif client.documents_in(f"/{name}"):
+    elif client.documents_in(f"/{quoted(name)}") or not is_blank(client.security(name)):
         return False
-    client.put_security(name, _ADMINS_ONLY)
+    client.put_security(name, ADMINS_ONLY)
     try:
-        journal.write(_MARKER_ID, _MARKER, None)
+        journal.write(MARKER_ID, MARKER, None)
     except ConflictError:
-        return journal.read(_MARKER_ID).bodies == [_MARKER]
+        return _is_marked(journal)
     return True
+
+
+def _is_marked(journal: Journal) -> bool:
+    bodies = [each for each in journal.read(MARKER_ID).bodies if each is not None]
+    return bool(bodies) and all(is_marker(each) for each in bodies)
+
+
+def _keep_closed(client: Client, name: str, journal: DeletionJournal) -> None:
+    found = client.security(name)
+    if found == ADMINS_ONLY:
+        return
+    log.error(
+        "journal of deletions is not closed to all but server admins; closing it, and pausing all deletions",
+        database=name,
+        found=repr(found)[:300],
+        advice="peruserd deletions list --all; peruserd deletions resume",
+    )
+    client.put_security(name, CLOSED_UNCLEARED)
+    journal.distrust(time.time())
+    client.put_security(name, ADMINS_ONLY)

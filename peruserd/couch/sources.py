@@ -1,4 +1,4 @@
-"""Change sources: where a listener reads changes from. One small interface, two back ends.
+"""Change sources, from which a listener reads. They have one small interface and two back ends.
 
 A shard copy is read through `/_node/{node}/…`, with integer sequences private to the copy; a server without shards
 through the database's own feed, whose sequences are whatever the server makes them. `feed=continuous` is never used: on
@@ -14,7 +14,7 @@ from peruserd.core.messages import Sequence
 from peruserd.core.progress import Identity
 from peruserd.core.rows import PAGE_ROWS, Page
 from peruserd.core.views import Copy, Feed
-from peruserd.couch.client import Client
+from peruserd.couch.client import Client, copy_path
 from peruserd.couch.errors import NotFoundError, NothingYetError, TooLargeError
 from peruserd.couch.session import quoted
 
@@ -33,7 +33,7 @@ _FEWER: Final = 10
 
 
 class ChangeSource(Protocol):
-    """Where changes come from. Every method raises CouchError; `NotFoundError` means that the copy is gone."""
+    """A source of changes. Every method raises CouchError; `NotFoundError` means that the copy is gone."""
 
     def identify(self) -> Identity:
         """Ask which copy this is; to be compared with what a checkpoint was made for."""
@@ -56,7 +56,7 @@ def open_source(copy: Copy, client: Client, long_poll_seconds: float = LONG_POLL
 
 
 class _FeedSource:
-    """What both back ends share: how a page of `_changes` is asked for."""
+    """The part that all sources share: how a page of `_changes` is asked for."""
 
     def __init__(self, client: Client, path: str, long_poll_seconds: float) -> None:
         self._session = client.session
@@ -112,7 +112,7 @@ class ShardSource(_FeedSource):
     """One node's copy of one range."""
 
     def __init__(self, client: Client, copy: Copy, long_poll_seconds: float = LONG_POLL_SECONDS) -> None:
-        super().__init__(client, f"/_node/{quoted(copy.node)}/{quoted(copy.shard_name)}", long_poll_seconds)
+        super().__init__(client, copy_path(copy), long_poll_seconds)
 
     def identify(self) -> Identity:
         """Ask the node for the copy's `uuid`, made anew with each copy, and its last sequence."""
@@ -121,7 +121,7 @@ class ShardSource(_FeedSource):
 
 
 class DirectorySource(_FeedSource):
-    """What one node hears of databases: a row, by the database's name, for each whose shard map was written.
+    """The databases as one node hears of them: a row, by its name, for each whose shard map was written.
 
     It can be filtered for one name, and must not be: each change that the filter leaves out begins the time of a long
     poll anew (measured), so on a cluster where databases are made all the time none would come to an end.

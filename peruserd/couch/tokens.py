@@ -14,14 +14,25 @@ from typing import Final
 import msgspec
 
 from peruserd.core.messages import Credentials, Secret, Token
-from peruserd.couch.errors import CouchError, InterruptedRequestError, TimedOutError
+from peruserd.couch.errors import (
+    CouchError,
+    InterruptedRequestError,
+    RefusedError,
+    ServerError,
+    TimedOutError,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
 
 NOBODY: Final = Token()
-"""Without credentials."""
+"""The token without credentials."""
 
 # To find out takes a request or three, each of which may take as long as a request may.
 _LONGEST_VERDICT_SECONDS: Final = 120.0
 _LONGEST_DOUBT_SECONDS: Final = 40.0
+
+# Failures of a login or a probe that mean the same for every request.
+_OF_THE_SERVER: Final = (RefusedError, ServerError, TimedOutError, UnexpectedAnswerError, UnreachableError)
 
 
 def basic_token(credentials: Credentials, number: int = 0) -> Token:
@@ -63,7 +74,7 @@ class Tokens:
         """Why there is no token, or why the last doubt could not be looked into."""
         return self._trouble
 
-    # What sessions call
+    # For sessions
 
     def obtain(self, patience_seconds: float, is_interrupted: Callable[[], bool]) -> Token:
         """Return the token, as soon as there is one.
@@ -118,7 +129,7 @@ class Tokens:
         with self._changed:
             self._changed.notify_all()
 
-    # What is known of the token
+    # For the thread that finds out, or hears from it
 
     def admit(self, token: Token) -> None:
         """Let requests carry this token from now on."""
@@ -179,7 +190,12 @@ class Tokens:
 
 
 def _again(trouble: CouchError | None) -> CouchError:
-    """Return an error of one's own for each thread: what is raised twice has two tracebacks in one."""
+    """Return an error of one's own for each thread: what is raised twice has two tracebacks in one.
+
+    A login or a probe can fail in a way that would mean something else to the caller. A 404 of theirs must not be taken
+    for a database that is not there.
+    """
     if trouble is None:
         return TimedOutError("not known in time whether the server lets this instance in")
-    return type(trouble)(*trouble.args)
+    kind = type(trouble) if isinstance(trouble, _OF_THE_SERVER) else RefusedError
+    return kind(*trouble.args)

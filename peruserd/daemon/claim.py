@@ -72,5 +72,5 @@ class Claim:
 def _read(descriptor: int) -> _Record | None:
     try:
         return msgspec.json.decode(os.pread(descriptor, _MOST_BYTES, 0), type=_Record)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None

@@ -27,13 +27,13 @@ _MOST_CLIENTS: Final = 8
 # A client that sends or takes nothing for this long is hung up on.
 _PATIENCE_SECONDS: Final = 10.0
 
-# One for whom there is no place is listened to this long: nobody else can come in meanwhile.
+# A client for whom there is no place is listened to this long: no other one can come in meanwhile.
 _BRIEF_SECONDS: Final = 0.2
 
 # After an error that concerns no client, such as no descriptor left.
 _PAUSE_SECONDS: Final = 1.0
 
-# What the kernel can take as the path of a Unix socket, the zero at its end included.
+# The longest path of a Unix socket that the kernel takes, the zero at its end included.
 _MOST_PATH_BYTES: Final = 108
 
 _CREDENTIALS: Final = struct.Struct("3i")
@@ -90,15 +90,21 @@ class ControlSocket:
                     log.warning("control socket cannot take a client", error=str(error))
                     pause.wait(_PAUSE_SECONDS)
                 continue
-            if self._places.acquire(blocking=False):
-                threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
-            else:
+            if not self._places.acquire(blocking=False):
                 self._turn_away(client)
+                continue
+            try:
+                threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
+            except RuntimeError as error:
+                # No thread can be made now. This one goes on, because without it no order is ever taken again.
+                log.warning("control socket cannot serve a client", error=str(error))
+                self._places.release()
+                client.close()
 
     def _turn_away(self, client: socket.socket) -> None:
         with client, suppress(OSError):
             client.settimeout(_BRIEF_SECONDS)
-            # What is left unread when a socket is closed takes the answer with it.
+            # Data that is left unread when a socket is closed takes the answer with it.
             _line(client)
             _send(client, Refused(f"{_MOST_CLIENTS} other commands are under way; try again"))
 
@@ -123,7 +129,7 @@ class ControlSocket:
             return
         try:
             order = decode_order(message)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             _send(client, Refused(f"not understood: {error}; is the command of another version?", again=False))
             return
         for answer in self._carry_out(order, uid):

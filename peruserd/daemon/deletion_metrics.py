@@ -1,4 +1,4 @@
-"""What an instance exports of deletions: how many wait, how long, and whether all of them are stopped."""
+"""The metrics of deletions: how many wait, how long, and whether all of them are stopped."""
 
 import time
 from collections.abc import Callable, Iterator

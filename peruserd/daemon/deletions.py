@@ -1,4 +1,4 @@
-"""What a running instance does for deletions beside its listeners: watching the journal and taking orders.
+"""The work of an instance for deletions beside its listeners: watching the journal and taking orders.
 
 With a configuration that lets nothing wait the journal is not watched, and an idle instance asks for nothing more.
 """
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from peruserd.core.config import Config
-from peruserd.core.decoding import ConfigError
 from peruserd.core.deletions import Pause
 from peruserd.core.messages import JournalNews
 from peruserd.couch.deletions import DeletionJournal
@@ -45,21 +44,19 @@ class DeletionOffice:
                 interval_seconds=_LOOKS * config.cluster.poll_interval,
             )
         operator = Operator(journal, prefix=config.databases.prefix, instance=instance, on_change=self._on_change)
-        self._directory = state_directory
         self._socket = ControlSocket(state_directory, operator.carry_out)
 
     def pause(self) -> Pause | None:
         """Return whether all drops wait, as far as it is known; None where nothing is ever dropped."""
         return None if self._watch is None else self._watch.pause
 
-    def listen(self) -> None:
-        """Make the control socket; raises ConfigError where that is not possible."""
-        try:
-            self._socket.start()
-        except OSError as error:
-            raise ConfigError(
-                [f"state.directory: no control socket can be made in {self._directory}: {error}"]
-            ) from error
+    def open(self) -> None:
+        """Take orders; raises OSError where no control socket can be made."""
+        self._socket.start()
+
+    def close(self) -> None:
+        """Take no more orders."""
+        self._socket.stop()
 
     def start(self) -> None:
         """Begin to watch."""
@@ -67,8 +64,7 @@ class DeletionOffice:
             self._watch.start()
 
     def stop(self) -> None:
-        """Watch no more and take no more orders."""
-        self._socket.stop()
+        """Watch no more, and carry nothing out any more."""
         self._session.interrupt()
         if self._watch is not None:
             self._watch.stop()

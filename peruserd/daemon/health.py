@@ -51,8 +51,8 @@ class Health:
             return True, "ok: this node has no part of the authentication database, and no other's is adopted"
         if not status.listeners:
             return False, "no listener: waiting for the authentication database"
-        behind = [str(each.copy) for each in status.listeners if each.report is None or not each.report.caught_up]
-        return status.ready, "ok" if status.ready else f"not caught up: {', '.join(behind) or 'starting'}"
+        behind = [str(each.copy) for each in status.listeners if not each.caught_up]
+        return status.ready, "ok" if status.ready else f"not caught up: {', '.join(behind)}"
 
     def _obstacle(self) -> str | None:
         """Return what keeps the instance from serving anybody, before its listeners are looked at."""

@@ -3,6 +3,7 @@
 import faulthandler
 import os
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Final
 
 import msgspec
@@ -55,131 +56,173 @@ log = structlog.get_logger(__name__)
 
 
 def run(config: Config, source: CredentialSource, notifier: Notifier) -> int:
-    """Run the instance until it is told to stop; return the exit code."""
+    """Run an instance until it is told to stop; return the exit code. Raises ConfigError."""
     faulthandler.enable()
     if (error := dumps.forbid()) is not None:
         log.warning("core dumps of this process cannot be forbidden", error=error)
     state = StateDirectory.configured(config)
-    state.prepare()
     try:
+        state.prepare()
         claim = Claim.take(state.path)
-    except InUseError as error:
-        log.error("cannot start", error=str(error))  # noqa: TRY400 - the sentence says it all
-        return os.EX_TEMPFAIL
+    except (InUseError, OSError) as error:
+        return _cannot_start_yet(str(error))
     try:
-        return _run(config, source, notifier, state, claim)
+        return Instance(config, source, notifier, state, claim).run()
     finally:
         claim.release()
 
 
-def _run(config: Config, source: CredentialSource, notifier: Notifier, state: StateDirectory, claim: Claim) -> int:
-    # Before there is anything to listen to, so that its imports are done by then.
-    forkserver.begin()
-    presence = Presence(
-        incarnation=claim.incarnation,
-        replaces=claim.replaces,
-        ttl_seconds=config.cluster.lease_ttl,
-        version=__version__,
-        digest=configuration_digest(config),
-    )
+def _cannot_start_yet(why: str) -> int:
+    log.error("cannot start", error=why)
+    return os.EX_TEMPFAIL
 
-    def on_answered(doubts: Answers | None) -> None:
-        supervisor.on_answered(doubts)
 
-    authenticator = Authenticator(config.couchdb, source, RefusalFile(state.path), on_answered)
-    session = Session(config.couchdb, authenticator.tokens)
-    # A copy that does not answer must not keep the watcher from the others for long; nor a setting that is hidden.
-    database_session = Session(_hasty(config), authenticator.tokens)
-    database = ClusterDatabase(Client(database_session), config.cluster.database, mend=True)
-    second_writer = SecondWriter(Client(database_session))
-    lookout = Lookout(Client(session), config.couchdb, presence, database, second_writer)
+class Instance:
+    """One instance, put together. `run` is its main thread, and the only place where something is started or ended."""
 
-    def on_view(view: View) -> None:
-        heart.notice(view)
-        supervisor.on_view(view)
-        if database.state.refused and not database.was_usable:
-            supervisor.give_up(database.state.why)
+    def __init__(
+        self, config: Config, source: CredentialSource, notifier: Notifier, state: StateDirectory, claim: Claim
+    ) -> None:
+        cluster, provisioning = config.cluster, config.provisioning
+        self._config = config
+        self._notifier = notifier
+        self._state = state
+        self._claim = claim
+        self._presence = Presence(
+            incarnation=claim.incarnation,
+            replaces=claim.replaces,
+            ttl_seconds=cluster.lease_ttl,
+            version=__version__,
+            digest=configuration_digest(config),
+        )
+        self._authenticator = Authenticator(config.couchdb, source, RefusalFile(state.path), self._on_answered)
+        self._tokens = self._authenticator.tokens
+        self._session = Session(config.couchdb, self._tokens)
+        # A copy that does not answer must not keep the watcher from the others for long; nor a setting that is hidden.
+        self._database_session = Session(_hasty(config), self._tokens)
+        self._database = ClusterDatabase(Client(self._database_session), cluster.database, mend=True)
+        self._second_writer = SecondWriter(Client(self._database_session))
+        self._lookout = Lookout(
+            Client(self._session), config.couchdb, self._presence, self._database, self._second_writer
+        )
+        self._watcher = Watcher(
+            self._lookout.look,
+            interval_seconds=cluster.poll_interval,
+            on_view=self._on_view,
+            on_failure=self._on_failed_look,
+        )
+        self._fleet = Fleet(
+            _start_messages(config, self._tokens, state, self._lookout),
+            most_in_flight=provisioning.max_in_flight,
+            new_per_minute=provisioning.max_new_per_minute,
+            timing=Timing(),
+            budget=_BUDGET,
+            retired_files=state.retired,
+            on_copy_lost=self._watcher.look_soon,
+            gatekeeper=self._authenticator,
+        )
+        self._supervisor = Supervisor(
+            self._fleet,
+            make_plan=self._lookout.plan,
+            settling=Settling(cluster.quiet_period, cluster.lease_ttl, expected=claim.expected),
+            remember=_remembering(claim),
+            tell=notifier.status,
+            on_hangup=self._authenticator.reread,
+        )
+        self._health = Health(self._fleet, self._supervisor, self._database, lambda: self._authenticator.trouble)
+        self._heart = Heart(
+            Client(Session(_hasty(config), self._tokens)),
+            self._presence,
+            database=self._database,
+            interval_seconds=cluster.lease_interval,
+            node=self._lookout.shard_node,
+            is_alive=self._health.goes_round,
+        )
+        self._map_watch = MapWatch(
+            Client(Session(config.couchdb, self._tokens)),
+            node=self._lookout.shard_node,
+            on_change={config.couchdb.auth_db: self._watcher.look_soon, cluster.database: self._look_at_copies},
+        )
+        self._deletions = _see_to_deletions(config, self._tokens, state, self._lookout, self._supervisor)
 
-    look = _look(lookout, lambda: supervisor.lose_sight())  # noqa: PLW0108 - there is no supervisor yet
-    watcher = Watcher(look, interval_seconds=config.cluster.poll_interval, on_view=on_view)
-    fleet = Fleet(
-        _start_messages(config, authenticator.tokens, state, lookout),
-        most_in_flight=config.provisioning.max_in_flight,
-        new_per_minute=config.provisioning.max_new_per_minute,
-        timing=Timing(),
-        budget=_BUDGET,
-        retired_files=state.retired,
-        on_copy_lost=watcher.look_soon,
-        gatekeeper=authenticator,
-    )
-    supervisor = Supervisor(
-        fleet,
-        make_plan=lookout.plan,
-        settling=Settling(config.cluster.quiet_period, config.cluster.lease_ttl, expected=claim.expected),
-        remember=_remembering(claim),
-        tell=notifier.status,
-        on_hangup=authenticator.reread,
-    )
-    if not _begin(authenticator, lookout):
-        return EXIT_CONFIGURATION
-    health = Health(fleet, supervisor, database, lambda: authenticator.trouble)
-    heart_session = Session(_hasty(config), authenticator.tokens)
-    heart = Heart(
-        Client(heart_session),
-        presence,
-        database=database,
-        interval_seconds=config.cluster.lease_interval,
-        node=lookout.shard_node,
-        is_alive=health.goes_round,
-    )
-    map_watch = _watch_maps(config, authenticator.tokens, lookout.shard_node, database, watcher)
-    deletions = _see_to_deletions(config, authenticator.tokens, state, lookout, supervisor)
-    collector = InstanceCollector(fleet, supervisor, heart, health, database, second_writer, authenticator)
-    server = _serve(config, (collector, DeletionCollector(fleet, deletions.pause)), health)
-    presence.set_address(f"{server.host}:{server.port}")
+    def run(self) -> int:
+        """Run until told to stop; return the exit code. Raises ConfigError.
 
-    def begin() -> None:
+        Parts are ended in the reverse order of their starts, and only those that were started. Before all of them,
+        whatever waits for an answer is interrupted.
+        """
+        # Before there is anything to listen to, so that its imports are done by then.
+        forkserver.begin()
+        with ExitStack() as ending:
+            self._authenticator.start()
+            ending.callback(self._authenticator.stop)
+            if not _attach_first(self._lookout):
+                return EXIT_CONFIGURATION
+            server = _serve(self._config, self._collectors(), self._health)
+            ending.callback(server.stop)
+            self._presence.set_address(f"{server.host}:{server.port}")
+            try:
+                self._deletions.open()
+            except OSError as error:
+                return _cannot_start_yet(f"no control socket can be made in {self._state.path}: {error}")
+            ending.callback(self._deletions.close)
+            outcome = self._supervisor.run(lambda: self._begin(ending, server))
+        log.info("stopped", code=int(outcome))
+        return int(outcome)
+
+    def _begin(self, ending: ExitStack, server: HTTPServer) -> None:
         log.info(
             "started",
             version=__version__,
             pid=os.getpid(),
-            incarnation=claim.incarnation,
-            state=str(state.path),
+            incarnation=self._claim.incarnation,
+            state=str(self._state.path),
             http=f"{server.host}:{server.port}",
         )
-        for each in (watcher, map_watch, heart, deletions):
+        self._watcher.start()
+        for each in (self._map_watch, self._heart, self._deletions):
             each.start()
-        notifier.ready()
+            ending.callback(each.stop)
+        # A part that waits for an answer would hold up the end of the others.
+        ending.callback(self._interrupt)
+        self._notifier.ready()
+        ending.callback(self._notifier.stopping)
 
-    try:
-        deletions.listen()
-        outcome = supervisor.run(begin)
-    finally:
-        notifier.stopping()
-        watcher.stop()
-        authenticator.tokens.close()
-        session.interrupt()
-        deletions.stop()
-        database_session.interrupt()
-        map_watch.stop()
-        heart.stop()
-        authenticator.stop()
-        server.stop()
-    log.info("stopped", code=int(outcome))
-    return int(outcome)
+    def _interrupt(self) -> None:
+        self._watcher.stop()
+        self._tokens.close()
+        self._session.interrupt()
+        self._database_session.interrupt()
 
+    # Between the parts
 
-def _look(lookout: Lookout, lose_sight: Callable[[], None]) -> Callable[[], View]:
-    """Return the function that looks at the cluster, and says so where that fails."""
+    def _on_answered(self, doubts: Answers | None) -> None:
+        self._supervisor.on_answered(doubts)
 
-    def look() -> View:
-        try:
-            return lookout.look()
-        except CouchError:
-            lose_sight()
-            raise
+    def _on_view(self, view: View) -> None:
+        self._heart.notice(view)
+        self._supervisor.on_view(view)
+        if self._database.state.refused and not self._database.was_usable:
+            self._supervisor.give_up(self._database.state.why)
 
-    return look
+    def _on_failed_look(self) -> None:
+        self._supervisor.lose_sight()
+
+    def _look_at_copies(self) -> None:
+        self._database.suspect()
+        self._watcher.look_soon()
+
+    def _collectors(self) -> Iterable[Collector]:
+        yield InstanceCollector(
+            self._fleet,
+            self._supervisor,
+            self._heart,
+            self._health,
+            self._database,
+            self._second_writer,
+            self._authenticator,
+        )
+        yield DeletionCollector(self._fleet, self._deletions.pause)
 
 
 def _remembering(claim: Claim) -> Callable[[tuple[str, ...]], None]:
@@ -190,21 +233,6 @@ def _remembering(claim: Claim) -> Callable[[tuple[str, ...]], None]:
             log.warning("the next start will expect the instances of an earlier time", error=str(error))
 
     return remember
-
-
-def _watch_maps(
-    config: Config,
-    tokens: Tokens,
-    node: Callable[[], str | None],
-    database: ClusterDatabase,
-    watcher: Watcher,
-) -> MapWatch:
-    def look_at_copies() -> None:
-        database.suspect()
-        watcher.look_soon()
-
-    on_change = {config.couchdb.auth_db: watcher.look_soon, database.name: look_at_copies}
-    return MapWatch(Client(Session(config.couchdb, tokens)), node=node, on_change=on_change)
 
 
 def _see_to_deletions(
@@ -243,15 +271,6 @@ def _recall_seconds(cluster: ClusterConfig) -> float:
     return cluster.lease_ttl + cluster.quiet_period + 2 * cluster.poll_interval
 
 
-def _begin(authenticator: Authenticator, lookout: Lookout) -> bool:
-    """Let requests be sent, and attach; say whether the configuration can be used."""
-    authenticator.start()
-    if _attach_first(lookout):
-        return True
-    authenticator.stop()
-    return False
-
-
 def _attach_first(lookout: Lookout) -> bool:
     """Try once to attach, so that a mistake in the configuration ends the start.
 
@@ -273,7 +292,7 @@ def _attach_first(lookout: Lookout) -> bool:
 
 def _start_messages(config: Config, tokens: Tokens, state: StateDirectory, lookout: Lookout) -> StartMessage:
     def start_message(request: StartRequest) -> ListenerStart:
-        assignment = request.assignment
+        assignment, conditions = request.assignment, request.conditions
         return ListenerStart(
             copy=assignment.copy,
             ownership=assignment.ownership,
@@ -286,9 +305,10 @@ def _start_messages(config: Config, tokens: Tokens, state: StateDirectory, looko
             cluster_database=config.cluster.database,
             log=config.log,
             state_file=str(state.file_of(assignment.copy)),
-            share=request.share,
-            new_per_minute=request.new_per_minute,
-            nodes=request.nodes,
+            share=conditions.share,
+            new_per_minute=conditions.new_per_minute,
+            nodes=conditions.nodes,
+            cut_off=conditions.cut_off,
             most_in_flight=config.provisioning.max_in_flight,
             begin_near=request.begin_near,
             recall_seconds=_recall_seconds(config.cluster),

@@ -1,4 +1,4 @@
-"""What an instance exports to Prometheus, from the reports of its listeners alone.
+"""The metrics of an instance for Prometheus, from the reports of its listeners alone.
 
 Names follow Prometheus' conventions: base units, `_total` on counters alone, bounded labels. No label ever names a user
 or a process id.
@@ -18,8 +18,9 @@ from peruserd.core.lifecycle import State
 from peruserd.couch.authenticator import Authenticator
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.daemon.health import Health
-from peruserd.supervisor.fleet import Fleet, FleetStatus, ListenerStatus
+from peruserd.supervisor.fleet import Fleet, FleetStatus
 from peruserd.supervisor.heart import Heart
+from peruserd.supervisor.listener import ListenerStatus
 from peruserd.supervisor.loop import Supervisor
 from peruserd.supervisor.second_writer import SecondWriter
 
@@ -204,7 +205,7 @@ def _listeners(status: FleetStatus) -> Iterator[Metric]:
         for state in State:
             states.add_metric([copy, state.value], each.state is state)
         restarts.add_metric([copy], each.restarts)
-        stages.add_metric([copy], each.report is not None and each.report.caught_up)
+        stages.add_metric([copy], each.caught_up)
         for name, family in gauges.items():
             value = getattr(each.report, name, None)
             # A clustered feed's sequences are opaque: there is no number to show.

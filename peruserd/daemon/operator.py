@@ -26,7 +26,7 @@ from peruserd.core.names import UnservableNameError, database_name
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.errors import CouchError, NotFoundError
 
-# What each word is about. To hold a return would say nothing: it waits for a word anyway.
+# The kinds of entries that each word is about. A return is never held: it waits for a word anyway.
 _ABOUT: Final = {
     Word.CANCEL: (Kind.DELETION,),
     Word.HOLD: (Kind.DELETION,),
@@ -65,10 +65,11 @@ class Operator:
         """Carry out an order of the user with this id; the last answer says how it ended."""
         try:
             yield from self._carried_out(order, uid)
-        except NotFoundError as error:
-            yield Refused(f"there is no database {self._journal.database} yet, so nothing waits: {error}")
         except CouchError as error:
-            yield Refused(f"the journal cannot be written now: {error}")
+            if isinstance(error, NotFoundError) and error.is_of_database:
+                yield Refused(f"there is no database {self._journal.database} yet, so nothing waits: {error}")
+            else:
+                yield Refused(f"the journal cannot be read or written now: {error}")
         self._on_change()
 
     def _carried_out(self, order: Order, uid: int) -> Iterator[Answer]:
@@ -84,6 +85,8 @@ class Operator:
                 self._journal.set_pause(Pause(at=now, resumed_at=now, instance=self._instance()))
                 self._audit("resume", uid)
                 yield Done()
+            case ResumeOnly(users) | Say(users=users) if len(users) > MOST_USERS:
+                yield Refused(f"no more than {MOST_USERS} users can be named at once", again=False)
             case ResumeOnly(users):
                 yield from self._each(users, (Kind.DELETION, Kind.RETURN), "resume", _resumed, uid)
                 yield Done()
@@ -94,9 +97,6 @@ class Operator:
     def _each(
         self, users: tuple[str, ...], kinds: tuple[Kind, ...], action: str, edit: Callable[[Saying], Saying], uid: int
     ) -> Iterator[Answer]:
-        if len(users) > MOST_USERS:
-            yield Refused(f"no more than {MOST_USERS} users can be named at once", again=False)
-            return
         told = time.monotonic()
         for done, user in enumerate(users):
             if time.monotonic() - told > _PROGRESS_SECONDS:

@@ -1,5 +1,6 @@
 """The state directory: where it is, whether it can be used, and which file in it belongs to which shard copy."""
 
+import errno
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -14,6 +15,11 @@ DEFAULT_STATE_DIRECTORY: Final = "/var/lib/peruserd"
 
 _SUFFIX: Final = ".sqlite"
 
+# Errors of the machine that can pass, and none of the directory that was configured.
+_PASSING: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
+)
+
 
 class StateDirectory:
     """One instance's directory."""
@@ -27,13 +33,18 @@ class StateDirectory:
         return cls(Path(config.state.directory or os.environ.get("STATE_DIRECTORY") or DEFAULT_STATE_DIRECTORY))
 
     def prepare(self) -> None:
-        """Make it where it is missing; raises ConfigError where it cannot be written to."""
+        """Make it where it is missing; raises ConfigError where it cannot be written to.
+
+        What ends without another configuration, such as a full disk, raises OSError.
+        """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = self.path / f".writable-{os.getpid()}"
             probe.touch()
             probe.unlink()
         except OSError as error:
+            if error.errno in _PASSING:
+                raise
             raise ConfigError([f"state.directory: cannot write to {self.path}: {error.strerror}"]) from error
 
     def file_of(self, copy: Copy) -> Path:

@@ -1,1 +1,1 @@
-"""The demo: the main job on a simulated cluster, shown live. What it runs are the commands an operator runs."""
+"""The demo: the main job on a simulated cluster, shown live. It runs the commands that an operator runs."""

@@ -1,4 +1,4 @@
-"""The last look of the demo: is every user's database there, right in every copy, and made once?"""
+"""The last look of the demo: is every user's database there, the user's alone in every copy, and made once?"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 
 from peruserd.core.names import database_name
-from peruserd.core.security import grants, is_public
+from peruserd.core.security import first
 from peruserd.simcluster import ControlFace
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """What was found: how many users have a database, how many of these are right in every copy, and what is wrong."""
+    """The findings: how many users have a database, how many of these are right in every copy, and what is wrong."""
 
     provisioned: int
     secured: int
@@ -31,7 +31,7 @@ def audit(cluster: ControlFace, users: Iterable[str], prefix: str) -> Audit:
             continue
         provisioned += 1
         objects = _copies(cluster.snapshot_security(database))
-        if objects and all(grants(each, user) and not is_public(each) for each in objects):
+        if objects and all(each == first(user) for each in objects):
             secured += 1
         else:
             wrong.append(f"{user}: not secured in every copy")

@@ -20,13 +20,13 @@ from peruserd.simcluster import ClusterOptions, SimClusterProcess
 
 PREFIX: Final = "userdb-"
 
-# How long anything may take that takes seconds: past it the demo has failed, and says what it waited for.
+# The time that anything may take that takes seconds: past it the demo has failed, and says what it waited for.
 _PATIENCE_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.2
 
 
 class Options(msgspec.Struct, frozen=True):
-    """What the demo is asked to show. `once` ends it when all are served, instead of on ^C."""
+    """The options of the demo. `once` ends it when all are served, instead of on ^C."""
 
     nodes: int
     q: int
@@ -37,7 +37,7 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What came of it; `wrong` lists what should not be."""
+    """The outcome; `wrong` lists what should not be."""
 
     users: int
     provisioned: int

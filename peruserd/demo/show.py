@@ -1,4 +1,4 @@
-"""What the demo shows: a table that redraws on a terminal, plain lines elsewhere, nothing where JSON is asked for."""
+"""The demo's display: a table that redraws on a terminal, plain lines elsewhere, nothing where JSON is asked for."""
 
 import sys
 import time

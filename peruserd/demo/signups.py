@@ -37,7 +37,7 @@ _SYLLABLES: Final = (
     "жи",
 )
 
-# How often a user who waits is looked at: well below the latencies to be seen, and a small load beside the job itself.
+# The pause between looks at a user who waits: well below the latencies to be seen, and a small load beside the job.
 _LOOK_SECONDS: Final = 0.004
 
 

@@ -1,1 +1,1 @@
-"""What runs in a child process: one listener, which follows one shard copy and serves the users it owns."""
+"""The child process: one listener, which follows one shard copy and serves the users it owns."""

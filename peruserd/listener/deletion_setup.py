@@ -1,9 +1,9 @@
-"""What a listener's deletions are made of, and which documents they may act on."""
+"""The parts of a listener's deletions put together, and the documents that they may act on."""
 
 import threading
 from collections.abc import Callable
 
-from peruserd.core.evidence import Verdict, judge
+from peruserd.core.evidence import judge
 from peruserd.core.messages import ListenerStart
 from peruserd.core.ownership import Ownership
 from peruserd.couch.client import Client
@@ -17,9 +17,6 @@ from peruserd.listener.deletions import Deletions
 from peruserd.listener.dropping import Tools
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.store import Store
-
-# The thread that looks, and workers that note a deletion; few of them do so at once.
-_CONNECTIONS = 4
 
 
 class Owned:
@@ -54,29 +51,32 @@ class Owned:
 
 
 def open_deletions(
-    start: ListenerStart, tokens: Tokens, ledger: Ledger, store: Store, owned: Owned
+    start: ListenerStart, tokens: Tokens, workers: Client, ledger: Ledger, store: Store, owned: Owned
 ) -> tuple[Deletions, Session]:
-    """Return the deletions of a listener, and the session by which they ask, for somebody to interrupt."""
-    session = Session(start.couchdb, tokens, connections=_CONNECTIONS)
-    client = Client(session)
-    copies = open_copies(client, start.copy)
+    """Return the deletions of a listener, and the session by which they look, for somebody to interrupt.
 
-    def confirm(document_id: str) -> Verdict:
-        return judge(copies.evidence(document_id))
+    `workers` is the client by which workers note a deletion. It waits to be let in, as they do. The session does not,
+    because a look acts on what it has just read.
+    """
 
-    tools = Tools(
-        client=client,
-        copies=copies,
-        grounds=open_grounds(client, start.copy, start.cluster_database),
-        journal=DeletionJournal(Journal(session, start.cluster_database)),
-        confirm=confirm,
-        look_again=ledger.look_again,
-    )
+    def tools(client: Client) -> Tools:
+        copies = open_copies(client, start.copy)
+        return Tools(
+            prefix=start.databases.prefix,
+            client=client,
+            copies=copies,
+            grounds=open_grounds(client, start.copy, start.cluster_database),
+            journal=DeletionJournal(Journal(client.session, start.cluster_database)),
+            confirm=lambda document_id: judge(copies.evidence(document_id)),
+            look_again=ledger.look_again,
+        )
+
+    session = Session(start.couchdb, tokens)
     deletions = Deletions(
-        tools,
+        tools(Client(session)),
         store,
+        noting=tools(workers),
         config=start.deletion,
-        prefix=start.databases.prefix,
         instance=start.instance,
         mine=owned,
         on_drop=ledger.dropped,

@@ -19,9 +19,9 @@ from peruserd.core.deletions import Entry, Kind, Pause, Saying, Standing, Word, 
 from peruserd.core.dropping import Reason
 from peruserd.core.names import decode_database_name, user_document_id
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
-from peruserd.listener.dropping import Dropper, JournalMissingError, Tools
+from peruserd.listener.dropping import Dropper, JournalMissingError, Look, Tools, noting_time
 from peruserd.listener.pending import Item, Pending
-from peruserd.listener.purging import MOST_PURGED, is_old, purge
+from peruserd.listener.purging import Purging
 from peruserd.listener.store import StoreError
 
 # Entries looked at in one round: each takes a dozen requests, one after the other, so a round ends within a minute.
@@ -38,7 +38,7 @@ _IDLE_SECONDS: Final = 600.0
 # How often the whole journal is read again. A news of it can be lost, and an entry written by an owner of before.
 _READ_AGAIN_SECONDS: Final = 3_600.0
 
-# The next reading, where this one has found more to remove than it may.
+# The next reading, where this one has removed as much as it may.
 _PURGE_AGAIN_SECONDS: Final = 60.0
 
 _BACKOFF: Final = Backoff(first_seconds=1.0, most_seconds=60.0)
@@ -55,57 +55,60 @@ class Kept(Protocol):
     def keep_deletions(self, entries: Iterable[Entry]) -> None:
         """Keep entries, or what has become of them; raises StoreError."""
 
+    def replace_deletions(self, entries: Iterable[Entry]) -> None:
+        """Keep these entries and no others; raises StoreError."""
+
     def forget_deletions(self, ids: Iterable[str]) -> None:
         """Keep these no more; raises StoreError."""
 
 
 class Deletions:
-    """For any number of threads; `run` is one of its own. `dropped` is called after each drop that was made."""
+    """For any number of threads; `run` is one of its own, which looks by `tools`. Workers note by `noting`."""
 
     def __init__(
         self,
         tools: Tools,
         kept: Kept,
         *,
+        noting: Tools,
         config: DeletionConfig,
-        prefix: str,
         instance: str,
         mine: Callable[[str], bool],
         on_drop: Callable[[], None],
         on_failure: Callable[[str], None],
     ) -> None:
         self._tools = tools
+        self._noting = noting
         self._kept = kept
         self._config = config
-        self._prefix = prefix
         self._instance = instance
         self._mine = mine
         self._on_drop = on_drop
         self._on_failure = on_failure
         self._dropper = Dropper(tools, config, instance)
-        self._pending = Pending(each for each in kept.deletions() if self._is_wanted(each))
+        self._purging = Purging(tools.client, tools.journal)
+        self._pending = Pending(each for each in kept.deletions() if self._is_mine(each))
         self._wanted = threading.Event()
         self._usable = False
         self._read_at: float | None = None
         self._stopping = False
 
-    # What the workers call
+    # For the workers
 
     def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
         """Write down that a database is to be dropped, before its change is finished; raises CouchError, StoreError.
 
-        Nothing is written where there is no database. Times are those of the later of two clocks, ours and the
-        server's, so that one that is behind shortens no grace period.
+        Nothing is written where there is no database.
         """
         if self._config.policy is not DeletionPolicy.DROP:
             return
         key = revision_key(revision)
         if entry_id(Kind.DELETION, database, key) in self._pending:
             return
-        suffix = self._tools.grounds.suffix(database)
+        suffix = self._noting.grounds.suffix(database)
         if suffix is None:
             return
-        now = self._now()
+        now = noting_time(self._noting, self._config)
         noted = Entry(
             document=document_id,
             database=database,
@@ -117,7 +120,7 @@ class Deletions:
             instance=self._instance,
         )
         try:
-            self._take(self._tools.journal.note(noted))
+            self._take(self._noting.journal.note(noted))
         except NotFoundError as error:
             raise JournalMissingError(f"the deletion cannot be noted: {error}") from error
 
@@ -126,10 +129,10 @@ class Deletions:
 
         Where the operator has not said so, the return is noted, and waits for a word.
         """
-        suffix = self._tools.grounds.suffix(database)
+        suffix = self._noting.grounds.suffix(database)
         if suffix is None:
             return False
-        now = self._tools.wall_clock()
+        now = self._noting.wall_clock()
         noted = Entry(
             document=document_id,
             database=database,
@@ -140,22 +143,26 @@ class Deletions:
             instance=self._instance,
             kind=Kind.RETURN,
         )
-        known = self._tools.journal.entry(noted.id)
+        known = self._noting.journal.entry(noted.id)
         if known is not None and not known.is_open:
             # A word that was said of an earlier return says nothing of this one.
-            self._tools.journal.say(noted.id, lambda _: Saying(at=now))
-        entry = self._tools.journal.change(
+            self._noting.journal.say(noted.id, lambda _: Saying(at=now))
+        entry = self._noting.journal.change(
             noted.id, lambda found: None if found is not None and found.is_open else noted
         )
         self._take(entry or noted)
-        return self._tools.journal.saying(noted.id).word is Word.RELEASE
+        return self._noting.journal.saying(noted.id).word is Word.RELEASE
+
+    def knows(self, document_id: str) -> bool:
+        """Say whether the journal may know of a user who was deleted."""
+        return self._pending.knows(document_id)
 
     def served(self, document_id: str) -> None:
         """Note that a user is there and has the database: whatever waits for it is looked at soon."""
         if self._pending.served(document_id):
             self._wanted.set()
 
-    # What the main thread calls
+    # For the main thread
 
     def told(self, spoken_of: frozenset[str], *, pause_changed: bool, usable: bool) -> None:
         """Take in of which entries somebody has spoken, and whether the journal can be read and trusted now."""
@@ -168,7 +175,7 @@ class Deletions:
         self._wanted.set()
 
     def _is_ours(self, entry: str) -> bool:
-        user = decode_database_name(self._prefix, entry.partition(":")[2].rpartition(":")[0])
+        user = decode_database_name(self._tools.prefix, entry.partition(":")[2].rpartition(":")[0])
         return user is not None and self._mine(user_document_id(user))
 
     def owners_changed(self) -> None:
@@ -246,7 +253,7 @@ class Deletions:
 
     def _look(self, item: Item, pause: Pause) -> bool:
         """Look at one; say whether the cluster let it be decided."""
-        if self._stopping:
+        if self._stopping or not self._usable:
             return True
         turn, before = item.turn, item.entry
         try:
@@ -254,11 +261,15 @@ class Deletions:
         except InterruptedRequestError:
             raise
         except CouchError as error:
-            # This one's failure, which holds up no other.
-            self._on_failure(error.kind)
             log.info("deletion cannot be decided now", database=before.database, kind=error.kind, error=str(error))
-            self._pending.postpone(item, turn, None, self._tools.wall_clock())
-            return False
+            return self._failed(item, turn, error.kind)
+        except Exception:
+            log.exception("deletion cannot be decided", database=before.database)
+            return self._failed(item, turn, "unforeseen")
+        self._take_in(item, turn, before, look)
+        return look.wait is None or look.wait.reason not in _OF_THE_CLUSTER
+
+    def _take_in(self, item: Item, turn: int, before: Entry, look: Look) -> None:
         if look.dropped:
             self._on_drop()
         if look.tripped:
@@ -267,14 +278,19 @@ class Deletions:
             self._take(each)
         if not look.entry.is_open:
             self._forget(look.entry)
-            return True
+            return
         if look.entry != before:
             self._kept.keep_deletions([look.entry])
         self._pending.seen(item, turn, look.entry, look.saying)
         if look.wait is not None:
             log.info("deletion waits", database=before.database, reason=look.wait.reason.value, until=look.wait.until)
             self._pending.postpone(item, turn, look.wait, self._tools.wall_clock())
-        return look.wait is None or look.wait.reason not in _OF_THE_CLUSTER
+
+    def _failed(self, item: Item, turn: int, kind: str) -> bool:
+        """Take note of one entry's failure, which holds up no other entry; the cluster may be the cause."""
+        self._on_failure(kind)
+        self._pending.postpone(item, turn, None, self._tools.wall_clock())
+        return False
 
     def _say_why_all_wait(self) -> None:
         standing = self.standing()
@@ -287,7 +303,7 @@ class Deletions:
             oldest_overdue_seconds=None if standing.oldest_due is None else round(now - standing.oldest_due),
         )
 
-    # What is at hand
+    # Entries at hand
 
     def _read_journal(self) -> None:
         now = time.monotonic()
@@ -297,36 +313,34 @@ class Deletions:
         self._read_at = now
         try:
             sayings = self._tools.journal.sayings()
-            old: list[Entry] = []
-            self._kept.keep_deletions(self._pending.replace(self._open_entries(old), sayings))
+            self._kept.replace_deletions(self._pending.replace(self._open_entries(), sayings))
         except BaseException:
             self._read_at = None
             raise
-        purge(self._tools.client, self._tools.journal, old)
         self._tools.journal.forget_drops(self._tools.wall_clock() - 2 * self._config.per_seconds)
-        if len(old) == MOST_PURGED:
+        if self._purging.purge():
             self._read_at = time.monotonic() - _READ_AGAIN_SECONDS + _PURGE_AGAIN_SECONDS
 
-    def _open_entries(self, old: list[Entry]) -> Iterator[Entry]:
-        """Yield what is to be seen to, and put a number of entries that ended long ago into `old`."""
+    def _open_entries(self) -> Iterator[Entry]:
+        """Yield what is to be seen to, and offer what has ended to be removed."""
         now = self._tools.wall_clock()
         for kind in Kind:
             for entry in self._tools.journal.entries(kind):
-                if not self._mine(entry.document):
-                    continue
-                if entry.is_open and self._is_wanted(entry):
+                if entry.is_open and self._is_mine(entry):
                     yield entry
-                elif not entry.is_open and is_old(entry, now) and len(old) < MOST_PURGED:
-                    old.append(entry)
+                elif not entry.is_open and self._mine(entry.document):
+                    self._purging.offer(entry, now)
 
     def _is_wanted(self, entry: Entry) -> bool:
         """Say whether this configuration does anything about an entry: a policy that keeps databases drops none."""
         return entry.kind is Kind.RETURN or self._config.policy is DeletionPolicy.DROP
 
+    def _is_mine(self, entry: Entry) -> bool:
+        return self._is_wanted(entry) and self._mine(entry.document)
+
     def _take(self, entry: Entry) -> None:
-        # What was noted for a document that is another's by now its owner finds in the journal.
-        is_ours = entry.is_open and self._is_wanted(entry) and self._mine(entry.document)
-        if is_ours and self._pending.put(entry):
+        # A document can be another instance's by now, which finds the entry in the journal.
+        if entry.is_open and self._is_mine(entry) and self._pending.put(entry):
             self._kept.keep_deletions([entry])
             self._wanted.set()
 
@@ -335,9 +349,3 @@ class Deletions:
         self._kept.forget_deletions([entry.id])
         if self._pending.uncounted:
             self._read_at = None
-
-    def _now(self) -> float:
-        now = self._tools.wall_clock()
-        if not self._config.grace_period:
-            return now
-        return max(now, self._tools.grounds.now() or now)

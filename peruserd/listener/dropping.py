@@ -13,7 +13,17 @@ import structlog
 from peruserd.core import security
 from peruserd.core.config import DeletionConfig
 from peruserd.core.deletions import Ending, Entry, Kind, Pause, PauseReason, Saying, State, Word, revision_key
-from peruserd.core.dropping import Breaker, Drop, End, Known, Reason, Wait, decide, forbids
+from peruserd.core.dropping import (
+    CLOCKS_AGREE_WITHIN_SECONDS,
+    Breaker,
+    Drop,
+    End,
+    Known,
+    Reason,
+    Wait,
+    decide,
+    forbids,
+)
 from peruserd.core.evidence import DocumentState, Verdict
 from peruserd.core.names import user_name
 from peruserd.core.quarantine import Advice
@@ -34,8 +44,12 @@ class JournalMissingError(CouchError):
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """What a drop is made with. `confirm` asks the copies of a user document; `look_again` lets a user be served."""
+    """The tools of a drop. `confirm` asks the copies of a user document; `look_again` lets a user be served.
 
+    `prefix` is what the names of users' databases begin with.
+    """
+
+    prefix: str
     client: Client
     copies: Copies
     grounds: Grounds
@@ -45,8 +59,17 @@ class Tools(msgspec.Struct, frozen=True):
     wall_clock: Callable[[], float] = time.time
 
 
+def noting_time(tools: Tools, config: DeletionConfig) -> float:
+    """Return the time of a note; raises CouchError.
+
+    It is the later of the times by our clock and by the server's, so no clock that is behind shortens a grace period.
+    """
+    now = tools.wall_clock()
+    return max(now, tools.grounds.now() or now) if config.grace_period else now
+
+
 class Look(msgspec.Struct):
-    """What came of looking at one entry: what it is now, why it waits if it does, and what entries it made beside."""
+    """The result of looking at one entry: the entry now, why it waits if it does, and the entries made beside it."""
 
     entry: Entry
     wait: Wait | None = None
@@ -98,6 +121,7 @@ class Dropper:
             with_dates=entry.due_at > entry.noted_at and saying.word is not Word.DROP_NOW,
         )
         return Known(
+            prefix=tools.prefix,
             saying=saying,
             pause=pause,
             now=now,
@@ -108,17 +132,30 @@ class Dropper:
             suffixes=scene.suffixes,
             hosts=scene.hosts,
             is_blank=tools.grounds.is_blank(entry.database),
-            breaker=Breaker(self._others(entry, self._drops(pause, now)), self._config.max_drops),
+            breaker=self._breaker(entry, pause, now),
             is_freed=entry.kind is Kind.DELETION or self._is_freed(entry),
         )
 
-    def _drops(self, pause: Pause, now: float) -> int:
-        since = max(now - self._config.per_seconds, pause.resumed_at)
-        return self._tools.journal.count_drops(since, self._config.max_drops + 1)
+    def _breaker(self, entry: Entry, pause: Pause, now: float) -> Breaker:
+        drops = self._drops(pause, now)
+        # An earlier look has counted the entry's own drop, when it began it.
+        others = drops - 1 if self._is_counted(entry, pause, now) else drops
+        return Breaker(max(0, others), self._config.max_drops)
 
-    def _others(self, entry: Entry, drops: int) -> int:
-        """Return the number without the entry's own, which was counted when its drop was begun by an earlier look."""
-        return max(0, drops - 1) if entry.reservation is not None else drops
+    def _drops(self, pause: Pause, now: float) -> int:
+        return self._tools.journal.count_drops(self._since(pause, now), self._config.max_drops + 1)
+
+    def _since(self, pause: Pause, now: float) -> float:
+        """Return the moment from which on drops count: an operator's `resume` begins a new count.
+
+        A resumption of the future was written by a clock that is wrong, and would leave nothing to count till then.
+        """
+        is_past = pause.resumed_at <= now + CLOCKS_AGREE_WITHIN_SECONDS
+        return max(now - self._config.per_seconds, pause.resumed_at if is_past else 0.0)
+
+    def _is_counted(self, entry: Entry, pause: Pause, now: float) -> bool:
+        """Say whether the drop of an entry was begun, and within the time that counts."""
+        return entry.reservation is not None and (entry.begun_at or 0.0) >= self._since(pause, now)
 
     def _is_freed(self, entry: Entry) -> bool | None:
         copies = self._tools.copies.security(entry.database) or ()
@@ -135,14 +172,17 @@ class Dropper:
             # Before the old one ends, so that no moment is without an entry.
             anew = msgspec.structs.replace(entry.waiting(), revision=revision_key(known.document.rev))
             more = (self._tools.journal.note(self._dated(anew)),)
+        if ending is Ending.RELEASED and known.document.state in (DocumentState.DELETED, DocumentState.MISSING):
+            # The user has gone again: the word must not let in somebody who comes later.
+            return self._ended(entry, Ending.SUPERSEDED, known.saying)
         if ending is Ending.RELEASED:
-            # Whoever serves the user sees the word, lets the user in, and ends the entry.
+            # A worker that serves the user sees the word, lets the user in, and ends the entry.
             self._tools.look_again(entry.document)
             let_in = known.is_freed is False
             return self._ended(entry, ending, known.saying) if let_in else Look(entry, Wait(Reason.HELD))
         look = self._ended(entry, ending, known.saying)
         if ending in (Ending.RETURNED, Ending.SUPERSEDED) or entry.state is State.DROPPING:
-            # It may be that of another moment what is known, and a user who is there must have a database.
+            # The user may have come back since the document was read, and must have a database then.
             self._tools.look_again(entry.document)
         return msgspec.structs.replace(look, more=more)
 
@@ -151,17 +191,21 @@ class Dropper:
         if entry.reservation is not None and ending is not Ending.DROPPED and ending is not Ending.GONE:
             self._tools.journal.unreserve(entry.reservation)
         ended = self._tools.journal.change(entry.id, lambda known: (known or entry).ended(ending, now))
-        log.info(
-            "deletion ended without a drop",
-            database=entry.database,
-            document=entry.document,
-            ending=ending.value,
-            word=saying.word.value,
-        )
+        if ending is Ending.GONE and entry.state is State.DROPPING:
+            # The request to drop it was made, or about to be made, and nobody has seen its answer.
+            _write_down(entry, saying, entry.revision, incomplete="answer_lost")
+        else:
+            log.info(
+                "deletion ended without a drop",
+                database=entry.database,
+                document=entry.document,
+                ending=ending.value,
+                word=saying.word.value,
+            )
         return Look(ended or entry.ended(ending, now))
 
     def _dated(self, entry: Entry) -> Entry:
-        now = self._tools.wall_clock()
+        now = noting_time(self._tools, self._config)
         return msgspec.structs.replace(entry, noted_at=now, due_at=now + self._config.grace_period)
 
     # Dropping
@@ -169,7 +213,7 @@ class Dropper:
     def _drop(self, entry: Entry, known: Known) -> Look:
         tools = self._tools
         begun = tools.journal.change(
-            entry.id, lambda found: None if _is_over(found) else (found or entry).begun(known.now)
+            entry.id, lambda found: None if _is_over(found) else self._begun(found or entry, known)
         )
         if begun is None or not begun.is_open or begun.reservation is None:
             return Look(begun or entry, Wait(Reason.NOT_OWNER))
@@ -188,10 +232,16 @@ class Dropper:
             return Look(begun, Wait(Reason.DATABASE_UNCLEAR))
         return self._dropped(begun, known)
 
+    def _begun(self, entry: Entry, known: Known) -> Entry:
+        # A drop that was begun long ago, and failed since, would be counted nowhere if it kept its reservation.
+        is_counted = self._is_counted(entry, known.pause, known.now)
+        return (entry if is_counted else entry.waiting()).begun(known.now)
+
     def _is_still_so(self, entry: Entry, known: Known) -> bool:
         """Ask once more, as the last thing before the drop: the document, the database, and a pause of that moment."""
         verdict = self._tools.confirm(entry.document)
-        if (verdict.state, verdict.rev) != (known.document.state, known.document.rev):
+        before = known.document
+        if (verdict.state, verdict.rev, verdict.behind) != (before.state, before.rev, before.behind):
             return False
         if self._tools.journal.saying(entry.id) != known.saying or self._tools.journal.pause() != known.pause:
             return False
@@ -210,20 +260,25 @@ class Dropper:
 
     def _dropped(self, entry: Entry, known: Known) -> Look:
         now = self._tools.wall_clock()
-        log.info(
-            "audit",
-            action="drop",
-            database=entry.database,
-            document=entry.document,
-            why=_why(entry, known.saying),
-            sequence=entry.sequence,
-            revision=known.document.rev,
-        )
+        _write_down(entry, known.saying, known.document.rev)
         after = self._tools.confirm(entry.document)
         if after.state is not DocumentState.DELETED:
             self._tools.look_again(entry.document)
         ended = self._tools.journal.change(entry.id, lambda found: (found or entry).ended(Ending.DROPPED, now))
         return Look(ended or entry.ended(Ending.DROPPED, now), dropped=True)
+
+
+def _write_down(entry: Entry, saying: Saying, revision: str | None, **details: str) -> None:
+    log.info(
+        "audit",
+        action="drop",
+        database=entry.database,
+        document=entry.document,
+        why=_why(entry, saying),
+        sequence=entry.sequence,
+        revision=revision,
+        **details,
+    )
 
 
 def _is_over(entry: Entry | None) -> bool:

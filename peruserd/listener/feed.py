@@ -1,7 +1,7 @@
 """The two readers of a listener: the follower of the live feed, and the scanner that reads the range from the start.
 
 Both outlive every failure of the server: a request that fails is made again, with back-off, until it succeeds or the
-listener stops. What they read goes into the ledger; whether it is acted on is not theirs to decide.
+listener stops. They enter the rows into the ledger, and do not decide whether anything is done about them.
 """
 
 import random
@@ -31,7 +31,7 @@ _BACKOFF: Final = {
     Advice.ASK_OPERATOR: Backoff(first_seconds=30.0, most_seconds=300.0),
 }
 
-# How long a feed that is never quiet is believed to be of the same copy: one small request in that time.
+# A feed that is never quiet is asked for its copy this often: one small request in that time.
 _CONFIRM_SECONDS: Final = 60.0
 
 # After a single change came, before the next long poll. To begin one costs a node more than to answer it, and all
@@ -108,9 +108,9 @@ class Follower:
         while (since := self._ledger.wait_for_room()) is not None:
             page = self._persistence.call(self._read, since)
             self._at_end = page.is_last
-            # A copy that was replaced answers a sequence beyond its end with nothing (measured), not with an error: so
-            # whenever nothing came, or something failed, ask whether it is still the same before believing it; and now
-            # and then while there is always something, because one replaced between two polls would never be noticed.
+            # A copy that was replaced answers a sequence beyond its end with nothing (measured), not with an error. So
+            # an empty page is believed only once the copy was seen to be the same, and so is a page after a failure.
+            # A busy feed is asked now and then, because a copy replaced between two polls would never be noticed.
             if self._failed or not page.results or time.monotonic() >= confirm_at:
                 now = self._persistence.call(self._source.identify)
                 if now.uuid != identity.uuid or is_behind(now, since):

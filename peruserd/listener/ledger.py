@@ -1,4 +1,4 @@
-"""What a listener has read, does and has finished: shared by its threads, guarded by one lock.
+"""The state of a listener (what it has read, does and has finished), shared by its threads, guarded by one lock.
 
 The follower and the scanner enter what they read, workers take it and give it back, and the main thread writes the
 progress to disk. Nothing is decided here: the state is `core.listening`'s, and this adds the lock, the waiting, the
@@ -48,7 +48,7 @@ class Ledger:
         self._stopping = False
         self._abandoned = 0
 
-    # What the follower calls
+    # For the follower
 
     def open(self, identity: Identity) -> None:
         """Begin, or go on where the checkpoint says; called once, before the first page."""
@@ -92,7 +92,7 @@ class Ledger:
             self._changed.tell()
             self._wake()
 
-    # What the scanner calls
+    # For the scanner
 
     def wait_for_scan(self) -> ScanTask | None:
         """Return the page of a scan to read next, as soon as one is wanted and there is room; None when stopping."""
@@ -108,7 +108,7 @@ class Ledger:
         with self._changing():
             self._note_scan(ended=self._state.enter_scan(task, page, missing, time.monotonic()))
 
-    # What the workers call
+    # For the workers
 
     @property
     def in_flight(self) -> int:
@@ -124,12 +124,12 @@ class Ledger:
                 now = time.monotonic()
                 change = dispatch.next(now)
                 if documents.held > held:
-                    # What was passed over leaves room for others to be read, and may be due at some time.
+                    # Changes that were passed over leave room for others to be read, and may be due at some time.
                     self._changed.tell()
                     self._wake()
                 if change is not None:
                     if dispatch.can_scan(now):
-                        # A place that somebody who waits may fill: one that a scanned change has left, or a new one.
+                        # A worker who waits may fill a place, a new one or that of a scanned change.
                         self._changed.offer(1)
                     return change
                 self._changed.wait_for_work(dispatch.patience(now))
@@ -177,9 +177,9 @@ class Ledger:
     def exchange(self, change: Change, outcome: Outcome) -> Change | None:
         """Give a change back and take the next one, as `give_back` and `take` do.
 
-        A failure is written to disk in between, without the lock; else the lock is taken once, and without queueing. A
-        thread that has queued is given the lock while another has the interpreter, which wants the lock next: with
-        workers who have little to do, both changed hands for each user, and that took longer than serving the user.
+        A failure is written to disk in between, without the lock. Otherwise the lock is taken once, and without
+        queueing. A thread in the queue is given the lock while another one has the interpreter and wants the lock next.
+        With workers who have little to do both changed hands for each user, which took longer than serving the user.
         """
         if outcome.failure is not None:
             self.give_back(change, outcome)
@@ -199,7 +199,7 @@ class Ledger:
             self._abandoned += 1
             self._changed.notify_all()
 
-    # What the main thread calls
+    # For the main thread
 
     def inform(
         self,
@@ -208,10 +208,12 @@ class Ledger:
         share: int,
         new_per_minute: int = 0,
         nodes: Collection[str] = (),
+        *,
+        cut_off: bool = False,
     ) -> None:
         """Put another ownership in force, let another one come, set the limits, and note who is connected."""
         with self._changing():
-            self._state.inform(ownership, coming, share, new_per_minute, nodes, time.monotonic())
+            self._state.inform(ownership, coming, share, new_per_minute, nodes, time.monotonic(), cut_off=cut_off)
 
     def inherit(self, doubts: Collection[str]) -> None:
         """Take over what was left in doubt of a copy that nobody listens to any more; raises StoreError."""

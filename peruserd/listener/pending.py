@@ -17,13 +17,14 @@ from peruserd.core.dropping import Reason, Wait, forbids
 # More entries than this are left to the journal, and counted; each takes half a kilobyte here and as much on disk.
 MOST_KEPT: Final = 50_000
 
-# What the operator or the breaker holds is looked at again when something is said, and now and then.
+# Entries held by the operator or the breaker are looked at when something is said, and now and then.
 _HELD_SECONDS: Final = 600.0
 
 _BACKOFF: Final = Backoff(first_seconds=2.0, most_seconds=600.0)
 
-# Where the authentication database knows nothing of a user, it was made anew, and that does not change by itself.
-_MISSING_SECONDS: Final = 6 * 3_600.0
+# Two reasons to wait hardly ever end by themselves: an authentication database that was made anew knows nothing of a
+# user, and a user who came back waits for a word. A word is told at once, and anybody can come back under many names.
+_RARELY_SECONDS: Final = 6 * 3_600.0
 
 _PATIENT: Final = frozenset({Reason.HELD, Reason.PAUSED, Reason.BREAKER, Reason.PAUSE_UNREADABLE})
 
@@ -32,7 +33,7 @@ class Item:
     """One entry at hand. `saying` is the operator's word, and None where somebody has spoken and it was not read yet.
 
     `look_at` is when to look next, by the wall clock. `closely` asks for a look whatever the date and the words say.
-    `turn` grows whenever something happens to it, so that a look which began before does not undo it.
+    `turn` grows whenever something happens to it, so that an earlier look does not undo it.
     """
 
     __slots__ = ("closely", "entry", "failures", "look_at", "reason", "saying", "turn")
@@ -45,6 +46,11 @@ class Item:
         self.closely = False
         self.reason: Reason | None = None
         self.turn = 0
+
+    @property
+    def is_return(self) -> bool:
+        """Say whether it is about a user who came back."""
+        return self.entry.kind is Kind.RETURN
 
     def hasten(self) -> None:
         """Let it be looked at in the next round."""
@@ -89,7 +95,7 @@ class Pending:
             oldest_due=min((each.due_at for each in waiting), default=None),
         )
 
-    # What changes
+    # Changes
 
     def put(self, entry: Entry) -> bool:
         """Have an entry at hand, to be looked at in the next round; False, counted, where there are too many."""
@@ -113,7 +119,7 @@ class Pending:
                 heapq.heappushpop(soonest, ranked)
                 beyond += 1
         with self._lock:
-            # What was noted while the journal was read is not among what was read.
+            # Entries that were noted while the journal was read are not among those read.
             names = {name for _, name, _ in soonest}
             spare = MOST_KEPT - len(names)
             for name in [each for each in self._items if each not in names]:
@@ -139,10 +145,10 @@ class Pending:
                 self._taken_out(name)
         return lost
 
-    # What is told
+    # News
 
     def spoken_of(self, entry_ids: frozenset[str]) -> list[str]:
-        """Let those be looked at of which somebody has spoken; return the ids that are not at hand."""
+        """Let the entries be looked at of which somebody has spoken; return the ids without an entry at hand."""
         with self._lock:
             for name in entry_ids & self._items.keys():
                 self._items[name].saying = None
@@ -156,6 +162,11 @@ class Pending:
                 if item.reason in _PATIENT:
                     item.hasten()
 
+    def knows(self, document_id: str) -> bool:
+        """Say whether anything may wait for a user: also where there are more entries than can be at hand."""
+        # Without the lock: it is one look, made for every user.
+        return document_id in self._documents or bool(self._uncounted)
+
     def served(self, document_id: str) -> bool:
         """Let what waits for a user be looked at closely, because the user is there; say whether there is anything."""
         # Without the lock: it is one look, made for every user that is served, and an entry noted later is looked at.
@@ -168,7 +179,7 @@ class Pending:
                     item.hasten()
         return True
 
-    # What is looked at
+    # Looks
 
     def due(self, now: float) -> list[Item]:
         """Return those whose time has come, in the order of their dates, and those that failed last."""
@@ -196,8 +207,8 @@ class Pending:
                 return
             if wait is not None and wait.until is not None:
                 item.failures, item.look_at = 0, wait.until
-            elif item.reason is Reason.DOCUMENT_MISSING:
-                item.failures, item.look_at = 0, now + _MISSING_SECONDS
+            elif item.reason is Reason.DOCUMENT_MISSING or (item.reason is Reason.HELD and item.is_return):
+                item.failures, item.look_at = 0, now + _RARELY_SECONDS
             elif item.reason in _PATIENT:
                 item.failures, item.look_at = 0, now + _HELD_SECONDS
             else:
@@ -223,6 +234,7 @@ class Pending:
             del self._documents[item.entry.document]
 
     def _spoken(self, item: Item, saying: Saying) -> None:
-        if saying != item.saying:
+        # Where somebody has spoken since the sayings were read, they are older than that word.
+        if item.saying is not None and saying != item.saying:
             item.saying = saying
             item.hasten()

@@ -1,13 +1,12 @@
-"""What a listener needs to have imported: the fork server imports this module once, and has every listener's imports.
+"""All imports of a listener: the fork server imports this module once, and has them for every listener.
 
 So a listener starts in the time of a fork, and shares the memory of all code with the others. The collector is told to
 leave what was imported alone: it writes into each object that it looks at, and what is written to is shared no more.
 
-What others import only when they first need it stands here by name: how a child's end of its pipe arrives, the names of
-hosts, and what the console script needs, which `multiprocess` runs again in each child under another name.
+Modules that others import only when they first need them stand here by name: those for the child's end of its pipe, for
+the names of hosts, and for the console script. `multiprocess` runs that script again in each child, under another name.
 
-Nothing here may start a thread or open a descriptor: a fork copies the locks that a thread holds and the descriptors
-that are open.
+Nothing here may start a thread or open a descriptor, because a fork copies open descriptors and the locks of threads.
 """
 
 import argparse  # noqa: F401

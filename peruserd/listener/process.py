@@ -55,13 +55,13 @@ from peruserd.listener.store import Store, StoreError, retired_doubts
 from peruserd.listener.workers import Workers
 
 PRELOAD: Final = "peruserd.listener.preload"
-"""The module that imports all that a listener needs; the fork server is told to."""
+"""The module with all imports of a listener, which the fork server is told to import."""
 
 # While there is work, progress is written and reported this often: what a crash can make a successor do twice. At four
 # times a second it was a tenth of the processor time that serving a user took at 10 a second.
 _SAVE_SECONDS: Final = 0.5
 
-# What has just been read is being acted on; its progress is written and told when that is probably over, both at once.
+# Rows that have just been read are being acted on. Their progress is written and told when that is probably over.
 _FIRST_SAVE_SECONDS: Final = 0.1
 
 # How long a reader waits to be let in before it says again that it is alive; well below a supervisor's patience.
@@ -130,6 +130,7 @@ class Listener:
         self._fault: Exception | None = None
         self._stop_within: float | None = None
         self._leaving = False
+        self._informed = 0
         state = Listening(
             start.instance,
             start.ownership,
@@ -138,6 +139,7 @@ class Listener:
             share=start.share,
             new_per_minute=start.new_per_minute,
             nodes=start.nodes,
+            cut_off=start.cut_off,
             begin_near=start.begin_near,
             recall_seconds=start.recall_seconds,
             now=time.monotonic(),
@@ -155,7 +157,9 @@ class Listener:
         )
         copies = open_copies(client, start.copy)
         self._owned = Owned(start.instance, start.ownership, start.coming)
-        self._deletions, self._deletion_session = open_deletions(start, self._tokens, self._ledger, store, self._owned)
+        self._deletions, self._deletion_session = open_deletions(
+            start, self._tokens, client, self._ledger, store, self._owned
+        )
         self._provisioner = Provisioner(
             client,
             copies,
@@ -209,13 +213,14 @@ class Listener:
     def _obey(self) -> None:
         try:
             message = decode_to_listener(self._pipe.recv_bytes())
-        except EOFError:
+        except (EOFError, OSError):
             # The supervisor is gone; the parent watch ends this process, if it comes to that.
             self._stop_within = _STOP_SECONDS
             return
         match message:
-            case Inform(ownership, coming, share, new_per_minute, nodes):
-                self._ledger.inform(ownership, coming, share, new_per_minute, nodes)
+            case Inform(number, ownership, coming, share, new_per_minute, nodes, cut_off):
+                self._ledger.inform(ownership, coming, share, new_per_minute, nodes, cut_off=cut_off)
+                self._informed = number
                 if self._owned.change(ownership, coming):
                     self._deletions.owners_changed()
             case Stop(within_seconds, leaving):
@@ -248,7 +253,7 @@ class Listener:
 
     def _end(self) -> Exit:
         self._stopping.set()
-        # Whoever waits to be let in would hold up the end, and what it was about is done at the next start.
+        # A worker that waits to be let in would hold up the end; the next start does its work.
         self._tokens.close()
         self._feed.interrupt()
         self._scan.interrupt()
@@ -303,8 +308,13 @@ class Listener:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _report(self) -> None:
-        report = self._ledger.report()
-        self._send(msgspec.structs.replace(report, usage=usage.measure(), deletions=self._deletions.standing()))
+        report = msgspec.structs.replace(
+            self._ledger.report(),
+            usage=usage.measure(),
+            deletions=self._deletions.standing(),
+            informed=self._informed,
+        )
+        self._send(report)
 
     def _send(self, message: FromListener) -> None:
         try:

@@ -1,14 +1,13 @@
 """Serving one user: the only code that touches a user's database.
 
-What is to be done is decided by `core.decision`. The provisioner finds out the facts that the decision asks for and
+`core.decision` decides what is to be done. The provisioner finds out the facts that the decision asks for and
 carries its steps out. It writes each change of access or existence into the log, as an `audit` line. It never touches a
 database that is not the prefix plus a valid encoding of a user name, because the names it works on come out of
 `core.names` alone.
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
-from itertools import islice
+from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
 import msgspec
@@ -61,11 +60,11 @@ _CREATED: Final = {
 
 
 class Outcome(msgspec.Struct):
-    """What one action did, and whether it came to its end.
+    """The result of one action: what it did, and whether it came to its end.
 
-    `acted_on` says whether the document that was acted on is deleted, which can be another one than the change hinted
-    at; None where nothing was acted on. `whole` says that the security object is known to be whole in all copies that
-    count, so that nothing of it is in doubt any more.
+    `acted_on` says whether the action was for a deleted document or for one that is there, whatever the change hinted
+    at; None where nothing was acted on. `whole` says that the security object is known to be right in every copy,
+    so nothing of it is in doubt any more.
     """
 
     provisioned: bool = False
@@ -100,13 +99,16 @@ class _Act(msgspec.Struct):
 
 
 class DeletionDesk(Protocol):
-    """What the provisioner needs of the journal of deletions; see `listener.deletions`."""
+    """The part of the journal of deletions that the provisioner needs; see `listener.deletions`."""
 
     def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
         """Write down that the database is to be dropped; raises CouchError."""
 
     def admits(self, document_id: str, database: str) -> bool:
         """Say whether the operator lets a user in who came back; raises CouchError."""
+
+    def knows(self, document_id: str) -> bool:
+        """Say whether the journal may know of a user who was deleted."""
 
     def served(self, document_id: str) -> None:
         """Note that a user is there."""
@@ -141,9 +143,11 @@ class Provisioner:
     def act(self, change: Change) -> Outcome:
         """Look at the user that a change names, and do what is to be done.
 
-        A failure is part of the outcome, also one that nobody foresaw: it is that user's, and must not end the process
-        again and again. Two are raised: StoreError, because without a state nothing can be kept in quarantine, and
-        InterruptedRequestError, because the listener is stopping, and that is no user's failure.
+        A failure is part of the outcome, even if nobody foresaw it: it is the user's own, and must not end the process
+        again and again. Two errors are raised all the same:
+
+        - StoreError: without a state nothing can be kept in quarantine.
+        - InterruptedRequestError: the listener is stopping, and that is no user's failure.
         """
         outcome = Outcome()
         name = user_name(change.document_id)
@@ -183,8 +187,9 @@ class Provisioner:
             with contextlib.suppress(UnservableNameError):
                 databases[database_name(self._databases.prefix, user_name(document_id) or "")] = document_id
         missing: set[str] = set()
-        for group in _groups(databases, MOST_NAMES):
-            found = self._client.missing_databases(group)
+        names = list(databases)
+        for start in range(0, len(names), MOST_NAMES):
+            found = self._client.missing_databases(names[start : start + MOST_NAMES])
             if found is None:
                 return set()
             missing |= found
@@ -199,7 +204,7 @@ class Provisioner:
         if change.lane is Lane.REVIEW:
             self._review(act)
             return
-        facts = self._first_facts(act, _hint(change))
+        facts = self._first_facts(act, self._hint(change))
         if change.in_place and facts.hint is Hint.LIVE:
             facts = self._glance(act, facts)
         self._carry_out(act, facts)
@@ -270,6 +275,12 @@ class Provisioner:
                 outcome.failure = msgspec.structs.replace(failure, message=f"{act.database}: {failure.message}")
         outcome.whole = outcome.failure is None and (act.wrote or facts.in_doubt)
 
+    def _hint(self, change: Change) -> Hint:
+        # No row is believed that would give something back to a user of whose deletion the journal knows.
+        if change.contested or (not change.deleted and self._deletions.knows(change.document_id)):
+            return Hint.CONTESTED
+        return Hint.DELETED if change.deleted else Hint.LIVE
+
     def _first_facts(self, act: _Act, hint: Hint) -> Facts:
         return Facts(
             act.name,
@@ -308,17 +319,10 @@ class Provisioner:
             self._client.put_security(act.database, step.security)
             act.outcome.security_written = True
         else:
-            for place, wanted in step.securities:
-                self._copies.write_security((facts.copies or ())[place], wanted)
+            self._copies.write_each(((facts.copies or ())[place], wanted) for place, wanted in step.securities)
         facts = msgspec.structs.replace(facts, written=facts.written + 1)
         # Nobody else has written to a database that was made a moment ago, and if somebody has, the audit finds it.
         return facts if facts.database in (Database.CREATED, Database.ACCEPTED) else self._compare(act, facts)
-
-
-def _hint(change: Change) -> Hint:
-    if change.contested:
-        return Hint.CONTESTED
-    return Hint.DELETED if change.deleted else Hint.LIVE
 
 
 def _write_down(act: _Act) -> None:
@@ -340,9 +344,3 @@ def _write_down(act: _Act) -> None:
         why=act.change.lane.name.lower(),
         **{key: value for key, value in details.items() if value is not None},
     )
-
-
-def _groups(items: Collection[str], size: int) -> Iterator[list[str]]:
-    rest = iter(items)
-    while group := list(islice(rest, size)):
-        yield group

@@ -10,27 +10,56 @@ from peruserd.core.deletions import Ending, Entry
 from peruserd.couch.client import MOST_NAMES, Client
 from peruserd.couch.deletions import DeletionJournal
 
-MOST_PURGED: Final = MOST_NAMES
-"""How many entries are looked at in one go: as many as one request can ask about."""
+# Entries looked at in one go: as many as one request can ask about.
+_MOST_PURGED: Final = MOST_NAMES
 
-# An entry that ended is kept this long, for people to read; one that guards no database not so long, because users who
-# come and go can make many of them.
+# An entry that ended is kept this long, for people to read. It is kept for a shorter time where it guards no database,
+# because users who come and go can make many such entries.
 _KEPT_SECONDS: Final = 30 * 86_400.0
 _BRIEFLY_KEPT_SECONDS: Final = 86_400.0
 
 _GUARDS_NOTHING: Final = frozenset({Ending.RETURNED, Ending.RELEASED, Ending.SUPERSEDED})
 
 
-def is_old(entry: Entry, now: float) -> bool:
-    """Say whether an entry ended so long ago that nobody wants to read it."""
+class Purging:
+    """Takes portions of the entries that ended long ago; each reading of the journal offers all, in the order of ids.
+
+    A portion of which nothing may be removed does not stand in the way of the next one.
+    """
+
+    def __init__(self, client: Client, journal: DeletionJournal) -> None:
+        self._client = client
+        self._journal = journal
+        self._portion: dict[str, Entry] = {}
+        self._after = ""
+
+    def offer(self, entry: Entry, now: float) -> None:
+        """Take an entry that has ended into the portion, if nobody wants to read it any more and there is room."""
+        if _is_old(entry, now) and entry.id > self._after and len(self._portion) < _MOST_PURGED:
+            self._portion[entry.id] = entry
+
+    def purge(self) -> bool:
+        """Remove what guards nothing; say whether it is worth while to read the journal soon for more of the same.
+
+        Raises CouchError.
+        """
+        portion, self._portion = self._portion, {}
+        is_full = len(portion) == _MOST_PURGED
+        self._after = max(portion) if is_full else ""
+        missing = self._missing({each.database for each in portion.values() if each.ending not in _GUARDS_NOTHING})
+        gone = [each for each in portion.values() if each.ending in _GUARDS_NOTHING or each.database in missing]
+        if gone:
+            self._journal.purge(gone)
+        return is_full and bool(gone)
+
+    def _missing(self, databases: set[str]) -> set[str]:
+        missing = self._client.missing_databases(databases) if databases else set()
+        if missing is None:
+            # A server without shards.
+            missing = {each for each in databases if not self._client.database_exists(each)}
+        return missing
+
+
+def _is_old(entry: Entry, now: float) -> bool:
     kept = _BRIEFLY_KEPT_SECONDS if entry.ending in _GUARDS_NOTHING else _KEPT_SECONDS
     return now - (entry.ended_at or 0.0) > kept
-
-
-def purge(client: Client, journal: DeletionJournal, old: list[Entry]) -> None:
-    """Remove those of these entries, `MOST_PURGED` at most, that guard nothing; raises CouchError."""
-    names = {each.database for each in old if each.ending not in _GUARDS_NOTHING}
-    missing = (client.missing_databases(names) if names else None) or set()
-    gone = [each for each in old if each.ending in _GUARDS_NOTHING or each.database in missing]
-    if gone:
-        journal.purge(gone)

@@ -1,4 +1,4 @@
-"""What a listener keeps on disk: one SQLite file for each shard copy, written by that copy's listener alone.
+"""The state of a listener on disk: one SQLite file for each shard copy, written by that copy's listener alone.
 
 It holds the progress, the quarantine, and the documents *in doubt*: those whose security object was being written when
 the process ended, which must be written again whatever a read shows (copies can disagree, and a read shows one).
@@ -8,7 +8,7 @@ Losing the file costs a scan. A file that cannot be used is set aside, never tru
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final, Self
 
@@ -21,6 +21,10 @@ from peruserd.core.quarantine import Quarantined
 from peruserd.core.records import Removal
 
 # Raised whenever what is in the file means something else: a file of another version is set aside.
+_SAVED: Final = msgspec.msgpack.Decoder(Saved)
+_QUARANTINED: Final = msgspec.msgpack.Decoder(Quarantined)
+_ENTRY: Final = msgspec.msgpack.Decoder(Entry)
+
 _VERSION: Final = 2
 _SCHEMA: Final = """
     CREATE TABLE progress (id INTEGER PRIMARY KEY CHECK (id = 1), saved BLOB NOT NULL);
@@ -46,7 +50,7 @@ class Store:
         self._connection = connection
         self._lock = threading.Lock()
         self._saved: Saved | None = None
-        # Whose entry of the quarantine, and whose doubt, goes with the next save.
+        # The documents whose entry of the quarantine, and those whose doubt, goes with the next save.
         self._released: set[str] = set()
         self._certain: set[str] = set()
 
@@ -76,6 +80,7 @@ class Store:
         try:
             store = cls(path, connection)
             store.load()
+            store.deletions()
         except (msgspec.MsgspecError, sqlite3.Error) as error:
             connection.close()
             if isinstance(error, sqlite3.Error) and not _is_of_the_file(error):
@@ -90,8 +95,8 @@ class Store:
             entries = self._connection.execute("SELECT entry FROM quarantine").fetchall()
             doubts = self._connection.execute("SELECT document_id FROM doubt").fetchall()
         return (
-            None if saved is None else msgspec.msgpack.decode(saved[0], type=Saved),
-            [msgspec.msgpack.decode(entry, type=Quarantined) for (entry,) in entries],
+            None if saved is None else _SAVED.decode(saved[0]),
+            [_QUARANTINED.decode(entry) for (entry,) in entries],
             {document_id for (document_id,) in doubts},
         )
 
@@ -124,7 +129,7 @@ class Store:
             )
 
     def doubt(self, document_id: str) -> None:
-        """Note that a security object is about to be written, until that is taken off because it surely was."""
+        """Note that a security object is about to be written; the note is taken off when it surely was."""
         with self._lock:
             self._certain.discard(document_id)
             self._write(("INSERT OR IGNORE INTO doubt VALUES (?)", [(document_id,)]))
@@ -138,7 +143,7 @@ class Store:
                 self._certain.add(document_id)
 
     def deletions(self) -> list[Entry]:
-        """Return the deletions that were kept; one that cannot be read is left to the journal."""
+        """Return the deletions that were kept, without unreadable ones: the journal has them all."""
         with self._lock:
             rows = self._connection.execute("SELECT entry FROM deletions").fetchall()
         return [entry for (row,) in rows if (entry := _entry(row)) is not None]
@@ -148,6 +153,12 @@ class Store:
         rows = [(each.id, msgspec.msgpack.encode(each)) for each in entries]
         with self._lock:
             self._write(("INSERT OR REPLACE INTO deletions VALUES (?, ?)", rows))
+
+    def replace_deletions(self, entries: Iterable[Entry]) -> None:
+        """Keep these entries and no others."""
+        rows = [(each.id, msgspec.msgpack.encode(each)) for each in entries]
+        with self._lock:
+            self._write(("DELETE FROM deletions", [()]), ("INSERT INTO deletions VALUES (?, ?)", rows))
 
     def forget_deletions(self, ids: Iterable[str]) -> None:
         """Keep these no more."""
@@ -175,19 +186,20 @@ def retired_doubts(path: Path) -> Iterator[set[str]]:
 
     None, where the file cannot be read, or is in use after all: then it stays as it is.
     """
-    try:
-        connection = _connect(path)
-    except (OSError, sqlite3.Error, _UnusableError) as error:
-        log.warning("retired state file left alone", file=path.name, reason=str(error))
-        yield set()
-        return
-    try:
-        doubts = {document_id for (document_id,) in connection.execute("SELECT document_id FROM doubt")}
+    doubts: set[str] = set()
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(closing(_connect(path)))
+            doubts = {document_id for (document_id,) in connection.execute("SELECT document_id FROM doubt")}
+        except (OSError, sqlite3.Error, _UnusableError) as error:
+            log.warning("retired state file left alone", file=path.name, reason=str(error))
         yield doubts
-        if doubts:
-            connection.execute("DELETE FROM doubt")
-    finally:
-        connection.close()
+        try:
+            if doubts:
+                connection.execute("DELETE FROM doubt")
+        except sqlite3.Error as error:
+            # To take them over twice does no harm.
+            log.warning("retired state file cannot be written", file=path.name, reason=str(error))
 
 
 class _UnusableError(Exception):
@@ -224,7 +236,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _entry(row: bytes) -> Entry | None:
     try:
-        return msgspec.msgpack.decode(row, type=Entry)
+        return _ENTRY.decode(row)
     except msgspec.MsgspecError:
         return None
 

@@ -1,4 +1,4 @@
-"""What this process takes of the machine. Only the process itself may look: it forbids others to, with its dumps."""
+"""The use of the machine by this process. Only the process itself may look: it forbids others to, with its dumps."""
 
 import os
 import time

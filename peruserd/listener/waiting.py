@@ -8,8 +8,8 @@ class Waiting(threading.Condition):
     """A condition whose lock guards what is waited for.
 
     Workers `wait_for_work`, and of those as many are woken as there is new work: waking all of them for each document
-    read takes longer than the work, also in instances that do not own it. Who calls `wait_until` is woken by `tell`,
-    too, which costs next to nothing while what they wait for is not there: for what can happen thousands of times a
+    read takes longer than the work, also in instances that do not own it. Callers of `wait_until` are woken by `tell`,
+    too, if their condition is there. It costs next to nothing otherwise, so it may be called thousands of times a
     second. `notify_all` wakes everybody.
     """
 

@@ -1,4 +1,4 @@
-"""Who asks: basic credentials, session cookies, and what a user may do with a database."""
+"""Authentication and authorisation: basic credentials, session cookies, and the rights of a user in a database."""
 
 from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
@@ -29,7 +29,7 @@ _FRESH: Final = 0.1
 
 
 class User(msgspec.Struct, frozen=True):
-    """Who a request comes from; `name` is None for nobody in particular, `handler` says how it is known."""
+    """The user that a request comes from; `name` is None for nobody in particular, `handler` says how it is known."""
 
     name: str | None = None
     roles: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class Accounts:
     def identify_relayed(self, at: Node, authorization: str | None, cookie: str | None) -> User:
         """Return who a request comes from that another node hands on: what it carries is looked at again.
 
-        Nothing is counted, since there is no client's address. That a password is wrong finds no way back.
+        Nothing is counted, since there is no client's address. A wrong password is answered by a crash of the node.
         """
         if cookie and (user := self._session(at, cookie)) is not NOBODY:
             return user
@@ -123,7 +123,7 @@ class Accounts:
     def identify(self, at: Node, authorization: str | None, cookie: str | None, address: str) -> User:
         """Return who a request comes from; refuses wrong credentials, and takes none for nobody.
 
-        What a good cookie comes with is not looked at, and what a bad one comes with counts in its place.
+        Credentials beside a good cookie are not looked at; beside a bad one they count in its place.
         """
         if cookie and (user := self._session(at, cookie)) is not NOBODY:
             return user

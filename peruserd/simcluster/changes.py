@@ -1,4 +1,4 @@
-"""What a feed lists: rows of one copy with its private integers, or of a whole database with opaque sequences. Pure."""
+"""Rows of a feed: those of one copy with its private integers, or of a whole database with opaque sequences. Pure."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64

@@ -88,7 +88,7 @@ class SimCluster:
         if self._control:
             await self._control.close()
 
-    # What the clock drives.
+    # Driven by the clock.
 
     def set_replication_delay(self, seconds: float) -> None:
         """Replicate this late from now on, what waits already as well."""

@@ -1,7 +1,7 @@
-"""What can be done to a running cluster, said once: one face for the thread, the process and the loop itself.
+"""The controls of a running cluster, said once: one face for the thread, the process and the loop itself.
 
-`ControlFace` is what callers see; how a call travels is up to its subclasses. Everything that goes in and out of a call
-is JSON, so that the same call works within a process and over the control port.
+Callers see `ControlFace`; its subclasses decide how a call travels. Everything that goes in and out of a call is JSON,
+so the same call works within a process and over the control port.
 """
 
 from abc import ABC, abstractmethod

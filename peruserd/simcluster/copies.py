@@ -1,7 +1,8 @@
 """One copy of one range: its documents, its private sequence, its local documents and its security object.
 
-Pure: no clock and no socket. Whoever waits for a change leaves a watcher, a function called once at the next change or
-when the copy goes. Sequences are the copy's own: another copy of the range numbers the same changes as they reach it.
+Pure: no clock and no socket. A reader that waits for a change leaves a watcher, a function called once at the next
+change or when the copy goes. Sequences are the copy's own: another copy of the range numbers the same changes as they
+reach it.
 """
 
 from bisect import bisect_right
@@ -36,7 +37,7 @@ class LocalDocument(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What a copy held at one moment: what a backup of its file holds."""
+    """The content of a copy at one moment, as a backup of its file has it."""
 
     docs: dict[str, tuple[int, Leaves]]
     local: dict[str, LocalDocument]
@@ -90,7 +91,7 @@ class ShardCopy:
 
     @property
     def doc_count(self) -> int:
-        """How many documents are there and not deleted."""
+        """The number of documents that are there and not deleted."""
         return len(self.docs) - self.deleted_count
 
     def leaves(self, document_id: str) -> Leaves | None:

@@ -1,4 +1,4 @@
-"""What befalls single copies of a shard: lost and foreign security objects, lost documents, restored files. Pure."""
+"""Damage to single copies of a shard: lost and foreign security objects, lost documents, restored files. Pure."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +12,7 @@ from peruserd.simcluster.nodes import Node
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """What a node's copies of a database held, by the path of each."""
+    """The content of a node's copies of a database at one moment, by the path of each."""
 
     node: Node
     database: str
@@ -35,7 +35,7 @@ class Damage:
     def forget(self, node: Node, database: str, document_ids: Iterable[str]) -> None:
         """Let a node's copies lose documents; LookupError for one that they do not have.
 
-        The loss stays until the document is written or repaired again: nobody owes what he once handed over.
+        The loss stays until the document is written or repaired again: no other copy owes it a second time.
         """
         for document_id in document_ids:
             named = ids.from_path(document_id)

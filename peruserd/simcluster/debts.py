@@ -1,4 +1,4 @@
-"""What copies owe each other: documents that one has and another lacks, until they are handed over. Pure.
+"""Debts between copies: documents that one has and another lacks, until they are handed over. Pure.
 
 Catching up so costs what was missed and not what there is.
 """
@@ -13,7 +13,7 @@ Connected = Callable[[str, str], bool]
 
 
 class Debts:
-    """Who owes what to whom, by node; and which nodes are kept behind, so that nothing is handed over to them."""
+    """The documents that each node owes each other node, and the nodes that are kept behind and get nothing."""
 
     def __init__(self) -> None:
         self._owed: dict[tuple[str, str], Missed] = {}

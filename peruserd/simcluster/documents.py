@@ -81,7 +81,7 @@ def write(
         parent = continued(before, rev)
     except ConflictError as error:
         raise errors.conflict() from error
-    # Who makes a document again that was deleted continues it without knowing it.
+    # A writer who makes a deleted document again continues it without knowing it.
     if validate is not None:
         validate(parent.body if parent and rev is not None else None)
     leaves = edit(before, rev, body, deleted=deleted)
@@ -112,12 +112,6 @@ def replicate(
             known = revision.ancestors[: revision.ancestors.index(ancestor.rev) + 1]
             revision = msgspec.structs.replace(revision, ancestors=(*known, *ancestor.ancestors))
     return _put(model, document, document_id, copies, (revision,))
-
-
-def counts(model: ClusterModel, at: Node, name: str) -> tuple[int, int]:
-    """Return how many documents a database has, and how many deleted ones."""
-    copies = model.covering(at, model.map_of(at, name).name)
-    return sum(copy.doc_count for copy in copies), sum(copy.deleted_count for copy in copies)
 
 
 def read_local(model: ClusterModel, at: Node, name: str, document_id: str) -> LocalDocument:

@@ -1,4 +1,4 @@
-"""What a simulated cluster refuses, and the HTTP answer each refusal becomes."""
+"""The refusals of a simulated cluster, and the HTTP answer that each becomes."""
 
 
 class RefusalError(Exception):
@@ -9,7 +9,7 @@ class RefusalError(Exception):
         self.status = status
         self.error = error
         self.reason = reason
-        # What a crash of the server is called in its log.
+        # The name of a crash in the server's log.
         self.ref = ref
 
 

@@ -1,4 +1,4 @@
-"""What is made to go wrong on purpose: slow answers, errors, cut connections, answers that never come. Pure."""
+"""Faults that are made on purpose: slow answers, errors, cut connections, answers that never come. Pure."""
 
 import re
 from random import Random
@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-# What a fault can be besides a status. `cut` drops the connection before the request is acted on, `cut-after` when it
+# The faults besides a status. `cut` drops the connection before the request is acted on, `cut-after` when it
 # was acted on but nothing was answered, `cut-mid` in the middle of the answer; `hang` never answers.
 FAULT_KINDS: Final[tuple[str, ...]] = ("cut", "cut-after", "cut-mid", "hang")
 
@@ -35,7 +35,7 @@ class Fault(msgspec.Struct):
 
 
 class Delay(msgspec.Struct, frozen=True):
-    """How late a node's answers are, all or those whose path matches."""
+    """The delay of a node's answers, of all or of those whose path matches."""
 
     seconds: float
     path: re.Pattern[str] | None

@@ -18,11 +18,11 @@ _ESCAPE: Final = "surrogateescape"
 _REPLACEMENT: Final = "\ufffd"
 _ODD: Final = re.compile("[\udc80-\udcff]")
 
-# What CouchDB takes for UTF-8 in an id.
+# The bytes that CouchDB takes for UTF-8 in an id.
 _LENIENT: Final = re.compile(
     rb"(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})*"
 )
-# What its encoder reads as one code point, or else as one that is broken.
+# The bytes that its encoder reads as one code point, or else as one that is broken.
 _CODE_POINT: Final = re.compile(
     rb"[\x00-\x7f]|[\xc0-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf7][\x80-\xbf]{3}|[\x80-\xff][\x80-\xbf]*"
 )

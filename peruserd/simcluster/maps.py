@@ -88,7 +88,7 @@ class MapDocument:
 
     @property
     def events(self) -> int:
-        """How much has happened to the document."""
+        """The number of changes that the document has seen."""
         return len(self.lives) + len(self.ended) + sum(len(life.changes) for life in self.lives)
 
     @property

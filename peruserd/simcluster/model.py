@@ -39,12 +39,12 @@ class ClusterModel:
         self._unlike: set[str] = set()
         # Databases whose security object was not written to all copies.
         self._apart: set[str] = set()
-        # Those where that is only noticed once nodes meet, or a document replicates.
+        # Databases where that is only noticed once nodes meet, or a document replicates.
         self._damaged: set[str] = set()
         # Whether nodes may have met since shard maps were last compared.
         self._met = False
 
-    # Who sees whom.
+    # Connections between nodes.
 
     def node(self, number: int) -> Node:
         """Return node `number`, counted from 1; LookupError where there is none."""
@@ -102,7 +102,7 @@ class ClusterModel:
         self._groups = [set(group) for group in groups]
         self._views.clear()
         self._meet()
-        # Who waits on a copy of a node that is out of reach now has to notice.
+        # A reader that waits on a copy of a node that is out of reach now has to notice.
         for node in self.nodes:
             node.wake()
         self.on_owed()
@@ -217,7 +217,7 @@ class ClusterModel:
         position = ids.place(document_id)
         leaves = source.leaves(document_id)
         document = self.by_name[source.node].maps[name]
-        for host in document.hosts_of(position):
+        for host in sorted(document.hosts_of(position)):
             copy = self.by_name[host].holding(name, position)
             if host != source.node and (copy is None or copy.leaves(document_id) is not leaves):
                 self._debts.note(source.node, host, name, document_id)
@@ -271,7 +271,7 @@ class ClusterModel:
                     self.spread(name, document_id, lack)
 
     def _join_maps(self) -> None:
-        for name in list(self._unlike):
+        for name in sorted(self._unlike):
             for group in self._meetings():
                 known = None
                 for node in group:
@@ -287,8 +287,8 @@ class ClusterModel:
     def _furnish(self, document: MapDocument, group: Iterable[Node], made: list[ShardCopy]) -> bool:
         """Let copies that were made beside older ones get what these have; say whether there are such.
 
-        Documents are owed; the security object is agreed on when nodes meet. What was written by an older map is
-        looked through too: who wrote it did not know of all who lack it.
+        Documents are owed; the security object is agreed on when nodes meet. Documents written by an older map are
+        looked through too, because their writer did not know of every copy that lacks them.
         """
         if not (made or document.has_grown):
             return False
@@ -308,7 +308,7 @@ class ClusterModel:
 
     def _agree_on_security(self) -> None:
         """Let the security object that most copies of a database have win over another one (`mem3_sync_security`)."""
-        for name in list(self._apart):
+        for name in sorted(self._apart):
             for group in self._meetings():
                 document = group[0].database(name)
                 copies = [copy for node in group for copy in node.holdings.get(name, ())] if document else []

@@ -57,7 +57,7 @@ class Mover:
 
     def _can_end(self, move: Move) -> bool:
         database, covered, source, target = move.database, move.covered, move.source, move.target
-        # What a node has that is down, nobody can tell.
+        # Nobody can tell the content of a node that is down.
         if not (source.alive and target.alive) or source not in self._model.reachable(target):
             return False
         # A range that was split meanwhile, or whose copy somebody has removed, stays as it is.

@@ -1,4 +1,4 @@
-"""What a database can be called. Pure."""
+"""The names that a database can have. Pure."""
 
 import re
 from typing import Final

@@ -15,7 +15,7 @@ CopyMaker = Callable[[str, str, Range], ShardCopy]
 
 
 class Node:
-    """A CouchDB node. What it holds outlives its process: a node that was stopped still has its files.
+    """A CouchDB node. Its files outlive its process, so a node that was stopped still has them.
 
     `joined` says whether it belongs to the cluster, `known` whether it ever did.
     """
@@ -39,7 +39,7 @@ class Node:
         self.number = number
         self.name = name
         self.alive = True
-        # How far its clock is from everybody else's.
+        # The distance of its clock from everybody else's.
         self.clock_offset_seconds = 0.0
         self.joined = joined
         self.known = joined

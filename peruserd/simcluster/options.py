@@ -1,4 +1,4 @@
-"""How a simulated cluster is made: the values a caller chooses, with what they mean."""
+"""The options of a simulated cluster, with their meaning."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ _HIGHEST_PORT: Final = 65_535
 
 
 class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a simulated cluster looks like at its start.
+    """The shape of a simulated cluster at its start.
 
     `nodes` nodes are called `node1@127.0.0.1`, `node2@…`; the last `spare` of them run but have not joined. `q` and `n`
     are the ranges and copies of a database made without saying how many, the authentication database among them.

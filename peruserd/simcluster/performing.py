@@ -1,4 +1,4 @@
-"""The controls, carried out in the cluster's own loop. What each means is told in `ControlFace`."""
+"""The controls, carried out in the cluster's own loop. `ControlFace` tells the meaning of each."""
 
 import re
 from collections.abc import Mapping

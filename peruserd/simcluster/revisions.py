@@ -107,8 +107,8 @@ def join(ours: Leaves, theirs: Leaves) -> Leaves:
 def choose(replies: Sequence[Leaves | None], r: int) -> tuple[Leaves | None, list[Leaves]]:
     """Return what a clustered read gives for the copies' replies in the order of their arrival, and what it has heard.
 
-    It ends at the first reply that `r` copies have given. That is the answer where all it heard besides are ancestors
-    of it. Otherwise the document is given as the copy has it that ranks first, and a live one ranks before a deleted.
+    It ends at the first reply that `r` copies have given. This reply is the answer where all others so far are its
+    ancestors. Otherwise the state that ranks first is given, and a live one ranks before a deleted one.
     """
     heard: dict[str | None, Leaves | None] = {}
     counts: Counter[str | None] = Counter()

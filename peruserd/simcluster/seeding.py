@@ -1,4 +1,4 @@
-"""What a cluster holds before anybody asks it for something, and many users at once without a request for each."""
+"""The content of a cluster before its first request, and many users at once without a request for each."""
 
 from typing import Any, Final
 

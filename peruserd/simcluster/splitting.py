@@ -46,7 +46,7 @@ class Job(msgspec.Struct):
 
     @property
     def stage(self) -> str:
-        """What the job is doing, as `split_state` calls it."""
+        """The stage of the job, as `split_state` calls it."""
         if self.finished is not None:
             return "completed"
         return "wait_source_close" if self.split else _STAGES[0]

@@ -1,4 +1,4 @@
-"""User documents: the rules a server holds them to, and what becomes of a password. Pure.
+"""User documents: the rules a server holds them to, and the key that is derived from a password. Pure.
 
 A real server derives keys with hundreds of thousands of rounds; here it is a few, since what is simulated is the shape
 of the document and not its strength.
@@ -20,7 +20,7 @@ _OF_PASSWORDS: Final = frozenset(
 
 
 class Writer(msgspec.Struct, frozen=True):
-    """Who writes or reads a user document: a name, None for nobody, and whether it is an admin of the database."""
+    """The writer or reader of a user document: a name, None for nobody, and whether it is an admin of the database."""
 
     name: str | None
     is_server_admin: bool
@@ -34,7 +34,7 @@ class Writer(msgspec.Struct, frozen=True):
 def require_writer(document_id: str, writer: Writer) -> None:
     """Refuse a user who writes what is not its own document; nobody in particular passes, to sign up.
 
-    That goes for every kind of document, local ones too (`couch_users_db:before_doc_update`).
+    The rule holds for every kind of document, local ones too (`couch_users_db:before_doc_update`).
     """
     if not (writer.is_admin or writer.name is None or writer.owns(document_id)):
         raise errors.no_document()

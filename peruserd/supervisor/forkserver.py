@@ -2,8 +2,8 @@
 
 `multiprocess` runs it: starts it where it is not running, which includes after its end, and reaps what it forked.
 It lives until neither the supervisor nor a listener is left: all of them hold the end of a pipe that it watches. Its
-own end takes no listener with it; only their exit codes are lost then. One that hangs is killed, so that the
-supervisor's loop, which waits for it, goes on with an error.
+own end takes no listener with it; only their exit codes are lost then. A fork server that
+hangs is killed, so that the supervisor's loop goes on with an error instead of waiting for it.
 """
 
 import errno
@@ -23,7 +23,7 @@ CONTEXT: Final = multiprocess.get_context("forkserver")
 CONTEXT.set_forkserver_preload([PRELOAD])
 
 EXIT_CODE_LOST: Final = 255
-"""What `multiprocess` has for the exit code of a process whose fork server ended first."""
+"""The exit code that `multiprocess` gives for a process whose fork server ended first."""
 
 # It answers within milliseconds, or a second where it has yet to import. Below the 30 s after which the supervisor's
 # loop is taken to hang itself.

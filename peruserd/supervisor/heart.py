@@ -15,7 +15,14 @@ from peruserd.core.leases import Lease
 from peruserd.core.views import View
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase
-from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
+from peruserd.couch.errors import (
+    CouchError,
+    InterruptedRequestError,
+    NotFoundError,
+    RejectedError,
+    UnauthorizedError,
+    UnexpectedAnswerError,
+)
 from peruserd.supervisor.presence import Presence
 
 # Two that write the same document in step would never see each other's lease; drawn apart they do.
@@ -111,7 +118,7 @@ class Heart:
                 # It is not there, or somebody else's, or others could have written there; the watcher says so.
                 self._written = None
                 return
-            # What another instance beside the same node has written there since would be overwritten unseen.
+            # A lease that another instance beside the same node has written since would be overwritten unseen.
             leases = self._client.leases(self._database.name)
             self._presence.observe(node, leases, time.monotonic())
             self._look_for_maintenance()
@@ -124,24 +131,32 @@ class Heart:
             self._written = None
             self._database.suspect()
         except CouchError as error:
-            self._failed(error)
+            self._failed(error.kind, error)
+        except Exception as error:
+            # Without this thread the instance would be dead for all others, and would not know.
+            log.exception("unforeseen failure of a beat")
+            self._failed("unforeseen", error)
         else:
             self._written = lease
             self._beaten_at = time.monotonic()
             self._recovered()
 
     def _look_for_maintenance(self) -> None:
-        before, self.maintenance = self.maintenance, self._client.in_maintenance()
+        try:
+            before, self.maintenance = self.maintenance, self._client.in_maintenance()
+        except (RejectedError, UnauthorizedError, UnexpectedAnswerError):
+            # A proxy keeps `/_up` to itself, or answers it in its own words. The lease is worth more than this.
+            return
         if self.maintenance is not before:
             log.info(
                 "node in maintenance mode; its users are served all the same" if self.maintenance else "node in service"
             )
 
-    def _failed(self, error: CouchError) -> None:
+    def _failed(self, kind: str, error: Exception) -> None:
         self.failures += 1
-        if error.kind != self._failed_kind:
-            log.warning("lease not written; others may take this instance for dead", kind=error.kind, error=str(error))
-        self._failed_kind = error.kind
+        if kind != self._failed_kind:
+            log.warning("lease not written; others may take this instance for dead", kind=kind, error=str(error))
+        self._failed_kind = kind
 
     def _recovered(self) -> None:
         if self._failed_kind is not None:

@@ -7,6 +7,7 @@ seconds for the whole instance. Listeners are told of what was said; what they n
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
@@ -14,6 +15,17 @@ from peruserd.core.deletions import PAUSE_ID, UNREADABLE, WORD_PREFIX, Pause, Pa
 from peruserd.core.messages import JournalNews
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.errors import CouchError, InterruptedRequestError
+from peruserd.couch.journal import PAGE_ROWS
+
+# Where many users are deleted at once, a word of the operator stands behind thousands of entries in the feed.
+_MOST_PAGES: Final = 20
+
+_WHY_PAUSED: Final = {
+    PauseReason.BREAKER: "deletions are stopped by the breaker",
+    PauseReason.OPERATOR: "deletions are paused by an operator",
+    PauseReason.EXPOSED: "deletions are paused, because others could write to the journal",
+    PauseReason.UNREADABLE: "deletions are paused, because what the journal says of a pause cannot be understood",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +55,7 @@ class JournalWatch:
         self._told = False
         self._last_kind: str | None = None
         self.pause = UNREADABLE
+        self._pause_read = False
         self._thread = threading.Thread(target=self._run, name="journal-watch", daemon=True)
 
     @property
@@ -79,7 +92,7 @@ class JournalWatch:
                     "journal of deletions cannot be read; nothing is dropped", kind=error.kind, error=str(error)
                 )
             self._last_kind = error.kind
-            # What was written meanwhile is found by reading it all.
+            # Words that are written meanwhile are found by reading all of them.
             self._place = None
             self._tell(usable=False)
             return
@@ -93,24 +106,34 @@ class JournalWatch:
             _, place = self._journal.changed_since("now")
             changed = [PAUSE_ID, *(f"{WORD_PREFIX}{each}" for each in self._journal.sayings())]
         else:
-            changed, place = self._journal.changed_since(self._place)
+            changed, place = self._read_on(self._place)
         if PAUSE_ID in changed:
             self._note_pause(self._journal.pause())
         self._place = place
         return changed
 
+    def _read_on(self, place: int | str) -> tuple[list[str], int | str]:
+        """Return what operators wrote after a place, and the place up to which was read."""
+        found: list[str] = []
+        for _ in range(_MOST_PAGES):
+            page, place = self._journal.changed_since(place)
+            found += (each for each in page if each == PAUSE_ID or each.startswith(WORD_PREFIX))
+            if len(page) < PAGE_ROWS:
+                break
+        return found, place
+
     def _note_pause(self, pause: Pause) -> None:
-        before, self.pause = self.pause, pause
-        if pause.paused and not before.paused:
-            by_breaker = pause.why is PauseReason.BREAKER
-            report = log.error if by_breaker else log.warning
+        was_paused = self._pause_read and self.pause.paused
+        self.pause, self._pause_read = pause, True
+        if pause.paused and not was_paused:
+            report = log.error if pause.why is PauseReason.BREAKER else log.warning
             report(
-                "deletions are stopped by the breaker" if by_breaker else "deletions are paused by an operator",
+                _WHY_PAUSED[pause.why],
                 instance=pause.instance,
                 seconds_ago=round(time.time() - pause.at),
                 advice="peruserd deletions list; peruserd deletions resume",
             )
-        elif before.paused and not pause.paused and before.why is not PauseReason.UNREADABLE:
+        elif was_paused and not pause.paused:
             log.info("deletions go on")
 
     def _tell(self, *, usable: bool, spoken_of: tuple[str, ...] = (), pause_changed: bool = False) -> None:

@@ -45,17 +45,17 @@ class GivingUp(msgspec.Struct, frozen=True):
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """What listeners' requests carry is to be told: to those whose doubts these are, or to all where it is None."""
+    """An order to tell listeners what their requests carry: those that have these doubts, or all where it is None."""
 
     doubts: dict[Hashable, int] | None
 
 
 Item = View | signal.Signals | Answered | GivingUp | JournalNews
-"""What can be handed to the loop."""
+"""The things that can be handed to the loop."""
 
 
 class Inbox:
-    """What other threads and signal handlers hand to the loop; `fileno` becomes readable when something is there."""
+    """Things that other threads and signal handlers hand to the loop; `fileno` is readable when there is one."""
 
     def __init__(self) -> None:
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -221,7 +221,7 @@ class Supervisor:
             self._followed = view
 
     def _carry_out(self, plan: Plan, view: View, now: float) -> None:
-        # What is only coming holds a few documents back; a plan is new when it changes who does what.
+        # An ownership that is only coming holds a few documents back; a plan is new when it changes who does what.
         self.plans += self._plan is None or plan.in_force != self._plan.in_force
         self._plan = plan
         done = self._fleet.adjust(plan, now)

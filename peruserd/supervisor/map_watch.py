@@ -68,7 +68,10 @@ class MapWatch:
             except InterruptedRequestError:
                 return
             except CouchError as error:
-                pause = self._failed(error)
+                pause = self._failed(error.kind, error)
+            except Exception as error:
+                log.exception("unforeseen failure of the map watch")
+                pause = self._failed("unforeseen", error)
 
     def _follow(self, source: DirectorySource) -> None:
         since = source.end()
@@ -81,8 +84,8 @@ class MapWatch:
             for name in {row.id for row in page.results}.intersection(self._on_change):
                 self._on_change[name]()
 
-    def _failed(self, error: CouchError) -> float:
+    def _failed(self, kind: str, error: Exception) -> float:
         self.failures += 1
         if self.failures == 1:
-            log.info("changes of the shard map are seen by looks alone", kind=error.kind, error=str(error))
+            log.info("changes of the shard map are seen by looks alone", kind=kind, error=str(error))
         return pause_after(error, self.failures)

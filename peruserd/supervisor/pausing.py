@@ -15,8 +15,9 @@ _CLOSED_SECONDS: Final = 60.0
 _SHUT_SECONDS: Final = 1.0
 
 
-def pause_after(error: CouchError, failures: int) -> float:
-    """Return the seconds to wait after the last of so many failures in a row."""
+def pause_after(error: Exception, failures: int) -> float:
+    """Return the seconds to wait after the last of so many failures in a row, which may be one that nobody foresaw."""
     if isinstance(error, RefusedError):
         return _SHUT_SECONDS
-    return _CLOSED_SECONDS if error.advice is Advice.ASK_OPERATOR else _BACKOFF.bound(failures)
+    is_closed = isinstance(error, CouchError) and error.advice is Advice.ASK_OPERATOR
+    return _CLOSED_SECONDS if is_closed else _BACKOFF.bound(failures)

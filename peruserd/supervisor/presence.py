@@ -23,7 +23,7 @@ class Neighbour(msgspec.Struct, frozen=True):
 
 
 class Company(msgspec.Struct, frozen=True):
-    """Who is there: the nodes that have a live instance, sorted, and the lease this instance stands by for, if any.
+    """The instances that are there: their nodes, sorted, and the lease for which this instance stands by, if any.
 
     `newcomers` are the nodes, sorted, whose instance has written a lease that is not believed yet.
     """
@@ -158,7 +158,7 @@ class Presence(Onlooker):
         chosen = holder(node, (own, *living))
         standby_for = None if chosen is own else chosen
         self._take_role(own, standby_for)
-        # One that stands by counts for its node as well: there is another that acts.
+        # An instance that stands by counts its node as well: another one acts for it.
         instances = _sorted_nodes(living, node)
         return Company(instances, standby_for, _sorted_nodes(self._board.newcomers()))
 

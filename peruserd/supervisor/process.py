@@ -8,11 +8,20 @@ lost.
 import contextlib
 import os
 import signal
-from typing import Any
+import socket
+import struct
+from typing import Any, Final
+
+import structlog
 
 from peruserd.core.messages import FromListener, ListenerStart, ToListener, decode_from_listener, encode
 from peruserd.listener.process import main
 from peruserd.supervisor import forkserver
+
+# Far more than a listener needs that is busy, and far less than the loop may be silent.
+_LONGEST_SEND_SECONDS: Final = 5.0
+
+log = structlog.get_logger(__name__)
 
 
 class ListenerProcess:
@@ -20,6 +29,7 @@ class ListenerProcess:
 
     def __init__(self, start: ListenerStart) -> None:
         self._pipe, theirs = forkserver.CONTEXT.Pipe(duplex=True)
+        _limit_sending(self._pipe.fileno())
         # A daemon in multiprocess' sense: should the supervisor fail, its exit ends the child and does not wait for it.
         self._process: Any = forkserver.CONTEXT.Process(
             target=main, args=(encode(start), theirs), name=str(start.copy), daemon=True
@@ -46,9 +56,18 @@ class ListenerProcess:
         return self._heard_out
 
     def send(self, message: ToListener) -> None:
-        """Send a message; one to a child that is gone is dropped, its pidfd says so soon."""
-        with contextlib.suppress(OSError):
+        """Send a message; one to a child that is gone is dropped, its pidfd says so soon.
+
+        A child that takes nothing off its pipe is killed. The supervisor's loop must not wait for it, and what it would
+        read next may be half of a message.
+        """
+        try:
             self._pipe.send_bytes(encode(message))
+        except BlockingIOError:
+            log.warning("listener takes no message and is killed", pid=self.pid)
+            self.signal(signal.SIGKILL)
+        except OSError:
+            return
 
     def receive(self) -> list[FromListener]:
         """Return the messages that have arrived."""
@@ -89,3 +108,11 @@ class ListenerProcess:
         self._pipe.close()
         self._process.close()
         return code
+
+
+def _limit_sending(descriptor: int) -> None:
+    """Let no write to a pipe of `multiprocess`, which is a pair of sockets, wait for long; one that did has EAGAIN."""
+    seconds = int(_LONGEST_SEND_SECONDS)
+    limit = struct.pack("@ll", seconds, int((_LONGEST_SEND_SECONDS - seconds) * 1_000_000))
+    with socket.socket(fileno=os.dup(descriptor)) as pipe:
+        pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

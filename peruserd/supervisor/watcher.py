@@ -1,6 +1,6 @@
 """The watcher: a thread that looks at the cluster again and again and hands on what it saw.
 
-It only looks. What follows from a view is decided by the supervisor's loop.
+It only looks; the supervisor's loop decides what follows from a view.
 """
 
 import threading
@@ -45,16 +45,20 @@ def attach(client: Client, *, node: str, feed: FeedChoice) -> Attachment:
     """Find out which node answers and how to read it. Raises CouchError.
 
     The absence of `/_node/_local` is the sign of a server without shards (PouchDB Server, CouchDB 1.x, a proxy that
-    forbids it).
+    forbids it). That is believed only of something that says at `/` what it is: a proxy whose server is not there yet
+    can answer every path with 404.
     """
     name = client.node_name() if node == "_local" else node
-    if feed is FeedChoice.DATABASE or (name is None and feed is FeedChoice.AUTO):
+    if feed is FeedChoice.DATABASE:
         return Attachment(name or "_local", Feed.DATABASE)
-    if name is None:
-        raise NoShardsError(
-            "the server has no /_node/_local, so it has no shards to follow; set couchdb.feed to 'auto' or 'database'"
-        )
-    return Attachment(name, Feed.SHARD)
+    if name is not None:
+        return Attachment(name, Feed.SHARD)
+    client.welcome()
+    if feed is FeedChoice.AUTO:
+        return Attachment("_local", Feed.DATABASE)
+    raise NoShardsError(
+        "the server has no /_node/_local, so it has no shards to follow; set couchdb.feed to 'auto' or 'database'"
+    )
 
 
 class Lookout:
@@ -133,6 +137,7 @@ class Lookout:
             standby=company.standby_for is not None,
             newcomers=tuple(each for each in company.newcomers if each in nodes),
             leases_readable=not self._blind,
+            cut_off=not membership.has_majority,
         )
 
     def _read_leases(self, node: str, membership: Membership, *, auth_db_exists: bool) -> Company | None:
@@ -164,14 +169,23 @@ def _surroundings(node: str, membership: Membership, auth_db_exists: bool) -> Su
 
 
 class Watcher:
-    """Looks at the cluster every `interval_seconds` and passes each view on; from a thread of its own."""
+    """Looks at the cluster every `interval_seconds` and passes each view on; from a thread of its own.
+
+    `on_failure` is called whenever a look has shown nothing.
+    """
 
     def __init__(
-        self, look_once: Callable[[], View], *, interval_seconds: float, on_view: Callable[[View], None]
+        self,
+        look_once: Callable[[], View],
+        *,
+        interval_seconds: float,
+        on_view: Callable[[View], None],
+        on_failure: Callable[[], None],
     ) -> None:
         self._look = look_once
         self._interval = interval_seconds
         self._on_view = on_view
+        self._on_failure = on_failure
         self._stopping = False
         self._wanted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
@@ -200,7 +214,11 @@ class Watcher:
             except InterruptedRequestError:
                 return
             except CouchError as error:
-                wait = self._failed(error)
+                wait = self._failed(error.kind, error)
+            except Exception as error:
+                # Without this thread the last view would stay in force for ever, and nobody would know.
+                log.exception("unforeseen failure of a look")
+                wait = self._failed("unforeseen", error)
             else:
                 if self.failures:
                     log.info("cluster can be seen again", failures=self.failures)
@@ -215,8 +233,9 @@ class Watcher:
         self._wanted.clear()
         return self._stopping
 
-    def _failed(self, error: CouchError) -> float:
+    def _failed(self, kind: str, error: Exception) -> float:
+        self._on_failure()
         self.failures += 1
         if self.failures == 1:
-            log.warning("cluster cannot be seen; the last view stays in force", kind=error.kind, error=str(error))
+            log.warning("cluster cannot be seen; the last view stays in force", kind=kind, error=str(error))
         return max(self._interval, pause_after(error, self.failures))

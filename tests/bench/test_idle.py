@@ -1,4 +1,4 @@
-"""What the benchmark `idle` sums up, and that it runs. Nothing is asserted of time spent."""
+"""The benchmark `idle`: its sums, and that it runs. Nothing is asserted of time spent."""
 
 from pathlib import Path
 

@@ -34,7 +34,7 @@ def test_goals_are_differences_and_ratios_of_one_run() -> None:
 
 
 def test_without_couch_peruser_nothing_is_compared_to_it() -> None:
-    """A simulated cluster has none."""
+    """On a simulated cluster it is not measured."""
     assert set(figures([_sample(BARE, [1.0]), _sample(PERUSERD, [1.0])])) == {
         "p50 over the bare pair's",
         "p99 / the bare pair's",

@@ -1,4 +1,4 @@
-"""What the benchmark `pipeline` plays and reckons. Nothing here looks at how long anything took."""
+"""The benchmark `pipeline`: its recordings, its playing and its sums. Nothing here looks at how long anything took."""
 
 import threading
 from pathlib import Path
@@ -135,7 +135,7 @@ def test_tables_show_medians_beside_goals() -> None:
 
 
 def test_the_stage_that_saves_has_something_new_to_write_each_time(tmp_path: Path) -> None:
-    """What is the same as before is passed over, and would be measured as if saving cost nothing."""
+    """A state that is the same as before is passed over, and would be measured as if saving cost nothing."""
     desk, state = stages.Desk(tmp_path), tmp_path / "copy.sqlite"
     sizes = []
     for _ in range(3):

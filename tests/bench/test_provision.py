@@ -40,7 +40,7 @@ def test_users_who_were_not_served_do_not_count_as_served() -> None:
 
 
 def test_without_couch_peruser_there_is_no_ratio_to_it() -> None:
-    """A simulated cluster has none; nothing is made up for it."""
+    """On a simulated cluster it is not measured; nothing is made up for it."""
     samples = [_sample(ceiling(8), 50.0), _sample(PERUSERD, 45.0)]
     found = summary(samples)
     assert found.of_builtin is None

@@ -87,7 +87,7 @@ def test_one_run_has_nothing_that_differs(tmp_path: Path) -> None:
 
 
 def test_results_without_figures_are_named_and_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was written before there were figures does not keep the rest from being compared."""
+    """A result from before there were figures does not keep the rest from being compared."""
     keep(tmp_path, "old")
     keep(tmp_path, "new", figures={"rate": Figure((5.0,), "1/s", "higher")})
     change(tmp_path / "old.json", figures=None)

@@ -1,4 +1,4 @@
-"""What the benchmark `restart` sums up, and that it runs. Nothing is asserted of time spent."""
+"""The benchmark `restart`: its sums, and that it runs. Nothing is asserted of time spent."""
 
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from bench.results import Options
 from bench.rig.cluster import open_cluster
 from bench.rig.daemons import QUICK_CLUSTER
 from bench.rig.progress import steps
+from peruserd.simcluster import ClusterOptions
 
 _ONLY_NEW = {CREATED: 1, READ: 1, WRITTEN: 1, LOOKED_UP: 0}
 
@@ -56,7 +57,7 @@ RUNS = [
     ],
 )
 def test_only_requests_about_others_count(requests: dict[str, int], others: int) -> None:
-    """What it takes to serve the new user is nobody else's, however many instances do it."""
+    """Requests for the new user are nobody else's, however many instances make them."""
     assert asked_of_others(requests) == others
 
 
@@ -93,7 +94,7 @@ def test_numbers_of_users_are_summed_up_apart() -> None:
 
 def test_it_runs(tmp_path: Path) -> None:
     """On a small simulated cluster, with its state and without it, the new user is served and everybody stays so."""
-    with open_cluster(()) as cluster, steps("restart", 4) as progress:
+    with open_cluster((), ClusterOptions(nodes=2, n=2)) as cluster, steps("restart", 4) as progress:
         runs = list(measure(cluster, 30, 1, (4,), progress, QUICK_CLUSTER))
         version = cluster.version()
         users = [name for name in cluster.sim.databases() if name.startswith("userdb-")] if cluster.sim else []

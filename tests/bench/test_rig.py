@@ -1,4 +1,4 @@
-"""What benchmarks share: the cluster that is clean again afterwards, the watch, the sign-ups' other side."""
+"""The parts that benchmarks share: the cluster that is clean again afterwards, the watch, the sign-ups' other side."""
 
 from collections.abc import Iterator
 from unittest import mock
@@ -91,13 +91,24 @@ def test_who_was_served_leaves_again_and_who_was_not_stays(cluster: Cluster) -> 
 
 
 def test_nobody_leaves_before_their_time(cluster: Cluster) -> None:
-    """One who was served just now stays."""
+    """A user who was served just now stays."""
     (name,) = cluster.new_names(1)
     with Watch(cluster) as watch, Leaving(cluster, watch, stay=3_600.0, rate=1_000.0) as leaving:
         Bare(cluster).serve(name, 0)
         assert watch.wait_for({name}, 60.0) == set()
     assert not leaving.gone
     assert cluster.is_served(name)
+    cluster.clean()
+
+
+def test_a_user_document_that_cannot_be_purged_is_an_error(cluster: Cluster, sim: SimClusterProcess) -> None:
+    """It is not deleted instead: a tombstone without a database stops couch_peruser for good."""
+    (name,) = cluster.new_names(1)
+    cluster.sign_up([name])
+    sim.fail(1, 500, count=1, path_regex="/_purge")
+    with pytest.raises(ClusterError, match="cannot be purged: 500"):
+        cluster.remove(name)
+    assert not [row for row in cluster.ask("/_users/_changes")["results"] if row.get("deleted")]
     cluster.clean()
 
 
@@ -113,12 +124,12 @@ def test_a_user_who_cannot_be_removed_ends_the_benchmark() -> None:
 
 
 def test_every_round_begins_with_another_contender() -> None:
-    """Whoever is first meets a cluster that has just been cleaned; it must not always be the same."""
+    """The first contender meets a cluster that has just been cleaned; it must not always be the same."""
     assert [rotated([BARE, PERUSERD, BUILTIN], number)[0] for number in range(4)] == [BARE, PERUSERD, BUILTIN, BARE]
 
 
-def test_a_simulated_cluster_has_no_couch_peruser() -> None:
-    """What is not there is left out, not measured as slow."""
+def test_the_couch_peruser_of_a_simulated_cluster_is_not_measured() -> None:
+    """It has the rules of the real one, and not its speed."""
     with open_cluster(()) as simulated:
         assert available(simulated, [PERUSERD, BUILTIN]) == [PERUSERD]
 

@@ -1,4 +1,4 @@
-"""What the benchmark `scale` reckons. Nothing is timed, and no cluster is run."""
+"""The benchmark `scale`: its reckoning. Nothing is timed, and no cluster is run."""
 
 from pathlib import Path
 

@@ -60,7 +60,7 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str]) -> None:
-    """What cannot be understood is refused before anything is done."""
+    """An argument that cannot be understood is refused before anything is done."""
     assert peruserd(*arguments).returncode == 2
 
 
@@ -88,7 +88,7 @@ def test_a_prefix_that_couchdb_refuses_is_2() -> None:
 
 
 def test_the_default_configuration_is_valid_toml_and_accepted(tmp_path: Path) -> None:
-    """What `config` prints can be used as it is."""
+    """The output of `config` can be used as it is."""
     printed = peruserd("config").stdout
     assert tomllib.loads(printed)["databases"]["prefix"] == "userdb-"
     (tmp_path / "peruserd.toml").write_text(printed)
@@ -138,7 +138,7 @@ def test_check_says_what_an_account_without_a_user_document_costs(config: str, c
 
 
 def test_check_without_the_authentication_database_is_1(config: str) -> None:
-    """What stands in the way of serving users is said, and makes the exit code 1."""
+    """An obstacle to serving users is said, and makes the exit code 1."""
     checked = peruserd("check", "--config", config, environment={"PERUSERD_COUCHDB_AUTH_DB": "elsewhere"})
     assert checked.returncode == 1
     assert "elsewhere does not exist" in checked.stdout

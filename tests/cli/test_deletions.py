@@ -1,7 +1,10 @@
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -34,13 +37,13 @@ def journal(cluster: SimClusterThread) -> DeletionJournal:
 
 @pytest.fixture
 def environment(cluster: SimClusterThread, tmp_path: Path) -> dict[str, str]:
-    """What names the server and the state directory."""
+    """The environment that names the server and the state directory."""
     return {"PERUSERD_COUCHDB_URL": cluster.urls[0], "PERUSERD_STATE_DIRECTORY": str(tmp_path)}
 
 
 @pytest.fixture
 def _daemon(journal: DeletionJournal, tmp_path: Path) -> Iterator[None]:
-    """What a running daemon has of this: the socket, and who carries out orders."""
+    """The parts of a daemon that this needs: the socket, and the operator that carries out orders."""
     operator = Operator(journal, prefix="userdb-", instance=lambda: "node1@host", on_change=lambda: None)
     serving = ControlSocket(tmp_path, operator.carry_out)
     serving.start()
@@ -121,7 +124,7 @@ def test_a_user_who_came_back_is_released(journal: DeletionJournal, environment:
 
 @pytest.mark.parametrize("action", [["cancel", "ann"], ["pause"], ["resume"], ["drop-now", "ann"], ["release", "ann"]])
 def test_without_a_daemon_it_says_what_to_do(environment: dict[str, str], tmp_path: Path, action: list[str]) -> None:
-    """What changes something needs the daemon: 75, and a sentence that names the state directory."""
+    """An order that changes something needs the daemon: 75, and a sentence that names the state directory."""
     ran = peruserd("deletions", *action, environment=environment)
     assert ran.returncode == 75
     assert str(tmp_path) in ran.stderr
@@ -151,7 +154,7 @@ def test_a_socket_that_nobody_listens_on_is_no_daemon(environment: dict[str, str
 def test_how_it_ended_is_the_exit_code(
     environment: dict[str, str], tmp_path: Path, answers: list[Answer], code: int
 ) -> None:
-    """What may help to try again is 75, what may not is 1, and an end without a word is not taken for success."""
+    """A refusal that may pass is 75, any other one is 1, and an end without a word is not taken for success."""
     serving = ControlSocket(tmp_path, lambda _order, _uid: iter(answers))
     serving.start()
     ran = peruserd("deletions", "pause", environment=environment)
@@ -160,7 +163,7 @@ def test_how_it_ended_is_the_exit_code(
 
 
 def test_each_action_is_one_order(environment: dict[str, str], tmp_path: Path) -> None:
-    """What is typed is what the daemon is told."""
+    """The daemon is told what is typed."""
     orders: list[Order] = []
 
     def carry_out(order: Order, _uid: int) -> Iterator[Answer]:
@@ -213,6 +216,18 @@ def test_a_journal_that_is_not_there_yet_is_empty(cluster: SimClusterThread) -> 
     environment = {"PERUSERD_COUCHDB_URL": cluster.urls[0], "PERUSERD_CLUSTER_DATABASE": "never"}
     ran = peruserd("deletions", "list", environment=environment)
     assert (ran.returncode, ran.stdout) == (0, "nothing waits\n")
+
+
+def test_a_proxy_that_finds_nothing_is_no_empty_journal(tmp_path: Path) -> None:
+    """Its 404 says nothing of what waits, so the command says that it cannot know."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
+        threading.Thread(target=proxy.serve_forever).start()
+        environment = {"PERUSERD_COUCHDB_URL": f"http://127.0.0.1:{proxy.server_port}"}
+        ran = peruserd("deletions", "list", environment=environment)
+        proxy.shutdown()
+    assert (ran.returncode, ran.stdout) == (75, "")
+    assert "404" in ran.stderr
 
 
 def test_a_wrong_configuration_is_78(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the commands say of the leases: where they are, how to mend their database, who differs, and who can sign up."""
+"""The words of commands about leases: where they are, how to mend their database, who differs, who can sign up."""
 
 import json
 import shlex

@@ -138,7 +138,7 @@ def test_an_instance_without_a_sign_of_life_owns_nothing(
 
 
 def test_without_waiting_every_lease_is_taken_at_its_word(config: str, client: Client) -> None:
-    """Whoever has no time learns what stands there, living or not."""
+    """An operator who has no time learns what stands there, living or not."""
     for node in NODES:
         client.put_lease("peruserd", Lease(node, node, 7))
     answered = peruserd("owner", "alice", "--no-wait", "--config", config)
@@ -227,7 +227,7 @@ def test_plan_in_json_has_all_of_it(
 
 
 def test_plan_shows_adopted_ranges_and_roles(config: str, cluster: SimClusterThread, client: Client) -> None:
-    """Who reads another node's copy, who stands by, and whose node is in maintenance mode."""
+    """The words say who reads another node's copy, who stands by, and whose node is in maintenance mode."""
     covered, node = _lone_node(cluster)
     client.put_lease("peruserd", Lease(node, "a", 7, maintenance=True))
     client.put_lease("peruserd", Lease(node, "b", 3, role=Role.STANDBY))

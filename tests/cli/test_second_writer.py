@@ -1,4 +1,4 @@
-"""What `peruserd check` says of couch_peruser, on clusters whose nodes are configured one by one."""
+"""The words of `peruserd check` about couch_peruser, on clusters whose nodes are configured one by one."""
 
 import subprocess
 from collections.abc import Iterator

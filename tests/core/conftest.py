@@ -19,6 +19,7 @@ from peruserd.core.hashing import document_hash
 from peruserd.core.ownership import Ownership
 from peruserd.core.ranges import HASH_SPACE, Range, ShardMap
 from peruserd.core.views import View
+from tests.core.desk import Desk
 
 # On a busy machine an example can take any time; no test asserts on time spent.
 settings.register_profile("untimed", deadline=None)
@@ -90,3 +91,9 @@ st.register_type_strategy(Ownership, _ownerships())
 def documents() -> tuple[str, ...]:
     """Ids of documents, spread over the hash space, at whose hashes the drawn shard maps are cut."""
     return DOCUMENTS
+
+
+@pytest.fixture
+def desk() -> Desk:
+    """No document under way."""
+    return Desk()

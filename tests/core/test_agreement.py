@@ -1,4 +1,4 @@
-"""What must be the same in all instances' configurations, and who differs."""
+"""The part of the configuration that all instances must share, and the instances that differ."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ DEFAULT = configuration_digest(Config())
 
 
 def test_equal_configurations_have_equal_digests() -> None:
-    """What each instance has for itself (where its node is, where its state lies) makes no difference."""
+    """Keys that each instance has for itself (its node's address, its state directory) make no difference."""
     others = msgspec.structs.replace(
         Config(),
         couchdb=msgspec.structs.replace(Config().couchdb, url="http://elsewhere:5984", username="adm"),
@@ -33,7 +33,7 @@ def test_every_key_of_the_databases_counts(key: str) -> None:
 
 
 def test_what_follows_a_deletion_and_whose_documents_are_followed_count() -> None:
-    """One that drops and one that keeps must not go unnoticed, nor two that share a cluster and no users."""
+    """An instance that drops beside one that keeps must not go unnoticed, nor two that share a cluster and no users."""
     drops = msgspec.structs.replace(Config(), deletion=DeletionConfig(DeletionPolicy.DROP))
     elsewhere = msgspec.structs.replace(Config(), couchdb=msgspec.structs.replace(Config().couchdb, auth_db="others"))
     assert len({DEFAULT, configuration_digest(drops), configuration_digest(elsewhere)}) == 3

@@ -88,7 +88,7 @@ def test_a_password_whose_answer_is_lost_counts_and_one_that_was_not_sent_does_n
 
 
 def test_a_process_that_ends_while_it_asks_has_been_refused() -> None:
-    """What is on disk then counts for the next one."""
+    """The refusal that is on disk then counts for the next process."""
     left = Gate().ask(1_000.0).refusals
     assert Gate().recall(left, 1_001.0).refusals == (1_000.0,)
 
@@ -183,4 +183,4 @@ class GateModel(RuleBasedStateMachine):
 
 
 TestGateModel = GateModel.TestCase
-TestGateModel.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestGateModel.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)

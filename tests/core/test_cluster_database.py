@@ -1,4 +1,4 @@
-"""What is done about peruserd's own database, by what is known. A small model of a server carries it out."""
+"""The steps for peruserd's own database, by the facts that are known. A small model of a server carries them out."""
 
 from typing import Any
 

@@ -1,9 +1,5 @@
-"""The decision, carried out on a small world in memory: copies, a document, and what can be reached."""
+"""The decision, carried out on a small world in memory (`tests.core.deciding`)."""
 
-from collections.abc import Callable
-from typing import Any
-
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,10 +8,8 @@ from peruserd.core import security
 from peruserd.core.config import DeletionPolicy
 from peruserd.core.decision import (
     Ask,
-    CopyReading,
     Create,
     Database,
-    Facts,
     Failed,
     Hint,
     NothingToDo,
@@ -26,91 +20,9 @@ from peruserd.core.decision import (
     WriteEach,
     decide,
 )
-from peruserd.core.evidence import DocumentState, Verdict
+from peruserd.core.evidence import DocumentState
 from peruserd.core.security import CopiesDisagreeError, Security
-
-USER = "alice"
-FRESH: Security = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
-GRANTED = security.first(USER)
-REVOKED = security.revoke(GRANTED, USER)
-PARTNERS: Security = {
-    "members": {"names": ["bob", USER], "roles": ["staff"]},
-    "admins": {"names": [USER], "roles": ["_admin"]},
-    "proxy": {"a": 1},
-}
-NODES = ("node1", "node2", "node3")
-
-
-class World:
-    """One user's database and document. `copies` is None where there is no database."""
-
-    def __init__(
-        self, copies: list[Security] | None, document: DocumentState, *, away: frozenset[int] = frozenset()
-    ) -> None:
-        self.copies = copies
-        self.document = document
-        self.away = away
-        self.after_write: Callable[[World], None] = lambda _world: None
-        self.steps: list[Step] = []
-
-    def act(self, facts: Facts) -> Step:
-        """Carry out the steps of one act; return the last one."""
-        for _ in range(40):
-            step = decide(facts)
-            self.steps.append(step)
-            match step:
-                case Ask.DOCUMENT:
-                    facts = _with(facts, document=Verdict(self.document, "1-a"))
-                case Ask.GLANCE:
-                    facts = _with(facts, glance=self._readable()[0])
-                case Ask.COPIES:
-                    facts = self._look(facts)
-                case Create():
-                    facts = self._create(facts)
-                case Write(wanted):
-                    self._write(dict.fromkeys(range(len(NODES)), wanted))
-                    facts = self._look(_with(facts, written=facts.written + 1))
-                case WriteEach(changed):
-                    self._write(dict(changed))
-                    facts = self._look(_with(facts, written=facts.written + 1))
-                case _:
-                    return step
-        raise AssertionError("the act does not come to its end")
-
-    def _create(self, facts: Facts) -> Facts:
-        if self.copies is not None:
-            return _with(facts, database=Database.THERE)
-        self.copies = [FRESH] * len(NODES)
-        return _with(facts, database=Database.CREATED)
-
-    def _look(self, facts: Facts) -> Facts:
-        if self.copies is None:
-            return _with(facts, database=Database.ABSENT)
-        readings = tuple(
-            CopyReading(node, None if place in self.away else found)
-            for place, (node, found) in enumerate(zip(NODES, self.copies, strict=True))
-        )
-        known = facts.database if facts.database is not Database.UNKNOWN else Database.THERE
-        return _with(facts, copies=readings, database=known)
-
-    def _write(self, changed: dict[int, Security]) -> None:
-        assert self.copies is not None
-        for place, wanted in changed.items():
-            if place not in self.away:
-                self.copies[place] = wanted
-        self.after_write(self)
-
-    def _readable(self) -> list[Security]:
-        return [found for place, found in enumerate(self.copies or []) if place not in self.away]
-
-
-def _with(facts: Facts, **changes: Any) -> Facts:
-    return msgspec.structs.replace(facts, **changes)
-
-
-def _facts(hint: Hint, **more: Any) -> Facts:
-    return Facts(USER, hint, **more)
-
+from tests.core.deciding import FRESH, GRANTED, PARTNERS, REVOKED, USER, World, known
 
 # New users
 
@@ -118,19 +30,19 @@ def _facts(hint: Hint, **more: Any) -> Facts:
 def test_a_new_user_takes_two_requests() -> None:
     """A live row and a database that was not there: create, write the constant, and nothing is asked."""
     world = World(None, DocumentState.LIVE)
-    assert world.act(_facts(Hint.LIVE)) == Served()
+    assert world.act(known(Hint.LIVE)) == Served()
     assert world.steps == [Create(), Write(GRANTED), Served()]
 
 
 def test_a_new_database_gets_the_constant_whatever_it_begins_with() -> None:
     """The second write is made without reading what somebody may have written in between."""
-    assert decide(_facts(Hint.LIVE, database=Database.CREATED)) == Write(GRANTED)
+    assert decide(known(Hint.LIVE, database=Database.CREATED)) == Write(GRANTED)
 
 
 def test_a_user_who_is_served_already_costs_a_glance() -> None:
     """A database that was there and names the user is right, and the document is not asked for."""
     world = World([PARTNERS] * 3, DocumentState.DELETED)
-    assert world.act(_facts(Hint.LIVE)) == Served()
+    assert world.act(known(Hint.LIVE)) == Served()
     assert world.steps == [Create(), Ask.GLANCE, Served()]
 
 
@@ -140,28 +52,28 @@ def test_a_user_who_is_served_already_costs_a_glance() -> None:
 def test_a_live_row_of_a_deleted_user_gives_no_access_back() -> None:
     """A copy that was away shows a deleted user as live; the other copies are asked before anything is granted."""
     world = World([REVOKED] * 3, DocumentState.DELETED)
-    assert world.act(_facts(Hint.LIVE)) == Removed()
+    assert world.act(known(Hint.LIVE)) == Removed()
     assert world.copies == [REVOKED] * 3
 
 
 def test_a_tombstone_of_a_live_user_takes_nothing_away() -> None:
     """The row was another document's, or the user came back: who is live is served."""
     world = World([GRANTED] * 3, DocumentState.LIVE)
-    assert world.act(_facts(Hint.DELETED)) == Served()
+    assert world.act(known(Hint.DELETED)) == Served()
     assert world.copies == [GRANTED] * 3
 
 
 def test_rows_that_contradict_each_other_serve_a_live_user() -> None:
     """Neither of two rows hides the other: the document decides, and its database is made."""
     world = World(None, DocumentState.LIVE)
-    assert world.act(_facts(Hint.CONTESTED)) == Served()
+    assert world.act(known(Hint.CONTESTED)) == Served()
     assert world.copies == [GRANTED] * 3
 
 
 def test_rows_that_contradict_each_other_revoke_a_deleted_user() -> None:
     """A live row that came after the tombstone does not keep a deleted user's access."""
     world = World([GRANTED] * 3, DocumentState.DELETED)
-    assert world.act(_facts(Hint.CONTESTED)) == Removed()
+    assert world.act(known(Hint.CONTESTED)) == Removed()
     assert world.copies == [REVOKED] * 3
 
 
@@ -170,7 +82,7 @@ def test_a_user_who_never_was_changes_no_database(hint: Hint) -> None:
     """Access is neither given nor taken for a document that no copy has ever heard of."""
     world = World([{**PARTNERS, "admins": {"names": ["bob"]}}] * 3, DocumentState.MISSING)
     before = list(world.copies or [])
-    assert isinstance(world.act(_facts(hint)), NothingToDo)
+    assert isinstance(world.act(known(hint)), NothingToDo)
     assert world.copies == before
 
 
@@ -179,7 +91,7 @@ def test_what_is_unclear_is_tried_again(hint: Hint) -> None:
     """Without a majority of answers nothing is given, nothing is taken, and nothing is forgotten."""
     world = World([{**PARTNERS, "admins": {"names": ["bob"]}}] * 3, DocumentState.UNCLEAR)
     before = list(world.copies or [])
-    step = world.act(_facts(hint))
+    step = world.act(known(hint))
     assert isinstance(step, Failed)
     assert step.failure.kind == "unconfirmed"
     assert world.copies == before
@@ -191,14 +103,14 @@ def test_what_is_unclear_is_tried_again(hint: Hint) -> None:
 def test_a_blank_copy_does_not_wipe_the_others() -> None:
     """One of three copies lost its object: partners, roles and other keys stay, and come back in all three."""
     world = World([FRESH, PARTNERS, PARTNERS], DocumentState.LIVE)
-    assert world.act(_facts(Hint.LIVE)) == Served()
+    assert world.act(known(Hint.LIVE)) == Served()
     assert world.copies == [PARTNERS] * 3
 
 
 def test_a_blank_copy_does_not_keep_a_deleted_users_access() -> None:
     """The copy that is asked first names nobody; the others are without the user afterwards all the same."""
     world = World([FRESH, PARTNERS, PARTNERS], DocumentState.DELETED)
-    assert world.act(_facts(Hint.DELETED)) == Removed()
+    assert world.act(known(Hint.DELETED)) == Removed()
     assert world.copies == [security.revoke(PARTNERS, USER)] * 3
 
 
@@ -207,14 +119,14 @@ def test_copies_that_disagree_are_left_to_the_operator_by_a_grant() -> None:
     copies = [REVOKED, {**PARTNERS, "admins": {}}, {"members": {"names": ["eve"]}}]
     world = World(list(copies), DocumentState.LIVE)
     with pytest.raises(CopiesDisagreeError):
-        world.act(_facts(Hint.LIVE))
+        world.act(known(Hint.LIVE))
     assert world.copies == copies
 
 
 def test_a_revocation_is_carried_out_on_each_copy_that_disagrees() -> None:
-    """Who is deleted is in no copy afterwards; what else they hold stays apart, for the operator."""
+    """A deleted user is in no copy afterwards; the copies stay apart in all else, for the operator."""
     world = World([GRANTED, PARTNERS, {"members": {"names": ["eve", USER]}}], DocumentState.DELETED)
-    step = world.act(_facts(Hint.DELETED))
+    step = world.act(known(Hint.DELETED))
     assert isinstance(step, Failed)
     assert step.failure.kind == "copies_disagree"
     assert world.copies == [REVOKED, security.revoke(PARTNERS, USER), {"members": {"names": ["eve"]}}]
@@ -223,7 +135,7 @@ def test_a_revocation_is_carried_out_on_each_copy_that_disagrees() -> None:
 def test_a_revocation_waits_for_a_copy_that_is_away() -> None:
     """The copies that can be read are revoked at once, and the user is looked at until the last one is there."""
     world = World([GRANTED] * 3, DocumentState.DELETED, away=frozenset({2}))
-    step = world.act(_facts(Hint.DELETED))
+    step = world.act(known(Hint.DELETED))
     assert isinstance(step, Failed)
     assert (step.failure.kind, step.failure.waits_for) == ("copies_away", ("node3",))
     assert world.copies == [REVOKED, REVOKED, GRANTED]
@@ -233,14 +145,14 @@ def test_a_revocation_waits_for_a_copy_that_is_away() -> None:
 def test_who_looks_on_anothers_word_does_not_try_to_create_what_is_there(hint: Hint) -> None:
     """A tombstone of another document costs reads, however often it comes, and never a PUT."""
     world = World([GRANTED] * 3, DocumentState.LIVE)
-    assert isinstance(world.act(_facts(hint)), Served | Removed)
+    assert isinstance(world.act(known(hint)), Served | Removed)
     assert not [each for each in world.steps if isinstance(each, Create | Write | WriteEach)]
 
 
 def test_nobody_is_let_in_on_the_word_of_a_minority_of_copies() -> None:
     """The one copy that can be read is blank; the others are not written over, in case they are back by then."""
     world = World([FRESH, PARTNERS, PARTNERS], DocumentState.LIVE, away=frozenset({1, 2}))
-    step = world.act(_facts(Hint.LIVE))
+    step = world.act(known(Hint.LIVE))
     assert isinstance(step, Failed)
     assert (step.failure.kind, step.failure.waits_for) == ("copies_away", ("node2", "node3"))
     assert not [each for each in world.steps if isinstance(each, Write | WriteEach)]
@@ -249,7 +161,7 @@ def test_nobody_is_let_in_on_the_word_of_a_minority_of_copies() -> None:
 def test_a_minority_of_copies_is_revoked_one_by_one() -> None:
     """The copies that could not be read may hold partners that this one has lost, so no write goes to all."""
     world = World([GRANTED, PARTNERS, PARTNERS], DocumentState.DELETED, away=frozenset({1, 2}))
-    step = world.act(_facts(Hint.DELETED))
+    step = world.act(known(Hint.DELETED))
     assert isinstance(step, Failed)
     assert (step.failure.kind, step.failure.waits_for) == ("copies_away", ("node2", "node3"))
     assert world.copies == [REVOKED, PARTNERS, PARTNERS]
@@ -259,12 +171,12 @@ def test_a_minority_of_copies_is_revoked_one_by_one() -> None:
 def test_a_revocation_in_doubt_is_looked_at_twice() -> None:
     """CouchDB's own repair can set a copy back, so copies that agree right after a write are looked at once more."""
     world = World([GRANTED, GRANTED, REVOKED], DocumentState.DELETED)
-    first = world.act(_facts(Hint.DELETED, in_doubt=True))
+    first = world.act(known(Hint.DELETED, in_doubt=True))
     assert isinstance(first, Failed)
     assert first.failure.kind == "to_be_seen_again"
     world.copies = [REVOKED, GRANTED, GRANTED]
-    assert isinstance(world.act(_facts(Hint.DELETED, in_doubt=True)), Failed)
-    assert world.act(_facts(Hint.DELETED, in_doubt=True)) == Removed()
+    assert isinstance(world.act(known(Hint.DELETED, in_doubt=True)), Failed)
+    assert world.act(known(Hint.DELETED, in_doubt=True)) == Removed()
     assert world.copies == [REVOKED] * 3
 
 
@@ -278,7 +190,7 @@ def test_another_writer_is_heard_and_not_written_over() -> None:
         world.after_write = lambda _world: None
 
     world.after_write = interfere
-    assert world.act(_facts(Hint.LIVE)) == Served()
+    assert world.act(known(Hint.LIVE)) == Served()
     assert world.copies == [security.grant(theirs, USER)] * 3
 
 
@@ -290,7 +202,7 @@ def test_another_writer_is_not_fought_for_ever() -> None:
         world.copies = [FRESH] * 3
 
     world.after_write = undo
-    step = world.act(_facts(Hint.LIVE))
+    step = world.act(known(Hint.LIVE))
     assert isinstance(step, Failed)
     assert step.failure.kind == "restless_security"
 
@@ -302,33 +214,33 @@ def test_another_writer_is_not_fought_for_ever() -> None:
 def test_keep_takes_nothing_away(hint: Hint) -> None:
     """With the policy `keep`, a deleted user's database is as it was."""
     world = World([PARTNERS] * 3, DocumentState.DELETED)
-    assert isinstance(world.act(_facts(hint, policy=DeletionPolicy.KEEP)), NothingToDo)
+    assert isinstance(world.act(known(hint, policy=DeletionPolicy.KEEP)), NothingToDo)
     assert world.copies == [PARTNERS] * 3
 
 
 def test_keep_asks_nothing_about_a_deletion() -> None:
     """With the policy `keep`, a tombstone costs no request."""
-    assert isinstance(decide(_facts(Hint.DELETED, policy=DeletionPolicy.KEEP)), NothingToDo)
+    assert isinstance(decide(known(Hint.DELETED, policy=DeletionPolicy.KEEP)), NothingToDo)
 
 
 def test_keep_ends_where_a_database_in_doubt_is_gone() -> None:
     """Somebody deleted the database after a write of its security object had failed: there is nothing to make whole."""
     world = World(None, DocumentState.DELETED)
-    facts = _facts(Hint.CONTESTED, policy=DeletionPolicy.KEEP, in_doubt=True)
+    facts = known(Hint.CONTESTED, policy=DeletionPolicy.KEEP, in_doubt=True)
     assert world.act(facts) == Removed(absent=True)
 
 
 def test_a_deleted_user_without_a_database_is_nothing_to_do() -> None:
     """No database is made for a tombstone, and the document is not asked for."""
     world = World(None, DocumentState.DELETED)
-    assert world.act(_facts(Hint.DELETED)) == Removed(absent=True)
+    assert world.act(known(Hint.DELETED)) == Removed(absent=True)
     assert world.steps == [Ask.COPIES, Removed(absent=True)]
 
 
 def test_a_deleted_user_who_is_named_nowhere_costs_no_question_about_the_document() -> None:
     """Where there is nothing to take away, nothing has to be confirmed: a scan meets many of these."""
     world = World([REVOKED] * 3, DocumentState.DELETED)
-    assert world.act(_facts(Hint.DELETED)) == Removed()
+    assert world.act(known(Hint.DELETED)) == Removed()
     assert world.steps == [Ask.COPIES, Removed()]
 
 
@@ -342,7 +254,7 @@ def test_a_deleted_user_who_is_named_nowhere_costs_no_question_about_the_documen
 def test_a_write_in_doubt_is_settled_by_a_database_that_is_gone(document: DocumentState, ends: Step) -> None:
     """Somebody deleted it since; there is nothing left that could be whole, and the act ends."""
     world = World(None, document)
-    end = world.act(_facts(Hint.CONTESTED, policy=DeletionPolicy.KEEP, in_doubt=True))
+    end = world.act(known(Hint.CONTESTED, policy=DeletionPolicy.KEEP, in_doubt=True))
     assert world.steps == [Ask.DOCUMENT, Ask.COPIES, ends]
     assert end == ends
 
@@ -374,11 +286,11 @@ def test_whatever_is_found_the_rules_hold(
     """
     world = World(copies and list(copies), document, away=away)
     try:
-        end = world.act(_facts(hint, policy=policy, in_doubt=in_doubt))
+        end = world.act(known(hint, policy=policy, in_doubt=in_doubt))
     except CopiesDisagreeError:
         assert world.copies == copies
         return
-    readable = world._readable()
+    readable = world.readable()
     if end == Removed():
         assert not away or world.copies is None
         assert all(USER not in str(each) and not security.is_public(each) for each in readable)

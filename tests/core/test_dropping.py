@@ -36,6 +36,7 @@ ENTRY = Entry(
 RETURN = msgspec.structs.replace(ENTRY, kind=Kind.RETURN, revision="")
 ALL = frozenset({"a", "b", "c"})
 GOOD = Known(
+    prefix="userdb-",
     saying=Saying(),
     pause=Pause(),
     now=NOW,
@@ -68,6 +69,12 @@ def test_it_is_dropped_when_nothing_stands_in_the_way() -> None:
         pytest.param({"document": Verdict(DocumentState.UNCLEAR)}, Reason.DOCUMENT_UNCLEAR, id="unclear"),
         pytest.param({"document": Verdict(DocumentState.MISSING)}, Reason.DOCUMENT_MISSING, id="missing"),
         pytest.param({"document": Verdict(DocumentState.DELETED)}, Reason.DOCUMENT_MISSING, id="no-revision"),
+        pytest.param(
+            {"document": Verdict(DocumentState.DELETED, REVISION, behind=("b",))},
+            Reason.DOCUMENT_UNCLEAR,
+            id="one-copy-still-shows-it-live",
+        ),
+        pytest.param({"prefix": "user-"}, Reason.NOT_THE_USERS, id="another-prefix"),
         pytest.param({"suffixes": frozenset({SUFFIX, None})}, Reason.DATABASE_UNCLEAR, id="one-node-knows-none"),
         pytest.param({"suffixes": frozenset({SUFFIX, ".9"})}, Reason.DATABASE_UNCLEAR, id="two-databases"),
         pytest.param({"suffixes": frozenset()}, Reason.DATABASE_UNCLEAR, id="nobody-answered"),
@@ -123,6 +130,16 @@ def test_whatever_is_not_certain_makes_it_wait(known: dict[str, Any], reason: Re
 def test_what_is_certain_ends_it_without_a_drop(known: dict[str, Any], ending: Ending) -> None:
     """A user who is back, a word of the operator, another database of that name: nothing more is to be done."""
     assert decide(ENTRY, knowing(**known)) == End(ending)
+
+
+@pytest.mark.parametrize("document", ["org.couchdb.user:eve", "org.couchdb.user:", "_design/ann", "ann"])
+@pytest.mark.parametrize("kind", Kind)
+def test_a_database_is_never_dropped_for_another_users_document(kind: Kind, document: str) -> None:
+    """An entry can be forged by anybody who could write to the journal for a moment: it must not name a victim."""
+    forged = msgspec.structs.replace(ENTRY, kind=kind, document=document)
+    state = DocumentState.DELETED if kind is Kind.DELETION else DocumentState.LIVE
+    known = knowing(document=Verdict(state, REVISION), saying=Saying(Word.DROP_NOW, resumed=True))
+    assert decide(forged, known) == Wait(Reason.NOT_THE_USERS)
 
 
 def test_an_entry_that_ended_stays_so() -> None:
@@ -187,7 +204,7 @@ def test_a_deletion_is_not_released() -> None:
     assert decide(ENTRY, knowing(saying=Saying(Word.RELEASE), now=NOTED)) == Wait(Reason.NOT_DUE, DUE)
 
 
-# What costs no request
+# Looks that are spared
 
 
 @pytest.mark.parametrize(
@@ -205,6 +222,13 @@ def test_a_deletion_is_not_released() -> None:
 def test_what_waits_by_itself_is_not_looked_at(saying: Saying, pause: Pause, now: float, expected: Wait | None) -> None:
     """A word, a pause or the date keep an entry from costing a request; a cancellation is seen to at once."""
     assert forbids(ENTRY, saying, pause, now) == expected
+
+
+def test_a_release_is_looked_at_during_a_pause() -> None:
+    """A pause stops drops, and to let a user in is none; of a deletion `release` says nothing."""
+    pause = Pause(paused=True)
+    assert forbids(RETURN, Saying(Word.RELEASE), pause, NOW) is None
+    assert forbids(ENTRY, Saying(Word.RELEASE), pause, NOW) == Wait(Reason.PAUSED)
 
 
 # Clocks
@@ -232,13 +256,19 @@ _MOMENTS = st.sampled_from([NOTED, DUE - 1, DUE, NOW, NOW + 61, 0.0])
 _HOSTS = st.builds(Hosts, st.frozensets(st.sampled_from("abc")), st.frozensets(st.sampled_from("abcd")))
 _KNOWN = st.builds(
     Known,
+    prefix=st.sampled_from(["userdb-", "userdb-61"]),
     saying=st.builds(Saying, st.sampled_from(Word), st.booleans()),
     pause=st.builds(Pause, st.booleans(), st.sampled_from(PauseReason)),
     now=_MOMENTS,
     dates=st.dictionaries(st.sampled_from("abc"), _MOMENTS),
     nodes=st.integers(1, 3),
     is_owner=st.booleans(),
-    document=st.builds(Verdict, st.sampled_from(DocumentState), st.sampled_from([None, REVISION, OTHER_REVISION, "x"])),
+    document=st.builds(
+        Verdict,
+        st.sampled_from(DocumentState),
+        st.sampled_from([None, REVISION, OTHER_REVISION, "x"]),
+        behind=st.sampled_from([(), ("b",)]),
+    ),
     suffixes=st.frozensets(st.sampled_from([None, SUFFIX, ".1700050000"]), max_size=2),
     hosts=st.lists(_HOSTS, max_size=3),
     is_blank=st.booleans(),
@@ -263,7 +293,9 @@ def _holds(entry: Entry, known: Known) -> dict[str, bool]:
     return {
         "owner": known.is_owner,
         "word": known.saying.word not in (Word.CANCEL, Word.HOLD) and (deletion or now),
+        "name": known.prefix == "userdb-",
         "document": known.document.state is (DocumentState.DELETED if deletion else DocumentState.LIVE),
+        "behind": not deletion or not known.document.behind,
         "revision": not deletion or known.document.rev == REVISION,
         "database": known.suffixes == {SUFFIX},
         "pause": not known.pause.paused or (known.saying.resumed and known.pause.why is not PauseReason.UNREADABLE),
@@ -285,6 +317,10 @@ _SPOILERS: dict[str, Callable[[Known], Known]] = {
     "word": lambda known: msgspec.structs.replace(known, saying=Saying(Word.HOLD, resumed=True)),
     "document": lambda known: msgspec.structs.replace(known, document=Verdict(DocumentState.MISSING)),
     "revision": lambda known: msgspec.structs.replace(known, document=Verdict(DocumentState.DELETED, OTHER_REVISION)),
+    "name": lambda known: msgspec.structs.replace(known, prefix="user-"),
+    "behind": lambda known: msgspec.structs.replace(
+        known, document=Verdict(DocumentState.DELETED, REVISION, behind=("c",))
+    ),
     "database": lambda known: msgspec.structs.replace(known, suffixes=frozenset({None})),
     "pause": lambda known: msgspec.structs.replace(known, pause=UNREADABLE),
     "hosts": lambda known: msgspec.structs.replace(known, hosts=()),
@@ -296,6 +332,7 @@ def test_each_condition_keeps_the_database_by_itself(known: Known, spoiler: str)
     """Of something that would be dropped, taking away any one condition keeps it."""
     known = msgspec.structs.replace(
         known,
+        prefix="userdb-",
         is_owner=True,
         document=GOOD.document,
         suffixes=GOOD.suffixes,
@@ -310,6 +347,6 @@ def test_each_condition_keeps_the_database_by_itself(known: Known, spoiler: str)
 
 @given(_ENTRIES, _KNOWN)
 def test_a_look_that_is_spared_would_have_dropped_nothing(entry: Entry, known: Known) -> None:
-    """What is forbidden without a request is never what a closer look would drop."""
+    """A drop that is forbidden without a request is never one that a closer look would allow."""
     if forbids(entry, known.saying, known.pause, known.now) is not None:
         assert decide(entry, known) != Drop()

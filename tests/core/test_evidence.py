@@ -20,6 +20,13 @@ def _read(node: str, winner: Winner | None, *knows: Winner) -> Reading:
     return Reading(node, winner, frozenset(each.rev for each in knows))
 
 
+@pytest.mark.parametrize(("followed", "state"), [(C, DocumentState.UNCLEAR), (A, DocumentState.MISSING)])
+def test_a_document_is_missing_only_by_the_copy_that_showed_it(followed: str, state: DocumentState) -> None:
+    """A user whom one copy alone has heard of is not forgotten because that copy does not answer."""
+    verdict = judge(Evidence(HOSTS, (_read(A, None), _read(B, None)), followed))
+    assert (verdict.state, verdict.silent) == (state, (C,))
+
+
 @pytest.mark.parametrize(
     ("readings", "state"),
     [
@@ -41,6 +48,16 @@ def _read(node: str, winner: Winner | None, *knows: Winner) -> Reading:
 def test_what_copies_say_together(readings: list[Reading], state: DocumentState) -> None:
     """A copy falls whose winner is another one's past; what is left decides, and only with a majority of the hosts."""
     assert _judge(*readings) is state
+
+
+def test_a_copy_that_still_shows_a_deleted_document_live_is_named() -> None:
+    """Behind the revision that it shows it can hide a live one, which only it has and replication brings to all."""
+    behind = judge(Evidence(HOSTS, (_read(A, DEAD, LIVE), _read(B, LIVE), _read(C, DEAD, LIVE))))
+    assert (behind.state, behind.behind) == (DocumentState.DELETED, (B,))
+    agreed = judge(Evidence(HOSTS, (_read(A, DEAD), _read(B, None), _read(C, DEAD))))
+    assert (agreed.state, agreed.behind) == (DocumentState.DELETED, ())
+    back = judge(Evidence(HOSTS, (_read(A, BACK, DEAD), _read(B, DEAD))))
+    assert (back.state, back.behind) == (DocumentState.LIVE, ())
 
 
 def test_two_copies_of_one_node_are_one_answer() -> None:

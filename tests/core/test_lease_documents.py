@@ -28,7 +28,7 @@ def test_a_lease_is_read_as_it_was_written(role: Role) -> None:
 
 
 def test_fields_of_a_version_to_come_are_passed_over() -> None:
-    """What is known of it counts."""
+    """The part that is known of it counts."""
     assert read_leases([_row(msgspec.to_builtins(LEASE) | {"mood": {"deep": [1]}})]) == (LEASE,)
 
 
@@ -64,7 +64,11 @@ def test_a_lease_under_anothers_id_is_none(id_: str) -> None:
     assert read_leases([_row(LEASE, id_ or "_local/")]) == ()
 
 
-@pytest.mark.parametrize("document", [b"", b"{", b"[]", b"null", b'"\\ud800"', b"\xff"])
+# As deep as the bound on a lease's size lets it be, and deeper than a decoder follows.
+DEEP = b'{"node": "n1@host", "more": ' + b"[" * 2_000 + b"]" * 2_000 + b"}"
+
+
+@pytest.mark.parametrize("document", [b"", b"{", b"[]", b"null", b'"\\ud800"', b"\xff", DEEP])
 def test_rows_that_say_nothing_are_no_leases(document: bytes) -> None:
     """A row can be without a document, or with one that cannot be read."""
     assert read_leases([LeaseRow("_local/peruserd.active.n1@host", msgspec.Raw(document))]) == ()

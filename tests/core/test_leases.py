@@ -15,7 +15,7 @@ def _lease(incarnation: str = "a", counter: int = 1, node: str = "n1", **more: o
 
 
 def _board(*looks: tuple[float, Iterable[Lease]]) -> Board:
-    """What an observer knows that has looked at these moments; the first look is at 0, with nothing there."""
+    """The knowledge of an observer that has looked at these moments; the first look is at 0, with nothing there."""
     board = Board(TTL).see([], 0.0)
     for now, leases in looks:
         board = board.see(leases, now)
@@ -35,7 +35,7 @@ def test_a_counter_that_grows_is_a_sign_of_life() -> None:
 
 
 def test_what_the_first_look_finds_is_believed_for_one_time_to_live() -> None:
-    """Who has just begun to look cannot have seen anything grow, and must not take all the others for dead."""
+    """An observer that has just begun to look cannot have seen anything grow, and must not take the others for dead."""
     board = Board(TTL).see([_lease(counter=7)], 100.0)
     assert board.living(100.0) == board.unproven(100.0) == (_lease(counter=7),)
     assert board.standing("a", 119.9) is Standing.ALIVE
@@ -203,7 +203,7 @@ def test_excuses_now_and_then_do_not_keep_the_dead_alive() -> None:
 
 
 def test_silence_before_an_excuse_counts() -> None:
-    """Whoever was silent for most of the time to live has only the rest of it afterwards."""
+    """An instance that was silent for most of the time to live has only the rest of it afterwards."""
     board = _board((1.0, [_lease(counter=1)]), (2.0, [_lease(counter=2)])).see([_lease(counter=2)], 20.0)
     board = board.excuse(500.0).see([_lease(counter=2)], 501.0)
     assert board.standing("a", 501.9) is Standing.ALIVE
@@ -211,7 +211,7 @@ def test_silence_before_an_excuse_counts() -> None:
 
 
 def test_an_excuse_raises_nobody_from_the_dead() -> None:
-    """Who was silent before, was never proven, or has stopped stays so."""
+    """An instance that was silent before, was never proven, or has stopped stays so."""
     board = _board((1.0, [_lease("a", 1), _lease("b", 1), _lease("c", 1)]), (2.0, [_lease("a", 2)]))
     board = board.see([_lease("c", 2, released=True)], 30.0).excuse(50.0)
     assert [board.standing(each, 50.0) for each in "abc"] == [Standing.SILENT, Standing.UNPROVEN, Standing.RELEASED]

@@ -423,7 +423,7 @@ class ChildAndProcess(RuleBasedStateMachine):
 
 
 TestChildAndProcess = ChildAndProcess.TestCase
-TestChildAndProcess.settings = settings(max_examples=150, stateful_step_count=40)
+TestChildAndProcess.settings = settings(max_examples=100, stateful_step_count=40)
 
 
 RESTARTS = st.lists(st.floats(0.0, 100.0), max_size=12).map(sorted)

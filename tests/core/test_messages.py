@@ -47,6 +47,7 @@ REPORTS = st.builds(
     waiting=COUNTS,
     in_flight=COUNTS,
     quarantined=COUNTS,
+    informed=COUNTS,
     counters=st.builds(
         Counters, changes_seen=COUNTS, databases_created=COUNTS, failures=st.dictionaries(st.text(max_size=5), COUNTS)
     ),
@@ -76,6 +77,7 @@ def test_what_a_listener_says_arrives_as_it_was_said(message: Hello | Report | D
     message=st.one_of(
         st.builds(
             Inform,
+            number=COUNTS,
             ownership=st.from_type(Ownership),
             coming=st.none() | st.from_type(Ownership),
             share=st.integers(1, 1024),
@@ -123,7 +125,7 @@ def test_a_listener_reads_its_copy_unless_it_is_still_connecting(stage: Stage, *
 
 
 def test_a_listener_is_given_the_session() -> None:
-    """What no representation shows, the message to the child still carries."""
+    """The message to the child still carries the password that no representation shows."""
     token = Token(3, authorization=Secret("Basic x"), cookie=Secret(PASSWORD))
     arrived = decode_start(encode(_start(token)))
     assert arrived.token is not None

@@ -24,7 +24,7 @@ def test_as_many_nodes_get_a_copy_as_are_missing() -> None:
 
 
 def test_a_map_with_more_copies_keeps_everything_else() -> None:
-    """What CouchDB reads (nodes, ranges, the log of changes) says the same of the new copies; the old map is kept."""
+    """All that CouchDB reads (nodes, ranges, the log of changes) tells of the new copies; the old map is kept."""
     changed = with_copies(MAP, ["n2"])
     assert changed == {
         **MAP,

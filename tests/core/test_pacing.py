@@ -51,7 +51,7 @@ def test_a_scan_is_as_quick_as_before_some_time_after_the_last_sign_up() -> None
 
 
 def test_no_more_databases_begin_to_be_made_than_in_a_minute() -> None:
-    """What is under way has its place already; what was made leaves it after a minute, what was not at once."""
+    """Work under way has its place already; a database that was made leaves it after a minute, other work at once."""
     limit = CreationLimit(2)
     assert (limit.room(0.0), limit.next_change(0.0)) == (2, None)
     limit.begun("a")

@@ -38,7 +38,7 @@ OWNERSHIPS = ALIVE.map(lambda alive: _ownership(*alive))
 
 
 def _scanned(saved: Saved) -> Saved:
-    """What is known once both sweeps of the scan under way are done."""
+    """The progress once both sweeps of the scan under way are done."""
     return sweep_finished(sweep_finished(saved))
 
 
@@ -68,7 +68,7 @@ def test_a_place_that_cannot_be_in_the_copy_is_no_hint(near: int | str | None) -
 
 @pytest.mark.parametrize("end", [100, 49], ids=["its-own-checkpoint-holds", "its-own-copy-is-behind"])
 def test_a_hint_is_nothing_against_what_is_known_of_the_copy(end: int) -> None:
-    """What is on disk of the very copy, even that it is worth nothing, goes before where another was read to."""
+    """The progress on disk of the very copy, even a worthless one, goes before that of another copy."""
     identity = Identity("copy", end)
     assert resume(_saved(), identity, ALL, ME, near=40) == resume(_saved(), identity, ALL, ME)
 
@@ -98,7 +98,7 @@ def test_a_scan_goes_on_after_a_restart() -> None:
 
 
 def test_owners_that_changed_meanwhile_are_caught_up_with() -> None:
-    """What a restarted listener gained is scanned up to its checkpoint, what follows is judged by the new owners."""
+    """Documents a restarted listener gained are scanned up to its checkpoint; the new owners judge what follows."""
     begun, _ = resume(_saved(), COPY, ALONE, ME)
     assert begun == Saved("copy", 50, ALONE, settled=(ALL,), scan=Scan(until=50))
 

@@ -56,7 +56,7 @@ def test_two_tombstones_in_a_row_are_two_changes() -> None:
 
 
 def test_changes_of_a_document_that_stays_are_none() -> None:
-    """Whoever changes a password a hundred times is looked at a hundred times; nothing is remembered of it."""
+    """A user who changes a password a hundred times is looked at a hundred times; nothing is remembered of it."""
     restless = Restless()
     for now in range(100):
         restless.note("ann", deleted=False, now=float(now))

@@ -76,7 +76,7 @@ def test_granting_keeps_everything_else(security: Security, user: str) -> None:
 
 @given(security=SECURITIES, user=USERS)
 def test_granting_again_changes_nothing(security: Security, user: str) -> None:
-    """Who has access is not written again: the very same object comes back, and `grants` says so."""
+    """A user who has access is not written again: the very same object comes back, and `grants` says so."""
     granted = grant(security, user)
     assert grant(granted, user) is granted
     assert grants(granted, user)
@@ -134,7 +134,7 @@ def test_revoking_keeps_everything_else(security: Security, user: str) -> None:
 
 @given(security=SECURITIES, user=USERS)
 def test_revoking_again_changes_nothing(security: Security, user: str) -> None:
-    """Who has no access is not written again: the very same object comes back."""
+    """A user who has no access is not written again: the very same object comes back."""
     revoked = revoke(security, user)
     assert revoke(revoked, user) is revoked
 
@@ -156,7 +156,7 @@ def test_users_of_one_database_do_not_disturb_each_other(security: Security, one
 
 @given(security=SECURITIES, user=USERS)
 def test_the_argument_is_never_altered(security: Security, user: str) -> None:
-    """What was read from the server stays as it was read, however deep."""
+    """An object that was read from the server stays as it was read, however deep."""
     before = copy.deepcopy(security)
     for change in (grant, revoke, lambda security, _user: close(security)):
         change(security, user)
@@ -287,7 +287,7 @@ MALFORMED = [
 @pytest.mark.parametrize("security", MALFORMED, ids=str)
 @pytest.mark.parametrize("change", [grant, revoke])
 def test_a_malformed_object_is_left_to_the_operator(security: Security, change: Callable[[Security, str], Any]) -> None:
-    """What CouchDB would refuse to store is neither mended nor written back; the error names the section."""
+    """An object that CouchDB would refuse to store is neither mended nor written back; the error names the section."""
     (section,) = security
     with pytest.raises(MalformedSecurityError, match=f"`{section}[`.]"):
         change(security, "alice")

@@ -144,7 +144,7 @@ def test_what_was_seen_last_is_known_at_once() -> None:
 
 
 def test_each_fact_begins_a_quiet_period_of_its_own() -> None:
-    """What has lasted takes effect although something else has changed meanwhile, which waits for its own time."""
+    """A change that has lasted takes effect although another one has come meanwhile, which waits for its own time."""
     seen = _settled(TEAM).see(_with(nodes=("a", "b")), 10.0).see(_with(nodes=("a", "b"), instances=("a",)), 14.0)
     assert seen.due == 15.0
     one = seen.ripen(15.0)
@@ -211,7 +211,7 @@ def test_another_life_of_the_database_takes_effect_at_once() -> None:
 
 
 def test_a_new_database_does_not_hurry_the_rest() -> None:
-    """What else has changed by then keeps its quiet period."""
+    """Any other change keeps its quiet period."""
     seen = _settled(TEAM).see(_with(shard_map=MADE_AGAIN, instances=("a",)), 10.0)
     assert (seen.settled, seen.due) == (_with(shard_map=MADE_AGAIN), 15.0)
 

@@ -16,6 +16,7 @@ from peruserd.core.decoding import ConfigError, load
 from peruserd.couch import authenticator as authenticator_module
 from peruserd.couch import errors
 from peruserd.couch.authenticator import Answers, Authenticator
+from peruserd.couch.client import Client
 from peruserd.couch.credentials import CredentialSource
 from peruserd.couch.refusals import FILE_NAME, RefusalFile
 from peruserd.couch.session import Answer, Session
@@ -629,3 +630,56 @@ def test_neither_password_nor_session_is_ever_shown(make: Make, capsys: pytest.C
     said += printed.out + printed.err
     assert "logged in" in said
     assert not [each for each in secrets if each in said]
+
+
+def test_a_probe_that_is_not_found_says_nothing_of_what_was_asked_for(make: Make) -> None:
+    """A proxy begins to hide `/_session`: a database whose page is refused meanwhile is not taken for a missing one."""
+    hidden = threading.Event()
+
+    def hide(request: Request, conversation: Conversation) -> bool:
+        if not hidden.is_set():
+            return False
+        missing = (404, {"error": "not_found", "reason": "missing"})
+        conversation.send(answer(*(missing if request.path == "/_session" else REFUSED)))
+        return True
+
+    with AccountServer() as server:
+        server.on_request = hide
+        instance = make(server).start()
+        instance.get().expect(200)
+        hidden.set()
+        with pytest.raises(errors.RefusedError, match="/_session"):
+            Client(instance.session).shard_map("_local", "userdb-61")
+
+
+def test_a_doubt_of_an_old_session_is_looked_into_before_another_login_is_tried(make: Make) -> None:
+    """The session is refused and so is the password: that is known of the instance, and is no answer about a path."""
+    with AccountServer() as server:
+        instance = make(server).start()
+        instance.get().expect(200)
+        server.change("new")
+        instance.subject.tokens.renewed_at -= 1e6
+        with pytest.raises(errors.RefusedError, match="refuses the password"):
+            instance.get()
+        assert server.refusals == 1
+
+
+def test_a_doubt_while_another_process_asks_is_no_answer_about_the_path(make: Make) -> None:
+    """The password goes with each request, and only one process at a time may find out whether it is still right."""
+    with AccountServer(sessions=False) as server:
+        instance = make(server).start()
+        instance.get().expect(200)
+        server.on_request = _refusing("/closed")
+        with RefusalFile(instance.directory).held(), pytest.raises(errors.TimedOutError, match="another process"):
+            instance.get("/closed")
+        assert instance.get("/closed").status == 401
+        instance.get().expect(200)
+
+
+def _refusing(path: str) -> Callable[[Request, Conversation], bool]:
+    def refuse(request: Request, conversation: Conversation) -> bool:
+        if request.path == path:
+            conversation.send(answer(*REFUSED))
+        return request.path == path
+
+    return refuse

@@ -10,7 +10,7 @@ from peruserd.core.ranges import Range, split_evenly
 from peruserd.core.views import Copy
 from peruserd.couch import client as client_module
 from peruserd.couch import errors
-from peruserd.couch.client import Client, Creation, Membership
+from peruserd.couch.client import Client, Creation, Membership, copy_path
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
 
@@ -291,6 +291,16 @@ def test_more_leases_than_there_can_be_are_no_answer(client: Client, monkeypatch
         client.leases("_users")
 
 
+def test_what_is_read_of_leases_is_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever somebody puts into documents of their names; as ids they can still be told, and so deleted."""
+    monkeypatch.setattr(client_module, "_LEASES_BYTES", 2_000)
+    path = f"/_users/_local/peruserd.active.{LEASE.node}"
+    client.session.request("PUT", path, body={"junk": "x" * 3_000}).expect(201)
+    with pytest.raises(errors.TooLargeError):
+        client.leases("_users")
+    assert client.lease_ids("_users") == [f"_local/peruserd.active.{LEASE.node}"]
+
+
 def test_a_lease_is_written_over_the_one_before(client: Client) -> None:
     """Also without knowing its revision, and by another incarnation; each role of a node has a lease of its own."""
     other = msgspec.structs.replace(LEASE, incarnation="e5", counter=1)
@@ -452,6 +462,16 @@ def test_one_copy_can_be_asked_alone(cluster: SimClusterThread, client: Client) 
     cluster.stop_node(3)
     with pytest.raises(errors.NodeDownError):
         client.copy_security(copies[2])
+
+
+def test_an_answer_about_another_document_is_none() -> None:
+    """A proxy's own page of JSON is no document of a copy, such as the marker that says whose a database is."""
+    copy = Copy("db", Range(0, 1), "n1", ".1")
+    with (
+        _answered("GET", f"{copy_path(copy)}/d", 200, {"status": "ok"}) as server,
+        pytest.raises(errors.UnexpectedAnswerError, match="not the document"),
+    ):
+        connect(server.url).copy_document(copy, "d")
 
 
 def test_a_document_that_is_there_is_not_written_over(cluster: SimClusterThread, client: Client) -> None:

@@ -10,11 +10,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from peruserd.core.cluster_database import ADMINS_ONLY, MARKER
+from peruserd.core.deletions import Pause, PauseReason, Saying, Word
 from peruserd.core.leases import Lease
+from peruserd.couch import client as client_module
 from peruserd.couch import cluster_database as module
 from peruserd.couch import errors
 from peruserd.couch.client import Client, Creation
 from peruserd.couch.cluster_database import ClusterDatabase, DatabaseState, Surroundings
+from peruserd.couch.deletions import DeletionJournal
+from peruserd.couch.journal import Journal
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import connect
 
@@ -391,3 +395,87 @@ def test_one_that_only_looks_writes_nothing(cluster: SimClusterThread, seat: Sea
     assert not state.usable
     assert "open to others" in state.why
     assert {} in securities(cluster)
+
+
+def test_a_suspicion_outlives_a_look_that_failed(cluster: SimClusterThread, seat: Seat) -> None:
+    """Somebody says that the copies may have changed, and the node does not answer just then."""
+    seat.look()
+    put_copy_security(seat.client, cluster.node_names[1], OPEN)
+    seat.database.suspect()
+    seen = seat.surroundings()
+    cluster.fail(1, 500, count=1, path_regex=f"/_dbs/{NAME}")
+    with pytest.raises(errors.ServerError):
+        seat.database.mind(seen, 1.0)
+    assert seat.database.mind(seen, 1.5).usable
+    assert securities(cluster) == [ADMINS_ONLY] * 3
+
+
+# What was written while it was open
+
+
+def journal_of(seat: Seat) -> DeletionJournal:
+    """Return the journal of deletions in the database."""
+    return DeletionJournal(Journal(seat.client.session, NAME))
+
+
+FORGED = Saying(Word.DROP_NOW, resumed=True, at=5.0)
+
+
+def test_what_anybody_could_write_leads_to_nothing(cluster: SimClusterThread, seat: Seat) -> None:
+    """The database was open: all drops wait for an operator, and no word of before is acted on."""
+    seat.look()
+    journal = journal_of(seat)
+    journal.set_pause(Pause(resumed_at=1e12))
+    for name in ("deletion:userdb-61:2-a", "return:userdb-62:.1"):
+        journal.say(name, lambda _: FORGED)
+    put_copy_security(seat.client, cluster.node_names[1], {})
+    seat.database.suspect()
+    with capture_logs() as logged:
+        assert seat.look(1.0).usable
+    pause = journal.pause()
+    assert (pause.paused, pause.why) == (True, PauseReason.EXPOSED)
+    assert {(each.word, each.resumed) for each in journal.sayings().values()} == {(Word.HOLD, False)}
+    assert any("deletions are paused" in line["event"] for line in logged)
+    seat.database.suspect()
+    journal.set_pause(Pause(resumed_at=2e12))
+    assert seat.look(2.0).usable
+    assert not journal.pause().paused
+
+
+@pytest.mark.parametrize("path", ["_local_docs", "_local/", f"/{NAME}/pause", f"/{NAME}/word"])
+def test_it_is_not_used_before_it_is_cleared(cluster: SimClusterThread, seat: Seat, path: str) -> None:
+    """Whatever cannot be done, the process may even end there: another instance finds it undone, and does it."""
+    seat.look()
+    seat.client.put_lease(NAME, Lease(seat.node, "forged", 1 << 40))
+    journal = journal_of(seat)
+    journal.say("deletion:userdb-61:2-a", lambda _: FORGED)
+    put_copy_security(seat.client, cluster.node_names[1], OPEN)
+    seat.database.suspect()
+    cluster.fail(1, 500, path_regex=path)
+    assert not seat.look(1.0).usable
+    assert OPEN not in securities(cluster)
+    cluster.clear_faults()
+    assert Seat(cluster, 2).look().usable
+    assert seat.look(2.0).usable
+    assert securities(cluster) == [ADMINS_ONLY] * 3
+    assert seat.client.leases(NAME) == ()
+    assert journal.pause().paused
+    assert journal.saying("deletion:userdb-61:2-a").word is Word.HOLD
+
+
+def test_however_many_leases_were_forged_none_is_left(
+    cluster: SimClusterThread, seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than are ever read at once, and some that are no leases at all but fill their place."""
+    seat.look()
+    for number in range(10):
+        seat.client.put_lease(NAME, Lease(f"n{number}", "forged", 1 << 40))
+        path = f"/{NAME}/_local/peruserd.active.x{number}"
+        seat.client.session.request("PUT", path, body={"junk": "x" * 5_000}).expect(201)
+    for each in (module, client_module):
+        monkeypatch.setattr(each, "MOST_LEASES", 7)
+    monkeypatch.setitem(client_module._ALL_LEASES, "limit", "8")
+    put_copy_security(seat.client, cluster.node_names[1], OPEN)
+    seat.database.suspect()
+    assert seat.look(1.0).usable
+    assert seat.client.lease_ids(NAME) == []

@@ -94,11 +94,28 @@ def test_the_security_object_of_each_copy_is_read_and_written(client: Client, co
     found = copies.security("some")
     assert found is not None
     mine = {"members": {"names": ["ann"]}}
-    copies.write_security(found[1], mine)
+    copies.write_each([(found[1], mine)])
     again = copies.security("some")
     assert again is not None
     assert [each.security == mine for each in again] == [False, True, False]
     assert [each.node for each in again] == list(NODES)
+
+
+def test_a_copy_that_cannot_be_written_holds_up_no_other(
+    cluster: SimClusterThread, client: Client, copies: Copies
+) -> None:
+    """The first one fails, the others are written, and the failure is raised."""
+    client.create_database("some", DatabasesConfig())
+    found = copies.security("some")
+    assert found is not None
+    mine = {"members": {"names": ["ann"]}}
+    cluster.fail(1, 500, method="PUT", path_regex="node1.*_security")
+    with pytest.raises(errors.ServerError):
+        copies.write_each([(each, mine) for each in found])
+    cluster.clear_faults()
+    again = copies.security("some")
+    assert again is not None
+    assert [each.security == mine for each in again] == [False, True, True]
 
 
 def test_a_copy_of_a_security_object_that_cannot_be_read_is_no_blank_one(
@@ -150,26 +167,115 @@ def test_an_answer_that_is_not_about_the_document_is_silence(status: int, body: 
     assert _asked(OneCopy(), status, body).readings == ()
 
 
+class ThreeCopies:
+    """A layout with a place on each of three nodes for everything."""
+
+    def of_document(self, _document_id: str) -> tuple[Place, ...]:
+        return tuple(Place(name, f"/{name}") for name in ("n1", "n2", "n3"))
+
+    def of_database(self, _database: str) -> tuple[Place, ...] | None:
+        return self.of_document("")
+
+    def distrust(self) -> None:
+        """Nothing is remembered."""
+
+
+CLOSED = {"error": "forbidden", "reason": "no"}
+
+
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refusal_is_not_a_silent_copy(status: int) -> None:
-    """A password that is refused concerns all copies, and is raised."""
-    with pytest.raises(errors.UnauthorizedError):
-        _asked(OneCopy(), status, {"error": "unauthorized", "reason": "no"})
+def test_a_path_that_is_closed_is_a_silent_copy(status: int) -> None:
+    """A proxy keeps one node's paths to itself: the other copies are a majority, and the user is served by them."""
+    answers: dict[tuple[str, str], tuple[int, object]] = {
+        **{("POST", f"/{name}/_all_docs"): (200, {"rows": [_row("1-a")]}) for name in ("n1", "n3")},
+        **{("GET", f"/{name}/_security"): (200, {"admins": {}}) for name in ("n1", "n3")},
+        ("POST", "/n2/_all_docs"): (status, CLOSED),
+        ("GET", "/n2/_security"): (status, CLOSED),
+    }
+    with TalkingServer(answering(answers)) as server:
+        copies = Copies(connect(server.url), ThreeCopies())
+        evidence = copies.evidence(ANN)
+        found = copies.security("some")
+    assert (judge(evidence).state, evidence.silent) == (DocumentState.LIVE, ("n2",))
+    assert found is not None
+    assert [each.security for each in found] == [{"admins": {}}, None, {"admins": {}}]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_paths_that_are_all_closed_are_no_silence(status: int) -> None:
+    """Whoever has to open them learns of it; nothing is waited for that would come by itself."""
+    paths = [("POST", f"/{name}/_all_docs") for name in ("n1", "n2", "n3")]
+    paths += [("GET", f"/{name}/_security") for name in ("n1", "n2", "n3")]
+    with TalkingServer(answering(dict.fromkeys(paths, (status, CLOSED)))) as server:
+        copies = Copies(connect(server.url), ThreeCopies())
+        with pytest.raises(errors.UnauthorizedError):
+            copies.evidence(ANN)
+        with pytest.raises(errors.UnauthorizedError):
+            copies.security("some")
+
+
+def test_a_closed_path_among_silent_copies_is_waited_for() -> None:
+    """The others can come back, and then they are enough."""
+    answers: dict[tuple[str, str], tuple[int, object]] = {
+        ("POST", "/n1/_all_docs"): (403, CLOSED),
+        ("POST", "/n2/_all_docs"): (412, {"error": "nodedown", "reason": "n2 is down"}),
+        ("POST", "/n3/_all_docs"): (412, {"error": "nodedown", "reason": "n3 is down"}),
+    }
+    with TalkingServer(answering(answers)) as server:
+        evidence = Copies(connect(server.url), ThreeCopies()).evidence(ANN)
+    assert judge(evidence).silent == ("n1", "n2", "n3")
+
+
+def test_not_being_let_in_concerns_every_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a state of the whole instance, and raised."""
+    with TalkingServer(answering({})) as server:
+        client = connect(server.url)
+
+        def refused(*_arguments: object, **_more: object) -> None:
+            raise errors.RefusedError("CouchDB refuses the password of adm")
+
+        monkeypatch.setattr(client.session, "request", refused)
+        with pytest.raises(errors.RefusedError):
+            Copies(client, ThreeCopies()).evidence(ANN)
+
+
+def _row(rev: str, *, deleted: bool = False) -> dict[str, object]:
+    return {"key": ANN, "value": {"rev": rev, "deleted": True} if deleted else {"rev": rev}}
+
+
+@pytest.mark.parametrize("body", [{}, {"somebody else": {"missing": ["1-b"]}}, {ANN: {"missing": ["1-a"]}}])
+def test_an_answer_that_is_not_about_the_revisions_gives_no_copy_knowledge(body: object) -> None:
+    """An empty object means that all revisions are known, and can be anybody's answer to anything.
+
+    A copy that has a newer, live document must not fall because something before another copy answers so.
+    """
+    answers: dict[tuple[str, str], tuple[int, object]] = {
+        ("POST", "/n1/_all_docs"): (200, {"rows": [_row("1-b")]}),
+        ("POST", "/n2/_all_docs"): (200, {"rows": [_row("2-a", deleted=True)]}),
+        ("POST", "/n3/_all_docs"): (200, {"rows": [_row("2-a", deleted=True)]}),
+        ("POST", "/n2/_revs_diff"): (200, body),
+        ("POST", "/n3/_revs_diff"): (200, body),
+    }
+    with TalkingServer(answering(answers)) as server:
+        evidence = Copies(connect(server.url), ThreeCopies()).evidence(ANN)
+    assert all(not each.knows for each in evidence.readings)
+    assert judge(evidence).state is DocumentState.UNCLEAR
 
 
 def test_a_server_without_shards_has_one_copy(cluster: SimClusterThread, client: Client) -> None:
     """The database itself is asked, at its own path, for documents and for security objects."""
     del cluster
-    copies = Copies(client, SingleLayout(client, "_users"))
+    copies = Copies(client, SingleLayout(client, "server", "_users"))
     rev = _write(client, "ann")
     assert [each.winner for each in copies.evidence(ANN).readings] == [Winner(rev)]
+    assert copies.evidence(ANN).hosts == {"server"}
     gone = _delete(client, "ann", rev)
     assert judge(copies.evidence(ANN)).rev == gone
     assert copies.security("some") is None
     client.create_database("some", DatabasesConfig())
     found = copies.security("some")
     assert found is not None
-    copies.write_security(found[0], {"members": {"names": ["ann"]}})
+    copies.write_each([(found[0], {"members": {"names": ["ann"]}})])
     assert client.security("some") == {"members": {"names": ["ann"]}}
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from peruserd.core.decoding import ConfigError, Loaded, load
 from peruserd.core.messages import Credentials, Secret
-from peruserd.couch.credentials import resolve_credentials
+from peruserd.couch.credentials import CredentialSource, resolve_credentials
 
 
 def _loaded(toml: str) -> Loaded:
@@ -112,3 +112,21 @@ def test_credentials_do_not_show_the_password(password_file: Path) -> None:
     """What was resolved can be logged without harm."""
     credentials = resolve_credentials(_loaded(f"username = 'adm'\npassword_file = '{password_file}'"), {})
     assert "from file" not in repr(credentials)
+
+
+def test_a_name_or_a_password_that_cannot_be_sent_is_a_mistake() -> None:
+    """Bytes of the environment that are no UTF-8 are found at the start, and not at the first login."""
+    with pytest.raises(ConfigError, match="not UTF-8") as caught:
+        resolve_credentials(_loaded("username = 'adm'"), {"PERUSERD_COUCHDB_PASSWORD": "secret\udcff"})
+    assert "secret" not in str(caught.value)
+
+
+def test_a_password_file_that_cannot_be_looked_at_any_more_is_a_mistake(tmp_path: Path) -> None:
+    """It was there when the process began; whatever stands in its way now is said in the same words."""
+    path = tmp_path / "password"
+    path.write_text("secret")
+    source = CredentialSource(_loaded(f"username = 'adm'\npassword_file = '{path}'"), {})
+    path.unlink()
+    path.symlink_to("x" * 300)
+    with pytest.raises(ConfigError, match="File name too long"):
+        source.read()

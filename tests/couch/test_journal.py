@@ -4,9 +4,9 @@ import pytest
 
 from peruserd.couch.clocks import node_clock
 from peruserd.couch.errors import ConflictError, NoMajorityError, NotFoundError, UnexpectedAnswerError
-from peruserd.couch.journal import Document, Journal
+from peruserd.couch.journal import Document, Journal, Leaf
 from peruserd.simcluster import ClusterOptions, SimClusterThread
-from tests.couch.connecting import TalkingServer, answering, connect, session_to
+from tests.couch.connecting import Conversation, TalkingServer, answer, answering, connect, session_to
 
 DATABASE = "peruserd"
 
@@ -28,7 +28,8 @@ def test_what_is_written_is_read_again(cluster: SimClusterThread) -> None:
     """A document is read with its content and without CouchDB's own fields, at whichever node."""
     rev = journal_at(cluster, 1).write("deletion:db/1:1-a", {"a": 1}, None)
     document = journal_at(cluster, 2).read("deletion:db/1:1-a")
-    assert (document.rev, document.bodies) == (rev, [{"a": 1}])
+    assert document.leaves == (Leaf(rev, {"a": 1}),)
+    assert document.bodies == [{"a": 1}]
 
 
 def test_what_never_was_has_no_leaf(cluster: SimClusterThread) -> None:
@@ -47,7 +48,7 @@ def test_a_write_over_what_was_not_read_is_a_conflict(cluster: SimClusterThread)
     second = journal.write("pause", {"n": 2}, first)
     with pytest.raises(ConflictError):
         journal.write("pause", {"n": 3}, first)
-    assert journal.read("pause").rev == second
+    assert journal.read("pause").leaves == (Leaf(second, {"n": 2}),)
 
 
 def test_a_minority_is_no_success(cluster: SimClusterThread) -> None:
@@ -71,12 +72,11 @@ def test_every_leaf_is_read(cluster: SimClusterThread) -> None:
     document = journal.read("word:x")
     assert sorted(map(str, document.bodies)) == ["{'said': 'one'}", "{'said': 'two'}"]
     assert journal.page("word:", "word:\ufff0").documents == (document,)
-    session_to(cluster.urls[0]).request(
-        "DELETE", f"/{DATABASE}/word:x", params={"rev": str(document.leaves[1].rev)}
-    ).expect(200)
+    session_to(cluster.urls[0]).request("DELETE", f"/{DATABASE}/word:x", params={"rev": document.leaves[1].rev}).expect(
+        200
+    )
     left = journal.read("word:x")
     assert (left.leaves[0], left.leaves[1].body) == (document.leaves[0], None)
-    assert left.rev == document.leaves[0].rev
 
 
 def test_pages_follow_each_other(cluster: SimClusterThread) -> None:
@@ -113,11 +113,14 @@ def test_what_is_purged_leaves_nothing(cluster: SimClusterThread) -> None:
     assert all(set(copy["revs"]) == {"drop:1", "drop:2"} for ranges in copies for copy in ranges.values())
 
 
-def test_a_server_that_cannot_purge_is_asked_to_delete() -> None:
-    """Where there is no `_purge`, each leaf is deleted."""
+@pytest.mark.parametrize(
+    ("status", "reason"), [(404, "missing"), (405, "Only GET allowed"), (501, "no"), (400, "only_multipart_accepted")]
+)
+def test_a_server_that_cannot_purge_is_asked_to_delete(status: int, reason: str) -> None:
+    """Where there is no `_purge`, each leaf is deleted; the last of these is PouchDB Server's answer."""
     answers: dict[tuple[str, str], tuple[int, object]] = {
         ("GET", "/peruserd/drop:1"): (200, [{"ok": {"_id": "drop:1", "_rev": "1-a", "n": 1}}]),
-        ("POST", "/peruserd/_purge"): (404, {"error": "not_found", "reason": "missing"}),
+        ("POST", "/peruserd/_purge"): (status, {"error": "x", "reason": reason}),
         ("POST", "/peruserd/_bulk_docs"): (201, []),
     }
     answers = {(method, path.replace(":", "%3A")): each for (method, path), each in answers.items()}
@@ -186,3 +189,38 @@ def test_a_database_is_empty_only_where_the_server_says_so(info: dict[str, objec
     """A server that does not count deleted documents says by its sequence whether anybody ever wrote."""
     with TalkingServer(answering({("GET", "/db"): (200, info)})) as server:
         assert connect(server.url).documents_in("/db") == documents
+
+
+@pytest.mark.parametrize(
+    "date", ["Thu, 26 Nov 2026 19:56:15 +99999999999999", "Thu, 26 Nov 2026 19:56:15 -0000", "soon", "Mon, 99 Nov 2026"]
+)
+def test_a_date_of_another_form_is_no_time(date: str) -> None:
+    """There is one form for a server's date; one without a zone would be taken for the time of this machine's zone."""
+
+    def script(conversation: Conversation) -> None:
+        for _ in conversation.requests():
+            head = f"Date: {date}\r\nContent-Length".encode()
+            conversation.send(answer(200, {"uuids": ["x"]}).replace(b"Content-Length", head, 1))
+
+    with TalkingServer(script) as server:
+        assert node_clock(connect(server.url), "_local") is None
+
+
+def test_pages_that_go_nowhere_are_an_error() -> None:
+    """A server that takes no notice of the key to begin at would be read for ever."""
+    rows = [{"id": "word:a", "doc": {"_id": "word:a", "_rev": "1-a"}}]
+    with TalkingServer(answering({("GET", "/peruserd/_all_docs"): (200, {"rows": rows})})) as server:
+        journal = Journal(session_to(server.url), DATABASE)
+        first = journal.page("word:", "word:\ufff0", limit=1)
+        assert (len(first.documents), first.more) == (1, True)
+        with pytest.raises(UnexpectedAnswerError, match="what comes after"):
+            journal.page("word:", "word:\ufff0", after=first.documents[-1].id, limit=1)
+
+
+def test_no_leaf_is_left_unread() -> None:
+    """The most careful word can be in any of them, so a document with too many is an error."""
+    leaves = [{"ok": {"_id": "word:a", "_rev": f"1-{number}", "word": "drop-now"}} for number in range(101)]
+    with TalkingServer(answering({("GET", "/peruserd/word%3Aa"): (200, leaves)})) as server:
+        journal = Journal(session_to(server.url), DATABASE)
+        with pytest.raises(UnexpectedAnswerError, match="more than 100 conflicting revisions"):
+            journal.read("word:a")

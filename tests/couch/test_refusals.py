@@ -1,3 +1,4 @@
+import fcntl
 import os
 from pathlib import Path
 
@@ -67,3 +68,24 @@ def test_a_record_that_cannot_be_read_is_an_empty_one(tmp_path: Path, content: b
         record.write((1.0,))
     with RefusalFile(tmp_path).held() as record:
         assert record.times == (1.0,)
+
+
+@pytest.mark.parametrize("call", ["flock", "pread"])
+def test_a_file_that_cannot_be_locked_or_read_stops_no_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A file system without locks, or one that is failing: the process goes on with what it knows itself."""
+    file = RefusalFile(tmp_path)
+
+    def fail(*_arguments: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(fcntl if call == "flock" else os, call, fail)
+    open_files = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        with file.held() as record:
+            record.write((7.0,))
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_files
+    if call == "flock":
+        with file.held() as record:
+            assert record.times == (7.0,)

@@ -556,3 +556,33 @@ def test_what_follows_from_what_was_read_is_not_sent_after_a_long_wait(
         thread.join(PATIENCE_SECONDS)
     assert ended == [errors.RefusedError if prompt else 200]
     assert len(server.requests) == is_refused_first + (not prompt)
+
+
+# Answers that ask for patience
+
+
+@pytest.mark.parametrize("status", [413, 429, 503])
+def test_an_answer_that_says_when_to_ask_again_is_an_answer(status: int) -> None:
+    """It is handed to the caller, who decides on a pause; the request is not sent again underneath."""
+
+    def script(conversation: Conversation) -> None:
+        for _ in conversation.requests():
+            conversation.send(answer(status, {}).replace(b"Content-Length", b"Retry-After: 0\r\nContent-Length", 1))
+
+    with TalkingServer(script) as server:
+        assert session_to(server.url).request("GET", "/x").status == status
+        assert len(server.requests) == 1
+
+
+def test_an_answer_that_says_when_to_ask_again_is_bounded() -> None:
+    """A proxy that answers so and never comes to an end is hung up on."""
+
+    def script(conversation: Conversation) -> None:
+        for _ in conversation.requests():
+            head = "HTTP/1.1 503 x\r\nRetry-After: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            conversation.send(head.encode())
+            while not server.closing.is_set():
+                conversation.send(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
+
+    with TalkingServer(script) as server, pytest.raises(errors.TooLargeError):
+        session_to(server.url).request("GET", "/x", limit_bytes=100_000)

@@ -48,7 +48,7 @@ def test_each_start_has_a_name_of_its_own_and_knows_the_one_before(tmp_path: Pat
 
 
 def test_a_start_expects_whom_the_one_before_believed_in(tmp_path: Path) -> None:
-    """What is remembered outlives the process, and a start that remembers nothing passes it on."""
+    """A record outlives the process, and a start that remembers nothing passes it on."""
     first = Claim.take(tmp_path)
     assert first.expected is None
     first.remember(("n1", "n2", "n3"))
@@ -78,7 +78,7 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_that_is_refused_changes_nothing(tmp_path: Path) -> None:
-    """Whoever comes next still replaces the one that had the directory."""
+    """The process that comes next still replaces the one that had the directory."""
     claim = Claim.take(tmp_path)
     with pytest.raises(InUseError):
         Claim.take(tmp_path)
@@ -119,10 +119,21 @@ def test_a_child_does_not_keep_the_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"{}", b'{"incarnation": 5}', b"\x00" * 100, b'{"incarnation":"a"}x'], ids=repr
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"incarnation": 5}',
+        b'{"incarnation":"\xff"}',
+        b"\x00" * 100,
+        b'{"incarnation":"a"}x',
+    ],
+    ids=repr,
 )
 def test_a_damaged_record_replaces_nobody(tmp_path: Path, content: bytes) -> None:
-    """What cannot be read proves nobody dead; the start goes on, and its own record is whole."""
+    """A record that cannot be read proves nobody dead; the start goes on, and its own record is whole."""
     Claim.take(tmp_path).release()
     (record,) = tmp_path.iterdir()
     record.write_bytes(content)

@@ -1,9 +1,11 @@
+import contextlib
 import os
 import socket
 import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -117,6 +119,7 @@ class _Stranger:
         b'{"type":"say","word":"cancel","users":["ann"],"more":1}\n',
         b'{"type":"burn"}\n',
         b'{"type":"say","word":"cancel","users":[1]}\n',
+        b'{"type":"say","word":"cancel","users":["\xff"]}\n',
     ],
 )
 def test_what_is_not_understood_does_nothing(tmp_path: Path, desk: Desk, message: bytes) -> None:
@@ -140,7 +143,7 @@ def test_a_message_that_never_ends_is_not_read_to_the_end(tmp_path: Path, desk: 
 
 @pytest.mark.usefixtures("control_socket")
 def test_a_silent_client_keeps_nobody_waiting(tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One who connects and says nothing is hung up on; others are served meanwhile."""
+    """A client who connects and says nothing is hung up on; others are served meanwhile."""
     monkeypatch.setattr(control, "_PATIENCE_SECONDS", 0.2)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.settimeout(30)
@@ -179,6 +182,26 @@ def test_an_order_that_fails_unforeseen_harms_no_other(tmp_path: Path, desk: Des
     assert talk(socket_path(tmp_path), encode_line(ORDER)) == []
     desk.answers = broken
     assert talk(socket_path(tmp_path), encode_line(ORDER)) == [Done()]
+
+
+def test_a_client_for_whom_no_thread_can_be_made_harms_no_other(
+    tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine out of threads for a moment costs one command; its place is free again."""
+    serving = ControlSocket(tmp_path, desk)
+    serving.start()
+    with monkeypatch.context() as patched:
+        patched.setattr(control.threading, "Thread", _no_thread)
+        for _ in range(control._MOST_CLIENTS + 1):
+            # It is hung up on, before its order was sent or after that.
+            with contextlib.suppress(OSError):
+                assert talk(socket_path(tmp_path), encode_line(ORDER)) == []
+    assert talk(socket_path(tmp_path), encode_line(ORDER)) == [Done()]
+    serving.stop()
+
+
+def _no_thread(**_options: object) -> NoReturn:
+    raise RuntimeError("can't start new thread")
 
 
 def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path, desk: Desk) -> None:

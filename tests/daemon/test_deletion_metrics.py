@@ -1,4 +1,4 @@
-"""What is exported of deletions."""
+"""The metrics of deletions."""
 
 import msgspec
 import pytest
@@ -11,7 +11,8 @@ from peruserd.core.messages import Report, Stage
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.views import Copy
 from peruserd.daemon.deletion_metrics import DeletionCollector
-from peruserd.supervisor.fleet import FleetStatus, ListenerStatus
+from peruserd.supervisor.fleet import FleetStatus
+from peruserd.supervisor.listener import ListenerStatus
 
 NOW = 1_000.0
 COPY = Copy("_users", WHOLE_SPACE, "node1@host", ".1")
@@ -44,6 +45,7 @@ class StandingFleet:
                 restarts=0,
                 pid=None,
                 report=None if each is None else msgspec.structs.replace(REPORT, deletions=each),
+                caught_up=each is not None,
             )
             for each in self._standings
         )

@@ -1,4 +1,4 @@
-"""What is exported: complete, well-formed, and without a user's name or a process id in any label."""
+"""The metrics: complete, well-formed, and without a user's name or a process id in any label."""
 
 import os
 import subprocess
@@ -18,7 +18,8 @@ from peruserd.couch.cluster_database import DatabaseState
 from peruserd.couch.tokens import NOBODY, Tokens
 from peruserd.daemon.health import Health
 from peruserd.daemon.metrics import InstanceCollector
-from peruserd.supervisor.fleet import FleetStatus, ListenerStatus
+from peruserd.supervisor.fleet import FleetStatus
+from peruserd.supervisor.listener import ListenerStatus
 
 COPY = Copy("_users", Range(0, 0x7FFFFFFF), "node1@127.0.0.1", ".1")
 
@@ -54,7 +55,7 @@ def status(*, checkpoint: int | str = 5, pid: int | None = None, usage: Usage | 
         counters=counters,
         usage=usage,
     )
-    listener = ListenerStatus(COPY, State.RUNNING, None, restarts=1, pid=pid, report=report)
+    listener = ListenerStatus(COPY, State.RUNNING, None, restarts=1, pid=pid, report=report, caught_up=True)
     return FleetStatus((listener,), counters, {Reason.CRASHED: 1}, unreadable=())
 
 
@@ -137,7 +138,7 @@ def value(text: str, name: str, **labels: str) -> float:
 
 
 def test_counters_and_gauges_are_exported() -> None:
-    """What listeners report is what a scrape shows."""
+    """A scrape shows what listeners report."""
     text = exported(status())
     listener = str(COPY)
     assert value(text, "peruserd_changes_seen_total") == 7

@@ -4,7 +4,18 @@ from typing import Any
 import pytest
 import structlog
 
-from peruserd.core.control import Done, Noted, Order, PauseAll, Refused, ResumeAll, ResumeOnly, Say, Unknown
+from peruserd.core.control import (
+    MOST_USERS,
+    Done,
+    Noted,
+    Order,
+    PauseAll,
+    Refused,
+    ResumeAll,
+    ResumeOnly,
+    Say,
+    Unknown,
+)
 from peruserd.core.deletions import Ending, Entry, Kind, Pause, PauseReason, Saying, Word
 from peruserd.core.names import database_name, user_document_id
 from peruserd.couch.deletions import DeletionJournal
@@ -153,6 +164,17 @@ def test_only_some_can_be_resumed(office: Office, journal: DeletionJournal) -> N
     assert journal.pause().paused
 
 
+TOO_MANY = ("ann",) * (MOST_USERS + 1)
+
+
+@pytest.mark.parametrize("order", [Say(Word.CANCEL, TOO_MANY), ResumeOnly(TOO_MANY)], ids=["say", "resume"])
+def test_an_order_that_names_too_many_is_refused_and_nothing_else(office: Office, order: Order) -> None:
+    """The last answer says how it ended, and that is not that it is done."""
+    (answer,) = office(order)
+    assert isinstance(answer, Refused)
+    assert not answer.again
+
+
 def test_an_order_without_a_journal_is_refused(cluster: SimClusterThread) -> None:
     """Where peruserd's own database is not there yet, the operator is told so."""
     office = Office(DeletionJournal(Journal(session_to(cluster.urls[0]), "elsewhere")))
@@ -175,7 +197,7 @@ def test_an_order_that_the_server_cannot_take_is_refused(
 
 
 def test_each_word_is_in_the_log(office: Office, journal: DeletionJournal) -> None:
-    """Who said what of which deletion is one line."""
+    """One line says who said what of which deletion."""
     journal.note(entry("ann"))
     with structlog.testing.capture_logs() as lines:
         office(Say(Word.CANCEL, ("ann",)))

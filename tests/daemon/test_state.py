@@ -1,5 +1,6 @@
 """The state directory: which file belongs to which copy, and which to none any more."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,17 @@ def test_a_directory_that_cannot_be_written_is_a_mistake_of_the_configuration(tm
         StateDirectory(tmp_path / "file").prepare()
 
 
+def test_a_full_disk_is_no_mistake_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start is tried again, and nobody has to remember to make it once there is room."""
+
+    def fail(_path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", fail)
+    with pytest.raises(OSError, match="No space left"):
+        StateDirectory(tmp_path / "state").prepare()
+
+
 def test_each_copy_has_a_file_of_its_own_in_the_directory(state: StateDirectory) -> None:
     """Whatever databases and nodes are called, files differ and none is elsewhere."""
     files = [state.file_of(copy) for copy in (COPY, *OTHERS)]
@@ -69,7 +81,7 @@ def test_each_copy_has_a_file_of_its_own_in_the_directory(state: StateDirectory)
 
 
 def test_files_of_no_copy_in_use_are_retired(state: StateDirectory) -> None:
-    """What nobody listens to any more is named, sorted; what is in use is not, whether it is there or not."""
+    """Files that nobody listens to any more are named, sorted; those in use are not, be they there or not."""
     for copy in (COPY, *OTHERS[:3]):
         state.file_of(copy).touch()
     retired = state.retired([COPY, OTHERS[0], OTHERS[4]])

@@ -32,7 +32,7 @@ class Keeper(Protocol):
 
 
 class Disk:
-    """What a store in memory leaves behind when its process dies."""
+    """The contents of a store in memory, which outlive its process."""
 
     def __init__(self) -> None:
         self.saved: Saved | None = None

@@ -27,6 +27,7 @@ class Notes:
         self.noted: list[tuple[str, str, str, int | str | None]] = []
         self.served_users: list[str] = []
         self.asked: list[str] = []
+        self.known: set[str] = set()
         self.admitting = False
         self.failing: Exception | None = None
 
@@ -40,6 +41,10 @@ class Notes:
         """Say whether a user may be let in."""
         self.asked.append(document_id)
         return self.admitting
+
+    def knows(self, document_id: str) -> bool:
+        """Say whether a deletion of the user is known."""
+        return document_id in self.known
 
     def served(self, document_id: str) -> None:
         """Note that a user is there."""
@@ -85,14 +90,11 @@ class Office:
         document_id = user_document_id(user)
         return self.act(Change(document_id, deleted=False, lane=Lane.LIVE, read_at=0.0, contested=contested))
 
-    def remove(
-        self, user: str = USER, *, lane: Lane = Lane.LIVE, met_in_scan: bool = False, really: bool = True
-    ) -> Outcome:
+    def remove(self, user: str = USER, *, lane: Lane = Lane.LIVE, really: bool = True) -> Outcome:
         """Act on a tombstone of the user document, which is `really` deleted first if it is there."""
         if really and self.client.document_exists("_users", user_document_id(user)):
             delete_user(self.client, user)
-        change = Change(user_document_id(user), deleted=True, lane=lane, read_at=0.0, met_in_scan=met_in_scan)
-        return self.act(change)
+        return self.act(Change(user_document_id(user), deleted=True, lane=lane, read_at=0.0))
 
     def look(self, user: str = USER) -> Outcome:
         """Act on the user document as a scan does that expects the database to be there."""
@@ -134,7 +136,7 @@ def set_copy(client: Client, place: int, security: dict[str, Any], database: str
     copies = Copies(client, ShardLayout(client, "_local", "_users"))
     found = copies.security(database)
     assert found is not None
-    copies.write_security(found[place], security)
+    copies.write_each([(found[place], security)])
 
 
 def delete_user(client: Client, user: str = USER) -> None:

@@ -1,4 +1,4 @@
-"""What anybody can sign up for, as often as they like, costs a bounded part of memory, disk and requests."""
+"""Sign-ups of any kind, as many as anybody likes, cost a bounded part of memory, disk and requests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,72 +10,18 @@ from hypothesis import strategies as st
 from peruserd.core import documents as documents_module
 from peruserd.core import intake as intake_module
 from peruserd.core.changes import Change
-from peruserd.core.listening import Listening, OnDisk
 from peruserd.core.names import user_document_id
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity, Saved
-from peruserd.core.quarantine import UNSERVABLE_NAME, Advice, Failure
+from peruserd.core.quarantine import UNSERVABLE_NAME, Failure
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.rows import PAGE_ROWS, Page, Row
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
-from tests.listener.books import RECALL_SECONDS, make_ledger
+from tests.listener.books import make_ledger
 from tests.listener.clocks import Clock
-
-MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))
-SETTLED = Saved("copy", 0, MINE, settled=(MINE,))
-MADE = Outcome(provisioned=True, created=True, security_written=True, acted_on=False)
-ALREADY = Outcome(provisioned=True, acted_on=False)
-REVOKED = Outcome(revoked=True, security_written=True, acted_on=True)
-TOO_LONG = Outcome(failure=Failure(UNSERVABLE_NAME, "the user name has 200 bytes", Advice.GIVE_UP))
-FAILED = Outcome(failure=Failure("server_error", "500"))
-
-
-def listening(*, share: int = 8, new_per_minute: int = 0, saved: Saved = SETTLED) -> Listening:
-    """Return the state of a listener that owns everything and has scanned it."""
-    made = Listening(
-        "me",
-        MINE,
-        OnDisk(saved),
-        coming=None,
-        share=share,
-        new_per_minute=new_per_minute,
-        nodes=(),
-        begin_near=None,
-        recall_seconds=RECALL_SECONDS,
-        now=0.0,
-    )
-    made.open(Identity("copy", 1_000_000), 0.0)
-    return made
-
-
-class Feed:
-    """The live feed of a listener's state."""
-
-    def __init__(self, state: Listening) -> None:
-        self.state = state
-        self.seq = 0
-
-    def enter(self, *names: str, deleted: bool = False, now: float = 0.0) -> None:
-        """Enter a page with a row for each name."""
-        rows = [Row(self.seq + number, user_document_id(name), deleted) for number, name in enumerate(names, start=1)]
-        self.seq += len(rows)
-        self.state.enter_live(Page(rows, self.seq), now)
-
-    def work(self, outcome: Outcome, now: float) -> list[Change]:
-        """Act on all that is given out now."""
-        self.state.due(now)
-        acted = []
-        while (change := self.state.dispatch.next(now)) is not None:
-            acted.append(change)
-            if outcome.failure is None:
-                self.state.succeeded(change, outcome, now)
-            else:
-                self.state.failed(change, outcome, outcome.failure, now=now, wall=now, chance=0.5)
-                self.state.given_up(change, now, created=False)
-        return acted
-
+from tests.listener.states import ALREADY, FAILED, MADE, MINE, REVOKED, SETTLED, TOO_LONG, Feed, listening
 
 # Names that can have no database
 
@@ -159,7 +105,7 @@ def test_a_restless_user_who_is_lost_is_let_go() -> None:
         feed.enter("ann", deleted=number % 2 == 1)
         feed.work(MADE, 0.0)
     theirs = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me", "other")),), ("other",))
-    feed.state.inform(theirs, None, 8, 0, (), 1.0)
+    feed.state.inform(theirs, None, 8, 0, (), 1.0, cut_off=False)
     assert feed.state.report().checkpoint == 10
     assert feed.state.documents.held == 0
     assert [each.lane.name for each in feed.work(ALREADY, 100.0)] == ["REVIEW"]
@@ -220,7 +166,7 @@ def test_who_waits_for_a_database_does_not_stop_the_feed(monkeypatch: pytest.Mon
 
 
 def test_lifting_the_limit_lets_everybody_go_on() -> None:
-    """Whoever waited for room is served then."""
+    """Users who waited for room are served then."""
     feed = Feed(listening(new_per_minute=1))
     feed.enter("a", "b", "c")
     assert len(feed.work(MADE, 0.0)) == 1
@@ -234,7 +180,7 @@ def test_lifting_the_limit_lets_everybody_go_on() -> None:
     steps=st.lists(st.tuples(st.sampled_from(["enter", "take", "made", "already", "failed"]), st.floats(0.0, 40.0))),
 )
 def test_no_minute_sees_more_new_databases_than_allowed(limit: int, steps: list[tuple[str, float]]) -> None:
-    """Whatever is under way at once, however it ends, and in which order."""
+    """The limit holds whatever is under way at once, however it ends, and in which order."""
     feed = Feed(listening(new_per_minute=limit))
     now, entered = 0.0, 0
     working: list[Change] = []
@@ -264,7 +210,7 @@ def test_no_minute_sees_more_new_databases_than_allowed(limit: int, steps: list[
 
 
 def test_the_quarantine_has_a_bound_and_nobody_is_lost_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who finds no room there is found by a scan of everything, an hour later."""
+    """A user who finds no room there is found by a scan of everything, an hour later."""
     monkeypatch.setattr(documents_module, "MOST_KEPT", 3)
     feed = Feed(listening())
     feed.enter(*"abcdef")
@@ -337,7 +283,7 @@ def test_a_user_who_waits_for_a_node_is_tried_again_when_it_returns(
     assert ledger.report().waiting == 1
 
 
-# What is remembered beside the records
+# Memory beside the records
 
 
 def test_a_page_of_a_scan_that_does_not_come_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ USERS = [user_document_id(f"u{number}") for number in range(100)]
 
 
 def test_only_what_it_owns_and_goes_on_owning_is_its_own() -> None:
-    """What another instance will own after the quiet period is left alone already."""
+    """A document is left alone already that another instance will own after the quiet period."""
     for ownership, coming in ((ALONE, None), (BOTH, None), (ALONE, BOTH), (BOTH, ALONE)):
         owned = Owned("n1", ownership, coming)
         ownerships = [each for each in (ownership, coming) if each is not None]

@@ -2,12 +2,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 
 from peruserd.core.config import DatabasesConfig, DeletionConfig, DeletionPolicy
+from peruserd.core.decision import CopyReading
 from peruserd.core.deletions import Ending, Entry, Kind, Pause, PauseReason, Saying, State, Word
 from peruserd.core.evidence import DocumentState, Verdict, judge
 from peruserd.core.names import database_name, user_document_id
@@ -18,6 +21,7 @@ from peruserd.couch.copies import open_copies
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.grounds import open_grounds
 from peruserd.couch.journal import Journal
+from peruserd.listener import deletions as deletions_module
 from peruserd.listener.deletions import Deletions
 from peruserd.listener.dropping import Tools
 from peruserd.listener.store import Store
@@ -27,6 +31,9 @@ from tests.couch.connecting import connect
 WEEK = 7 * 86_400.0
 DROP_AT_ONCE = DeletionConfig(policy=DeletionPolicy.DROP, grace_period=0.0)
 DROP_LATER = DeletionConfig(policy=DeletionPolicy.DROP)
+
+# The security object of a database whose user was deleted.
+FREED: dict[str, Any] = {"admins": {"names": []}, "members": {"names": [], "roles": ["_admin"]}}
 
 
 class Clock:
@@ -69,19 +76,21 @@ class Desk:
         self.failures: list[str] = []
         self.before_drop: list[Any] = []
         self.store = Store.open(path)
-        self.deletions = Deletions(
-            Tools(
-                client=self.client,
-                copies=self.copies,
-                grounds=open_grounds(self.client, followed, "peruserd"),
-                journal=self.journal,
-                confirm=self.confirm,
-                look_again=self.looked_again.append,
-                wall_clock=clock,
-            ),
-            self.store,
-            config=config,
+        tools = Tools(
             prefix="userdb-",
+            client=self.client,
+            copies=self.copies,
+            grounds=open_grounds(self.client, followed, "peruserd"),
+            journal=self.journal,
+            confirm=self.confirm,
+            look_again=self.looked_again.append,
+            wall_clock=clock,
+        )
+        self.deletions = Deletions(
+            tools,
+            self.store,
+            noting=tools,
+            config=config,
             instance=f"node{node}",
             mine=lambda _: self.mine,
             on_drop=self._dropped,
@@ -173,6 +182,15 @@ def deleted_user(cluster: SimClusterThread, desk: Desk, user: str = "ann", *, do
     return database_name("userdb-", user)
 
 
+def held_return(cluster: SimClusterThread, desk: Desk, user: str = "ann") -> str:
+    """Let a user come back to a database that was freed, and is kept shut; return the database's name."""
+    sign_up(cluster, desk, user)
+    database = database_name("userdb-", user)
+    desk.client.put_security(database, FREED)
+    assert not desk.deletions.admits(user_document_id(user), database)
+    return database
+
+
 # Dropped
 
 
@@ -190,6 +208,20 @@ def test_without_a_grace_period_it_is_dropped_at_once(cluster: SimClusterThread,
     assert desk.looked_again == []
 
 
+def test_an_entry_that_names_anothers_database_drops_nothing(cluster: SimClusterThread, desk: Desk) -> None:
+    """Somebody who could write to the journal for a moment gets no other user's database dropped."""
+    own = deleted_user(cluster, desk)
+    sign_up(cluster, desk, "bob")
+    victims = database_name("userdb-", "bob")
+    shard_map = desk.client.shard_map("_local", victims)
+    assert shard_map is not None
+    (entry,) = desk.entries("ann")
+    desk.journal.note(msgspec.structs.replace(entry, database=victims, suffix=shard_map.suffix))
+    desk.deletions.owners_changed()
+    desk.deletions.round()
+    assert (victims in cluster.databases(), own in cluster.databases()) == (True, False)
+
+
 def test_after_the_grace_period_it_is_dropped(cluster: SimClusterThread, clock: Clock, patient: Desk) -> None:
     """A database stays for seven days, and goes after them."""
     database = deleted_user(cluster, patient)
@@ -204,7 +236,7 @@ def test_after_the_grace_period_it_is_dropped(cluster: SimClusterThread, clock: 
 
 
 def test_a_round_waits_until_something_is_due(cluster: SimClusterThread, clock: Clock, patient: Desk) -> None:
-    """What is not due costs nothing: no request is made for it before its date."""
+    """An entry that is not due costs nothing: no request is made for it before its date."""
     deleted_user(cluster, patient)
     patient.deletions.round()
     cluster.clear_requests()
@@ -314,7 +346,7 @@ def test_a_user_deleted_anew_has_a_grace_period_anew(cluster: SimClusterThread, 
 
 
 def test_another_database_of_the_name_is_not_dropped(cluster: SimClusterThread, clock: Clock, patient: Desk) -> None:
-    """A database that somebody made in the place of the one that was noted is not the one that is due."""
+    """A database made in the place of the one that was noted is not due."""
     database = deleted_user(cluster, patient)
     clock.advance(3_600)
     patient.client.delete_database(database)
@@ -330,7 +362,7 @@ def test_another_database_of_the_name_is_not_dropped(cluster: SimClusterThread, 
 
 
 def test_a_database_that_somebody_deleted_is_no_drop(cluster: SimClusterThread, desk: Desk) -> None:
-    """What is gone already is not counted as dropped."""
+    """A database that is gone already is not counted as dropped."""
     database = deleted_user(cluster, desk)
     desk.client.delete_database(database)
     desk.deletions.round()
@@ -380,6 +412,23 @@ def test_nothing_is_dropped_while_the_journal_cannot_be_trusted(cluster: SimClus
     assert database not in cluster.databases()
 
 
+def test_a_journal_that_cannot_be_trusted_any_more_ends_a_round(
+    cluster: SimClusterThread, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """News of a journal open to others stops the round under way, after the drop that was begun."""
+    databases = [deleted_user(cluster, desk, user) for user in ("ann", "bob")]
+    drop = desk.client.drop_database
+
+    def distrust_first(database: str) -> Any:
+        desk.deletions.told(frozenset(), pause_changed=False, usable=False)
+        return drop(database)
+
+    monkeypatch.setattr(desk.client, "drop_database", distrust_first)
+    desk.deletions.round()
+    assert desk.drops == 1
+    assert len([each for each in databases if each in cluster.databases()]) == 1
+
+
 def test_nothing_is_dropped_for_another_owner(cluster: SimClusterThread, desk: Desk) -> None:
     """An entry whose document is another instance's by now is let go of."""
     database = deleted_user(cluster, desk)
@@ -415,6 +464,21 @@ def test_a_clock_that_is_behind_shortens_no_grace_period(
     clock.advance(4 * WEEK, nodes=())
     patient.deletions.round()
     assert database in cluster.databases()
+
+
+def test_a_clock_that_is_behind_shortens_no_grace_period_of_a_second_deletion(
+    cluster: SimClusterThread, clock: Clock, patient: Desk
+) -> None:
+    """The entry that takes the place of a superseded one is dated as carefully as the first one was."""
+    deleted_user(cluster, patient)
+    cluster.add_user("ann", "secret")
+    delete(patient.client, "ann")
+    clock.advance(-4 * WEEK, nodes=())
+    patient.deletions.served(user_document_id("ann"))
+    patient.deletions.round()
+    clock.advance(4 * WEEK, nodes=())
+    (anew,) = [each for each in patient.entries("ann") if each.is_open]
+    assert anew.due_at > clock() + WEEK - 60
 
 
 # Words and the pause
@@ -480,7 +544,7 @@ def test_a_pause_said_on_one_side_of_a_cut_holds_after_it(cluster: SimClusterThr
 
 
 def test_a_pause_that_cannot_be_read_is_a_pause(cluster: SimClusterThread, desk: Desk) -> None:
-    """Whatever keeps the pause from being read keeps the databases."""
+    """An error in reading the pause, whatever it is, keeps the databases."""
     database = deleted_user(cluster, desk)
     cluster.fail(1, 500, path_regex="/peruserd/pause")
     desk.deletions.round()
@@ -546,6 +610,39 @@ def test_drops_of_long_ago_do_not_count(cluster: SimClusterThread, clock: Clock,
     assert desk.drops == 2
 
 
+def test_a_drop_that_failed_for_long_counts_when_it_is_made(
+    cluster: SimClusterThread, clock: Clock, tmp_path: Path
+) -> None:
+    """Drops that fail for hours, and are all made when the cluster is well again, open the breaker like others."""
+    config = DeletionConfig(policy=DeletionPolicy.DROP, grace_period=0.0, max_drops=1, per_seconds=600.0)
+    desk = Desk(cluster, clock, tmp_path / "one.sqlite", config=config)
+    database = deleted_user(cluster, desk)
+    cluster.fail(1, 500, count=1, method="DELETE", path_regex="userdb")
+    desk.deletions.round()
+    assert desk.entries("ann")[0].state is State.DROPPING
+    clock.advance(700)
+    deleted_user(cluster, desk, "bob")
+    desk.deletions.round()
+    assert desk.endings("bob") == [Ending.DROPPED]
+    assert database in cluster.databases()
+    assert desk.journal.pause().why is PauseReason.BREAKER
+
+
+def test_a_resumption_of_the_future_leaves_no_gap_in_the_breaker(
+    cluster: SimClusterThread, clock: Clock, tmp_path: Path
+) -> None:
+    """An operator's machine whose clock is a day ahead does not keep drops from being counted for a day."""
+    config = DeletionConfig(policy=DeletionPolicy.DROP, grace_period=0.0, max_drops=1)
+    desk = Desk(cluster, clock, tmp_path / "one.sqlite", config=config)
+    for user in ("ann", "bob"):
+        deleted_user(cluster, desk, user)
+    tomorrow = clock() + 86_400
+    desk.journal.set_pause(Pause(at=tomorrow, resumed_at=tomorrow))
+    desk.deletions.round()
+    assert desk.drops == 1
+    assert desk.journal.pause().why is PauseReason.BREAKER
+
+
 # Crashes
 
 
@@ -584,6 +681,20 @@ def test_a_drop_that_is_cut_off_is_made_in_the_end(
     again.deletions.round()
     assert database not in cluster.databases()
     assert again.endings("ann") == [Ending.GONE if outcome == "cut-after" else Ending.DROPPED]
+
+
+def test_a_drop_whose_answer_was_lost_is_in_the_log(cluster: SimClusterThread, desk: Desk) -> None:
+    """The next look finds the database gone, and does not say that nobody dropped it."""
+    database = deleted_user(cluster, desk)
+    cluster.fail(1, "cut-after", count=1, method="DELETE", path_regex="userdb")
+    with structlog.testing.capture_logs() as lines:
+        desk.deletions.round()
+        desk.deletions.served(user_document_id("ann"))
+        desk.deletions.round()
+    assert desk.endings("ann") == [Ending.GONE]
+    (line,) = [each for each in lines if each["event"] == "audit"]
+    assert (line["action"], line["database"], line["incomplete"]) == ("drop", database, "answer_lost")
+    assert not [each for each in lines if "without a drop" in each["event"]]
 
 
 def test_a_process_that_dies_before_the_drop_has_written_what_it_meant_to_do(
@@ -642,7 +753,7 @@ def test_what_changes_while_it_is_decided_is_not_dropped(
 def test_an_accepted_drop_is_not_yet_one(
     cluster: SimClusterThread, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What only a minority of the nodes has deleted is not counted, and is looked at again."""
+    """A drop that only a minority of the nodes has made is not counted, and is looked at again."""
     deleted_user(cluster, desk)
     drop = desk.client.drop_database
 
@@ -660,10 +771,7 @@ def test_an_accepted_drop_is_not_yet_one(
 
 def test_a_return_is_held_until_the_operator_says_so(cluster: SimClusterThread, patient: Desk) -> None:
     """A freed name's database is kept shut; `release` lets the user in, and is used up by that."""
-    sign_up(cluster, patient, "ann")
-    database = database_name("userdb-", "ann")
-    patient.client.put_security(database, {"admins": {"names": []}, "members": {"names": [], "roles": ["_admin"]}})
-    assert not patient.deletions.admits(user_document_id("ann"), database)
+    database = held_return(cluster, patient)
     assert patient.deletions.standing().held == 1
     patient.deletions.round()
     assert database in cluster.databases()
@@ -675,16 +783,24 @@ def test_a_return_is_held_until_the_operator_says_so(cluster: SimClusterThread, 
     patient.deletions.served(user_document_id("ann"))
     patient.deletions.round()
     assert [each.ending for each in patient.entries("ann", Kind.RETURN)] == [Ending.RELEASED]
-    patient.client.put_security(database, {"admins": {"names": []}, "members": {"names": [], "roles": ["_admin"]}})
+    patient.client.put_security(database, FREED)
+    assert not patient.deletions.admits(user_document_id("ann"), database)
+
+
+def test_a_release_is_not_for_a_user_who_comes_later(cluster: SimClusterThread, patient: Desk) -> None:
+    """A user who is gone when the word is seen does not leave the door open for the next one of that name."""
+    database = held_return(cluster, patient)
+    delete(patient.client, "ann")
+    patient.say("ann", Saying(Word.RELEASE), Kind.RETURN)
+    patient.deletions.round()
+    assert [each.ending for each in patient.entries("ann", Kind.RETURN)] == [Ending.SUPERSEDED]
+    cluster.add_user("ann", "another")
     assert not patient.deletions.admits(user_document_id("ann"), database)
 
 
 def test_what_was_left_can_be_dropped_for_a_user_who_came_back(cluster: SimClusterThread, patient: Desk) -> None:
     """`drop-now` of a return drops what was left there, and the user is served anew."""
-    sign_up(cluster, patient, "ann")
-    database = database_name("userdb-", "ann")
-    patient.client.put_security(database, {"admins": {"names": []}, "members": {"names": [], "roles": ["_admin"]}})
-    assert not patient.deletions.admits(user_document_id("ann"), database)
+    database = held_return(cluster, patient)
     patient.say("ann", Saying(Word.DROP_NOW), Kind.RETURN)
     patient.deletions.round()
     assert database not in cluster.databases()
@@ -692,15 +808,24 @@ def test_what_was_left_can_be_dropped_for_a_user_who_came_back(cluster: SimClust
 
 
 def test_a_database_that_names_its_user_is_never_dropped_for_a_return(cluster: SimClusterThread, patient: Desk) -> None:
-    """Whoever was let in meanwhile may have written there, so an order of before drops nothing."""
-    sign_up(cluster, patient, "ann")
-    database = database_name("userdb-", "ann")
-    patient.client.put_security(database, {"admins": {"names": []}, "members": {"names": [], "roles": ["_admin"]}})
-    assert not patient.deletions.admits(user_document_id("ann"), database)
+    """A user who was let in meanwhile may have written there, so an earlier order drops nothing."""
+    database = held_return(cluster, patient)
     patient.client.put_security(database, {"admins": {"names": []}, "members": {"names": ["ann"]}})
     patient.say("ann", Saying(Word.DROP_NOW), Kind.RETURN)
     patient.deletions.round()
     assert database in cluster.databases()
+
+
+def test_one_that_nobody_can_judge_holds_up_no_other(
+    cluster: SimClusterThread, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A security object of no known shape is the failure of one entry; the others are seen to."""
+    held_return(cluster, desk)
+    database = deleted_user(cluster, desk, "bob")
+    monkeypatch.setattr(desk.copies, "security", lambda _: (CopyReading("node1", {"admins": []}),))
+    desk.deletions.round()
+    assert desk.failures == ["unforeseen"]
+    assert database not in cluster.databases()
 
 
 # The thread
@@ -720,27 +845,87 @@ def test_the_thread_outlives_a_server_that_is_away(cluster: SimClusterThread, de
     assert desk.failures
 
 
+def two_that_ended_long_ago(cluster: SimClusterThread, clock: Clock, desk: Desk) -> None:
+    """Let one deletion be cancelled, whose database stays, and another one be made, a month ago."""
+    deleted_user(cluster, desk)
+    deleted_user(cluster, desk, "bob")
+    desk.say("ann", Saying(Word.CANCEL))
+    desk.say("bob", Saying(Word.DROP_NOW))
+    desk.deletions.round()
+    clock.advance(31 * 86_400)
+
+
 def test_what_ended_long_ago_is_removed(cluster: SimClusterThread, clock: Clock, patient: Desk) -> None:
     """The journal does not grow for ever; an entry that keeps a database from being dropped stays as long as that."""
-    database = deleted_user(cluster, patient)
-    deleted_user(cluster, patient, "bob")
-    patient.say("ann", Saying(Word.CANCEL))
-    patient.say("bob", Saying(Word.DROP_NOW))
-    patient.deletions.round()
-    clock.advance(31 * 86_400)
+    two_that_ended_long_ago(cluster, clock, patient)
     patient.deletions.owners_changed()
     patient.deletions.round()
     assert (patient.endings("ann"), patient.endings("bob")) == ([Ending.CANCELLED], [])
     assert patient.journal.count_drops(0.0, 10) == 0
-    patient.client.delete_database(database)
+    patient.client.delete_database(database_name("userdb-", "ann"))
     patient.deletions.owners_changed()
     patient.deletions.round()
     assert patient.entries("ann") == []
     assert patient.journal.sayings() == {}
 
 
+def test_what_has_to_stay_keeps_nothing_else_in_the_journal(
+    cluster: SimClusterThread, clock: Clock, patient: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many entries guard their databases, those behind them are removed by a later reading."""
+    monkeypatch.setattr("peruserd.listener.purging._MOST_PURGED", 1)
+    two_that_ended_long_ago(cluster, clock, patient)
+    for _ in range(2):
+        patient.deletions.owners_changed()
+        patient.deletions.round()
+    assert (patient.endings("ann"), patient.endings("bob")) == ([Ending.CANCELLED], [])
+
+
+def test_what_has_to_stay_is_not_looked_at_all_the_time(
+    cluster: SimClusterThread, clock: Clock, patient: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A portion of which nothing could be removed is no reason to read the whole journal again soon."""
+    ticks = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(deletions_module, "time", SimpleNamespace(monotonic=lambda: ticks.now))
+    monkeypatch.setattr("peruserd.listener.purging._MOST_PURGED", 1)
+    two_that_ended_long_ago(cluster, clock, patient)
+    patient.deletions.owners_changed()
+    patient.deletions.round()
+    ticks.now += 120.0
+    cluster.clear_requests()
+    patient.deletions.round()
+    assert cluster.requests() == {}
+
+
+def test_without_a_list_of_shard_maps_each_database_is_asked_for(
+    cluster: SimClusterThread, clock: Clock, patient: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal of a server without shards does not grow for ever either."""
+    two_that_ended_long_ago(cluster, clock, patient)
+    monkeypatch.setattr(patient.client, "missing_databases", lambda _: None)
+    patient.deletions.owners_changed()
+    patient.deletions.round()
+    assert (patient.endings("ann"), patient.endings("bob")) == ([Ending.CANCELLED], [])
+
+
+def test_only_what_is_at_hand_is_on_disk(
+    cluster: SimClusterThread, clock: Clock, tmp_path: Path, patient: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry that gives way to one due sooner leaves the disk, too."""
+    monkeypatch.setattr("peruserd.listener.pending.MOST_KEPT", 2)
+    for user in ("ann", "bob"):
+        deleted_user(cluster, patient, user)
+    hasty = DeletionConfig(policy=DeletionPolicy.DROP, grace_period=3_600.0)
+    other = Desk(cluster, clock, tmp_path / "two.sqlite", config=hasty)
+    for user in ("cid", "dan"):
+        deleted_user(cluster, other, user)
+    patient.deletions.owners_changed()
+    patient.deletions.round()
+    assert {each.document for each in patient.store.deletions()} == {user_document_id(user) for user in ("cid", "dan")}
+
+
 def test_only_so_many_are_kept_at_hand(cluster: SimClusterThread, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is beyond the bound is counted, stays in the journal and is dropped when there is room."""
+    """An entry beyond the bound is counted, stays in the journal and is carried out when there is room."""
     monkeypatch.setattr("peruserd.listener.pending.MOST_KEPT", 2)
     users = [f"u{number}" for number in range(5)]
     for user in users:

@@ -76,7 +76,7 @@ def test_an_exchange_gives_back_and_takes(counter: Counter, outcome: Outcome) ->
 
 
 def test_a_failure_is_written_while_others_go_on(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever else needs the books gets them while a worker that exchanges a failed change waits for the disk."""
+    """Other threads get the books while a worker that exchanges a failed change waits for the disk."""
     write = counter.store.quarantine
     reports = []
 
@@ -110,7 +110,7 @@ def test_an_exchange_comes_again_while_the_books_are_in_use(counter: Counter) ->
 
 
 def test_a_change_of_the_same_document_is_taken_by_who_finished_the_earlier(counter: Counter) -> None:
-    """What waited for the end of the work goes on at once, although nobody else is woken for it."""
+    """A change that waited for the end of the work goes on at once, although nobody else is woken for it."""
     counter.enter("ann")
     first = counter.take()
     counter.enter("ann")
@@ -121,7 +121,7 @@ def test_a_change_of_the_same_document_is_taken_by_who_finished_the_earlier(coun
 
 
 def test_the_place_that_a_scan_leaves_is_taken_by_one_who_waits(counter: Counter) -> None:
-    """Who gives back what a scan found may take a live change instead; then another worker goes on with the scan."""
+    """A worker that gives back a scanned change may take a live one; then another worker goes on with the scan."""
     counter.ledger.inform(MINE, None, 4)
     for name in "abc":
         counter.ledger._state.documents.put(Change(user_document_id(name), deleted=False, lane=Lane.SCAN, read_at=0.0))
@@ -141,7 +141,7 @@ def test_the_place_that_a_scan_leaves_is_taken_by_one_who_waits(counter: Counter
 
 
 def test_while_people_sign_up_a_scan_goes_one_by_one(counter: Counter) -> None:
-    """What a scan found is taken by one worker, again after a rest, and by nobody else meanwhile."""
+    """Scanned changes are taken by one worker, again after a rest, and by nobody else meanwhile."""
     counter.ledger.inform(MINE, None, 8)
     counter.ledger.enter_live(Page([Row(1, "_design/_auth")], 1))
     for name in "abc":

@@ -65,7 +65,7 @@ def _persistence(pauses: Pauses | threading.Event, kinds: list[str] | None = Non
 
 
 def test_a_request_is_made_until_it_succeeds() -> None:
-    """Whatever the server's trouble, the answer comes in the end, and each failure was told by its kind."""
+    """The answer comes in the end, whatever the server's trouble, and each failure was told by its kind."""
     kinds: list[str] = []
     request = Failing(errors.UnreachableError(""), errors.TimedOutError(""), errors.NotFoundError("", "missing"))
     assert _persistence(Pauses(), kinds).call(request, answer="this") == "this"
@@ -132,7 +132,7 @@ def test_an_interrupted_request_is_the_end() -> None:
 
 
 def test_an_error_that_is_no_answer_is_not_repeated() -> None:
-    """What nobody foresaw goes up."""
+    """An error that nobody foresaw goes up."""
     with pytest.raises(ZeroDivisionError):
         _persistence(Pauses()).call(Failing(ZeroDivisionError()))
 
@@ -276,7 +276,7 @@ def test_a_copy_replaced_under_steady_traffic_is_noticed(ledger: Ledger, monkeyp
 
 
 def test_a_page_of_a_replaced_copy_is_not_entered(ledger: Ledger) -> None:
-    """What came after a failure is looked at only once the copy is known to be the same."""
+    """A page after a failure is looked at only once the copy is known to be the same."""
     source = ScriptedSource(
         ledger, [Identity("copy", 5), Identity("other", 9)], [errors.UnreachableError(""), _page(6, 7)]
     )

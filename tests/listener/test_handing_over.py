@@ -210,7 +210,7 @@ def test_what_was_done_long_ago_is_not_reviewed(ledger: Ledger, clock: Clock) ->
 
 
 def test_work_that_ends_after_its_document_was_lost_is_reviewed(ledger: Ledger) -> None:
-    """What was under way when the owner changed may be done after the next owner's work."""
+    """Work that was under way when the owner changed may be done after the next owner's work."""
     live(ledger, Row(1, MOVES, deleted=True))
     (begun,) = waiting(ledger)
     ledger.inform(SHARED, None, 8)
@@ -220,7 +220,7 @@ def test_work_that_ends_after_its_document_was_lost_is_reviewed(ledger: Ledger) 
 
 
 def test_what_is_in_doubt_is_reviewed_once_it_is_lost(ledger: Ledger, store: Store) -> None:
-    """Who began to write a security object writes on until it is whole, whoever owns the document then."""
+    """The listener that began to write a security object writes on until it is whole, whoever is the owner then."""
     live(ledger, Row(1, MOVES))
     (begun,) = waiting(ledger)
     ledger.before_write(MOVES)
@@ -323,7 +323,7 @@ def test_work_under_way_when_a_listener_leaves_is_reviewed(ledger: Ledger) -> No
 
 
 def test_inherited_doubts_are_on_disk_and_reviewed(ledger: Ledger, store: Store) -> None:
-    """What another copy's listener left in doubt is this one's to write until it is whole, its own document or not."""
+    """A doubt that another copy's listener has left is this one's to end, its own document or not."""
     ledger.inherit({MOVES, STAYS})
     assert store.load()[2] == {MOVES, STAYS}
     assert documents(serve(ledger), Lane.REVIEW) == {MOVES, STAYS}
@@ -437,7 +437,7 @@ def test_a_sweep_that_was_cut_off_goes_on_where_it_was(ledger: Ledger, store: St
 
 
 def test_a_half_goes_on_near_where_the_whole_was_read_to(store: Store, clock: Clock) -> None:
-    """Who signed up while a range was split is served by the live feed; the scan goes over the rest all the same."""
+    """Users who signed up while a range was split are served by the live feed; the scan goes over the rest."""
     del clock
     ledger = make_ledger(ownership=MINE, share=8, store=store, begin_near=40)
     ledger.open(Identity("half", 45))

@@ -98,7 +98,7 @@ def books(tmp_path: Path) -> Iterator[Books]:
     made.end()
 
 
-# What is read
+# Reading
 
 
 def test_only_own_user_documents_are_acted_on(books: Books) -> None:
@@ -163,7 +163,7 @@ def test_the_checkpoint_waits_for_the_oldest(books: Books) -> None:
 
 
 def test_a_saved_checkpoint_is_where_the_next_process_begins(books: Books) -> None:
-    """What is finished and saved is not read again, what is not is."""
+    """Changes that are finished and saved are not read again; the others are."""
     books.live(*[_row(seq) for seq in (2, 4, 6)])
     books.serve()
     books.ledger.save()
@@ -224,7 +224,7 @@ def test_a_scan_pauses_while_much_of_it_is_under_way(tmp_path: Path, monkeypatch
     books.end()
 
 
-# Who works on what
+# Work
 
 
 def test_no_more_work_is_given_out_than_the_share(books: Books) -> None:
@@ -243,7 +243,7 @@ def test_no_more_work_is_given_out_than_the_share(books: Books) -> None:
 
 
 def test_a_user_lost_while_waiting_is_left_alone(books: Books) -> None:
-    """What belongs to somebody else by the time a worker is free is not acted on, and the checkpoint goes past it."""
+    """A change that is somebody else's when a worker is free is not acted on, and the checkpoint goes past it."""
     books.live(_row(1), _row(2))
     books.ledger.inform(THEIRS, None, 4)
     assert books.report().waiting == 0
@@ -252,7 +252,7 @@ def test_a_user_lost_while_waiting_is_left_alone(books: Books) -> None:
 
 @pytest.mark.parametrize("wait", ["take", "wait_for_room", "wait_for_scan"])
 def test_stopping_ends_every_wait(books: Books, monkeypatch: pytest.MonkeyPatch, wait: str) -> None:
-    """Whoever waits for something gets nothing once the listener stops."""
+    """A thread that waits for something gets nothing once the listener stops."""
     monkeypatch.setattr(intake, "_LIVE_WINDOW", 0)
     given: list[object] = []
     thread = threading.Thread(target=lambda: given.append(getattr(books.ledger, wait)()))
@@ -274,7 +274,7 @@ def test_the_end_waits_for_the_work_in_flight(books: Books) -> None:
     assert books.report().waiting == 1
 
 
-# What fails
+# Failures
 
 
 def test_a_failure_is_on_disk_before_the_checkpoint_passes_it(books: Books) -> None:
@@ -321,23 +321,6 @@ def test_a_failure_gives_way_to_a_newer_change(books: Books) -> None:
     assert books.report().checkpoint == 2
 
 
-def test_a_tombstone_out_of_a_scan_is_known_for_one_when_tried_again(tmp_path: Path) -> None:
-    """A deletion that a scan met stays one through quarantine and restart; a live one stays live."""
-    books = Books(tmp_path / "copy.sqlite")
-    books.end()
-    books.begin(identity=Identity("copy", 1))
-    books.scan(_row(1, "old", deleted=True))
-    books.live(_row(2, "new", deleted=True))
-    assert {books.serve(FAILED).met_in_scan for _ in range(2)} == {True, False}
-    books.ledger.save()
-    books.end()
-    books.begin(identity=Identity("copy", 2))
-    books.ledger.retry_due()
-    retries = {change.document_id: change.met_in_scan for change in (books.serve(), books.serve())}
-    assert retries == {user_document_id("old"): True, user_document_id("new"): False}
-    books.end()
-
-
 def test_failures_are_counted_by_kind(books: Books) -> None:
     """Each failed try counts, of the feed too; each try out of quarantine counts as a retry."""
     books.live(_row(1))
@@ -346,7 +329,7 @@ def test_failures_are_counted_by_kind(books: Books) -> None:
     assert books.report().counters.failures == {"server_error": 1, "timeout": 1}
 
 
-# What is in doubt
+# Doubts
 
 
 def test_a_write_begun_is_in_doubt_until_it_was_made(books: Books) -> None:
@@ -489,7 +472,7 @@ def test_a_report_does_not_change_after_it_was_made(books: Books) -> None:
 def test_the_main_thread_is_woken_by_what_it_must_save_or_tell(
     books: Books, happening: Callable[[Books], None]
 ) -> None:
-    """Whatever changes progress or standing wakes the thread that writes and reports."""
+    """A change of progress or standing wakes the thread that writes and reports."""
     before = books.wakes
     happening(books)
     assert books.wakes > before

@@ -16,7 +16,7 @@ import multiprocess
 import psutil
 import pytest
 
-from peruserd.core.config import LogConfig, LogFormat, LogLevel
+from peruserd.core.config import DeletionConfig, DeletionPolicy, LogConfig, LogFormat, LogLevel
 from peruserd.core.hashing import document_hash
 from peruserd.core.messages import (
     Credentials,
@@ -166,6 +166,13 @@ def _is_served(cluster: SimClusterThread, user: str) -> bool:
     )
 
 
+def _delete(cluster: SimClusterThread, user: str) -> None:
+    client = connect(cluster.urls[1])
+    path = f"/_users/{user_document_id(user)}"
+    rev = client.session.request("GET", path).decode(dict[str, Any])["_rev"]
+    client.session.request("DELETE", path, params={"rev": rev}).expect(200)
+
+
 def _database(user: str) -> str:
     return database_name("userdb-", user)
 
@@ -178,7 +185,7 @@ def _served(cluster: SimClusterThread, index: int = 0) -> bool:
 
 
 def test_a_listener_serves_its_users(cluster: SimClusterThread, begin: Begin) -> None:
-    """Those who are there and those who come get their databases; what was done is reported."""
+    """Users who are there and users who come get their databases, and the work is reported."""
     cluster.seed_users(10)
     child = begin()
     child.until_caught_up()
@@ -203,10 +210,7 @@ def test_a_deleted_user_loses_access(cluster: SimClusterThread, begin: Begin) ->
     child = begin()
     child.until_caught_up()
     user = _users_in(cluster)[0]
-    client = connect(cluster.urls[1])
-    path = f"/_users/{user_document_id(user)}"
-    rev = client.session.request("GET", path).decode(dict[str, Any])["_rev"]
-    client.session.request("DELETE", path, params={"rev": rev}).expect(200)
+    _delete(cluster, user)
     eventually(lambda: child.report and child.report.counters.users_revoked == 1, "the user is revoked")
     assert user not in str(cluster.snapshot_security(_database(user)))
 
@@ -223,8 +227,11 @@ def test_other_owners_change_what_a_listener_does(cluster: SimClusterThread, beg
     assert own
     assert set(cluster.databases()) == {"_users", *own}
     assert len(own) < len(users)
-    child.send(Inform(_assignments(cluster)[0].ownership, None, 2))
-    eventually(lambda: _served(cluster), "all users of the range are served")
+    child.send(Inform(1, _assignments(cluster)[0].ownership, None, 2))
+    eventually(
+        lambda: child.report and child.report.informed == 1 and child.report.caught_up, "it has caught up with that"
+    )
+    assert _served(cluster)
     assert cluster.creations() == {_database(user): 1 for user in users}
 
 
@@ -315,6 +322,16 @@ def test_a_listener_whose_pipe_is_closed_ends(begin: Begin) -> None:
     assert child.exit_code() == Exit.DONE
 
 
+def test_a_listener_whose_last_words_nobody_reads_ends(cluster: SimClusterThread, begin: Begin) -> None:
+    """A pipe that is closed with messages in it breaks otherwise than an empty one."""
+    child = begin()
+    child.until_caught_up()
+    cluster.seed_users(10)
+    eventually(child.pipe.poll, "a report waits to be read")
+    child.pipe.close()
+    assert child.exit_code() == Exit.DONE
+
+
 _PARENT = """
 import sys, time
 import multiprocess
@@ -401,7 +418,7 @@ def test_a_damaged_state_file_costs_a_scan(
 def test_a_full_disk_ends_a_listener_to_be_started_again(
     cluster: SimClusterThread, begin: Begin, tmp_path: Path, capfd: Capture
 ) -> None:
-    """What cannot be kept is not passed: the listener ends with a clear line, and the next one loses nobody."""
+    """No change is passed that cannot be kept: the listener ends with a clear line, the next one loses nobody."""
     child = begin()
     child.until_caught_up()
     size = sum(each.stat().st_size for each in tmp_path.iterdir())
@@ -538,8 +555,28 @@ def test_workers_wait_for_the_next_session(cluster: SimClusterThread, begin: Beg
     assert child.report.quarantined == 0
 
 
+def test_a_worker_that_notes_a_deletion_waits_for_the_next_session(cluster: SimClusterThread, begin: Begin) -> None:
+    """A refused session is no failure of a user whose deletion was about to be noted."""
+    cluster.seed_users(3)
+    connect(cluster.urls[0]).session.request("PUT", "/peruserd", params={"q": "1"}).expect(201)
+    child = begin(deletion=DeletionConfig(policy=DeletionPolicy.DROP))
+    child.until_caught_up()
+    cluster.fail(1, 401, path_regex="^/peruserd/")
+    user = _users_in(cluster)[0]
+    _delete(cluster, user)
+    eventually(lambda: _doubts(child), "a worker doubts what it was given")
+    child.send(Reauthenticate(None, "CouchDB refuses the password", _doubts(child)[-1].number))
+    cluster.clear_faults()
+    _, credentials = settings_of(cluster.urls[0])
+    assert credentials is not None
+    child.send(Reauthenticate(basic_token(credentials, 2)))
+    eventually(lambda: child.report and child.report.counters.users_revoked == 1, "the deletion is noted")
+    assert child.report is not None
+    assert child.report.counters.failures == {}
+
+
 def test_a_path_that_is_closed_is_that_users_trouble_alone(cluster: SimClusterThread, begin: Begin) -> None:
-    """What a user's own code throws goes to quarantine once the supervisor has said that the session holds."""
+    """A user whose own code throws goes to quarantine once the supervisor has said that the session holds."""
     users = [f"u{number}" for number in range(40)]
     for user in users:
         cluster.add_user(user, "x")
@@ -562,7 +599,7 @@ def test_a_path_that_is_closed_is_that_users_trouble_alone(cluster: SimClusterTh
 
 
 def test_a_listener_that_waits_to_be_let_in_stops_at_once(cluster: SimClusterThread, begin: Begin) -> None:
-    """Those it was about to serve stay before the checkpoint, and its successor serves them."""
+    """The users whom it was about to serve stay behind the checkpoint, and its successor serves them."""
     cluster.seed_users(10)
     _, credentials = settings_of(cluster.urls[0])
     assert credentials is not None

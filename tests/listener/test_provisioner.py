@@ -85,7 +85,7 @@ def test_a_write_is_announced_before_it_ismade(cluster: SimClusterThread) -> Non
 
 
 def test_a_database_only_a_minority_made_is_incomplete(cluster: SimClusterThread) -> None:
-    """What one of three nodes accepted is to be created again, and is complete once the others are back."""
+    """A database that one of three nodes accepted is created again, and is complete once the others are back."""
     databases = DatabasesConfig(n=1)
     # One whose only copy is on node 1, so that it can be secured all the same.
     user = next(user for user in map(str, range(100)) if document_hash(database_name("userdb-", user)) % 3 == 0)
@@ -141,7 +141,7 @@ def test_a_write_without_a_majority_is_made_again_whatever_a_read_shows(cluster:
 def test_a_step_that_fails_is_a_failure_of_the_whole(
     cluster: SimClusterThread, office: Office, path: str, outcome: int | str, kind: str
 ) -> None:
-    """Whatever request goes wrong, the user is not provisioned, the failure says why, and the next try completes it."""
+    """The user is not provisioned whichever request goes wrong, the failure says why, and the next try completes it."""
     cluster.fail(1, outcome, path_regex=path)
     first = office.ensure()
     assert first.failure is not None
@@ -244,7 +244,7 @@ def test_a_deleted_user_loses_access_and_the_database_stays(cluster: SimClusterT
 def test_revoking_never_leaves_a_database_public(
     cluster: SimClusterThread, office: Office, found: dict[str, Any]
 ) -> None:
-    """Whoever was or was not named, a deleted user's database is open to nobody but those still named."""
+    """A deleted user's database is open to nobody but those still named, whoever was or was not named before."""
     secure(office.client, found)
     assert office.remove().failure is None
     for security in objects(cluster):
@@ -287,6 +287,20 @@ def test_a_revocation_without_a_majority_is_made_again(cluster: SimClusterThread
     assert found == [found[0]] * 3
     assert USER not in str(found[0])
     assert office.remove() == Outcome(acted_on=True, revoked=True, whole=True)
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["user-there", "user-deleted"])
+def test_a_row_of_a_user_whom_the_journal_knows_is_not_believed(
+    cluster: SimClusterThread, office: Office, *, is_there: bool
+) -> None:
+    """The database is gone, and anybody can make a row that is shown as the user's: the document itself is asked."""
+    if not is_there:
+        delete_user(office.client)
+    office.notes.known.add(user_document_id(USER))
+    outcome = office.ensure()
+    assert outcome.failure is None
+    assert outcome.created is is_there
+    assert (DATABASE in cluster.databases()) is is_there
 
 
 def test_a_revocation_that_the_servers_own_repair_undoes_is_made_again(
@@ -332,15 +346,9 @@ def tombstone(office: Office, user: str = USER) -> str | None:
 
 
 @pytest.mark.parametrize("lane", [Lane.LIVE, Lane.SCAN, Lane.RETRY])
-@pytest.mark.parametrize("met_in_scan", [False, True])
-def test_drop_takes_access_away_and_notes_the_deletion(
-    cluster: SimClusterThread,
-    dropping: Office,
-    lane: Lane,
-    met_in_scan: bool,  # noqa: FBT001 - a parameter of the test
-) -> None:
+def test_drop_takes_access_away_and_notes_the_deletion(cluster: SimClusterThread, dropping: Office, lane: Lane) -> None:
     """The database is dropped in its time, wherever the tombstone was met; the user is out at once."""
-    assert dropping.remove(lane=lane, met_in_scan=met_in_scan).revoked
+    assert dropping.remove(lane=lane).revoked
     assert dropping.notes.noted == [(user_document_id(USER), DATABASE, tombstone(dropping), None)]
     assert not any(USER in str(each) for each in objects(cluster))
     assert cluster.deletions() == {}
@@ -456,7 +464,7 @@ def test_a_freed_name_waits_for_the_operator(cluster: SimClusterThread, holding:
 
 
 def test_a_review_opens_no_freed_database_either(cluster: SimClusterThread, holding: Office) -> None:
-    """Whatever the reason to look, the operator is asked."""
+    """The operator is asked, whatever the reason to look."""
     secure(holding.client, FREED)
     outcome = holding.review(deleted=True)
     assert outcome.failure is not None
@@ -473,7 +481,7 @@ def test_a_database_that_was_just_made_is_nobodys_freed_one(holding: Office, sec
 
 
 def test_a_new_user_is_not_asked_about(holding: Office) -> None:
-    """Who has no database gets one, with the requests that it always took."""
+    """A user without a database gets one, with the requests that it always took."""
     assert holding.ensure().created
     assert holding.notes.asked == []
 

@@ -1,4 +1,4 @@
-"""What a scan and a review make a provisioner do."""
+"""The acts of a provisioner that follow from a scan and from a review."""
 
 import itertools
 

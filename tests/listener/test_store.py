@@ -24,7 +24,7 @@ EMPTY: tuple[None, list[Quarantined], set[str]] = (None, [], set())
 
 def _entry(document_id: str, message: str = "500") -> Quarantined:
     failure = Failure("server_error", message, Advice.ASK_OPERATOR)
-    return Quarantined(document_id, deleted=True, failure=failure, failures=3, since=1.5, met_in_scan=True)
+    return Quarantined(document_id, deleted=True, failure=failure, failures=3, since=1.5, contested=True)
 
 
 @pytest.fixture
@@ -173,6 +173,7 @@ def _change(statement: str) -> Callable[[Path], None]:
         pytest.param(_change("ALTER TABLE progress RENAME COLUMN saved TO x"), id="column-missing"),
         pytest.param(_change("UPDATE progress SET saved = x'c1'"), id="progress-unreadable"),
         pytest.param(_change("UPDATE quarantine SET entry = x'80'"), id="quarantine-of-another-shape"),
+        pytest.param(_change("ALTER TABLE deletions RENAME COLUMN entry TO x"), id="deletions-of-another-shape"),
     ],
 )
 def test_a_file_that_cannot_be_trusted_is_set_aside(
@@ -251,7 +252,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_process_that_is_killed_loses_nothing(opened: Callable[[], Store], path: Path) -> None:
-    """What a call has returned from is on disk, however the process ends."""
+    """A call that has returned has written to the disk, however the process ends."""
     ended = subprocess.run(
         [sys.executable, "-c", _KILLED, str(path)],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
@@ -399,8 +400,27 @@ def test_a_file_in_use_is_not_inherited_from(path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"this is no database" * 100, b""], ids=["damaged", "empty"])
 def test_a_retired_file_that_says_nothing_is_left_alone(path: Path, content: bytes) -> None:
-    """What cannot be read holds nobody up."""
+    """A file that cannot be read holds nobody up."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     with retired_doubts(path) as doubts:
         assert doubts == set()
+
+
+def test_a_retired_file_of_another_shape_is_left_alone(path: Path) -> None:
+    """A file whose table is missing is no reason to end the listener that inherits, again and again."""
+    Store.open(path).close()
+    _change("DROP TABLE doubt")(path)
+    with retired_doubts(path) as doubts:
+        assert doubts == set()
+
+
+def test_doubts_that_cannot_be_taken_out_of_a_retired_file_are_given_again(path: Path) -> None:
+    """A disk that takes no more writes ends nobody; the doubts are seen to twice."""
+    left = Store.open(path)
+    left.doubt("ann")
+    left.close()
+    _change("CREATE TRIGGER full BEFORE DELETE ON doubt BEGIN SELECT RAISE(ABORT, 'full'); END")(path)
+    for _ in range(2):
+        with retired_doubts(path) as doubts:
+            assert doubts == {"ann"}

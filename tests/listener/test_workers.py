@@ -12,7 +12,7 @@ from peruserd.core.progress import Identity
 from peruserd.core.quarantine import Failure
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.rows import Page, Row
-from peruserd.listener.provisioner import Outcome, Provisioner
+from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store, StoreError
 from peruserd.listener.workers import Workers
 from tests.listener.books import make_ledger
@@ -136,7 +136,7 @@ def test_one_documents_changes_are_acted_on_in_order(shop: Shop) -> None:
 
 
 def test_a_failed_user_holds_up_nobody(shop: Shop) -> None:
-    """What fails goes to quarantine, and the worker goes on with the next."""
+    """A user whose work fails goes to quarantine, and the worker goes on with the next."""
     shop.provisioner.outcome = Outcome(failure=Failure("server_error", "500"))
     shop.provisioner.go.set()
     shop.enter(*map(str, range(10)))
@@ -147,7 +147,7 @@ def test_a_failed_user_holds_up_nobody(shop: Shop) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("unforeseen"), StoreError("disk full")])
 def test_an_error_of_nobodys_is_handed_up(shop: Shop, error: Exception) -> None:
-    """What no user is to blame for ends up with the listener, which cannot go on; the checkpoint does not move."""
+    """An error that no user is to blame for goes to the listener, which cannot go on; the checkpoint does not move."""
     shop.provisioner.error = error
     shop.provisioner.go.set()
     shop.enter("ann")
@@ -155,8 +155,3 @@ def test_an_error_of_nobodys_is_handed_up(shop: Shop, error: Exception) -> None:
     assert shop.errors == [error]
     assert shop.ledger.report().checkpoint == 0
     assert shop.ledger.wait_until_idle(0.0), "the end does not wait for work that nobody does"
-
-
-def test_the_provisioner_is_the_real_ones_stand_in() -> None:
-    """What the workers call is what the provisioner has."""
-    assert callable(Provisioner.act)

@@ -13,7 +13,7 @@ from peruserd.listener.provisioner import Outcome
 
 
 class Fate(Enum):
-    """What becomes of a request."""
+    """The outcome of a request."""
 
     DONE = "done"
     REFUSED = "refused"  # an error, and nothing was done
@@ -27,9 +27,11 @@ class CrashedError(BaseException):
 class Act(threading.Thread):
     """One action under way: `step` lets it make its next request."""
 
-    def __init__(self, change: Change, act: Callable[[Change], Outcome]) -> None:
+    def __init__(self, change: Change, act: Callable[[Change], Outcome], node: str) -> None:
         super().__init__(daemon=True)
         self.change = change
+        # The one whose copy showed the change.
+        self.node = node
         self.outcome: Outcome | None = None
         self.finished = False
         # The request that it waits with.
@@ -77,7 +79,7 @@ class Act(threading.Thread):
             self._fate = fate
             self._go.release()
             self._stopped.acquire()
-        # One that broke a rule says so again, to whoever goes on with it.
+        # An act that broke a rule says so again, to whoever goes on with it.
         self._check()
 
     def _check(self) -> None:

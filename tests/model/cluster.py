@@ -1,7 +1,7 @@
 """The simulated cluster's state as clients see it, without sockets: the requests that peruserd makes, answered at once.
 
-What is answered, and what a cut between the nodes does to it, is `peruserd.simcluster`'s, which replays the recorded
-exchanges of a real cluster in the contract tests. What an act asks and does is told to the witness.
+The answers, and what a cut between the nodes does to them, are `peruserd.simcluster`'s, which replays the recorded
+exchanges of a real cluster in the contract tests. The witness is told what an act asks and does.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,7 +33,7 @@ LEASES = "peruserd"
 
 
 class ModelClient:
-    """What `peruserd.couch.client.Client` is to a node, on the model."""
+    """The model's stand-in for `peruserd.couch.client.Client`, at one node."""
 
     def __init__(self, model: ObservedCluster, node: Node) -> None:
         self._model = model

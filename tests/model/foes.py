@@ -1,4 +1,4 @@
-"""Those who write besides peruserd: a hostile user, couch_peruser, an operator; and what befalls single copies.
+"""The other writers (a hostile user, couch_peruser, an operator), and the misfortunes of single copies.
 
 Each writes through a node, by the simulated cluster's own rules. A writer that reads first and writes later keeps what
 it has read for any time, so anybody can write in between.
@@ -102,7 +102,7 @@ class Task:
 
 
 class Writers:
-    """Whoever writes security objects besides peruserd, each with what it has read."""
+    """All writers of security objects besides peruserd, each with what it has read."""
 
     def __init__(self, model: ObservedCluster) -> None:
         self._model = model
@@ -184,7 +184,7 @@ class Writers:
 
 
 class Misfortune:
-    """What befalls single copies."""
+    """The misfortunes of single copies."""
 
     def __init__(self, model: ObservedCluster) -> None:
         self._model = model

@@ -55,7 +55,7 @@ class HostileMachine(ClusterMachine):
         self.world.write_user(**change)
         self.everybody_works()
         if then_rests:
-            # What went wrong is not put right by whatever happens next.
+            # A wrong state is seen before anything else happens that could put it right.
             self.world.settle()
 
     # A hostile user

@@ -1,6 +1,6 @@
 """An instance of peruserd in memory: the real rules and the real books, without processes, threads and time.
 
-What a running daemon does in its threads are methods here, each one step: beat, look, go round, read, work. A crash can
+The work of a daemon's threads is done by methods here, a step each: beat, look, go round, read, work. A crash can
 come between any two of them, and within an action between any two of its requests.
 """
 
@@ -31,7 +31,7 @@ SHARE = 3
 
 
 class StateDirectory:
-    """What outlives an instance: its last incarnation, whom it believed in, and the state of each copy."""
+    """The part of an instance that outlives it: incarnation, the instances it believed in, the state of each copy."""
 
     def __init__(self) -> None:
         self.incarnation: str | None = None
@@ -46,17 +46,21 @@ class StateDirectory:
 class Listener:
     """One listener: its ledger, its provisioner, its reading and its actions under way."""
 
-    def __init__(self, model: ObservedCluster, node: Node, me: str, assignment: Assignment, disk: Disk) -> None:
+    def __init__(
+        self, model: ObservedCluster, node: Node, assignment: Assignment, plan: Plan | None, disk: Disk
+    ) -> None:
         self.assignment = assignment
         self.source = ModelSource(model, node, assignment.copy)
         self.store = MemoryStore(disk)
         self.acts: list[Act] = []
         self.leaving = False
-        self._me = me
+        self._me = node.name
         self._opened: str | None = None
         self.ledger: Ledger = make_ledger(
-            instance=me,
+            instance=node.name,
             ownership=assignment.ownership,
+            nodes=() if plan is None else plan.nodes,
+            cut_off=plan is not None and plan.cut_off,
             coming=assignment.coming,
             share=SHARE,
             store=self.store,
@@ -75,9 +79,9 @@ class Listener:
             in_doubt=self.ledger.in_doubt,
         )
 
-    def inform(self, assignment: Assignment) -> None:
+    def inform(self, assignment: Assignment, plan: Plan) -> None:
         self.assignment = assignment
-        self.ledger.inform(assignment.ownership, assignment.coming, SHARE)
+        self.ledger.inform(assignment.ownership, assignment.coming, SHARE, nodes=plan.nodes, cut_off=plan.cut_off)
 
     def follow(self) -> bool:
         """Read a page of the live feed and say whether anything came; ReplacedError where the copy is another one."""
@@ -125,7 +129,7 @@ class Listener:
         except WouldBlockError:
             return False
         assert change is not None
-        self.acts.append(Act(change, self._provisioner.act))
+        self.acts.append(Act(change, self._provisioner.act, self.assignment.copy.node))
         self._give_back_finished()
         return True
 
@@ -237,6 +241,8 @@ class Instance:
         plan = make_plan(view, self.node.name, seen)
         if plan == self.plan:
             return
+        before = self.plan or Plan()
+        all_change = (before.nodes, before.cut_off) != (plan.nodes, plan.cut_off)
         self.plan = plan
         change = difference(plan, {copy: each.assignment for copy, each in self.listeners.items()})
         for copy in change.stop:
@@ -244,8 +250,9 @@ class Instance:
             leaver.save()
             leaver.leave()
             self.leavers.append(leaver)
-        for assignment in change.inform:
-            self.listeners[assignment.copy].inform(assignment)
+        for assignment in plan.assignments if all_change else change.inform:
+            if assignment.copy in self.listeners:
+                self.listeners[assignment.copy].inform(assignment, plan)
         for assignment in change.start:
             # Its predecessor must be gone first: one that still leaves has had its time.
             for leaver in [each for each in self.leavers if each.assignment.copy == assignment.copy]:
@@ -284,7 +291,7 @@ class Instance:
 
     def _start(self, assignment: Assignment) -> None:
         disk = self.state.files.setdefault(assignment.copy, Disk())
-        self.listeners[assignment.copy] = Listener(self._model, self.node, self.node.name, assignment, disk)
+        self.listeners[assignment.copy] = Listener(self._model, self.node, assignment, self.plan, disk)
         self._bequeath()
 
     def _mind_leavers(self) -> None:
@@ -301,5 +308,5 @@ class Instance:
             return
         for copy, disk in self.state.files.items():
             if copy not in in_use and disk.doubts:
-                heir.ledger.inherit(set(disk.doubts))
+                heir.ledger.inherit(sorted(disk.doubts))
                 disk.doubts.clear()

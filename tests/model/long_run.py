@@ -3,15 +3,16 @@
     python -m tests.model.long_run --steps 1000000 [--minutes 15] [--first-seed 1] [--machine hostile]
 
 Each seed runs 40 examples of up to 50 steps, of one machine after the other (`ordinary`, `five`, `hostile` and
-`hostile-five`, or the one that is named). A line is printed for each seed with what it ran so far; the same seed runs
-the same steps again, on the same code and the same version of Hypothesis. The first failure ends the run with
-Hypothesis' shortest sequence of steps, and with exit status 1. Several runs can be side by side, each with seeds of its
-own.
+`hostile-five`, or the one that is named). A line is printed for each seed with the number of steps so far, and with a
+digest of its history. The same seed has the same history again, on the same code and the same versions of Python and
+Hypothesis. The first failure ends the run with Hypothesis' shortest sequence of steps, and with exit status 1. Several
+runs can be side by side, each with seeds of its own.
 """
 
 import argparse
 import sys
 import time
+import zlib
 from typing import Final
 
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
@@ -19,6 +20,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.model.hostile import HostileFiveNodesMachine, HostileMachine
 from tests.model.machine import ClusterMachine, FiveNodesMachine
+from tests.model.witness import AUTH_DB
+from tests.model.world import World
 
 _MACHINES: Final[dict[str, type[ClusterMachine]]] = {
     "ordinary": ClusterMachine,
@@ -27,8 +30,9 @@ _MACHINES: Final[dict[str, type[ClusterMachine]]] = {
     "hostile-five": HostileFiveNodesMachine,
 }
 
+_EXAMPLES: Final = 40
+
 _SETTINGS: Final = settings(
-    max_examples=40,
     stateful_step_count=50,
     deadline=None,
     database=None,
@@ -53,30 +57,42 @@ def main() -> int:
     steps, number = 0, options.first_seed
     while steps < options.steps and time.monotonic() < end:
         machine = machines[number % len(machines)]
-        ran = _run(machine, number)
+        ran, digest = run_seed(machine, number)
         steps += ran
-        print(f"seed {number}: {machine.__name__}, {ran} steps, {steps} in all", flush=True)
+        print(f"seed {number}: {machine.__name__}, {ran} steps, {steps} in all, history {digest:08x}", flush=True)
         number += 1
     return 0
 
 
-def _run(machine: type[ClusterMachine], number: int) -> int:
-    """Run one seed; return how many steps it took."""
-    counted = 0
+def run_seed(machine: type[ClusterMachine], number: int, examples: int = _EXAMPLES) -> tuple[int, int]:
+    """Run one seed; return the number of its steps, and a digest of everything that happened in them."""
+    counted = digest = 0
 
     class Counting(machine):  # type: ignore[misc, valid-type]
         def check_invariants(self, settings: object, output: object, runtimes: object) -> None:
-            nonlocal counted
+            nonlocal counted, digest
             counted += 1
+            digest = zlib.crc32(repr(_summary(self.world)).encode(), digest)
             super().check_invariants(settings, output, runtimes)
 
     Counting.__name__ = machine.__name__
     try:
-        run_state_machine_as_test(seed(number)(Counting), settings=_SETTINGS)
+        run_state_machine_as_test(seed(number)(Counting), settings=settings(_SETTINGS, max_examples=examples))
     except BaseException:
         print(f"seed {number}: {machine.__name__} FAILED after {counted} steps", flush=True)
         raise
-    return counted
+    return counted, digest
+
+
+def _summary(world: World) -> tuple[object, ...]:
+    """Return a small value that tells one history from another one: who has done how much, and with what result."""
+    documents = [
+        (node.name, copy.update_seq, [leaves[0].rev for _, leaves in copy.docs.values()])
+        for node in world.model.nodes
+        for copy in node.holdings.get(AUTH_DB, ())
+    ]
+    work = [(instance.incarnation, len(listener.acts)) for instance, listener in world.listeners()]
+    return world.now, world.witness.moment, sorted(world.witness.puts.items()), work, documents
 
 
 if __name__ == "__main__":

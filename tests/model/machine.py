@@ -128,7 +128,7 @@ class ClusterMachine(RuleBasedStateMachine):
 
     @rule(node=nodes, seat=seats)
     def lose_state(self, node: int, seat: int) -> None:
-        # What is half written when its note is lost can stay so: the one thing a lost state directory costs.
+        # A security object that is half written when its note is lost can stay so: all that a lost directory costs.
         state = self.world.states.get((node, seat))
         if state is not None and not state.doubts:
             self.world.lose_state(node, seat)
@@ -228,12 +228,15 @@ class FiveNodesMachine(ClusterMachine):
 
 
 def run_part(machine: type[ClusterMachine], part: int, *, examples: int) -> None:
-    """Run a part of the examples of a machine, up to 50 steps each; parts can run side by side."""
+    """Run a part of the examples of a machine, up to 100 steps each; parts can run side by side.
+
+    To come to rest at the end of an example takes as long as some fifty steps, so there are few examples and long ones.
+    """
     # Another name is another test for Hypothesis, which keeps failures by it.
     named = type(f"{machine.__name__}{part}", (machine,), {})
     how = settings(
         max_examples=examples,
-        stateful_step_count=50,
+        stateful_step_count=100,
         deadline=None,
         suppress_health_check=list(HealthCheck),
         # A change is checked by the same histories on every machine; `long_run` looks for new ones.

@@ -24,12 +24,12 @@ from tests.model.world import NODES, World
 
 
 def a_tombstone_is_believed(patches: pytest.MonkeyPatch) -> None:
-    """What a row says of a deletion is taken for the truth."""
+    """A row is believed that says that a user was deleted."""
     patches.setattr(decision, "_claimed_deleted", decision._deleted)
 
 
 def a_live_row_is_believed(patches: pytest.MonkeyPatch) -> None:
-    """What a live row says is taken for the truth, also for a database that was there before."""
+    """A live row is believed, also for a database that was there before."""
     patches.setattr(decision, "_claimed_live", decision._live)
 
 
@@ -78,7 +78,7 @@ def names_are_learnt(patches: pytest.MonkeyPatch) -> None:
 
 
 def nothing_is_read_after_a_write(patches: pytest.MonkeyPatch) -> None:
-    """What was written is taken to be there."""
+    """A security object that was written is taken to be there."""
     write = provisioner.Provisioner._write
     compare = provisioner.Provisioner._compare
     written: dict[str, security.Security] = {}
@@ -98,7 +98,7 @@ def nothing_is_read_after_a_write(patches: pytest.MonkeyPatch) -> None:
 
 
 def any_number_of_copies_is_a_majority(patches: pytest.MonkeyPatch) -> None:
-    """Whatever the copies say that can be reached is believed."""
+    """The copies that can be reached are believed, however few they are."""
     patches.setattr(Evidence, "has_majority", property(lambda _self: True))
 
 

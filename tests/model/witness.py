@@ -1,4 +1,4 @@
-"""What may be said of peruserd's acts: an account of what everybody did, and the rules that each act has to keep.
+"""The witness of peruserd's acts: an account of what everybody did, and the rules that each act has to keep.
 
 The witness sees every request of an act and every touch of somebody else. It judges with its own means: what the copies
 of a document say *together*, which no request shows. It shares no code with `core.decision` and `core.evidence`.
@@ -32,7 +32,7 @@ from tests.model.acts import Act
 
 AUTH_DB: Final = "_users"
 
-# What a server makes: an object that nobody ever wrote.
+# The objects that a server makes, and that nobody ever wrote.
 BLANK: Final = ({}, {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}})
 
 _SECTIONS: Final = ("admins", "members", "readers")
@@ -47,9 +47,11 @@ class ViolationError(BaseException):
 
 
 class Record:
-    """What one act has seen and done."""
+    """The things that one act has seen and done."""
 
-    def __init__(self, change: Change) -> None:
+    def __init__(self, change: Change, node: str) -> None:
+        self.change = change
+        self.node = node
         self.document_id = change.document_id
         self.user = user_name(change.document_id) or ""
         self.database = database_name(DatabasesConfig().prefix, self.user)
@@ -57,6 +59,7 @@ class Record:
         self.could_be_live = False
         self.could_be_deleted = False
         self.has_created = False
+        self.is_blind = False
         # The copies as they were read since the last write, with the moment: by node.
         self.read: dict[str, tuple[int, Any]] = {}
         self.wrote: tuple[int, tuple[str, ...]] | None = None
@@ -85,7 +88,7 @@ class Witness:
         # Acts that have ended since somebody looked last.
         self.ended: list[tuple[Change, Outcome]] = []
 
-    # What others do
+    # Acts of others
 
     def others_make(self, database: str) -> None:
         """Note that a database that is there by now is not, or not only, what peruserd has made."""
@@ -110,7 +113,7 @@ class Witness:
         touched = [(key, at) for key, at in self._touched.items() if key[0] == database]
         return any(at > self._seen[deleted].get(key, 0) for key, at in touched)
 
-    # What acts do
+    # Acts of peruserd
 
     def requests(self) -> None:
         """Note what could be true of the document at a request of an act."""
@@ -132,6 +135,7 @@ class Witness:
         record = self._own(database)
         if record is not None:
             record.has_created = True
+            record.is_blind = self._is_for_anothers_row(record)
             record.read.clear()
 
     def reads(self, database: str, node: str, security: Any) -> None:
@@ -167,7 +171,7 @@ class Witness:
         if record is None:
             return
         self.moment += 1
-        if record.has_created and not record.could_be_live:
+        if record.has_created and (record.is_blind or not record.could_be_live):
             self.made_blindly.add(record.database)
             self.others_make(record.database)
         if act.outcome.failure is None and act.outcome.acted_on is not None:
@@ -211,7 +215,7 @@ class Witness:
         if not isinstance(thread, Act):
             return None
         if not hasattr(thread, "record"):
-            thread.record = Record(thread.change)
+            thread.record = Record(thread.change, thread.node)
         return thread.record
 
     def _own(self, database: str) -> Record | None:
@@ -254,7 +258,7 @@ class Witness:
     def _standing(self, record: Record, copies: list[ShardCopy]) -> set[tuple[str, ...]]:
         """Return what must not be lost by a write of these copies: what stands in them as the act has read them.
 
-        What was changed between reading and writing is lost, because CouchDB has no compare-and-swap for it.
+        A change between reading and writing is lost, because CouchDB has no compare-and-swap for it.
         """
         read = {node: security for node, (_, security) in record.read.items()}
         same = [copy for copy in copies if copy.node in read and copy.security == read[copy.node]]
@@ -279,6 +283,13 @@ class Witness:
                 if known is not None:
                     found.add(known[0].deleted)
         return found
+
+    def _is_for_anothers_row(self, record: Record) -> bool:
+        """Say whether the copy had shown the document's own end before the row that this act is for."""
+        copy = self._model.by_name[record.node].holding(AUTH_DB, ids.place(record.document_id))
+        own = [] if copy is None else [each for each in copy.rows(0, 1_000) if each[1] == record.document_id]
+        ended = [seq for seq, _, leaves in own if leaves[0].deleted]
+        return isinstance(record.change.sequence, int) and bool(ended) and ended[0] < record.change.sequence
 
     def _copies_of(self, document_id: str) -> list[ShardCopy]:
         position = ids.place(document_id)

@@ -41,8 +41,9 @@ STRANGER_SECURITY: Final = {"members": {"names": ["op"]}, "admins": {"names": ["
 
 _MOST_ROUNDS: Final = 200
 
-# Who has just begun to look can take the different leases of a dead instance that three copies hold for its growth.
+# An instance that has just begun to look can take the leases of a dead one, which copies hold apart, for its growth.
 _REST_SECONDS: Final = 3 * TTL_SECONDS + QUIET_SECONDS + 2.0
+_IDLE_ROUND_SECONDS: Final = TTL_SECONDS / 3
 
 
 class World:
@@ -179,7 +180,7 @@ class World:
     def listeners(self) -> list[tuple[Instance, Listener]]:
         return [(instance, each) for instance in self.instances.values() for each in instance.all_listeners()]
 
-    # What must hold always
+    # Invariants
 
     def check(self) -> None:
         """No database is public, names a stranger or is touched that is nobody's, except by others."""
@@ -206,7 +207,7 @@ class World:
             was_live = user_document_id(user) in self.witness.ever_live
             assert was_live or database in self.witness.made_blindly, f"{database} is for nobody"
 
-    # What must hold at rest
+    # Invariants at rest
 
     def settle(self) -> None:
         """Let everything that is there run until nothing happens any more, and look at every user."""
@@ -249,18 +250,21 @@ class World:
         self.model.replicate()
         if not self.instances:
             self.start(1)
-        idle_since = self.now
+        idle_since, seconds = self.now, 1.0
         for _ in range(_MOST_ROUNDS):
-            if self._round():
-                idle_since = self.now
+            # Most rounds only wait for what may still come: time goes faster then, and leases live for longer.
+            if self._round(seconds):
+                idle_since, seconds = self.now, 1.0
+            else:
+                seconds = _IDLE_ROUND_SECONDS
             if self.now - idle_since > _REST_SECONDS:
                 break
         else:
             raise AssertionError(f"it never comes to rest: {self.witness.ended[-3:]}")
 
-    def _round(self) -> bool:
-        """Let a second pass, in which everybody does all there is to do; say whether anything was done."""
-        self.now += 1.0
+    def _round(self, seconds: float) -> bool:
+        """Let time pass, in which everybody does all there is to do; say whether anything was done."""
+        self.now += seconds
         self.model.replicate()
         busy = False
         for instance in list(self.instances.values()):
@@ -311,7 +315,7 @@ class World:
         return False
 
     def _check_users(self, *, looked_at: bool = False) -> None:
-        """Who is there has a database that is right in every copy, and who was deleted has access to none."""
+        """A user who is there has a database that is right in every copy; a deleted user has access to none."""
         for document_id in USERS:
             if self.witness.is_disputed(document_id) or (document_id in self.rolled_back and not looked_at):
                 continue

@@ -72,7 +72,7 @@ def test_a_security_object_that_a_minority_took_is_undone(cluster: SimClusterThr
 
 
 def test_local_documents_flip_and_come_back(cluster: SimClusterThread, ask: Ask) -> None:
-    """What a node missed of a local document it never gets, a deletion among it."""
+    """A node never gets the write or the deletion of a local document that it missed."""
     ask("PUT", "/_users/_local/beat", {"beat": 2})
     cluster.stop_node(2)
     ask("PUT", "/_users/_local/beat", {"beat": 6})
@@ -89,7 +89,7 @@ def test_local_documents_flip_and_come_back(cluster: SimClusterThread, ask: Ask)
 
 
 def test_local_documents_are_listed_by_name(ask: Ask) -> None:
-    """Those asked for, in the order asked, each with its content; what is not there is an error of its row only."""
+    """The rows come in the order asked, each with its content; what is not there is an error of its row only."""
     for name in ("a", "b", "c"):
         assert ask("PUT", f"/_users/_local/{name}", {"v": name}).status_code == 201
     keys = {"keys": ["_local/c", "_local/none", "_local/a"]}
@@ -297,7 +297,7 @@ def test_users_can_be_seeded_with_their_databases(cluster: SimClusterThread, ask
 
 
 def test_a_control_that_makes_no_sense_is_refused(cluster: SimClusterThread) -> None:
-    """What is not there is a LookupError, what cannot be a ValueError."""
+    """A thing that is not there is a LookupError, a wish that makes no sense a ValueError."""
     with pytest.raises(LookupError):
         cluster.stop_node(4)
     with pytest.raises(LookupError):

@@ -11,7 +11,7 @@ def _edited(copy: ShardCopy, document_id: str, *, deleted: bool = False) -> Leav
 
 
 def test_a_log_of_many_edits_is_rewritten_without_losing_its_place() -> None:
-    """Whoever reads on from any sequence still sees each newer change once."""
+    """A reader that goes on from any sequence still sees each newer change once."""
     copy = ShardCopy("node1", "shards/x", WHOLE_SPACE, "00", 0)
     for turn in range(1000):
         copy.merge(f"{turn % 10}", _edited(copy, f"{turn % 10}"))

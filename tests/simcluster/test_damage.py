@@ -32,7 +32,7 @@ def gone(ask: Ask, cluster: SimClusterThread, *, behind: int) -> tuple[str, str]
 
 
 def test_a_copy_that_is_kept_behind_gets_nothing_until_it_is_let_go(ask: Ask, cluster: SimClusterThread) -> None:
-    """Whichever node is asked to write; replication passes it by; the others are served at once."""
+    """Any node can be asked to write; replication passes the copy by; the others are served at once."""
     made, ended = gone(ask, cluster, behind=3)
     ask("PUT", "/db/y", {}, node=3)
     cluster.replicate()
@@ -153,7 +153,7 @@ def test_there_is_nothing_to_restore_without_a_backup(cluster: SimClusterThread)
 def test_one_copy_has_another_security_object(
     ask: Ask, cluster: SimClusterThread, security: dict[str, Any] | None
 ) -> None:
-    """Who asks that node sees it, and a majority wins again when a document of the database is written."""
+    """A request of that node sees it, and a majority wins again when a document of the database is written."""
     ask("PUT", "/db?q=1")
     ask("PUT", "/db/_security", SECURED)
     cluster.set_copy_security(2, "db", security)

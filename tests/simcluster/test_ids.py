@@ -54,7 +54,7 @@ def test_an_id_keeps_its_bytes(vector: Vector) -> None:
 
 @pytest.mark.parametrize("document_id", ["org.couchdb.user:alice", "org.couchdb.user:zoë 😀", "a/b"])
 def test_an_ordinary_id_is_shown_and_placed_as_it_is(document_id: str) -> None:
-    """What is UTF-8 is what it was before anybody thought of bytes."""
+    """An id in plain UTF-8 is the same in every form."""
     ids.check(document_id)
     assert ids.shown(document_id) == ids.noted(document_id) == document_id
     assert ids.place(document_id) == document_hash(document_id)

@@ -70,7 +70,7 @@ def test_splits_learned_apart_come_together(ours: set[Split], theirs: set[Split]
 def test_copies_added_and_removed_apart_come_together(
     before: list[Change], ours: list[Change], theirs: list[Change], others: list[Change]
 ) -> None:
-    """Whatever three nodes did and in whatever order they meet, they know of every change and agree on the copies."""
+    """Three nodes know of every change and agree on the copies, whatever they did and in whatever order they meet."""
     start = _changed(_made(), before)
     one, two, three = (_changed(start, changes) for changes in (ours, theirs, others))
     joined = join(join(one, two), three)

@@ -1,4 +1,4 @@
-"""What one shard copy answers by itself, under `/_node/{name}/shards%2F…`."""
+"""The answers of one shard copy by itself, under `/_node/{name}/shards%2F…`."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What anybody can do to a `_users` that is open to sign-up."""
+"""The acts of anybody on a `_users` that is open to sign-up."""
 
 from typing import Any
 
@@ -180,7 +180,7 @@ def test_the_password_of_the_admin_is_changed_at_run_time(ask: Ask, cluster: Sim
 
 
 def test_nodes_can_have_different_passwords(ask: Ask, cluster: SimClusterThread) -> None:
-    """What one node is asked to relay then dies on the other, save for its configuration."""
+    """A relayed request then dies on the other node, save for those of its configuration."""
     cluster.set_admin_password("other", node=3)
     assert [ask("GET", "/_all_dbs", node=number).status_code for number in (1, 2, 3)] == [200, 200, 401]
     answer = ask("GET", "/_node/node3@127.0.0.1/_dbs/_users")

@@ -24,8 +24,14 @@ def names(cluster: SimClusterThread, database: str) -> list[list[str]]:
     return [security.get("members", {}).get("names", []) for each in copies for security in each.values()]
 
 
+def let_work(cluster: SimClusterThread) -> None:
+    """Let the cluster's loop turn often enough for whoever waits there to act on a change, in all its steps."""
+    for _ in range(50):
+        cluster.databases()
+
+
 def test_every_user_gets_a_database_of_one_s_own(cluster: SimClusterThread) -> None:
-    """Those who were there before it was switched on, and those who come; other keys and roles are kept."""
+    """Users from before it was switched on are served, and those who come; other keys and roles are kept."""
     cluster.seed_users(5)
     cluster.set_peruser(on=True)
     cluster.add_user("alice", "x")
@@ -69,9 +75,9 @@ def test_it_is_switched_by_the_configuration(ask: Ask, cluster: SimClusterThread
     eventually(lambda: len(cluster.databases()) == 1 + len(mine))
     assert 0 < len(mine) < len(users)
     assert ask("PUT", path, "false").json() == "true"
-    cluster.add_user("alice", "x")
-    cluster.add_user("bob", "x")
-    cluster.replicate()
+    later = cluster.seed_users(12, "later")
+    assert any(document_key("_users", f"org.couchdb.user:{name}") % 3 == 1 for name in later)
+    let_work(cluster)
     assert len(cluster.databases()) == 1 + len(mine)
 
 
@@ -94,7 +100,7 @@ def test_copies_that_disagree_stop_it(cluster: SimClusterThread) -> None:
     eventually(lambda: ALICE in cluster.databases() and names(cluster, ALICE) == [["alice"]] * 3)
     cluster.set_copy_security(2, ALICE)
     cluster.set_peruser(on=True)
-    time.sleep(0.1)
+    let_work(cluster)
     assert names(cluster, ALICE) == [["alice"], [], ["alice"]]
 
 
@@ -144,9 +150,14 @@ def test_it_stays_off_without_users(ask: Ask, cluster: SimClusterThread) -> None
     """It writes that into its own configuration."""
     cluster.set_peruser(on=True)
     ask("DELETE", "/_users")
-    eventually(lambda: ask("GET", "/_node/_local/_config/couch_peruser/enable").json() == "false")
+    sections = [f"/_node/node{number}@127.0.0.1/_config/couch_peruser" for number in (1, 2, 3)]
+    eventually(lambda: {ask("GET", f"{each}/enable").json() for each in sections} == {"false"})
     ask("PUT", "/_users")
     cluster.add_user("alice", "x")
+    # A change of its section makes it look at its configuration again.
+    for each in sections:
+        ask("PUT", f"{each}/q", "1")
+    let_work(cluster)
     assert cluster.databases() == ["_users"]
 
 

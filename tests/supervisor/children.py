@@ -1,4 +1,4 @@
-"""What tests of the fork server run in its children; importable there by name."""
+"""Functions that tests of the fork server run in its children; importable there by name."""
 
 import gc
 import random

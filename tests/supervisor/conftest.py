@@ -1,4 +1,4 @@
-"""What the supervisor's tests share."""
+"""Fixtures that the supervisor's tests share."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -17,6 +17,7 @@ from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens, basic_token
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet, StartRequest
+from peruserd.supervisor.listener import Conditions
 from tests.starting import listener_start
 from tests.waiting import PATIENCE_SECONDS
 
@@ -76,7 +77,7 @@ class Rig:
 
     def start_message(self, index: int = 0) -> ListenerStart:
         """Return the message that starts the listener of one of the plan's copies."""
-        return self._start_message(StartRequest(self.plan().assignments[index], share=8, begin_near=None))
+        return self._start_message(StartRequest(self.plan().assignments[index], Conditions(share=8), begin_near=None))
 
     def _start_message(self, request: StartRequest) -> ListenerStart:
         return listener_start(
@@ -85,7 +86,7 @@ class Rig:
             couchdb=self.couchdb,
             token=self.token,
             state_file=str(self.directory / f"{request.assignment.copy.range}.sqlite"),
-            share=request.share,
+            share=request.conditions.share,
             begin_near=request.begin_near,
         )
 

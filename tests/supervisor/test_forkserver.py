@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +18,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from peruserd.core.lifecycle import Reason
-from peruserd.core.messages import Hello, Stop, encode
+from peruserd.core.messages import Hello, JournalNews, Stop, encode
 from peruserd.core.views import Plan
 from peruserd.supervisor import forkserver
+from peruserd.supervisor import process as process_module
 from peruserd.supervisor.process import ListenerProcess
 from tests.supervisor import children
 from tests.supervisor.rig import Rig
@@ -49,7 +51,7 @@ def pipes_and_sockets(pid: int | str = "self") -> list[str]:
     """Return which of them a process has open, beside standard input, output and error."""
     found = []
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        # One that is closed while they are looked through, such as the very one they are looked through with.
+        # A descriptor can be closed meanwhile, such as the very one they are looked through with.
         with contextlib.suppress(FileNotFoundError):
             link = str(entry.readlink())
             if int(entry.name) > 2 and link.startswith(("pipe:", "socket:")):
@@ -125,7 +127,7 @@ def test_a_listeners_imports_are_there_when_it_starts(server: int, rig: Rig) -> 
 
 
 def test_each_child_draws_other_random_numbers(server: int) -> None:
-    """What is forked must not go on with the same numbers: back-offs would be in step."""
+    """Forked processes must not go on with the same numbers: back-offs would be in step."""
     assert server == forkserver._pid()
     assert len({look_around()[2] for _ in range(5)}) == 5
 
@@ -204,13 +206,17 @@ if __name__ == "__main__":
 
 
 class OtherSupervisor:
-    """A process with a listener, a fork server and the resource tracker of its own."""
+    """A process with a listener, a fork server and the resource tracker of its own.
 
-    def __init__(self, rig: Rig, directory: Path) -> None:
+    One that is killed leaves the directory of its fork server's address behind, so that is below `temporary`.
+    """
+
+    def __init__(self, rig: Rig, directory: Path, temporary: str) -> None:
         script = directory / "supervisor.py"
         script.write_text(_SUPERVISOR)
         self.process = subprocess.Popen(
             [sys.executable, str(script)],
+            env=os.environ | {"TMPDIR": temporary},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -230,29 +236,35 @@ class OtherSupervisor:
         self.process.stdin.flush()
 
 
+@pytest.fixture
+def other(rig: Rig, tmp_path: Path) -> Iterator[OtherSupervisor]:
+    """Another supervisor, which a test ends."""
+    # Not below the test's own directory: the path of a socket must be short.
+    with tempfile.TemporaryDirectory() as temporary:
+        yield OtherSupervisor(rig, tmp_path, temporary)
+
+
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "fail", "return"])
-def test_neither_listeners_nor_the_fork_server_outlive_the_supervisor(rig: Rig, tmp_path: Path, how: str) -> None:
+def test_neither_listeners_nor_the_fork_server_outlive_the_supervisor(other: OtherSupervisor, how: str) -> None:
     """However it ends: a listener is told by its parent's end, the fork server by that of all the others."""
-    supervisor = OtherSupervisor(rig, tmp_path)
-    with supervisor.process as process:
+    with other.process as process:
         if how.startswith("SIG"):
             process.send_signal(signal.Signals[how])
         else:
-            supervisor.tell(how)
-        wait_until_gone(supervisor.listener, *supervisor.helpers)
+            other.tell(how)
+        wait_until_gone(other.listener, *other.helpers)
 
 
-def test_a_listener_does_not_outlive_its_supervisor_beside_a_fork_server_that_hangs(rig: Rig, tmp_path: Path) -> None:
-    """What tells it is the supervisor's own end of a pipe, and nobody in between."""
-    supervisor = OtherSupervisor(rig, tmp_path)
-    with supervisor.process as process:
-        os.kill(supervisor.server, signal.SIGSTOP)
+def test_a_listener_does_not_outlive_its_supervisor_beside_a_fork_server_that_hangs(other: OtherSupervisor) -> None:
+    """The listener is told by the supervisor's own end of a pipe, and by nobody in between."""
+    with other.process as process:
+        os.kill(other.server, signal.SIGSTOP)
         try:
             process.kill()
-            wait_until_gone(supervisor.listener)
+            wait_until_gone(other.listener)
         finally:
-            os.kill(supervisor.server, signal.SIGCONT)
-    wait_until_gone(*supervisor.helpers)
+            os.kill(other.server, signal.SIGCONT)
+    wait_until_gone(*other.helpers)
 
 
 def test_a_fork_server_that_is_killed_takes_nobody_with_it(server: int, rig: Rig) -> None:
@@ -278,6 +290,18 @@ def test_a_fork_server_that_is_killed_takes_nobody_with_it(server: int, rig: Rig
 
 
 # Trouble
+
+
+def test_a_listener_that_takes_no_message_holds_nobody_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor's loop does not wait for it, and as it may have half of a message it is killed."""
+    monkeypatch.setattr(process_module, "_LONGEST_SEND_SECONDS", 0.2)
+    listener = ListenerProcess(rig.start_message())
+    until_greeted(listener)
+    listener.signal(signal.SIGSTOP)
+    for _ in range(2):
+        listener.send(JournalNews(usable=True, spoken_of=("deletion:" + "x" * 100,) * 20_000))
+    assert select.select([listener.pidfd], [], [], PATIENCE_SECONDS)[0], "the listener did not end"
+    assert listener.reap() == -signal.SIGKILL
 
 
 def test_a_start_with_a_fork_server_that_hangs_fails_and_the_next_one_works(

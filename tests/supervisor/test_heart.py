@@ -87,7 +87,7 @@ class Chest:
 
 @pytest.fixture
 def chest(cluster: SimClusterThread) -> Iterator[Chest]:
-    """What a heart on the cluster needs, of an instance that has looked round and found nobody."""
+    """The needs of a heart on the cluster, of an instance that has looked round and found nobody."""
     made = Chest(cluster)
     made.presence.observe(ME, [], time.monotonic())
     yield made
@@ -247,7 +247,7 @@ def test_a_lease_that_can_be_written_again_is_logged_once(chest: Chest, cluster:
 
 
 def test_nothing_is_written_before_the_instance_has_looked_round(cluster: SimClusterThread) -> None:
-    """What stands there at its first look may be another's sign of life, which its own lease would overwrite."""
+    """A lease found at the first look may be another's sign of life, which its own lease would overwrite."""
     chest = Chest(cluster)
     cluster.clear_requests()
     heart = chest.heart(OFTEN_SECONDS)
@@ -277,7 +277,7 @@ def test_a_beat_looks_at_what_it_overwrites(chest: Chest) -> None:
 
 @pytest.mark.usefixtures("no_first_beats")
 def test_another_role_is_written_at_once(chest: Chest) -> None:
-    """Whoever is beside the same node must not wait an interval to learn that this one stands by."""
+    """Another instance beside the same node must not wait an interval to learn that this one stands by."""
     heart = chest.heart(NEVER_SECONDS)
     heart.start()
     eventually(lambda: heart.silence() is not None)
@@ -315,7 +315,7 @@ def test_a_database_that_appears_gets_its_lease_at_once(chest: Chest) -> None:
 
 @pytest.mark.usefixtures("no_first_beats")
 def test_a_lease_lost_with_its_database_is_written_anew(chest: Chest) -> None:
-    """What was written into the database before this one does not count."""
+    """Leases that were written into the database before this one do not count."""
     heart = chest.heart(NEVER_SECONDS)
     heart.start()
     eventually(lambda: chest.counter() == 1)
@@ -340,6 +340,29 @@ def test_maintenance_of_the_node_is_in_the_lease(chest: Chest, cluster: SimClust
     events = [line["event"].partition(";")[0] for line in logged if line["event"].startswith("node in")]
     assert events == ["node in maintenance mode", "node in service"]
     assert heart.failures == 0
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_proxy_that_keeps_the_nodes_health_to_itself_costs_no_lease(
+    chest: Chest, cluster: SimClusterThread, status: int
+) -> None:
+    """Whether the node is in maintenance mode is a remark in the lease; without the lease others take over."""
+    cluster.fail(1, status, path_regex="^/_up$")
+    heart = chest.heart(OFTEN_SECONDS)
+    heart.start()
+    eventually(lambda: chest.counter() >= 2)
+    assert (heart.failures, heart.maintenance) == (0, False)
+
+
+def test_a_heart_outlives_an_error_that_nobody_foresaw(chest: Chest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted and said as every other failure is, and the next beat comes."""
+    heart = chest.heart(OFTEN_SECONDS)
+    with monkeypatch.context() as patched:
+        patched.setattr(chest.presence, "observe", lambda *_arguments: 1 / 0)
+        heart.start()
+        eventually(lambda: heart.failures >= 2)
+    assert heart.silence() is None
+    eventually(lambda: chest.counter() >= 1)
 
 
 def test_where_no_leases_are_kept_nothing_is_asked(chest: Chest, cluster: SimClusterThread) -> None:

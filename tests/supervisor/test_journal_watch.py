@@ -11,6 +11,7 @@ from peruserd.core.messages import JournalNews
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.journal import Journal
 from peruserd.simcluster import ClusterOptions, SimClusterThread
+from peruserd.supervisor import journal_watch
 from peruserd.supervisor.journal_watch import JournalWatch
 from tests.couch.connecting import connect, session_to
 from tests.waiting import eventually
@@ -70,7 +71,7 @@ def test_what_is_said_later_is_told_once(cluster: SimClusterThread, post: Post) 
 
 
 def test_entries_are_told_to_nobody(cluster: SimClusterThread, post: Post) -> None:
-    """Who notes an entry keeps it, so the journal's own growth wakes no listener."""
+    """The instance that notes an entry keeps it, so the journal's own growth wakes no listener."""
     post.look()
     session_to(cluster.urls[0]).request("PUT", "/peruserd/deletion:x:1-a", body={}).expect(201)
     session_to(cluster.urls[0]).request("PUT", "/peruserd/drop:1:x", body={}).expect(201)
@@ -91,6 +92,31 @@ def test_a_pause_is_told_and_logged(post: Post) -> None:
     with capture_logs() as lines:
         assert post.look() == [JournalNews(usable=True, pause_changed=True)]
     assert [each["event"] for each in lines] == ["deletions go on"]
+
+
+@pytest.mark.parametrize(("why", "level"), [(PauseReason.BREAKER, "error"), (PauseReason.OPERATOR, "warning")], ids=str)
+def test_a_pause_that_was_there_at_the_start_is_logged(post: Post, why: PauseReason, level: str) -> None:
+    """A reader of the log of an instance that was restarted meanwhile learns it too, once."""
+    post.journal.set_pause(Pause(paused=True, why=why, at=1.0, instance="other"))
+    with capture_logs() as lines:
+        for _ in range(2):
+            post.look()
+    assert [(each["log_level"], each["instance"]) for each in lines] == [(level, "other")]
+
+
+def test_what_is_said_behind_many_entries_is_told_at_once(
+    cluster: SimClusterThread, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While thousands of users are deleted, the operator's word does not wait for look after look."""
+    post.look()
+    session = session_to(cluster.urls[0])
+    for number in range(5):
+        session.request("PUT", f"/peruserd/deletion:x:{number}-a", body={}).expect(201)
+    post.journal.set_pause(Pause(paused=True, at=1.0))
+    changed_since = post.journal._journal.changed_since
+    monkeypatch.setattr(journal_watch, "PAGE_ROWS", 2)
+    monkeypatch.setattr(post.journal, "changed_since", lambda since: changed_since(since, limit=2))
+    assert post.look() == [JournalNews(usable=True, pause_changed=True)]
 
 
 def test_until_it_was_read_all_is_paused(post: Post) -> None:

@@ -200,7 +200,7 @@ class AdjustedFleet(Fleet):
 
 
 def test_a_plan_is_made_by_the_view_in_force_and_the_one_seen_last() -> None:
-    """What is coming reaches the listeners at once, and the view in force follows after the quiet period."""
+    """A view that is coming reaches the listeners at once, and the view in force follows after the quiet period."""
     fleet = AdjustedFleet()
     subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), [], quiet=3600.0, expected=("n1",))
     running = Running(subject)
@@ -265,7 +265,7 @@ def test_an_instance_that_stands_by_says_so() -> None:
 
 
 def test_a_view_is_told_only_after_its_plan_was_carried_out() -> None:
-    """Who asks whether all is served must not find a view whose listeners are not there yet."""
+    """A reader who asks whether all is served must not find a view whose listeners are not there yet."""
     told: list[View | None] = []
 
     class Asking(AdjustedFleet):
@@ -312,7 +312,7 @@ def test_restarts_past_the_budget_end_the_loop_with_one(cluster: SimClusterThrea
 
 
 def test_an_inbox_hands_over_in_order_and_wakes_its_reader() -> None:
-    """What is put comes out in its order, once."""
+    """Items come out in the order in which they were put, once."""
     inbox = Inbox()
     assert inbox.take_all() == []
     inbox.put(EMPTY)

@@ -1,4 +1,4 @@
-"""What a fleet says to its listeners and takes from what they say, with processes that only take notes."""
+"""The messages between a fleet and its listeners, with processes that only take notes."""
 
 from collections.abc import Collection
 
@@ -60,7 +60,7 @@ class NotedProcess:
 
     @property
     def planned(self) -> list[ToListener]:
-        """What it was sent about its work, and not about how it is let in."""
+        """The messages about its work, without those about how it is let in."""
         return [each for each in self.sent if not isinstance(each, Reauthenticate)]
 
     def reap(self) -> int:
@@ -94,7 +94,7 @@ class Noted:
 
     def _start_message(self, request: StartRequest) -> ListenerStart:
         self.requests.append(request)
-        return listener_start(request.assignment, share=request.share, begin_near=request.begin_near)
+        return listener_start(request.assignment, share=request.conditions.share, begin_near=request.begin_near)
 
     def spawn(self, start: ListenerStart) -> NotedProcess:
         """Stand in for the making of a process."""
@@ -135,17 +135,25 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
     return made
 
 
-def _report(stage: Stage = Stage.FOLLOWING, checkpoint: Sequence | None = None, beats: int = 1) -> Report:
+def _report(
+    stage: Stage = Stage.FOLLOWING,
+    checkpoint: Sequence | None = None,
+    beats: int = 1,
+    *,
+    caught_up: bool = False,
+    informed: int = 0,
+) -> Report:
     return Report(
         beats=beats,
         stage=stage,
-        caught_up=False,
+        caught_up=caught_up,
         checkpoint=checkpoint,
         shard_sequence=None,
         waiting=0,
         in_flight=0,
         quarantined=0,
         counters=Counters(),
+        informed=informed,
     )
 
 
@@ -158,7 +166,7 @@ def test_a_listener_learns_what_has_changed_while_it_started(noted: Noted) -> No
     noted.adjust(make_plan(alone, "n1", both))
     assert process.sent == []
     noted.say(process, Hello())
-    assert process.planned == [Inform(warned.ownership, warned.coming, 8, nodes=("n1", "n2"))]
+    assert process.planned == [Inform(1, warned.ownership, warned.coming, 8, nodes=("n1", "n2"))]
 
 
 def test_a_listener_is_told_what_is_coming_and_what_is_in_force(noted: Noted) -> None:
@@ -172,8 +180,8 @@ def test_a_listener_is_told_what_is_coming_and_what_is_in_force(noted: Noted) ->
     (before,), (after,) = (make_plan(view, "n1").assignments for view in (alone, both))
     nodes = ("n1", "n2")
     assert process.sent == [
-        Inform(before.ownership, after.ownership, 8, nodes=nodes),
-        Inform(after.ownership, None, 8, nodes=nodes),
+        Inform(2, before.ownership, after.ownership, 8, nodes=nodes),
+        Inform(3, after.ownership, None, 8, nodes=nodes),
     ]
     assert len(noted.requests) == 1
 
@@ -183,12 +191,46 @@ def test_every_listener_learns_which_nodes_are_connected(noted: Noted) -> None:
     halves = _map(dict.fromkeys(split_evenly(2), ("n1", "n2")))
     both, alone = (View(nodes, ("n1",), halves) for nodes in (("n1", "n2"), ("n1",)))
     processes = noted.run(make_plan(both, "n1"))
-    assert [request.nodes for request in noted.requests] == [("n1", "n2")] * 2
+    assert [request.conditions.nodes for request in noted.requests] == [("n1", "n2")] * 2
     for process in processes:
         process.sent.clear()
     noted.adjust(make_plan(alone, "n1"))
     noted.adjust(make_plan(alone, "n1"))
     assert [[message.nodes for message in process.sent] for process in processes] == [[("n1",)]] * 2
+
+
+def test_a_report_from_before_the_last_assignment_does_not_count(noted: Noted) -> None:
+    """It was under way when the listener was given more documents, which nobody has looked at by then."""
+    shard_map = _map({WHOLE_SPACE: ("n1", "n2")})
+    both, alone = (View(("n1", "n2"), names, shard_map) for names in (("n1", "n2"), ("n1",)))
+    (process,) = noted.run(make_plan(both, "n1"))
+    noted.say(process, _report(caught_up=True, informed=1))
+    assert noted.fleet.status().ready
+    noted.adjust(make_plan(alone, "n1"))
+    assert not noted.fleet.status().ready
+    noted.say(process, _report(beats=2, caught_up=True, informed=1))
+    assert not noted.fleet.status().ready
+    noted.say(process, _report(beats=3, informed=2))
+    assert not noted.fleet.status().ready
+    noted.say(process, _report(beats=4, caught_up=True, informed=2))
+    assert noted.fleet.status().ready
+
+
+def test_what_a_listener_reported_before_its_end_does_not_count(noted: Noted) -> None:
+    """Its successor has caught up once it says so itself, and not by saying hello."""
+    (process,) = noted.run(_plan(WHOLE_SPACE))
+    noted.say(process, _report(caught_up=True, informed=1))
+    assert noted.fleet.status().ready
+    noted.end(process)
+    assert not noted.fleet.status().ready
+    noted.fleet.mind_deadlines(1.0)
+    successor = noted.processes[process.copy]
+    noted.say(successor, Hello())
+    assert not noted.fleet.status().ready
+    noted.say(successor, _report(caught_up=True))
+    assert not noted.fleet.status().ready
+    noted.say(successor, _report(beats=2, caught_up=True, informed=2))
+    assert noted.fleet.status().ready
 
 
 @pytest.mark.parametrize(("most", "each"), [(0, 0), (1, 1), (7, 3)])
@@ -197,12 +239,12 @@ def test_the_limit_on_new_databases_is_divided(noted: Noted, most: int, each: in
     noted.fleet._new_per_minute = most
     halves = _map(dict.fromkeys(split_evenly(2), ("n1",)))
     processes = noted.run(make_plan(View(("n1",), ("n1",), halves), "n1"))
-    assert [request.new_per_minute for request in noted.requests] == [each] * 2
+    assert [request.conditions.new_per_minute for request in noted.requests] == [each] * 2
     assert {message.new_per_minute for process in processes for message in process.planned} == {each}
 
 
 def test_a_listener_is_started_with_what_is_coming(noted: Noted) -> None:
-    """One that begins within a quiet period must leave alone what is about to move."""
+    """A listener that begins within a quiet period must leave alone what is about to move."""
     shard_map = _map({WHOLE_SPACE: ("n1", "n2")})
     alone, both = (View(("n1", "n2"), names, shard_map) for names in (("n1",), ("n1", "n2")))
     plan = make_plan(alone, "n1", both)
@@ -212,7 +254,7 @@ def test_a_listener_is_started_with_what_is_coming(noted: Noted) -> None:
 
 
 def test_halves_of_a_split_copy_begin_near_where_the_whole_had_come_to(noted: Noted) -> None:
-    """Who signed up while the range was split is met at once by the listeners of its parts."""
+    """Users who signed up while the range was split are met at once by the listeners of its parts."""
     (whole,) = noted.run(_plan(WHOLE_SPACE))
     noted.say(whole, _report(checkpoint=50), _report(checkpoint=70))
     noted.adjust(_plan(LOWER, UPPER))

@@ -27,7 +27,7 @@ def _beaten(presence: Presence, times: int) -> Presence:
 
 
 def _watched(presence: Presence, *looks: tuple[float, Iterable[Lease]]) -> Company:
-    """What the last of these looks shows, from `HERE`."""
+    """The company that the last of these looks shows, from `HERE`."""
     company = Company(())
     for now, leases in looks:
         company = presence.observe(HERE, leases, now)
@@ -134,7 +134,7 @@ def test_an_instance_of_another_node_is_nobody_to_stand_by_for() -> None:
 
 
 def test_an_instance_whose_lease_appears_is_a_newcomer_until_it_is_seen_to_grow() -> None:
-    """One that stands by is none: it does not act for its node."""
+    """An instance that stands by is none: it does not act for its node."""
     presence = _presence()
     first = _lease("other", 1, node=THERE)
     asleep = _lease("third", 1, node="n3", role=Role.STANDBY)

@@ -17,7 +17,7 @@ from peruserd.core.messages import Credentials, Secret
 from peruserd.core.views import Feed, View
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError
-from peruserd.couch.errors import CouchError, RefusedError, UnauthorizedError, UnreachableError
+from peruserd.couch.errors import CouchError, NotFoundError, RefusedError, UnauthorizedError, UnreachableError
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens, basic_token
 from peruserd.simcluster import ClusterOptions, SimClusterThread
@@ -78,8 +78,10 @@ def lookout(
 
 class _NoNode(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        body = b'{"error":"not_found","reason":"missing"}'
-        self.send_response(404)
+        body, status = b'{"error":"not_found","reason":"missing"}', 404
+        if self.path == "/":
+            body, status = b'{"express-pouchdb":"Welcome!","version":"4.2.0"}', 200
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -90,7 +92,7 @@ class _NoNode(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server_without_shards() -> Iterator[str]:
-    """Run a server that answers every question with 404."""
+    """Run a server that says what it is, and answers every other question with 404."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _NoNode)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -317,6 +319,17 @@ def test_shards_that_are_asked_for_and_missing_are_an_error_for_the_operator(ser
         lookout(server_without_shards, FeedChoice.SHARD).attach()
 
 
+@pytest.mark.parametrize("feed", [FeedChoice.AUTO, FeedChoice.SHARD])
+def test_a_proxy_without_a_server_is_no_server_without_shards(team: SimClusterThread, feed: FeedChoice) -> None:
+    """It answers every path with 404 for a while: the instance waits, and does not take everything for its own."""
+    team.fail(1, 404)
+    eye = lookout(team.urls[0], feed)
+    with pytest.raises(NotFoundError):
+        eye.attach()
+    team.clear_faults()
+    assert eye.attach().feed is Feed.SHARD
+
+
 def test_the_database_feed_can_be_asked_for_on_a_cluster(cluster: SimClusterThread) -> None:
     """`feed = "database"` is obeyed where there are shards."""
     assert lookout(cluster.urls[0], FeedChoice.DATABASE).attach().feed is Feed.DATABASE
@@ -361,7 +374,7 @@ def test_no_second_writer_is_looked_for_where_there_are_no_shards(team: SimClust
 class Eye:
     """Looks that are scripted: a view, or an error to raise."""
 
-    def __init__(self, *script: View | CouchError) -> None:
+    def __init__(self, *script: View | Exception) -> None:
         self._script = list(script)
         self.looks = 0
 
@@ -369,7 +382,7 @@ class Eye:
         """Return or raise what comes next; the last one for ever."""
         self.looks += 1
         item = self._script.pop(0) if len(self._script) > 1 else self._script[0]
-        if isinstance(item, CouchError):
+        if isinstance(item, Exception):
             raise item
         return item
 
@@ -384,22 +397,30 @@ def test_a_server_that_does_not_list_local_documents_has_one_instance(team: SimC
 VIEW = View(nodes=("n1",), instances=("n1",), shard_map=None)
 
 
-def test_a_watcher_passes_on_what_it_sees_after_failures() -> None:
-    """A cluster that cannot be seen is looked at again; no view is made up meanwhile."""
-    seen: list[View] = []
-    eye = Eye(UnreachableError("away"), VIEW)
-    watcher = Watcher(eye.look, interval_seconds=0.01, on_view=seen.append)
+def watcher_of(eye: Eye, seen: list[View | None], interval_seconds: float = 0.01) -> Watcher:
+    """Make a watcher that notes each view, and None for each look that has shown nothing."""
+    return Watcher(
+        eye.look, interval_seconds=interval_seconds, on_view=seen.append, on_failure=lambda: seen.append(None)
+    )
+
+
+@pytest.mark.parametrize("error", [UnreachableError("away"), ValueError("what nobody foresaw")], ids=repr)
+def test_a_watcher_passes_on_what_it_sees_after_failures(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that cannot be seen is looked at again, whatever the reason; no view is made up meanwhile."""
+    monkeypatch.setattr(pausing, "_BACKOFF", pausing.Backoff(first_seconds=0.01, most_seconds=0.01))
+    seen: list[View | None] = []
+    watcher = watcher_of(Eye(error, VIEW), seen)
     watcher.start()
-    eventually(lambda: len(seen) >= 2)
+    eventually(lambda: len(seen) >= 3)
     watcher.stop()
-    assert set(map(id, seen)) == {id(VIEW)}
+    assert [each is VIEW for each in seen[:3]] == [False, True, True]
     assert watcher.failures == 0
 
 
 def test_a_watcher_that_is_refused_does_not_hammer_the_server() -> None:
     """A path that is closed to the account is opened by a person, so the next look is far off."""
     eye = Eye(UnauthorizedError("no"))
-    watcher = Watcher(eye.look, interval_seconds=0.001, on_view=lambda _view: None)
+    watcher = watcher_of(eye, [], 0.001)
     watcher.start()
     eventually(lambda: watcher.failures == 1)
     time.sleep(0.1)
@@ -409,18 +430,18 @@ def test_a_watcher_that_is_refused_does_not_hammer_the_server() -> None:
 
 def test_a_watcher_that_is_not_let_in_looks_soon_whether_it_is() -> None:
     """Nothing is sent meanwhile, so it may; what is seen then is passed on."""
-    seen: list[View] = []
-    watcher = Watcher(Eye(RefusedError("no"), VIEW).look, interval_seconds=0.001, on_view=seen.append)
+    seen: list[View | None] = []
+    watcher = watcher_of(Eye(RefusedError("no"), VIEW), seen, 0.001)
     watcher.start()
-    eventually(lambda: len(seen) >= 1)
+    eventually(lambda: VIEW in seen)
     watcher.stop()
     assert pausing.pause_after(RefusedError("no"), 1000) == 1.0
 
 
 def test_a_look_that_is_asked_for_does_not_wait_for_the_interval() -> None:
     """Something has changed that a look would show, long before the next one is due."""
-    seen: list[View] = []
-    watcher = Watcher(Eye(VIEW).look, interval_seconds=3600.0, on_view=seen.append)
+    seen: list[View | None] = []
+    watcher = watcher_of(Eye(VIEW), seen, 3600.0)
     watcher.start()
     for looks in (1, 2, 3):
         eventually(lambda looks=looks: len(seen) == looks)
@@ -433,7 +454,7 @@ def test_a_look_that_is_asked_for_does_not_wait_for_the_interval() -> None:
 
 def test_looks_that_fail_are_not_asked_for_sooner() -> None:
     """Listeners lose their copies also where the server refuses us; to ask it again at once would lock the account."""
-    watcher = Watcher(Eye(VIEW).look, interval_seconds=1.0, on_view=lambda _view: None)
-    watcher._failed(UnauthorizedError("no"))
+    watcher = watcher_of(Eye(VIEW), [], 1.0)
+    watcher._failed("unauthorized", UnauthorizedError("no"))
     watcher.look_soon()
     assert not watcher._wanted.is_set()

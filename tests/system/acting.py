@@ -1,4 +1,4 @@
-"""Who acted on whose database, by the simulated cluster's journal of writes: never two instances at the same time.
+"""The instances that acted on a database, by the simulated cluster's journal of writes: never two at the same time.
 
 An instance talks to its own node only, and the tests never make or secure a user's database, so the node that was asked
 tells which instance acted. Two have acted at the same time where their writes alternate. That may only happen in a
@@ -17,12 +17,12 @@ from tests.system.target import PREFIX, Target
 Window = tuple[float, float]
 """From when to when, by `time.monotonic`, which is one clock for all processes of a machine."""
 
-# What was begun before all believed the same may end a moment later.
+# Work that was begun before all believed the same may end a moment later.
 IN_FLIGHT_SECONDS = 2.0
 
 
 class Acting:
-    """What the instances beside a target's nodes did, and the windows in which two may act on the same user."""
+    """The acts of the instances beside a target's nodes, and the windows in which two may act on the same user."""
 
     def __init__(self, target: Target) -> None:
         self._target = target

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +22,7 @@ from tests.waiting import eventually
 Tables = Mapping[str, Mapping[str, object]]
 """A configuration: tables, keys, values."""
 
-# What is installed for developers alone is hidden from daemons by the modules of the first folder.
+# Packages for developers alone are hidden from daemons by the modules of the first folder.
 _PYTHON_PATH = [str(Path(__file__).parent / "plain"), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 # How much of the log a failed test shows.
@@ -70,7 +71,9 @@ class Daemon:
         self.directory = directory
         self.state = directory / "state"
         self.http = ""
-        self._environment = dict(environment or {})
+        # One that is killed leaves something there. Its path must be short, because it holds a socket.
+        self._temporary = tempfile.TemporaryDirectory()
+        self._environment = {"TMPDIR": self._temporary.name} | dict(environment or {})
         self._under = under
         self._http = requests.Session()
         # Proxies of the environment have no part in what happens on this machine.
@@ -160,6 +163,7 @@ class Daemon:
             print(f"--- the end of {self.log_file}")
             print(*self.log_file.read_text(errors="replace").splitlines()[-_SHOWN_LINES:], sep="\n")
         self._http.close()
+        self._temporary.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -171,7 +175,7 @@ class Daemon:
 
     @property
     def log_file(self) -> Path:
-        """What it wrote since it was last started."""
+        """The log that it wrote since it was last started."""
         return self.directory / f"log-{self._starts}.jsonl"
 
     def lines(self, event: str | None = None) -> list[dict[str, Any]]:

@@ -63,7 +63,7 @@ class Started:
 
     def end(self) -> None:
         """End the whole group."""
-        # Again and again, because one of them may be starting another. Those that init reaps late count as gone.
+        # Again and again, because one of them may be starting another. Processes that init reaps late count as gone.
         while members := self.members():
             for process in members:
                 with contextlib.suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""What tests on the simulated cluster share: its controls, and the events that take a while."""
+"""Tests on the simulated cluster share this: its controls, and the events that take a while."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
-from peruserd.simcluster import SimClusterProcess
+from peruserd.simcluster import ControlFace
 from tests.system.team import Team
 
 LOW: Final = "00000000-7fffffff"
@@ -14,7 +14,7 @@ HIGH: Final = "80000000-ffffffff"
 """The two ranges of the authentication database."""
 
 
-def sim(team: Team) -> SimClusterProcess:
+def sim(team: Team) -> ControlFace:
     """Return the cluster's controls."""
     assert team.target.sim is not None
     return team.target.sim

@@ -20,7 +20,7 @@ from peruserd.core.names import UnservableNameError, database_name, user_documen
 from peruserd.core.ownership import Ownership
 from peruserd.core.ranges import ShardMap
 from peruserd.core.security import grants, is_public
-from peruserd.simcluster import ClusterOptions, SimClusterProcess
+from peruserd.simcluster import ClusterOptions, ControlFace, SimClusterThread
 
 REAL_URLS: Final = [url for url in os.environ.get("PERUSERD_TEST_CLUSTER", "").split(",") if url]
 
@@ -35,7 +35,7 @@ _DERIVED: Final = {"password_scheme": "pbkdf2", "iterations": 10, "salt": "73616
 class Target:
     """A cluster to test on. `sim` are the simulated one's controls, None on a real one."""
 
-    def __init__(self, urls: Sequence[str], sim: SimClusterProcess | None = None) -> None:
+    def __init__(self, urls: Sequence[str], sim: ControlFace | None = None) -> None:
         parts = [urlsplit(url) for url in urls]
         self.urls = [f"{each.scheme}://{each.hostname}:{each.port}" for each in parts]
         self.username, self.password = parts[0].username or "", parts[0].password or ""
@@ -177,8 +177,8 @@ def open_target(options: ClusterOptions) -> Iterator[Target]:
 
 @contextmanager
 def open_simulated(options: ClusterOptions) -> Iterator[Target]:
-    """Give a fresh simulated cluster."""
-    with SimClusterProcess(options) as sim:
+    """Give a fresh simulated cluster, in a thread: a process would have to import it anew for each test."""
+    with SimClusterThread(options) as sim:
         target = Target(sim.urls, sim)
         try:
             yield target

@@ -9,7 +9,7 @@ from tests.system.daemon import Daemon, Tables
 from tests.system.target import Target
 from tests.waiting import eventually
 
-# What a busy machine and the scan of some hundred users may add to the time that is promised. It is no part of the
+# A busy machine and the scan of some hundred users may add this to the time that is promised. It is no part of the
 # promise: no test fails for having been slow.
 ALLOWANCE_SECONDS = 20.0
 
@@ -40,7 +40,10 @@ class Team:
         self.instances: list[Daemon] = []
         with self.acting.unsettled():
             for number in nodes or range(1, len(target.urls) + 1):
-                self.instances.append(self.make(number).start())
+                self.instances.append(self.make(number))
+                self.instances[-1].launch()
+            for each in self.instances:
+                each.wait_until_started()
             self.wait_until_settled()
 
     def make(self, node: int) -> Daemon:

@@ -29,7 +29,7 @@ def test_two_that_alternate_outside_a_window_are_found(
     windows: list[Window],
     found: bool,  # noqa: FBT001 - a parameter of the table
 ) -> None:
-    """One that takes over from another does not alternate; what is in a window is not looked at."""
+    """An instance that takes over from another does not alternate; acts within a window are not looked at."""
     assert bool(alternating(journal(*entries), windows)) is found
 
 

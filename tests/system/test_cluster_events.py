@@ -1,4 +1,4 @@
-"""What servers and disks do to an instance, on the simulated cluster: every user is served in the end."""
+"""Events that servers and disks cause to an instance, on the simulated cluster: every user is served in the end."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -45,7 +45,7 @@ def test_a_node_that_dies_takes_no_user_with_it(
         team.acting.owners_change()
         team.wait_until_settled(others)
         lost = [name for name, owner in team.owners(signing_up.names).items() if owner == "node3@127.0.0.1"]
-        # What has reached the living is right; copies on the dead node are its own affair until it is back.
+        # Copies on the living are right; copies on the dead node are its own affair until it is back.
         eventually(
             lambda: all(name in str(team.target.security(name)) for name in lost),
             "the users of the dead node are served",
@@ -90,7 +90,7 @@ def test_users_of_the_living_see_no_pause_when_a_node_dies(team: Team) -> None:
 
 
 def test_both_sides_of_a_partition_serve_users_and_agree_after_it(team: Team) -> None:
-    """What a minority took (202, no_majority) is done again until it is whole, although a read shows it right."""
+    """Writes that a minority took (202, no_majority) are done again until all is whole, though reads look right."""
     names = team.target.new_names(60)
     with team.acting.unsettled():
         with partitioned(team, [[1], [2, 3]]):
@@ -120,7 +120,7 @@ def test_access_taken_away_by_a_minority_is_taken_away_everywhere(team: Team) ->
             for name in names:
                 team.target.delete_user(name)
             eventually(lambda: quarantined(team.instances[0]) == len(names), "the minority could take none away")
-            # What the majority has wins once the nodes compare; until then nothing helps but to write again.
+            # The copies of the majority win once the nodes compare; until then nothing helps but to write again.
             sim(team).set_replication_delay(NEVER_SECONDS)
         eventually(lambda: not any(name in str(team.target.copies(name)) for name in names), "no copy lets a user in")
         sim(team).set_replication_delay(0.0)

@@ -87,7 +87,7 @@ def test_users_of_living_instances_see_no_pause_while_one_is_dead(
 
 
 def test_users_of_an_instance_that_comes_are_left_to_it_at_once(team: Team) -> None:
-    """Who has seen it leaves its documents alone, although by the view in force they are not its own yet."""
+    """An instance that sees it leaves its documents alone, although by the view in force they are not its own yet."""
     # Going round, the first comes after the last, and has all of its documents while it is away.
     by_name = dict(sorted(zip(team.nodes, team.instances, strict=True)))
     heir, other, coming = by_name.values()

@@ -283,7 +283,7 @@ def test_an_idle_feed_is_no_failure(daemon: Daemon, server: Server) -> None:
 def test_an_authentication_database_made_again_is_noticed(
     pouchdb: PouchDBServer, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """What was known of the old one is void: the users of the new one are all served.
+    """All that was known of the old one is void: the users of the new one are all served.
 
     This server makes `_users` again at once, and leaves a long poll on the old one without a word or an end.
     """

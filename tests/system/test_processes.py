@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import psutil
+import pytest
 
 from peruserd.demo.instances import Instance
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
@@ -59,8 +60,26 @@ def test_an_instance_gets_over_the_loss_of_its_fork_server(make_daemon: Callable
         eventually(lambda: not daemon.processes(), "no process is left")
 
 
+@pytest.mark.parametrize("name", ["instance.json", "control.sock"])
+def test_a_state_directory_that_cannot_be_used_now_is_tried_again(
+    make_daemon: Callable[..., Daemon], name: str
+) -> None:
+    """One line says what is the matter. A disk can be full for a while, so systemd is not told to give up."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        daemon = make_daemon(url=f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        # In the place of a file that it needs.
+        (daemon.state / name).mkdir(parents=True)
+        daemon.launch()
+        assert daemon.wait() == os.EX_TEMPFAIL
+        line = daemon.line("cannot start")
+        assert line is not None
+        assert str(daemon.state) in line["error"]
+        assert not any("text" in each for each in daemon.lines()), "a traceback"
+
+
 class StartedLine(msgspec.Struct):
-    """What a log line can have."""
+    """The fields that a log line can have."""
 
     event: str = ""
     pid: int = 0

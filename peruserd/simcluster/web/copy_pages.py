@@ -3,7 +3,6 @@
 Nothing here asks another copy: what is read is what this one has, and what is written is written here alone.
 """
 
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -17,9 +16,8 @@ from peruserd.simcluster.revisions import Leaves, newest
 from peruserd.simcluster.securities import fault_of
 from peruserd.simcluster.web.exchange import Exchange, etag, reply
 from peruserd.simcluster.web.feeds import shard_changes
-from peruserd.simcluster.web.rows import row
-
-_REVISION: Final = re.compile(r"(\d+)-.+")
+from peruserd.simcluster.web.revs_diff import Known, missing_revisions
+from peruserd.simcluster.web.rows import local_row, row
 
 
 async def copy_page(exchange: Exchange, node: Node, copy: ShardCopy) -> web.StreamResponse:
@@ -35,16 +33,6 @@ async def copy_page(exchange: Exchange, node: Node, copy: ShardCopy) -> web.Stre
     if exchange.method not in pages:
         raise errors.method_not_allowed(",".join(pages))
     return await pages[exchange.method](exchange, copy)
-
-
-def revisions_asked(asked: object) -> dict[str, int]:
-    """Return the revisions that `_revs_diff` asks for, with the number of each; refuses what is no revision."""
-    if not isinstance(asked, list):
-        raise errors.bad_request("Invalid list of revisions")
-    parsed = {each: _REVISION.fullmatch(each) if isinstance(each, str) else None for each in asked}
-    if not all(parsed.values()):
-        raise errors.bad_request("Invalid rev format")
-    return {rev: int(match[1]) for rev, match in parsed.items() if match}
 
 
 async def _read_security(_: Exchange, copy: ShardCopy) -> web.Response:
@@ -85,31 +73,19 @@ def _row_for_key(copy: ShardCopy, key: str, *, include_docs: bool) -> dict[str, 
 
 async def _revisions_missing(exchange: Exchange, copy: ShardCopy) -> web.Response:
     """Say of each document which of some revisions this copy never heard of."""
-    asked = {name: revisions_asked(each) for name, each in (await exchange.object()).items()}
-    differences = {name: _difference(copy.leaves(name), revisions) for name, revisions in asked.items()}
-    return reply({name: each for name, each in differences.items() if each})
+    return await missing_revisions(exchange, lambda document_id: _known(copy.leaves(document_id)))
 
 
-def _difference(leaves: Leaves | None, asked: dict[str, int]) -> dict[str, Any]:
-    known = {rev for leaf in leaves or () for rev in (leaf.rev, *leaf.ancestors)}
-    missing = [rev for rev in asked if rev not in known]
-    if not missing:
-        return {}
-    found = {"missing": missing}
-    highest = max(asked[rev] for rev in missing)
-    if ancestors := [leaf.rev for leaf in leaves or () if leaf.generation < highest]:
-        found["possible_ancestors"] = ancestors
-    return found
+def _known(leaves: Leaves | None) -> Known:
+    return Known(
+        frozenset(rev for leaf in leaves or () for rev in (leaf.rev, *leaf.ancestors)),
+        {leaf.rev: leaf.generation for leaf in leaves or ()},
+    )
 
 
 async def _list_local(exchange: Exchange, copy: ShardCopy) -> web.Response:
-    rows = []
-    for document_id, local in sorted(copy.local.items()):
-        shown = ids.shown(document_id)
-        found: dict[str, Any] = {"id": shown, "key": shown, "value": {"rev": local.rev}}
-        if exchange.flag("include_docs"):
-            found["doc"] = with_identity(document_id, local.rev, local.body)
-        rows.append(found)
+    docs = exchange.flag("include_docs")
+    rows = [local_row(document_id, local, include_docs=docs) for document_id, local in sorted(copy.local.items())]
     return reply({"total_rows": None, "offset": None, "rows": rows})
 
 

@@ -148,7 +148,7 @@ def _between(exchange: Exchange, total: int) -> web.Response:
 
 
 class _Edit(msgspec.Struct, frozen=True):
-    """What a sent document asks for: the revision it names, what it says came before that, its content.
+    """The edit that a sent document asks for: the revision it names, those that came before it, its content.
 
     `new` says whether the revision is what is edited, or the name of what is written.
     """

@@ -29,7 +29,7 @@ _decode: Final = msgspec.json.Decoder().decode
 
 
 class Services(msgspec.Struct, frozen=True):
-    """What every node of one cluster works with."""
+    """The parts that all nodes of one cluster share."""
 
     model: ClusterModel
     splitter: Splitter

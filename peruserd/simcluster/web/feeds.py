@@ -21,7 +21,7 @@ _FEEDS: Final = ("normal", "longpoll", "continuous", "eventsource")
 
 
 class _Wanted(msgspec.Struct, frozen=True):
-    """What a request asks of a feed."""
+    """The parameters of a request for a feed."""
 
     feed: str
     since: str

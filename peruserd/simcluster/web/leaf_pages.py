@@ -27,7 +27,7 @@ def add_conflicts(rows: Sequence[dict[str, Any]], found: Sequence[tuple[str, Lea
 async def purge(exchange: Exchange) -> web.Response:
     """Remove documents of which every leaf is named, on every copy: one that is away would be told when it is back.
 
-    One of whose leaves some are not named is left alone, which is less than CouchDB does.
+    A document with leaves that are not named is left alone, which is less than CouchDB does.
     """
     exchange.require_admin()
     named = await exchange.object()

@@ -1,4 +1,4 @@
-"""Pages of local documents: what whoever may read a database may write there, without history or validation."""
+"""Pages of local documents: every reader of a database may write them, without history or validation."""
 
 from typing import Any
 
@@ -6,22 +6,23 @@ from aiohttp import web
 
 from peruserd.simcluster import documents, errors, ids, users
 from peruserd.simcluster.changes import with_identity
-from peruserd.simcluster.copies import LocalDocument
 from peruserd.simcluster.options import AUTH_DATABASE
 from peruserd.simcluster.web.document_pages import address, content, named_rev
 from peruserd.simcluster.web.exchange import Exchange, etag, reply
+from peruserd.simcluster.web.rows import local_row
 
 
 async def list_all(exchange: Exchange) -> web.Response:
     """List local documents: all, those between keys, or those asked for by name."""
     exchange.require_member()
     keys = (await exchange.object()).get("keys") if exchange.method == "POST" else exchange.json_list("keys")
+    docs = exchange.flag("include_docs")
     if keys is not None:
-        rows = [_local_row_for_key(exchange, str(key)) for key in keys]
+        rows = [_local_row_for_key(exchange, str(key), include_docs=docs) for key in keys]
     else:
         first, last = exchange.key("start_key", "startkey"), exchange.key("end_key", "endkey")
         rows = [
-            _local_row(exchange, document_id, local)
+            local_row(document_id, local, include_docs=docs)
             for document_id, local in documents.list_local(exchange.model, exchange.node, exchange.database)
             if (first is None or first <= document_id) and (last is None or document_id <= last)
         ]
@@ -29,23 +30,15 @@ async def list_all(exchange: Exchange) -> web.Response:
     return reply({"total_rows": None, "offset": None, "rows": rows})
 
 
-def _local_row(exchange: Exchange, document_id: str, local: LocalDocument) -> dict[str, Any]:
-    shown = ids.shown(document_id)
-    found: dict[str, Any] = {"id": shown, "key": shown, "value": {"rev": local.rev}}
-    if exchange.flag("include_docs"):
-        found["doc"] = with_identity(document_id, local.rev, local.body)
-    return found
-
-
-def _local_row_for_key(exchange: Exchange, key: str) -> dict[str, Any]:
+def _local_row_for_key(exchange: Exchange, key: str, *, include_docs: bool) -> dict[str, Any]:
     try:
         local = documents.read_local(exchange.model, exchange.node, exchange.database, key)
     except errors.RefusalError as error:
         if error.status != 404:
-            # One that cannot be read spoils the answer for all, with its own name for an error.
+            # A document that cannot be read spoils the answer for all, with its own name for an error.
             raise errors.RefusalError(500, key, "{case_clause,{error,read_failure}}") from error
         return {"key": key, "error": "not_found"}
-    return _local_row(exchange, key, local)
+    return local_row(key, local, include_docs=include_docs)
 
 
 async def read(exchange: Exchange) -> web.Response:

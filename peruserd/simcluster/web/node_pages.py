@@ -8,9 +8,10 @@ from aiohttp import web
 from peruserd.simcluster import errors
 from peruserd.simcluster.maps import MapDocument
 from peruserd.simcluster.nodes import DIRECTORY, Node
-from peruserd.simcluster.web.copy_pages import copy_page, revisions_asked
+from peruserd.simcluster.web.copy_pages import copy_page
 from peruserd.simcluster.web.exchange import Exchange, reply
 from peruserd.simcluster.web.feeds import shard_changes
+from peruserd.simcluster.web.revs_diff import Known, missing_revisions
 from peruserd.simcluster.web.server_pages import clock_page, read_session
 
 
@@ -78,20 +79,12 @@ async def _looked_up(exchange: Exchange, node: Node) -> web.Response:
 
 
 async def _revisions_missing(exchange: Exchange, node: Node) -> web.Response:
-    """Say of each shard map which of some revisions the node does not have, and which it has that are older."""
-    asked = {name: revisions_asked(each) for name, each in (await exchange.object()).items()}
-    differences = {name: _difference(node.maps.get(name), revisions) for name, revisions in asked.items()}
-    return reply({name: each for name, each in differences.items() if each})
+    """Say of each shard map which of some revisions the node does not have."""
+    return await missing_revisions(exchange, lambda name: _known(node.maps.get(name)))
 
 
-def _difference(document: MapDocument | None, asked: dict[str, int]) -> dict[str, Any]:
-    missing = [rev for rev in asked if document is None or rev != document.rev]
-    if not missing:
-        return {}
-    found = {"missing": missing}
-    if document is not None and document.events < max(asked[rev] for rev in missing):
-        found["possible_ancestors"] = [document.rev]
-    return found
+def _known(document: MapDocument | None) -> Known:
+    return Known() if document is None else Known(frozenset({document.rev}), {document.rev: document.events})
 
 
 def _map_row(node: Node, name: str) -> dict[str, Any]:

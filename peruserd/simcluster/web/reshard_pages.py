@@ -8,7 +8,7 @@ from peruserd.simcluster.web.exchange import Exchange, reply
 
 
 class _SplitRequest(msgspec.Struct):
-    """What `POST /_reshard/jobs` is sent."""
+    """The body of `POST /_reshard/jobs`."""
 
     type: str = ""
     db: str | None = None

@@ -1,4 +1,4 @@
-"""Which page a path is, and what that kind of path is called in the request counters."""
+"""From a path to its page, and to the name of that kind of path in the request counters."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final

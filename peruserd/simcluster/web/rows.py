@@ -1,9 +1,10 @@
-"""Rows of lists of documents, as a whole database and a single copy give them alike."""
+"""Rows of lists of documents and of local documents, alike for a whole database and for a single copy."""
 
 from typing import Any
 
 from peruserd.simcluster import ids
 from peruserd.simcluster.changes import with_identity
+from peruserd.simcluster.copies import LocalDocument
 from peruserd.simcluster.revisions import Leaves
 
 
@@ -16,4 +17,13 @@ def row(document_id: str, leaves: Leaves, *, include_docs: bool) -> dict[str, An
         found["value"]["deleted"] = True
     if include_docs:
         found["doc"] = None if winner.deleted else with_identity(document_id, winner.rev, winner.body)
+    return found
+
+
+def local_row(document_id: str, local: LocalDocument, *, include_docs: bool) -> dict[str, Any]:
+    """Return a local document's row: its revision, and its content where that is wanted."""
+    shown = ids.shown(document_id)
+    found: dict[str, Any] = {"id": shown, "key": shown, "value": {"rev": local.rev}}
+    if include_docs:
+        found["doc"] = with_identity(document_id, local.rev, local.body)
     return found

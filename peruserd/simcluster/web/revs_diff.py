@@ -1,0 +1,48 @@
+"""The page `_revs_diff`, alike for a shard copy and for a node's shard maps: which of some revisions are not there."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from peruserd.simcluster import errors
+from peruserd.simcluster.web.exchange import Exchange, reply
+
+_REVISION: Final = re.compile(r"(\d+)-.+")
+
+
+class Known(msgspec.Struct, frozen=True):
+    """The revisions of one document that are there, and its leaves with their numbers."""
+
+    revisions: frozenset[str] = frozenset()
+    leaves: dict[str, int] = {}
+
+
+async def missing_revisions(exchange: Exchange, known: Callable[[str], Known]) -> web.Response:
+    """Answer by document with the revisions that are not there and the older leaves, which may be their ancestors."""
+    asked = {document_id: _revisions(revs) for document_id, revs in (await exchange.object()).items()}
+    differences = {document_id: _difference(known(document_id), revs) for document_id, revs in asked.items()}
+    return reply({document_id: each for document_id, each in differences.items() if each})
+
+
+def _revisions(asked: object) -> dict[str, int]:
+    """Return the revisions that are asked for, with the number of each; refuses what is no revision."""
+    if not isinstance(asked, list):
+        raise errors.bad_request("Invalid list of revisions")
+    parsed = {each: _REVISION.fullmatch(each) if isinstance(each, str) else None for each in asked}
+    if not all(parsed.values()):
+        raise errors.bad_request("Invalid rev format")
+    return {rev: int(match[1]) for rev, match in parsed.items() if match}
+
+
+def _difference(known: Known, asked: dict[str, int]) -> dict[str, Any]:
+    missing = [rev for rev in asked if rev not in known.revisions]
+    if not missing:
+        return {}
+    found = {"missing": missing}
+    highest = max(asked[rev] for rev in missing)
+    if ancestors := [rev for rev, number in known.leaves.items() if number < highest]:
+        found["possible_ancestors"] = ancestors
+    return found

@@ -1,0 +1,107 @@
+"""A small world in memory, in which decisions are carried out: copies, a document, and what can be reached."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from peruserd.core import security
+from peruserd.core.decision import (
+    Ask,
+    CopyReading,
+    Create,
+    Database,
+    Facts,
+    Hint,
+    Step,
+    Write,
+    WriteEach,
+    decide,
+)
+from peruserd.core.evidence import DocumentState, Verdict
+from peruserd.core.security import Security
+
+USER = "alice"
+FRESH: Security = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
+GRANTED = security.first(USER)
+REVOKED = security.revoke(GRANTED, USER)
+PARTNERS: Security = {
+    "members": {"names": ["bob", USER], "roles": ["staff"]},
+    "admins": {"names": [USER], "roles": ["_admin"]},
+    "proxy": {"a": 1},
+}
+NODES = ("node1", "node2", "node3")
+
+
+class World:
+    """One user's database and document. `copies` is None where there is no database."""
+
+    def __init__(
+        self, copies: list[Security] | None, document: DocumentState, *, away: frozenset[int] = frozenset()
+    ) -> None:
+        self.copies = copies
+        self.document = document
+        self.away = away
+        self.after_write: Callable[[World], None] = lambda _world: None
+        self.steps: list[Step] = []
+
+    def act(self, facts: Facts) -> Step:
+        """Carry out the steps of one act; return the last one."""
+        for _ in range(40):
+            step = decide(facts)
+            self.steps.append(step)
+            match step:
+                case Ask.DOCUMENT:
+                    facts = having(facts, document=Verdict(self.document, "1-a"))
+                case Ask.GLANCE:
+                    facts = having(facts, glance=self.readable()[0])
+                case Ask.COPIES:
+                    facts = self._look(facts)
+                case Create():
+                    facts = self._create(facts)
+                case Write(wanted):
+                    self._write(dict.fromkeys(range(len(NODES)), wanted))
+                    facts = self._look(having(facts, written=facts.written + 1))
+                case WriteEach(changed):
+                    self._write(dict(changed))
+                    facts = self._look(having(facts, written=facts.written + 1))
+                case _:
+                    return step
+        raise AssertionError("the act does not come to its end")
+
+    def _create(self, facts: Facts) -> Facts:
+        if self.copies is not None:
+            return having(facts, database=Database.THERE)
+        self.copies = [FRESH] * len(NODES)
+        return having(facts, database=Database.CREATED)
+
+    def _look(self, facts: Facts) -> Facts:
+        if self.copies is None:
+            return having(facts, database=Database.ABSENT)
+        readings = tuple(
+            CopyReading(node, None if place in self.away else found)
+            for place, (node, found) in enumerate(zip(NODES, self.copies, strict=True))
+        )
+        known = facts.database if facts.database is not Database.UNKNOWN else Database.THERE
+        return having(facts, copies=readings, database=known)
+
+    def _write(self, changed: dict[int, Security]) -> None:
+        assert self.copies is not None
+        for place, wanted in changed.items():
+            if place not in self.away:
+                self.copies[place] = wanted
+        self.after_write(self)
+
+    def readable(self) -> list[Security]:
+        """Return the security objects of the copies that can be read."""
+        return [found for place, found in enumerate(self.copies or []) if place not in self.away]
+
+
+def having(facts: Facts, **changes: Any) -> Facts:
+    """Return the facts with some of them changed."""
+    return msgspec.structs.replace(facts, **changes)
+
+
+def known(hint: Hint, **more: Any) -> Facts:
+    """Return what is known of the user before anybody looked."""
+    return Facts(USER, hint, **more)

@@ -1,0 +1,73 @@
+"""The pure state of a listener as tests drive it, without threads, disk and clock."""
+
+from peruserd.core.changes import Change
+from peruserd.core.listening import Listening, OnDisk
+from peruserd.core.names import user_document_id
+from peruserd.core.ownership import Ownership
+from peruserd.core.progress import Identity, Saved
+from peruserd.core.quarantine import UNSERVABLE_NAME, Advice, Failure
+from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.rows import Page, Row
+from peruserd.listener.provisioner import Outcome
+from tests.listener.books import RECALL_SECONDS
+
+MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))
+SETTLED = Saved("copy", 0, MINE, settled=(MINE,))
+MADE = Outcome(provisioned=True, created=True, security_written=True, acted_on=False)
+ALREADY = Outcome(provisioned=True, acted_on=False)
+REVOKED = Outcome(revoked=True, security_written=True, acted_on=True)
+TOO_LONG = Outcome(failure=Failure(UNSERVABLE_NAME, "the user name has 200 bytes", Advice.GIVE_UP))
+FAILED = Outcome(failure=Failure("server_error", "500"))
+
+
+def unopened(
+    *, share: int = 8, new_per_minute: int = 0, saved: Saved | None = SETTLED, cut_off: bool = False
+) -> Listening:
+    """Return the state of a listener that owns everything and does not know its copy yet."""
+    return Listening(
+        "me",
+        MINE,
+        OnDisk(saved),
+        coming=None,
+        share=share,
+        new_per_minute=new_per_minute,
+        nodes=(),
+        cut_off=cut_off,
+        begin_near=None,
+        recall_seconds=RECALL_SECONDS,
+        now=0.0,
+    )
+
+
+def listening(*, share: int = 8, new_per_minute: int = 0, saved: Saved = SETTLED, cut_off: bool = False) -> Listening:
+    """Return the state of a listener that owns everything and has scanned it."""
+    made = unopened(share=share, new_per_minute=new_per_minute, saved=saved, cut_off=cut_off)
+    made.open(Identity("copy", 1_000_000), 0.0)
+    return made
+
+
+class Feed:
+    """The live feed of a listener's state."""
+
+    def __init__(self, state: Listening) -> None:
+        self.state = state
+        self.seq = 0
+
+    def enter(self, *names: str, deleted: bool = False, now: float = 0.0) -> None:
+        """Enter a page with a row for each name."""
+        rows = [Row(self.seq + number, user_document_id(name), deleted) for number, name in enumerate(names, start=1)]
+        self.seq += len(rows)
+        self.state.enter_live(Page(rows, self.seq), now)
+
+    def work(self, outcome: Outcome, now: float) -> list[Change]:
+        """Act on all that is given out now."""
+        self.state.due(now)
+        acted = []
+        while (change := self.state.dispatch.next(now)) is not None:
+            acted.append(change)
+            if outcome.failure is None:
+                self.state.succeeded(change, outcome, now)
+            else:
+                self.state.failed(change, outcome, outcome.failure, now=now, wall=now, chance=0.5)
+                self.state.given_up(change, now, created=False)
+        return acted
