@@ -51,7 +51,7 @@ def test_the_fork_servers_imports_forbid_dumps(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["/proc/self/fd", "/proc/self/statm"])
 def test_such_a_process_can_still_look_at_itself(tmp_path: Path, where: str) -> None:
-    """What it reports of itself stays readable for it, also without privileges."""
+    """The process can still read its own numbers, also without privileges."""
     look = "import os; from peruserd import dumps; from peruserd.listener import usage; "
     look += f"os.geteuid() or os.setuid(65534); {_FORBID}"
     look += f"print(os.path.isdir({where!r}) and len(os.listdir({where!r})) or open({where!r}).read()); "

@@ -111,7 +111,7 @@ class Authenticator:
             self._thread.join()
         self._session.close()
 
-    # What other threads call
+    # For other threads
 
     def doubt(self, who: Hashable, number: int, node: str | None) -> None:
         """Take in a doubt of another process; `node` is the other node that it is about, if it is."""

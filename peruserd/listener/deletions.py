@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -20,7 +20,7 @@ from peruserd.core.dropping import Reason
 from peruserd.core.names import decode_database_name, user_document_id
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
 from peruserd.listener.dropping import Dropper, JournalMissingError, Look, Tools, noting_time
-from peruserd.listener.pending import Item, Pending
+from peruserd.listener.pending import Item, Kept, Pending
 from peruserd.listener.purging import Purging
 from peruserd.listener.store import StoreError
 
@@ -44,22 +44,6 @@ _PURGE_AGAIN_SECONDS: Final = 60.0
 _BACKOFF: Final = Backoff(first_seconds=1.0, most_seconds=60.0)
 
 log = structlog.get_logger(__name__)
-
-
-class Kept(Protocol):
-    """Where entries are kept on this machine."""
-
-    def deletions(self) -> list[Entry]:
-        """Return what was kept."""
-
-    def keep_deletions(self, entries: Iterable[Entry]) -> None:
-        """Keep entries, or what has become of them; raises StoreError."""
-
-    def replace_deletions(self, entries: Iterable[Entry]) -> None:
-        """Keep these entries and no others; raises StoreError."""
-
-    def forget_deletions(self, ids: Iterable[str]) -> None:
-        """Keep these no more; raises StoreError."""
 
 
 class Deletions:

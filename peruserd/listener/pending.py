@@ -8,7 +8,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from peruserd.core.backoff import Backoff
 from peruserd.core.deletions import Entry, Kind, Pause, Saying, Standing
@@ -62,6 +62,22 @@ class Item:
         if self.closely or self.saying is None:
             return None
         return forbids(self.entry, self.saying, pause, now)
+
+
+class Kept(Protocol):
+    """The disk of this machine, as far as it keeps entries."""
+
+    def deletions(self) -> list[Entry]:
+        """Return what was kept."""
+
+    def keep_deletions(self, entries: Iterable[Entry]) -> None:
+        """Keep entries, or what has become of them; raises StoreError."""
+
+    def replace_deletions(self, entries: Iterable[Entry]) -> None:
+        """Keep these entries and no others; raises StoreError."""
+
+    def forget_deletions(self, ids: Iterable[str]) -> None:
+        """Keep these no more; raises StoreError."""
 
 
 class Pending:

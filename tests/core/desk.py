@@ -3,6 +3,7 @@
 from peruserd.core.changes import Change, Lane
 from peruserd.core.dispatch import Dispatch
 from peruserd.core.documents import Documents
+from tests.core.outcomes import RECALL
 from tests.core.tickets import CountingWatermark
 
 
@@ -10,7 +11,7 @@ class Desk:
     """Documents and what gives them out; changes know when they were made: `read_at` is the document's own version."""
 
     def __init__(self, share: int = 100) -> None:
-        self.documents = Documents((), (), recall_seconds=30.0, now=0.0)
+        self.documents = Documents((), (), recall_seconds=RECALL, now=0.0)
         self.dispatch = Dispatch(self.documents, share)
         self.mark = CountingWatermark()
 

@@ -130,7 +130,7 @@ def test_a_word_taken_back_by_hand_says_nothing() -> None:
 
 @pytest.mark.parametrize("leaf", [{"word": "explode"}, {"word": 1}, {"resumed": "yes"}, {"words": "hold"}, [], "x", 1])
 def test_a_word_that_cannot_be_read_is_a_hold(leaf: object) -> None:
-    """Whatever a proxy, another version or a slip of somebody's hand made of a word, nothing is dropped by it."""
+    """A word that a proxy, another version or a slip of the hand has spoilt drops nothing."""
     assert read_saying([leaf]).word is Word.HOLD
     assert not read_saying([leaf]).resumed
 

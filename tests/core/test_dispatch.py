@@ -1,4 +1,4 @@
-"""Whose turn it is: the lanes, the part of a scan, and those left alone for a while."""
+"""The turns of documents: the lanes, the part of a scan, and documents that are left alone for a while."""
 
 import pytest
 

@@ -7,12 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from peruserd.core.changes import Change, Lane
-from peruserd.core.dispatch import Dispatch
-from peruserd.core.documents import Documents
 from peruserd.core.quarantine import Advice, Failure
 from peruserd.core.records import Held, Record, Removal
+from tests.core.desk import Desk
 from tests.core.outcomes import FAILURES, RECALL, RETRY, Outcome
-from tests.core.tickets import CountingWatermark
 
 NAMES = "ab"
 
@@ -29,9 +27,8 @@ class DocumentsMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.mark = CountingWatermark()
-        self.documents = Documents((), (), recall_seconds=RECALL, now=0.0)
-        self.dispatch = Dispatch(self.documents, 100)
+        self.desk = Desk()
+        self.documents, self.dispatch, self.mark = self.desk.documents, self.desk.dispatch, self.desk.mark
         self.versions = dict.fromkeys(NAMES, 0)
         self.kinds = dict.fromkeys(NAMES, False)
         # The newest version that was read live since the document is this instance's.
@@ -91,17 +88,8 @@ class DocumentsMachine(RuleBasedStateMachine):
     def _put(self, name: str, lane: Lane, version: int, *, deleted: bool) -> None:
         if name not in self.mine:
             return
-        change = Change(
-            name,
-            deleted=deleted,
-            lane=lane,
-            read_at=float(version),
-            watermark=self.mark,
-            ticket=self.mark.enter(0),
-        )
         fresh = self.documents._fresh.get(name, frozenset())
-        self.documents.put(change)
-        self.put.append(change)
+        self.put.append(self.desk.put(name, lane, version, deleted=deleted))
         record = self.documents.record(name)
         known = [each for each in (record.waiting, record.active) if each is not None and each.lane is not Lane.REVIEW]
         if deleted not in fresh or lane is Lane.LIVE:
@@ -251,7 +239,7 @@ class DocumentsMachine(RuleBasedStateMachine):
         self.now += seconds
         self.documents.take_due(self.now)
 
-    # What must hold
+    # Invariants
 
     @invariant()
     def every_ticket_is_held_once_and_given_back_once(self) -> None:

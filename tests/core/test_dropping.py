@@ -308,7 +308,7 @@ def _holds(entry: Entry, known: Known) -> dict[str, bool]:
 
 @given(_ENTRIES, _KNOWN)
 def test_nothing_is_ever_dropped_unless_every_condition_holds(entry: Entry, known: Known) -> None:
-    """Whatever is known, a drop means that all of it allows one; and where all of it does, it is dropped."""
+    """A database is dropped if all that is known allows it, and only then."""
     assert (decide(entry, known) == Drop()) is all(_holds(entry, known).values())
 
 

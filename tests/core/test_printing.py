@@ -30,7 +30,7 @@ def test_what_steers_a_terminal_is_written_out(text: str, seen: str) -> None:
 
 @given(st.text(st.characters(categories=None)))
 def test_nothing_that_is_shown_steers_a_terminal(text: str) -> None:
-    """Whatever a user is called, what is printed has no control character and can be encoded."""
+    """A user can have any name: the printed text has no control character and can be encoded."""
     seen = shown(text)
     assert not any(unicodedata.category(each) in ("Cc", "Cf", "Cs") for each in seen)
     seen.encode("utf-8")

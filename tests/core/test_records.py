@@ -213,7 +213,7 @@ def test_a_servers_long_words_are_cut() -> None:
 
 @pytest.mark.parametrize("lane", [Lane.LIVE, Lane.RETRY, Lane.SCAN])
 def test_work_that_succeeds_takes_a_user_out_of_quarantine(lane: Lane) -> None:
-    """Whatever it was worth looking for."""
+    """The lane of the work makes no difference."""
     record, removal = after_success(working(lane, kept=entry(), due=5.0), Outcome(), 0.0, recall=True)
     assert (record.kept, record.due, removal) == (None, None, Removal.RELEASED)
 
@@ -233,7 +233,7 @@ def test_a_review_that_served_the_user_ends_the_retry_too() -> None:
 
 
 def test_a_retry_that_ends_while_it_is_held_leaves_nothing_held() -> None:
-    """What comes next would be held with nothing to wait for, and never be let go."""
+    """The next change would be held with nothing to wait for, and never be let go."""
     record = working(Lane.REVIEW, kept=entry(), waiting=change(Lane.RETRY), held=Held.LIMIT)
     record, _ = after_success(record, Outcome(provisioned=True), 0.0, recall=True)
     record, _ = records.ended(record)

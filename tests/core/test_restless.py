@@ -91,7 +91,7 @@ def test_what_changed_long_ago_is_forgotten() -> None:
 
 @given(st.lists(st.tuples(st.floats(0.01, 100.0), st.booleans()), max_size=200))
 def test_a_document_is_looked_at_no_more_than_five_times_and_once_a_minute(steps: list[tuple[float, bool]]) -> None:
-    """Whatever its rows are and whenever they come: in any ten minutes no more than changes allow, and the minutes."""
+    """A document is looked at, in any ten minutes, no more than changes and minutes allow, however its rows come."""
     restless = Restless()
     now = 0.0
     looks: list[float] = []

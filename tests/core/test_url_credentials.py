@@ -43,7 +43,7 @@ def test_credentials_are_taken_out_of_the_url(username: str, password: str) -> N
 def test_a_url_is_bare_once_it_is_loaded(
     url: str, bare: str, username: str | None, password: str | None, where: str
 ) -> None:
-    """Whatever of credentials a URL has, in the file or the environment, it has none afterwards, nor a last slash."""
+    """A URL of the file or the environment has no credentials afterwards, nor a last slash."""
     text, environment = (f'[couchdb]\nurl = "{url}"', {}) if where == "file" else ("", {"PERUSERD_COUCHDB_URL": url})
     loaded = load(text, environment, FILE)
     assert loaded.config == msgspec.structs.replace(

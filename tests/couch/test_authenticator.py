@@ -29,7 +29,7 @@ RIGHT = "pass"
 
 
 class Instance:
-    """What an instance has of all this: an authenticator, a session, a password file and a state directory."""
+    """An instance's part of all this: an authenticator, a session, a password file and a state directory."""
 
     def __init__(self, server: AccountServer, directory: Path, password: str) -> None:
         self.directory = directory
@@ -171,7 +171,7 @@ def test_a_server_without_sessions_gets_the_password_with_each_request(make: Mak
 
 
 def test_a_server_that_does_not_take_its_own_sessions_gets_the_password(make: Make) -> None:
-    """One that is configured so, or several behind one address that do not share a secret."""
+    """A server is configured so, or several servers behind one address do not share a secret."""
     with AccountServer(takes_cookies=False) as server:
         instance = make(server).start()
         instance.get().expect(200)
@@ -288,7 +288,7 @@ def test_other_processes_doubts_are_looked_into_and_answered(make: Make) -> None
 
 
 def test_a_refused_password_is_sent_once_and_said(make: Make) -> None:
-    """Whoever asks for something is told at once; nothing more goes to the server."""
+    """A caller is told at once; nothing more goes to the server."""
     with AccountServer() as server:
         instance = make(server, password="wrong").start()
         for _ in range(20):

@@ -292,7 +292,7 @@ def test_more_leases_than_there_can_be_are_no_answer(client: Client, monkeypatch
 
 
 def test_what_is_read_of_leases_is_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever somebody puts into documents of their names; as ids they can still be told, and so deleted."""
+    """Documents of such names can hold anything; leases are still told by their ids, and so deleted."""
     monkeypatch.setattr(client_module, "_LEASES_BYTES", 2_000)
     path = f"/_users/_local/peruserd.active.{LEASE.node}"
     client.session.request("PUT", path, body={"junk": "x" * 3_000}).expect(201)

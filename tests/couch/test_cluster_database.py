@@ -353,7 +353,7 @@ def test_a_server_that_places_fewer_copies_is_content(cluster: SimClusterThread,
 
 @pytest.mark.parametrize("what", ["/_security", "/_dbs/peruserd"])
 def test_not_being_let_in_is_no_matter_of_a_copy(seat: Seat, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """Whoever looks has to know of it: it is a state of the whole instance."""
+    """The look has to know of it: it is a state of the whole instance."""
     seat.look()
     request = seat.client.session.request
 
@@ -410,7 +410,7 @@ def test_a_suspicion_outlives_a_look_that_failed(cluster: SimClusterThread, seat
     assert securities(cluster) == [ADMINS_ONLY] * 3
 
 
-# What was written while it was open
+# Writing while the database was open
 
 
 def journal_of(seat: Seat) -> DeletionJournal:
@@ -444,7 +444,7 @@ def test_what_anybody_could_write_leads_to_nothing(cluster: SimClusterThread, se
 
 @pytest.mark.parametrize("path", ["_local_docs", "_local/", f"/{NAME}/pause", f"/{NAME}/word"])
 def test_it_is_not_used_before_it_is_cleared(cluster: SimClusterThread, seat: Seat, path: str) -> None:
-    """Whatever cannot be done, the process may even end there: another instance finds it undone, and does it."""
+    """The process may end at any step: another instance finds the rest undone, and does it."""
     seat.look()
     seat.client.put_lease(NAME, Lease(seat.node, "forged", 1 << 40))
     journal = journal_of(seat)

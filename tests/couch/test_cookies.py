@@ -37,7 +37,7 @@ def test_a_session_is_found_among_other_cookies(headers: list[str], value: str, 
     ],
 )
 def test_what_is_no_session_is_passed_over(header: str) -> None:
-    """One that was ended, another name, and whatever does not belong into a header of ours."""
+    """A session that was ended, another name, and text that does not belong into a header of ours."""
     assert session_cookie([header]) is None
 
 

@@ -203,7 +203,7 @@ def test_a_path_that_is_closed_is_a_silent_copy(status: int) -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_paths_that_are_all_closed_are_no_silence(status: int) -> None:
-    """Whoever has to open them learns of it; nothing is waited for that would come by itself."""
+    """The operator has to open them and learns of it; waiting would help nothing."""
     paths = [("POST", f"/{name}/_all_docs") for name in ("n1", "n2", "n3")]
     paths += [("GET", f"/{name}/_security") for name in ("n1", "n2", "n3")]
     with TalkingServer(answering(dict.fromkeys(paths, (status, CLOSED)))) as server:

@@ -52,7 +52,7 @@ def test_a_write_over_what_was_not_read_is_a_conflict(cluster: SimClusterThread)
 
 
 def test_a_minority_is_no_success(cluster: SimClusterThread) -> None:
-    """What only one of three copies has taken is told as a failure, and is there when it is looked for."""
+    """A write that one of three copies has taken is told as a failure, and is there when it is looked for."""
     cluster.partition([[1], [2, 3]])
     with pytest.raises(NoMajorityError):
         journal_at(cluster, 1).write("pause", {"n": 1}, None)
@@ -61,7 +61,7 @@ def test_a_minority_is_no_success(cluster: SimClusterThread) -> None:
 
 
 def test_every_leaf_is_read(cluster: SimClusterThread) -> None:
-    """What both sides of a cut wrote is there afterwards, one by one and in a page, with deletions as nothing."""
+    """The writes of both sides of a cut are there afterwards, one by one and in a page, with deletions as nothing."""
     cluster.partition([[1], [2, 3]])
     with pytest.raises(NoMajorityError):
         journal_at(cluster, 1).write("word:x", {"said": "one"}, None)
@@ -150,7 +150,7 @@ def test_what_changed_is_told_from_a_place_on(cluster: SimClusterThread) -> None
     ],
 )
 def test_an_answer_about_something_else_is_none(body: object) -> None:
-    """Whatever a proxy answers instead of the document is a failure, never an empty document."""
+    """A proxy's answer in the place of the document is a failure, never an empty document."""
     with (
         TalkingServer(answering({("GET", "/peruserd/pause"): (200, body)})) as server,
         pytest.raises(UnexpectedAnswerError),

@@ -61,7 +61,7 @@ def test_what_cannot_be_written_is_known_to_the_process_at_least(
 @given(content=st.binary(max_size=200))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_record_that_cannot_be_read_is_an_empty_one(tmp_path: Path, content: bytes) -> None:
-    """Whatever a crash or a person has left there, it can be written over."""
+    """A file that a crash or a person has spoilt can be written over."""
     (tmp_path / FILE_NAME).write_bytes(content)
     with RefusalFile(tmp_path).held() as record:
         assert all(isinstance(each, float) for each in record.times)

@@ -515,7 +515,7 @@ def test_many_threads_share_a_session() -> None:
         session.close()
 
 
-# What waits to be sent
+# Requests that wait to be sent
 
 
 @pytest.mark.parametrize("prompt", [True, False], ids=["prompt", "late"])

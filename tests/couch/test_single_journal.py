@@ -42,7 +42,7 @@ def test_a_making_that_was_cut_short_is_gone_on_with(
 
 @pytest.mark.parametrize("what", ["documents", "members", "marker"])
 def test_somebody_elses_database_is_left_alone(client: Client, what: str) -> None:
-    """One that has documents, that somebody has access to, or with another document in the marker's place."""
+    """A database with documents, with access for somebody, or with another document in the marker's place."""
     client.create_database("peruserd", DatabasesConfig())
     if what == "members":
         client.put_security("peruserd", {"members": {"names": ["eve"]}})

@@ -13,7 +13,7 @@ from peruserd.couch.tokens import NOBODY, Tokens
 @pytest.mark.parametrize("key", ["ca_file", "client_cert"])
 @pytest.mark.parametrize("kind", ["missing", "directory", "pipe", "empty", "not-pem", "zero-byte"])
 def test_a_tls_file_that_cannot_be_used_is_named_by_its_key(tmp_path: Path, key: str, kind: str) -> None:
-    """Whatever is wrong with it, there is one sentence, which names the key and the path; nothing hangs on a pipe."""
+    """The error is one sentence with the key and the path, and nothing hangs on a pipe."""
     path = tmp_path / "some.pem"
     match kind:
         case "directory":

@@ -177,7 +177,7 @@ def test_no_more_clients_are_served_than_there_are_places(tmp_path: Path, desk: 
 
 @pytest.mark.usefixtures("control_socket")
 def test_an_order_that_fails_unforeseen_harms_no_other(tmp_path: Path, desk: Desk) -> None:
-    """Whatever goes wrong with one order, the next one is carried out."""
+    """An order that goes wrong keeps no later one from being carried out."""
     broken, desk.answers = desk.answers, (object(),)  # type: ignore[assignment] - what cannot be sent
     assert talk(socket_path(tmp_path), encode_line(ORDER)) == []
     desk.answers = broken

@@ -148,7 +148,7 @@ def test_a_word_beside_a_pause_is_told_to_wait(office: Office, journal: Deletion
 
 
 def test_only_some_can_be_resumed(office: Office, journal: DeletionJournal) -> None:
-    """Those named pass the pause, a hold of theirs is over, and an order to drop at once stays."""
+    """The users that are named pass the pause, a hold of theirs is over, and an order to drop at once stays."""
     for user in ("ann", "bob", "eve"):
         journal.note(entry(user))
     office(Say(Word.HOLD, ("ann",)))

@@ -1,6 +1,7 @@
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,7 +75,6 @@ class Desk:
         self.looked_again: list[str] = []
         self.drops = 0
         self.failures: list[str] = []
-        self.before_drop: list[Any] = []
         self.store = Store.open(path)
         tools = Tools(
             prefix="userdb-",
@@ -104,6 +104,16 @@ class Desk:
 
     def _dropped(self) -> None:
         self.drops += 1
+
+    def before_each_drop(self, patches: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+        """Let something happen in the moment before a database is dropped."""
+        drop = self.client.drop_database
+
+        def act_and_drop(database: str) -> Any:
+            act()
+            return drop(database)
+
+        patches.setattr(self.client, "drop_database", act_and_drop)
 
     def note(self, user: str) -> None:
         """Note the deletion of a user whose document is deleted."""
@@ -417,13 +427,8 @@ def test_a_journal_that_cannot_be_trusted_any_more_ends_a_round(
 ) -> None:
     """News of a journal open to others stops the round under way, after the drop that was begun."""
     databases = [deleted_user(cluster, desk, user) for user in ("ann", "bob")]
-    drop = desk.client.drop_database
-
-    def distrust_first(database: str) -> Any:
-        desk.deletions.told(frozenset(), pause_changed=False, usable=False)
-        return drop(database)
-
-    monkeypatch.setattr(desk.client, "drop_database", distrust_first)
+    distrusted = partial(desk.deletions.told, frozenset(), pause_changed=False, usable=False)
+    desk.before_each_drop(monkeypatch, distrusted)
     desk.deletions.round()
     assert desk.drops == 1
     assert len([each for each in databases if each in cluster.databases()]) == 1
@@ -720,13 +725,7 @@ def test_a_user_who_comes_back_in_the_moment_of_the_drop_is_served(
 ) -> None:
     """The document is read once more after the drop: one that is live again gets a new database."""
     deleted_user(cluster, desk)
-    drop = desk.client.drop_database
-
-    def return_first(database: str) -> Any:
-        cluster.add_user("ann", "secret")
-        return drop(database)
-
-    monkeypatch.setattr(desk.client, "drop_database", return_first)
+    desk.before_each_drop(monkeypatch, lambda: cluster.add_user("ann", "secret"))
     desk.deletions.round()
     assert desk.endings("ann") == [Ending.DROPPED]
     assert desk.looked_again == [user_document_id("ann")]
@@ -755,13 +754,7 @@ def test_an_accepted_drop_is_not_yet_one(
 ) -> None:
     """A drop that only a minority of the nodes has made is not counted, and is looked at again."""
     deleted_user(cluster, desk)
-    drop = desk.client.drop_database
-
-    def cut_first(database: str) -> Any:
-        cluster.partition([[1], [2, 3]])
-        return drop(database)
-
-    monkeypatch.setattr(desk.client, "drop_database", cut_first)
+    desk.before_each_drop(monkeypatch, lambda: cluster.partition([[1], [2, 3]]))
     desk.deletions.round()
     assert desk.drops == 0
 

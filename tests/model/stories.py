@@ -39,22 +39,14 @@ def another_document_is_made(world: World) -> None:
 
 def a_copy_is_blank(world: World) -> None:
     """The copy beside the owner loses its security object, in which a partner was named."""
-    _serve(world, ANN)
-    _share(world, ANN)
-    owner = _owner(world, ANN)
-    world.misfortune.blank(world.model.node(owner), _database(ANN), 1)
-    world.write_user(ANN, owner, deleted=False)
+    _look_at_a_blank_copy(world)
     _work(world)
     world.settle()
 
 
 def only_a_blank_copy_answers(world: World) -> None:
     """The copy beside the owner is blank; the others do not answer when they are read, and are there for the write."""
-    _serve(world, ANN)
-    _share(world, ANN)
-    owner = _owner(world, ANN)
-    world.misfortune.blank(world.model.node(owner), _database(ANN), 1)
-    world.write_user(ANN, owner, deleted=False)
+    owner = _look_at_a_blank_copy(world)
     listener = _begun(world, ANN, replicate=False)
     while listener.acts:
         path = unquote(listener.acts[0].asks)
@@ -164,6 +156,16 @@ def _database(document_id: str) -> str:
 
 def _objects(world: World, document_id: str) -> list[Any]:
     return world._objects(_database(document_id))
+
+
+def _look_at_a_blank_copy(world: World) -> int:
+    """Let Ann share her database, blank the copy beside the owner, and give a reason to look; return the owner."""
+    _serve(world, ANN)
+    _share(world, ANN)
+    owner = _owner(world, ANN)
+    world.misfortune.blank(world.model.node(owner), _database(ANN), 1)
+    world.write_user(ANN, owner, deleted=False)
+    return owner
 
 
 def _serve(world: World, document_id: str) -> None:

@@ -208,7 +208,7 @@ if __name__ == "__main__":
 class OtherSupervisor:
     """A process with a listener, a fork server and the resource tracker of its own.
 
-    One that is killed leaves the directory of its fork server's address behind, so that is below `temporary`.
+    A killed supervisor leaves the directory of its fork server's address behind, so that is below `temporary`.
     """
 
     def __init__(self, rig: Rig, directory: Path, temporary: str) -> None:

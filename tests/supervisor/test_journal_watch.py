@@ -164,7 +164,7 @@ def test_it_looks_from_a_thread_and_at_once_when_asked(post: Post) -> None:
 
 
 def test_its_thread_outlives_an_error_nobody_foresaw(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever goes wrong is told as a journal that cannot be used, and the next look comes."""
+    """The error is told as a journal that cannot be used, and the next look comes."""
     failed = threading.Event()
 
     def fail() -> dict[str, Saying]:

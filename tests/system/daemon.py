@@ -71,7 +71,7 @@ class Daemon:
         self.directory = directory
         self.state = directory / "state"
         self.http = ""
-        # One that is killed leaves something there. Its path must be short, because it holds a socket.
+        # A killed instance leaves something there. Its path must be short, because it holds a socket.
         self._temporary = tempfile.TemporaryDirectory()
         self._environment = {"TMPDIR": self._temporary.name} | dict(environment or {})
         self._under = under
