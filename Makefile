@@ -1,4 +1,4 @@
-# What a developer does with this repository. A machine needs Python 3.11 or newer, git and make, and npm for the tests
+# The tasks of a developer. A machine needs Python 3.11 or newer, git and make, and npm for the tests
 # against PouchDB Server; everything else is installed into .venv and tests/pouchdb/node_modules.
 
 PYTHON ?= python3

@@ -23,7 +23,7 @@ QUICK_SIZES: Final = (0, 50)
 
 # Slow, so that a full cluster is still below saturation.
 RATE: Final = 2.0
-QUICK_RATE: Final = 10.0
+QUICK_RATE: Final = 50.0
 USERS: Final = 40
 QUICK_USERS: Final = 6
 

@@ -58,7 +58,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 def run(options: Options) -> Result:
     """Measure; this takes half a minute a contender, rate and round."""
-    rates, rounds, seconds = ((GOAL_RATE,), 1, 3.0) if options.quick else (RATES, ROUNDS, SECONDS)
+    rates, rounds, seconds = ((GOAL_RATE,), 1, 1.0) if options.quick else (RATES, ROUNDS, SECONDS)
     config = QUICK_CLUSTER if options.quick else None
     with open_cluster(options.cluster) as cluster, daemons(cluster, config) as instances:
         contenders = available(cluster, [BARE, PERUSERD, BUILTIN])

@@ -72,12 +72,13 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
 
 
 QUICK: Final = Course(
+    rate=6.0,
     rounds=1,
-    stay=2.0,
-    warm_up=2.0,
-    before=5.0,
-    during=5.0,
-    after=5.0,
+    stay=1.0,
+    warm_up=1.0,
+    before=2.0,
+    during=4.5,
+    after=2.0,
     settings=QUICK_CLUSTER,
 )
 

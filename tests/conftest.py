@@ -6,6 +6,8 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,10 +29,36 @@ _OF_PROCESSES = [Path(__file__).parent / name for name in ("bench", "system")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of whole folders."""
-    for item in items:
-        if any(item.path.is_relative_to(folder) for folder in _OF_PROCESSES):
-            item.add_marker("processes")
+    """Mark the tests of whole folders, and spread their modules evenly among the others.
+
+    Tests of processes mostly wait, and the others compute. Side by side they take less time than one kind after the
+    other, and fewer clusters run at once.
+    """
+    waiting: list[list[pytest.Item]] = []
+    computing: list[list[pytest.Item]] = []
+    for path, group in groupby(items, lambda item: item.path):
+        module = list(group)
+        if any(path.is_relative_to(folder) for folder in _OF_PROCESSES):
+            for item in module:
+                item.add_marker("processes")
+            waiting.append(module)
+        else:
+            computing.append(module)
+    items[:] = [item for module in _spread(waiting, computing) for item in module]
+
+
+def _spread(few: list[list[pytest.Item]], many: list[list[pytest.Item]]) -> Iterator[list[pytest.Item]]:
+    """Give all modules: after each part of the tests of the one kind come as large a part of those of the other."""
+    places = [*_places(few), *_places(many)]
+    return (module for _, module in sorted(places, key=itemgetter(0)))
+
+
+def _places(modules: list[list[pytest.Item]]) -> Iterator[tuple[float, list[pytest.Item]]]:
+    count = sum(map(len, modules))
+    before = 0
+    for module in modules:
+        yield before / count, module
+        before += len(module)
 
 
 @pytest.fixture(scope="session")

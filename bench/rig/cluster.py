@@ -22,7 +22,7 @@ from peruserd.core.hashing import document_hash
 from peruserd.core.names import database_name, user_document_id
 from peruserd.core.ownership import Ownership
 from peruserd.core.ranges import ShardMap
-from peruserd.core.security import grants
+from peruserd.core.security import is_private
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
 
 PREFIX: Final = "userdb-"
@@ -154,9 +154,9 @@ class Cluster:
             return [name for name, right in zip(names, pool.map(self.is_served, names), strict=True) if not right]
 
     def is_served(self, name: str) -> bool:
-        """Say whether a user has a database that is secured for them."""
+        """Say whether a user has a database that is secured for them alone."""
         answer = self.request("GET", f"/{database_name(PREFIX, name)}/_security")
-        return answer.status_code == 200 and grants(answer.json(), name)
+        return answer.status_code == 200 and is_private(answer.json(), name)
 
     def remove(self, name: str) -> None:
         """Remove a user and their database, while others are served: the document first, or it would be made again."""

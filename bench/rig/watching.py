@@ -15,7 +15,7 @@ import requests
 
 from bench.rig.cluster import PREFIX, Cluster
 from peruserd.core.names import database_name, decode_database_name
-from peruserd.core.security import grants
+from peruserd.core.security import is_private
 
 # Between two reads of the same security object: what a latency is rounded up by, at most, is this and one read.
 _LOOK_SECONDS: Final = 0.005
@@ -166,4 +166,4 @@ class Watch:
             answer = http.get(f"{self._cluster.urls[0]}/{database_name(PREFIX, name)}/_security", timeout=30.0)
         except requests.RequestException:
             return False
-        return answer.status_code == 200 and grants(answer.json(), name)
+        return answer.status_code == 200 and is_private(answer.json(), name)

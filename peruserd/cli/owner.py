@@ -7,7 +7,7 @@ import msgspec
 from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.observing import observe
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
-from peruserd.core.explaining import OwnerExplanation, explain_owner
+from peruserd.core.explaining import OwnerExplanation, explain_lone_owner, explain_owner
 from peruserd.core.views import Feed
 
 
@@ -18,12 +18,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _owners(connected: Connected, options: argparse.Namespace) -> int:
     observed = observe(connected, wait=not options.no_wait)
+    prefix = connected.config.databases.prefix
     if observed.attachment.feed is Feed.DATABASE:
-        for user in options.users:
-            print(f"{user}: {observed.attachment.node} (a server without shards has one instance; it serves everybody)")
-        return EXIT_DONE
-    prefix, not_alive = connected.config.databases.prefix, observed.why_not_alive()
-    explained = [explain_owner(user, observed.view, prefix, not_alive) for user in options.users]
+        explained = [explain_lone_owner(user, observed.attachment.node, prefix) for user in options.users]
+    else:
+        not_alive = observed.why_not_alive()
+        explained = [explain_owner(user, observed.view, prefix, not_alive) for user in options.users]
     if options.json:
         print(msgspec.json.encode(explained).decode())
     else:

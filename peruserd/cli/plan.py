@@ -1,6 +1,7 @@
 """`peruserd plan`: who is alive, and who listens to what."""
 
 import argparse
+import sys
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -8,7 +9,7 @@ import msgspec
 from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.observing import Observed, observe
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
-from peruserd.core.explaining import WholePlan, whole_plan
+from peruserd.core.explaining import WholePlan, lone_plan, whole_plan
 from peruserd.core.leases import Lease
 from peruserd.core.views import Feed
 from peruserd.supervisor.presence import Neighbour
@@ -20,35 +21,42 @@ class _Instance(msgspec.Struct, frozen=True):
 
 
 class _Document(msgspec.Struct, frozen=True):
-    plan: WholePlan
+    plan: WholePlan | None
     instances: tuple[_Instance, ...]
     leases_readable: bool
     differing: tuple[str, ...]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the whole plan; exit 1 where a part of it has nobody to carry it out."""
+    """Print the whole plan; exit 1 where a part of it has nobody to carry it out, or where there is none."""
     return with_server(options, lambda connected: _plan(connected, options))
 
 
 def _plan(connected: Connected, options: argparse.Namespace) -> int:
     observed = observe(connected, wait=not options.no_wait)
-    if observed.attachment.feed is Feed.DATABASE:
-        print("a server without shards: one instance follows the database's own feed")
-        return EXIT_DONE
-    try:
-        plan = whole_plan(observed.view)
-    except LookupError as error:
-        print(f"no plan: {error}")
-        return EXIT_NOT_DONE
+    plan = _planned(connected, observed)
     if options.json:
         instances = tuple(_Instance(each.standing.value, each.lease) for each in observed.neighbours)
         apart = tuple(lease.node for lease in observed.apart)
         print(msgspec.json.encode(_Document(plan, instances, observed.view.leases_readable, apart)).decode())
-    else:
+    elif observed.attachment.feed is Feed.DATABASE:
+        print("a server without shards: one instance follows the database's own feed")
+    elif plan is not None:
         print(_in_words(plan, observed))
-    known = observed.view.leases_readable and plan.instances
-    return EXIT_NOT_DONE if plan.unreadable or not known else EXIT_DONE
+    if plan is None or plan.unreadable:
+        return EXIT_NOT_DONE
+    return EXIT_DONE if observed.view.leases_readable and plan.instances else EXIT_NOT_DONE
+
+
+def _planned(connected: Connected, observed: Observed) -> WholePlan | None:
+    """Return the plan; None where there is none, and then why is said."""
+    if observed.attachment.feed is Feed.DATABASE:
+        return lone_plan(connected.config.couchdb.auth_db, observed.attachment.node)
+    try:
+        return whole_plan(observed.view)
+    except LookupError as error:
+        print(f"peruserd: no plan: {error}", file=sys.stderr)
+        return None
 
 
 def _in_words(plan: WholePlan, observed: Observed) -> str:

@@ -30,8 +30,9 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A document to be acted on. `read_at` is when it was read, by the monotonic clock, in seconds.
 
     `watermark` and `ticket` are what holds the checkpoint back; a retry has none, its quarantine is on disk.
-    `in_place` says that the database is probably there, so looking at it is cheaper than trying to create it. Of a
-    review, `deleted` is what was last acted on.
+    `in_place` says that the database is probably there, so looking at it is cheaper than trying to create it.
+    `each_copy` says that all copies of its security object are to be compared. Of a review, `deleted` is what was last
+    acted on.
 
     `deleted` is a hint. `contested` says that a live row and a tombstone were both seen under this id while it waited,
     was worked on or was in quarantine: CouchDB can show two documents under one id, so neither row is the truth.
@@ -45,6 +46,7 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
     watermark: Watermark | None = None
     ticket: int = -1
     in_place: bool = False
+    each_copy: bool = False
     contested: bool = False
     sequence: int | str | None = None
 

@@ -57,7 +57,8 @@ class Known(msgspec.Struct, frozen=True):
 
     `hosts` are the nodes that host the range of the marker, None where there is no such database; `copies` are the
     copies that answered, of nodes that go by the same shard map. `setup` is the state of the cluster's set-up as the
-    server names it, `has_replicator` whether the other database is there that a set-up makes last.
+    server names it, `has_replicator` whether the other database is there that a set-up makes last. `known_by` are other
+    nodes that know the database although the node that is asked does not.
     """
 
     database: str
@@ -68,6 +69,7 @@ class Known(msgspec.Struct, frozen=True):
     copies: tuple[CopyState, ...] = ()
     setup: str | None = None
     has_replicator: bool = False
+    known_by: tuple[str, ...] = ()
 
 
 class Create(msgspec.Struct, frozen=True):
@@ -111,6 +113,8 @@ def next_step(known: Known) -> Step:
     The rules, in their order:
     - A missing database is made when the authentication database is there, a majority of the members is connected and
       the set-up of the cluster is finished. A database made earlier would have its copies on the first node alone.
+    - A database that another node knows is not missing. Made once more, it would have two shard maps, and the leases
+      that are written by one of them would be lost.
     - A copy with another document in the marker's place makes the database somebody else's.
     - A copy with the marker makes it ours. The security object of each of its copies is put right then.
     - Without a marker it is somebody else's, unless its making was cut short: no document was ever written to any copy,
@@ -152,6 +156,10 @@ def _making(known: Known) -> Step:
         return Wait(
             f"the database {known.database} is made when a majority of the cluster's nodes is connected: "
             f"{len(known.connected & known.members)} of {len(known.members)} are"
+        )
+    if known.known_by:
+        return Wait(
+            f"this node does not know of the database {known.database}, and others do: {', '.join(known.known_by)}"
         )
     if known.setup not in _FINISHED and not known.has_replicator:
         return Wait(

@@ -91,8 +91,16 @@ class CouchDBConfig(Table, frozen=True):
     client_key: Annotated[str | None, Meta(description="Its key, where it is a file of its own.")] = None
     connect_timeout: Annotated[Seconds, Meta(description="Seconds until a connection must stand.")] = 5.0
     read_timeout: Annotated[
-        Seconds, Meta(description="Seconds without a byte after which a request has failed (long polls add theirs).")
+        Seconds,
+        Meta(
+            description="Seconds without a byte after which a request has failed (long polls add theirs). A whole "
+            "answer may take twice as long, and a second more for each 256 KiB of it."
+        ),
     ] = 30.0
+    long_poll_timeout: Annotated[
+        Annotated[float, Meta(ge=1, le=25)],
+        Meta(description="Seconds until a long poll ends that has no news; less than a proxy in between allows."),
+    ] = 25.0
     feed: Annotated[
         FeedChoice,
         Meta(

@@ -9,6 +9,8 @@ The rules, in short:
 - A new database gets a constant. Nothing else is written for a name whose `PUT` was answered 201 for a live row.
 - Access is given back, and taken away, only after the user document was confirmed copy by copy.
 - A security object that was there before is written over only after its copies were compared.
+- A live row is believed where a database names its user: in one copy for a row read live, in all for a row of a scan.
+  An earlier owner may have left copies apart that a scan is the first to look at.
 - An object that was written is read again from each copy; if a copy differs, the work begins again from what is there.
 - A revocation ends when each copy was seen to be without the user. A copy that cannot be read is waited for.
 """
@@ -102,7 +104,7 @@ class Ask(Enum):
 
     DOCUMENT = "document"  # the user document, copy by copy
     GLANCE = "glance"  # the security object, by one clustered read
-    COPIES = "copies"  # the security object, copy by copy
+    COPIES = "copies"  # the security object, copy by copy; a scan finds it out before it asks for a decision
     ADMISSION = "admission"  # whether the operator lets the user in who came back
 
 
@@ -175,9 +177,10 @@ def decide(facts: Facts) -> Step:
 def _claimed_live(facts: Facts) -> Step:
     """Serve a new user on the word of its row; confirm the document wherever something was there before."""
     if facts.database is Database.THERE:
-        if facts.glance is None:
+        if facts.glance is None and facts.copies is None:
             return Ask.GLANCE
-        is_right = security.grants(facts.glance, facts.user) and not facts.in_doubt
+        seen = facts.readable if facts.glance is None else (facts.glance,)
+        is_right = _agree(seen) and security.grants(seen[0], facts.user) and not facts.in_doubt
         return Served() if is_right else Ask.DOCUMENT
     return _live(facts)
 
@@ -272,7 +275,7 @@ def _brought_to(facts: Facts, edit: Edit, end: Step) -> Step:
     found = facts.readable
     if not found:
         return _away(facts)
-    is_right = all(each == found[0] and edit(each, facts.user) is each for each in found)
+    is_right = _agree(found) and edit(found[0], facts.user) is found[0]
     if is_right and (facts.written or not facts.in_doubt or facts.has_majority):
         return _ended(facts, end)
     if not facts.has_majority:
@@ -280,6 +283,11 @@ def _brought_to(facts: Facts, edit: Edit, end: Step) -> Step:
     if facts.written >= _MAX_WRITES:
         return _RESTLESS
     return Write(edit(security.reconcile(found, len(facts.copies or ())), facts.user))
+
+
+def _agree(found: tuple[Security, ...]) -> bool:
+    """Say whether there is an object, and all of them are the same."""
+    return bool(found) and all(each == found[0] for each in found)
 
 
 def _revoked_each(facts: Facts, end: Failed) -> Step:

@@ -7,7 +7,7 @@ import msgspec
 from peruserd.core.hashing import document_hash, document_key
 from peruserd.core.names import UnservableNameError, database_name, user_document_id
 from peruserd.core.ownership import Owners, Ownership
-from peruserd.core.ranges import Range
+from peruserd.core.ranges import WHOLE_SPACE, Range
 from peruserd.core.views import View, make_plan
 
 
@@ -60,10 +60,7 @@ class WholePlan(msgspec.Struct, frozen=True):
 def explain_owner(user: str, view: View, prefix: str, not_alive: Mapping[str, str]) -> OwnerExplanation:
     """Return who owns a user by a view; `not_alive` says of nodes without a live instance why they have none."""
     document_id = user_document_id(user)
-    try:
-        database = database_name(prefix, user)
-    except UnservableNameError:
-        database = None
+    database = _database(prefix, user)
     shard_map = view.shard_map
     if shard_map is None:
         return OwnerExplanation(user, document_id, database, None, "the authentication database does not exist")
@@ -95,6 +92,19 @@ def explain_owner(user: str, view: View, prefix: str, not_alive: Mapping[str, st
     )
 
 
+def explain_lone_owner(user: str, instance: str, prefix: str) -> OwnerExplanation:
+    """Return who owns a user on a server without shards, which has one instance."""
+    why = "a server without shards has one instance; it serves everybody"
+    return OwnerExplanation(user, user_document_id(user), _database(prefix, user), instance, why)
+
+
+def lone_plan(database: str, instance: str) -> WholePlan:
+    """Return the plan of the one instance of a server without shards."""
+    one = (instance,)
+    whole = PlannedRange(str(WHOLE_SPACE), hosts=one, candidates=one, listeners={instance: instance})
+    return WholePlan(database, nodes=one, instances=one, ranges=(whole,), unreadable=())
+
+
 def whole_plan(view: View) -> WholePlan:
     """Return the plans of all live instances; the authentication database must exist, or LookupError is raised."""
     if view.shard_map is None:
@@ -110,6 +120,13 @@ def whole_plan(view: View) -> WholePlan:
     ]
     unreadable = tuple(each.range for each in ranges if not each.listeners)
     return WholePlan(view.shard_map.database, view.nodes, view.instances, tuple(ranges), unreadable)
+
+
+def _database(prefix: str, user: str) -> str | None:
+    try:
+        return database_name(prefix, user)
+    except UnservableNameError:
+        return None
 
 
 def _why(node: str, owner: str | None, view: View, not_alive: Mapping[str, str]) -> str:

@@ -127,6 +127,11 @@ class Intake:
         return self._scan.task is not None
 
     @property
+    def is_comparing(self) -> bool:
+        """Say whether the sweep under way compares copies, of users who are served as far as a clustered read tells."""
+        return self._scan.task is not None and self._scan.task.sweep is Sweep.COPIES
+
+    @property
     def scan_has_room(self) -> bool:
         """Say whether a page of a scan is to be read."""
         return self._scan.has_room
@@ -144,7 +149,7 @@ class Intake:
         if not self._scan.is_of(task):
             return None
         changes = []
-        mark, in_place = task.mark, task.sweep is Sweep.SECURITY
+        mark = task.mark
         contested = task.contested(page, missing)
         before = mark.read
         for row in page.results:
@@ -156,7 +161,8 @@ class Intake:
                     now,
                     mark,
                     mark.enter(before),
-                    in_place=in_place,
+                    in_place=task.sweep is not Sweep.DATABASES,
+                    each_copy=task.sweep is Sweep.COPIES,
                     contested=task.careful or row.id in contested,
                     sequence=row.seq,
                 )

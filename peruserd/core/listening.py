@@ -156,7 +156,7 @@ class Listening:
 
     def succeeded(self, change: Change, outcome: Outcome, now: float) -> bool:
         """End work that succeeded; say whether a scan ended with it."""
-        self._count(outcome)
+        self._count(change, outcome)
         if change.lane is Lane.LIVE:
             self.counters.latency.observe(now - change.read_at)
         stays = self._stays(change.document_id)
@@ -172,7 +172,7 @@ class Listening:
         self, change: Change, outcome: Outcome, failure: Failure, *, now: float, wall: float, chance: float
     ) -> Quarantined | None:
         """Note that work failed, and return what is to be on disk before it is `given_up`; None where nothing is."""
-        self._count(outcome)
+        self._count(change, outcome)
         self.counters.failed(failure.kind)
         kept, removal = self.documents.fail(
             change, failure, is_mine=self.intake.is_mine(change.document_id), now=now, wall=wall, chance=chance
@@ -210,9 +210,10 @@ class Listening:
         self.counters.scans += ended
         return ended
 
-    def _count(self, outcome: Outcome) -> None:
+    def _count(self, change: Change, outcome: Outcome) -> None:
         counters = self.counters
-        counters.users_provisioned += outcome.provisioned
+        # The last sweep of a scan finds users as a sweep before it has served them, unless it writes.
+        counters.users_provisioned += outcome.provisioned and (not change.each_copy or outcome.security_written)
         counters.users_revoked += outcome.revoked
         counters.databases_created += outcome.created
         counters.security_writes += outcome.security_written
@@ -302,7 +303,7 @@ class Listening:
         return Report(
             beats=self.beats,
             stage=following if opened else Stage.CONNECTING,
-            caught_up=opened and not scanning and self.intake.has_caught_up,
+            caught_up=opened and (not scanning or self.intake.is_comparing) and self.intake.has_caught_up,
             checkpoint=self.intake.checkpoint,
             shard_sequence=self.intake.shard_sequence,
             waiting=self.documents.waiting,

@@ -5,7 +5,7 @@ sequence for the documents it owns now but was not responsible for all along.
 
 Invariant of a `Saved`: a change up to `checkpoint` of a document that was its own under `current` and under every one
 of `settled` is finished, or safely in quarantine, or a scan of everything is `owed`. One of any other document it owns
-now is finished too, or beyond the `position` of the last sweep of a scan that is saved with it.
+now is finished too, or beyond the `position` of the sweep over security objects of a scan that is saved with it.
 """
 
 from collections.abc import Callable
@@ -28,13 +28,15 @@ class Sweep(StrEnum):
     """The purposes of a scan, in this order, because a user without a database has nothing at all."""
 
     DATABASES = "databases"  # to make those that are missing
-    SECURITY = "security"  # to look at every security object
+    SECURITY = "security"  # to look at every security object, as a clustered read shows it
+    COPIES = "copies"  # to compare the copies of every security object
 
 
 class Scan(msgspec.Struct, frozen=True):
     """A scan under way: this sweep is finished up to `position`, and ends at `until`.
 
-    A `careful` one believes no row, and asks each copy of the document and of the security object.
+    A `careful` one believes no row, and asks each copy of the document and of the security object. So it needs no sweep
+    to compare copies.
     """
 
     until: Sequence
@@ -125,9 +127,16 @@ def change_owner(saved: Saved, ownership: Ownership, me: str, *, read: Sequence)
 def sweep_finished(saved: Saved) -> Saved:
     """Return what is known once a sweep is done: after the last one the checkpoint speaks of all that is owned now."""
     scan = saved.scan
-    if scan is not None and scan.sweep is Sweep.DATABASES:
-        return msgspec.structs.replace(saved, scan=msgspec.structs.replace(scan, position=START, sweep=Sweep.SECURITY))
+    following = None if scan is None else _sweep_after(scan)
+    if scan is not None and following is not None:
+        return msgspec.structs.replace(saved, scan=msgspec.structs.replace(scan, position=START, sweep=following))
     return msgspec.structs.replace(saved, settled=(saved.current,), scan=None)
+
+
+def _sweep_after(scan: Scan) -> Sweep | None:
+    if scan.sweep is Sweep.DATABASES:
+        return Sweep.SECURITY
+    return Sweep.COPIES if scan.sweep is Sweep.SECURITY and not scan.careful else None
 
 
 def scan_everything(saved: Saved, *, read: Sequence) -> Saved:

@@ -18,7 +18,7 @@ from peruserd.core.watermark import Watermark
 # Documents of a scan that may wait before it pauses: so that workers never starve, and little memory.
 _WINDOW: Final = 2 * PAGE_ROWS
 
-# Users of the first sweep that are remembered for the second, which looks at the rest once more: some megabytes.
+# Users of the first sweep that are remembered for the others, which look at the rest once more: some megabytes.
 _MOST_SERVED: Final = 100_000
 
 
@@ -26,7 +26,7 @@ class ScanTask(msgspec.Struct, frozen=True):
     """The page of a scan to read next, for documents that are `wanted`.
 
     `mark` tells this sweep from one that has begun again meanwhile. The users in `served` were served by the first
-    sweep, so the second need not look at their live rows. A `careful` scan believes no row.
+    sweep, so the others need not look at their live rows. A `careful` scan believes no row.
     """
 
     mark: Watermark
@@ -41,6 +41,8 @@ class ScanTask(msgspec.Struct, frozen=True):
 
         Without a database a live row is the first sweep's to act on, and a tombstone asks for nothing.
         """
+        if self.sweep is Sweep.COPIES:
+            return []
         deleted = self.sweep is Sweep.SECURITY
         return [
             row.id
@@ -54,8 +56,9 @@ class ScanTask(msgspec.Struct, frozen=True):
             return not row.deleted and row.id in missing
         if not row.id.startswith(USER_DOCUMENT_PREFIX) or not self.wanted(row.id):
             return False
-        # One id can show two documents, so a tombstone is not skipped for a live row that was served.
-        return row.id not in missing if row.deleted else row.id not in self.served
+        # One id can show two documents, so a tombstone is not skipped for a live row that was served. An act for one
+        # compares the copies in any case.
+        return self.sweep is Sweep.SECURITY and row.id not in missing if row.deleted else row.id not in self.served
 
     def contested(self, page: Page, missing: Collection[str]) -> set[str]:
         """Return the documents of which this scan shows a live row and a tombstone, as far as this page tells."""
@@ -71,7 +74,7 @@ class ScanBook:
         self.task: ScanTask | None = None
         self._until: Sequence | None = None
         self._read_to_end = False
-        # Served by the first sweep of this scan, so the second need not look at them.
+        # Served by the first sweep of this scan, so the others need not look at them.
         self._served: set[str] = set()
 
     def begin(self, saved: Saved, me: str) -> None:

@@ -90,6 +90,17 @@ def grants(security: Security, user: str) -> bool:
     return grant(security, user) is security
 
 
+def is_private(security: Security, user: str) -> bool:
+    """Say whether a database is its user's alone: `user` has all that `grant` gives, and no one else is let in.
+
+    Server admins are, by the role that nobody else can have. What is idle in `readers` counts as well.
+    """
+    sections = [_section(security, each) for each in (*_sections(security), *_idle_section(security))]
+    names = {name for each in sections for name in each.get("names", [])}
+    roles = {role for each in sections for role in each.get("roles", [])}
+    return grants(security, user) and names == {user} and roles <= {NOBODY}
+
+
 def is_blank(security: Security) -> bool:
     """Say whether an object is exactly what a server makes, so that nobody ever wrote it.
 

@@ -3,12 +3,16 @@
 import socket
 import threading
 import weakref
+from http.client import HTTPResponse
 from typing import Any, Final, Self
 
+import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ReadTimeoutError
+
+from peruserd.couch.allowance import Allowance, response_class
 
 
 class _Retry(Retry):
@@ -77,10 +81,13 @@ class Sockets:
 
 
 class InterruptibleAdapter(HTTPAdapter):
-    """An adapter whose connections tell a `Sockets` of theirs."""
+    """An adapter whose connections tell a `Sockets` of theirs, and whose answers take no longer than allowed."""
 
     def __init__(self, sockets: Sockets, connections: int, *, repeat_reads: bool) -> None:
-        self._pools = _pool_classes(sockets)
+        # The answer to a request is read by the thread that sends it.
+        current = self._current = threading.local()
+        # A class is a part of a cycle. It must not hold the adapter, whose connections end when nobody has it any more.
+        self._pools = _pool_classes(sockets, response_class(lambda: current.allowance))
         retry = _RETRY if repeat_reads else _NO_RETRY
         super().__init__(pool_connections=1, pool_maxsize=connections, max_retries=retry)
 
@@ -89,15 +96,27 @@ class InterruptibleAdapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
+    def ask(self, request: requests.PreparedRequest, allowance: Allowance, **options: Any) -> requests.Response:
+        """Send a request, and return its answer as it begins; `options` are those of `send`.
 
-def _pool_classes(sockets: Sockets) -> dict[str, type[HTTPConnectionPool]]:
+        Reading the answer raises TimedOutError once the allowance is used up. It is one for all tries together.
+        """
+        self._current.allowance = allowance
+        return self.send(request, stream=True, **options)
+
+
+def _pool_classes(sockets: Sockets, responses: type[HTTPResponse]) -> dict[str, type[HTTPConnectionPool]]:
     class PlainConnection(HTTPConnection):
+        response_class = responses
+
         def connect(self) -> None:
             sockets.refuse_if_interrupted()
             super().connect()
             sockets.opened(self.sock)
 
     class SecureConnection(HTTPSConnection):
+        response_class = responses
+
         def connect(self) -> None:
             sockets.refuse_if_interrupted()
             super().connect()

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from peruserd import ending
 from peruserd.core.authentication import Gate, Verdict
 from peruserd.core.config import CouchDBConfig
 from peruserd.core.decoding import ConfigError
@@ -102,13 +103,13 @@ class Authenticator:
             self._thread.start()
 
     def stop(self) -> None:
-        """Look into nothing more, and let nobody wait; returns once the thread has ended."""
+        """Look into nothing more, and let nobody wait; returns once the thread has ended, or does not in time."""
         self._stopping = True
         self.tokens.close()
         self._session.interrupt()
         self._wanted.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            ending.join(self._thread)
         self._session.close()
 
     # For other threads

@@ -15,6 +15,15 @@ _LATE_SECONDS: Final = 5.0
 _CHUNK_BYTES: Final = 65_536
 
 
+def whole_seconds(read_timeout: float, wait_seconds: float) -> float:
+    """Return how long a whole answer may take, besides what its size is worth.
+
+    It is one silence before the answer and one in its midst. The first one of a long poll lasts until it is late.
+    """
+    silence = read_timeout + wait_seconds
+    return silence + (wait_seconds + _LATE_SECONDS if wait_seconds > 0 else silence)
+
+
 def chunks(response: requests.Response) -> Iterator[bytes]:
     """Give the body as it comes."""
     return response.iter_content(_CHUNK_BYTES)

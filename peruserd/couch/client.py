@@ -70,6 +70,12 @@ MOST_NAMES: Final = 500
 # This revision is later than every other, so that a node answers with all that it has.
 _NO_REVISION: Final = "999999999-0"
 
+# The answers of a server, or of something before it, that does not know a page: CouchDB 1.x and 2.x say 400 (measured).
+_NO_SUCH_PAGE: Final = frozenset({400, 404, 405, 501})
+
+# The answer of a proxy that keeps a page to itself.
+_CLOSED_PAGE: Final = 403
+
 # The revision of a document that was never changed, and so not deleted either, begins with this.
 _AS_MADE: Final = "1-"
 
@@ -86,10 +92,8 @@ class Client:
 
     def node_name(self, node: str = "_local") -> str | None:
         """Return the Erlang name of a node, or None on a server that has no `/_node` at all."""
-        try:
-            return self.session.request("GET", f"/_node/{quoted(node)}").expect(200).decode(Named).name
-        except NotFoundError:
-            return None
+        answer = self.session.request("GET", f"/_node/{quoted(node)}")
+        return None if answer.status in _NO_SUCH_PAGE else answer.expect(200).decode(Named).name
 
     def membership(self) -> Membership:
         """Return the nodes that are connected and those that belong."""
@@ -185,7 +189,7 @@ class Client:
         asked = list(names)
         body = dict.fromkeys(asked, (_NO_REVISION,))
         answer = self.session.request("POST", "/_node/_local/_dbs/_revs_diff", body=body)
-        if answer.status in (404, 405):
+        if answer.status in _NO_SUCH_PAGE or answer.status == _CLOSED_PAGE:
             return None
         found = answer.expect(200).decode(dict[str, RevisionsMissing])
         revisions = {name: each.possible_ancestors for name, each in found.items()}
@@ -206,14 +210,14 @@ class Client:
         path = _local_path(database, lease_id(lease.node, lease.role))
         self.session.request("PUT", path, body=lease).expect(201, 202)
 
-    def leases(self, database: str) -> tuple[Lease, ...] | None:
-        """Return all leases, each as some copy has it; None where the server cannot be asked so.
+    def leases(self, database: str) -> tuple[Lease, ...]:
+        """Return all leases, each as some copy has it.
 
-        More leases than there can be are an error, because those that are left out would seem to be silent.
+        Every other answer is an error, and none means that there are no leases: each server with shards lists local
+        documents, so a 404 or 405 is a proxy's word, or that of a node without the database. More leases than there
+        can be are an error, because those that are left out would seem to be silent.
         """
         answer = self._local_docs(database, include_docs=True)
-        if answer.status in (404, 405) and answer.reason != NO_DATABASE:
-            return None
         rows = answer.expect(200).decode(LeaseListing).rows
         if len(rows) > MOST_LEASES:
             raise UnexpectedAnswerError(f"{answer.request}: more than {MOST_LEASES:,} documents that look like leases")

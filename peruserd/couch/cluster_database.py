@@ -181,7 +181,12 @@ class ClusterDatabase:
             if not seen.auth_db_exists:
                 return known
             setup, replicator = self._client.setup_state(), self._client.database_exists(_REPLICATOR)
-            return msgspec.structs.replace(known, setup=setup, has_replicator=replicator)
+            known_by = tuple(sorted(filter(self._is_known_by, set(seen.connected).difference({seen.node}))))
+            known = msgspec.structs.replace(known, setup=setup, has_replicator=replicator, known_by=known_by)
+            # Another instance may have made it between the two questions.
+            shard_map = self._client.shard_map(seen.node, self.name) if known_by else None
+        if shard_map is None:
+            return known
         hosts = {
             node
             for covered, nodes in shard_map.hosts.items()
@@ -190,6 +195,15 @@ class ClusterDatabase:
         }
         copies = tuple(self._copies(shard_map, seen))
         return msgspec.structs.replace(known, hosts=tuple(sorted(hosts)), copies=copies)
+
+    def _is_known_by(self, node: str) -> bool:
+        try:
+            return self._client.shard_map(node, self.name) is not None
+        except (InterruptedRequestError, RefusedError):
+            raise
+        except CouchError:
+            # A node that does not answer says nothing; a majority of the nodes is connected, or nothing is made.
+            return False
 
     def _copies(self, shard_map: ShardMap, seen: Surroundings) -> Iterable[CopyState]:
         before, self._ailing = self._ailing, {}

@@ -46,13 +46,15 @@ def resolve_credentials(loaded: Loaded, environment: Mapping[str, str]) -> Crede
     """Return the account to use at CouchDB, or None where nothing names a user.
 
     The password is the first of: the environment's, that of `password_file`, the systemd credential's, the URL's.
-    Raises ConfigError where a user has no password, or where its file cannot be read.
+    Raises ConfigError where a user has no password or a password no user, or where its file cannot be read.
     """
     couchdb = loaded.config.couchdb
     username = couchdb.username or loaded.username
-    if username is None:
-        return None
     password = _configured_password(couchdb, environment) or loaded.password
+    if username is None and password is None:
+        return None
+    if username is None:
+        raise ConfigError(["couchdb.username: it is not given, and a password is; name the server admin it belongs to"])
     if password is None:
         problem = (
             f"couchdb.username: {username!r} has no password; give couchdb.password_file, {PASSWORD_VARIABLE} in the "
@@ -71,7 +73,7 @@ def _configured_password(couchdb: CouchDBConfig, environment: Mapping[str, str])
     if couchdb.password_file is not None:
         return _first_line(Path(couchdb.password_file), "couchdb.password_file")
     directory = environment.get("CREDENTIALS_DIRECTORY")
-    if directory and (path := Path(directory, PASSWORD_CREDENTIAL)).exists():
+    if directory and _can_be_there(path := Path(directory, PASSWORD_CREDENTIAL)):
         return _first_line(path, f"the systemd credential {PASSWORD_CREDENTIAL}")
     return None
 
@@ -85,11 +87,18 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+def _can_be_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # To read it says what is wrong with it, such as a directory that is closed to this account.
+        return True
+
+
 def _can_be_read_again(path: Path) -> bool:
     try:
         return path.is_file() or not path.exists()
     except OSError:
-        # To read it says what is wrong with it.
         return True
 
 

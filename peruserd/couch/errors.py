@@ -114,3 +114,7 @@ class UnauthorizedError(CouchError):
 
     kind = "unauthorized"
     advice = Advice.ASK_OPERATOR
+
+
+class ForbiddenError(UnauthorizedError):
+    """Status 403. For a page that is for server admins CouchDB answers 401, so something before it has answered."""

@@ -18,7 +18,8 @@ from peruserd.core.decoders import json_decoder
 from peruserd.core.messages import Secret, Token
 from peruserd.couch import errors
 from peruserd.couch.adapter import InterruptibleAdapter, Sockets
-from peruserd.couch.bodies import bounded, chunks, is_silence, patiently
+from peruserd.couch.allowance import Allowance
+from peruserd.couch.bodies import bounded, chunks, is_silence, patiently, whole_seconds
 from peruserd.couch.cookies import NAME as COOKIE
 from peruserd.couch.cookies import SessionCookie, session_cookie
 from peruserd.couch.tokens import NOBODY, Tokens
@@ -100,7 +101,7 @@ class _Failure(msgspec.Struct, frozen=True):
 
 _BY_STATUS: Final[dict[int, type[errors.CouchError]]] = {
     401: errors.UnauthorizedError,
-    403: errors.UnauthorizedError,
+    403: errors.ForbiddenError,
     408: errors.ServerError,
     409: errors.ConflictError,
     429: errors.ServerError,
@@ -189,7 +190,8 @@ class Session:
         """Send one request and return the answer, whatever its status.
 
         `path` is already quoted; `body` is sent as JSON; `wait_seconds` is how long the server was asked to wait before
-        it answers (a long poll). Raises UnreachableError, TimedOutError or InterruptedRequestError, NothingYetError
+        it answers (a long poll). Raises UnreachableError, InterruptedRequestError, TimedOutError also where the answer
+        takes too long as a whole, NothingYetError
         where a long poll began to answer and did not come to an end, RefusedError where nothing may be sent, and
         TooLargeError where the answer has more than `limit_bytes`. A `prompt` request follows from what was just read:
         RefusedError is raised where it had to wait so long to be sent that this may be otherwise by now.
@@ -229,10 +231,11 @@ class Session:
         """Send one request with this token and return the answer, whatever it says; otherwise as `request`."""
         named = f"{method} {path}"
         connect, read = self._timeout
+        allowance = Allowance(named, whole_seconds(read, wait_seconds), limit_bytes)
         try:
-            response = self._adapter.send(
+            response = self._adapter.ask(
                 self._prepared(token, method, path, params, body),
-                stream=True,
+                allowance,
                 timeout=(connect, read + wait_seconds),
                 verify=self._verify,
                 cert=self._cert,

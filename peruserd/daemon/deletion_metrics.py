@@ -44,12 +44,18 @@ class DeletionCollector(Collector):
         for name, (help_text, value) in gauges.items():
             yield GaugeMetricFamily(name, help_text, value=value)
         pause = self._pause()
-        if pause is not None:
-            yield GaugeMetricFamily(
-                "peruserd_deletions_paused", "1 while no database is dropped in the cluster.", value=pause.paused
-            )
-            yield GaugeMetricFamily(
-                "peruserd_deletion_breaker_open",
-                "1 while all drops wait because there were too many.",
-                value=pause.paused and pause.why is PauseReason.BREAKER,
-            )
+        if pause is None:
+            return
+        yield GaugeMetricFamily(
+            "peruserd_deletions_paused",
+            "1 while no database is dropped in the cluster, or while that cannot be read.",
+            value=pause.paused,
+        )
+        breaker = GaugeMetricFamily(
+            "peruserd_deletion_breaker_open",
+            "1 while all drops wait because there were too many; no value while that cannot be read.",
+        )
+        # A pause that cannot be read may be the breaker's.
+        if pause.why is not PauseReason.UNREADABLE:
+            breaker.add_metric([], pause.paused and pause.why is PauseReason.BREAKER)
+        yield breaker

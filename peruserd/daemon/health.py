@@ -69,7 +69,7 @@ class Health:
 
     def _why(self) -> str:
         state = self._database.state
-        return "the last look at them failed" if state.usable else state.why
+        return "the last look at them failed, and the log says how" if state.usable else state.why
 
     def _silence(self) -> float:
         return time.monotonic() - self._supervisor.last_round

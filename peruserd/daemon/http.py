@@ -14,6 +14,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from peruserd import ending
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
@@ -90,6 +92,8 @@ class HTTPServer:
 
     def stop(self) -> None:
         """Answer no more."""
-        self._server.shutdown()
+        # To ask the thread to end is to wait for it: that is left to a thread that need not end.
+        asking = threading.Thread(target=self._server.shutdown, name="http-stop", daemon=True)
+        asking.start()
+        ending.join(self._thread)
         self._server.server_close()
-        self._thread.join()

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.metrics import disable_created_metrics
 from prometheus_client.registry import Collector
 
-from peruserd import __version__, dumps
+from peruserd import __version__, dumps, ending
 from peruserd.core.agreement import configuration_digest
 from peruserd.core.config import ClusterConfig, Config, CouchDBConfig
 from peruserd.core.decoding import ConfigError, split_address
@@ -49,8 +49,11 @@ from peruserd.supervisor.watcher import Lookout, NoShardsError, Watcher
 # More restarts than this within ten minutes are no single listener's bad luck.
 _BUDGET: Final = RestartBudget(burst=60, period_seconds=600.0)
 
-# A lease that cannot be written within this is late already, and a stop must not hang on the last one.
+# A lease that cannot be written within this is late already.
 _LONGEST_BEAT_SECONDS: Final = 5.0
+
+# The last one of all has what is left of its time when the beat before it was interrupted.
+_LONGEST_LAST_SECONDS: Final = (ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS) / 2
 
 log = structlog.get_logger(__name__)
 
@@ -128,10 +131,12 @@ class Instance:
             remember=_remembering(claim),
             tell=notifier.status,
             on_hangup=self._authenticator.reread,
+            on_end=ending.arm_last_resort,
         )
         self._health = Health(self._fleet, self._supervisor, self._database, lambda: self._authenticator.trouble)
         self._heart = Heart(
             Client(Session(_hasty(config), self._tokens)),
+            Client(Session(_hasty(config, _LONGEST_LAST_SECONDS), self._tokens)),
             self._presence,
             database=self._database,
             interval_seconds=cluster.lease_interval,
@@ -142,6 +147,7 @@ class Instance:
             Client(Session(config.couchdb, self._tokens)),
             node=self._lookout.shard_node,
             on_change={config.couchdb.auth_db: self._watcher.look_soon, cluster.database: self._look_at_copies},
+            long_poll_seconds=config.couchdb.long_poll_timeout,
         )
         self._deletions = _see_to_deletions(config, self._tokens, state, self._lookout, self._supervisor)
 
@@ -152,25 +158,25 @@ class Instance:
         whatever waits for an answer is interrupted.
         """
         # Before there is anything to listen to, so that its imports are done by then.
-        forkserver.begin()
-        with ExitStack() as ending:
+        forkserver.begin(self._state.path)
+        with ExitStack() as stack:
             self._authenticator.start()
-            ending.callback(self._authenticator.stop)
+            stack.callback(self._authenticator.stop)
             if not _attach_first(self._lookout):
                 return EXIT_CONFIGURATION
             server = _serve(self._config, self._collectors(), self._health)
-            ending.callback(server.stop)
+            stack.callback(server.stop)
             self._presence.set_address(f"{server.host}:{server.port}")
             try:
                 self._deletions.open()
             except OSError as error:
                 return _cannot_start_yet(f"no control socket can be made in {self._state.path}: {error}")
-            ending.callback(self._deletions.close)
-            outcome = self._supervisor.run(lambda: self._begin(ending, server))
+            stack.callback(self._deletions.close)
+            outcome = self._supervisor.run(lambda: self._begin(stack, server))
         log.info("stopped", code=int(outcome))
         return int(outcome)
 
-    def _begin(self, ending: ExitStack, server: HTTPServer) -> None:
+    def _begin(self, stack: ExitStack, server: HTTPServer) -> None:
         log.info(
             "started",
             version=__version__,
@@ -180,13 +186,14 @@ class Instance:
             http=f"{server.host}:{server.port}",
         )
         self._watcher.start()
-        for each in (self._map_watch, self._heart, self._deletions):
+        # The heart is ended first: others wait for its last lease, and for no other part.
+        for each in (self._map_watch, self._deletions, self._heart):
             each.start()
-            ending.callback(each.stop)
+            stack.callback(each.stop)
         # A part that waits for an answer would hold up the end of the others.
-        ending.callback(self._interrupt)
+        stack.callback(self._interrupt)
         self._notifier.ready()
-        ending.callback(self._notifier.stopping)
+        stack.callback(self._notifier.stopping)
 
     def _interrupt(self) -> None:
         self._watcher.stop()
@@ -256,13 +263,13 @@ def _see_to_deletions(
     )
 
 
-def _hasty(config: Config) -> CouchDBConfig:
+def _hasty(config: Config, most_seconds: float = _LONGEST_BEAT_SECONDS) -> CouchDBConfig:
     """Return how to reach the node for what is worth nothing when it is late."""
     couchdb = config.couchdb
     return msgspec.structs.replace(
         couchdb,
-        connect_timeout=min(couchdb.connect_timeout, _LONGEST_BEAT_SECONDS),
-        read_timeout=min(couchdb.read_timeout, _LONGEST_BEAT_SECONDS),
+        connect_timeout=min(couchdb.connect_timeout, most_seconds),
+        read_timeout=min(couchdb.read_timeout, most_seconds),
     )
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import requests
 
 from peruserd.core.names import database_name, user_document_id
-from peruserd.core.security import grants
+from peruserd.core.security import is_private
 
 # Names of several scripts and lengths, so that the demo shows names as they are, not only letters a to z.
 _SYLLABLES: Final = (
@@ -134,7 +134,7 @@ class SignUps:
     def _is_served(self, http: requests.Session, name: str) -> bool:
         database = database_name(self._prefix, name)
         answer = http.get(f"{self._urls[0]}/{database}/_security", timeout=30.0)
-        return answer.status_code == 200 and grants(answer.json(), name)
+        return answer.status_code == 200 and is_private(answer.json(), name)
 
 
 def _http() -> requests.Session:

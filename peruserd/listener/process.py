@@ -23,7 +23,6 @@ from multiprocess import forkserver, parent_process
 from multiprocess.connection import Connection, wait
 
 from peruserd import dumps, logs
-from peruserd.core.lifecycle import EXIT_CONFIGURATION
 from peruserd.core.listening import Listening, OnDisk
 from peruserd.core.messages import (
     Doubt,
@@ -74,12 +73,14 @@ log = structlog.get_logger(__name__)
 
 
 class Exit(IntEnum):
-    """A listener's exit codes; the supervisor restarts it after all but 0 and 78."""
+    """A listener's exit codes; the supervisor restarts it after all but 0.
+
+    None of them says that another configuration is needed: what a listener goes by was checked before it was started.
+    """
 
     DONE = 0
     FAULT = 70  # an error nobody foresaw; the log has it
     AGAIN = 75  # to be started again: the copy was replaced, the disk was full
-    CONFIGURATION = EXIT_CONFIGURATION
 
 
 def main(start: bytes, pipe: Connection) -> None:
@@ -150,7 +151,9 @@ class Listener:
         if start.token is None:
             self._tokens.shut(RefusedError("the server has not let this instance in yet"))
         sessions = [Session(start.couchdb, self._tokens, patience_seconds=_READER_PATIENCE_SECONDS) for _ in range(2)]
-        self._feed, self._scan = (open_source(start.copy, Client(session)) for session in sessions)
+        self._feed, self._scan = (
+            open_source(start.copy, Client(session), start.couchdb.long_poll_timeout) for session in sessions
+        )
         # A user is no failure because the server does not let the instance in, so whoever serves one waits.
         client = Client(
             Session(start.couchdb, self._tokens, connections=start.most_in_flight, patience_seconds=float("inf"))

@@ -206,7 +206,8 @@ class Provisioner:
             return
         facts = self._first_facts(act, self._hint(change))
         if change.in_place and facts.hint is Hint.LIVE:
-            facts = self._glance(act, facts)
+            # An earlier owner may have left the copies apart, and a clustered read shows one of them.
+            facts = self._compare(act, facts) if change.each_copy else self._glance(act, facts)
         self._carry_out(act, facts)
 
     def _review(self, act: _Act) -> None:

@@ -113,7 +113,7 @@ class Fleet:
         self._journal: JournalNews | None = None
         self._lock = threading.Lock()
 
-    # What the loop waits for
+    # For the loop to wait for
 
     def processes(self) -> Iterable[tuple[Copy, ListenerProcess]]:
         """Return the processes to listen to."""
@@ -135,7 +135,7 @@ class Fleet:
         """Say whether no process is left."""
         return not any(True for _ in self.processes())
 
-    # What the loop does
+    # Steps of the loop
 
     def adjust(self, plan: Plan, now: float) -> str:
         """Bring the listeners to the plan; return a sentence that says what was done."""
@@ -205,7 +205,7 @@ class Fleet:
                 if listener.process is not None and (doubts is None or listener.process.pid in doubts):
                     self._reauthenticate(listener.process, 0 if doubts is None else doubts[listener.process.pid])
 
-    # What other threads see
+    # For other threads
 
     def status(self) -> FleetStatus:
         """Return how the listeners stand; for any thread."""

@@ -6,10 +6,13 @@ own end takes no listener with it; only their exit codes are lost then. A fork s
 hangs is killed, so that the supervisor's loop goes on with an error instead of waiting for it.
 """
 
+import contextlib
 import errno
 import os
+import shutil
 import signal
 import threading
+from pathlib import Path
 from typing import Any, Final
 
 import multiprocess
@@ -29,11 +32,22 @@ EXIT_CODE_LOST: Final = 255
 # loop is taken to hang itself.
 _LONGEST_WAIT_SECONDS: Final = 20.0
 
+DIRECTORY: Final = "forkserver"
+"""The directory, in the state directory, of the fork server's address."""
+
+# The path of a Unix socket has 107 bytes at most, and `multiprocess` adds /listener- and 8 letters.
+_MOST_PATH_BYTES: Final = 107 - len("/listener-12345678")
+
 log = structlog.get_logger(__name__)
 
 
-def begin() -> None:
-    """Start it, if it does not run yet, and do not wait for its imports; the first `start` does."""
+def begin(state_directory: Path) -> None:
+    """Start it, if it does not run yet, and do not wait for its imports; the first `start` does.
+
+    Its address is a socket below the state directory, which has one holder at a time. So what a supervisor left that
+    was killed is cleared by the next one.
+    """
+    _settle(state_directory / DIRECTORY)
     try:
         forkserver.ensure_running()
     except OSError as error:
@@ -73,6 +87,21 @@ def join(process: Any) -> int:
         _kill_hung()
         process.join()
     return int(process.exitcode)
+
+
+def _settle(directory: Path) -> None:
+    if len(os.fsencode(directory)) > _MOST_PATH_BYTES:
+        # Then `multiprocess` makes a directory of its own below TMPDIR, and a killed supervisor leaves it there.
+        log.debug("state directory has too long a path for the fork server's address", directory=str(directory))
+        return
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(directory)
+        directory.mkdir(mode=0o700)
+    except OSError as error:
+        log.warning("fork server has its address elsewhere", error=str(error))
+        return
+    multiprocess.current_process()._config["tempdir"] = str(directory)  # noqa: SLF001 - there is no other way
 
 
 def _move() -> None:

@@ -1,6 +1,7 @@
 """The heart: a thread that writes this instance's lease again and again, while the supervisor's loop goes round.
 
-It has a session of its own, so that nothing the watcher waits for delays a beat. It decides nothing.
+It has a session of its own, so that nothing the watcher waits for delays a beat, and another one for its last words,
+which no beat delays either. It decides nothing.
 """
 
 import random
@@ -11,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from peruserd import ending
 from peruserd.core.leases import Lease
 from peruserd.core.views import View
 from peruserd.couch.client import Client
@@ -45,6 +47,7 @@ class Heart:
     def __init__(
         self,
         client: Client,
+        last_client: Client,
         presence: Presence,
         *,
         database: ClusterDatabase,
@@ -53,6 +56,7 @@ class Heart:
         is_alive: Callable[[], bool],
     ) -> None:
         self._client = client
+        self._last_client = last_client
         self._presence = presence
         self._database = database
         self._interval = interval_seconds
@@ -85,15 +89,24 @@ class Heart:
         return None if self._beaten_at is None else time.monotonic() - self._beaten_at
 
     def stop(self) -> None:
-        """Beat no more, and say in a last lease that this instance has stopped, if it ever said that it lives."""
+        """Beat no more, and say in a last lease that this instance has stopped, if it ever said that it lives.
+
+        A beat that is under way may end if it is quick, and is interrupted otherwise. Returns once the last lease was
+        written, or was not in time.
+        """
         self._stopping = True
         self._wanted.set()
-        self._thread.join()
+        self._thread.join(ending.LEASE_GRACE_SECONDS)
+        if self._thread.is_alive():
+            self._client.session.interrupt()
+            ending.join(self._thread, ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS)
+
+    def _release(self) -> None:
         if self._beaten_at is None or not self._database.state.usable:
             return
         try:
             if (node := self._node()) is not None:
-                self._client.put_lease(self._database.name, self._presence.sign(node, released=True))
+                self._last_client.put_lease(self._database.name, self._presence.sign(node, released=True))
                 log.info("lease released")
         except CouchError as error:
             # The others will find out by its silence.
@@ -109,6 +122,7 @@ class Heart:
             jitter = 1 + random.uniform(-_JITTER, _JITTER)  # noqa: S311 - spreads requests, guards nothing
             self._wanted.wait(pause * jitter)
             self._wanted.clear()
+        self._release()
 
     def _beat(self) -> None:
         try:
@@ -126,10 +140,12 @@ class Heart:
             self._client.put_lease(self._database.name, lease)
         except InterruptedRequestError:
             return
-        except NotFoundError:
-            # The database was deleted a moment ago; the watcher says so, and makes it again.
+        except NotFoundError as error:
             self._written = None
             self._database.suspect()
+            # A database that was deleted a moment ago the watcher makes again, and says so. Nobody mends a proxy.
+            if not error.is_of_database:
+                self._failed(error.kind, error)
         except CouchError as error:
             self._failed(error.kind, error)
         except Exception as error:

@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from peruserd import ending
 from peruserd.core.deletions import PAUSE_ID, UNREADABLE, WORD_PREFIX, Pause, PauseReason
 from peruserd.core.messages import JournalNews
 from peruserd.couch.deletions import DeletionJournal
@@ -54,7 +55,7 @@ class JournalWatch:
         self._usable = False
         self._told = False
         self._last_kind: str | None = None
-        self.pause = UNREADABLE
+        self._pause = UNREADABLE
         self._pause_read = False
         self._thread = threading.Thread(target=self._run, name="journal-watch", daemon=True)
 
@@ -63,15 +64,23 @@ class JournalWatch:
         """Say whether the journal could be read and trusted at the last look; for any thread."""
         return self._usable
 
+    @property
+    def pause(self) -> Pause:
+        """Return whether all drops wait; a journal that cannot be read is a pause. For any thread."""
+        return self._pause if self._usable else UNREADABLE
+
     def start(self) -> None:
         """Begin to look."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more; a request under way has to be interrupted by whoever owns its session."""
+        """Look no more; a request under way has to be interrupted by whoever owns its session.
+
+        Returns once the thread has ended, or does not in time.
+        """
         self._stopping = True
         self._wanted.set()
-        self._thread.join()
+        ending.join(self._thread)
 
     def look_soon(self) -> None:
         """Look at once, because something was written."""
@@ -123,8 +132,8 @@ class JournalWatch:
         return found, place
 
     def _note_pause(self, pause: Pause) -> None:
-        was_paused = self._pause_read and self.pause.paused
-        self.pause, self._pause_read = pause, True
+        was_paused = self._pause_read and self._pause.paused
+        self._pause, self._pause_read = pause, True
         if pause.paused and not was_paused:
             report = log.error if pause.why is PauseReason.BREAKER else log.warning
             report(

@@ -18,6 +18,7 @@ from typing import Final, Self
 import msgspec
 import structlog
 
+from peruserd import ending
 from peruserd.core.lifecycle import EXIT_CONFIGURATION
 from peruserd.core.messages import JournalNews
 from peruserd.core.settling import Settling
@@ -86,7 +87,7 @@ class Supervisor:
     """Runs a fleet by the views that come in, until a signal or the restart budget ends it.
 
     `remember` gets the instances in force whenever they have changed, for the next start to expect. `on_hangup` is
-    called on SIGHUP.
+    called on SIGHUP, `on_end` once there is a reason to end: in the signal's handler, although the loop may hang.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Supervisor:
         remember: Callable[[tuple[str, ...]], None],
         tell: Callable[[str], None],
         on_hangup: Callable[[], None],
+        on_end: Callable[[], None],
     ) -> None:
         self._fleet = fleet
         self._make_plan = make_plan
@@ -105,6 +107,9 @@ class Supervisor:
         self._remember = remember
         self._tell = tell
         self._on_hangup = on_hangup
+        self._on_end = on_end
+        # When listeners that are still there are left behind; None until there is a reason to end.
+        self._leaves_at: float | None = None
         self._inbox = Inbox()
         self._plan: Plan | None = None
         # Rounds are many, and a plan of many ranges takes its time: it is made only of something new.
@@ -139,18 +144,20 @@ class Supervisor:
         self._inbox.put(Answered(doubts))
 
     def run(self, begin: Callable[[], None]) -> Outcome:
-        """Supervise until told to stop and no process is left.
+        """Supervise until told to stop and no process is left, or none that ends in time.
 
         `begin` starts whatever has to be ended in order: it is called once signals are obeyed, and no longer end the
         process on the spot.
         """
-        with _Signals(self._inbox):
+        with _Signals(self._inbox, self._begin_to_end):
             begin()
-            while not (self._stopping and self._fleet.idle):
+            while not (self._stopping and (self._fleet.idle or self._is_late())):
                 self._wait()
                 self._take_in()
                 self._mind_deadlines()
                 self._follow_view()
+        if not self._fleet.idle:
+            log.error("listeners do not end, and are left behind")
         if self._gave_up:
             return Outcome.CONFIGURATION
         return Outcome.EXHAUSTED if self._fleet.exhausted else Outcome.STOPPED
@@ -177,7 +184,8 @@ class Supervisor:
                 self._fleet.bury(processes[descriptor], now)
 
     def _patience(self) -> float:
-        deadlines = [each for each in (self._fleet.next_deadline(), self._settling.due) if each is not None]
+        possible = (self._fleet.next_deadline(), self._settling.due, self._leaves_at)
+        deadlines = [each for each in possible if each is not None]
         wait = min(deadlines) - time.monotonic() if deadlines else LONGEST_WAIT_SECONDS
         return min(max(wait, 0.0), LONGEST_WAIT_SECONDS)
 
@@ -232,8 +240,17 @@ class Supervisor:
     def _stop(self, why: str) -> None:
         log.info(why)
         self._tell(why)
+        self._begin_to_end()
         self._stopping = True
         self._fleet.stop(time.monotonic())
+
+    def _begin_to_end(self) -> None:
+        if self._leaves_at is None:
+            self._leaves_at = time.monotonic() + ending.FLEET_SECONDS
+            self._on_end()
+
+    def _is_late(self) -> bool:
+        return self._leaves_at is not None and time.monotonic() >= self._leaves_at
 
     @property
     def view(self) -> View | None:
@@ -270,8 +287,9 @@ class _Signals:
 
     _OBEYED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: Inbox, on_end: Callable[[], None]) -> None:
         self._inbox = inbox
+        self._on_end = on_end
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
@@ -286,4 +304,6 @@ class _Signals:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number != signal.SIGHUP:
+            self._on_end()
         self._inbox.put(signal.Signals(number))

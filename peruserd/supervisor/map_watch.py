@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from peruserd import ending
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.sources import LONG_POLL_SECONDS, DirectorySource
@@ -53,10 +54,10 @@ class MapWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more; returns once the thread has ended."""
+        """Watch no more; returns once the thread has ended, or does not in time."""
         self._stopped.set()
         self._client.session.interrupt()
-        self._thread.join()
+        ending.join(self._thread)
 
     def _run(self) -> None:
         pause = 0.0

@@ -39,18 +39,14 @@ class Onlooker:
     def __init__(self, ttl_seconds: float) -> None:
         self._lock = threading.Lock()
         self._board = Board(ttl_seconds)
-        self._alone = False
 
-    def observe(self, node: str, leases: Iterable[Lease] | None, now: float) -> Company:
-        """Take in one reading of the leases (None: the server cannot be asked for them) and say who is there.
+    def observe(self, node: str, leases: Iterable[Lease], now: float) -> Company:
+        """Take in one reading of the leases and say who is there.
 
         `node` is the one the observer is attached to.
         """
         with self._lock:
-            if leases is None:
-                self._be_alone()
-            else:
-                self._board = self._board.see(self._others(leases, node), now)
+            self._board = self._board.see(self._others(leases, node), now)
             self._tell_changes(now)
             return self._company(node, now)
 
@@ -64,7 +60,7 @@ class Onlooker:
     def has_looked(self) -> bool:
         """Say whether all leases were read once; until then nobody can be told from a newcomer."""
         with self._lock:
-            return self._board.opened or self._alone
+            return self._board.opened
 
     def neighbours(self, now: float) -> list[Neighbour]:
         """Return every other instance of which a lease was seen, sorted by node."""
@@ -84,11 +80,6 @@ class Onlooker:
             return self._board.unproven(now)
 
     # Inside, with the lock held
-
-    def _be_alone(self) -> None:
-        if not self._alone:
-            log.warning("leases cannot be read on this server; this instance takes itself for the only one")
-        self._alone = True
 
     def _others(self, leases: Iterable[Lease], _node: str) -> Iterable[Lease]:
         return leases

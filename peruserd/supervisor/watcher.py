@@ -16,7 +16,8 @@ from peruserd.core.quarantine import Advice
 from peruserd.core.views import Feed, Plan, View, make_database_plan, make_plan
 from peruserd.couch.client import Client, Membership
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError, Surroundings
-from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
+from peruserd.couch.errors import CouchError, ForbiddenError, InterruptedRequestError, RefusedError
+from peruserd.couch.session import quoted
 from peruserd.supervisor.pausing import pause_after
 from peruserd.supervisor.presence import Company, Onlooker
 from peruserd.supervisor.second_writer import SecondWriter
@@ -41,24 +42,47 @@ class Attachment(msgspec.Struct, frozen=True):
     feed: Feed
 
 
-def attach(client: Client, *, node: str, feed: FeedChoice) -> Attachment:
+def attach(client: Client, couchdb: CouchDBConfig) -> Attachment:
     """Find out which node answers and how to read it. Raises CouchError.
 
-    The absence of `/_node/_local` is the sign of a server without shards (PouchDB Server, CouchDB 1.x, a proxy that
-    forbids it). That is believed only of something that says at `/` what it is: a proxy whose server is not there yet
-    can answer every path with 404.
+    The absence of `/_node/_local` is the sign of a server without shards (PouchDB Server, CouchDB 1.x and 2.x). That is
+    believed only of something that says at `/` what it is: a proxy whose server is not there yet can answer every path
+    with 404. A proxy that forbids `/_node` makes one without shards of any server; see `_closed`.
     """
-    name = client.node_name() if node == "_local" else node
-    if feed is FeedChoice.DATABASE:
+    try:
+        name = client.node_name() if couchdb.node == "_local" else couchdb.node
+    except ForbiddenError as error:
+        return _closed(client, couchdb, error)
+    if couchdb.feed is FeedChoice.DATABASE:
         return Attachment(name or "_local", Feed.DATABASE)
     if name is not None:
         return Attachment(name, Feed.SHARD)
     client.welcome()
-    if feed is FeedChoice.AUTO:
+    if couchdb.feed is FeedChoice.AUTO:
         return Attachment("_local", Feed.DATABASE)
     raise NoShardsError(
         "the server has no /_node/_local, so it has no shards to follow; set couchdb.feed to 'auto' or 'database'"
     )
+
+
+def _closed(client: Client, couchdb: CouchDBConfig, error: ForbiddenError) -> Attachment:
+    """Return how to read a server whose `/_node` something before it keeps closed. Raises CouchError.
+
+    An instance attaches once for its whole life, and a proxy that is being set up can forbid everything for a while. So
+    the closed page is believed only where the page of the authentication database is open.
+    """
+    if couchdb.feed is FeedChoice.SHARD:
+        raise ForbiddenError(
+            f"{error}: shards are read through /_node; let peruserd's account at it, or set couchdb.feed to 'database'"
+        ) from error
+    if couchdb.feed is FeedChoice.AUTO:
+        client.documents_in(f"/{quoted(couchdb.auth_db)}")
+        log.warning(
+            "the pages of nodes are closed; users are served by the feed of the authentication database",
+            error=str(error),
+            advice="run one instance only, because none can hear of others; or let the account at /_node, and restart",
+        )
+    return Attachment("_local", Feed.DATABASE)
 
 
 class Lookout:
@@ -88,7 +112,7 @@ class Lookout:
     def attach(self) -> Attachment:
         """Return the attachment, made at the first call; raises CouchError while that is not possible."""
         if self.attachment is None:
-            self.attachment = attach(self._client, node=self._couchdb.node, feed=self._couchdb.feed)
+            self.attachment = attach(self._client, self._couchdb)
             log.info("attached", node=self.attachment.node, feed=self.attachment.feed.value, url=self._couchdb.url)
         return self.attachment
 
@@ -150,7 +174,7 @@ class Lookout:
         except (InterruptedRequestError, RefusedError):
             raise
         except CouchError as error:
-            # Deleted a moment ago, or no copy answers: the next look finds out.
+            # Deleted a moment ago, no copy answers, or a proxy has words of its own: the next look finds out.
             log.info("leases cannot be read", kind=error.kind, error=str(error))
             self._database.suspect()
             return None

@@ -46,6 +46,6 @@ def test_a_quick_run_serves_everybody() -> None:
     result = run(Options(quick=True))
     blocks = result.samples["blocks"]
     assert [(each.unserved, each.refused) for each in blocks] == [(0, 0)] * 2
-    assert {each.contender: len(each.latencies_ms) for each in blocks} == {BARE: 30, PERUSERD: 30}
-    assert [len(each.unwatched_ms) for each in blocks if each.contender == BARE] == [30]
+    assert {each.contender: len(each.latencies_ms) for each in blocks} == {BARE: 10, PERUSERD: 10}
+    assert [len(each.unwatched_ms) for each in blocks if each.contender == BARE] == [10]
     assert UNWATCHED in result.text()

@@ -87,7 +87,7 @@ def test_the_settings_are_valid_and_phases_are_long_enough(course: Course) -> No
 
 
 def test_the_whole_run_has_the_default_settings() -> None:
-    """What is measured is what people get."""
+    """The measured wait is the one that users have."""
     assert Course().settings == ClusterConfig()
 
 

@@ -12,6 +12,7 @@ from bench.rig.contenders import BARE, BUILTIN, PERUSERD, available, rotated
 from bench.rig.leaving import Leaving
 from bench.rig.watching import Watch
 from peruserd.core.names import database_name, user_document_id
+from peruserd.core.security import first
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
 from tests.waiting import eventually
 
@@ -55,6 +56,23 @@ def test_no_two_runs_make_users_of_the_same_name(cluster: Cluster, sim: SimClust
     """So one run cannot take what another one left for its own."""
     assert not set(cluster.new_names(10)) & set(cluster.new_names(10))
     assert not set(cluster.new_names(10)) & set(Cluster(sim.urls).new_names(10))
+
+
+def test_a_user_is_not_served_while_a_stranger_is_let_in(cluster: Cluster) -> None:
+    """Neither for the cluster nor for the watch, so no benchmark counts what is wrong; the other user is served."""
+    names = cluster.new_names(2)
+    with Watch(cluster) as watch:
+        for name in names:
+            Bare(cluster).serve(name, 0)
+            assert cluster.is_served(name)
+        watch.wait_for(set(names), 60.0)
+    shared = first(names[0])
+    shared["members"]["names"].append("mallory")
+    path = f"/{database_name('userdb-', names[0])}/_security"
+    assert cluster.request("PUT", path, json=shared).status_code == 200
+    assert cluster.unserved(names) == names[:1]
+    assert [each for each in names if Watch(cluster)._is_served(cluster.another_session(), each)] == names[1:]
+    cluster.clean()
 
 
 def test_a_watch_sees_when_a_database_is_secured_not_when_it_is_made(cluster: Cluster) -> None:

@@ -1,10 +1,8 @@
 """Commands as a user runs them: each in a process of its own, with its own environment and output.
 
-Those that take a moment are forked from a process that has imported them, once for all tests: to import them again
-takes ten times as long as to run one. Those that run on are started as by a user, from nothing.
+Those that take a moment are forked, see `tests.forking`. Those that run on are started as by a user, from nothing.
 """
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -13,13 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from peruserd.cli import main
+from tests.forking import CONTEXT
 
 _RUN_ON = ("run", "demo", "simcluster")
-_MODULES = ("check", "config", "deletions", "name", "owner", "plan")
 _PATIENCE_SECONDS = 120
-
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([f"peruserd.cli.{each}" for each in _MODULES])
 
 
 def peruserd(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -37,7 +32,7 @@ def peruserd(*arguments: str, environment: dict[str, str] | None = None) -> subp
         )
     with tempfile.TemporaryDirectory() as directory:
         files = [Path(directory) / name for name in ("stdout", "stderr")]
-        process = _CONTEXT.Process(target=_run, args=(arguments, whole, files))
+        process = CONTEXT.Process(target=_run, args=(arguments, whole, files))
         process.start()
         process.join(_PATIENCE_SECONDS)
         if process.exitcode is None:

@@ -255,27 +255,59 @@ def test_what_nobody_can_read_makes_plan_end_with_1(tmp_path: Path) -> None:
     assert f"cannot be read now: {lost}" in planned.stdout
 
 
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        (["plan"], "no plan: the authentication database does not exist"),
-        (["owner", "bob"], "bob: nobody\n  because   the authentication database does not exist"),
-    ],
-    ids=["plan", "owner"],
-)
-def test_without_the_authentication_database_nobody_owns_anything(config: str, command: list[str], words: str) -> None:
-    """Said in words, with exit code 1."""
-    answered = peruserd(*command, "--config", config, environment={"PERUSERD_COUCHDB_AUTH_DB": "elsewhere"})
+NO_USERS = {"PERUSERD_COUCHDB_AUTH_DB": "elsewhere"}
+DATABASE_FEED = {"PERUSERD_COUCHDB_FEED": "database"}
+
+
+def test_without_the_authentication_database_nobody_owns_anything(config: str) -> None:
+    """That is an answer to who owns a user, with exit code 1."""
+    answered = peruserd("owner", "bob", "--config", config, environment=NO_USERS)
     assert (answered.returncode, answered.stderr) == (1, "")
-    assert words in answered.stdout
+    assert "bob: nobody\n  because   the authentication database does not exist" in answered.stdout
+    answered = peruserd("owner", "bob", "--json", "--config", config, environment=NO_USERS)
+    assert (answered.returncode, answered.stderr) == (1, "")
+    (explained,) = json.loads(answered.stdout)
+    assert (explained["owner"], explained["why"]) == (None, "the authentication database does not exist")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_without_the_authentication_database_there_is_no_plan(config: str, options: list[str]) -> None:
+    """That is an error, with exit code 1; what is printed for a program to read is JSON all the same."""
+    answered = peruserd("plan", *options, "--config", config, environment=NO_USERS)
+    assert answered.returncode == 1
+    assert answered.stderr == "peruserd: no plan: the authentication database does not exist\n"
+    if options:
+        document = json.loads(answered.stdout)
+        assert (document["plan"], document["leases_readable"]) == (None, True)
+    else:
+        assert answered.stdout == ""
 
 
 @pytest.mark.parametrize("command", [["plan"], ["owner", "bob"]])
 def test_where_one_instance_serves_everybody_there_is_nobody_to_watch(config: str, command: list[str]) -> None:
     """By the database's own feed there are no shares, and no lease is asked for."""
-    answered = peruserd(*command, "--config", config, environment={"PERUSERD_COUCHDB_FEED": "database"})
+    answered = peruserd(*command, "--config", config, environment=DATABASE_FEED)
     assert (answered.returncode, answered.stderr) == (0, "")
     assert "without shards" in answered.stdout
+
+
+def test_a_server_without_shards_has_a_plan_in_json_too(config: str) -> None:
+    """It has the shape of every other plan: one range, which one instance listens to."""
+    answered = peruserd("plan", "--json", "--config", config, environment=DATABASE_FEED)
+    assert (answered.returncode, answered.stderr) == (0, "")
+    plan = json.loads(answered.stdout)["plan"]
+    assert (plan["database"], plan["instances"], plan["unreadable"]) == ("_users", [NODES[0]], [])
+    (only,) = plan["ranges"]
+    assert (only["range"], only["listeners"]) == ("00000000-ffffffff", {NODES[0]: NODES[0]})
+
+
+def test_a_server_without_shards_has_owners_in_json_too(config: str) -> None:
+    """They have the shape of every other owner, and the node of the one instance."""
+    answered = peruserd("owner", "bob", "x" * 300, "--json", "--config", config, environment=DATABASE_FEED)
+    assert (answered.returncode, answered.stderr) == (0, "")
+    bob, nameless = json.loads(answered.stdout)
+    assert (bob["owner"], bob["database"], nameless["database"]) == (NODES[0], "userdb-626f62", None)
+    assert "without shards" in bob["why"]
 
 
 @pytest.mark.parametrize("command", [["plan", "--no-wait"], ["owner", "bob", "--no-wait"], ["check"]])

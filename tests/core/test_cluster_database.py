@@ -56,13 +56,14 @@ def test_a_missing_database_is_made_with_a_copy_on_each_node_up_to_five() -> Non
     [
         (_known(auth_db_exists=False), "authentication database"),
         (_known(connected=frozenset({"n1"})), "1 of 3 are"),
+        (_known(known_by=("n2",)), "others do: n2"),
         (_known(connected=frozenset({"n1", "x", "y"})), "1 of 3 are"),
         (_known(connected=frozenset({"n1", "n2"}), members=frozenset({"n1", "n2", "n3", "n4"})), "2 of 4 are"),
         (_known(setup="cluster_enabled"), "cluster_enabled"),
         (_known(setup="cluster_disabled"), "_replicator"),
         (_known(setup=None), "nothing"),
     ],
-    ids=["no-users", "alone", "with-strangers", "half", "enabled", "no-replicator", "nothing-known"],
+    ids=["no-users", "alone", "known-elsewhere", "with-strangers", "half", "enabled", "no-replicator", "nothing-known"],
 )
 def test_it_is_not_made_before_the_cluster_is(known: Known, why: str) -> None:
     """Made too early it would have its copies on the first node alone; what is waited for is said."""
@@ -168,7 +169,7 @@ MARKERS = st.sampled_from([None, None, MARKER, {"type": "other"}])
     )
 )
 def test_what_is_begun_comes_to_an_end_and_touches_nothing_that_is_anothers(copies: list[CopyState]) -> None:
-    """Whatever is found, a few steps lead to a database that is ready, refused or waited for.
+    """A few steps lead, from anything that is found, to a database that is ready, refused or waited for.
 
     Nothing is written to one that shows documents, members or another marker without having ours.
     """

@@ -271,7 +271,7 @@ READINGS = st.lists(
 def test_only_growth_the_first_look_or_succession_makes_alive(
     readings: list[tuple[float, list[Lease]]], later: float
 ) -> None:
-    """Whatever copies are read in whatever order, nobody is alive longer than the time to live after its last growth.
+    """No instance is alive longer than the time to live after its last growth, in any order of reading the copies.
 
     The bookkeeping here is the plain rule: the highest counter of a reading, past the highest of all before; or the
     first look; or the start after one that was alive.

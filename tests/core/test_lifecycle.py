@@ -338,7 +338,7 @@ class ChildAndProcess(RuleBasedStateMachine):
     @precondition(lambda self: not self.alive)
     @rule(message=st.sampled_from([Greeted(), Beaten(caught_up=True), Beaten(caught_up=False)]))
     def something_stale_arrives(self, message: Event) -> None:
-        """What a process said before it ended means nothing any more."""
+        """A message of a process that has ended means nothing any more."""
         before = self.child
         assert self.tell(message) == []
         assert self.child == before
@@ -361,7 +361,7 @@ class ChildAndProcess(RuleBasedStateMachine):
     @precondition(lambda self: self.alive)
     @rule(code=st.sampled_from([0, 1, -6, -9, 78]), chance=CHANCES)
     def its_process_ends(self, code: int, chance: float) -> None:
-        """Whatever happened before decides what follows: nothing, another process at once, or one after a back-off."""
+        """The history decides what follows: nothing, another process at once, or one after a back-off."""
         self.alive = False
         replanned = self.replanned
         self.tell(Exited(code, chance))

@@ -54,7 +54,7 @@ def test_couchdb_accepts_every_name_that_is_made(prefix: str, name: str) -> None
 @example(prefix="userdb-", rest="c080")  # an overlong zero
 @example(prefix="userdb-", rest="\u0666\u0661")  # digits, but not ASCII ones
 def test_only_names_that_encoding_makes_are_decoded(prefix: str, rest: str) -> None:
-    """Whatever decodes to a user is exactly the database that is made for that user."""
+    """A name that decodes to a user is exactly the database that is made for that user."""
     name = decode_database_name(prefix, prefix + rest)
     assert name is None or database_name(prefix, name) == prefix + rest
 
@@ -127,7 +127,7 @@ def test_a_name_that_no_database_can_bear_is_unservable(name: str, why: str) -> 
 
 @given(prefix=PREFIXES)
 def test_a_prefix_of_couchdbs_characters_is_accepted(prefix: str) -> None:
-    """What CouchDB allows at the beginning of a database's name is allowed as prefix."""
+    """A prefix may be anything that CouchDB allows at the beginning of a database's name."""
     check_prefix(prefix)
 
 
@@ -152,7 +152,7 @@ def test_a_prefix_leaves_room_for_a_name(prefix: str, *, accepted: bool) -> None
 
 @given(name=st.text())
 def test_a_user_document_and_its_user_name_each_other(name: str) -> None:
-    """Whatever follows `org.couchdb.user:` is the name, prefix-like text inside it included."""
+    """The name is everything after `org.couchdb.user:`, prefix-like text inside it included."""
     assert user_document_id(name) == f"org.couchdb.user:{name}"
     assert user_name(user_document_id(name)) == name
 

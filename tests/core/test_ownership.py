@@ -132,7 +132,7 @@ def test_a_dead_copy_whose_parts_are_served_is_not_adopted() -> None:
 
 
 def test_a_range_that_lies_elsewhere_does_not_matter() -> None:
-    """Who hosts another part of the hash space, and whether they live, changes nothing for a range."""
+    """Hosts of another part of the hash space, alive or not, change nothing for a range."""
     near = {LOWER: ["n1", "n2"]}
     one = Ownership.of(_map({**near, UPPER: ["n3"]}), LOWER, ["n1", "n2", "n3"])
     other = Ownership.of(_map({**near, UPPER: ["n1", "n4"]}), LOWER, ["n2", "n1"])
@@ -270,7 +270,7 @@ def test_a_gain_in_one_part_of_the_range_is_a_gain() -> None:
 
 
 def test_to_own_anything_after_nobody_lived_is_a_gain() -> None:
-    """What belonged to nobody is new to its first owner."""
+    """A document that belonged to nobody is new to its first owner."""
     nobody = _whole(["n1", "n2"], [])
     assert _whole(["n1", "n2"], ["n1"]).gains("n1", nobody)
     assert not nobody.gains("n1", _whole(["n1", "n2"], ["n1"]))

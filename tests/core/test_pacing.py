@@ -4,7 +4,7 @@ from peruserd.core.pacing import CreationLimit, ScanPace
 
 
 def test_a_scan_takes_half_of_the_work_in_flight_while_nobody_signs_up() -> None:
-    """Whatever was done before, and at least one thing at a time."""
+    """The share holds after any history, and at least one thing goes at a time."""
     pace = ScanPace(16)
     assert (pace.most(0.0), pace.next_change(0.0)) == (8, None)
     pace.taken(1.0)

@@ -38,8 +38,10 @@ OWNERSHIPS = ALIVE.map(lambda alive: _ownership(*alive))
 
 
 def _scanned(saved: Saved) -> Saved:
-    """The progress once both sweeps of the scan under way are done."""
-    return sweep_finished(sweep_finished(saved))
+    """The progress once all sweeps of the scan under way are done."""
+    while saved.scan is not None:
+        saved = sweep_finished(saved)
+    return saved
 
 
 def _saved(current: Ownership = ALL, *, checkpoint: int = 50) -> Saved:
@@ -135,6 +137,20 @@ def test_a_scan_makes_databases_first_and_looks_at_security_objects_then() -> No
     assert half.settled == (ALL,)
 
 
+def test_a_scan_compares_copies_last() -> None:
+    """The third sweep begins where the second is done; until it is done the checkpoint speaks of nothing new."""
+    half = msgspec.structs.replace(_saved(), settled=(WITH_N2,), scan=Scan(40, position=40, sweep=Sweep.SECURITY))
+    last = sweep_finished(half)
+    assert last == msgspec.structs.replace(half, scan=Scan(until=40, position=START, sweep=Sweep.COPIES))
+    assert sweep_finished(last) == msgspec.structs.replace(last, settled=(ALL,), scan=None)
+
+
+def test_a_careful_scan_needs_no_sweep_over_copies() -> None:
+    """It has compared the copies of everybody in its second sweep."""
+    scan = Scan(40, position=40, sweep=Sweep.SECURITY, careful=True)
+    assert sweep_finished(msgspec.structs.replace(_saved(), scan=scan)).scan is None
+
+
 def test_a_scan_in_its_second_sweep_goes_on_there_after_a_restart() -> None:
     """Databases that were made need not be looked for again."""
     saved = msgspec.structs.replace(_saved(), settled=(WITH_N2,), scan=Scan(40, position=20, sweep=Sweep.SECURITY))
@@ -148,7 +164,7 @@ def test_when_the_owners_change_a_scan_in_its_second_sweep_begins_with_databases
 
 
 def test_a_finished_scan_lets_the_checkpoint_speak_of_all() -> None:
-    """After both sweeps, what is owned now is what the checkpoint is about."""
+    """After all sweeps, what is owned now is what the checkpoint is about."""
     changed = _scanned(change_owner(_saved(), ALONE, ME, read=60))
     assert (changed.settled, changed.scan) == ((ALONE,), None)
     assert not change_owner(changed, ALONE, ME, read=60).scan

@@ -32,7 +32,7 @@ def test_a_range_is_read_as_it_is_written(each: Range) -> None:
     ],
 )
 def test_text_that_is_no_range_is_refused(text: str) -> None:
-    """What CouchDB would not write as a range is an error that shows the text."""
+    """A text that CouchDB would not write as a range is an error, which shows it."""
     with pytest.raises(ValueError, match="is not a range such as 00000000-7fffffff"):
         Range.parse(text)
 

@@ -1,4 +1,4 @@
-"""What is made fast for large clusters says the same as the plain definition. Nothing is timed here, but by `bench`."""
+"""Functions made fast for large clusters return the same as the plain definitions. Only `bench` measures time."""
 
 import random
 
@@ -91,7 +91,7 @@ def test_an_owner_is_whom_the_rule_names(view: View, documents: tuple[str, ...])
 
 @given(ownership=st.from_type(Ownership))
 def test_candidates_are_all_who_stand_in_a_ring(ownership: Ownership) -> None:
-    """Whoever is alive beside a copy, or adopts, has a place in some ring; nobody else has."""
+    """An instance that is alive beside a copy, or adopts, has a place in some ring; no other has."""
     assert set(ownership.candidates) == {owner for _, ring in ownership._segments for owner in ring}
 
 

@@ -16,6 +16,7 @@ from peruserd.core.security import (
     grant,
     grants,
     is_blank,
+    is_private,
     is_public,
     reconcile,
     revoke,
@@ -145,6 +146,42 @@ def test_revoking_what_was_granted_leaves_no_trace_of_the_user(security: Securit
     revoked = revoke(grant(security, user), user)
     assert user not in _names(revoked, "admins") + _names(revoked, "members")
     assert not grants(revoked, user)
+
+
+@given(security=SECURITIES, user=USERS)
+def test_a_private_database_grants_its_user_access_and_is_closed_to_others(security: Security, user: str) -> None:
+    """It is never public, and nobody who is granted access as well leaves it private."""
+    if is_private(security, user):
+        assert grants(security, user)
+        assert not is_public(security)
+        assert not is_private(grant(security, f"{user}, a stranger"), user)
+    assert is_private(first(user), user)
+
+
+ALICE = {"names": ["alice"], "roles": []}
+
+
+@pytest.mark.parametrize(
+    ("security", "private"),
+    [
+        ({"admins": ALICE, "members": ALICE}, True),
+        ({"admins": ALICE, "readers": ALICE}, True),
+        (first("alice") | {"note": {"names": ["bob"]}}, True),
+        ({"admins": ALICE, "members": {"names": ["alice", "bob"]}}, False),
+        ({"admins": {"names": ["bob", "alice"]}, "members": ALICE}, False),
+        ({"admins": ALICE, "members": {"names": ["alice"], "roles": ["staff"]}}, False),
+        ({"admins": {"names": ["alice"], "roles": ["_admin", "staff"]}, "members": ALICE}, False),
+        ({"admins": ALICE, "readers": {"names": ["alice", "bob"]}}, False),
+        ({"admins": ALICE, "members": ALICE, "readers": {"names": ["bob"]}}, False),
+        ({"admins": ALICE}, False),
+        ({"members": ALICE}, False),
+        ({}, False),
+        (first("bob"), False),
+    ],
+)
+def test_a_stranger_who_is_let_in_makes_a_database_not_private(security: Security, private: bool) -> None:  # noqa: FBT001
+    """By name or by role, as an admin or as a member, and by `readers` too; what else stands there is no matter."""
+    assert is_private(security, "alice") is private
 
 
 @given(security=SECURITIES, one=USERS, other=USERS)

@@ -244,7 +244,7 @@ def test_without_a_quiet_period_a_change_takes_effect_at_the_next_look() -> None
 def test_what_is_believed_was_seen_unchanged_long_enough(
     quiet: float, patience: float, looks: list[tuple[float, View]]
 ) -> None:
-    """Whatever is seen and whenever, each fact newly believed was the only one seen for the quiet period before."""
+    """Each fact newly believed was the only one seen for the quiet period before, in any history of looks."""
     settling = Settling(quiet, patience)
     now = 0.0
     seen: list[tuple[float, View]] = []

@@ -103,7 +103,7 @@ def test_each_document_is_acted_on_by_exactly_one_instance(view: View, documents
 def test_during_the_quiet_period_a_document_has_its_owner_or_is_left_alone(
     settled: View, seen: View, documents: tuple[str, ...]
 ) -> None:
-    """Whose owner is the same before and after is served without interruption by it, where it can be read at all.
+    """A document that keeps its owner is served by it without interruption, where it can be read at all.
 
     One whose owner is about to change is left alone by everybody, and no two ever act on the same document.
     """
@@ -210,7 +210,7 @@ SPLIT_STEPS = [
 def test_a_split_can_be_interrupted_at_any_step(
     hosts: dict[Range, list[str]], alive: str, documents: tuple[str, ...]
 ) -> None:
-    """Whoever is lost while the nodes split their copies one after the other, one instance acts on each document."""
+    """One instance acts on each document, whichever is lost while the nodes split their copies one after the other."""
     view = _view(alive, hosts)
     assert all(len(_acting(view, document)) == 1 for document in documents)
 
@@ -239,7 +239,7 @@ def test_what_is_only_seen_changes_which_copies_are_read_and_not_who_owns(settle
 def test_what_is_coming_is_told_only_to_those_who_lose_by_it(
     settled: View, seen: View, documents: tuple[str, ...]
 ) -> None:
-    """Whoever is about to lose a document knows the ownership that comes; whoever loses nothing is not bothered."""
+    """An instance that is about to lose a document knows the ownership that comes; others are not bothered."""
     seen = _in_one_life(settled, seen)
     for me in settled.instances:
         for each in make_plan(settled, me, seen).assignments:

@@ -1,4 +1,4 @@
-"""What the tests of `couch` and `listener` connect with, and servers that answer as they are told, byte by byte."""
+"""Clients for the tests of `couch` and `listener`, and servers that answer as they are told, byte by byte."""
 
 import contextlib
 import json
@@ -109,6 +109,10 @@ class Conversation:
         """End the connection."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
+
+    def pause(self, seconds: float) -> None:
+        """Say nothing for a while, or until the server is closed."""
+        self._server.closing.wait(seconds)
 
     def hold(self) -> None:
         """Say nothing until the server is closed."""

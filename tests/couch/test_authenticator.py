@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from peruserd.couch import errors
 from peruserd.couch.authenticator import Answers, Authenticator
 from peruserd.couch.client import Client
 from peruserd.couch.credentials import CredentialSource
-from peruserd.couch.refusals import FILE_NAME, RefusalFile
+from peruserd.couch.refusals import FILE_NAME, BusyError, RefusalFile
 from peruserd.couch.session import Answer, Session
 from tests.couch.accounts import NAME, REFUSED, AccountServer
 from tests.couch.connecting import Conversation, Request, answer
@@ -664,13 +665,27 @@ def test_a_doubt_of_an_old_session_is_looked_into_before_another_login_is_tried(
         assert server.refusals == 1
 
 
+@contextmanager
+def _another_asks(directory: Path) -> Iterator[None]:
+    """Hold the record as another process does, as soon as the instance has let go of it after its own login."""
+    with ExitStack() as stack:
+
+        def hold() -> object:
+            with suppress(BusyError):
+                return stack.enter_context(RefusalFile(directory).held())
+            return None
+
+        eventually(hold, "the record can be held")
+        yield
+
+
 def test_a_doubt_while_another_process_asks_is_no_answer_about_the_path(make: Make) -> None:
     """The password goes with each request, and only one process at a time may find out whether it is still right."""
     with AccountServer(sessions=False) as server:
         instance = make(server).start()
         instance.get().expect(200)
         server.on_request = _refusing("/closed")
-        with RefusalFile(instance.directory).held(), pytest.raises(errors.TimedOutError, match="another process"):
+        with _another_asks(instance.directory), pytest.raises(errors.TimedOutError, match="another process"):
             instance.get("/closed")
         assert instance.get("/closed").status == 401
         instance.get().expect(200)

@@ -27,7 +27,7 @@ def test_a_server_says_what_it_is(client: Client) -> None:
 
 
 def test_a_server_that_is_something_else_is_told_apart() -> None:
-    """What is no CouchDB has no welcome of one, or none at all."""
+    """A server that is no CouchDB has another welcome, or none at all."""
     with _answered("GET", "/", 200, {"hello": 1}) as server:
         assert connect(server.url).welcome().couchdb is None
     with _answered("GET", "/", 200, b"<html>") as server, pytest.raises(errors.UnexpectedAnswerError):
@@ -41,10 +41,27 @@ def test_nodes_have_names(cluster: SimClusterThread) -> None:
     assert client.node_name(cluster.node_names[2]) == cluster.node_names[2]
 
 
-def test_a_server_without_nodes_has_no_name() -> None:
-    """Where there is no `/_node`, there is nothing to name: the sign to fall back to the database's own feed."""
-    with TalkingServer(answering({})) as server:
+@pytest.mark.parametrize("status", [400, 404, 405, 501])
+def test_a_server_without_nodes_has_no_name(status: int) -> None:
+    """Where there is no `/_node`, there is nothing to name: the sign to fall back to the database's own feed.
+
+    CouchDB 1.x takes the path for the name of a database, and 2.x for one that is not complete: both answer 400.
+    """
+    with _answered("GET", "/_node/_local", status, {"error": "x", "reason": "y"}) as server:
         assert connect(server.url).node_name() is None
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(401, errors.UnauthorizedError), (403, errors.ForbiddenError), (500, errors.ServerError)]
+)
+def test_a_node_that_may_be_there_is_not_without_a_name(status: int, error: type[errors.CouchError]) -> None:
+    """The caller decides what follows from a path that is closed."""
+    with (
+        _answered("GET", "/_node/_local", status, {"error": "x", "reason": "y"}) as server,
+        pytest.raises(error) as caught,
+    ):
+        connect(server.url).node_name()
+    assert type(caught.value) is error
 
 
 def test_a_node_that_is_away_is_down(cluster: SimClusterThread, client: Client) -> None:
@@ -86,7 +103,7 @@ def test_the_shard_map_is_read(cluster: SimClusterThread, client: Client) -> Non
 
 
 def test_a_missing_database_has_no_shard_map(client: Client) -> None:
-    """One that never was and one that was deleted have none; that is no error."""
+    """A database that never was, and one that was deleted, have none; that is no error."""
     assert client.shard_map("_local", "nothing") is None
     client.create_database("some", PLAIN)
     assert client.shard_map("_local", "some") is not None
@@ -161,13 +178,13 @@ def test_a_database_is_made_as_asked() -> None:
 
 
 def test_a_name_that_is_not_allowed_is_rejected(client: Client) -> None:
-    """What the server does not accept as it stands needs somebody to look at it."""
+    """An object that the server does not accept as it stands needs somebody to look at it."""
     with pytest.raises(errors.RejectedError, match="illegal_database_name"):
         client.create_database("Capital", PLAIN)
 
 
 def test_security_objects_are_read_and_written(client: Client) -> None:
-    """What is written is read again, unknown keys included."""
+    """The object written is read again, unknown keys included."""
     client.create_database("some", PLAIN)
     assert client.security("some") == {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
     wanted = {"members": {"names": ["josé"]}, "x": [1, {"y": None}]}
@@ -187,7 +204,7 @@ def test_a_security_object_without_a_majority_is_not_written(cluster: SimCluster
 
 
 def test_a_document_is_seen_by_its_name(cluster: SimClusterThread, client: Client) -> None:
-    """Whatever the document is called, it is found, and one that is not there is no error."""
+    """A document of any name is found, and one that is not there is no error."""
     cluster.add_user("a/ü", "x")
     assert client.document_exists("_users", user_document_id("a/ü"))
     assert not client.document_exists("_users", "never")
@@ -221,9 +238,9 @@ def test_databases_whose_maps_have_changed_are_looked_up(client: Client, cluster
     assert cluster.requests() == {(cluster.node_names[0], "POST", "dbs_docs"): 2}
 
 
-@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
 def test_a_server_that_cannot_be_asked_for_many_databases_says_nothing_of_them(status: int) -> None:
-    """Where there is no list of shard maps nothing is known to be missing, and nothing to be there."""
+    """Where the list of shard maps is not there, or closed, nothing is known to be missing, and nothing to be there."""
     with _answered(*REVISIONS, status, {"error": "x", "reason": "y"}) as server:
         assert connect(server.url).missing_databases(["userdb-61"]) is None
 
@@ -258,7 +275,7 @@ def test_a_server_that_fails_to_say_what_is_missing_is_an_error(
     ],
 )
 def test_a_revision_of_the_first_generation_is_not_deleted(revisions: object, missing: bool) -> None:  # noqa: FBT001
-    """Whatever else there is in conflict with it: what is not deleted wins."""
+    """A revision that is not deleted wins over all that is in conflict with it."""
     with _answered(*REVISIONS, 200, {"userdb-61": revisions}) as server:
         assert connect(server.url).missing_databases(["userdb-61"]) == ({"userdb-61"} if missing else set())
         assert len(server.requests) == 1
@@ -282,7 +299,7 @@ def test_leases_are_read_as_they_were_written(cluster: SimClusterThread, client:
 
 
 def test_more_leases_than_there_can_be_are_no_answer(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those behind the last one read would seem to be silent, and no more are read than that."""
+    """Instances behind the last lease read would seem to be silent, and no more are read than that."""
     for number in range(4):
         client.put_lease("_users", Lease(f"n{number}", "i", 1))
     monkeypatch.setattr(client_module, "MOST_LEASES", 3)
@@ -343,7 +360,7 @@ def test_what_is_no_lease_is_passed_over(client: Client, content: dict[str, Any]
 
 
 def test_a_lease_of_a_later_version_is_understood_as_far_as_it_is_known(client: Client) -> None:
-    """What it says besides is its own affair."""
+    """The rest of its answer is its own affair."""
     content = {"node": LEASE.node, "incarnation": "x", "counter": 1, "mood": "good"}
     client.session.request("PUT", f"/_users/_local/peruserd.active.{LEASE.node}", body=content).expect(201)
     assert client.leases("_users") == (Lease(LEASE.node, "x", 1),)
@@ -357,12 +374,15 @@ def test_rows_that_say_nothing_are_no_leases() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"), [(404, "missing"), (405, "Only GET,HEAD allowed"), (404, "no such page")]
+    ("status", "reason"), [(404, "missing"), (405, "Only GET,HEAD allowed"), (404, "no such page"), (404, "no_db_file")]
 )
-def test_a_server_that_does_not_list_local_documents_has_no_leases_to_speak_of(status: int, reason: str) -> None:
-    """That is another thing than leases that are not there."""
-    with _answered("GET", "/_users/_local_docs", status, {"error": "x", "reason": reason}) as server:
-        assert connect(server.url).leases("_users") is None
+def test_an_answer_that_there_is_no_list_of_leases_is_no_empty_list(status: int, reason: str) -> None:
+    """Each node with shards has that page, so a proxy, or a node without the database, has answered."""
+    with (
+        _answered("GET", "/_users/_local_docs", status, {"error": "x", "reason": reason}) as server,
+        pytest.raises(errors.CouchError, match=reason),
+    ):
+        connect(server.url).leases("_users")
 
 
 def test_a_missing_database_has_neither_leases_nor_a_place_for_them(client: Client) -> None:

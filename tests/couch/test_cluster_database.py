@@ -155,7 +155,7 @@ def test_the_making_of_it_waits_for_a_majority(cluster: SimClusterThread, seat: 
 def test_an_answer_is_no_success_before_it_is_read_back(
     cluster: SimClusterThread, seat: Seat, step: str, status: int | str
 ) -> None:
-    """Whatever is answered, and whether it was done or not, the next look goes on from what is there."""
+    """The next look goes on from what is there, whatever was answered and done."""
     seat.client.create_database(NAME, module.DatabasesConfig(q=1, n=3)) if "_security" in step else None
     if "_security" in step:
         put_copy_security(seat.client, seat.node, {})
@@ -274,7 +274,7 @@ def test_an_open_copy_is_found_now_and_then(cluster: SimClusterThread, seat: Sea
 
 
 def test_an_open_copy_that_cannot_be_closed_makes_it_unusable(cluster: SimClusterThread, seat: Seat) -> None:
-    """What is read there could be anybody's word."""
+    """Documents there could be anybody's word."""
     seat.look()
     put_copy_security(seat.client, cluster.node_names[1], {})
     cluster.fail(1, 500, path_regex="/_security", method="PUT")
@@ -293,6 +293,26 @@ def test_a_database_that_was_deleted_is_made_again(cluster: SimClusterThread, se
     seat.database.suspect()
     assert seat.look(1.0).usable
     assert cluster.creations() == {NAME: 2}
+
+
+def test_a_database_that_other_nodes_know_is_not_made_once_more(
+    cluster: SimClusterThread, seat: Seat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node whose list of databases is behind would make a second shard map, and lose what is written by one."""
+    assert Seat(cluster, 2).look().usable
+    shard_map = seat.client.shard_map
+
+    def behind(node: str, database: str) -> Any:
+        return None if (node, database) == (seat.node, NAME) else shard_map(node, database)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(seat.client, "shard_map", behind)
+        cluster.clear_requests()
+        state = seat.look()
+    assert not state.usable
+    assert "this node does not know of the database peruserd, and others do" in state.why
+    assert not any(method == "PUT" for _, method, _ in cluster.requests())
+    assert seat.look(1.0).usable
 
 
 def test_of_two_shard_maps_the_one_that_wins_is_secured_and_marked(cluster: SimClusterThread, seat: Seat) -> None:

@@ -1,4 +1,4 @@
-"""What single copies say, read one by one from a simulated cluster and from servers that answer as they are told."""
+"""Answers of single copies, from a simulated cluster and from servers that answer as they are told."""
 
 from typing import Any
 
@@ -163,7 +163,7 @@ def _asked(layout: Layout, status: int, body: object) -> Evidence:
     ids=["no-row", "another-row", "half-a-row", "both", "no-rev", "html", "moved", "node-down", "fault"],
 )
 def test_an_answer_that_is_not_about_the_document_is_silence(status: int, body: object) -> None:
-    """What a proxy or a broken node says is neither a life nor a deletion."""
+    """The answer of a proxy or a broken node is neither a life nor a deletion."""
     assert _asked(OneCopy(), status, body).readings == ()
 
 

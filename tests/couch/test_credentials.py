@@ -21,7 +21,7 @@ def password_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def credentials_directory(tmp_path: Path) -> Path:
-    """What systemd gives a unit with `LoadCredential=`."""
+    """The directory that systemd gives a unit with `LoadCredential=`."""
     directory = tmp_path / "credentials"
     directory.mkdir()
     (directory / "couchdb-password").write_text("from systemd")
@@ -35,8 +35,27 @@ def _password(loaded: Loaded, environment: dict[str, str]) -> str:
 
 
 def test_nobody_needs_no_password() -> None:
-    """Without a user name there are no credentials, whatever password lies around."""
-    assert resolve_credentials(_loaded(""), {"PERUSERD_COUCHDB_PASSWORD": "x"}) is None
+    """Without a user name and a password there are no credentials."""
+    assert resolve_credentials(_loaded(""), {"PERUSERD_COUCHDB_PASSWORD": "", "CREDENTIALS_DIRECTORY": ""}) is None
+
+
+def test_a_password_without_a_user_is_a_mistake(password_file: Path, credentials_directory: Path) -> None:
+    """A forgotten `username` is said at the start, and is not a server's 401 for ever."""
+    for toml, environment in (
+        ("", {"PERUSERD_COUCHDB_PASSWORD": "x"}),
+        ("", {"CREDENTIALS_DIRECTORY": str(credentials_directory)}),
+        (f"password_file = '{password_file}'", {}),
+    ):
+        with pytest.raises(ConfigError, match=r"couchdb\.username: it is not given"):
+            resolve_credentials(_loaded(toml), environment)
+
+
+def test_a_credential_that_cannot_be_looked_at_is_a_mistake(tmp_path: Path) -> None:
+    """A directory of systemd's that is closed to the account is said in one sentence, with the path."""
+    # A name that is too long for the file system fails for root, too, whom no permission stops.
+    directory = tmp_path / ("x" * 300)
+    with pytest.raises(ConfigError, match=r"systemd credential couchdb-password: cannot read .*: File name too long"):
+        resolve_credentials(_loaded("username = 'adm'"), {"CREDENTIALS_DIRECTORY": str(directory)})
 
 
 def test_the_first_source_of_a_password_wins(password_file: Path, credentials_directory: Path) -> None:
@@ -95,7 +114,7 @@ def test_a_password_file_that_cannot_be_used_is_a_mistake(tmp_path: Path, conten
 
 @pytest.mark.parametrize("content", ["secret", "secret\n", "secret\r\n", "secret\nmore\n"])
 def test_the_first_line_is_the_password(tmp_path: Path, content: str) -> None:
-    """Whatever ends the line, and whatever follows it, is not part of the password."""
+    """The end of the line, and everything after it, is not part of the password."""
     path = tmp_path / "password"
     path.write_bytes(content.encode())
     assert _password(_loaded(f"username = 'adm'\npassword_file = '{path}'"), {}) == "secret"
@@ -109,7 +128,7 @@ def test_spaces_belong_to_a_password(tmp_path: Path) -> None:
 
 
 def test_credentials_do_not_show_the_password(password_file: Path) -> None:
-    """What was resolved can be logged without harm."""
+    """Credentials can be logged without harm."""
     credentials = resolve_credentials(_loaded(f"username = 'adm'\npassword_file = '{password_file}'"), {})
     assert "from file" not in repr(credentials)
 

@@ -39,7 +39,7 @@ def _silent(conversation: Conversation) -> None:
         conversation.hold()
 
 
-# What is sent
+# Requests
 
 
 def test_connections_are_kept() -> None:
@@ -114,7 +114,7 @@ def test_redirects_are_not_followed() -> None:
         found.expect(200)
 
 
-# What statuses mean
+# Statuses
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_redirects_are_not_followed() -> None:
     [
         (400, {"error": "illegal_database_name", "reason": "no"}, errors.RejectedError, Advice.ASK_OPERATOR),
         (401, {"error": "unauthorized", "reason": "no"}, errors.UnauthorizedError, Advice.ASK_OPERATOR),
-        (403, {"error": "forbidden", "reason": "no"}, errors.UnauthorizedError, Advice.ASK_OPERATOR),
+        (403, {"error": "forbidden", "reason": "no"}, errors.ForbiddenError, Advice.ASK_OPERATOR),
         (404, {"error": "not_found", "reason": "deleted"}, errors.NotFoundError, Advice.RETRY),
         (405, {"error": "method_not_allowed", "reason": "no"}, errors.RejectedError, Advice.ASK_OPERATOR),
         (408, b"", errors.ServerError, Advice.RETRY),
@@ -161,7 +161,7 @@ def test_the_reason_of_a_404_is_kept() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"ok": 1}', b"[true]", b'{"ok": "\xff"}'])
 def test_a_body_of_another_shape_is_unexpected(body: bytes) -> None:
-    """What cannot be decoded is an error that names the request and shows how the body begins."""
+    """A body that cannot be decoded is an error that names the request and shows how the body begins."""
     with pytest.raises(errors.UnexpectedAnswerError, match="GET /x"):
         Answer("GET /x", 200, body).decode(dict[str, bool])
 
@@ -262,7 +262,7 @@ def test_a_read_is_made_again_over_a_dropped_connection(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
 def test_a_write_is_not_made_again_over_a_dropped_connection(method: str) -> None:
-    """What a broken write did is unknown, so it is for the caller to judge."""
+    """The effect of a broken write is unknown, so the caller judges."""
 
     def script(conversation: Conversation) -> None:
         for count, _ in enumerate(conversation.requests()):
@@ -365,7 +365,7 @@ def _all_words(error: BaseException | None) -> str:
 
 @pytest.mark.parametrize("ending", ["refused", "cut", "silent", "status", "interrupted"])
 def test_no_error_shows_the_password(ending: str) -> None:
-    """Whatever goes wrong, neither the password nor its encoded form stands in any word of the error or its causes."""
+    """Neither the password nor its encoded form stands in any word of an error or its causes."""
     scripts = {"cut": lambda conversation: conversation.request() and conversation.cut(), "silent": _silent}
     script = scripts.get(ending, answering({("PUT", "/x"): (401, {"error": "unauthorized", "reason": "wrong"})}))
     with TalkingServer(script) as server:
@@ -463,6 +463,21 @@ def test_tls_files_that_cannot_be_used_are_an_error_of_the_request(
     with pytest.raises(errors.UnreachableError):
         session_to(secure.url, **settings).request("GET", "/x")
     assert not secure.requests
+
+
+def test_an_answer_that_trickles_over_tls_times_out(authority: Authority) -> None:
+    """The whole of an answer is bounded there as well."""
+
+    def script(conversation: Conversation) -> None:
+        conversation.request()
+        for each in OK[:-1].ljust(200) + OK[-1:]:
+            conversation.send(bytes([each]))
+            conversation.pause(SHORT_SECONDS / 10)
+
+    with TalkingServer(script, authority.context()) as server:
+        session = session_to(server.url, ca_file=authority.certificate, read_timeout=SHORT_SECONDS)
+        with pytest.raises(errors.TimedOutError, match="did not come to its end"):
+            session.request("GET", "/x")
 
 
 def test_a_client_certificate_is_shown(authority: Authority, tmp_path: Path) -> None:

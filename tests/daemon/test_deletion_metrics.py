@@ -86,11 +86,14 @@ def test_what_is_not_due_is_not_overdue() -> None:
     [
         (Pause(paused=True), 1, 0),
         (Pause(paused=True, why=PauseReason.BREAKER), 1, 1),
-        (UNREADABLE, 1, 0),
+        (UNREADABLE, 1, None),
         (None, None, None),
     ],
 )
 def test_a_stop_is_told_from_a_pause(pause: Pause | None, paused: float | None, breaker: float | None) -> None:
-    """An alert can tell the breaker from an operator; where nothing is ever dropped neither is exported."""
+    """An alert can tell the breaker from an operator; where nothing is ever dropped neither is exported.
+
+    A pause that cannot be read is a pause, and may be the breaker's: neither an open nor a closed one is shown.
+    """
     found = exported(pause)
     assert (found["paused"], found["breaker"]) == (paused, breaker)

@@ -71,7 +71,7 @@ def test_a_full_disk_is_no_mistake_of_the_configuration(tmp_path: Path, monkeypa
 
 
 def test_each_copy_has_a_file_of_its_own_in_the_directory(state: StateDirectory) -> None:
-    """Whatever databases and nodes are called, files differ and none is elsewhere."""
+    """Files differ and none is elsewhere, for all names of databases and nodes."""
     files = [state.file_of(copy) for copy in (COPY, *OTHERS)]
     assert len(set(files)) == len(files)
     for file in files:

@@ -96,10 +96,10 @@ class Office:
             delete_user(self.client, user)
         return self.act(Change(user_document_id(user), deleted=True, lane=lane, read_at=0.0))
 
-    def look(self, user: str = USER) -> Outcome:
+    def look(self, user: str = USER, *, each_copy: bool = False) -> Outcome:
         """Act on the user document as a scan does that expects the database to be there."""
-        change = Change(user_document_id(user), deleted=False, lane=Lane.SCAN, read_at=0.0, in_place=True)
-        return self.act(change)
+        document_id = user_document_id(user)
+        return self.act(Change(document_id, False, Lane.SCAN, 0.0, in_place=True, each_copy=each_copy))  # noqa: FBT003
 
     def review(self, *, deleted: bool, user: str = USER) -> Outcome:
         """Compare what was done last with the user document."""

@@ -335,7 +335,10 @@ def test_inherited_doubts_are_on_disk_and_reviewed(ledger: Ledger, store: Store)
 
 
 def test_a_scan_makes_missing_databases_before_it_looks_at_security_objects(ledger: Ledger) -> None:
-    """The first sweep acts on users without a database alone, the second on the others, and then the scan is done."""
+    """The first sweep acts on users without a database alone, the second on the others.
+
+    The third compares the copies of live users who were there before, and then the scan is done.
+    """
     ledger.inform(THEIRS, None, 8)
     ledger.inform(MINE, None, 8)
     rows = (Row(1, IDS[0]), Row(2, IDS[1]), Row(3, IDS[2], deleted=True))
@@ -348,6 +351,9 @@ def test_a_scan_makes_missing_databases_before_it_looks_at_security_objects(ledg
     assert ledger.report().counters.scans == 1
     sweep(ledger, *rows)
     assert {(each.document_id, each.in_place) for each in serve(ledger)} == {(IDS[0], True), (IDS[2], True)}
+    assert ledger.report().counters.scans == 1
+    sweep(ledger, *rows)
+    assert [(each.document_id, each.each_copy) for each in serve(ledger)] == [(IDS[0], True)]
     assert ledger.report().counters.scans == 2
 
 
@@ -368,6 +374,8 @@ def test_a_tombstone_without_a_database_is_passed_over_by_a_scan(ledger: Ledger)
     assert task.candidates(Page([*rows, Row(3, IDS[2]), Row(4, "_design/_auth", deleted=True)], 4)) == [IDS[0], IDS[1]]
     ledger.enter_scan(task, Page(list(rows), 2), {IDS[0]})
     assert [(each.document_id, each.deleted) for each in serve(ledger)] == [(IDS[1], True)]
+    # The sweep over copies has nobody to look at.
+    sweep(ledger, *rows)
     assert ledger.report().counters.scans == 2
 
 

@@ -54,7 +54,7 @@ class Books:
         self.ledger.enter_live(Page(list(rows), rows[-1].seq if rows else self.report().checkpoint or 0))
 
     def scan(self, *rows: Row) -> None:
-        """Enter the last page of a scan: no database is missing, every security object is to be looked at."""
+        """Enter the last page of the first two sweeps: no database is missing, every security object is looked at."""
         self.sweep(*rows)
         self.sweep(*rows)
 
@@ -93,6 +93,7 @@ def books(tmp_path: Path) -> Iterator[Books]:
     """Books that were opened on an empty copy, with the scan of it done."""
     made = Books(tmp_path / "copy.sqlite")
     made.scan()
+    made.sweep()
     yield made
     made.ledger.stop()
     made.end()
@@ -379,7 +380,10 @@ def test_a_doubt_outlives_the_loss_of_the_user(books: Books) -> None:
 
 
 def test_the_stages_of_a_listener(tmp_path: Path) -> None:
-    """Connecting until a page came, scanning while a scan goes on, then following; connecting again on failure."""
+    """Connecting until a page came, scanning while a scan goes on, then following; connecting again on failure.
+
+    The last sweep, which compares copies, finds everybody served already: the listener has caught up.
+    """
     books = Books(tmp_path / "copy.sqlite")
     books.end()
     books.begin(identity=None)
@@ -390,6 +394,9 @@ def test_the_stages_of_a_listener(tmp_path: Path) -> None:
     assert (books.report().stage, books.report().caught_up) == (Stage.SCANNING, False)
     books.scan(_row(5))
     assert books.report().stage is Stage.SCANNING
+    books.serve()
+    assert (books.report().stage, books.report().caught_up) == (Stage.SCANNING, True)
+    books.sweep(_row(5))
     books.serve()
     assert (books.report().stage, books.report().caught_up) == (Stage.FOLLOWING, True)
     assert books.report().counters.scans == 1

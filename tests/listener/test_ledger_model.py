@@ -251,7 +251,10 @@ class World:
             if row is None or row.seq > saved.checkpoint or not mine(document_id):
                 continue
             spoken_of = bool(past) and all(was_mine(document_id) for was_mine in past)
-            swept = saved.scan is not None and saved.scan.sweep is Sweep.SECURITY and row.seq <= saved.scan.position
+            swept = saved.scan is not None and (
+                saved.scan.sweep is Sweep.COPIES
+                or (saved.scan.sweep is Sweep.SECURITY and row.seq <= saved.scan.position)
+            )
             if not spoken_of and saved.scan is not None and not swept:
                 continue
             done = self.state.get(document_id, kept.get(document_id))

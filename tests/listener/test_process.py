@@ -42,14 +42,13 @@ from peruserd.listener.process import Exit, main
 from peruserd.listener.store import Store
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import connect, settings_of, tokens_of
+from tests.listener.forking import forked_listener
 from tests.starting import listener_start
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.processes
 
-# Not from a fork server, as the supervisor does it: what these listeners say goes where the test's own output goes, and
-# a fork server's children write to where that of the first test went.
-_CONTEXT = multiprocess.get_context("spawn")
+_NEW_INTERPRETER = multiprocess.get_context("spawn")
 PASSWORD = "hunter2-s3cret"
 
 Capture = pytest.CaptureFixture[str]
@@ -64,11 +63,15 @@ def _assignments(cluster: SimClusterThread, instances: tuple[int, ...] = (1,)) -
 
 
 class Child:
-    """A listener as its supervisor has it."""
+    """A listener as its supervisor has it; `anew`: by a new interpreter, which shares nothing with this process."""
 
-    def __init__(self, start: ListenerStart) -> None:
-        self.pipe, theirs = _CONTEXT.Pipe(duplex=True)
-        self.process: Any = _CONTEXT.Process(target=main, args=(encode(start), theirs), daemon=True)
+    def __init__(self, start: ListenerStart, *, anew: bool = False) -> None:
+        self.pipe, theirs = multiprocess.Pipe(duplex=True)
+        self.process: Any = (
+            _NEW_INTERPRETER.Process(target=main, args=(encode(start), theirs), daemon=True)
+            if anew
+            else forked_listener(encode(start), theirs)
+        )
         self.process.start()
         theirs.close()
         self.pid: int = self.process.pid
@@ -637,7 +640,8 @@ def test_the_password_is_nowhere_to_be_seen(tmp_path: Path, capfd: Capture) -> N
                 token=tokens_of(credentials).current,
                 log=LogConfig(format=LogFormat.JSON, level=LogLevel.DEBUG),
                 state_file=str(tmp_path / "copy.sqlite"),
-            )
+            ),
+            anew=True,
         )
         try:
             child.until_greeted()

@@ -36,6 +36,17 @@ def test_a_scan_looks_before_it_creates(cluster: SimClusterThread, office: Offic
     )
 
 
+def test_a_scan_compares_copies_at_last(cluster: SimClusterThread, office: Office) -> None:
+    """A user who is served costs its last sweep a read of each copy; one who is not gets the database here too."""
+    office.ensure()
+    office.doubts.clear()
+    cluster.clear_requests()
+    assert office.look(each_copy=True) == Outcome(acted_on=False, provisioned=True)
+    read = {("node1@127.0.0.1", "GET", "dbs"): 1, ("node1@127.0.0.1", "GET", "shard_security"): 3}
+    assert cluster.requests() == read
+    assert office.look("bob", each_copy=True).created
+
+
 def test_those_without_a_database_are_found_by_the_hundreds(cluster: SimClusterThread, office: Office) -> None:
     """One request asks for five hundred; a name that can have no database is not missing one."""
     office.ensure()

@@ -9,7 +9,7 @@ from typing import Any
 from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionConfig
 from peruserd.core.progress import is_behind
 from peruserd.core.settling import Settling
-from peruserd.core.views import Assignment, Copy, Plan, difference, make_plan
+from peruserd.core.views import Assignment, Copy, Plan, View, difference, make_plan
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.copies import Copies, ShardLayout
 from peruserd.couch.errors import CouchError
@@ -206,6 +206,7 @@ class Instance:
         self._lookout = Lookout(self._client, CouchDBConfig(node=node.name), self.presence, self._database)
         self.settling = Settling(QUIET_SECONDS, TTL_SECONDS, expected=state.instances)
         self.plan: Plan | None = None
+        self._planned_for: tuple[View, View] | None = None
         self.listeners: dict[Copy, Listener] = {}
         self.leavers: list[Listener] = []
 
@@ -238,6 +239,9 @@ class Instance:
             return
         if self.settling.certain:
             self.state.instances = view.instances
+        if self._planned_for == (view, seen):
+            return
+        self._planned_for = (view, seen)
         plan = make_plan(view, self.node.name, seen)
         if plan == self.plan:
             return

@@ -113,6 +113,15 @@ def a_minority_knows_a_deletion(world: World) -> None:
     world.settle()
 
 
+def copies_are_blank_that_no_read_shows(world: World) -> None:
+    """All copies but the owner's lose their security objects, each in its own way, and the instances their states."""
+    _serve(world, ANN)
+    owner = _owner(world, ANN)
+    for kind, node in enumerate(each for each in NODES if each != owner):
+        world.misfortune.blank(world.model.node(node), _database(ANN), kind)
+    world.look_again()
+
+
 def all_copies_differ(world: World) -> None:
     """Three operators, each cut off from the others, have let three partners in; then Ann is deleted."""
     _serve(world, ANN)

@@ -128,6 +128,17 @@ def what_is_right_is_written(patches: pytest.MonkeyPatch) -> None:
     patches.setattr(decision, "_claimed_live", mistaken)
 
 
+def one_copy_is_enough_for_a_scan(patches: pytest.MonkeyPatch) -> None:
+    """A scan believes the one copy of a security object that a clustered read shows."""
+    look = provisioner.Provisioner._look
+
+    def mistaken(self: Any, act: Any) -> None:
+        act.change = msgspec.structs.replace(act.change, in_place=False)
+        look(self, act)
+
+    patches.setattr(provisioner.Provisioner, "_look", mistaken)
+
+
 CASES = [
     (stories.another_document_is_deleted, a_tombstone_is_believed, "loses access"),
     (stories.another_document_is_made, a_live_row_is_believed, "gets access"),
@@ -138,6 +149,7 @@ CASES = [
     (stories.two_users_sign_up, names_are_learnt, "names strangers"),
     (stories.somebody_writes_before_the_act_has_ended, nothing_is_read_after_a_write, "not read again"),
     (stories.a_minority_knows_a_deletion, any_number_of_copies_is_a_majority, "loses access"),
+    (stories.copies_are_blank_that_no_read_shows, one_copy_is_enough_for_a_scan, "has no access"),
     (stories.all_copies_differ, differing_copies_are_left_alone, "still has access"),
     (stories.somebody_undoes_each_write, writes_have_no_end, "PUTs"),
     (stories.nothing_happens, what_is_right_is_written, "idle cluster writes"),

@@ -28,6 +28,7 @@ from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.options import ClusterOptions
 from peruserd.simcluster.revisions import Leaves, join
+from peruserd.simcluster.securities import as_compared
 from tests.model.acts import Act
 
 AUTH_DB: Final = "_users"
@@ -207,6 +208,11 @@ class Witness:
         if not written or all(each == written[0] for each in written):
             return False
         return 2 * max(written.count(each) for each in written) <= len(objects)
+
+    def is_unrepaired(self, database: str) -> bool:
+        """Say whether CouchDB leaves copies apart, because somebody else has made them more than two different ones."""
+        copies = [copy for node in self._model.nodes for copy in node.holdings.get(database, ())]
+        return database in self.put_by_others and len({as_compared(each.security) for each in copies}) > 2
 
     # Inside
 

@@ -5,6 +5,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -73,9 +74,18 @@ def end(process: ListenerProcess) -> int:
 
 
 @pytest.fixture
-def server() -> Iterator[int]:
+def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """What `multiprocess` knows of this process; it is what it was after the test."""
+    known: dict[str, str | None] = multiprocess.current_process()._config
+    monkeypatch.setitem(known, "tempdir", known.get("tempdir"))
+    return known
+
+
+@pytest.fixture
+def server(config: dict[str, str | None], tmp_path: Path) -> Iterator[int]:
     """Have a fork server, with its imports done; return its process id. Whatever a test did to it is over then."""
-    forkserver.begin()
+    assert config
+    forkserver.begin(tmp_path)
     look_around()
     pid = forkserver._pid()
     assert pid is not None
@@ -97,7 +107,7 @@ def look_around() -> tuple[set[str], int, float]:
     return seen
 
 
-# What a child has
+# The possessions of a child
 
 
 def test_a_listeners_imports_are_there_when_it_starts(server: int, rig: Rig) -> None:
@@ -386,7 +396,59 @@ def test_starts_work_again_after_the_temporary_directory_was_cleaned_up(server: 
     assert end(process) == -signal.SIGKILL
 
 
-def test_a_fork_server_that_cannot_be_started_yet_does_not_stop_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start no fork server; where it would have its address is what matters."""
+    monkeypatch.setattr(forkserver.forkserver, "ensure_running", lambda: None)
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory of a short path, as state directories have."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+@pytest.mark.usefixtures("no_server")
+def test_what_a_killed_supervisor_left_is_cleared_by_the_next(config: dict[str, str | None], short: Path) -> None:
+    """The address of its fork server is below the state directory, which has one holder at a time."""
+    for _ in range(2):
+        forkserver.begin(short)
+        home = short / forkserver.DIRECTORY
+        assert config["tempdir"] == str(home)
+        assert (list(home.iterdir()), home.stat().st_mode & 0o777) == ([], 0o700)
+        (home / "listener-12345678").touch()
+
+
+@pytest.mark.usefixtures("no_server")
+def test_a_path_too_long_for_a_socket_is_not_used(config: dict[str, str | None], short: Path) -> None:
+    """Below a state directory of the longest path that can be used a socket can be made, and not below a longer one."""
+    config["tempdir"] = None
+    room = 107 - len(f"{short}/") - len(f"/{forkserver.DIRECTORY}/listener-12345678")
+    for length, used in ((room + 1, False), (room, True)):
+        directory = short / ("x" * length)
+        directory.mkdir()
+        forkserver.begin(directory)
+        assert (config["tempdir"] is not None) == used
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{config['tempdir']}/listener-12345678")
+
+
+@pytest.mark.usefixtures("no_server")
+def test_a_directory_that_cannot_be_made_does_not_stop_the_daemon(config: dict[str, str | None], short: Path) -> None:
+    """The fork server has its address elsewhere, and the log says so."""
+    config["tempdir"] = None
+    (short / forkserver.DIRECTORY).touch()
+    with capture_logs() as logs:
+        forkserver.begin(short)
+    assert [each["log_level"] for each in logs] == ["warning"]
+    assert config["tempdir"] is None
+
+
+@pytest.mark.usefixtures("config")
+def test_a_fork_server_that_cannot_be_started_yet_does_not_stop_the_daemon(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """It is tried again with the first listener."""
 
     def ensure_running() -> None:
@@ -394,5 +456,6 @@ def test_a_fork_server_that_cannot_be_started_yet_does_not_stop_the_daemon(monke
 
     monkeypatch.setattr(forkserver.forkserver, "ensure_running", ensure_running)
     with capture_logs() as logs:
-        forkserver.begin()
-    assert [each["log_level"] for each in logs] == ["warning"]
+        forkserver.begin(tmp_path)
+    # That a path is too long for a socket is no news.
+    assert [each["log_level"] for each in logs if each["log_level"] != "debug"] == ["warning"]

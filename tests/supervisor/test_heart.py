@@ -1,5 +1,6 @@
 """The heart, on a simulated cluster of one node."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from peruserd import ending
 from peruserd.core.config import CouchDBConfig
 from peruserd.core.leases import Lease, Role
 from peruserd.core.messages import Credentials, Secret
@@ -23,7 +25,7 @@ from peruserd.supervisor import heart as heart_module
 from peruserd.supervisor.heart import Heart
 from peruserd.supervisor.presence import Presence
 from tests.couch.connecting import make_lease_database
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 ME = "node1@127.0.0.1"
 LEASES = "peruserd"
@@ -37,11 +39,12 @@ class Chest:
 
     def __init__(self, cluster: SimClusterThread) -> None:
         parts = urlsplit(cluster.urls[0])
-        self._couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}")
+        # Whatever waits for an answer that does not come waits for ever, unless it is interrupted.
+        couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}", read_timeout=NEVER_SECONDS)
         tokens = Tokens(basic_token(Credentials(parts.username, Secret(parts.password))))
         self.presence = Presence(incarnation="me", replaces=None, ttl_seconds=3600.0, version="1.0")
-        self.session = Session(self._couchdb, tokens)
-        self.client = Client(Session(self._couchdb, tokens))
+        self.session, self.last_session = Session(couchdb, tokens), Session(couchdb, tokens)
+        self.client = Client(Session(couchdb, tokens))
         self.database = make_lease_database(self.client)
         self.alive = True
         self.asked_whether_alive = 0
@@ -60,6 +63,7 @@ class Chest:
         """Make a heart, which is stopped at the end of the test."""
         made = Heart(
             Client(self.session),
+            Client(self.last_session),
             self.presence,
             database=self.database,
             interval_seconds=interval_seconds,
@@ -71,7 +75,7 @@ class Chest:
 
     def written(self, role: Role = Role.ACTIVE) -> Lease | None:
         """Return the lease that is in the cluster, of a role."""
-        return next((lease for lease in self.client.leases(LEASES) or () if lease.role is role), None)
+        return next((lease for lease in self.client.leases(LEASES) if lease.role is role), None)
 
     def counter(self, role: Role = Role.ACTIVE) -> int:
         """Return its counter, 0 where there is none."""
@@ -172,6 +176,52 @@ def test_a_release_that_cannot_be_written_is_only_logged(chest: Chest, cluster: 
     assert [line["event"] for line in logged if line["log_level"] == "warning"] == ["lease not released"]
 
 
+@pytest.fixture
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the end of a heart be due soon."""
+    monkeypatch.setattr(ending, "LEASE_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(ending, "LEASE_SECONDS", 0.3)
+
+
+def _stop(heart: Heart) -> None:
+    """Stop a heart from another thread, which must come to an end."""
+    stopping = threading.Thread(target=heart.stop, daemon=True)
+    stopping.start()
+    stopping.join(PATIENCE_SECONDS)
+    assert not stopping.is_alive()
+
+
+def test_a_beat_that_hangs_does_not_hold_up_the_last_lease(
+    chest: Chest, cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is interrupted, and the others learn at once that this instance has stopped."""
+    monkeypatch.setattr(ending, "LEASE_GRACE_SECONDS", 0.1)
+    heart = chest.heart(OFTEN_SECONDS)
+    heart.start()
+    eventually(lambda: chest.counter() >= 1)
+    cluster.fail(1, "hang", path_regex="^/_up$")
+    # Many intervals long: a beat hangs.
+    eventually(lambda: (heart.silence() or 0.0) > 50 * OFTEN_SECONDS)
+    _stop(heart)
+    lease = chest.written()
+    assert lease is not None
+    assert lease.released
+
+
+@pytest.mark.usefixtures("little_patience")
+def test_a_server_that_hangs_does_not_hold_up_the_stop(chest: Chest, cluster: SimClusterThread) -> None:
+    """Neither the beat nor the last lease is answered: the stop goes on, and the others find out by the silence."""
+    heart = chest.heart(OFTEN_SECONDS)
+    heart.start()
+    eventually(lambda: heart.silence() is not None)
+    cluster.fail(1, "hang")
+    with capture_logs() as logged:
+        _stop(heart)
+    assert [line["part"] for line in logged if "left behind" in line["event"]] == ["heart"]
+    chest.last_session.interrupt()
+    heart._thread.join(PATIENCE_SECONDS)
+
+
 def test_a_lease_database_that_was_deleted_is_no_failure(chest: Chest) -> None:
     """The watcher makes it again, and is told to look at it; when it is there the lease is written."""
     assert chest.client.delete_database(LEASES)
@@ -184,6 +234,18 @@ def test_a_lease_database_that_was_deleted_is_no_failure(chest: Chest) -> None:
         make_lease_database(chest.client)
         eventually(lambda: chest.counter() >= 1)
     assert [line for line in logged if line["log_level"] == "warning"] == []
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_leases_that_a_proxy_does_not_find_are_a_failure(chest: Chest, cluster: SimClusterThread, status: int) -> None:
+    """Nobody makes that database again, because it is there; the failures say that the lease is not written."""
+    cluster.fail(1, status, path_regex="_local_docs")
+    heart = chest.heart(OFTEN_SECONDS)
+    with capture_logs() as logged:
+        heart.start()
+        eventually(lambda: heart.failures >= 3)
+    assert heart.silence() is None
+    assert events(logged) == ["lease not written"]
 
 
 def test_nothing_is_asked_of_a_database_that_is_not_ours(cluster: SimClusterThread, chest: Chest) -> None:

@@ -1,7 +1,7 @@
 """The journal of deletions, watched once for all listeners of an instance."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from structlog.testing import capture_logs
@@ -58,6 +58,33 @@ def test_what_was_said_before_is_told_at_first(post: Post) -> None:
     assert post.look() == [JournalNews(usable=True, spoken_of=(ENTRY,), pause_changed=True)]
     assert post.watch.pause.paused
     assert post.watch.usable
+
+
+def _shut(post: Post, _cluster: SimClusterThread) -> None:
+    post.usable = False
+
+
+def _failing(_post: Post, cluster: SimClusterThread) -> None:
+    cluster.fail(1, 500, path_regex="^/peruserd")
+
+
+@pytest.mark.parametrize("trouble", [_shut, _failing])
+@pytest.mark.parametrize("before", [Pause(), Pause(paused=True, at=1.0, why=PauseReason.BREAKER)])
+def test_while_the_journal_cannot_be_read_nobody_knows_of_a_pause(
+    post: Post, cluster: SimClusterThread, before: Pause, trouble: Callable[[Post, SimClusterThread], None]
+) -> None:
+    """Nothing is dropped then, so it is shown as a pause, and not as what was read last."""
+    assert post.watch.pause == UNREADABLE
+    post.journal.set_pause(before)
+    post.look()
+    assert post.watch.pause == before
+    trouble(post, cluster)
+    post.look()
+    assert post.watch.pause == UNREADABLE
+    post.usable = True
+    cluster.clear_faults()
+    post.look()
+    assert post.watch.pause == before
 
 
 def test_what_is_said_later_is_told_once(cluster: SimClusterThread, post: Post) -> None:

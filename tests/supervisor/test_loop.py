@@ -11,13 +11,14 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from peruserd import ending
 from peruserd.core.lifecycle import RestartBudget, Timing
 from peruserd.core.ranges import WHOLE_SPACE, ShardMap
 from peruserd.core.settling import Settling
 from peruserd.core.views import Plan, View, make_plan
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet
-from peruserd.supervisor.loop import Inbox, Outcome, Supervisor
+from peruserd.supervisor.loop import Inbox, Outcome, Supervisor, _Signals
 from tests.supervisor.rig import Rig, StandingGatekeeper
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -34,6 +35,7 @@ def supervisor(
     expected: tuple[str, ...] | None = None,
     remembered: list[tuple[str, ...]] | None = None,
     on_hangup: Callable[[], None] = lambda: None,
+    on_end: Callable[[], None] = lambda: None,
 ) -> Supervisor:
     """Make a supervisor that notes what it tells, and what it wants to be remembered."""
     return Supervisor(
@@ -43,6 +45,7 @@ def supervisor(
         remember=([] if remembered is None else remembered).append,
         tell=said.append,
         on_hangup=on_hangup,
+        on_end=on_end,
     )
 
 
@@ -89,6 +92,34 @@ def test_sigterm_ends_a_loop_that_has_nothing_to_do() -> None:
     said: list[str] = []
     assert Running(supervisor(idle_fleet(), lambda _view, _seen: Plan(), said)).end() is Outcome.STOPPED
     assert said == ["stopping on SIGTERM"]
+
+
+def test_a_listener_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that even SIGKILL does not end must not keep the lease from being released."""
+    monkeypatch.setattr(ending, "FLEET_SECONDS", 0.1)
+    fleet = idle_fleet()
+    monkeypatch.setattr(Fleet, "idle", False)
+    ends: list[str] = []
+    subject = supervisor(fleet, lambda _view, _seen: Plan(), [], on_end=lambda: ends.append("end"))
+    with capture_logs() as logged:
+        running = Running(subject)
+        subject._inbox.put(signal.SIGTERM)
+        assert running.end() is Outcome.STOPPED
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == [
+        "listeners do not end, and are left behind"
+    ]
+    assert ends == ["end"]
+
+
+def test_a_signal_is_taken_note_of_while_the_loop_hangs() -> None:
+    """Its time runs from the signal on, so its handler says that the end has begun."""
+    noted: list[str] = []
+    inbox = Inbox()
+    signals = _Signals(inbox, lambda: noted.append("end"))
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signals._handle(number, None)
+    assert noted == ["end"]
+    assert inbox.take_all() == [signal.SIGHUP, signal.SIGTERM]
 
 
 def test_a_missing_authentication_database_is_said_and_waited_for() -> None:

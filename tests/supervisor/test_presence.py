@@ -40,16 +40,13 @@ def test_an_instance_claims_nothing_before_it_has_looked_round() -> None:
 
 
 def test_an_instance_has_looked_round_once_leases_were_read() -> None:
-    """Or once it is known that they cannot be; a database that is not there was no look at anybody."""
+    """A database that is not there, or that cannot be read, was no look at anybody."""
     presence = _presence()
     assert not presence.has_looked
     presence.excuse(HERE, 0.0)
     assert not presence.has_looked
     presence.observe(HERE, [], 1.0)
     assert presence.has_looked
-    alone = _presence()
-    alone.observe(HERE, None, 0.0)
-    assert alone.has_looked
 
 
 def test_an_instance_that_finds_nobody_is_active() -> None:
@@ -160,15 +157,6 @@ def test_ones_own_lease_is_no_other_instance() -> None:
     own = [_lease("me", 2), _lease("me", 9, role=Role.STANDBY, released=True)]
     assert _watched(presence, (0.0, own), (1.0, own)) == Company((HERE,), None)
     assert presence.neighbours(1.0) == []
-
-
-def test_where_leases_cannot_be_read_an_instance_is_alone_and_says_so_once() -> None:
-    """A server that does not list local documents has one instance; the log says that it is taken to be so."""
-    presence = _presence()
-    with capture_logs() as logged:
-        companies = [presence.observe(HERE, None, float(now)) for now in range(3)]
-    assert companies == [Company((HERE,), None)] * 3
-    assert [line["log_level"] for line in logged if "only one" in line["event"]] == ["warning"]
 
 
 def test_nobody_is_lost_while_nobody_can_write() -> None:

@@ -14,17 +14,25 @@ from structlog.testing import capture_logs
 from peruserd.core.config import CouchDBConfig, FeedChoice
 from peruserd.core.leases import Lease
 from peruserd.core.messages import Credentials, Secret
+from peruserd.core.settling import Settling
 from peruserd.core.views import Feed, View
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError
-from peruserd.couch.errors import CouchError, NotFoundError, RefusedError, UnauthorizedError, UnreachableError
+from peruserd.couch.errors import (
+    CouchError,
+    ForbiddenError,
+    NotFoundError,
+    RefusedError,
+    UnauthorizedError,
+    UnreachableError,
+)
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens, basic_token
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from peruserd.supervisor import pausing
 from peruserd.supervisor.presence import Onlooker, Presence
 from peruserd.supervisor.second_writer import SecondWriter
-from peruserd.supervisor.watcher import Lookout, NoShardsError, Watcher
+from peruserd.supervisor.watcher import Attachment, Lookout, NoShardsError, Watcher
 from tests.couch.connecting import make_lease_database
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -222,7 +230,7 @@ def test_while_the_database_of_leases_is_missing_nobody_is_taken_for_dead(team: 
     eventually(lambda: eye.look().instances == ())
 
 
-@pytest.mark.parametrize("fault", [500, "cut"])
+@pytest.mark.parametrize("fault", [500, "cut", 404, 405])
 def test_while_leases_cannot_be_read_nobody_is_taken_for_dead(team: SimClusterThread, fault: int | str) -> None:
     """The view says that silence says nothing, for those who would do what cannot be undone."""
     client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[1], "other", 1))
@@ -235,6 +243,24 @@ def test_while_leases_cannot_be_read_nobody_is_taken_for_dead(team: SimClusterTh
         assert (view.instances, view.leases_readable) == (before.instances, False)
     team.clear_faults()
     eventually(lambda: eye.look().instances == ())
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_an_instance_that_never_read_the_leases_does_not_take_itself_for_the_only_one(
+    team: SimClusterThread, status: int
+) -> None:
+    """A proxy's answer for a page that every node has shows nobody; whoever can be there is awaited still."""
+    client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[1], "other", 1))
+    team.fail(1, status, path_regex="_local_docs")
+    me = presence("me")
+    eye = lookout(team.urls[0], onlooker=me)
+    settling = Settling(quiet_seconds=1.0, newcomer_seconds=1.0)
+    for now in range(0, 1000, 100):
+        settling = settling.see(eye.look(), float(now)).ripen(float(now))
+        assert not settling.certain
+    assert not me.has_looked
+    team.clear_faults()
+    assert team.node_names[1] in eye.look().instances
 
 
 def test_while_the_node_does_not_answer_nobody_is_taken_for_dead(team: SimClusterThread) -> None:
@@ -330,6 +356,64 @@ def test_a_proxy_without_a_server_is_no_server_without_shards(team: SimClusterTh
     assert eye.attach().feed is Feed.SHARD
 
 
+NODE_PAGES = "^/_node/"
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 501])
+def test_a_server_that_does_not_know_the_pages_of_nodes_has_no_shards(team: SimClusterThread, status: int) -> None:
+    """CouchDB 1.x and 2.x answer 400; where shards are asked for, another configuration is needed."""
+    team.fail(1, status, path_regex=NODE_PAGES)
+    assert lookout(team.urls[0]).attach() == Attachment("_local", Feed.DATABASE)
+    with pytest.raises(NoShardsError, match=r"couchdb\.feed"):
+        lookout(team.urls[0], FeedChoice.SHARD).attach()
+
+
+def test_a_proxy_that_lets_at_databases_alone_is_a_server_without_shards(team: SimClusterThread) -> None:
+    """It forbids `/` as well as `/_node`; the log says what follows, because nobody hears of other instances then."""
+    team.fail(1, 403, path_regex=r"^/(_(?!users\b).*)?$")
+    with capture_logs() as logged:
+        eye = lookout(team.urls[0])
+        assert eye.attach() == Attachment("_local", Feed.DATABASE)
+    assert [line["log_level"] for line in logged if "one instance" in line.get("advice", "")] == ["warning"]
+    view = eye.look()
+    assert [each.copy.feed for each in eye.plan(view, view).assignments] == [Feed.DATABASE]
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+def test_a_proxy_that_lets_at_nothing_is_waited_for(team: SimClusterThread, status: int) -> None:
+    """It may let at everything in a moment, and an instance attaches once for its whole life."""
+    team.fail(1, status)
+    eye = lookout(team.urls[0])
+    with pytest.raises(CouchError):
+        eye.attach()
+    team.clear_faults()
+    assert eye.attach() == Attachment(team.node_names[0], Feed.SHARD)
+
+
+def test_an_account_that_is_no_server_admin_is_no_proxy(team: SimClusterThread) -> None:
+    """CouchDB answers 401 for the pages of nodes then, and serving users would fail as well."""
+    team.fail(1, 401, path_regex=NODE_PAGES)
+    with pytest.raises(UnauthorizedError):
+        lookout(team.urls[0]).attach()
+
+
+def test_shards_that_are_asked_for_and_forbidden_are_waited_for(team: SimClusterThread) -> None:
+    """The proxy may be changed as well as the configuration, so the error names both."""
+    team.fail(1, 403, path_regex=NODE_PAGES)
+    eye = lookout(team.urls[0], FeedChoice.SHARD)
+    with pytest.raises(ForbiddenError, match=r"/_node.*couchdb\.feed"):
+        eye.attach()
+    team.clear_faults()
+    assert eye.attach().feed is Feed.SHARD
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_the_database_feed_needs_no_page_of_a_node(team: SimClusterThread, status: int) -> None:
+    """`feed = "database"` is obeyed behind a proxy that has none."""
+    team.fail(1, status, path_regex=NODE_PAGES)
+    assert lookout(team.urls[0], FeedChoice.DATABASE).attach() == Attachment("_local", Feed.DATABASE)
+
+
 def test_the_database_feed_can_be_asked_for_on_a_cluster(cluster: SimClusterThread) -> None:
     """`feed = "database"` is obeyed where there are shards."""
     assert lookout(cluster.urls[0], FeedChoice.DATABASE).attach().feed is Feed.DATABASE
@@ -385,13 +469,6 @@ class Eye:
         if isinstance(item, Exception):
             raise item
         return item
-
-
-def test_a_server_that_does_not_list_local_documents_has_one_instance(team: SimClusterThread) -> None:
-    """Where leases cannot be read the instance serves everybody by itself."""
-    team.fail(1, 405, path_regex="_local_docs")
-    view = lookout(team.urls[0]).look()
-    assert (view.instances, view.standby) == ((team.node_names[0],), False)
 
 
 VIEW = View(nodes=("n1",), instances=("n1",), shard_map=None)

@@ -13,13 +13,17 @@ from tests.system.team import Team
 
 
 @pytest.fixture
-def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    """Make an instance that is not started yet: `make_daemon(url=…)`, see `Daemon`; all are ended after the test."""
+def make_daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Make an instance that is not started yet: `make_daemon(url=…)`, see `Daemon`; all are ended after the test.
+
+    Those of a test with the mark `anew` are started by new interpreters.
+    """
+    anew = request.node.get_closest_marker("anew") is not None
     with ExitStack() as stack:
         made: list[Daemon] = []
 
         def make(**options: Any) -> Daemon:
-            made.append(stack.enter_context(Daemon(tmp_path / f"daemon-{len(made) + 1}", **options)))
+            made.append(stack.enter_context(Daemon(tmp_path / f"daemon-{len(made) + 1}", anew=anew, **options)))
             return made[-1]
 
         yield make

@@ -16,7 +16,7 @@ import requests
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.system.processes import Started
+from tests.system.processes import Forked, Group, Started
 from tests.waiting import eventually
 
 Tables = Mapping[str, Mapping[str, object]]
@@ -53,8 +53,11 @@ class Daemon:
     """One instance, which can be started, stopped and started again over the same state.
 
     `config` is added to what every test wants: a free port, log lines as JSON, a state directory of its own, quick
-    looks at the cluster; None takes a key away. `under` is a command that the daemon's is given to. A context manager:
-    at its end no process of it is left, and a failed test shows its log.
+    looks at the cluster; None takes a key away. A context manager: at its end no process of it is left, and a failed
+    test shows its log.
+
+    `anew` is for tests of what a start itself is: it begins with a new interpreter, as at a user's, and not as a fork
+    of a process that has all imports done. So it does `under` a command that the daemon's is given to.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Daemon:
         config: Tables | None = None,
         environment: Mapping[str, str] | None = None,
         under: Sequence[str] = (),
+        anew: bool = False,
     ) -> None:
         self.directory = directory
         self.state = directory / "state"
@@ -75,10 +79,11 @@ class Daemon:
         self._temporary = tempfile.TemporaryDirectory()
         self._environment = {"TMPDIR": self._temporary.name} | dict(environment or {})
         self._under = under
+        self._anew = anew or bool(under)
         self._http = requests.Session()
         # Proxies of the environment have no part in what happens on this machine.
         self._http.trust_env = False
-        self._started: Started | None = None
+        self._started: Group | None = None
         self._starts = 0
         directory.mkdir(parents=True, exist_ok=True)
         couchdb: dict[str, object] = {"url": url}
@@ -126,12 +131,13 @@ class Daemon:
         file = self.directory / "peruserd.toml"
         file.write_text(_toml(self.config), encoding="utf-8")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PERUSERD_")}
-        self._started = Started(
-            [*self._under, sys.executable, "-m", "peruserd", "run", "--config", file],
-            output=self.log_file,
-            cwd=self.directory,
-            environment=inherited | {"PYTHONPATH": os.pathsep.join(_PYTHON_PATH)} | self._environment,
-        )
+        environment = inherited | {"PYTHONPATH": os.pathsep.join(_PYTHON_PATH)} | self._environment
+        arguments = ["run", "--config", str(file)]
+        if self._anew:
+            command = [*self._under, sys.executable, "-m", "peruserd", *arguments]
+            self._started = Started(command, output=self.log_file, cwd=self.directory, environment=environment)
+        else:
+            self._started = Forked(arguments, output=self.log_file, cwd=self.directory, environment=environment)
 
     def wait(self) -> int:
         """Return its exit code as soon as it has ended."""
@@ -171,7 +177,7 @@ class Daemon:
     def __exit__(self, *_: object) -> None:
         self.end()
 
-    # What it says
+    # Its answers
 
     @property
     def log_file(self) -> Path:
@@ -234,7 +240,7 @@ class Daemon:
         psutil.Process(pid).send_signal(number)
 
     @property
-    def _running(self) -> Started:
+    def _running(self) -> Group:
         assert self._started is not None, "the daemon was never started"
         return self._started
 

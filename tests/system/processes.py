@@ -1,48 +1,37 @@
 """Processes as system tests run them: in a group of their own, so that all of it can be ended, however a test ends."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import psutil
 
-from tests.waiting import PATIENCE_SECONDS
+from tests.forking import CONTEXT
+from tests.system import forked
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 _POLL_SECONDS = 0.02
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-class Started:
-    """A process and all that it starts. Standard output and error go to `output`, which is appended to."""
+class Group(ABC):
+    """A process and all that it starts. The process is the leader of the group, and `pid` is its id."""
 
-    def __init__(
-        self, command: Sequence[str | Path], *, output: Path, cwd: Path, environment: Mapping[str, str] | None = None
-    ) -> None:
-        with output.open("ab") as file:
-            self._process = subprocess.Popen(
-                [str(word) for word in command],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                cwd=cwd,
-                env=environment,
-                start_new_session=True,
-                # Should pytest itself be killed, nobody else would end it.
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one system call, no lock taken
-            )
-        self.pid = self._process.pid
+    pid: int
 
     @property
+    @abstractmethod
     def exit_code(self) -> int | None:
         """Return the exit code, negative for a signal, or None while the process runs."""
-        return self._process.poll()
+
+    @abstractmethod
+    def wait(self) -> int:
+        """Return the exit code as soon as the process has ended."""
 
     def members(self) -> list[psutil.Process]:
         """Return the processes of the group that still run."""
@@ -55,11 +44,9 @@ class Started:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process alone."""
-        self._process.send_signal(number)
-
-    def wait(self) -> int:
-        """Return the exit code as soon as the process has ended."""
-        return self._process.wait(PATIENCE_SECONDS)
+        if self.exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def end(self) -> None:
         """End the whole group."""
@@ -78,5 +65,59 @@ class Started:
         self.end()
 
 
-def _end_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+class Started(Group):
+    """A command. Standard output and error go to `output`, which is appended to."""
+
+    def __init__(
+        self, command: Sequence[str | Path], *, output: Path, cwd: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        with output.open("ab") as file:
+            self._process = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                cwd=cwd,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=forked.end_with_parent,  # noqa: PLW1509 - one system call, no lock taken
+            )
+        self.pid = self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Return the exit code, negative for a signal, or None while the process runs."""
+        return self._process.poll()
+
+    def wait(self) -> int:
+        """Return the exit code as soon as the process has ended."""
+        return self._process.wait(PATIENCE_SECONDS)
+
+
+class Forked(Group):
+    """`python -m peruserd` with these arguments, without the time of its imports, see `tests.system.forked`."""
+
+    def __init__(self, arguments: Sequence[str], *, output: Path, cwd: Path, environment: Mapping[str, str]) -> None:
+        # It can be read from now on, and the process opens it a moment later.
+        output.touch()
+        self._process = CONTEXT.Process(target=forked.run, args=(arguments, dict(environment), cwd, output))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        eventually(lambda: self.exit_code is not None or self._leads_a_group(), "the process has its group")
+
+    @property
+    def exit_code(self) -> int | None:
+        """Return the exit code, negative for a signal, or None while the process runs."""
+        return self._process.exitcode
+
+    def wait(self) -> int:
+        """Return the exit code as soon as the process has ended."""
+        self._process.join(PATIENCE_SECONDS)
+        assert self._process.exitcode is not None, f"process {self.pid} has not ended"
+        return self._process.exitcode
+
+    def _leads_a_group(self) -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            return os.getpgid(self.pid) == self.pid
+        return False

@@ -7,6 +7,7 @@ from urllib.parse import quote
 import requests
 
 from peruserd.core.names import database_name, user_document_id
+from peruserd.core.security import is_private
 
 PREFIX: Final = "userdb-"
 
@@ -73,12 +74,9 @@ class Server:
             return session.get(url, auth=account, timeout=30).status_code
 
     def is_served(self, name: str) -> bool:
-        """Say whether a user's database is there, and the user named as its admin and member."""
+        """Say whether a user's database is there and theirs alone."""
         answer = self.ask("GET", database_name(PREFIX, name), "_security")
-        if answer.status_code != 200:
-            return False
-        security = answer.json()
-        return all(name in security.get(section, {}).get("names", []) for section in ("admins", "members"))
+        return answer.status_code == 200 and is_private(answer.json(), name)
 
     def unserved(self, names: Iterable[str]) -> list[str]:
         """Return those of the users who are not served."""

@@ -19,7 +19,7 @@ from peruserd.core.leases import Role
 from peruserd.core.names import UnservableNameError, database_name, user_document_id
 from peruserd.core.ownership import Ownership
 from peruserd.core.ranges import ShardMap
-from peruserd.core.security import grants, is_public
+from peruserd.core.security import is_private
 from peruserd.simcluster import ClusterOptions, ControlFace, SimClusterThread
 
 REAL_URLS: Final = [url for url in os.environ.get("PERUSERD_TEST_CLUSTER", "").split(",") if url]
@@ -84,12 +84,12 @@ class Target:
         return None if answer.status_code == 404 else answer.json()
 
     def is_served(self, name: str) -> bool:
-        """Say whether a user's database is there and right; on the simulated cluster, in every copy."""
+        """Say whether a user's database is there and theirs alone; on the simulated cluster, in every copy."""
         if self.sim is None:
             found = self.security(name)
-            return found is not None and grants(found, name) and not is_public(found)
+            return found is not None and is_private(found, name)
         copies = self.copies(name)
-        return bool(copies) and all(grants(each, name) and not is_public(each) for each in copies)
+        return bool(copies) and all(is_private(each, name) for each in copies)
 
     def copies(self, name: str) -> list[dict[str, Any]]:
         """Return the security object of every copy of a user's database (simulated cluster only)."""

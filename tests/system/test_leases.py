@@ -10,6 +10,7 @@ import requests
 
 from peruserd.core.leases import Lease
 from peruserd.simcluster import ClusterOptions
+from tests.couch.connecting import connect
 from tests.system.daemon import Daemon
 from tests.system.simulated import sim
 from tests.system.target import LEASES, Target, open_simulated
@@ -103,8 +104,33 @@ def test_instances_that_start_together_on_a_new_cluster_share_one_database(
     assert target.sim.creations() == {LEASES: 1}
 
 
-def test_while_leases_cannot_be_read_nobody_is_declared_dead(team: Team) -> None:
+@pytest.mark.parametrize("method", ["GET", None])
+def test_an_instance_stops_in_order_while_the_server_hangs(
+    target: Target, instance: Daemon, method: str | None
+) -> None:
+    """Nothing is waited for without a limit, so systemd need not kill it; the lease is released if that is possible."""
+    assert target.sim is not None
+    instance.start()
+    instance.wait_until_ready()
+    eventually(lambda: released(target) == [False], "its lease is written")
+    target.sim.fail(1, "hang", method=method)
+    assert instance.stop() == 0
+    assert instance.line("stopped") is not None
+    assert not any("text" in each for each in instance.lines()), "the last resort"
+    assert released(target) == [method is not None]
+
+
+def released(target: Target) -> list[bool]:
+    """Return of each lease whether it is released, by a node that does not hang."""
+    leases = connect(target.urls[1].replace("//", f"//{target.username}:{target.password}@")).leases(LEASES)
+    return [each.released for each in leases]
+
+
+def test_while_leases_cannot_be_read_nobody_is_declared_dead(
+    target: Target, make_daemon: Callable[..., Daemon]
+) -> None:
     """An instance that dies then keeps its documents until leases can be read again; all is said meanwhile."""
+    team = Team(target, make_daemon, {"cluster": {"lease_ttl": 2.0}})
     *others, killed = team.instances
     for number in (1, 2):
         sim(team).fail(number, 500, path_regex=f"/{LEASES}/_local_docs")
@@ -113,10 +139,12 @@ def test_while_leases_cannot_be_read_nobody_is_declared_dead(team: Team) -> None
         answer = each.get("/readyz")
         assert (answer.status_code, "leases cannot be read" in answer.text) == (503, True)
     killed.kill()
-    for each in others:
-        looks = len(each.lines("leases cannot be read"))
-        # Longer than a lease lives, by the looks themselves.
-        eventually(lambda each=each, looks=looks: len(each.lines("leases cannot be read")) > looks + 40, "many looks")
+    looks = [len(each.lines("leases cannot be read")) for each in others]
+    for each, before in zip(others, looks, strict=True):
+        # Longer than a lease lives, by the looks themselves, which are at most five a second.
+        eventually(
+            lambda each=each, before=before: len(each.lines("leases cannot be read")) > before + 16, "many looks"
+        )
         assert each.gauge("peruserd_instances_alive") == 3
     names = team.target.new_names(30)
     with team.acting.unsettled():

@@ -4,6 +4,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -129,6 +130,7 @@ def test_a_second_start_touches_nobody(target: Target, make_daemon: Callable[...
     assert team.total("peruserd_databases_created_total") == 0
 
 
+@pytest.mark.anew
 def test_a_start_of_all_at_once_touches_nobody(target: Target, make_daemon: Callable[..., Daemon]) -> None:
     """Each is there before the others, and takes nothing over from those who are about to come.
 
@@ -157,7 +159,7 @@ def test_a_start_of_all_at_once_touches_nobody(target: Target, make_daemon: Call
 def test_an_instance_that_starts_alone_serves_all_after_the_quiet_period(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """Those whom it expected and who do not come lose their users to it, and only then is it ready."""
+    """Instances that it expected and that do not come lose their users to it, and only then is it ready."""
     names = target.new_names(60)
     target.sign_up(names)
     alone = Team(target, make_daemon, {"cluster": {"quiet_period": 3.0}}, nodes=[1])
@@ -170,6 +172,7 @@ def test_an_instance_that_starts_alone_serves_all_after_the_quiet_period(
     assert alone.instances[0].gauge("peruserd_instances_alive") == 1
 
 
+@pytest.mark.anew
 def test_the_password_is_nowhere_to_be_read(team: Team) -> None:
     """Not on a command line, not in a log line, not in a state file."""
     names = team.target.new_names(5)
@@ -183,5 +186,5 @@ def test_the_password_is_nowhere_to_be_read(team: Team) -> None:
         each.stop()
         log = each.log_file.read_text()
         assert not any(mark in log for mark in marked)
-        for file in each.state.iterdir():
+        for file in filter(Path.is_file, each.state.iterdir()):
             assert not any(mark.encode() in file.read_bytes() for mark in marked)

@@ -4,13 +4,12 @@ On the simulated cluster, or on the real one that PERUSERD_TEST_CLUSTER names.
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from peruserd.simcluster import ClusterOptions
+from tests.cli.running import peruserd
 from tests.system.daemon import Daemon
 from tests.system.signing_up import SigningUp
 from tests.system.target import Target, open_target
@@ -27,9 +26,7 @@ def target() -> Iterator[Target]:
 
 def ask(command: str, instance: Daemon, *arguments: str) -> object:
     """Run a command with an instance's configuration and return what it prints as JSON."""
-    file = instance.directory / "peruserd.toml"
-    words = [sys.executable, "-m", "peruserd", command, *arguments, "--json", "--config", str(file)]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    ended = peruserd(command, *arguments, "--json", "--config", str(instance.directory / "peruserd.toml"))
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
 

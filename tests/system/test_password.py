@@ -166,6 +166,7 @@ def test_a_password_is_read_again_on_sighup(make_daemon: Make, target: Target) -
     assert refusals(daemon) <= 1
 
 
+@pytest.mark.anew
 def test_no_process_shows_the_password(make_daemon: Make, target: Target) -> None:
     """Not in its environment, its command line, the state directory or the log. The first one had to be given it."""
     daemon = make_daemon(

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from peruserd.simcluster import ClusterOptions, SimClusterProcess
 from tests.system.daemon import Daemon
 from tests.system.target import open_simulated
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.anew
 
 
 def fork_servers(daemon: Daemon) -> list[psutil.Process]:
@@ -58,6 +61,30 @@ def test_an_instance_gets_over_the_loss_of_its_fork_server(make_daemon: Callable
         assert len(fork_servers(daemon)) == 1
         assert daemon.stop() == 0
         eventually(lambda: not daemon.processes(), "no process is left")
+
+
+def test_an_instance_that_is_killed_leaves_nothing_outside_of_its_state_directory(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    """Its next start clears what is there, however often that happens, and its clean end leaves no more."""
+    with socket.socket() as nobody, tempfile.TemporaryDirectory() as directory:
+        nobody.bind(("127.0.0.1", 0))
+        state, temporary = Path(directory, "state"), Path(directory, "tmp")
+        temporary.mkdir()
+        daemon = make_daemon(
+            url=f"http://127.0.0.1:{nobody.getsockname()[1]}",
+            config={"state": {"directory": str(state)}},
+            environment={"TMPDIR": str(temporary)},
+        )
+        for _ in range(3):
+            daemon.start()
+            assert len(list((state / "forkserver").iterdir())) == 1
+            daemon.kill()
+            eventually(lambda: not daemon.processes(), "no process is left")
+            assert list(temporary.iterdir()) == []
+        daemon.start()
+        assert daemon.stop() == 0
+        assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["instance.json", "control.sock"])

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from peruserd import ending
 from peruserd.cli.parser import _parser
 from peruserd.core.decoding import PASSWORD_CREDENTIAL
-from peruserd.core.lifecycle import EXIT_CONFIGURATION, Timing
+from peruserd.core.lifecycle import EXIT_CONFIGURATION
 from peruserd.daemon.state import DEFAULT_STATE_DIRECTORY
 from tests.system.daemon import Daemon
 from tests.waiting import eventually
@@ -57,9 +58,9 @@ def test_the_command_is_one_that_peruserd_has() -> None:
 
 def test_the_supervisor_alone_is_told_to_stop_and_has_the_time() -> None:
     """Its listeners get no SIGTERM of systemd's, and the time-out is longer than all of the supervisor's own."""
-    timing = Timing()
     assert only("Service.KillMode") == "mixed"
-    assert float(only("Service.TimeoutStopSec")) > timing.stop_seconds + 2 * timing.abort_seconds
+    # A busy machine may be late with it.
+    assert float(only("Service.TimeoutStopSec")) >= ending.LAST_RESORT_SECONDS + 3.0
 
 
 def test_a_crash_is_followed_by_a_start_and_a_useless_configuration_is_not() -> None:
@@ -90,6 +91,7 @@ def test_the_metrics_of_processes_can_be_read() -> None:
     assert "Service.ProcSubset" not in settings()
 
 
+@pytest.mark.anew
 def test_notify_is_what_the_daemon_does(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     """With what systemd gives to this unit it says when it has started, what it does, and when it begins to stop."""
     assert only("Service.Type") == "notify"

@@ -1,0 +1,29 @@
+"""What system tests take for a user who is served."""
+
+import pytest
+
+from peruserd.core.names import database_name
+from peruserd.core.security import Security, first
+from peruserd.simcluster import ClusterOptions
+from tests.system.server import PREFIX, Server
+from tests.system.target import open_simulated
+
+STRANGER = {"admins": first("alice")["admins"], "members": {"names": ["alice", "mallory"], "roles": ["_admin"]}}
+GROUP = {"admins": first("alice")["admins"], "members": {"names": ["alice"], "roles": ["_admin", "staff"]}}
+
+
+@pytest.mark.parametrize(
+    ("security", "served"),
+    [(first("alice"), True), (first("bob"), False), (STRANGER, False), (GROUP, False), ({}, False)],
+)
+def test_a_user_is_served_by_a_database_that_is_theirs_alone(security: Security, served: bool) -> None:  # noqa: FBT001
+    """A stranger who is let in makes it a wrong one, so that no test passes beside a database that leaks."""
+    database = database_name(PREFIX, "alice")
+    with open_simulated(ClusterOptions(nodes=1, n=1)) as target:
+        server = Server(target.urls[0], (target.username, target.password))
+        assert not target.is_served("alice")
+        assert not server.is_served("alice")
+        assert target.request("PUT", f"/{database}").status_code == 201
+        assert target.request("PUT", f"/{database}/_security", json=security).status_code == 200
+        assert (target.is_served("alice"), server.is_served("alice")) == (served, served)
+        server.close()

@@ -1,0 +1,54 @@
+"""The end of an instance has a limit, whatever hangs."""
+
+import subprocess
+import sys
+import threading
+
+from structlog.testing import capture_logs
+
+from peruserd import ending
+from peruserd.core.lifecycle import Timing
+from tests.waiting import PATIENCE_SECONDS
+
+
+def test_the_listeners_have_the_time_to_be_asked_aborted_and_killed() -> None:
+    """A listener that saves what it has done is not left behind."""
+    timing = Timing()
+    assert timing.stop_seconds + 2 * timing.abort_seconds < ending.FLEET_SECONDS
+
+
+def test_all_parts_end_before_the_last_resort() -> None:
+    """It is for what nobody foresaw, and would leave a lease in place."""
+    assert 0 < ending.LEASE_GRACE_SECONDS < ending.LEASE_SECONDS
+    all_of_them = ending.FLEET_SECONDS + ending.LEASE_SECONDS + ending.PARTS * ending.PART_SECONDS
+    assert all_of_them < ending.LAST_RESORT_SECONDS
+
+
+def test_a_thread_that_does_not_end_is_left_behind_and_named() -> None:
+    """The end of the others goes on."""
+    released = threading.Event()
+    thread = threading.Thread(target=released.wait, name="stubborn", daemon=True)
+    thread.start()
+    with capture_logs() as logged:
+        assert not ending.join(thread, 0.01)
+    assert [(line["log_level"], line["part"]) for line in logged] == [("warning", "stubborn")]
+    released.set()
+    with capture_logs() as logged:
+        assert ending.join(thread, PATIENCE_SECONDS)
+    assert logged == []
+
+
+def test_the_last_resort_ends_a_process_that_hangs_at_its_very_end() -> None:
+    """It says where each thread stands; the supervisor of the supervisor sees that it was no success."""
+    program = (
+        "import atexit, threading\n"
+        "from peruserd import ending\n"
+        "ending.LAST_RESORT_SECONDS = 0.2\n"
+        "ending.arm_last_resort()\n"
+        "atexit.register(threading.Event().wait)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
+    assert ended.returncode == 1
+    assert "most recent call first" in ended.stderr
