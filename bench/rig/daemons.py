@@ -71,8 +71,11 @@ class Daemons:
         killed.kill()
 
     def wait_until_settled(self) -> None:
-        """Wait until each has caught up and they know of each other; raises ClusterError when that takes too long."""
-        self.wait(self._settled, "the instances to be ready and to know of each other")
+        """Wait until each has caught up, no scan goes on, and they know of each other.
+
+        Raises ClusterError when that takes too long.
+        """
+        self.wait(self._settled, "the instances to be ready, to end their scans and to know of each other")
 
     def wait_until_ready(self) -> None:
         """Wait until each has caught up."""
@@ -98,7 +101,8 @@ class Daemons:
         return sum(_processor_seconds(process) for each in self.all for process in each.processes())
 
     def _settled(self) -> bool:
-        return all(each.is_ready() and self._believes_in(each) == len(self.all) for each in self.all)
+        rests = all(each.is_ready() and self._believes_in(each) == len(self.all) for each in self.all)
+        return rests and not self.total("peruserd_listener_scanning")
 
     def _believes_in(self, instance: Instance) -> int:
         return int(sum(value for _, value in instance.samples().get("peruserd_instances_alive", [])))

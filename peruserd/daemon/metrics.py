@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from peruserd import __version__
 from peruserd.core.counters import LATENCY_BUCKETS, Counters
 from peruserd.core.lifecycle import State
+from peruserd.core.messages import Stage
 from peruserd.couch.authenticator import Authenticator
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.daemon.health import Health
@@ -183,6 +184,11 @@ def _listeners(status: FleetStatus) -> Iterator[Metric]:
         "peruserd_listener_state", "1 for the state a listener is in.", labels=["listener", "state"]
     )
     stages = GaugeMetricFamily("peruserd_listener_caught_up", "1 for a listener with no backlog.", labels=["listener"])
+    scans = GaugeMetricFamily(
+        "peruserd_listener_scanning",
+        "1 while a scan goes on; its last part compares copies, when the listener has caught up.",
+        labels=["listener"],
+    )
     restarts = CounterMetricFamily(
         "peruserd_listener_restarts", "Restarts after an unplanned end.", labels=["listener"]
     )
@@ -206,6 +212,8 @@ def _listeners(status: FleetStatus) -> Iterator[Metric]:
             states.add_metric([copy, state.value], each.state is state)
         restarts.add_metric([copy], each.restarts)
         stages.add_metric([copy], each.caught_up)
+        if each.report is not None:
+            scans.add_metric([copy], each.report.stage is Stage.SCANNING)
         for name, family in gauges.items():
             value = getattr(each.report, name, None)
             # A clustered feed's sequences are opaque: there is no number to show.
@@ -213,7 +221,7 @@ def _listeners(status: FleetStatus) -> Iterator[Metric]:
                 family.add_metric([copy], value)
     for reason, count in status.stops.items():
         ends.add_metric([reason.value], count)
-    yield from (states, stages, restarts, ends, *gauges.values())
+    yield from (states, stages, scans, restarts, ends, *gauges.values())
     yield GaugeMetricFamily(
         "peruserd_unreadable_ranges", "Ranges none of whose hosts is connected.", value=len(status.unreadable)
     )

@@ -38,14 +38,20 @@ class StandingFleet:
 USAGE = Usage(cpu_seconds=1.25, resident_bytes=9_000_000, descriptors=17, threads=6)
 
 
-def status(*, checkpoint: int | str = 5, pid: int | None = None, usage: Usage | None = USAGE) -> FleetStatus:
+def status(
+    *,
+    checkpoint: int | str = 5,
+    pid: int | None = None,
+    usage: Usage | None = USAGE,
+    stage: Stage = Stage.FOLLOWING,
+) -> FleetStatus:
     """Make a status with one running listener and one of every counter."""
     counters = Counters(changes_seen=7, databases_created=3, failures={"timeout": 2}, access_changes={"grant": 4})
     counters.latency.observe(0.03)
     counters.latency.observe(400.0)
     report = Report(
         beats=1,
-        stage=Stage.FOLLOWING,
+        stage=stage,
         caught_up=True,
         checkpoint=checkpoint,
         shard_sequence=6,
@@ -135,6 +141,14 @@ def value(text: str, name: str, **labels: str) -> float:
             if sample.name == name and labels.items() <= sample.labels.items():
                 return float(sample.value)
     raise AssertionError(f"no {name} {labels}")
+
+
+@pytest.mark.parametrize("stage", [Stage.FOLLOWING, Stage.SCANNING])
+def test_a_scan_shows_although_the_listener_has_caught_up(stage: Stage) -> None:
+    """The last part of a scan keeps nobody waiting, and takes hours on a large cluster."""
+    text = exported(status(stage=stage))
+    assert value(text, "peruserd_listener_caught_up") == 1
+    assert value(text, "peruserd_listener_scanning") == (stage is Stage.SCANNING)
 
 
 def test_counters_and_gauges_are_exported() -> None:
