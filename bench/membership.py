@@ -47,7 +47,7 @@ _LEAST_CHARTED_MS: Final = 0.1
 class Course(msgspec.Struct, frozen=True, kw_only=True):
     """The course of a round: sign-ups a second, seconds of its phases, the cluster settings of the instances.
 
-    Users stay for `stay` seconds. Those of the warm-up count nowhere: first requests open connections, and the cluster
+    Users stay for `stay` seconds. Users of the warm-up count nowhere: first requests open connections, and the cluster
     fills up until the first users have left.
     """
 

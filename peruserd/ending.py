@@ -12,22 +12,22 @@ from typing import Final
 import structlog
 
 FLEET_SECONDS: Final = 15.0
-"""For the listeners, from the signal on: longer than it takes to ask, abort and kill them."""
+"""The listeners may take this long, from the signal on. It is longer than it takes to ask, abort and kill them."""
 
 LEASE_SECONDS: Final = 5.0
-"""For the last lease, with what is under way of the one before it."""
+"""The last lease may take this long, with the rest of the one before it."""
 
 LEASE_GRACE_SECONDS: Final = 1.0
-"""As long of these a beat that is under way may go on; it takes milliseconds where the server answers."""
+"""A beat under way may go on for this part of `LEASE_SECONDS`. It takes milliseconds where the server answers."""
 
 PART_SECONDS: Final = 1.0
-"""For each other part. Whatever it waits for was interrupted before; only a connection that is being made was not."""
+"""Each other part may take this long. Its requests were interrupted before, but not the making of a connection."""
 
 PARTS: Final = 4
 """The parts: the watches of the shard map and of the journal, the HTTP page, and the thread that logs in."""
 
 LAST_RESORT_SECONDS: Final = 27.0
-"""After these the process ends itself, whatever hangs, and says where each thread stands."""
+"""The process ends itself this long after the signal, whatever hangs, and says where each thread stands."""
 
 log = structlog.get_logger(__name__)
 

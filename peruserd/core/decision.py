@@ -9,8 +9,7 @@ The rules, in short:
 - A new database gets a constant. Nothing else is written for a name whose `PUT` was answered 201 for a live row.
 - Access is given back, and taken away, only after the user document was confirmed copy by copy.
 - A security object that was there before is written over only after its copies were compared.
-- A live row is believed where a database names its user: in one copy for a row read live, in all for a row of a scan.
-  An earlier owner may have left copies apart that a scan is the first to look at.
+- A live row is believed where the one copy that was read names its user, or where all copies were read, if they agree.
 - An object that was written is read again from each copy; if a copy differs, the work begins again from what is there.
 - A revocation ends when each copy was seen to be without the user. A copy that cannot be read is waited for.
 """
@@ -78,6 +77,14 @@ class Facts(msgspec.Struct, frozen=True):
     on_return: OnReturn = OnReturn.REOPEN
     admitted: bool | None = None
 
+    def confirmed(self, document: Verdict) -> "Facts":
+        """Return the facts with the document as it was confirmed to be.
+
+        Copies that were read before it are to be read again. Somebody may have been writing them at that moment, and a
+        write that follows from them would undo it.
+        """
+        return msgspec.structs.replace(self, document=document, copies=None)
+
     @property
     def state(self) -> DocumentState | None:
         """Return what the document was confirmed to be; None where it was not asked."""
@@ -104,7 +111,7 @@ class Ask(Enum):
 
     DOCUMENT = "document"  # the user document, copy by copy
     GLANCE = "glance"  # the security object, by one clustered read
-    COPIES = "copies"  # the security object, copy by copy; a scan finds it out before it asks for a decision
+    COPIES = "copies"  # the security object, copy by copy
     ADMISSION = "admission"  # whether the operator lets the user in who came back
 
 

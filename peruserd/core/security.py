@@ -93,7 +93,7 @@ def grants(security: Security, user: str) -> bool:
 def is_private(security: Security, user: str) -> bool:
     """Say whether a database is its user's alone: `user` has all that `grant` gives, and no one else is let in.
 
-    Server admins are, by the role that nobody else can have. What is idle in `readers` counts as well.
+    Server admins are let in by the role `_admin`, which nobody else can have. Names in an idle `readers` count as well.
     """
     sections = [_section(security, each) for each in (*_sections(security), *_idle_section(security))]
     names = {name for each in sections for name in each.get("names", [])}

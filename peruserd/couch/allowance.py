@@ -48,7 +48,7 @@ class Allowance:
 
 
 class AllowedReader(io.RawIOBase):
-    """What a socket receives, as long as an allowance lasts."""
+    """The bytes that a socket receives, as long as an allowance lasts."""
 
     def __init__(self, sock: socket.socket, allowance: Allowance) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class AllowedReader(io.RawIOBase):
 
 
 class AllowedSocket:
-    """A socket as the parser of answers sees it: something to make a file of."""
+    """A socket for the parser of answers, which makes a file of it."""
 
     def __init__(self, sock: socket.socket, allowance: Allowance) -> None:
         self._sock = sock

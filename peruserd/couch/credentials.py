@@ -99,6 +99,7 @@ def _can_be_read_again(path: Path) -> bool:
     try:
         return path.is_file() or not path.exists()
     except OSError:
+        # To read it says what is wrong with it.
         return True
 
 

@@ -190,10 +190,15 @@ class Session:
         """Send one request and return the answer, whatever its status.
 
         `path` is already quoted; `body` is sent as JSON; `wait_seconds` is how long the server was asked to wait before
-        it answers (a long poll). Raises UnreachableError, InterruptedRequestError, TimedOutError also where the answer
-        takes too long as a whole, NothingYetError
-        where a long poll began to answer and did not come to an end, RefusedError where nothing may be sent, and
-        TooLargeError where the answer has more than `limit_bytes`. A `prompt` request follows from what was just read:
+        it answers (a long poll). Raises:
+
+        - UnreachableError or InterruptedRequestError.
+        - TimedOutError where the server is silent for too long, or the whole answer takes too long.
+        - NothingYetError where a long poll began to answer and did not come to an end.
+        - RefusedError where nothing may be sent.
+        - TooLargeError where the answer has more than `limit_bytes`.
+
+        A `prompt` request follows from what was just read:
         RefusedError is raised where it had to wait so long to be sent that this may be otherwise by now.
 
         An answer that seems to refuse the token is looked into first. Where the server takes the token, the answer is

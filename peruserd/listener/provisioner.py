@@ -222,7 +222,7 @@ class Provisioner:
             verdict = self._confirm(act)
             if verdict.state is _STATES.get(done):
                 return
-            _, end = self._carry_out(act, msgspec.structs.replace(facts, document=verdict))
+            _, end = self._carry_out(act, facts.confirmed(verdict))
             if isinstance(end, Failed | NothingToDo):
                 return
             done = verdict.state is DocumentState.DELETED
@@ -234,7 +234,7 @@ class Provisioner:
             step = decide(facts)
             match step:
                 case Ask.DOCUMENT:
-                    facts = msgspec.structs.replace(facts, document=self._confirm(act))
+                    facts = facts.confirmed(self._confirm(act))
                 case Ask.GLANCE:
                     facts = self._glance(act, facts)
                 case Ask.COPIES:

@@ -1,6 +1,6 @@
 """Commands as a user runs them: each in a process of its own, with its own environment and output.
 
-Those that take a moment are forked, see `tests.forking`. Those that run on are started as by a user, from nothing.
+Commands that take a moment are forked, see `tests.forking`. Commands that run on are started as a user starts them.
 """
 
 import os

@@ -80,10 +80,13 @@ def test_the_simulated_cluster_answers_as_recorded(simulated_outcomes: list[list
     assert simulated_outcomes[index] == []
 
 
-# On a real cluster: reading it, local documents under a name of our own, and databases of our own. What is left out
-# kills nodes, splits or deletes `_users`, depends on the configuration or on what else is there, needs the recorded
-# users, reads copies that disagree, of which the cluster shows either, makes a write again at once, which a copy
-# that is behind accepts, or sends wrong passwords, which lock the account when the tests run often.
+# Exchanges for a real cluster read it, write local documents under a name of our own, and use databases of our own.
+# Left out are exchanges that
+# - kill nodes, or split or delete `_users`;
+# - depend on the configuration, on the recorded users or on what else is there;
+# - read copies that disagree, of which the cluster shows either;
+# - make a write again at once, which a copy that is behind accepts;
+# - send wrong passwords, which lock the account when the tests run often.
 REAL = (
     *(*range(5), 6, *range(9, 15), 22, 23, 24, 25, 27, 31, 32, 34),
     *(*range(38, 43), *range(44, 77), *range(125, 131), *range(134, 139), *range(140, 143), 144),

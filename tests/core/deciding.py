@@ -43,6 +43,7 @@ class World:
         self.document = document
         self.away = away
         self.after_write: Callable[[World], None] = lambda _world: None
+        self.after_confirmation: Callable[[World], None] = lambda _world: None
         self.steps: list[Step] = []
 
     def act(self, facts: Facts) -> Step:
@@ -52,19 +53,20 @@ class World:
             self.steps.append(step)
             match step:
                 case Ask.DOCUMENT:
-                    facts = having(facts, document=Verdict(self.document, "1-a"))
+                    self.after_confirmation(self)
+                    facts = facts.confirmed(Verdict(self.document, "1-a"))
                 case Ask.GLANCE:
                     facts = having(facts, glance=self.readable()[0])
                 case Ask.COPIES:
-                    facts = self._look(facts)
+                    facts = self.look(facts)
                 case Create():
                     facts = self._create(facts)
                 case Write(wanted):
                     self._write(dict.fromkeys(range(len(NODES)), wanted))
-                    facts = self._look(having(facts, written=facts.written + 1))
+                    facts = self.look(having(facts, written=facts.written + 1))
                 case WriteEach(changed):
                     self._write(dict(changed))
-                    facts = self._look(having(facts, written=facts.written + 1))
+                    facts = self.look(having(facts, written=facts.written + 1))
                 case _:
                     return step
         raise AssertionError("the act does not come to its end")
@@ -75,7 +77,8 @@ class World:
         self.copies = [FRESH] * len(NODES)
         return having(facts, database=Database.CREATED)
 
-    def _look(self, facts: Facts) -> Facts:
+    def look(self, facts: Facts) -> Facts:
+        """Read the copies that can be read."""
         if self.copies is None:
             return having(facts, database=Database.ABSENT)
         readings = tuple(

@@ -114,6 +114,32 @@ def test_a_blank_copy_does_not_keep_a_deleted_users_access() -> None:
     assert world.copies == [security.revoke(PARTNERS, USER)] * 3
 
 
+def test_a_write_of_others_that_is_under_way_while_copies_are_read_is_left_alone() -> None:
+    """Copies that differ may be in the middle of somebody's write: they are read again before anything is written."""
+    shared = {**GRANTED, "members": {"names": [USER, "bob"], "roles": ["_admin"]}}
+    world = World([shared, GRANTED, GRANTED], DocumentState.LIVE)
+
+    def ends_its_write(there: World) -> None:
+        there.copies = [shared] * 3
+
+    world.after_confirmation = ends_its_write
+    step = world.act(world.look(known(Hint.LIVE)))
+    assert (step, world.copies) == (Served(), [shared] * 3)
+    assert not any(isinstance(each, Write) for each in world.steps)
+
+
+def test_a_revocation_keeps_what_others_write_before_the_document_is_confirmed() -> None:
+    """A partner who is let in meanwhile stays in."""
+    world = World([GRANTED] * 3, DocumentState.DELETED)
+
+    def lets_bob_in(there: World) -> None:
+        there.copies = [PARTNERS] * 3
+
+    world.after_confirmation = lets_bob_in
+    assert world.act(known(Hint.DELETED)) == Removed()
+    assert world.copies == [security.revoke(PARTNERS, USER)] * 3
+
+
 def test_copies_that_disagree_are_left_to_the_operator_by_a_grant() -> None:
     """No majority holds any of three objects: nothing is written over."""
     copies = [REVOKED, {**PARTNERS, "admins": {}}, {"members": {"names": ["eve"]}}]

@@ -10,7 +10,7 @@ Each run of the tests takes up to 5,500 steps (39 examples of 100 on three nodes
 
 At rest: every live user has a database that is right in every copy and every deleted one has access to none; each
 document has exactly one owner and each range a listener; no checkpoint passed unfinished work; no database but users'
-was touched, and none was ever public. What each act has to keep is in `tests.model.witness`.
+was touched, and none was ever public. The rules of each act are in `tests.model.witness`.
 """
 
 import itertools

@@ -9,7 +9,8 @@ Judged at each request of an act:
   live by a majority of its copies during the act, or where the act has made the database.
 - (g) A write takes the user's access away only where the document could be deleted by a majority of its copies during
   the act. It keeps what others put there: names, roles and keys that all copies with content have, of those that were
-  read, or most copies of all. It makes no database public. What was written is read again before the act ends well.
+  read, or most copies of all. It makes no database public. An object that was written is read
+  again before the act ends well.
 - (h) An act makes a bounded number of `PUT`s.
 """
 

@@ -75,7 +75,7 @@ def end(process: ListenerProcess) -> int:
 
 @pytest.fixture
 def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
-    """What `multiprocess` knows of this process; it is what it was after the test."""
+    """The settings of `multiprocess` for this process; the test leaves them as they were."""
     known: dict[str, str | None] = multiprocess.current_process()._config
     monkeypatch.setitem(known, "tempdir", known.get("tempdir"))
     return known
@@ -83,7 +83,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
 
 @pytest.fixture
 def server(config: dict[str, str | None], tmp_path: Path) -> Iterator[int]:
-    """Have a fork server, with its imports done; return its process id. Whatever a test did to it is over then."""
+    """Have a fork server, with its imports done; return its process id. All that a test did to it is over then."""
     assert config
     forkserver.begin(tmp_path)
     look_around()

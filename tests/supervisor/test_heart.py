@@ -39,7 +39,7 @@ class Chest:
 
     def __init__(self, cluster: SimClusterThread) -> None:
         parts = urlsplit(cluster.urls[0])
-        # Whatever waits for an answer that does not come waits for ever, unless it is interrupted.
+        # A request whose answer does not come waits for ever, unless it is interrupted.
         couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}", read_timeout=NEVER_SECONDS)
         tokens = Tokens(basic_token(Credentials(parts.username, Secret(parts.password))))
         self.presence = Presence(incarnation="me", replaces=None, ttl_seconds=3600.0, version="1.0")

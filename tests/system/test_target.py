@@ -1,4 +1,4 @@
-"""What system tests take for a user who is served."""
+"""The judgement of system tests whether a user is served."""
 
 import pytest
 
