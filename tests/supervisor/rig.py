@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from peruserd.core.backoff import Backoff
 from peruserd.core.config import CouchDBConfig
 from peruserd.core.lifecycle import RestartBudget, Timing
-from peruserd.core.messages import Credentials, ListenerStart, Reauthenticate, Secret, Token
+from peruserd.core.messages import Credentials, ListenerStart, Reauthenticate, Secret, Stage, Token
 from peruserd.core.views import Plan, View, make_plan
 from peruserd.couch.client import Client
 from peruserd.couch.session import Session
@@ -124,6 +124,11 @@ class Rig:
     def all_caught_up(self) -> bool:
         """Say whether every listener has caught up."""
         return self.fleet.status().ready
+
+    def has_scanned(self) -> bool:
+        """Say whether every listener has caught up, and no scan goes on."""
+        reports = [each.report for each in self.fleet.status().listeners]
+        return self.all_caught_up() and all(each is not None and each.stage is Stage.FOLLOWING for each in reports)
 
     def created(self) -> int:
         """Return how many databases the fleet has created."""

@@ -46,7 +46,7 @@ def test_a_restarted_listener_resumes_without_touching_users_again(rig: Rig) -> 
     """The successor goes on from the checkpoint: it makes no request for a user that was served."""
     rig.cluster.seed_users(10)
     rig.fleet.adjust(rig.plan(), rig.now())
-    rig.turn_until(lambda: rig.all_caught_up() and rig.created() == 10, "all users to be served")
+    rig.turn_until(lambda: rig.has_scanned() and rig.created() == 10, "all users to be served")
     rig.stop()
     rig.cluster.clear_requests()
     rig.fleet.adjust(rig.plan(), rig.now())

@@ -217,6 +217,11 @@ class Daemon:
         """Wait until every listener has caught up."""
         eventually(lambda: self.is_ready, "the daemon is ready")
 
+    def wait_until_scanned(self) -> None:
+        """Wait until every listener has caught up and no scan goes on, so that nothing is left to look at."""
+        self.wait_until_ready()
+        eventually(lambda: not self.metrics().total("peruserd_listener_scanning"), "no scan goes on")
+
     def wait_for_total(self, name: str, at_least: float, **labels: str) -> None:
         """Wait until a metric's sum has come to `at_least`."""
         eventually(

@@ -104,9 +104,10 @@ class Team:
             )
 
     def wait_until_settled(self, among: Sequence[Daemon] | None = None) -> None:
-        """Wait until the instances agree on who is there, and each has caught up with what follows from it."""
+        """Wait until the instances agree on who is there, and each has done all that follows from it."""
         self.wait_until_agreed(among)
-        self.wait_until_ready(among)
+        for each in self._chosen(among):
+            each.wait_until_scanned()
 
     def freeze_views(self, among: Sequence[Daemon]) -> None:
         """Let what these instances, all that run, see from now on never come into force.

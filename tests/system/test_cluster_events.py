@@ -41,7 +41,8 @@ def test_a_lost_state_directory_costs_a_scan_that_writes_nothing(team: Team) -> 
     sim(team).clear_requests()
     for each in team.instances:
         each.start()
-    team.wait_until_ready()
+    for each in team.instances:
+        each.wait_until_scanned()
     # Until they have found each other again, two may look at the same user.
     assert team.total("peruserd_users_provisioned_total") >= 50
     assert writes(team).get("security", 0) == 0

@@ -122,6 +122,7 @@ def test_a_second_start_touches_nobody(target: Target, make_daemon: Callable[...
     names = team.target.new_names(30)
     team.target.sign_up(names)
     team.wait_until_served(names)
+    team.wait_until_settled()
     for each in team.instances:
         each.stop()
         each.start()

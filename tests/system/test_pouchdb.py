@@ -169,7 +169,7 @@ def test_a_restart_goes_on_at_the_checkpoint(daemon: Daemon, pouchdb: PouchDBSer
     """After a clean stop no user is looked at again; users who came meanwhile are served."""
     users = names("user", 20)
     pouchdb.server.sign_up(users)
-    daemon.start().wait_until_ready()
+    daemon.start().wait_until_scanned()
     daemon.wait_for_total("peruserd_checkpoint_sequence", len(users) + 1)
     assert daemon.stop() == 0
     asked_before = len(pouchdb.requests())
