@@ -21,89 +21,11 @@ from typing import Final
 import msgspec
 
 from peruserd.core import security
-from peruserd.core.config import DeletionPolicy, OnReturn
+from peruserd.core.config import DeletionPolicy
 from peruserd.core.evidence import DocumentState, Verdict
+from peruserd.core.facts import Database, Facts, Hint
 from peruserd.core.quarantine import UNCONFIRMED, Advice, Failure
 from peruserd.core.security import CopiesDisagreeError, Security
-
-
-class Hint(Enum):
-    """The claim that the reason to look makes about the user document."""
-
-    LIVE = "live"
-    DELETED = "deleted"
-    CONTESTED = "contested"  # rows that contradict each other, or nothing at all
-
-
-class Database(Enum):
-    """The user's database, as far as it is known."""
-
-    UNKNOWN = "unknown"
-    ABSENT = "absent"
-    CREATED = "created"  # by this act, as a majority of the nodes knows
-    ACCEPTED = "accepted"  # by this act, as a minority knows; the others catch up later
-    THERE = "there"  # it was there before
-
-
-class CopyReading(msgspec.Struct, frozen=True):
-    """The security object of one copy of a database; `security` is None where the copy could not be read.
-
-    `path` is where the copy is read and written; it means nothing here.
-    """
-
-    node: str
-    security: Security | None
-    path: str = ""
-
-
-class Facts(msgspec.Struct, frozen=True):
-    """All that is known of a user during one act.
-
-    `glance` is the security object as a clustered read shows it, which is that of one copy. `copies` are all copies, as
-    read since the last write. `in_doubt` says that a security object was begun to be written and not seen to be whole,
-    by an earlier act or an earlier process. `written` is how often this act has written already. `admitted` says
-    whether the operator lets a user in whose database was nobody's; None where nobody was asked.
-    """
-
-    user: str
-    hint: Hint
-    policy: DeletionPolicy = DeletionPolicy.REVOKE
-    in_doubt: bool = False
-    database: Database = Database.UNKNOWN
-    document: Verdict | None = None
-    glance: Security | None = None
-    copies: tuple[CopyReading, ...] | None = None
-    written: int = 0
-    on_return: OnReturn = OnReturn.REOPEN
-    admitted: bool | None = None
-
-    def confirmed(self, document: Verdict) -> "Facts":
-        """Return the facts with the document as it was confirmed to be.
-
-        Copies that were read before it are to be read again. Somebody may have been writing them at that moment, and a
-        write that follows from them would undo it.
-        """
-        return msgspec.structs.replace(self, document=document, copies=None)
-
-    @property
-    def state(self) -> DocumentState | None:
-        """Return what the document was confirmed to be; None where it was not asked."""
-        return None if self.document is None else self.document.state
-
-    @property
-    def readable(self) -> tuple[Security, ...]:
-        """Return the security objects of the copies that could be read."""
-        return tuple(each.security for each in self.copies or () if each.security is not None)
-
-    @property
-    def has_majority(self) -> bool:
-        """Say whether more than half of the copies could be read."""
-        return 2 * len(self.readable) > len(self.copies or ())
-
-    @property
-    def silent(self) -> tuple[str, ...]:
-        """Return the nodes whose copy could not be read, sorted."""
-        return tuple(sorted({each.node for each in self.copies or () if each.security is None}))
 
 
 class Ask(Enum):
@@ -185,9 +107,11 @@ def _claimed_live(facts: Facts) -> Step:
     """Serve a new user on the word of its row; confirm the document wherever something was there before."""
     if facts.database is Database.THERE:
         if facts.glance is None and facts.copies is None:
-            return Ask.GLANCE
+            # The one copy of a glance can have been away when the name was freed.
+            return Ask.COPIES if facts.holds else Ask.GLANCE
         seen = facts.readable if facts.glance is None else (facts.glance,)
-        is_right = _agree(seen) and security.grants(seen[0], facts.user) and not facts.in_doubt
+        is_known = not facts.in_doubt and (facts.has_majority or not facts.holds)
+        is_right = is_known and _agree(seen) and security.grants(seen[0], facts.user)
         return Served() if is_right else Ask.DOCUMENT
     return _live(facts)
 
@@ -216,16 +140,37 @@ def _live(facts: Facts) -> Step:
         return _new(facts)
     if facts.copies is None:
         return Ask.COPIES
-    return _kept_shut(facts) or _brought_to(facts, security.grant, Served())
+    try:
+        return _kept_shut(facts) or _brought_to(facts, security.grant, Served())
+    except CopiesDisagreeError:
+        if not facts.silent:
+            raise
+        # Those that are away can make one of the objects the majority's.
+        return _away(facts)
 
 
 def _kept_shut(facts: Facts) -> Step | None:
-    """Ask the operator before a user gets a database that was there and is nobody's, if the configuration says so."""
-    if facts.on_return is OnReturn.REOPEN or facts.admitted or facts.written:
+    """Ask the operator before a user gets a database that was there and is nobody's, if the configuration says so.
+
+    The copies decide together: one that was away when the name was freed still names it. Such a copy is brought to
+    what the others hold before the operator is asked. A blank copy decides nothing while another one is away.
+    """
+    if not facts.holds or facts.admitted:
         return None
-    if not security.is_freed(facts.readable, facts.user):
+    written = sum(not security.is_blank(each) for each in facts.readable)
+    if not facts.has_majority or (facts.silent and not _is_most(written, facts)):
+        return _away(facts)
+    if not security.is_freed(facts.readable, len(facts.copies or ()), facts.user):
         return None
-    return Ask.ADMISSION if facts.admitted is None else _HELD
+    end = Ask.ADMISSION if facts.admitted is None else _HELD
+    try:
+        return _brought_to(facts, security.revoke, end)
+    except CopiesDisagreeError:
+        return _revoked_each(facts, end)
+
+
+def _is_most(number: int, facts: Facts) -> bool:
+    return 2 * number > len(facts.copies or ())
 
 
 def _deleted(facts: Facts) -> Step:
@@ -297,7 +242,7 @@ def _agree(found: tuple[Security, ...]) -> bool:
     return bool(found) and all(each == found[0] for each in found)
 
 
-def _revoked_each(facts: Facts, end: Failed) -> Step:
+def _revoked_each(facts: Facts, end: Step) -> Step:
     """Take the user out of each copy that can be read, by itself, and end so where none of them names the user."""
     copies = enumerate(facts.copies or ())
     before = [(place, each.security) for place, each in copies if each.security is not None]
@@ -309,16 +254,16 @@ def _revoked_each(facts: Facts, end: Failed) -> Step:
 
 
 def _ended(facts: Facts, end: Step) -> Step:
-    """End, except that a revocation waits for each copy and looks twice where an earlier write had failed.
+    """End, except that a write waits for each copy, also an earlier one's, and so does a revocation.
 
-    CouchDB's own repair lets a majority win when a node returns (`mem3_sync_security`). It can set a copy back that was
-    revoked while the others were away, so one look at copies that agree is not enough then.
+    CouchDB's own repair gives a copy that was away what all others hold, but only where those are the same. It lets a
+    majority win when a node returns (`mem3_sync_security`), and can set a copy back that was revoked while the others
+    were away. So one look at copies that agree is not enough for a revocation of which an earlier write had failed.
     """
-    if not isinstance(end, Removed):
-        return end
-    if facts.silent:
+    is_removal = isinstance(end, Removed)
+    if facts.silent and (facts.written or facts.in_doubt or is_removal):
         return _away(facts)
-    if facts.written and facts.in_doubt:
+    if facts.written and facts.in_doubt and is_removal:
         return Failed(Failure("to_be_seen_again", "the copies agree now, and are looked at once more"))
     return end
 
@@ -335,7 +280,7 @@ def _closed(found: Security, _user: str) -> Security:
 _HELD = Failed(
     Failure(
         "held",
-        "the database was there before and names the user on no copy, so it can be an earlier user's of this name; "
+        "the database was there before and does not name the user, so it can be an earlier user's of this name; "
         "`peruserd deletions release` or `drop-now` decides",
         Advice.ASK_OPERATOR,
     )

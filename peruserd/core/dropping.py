@@ -97,8 +97,8 @@ class Known(msgspec.Struct, frozen=True):
     clocks of CouchDB nodes, by name; `nodes` is how many are connected. `document` is what the copies of the user
     document say, counted one by one. `suffixes` are those under which nodes know the database, None where a node knows
     none. `hosts` are those of every range concerned: the document's, the database's, and that of the journal itself.
-    `is_blank` says that nobody ever wrote a document to the database, on any copy. `is_freed` says that no copy of its
-    security object names the user, and None that not every copy could be read.
+    `is_blank` says that nobody ever wrote a document to the database, on any copy. `is_freed` says that its
+    security object does not name the user, and None that not every copy could be read.
     """
 
     prefix: str

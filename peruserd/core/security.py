@@ -109,13 +109,22 @@ def is_blank(security: Security) -> bool:
     return security in _BLANK
 
 
-def is_freed(copies: Sequence[Security], user: str) -> bool:
+def is_freed(copies: Sequence[Security], total: int, user: str) -> bool:
     """Say whether a database that was there before is nobody's: what is in it can be of an earlier user of that name.
 
-    No copy names the user, and not every copy is blank. It is decided by this state alone, because names were freed
-    before peruserd came, too. A database that was made and not secured yet is blank in every copy.
+    `copies` are those that could be read, of `total` that there are. It is decided by this state alone, because names
+    were freed before peruserd came, too. The rule:
+
+    - A database that was made and not secured yet is blank in every copy, and is not freed.
+    - The object that the copies stand for together decides.
+    - If they stand for none, it is freed where a majority of all copies, or each that was read, does not name the user.
     """
-    return any(not is_blank(each) for each in copies) and not any(_names(each, user) for each in copies)
+    try:
+        together = reconcile(copies, total)
+    except CopiesDisagreeError:
+        others = sum(not is_blank(each) and not names_user(each, user) for each in copies)
+        return 2 * others > total or not any(names_user(each, user) for each in copies)
+    return not is_blank(together) and not names_user(together, user)
 
 
 def reconcile(copies: Sequence[Security], total: int) -> Security:
@@ -143,7 +152,7 @@ def reconcile(copies: Sequence[Security], total: int) -> Security:
     raise CopiesDisagreeError(f"{len(copies)} copies of its security object differ, and no majority holds one of them")
 
 
-def _names(security: Security, user: str) -> bool:
+def names_user(security: Security, user: str) -> bool:
     """Say whether a user is named in a section, idle ones included."""
     sections = (*_sections(security), *_idle_section(security))
     return any(user in _strings(_section(security, each), each, "names") for each in sections)

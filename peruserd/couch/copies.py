@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from peruserd.core.decision import CopyReading
 from peruserd.core.evidence import Evidence, Reading, Winner
+from peruserd.core.facts import CopyReading
 from peruserd.core.hashing import document_hash
 from peruserd.core.ranges import Range, ShardMap
 from peruserd.core.security import Security

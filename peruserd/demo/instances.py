@@ -32,6 +32,20 @@ class _StartedLine(msgspec.Struct):
     http: str = ""
 
 
+def start_program(environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
+    """Start `peruserd run`, whose output is added to a log."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "peruserd", "run"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            # A ^C at the terminal ends the demo, which then stops its instances in order.
+            start_new_session=True,
+        )
+
+
 class Instance:
     """One instance: the process, its log, its HTTP page.
 
@@ -43,25 +57,21 @@ class Instance:
         self.node = node
         self._log = directory / f"{node}.log"
         parts = urlsplit(url)
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "peruserd", "run"],
-                env={
-                    **os.environ,
-                    "PERUSERD_COUCHDB_URL": f"{parts.scheme}://{parts.hostname}:{parts.port}",
-                    "PERUSERD_COUCHDB_USERNAME": parts.username or "",
-                    "PERUSERD_COUCHDB_PASSWORD": parts.password or "",
-                    "PERUSERD_STATE_DIRECTORY": str(directory / node),
-                    "PERUSERD_HTTP_LISTEN": "127.0.0.1:0",
-                    "PERUSERD_LOG_FORMAT": "json",
-                    **(settings or {}),
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # A ^C at the terminal ends the demo, which then stops its instances in order.
-                start_new_session=True,
-            )
+        # The address of an earlier one of the same node would be found there.
+        self._log.write_bytes(b"")
+        self._process = start_program(
+            {
+                **os.environ,
+                "PERUSERD_COUCHDB_URL": f"{parts.scheme}://{parts.hostname}:{parts.port}",
+                "PERUSERD_COUCHDB_USERNAME": parts.username or "",
+                "PERUSERD_COUCHDB_PASSWORD": parts.password or "",
+                "PERUSERD_STATE_DIRECTORY": str(directory / node),
+                "PERUSERD_HTTP_LISTEN": "127.0.0.1:0",
+                "PERUSERD_LOG_FORMAT": "json",
+                **(settings or {}),
+            },
+            self._log,
+        )
         self._address: str | None = None
         self._http = requests.Session()
         self._http.trust_env = False

@@ -14,14 +14,22 @@ from typing import Final
 import structlog
 
 from peruserd.core.backoff import Backoff
-from peruserd.core.config import DeletionConfig, DeletionPolicy
-from peruserd.core.deletions import Entry, Kind, Pause, Saying, Standing, Word, entry_id, revision_key
+from peruserd.core.config import DeletionConfig, DeletionPolicy, OnReturn
+from peruserd.core.deletions import (
+    Entry,
+    Kind,
+    Pause,
+    Standing,
+    entry_id,
+    revision_key,
+)
 from peruserd.core.dropping import Reason
 from peruserd.core.names import decode_database_name, user_document_id
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
 from peruserd.listener.dropping import Dropper, JournalMissingError, Look, Tools, noting_time
 from peruserd.listener.pending import Item, Kept, Pending
 from peruserd.listener.purging import Purging
+from peruserd.listener.returning import end_return, note_return
 from peruserd.listener.store import StoreError
 
 # Entries looked at in one round: each takes a dozen requests, one after the other, so a round ends within a minute.
@@ -82,8 +90,11 @@ class Deletions:
     def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
         """Write down that a database is to be dropped, before its change is finished; raises CouchError, StoreError.
 
-        Nothing is written where there is no database.
+        Nothing is written where there is no database. A word that would have let the user in, who came back and went
+        again, is not for somebody who comes later.
         """
+        if self._config.on_return is OnReturn.HOLD and end_return(self._noting, database):
+            self.served(document_id)
         if self._config.policy is not DeletionPolicy.DROP:
             return
         key = revision_key(revision)
@@ -113,29 +124,10 @@ class Deletions:
 
         Where the operator has not said so, the return is noted, and waits for a word.
         """
-        suffix = self._noting.grounds.suffix(database)
-        if suffix is None:
-            return False
-        now = self._noting.wall_clock()
-        noted = Entry(
-            document=document_id,
-            database=database,
-            suffix=suffix,
-            revision="",
-            noted_at=now,
-            due_at=now,
-            instance=self._instance,
-            kind=Kind.RETURN,
-        )
-        known = self._noting.journal.entry(noted.id)
-        if known is not None and not known.is_open:
-            # A word that was said of an earlier return says nothing of this one.
-            self._noting.journal.say(noted.id, lambda _: Saying(at=now))
-        entry = self._noting.journal.change(
-            noted.id, lambda found: None if found is not None and found.is_open else noted
-        )
-        self._take(entry or noted)
-        return self._noting.journal.saying(noted.id).word is Word.RELEASE
+        entry, is_released = note_return(self._noting, document_id, database, self._instance)
+        if entry is not None:
+            self._take(entry)
+        return is_released
 
     def knows(self, document_id: str) -> bool:
         """Say whether the journal may know of a user who was deleted."""

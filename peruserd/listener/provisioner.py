@@ -15,23 +15,10 @@ import structlog
 
 from peruserd.core import security
 from peruserd.core.changes import Change, Lane
-from peruserd.core.config import DatabasesConfig, DeletionConfig, DeletionPolicy
-from peruserd.core.decision import (
-    Ask,
-    Create,
-    Database,
-    Facts,
-    Failed,
-    Hint,
-    NothingToDo,
-    Removed,
-    Served,
-    Step,
-    Write,
-    WriteEach,
-    decide,
-)
+from peruserd.core.config import DatabasesConfig, DeletionConfig
+from peruserd.core.decision import Ask, Create, Failed, NothingToDo, Removed, Served, Step, Write, WriteEach, decide
 from peruserd.core.evidence import DocumentState, Verdict, judge
+from peruserd.core.facts import Database, Facts, Hint
 from peruserd.core.names import UnservableNameError, database_name, user_name
 from peruserd.core.quarantine import Advice, Failure
 from peruserd.couch.client import MOST_NAMES, Client, Creation
@@ -207,7 +194,7 @@ class Provisioner:
         facts = self._first_facts(act, self._hint(change))
         if change.in_place and facts.hint is Hint.LIVE:
             # An earlier owner may have left the copies apart, and a clustered read shows one of them.
-            facts = self._compare(act, facts) if change.each_copy else self._glance(act, facts)
+            facts = self._compare(act, facts) if change.each_copy or facts.holds else self._glance(act, facts)
         self._carry_out(act, facts)
 
     def _review(self, act: _Act) -> None:
@@ -255,10 +242,10 @@ class Provisioner:
         return facts, step
 
     def _note_deletion(self, act: _Act, facts: Facts) -> None:
-        """Let the database be dropped in its time, whether or not every copy was seen to be without the user yet."""
+        """Let the journal know, whether or not every copy was seen to be without the user yet."""
         is_there = facts.database is not Database.ABSENT and facts.copies is not None
         rev = facts.document.rev if facts.document is not None and facts.state is DocumentState.DELETED else None
-        if self._deletion.policy is DeletionPolicy.DROP and is_there and rev is not None:
+        if self._deletion.uses_journal and is_there and rev is not None:
             self._deletions.note(act.change.document_id, act.database, rev, act.change.sequence)
 
     def _end(self, act: _Act, facts: Facts, step: Step) -> None:

@@ -6,19 +6,9 @@ from typing import Any
 import msgspec
 
 from peruserd.core import security
-from peruserd.core.decision import (
-    Ask,
-    CopyReading,
-    Create,
-    Database,
-    Facts,
-    Hint,
-    Step,
-    Write,
-    WriteEach,
-    decide,
-)
+from peruserd.core.decision import Ask, Create, Step, Write, WriteEach, decide
 from peruserd.core.evidence import DocumentState, Verdict
+from peruserd.core.facts import CopyReading, Database, Facts, Hint
 from peruserd.core.security import Security
 
 USER = "alice"
@@ -34,14 +24,23 @@ NODES = ("node1", "node2", "node3")
 
 
 class World:
-    """One user's database and document. `copies` is None where there is no database."""
+    """One user's database and document. `copies` is None where there is no database.
+
+    `admits` is the operator's word on a user who came back.
+    """
 
     def __init__(
-        self, copies: list[Security] | None, document: DocumentState, *, away: frozenset[int] = frozenset()
+        self,
+        copies: list[Security] | None,
+        document: DocumentState,
+        *,
+        away: frozenset[int] = frozenset(),
+        admits: bool = False,
     ) -> None:
         self.copies = copies
         self.document = document
         self.away = away
+        self.admits = admits
         self.after_write: Callable[[World], None] = lambda _world: None
         self.after_confirmation: Callable[[World], None] = lambda _world: None
         self.steps: list[Step] = []
@@ -59,6 +58,8 @@ class World:
                     facts = having(facts, glance=self.readable()[0])
                 case Ask.COPIES:
                     facts = self.look(facts)
+                case Ask.ADMISSION:
+                    facts = having(facts, admitted=self.admits)
                 case Create():
                     facts = self._create(facts)
                 case Write(wanted):

@@ -5,24 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peruserd.core import security
-from peruserd.core.config import DeletionPolicy
-from peruserd.core.decision import (
-    Ask,
-    Create,
-    Database,
-    Failed,
-    Hint,
-    NothingToDo,
-    Removed,
-    Served,
-    Step,
-    Write,
-    WriteEach,
-    decide,
-)
+from peruserd.core.config import DeletionPolicy, OnReturn
+from peruserd.core.decision import Ask, Create, Failed, NothingToDo, Removed, Served, Step, Write, WriteEach, decide
 from peruserd.core.evidence import DocumentState
+from peruserd.core.facts import Database, Hint
 from peruserd.core.security import CopiesDisagreeError, Security
-from tests.core.deciding import FRESH, GRANTED, PARTNERS, REVOKED, USER, World, known
+from tests.core.deciding import FRESH, GRANTED, NODES, PARTNERS, REVOKED, USER, World, known
 
 # New users
 
@@ -285,6 +273,125 @@ def test_a_write_in_doubt_is_settled_by_a_database_that_is_gone(document: Docume
     assert end == ends
 
 
+# Copies that a write did not reach
+
+
+@pytest.mark.parametrize("lost", [FRESH, REVOKED, {}])
+def test_a_write_waits_for_the_copies_that_it_did_not_reach(lost: Security) -> None:
+    """CouchDB gives them what the others hold only where those are all the same; nobody else would look at them."""
+    world = World([REVOKED, REVOKED, lost], DocumentState.LIVE, away=frozenset({2}))
+    end = world.act(known(Hint.LIVE))
+    assert isinstance(end, Failed)
+    assert (end.failure.kind, end.failure.waits_for) == ("copies_away", (NODES[2],))
+    assert world.readable() == [GRANTED] * 2
+    again = world.act(known(Hint.LIVE, in_doubt=True))
+    assert isinstance(again, Failed)
+    assert again.failure.kind == "copies_away"
+    world.away = frozenset()
+    assert world.act(known(Hint.LIVE, in_doubt=True)) == Served()
+    assert world.copies == [GRANTED] * 3
+
+
+def test_a_user_who_is_right_waits_for_no_copy() -> None:
+    """Where nothing was written, a node that is away is no reason to look at everybody again."""
+    world = World([GRANTED] * 3, DocumentState.LIVE, away=frozenset({2}))
+    assert world.act(known(Hint.CONTESTED)) == Served()
+
+
+# Freed names: a database that was there before and does not name its user, with `hold`
+
+
+@pytest.mark.parametrize("away", [frozenset(), frozenset({2})], ids=["all there", "the stale copy away"])
+@pytest.mark.parametrize("hint", [Hint.LIVE, Hint.CONTESTED])
+@pytest.mark.parametrize("in_doubt", [False, True])
+def test_a_copy_that_was_away_lets_nobody_in(
+    hint: Hint,
+    in_doubt: bool,  # noqa: FBT001 - a parameter of the test
+    away: frozenset[int],
+) -> None:
+    """It names the user of before. The others decide, and the next user of that name is taken out of it."""
+    world = World([REVOKED, REVOKED, GRANTED], DocumentState.LIVE, away=away, admits=False)
+    end = world.act(known(hint, in_doubt=in_doubt, on_return=OnReturn.HOLD))
+    assert isinstance(end, Failed)
+    assert end.failure.kind == ("copies_away" if away and in_doubt else "held")
+    assert world.readable() == [REVOKED] * (3 - len(away))
+
+
+def test_the_operators_word_lets_in_on_every_copy() -> None:
+    """Also where one copy still names the user."""
+    world = World([REVOKED, REVOKED, GRANTED], DocumentState.LIVE, admits=True)
+    assert world.act(known(Hint.LIVE, on_return=OnReturn.HOLD)) == Served()
+    assert world.copies == [GRANTED] * 3
+
+
+def test_nobody_is_let_in_on_the_word_of_one_copy() -> None:
+    """It can be the one that was away; the others are waited for."""
+    world = World([REVOKED, REVOKED, GRANTED], DocumentState.LIVE, away=frozenset({0, 1}))
+    end = world.act(known(Hint.LIVE, on_return=OnReturn.HOLD))
+    assert isinstance(end, Failed)
+    assert end.failure.kind == "copies_away"
+
+
+def test_a_blank_copy_does_not_make_a_stale_one_the_majority() -> None:
+    """One copy was revoked and is away, one was rebuilt, and one still names the user of before."""
+    world = World([REVOKED, FRESH, GRANTED], DocumentState.LIVE, away=frozenset({0}))
+    end = world.act(known(Hint.LIVE, on_return=OnReturn.HOLD))
+    assert isinstance(end, Failed)
+    assert end.failure.kind == "copies_away"
+    assert world.copies == [REVOKED, FRESH, GRANTED]
+
+
+def test_what_the_next_user_wrote_to_a_stale_copy_goes() -> None:
+    """The user of that name was its admin, and let somebody in."""
+    open_to_mallory = {**GRANTED, "members": {"names": [USER, "mallory"]}}
+    world = World([REVOKED, REVOKED, open_to_mallory], DocumentState.LIVE, admits=False)
+    end = world.act(known(Hint.LIVE, on_return=OnReturn.HOLD))
+    assert isinstance(end, Failed)
+    assert end.failure.kind == "held"
+    assert world.copies == [REVOKED] * 3
+
+
+def test_copies_that_differ_let_nobody_in_whom_most_do_not_name() -> None:
+    """There is no object to bring all copies to, so the user is taken out of the stale one alone."""
+    with_bob = {**REVOKED, "members": {"names": ["bob"]}}
+    with_carol = {**REVOKED, "members": {"names": ["carol"]}}
+    world = World([with_bob, with_carol, GRANTED], DocumentState.LIVE, admits=False)
+    end = world.act(known(Hint.LIVE, on_return=OnReturn.HOLD))
+    assert isinstance(end, Failed)
+    assert end.failure.kind == "held"
+    assert world.copies == [with_bob, with_carol, REVOKED]
+
+
+@pytest.mark.parametrize("on_return", OnReturn)
+def test_copies_that_differ_wait_for_those_that_are_away(on_return: OnReturn) -> None:
+    """Those can make one of them the majority's: no person has to decide yet."""
+    world = World([GRANTED, REVOKED, GRANTED], DocumentState.LIVE, away=frozenset({2}))
+    end = world.act(known(Hint.CONTESTED, on_return=on_return))
+    assert isinstance(end, Failed)
+    assert (end.failure.kind, end.failure.waits_for) == ("copies_away", (NODES[2],))
+
+
+def test_a_stale_copy_is_revoked_before_the_operator_is_asked() -> None:
+    """To ask can fail, for as long as the journal cannot be read."""
+    world = World([REVOKED, REVOKED, GRANTED], DocumentState.LIVE, admits=False)
+    world.act(known(Hint.LIVE, on_return=OnReturn.HOLD))
+    kinds = [type(step) for step in world.steps]
+    assert kinds.index(Write) < world.steps.index(Ask.ADMISSION)
+
+
+@pytest.mark.parametrize(
+    "copies",
+    [[GRANTED] * 3, [GRANTED, GRANTED, REVOKED], [GRANTED, FRESH, FRESH], [PARTNERS] * 3, [FRESH] * 3, None],
+    ids=["served", "a copy without the user", "a first write cut off", "shared", "just made", "no database"],
+)
+def test_a_database_that_is_the_users_is_not_asked_about(copies: list[Security] | None) -> None:
+    """The object that its copies stand for names the user, or nobody ever wrote one."""
+    world = World(copies, DocumentState.LIVE)
+    assert world.act(known(Hint.LIVE, on_return=OnReturn.HOLD)) == Served()
+    assert Ask.ADMISSION not in world.steps
+    assert all(security.grants(each, USER) for each in world.readable())
+
+
 OBJECTS = st.sampled_from(
     [FRESH, {}, GRANTED, REVOKED, PARTNERS, {"members": {"names": ["bob"]}}, {"readers": {"names": [USER, "bob"]}}]
 )
@@ -297,6 +404,7 @@ OBJECTS = st.sampled_from(
     policy=st.sampled_from([DeletionPolicy.REVOKE, DeletionPolicy.KEEP]),
     in_doubt=st.booleans(),
     away=st.frozensets(st.integers(0, 2), max_size=2),
+    on_return=st.sampled_from(OnReturn),
 )
 def test_whatever_is_found_the_rules_hold(
     copies: list[Security] | None,
@@ -305,14 +413,17 @@ def test_whatever_is_found_the_rules_hold(
     policy: DeletionPolicy,
     in_doubt: bool,  # noqa: FBT001 - a parameter of the test
     away: frozenset[int],
+    on_return: OnReturn,
 ) -> None:
     """Every act ends; who is served is named in each copy, who is removed in none, and nobody else is touched.
 
-    And nothing that was there before is written without a confirmed document.
+    Nothing that was there before is written without a confirmed document, and no freed database is given to anybody
+    with `hold`.
     """
     world = World(copies and list(copies), document, away=away)
+    is_freed = bool(copies) and security.is_freed(world.readable(), 3, USER)
     try:
-        end = world.act(known(hint, policy=policy, in_doubt=in_doubt))
+        end = world.act(known(hint, policy=policy, in_doubt=in_doubt, on_return=on_return))
     except CopiesDisagreeError:
         assert world.copies == copies
         return
@@ -322,6 +433,7 @@ def test_whatever_is_found_the_rules_hold(
         assert all(USER not in str(each) and not security.is_public(each) for each in readable)
     if isinstance(end, Served) and Ask.COPIES in world.steps:
         assert all(security.grants(each, USER) for each in readable)
+    assert not (end == Served() and is_freed and on_return is OnReturn.HOLD)
     wrote = any(isinstance(step, Write | WriteEach) for step in world.steps)
     if wrote and copies is not None:
         assert Ask.DOCUMENT in world.steps

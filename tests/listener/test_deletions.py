@@ -10,10 +10,10 @@ import msgspec
 import pytest
 import structlog
 
-from peruserd.core.config import DatabasesConfig, DeletionConfig, DeletionPolicy
-from peruserd.core.decision import CopyReading
+from peruserd.core.config import DatabasesConfig, DeletionConfig, DeletionPolicy, OnReturn
 from peruserd.core.deletions import Ending, Entry, Kind, Pause, PauseReason, Saying, State, Word
 from peruserd.core.evidence import DocumentState, Verdict, judge
+from peruserd.core.facts import CopyReading
 from peruserd.core.names import database_name, user_document_id
 from peruserd.core.ranges import Range
 from peruserd.core.views import Copy
@@ -789,6 +789,30 @@ def test_a_release_is_not_for_a_user_who_comes_later(cluster: SimClusterThread, 
     assert [each.ending for each in patient.entries("ann", Kind.RETURN)] == [Ending.SUPERSEDED]
     cluster.add_user("ann", "another")
     assert not patient.deletions.admits(user_document_id("ann"), database)
+
+
+@pytest.mark.parametrize("policy", [DeletionPolicy.REVOKE, DeletionPolicy.DROP])
+def test_a_release_ends_with_the_deletion_of_its_user(
+    cluster: SimClusterThread, clock: Clock, tmp_path: Path, policy: DeletionPolicy
+) -> None:
+    """Also where nobody has looked at it since, so that the next user of that name is not let in by it."""
+    config = DeletionConfig(policy=policy, on_return=OnReturn.HOLD)
+    desk = Desk(cluster, clock, tmp_path / "one.sqlite", config=config)
+    database = held_return(cluster, desk)
+    desk.say("ann", Saying(Word.RELEASE), Kind.RETURN)
+    desk.deletions.note(user_document_id("ann"), database, "3-c", None)
+    assert [each.ending for each in desk.entries("ann", Kind.RETURN)] == [Ending.SUPERSEDED]
+    assert not desk.deletions.admits(user_document_id("ann"), database)
+
+
+def test_a_release_is_used_up_while_a_copy_is_away(cluster: SimClusterThread, patient: Desk) -> None:
+    """Most copies name the user: the word has done its work, whatever the last copy holds."""
+    database = held_return(cluster, patient)
+    patient.say("ann", Saying(Word.RELEASE), Kind.RETURN)
+    cluster.stop_node(3)
+    patient.client.put_security(database, {"admins": {"names": ["ann"]}, "members": {"names": ["ann"]}})
+    patient.deletions.round()
+    assert [each.ending for each in patient.entries("ann", Kind.RETURN)] == [Ending.RELEASED]
 
 
 def test_what_was_left_can_be_dropped_for_a_user_who_came_back(cluster: SimClusterThread, patient: Desk) -> None:

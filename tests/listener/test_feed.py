@@ -102,8 +102,9 @@ def test_every_advice_has_its_wait() -> None:
     assert set(REAL_WAITS) == set(Advice)
 
 
-def test_stopping_ends_a_wait_at_once() -> None:
+def test_stopping_ends_a_wait_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener that stops does not wait for the next try, and asks nothing more."""
+    monkeypatch.setattr(feed, "_BACKOFF", REAL_WAITS)
     stopping = threading.Event()
     request = Failing(*[errors.UnauthorizedError("")] * 2)
     ended: list[BaseException] = []

@@ -7,7 +7,7 @@ from peruserd.core.config import DatabasesConfig, DeletionPolicy, OnReturn
 from peruserd.core.hashing import document_hash
 from peruserd.core.names import database_name, longest_name_bytes, user_document_id
 from peruserd.core.quarantine import Advice
-from peruserd.core.security import is_public
+from peruserd.core.security import first, is_public
 from peruserd.couch.client import Client
 from peruserd.listener.dropping import JournalMissingError
 from peruserd.listener.provisioner import Outcome
@@ -486,14 +486,28 @@ def test_a_new_user_is_not_asked_about(holding: Office) -> None:
     assert holding.notes.asked == []
 
 
-def test_a_database_that_names_the_user_on_one_copy_is_the_users(holding: Office) -> None:
-    """A grant that was cut off is completed; nobody else was ever named there."""
+def test_a_grant_that_was_cut_off_is_completed_on_the_operators_word(holding: Office) -> None:
+    """One copy names the user, as a copy does that was away when the name was freed: the word that was said decides."""
     holding.ensure()
     set_copy(holding.client, 1, FREED)
     set_copy(holding.client, 2, FREED)
     holding.doubts.add(user_document_id(USER))
-    holding.ensure()
-    assert holding.notes.asked == []
+    holding.notes.admitting = True
+    assert holding.ensure().provisioned
+    assert holding.notes.asked == [user_document_id(USER)]
+
+
+@pytest.mark.parametrize("node", [0, 1, 2])
+def test_a_copy_that_was_away_when_the_name_was_freed_lets_nobody_in(
+    cluster: SimClusterThread, holding: Office, node: int
+) -> None:
+    """Whichever copy it is, and also where nothing is known to be in doubt."""
+    secure(holding.client, FREED)
+    set_copy(holding.client, node, first(USER))
+    outcome = holding.ensure()
+    assert outcome.failure is not None
+    assert outcome.failure.kind == "held"
+    assert objects(cluster) == [FREED] * 3
 
 
 def test_an_error_nobody_foresaw_is_the_users_and_not_the_processs(

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from peruserd.core import decision, evidence, security
-from peruserd.core.decision import Database, Facts, Served
+from peruserd.core.decision import Served
 from peruserd.core.evidence import DocumentState, Evidence, Verdict
+from peruserd.core.facts import Database, Facts
 from peruserd.listener import provisioner
 from tests.model import stories
 from tests.model.machine import patch

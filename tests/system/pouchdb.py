@@ -14,10 +14,10 @@ PROGRAM: Final = Path(__file__).parents[1] / "pouchdb" / "node_modules" / "pouch
 
 
 class PouchDBServer:
-    """A context manager that runs one, with all its files in `directory`. Without an `admin` everybody is one.
+    """A context manager that runs one, with all its files in a `directory` that is there.
 
-    With an admin, no request may be made without credentials but those that only read: this server ends with an error
-    when somebody unknown creates a database.
+    Without an `admin` everybody is one. With an admin, no request may be made without credentials but those that only
+    read: this server ends with an error when somebody unknown creates a database.
     """
 
     def __init__(self, node: str, directory: Path, admin: Account | None) -> None:
@@ -28,7 +28,6 @@ class PouchDBServer:
         self._output = directory / "output.txt"
 
     def __enter__(self) -> Self:
-        self._directory.mkdir(parents=True)
         config = self._directory / "config.json"
         # Only here does 0 mean a free port: on the command line it counts as not given.
         settings = {
@@ -53,6 +52,12 @@ class PouchDBServer:
         self.server.close()
         self._started.end()
         print(f"--- output of PouchDB Server: {self._output.read_text(errors='replace')}")
+
+    def empty(self) -> None:
+        """Delete every database; the server makes its own again at once."""
+        for database in self.server.get("_all_dbs"):
+            self.server.ask("DELETE", database).raise_for_status()
+        eventually(self._answers, "PouchDB Server has made _users again")
 
     def requests(self) -> list[str]:
         """Return all requests that it has answered so far, as `GET /path`."""
