@@ -16,6 +16,7 @@ from multiprocess.connection import Connection
 
 from bench.pipeline.recording import COPY, ME, OWNERSHIP, record
 from bench.pipeline.server import UUID, Log, RecordedServer
+from peruserd.core.agreement import databases_digest
 from peruserd.core.config import (
     CouchDBConfig,
     DatabasesConfig,
@@ -107,7 +108,7 @@ def listen(start: bytes, pipe: Connection, noted: Connection, rows: int, *, owne
 def _prepare(state_file: Path) -> None:
     """Leave the state of a listener that has finished everything up to the start of the feed: there is no scan."""
     store = Store.open(state_file)
-    store.save(Saved(UUID, 0, OWNERSHIP, settled=(OWNERSHIP,)))
+    store.save(Saved(UUID, 0, OWNERSHIP, settled=(OWNERSHIP,), digest=databases_digest(DatabasesConfig())))
     store.close()
 
 

@@ -46,6 +46,11 @@ class RecordedServer:
         self.log.pages.append(time.perf_counter())
         return self._recording.pages.get(since)
 
+    def newest(self) -> bytes:
+        """Return a page with the last row of the feed."""
+        last = msgspec.json.decode(next(reversed(self._recording.pages.values())))
+        return msgspec.json.encode({**last, "results": last["results"][-1:]})
+
     def identity(self) -> bytes:
         """Say which copy this is, and how far it has got."""
         return b'{"uuid":"%b","update_seq":%d}\n' % (UUID.encode(), self._recording.end)
@@ -83,6 +88,8 @@ class RecordedSession:
                 return Answer(named, 412, _EXISTS)
             case "GET", None, [database, "_security"]:
                 return Answer(named, 200, self._server.security(database))
+            case "GET", None, ["_node", _, _, "_changes"] if params is not None and "descending" in params:
+                return Answer(named, 200, self._server.newest())
             case "GET", None, ["_node", _, _, "_changes"] if params is not None:
                 return Answer(named, 200, self._page(int(params["since"]), wait_seconds))
             case "GET", None, ["_node", _, _]:

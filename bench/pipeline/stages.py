@@ -86,6 +86,7 @@ class Desk:
             cut_off=False,
             begin_near=None,
             recall_seconds=30.0,
+            digest="",
             now=time.monotonic(),
         )
         self.ledger = Ledger(state, store, lambda: None)

@@ -13,12 +13,13 @@ from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
 from peruserd.core.config import DeletionConfig, DeletionPolicy, OnReturn
 from peruserd.core.names import decode_database_name, user_document_id
-from peruserd.core.views import Assignment, Feed, View
-from peruserd.couch.client import Client
+from peruserd.core.views import Assignment, Feed, Plan, View
+from peruserd.couch.client import Client, Membership
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.errors import CouchError
 from peruserd.supervisor.presence import Onlooker
 from peruserd.supervisor.second_writer import ADVICE, is_peruser_on
+from peruserd.supervisor.slashes import slashes_lost
 from peruserd.supervisor.watcher import Lookout
 
 _PAGE = 10_000
@@ -44,19 +45,22 @@ def _check(connected: Connected, path: str | None) -> int:
     lookout = Lookout(client, config.couchdb, onlooker, database)
     attachment = lookout.attach()
     view = _with_instance(lookout.look(), attachment.node)
-    others_write = False
     plan = lookout.plan(view, view)
+    is_clear = True
     if attachment.feed is Feed.DATABASE:
         _say("node", "no shards here: one listener follows the database's own feed, and serves every user")
     else:
         members = client.membership()
-        _say("node", f"{attachment.node}; {len(members.all_nodes)} of {len(members.cluster_nodes)} nodes are connected")
+        _say("node", f"{attachment.node}; {_connected(members)}")
+        if (lost := slashes_lost(client)) is not None:
+            _say("paths", str(lost))
         others = [each for each in view.instances if each != attachment.node]
         _say("instances", f"leases of others: {', '.join(others) or 'none'} (`peruserd plan` watches them for life)")
         for about, words in leases.describe(connected, database, onlooker, members):
             _say(about, words)
         others_write, words = _second_writer(client, members.all_nodes)
         _say("second writer", words)
+        is_clear = lost is None and not others_write
     auth_db = config.couchdb.auth_db
     if not client.database_exists(auth_db):
         _say("users", f"the authentication database {auth_db} does not exist; the daemon would wait for it")
@@ -67,12 +71,27 @@ def _check(connected: Connected, path: str | None) -> int:
         _say(about, words)
     _say("users", f"{client.count_user_documents(auth_db):,} user documents in {auth_db}")
     _say("databases", _databases(client, config.databases.prefix))
-    for assignment in plan.assignments:
-        _say("would follow", _followed(client, assignment))
+    all_read = _say_what_is_followed(client, plan)
+    _say("on deletion", _on_deletion(config.deletion))
+    return EXIT_DONE if is_clear and all_read and not database.state.refused else EXIT_NOT_DONE
+
+
+def _connected(members: Membership) -> str:
+    belonging = set(members.cluster_nodes)
+    words = f"{len(belonging.intersection(members.all_nodes))} of {len(belonging)} nodes are connected"
+    if not (strays := members.strays):
+        return words
+    return f"{words}, and {', '.join(strays)}, which {'do' if len(strays) > 1 else 'does'} not belong to the cluster"
+
+
+def _say_what_is_followed(client: Client, plan: Plan) -> bool:
+    """Print a line for each range, and say whether all can be read."""
+    followed = [_followed(client, assignment) for assignment in plan.assignments]
+    for words, _ in followed:
+        _say("would follow", words)
     for unreadable in plan.unreadable:
         _say("cannot read", f"{unreadable}: none of its hosts is connected")
-    _say("on deletion", _on_deletion(config.deletion))
-    return EXIT_NOT_DONE if plan.unreadable or database.state.refused or others_write else EXIT_DONE
+    return not plan.unreadable and all(is_read for _, is_read in followed)
 
 
 def _on_deletion(deletion: DeletionConfig) -> str:
@@ -120,16 +139,19 @@ def _account(client: Client, auth_db: str, username: str) -> str:
     )
 
 
-def _followed(client: Client, assignment: Assignment) -> str:
+def _followed(client: Client, assignment: Assignment) -> tuple[str, bool]:
+    """Say what would be followed, and whether it can be read."""
     copy, ownership = assignment.copy, assignment.ownership
     if copy.feed is Feed.DATABASE:
-        return f"{copy.database}, the whole database"
+        return f"{copy.database}, the whole database", True
+    is_read = False
     try:
         documents = f"{client.count_copy_documents(copy):,} documents"
+        is_read = True
     except CouchError as error:
         documents = f"cannot be read now: {error}"
     candidates = ", ".join(ownership.candidates)
-    return f"{copy.range} on {copy.node}: {documents}; owners are among {candidates}"
+    return f"{copy.range} on {copy.node}: {documents}; owners are among {candidates}", is_read
 
 
 def _databases(client: Client, prefix: str) -> str:

@@ -11,8 +11,9 @@ from peruserd.core.agreement import configuration_digest, differing
 from peruserd.core.leases import Lease, Standing
 from peruserd.core.views import Feed, View
 from peruserd.couch.cluster_database import ClusterDatabase
+from peruserd.supervisor.attaching import Attachment
 from peruserd.supervisor.presence import Neighbour, Onlooker
-from peruserd.supervisor.watcher import Attachment, Lookout
+from peruserd.supervisor.watcher import Lookout
 
 _LOOK_SECONDS: Final = 0.5
 
@@ -54,6 +55,9 @@ def observe(connected: Connected, *, wait: bool) -> Observed:
     database = ClusterDatabase(connected.client, cluster.database, mend=False)
     lookout = Lookout(connected.client, connected.config.couchdb, onlooker, database)
     attachment = lookout.attach()
+    if attachment.feed is Feed.DATABASE:
+        # Nothing else is asked then, and a server that is away or refuses the account is no answer.
+        connected.client.database_exists(connected.config.couchdb.auth_db)
     view = lookout.look()
     if wait and onlooker.unproven(time.monotonic()) and attachment.feed is Feed.SHARD:
         view = _watch(lookout, onlooker, view, cluster.lease_interval)

@@ -9,10 +9,15 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.config import Config
+from peruserd.core.config import Config, DatabasesConfig
 from peruserd.core.leases import Lease
 
 _DIGITS: Final = 16
+
+
+def databases_digest(config: DatabasesConfig) -> str:
+    """Return a digest of what user databases depend on. Where it is another one, all of them are looked at again."""
+    return sha256(msgspec.json.encode(msgspec.to_builtins(config), order="deterministic")).hexdigest()[:_DIGITS]
 
 
 def configuration_digest(config: Config) -> str:

@@ -17,10 +17,17 @@ from msgspec import inspect
 from peruserd.core.config import ClusterConfig, Config, CouchDBConfig
 from peruserd.core.messages import Secret
 from peruserd.core.names import check_prefix, decode_database_name
+from peruserd.core.services import is_of_service
 
 ENVIRONMENT_PREFIX: Final = "PERUSERD_"
 PASSWORD_VARIABLE: Final = "PERUSERD_COUCHDB_PASSWORD"  # noqa: S105 - the variable's name, not a password
 PASSWORD_CREDENTIAL: Final = "couchdb-password"  # noqa: S105 - the credential's name, not a password
+
+# Variables of this project's own tests, as PERUSERD_TEST_CLUSTER.
+_TESTS_PREFIX: Final = "PERUSERD_TEST_"
+
+# Editors of Windows put one before a text.
+_BYTE_ORDER_MARK: Final = "\ufeff"
 
 PLAIN_TEXT: Final = "a text"
 """The words for a key that takes any text."""
@@ -29,6 +36,12 @@ _TABLES: Final = {field.name: field.type for field in msgspec.structs.fields(Con
 _KEYS: Final = {
     table: {field.name: field for field in msgspec.structs.fields(struct)} for table, struct in _TABLES.items()
 }
+
+# The rest of the name of each variable that is read.
+_VARIABLES: Final = [
+    PASSWORD_VARIABLE.removeprefix(ENVIRONMENT_PREFIX),
+    *(f"{table}_{key}".upper() for table, keys in _KEYS.items() for key in keys),
+]
 
 
 class ConfigError(Exception):
@@ -50,11 +63,11 @@ class Loaded(msgspec.Struct, frozen=True):
 def load(text: str, environment: Mapping[str, str], source: str) -> Loaded:
     """Decode `text` (TOML), override it with `PERUSERD_<TABLE>_<KEY>` of `environment`, and check it.
 
-    `source` names the file in messages. A key without a default whose value is blank counts as not given. Raises
-    ConfigError with every problem found.
+    `source` names the file in messages. A byte order mark before the text is no part of it. A key without a default
+    whose value is blank counts as not given. Raises ConfigError with every problem found.
     """
     try:
-        document = tomllib.loads(text)
+        document = tomllib.loads(text.removeprefix(_BYTE_ORDER_MARK))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{source}: not valid TOML: {error}"]) from error
     reading = _Reading(source)
@@ -96,13 +109,13 @@ class _Reading:
     def take_environment(self, environment: Mapping[str, str]) -> None:
         """Take in what the environment overrides."""
         for variable in sorted(environment):
-            if not variable.startswith(ENVIRONMENT_PREFIX) or variable == PASSWORD_VARIABLE:
+            if not _is_ours(variable, environment[variable]):
                 continue
             table, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
-            if table not in _TABLES:
-                continue
             origin = f"environment: {variable}"
-            if key not in _KEYS[table]:
+            if table not in _TABLES or not key:
+                self.problems.append(f"{origin}: no key has this variable{_variable_hint(variable)}")
+            elif key not in _KEYS[table]:
                 self.problems.append(f"{origin}: there is no key {table}.{key}{_hint(key, _KEYS[table])}")
             else:
                 self._take(table, key, environment[variable], origin=origin, strict=False)
@@ -148,6 +161,22 @@ def _found(value: object) -> str:
 def _hint(word: str, known: Mapping[str, object]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]}?)" if close else f"; known are {', '.join(known)}"
+
+
+def _is_ours(variable: str, value: str) -> bool:
+    """Say whether a variable must be a key's: neither the password, nor one of tests, nor one of a service."""
+    return (
+        variable.startswith(ENVIRONMENT_PREFIX)
+        and variable != PASSWORD_VARIABLE
+        and not variable.startswith(_TESTS_PREFIX)
+        and not is_of_service(variable, value)
+    )
+
+
+def _variable_hint(variable: str) -> str:
+    word = variable.removeprefix(ENVIRONMENT_PREFIX)
+    close = difflib.get_close_matches(word.upper(), _VARIABLES, n=1)
+    return f" (did you mean {ENVIRONMENT_PREFIX}{close[0]}?)" if close else f"; tables are {', '.join(_TABLES)}"
 
 
 def allowed_values(wanted: object) -> str:

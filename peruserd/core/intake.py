@@ -11,7 +11,7 @@ import msgspec
 
 from peruserd.core.changes import Change, Lane
 from peruserd.core.messages import Sequence
-from peruserd.core.names import LONGEST_ID, USER_DOCUMENT_PREFIX
+from peruserd.core.names import USER_DOCUMENT_PREFIX
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import (
     Identity,
@@ -23,7 +23,7 @@ from peruserd.core.progress import (
     scan_everything,
     sweep_finished,
 )
-from peruserd.core.rows import PAGE_ROWS, Page
+from peruserd.core.rows import PAGE_ROWS, Page, is_short
 from peruserd.core.scanning import ScanBook, ScanTask
 from peruserd.core.watermark import Watermark
 
@@ -38,10 +38,13 @@ _OWED_SECONDS: Final = 3_600.0
 class Intake:
     """The reading of one copy by the instance `me`, from what was `saved` of it on. Not thread-safe."""
 
-    def __init__(self, me: str, ownership: Ownership, saved: Saved | None, begin_near: Sequence | None) -> None:
+    def __init__(
+        self, me: str, ownership: Ownership, saved: Saved | None, begin_near: Sequence | None, digest: str
+    ) -> None:
         self._me = me
         self._saved = saved
         self._begin_near = begin_near
+        self._digest = digest
         self._live: Watermark | None = None
         self._scan = ScanBook()
         self._catch_up_ticket: int | None = None
@@ -56,10 +59,12 @@ class Intake:
 
     def open(self, identity: Identity) -> str:
         """Begin, or go on where the checkpoint says, once and before the first page; return in words why there."""
-        self._saved, why = resume(self._saved, identity, self.ownership, self._me, self._begin_near)
+        self._saved, why = resume(
+            self._saved, identity, self.ownership, self._me, self._begin_near, digest=self._digest
+        )
         if self._saved.owed:
             self._saved = scan_everything(self._saved, read=self._saved.checkpoint)
-        self._live = Watermark(self._saved.checkpoint)
+        self._live = Watermark(self._saved.checkpoint, self._saved.last_row)
         self._note_a_cut()
         self.shard_sequence = identity.update_seq
         self._scan.begin(self._saved, self._me)
@@ -104,17 +109,19 @@ class Intake:
             raise RuntimeError("a page was entered before the copy was known")
         changes = []
         is_mine, is_inside = self.is_mine, self.ownership.is_inside
-        before = mark.read
+        before, row_before = mark.read, mark.read_row
         for row in page.results:
             if row.id.startswith(USER_DOCUMENT_PREFIX) and is_mine(row.id) and is_inside(row.id):
-                if len(row.id) > LONGEST_ID:
+                if not is_short(row):
                     # Not kept for a moment: thousands of ids of megabytes could wait.
                     self.unservable += not row.deleted
                 else:
-                    ticket = mark.enter(before)
+                    ticket = mark.enter(before, row_before)
                     changes.append(Change(row.id, row.deleted, Lane.LIVE, now, mark, ticket, sequence=row.seq))
             before = row.seq
-        mark.advance(page.last_seq)
+            if is_short(row):
+                row_before = row
+        mark.advance(page.last_seq, row_before)
         if self.shard_sequence is None or not reached(self.shard_sequence, mark.read):
             self.shard_sequence = mark.read
         if page.is_last and self._catch_up_ticket is None:
@@ -153,7 +160,7 @@ class Intake:
         contested = task.contested(page, missing)
         before = mark.read
         for row in page.results:
-            if len(row.id) <= LONGEST_ID and task.picks(row, missing):
+            if is_short(row) and task.picks(row, missing):
                 change = Change(
                     row.id,
                     row.deleted,
@@ -230,7 +237,10 @@ class Intake:
         if self._saved is None or self._live is None:
             return self._saved
         return msgspec.structs.replace(
-            self._saved, checkpoint=self._live.finished, scan=self._scan.progress(self._saved.scan)
+            self._saved,
+            checkpoint=self._live.finished,
+            last_row=self._live.finished_row,
+            scan=self._scan.progress(self._saved.scan),
         )
 
     @property

@@ -76,12 +76,13 @@ class Listening:
         cut_off: bool,
         begin_near: Sequence | None,
         recall_seconds: float,
+        digest: str,
         now: float,
     ) -> None:
         self._me = me
         self._leaving = False
         self._feed_fails = True
-        self.intake = Intake(me, ownership, on_disk.saved, begin_near)
+        self.intake = Intake(me, ownership, on_disk.saved, begin_near, digest)
         self.documents = Documents(on_disk.kept, on_disk.doubts, recall_seconds=recall_seconds, now=now)
         self._connect(nodes, cut_off=cut_off, now=now)
         self.dispatch = Dispatch(self.documents, share, new_per_minute)

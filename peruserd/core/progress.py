@@ -16,6 +16,7 @@ import msgspec
 
 from peruserd.core.messages import Sequence
 from peruserd.core.ownership import Ownership
+from peruserd.core.rows import Row
 
 # Past this many changes of ownership during one scan, remembering them costs more than reading everything again.
 _LONGEST_HISTORY: Final = 8
@@ -52,6 +53,9 @@ class Saved(msgspec.Struct, frozen=True):
     the checkpoint to speak of it. No `settled` at all means that the checkpoint speaks of no document yet. `owed` says
     that only a scan of everything finds those again who need a look: users who failed and found no room in quarantine,
     or users who were looked at while no majority of the nodes was connected.
+
+    `last_row` is the newest row at or before the checkpoint, and proves it: a copy that does not have the row has
+    another history. `digest` stands for what databases depend on, see `core.agreement`.
     """
 
     uuid: str
@@ -60,13 +64,21 @@ class Saved(msgspec.Struct, frozen=True):
     settled: tuple[Ownership, ...] = ()
     scan: Scan | None = None
     owed: bool = False
+    last_row: Row | None = None
+    digest: str = ""
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Which copy this is, and how far it has got. A checkpoint of another copy says nothing about this one."""
+    """Which copy this is, and how far it has got. A checkpoint of another copy says nothing about this one.
+
+    `newest` is its newest row. `has_last_row` says whether it has the row that proves the checkpoint: the files of a
+    copy can be put back from a backup, and keep the `uuid`.
+    """
 
     uuid: str
     update_seq: Sequence
+    newest: Row | None = None
+    has_last_row: bool = True
 
 
 def is_behind(identity: Identity, checkpoint: Sequence) -> bool:
@@ -79,33 +91,73 @@ def is_behind(identity: Identity, checkpoint: Sequence) -> bool:
     return False
 
 
+def is_where_it_was(row: Row, found: Row | None) -> bool | None:
+    """Say whether a copy has a row that was read of it, by the row that it shows of that document now.
+
+    None where that cannot tell: the document has moved on, and the copy must know the revision of before. A document
+    keeps its sequence while it keeps its revision. Where it has another one, the copy was put back, and the document
+    came to it again by replication, before or behind others that were never read.
+    """
+    if found is None:
+        return False
+    if isinstance(row.seq, int) and isinstance(found.seq, int):
+        if found.seq < row.seq:
+            return False
+        if found.rev == row.rev:
+            return found.seq == row.seq
+    return True if found.rev == row.rev else None
+
+
 def reached(position: Sequence, until: Sequence) -> bool:
     """Say whether a scan at `position` has come to `until`. Opaque sequences cannot tell; there an empty page does."""
     return isinstance(position, int) and isinstance(until, int) and position >= until
 
 
 def resume(
-    saved: Saved | None, identity: Identity, ownership: Ownership, me: str, near: Sequence | None = None
+    saved: Saved | None,
+    identity: Identity,
+    ownership: Ownership,
+    me: str,
+    near: Sequence | None = None,
+    *,
+    digest: str = "",
 ) -> tuple[Saved, str]:
     """Return where to go on, and in words why.
 
-    A checkpoint counts only for the same copy, and only while that copy is not behind it; otherwise live begins at the
-    copy's end and the range is scanned. The source of the rule is the design's "Rules of durability".
+    A checkpoint counts only where all this is so:
+
+    - It is of the same copy, and that copy is not behind it.
+    - The copy has the row at the checkpoint.
+    - What databases depend on, as `digest` says, is as it was.
+
+    Otherwise live begins at the copy's end and the range is scanned. The source of the rule is the design's "Rules of
+    durability".
 
     `near` is where the copy this one was split from was read to. Halves keep their numbers, so live begins there, and
     who signed up while the range was split need not wait for the scan. It proves nothing: the scan is made as well.
     """
     if saved is None and isinstance(near, int) and not is_behind(identity, near):
-        return _afresh(identity, ownership, near), "the copy is a part of one that was split"
+        return _afresh(identity, ownership, digest, near), "the copy is a part of one that was split"
     if saved is None:
-        return _afresh(identity, ownership), "nothing is known of this copy"
-    if saved.uuid != identity.uuid:
-        return _afresh(identity, ownership), "the checkpoint is of another copy"
-    if is_behind(identity, saved.checkpoint):
-        return _afresh(identity, ownership), "the copy is behind the checkpoint"
+        return _afresh(identity, ownership, digest), "nothing is known of this copy"
+    if (why := _void(saved, identity, digest)) is not None:
+        return _afresh(identity, ownership, digest), why
     if saved.current == ownership:
         return saved, "the checkpoint holds"
     return change_owner(saved, ownership, me, read=saved.checkpoint), "the checkpoint holds; the owners have changed"
+
+
+def _void(saved: Saved, identity: Identity, digest: str) -> str | None:
+    """Say in words why a checkpoint does not count; None where it does."""
+    if saved.uuid != identity.uuid:
+        return "the checkpoint is of another copy"
+    if is_behind(identity, saved.checkpoint):
+        return "the copy is behind the checkpoint"
+    if not identity.has_last_row and saved.checkpoint != START:
+        return "the copy has another history than at the checkpoint: was it put back from a backup?"
+    if saved.digest != digest:
+        return "the configuration of databases has changed"
+    return None
 
 
 def change_owner(saved: Saved, ownership: Ownership, me: str, *, read: Sequence) -> Saved:
@@ -159,6 +211,12 @@ def wanted_by_scan(saved: Saved, me: str) -> Callable[[str], bool]:
     )
 
 
-def _afresh(identity: Identity, ownership: Ownership, near: Sequence | None = None) -> Saved:
-    checkpoint = identity.update_seq if near is None else near
-    return Saved(identity.uuid, checkpoint, ownership, scan=Scan(until=identity.update_seq))
+def _afresh(identity: Identity, ownership: Ownership, digest: str, near: Sequence | None = None) -> Saved:
+    return Saved(
+        identity.uuid,
+        identity.update_seq if near is None else near,
+        ownership,
+        scan=Scan(until=identity.update_seq),
+        last_row=identity.newest,
+        digest=digest,
+    )

@@ -7,15 +7,20 @@ over a million of them costs one assignment.
 from collections import OrderedDict
 
 from peruserd.core.messages import Sequence
+from peruserd.core.rows import Row
 
 
 class Watermark:
-    """Tickets for the rows under way, in the order in which they were read."""
+    """Tickets for the rows under way, in the order in which they were read.
 
-    def __init__(self, position: Sequence) -> None:
+    A `row` is the newest one at or before its sequence, where that is known.
+    """
+
+    def __init__(self, position: Sequence, row: Row | None = None) -> None:
         self._read = position
+        self._read_row = row
         # Ordered, because finding the oldest entry of a plain dict whose front is deleted over and over is quadratic.
-        self._open: OrderedDict[int, Sequence] = OrderedDict()
+        self._open: OrderedDict[int, tuple[Sequence, Row | None]] = OrderedDict()
         self._next_ticket = 0
 
     @property
@@ -24,9 +29,19 @@ class Watermark:
         return self._read
 
     @property
+    def read_row(self) -> Row | None:
+        """Return the newest row that was read."""
+        return self._read_row
+
+    @property
     def finished(self) -> Sequence:
         """Return the sequence up to which every row is finished."""
-        return next(iter(self._open.values())) if self._open else self._read
+        return self._oldest[0]
+
+    @property
+    def finished_row(self) -> Row | None:
+        """Return the newest row at or before `finished`."""
+        return self._oldest[1]
 
     @property
     def under_way(self) -> int:
@@ -43,20 +58,25 @@ class Watermark:
         """Return the ticket that will be given next."""
         return self._next_ticket
 
-    def enter(self, before: Sequence) -> int:
+    def enter(self, before: Sequence, row_before: Row | None = None) -> int:
         """Take a ticket for a row; the mark stays at `before`, the sequence of the row before it, until it is finished.
 
         Tickets are taken in the order of the rows.
         """
         ticket = self._next_ticket
         self._next_ticket += 1
-        self._open[ticket] = before
+        self._open[ticket] = (before, row_before)
         return ticket
 
-    def advance(self, sequence: Sequence) -> None:
+    def advance(self, sequence: Sequence, row: Row | None = None) -> None:
         """Note that rows were read up to and including `sequence`."""
         self._read = sequence
+        self._read_row = row
 
     def finish(self, ticket: int) -> None:
         """Give a ticket back; KeyError for one that was given back before."""
         del self._open[ticket]
+
+    @property
+    def _oldest(self) -> tuple[Sequence, Row | None]:
+        return next(iter(self._open.values())) if self._open else (self._read, self._read_row)

@@ -32,9 +32,20 @@ class Welcome(msgspec.Struct, frozen=True):
     version: str = "unknown"
     couchdb: str | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Say whether the server says its version; a page that a proxy has for everything does not."""
+        return self.version != "unknown"
+
+    @property
+    def has_shards(self) -> bool:
+        """Say whether this is a CouchDB that has shards and pages of its nodes, which it has since 3.0."""
+        major = self.version.partition(".")[0]
+        return self.couchdb is not None and major.isascii() and major.isdecimal() and int(major[:9]) >= 3
+
 
 class Membership(msgspec.Struct, frozen=True):
-    """`all_nodes` are connected now, `cluster_nodes` belong to the cluster."""
+    """`all_nodes` are connected now, `cluster_nodes` belong to the cluster; a node can be either alone."""
 
     all_nodes: tuple[str, ...]
     cluster_nodes: tuple[str, ...]
@@ -42,7 +53,13 @@ class Membership(msgspec.Struct, frozen=True):
     @property
     def has_majority(self) -> bool:
         """Say whether more than half of the nodes that belong are connected."""
-        return 2 * len(set(self.all_nodes).intersection(self.cluster_nodes)) > len(self.cluster_nodes)
+        members = set(self.cluster_nodes)
+        return 2 * len(members.intersection(self.all_nodes)) > len(members)
+
+    @property
+    def strays(self) -> list[str]:
+        """The nodes that are connected and do not belong to the cluster, sorted."""
+        return sorted(set(self.all_nodes).difference(self.cluster_nodes))
 
 
 class Creation(Enum):
@@ -81,10 +98,14 @@ _AS_MADE: Final = "1-"
 
 
 class Client:
-    """One node's API, over one session."""
+    """One node's API, over one session.
 
-    def __init__(self, session: Session) -> None:
+    Without `directory` the node's list of shard maps is not asked for where another answer does as well.
+    """
+
+    def __init__(self, session: Session, *, directory: bool = True) -> None:
         self.session = session
+        self._directory = directory
 
     def welcome(self) -> Welcome:
         """Ask the server what it is."""
@@ -186,6 +207,8 @@ class Client:
         `_all_docs` takes, which looks one up after the other (measured). It does not say which are deleted; only those
         that have changed since they were made can be, and they alone are looked up.
         """
+        if not self._directory:
+            return None
         asked = list(names)
         body = dict.fromkeys(asked, (_NO_REVISION,))
         answer = self.session.request("POST", "/_node/_local/_dbs/_revs_diff", body=body)

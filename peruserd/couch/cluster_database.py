@@ -181,7 +181,9 @@ class ClusterDatabase:
             if not seen.auth_db_exists:
                 return known
             setup, replicator = self._client.setup_state(), self._client.database_exists(_REPLICATOR)
-            known_by = tuple(sorted(filter(self._is_known_by, set(seen.connected).difference({seen.node}))))
+            # What a node knows that is connected and no member is of another cluster, or of none any more.
+            others = set(seen.connected).intersection(seen.members).difference({seen.node})
+            known_by = tuple(sorted(filter(self._is_known_by, others)))
             known = msgspec.structs.replace(known, setup=setup, has_replicator=replicator, known_by=known_by)
             # Another instance may have made it between the two questions.
             shard_map = self._client.shard_map(seen.node, self.name) if known_by else None

@@ -7,7 +7,6 @@ everything, which is read at the database's own path.
 Nothing here decides; `core.evidence` and `core.decision` do.
 """
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -32,6 +31,7 @@ from peruserd.couch.errors import (
     UnauthorizedError,
     UnexpectedAnswerError,
 )
+from peruserd.couch.revisions import known_revisions
 from peruserd.couch.session import quoted
 
 # A map that was read is believed this long. A copy that has come since is no part of the majority for that time. One
@@ -180,14 +180,8 @@ class Copies:
         if reading.winner is None:
             # A copy that never heard of the document knows none of its revisions.
             return reading
-        # CouchDB leaves out what the copy knows. An answer that leaves out a revision that never was is not CouchDB's.
-        unheard = f"1-{secrets.token_hex(16)}"
-        body = {document_id: [*sorted(asked), unheard]}
-        answer = self._client.session.request("POST", f"{place.path}/_revs_diff", body=body)
-        missing = answer.expect(200).decode(dict[str, _Difference]).get(document_id, _Difference()).missing
-        if unheard not in missing:
-            raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the revisions asked for")
-        return msgspec.structs.replace(reading, knows=asked.difference(missing))
+        knows = known_revisions(self._client.session, place.path, document_id, asked)
+        return msgspec.structs.replace(reading, knows=knows)
 
     def _security(self, place: Place) -> Security:
         answer = self._client.session.request("GET", f"{place.path}/_security", limit_bytes=SECURITY_BYTES)
@@ -214,10 +208,6 @@ class _Row(msgspec.Struct, frozen=True):
 
 class _Rows(msgspec.Struct, frozen=True):
     rows: list[_Row]
-
-
-class _Difference(msgspec.Struct, frozen=True):
-    missing: tuple[str, ...] = ()
 
 
 def _answers(places: Iterable[Place], ask: Callable[[Place], T]) -> dict[Place, T]:

@@ -105,7 +105,7 @@ def _can_be_read_again(path: Path) -> bool:
 
 def _first_line(path: Path, where: str) -> Secret:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError([f"{where}: cannot read {path}: {reason}"]) from error

@@ -68,7 +68,8 @@ class ShardGrounds:
         membership = self._client.membership()
         there = frozenset(membership.all_nodes)
         me = self._client.node_name() or "_local"
-        others = sorted(there - {me})
+        # A node that is connected and no member need not know of any database of this cluster.
+        others = sorted(there - {me}, key=lambda each: (each not in membership.cluster_nodes, each))
         maps = [self._client.shard_map(node, database) for node in (me, *others[:1])]
         hosts = [
             *self._ranges(self._client.shard_map(me, self._auth_db), there, document_id),

@@ -59,6 +59,15 @@ class Answer(msgspec.Struct, frozen=True):
         return self._failure().reason
 
     @property
+    def has_reason(self) -> bool:
+        """Say whether a status that is no success comes with CouchDB's form of a reason, and not in a proxy's words."""
+        try:
+            json_decoder(_Reason).decode(self.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return False
+        return True
+
+    @property
     def refuses(self) -> bool:
         """Say whether this can mean that the server does not take who asks. A user's own code can say the same."""
         return self.status == 401 or self.is_locked
@@ -97,6 +106,11 @@ class Answer(msgspec.Struct, frozen=True):
 class _Failure(msgspec.Struct, frozen=True):
     error: str = "error"
     reason: str = ""
+
+
+class _Reason(msgspec.Struct, frozen=True):
+    error: str
+    reason: str
 
 
 _BY_STATUS: Final[dict[int, type[errors.CouchError]]] = {

@@ -11,11 +11,12 @@ from typing import Final, Protocol
 import msgspec
 
 from peruserd.core.messages import Sequence
-from peruserd.core.progress import Identity
-from peruserd.core.rows import PAGE_ROWS, Page
+from peruserd.core.progress import Identity, is_where_it_was
+from peruserd.core.rows import PAGE_ROWS, Page, Row
 from peruserd.core.views import Copy, Feed
 from peruserd.couch.client import Client, copy_path
-from peruserd.couch.errors import NotFoundError, NothingYetError, TooLargeError
+from peruserd.couch.errors import NotFoundError, NothingYetError, TooLargeError, UnexpectedAnswerError
+from peruserd.couch.revisions import known_revisions
 from peruserd.couch.session import quoted
 
 # Below the 30 s at which proxies hang up; a node keeps the handler of a client that went away this long.
@@ -43,6 +44,15 @@ class ChangeSource(Protocol):
 
     def poll(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
         """Return the next rows after `since` as soon as there is one, or none when the poll has lasted its time."""
+
+    def newest(self) -> Row | None:
+        """Return the newest row; None where there is none."""
+
+    def has(self, row: Row) -> bool:
+        """Say whether a row that was once read is a part of the history still, though its document may have moved on.
+
+        The files of a copy can be put back from a backup; it keeps its identity then, and has lost the newest rows.
+        """
 
     def interrupt(self) -> None:
         """End a request under way; for another thread to call."""
@@ -97,6 +107,26 @@ class _FeedSource:
                 return Page([], since)
             page = answer.decode(Page)
             return page if wanted == limit else msgspec.structs.replace(page, cut=True)
+
+    def newest(self) -> Row | None:
+        """Return the newest row; None where there is none."""
+        params = {"descending": "true", "limit": "1"}
+        answer = self._session.request("GET", f"{self._path}/_changes", params=params, limit_bytes=_ROW_BYTES)
+        rows = answer.expect(200).decode(Page).results
+        return rows[0] if rows else None
+
+    def has(self, row: Row) -> bool:
+        """Say whether a row that was read is a part of the history still, though its document may have moved on."""
+        answer = self._session.request(
+            "POST", f"{self._path}/_changes", params={"filter": "_doc_ids"}, body={"doc_ids": [row.id]}
+        )
+        rows = answer.expect(200).decode(Page).results
+        if any(each.id != row.id for each in rows):
+            raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the document asked for")
+        verdict = is_where_it_was(row, rows[-1] if rows else None)
+        if verdict is not None or row.rev is None:
+            return bool(verdict)
+        return bool(known_revisions(self._session, self._path, row.id, [row.rev]))
 
     def interrupt(self) -> None:
         """End a request under way."""

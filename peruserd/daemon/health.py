@@ -15,8 +15,8 @@ _MISSED_ROUNDS: Final = 3
 class Health:
     """Healthy: the supervisor's loop goes round and no listener has given up. Ready: all it owns is served.
 
-    `trouble` says why the server does not let the instance in; None while it does, or while that is not known. A
-    restart would change nothing about it, so the instance is healthy all the same.
+    `trouble` says why the server does not let the instance in, or why questions do not reach it; None while neither is
+    known. A restart would change nothing about it, so the instance is healthy all the same.
     """
 
     def __init__(

@@ -38,13 +38,15 @@ from peruserd.daemon.metrics import InstanceCollector
 from peruserd.daemon.state import StateDirectory
 from peruserd.daemon.systemd import Notifier
 from peruserd.supervisor import forkserver
+from peruserd.supervisor.attaching import NoShardsError
 from peruserd.supervisor.fleet import Fleet, StartMessage, StartRequest
 from peruserd.supervisor.heart import Heart
 from peruserd.supervisor.loop import Supervisor
 from peruserd.supervisor.map_watch import MapWatch
 from peruserd.supervisor.presence import Presence
 from peruserd.supervisor.second_writer import SecondWriter
-from peruserd.supervisor.watcher import Lookout, NoShardsError, Watcher
+from peruserd.supervisor.slashes import SlashWatch
+from peruserd.supervisor.watcher import Lookout, Watcher
 
 # More restarts than this within ten minutes are no single listener's bad luck.
 _BUDGET: Final = RestartBudget(burst=60, period_seconds=600.0)
@@ -105,8 +107,9 @@ class Instance:
         self._database_session = Session(_hasty(config), self._tokens)
         self._database = ClusterDatabase(Client(self._database_session), cluster.database, mend=True)
         self._second_writer = SecondWriter(Client(self._database_session))
+        self._slashes = SlashWatch(Client(self._session))
         self._lookout = Lookout(
-            Client(self._session), config.couchdb, self._presence, self._database, self._second_writer
+            Client(self._session), config.couchdb, self._presence, self._database, self._second_writer, self._slashes
         )
         self._watcher = Watcher(
             self._lookout.look,
@@ -121,7 +124,7 @@ class Instance:
             timing=Timing(),
             budget=_BUDGET,
             retired_files=state.retired,
-            on_copy_lost=self._watcher.look_soon,
+            on_copy_lost=self._on_copy_lost,
             gatekeeper=self._authenticator,
         )
         self._supervisor = Supervisor(
@@ -133,7 +136,7 @@ class Instance:
             on_hangup=self._authenticator.reread,
             on_end=ending.arm_last_resort,
         )
-        self._health = Health(self._fleet, self._supervisor, self._database, lambda: self._authenticator.trouble)
+        self._health = Health(self._fleet, self._supervisor, self._database, self._trouble)
         self._heart = Heart(
             Client(Session(_hasty(config), self._tokens)),
             Client(Session(_hasty(config, _LONGEST_LAST_SECONDS), self._tokens)),
@@ -201,8 +204,6 @@ class Instance:
         self._session.interrupt()
         self._database_session.interrupt()
 
-    # Between the parts
-
     def _on_answered(self, doubts: Answers | None) -> None:
         self._supervisor.on_answered(doubts)
 
@@ -211,6 +212,13 @@ class Instance:
         self._supervisor.on_view(view)
         if self._database.state.refused and not self._database.was_usable:
             self._supervisor.give_up(self._database.state.why)
+
+    def _on_copy_lost(self) -> None:
+        self._slashes.suspect()
+        self._watcher.look_soon()
+
+    def _trouble(self) -> str | None:
+        return self._authenticator.trouble or self._slashes.trouble
 
     def _on_failed_look(self) -> None:
         self._supervisor.lose_sight()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from peruserd.core.evidence import judge
 from peruserd.core.messages import ListenerStart
 from peruserd.core.ownership import Ownership
+from peruserd.core.views import Feed
 from peruserd.couch.client import Client
 from peruserd.couch.copies import open_copies
 from peruserd.couch.deletions import DeletionJournal
@@ -73,7 +74,7 @@ def open_deletions(
 
     session = Session(start.couchdb, tokens)
     deletions = Deletions(
-        tools(Client(session)),
+        tools(Client(session, directory=start.copy.feed is Feed.SHARD)),
         store,
         noting=tools(workers),
         config=start.deletion,

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final, ParamSpec, TypeVar
 
+import msgspec
 import structlog
 
 from peruserd.core.backoff import Backoff
 from peruserd.core.messages import Sequence
-from peruserd.core.progress import is_behind
+from peruserd.core.progress import Identity, is_behind
 from peruserd.core.quarantine import Advice
-from peruserd.core.rows import Page
+from peruserd.core.rows import Page, Row, is_short
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.sources import ChangeSource
 from peruserd.listener.ledger import Ledger
@@ -102,8 +103,9 @@ class Follower:
 
     def run(self) -> None:
         """Follow until the listener stops. Raises CopyReplacedError where the copy is another one meanwhile."""
-        identity = self._persistence.call(self._source.identify)
+        identity = self._identify(self._ledger.last_row)
         self._ledger.open(identity)
+        read: Row | None = None
         confirm_at = time.monotonic() + _CONFIRM_SECONDS
         while (since := self._ledger.wait_for_room()) is not None:
             page = self._persistence.call(self._read, since)
@@ -115,12 +117,25 @@ class Follower:
                 now = self._persistence.call(self._source.identify)
                 if now.uuid != identity.uuid or is_behind(now, since):
                     raise CopyReplacedError(f"copy {identity.uuid} is now {now.uuid} at {now.update_seq}")
+                if self._failed and read is not None and not self._persistence.call(self._source.has, read):
+                    raise CopyReplacedError(f"copy {identity.uuid} has another history than was read of it")
                 self._failed = False
                 confirm_at = time.monotonic() + _CONFIRM_SECONDS
             self._ledger.enter_live(page)
             self._ledger.beat()
+            read = next((each for each in reversed(page.results) if is_short(each)), read)
             if len(page.results) == 1 and self._stopping.wait(_REST_SECONDS):
                 return
+
+    def _identify(self, last_row: Row | None) -> Identity:
+        """Ask which copy this is, and whether it has the row at the checkpoint. Where none is known, there was none."""
+        identity = self._persistence.call(self._source.identify)
+        newest = self._persistence.call(self._source.newest)
+        newest = newest if newest is not None and is_short(newest) else None
+        has_last_row = newest == last_row or (
+            last_row is not None and self._persistence.call(self._source.has, last_row)
+        )
+        return msgspec.structs.replace(identity, newest=newest, has_last_row=has_last_row)
 
     def _read(self, since: Sequence) -> Page:
         # A backlog is read page by page; only at its end is there something to wait for. Nor is there after a failure:

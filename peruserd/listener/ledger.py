@@ -20,7 +20,7 @@ from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity
 from peruserd.core.quarantine import Quarantined
 from peruserd.core.records import Removal
-from peruserd.core.rows import Page
+from peruserd.core.rows import Page, Row
 from peruserd.core.scanning import ScanTask
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
@@ -49,6 +49,12 @@ class Ledger:
         self._abandoned = 0
 
     # For the follower
+
+    @property
+    def last_row(self) -> Row | None:
+        """Return the row that proves the checkpoint which was found on disk; to be asked for before `open`."""
+        saved = self._state.intake.progress
+        return None if saved is None else saved.last_row
 
     def open(self, identity: Identity) -> None:
         """Begin, or go on where the checkpoint says; called once, before the first page."""

@@ -23,6 +23,7 @@ from multiprocess import forkserver, parent_process
 from multiprocess.connection import Connection, wait
 
 from peruserd import dumps, logs
+from peruserd.core.agreement import databases_digest
 from peruserd.core.listening import Listening, OnDisk
 from peruserd.core.messages import (
     Doubt,
@@ -39,6 +40,7 @@ from peruserd.core.messages import (
     decode_to_listener,
     encode,
 )
+from peruserd.core.views import Feed
 from peruserd.couch.client import Client
 from peruserd.couch.copies import open_copies
 from peruserd.couch.errors import RefusedError
@@ -143,6 +145,7 @@ class Listener:
             cut_off=start.cut_off,
             begin_near=start.begin_near,
             recall_seconds=start.recall_seconds,
+            digest=databases_digest(start.databases),
             now=time.monotonic(),
         )
         self._ledger = Ledger(state, store, self._wakeup.set)
@@ -156,7 +159,8 @@ class Listener:
         )
         # A user is no failure because the server does not let the instance in, so whoever serves one waits.
         client = Client(
-            Session(start.couchdb, self._tokens, connections=start.most_in_flight, patience_seconds=float("inf"))
+            Session(start.couchdb, self._tokens, connections=start.most_in_flight, patience_seconds=float("inf")),
+            directory=start.copy.feed is Feed.SHARD,
         )
         copies = open_copies(client, start.copy)
         self._owned = Owned(start.instance, start.ownership, start.coming)

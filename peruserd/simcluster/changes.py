@@ -2,6 +2,7 @@
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
+from collections.abc import Container
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - the module calls it merely `error`
 from typing import Any
@@ -49,6 +50,15 @@ def shard_page(copy: ShardCopy, since: int, limit: int, *, include_docs: bool) -
     rows = copy.rows(since, limit)
     results = [_change(row[0], row, include_docs=include_docs) for row in rows]
     return Page(results, rows[-1][0] if rows else since)
+
+
+def picked(page: Page, limit: int, *, document_ids: Container[str] | None, descending: bool) -> Page:
+    """Return of a page with all rows those of some documents (None: of all), the newest first where that is asked."""
+    rows = [each for each in page.results if document_ids is None or each.id in document_ids]
+    if not descending:
+        return msgspec.structs.replace(page, results=rows[:limit])
+    rows = rows[::-1][:limit]
+    return msgspec.structs.replace(page, results=rows, last_seq=rows[-1].seq if rows else page.last_seq)
 
 
 class DatabaseFeed:

@@ -23,13 +23,16 @@ from peruserd.supervisor.pausing import pause_after
 # half of that.
 _LEAST_SECONDS: Final = 1.0
 
+# A server without shards can turn out to have some, behind a proxy that hid them.
+_NO_SHARDS_SECONDS: Final = 10.0
+
 log = structlog.get_logger(__name__)
 
 
 class MapWatch:
     """Calls `on_change` of a database when its shard map was written, as the node that `node` returns hears of it.
 
-    `node` raises CouchError while it is unknown and returns None where there are no shards, and so nothing to watch.
+    `node` raises CouchError while it is unknown and returns None while there are no shards, and so nothing to watch.
     The client's session serves this alone: to interrupt it ends the wait.
     """
 
@@ -64,7 +67,8 @@ class MapWatch:
         while not self._stopped.wait(pause):
             try:
                 if (node := self._node()) is None:
-                    return
+                    pause = _NO_SHARDS_SECONDS
+                    continue
                 self._follow(DirectorySource(self._client, node, self._long_poll_seconds))
             except InterruptedRequestError:
                 return

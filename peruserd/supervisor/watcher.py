@@ -8,19 +8,18 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
 import structlog
 
-from peruserd.core.config import CouchDBConfig, FeedChoice
-from peruserd.core.quarantine import Advice
+from peruserd.core.config import CouchDBConfig
 from peruserd.core.views import Feed, Plan, View, make_database_plan, make_plan
 from peruserd.couch.client import Client, Membership
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError, Surroundings
-from peruserd.couch.errors import CouchError, ForbiddenError, InterruptedRequestError, RefusedError
-from peruserd.couch.session import quoted
+from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
+from peruserd.supervisor.attaching import Attaching, Attachment
 from peruserd.supervisor.pausing import pause_after
 from peruserd.supervisor.presence import Company, Onlooker
 from peruserd.supervisor.second_writer import SecondWriter
+from peruserd.supervisor.slashes import SlashesLostError, SlashWatch
 
 # Between two looks, also where one is asked for: a look is three requests, and few changes need to be seen sooner.
 _LEAST_SECONDS: Final = 0.2
@@ -28,68 +27,11 @@ _LEAST_SECONDS: Final = 0.2
 log = structlog.get_logger(__name__)
 
 
-class NoShardsError(CouchError):
-    """The server has no shards to follow, and the configuration asks for them."""
-
-    kind = "no_shards"
-    advice = Advice.ASK_OPERATOR
-
-
-class Attachment(msgspec.Struct, frozen=True):
-    """The node an instance is attached to, and how its feeds are read."""
-
-    node: str
-    feed: Feed
-
-
-def attach(client: Client, couchdb: CouchDBConfig) -> Attachment:
-    """Find out which node answers and how to read it. Raises CouchError.
-
-    The absence of `/_node/_local` is the sign of a server without shards (PouchDB Server, CouchDB 1.x and 2.x). That is
-    believed only of something that says at `/` what it is: a proxy whose server is not there yet can answer every path
-    with 404. A proxy that forbids `/_node` makes one without shards of any server; see `_closed`.
-    """
-    try:
-        name = client.node_name() if couchdb.node == "_local" else couchdb.node
-    except ForbiddenError as error:
-        return _closed(client, couchdb, error)
-    if couchdb.feed is FeedChoice.DATABASE:
-        return Attachment(name or "_local", Feed.DATABASE)
-    if name is not None:
-        return Attachment(name, Feed.SHARD)
-    client.welcome()
-    if couchdb.feed is FeedChoice.AUTO:
-        return Attachment("_local", Feed.DATABASE)
-    raise NoShardsError(
-        "the server has no /_node/_local, so it has no shards to follow; set couchdb.feed to 'auto' or 'database'"
-    )
-
-
-def _closed(client: Client, couchdb: CouchDBConfig, error: ForbiddenError) -> Attachment:
-    """Return how to read a server whose `/_node` something before it keeps closed. Raises CouchError.
-
-    An instance attaches once for its whole life, and a proxy that is being set up can forbid everything for a while. So
-    the closed page is believed only where the page of the authentication database is open.
-    """
-    if couchdb.feed is FeedChoice.SHARD:
-        raise ForbiddenError(
-            f"{error}: shards are read through /_node; let peruserd's account at it, or set couchdb.feed to 'database'"
-        ) from error
-    if couchdb.feed is FeedChoice.AUTO:
-        client.documents_in(f"/{quoted(couchdb.auth_db)}")
-        log.warning(
-            "the pages of nodes are closed; users are served by the feed of the authentication database",
-            error=str(error),
-            advice="run one instance only, because none can hear of others; or let the account at /_node, and restart",
-        )
-    return Attachment("_local", Feed.DATABASE)
-
-
 class Lookout:
     """Sees the cluster through one node: attaches to it first, then looks; and plans by what was seen.
 
     `database` is where the leases are. An instance looks out for a `second_writer` as well; a command asks every node
-    for itself.
+    for itself. With `slashes` a look fails where no copy can be read because of a proxy; a command says so instead.
     """
 
     def __init__(
@@ -99,22 +41,21 @@ class Lookout:
         onlooker: Onlooker,
         database: ClusterDatabase,
         second_writer: SecondWriter | None = None,
+        slashes: SlashWatch | None = None,
     ) -> None:
         self._client = client
         self._couchdb = couchdb
         self._onlooker = onlooker
         self._database = database
         self._second_writer = second_writer
+        self._slashes = slashes
         # Where the last look showed no leases, the silence until the next one says nothing.
         self._blind = False
-        self.attachment: Attachment | None = None
+        self._attaching = Attaching(client, couchdb)
 
     def attach(self) -> Attachment:
         """Return the attachment, made at the first call; raises CouchError while that is not possible."""
-        if self.attachment is None:
-            self.attachment = attach(self._client, self._couchdb)
-            log.info("attached", node=self.attachment.node, feed=self.attachment.feed.value, url=self._couchdb.url)
-        return self.attachment
+        return self._attaching.attach()
 
     def shard_node(self) -> str | None:
         """Return the node as `attach` does; None where there are no shards, so neither leases nor a map to watch."""
@@ -124,7 +65,7 @@ class Lookout:
     def prepare(self) -> Attachment:
         """Attach, and look at the database of the leases; raises CouchError, ForeignDatabaseError among them."""
         attachment = self.attach()
-        if attachment.feed is Feed.SHARD:
+        if attachment.feed is Feed.SHARD and self._slashes_lost() is None:
             membership = self._client.membership()
             exists = self._client.shard_map(attachment.node, self._couchdb.auth_db) is not None
             state = self._database.mind(_surroundings(attachment.node, membership, exists), time.monotonic())
@@ -138,12 +79,16 @@ class Lookout:
         Alive are the instances that are believed by their leases and whose node is connected to this one: an instance
         beside a node that is cut off acts on its side of the cut.
         """
-        attachment = self.attach()
+        attachment = self._attaching.review(time.monotonic())
         if attachment.feed is Feed.DATABASE:
             # Nothing here tells of other instances: this one is alone, and all is its own.
             return View(nodes=(attachment.node,), instances=(attachment.node,), shard_map=None)
         was_blind, self._blind = self._blind, True
+        # Before anything is made or written: the database of the leases cannot be read back either.
+        if (lost := self._slashes_lost()) is not None:
+            raise lost
         membership = self._client.membership()
+        attachment = self._attaching.confirm(attachment, membership)
         nodes = tuple(sorted(membership.all_nodes))
         shard_map = self._client.shard_map(attachment.node, self._couchdb.auth_db)
         if was_blind:
@@ -179,6 +124,9 @@ class Lookout:
             self._database.suspect()
             return None
         return self._onlooker.observe(node, leases, time.monotonic())
+
+    def _slashes_lost(self) -> SlashesLostError | None:
+        return None if self._slashes is None else self._slashes.look()
 
     def plan(self, view: View, seen: View) -> Plan:
         """Return what this instance does by the view in force and the one seen last, both from `look`."""

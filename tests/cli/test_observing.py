@@ -292,13 +292,13 @@ def test_where_one_instance_serves_everybody_there_is_nobody_to_watch(config: st
 
 
 def test_a_server_without_shards_has_a_plan_in_json_too(config: str) -> None:
-    """It has the shape of every other plan: one range, which one instance listens to."""
+    """It has the shape of every other plan: one range, which one instance listens to. No node is asked for its name."""
     answered = peruserd("plan", "--json", "--config", config, environment=DATABASE_FEED)
     assert (answered.returncode, answered.stderr) == (0, "")
     plan = json.loads(answered.stdout)["plan"]
-    assert (plan["database"], plan["instances"], plan["unreadable"]) == ("_users", [NODES[0]], [])
+    assert (plan["database"], plan["instances"], plan["unreadable"]) == ("_users", ["_local"], [])
     (only,) = plan["ranges"]
-    assert (only["range"], only["listeners"]) == ("00000000-ffffffff", {NODES[0]: NODES[0]})
+    assert (only["range"], only["listeners"]) == ("00000000-ffffffff", {"_local": "_local"})
 
 
 def test_a_server_without_shards_has_owners_in_json_too(config: str) -> None:
@@ -306,7 +306,7 @@ def test_a_server_without_shards_has_owners_in_json_too(config: str) -> None:
     answered = peruserd("owner", "bob", "x" * 300, "--json", "--config", config, environment=DATABASE_FEED)
     assert (answered.returncode, answered.stderr) == (0, "")
     bob, nameless = json.loads(answered.stdout)
-    assert (bob["owner"], bob["database"], nameless["database"]) == (NODES[0], "userdb-626f62", None)
+    assert (bob["owner"], bob["database"], nameless["database"]) == ("_local", "userdb-626f62", None)
     assert "without shards" in bob["why"]
 
 
@@ -345,3 +345,10 @@ def test_check_adopts_what_nobody_else_would_serve(config: str, cluster: SimClus
     followed = {line.split()[2] for line in checked.stdout.splitlines() if line.startswith("would follow:")}
     assert followed == set(_shards(cluster))
     assert "leases of others: none" in checked.stdout
+
+
+@pytest.mark.parametrize("command", [["plan"], ["owner", "bob"]])
+def test_by_the_database_feed_a_server_that_is_away_is_noticed(config: str, command: list[str]) -> None:
+    """No node is asked, and still an answer means that the server lets the account in."""
+    environment = {**DATABASE_FEED, "PERUSERD_COUCHDB_URL": "http://adm:pass@127.0.0.1:1"}
+    assert peruserd(*command, "--config", config, environment=environment).returncode == 75

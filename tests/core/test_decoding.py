@@ -6,6 +6,7 @@ import pytest
 
 from peruserd.core.config import Config
 from peruserd.core.decoding import ConfigError, Loaded, load, split_address
+from peruserd.core.services import is_of_service
 
 FILE = "/etc/peruserd.toml"
 PASSWORD = "hunter2"
@@ -117,6 +118,69 @@ def test_the_environment_goes_before_the_file() -> None:
 def test_variables_that_are_no_key_are_left_alone(variable: str) -> None:
     """Variables of others, and the password, which is no key, neither disturb nor get into the configuration."""
     assert load("", {variable: PASSWORD}, FILE) == Loaded(Config())
+
+
+# The variables that Kubernetes, and links of Docker, give to each container for a service: here for services with the
+# names peruserd, peruserd-http and peruserd-couchdb.
+SERVICES = {
+    "PERUSERD_SERVICE_HOST": "10.0.0.1",
+    "PERUSERD_SERVICE_PORT": "80",
+    "PERUSERD_SERVICE_PORT_METRICS": "9984",
+    "PERUSERD_PORT": "tcp://10.0.0.1:80",
+    "PERUSERD_PORT_80_TCP": "tcp://10.0.0.1:80",
+    "PERUSERD_PORT_80_TCP_PROTO": "tcp",
+    "PERUSERD_PORT_80_TCP_PORT": "80",
+    "PERUSERD_PORT_80_TCP_ADDR": "10.0.0.1",
+    "PERUSERD_HTTP_PORT": "tcp://[fd00::1]:80",
+    "PERUSERD_HTTP_SERVICE_HOST": "fd00::1",
+    "PERUSERD_HTTP_SERVICE_PORT": "80",
+    "PERUSERD_HTTP_SERVICE_PORT_HTTP_METRICS": "80",
+    "PERUSERD_HTTP_PORT_53_UDP_ADDR": "10.0.0.1",
+    "PERUSERD_COUCHDB_PORT": "sctp://10.0.0.1:5984",
+    "PERUSERD_COUCHDB_PORT_5984_SCTP_ADDR": "10.0.0.1",
+}
+
+
+@pytest.mark.parametrize("variable", SERVICES)
+def test_variables_of_services_are_passed_over(variable: str) -> None:
+    """Kubernetes sets them for a service that is called peruserd, in every container of the namespace."""
+    assert load("", {variable: SERVICES[variable]}, FILE) == Loaded(Config())
+
+
+def test_no_key_is_taken_for_a_variable_of_a_service() -> None:
+    """Whatever the value: a key that is given counts."""
+    values = [*SERVICES.values(), *(text for text, _ in OVERRIDES.values())]
+    assert not [key for key in KEYS for value in values if is_of_service(_variable(key), value)]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "hint"),
+    [
+        ("PERUSERD_DELETON_POLICY", "keep", "did you mean PERUSERD_DELETION_POLICY?"),
+        ("PERUSERD_DATABASE_PREFIX", "u-", "did you mean PERUSERD_DATABASES_PREFIX?"),
+        ("PERUSERD_LOGLEVEL", "debug", "did you mean PERUSERD_LOG_LEVEL?"),
+        ("PERUSERD_COUCH_DB_URL", "http://db:5984", "did you mean PERUSERD_COUCHDB_URL?"),
+        ("PERUSERD_COUCHDB", "http://db:5984", "did you mean PERUSERD_COUCHDB_"),
+        ("PERUSERD_PASSWORD", PASSWORD, "did you mean PERUSERD_COUCHDB_PASSWORD?"),
+        ("PERUSERD_VERSION", "1", "tables are couchdb, databases, deletion"),
+        ("PERUSERD_HTTP_PORT", "9984", "there is no key http.port; known are listen"),
+        ("PERUSERD_PORT", "9984", "no key has this variable"),
+        ("PERUSERD_SERVICE_PORT", "tcp", "no key has this variable"),
+        ("PERUSERD_PORT_80_TCP_ADDR", "", "no key has this variable"),
+    ],
+)
+def test_a_variable_that_is_no_key_is_named_with_the_nearest(variable: str, value: str, hint: str) -> None:
+    """A mistyped table would leave a default in force that nobody chose; the value is not shown."""
+    (problem,) = _problems("", {variable: value})
+    assert problem.startswith(f"environment: {variable}: ")
+    assert hint in problem
+    assert PASSWORD not in problem
+
+
+def test_a_byte_order_mark_before_the_file_is_passed_over() -> None:
+    """Editors of Windows write one; it is no part of the first key."""
+    assert load('\ufeff[databases]\nprefix = "u-"', {}, FILE).config.databases.prefix == "u-"
+    assert load("\ufeff", {}, FILE) == Loaded(Config())
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ from peruserd.core.progress import (
     Sweep,
     change_owner,
     is_behind,
+    is_where_it_was,
     reached,
     resume,
     sweep_finished,
     wanted_by_scan,
 )
 from peruserd.core.ranges import WHOLE_SPACE, ShardMap
+from peruserd.core.rows import Leaf, Row
 
 ME = "n1"
 HOSTS = ("n1", "n2", "n3")
@@ -85,6 +87,56 @@ def test_a_checkpoint_of_what_is_no_longer_there_is_worth_nothing(identity: Iden
     begun, why = resume(_saved(), identity, ALL, ME)
     assert begun == resume(None, identity, ALL, ME)[0]
     assert word in why
+
+
+def test_a_checkpoint_whose_row_the_copy_does_not_have_is_worth_nothing() -> None:
+    """The files were put back, and more has come since than was lost: neither uuid nor end tell."""
+    newest = Row(100, "x", changes=(Leaf("1-a"),))
+    begun, why = resume(_saved(), Identity("copy", 100, newest, has_last_row=False), ALL, ME)
+    assert begun == Saved("copy", 100, ALL, scan=Scan(until=100), last_row=newest)
+    assert "another history" in why
+
+
+def test_a_checkpoint_before_every_change_needs_no_proof() -> None:
+    """Everything is read after it, whatever the history is."""
+    saved = _saved(checkpoint=0)
+    assert resume(saved, Identity("copy", 100, has_last_row=False), ALL, ME)[0] == saved
+
+
+def test_a_checkpoint_of_other_databases_is_worth_nothing() -> None:
+    """With another prefix nobody has a database yet."""
+    begun, why = resume(_saved(), COPY, ALL, ME, digest="another")
+    assert begun == Saved("copy", 100, ALL, scan=Scan(until=100), digest="another")
+    assert "configuration" in why
+    assert resume(begun, COPY, ALL, ME, digest="another")[0] == begun
+
+
+ROW = Row(50, "x", changes=(Leaf("2-a"),))
+
+
+@pytest.mark.parametrize(
+    ("found", "is_there"),
+    [
+        (ROW, True),
+        (Row(70, "x", changes=(Leaf("3-b"),)), None),
+        (Row(70, "x", deleted=True, changes=(Leaf("3-b"),)), None),
+        (None, False),
+        (Row(40, "x", changes=(Leaf("1-a"),)), False),
+        (Row(40, "x", changes=(Leaf("2-a"),)), False),
+        (Row(70, "x", changes=(Leaf("2-a"),)), False),
+    ],
+    ids=["as it was", "changed", "deleted", "gone", "older", "replicated again earlier", "replicated again later"],
+)
+def test_a_row_is_where_it_was(found: Row | None, is_there: bool | None) -> None:  # noqa: FBT001 - a parameter
+    """None where the copy has to be asked for the revision."""
+    assert is_where_it_was(ROW, found) is is_there
+
+
+def test_opaque_sequences_are_not_compared() -> None:
+    """They differ from one answer to the next; the revision alone tells."""
+    row = Row("5-abc", "x", changes=(Leaf("2-a"),))
+    assert is_where_it_was(row, Row("9-def", "x", changes=(Leaf("2-a"),))) is True
+    assert is_where_it_was(row, Row("9-def", "x", changes=(Leaf("3-b"),))) is None
 
 
 @pytest.mark.parametrize("end", [50, 51, 1_000])

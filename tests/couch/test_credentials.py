@@ -95,9 +95,10 @@ def test_a_user_without_a_password_is_a_mistake(tmp_path: Path) -> None:
         (None, "No such file"),
         (b"", "is empty"),
         (b"\nsecond", "is empty"),
+        (b"\xef\xbb\xbf\nsecond", "is empty"),
         (b"\xff\xfe", "not UTF-8"),
     ],
-    ids=["missing", "empty", "empty-line", "not-utf-8"],
+    ids=["missing", "empty", "empty-line", "byte-order-mark", "not-utf-8"],
 )
 def test_a_password_file_that_cannot_be_used_is_a_mistake(tmp_path: Path, content: bytes | None, problem: str) -> None:
     """The error names the key, the file and what is wrong with it, and shows nothing of its content."""
@@ -112,9 +113,9 @@ def test_a_password_file_that_cannot_be_used_is_a_mistake(tmp_path: Path, conten
     assert "second" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["secret", "secret\n", "secret\r\n", "secret\nmore\n"])
+@pytest.mark.parametrize("content", ["secret", "secret\n", "secret\r\n", "secret\nmore\n", "\ufeffsecret\r\n"])
 def test_the_first_line_is_the_password(tmp_path: Path, content: str) -> None:
-    """The end of the line, and everything after it, is not part of the password."""
+    """Neither a byte order mark, nor the end of the line and everything after it, is part of the password."""
     path = tmp_path / "password"
     path.write_bytes(content.encode())
     assert _password(_loaded(f"username = 'adm'\npassword_file = '{path}'"), {}) == "secret"

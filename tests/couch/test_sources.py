@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from peruserd.core.config import DatabasesConfig
@@ -9,10 +10,11 @@ from peruserd.core.messages import Sequence
 from peruserd.core.names import user_document_id
 from peruserd.core.progress import START
 from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.rows import Page, Row
+from peruserd.core.rows import PAGE_ROWS, Leaf, Page, Row
 from peruserd.core.views import Copy, Feed
 from peruserd.couch import errors
 from peruserd.couch.client import Client
+from peruserd.couch.session import quoted
 from peruserd.couch.sources import ChangeSource, DatabaseSource, DirectorySource, ShardSource, open_source
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import (
@@ -240,6 +242,52 @@ def test_a_copy_made_again_is_another_one(cluster: SimClusterThread, client: Cli
     before = source.identify()
     cluster.rebuild_copy(1, "_users", RANGE)
     assert source.identify().uuid != before.uuid
+
+
+def test_the_newest_row_is_told(cluster: SimClusterThread, source: ChangeSource) -> None:
+    """It has the revision; an empty feed has none."""
+    cluster.seed_users(5)
+    rows = _all_rows(source, PAGE_ROWS)
+    newest = source.newest()
+    assert newest is not None
+    assert newest.id == rows[-1].id
+    assert newest.rev is not None
+    assert newest.changes == rows[-1].changes
+
+
+def test_a_row_is_known_wherever_its_document_has_gone_since(
+    cluster: SimClusterThread, client: Client, source: ChangeSource
+) -> None:
+    """A document that is changed or deleted has left its row behind, and the history is the same."""
+    cluster.seed_users(3)
+    rows = _all_rows(source, PAGE_ROWS)
+    assert all(source.has(row) for row in rows)
+    for row in rows:
+        if row.id.startswith("org.couchdb.user:"):
+            client.session.request("DELETE", f"/_users/{quoted(row.id)}", params={"rev": row.rev or ""}).expect(200)
+    assert all(source.has(row) for row in rows)
+
+
+def test_a_row_that_never_was_is_not_known(cluster: SimClusterThread, source: ChangeSource) -> None:
+    """Neither one of another document, nor another revision of one that is there."""
+    cluster.seed_users(3)
+    row = _all_rows(source, PAGE_ROWS)[-1]
+    assert not source.has(msgspec.structs.replace(row, id="org.couchdb.user:nobody"))
+    assert not source.has(msgspec.structs.replace(row, changes=(Leaf("1-" + 32 * "0"),)))
+
+
+def test_files_that_were_put_back_do_not_have_the_newest_rows(cluster: SimClusterThread, client: Client) -> None:
+    """Also where as many rows have come since, and where internal replication has brought the lost ones again."""
+    source = open_source(_copies(cluster, client)[0], client)
+    cluster.seed_users(4)
+    backup = cluster.back_up_copies(1, "_users")
+    cluster.seed_users(40, "lost")
+    newest = source.newest()
+    assert newest is not None
+    assert source.has(newest)
+    cluster.restore_copies(backup)
+    cluster.seed_users(40, "since")
+    assert not source.has(newest)
 
 
 def test_a_copy_that_is_gone_is_not_found(client: Client, source: ChangeSource) -> None:

@@ -17,6 +17,7 @@ _ORDINARY: Final[dict[str, Any]] = {
     "cut_off": False,
     "begin_near": None,
     "recall_seconds": RECALL_SECONDS,
+    "digest": "",
 }
 
 

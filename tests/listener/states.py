@@ -35,6 +35,7 @@ def unopened(
         cut_off=cut_off,
         begin_near=None,
         recall_seconds=RECALL_SECONDS,
+        digest="",
         now=0.0,
     )
 

@@ -1,6 +1,6 @@
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -11,10 +11,10 @@ from peruserd.core.backoff import Backoff
 from peruserd.core.messages import Report, Sequence, Stage
 from peruserd.core.names import user_document_id
 from peruserd.core.ownership import Ownership
-from peruserd.core.progress import Identity
+from peruserd.core.progress import Identity, Saved
 from peruserd.core.quarantine import Advice
 from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.rows import PAGE_ROWS, Page, Row
+from peruserd.core.rows import PAGE_ROWS, Leaf, Page, Row
 from peruserd.core.views import Assignment, Feed, View, make_plan
 from peruserd.couch import errors
 from peruserd.couch.sources import ChangeSource, open_source
@@ -145,8 +145,18 @@ def test_an_error_that_is_no_answer_is_not_repeated() -> None:
 class ScriptedSource:
     """A source that answers as it is told; past the end of its script it says stop."""
 
-    def __init__(self, ledger: Ledger, identities: list[Identity], pages: list[Page | Exception]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        identities: list[Identity],
+        pages: list[Page | Exception],
+        *,
+        newest: Row | None = None,
+        lost: Container[Row] = (),
+    ) -> None:
         self._ledger = ledger
+        self._newest = newest
+        self._lost = lost
         self._identities = identities
         self._pages = pages
         self.asked: list[tuple[str, Sequence]] = []
@@ -162,6 +172,14 @@ class ScriptedSource:
     def poll(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
         """Give the next page."""
         return self._answer("poll", since, limit)
+
+    def newest(self) -> Row | None:
+        """Give the newest row."""
+        return self._newest
+
+    def has(self, row: Row) -> bool:
+        """Say whether the row is a part of the history."""
+        return row not in self._lost
 
     def interrupt(self) -> None:
         """Nothing hangs."""
@@ -285,6 +303,46 @@ def test_a_page_of_a_replaced_copy_is_not_entered(ledger: Ledger) -> None:
     with pytest.raises(CopyReplacedError):
         Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
     assert ledger.report().counters.changes_seen == 0
+
+
+def test_files_that_were_put_back_while_a_feed_was_read_are_noticed(ledger: Ledger) -> None:
+    """The node was stopped for that, so the feed broke. The copy is the same, and has lost what was read of it."""
+    lost = _page(6, 7)
+    pages: list[Page | Exception] = [lost, errors.UnreachableError(""), _page(8, 9)]
+    source = ScriptedSource(ledger, [Identity("copy", 9)], pages, lost=lost.results)
+    with pytest.raises(CopyReplacedError, match="another history"):
+        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+    assert ledger.report().counters.changes_seen == 2
+
+
+def _row_of(seq: int, name: str = "ann") -> Row:
+    return Row(seq, user_document_id(name), changes=(Leaf(f"{seq}-a"),))
+
+
+@pytest.mark.parametrize(
+    ("newest", "lost", "scanned"),
+    [
+        (_row_of(7), (), False),
+        (_row_of(9, "bob"), (), False),
+        (_row_of(9, "bob"), (_row_of(7),), True),
+        (None, (_row_of(7),), True),
+    ],
+    ids=["as it was", "has gone on", "put back", "emptied"],
+)
+def test_a_checkpoint_is_used_only_where_its_row_is(
+    store: Store,
+    newest: Row | None,
+    lost: tuple[Row, ...],
+    scanned: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """Files of a backup keep the identity of the copy, and its end says nothing once more has come than was lost."""
+    store.save(Saved("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
+    ledger = make_ledger(ownership=MINE, share=1, store=store)
+    source = ScriptedSource(ledger, [Identity("copy", 9)], [], newest=newest, lost=lost)
+    with pytest.raises(Stopped):
+        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+    assert source.asked == [("page", 9 if scanned else 7)]
+    assert ledger._state.intake.is_scanning == scanned
 
 
 def test_every_round_is_a_beat(ledger: Ledger) -> None:

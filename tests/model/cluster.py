@@ -15,7 +15,7 @@ from peruserd.core.lease_documents import LeaseRow, lease_id, read_leases
 from peruserd.core.leases import Lease
 from peruserd.core.progress import Identity
 from peruserd.core.ranges import ShardMap
-from peruserd.core.rows import Page, Row
+from peruserd.core.rows import Leaf, Page, Row
 from peruserd.core.views import Copy
 from peruserd.couch import errors
 from peruserd.couch.client import Creation, Membership
@@ -238,7 +238,7 @@ class ModelSource:
 
     def page(self, since: int, limit: int = 1000) -> Page:
         rows = [
-            Row(seq, ids.shown(document_id), leaves[0].deleted)
+            Row(seq, ids.shown(document_id), leaves[0].deleted, (Leaf(leaves[0].rev),))
             for seq, document_id, leaves in self._open().rows(since, limit)
         ]
         return Page(rows, rows[-1].seq if rows else since)

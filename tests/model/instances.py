@@ -169,7 +169,7 @@ class Listener:
         assert isinstance(saved.checkpoint, int)
         for change in held.values():
             if change.watermark is live and mine(change.document_id):
-                begun = live._open[change.ticket]
+                begun, _ = live._open[change.ticket]
                 assert isinstance(begun, int)
                 assert begun >= saved.checkpoint or change.document_id in kept, f"passed: {change} {saved}"
 

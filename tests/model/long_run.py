@@ -10,11 +10,13 @@ runs can be side by side, each with seeds of its own.
 """
 
 import argparse
+import logging
 import sys
 import time
 import zlib
 from typing import Final
 
+import structlog
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -66,6 +68,8 @@ def main() -> int:
 
 def run_seed(machine: type[ClusterMachine], number: int, examples: int = _EXAMPLES) -> tuple[int, int]:
     """Run one seed; return the number of its steps, and a digest of everything that happened in them."""
+    # What instances have to say has a time of day in it, and drowns what is shown here.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     counted = digest = 0
 
     class Counting(machine):  # type: ignore[misc, valid-type]

@@ -11,6 +11,7 @@ import pytest
 import requests
 from structlog.testing import capture_logs
 
+from peruserd.core.backoff import Backoff
 from peruserd.core.config import CouchDBConfig, FeedChoice
 from peruserd.core.leases import Lease
 from peruserd.core.messages import Credentials, Secret
@@ -24,19 +25,27 @@ from peruserd.couch.errors import (
     NotFoundError,
     RefusedError,
     UnauthorizedError,
+    UnexpectedAnswerError,
     UnreachableError,
 )
-from peruserd.couch.session import Session
+from peruserd.couch.session import Session, quoted
 from peruserd.couch.tokens import Tokens, basic_token
 from peruserd.simcluster import ClusterOptions, SimClusterThread
-from peruserd.supervisor import pausing
+from peruserd.supervisor import attaching, pausing
+from peruserd.supervisor.attaching import Attaching, Attachment, HiddenNodesError, NoShardsError
 from peruserd.supervisor.presence import Onlooker, Presence
 from peruserd.supervisor.second_writer import SecondWriter
-from peruserd.supervisor.watcher import Attachment, Lookout, NoShardsError, Watcher
-from tests.couch.connecting import make_lease_database
+from peruserd.supervisor.watcher import Lookout, Watcher
+from tests.couch.connecting import TalkingServer, answering, make_lease_database
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 LEASES = "peruserd"
+
+
+@pytest.fixture(autouse=True)
+def _quick_to_be_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask at once for a second time for what is asked for twice."""
+    monkeypatch.setattr(attaching, "_SURE_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -357,15 +366,114 @@ def test_a_proxy_without_a_server_is_no_server_without_shards(team: SimClusterTh
 
 
 NODE_PAGES = "^/_node/"
+NODE_NAME = ("GET", "/_node/_local")
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 501])
-def test_a_server_that_does_not_know_the_pages_of_nodes_has_no_shards(team: SimClusterThread, status: int) -> None:
+@pytest.mark.parametrize("version", ["1.7.2", "2.3.1", "Couchbase Sync Gateway/3.1"])
+def test_a_server_that_does_not_know_the_pages_of_nodes_has_no_shards(status: int, version: str) -> None:
     """CouchDB 1.x and 2.x answer 400; where shards are asked for, another configuration is needed."""
+    pages = {NODE_NAME: (status, {"error": "e"}), ("GET", "/"): (200, {"couchdb": "Welcome", "version": version})}
+    with TalkingServer(answering(pages)) as server:
+        assert lookout(server.url).attach() == Attachment("_local", Feed.DATABASE)
+        with pytest.raises(NoShardsError, match=r"couchdb\.feed"):
+            lookout(server.url, FeedChoice.SHARD).attach()
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 501])
+def test_a_proxy_that_hides_the_pages_of_nodes_is_no_server_without_shards(team: SimClusterThread, status: int) -> None:
+    """CouchDB 3 has them. Users are served; where shards are asked for, they are waited for, and nobody gives up."""
     team.fail(1, status, path_regex=NODE_PAGES)
     assert lookout(team.urls[0]).attach() == Attachment("_local", Feed.DATABASE)
-    with pytest.raises(NoShardsError, match=r"couchdb\.feed"):
-        lookout(team.urls[0], FeedChoice.SHARD).attach()
+    eye = lookout(team.urls[0], FeedChoice.SHARD)
+    with pytest.raises(HiddenNodesError, match=r"hides that page.*couchdb\.feed"):
+        eye.attach()
+    team.clear_faults()
+    assert eye.attach().feed is Feed.SHARD
+
+
+@pytest.mark.parametrize("feed", [FeedChoice.AUTO, FeedChoice.SHARD])
+def test_a_page_for_everything_is_no_server_without_shards(feed: FeedChoice) -> None:
+    """A proxy has it while its server is not there; the instance waits for one that says what it is."""
+    with (
+        TalkingServer(answering({("GET", "/"): (200, {"status": "starting"})})) as server,
+        pytest.raises(UnexpectedAnswerError, match="what server this is"),
+    ):
+        lookout(server.url, feed).attach()
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
+def test_one_answer_of_a_proxy_that_starts_decides_nothing(team: SimClusterThread, status: int) -> None:
+    """What would decide for the database's feed is asked for twice."""
+    team.fail(1, status, path_regex=NODE_PAGES, count=1)
+    assert lookout(team.urls[0]).attach() == Attachment(team.node_names[0], Feed.SHARD)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_an_answer_of_the_moment_decides_nothing(team: SimClusterThread, status: int) -> None:
+    """It says nothing of shards, however often it comes."""
+    team.fail(1, status, path_regex=NODE_PAGES)
+    eye = lookout(team.urls[0])
+    for _ in range(2):
+        with pytest.raises(CouchError):
+            eye.look()
+    team.clear_faults()
+    assert eye.look().shard_map is not None
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_shards_are_followed_as_soon_as_their_pages_open(
+    team: SimClusterThread, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that was set up in two steps needs no restart of the daemon, which looks again and again."""
+    monkeypatch.setattr(attaching, "_ASKING_AGAIN", Backoff(first_seconds=0.01, most_seconds=0.02))
+    team.fail(1, status, path_regex=NODE_PAGES)
+    eye = lookout(team.urls[0])
+    for _ in range(3):
+        assert eye.look().shard_map is None
+        time.sleep(0.03)
+    assert eye.shard_node() is None
+    team.clear_faults()
+    view = eye.look()
+    assert eye.attach() == Attachment(team.node_names[0], Feed.SHARD)
+    assert eye.shard_node() == team.node_names[0]
+    assert {each.copy.feed for each in eye.plan(view, view).assignments} == {Feed.SHARD}
+
+
+def test_a_server_without_shards_is_asked_for_them_more_and_more_seldom(team: SimClusterThread) -> None:
+    """Looks at such a server are free otherwise."""
+    team.fail(1, 403, path_regex=NODE_PAGES)
+    client = client_of(team.urls[0])
+    made = Attaching(client, CouchDBConfig(url=team.urls[0]))
+    made.attach()
+    team.clear_requests()
+    for second in range(1000, 1600):
+        made.review(float(second))
+    asked = team.requests()[team.node_names[0], "GET", "node"]
+    assert 12 <= asked <= 16, asked
+
+
+def test_a_node_that_was_renamed_is_asked_for_its_name() -> None:
+    """A node that had no name at first bears one later; the old one is nobody's, so nothing could be asked of it."""
+    pages: dict[tuple[str, str], tuple[int, object]] = {}
+
+    def name(known_as: str) -> None:
+        pages[NODE_NAME] = (200, {"name": known_as})
+        pages["GET", "/_membership"] = (200, {"all_nodes": [known_as], "cluster_nodes": [known_as]})
+        pages["GET", f"/_node/{quoted(known_as)}/_dbs/_users"] = (200, {"by_node": {known_as: ["00000000-ffffffff"]}})
+
+    with TalkingServer(answering(pages)) as server:
+        eye = lookout(server.url)
+        for known_as in ("nonode@nohost", "couchdb@10.0.0.1", "couchdb@10.0.0.2"):
+            name(known_as)
+            view = eye.look()
+            assert view.nodes == view.instances == (known_as,)
+            assert eye.shard_node() == known_as
+            (assignment,) = eye.plan(view, view).assignments
+            assert assignment.copy.node == known_as
+        asked = [each.path for each in server.requests].count("/_node/_local")
+        eye.look()
+        assert [each.path for each in server.requests].count("/_node/_local") == asked == 3
 
 
 def test_a_proxy_that_lets_at_databases_alone_is_a_server_without_shards(team: SimClusterThread) -> None:
@@ -407,16 +515,25 @@ def test_shards_that_are_asked_for_and_forbidden_are_waited_for(team: SimCluster
     assert eye.attach().feed is Feed.SHARD
 
 
-@pytest.mark.parametrize("status", [400, 403, 404])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
 def test_the_database_feed_needs_no_page_of_a_node(team: SimClusterThread, status: int) -> None:
-    """`feed = "database"` is obeyed behind a proxy that has none."""
-    team.fail(1, status, path_regex=NODE_PAGES)
-    assert lookout(team.urls[0], FeedChoice.DATABASE).attach() == Attachment("_local", Feed.DATABASE)
+    """`feed = "database"` is obeyed behind a proxy that has none, and nothing is asked to find out."""
+    team.fail(1, status)
+    team.clear_requests()
+    eye = lookout(team.urls[0], FeedChoice.DATABASE)
+    for _ in range(3):
+        view = eye.look()
+    assert eye.attach() == Attachment("_local", Feed.DATABASE)
+    assert [each.copy.feed for each in eye.plan(view, view).assignments] == [Feed.DATABASE]
+    assert not team.requests()
 
 
 def test_the_database_feed_can_be_asked_for_on_a_cluster(cluster: SimClusterThread) -> None:
-    """`feed = "database"` is obeyed where there are shards."""
-    assert lookout(cluster.urls[0], FeedChoice.DATABASE).attach().feed is Feed.DATABASE
+    """`feed = "database"` is obeyed where there are shards, and stays."""
+    eye = lookout(cluster.urls[0], FeedChoice.DATABASE)
+    for _ in range(3):
+        assert eye.look().shard_map is None
+    assert eye.attach().feed is Feed.DATABASE
 
 
 def test_refused_credentials_are_told_apart(cluster: SimClusterThread) -> None:

@@ -12,11 +12,11 @@ from peruserd.simcluster import documents, errors, ids
 from peruserd.simcluster.changes import with_identity
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.nodes import Node
-from peruserd.simcluster.revisions import Leaves, newest
+from peruserd.simcluster.revisions import newest
 from peruserd.simcluster.securities import fault_of
 from peruserd.simcluster.web.exchange import Exchange, etag, reply
 from peruserd.simcluster.web.feeds import shard_changes
-from peruserd.simcluster.web.revs_diff import Known, missing_revisions
+from peruserd.simcluster.web.revs_diff import known_of, missing_revisions
 from peruserd.simcluster.web.rows import local_row, row
 
 
@@ -73,14 +73,7 @@ def _row_for_key(copy: ShardCopy, key: str, *, include_docs: bool) -> dict[str, 
 
 async def _revisions_missing(exchange: Exchange, copy: ShardCopy) -> web.Response:
     """Say of each document which of some revisions this copy never heard of."""
-    return await missing_revisions(exchange, lambda document_id: _known(copy.leaves(document_id)))
-
-
-def _known(leaves: Leaves | None) -> Known:
-    return Known(
-        frozenset(rev for leaf in leaves or () for rev in (leaf.rev, *leaf.ancestors)),
-        {leaf.rev: leaf.generation for leaf in leaves or ()},
-    )
+    return await missing_revisions(exchange, lambda document_id: known_of(copy.leaves(document_id)))
 
 
 async def _list_local(exchange: Exchange, copy: ShardCopy) -> web.Response:

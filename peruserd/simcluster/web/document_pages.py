@@ -14,6 +14,7 @@ from peruserd.simcluster.options import AUTH_DATABASE
 from peruserd.simcluster.revisions import chosen, generation_of, newest
 from peruserd.simcluster.web.exchange import Exchange, reply
 from peruserd.simcluster.web.leaf_pages import add_conflicts, every_leaf
+from peruserd.simcluster.web.revs_diff import known_of, missing_revisions
 from peruserd.simcluster.web.rows import row
 
 
@@ -240,3 +241,11 @@ def named_rev(exchange: Exchange) -> str | None:
 def address(exchange: Exchange, document_id: str) -> str:
     """Return where a document is."""
     return exchange.location(quote(exchange.database, safe=""), ids.to_path(document_id, safe=":"))
+
+
+async def revisions_missing(exchange: Exchange) -> web.Response:
+    """Say of each document which of some revisions nobody has ever heard of."""
+    at, database = exchange.node, exchange.database
+    return await missing_revisions(
+        exchange, lambda document_id: known_of(documents.read(exchange.model, at, database, document_id))
+    )

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from peruserd.simcluster import errors
-from peruserd.simcluster.changes import DatabaseFeed, Page, shard_page, shard_since
+from peruserd.simcluster.changes import DatabaseFeed, Page, picked, shard_page, shard_since
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.nodes import Node
 from peruserd.simcluster.waiting import wait_for_change
@@ -29,9 +29,11 @@ class _Wanted(msgspec.Struct, frozen=True):
     include_docs: bool
     wait_seconds: float
     heartbeat_seconds: float | None
+    descending: bool
+    document_ids: frozenset[str] | None
 
     @classmethod
-    def of(cls, exchange: Exchange) -> "_Wanted":
+    async def of(cls, exchange: Exchange) -> "_Wanted":
         feed = exchange.query.get("feed", "normal")
         if feed not in _FEEDS:
             raise errors.bad_request("Supported `feed` types: normal, continuous, live, longpoll, eventsource")
@@ -46,13 +48,37 @@ class _Wanted(msgspec.Struct, frozen=True):
             include_docs=exchange.flag("include_docs"),
             wait_seconds=min(exchange.number("timeout", 60_000) / 1000, _LONGEST_WAIT_SECONDS),
             heartbeat_seconds=heartbeat_seconds,
+            descending=exchange.flag("descending"),
+            document_ids=await _document_ids(exchange),
         )
+
+    @property
+    def is_picked(self) -> bool:
+        """Say whether not simply the next rows are asked for."""
+        return self.descending or self.document_ids is not None
+
+    def pick(self, page: Page) -> Page:
+        """Return what was asked for of a page with all rows."""
+        return picked(page, self.limit, document_ids=self.document_ids, descending=self.descending)
+
+
+async def _document_ids(exchange: Exchange) -> frozenset[str] | None:
+    """Return the documents that a request is about; None where it is about all."""
+    if exchange.query.get("filter") != "_doc_ids":
+        return None
+    body = await exchange.json()
+    wanted = body.get("doc_ids") if isinstance(body, dict) else None
+    if not isinstance(wanted, list):
+        raise errors.bad_request("`doc_ids` filter parameter is not a list.")
+    return frozenset(each for each in wanted if isinstance(each, str))
 
 
 async def shard_changes(exchange: Exchange, node: Node, copy: ShardCopy) -> web.StreamResponse:
     """Answer for a node's copy: the answer is made there as a whole, and nothing is sent before it is ready."""
-    wanted = _Wanted.of(exchange)
+    wanted = await _Wanted.of(exchange)
     since = shard_since(copy, wanted.since)
+    if wanted.is_picked and wanted.feed == "normal":
+        return reply(wanted.pick(shard_page(copy, since, _NO_LIMIT, include_docs=wanted.include_docs)))
     if wanted.feed == "longpoll":
         page = await _await_shard_page(exchange, node, copy, since, wanted)
         return reply(page)
@@ -92,8 +118,10 @@ async def _buffered(exchange: Exchange, node: Node, copy: ShardCopy, since: int,
 
 async def database_changes(exchange: Exchange) -> web.StreamResponse:
     """Answer for a whole database: normal, or long poll and continuous, with heartbeats between the changes."""
-    wanted = _Wanted.of(exchange)
+    wanted = await _Wanted.of(exchange)
     feed = DatabaseFeed(exchange.model, exchange.node, exchange.database, wanted.since)
+    if wanted.is_picked and wanted.feed == "normal":
+        return reply(wanted.pick(feed.page(_NO_LIMIT, include_docs=wanted.include_docs)))
     if wanted.feed == "longpoll":
         return await _long_poll(exchange, feed, wanted)
     if wanted.feed == "continuous":

@@ -1,4 +1,4 @@
-"""The page `_revs_diff`, alike for a shard copy and for a node's shard maps: which of some revisions are not there."""
+"""The page `_revs_diff`, of a copy, of a database and of a node's shard maps: which of some revisions are not there."""
 
 import re
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from peruserd.simcluster import errors
+from peruserd.simcluster.revisions import Leaves
 from peruserd.simcluster.web.exchange import Exchange, reply
 
 _REVISION: Final = re.compile(r"(\d+)-.+")
@@ -18,6 +19,14 @@ class Known(msgspec.Struct, frozen=True):
 
     revisions: frozenset[str] = frozenset()
     leaves: dict[str, int] = {}
+
+
+def known_of(leaves: Leaves | None) -> Known:
+    """Return what is known of a document with these leaves."""
+    return Known(
+        frozenset(rev for leaf in leaves or () for rev in (leaf.rev, *leaf.ancestors)),
+        {leaf.rev: leaf.generation for leaf in leaves or ()},
+    )
 
 
 async def missing_revisions(exchange: Exchange, known: Callable[[str], Known]) -> web.Response:

@@ -61,6 +61,7 @@ _OF_DATABASE: Final[Mapping[str, Route]] = {
         {"GET": database_pages.read_revs_limit, "PUT": database_pages.write_revs_limit},
     ),
     "_all_docs": ("all_docs", {"GET": document_pages.all_documents, "POST": document_pages.all_documents}),
+    "_revs_diff": ("revs_diff", {"POST": document_pages.revisions_missing}),
     "_purge": ("purge", {"POST": leaf_pages.purge}),
     "_bulk_docs": ("bulk_docs", {"POST": document_pages.bulk}),
     "_changes": ("changes", {"GET": _changes, "POST": _changes}),

@@ -1,0 +1,114 @@
+"""Checkpoints that prove nothing any more: another history behind the same identity, and other databases to make."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from peruserd.core.names import database_name, user_document_id
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.system.daemon import Daemon
+from tests.system.server import PREFIX, Server
+from tests.waiting import eventually
+
+LOST, SINCE = 20, 60
+
+
+@pytest.fixture
+def cluster() -> Iterator[SimClusterThread]:
+    """One node, so that no other has what its files have lost."""
+    with SimClusterThread(ClusterOptions(nodes=1, n=1, q=2)) as running:
+        yield running
+
+
+@pytest.fixture
+def server(cluster: SimClusterThread) -> Iterator[Server]:
+    """The node as users and operators see it."""
+    made = Server(cluster.urls[0], None)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def daemon(cluster: SimClusterThread, make_daemon: Callable[..., Daemon]) -> Daemon:
+    """An instance that is not started yet."""
+    return make_daemon(url=cluster.urls[0])
+
+
+def names(prefix: str, count: int) -> list[str]:
+    """Return names of users."""
+    return [f"{prefix}-{number}" for number in range(count)]
+
+
+def wait_until_served(server: Server, users: list[str]) -> None:
+    """Wait until all of the users are served."""
+    eventually(lambda: not server.unserved(users), "everybody is served")
+
+
+def scans(daemon: Daemon) -> float:
+    """Return how many scans have ended since the start."""
+    return daemon.metrics().total("peruserd_scans_total")
+
+
+def test_files_put_back_while_it_was_stopped_are_noticed(
+    cluster: SimClusterThread, server: Server, daemon: Daemon
+) -> None:
+    """More sign-ups have come since than were lost, so the end of the copy does not tell."""
+    server.sign_up(names("early", 5))
+    backup = cluster.back_up_copies(1, "_users")
+    server.sign_up(names("lost", LOST))
+    daemon.start().wait_until_scanned()
+    assert daemon.stop() == 0
+    cluster.restore_copies(backup)
+    server.sign_up(names("since", SINCE))
+    daemon.start().wait_until_scanned()
+    assert server.unserved(names("since", SINCE)) == []
+    assert any("another history" in line["why"] for line in daemon.lines("following"))
+
+
+def test_files_put_back_while_it_runs_are_noticed(cluster: SimClusterThread, server: Server, daemon: Daemon) -> None:
+    """The node is stopped meanwhile, as it has to be; the listener that finds it again looks at all users anew."""
+    server.sign_up(names("early", 5))
+    backup = cluster.back_up_copies(1, "_users")
+    daemon.start().wait_until_scanned()
+    lost = names("lost", LOST)
+    server.sign_up(lost)
+    wait_until_served(server, lost)
+    cluster.stop_node(1)
+    eventually(lambda: not daemon.is_ready, "the node is missed")
+    cluster.restore_copies(backup)
+    cluster.start_node(1)
+    server.sign_up(names("since", SINCE))
+    wait_until_served(server, names("since", SINCE))
+    daemon.wait_until_scanned()
+
+
+def test_a_document_that_changes_at_the_checkpoint_costs_no_scan(server: Server, daemon: Daemon) -> None:
+    """The row has moved on, as rows do: the copy knows the revision of before."""
+    users = names("user", 6)
+    server.sign_up(users)
+    daemon.start().wait_until_scanned()
+    assert daemon.stop() == 0
+    for name in users:
+        document = server.get("_users", user_document_id(name))
+        server.put("_users", user_document_id(name), body={**document, "more": True})
+    daemon.start().wait_until_scanned()
+    assert scans(daemon) == 0
+    assert {line["why"] for line in daemon.lines("following")} == {"the checkpoint holds"}
+
+
+def test_another_prefix_makes_a_database_for_everybody(
+    cluster: SimClusterThread, server: Server, daemon: Daemon
+) -> None:
+    """The state says who was looked at, and nothing of the databases that are wanted now."""
+    users = names("user", 10)
+    server.sign_up(users)
+    daemon.start().wait_until_scanned()
+    assert daemon.stop() == 0
+    assert server.unserved(users) == []
+    daemon.config["databases"] = {"prefix": "private-"}
+    daemon.start().wait_until_scanned()
+    assert {database_name("private-", name) for name in users} <= set(cluster.databases())
+    assert {database_name(PREFIX, name) for name in users} <= set(cluster.databases())
+    assert daemon.stop() == 0
+    daemon.start().wait_until_scanned()
+    assert scans(daemon) == 0
