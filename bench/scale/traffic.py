@@ -38,6 +38,7 @@ _NAMES: Final = {
     ("GET", "up"): "maintenance",
     ("GET", "shard_changes"): "long poll",
     ("GET", "shard"): "which copy",
+    ("POST", "shard_changes"): "which history",
     ("GET", "shard_security"): "lease copies",
 }
 _OTHER: Final = "other"
@@ -68,9 +69,9 @@ def reckon(layout: Layout, cluster: ClusterConfig) -> PerMinute:
     """Return what the intervals say of an instance of a cluster that has one beside each node.
 
     A look asks for membership, shard map and all leases; the map watch is a long poll. A beat reads the leases, asks
-    whether the own node is in maintenance, and writes. A listener's long poll that ends with nothing is followed by a
-    question which copy it was of. And now and then each copy of the database of the leases is looked at, with its
-    node's shard map, its marker and its security object.
+    whether the own node is in maintenance, and writes. A listener's long poll that ends with nothing is followed by two
+    questions: which copy it was of, and whether that has the last row still. And now and then each copy of the database
+    of the leases is looked at, with its node's shard map, its marker and its security object.
     """
     looks, beats = 60 / cluster.poll_interval, 60 / cluster.lease_interval
     polls = 60 / LONG_POLL_SECONDS * _listeners(layout)
@@ -84,6 +85,7 @@ def reckon(layout: Layout, cluster: ClusterConfig) -> PerMinute:
         "maintenance": beats,
         "long poll": polls,
         "which copy": polls + copies,
+        "which history": polls,
         "lease copies": copies,
         _OTHER: 0.0,
     }

@@ -94,17 +94,19 @@ def is_behind(identity: Identity, checkpoint: Sequence) -> bool:
 def is_where_it_was(row: Row, found: Row | None) -> bool | None:
     """Say whether a copy has a row that was read of it, by the row that it shows of that document now.
 
-    None where that cannot tell: the document has moved on, and the copy must know the revision of before. A document
-    keeps its sequence while it keeps its revision. Where it has another one, the copy was put back, and the document
-    came to it again by replication, before or behind others that were never read.
+    `found` has all leaves of the document. None where it cannot tell: the document has moved on, by another revision or
+    by a conflict that lost, and the copy must know the revision of before. A document that has kept its one revision
+    has kept its sequence. Where it has another one, the copy was put back, and the document came to it again by
+    replication, before or behind others that were never read.
     """
     if found is None:
         return False
     if isinstance(row.seq, int) and isinstance(found.seq, int):
         if found.seq < row.seq:
             return False
-        if found.rev == row.rev:
+        if found.rev == row.rev and len(found.changes) == 1:
             return found.seq == row.seq
+        return None
     return True if found.rev == row.rev else None
 
 

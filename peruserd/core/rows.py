@@ -18,7 +18,7 @@ class Leaf(msgspec.Struct, frozen=True, gc=False):
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """One row of a feed: the newest change of a document, with its winning revision."""
+    """One row of a feed: the newest change of a document, with its winning revision, and others where it has any."""
 
     seq: Sequence
     id: str

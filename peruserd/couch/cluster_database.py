@@ -181,7 +181,7 @@ class ClusterDatabase:
             if not seen.auth_db_exists:
                 return known
             setup, replicator = self._client.setup_state(), self._client.database_exists(_REPLICATOR)
-            # What a node knows that is connected and no member is of another cluster, or of none any more.
+            # A node that is connected and no member can know databases of another cluster.
             others = set(seen.connected).intersection(seen.members).difference({seen.node})
             known_by = tuple(sorted(filter(self._is_known_by, others)))
             known = msgspec.structs.replace(known, setup=setup, has_replicator=replicator, known_by=known_by)

@@ -117,9 +117,8 @@ class _FeedSource:
 
     def has(self, row: Row) -> bool:
         """Say whether a row that was read is a part of the history still, though its document may have moved on."""
-        answer = self._session.request(
-            "POST", f"{self._path}/_changes", params={"filter": "_doc_ids"}, body={"doc_ids": [row.id]}
-        )
+        params = {"filter": "_doc_ids", "style": "all_docs"}
+        answer = self._session.request("POST", f"{self._path}/_changes", params=params, body={"doc_ids": [row.id]})
         rows = answer.expect(200).decode(Page).results
         if any(each.id != row.id for each in rows):
             raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the document asked for")

@@ -162,7 +162,7 @@ class Dropper:
         user = user_name(entry.document) or ""
         found = [each.security for each in copies if each.security is not None]
         if 2 * sum(security.names_user(each, user) for each in found) > len(copies):
-            # Whatever the others hold, the user was let in.
+            # The user was let in, and the copies that are left cannot change that.
             return False
         return security.is_freed(found, len(found), user) if found and len(found) == len(copies) else None
 

@@ -105,19 +105,20 @@ class Follower:
         """Follow until the listener stops. Raises CopyReplacedError where the copy is another one meanwhile."""
         identity = self._identify(self._ledger.last_row)
         self._ledger.open(identity)
-        read: Row | None = None
+        read = self._ledger.last_row
         confirm_at = time.monotonic() + _CONFIRM_SECONDS
         while (since := self._ledger.wait_for_room()) is not None:
             page = self._persistence.call(self._read, since)
             self._at_end = page.is_last
             # A copy that was replaced answers a sequence beyond its end with nothing (measured), not with an error. So
             # an empty page is believed only once the copy was seen to be the same, and so is a page after a failure.
-            # A busy feed is asked now and then, because a copy replaced between two polls would never be noticed.
+            # A busy feed is asked now and then, because a copy replaced between two polls would never be noticed. A
+            # proxy can hide that a poll broke, so the history is asked for whenever the copy is.
             if self._failed or not page.results or time.monotonic() >= confirm_at:
                 now = self._persistence.call(self._source.identify)
                 if now.uuid != identity.uuid or is_behind(now, since):
                     raise CopyReplacedError(f"copy {identity.uuid} is now {now.uuid} at {now.update_seq}")
-                if self._failed and read is not None and not self._persistence.call(self._source.has, read):
+                if read is not None and not self._persistence.call(self._source.has, read):
                     raise CopyReplacedError(f"copy {identity.uuid} has another history than was read of it")
                 self._failed = False
                 confirm_at = time.monotonic() + _CONFIRM_SECONDS

@@ -45,10 +45,10 @@ def shard_since(copy: ShardCopy, since: str) -> int:
         raise errors.RefusalError(500, "unknown_error", "badarg") from error
 
 
-def shard_page(copy: ShardCopy, since: int, limit: int, *, include_docs: bool) -> Page:
+def shard_page(copy: ShardCopy, since: int, limit: int, *, include_docs: bool, all_leaves: bool = False) -> Page:
     """Return the next changes of one copy; beyond the end, none, and `since` itself as where to go on."""
     rows = copy.rows(since, limit)
-    results = [_change(row[0], row, include_docs=include_docs) for row in rows]
+    results = [_change(row[0], row, include_docs=include_docs, all_leaves=all_leaves) for row in rows]
     return Page(results, rows[-1][0] if rows else since)
 
 
@@ -83,7 +83,7 @@ class DatabaseFeed:
         """The sequence that stands for this place."""
         return _encode(self._seqs, self._parts)
 
-    def page(self, limit: int, *, include_docs: bool) -> Page:
+    def page(self, limit: int, *, include_docs: bool, all_leaves: bool = False) -> Page:
         """Return the next changes and move on past them; refuses where the database is gone."""
         if not self._is_current():
             self._follow(self.position)
@@ -95,7 +95,7 @@ class DatabaseFeed:
             for row in copy.rows(self._seqs[index], limit - len(results)):
                 self._seqs[index] = row[0]
                 self._parts[index] = _ENTRY.pack(key, row[0])
-                results.append(_change(self.position, row, include_docs=include_docs))
+                results.append(_change(self.position, row, include_docs=include_docs, all_leaves=all_leaves))
         pending = sum(copy.pending(seq) for copy, seq in zip(self.copies, self._seqs, strict=True))
         return Page(results, self.position, pending)
 
@@ -131,13 +131,14 @@ def with_identity(document_id: str, rev: str, body: dict[str, Any], *, deleted: 
     return document
 
 
-def _change(seq: int | str, row: Row, *, include_docs: bool) -> Change:
+def _change(seq: int | str, row: Row, *, include_docs: bool, all_leaves: bool) -> Change:
     _, document_id, leaves = row
     winner = leaves[0]
+    shown = leaves if all_leaves else leaves[:1]
     document = None
     if include_docs:
         document = with_identity(document_id, winner.rev, winner.body, deleted=winner.deleted)
-    return Change(seq, ids.shown(document_id), ({"rev": winner.rev},), winner.deleted, document)
+    return Change(seq, ids.shown(document_id), tuple({"rev": leaf.rev} for leaf in shown), winner.deleted, document)
 
 
 def _seen(copy: ShardCopy, known: dict[str, int]) -> int | None:

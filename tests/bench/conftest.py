@@ -1,4 +1,4 @@
-"""What the tests of benchmarks share: the instances are forks, which takes a tenth of the time of a new interpreter."""
+"""Instances of benchmarks are forks in tests: to fork one takes a tenth of the time of a new interpreter."""
 
 import signal
 from collections.abc import Mapping

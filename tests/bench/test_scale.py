@@ -61,9 +61,9 @@ def test_idle_traffic_follows_from_the_intervals() -> None:
     assert small["lease written"] == small["maintenance"] == 12.0
     assert (small["long poll"], large["long poll"]) == (8 * 2.4, 4 * 2.4)
     by_copies = {"shard map", "which copy", "lease copies"}
-    assert {name for name in small if small[name] != large[name]} == {"long poll", *by_copies}
+    assert {name for name in small if small[name] != large[name]} == {"long poll", "which history", *by_copies}
     largest = reckon(Layout(100, 1024), cluster)
-    assert {name for name in largest if largest[name] != large[name]} == {"long poll", "which copy"}
+    assert {name for name in largest if largest[name] != large[name]} == {"long poll", "which copy", "which history"}
     assert largest["which copy"] - largest["long poll"] == pytest.approx(0.5)
 
 

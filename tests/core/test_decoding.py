@@ -148,7 +148,7 @@ def test_variables_of_services_are_passed_over(variable: str) -> None:
 
 
 def test_no_key_is_taken_for_a_variable_of_a_service() -> None:
-    """Whatever the value: a key that is given counts."""
+    """A key that is given counts, with any value."""
     values = [*SERVICES.values(), *(text for text, _ in OVERRIDES.values())]
     assert not [key for key in KEYS for value in values if is_of_service(_variable(key), value)]
 

@@ -120,12 +120,22 @@ ROW = Row(50, "x", changes=(Leaf("2-a"),))
         (ROW, True),
         (Row(70, "x", changes=(Leaf("3-b"),)), None),
         (Row(70, "x", deleted=True, changes=(Leaf("3-b"),)), None),
+        (Row(70, "x", changes=(Leaf("2-a"), Leaf("1-b"))), None),
         (None, False),
         (Row(40, "x", changes=(Leaf("1-a"),)), False),
         (Row(40, "x", changes=(Leaf("2-a"),)), False),
         (Row(70, "x", changes=(Leaf("2-a"),)), False),
     ],
-    ids=["as it was", "changed", "deleted", "gone", "older", "replicated again earlier", "replicated again later"],
+    ids=[
+        "as it was",
+        "changed",
+        "deleted",
+        "with a conflict",
+        "gone",
+        "older",
+        "replicated again earlier",
+        "replicated again later",
+    ],
 )
 def test_a_row_is_where_it_was(found: Row | None, is_there: bool | None) -> None:  # noqa: FBT001 - a parameter
     """None where the copy has to be asked for the revision."""

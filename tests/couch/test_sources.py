@@ -7,7 +7,7 @@ import pytest
 from peruserd.core.config import DatabasesConfig
 from peruserd.core.hashing import document_hash
 from peruserd.core.messages import Sequence
-from peruserd.core.names import user_document_id
+from peruserd.core.names import user_document_id, user_name
 from peruserd.core.progress import START
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.rows import PAGE_ROWS, Leaf, Page, Row
@@ -265,6 +265,22 @@ def test_a_row_is_known_wherever_its_document_has_gone_since(
     for row in rows:
         if row.id.startswith("org.couchdb.user:"):
             client.session.request("DELETE", f"/_users/{quoted(row.id)}", params={"rev": row.rev or ""}).expect(200)
+    assert all(source.has(row) for row in rows)
+
+
+def test_a_conflict_at_the_row_is_no_other_history(
+    cluster: SimClusterThread, client: Client, source: ChangeSource
+) -> None:
+    """Anybody can add one that loses to the own document; it moves the document on, and the history is the same."""
+    cluster.seed_users(3)
+    rows = [row for row in _all_rows(source, PAGE_ROWS) if row.id.startswith("org.couchdb.user:")]
+    losing = {"_rev": f"1-{32 * '0'}", "type": "user", "roles": []}
+    body = {"new_edits": False, "docs": [{**losing, "_id": row.id, "name": user_name(row.id)} for row in rows]}
+    assert client.session.request("POST", "/_users/_bulk_docs", body=body).expect(201).decode(list[object]) == []
+    cluster.replicate()
+    moved = {row.id: row for row in _all_rows(source, PAGE_ROWS)}
+    assert all(moved[row.id].changes == row.changes for row in rows)
+    assert all(moved[row.id].seq != row.seq for row in rows)
     assert all(source.has(row) for row in rows)
 
 

@@ -320,6 +320,22 @@ def _row_of(seq: int, name: str = "ann") -> Row:
 
 
 @pytest.mark.parametrize(
+    "pages",
+    [[errors.UnreachableError(""), _page(10, 12)], [Page([], 7)]],
+    ids=["after a failure", "behind a proxy that hides the failure"],
+)
+def test_files_that_were_put_back_under_a_quiet_feed_are_noticed(store: Store, pages: list[Page | Exception]) -> None:
+    """No row was read since the start, so the row at the checkpoint is the proof."""
+    store.save(Saved("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
+    ledger = make_ledger(ownership=MINE, share=1, store=store)
+    identities = [Identity("copy", 7), Identity("copy", 12)]
+    source = ScriptedSource(ledger, identities, list(pages), newest=_row_of(7), lost=[_row_of(7)])
+    with pytest.raises(CopyReplacedError, match="another history"):
+        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+    assert ledger.report().counters.changes_seen == 0
+
+
+@pytest.mark.parametrize(
     ("newest", "lost", "scanned"),
     [
         (_row_of(7), (), False),

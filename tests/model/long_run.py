@@ -68,7 +68,7 @@ def main() -> int:
 
 def run_seed(machine: type[ClusterMachine], number: int, examples: int = _EXAMPLES) -> tuple[int, int]:
     """Run one seed; return the number of its steps, and a digest of everything that happened in them."""
-    # What instances have to say has a time of day in it, and drowns what is shown here.
+    # The log lines of instances hold the time of day, so no two runs would print the same.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     counted = digest = 0
 

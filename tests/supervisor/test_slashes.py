@@ -102,7 +102,7 @@ def test_a_proxy_that_is_mended_is_noticed(proxy: Proxy) -> None:
 
 
 def test_a_proxy_that_forbids_all_later_is_not_said_to_decode(proxy: Proxy) -> None:
-    """What was found once is not said of another state, and is asked for again."""
+    """A finding is not said of a later state, in which the question is asked again."""
     watch = SlashWatch(connect(proxy.url))
     proxy.rewriting = decoding
     assert watch.look() is not None

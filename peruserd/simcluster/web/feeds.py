@@ -30,6 +30,7 @@ class _Wanted(msgspec.Struct, frozen=True):
     wait_seconds: float
     heartbeat_seconds: float | None
     descending: bool
+    all_leaves: bool
     document_ids: frozenset[str] | None
 
     @classmethod
@@ -49,8 +50,14 @@ class _Wanted(msgspec.Struct, frozen=True):
             wait_seconds=min(exchange.number("timeout", 60_000) / 1000, _LONGEST_WAIT_SECONDS),
             heartbeat_seconds=heartbeat_seconds,
             descending=exchange.flag("descending"),
+            all_leaves=exchange.query.get("style") == "all_docs",
             document_ids=await _document_ids(exchange),
         )
+
+    @property
+    def form(self) -> dict[str, bool]:
+        """Return how each row is to look."""
+        return {"include_docs": self.include_docs, "all_leaves": self.all_leaves}
 
     @property
     def is_picked(self) -> bool:
@@ -78,13 +85,13 @@ async def shard_changes(exchange: Exchange, node: Node, copy: ShardCopy) -> web.
     wanted = await _Wanted.of(exchange)
     since = shard_since(copy, wanted.since)
     if wanted.is_picked and wanted.feed == "normal":
-        return reply(wanted.pick(shard_page(copy, since, _NO_LIMIT, include_docs=wanted.include_docs)))
+        return reply(wanted.pick(shard_page(copy, since, _NO_LIMIT, **wanted.form)))
     if wanted.feed == "longpoll":
         page = await _await_shard_page(exchange, node, copy, since, wanted)
         return reply(page)
     if wanted.feed == "continuous":
         return await _buffered(exchange, node, copy, since, wanted)
-    page = shard_page(copy, since, wanted.limit, include_docs=wanted.include_docs)
+    page = shard_page(copy, since, wanted.limit, **wanted.form)
     return reply(page, headers=etag(copy.uuid, copy.update_seq))
 
 
@@ -93,7 +100,7 @@ async def _await_shard_page(exchange: Exchange, node: Node, copy: ShardCopy, sin
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wanted.wait_seconds
     while True:
-        page = shard_page(copy, since, wanted.limit, include_docs=wanted.include_docs)
+        page = shard_page(copy, since, wanted.limit, **wanted.form)
         left = deadline - loop.time()
         if page.results or copy.gone or (left <= 0 and wanted.heartbeat_seconds is None):
             return page
@@ -121,12 +128,12 @@ async def database_changes(exchange: Exchange) -> web.StreamResponse:
     wanted = await _Wanted.of(exchange)
     feed = DatabaseFeed(exchange.model, exchange.node, exchange.database, wanted.since)
     if wanted.is_picked and wanted.feed == "normal":
-        return reply(wanted.pick(feed.page(_NO_LIMIT, include_docs=wanted.include_docs)))
+        return reply(wanted.pick(feed.page(_NO_LIMIT, **wanted.form)))
     if wanted.feed == "longpoll":
         return await _long_poll(exchange, feed, wanted)
     if wanted.feed == "continuous":
         return await _continuous(exchange, feed, wanted)
-    page = feed.page(wanted.limit, include_docs=wanted.include_docs)
+    page = feed.page(wanted.limit, **wanted.form)
     return reply(page, headers=etag(page.last_seq, page.pending))
 
 
@@ -163,7 +170,7 @@ async def _pages(answer: web.StreamResponse, feed: DatabaseFeed, wanted: _Wanted
     left = wanted.limit
     while left > 0:
         try:
-            page = feed.page(left, include_docs=wanted.include_docs)
+            page = feed.page(left, **wanted.form)
         except errors.RefusalError:
             return
         if page.results:
