@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from bench import filling, idle, latency, membership, pipeline, provision, report, restart, scale
+from bench import crowd, filling, idle, latency, membership, pipeline, provision, report, restart, scale
 from bench.results import Options, Result
 from bench.rig.cluster import Cluster, ClusterError
 
@@ -22,6 +22,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Options], Result]]] = {
     "pipeline": pipeline.run,
     "scale": scale.run,
     "filling": filling.run,
+    "crowd": crowd.run,
 }
 
 _OUT: Final = Path("dist/bench")
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["report"]:
         return report.main(arguments[1:])
     given = _parse(arguments)
-    options = Options(quick=given.quick, cluster=tuple(given.cluster))
+    options = Options(quick=given.quick, cluster=tuple(given.cluster), beside=given.beside, users=given.users)
     try:
         if options.cluster and not given.yes:
             _refuse_if_in_use(options.cluster)
@@ -63,6 +64,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--yes", action="store_true", help="write to the cluster even if it is not empty")
     parser.add_argument("--out", type=Path, default=_OUT, help="where results go (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller runs: to see that it works")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="CHECKOUT",
+        help="crowd: another checkout of peruserd, such as one of an earlier commit, to be measured in turns",
+    )
+    parser.add_argument("--users", type=int, metavar="N", help="crowd: how many users sign up at once")
     given = parser.parse_args(arguments)
     if unknown := [name for name in given.names if name not in BENCHMARKS]:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")

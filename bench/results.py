@@ -22,10 +22,16 @@ _VERDICTS: Final = {True: "reached", False: "missed"}
 
 
 class Options(msgspec.Struct, frozen=True):
-    """The options of a run. `cluster` are its nodes' URLs; where there are none, one is simulated."""
+    """The options of a run. `cluster` are its nodes' URLs; where there are none, one is simulated.
+
+    `beside` is another checkout of peruserd, for benchmarks that measure two in turns; `users` is how many users there
+    are, for benchmarks that leave it open.
+    """
 
     quick: bool
     cluster: tuple[str, ...] = ()
+    beside: Path | None = None
+    users: int | None = None
 
 
 class Table(msgspec.Struct, frozen=True):

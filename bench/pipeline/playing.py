@@ -147,6 +147,7 @@ def _check(found: Counters, rows: int, owned: int) -> None:
         changes_seen=rows,
         changes_owned=owned,
         users_provisioned=owned,
+        looks={"live": owned} if owned else {},
         feed_requests=found.feed_requests,
         latency=found.latency,
     )

@@ -51,6 +51,13 @@ class RecordedServer:
         last = msgspec.json.decode(next(reversed(self._recording.pages.values())))
         return msgspec.json.encode({**last, "results": last["results"][-1:]})
 
+    def row(self, document_id: str) -> bytes:
+        """Return a page with the row of one document."""
+        for page in map(msgspec.json.decode, self._recording.pages.values()):
+            if rows := [each for each in page["results"] if each["id"] == document_id]:
+                return msgspec.json.encode({**page, "results": rows})
+        raise ValueError(f"no row of {document_id} was recorded")
+
     def identity(self) -> bytes:
         """Say which copy this is, and how far it has got."""
         return b'{"uuid":"%b","update_seq":%d}\n' % (UUID.encode(), self._recording.end)
@@ -90,6 +97,8 @@ class RecordedSession:
                 return Answer(named, 200, self._server.security(database))
             case "GET", None, ["_node", _, _, "_changes"] if params is not None and "descending" in params:
                 return Answer(named, 200, self._server.newest())
+            case "POST", {"doc_ids": [document_id]}, ["_node", _, _, "_changes"]:
+                return Answer(named, 200, self._server.row(document_id))
             case "GET", None, ["_node", _, _, "_changes"] if params is not None:
                 return Answer(named, 200, self._page(int(params["since"]), wait_seconds))
             case "GET", None, ["_node", _, _]:

@@ -19,8 +19,9 @@ import structlog
 import bench.pipeline
 from bench.pipeline.recording import ME, OWNERSHIP, record
 from bench.pipeline.server import UUID, RecordedServer, RecordedSession
-from peruserd.core.changes import Change, Lane
+from peruserd.core.changes import Change
 from peruserd.core.config import DatabasesConfig, DeletionConfig
+from peruserd.core.lanes import Lane
 from peruserd.core.listening import Listening, OnDisk
 from peruserd.core.progress import Identity, Saved
 from peruserd.core.rows import PAGE_ROWS, Page
@@ -56,6 +57,10 @@ class _NoDeletions:
     def admits(self, document_id: str, database: str) -> bool:  # noqa: ARG002 - an interface
         """Let everybody in."""
         return True
+
+    def has_dropped(self, database: str) -> bool:  # noqa: ARG002 - an interface
+        """Say that nothing was ever dropped."""
+        return False
 
     def knows(self, document_id: str) -> bool:  # noqa: ARG002 - an interface
         """Say that nobody was ever deleted."""

@@ -26,12 +26,17 @@ QUICK_CLUSTER: Final = ClusterConfig(poll_interval=0.3, quiet_period=0.5, lease_
 
 
 class Daemons:
-    """An instance beside each of some nodes; `all` are those that run. States are kept in `directory`."""
+    """An instance beside each of some nodes; `all` are those that run. States are kept in `directory`.
 
-    def __init__(self, cluster: Cluster, directory: Path, config: ClusterConfig | None = None) -> None:
+    They run the package that is installed, or the one of the checkout `code`.
+    """
+
+    def __init__(
+        self, cluster: Cluster, directory: Path, config: ClusterConfig | None = None, code: Path | None = None
+    ) -> None:
         self._cluster = cluster
         self._directory = directory
-        self._settings = {} if config is None else settings(config)
+        self._settings = {**({} if config is None else settings(config)), **({} if code is None else another(code))}
         self.all: list[Instance] = []
 
     def start(self, numbers: Sequence[int] | None = None) -> None:
@@ -123,14 +128,19 @@ def settings(config: ClusterConfig) -> Mapping[str, str]:
     }
 
 
+def another(code: Path) -> Mapping[str, str]:
+    """Return the environment variables with which Python runs the package of another checkout."""
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(code.resolve())}
+
+
 @contextmanager
-def daemons(cluster: Cluster, config: ClusterConfig | None = None) -> Iterator[Daemons]:
+def daemons(cluster: Cluster, config: ClusterConfig | None = None, code: Path | None = None) -> Iterator[Daemons]:
     """Give instances that are yet to be started; they are stopped and their states removed afterwards.
 
     Without a `config` they look at the cluster as the environment and the defaults say.
     """
     with tempfile.TemporaryDirectory(prefix="peruserd-bench-") as directory:
-        made = Daemons(cluster, Path(directory), config)
+        made = Daemons(cluster, Path(directory), config, code)
         try:
             yield made
         finally:

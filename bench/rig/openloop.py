@@ -87,6 +87,10 @@ class OpenLoop:
         self._stopping.set()
         self._pool.shutdown()
 
+    def stop(self) -> None:
+        """Let nobody begin any more."""
+        self._stopping.set()
+
     def finish(self) -> list[SignUp]:
         """Wait for the last sign-up; return all of them, in their order."""
         return sorted((each for run in self._runs for each in run.result()), key=lambda each: each.number)

@@ -54,16 +54,19 @@ class _Waiting(msgspec.Struct):
 class Watch:
     """A context manager that notes when users are served. `served` is by name, in seconds of `time.monotonic`.
 
-    It sees every user whose database appears while it watches; `check` raises what went wrong in its threads.
+    It sees every user whose database appears while it watches; `check` raises what went wrong in its threads. Security
+    objects are read of those `looked_at`, all by default; of all others `appeared` tells when their database was there.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, looked_at: Callable[[str], bool] = lambda _name: True) -> None:
         self._cluster = cluster
         self._waiting: dict[str, _Waiting] = {}
         self._changed = threading.Condition()
         self._stopping = False
         self._failure: Exception | None = None
+        self._looked_at = looked_at
         self.served: dict[str, float] = {}
+        self.appeared: dict[str, float] = {}
         self._since = int(cluster.ask("/_node/_local/_dbs")["update_seq"])
 
     def __enter__(self) -> Self:
@@ -119,8 +122,12 @@ class Watch:
             with self._changed:
                 for row in page.results:
                     name = decode_database_name(PREFIX, row.id)
-                    if name is not None and not row.deleted and name not in self.served:
+                    if name is None or row.deleted or name in self.served:
+                        continue
+                    if self._looked_at(name):
                         self._waiting.setdefault(name, _Waiting(now, now))
+                    else:
+                        self.appeared.setdefault(name, now)
                 self._changed.notify_all()
 
     def _poll(self, http: requests.Session) -> _Page | None:

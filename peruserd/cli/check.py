@@ -4,25 +4,25 @@ Where the daemon has a state directory already, its record of refused passwords 
 """
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 
 from peruserd.cli import leases
 from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
+from peruserd.cli.template_words import template_words
 from peruserd.core.config import DeletionConfig, DeletionPolicy, OnReturn
 from peruserd.core.names import decode_database_name, user_document_id
 from peruserd.core.views import Assignment, Feed, Plan, View
 from peruserd.couch.client import Client, Membership
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.errors import CouchError
+from peruserd.couch.listing import databases_with
 from peruserd.supervisor.presence import Onlooker
 from peruserd.supervisor.second_writer import ADVICE, is_peruser_on
 from peruserd.supervisor.slashes import slashes_lost
 from peruserd.supervisor.watcher import Lookout
-
-_PAGE = 10_000
 
 _ON_DELETION = {
     DeletionPolicy.REVOKE: "the user loses access to the database, which stays",
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(connected: Connected, path: str | None) -> int:
-    config, client = connected.config, connected.client
+    config, client, templates = connected.config, connected.client, connected.templates
     _say("configuration", f"{path or 'defaults'}: valid")
     _say("server", _server(connected))
     onlooker = Onlooker(config.cluster.lease_ttl)
@@ -71,6 +71,8 @@ def _check(connected: Connected, path: str | None) -> int:
         _say(about, words)
     _say("users", f"{client.count_user_documents(auth_db):,} user documents in {auth_db}")
     _say("databases", _databases(client, config.databases.prefix))
+    for words in template_words(templates, config.security.grant):
+        _say("templates", words)
     all_read = _say_what_is_followed(client, plan)
     _say("on deletion", _on_deletion(config.deletion))
     return EXIT_DONE if is_clear and all_read and not database.state.refused else EXIT_NOT_DONE
@@ -156,21 +158,9 @@ def _followed(client: Client, assignment: Assignment) -> tuple[str, bool]:
 
 def _databases(client: Client, prefix: str) -> str:
     users = others = 0
-    for name in _names(client, prefix):
-        if decode_database_name(prefix, name) is None:
-            others += 1
-        else:
-            users += 1
+    for page in databases_with(client, prefix):
+        mine = sum(decode_database_name(prefix, name) is not None for name in page)
+        users += mine
+        others += len(page) - mine
     words = f"{users:,} user databases with the prefix {prefix!r}"
     return words + (f"; {others:,} more bear the prefix but no user's name, and would not be touched" if others else "")
-
-
-def _names(client: Client, prefix: str) -> Iterator[str]:
-    start = prefix
-    while True:
-        page = client.databases(start_key=start, end_key=prefix + "\ufff0", limit=_PAGE)
-        yield from (name for name in page if name.startswith(prefix))
-        # A server that knows no limit has sent everything at once.
-        if len(page) != _PAGE:
-            return
-        start = page[-1] + "\x00"

@@ -1,18 +1,17 @@
 """`peruserd deletions`: what waits to be dropped, and the operator's word on it."""
 
 import argparse
-import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.loading import complain, load_file
+from peruserd.cli.ordering import NotTakenError, answers
 from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.core import control
 from peruserd.core.config import Config
@@ -23,11 +22,7 @@ from peruserd.core.printing import shown
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.errors import NotFoundError
 from peruserd.couch.journal import Journal
-from peruserd.daemon.control import reachable
 from peruserd.daemon.state import StateDirectory
-
-# Longer than the daemon needs for one user on a busy cluster, time-outs of a request included.
-_PATIENCE_SECONDS: Final = 120.0
 
 # Work that lasts longer than this says how far it has come.
 _QUIET_SECONDS: Final = 2.0
@@ -158,22 +153,12 @@ class _Ordering:
 
     def _send(self, order: control.Order) -> bool:
         try:
-            for answer in _answers(control.socket_path(self._directory), order):
+            for answer in answers(self._directory, order):
                 if isinstance(answer, control.Done | control.Refused):
                     return self._ended(answer)
                 self._show(answer)
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-            self._fail(
-                f"no daemon runs here with the state directory {shown(str(self._directory))}; start it "
-                "(systemctl start peruserd), or name its configuration with --config",
-                EXIT_LATER,
-            )
-            return False
-        except PermissionError:
-            self._fail("not permitted: run this as root, or as the account that peruserd runs as", EXIT_NOT_DONE)
-            return False
-        except (OSError, msgspec.MsgspecError) as error:
-            self._fail(f"the daemon does not answer: {error}; its log says more", EXIT_LATER)
+        except NotTakenError as error:
+            self._fail(str(error), error.code)
             return False
         self._fail("the daemon ended before it was done; what was noted stays noted", EXIT_LATER)
         return False
@@ -217,21 +202,6 @@ def _orders(options: argparse.Namespace) -> Iterator[control.Order]:
             yield from (control.ResumeOnly(part) for part in parts)
         case action:
             yield from (control.Say(_WORDS[action], part) for part in parts)
-
-
-def _answers(path: Path, order: control.Order) -> Iterator[control.Answer]:
-    try:
-        message = control.encode_line(order)
-    except UnicodeEncodeError as error:
-        raise msgspec.EncodeError(f"a user's name is no Unicode: {error}") from error
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
-        connection.settimeout(_PATIENCE_SECONDS)
-        with reachable(path) as address:
-            connection.connect(address)
-        connection.sendall(message)
-        with connection.makefile("rb") as lines:
-            while line := lines.readline(control.MOST_BYTES):
-                yield control.decode_answer(line)
 
 
 def _say(words: str) -> None:

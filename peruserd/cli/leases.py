@@ -72,9 +72,12 @@ def _curl(connected: Connected, method: str, path: str, body: str | None = None)
 
 def _apart(connected: Connected, onlooker: Onlooker) -> Iterator[Line]:
     living = onlooker.living(time.monotonic())
-    for lease in differing(configuration_digest(connected.config), living):
+    for lease in differing(configuration_digest(connected.config, connected.templates), living):
         instance = f"the instance beside {lease.node} (version {lease.version})"
-        yield "configuration", f"that of {instance} differs in [databases] or [deletion]; users are served by either"
+        yield (
+            "configuration",
+            f"that of {instance} differs in what users get and what follows a deletion; users are served by either",
+        )
 
 
 def sign_up(connected: Connected) -> Iterator[Line]:

@@ -64,7 +64,7 @@ def observe(connected: Connected, *, wait: bool) -> Observed:
     if not view.leases_readable:
         _say(f"leases cannot be read, so no instance but this node's own can be seen: {database.state.why}")
     now = time.monotonic()
-    apart = differing(configuration_digest(connected.config), onlooker.living(now))
+    apart = differing(configuration_digest(connected.config, connected.templates), onlooker.living(now))
     return Observed(attachment, view, tuple(onlooker.neighbours(now)), apart)
 
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from peruserd import __version__
+from peruserd.core.findings import Finding
+from peruserd.core.quarantine import KINDS
 
 EXIT_DONE: Final = 0
 EXIT_NOT_DONE: Final = 1
@@ -140,6 +142,21 @@ def _add_observing_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_wait(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "wait",
+        "wait until users are served; asks the server, so it needs no daemon here",
+        "peruserd wait alice --timeout 30 --config peruserd.toml",
+    )
+    parser.add_argument("users", metavar="USER", nargs="+", help="user names")
+    parser.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="how long to wait (60); 0: look once"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end and nothing else")
+    _add_config_option(parser)
+
+
 def _add_deletions(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = _add(
         commands,
@@ -168,6 +185,103 @@ _DELETION_ACTIONS: Final = (
     ("pause", "delete nothing until resumed, in the whole cluster; with names, only nothing of these", "*"),
     ("resume", "go on after a pause or a stop by the breaker", "*"),
 )
+
+
+def _add_quarantine(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "quarantine",
+        "list the users whom this node's instance could not serve, try them now, or forget them",
+        "peruserd quarantine list\n  peruserd quarantine show alice\n  peruserd quarantine retry --kind held",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, help_text in _QUARANTINE_ACTIONS:
+        action = actions.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+        _add_config_option(action)
+        action.add_argument("--json", action="store_true", help="print JSON")
+        action.add_argument("--kind", choices=sorted(KINDS), metavar="KIND", help="only users who failed so")
+        if name in ("retry", "forget"):
+            action.add_argument("--all", action="store_true", help="all users in quarantine here")
+        action.add_argument("users", metavar="USER", nargs="*", help="user names")
+
+
+_QUARANTINE_ACTIONS: Final = (
+    ("list", "list users in quarantine, those whom time alone does not help first"),
+    ("show", "say all that is known of users in quarantine"),
+    ("retry", "try users in quarantine now"),
+    ("forget", "take users out of quarantine; only another change of their documents or the audit finds them again"),
+)
+
+
+def _add_templates(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "templates",
+        "say how users' databases stand to the templates and rights that are configured, and roll these out",
+        "peruserd templates status\n  peruserd templates rollout --dry-run\n  peruserd templates rollout --rate 50",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, help_text in _TEMPLATE_ACTIONS:
+        action = actions.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+        _add_config_option(action)
+        action.add_argument("--json", action="store_true", help="print JSON")
+        action.add_argument("--rate", type=_rate, default=50.0, metavar="N", help="users a second at most (50)")
+        if name == "rollout":
+            action.add_argument("--dry-run", action="store_true", help="change nothing, and say what would be changed")
+            action.add_argument(
+                "--overwrite", action="store_true", help="also write over documents that users changed or deleted"
+            )
+            action.add_argument(
+                "--max-failures",
+                type=_number,
+                default=0,
+                metavar="N",
+                help="stop after the group of users in which there are more failures than this in all (0)",
+            )
+
+
+_TEMPLATE_ACTIONS: Final = (
+    ("status", "count what is up to date, out of date, missing, and changed by users; changes nothing"),
+    ("rollout", "bring the databases that are there to the templates and rights that are configured now"),
+)
+
+
+def _add_audit(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "audit",
+        "look at every user's database in each copy, and list what is other than it should be; changes nothing itself",
+        "peruserd audit\n  peruserd audit --repair\n  peruserd audit --user alice bob --json",
+    )
+    _add_config_option(parser)
+    parser.add_argument("--repair", action="store_true", help="let the running daemon put right what it can")
+    parser.add_argument("--dry-run", action="store_true", help="with --repair: only say what would be done")
+    parser.add_argument("--user", dest="users", metavar="USER", nargs="+", default=[], help="only these users")
+    parser.add_argument(
+        "--ignore",
+        metavar="KIND",
+        nargs="+",
+        type=Finding,
+        choices=list(Finding),
+        default=[],
+        help=f"pass over findings of these kinds: {', '.join(Finding)}",
+    )
+    parser.add_argument("--threads", type=_count, default=8, help="requests under way at once (8)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_migrate(commands: "Commands[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "migrate",
+        "move in from CouchDB's couch_peruser: print the configuration that does the same, what differs, and in which "
+        "order to switch; changes nothing",
+        "peruserd migrate --config peruserd.toml\n  peruserd migrate --check",
+    )
+    _add_config_option(parser)
+    parser.add_argument("--check", action="store_true", help="print only what differs, and exit 1 if anything does")
+    parser.add_argument("--threads", type=_count, default=4, help="requests under way at once (4)")
+    parser.add_argument("--json", action="store_true", help="print JSON, with all names")
 
 
 def _add_demo(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -214,7 +328,12 @@ _ADDERS: Final = (
     _add_name,
     _add_owner,
     _add_plan,
+    _add_wait,
     _add_deletions,
+    _add_quarantine,
+    _add_templates,
+    _add_audit,
+    _add_migrate,
     _add_demo,
     _add_simcluster,
 )
@@ -226,10 +345,26 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, up to a day")
+    return seconds
 
 
 def _rate(text: str) -> float:
@@ -238,7 +373,7 @@ def _rate(text: str) -> float:
     except ValueError:
         rate = 0.0
     if not 0 < rate <= 100_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of sign-ups a second")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number a second")
     return rate
 
 

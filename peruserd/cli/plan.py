@@ -80,7 +80,7 @@ def _in_words(plan: WholePlan, observed: Observed) -> str:
     ]
     if observed.apart:
         names = ", ".join(lease.node for lease in observed.apart)
-        parts.append(f"another configuration of [databases] or [deletion] than this command's: {names}")
+        parts.append(f"another configuration of databases, rights, templates or deletion than this command's: {names}")
     if not observed.view.leases_readable:
         parts.append("the leases cannot be read: who is alive is not known")
     elif not plan.instances:

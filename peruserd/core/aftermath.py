@@ -5,9 +5,11 @@ Pure functions on `core.records.Record`, whose invariants they keep.
 
 from typing import Final, Protocol
 
-from peruserd.core.changes import Change, Lane
+from peruserd.core import records
+from peruserd.core.changes import Change
+from peruserd.core.lanes import Lane
 from peruserd.core.quarantine import Failure, Quarantined
-from peruserd.core.records import Act, Keep, Record, Remind, Removal, Step, replace
+from peruserd.core.records import Act, Effect, Held, Keep, Queue, Record, Remind, Removal, Step, replace
 
 # A server's words are quoted in a failure, and an entry is kept for each user: so much of them is enough for people.
 _LONGEST_MESSAGE: Final = 500
@@ -29,6 +31,30 @@ class Outcome(Protocol):
         """Whether a deleted document was acted on, or one that is there; None where nothing was acted on."""
 
 
+class CountedOutcome(Outcome, Protocol):
+    """The outcome of work, as far as it is counted, too."""
+
+    @property
+    def created(self) -> bool:
+        """Whether the database has been made."""
+
+    @property
+    def revoked(self) -> bool:
+        """Whether access was taken away."""
+
+    @property
+    def security_written(self) -> bool:
+        """Whether the security object has been written."""
+
+    @property
+    def action(self) -> str | None:
+        """The change of access or existence that was made, in one word."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the work failed; None where it did not."""
+
+
 def after_success(record: Record, outcome: Outcome, now: float, *, recall: bool) -> tuple[Record, Removal | None]:
     """The work succeeded: return the record, and what is to be taken off the disk.
 
@@ -41,7 +67,7 @@ def after_success(record: Record, outcome: Outcome, now: float, *, recall: bool)
     removal = None
     if released or certain:
         removal = Removal.SERVED if released and certain else Removal.CERTAIN if certain else Removal.RELEASED
-        record = replace(_released(record) if released else record, in_doubt=record.in_doubt and not certain)
+        record = replace(taken_out(record) if released else record, in_doubt=record.in_doubt and not certain)
     if review:
         return replace(record, failed_review=None, review_due=None), removal
     if recall and outcome.acted_on is not None:
@@ -75,11 +101,39 @@ def after_failure(
     if not is_mine or record.waiting is not None:
         return record, ()
     if failure.follows_from_name:
-        return (_released(record), (Removal.RELEASED,)) if record.kept is not None else (record, ())
+        return (taken_out(record), (Removal.RELEASED,)) if record.kept is not None else (record, ())
     entry = _entry(record.kept, change, failure, wall)
     due = entry.next_try(now, chance, nodes)
     record = replace(record, kept=entry, due=due)
     return record, (Keep(entry),) if due is None else (Keep(entry), Remind(due))
+
+
+def set_aside(record: Record, *, held: bool, unconfirmed: bool = False) -> Step:
+    """The work failed, perhaps for the cluster's reason: what was worked on waits again, unless something newer does.
+
+    Its ticket is not given back, so the checkpoint stays before it. With `held` it is left alone until it is freed.
+    `unconfirmed` says that the copies could not confirm the user's document.
+    """
+    change = record.active
+    if change is None or record.waiting is not None:
+        return records.ended(record)
+    why = Held.CLUSTER if held else None
+    record = replace(record, active=None, lost=False, waiting=change, held=why, unconfirmed=unconfirmed)
+    effects: tuple[Effect, ...] = () if held else (Queue(change.lane),)
+    return record, (*effects, Queue(Lane.REVIEW)) if record.review is not None else effects
+
+
+def recovered(record: Record, document_id: str, now: float) -> Step:
+    """The cluster serves again: what failed for a reason that can have been the cluster's is due now."""
+    kept, failed = record.kept, record.failed_review
+    due, review_due = record.due, record.review_due
+    if due is not None and kept is not None and kept.failure.can_be_of_the_cluster:
+        due = now
+    if review_due is not None and failed is not None and failed.failure.can_be_of_the_cluster:
+        review_due = now
+    if due == record.due and review_due == record.review_due:
+        return record, ()
+    return records.retried(replace(record, due=due, review_due=review_due), document_id, now)
 
 
 def _entry(known: Quarantined | None, change: Change, failure: Failure, wall: float) -> Quarantined:
@@ -94,7 +148,7 @@ def _entry(known: Quarantined | None, change: Change, failure: Failure, wall: fl
     )
 
 
-def _released(record: Record) -> Record:
+def taken_out(record: Record) -> Record:
     """Take a user out of quarantine, and with the entry the retry that waits or is held, which has no ticket."""
     if record.waiting is not None and record.waiting.lane is Lane.RETRY:
         record = replace(record, waiting=None, held=None)

@@ -11,6 +11,7 @@ import msgspec
 
 from peruserd.core.config import Config, DatabasesConfig
 from peruserd.core.leases import Lease
+from peruserd.core.templates import Templates
 
 _DIGITS: Final = 16
 
@@ -20,7 +21,7 @@ def databases_digest(config: DatabasesConfig) -> str:
     return sha256(msgspec.json.encode(msgspec.to_builtins(config), order="deterministic")).hexdigest()[:_DIGITS]
 
 
-def configuration_digest(config: Config) -> str:
+def configuration_digest(config: Config, templates: Templates) -> str:
     """Return a digest of the part that must be the same: whose databases are made, how, and what follows a deletion.
 
     Two instances that differ in it serve the same users in different ways, whichever owns them at the moment.
@@ -28,6 +29,8 @@ def configuration_digest(config: Config) -> str:
     shared: dict[str, Any] = {
         "auth_db": config.couchdb.auth_db,
         "databases": msgspec.to_builtins(config.databases),
+        "security": msgspec.to_builtins(config.security),
+        "templates": templates.digest,
         "deletion": msgspec.to_builtins(config.deletion),
     }
     return sha256(msgspec.json.encode(shared, order="deterministic")).hexdigest()[:_DIGITS]

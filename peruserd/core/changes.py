@@ -4,26 +4,18 @@ A row of a feed is a hint and never the truth: CouchDB takes ids whose bytes are
 proper ones, so two documents can be shown under one id, each with rows of its own.
 """
 
-from enum import IntEnum
 from typing import Final
 
 import msgspec
 
+from peruserd.core.lanes import Lane
 from peruserd.core.watermark import Watermark
 
-
-class Lane(IntEnum):
-    """Where a change came from, the most urgent first."""
-
-    LIVE = 0
-    RETRY = 1
-    REVIEW = 2  # what this instance did may have to be put right, whoever owns the document by now
-    SCAN = 3
-
-
 # Which of two changes of one document tells more of it now: a live one always, and what a scan has just read more than
-# what went to quarantine some time ago. A review says nothing: it asks the authentication database.
-_AUTHORITY: Final = {Lane.LIVE: 3, Lane.SCAN: 2, Lane.RETRY: 1, Lane.REVIEW: 0}
+# what went to quarantine some time ago. A review says nothing: it asks the authentication database. So do looks.
+_AUTHORITY: Final = {Lane.LIVE: 3, Lane.SCAN: 2, Lane.RETRY: 1} | dict.fromkeys(
+    (Lane.REVIEW, Lane.OTHERS, Lane.OPERATOR, Lane.ROLLOUT, Lane.AUDIT), 0
+)
 
 
 class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -50,6 +42,11 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
     contested: bool = False
     sequence: int | str | None = None
 
+    @property
+    def is_look(self) -> bool:
+        """Say whether no row is behind this change: everything is asked, and nothing is believed."""
+        return self.lane >= Lane.OTHERS
+
     def finish(self) -> None:
         """Let the checkpoint pass this change."""
         if self.watermark is not None:
@@ -60,9 +57,16 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
         return _AUTHORITY[self.lane] > _AUTHORITY[other.lane]
 
 
-def make_review(document_id: str, *, deleted: bool, now: float) -> Change:
-    """Return a review of a document on which `deleted` was last acted."""
-    return Change(document_id, deleted, Lane.REVIEW, now)
+def make_review(document_id: str, *, deleted: bool, now: float, contested: bool = False) -> Change:
+    """Return a review of a document on which `deleted` was last acted; a `contested` one says nothing of that."""
+    return Change(document_id, deleted, Lane.REVIEW, now, contested=contested)
+
+
+def make_look(document_id: str, lane: Lane, now: float, watermark: Watermark | None = None, ticket: int = -1) -> Change:
+    """Return a look at a document, for one of the reasons behind which there is no row."""
+    return Change(
+        document_id, deleted=False, lane=lane, read_at=now, watermark=watermark, ticket=ticket, contested=True
+    )
 
 
 def contest(change: Change, other: Change) -> Change:

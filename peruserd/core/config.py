@@ -40,6 +40,28 @@ class OnReturn(StrEnum):
     HOLD = "hold"
 
 
+class Grant(StrEnum):
+    """The rights of a user in the database of their own."""
+
+    ADMIN = "admin"
+    MEMBER = "member"
+
+
+class Audience(StrEnum):
+    """Those who may ask whether a user is served."""
+
+    LOOPBACK = "loopback"
+    EVERYBODY = "everybody"
+    NOBODY = "nobody"
+
+
+class WhenDeleted(StrEnum):
+    """The answer to somebody who deleted the database of a user who is there."""
+
+    REMAKE = "remake"
+    REPORT = "report"
+
+
 class LogFormat(StrEnum):
     """The form of log lines."""
 
@@ -124,6 +146,39 @@ class DatabasesConfig(Table, frozen=True):
         str | None, Meta(description="The zones the copies go to, as in metro-dc-a:2,metro-dc-b:1.")
     ] = None
     partitioned: Annotated[bool, Meta(description="Whether they are partitioned databases.")] = False
+    when_deleted: Annotated[
+        WhenDeleted,
+        Meta(
+            description="What happens when somebody deletes the database of a user who is there. remake: it is made "
+            "again, empty. report: the user goes to quarantine as database_deleted, until the operator has the user "
+            "looked at or somebody puts the database back."
+        ),
+    ] = WhenDeleted.REMAKE
+
+
+class SecurityConfig(Table, frozen=True):
+    """The rights that users have in their databases."""
+
+    grant: Annotated[
+        Grant,
+        Meta(
+            description="admin: the user is an admin and a member of the database, as with couch_peruser, and can "
+            "write its design documents and its security object. member: a member alone. Databases that are there "
+            "already stay as they are until `peruserd templates rollout`."
+        ),
+    ] = Grant.ADMIN
+
+
+class TemplatesConfig(Table, frozen=True):
+    """Documents, roles and options that each user's database gets."""
+
+    directory: Annotated[
+        str | None,
+        Meta(
+            description="A directory with documents/*.json, security.json and options.json; it is read at the start. "
+            "New databases get what is in it, and those that are there already by `peruserd templates rollout`."
+        ),
+    ] = None
 
 
 class DeletionConfig(Table, frozen=True):
@@ -205,12 +260,40 @@ class ProvisioningConfig(Table, frozen=True):
     ] = 0
 
 
+class AuditConfig(Table, frozen=True):
+    """The audit: every user is looked at in turn, whether or not anything has happened."""
+
+    interval: Annotated[
+        UpToAMonth,
+        Meta(
+            description="Seconds that a round over all users is spread over, and from the beginning of one to that of "
+            "the next. A round that needs more at the given rate takes longer; peruserd_audit_round_seconds tells."
+        ),
+    ] = 86_400.0
+    rate: Annotated[
+        Annotated[float, Meta(gt=0, le=10_000)],
+        Meta(
+            description="Requests a second that the audit of this instance makes at most, over all its listeners; "
+            "each user takes about one for each copy of the database, on whichever node that is."
+        ),
+    ] = 10.0
+
+
 class HTTPConfig(Table, frozen=True):
-    """Metrics and health."""
+    """Metrics, health, and whether a user is served."""
 
     listen: Annotated[
-        str, Meta(description="Address and port of /metrics, /healthz and /readyz; port 0 takes a free one.")
+        str,
+        Meta(description="Address and port of /metrics, /healthz, /readyz and /users; port 0 takes a free one."),
     ] = "127.0.0.1:9984"
+    users: Annotated[
+        Audience,
+        Meta(
+            description="Who may ask /users/{name} whether a user is served. loopback: programs of this machine, and "
+            "nobody where `listen` is no loopback address. everybody: all who reach the port. nobody: the page is "
+            "closed."
+        ),
+    ] = Audience.LOOPBACK
 
 
 class StateConfig(Table, frozen=True):
@@ -236,9 +319,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     couchdb: CouchDBConfig = CouchDBConfig()
     databases: DatabasesConfig = DatabasesConfig()
+    security: SecurityConfig = SecurityConfig()
+    templates: TemplatesConfig = TemplatesConfig()
     deletion: DeletionConfig = DeletionConfig()
     cluster: ClusterConfig = ClusterConfig()
     provisioning: ProvisioningConfig = ProvisioningConfig()
+    audit: AuditConfig = AuditConfig()
     http: HTTPConfig = HTTPConfig()
     state: StateConfig = StateConfig()
     log: LogConfig = LogConfig()

@@ -1,4 +1,4 @@
-"""The messages between `peruserd deletions` and a running daemon, over the control socket.
+"""The messages between a command and a running daemon, over the control socket.
 
 Each message is one line of JSON. A command sends one order, and the daemon answers with any number of lines, of which
 the last one says how it ended.
@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from peruserd.core.deletions import Word
+from peruserd.core.inquiries import KeptUser, Wish
 
 SOCKET_NAME: Final = "control.sock"
 """The socket's name in the state directory."""
@@ -42,7 +43,22 @@ class ResumeOnly(msgspec.Struct, frozen=True, tag="resume-only", forbid_unknown_
     users: tuple[str, ...]
 
 
-Order = Say | PauseAll | ResumeAll | ResumeOnly
+class LookAt(msgspec.Struct, frozen=True, tag="look-at", forbid_unknown_fields=True):
+    """Look at these users now, whoever owns them, and put right what is not."""
+
+    users: tuple[str, ...]
+
+
+class Quarantine(msgspec.Struct, frozen=True, tag="quarantine", forbid_unknown_fields=True):
+    """List users in quarantine, try them now, or take them out: those named, of one kind, or all where neither is."""
+
+    wish: Wish
+    users: tuple[str, ...] = ()
+    kind: str | None = None
+
+
+DeletionOrder = Say | PauseAll | ResumeAll | ResumeOnly
+Order = DeletionOrder | LookAt | Quarantine
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -67,6 +83,14 @@ class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
     why: str
 
 
+class Found(msgspec.Struct, frozen=True, tag="found"):
+    """A user in quarantine, as the listener of the copy has it, and had it before what was ordered was done."""
+
+    user: str
+    listener: str
+    kept: KeptUser
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """The order was carried out; `notice` is what the operator should know beside it."""
 
@@ -80,7 +104,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     again: bool = True
 
 
-Answer = Progress | Noted | Unknown | Done | Refused
+Answer = Progress | Noted | Unknown | Found | Done | Refused
 
 _ENCODER: Final = msgspec.json.Encoder()
 _ORDERS: Final = msgspec.json.Decoder(Order)

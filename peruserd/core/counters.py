@@ -43,6 +43,8 @@ class Counters(msgspec.Struct):
     reviews: int = 0  # looks at what was done for documents that others own by now
     feed_requests: int = 0
     scans: int = 0  # scans that reached their end
+    holds: int = 0  # times that the whole listener was on hold because the cluster failed
+    looks: dict[str, int] = msgspec.field(default_factory=dict)  # acts on a document, by the reason for them
     failures: dict[str, int] = msgspec.field(default_factory=dict)  # by kind of error
     access_changes: dict[str, int] = msgspec.field(default_factory=dict)  # by what was done, as in the audit lines
     latency: Histogram = msgspec.field(default_factory=Histogram)  # from a change read to its user served
@@ -52,6 +54,10 @@ class Counters(msgspec.Struct):
         if times:
             self.failures[kind] = self.failures.get(kind, 0) + times
 
+    def looked(self, reason: str) -> None:
+        """Count an act on a document, whatever came of it."""
+        self.looks[reason] = self.looks.get(reason, 0) + 1
+
     def changed(self, action: str) -> None:
         """Count a change of access or existence."""
         self.access_changes[action] = self.access_changes.get(action, 0) + 1
@@ -60,10 +66,13 @@ class Counters(msgspec.Struct):
         """Add what another listener counted."""
         for name in _PLAIN:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for mine, theirs in ((self.failures, other.failures), (self.access_changes, other.access_changes)):
-            for kind, count in theirs.items():
+        for name in _BY_LABEL:
+            mine = getattr(self, name)
+            for kind, count in getattr(other, name).items():
                 mine[kind] = mine.get(kind, 0) + count
         self.latency.add(other.latency)
 
+
+_BY_LABEL: Final = ("looks", "failures", "access_changes")
 
 _PLAIN: Final = tuple(field.name for field in msgspec.structs.fields(Counters) if field.type is int)

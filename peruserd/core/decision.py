@@ -11,17 +11,21 @@ The rules, in short:
 - A security object that was there before is written over only after its copies were compared.
 - A live row is believed where the one copy that was read names its user, or where all copies were read, if they agree.
 - An object that was written is read again from each copy; if a copy differs, the work begins again from what is there.
+- A new database is complete before its user gets access. One whose security object nobody ever wrote is new.
+- A database that was there before keeps the rights of its user. A rollout alone changes them, for a live user.
+- A database that somebody deleted is made again for a live user, unless the configuration leaves that to the operator.
 - A revocation ends when each copy was seen to be without the user. A copy that cannot be read is waited for.
 """
 
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from peruserd.core import security
-from peruserd.core.config import DeletionPolicy
+from peruserd.core.config import DeletionPolicy, WhenDeleted
 from peruserd.core.evidence import DocumentState, Verdict
 from peruserd.core.facts import Database, Facts, Hint
 from peruserd.core.quarantine import UNCONFIRMED, Advice, Failure
@@ -34,7 +38,9 @@ class Ask(Enum):
     DOCUMENT = "document"  # the user document, copy by copy
     GLANCE = "glance"  # the security object, by one clustered read
     COPIES = "copies"  # the security object, copy by copy
+    CONTENTS = "contents"  # the documents and options that templates put into the database
     ADMISSION = "admission"  # whether the operator lets the user in who came back
+    REMOVAL = "removal"  # whether somebody else deleted the database
 
 
 class Create(msgspec.Struct, frozen=True):
@@ -51,6 +57,10 @@ class WriteEach(msgspec.Struct, frozen=True):
     """Write to each of these copies by itself, by its place among the copies."""
 
     securities: tuple[tuple[int, Security], ...]
+
+
+class Furnish(msgspec.Struct, frozen=True):
+    """Write the documents and options that are due."""
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -75,7 +85,7 @@ class Failed(msgspec.Struct, frozen=True):
     failure: Failure
 
 
-Step = Ask | Create | Write | WriteEach | Served | Removed | NothingToDo | Failed
+Step = Ask | Create | Write | WriteEach | Furnish | Served | Removed | NothingToDo | Failed
 
 Edit = Callable[[Security, str], Security]
 """A change of a security object for a user; it returns the very same object where nothing changes."""
@@ -86,6 +96,8 @@ _MAX_WRITES: Final = 5
 
 def decide(facts: Facts) -> Step:
     """Return the next step; raises MalformedSecurityError where an object cannot be read at all."""
+    if facts.rollout and (step := _not_rolled_out(facts)) is not None:
+        return step
     match facts.state:
         case None if facts.hint is Hint.LIVE:
             return _claimed_live(facts)
@@ -103,6 +115,15 @@ def decide(facts: Facts) -> Step:
             return _unclear(facts)
 
 
+def _not_rolled_out(facts: Facts) -> Step | None:
+    """Confirm the document before everything, and leave what is no live user's database to the other reasons."""
+    if facts.state is None:
+        return Ask.DOCUMENT
+    if facts.state in (DocumentState.DELETED, DocumentState.MISSING) or facts.database is Database.ABSENT:
+        return _NO_ROLLOUT
+    return Ask.COPIES if facts.database is Database.UNKNOWN and facts.state is DocumentState.LIVE else None
+
+
 def _claimed_live(facts: Facts) -> Step:
     """Serve a new user on the word of its row; confirm the document wherever something was there before."""
     if facts.database is Database.THERE:
@@ -111,7 +132,7 @@ def _claimed_live(facts: Facts) -> Step:
             return Ask.COPIES if facts.holds else Ask.GLANCE
         seen = facts.readable if facts.glance is None else (facts.glance,)
         is_known = not facts.in_doubt and (facts.has_majority or not facts.holds)
-        is_right = is_known and _agree(seen) and security.grants(seen[0], facts.user)
+        is_right = is_known and _agree(seen) and security.admits(seen[0], facts.user)
         return Served() if is_right else Ask.DOCUMENT
     return _live(facts)
 
@@ -135,18 +156,25 @@ def _live(facts: Facts) -> Step:
         # A look that is not for a new row finds the database there as a rule.
         return Ask.COPIES
     if facts.database in (Database.UNKNOWN, Database.ABSENT):
-        return Create()
+        return _made(facts)
     if facts.database in (Database.CREATED, Database.ACCEPTED):
         return _new(facts)
     if facts.copies is None:
         return Ask.COPIES
     try:
-        return _kept_shut(facts) or _brought_to(facts, security.grant, Served())
+        return _furnished_before(facts, _kept_shut(facts) or _brought_to(facts, _giving(facts), Served()))
     except CopiesDisagreeError:
         if not facts.silent:
             raise
         # Those that are away can make one of the objects the majority's.
         return _away(facts)
+
+
+def _made(facts: Facts) -> Step:
+    """Make the database, unless somebody deleted it and the configuration leaves that to the operator."""
+    if facts.when_deleted is WhenDeleted.REMAKE or facts.deleted_by_others is False:
+        return Create()
+    return Ask.REMOVAL if facts.deleted_by_others is None else _DELETED
 
 
 def _kept_shut(facts: Facts) -> Step | None:
@@ -162,6 +190,8 @@ def _kept_shut(facts: Facts) -> Step | None:
         return _away(facts)
     if not security.is_freed(facts.readable, len(facts.copies or ()), facts.user):
         return None
+    if facts.rollout:
+        return _NO_ROLLOUT
     end = Ask.ADMISSION if facts.admitted is None else _HELD
     try:
         return _brought_to(facts, security.revoke, end)
@@ -205,10 +235,26 @@ def _unclear(facts: Facts) -> Step:
 
 def _new(facts: Facts) -> Step:
     if not facts.written:
-        return Write(security.first(facts.user))
+        return _furnished_before(facts, Write(security.first(facts.user, facts.access)))
     if facts.database is Database.ACCEPTED:
         return Failed(Failure("accepted_only", "only a minority of the nodes has created the database"))
     return Served()
+
+
+def _furnished_before(facts: Facts, step: Step) -> Step:
+    """Put what is due into a database before its user is let in for the first time, or where a rollout has ended."""
+    is_first = isinstance(step, Write) and all(map(security.is_blank, facts.readable))
+    if not facts.templated or not (is_first or (facts.rollout and isinstance(step, Served))):
+        return step
+    if facts.refusals:
+        # A database that its user has never had refuses nothing by its user's code.
+        advice = Advice.ASK_OPERATOR if is_first else Advice.GIVE_UP
+        return Failed(Failure("template_refused", f"the database refuses {facts.refusals}", advice))
+    if facts.contents is None:
+        return Ask.CONTENTS
+    if not facts.contents.is_due(overwrite=facts.overwrite):
+        return step
+    return _RESTLESS_DOCUMENTS if facts.furnished >= _MAX_WRITES else Furnish()
 
 
 def _whole(facts: Facts) -> Step:
@@ -273,6 +319,11 @@ def _away(facts: Facts) -> Failed:
     return Failed(Failure("copies_away", message, waits_for=facts.silent))
 
 
+def _giving(facts: Facts) -> Edit:
+    """Return the change that gives a user the database that was there before."""
+    return partial(security.grant if facts.rollout else security.admit, access=facts.access)
+
+
 def _closed(found: Security, _user: str) -> Security:
     return security.close(found)
 
@@ -285,5 +336,14 @@ _HELD = Failed(
         Advice.ASK_OPERATOR,
     )
 )
+_DELETED = Failed(
+    Failure(
+        "database_deleted",
+        "somebody deleted the database of a user who is there; `peruserd audit --repair --user` makes it again",
+        Advice.GIVE_UP,
+    )
+)
 _KEPT = NothingToDo("deletions change nothing, by the configuration")
+_NO_ROLLOUT = NothingToDo("a rollout concerns databases that live users have")
+_RESTLESS_DOCUMENTS = Failed(Failure("restless_documents", "somebody else writes the documents of templates as well"))
 _RESTLESS = Failed(Failure("restless_security", "somebody else writes the security object again and again"))

@@ -1,9 +1,10 @@
-"""The order of work: lanes by urgency, within the limits, a scan at its pace.
+"""The order of work: lanes by urgency, within the limits, scans and looks at their pace, the newest amidst a crowd.
 
-Three kinds of documents are left alone for a while:
+Some kinds of documents are left alone for a while:
 
 - Documents that another instance will own, because two must not act on a document at the same time.
 - Restless documents.
+- Documents whose database somebody else has just made or deleted.
 - Documents that would need a new database where enough are being made.
 """
 
@@ -12,14 +13,23 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from peruserd.core.changes import Change, Lane
+from peruserd.core.changes import Change
+from peruserd.core.crowd import NEW_SECONDS, Crowd
 from peruserd.core.documents import Documents
+from peruserd.core.lanes import Lane
 from peruserd.core.pacing import CreationLimit, ScanPace
 from peruserd.core.records import Held
 from peruserd.core.restless import Restless
 
 # Iterating over an enumeration takes longer than looking into its lanes.
 _LANES: Final = tuple(Lane)
+
+# Somebody who puts a database back deletes it, and makes it again a moment later. To make it in between would be in the
+# way.
+_SETTLING_SECONDS: Final = 3.0
+
+# Nobody waits for these who was not served before, as a rule.
+_PACED: Final = (Lane.SCAN, Lane.OTHERS, Lane.ROLLOUT, Lane.AUDIT)
 
 
 class Dispatch:
@@ -36,11 +46,18 @@ class Dispatch:
         # The documents that wait for room to make a database, by lane and in their order: each once, however often it
         # changes while it waits.
         self._crowded: tuple[OrderedDict[str, None], ...] = tuple(OrderedDict() for _ in Lane)
-        # The documents that rest, by when that is over.
-        self._resting: list[tuple[float, str]] = []
+        # The documents that rest, by when that is over, and why they do.
+        self._resting: list[tuple[float, str, Held]] = []
         self._restless = Restless()
+        # Of the live lane, where anybody can make one.
+        self._crowd = Crowd()
+        self._live = documents.queue(Lane.LIVE)
         self._scanned = 0
         self._leaves: Callable[[str], bool] = _nobody
+        self._on_hold = False
+        self._may_try = False
+        # The change that tries whether the cluster serves again.
+        self.trial: Change | None = None
 
     def limit(self, share: int, new_per_minute: int = 0) -> None:
         """Set how many documents may be worked on at once, and how many databases may be made in a minute."""
@@ -56,6 +73,19 @@ class Dispatch:
         self._leaves = leaves or _nobody
         self._documents.free(Held.OWNER)
 
+    def hold(self) -> None:
+        """Give out nothing, until `go_on`, but a trial."""
+        self._on_hold = True
+
+    def go_on(self) -> None:
+        """Give out work again."""
+        self._on_hold = self._may_try = False
+        self.trial = None
+
+    def let_one_try(self) -> None:
+        """Give out one change, as soon as there is one, although all are on hold."""
+        self._may_try = True
+
     def read_live(self, changes: Iterable[Change], now: float) -> None:
         """Note that a page that was not empty was read live, with these changes."""
         self._pace.live(now)
@@ -66,33 +96,55 @@ class Dispatch:
 
     def next(self, now: float) -> Change | None:
         """Return the most urgent change whose document is free, now under way; None where there is none."""
-        if self._documents.active >= self._pace.share:
+        if self._documents.active >= self._pace.share or (self._on_hold and not self._may_try):
             return None
         if self._resting:
             self._free_rested(now)
         for lane in _LANES:
-            if lane is Lane.SCAN and self._scanned >= self._pace.most(now):
+            if lane in _PACED and self._scanned >= self._pace.most(now):
                 continue
-            change = self._next_in(lane, now)
+            change = self._next_live(now) if lane is Lane.LIVE else self._next_in(lane, now)
             if change is not None:
                 self._begin(change, now)
                 return change
         return None
 
     def _begin(self, change: Change, now: float) -> None:
+        if self._on_hold:
+            self._may_try, self.trial = False, change
         self._documents.take(change)
         if self._restless.watched:
             self._restless.looked_at(change.document_id, now)
         if self._creations.most and _may_create(change):
             self._creations.begun(change.document_id)
-        if change.lane is Lane.SCAN:
+        if change.lane in _PACED:
             self._scanned += 1
             self._pace.taken(now)
 
-    def _next_in(self, lane: Lane, now: float) -> Change | None:
+    def _next_live(self, now: float) -> Change | None:
+        crowd, share = self._crowd, self._pace.share
+        if len(self._live) + len(self._crowded[Lane.LIVE]) <= share:
+            return self._next_in(Lane.LIVE, now)
+        if not (crowd.newest_may_begin(share) and self._has_newcomer(now)):
+            crowd.oldest += 1
+            return self._next_in(Lane.LIVE, now)
+        change = self._next_in(Lane.LIVE, now, newest=True)
+        if change is not None:
+            crowd.newest_begun(change.document_id)
+        return change
+
+    def _has_newcomer(self, now: float) -> bool:
+        if self._creations.most:
+            # Who waits for room to make a database has waited long, where there is a crowd.
+            return bool(self._crowded[Lane.LIVE])
+        return self._documents.is_last_since(Lane.LIVE, now - NEW_SECONDS)
+
+    def _next_in(self, lane: Lane, now: float, *, newest: bool = False) -> Change | None:
         if self._crowded[lane] and self._creations.room(now):
-            self._let_in(lane)
-        while (change := self._documents.next_in(lane)) is not None:
+            self._let_in(lane, newest=newest)
+        # Where databases are limited, those without room leave the lane in the order in which they came.
+        next_in = self._documents.last_in if newest and not self._creations.most else self._documents.next_in
+        while (change := next_in(lane)) is not None:
             why = None if lane is Lane.REVIEW else self._reason_to_hold(change, now)
             if why is None:
                 return change
@@ -105,18 +157,21 @@ class Dispatch:
             return Held.OWNER
         until = self._restless.rests_until(document_id, now) if self._restless.watched else None
         if until is not None:
-            heapq.heappush(self._resting, (until, document_id))
+            heapq.heappush(self._resting, (until, document_id, Held.RESTLESS))
             return Held.RESTLESS
+        if change.lane is Lane.OTHERS and now < change.read_at + _SETTLING_SECONDS:
+            heapq.heappush(self._resting, (change.read_at + _SETTLING_SECONDS, document_id, Held.SETTLING))
+            return Held.SETTLING
         if self._creations.most and _may_create(change) and not self._creations.room(now):
             self._crowded[change.lane][document_id] = None
             return Held.LIMIT
         return None
 
-    def _let_in(self, lane: Lane) -> None:
-        """Put who has waited longest for room first in the lane."""
+    def _let_in(self, lane: Lane, *, newest: bool) -> None:
+        """Put who has waited longest for room first in the lane, or who came last."""
         crowded = self._crowded[lane]
         while crowded:
-            document_id, _ = crowded.popitem(last=False)
+            document_id, _ = crowded.popitem(last=newest)
             change = self._documents.record(document_id).waiting
             # A document that was lost, or waits for another reason by now, is passed over.
             if change is not None and change.lane is lane and self._documents.free_one(document_id, Held.LIMIT):
@@ -125,7 +180,8 @@ class Dispatch:
     def _free_rested(self, now: float) -> int:
         freed = 0
         while self._resting and self._resting[0][0] <= now:
-            freed += self._documents.free_one(heapq.heappop(self._resting)[1], Held.RESTLESS)
+            _, document_id, why = heapq.heappop(self._resting)
+            freed += self._documents.free_one(document_id, why)
         return freed
 
     def due(self, now: float) -> int:
@@ -136,19 +192,25 @@ class Dispatch:
     def ended(self, change: Change, now: float, *, created: bool = False) -> None:
         """Note that the work on a change ended, and whether it made a database."""
         self._creations.ended(change.document_id)
+        if self._crowd.newest:
+            self._crowd.newest.discard(change.document_id)
         if created:
             self._creations.made(now)
-        if change.lane is Lane.SCAN:
+        if change.lane in _PACED:
             self._scanned -= 1
             self._pace.finished(now, in_place=change.in_place)
 
     def can_scan(self, now: float) -> bool:
-        """Say whether something that a scan found may wait, and may be worked on."""
-        return self._documents.has_any(Lane.SCAN) and self._scanned < self._pace.most(now)
+        """Say whether something may wait that goes at the pace of a scan, and may be worked on."""
+        return not self._on_hold and self._has_paced and self._scanned < self._pace.most(now)
 
     def patience(self, now: float) -> float | None:
         """Return in how many seconds a scan may go on if nothing happens; None where only then."""
-        return self._pace.next_change(now) if self._documents.has_any(Lane.SCAN) else None
+        return self._pace.next_change(now) if self._has_paced and not self._on_hold else None
+
+    @property
+    def _has_paced(self) -> bool:
+        return any(map(self._documents.has_any, _PACED))
 
     def next_due(self, now: float) -> float | None:
         """Return when `due` is worth asking next; None while nobody rests or waits for room."""

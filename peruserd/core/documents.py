@@ -7,11 +7,13 @@ because its owner has a lock.
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Final
 
 from peruserd.core import aftermath, records
-from peruserd.core.changes import Change, Lane, make_review
+from peruserd.core.changes import Change, make_review
+from peruserd.core.kept import Kept
+from peruserd.core.lanes import Lane
 from peruserd.core.quarantine import Failure, Quarantined
 from peruserd.core.records import EMPTY, Effect, Finish, Held, Keep, Queue, Record, Remind, Removal
 
@@ -26,7 +28,7 @@ _MOST_FRESH: Final = 100_000
 MOST_KEPT: Final = 100_000
 
 
-class Documents:
+class Documents(Kept):
     """The record of each document under way. Times are of the caller's monotonic clock, in seconds.
 
     An act of the last `recall_seconds` before a document is lost is looked at again.
@@ -35,17 +37,16 @@ class Documents:
     def __init__(
         self, kept: Iterable[Quarantined], doubts: Iterable[str], *, recall_seconds: float, now: float
     ) -> None:
+        super().__init__()
         self._nodes: frozenset[str] = frozenset()
         self._recall_seconds = recall_seconds
-        self._records: dict[str, Record] = {}
-        self._lanes: tuple[deque[str], ...] = tuple(deque() for _ in Lane)
         self._reminders: list[tuple[float, str]] = []
         # The documents that were acted on lately, the oldest first.
         self._recent: deque[tuple[float, str]] = deque()
         # The kinds of rows that were read live since a page of a scan was asked for: live, deleted, or both.
         self._fresh: dict[str, frozenset[bool]] = {}
         self._scan_page_open = False
-        self.waiting = self.active = self.held = self.reviews = self.quarantined = 0
+        self.waiting = self.active = self.held = self.reviews = self.quarantined = self.permanent = 0
         for document_id in doubts:
             self.doubt(document_id)
         for entry in kept:
@@ -57,10 +58,6 @@ class Documents:
 
     def __len__(self) -> int:
         return len(self._records)
-
-    def record(self, document_id: str) -> Record:
-        """Return the record of a document; an empty one where it is at rest."""
-        return self._records.get(document_id, EMPTY)
 
     # Reading
 
@@ -102,6 +99,10 @@ class Documents:
         """Say whether a document may wait in a lane; it can be one that need not any more."""
         return bool(self._lanes[lane])
 
+    def queue(self, lane: Lane) -> Sized:
+        """Return the documents that wait in a lane, to count them; some of them need not any more."""
+        return self._lanes[lane]
+
     def next_in(self, lane: Lane) -> Change | None:
         """Return what is first in a lane, and take it out of it: to be taken, or held."""
         queue = self._lanes[lane]
@@ -111,6 +112,25 @@ class Documents:
             if change is not None:
                 return change
         return None
+
+    def last_in(self, lane: Lane) -> Change | None:
+        """Return what is last in a lane, and take it out of it, as `next_in` does with what is first."""
+        queue = self._lanes[lane]
+        while queue:
+            change = self._records.get(queue.pop(), EMPTY).next_of(lane)
+            if change is not None:
+                return change
+        return None
+
+    def is_last_since(self, lane: Lane, since: float) -> bool:
+        """Say whether what is last in a lane was read at this time or later."""
+        queue = self._lanes[lane]
+        while queue:
+            change = self._records.get(queue[-1], EMPTY).next_of(lane)
+            if change is not None:
+                return change.read_at >= since
+            queue.pop()
+        return False
 
     def take(self, change: Change) -> None:
         """Note that a worker begins with a change that `next_in` returned."""
@@ -196,7 +216,7 @@ class Documents:
         reviews = 0
         for document_id in [each for each in self._records if not is_mine(each)]:
             before = self._records[document_id]
-            record, effects = records.lost(before, document_id, now)
+            record, effects = records.lost(before, document_id, now, on_hold=self.on_hold)
             reviews += record.review is not before.review
             self._put(document_id, before, (record, effects))
             removals += [(document_id, each) for each in effects if isinstance(each, Removal)]
@@ -212,10 +232,11 @@ class Documents:
             self._put(document_id, before, (record, effects))
         return wanted
 
-    def review(self, document_id: str, *, deleted: bool, now: float) -> None:
-        """Let a review wait of a document on which `deleted` was last acted."""
+    def review(self, document_id: str, *, deleted: bool, now: float, contested: bool = False) -> None:
+        """Let a review wait of a document on which `deleted` was last acted; a `contested` one says nothing of that."""
         before = self.record(document_id)
-        self._put(document_id, before, records.reviewed(before, make_review(document_id, deleted=deleted, now=now)))
+        review = make_review(document_id, deleted=deleted, now=now, contested=contested)
+        self._put(document_id, before, records.reviewed(before, review))
 
     def take_due(self, now: float) -> tuple[int, int]:
         """Let those wait for a worker whose next try is due; return how many retries and how many reviews."""
@@ -273,6 +294,7 @@ class Documents:
             self.reviews += (after.review is not None) - (before.review is not None)
         if after.kept is not before.kept:
             self.quarantined += (after.kept is not None) - (before.kept is not None)
+            self.permanent += _is_permanent(after) - _is_permanent(before)
 
     def _remind(self, at: float, document_id: str) -> None:
         heapq.heappush(self._reminders, (at, document_id))
@@ -287,3 +309,7 @@ class Documents:
             before = self._records.get(document_id)
             if before is not None:
                 self._put(document_id, before, (records.expired(before, at), ()))
+
+
+def _is_permanent(record: Record) -> bool:
+    return record.kept is not None and not record.kept.failure.is_passing

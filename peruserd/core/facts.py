@@ -4,9 +4,10 @@ from enum import Enum
 
 import msgspec
 
-from peruserd.core.config import DeletionPolicy, OnReturn
+from peruserd.core.config import DeletionPolicy, OnReturn, WhenDeleted
+from peruserd.core.contents import Contents
 from peruserd.core.evidence import DocumentState, Verdict
-from peruserd.core.security import Security
+from peruserd.core.security import AS_COUCH_PERUSER, Access, Security
 
 
 class Hint(Enum):
@@ -44,7 +45,13 @@ class Facts(msgspec.Struct, frozen=True):
     `glance` is the security object as a clustered read shows it, which is that of one copy. `copies` are all copies, as
     read since the last write. `in_doubt` says that a security object was begun to be written and not seen to be whole,
     by an earlier act or an earlier process. `written` is how often this act has written already. `admitted` says
-    whether the operator lets a user in whose database was nobody's; None where nobody was asked.
+    whether the operator lets a user in whose database was nobody's; None where nobody was asked. `deleted_by_others`
+    says whether somebody else deleted the database that is not there; None where that is not known. `access` are the
+    rights by the configuration, and `rollout` says that a database that was there before is to get exactly these.
+
+    `templated` says that templates put documents or options into databases, and `contents` is what was found of them,
+    None where nobody looked. `overwrite` says that a rollout undoes what the user did to them. `furnished` is how often
+    this act has written them, and `refusals` are the words in which the database refused some.
     """
 
     user: str
@@ -58,6 +65,15 @@ class Facts(msgspec.Struct, frozen=True):
     written: int = 0
     on_return: OnReturn = OnReturn.REOPEN
     admitted: bool | None = None
+    when_deleted: WhenDeleted = WhenDeleted.REMAKE
+    deleted_by_others: bool | None = None
+    access: Access = AS_COUCH_PERUSER
+    rollout: bool = False
+    templated: bool = False
+    contents: Contents | None = None
+    overwrite: bool = False
+    furnished: int = 0
+    refusals: str = ""
 
     def confirmed(self, document: Verdict) -> "Facts":
         """Return the facts with the document as it was confirmed to be.

@@ -4,12 +4,14 @@ Everything about sequences and about whose a document is comes together here; th
 Rows become changes, for documents that are this instance's alone.
 """
 
+import sys
 from collections.abc import Collection
 from typing import Final
 
 import msgspec
 
-from peruserd.core.changes import Change, Lane
+from peruserd.core.changes import Change
+from peruserd.core.lanes import Lane
 from peruserd.core.messages import Sequence
 from peruserd.core.names import USER_DOCUMENT_PREFIX
 from peruserd.core.ownership import Ownership
@@ -18,18 +20,22 @@ from peruserd.core.progress import (
     Saved,
     Sweep,
     change_owner,
+    compare_names,
+    owe_names,
     reached,
     resume,
     scan_everything,
     sweep_finished,
 )
-from peruserd.core.rows import PAGE_ROWS, Page, is_short
+from peruserd.core.rows import PAGE_ROWS, Page, is_short, proof_size_of
 from peruserd.core.scanning import ScanBook, ScanTask
 from peruserd.core.watermark import Watermark
 
-# Documents that may wait before reading pauses: some pages, so that workers never starve, and little memory.
-_LIVE_WINDOW: Final = 5 * PAGE_ROWS
+# Documents that may wait before reading pauses. Whoever signs up behind a crowd is seen only if the crowd was read, so
+# it is many. Each takes some 600 bytes (measured), and its text, which is as long as its writer likes.
+_LIVE_WINDOW: Final = 50 * PAGE_ROWS
 _HELD_WINDOW: Final = 100 * PAGE_ROWS
+_TEXT_WINDOW: Final = 32 << 20
 
 # After users failed for whom there was no room, until they are looked for: what all of them wait for takes its time.
 _OWED_SECONDS: Final = 3_600.0
@@ -68,6 +74,7 @@ class Intake:
         self._note_a_cut()
         self.shard_sequence = identity.update_seq
         self._scan.begin(self._saved, self._me)
+        self._compare_names()
         return why
 
     def change_owner(self, ownership: Ownership) -> None:
@@ -78,6 +85,8 @@ class Intake:
         if saved is not None and self._live is not None:
             self._saved = change_owner(saved, ownership, self._me, read=self._live.read)
             self._scan.begin(self._saved, self._me)
+            # A comparison that was under way, or waited for the end of a scan, may be all that is left to do.
+            self._compare_names()
 
     # Reading
 
@@ -100,7 +109,7 @@ class Intake:
         if self._live is None:
             return True
         under_way = self._live.under_way
-        return under_way - held < _LIVE_WINDOW and under_way < _HELD_WINDOW
+        return under_way - held < _LIVE_WINDOW and under_way < _HELD_WINDOW and self._live.size < _TEXT_WINDOW
 
     def live_page(self, page: Page, now: float) -> list[Change]:
         """Enter a page of the live feed; return what is to be acted on."""
@@ -110,18 +119,21 @@ class Intake:
         changes = []
         is_mine, is_inside = self.is_mine, self.ownership.is_inside
         before, row_before = mark.read, mark.read_row
+        proof, proof_size = row_before, 0 if row_before is None else proof_size_of(row_before)
         for row in page.results:
             if row.id.startswith(USER_DOCUMENT_PREFIX) and is_mine(row.id) and is_inside(row.id):
                 if not is_short(row):
                     # Not kept for a moment: thousands of ids of megabytes could wait.
                     self.unservable += not row.deleted
                 else:
-                    ticket = mark.enter(before, row_before)
+                    if row_before is not proof and row_before is not None and (size := proof_size_of(row_before)):
+                        proof, proof_size = row_before, size
+                    ticket = mark.enter(before, proof, sys.getsizeof(row.id) + proof_size)
                     changes.append(Change(row.id, row.deleted, Lane.LIVE, now, mark, ticket, sequence=row.seq))
             before = row.seq
-            if is_short(row):
-                row_before = row
-        mark.advance(page.last_seq, row_before)
+            row_before = row
+        last = next((row for row in reversed(page.results) if proof_size_of(row)), proof)
+        mark.advance(page.last_seq, last)
         if self.shard_sequence is None or not reached(self.shard_sequence, mark.read):
             self.shard_sequence = mark.read
         if page.is_last and self._catch_up_ticket is None:
@@ -218,6 +230,21 @@ class Intake:
         self._saved = scan_everything(saved, read=self._live.read)
         self._scan.begin(self._saved, self._me)
 
+    def owe_names(self) -> None:
+        """Compare names, at the end of a scan that is under way; a copy of which nothing is known is scanned anyway."""
+        if self._saved is not None:
+            self._saved = owe_names(self.progress or self._saved)
+            if not self._saved.names_owed:
+                # The scan under way does it: also for users it has served, whose databases can be gone since.
+                self._scan.forget_served()
+            self._compare_names()
+
+    def _compare_names(self) -> None:
+        saved = self.progress
+        if saved is not None and self._live is not None and saved.names_owed and saved.scan is None:
+            self._saved = compare_names(saved, read=self._live.read)
+            self._scan.begin(self._saved, self._me)
+
     def served(self, change: Change) -> None:
         """Note that a user was served."""
         self._scan.served(change)
@@ -229,7 +256,9 @@ class Intake:
             return False
         self._saved = sweep_finished(saved)
         self._scan.begin(self._saved, self._me)
-        return not self.is_scanning
+        ended = not self.is_scanning
+        self._compare_names()
+        return ended
 
     @property
     def progress(self) -> Saved | None:

@@ -5,16 +5,17 @@ of the caller's monotonic clock, in seconds. Not thread-safe: its owner has a lo
 """
 
 from collections.abc import Collection, Iterable
-from typing import Protocol
 
 import msgspec
 
-from peruserd.core import aftermath
-from peruserd.core.changes import Change, Lane
+from peruserd.core.aftermath import CountedOutcome
+from peruserd.core.changes import Change, make_look
 from peruserd.core.counters import Counters
+from peruserd.core.creations import Creations
 from peruserd.core.dispatch import Dispatch
 from peruserd.core.documents import Documents
 from peruserd.core.intake import Intake
+from peruserd.core.lanes import Lane
 from peruserd.core.messages import Report, Sequence, Stage
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity, Saved
@@ -22,30 +23,8 @@ from peruserd.core.quarantine import UNSERVABLE_NAME, Failure, Quarantined
 from peruserd.core.records import Removal
 from peruserd.core.rows import Page
 from peruserd.core.scanning import ScanTask
-
-
-class Outcome(aftermath.Outcome, Protocol):
-    """The outcome of work, as far as it is counted, too."""
-
-    @property
-    def created(self) -> bool:
-        """Whether the database has been made."""
-
-    @property
-    def revoked(self) -> bool:
-        """Whether access was taken away."""
-
-    @property
-    def security_written(self) -> bool:
-        """Whether the security object has been written."""
-
-    @property
-    def action(self) -> str | None:
-        """The change of access or existence that was made, in one word."""
-
-    @property
-    def failure(self) -> Failure | None:
-        """Why the work failed; None where it did not."""
+from peruserd.core.standstill import Standstill
+from peruserd.core.watermark import Watermark
 
 
 class OnDisk(msgspec.Struct, frozen=True):
@@ -84,9 +63,13 @@ class Listening:
         self._feed_fails = True
         self.intake = Intake(me, ownership, on_disk.saved, begin_near, digest)
         self.documents = Documents(on_disk.kept, on_disk.doubts, recall_seconds=recall_seconds, now=now)
+        self._creations = Creations()
         self._connect(nodes, cut_off=cut_off, now=now)
         self.dispatch = Dispatch(self.documents, share, new_per_minute)
         self.counters = Counters()
+        self.standstill = Standstill(self.documents, self.dispatch, self.counters)
+        # Of the messages that ask for looks, by their number.
+        self._asked = Watermark(0)
         self.beats = 0
         self.removals: list[tuple[str, Removal]] = []
         self.to_wake = 0
@@ -155,9 +138,10 @@ class Listening:
 
     # Working
 
-    def succeeded(self, change: Change, outcome: Outcome, now: float) -> bool:
+    def succeeded(self, change: Change, outcome: CountedOutcome, now: float) -> bool:
         """End work that succeeded; say whether a scan ended with it."""
         self._count(change, outcome)
+        self.standstill.served(change, now, by_a_majority=outcome.security_written)
         if change.lane is Lane.LIVE:
             self.counters.latency.observe(now - change.read_at)
         stays = self._stays(change.document_id)
@@ -170,11 +154,14 @@ class Listening:
         return self._ended(change, now, created=outcome.created)
 
     def failed(
-        self, change: Change, outcome: Outcome, failure: Failure, *, now: float, wall: float, chance: float
+        self, change: Change, outcome: CountedOutcome, failure: Failure, *, now: float, wall: float, chance: float
     ) -> Quarantined | None:
         """Note that work failed, and return what is to be on disk before it is `given_up`; None where nothing is."""
         self._count(change, outcome)
         self.counters.failed(failure.kind)
+        return self._fail(change, failure, now=now, wall=wall, chance=chance)
+
+    def _fail(self, change: Change, failure: Failure, *, now: float, wall: float, chance: float) -> Quarantined | None:
         kept, removal = self.documents.fail(
             change, failure, is_mine=self.intake.is_mine(change.document_id), now=now, wall=wall, chance=chance
         )
@@ -188,11 +175,36 @@ class Listening:
 
     def given_up(self, change: Change, now: float, *, created: bool) -> bool:
         """End work that failed, for this time; say whether a scan ended with it."""
+        self.dispatch.ended(change, now, created=created)
+        return self._given_up(change, now)
+
+    def _given_up(self, change: Change, now: float) -> bool:
         self.documents.end(change)
         if change.lane is not Lane.REVIEW and not self._stays(change.document_id):
             # It can have done what the row asked for, or nothing.
             self._review_lost(change, deleted=change.deleted, now=now)
-        return self._ended(change, now, created=created)
+        return self._settle_scan()
+
+    # A cluster that fails
+
+    def set_aside(self, change: Change, outcome: CountedOutcome, failure: Failure, now: float) -> bool:
+        """End work that failed, where the cluster can be to blame; say whether it did.
+
+        Nothing of it is on disk, and the checkpoint stays before it.
+        """
+        if not self.standstill.set_aside(change, failure, now, stays=self._stays(change.document_id)):
+            return False
+        self._count(change, outcome)
+        self.dispatch.ended(change, now, created=outcome.created)
+        return True
+
+    def judged(self, change: Change, failure: Failure, *, now: float, wall: float, chance: float) -> Quarantined | None:
+        """Note that a failure was the user's own; return what is to be on disk before it is `put_away`."""
+        return self._fail(change, failure, now=now, wall=wall, chance=chance)
+
+    def put_away(self, change: Change, now: float) -> bool:
+        """End the work on one that was judged; say whether a scan ended with it."""
+        return self._given_up(change, now)
 
     def _stays(self, document_id: str) -> bool:
         return not self._leaving and self.intake.is_mine(document_id)
@@ -204,6 +216,8 @@ class Listening:
 
     def _ended(self, change: Change, now: float, *, created: bool) -> bool:
         self.dispatch.ended(change, now, created=created)
+        if created:
+            self._creations.note(change.document_id, now)
         return self._settle_scan()
 
     def _settle_scan(self) -> bool:
@@ -211,11 +225,12 @@ class Listening:
         self.counters.scans += ended
         return ended
 
-    def _count(self, change: Change, outcome: Outcome) -> None:
+    def _count(self, change: Change, outcome: CountedOutcome) -> None:
         counters = self.counters
         # The last sweep of a scan finds users as a sweep before it has served them, unless it writes.
         counters.users_provisioned += outcome.provisioned and (not change.each_copy or outcome.security_written)
         counters.users_revoked += outcome.revoked
+        counters.looked(change.lane.name.lower())
         counters.databases_created += outcome.created
         counters.security_writes += outcome.security_written
         if outcome.action is not None:
@@ -256,6 +271,7 @@ class Listening:
     def _connect(self, nodes: Collection[str], *, cut_off: bool, now: float) -> None:
         self.intake.connect(cut_off=cut_off, now=now)
         self.documents.connected(nodes, now)
+        self.look(self._creations.connected(nodes), Lane.OTHERS, now)
 
     def hold_back(self, coming: Ownership | None) -> None:
         """Leave alone what another instance will own, until it does: two must not act on it at the same time."""
@@ -268,6 +284,7 @@ class Listening:
     def leave(self, now: float) -> None:
         """Give out only the reviews of what was done last, from now on."""
         self._leaving = True
+        self.standstill.end()
         self.dispatch.hold_back(lambda _document_id: True)
         self._reviews(self.documents.leave_unless(lambda _document_id: False, now))
 
@@ -283,6 +300,43 @@ class Listening:
         self.documents.review(document_id, deleted=deleted, now=now)
         self._reviews(1)
 
+    def look(
+        self, document_ids: Iterable[str], lane: Lane, now: float, number: int | None = None, *, made: bool = False
+    ) -> None:
+        """Look at documents, as somebody asks under a `number` that grows, or nobody who wants to know the end.
+
+        `made` says that nothing is known but that their databases were made, which is no news of those made here. A
+        document of another owner is left alone, unless the operator asks: who acts last has acted on the newest then.
+        """
+        asked = None if number is None else self._asked
+        for document_id in document_ids:
+            if made and self._is_made_here(document_id, now):
+                continue
+            if self._stays(document_id):
+                ticket = -1 if asked is None else asked.enter(asked.read)
+                self.documents.put(make_look(document_id, lane, now, asked, ticket))
+                self.to_wake += 1
+            elif lane is Lane.OPERATOR:
+                self.documents.review(document_id, deleted=False, now=now, contested=True)
+                self._reviews(1)
+        if asked is not None and number is not None:
+            asked.advance(number)
+
+    def compare_names(self, number: int) -> None:
+        """Look at users whose database is not there or was made again, as the supervisor asks under a number."""
+        self.intake.owe_names()
+        self._asked.advance(number)
+
+    def _is_made_here(self, document_id: str, now: float) -> bool:
+        record = self.documents.record(document_id)
+        # Work on it ends with a look at what is there, or has made the database.
+        return record.active is not None or self._creations.includes(document_id, now)
+
+    @property
+    def looked(self) -> int:
+        """Return the number up to which all that was asked for was looked at."""
+        return int(self._asked.finished)
+
     def _let_go(self, now: float) -> None:
         """Finish what waits for documents that are others' now, whose owners begin with a scan of their own."""
         reviews = self.documents.leave_unless(self.intake.is_mine, now)
@@ -296,6 +350,11 @@ class Listening:
 
     # Report
 
+    def _caught_up(self) -> bool:
+        if self._feed_fails or self.standstill.on_hold or not self.intake.has_caught_up:
+            return False
+        return not self.intake.is_scanning or self.intake.is_comparing
+
     def report(self) -> Report:
         """Return how the listener stands."""
         opened = self.intake.is_open and not self._feed_fails
@@ -304,12 +363,15 @@ class Listening:
         return Report(
             beats=self.beats,
             stage=following if opened else Stage.CONNECTING,
-            caught_up=opened and (not scanning or self.intake.is_comparing) and self.intake.has_caught_up,
+            caught_up=self._caught_up(),
             checkpoint=self.intake.checkpoint,
             shard_sequence=self.intake.shard_sequence,
             waiting=self.documents.waiting,
             in_flight=self.documents.active,
             quarantined=self.documents.quarantined,
+            on_hold=self.standstill.why,
+            permanent=self.documents.permanent,
             # A copy by encoding: the counters go on changing while the report is under way.
             counters=msgspec.convert(msgspec.to_builtins(self.counters), Counters),
+            looked=self.looked,
         )

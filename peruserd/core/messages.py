@@ -8,10 +8,16 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionConfig, LogConfig
+from peruserd.core.config import AuditConfig, CouchDBConfig, DatabasesConfig, DeletionConfig, LogConfig
 from peruserd.core.counters import Counters
 from peruserd.core.deletions import Standing
+from peruserd.core.inquiries import Inquiry, InquiryPage
+from peruserd.core.lanes import Lane
 from peruserd.core.ownership import Ownership
+from peruserd.core.quarantine import Failure
+from peruserd.core.rounds import AuditStanding
+from peruserd.core.security import AS_COUCH_PERUSER, Access
+from peruserd.core.templates import NO_TEMPLATES, Templates
 from peruserd.core.views import Copy
 
 Sequence = int | str
@@ -62,7 +68,8 @@ class ListenerStart(msgspec.Struct, frozen=True):
     of had come to: a hint and no checkpoint. An act of the last `recall_seconds` before an owner changes is
     looked at again, because the next owner may have known better already. `new_per_minute` is how many databases it may
     make in a minute (0 is no limit), `nodes` are the nodes connected in the view in force, `cut_off` says that they are
-    no majority of the cluster's.
+    no majority of the cluster's. `access` are the rights that users have in their databases, `templates` what else is
+    put into these.
     """
 
     copy: Copy
@@ -83,6 +90,9 @@ class ListenerStart(msgspec.Struct, frozen=True):
     new_per_minute: int = 0
     nodes: tuple[str, ...] = ()
     cut_off: bool = False
+    access: Access = AS_COUCH_PERUSER
+    templates: Templates = NO_TEMPLATES
+    audit: AuditConfig = AuditConfig()
 
 
 # Supervisor → listener
@@ -131,6 +141,32 @@ class Reauthenticate(msgspec.Struct, frozen=True, tag="reauthenticate"):
     answers: int = 0
 
 
+class Look(msgspec.Struct, frozen=True, tag="look"):
+    """Look at these user documents, for one of the reasons behind which there is no row.
+
+    `number` grows from message to message; a report says up to which one all is done. `made` says that nothing is known
+    but that their databases were made: whoever made them a moment ago is told nothing new.
+    """
+
+    number: int
+    lane: Lane
+    document_ids: tuple[str, ...]
+    made: bool = False
+
+
+class CompareNames(msgspec.Struct, frozen=True, tag="compare"):
+    """Find users whose database is not there, or was made again; done once that is known on disk to be owed."""
+
+    number: int
+
+
+class Inquire(msgspec.Struct, frozen=True, tag="inquire"):
+    """Say whether this user document is in quarantine, by a `Kept` with the same number."""
+
+    number: int
+    document_id: str
+
+
 class JournalNews(msgspec.Struct, frozen=True, tag="journal"):
     """News of the journal of deletions.
 
@@ -171,7 +207,9 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     """How it stands. `beats` counts rounds of the feed loop; a report without a new beat is no sign of life.
 
     `usage` is None where the listener cannot measure it. `informed` is the number of the newest `Inform` that the
-    listener has taken in, 0 before the first one.
+    listener has taken in, 0 before the first one. `looked` is that of the newest `Look` up to which all is done.
+    `on_hold` says why no work is given out; None where it is. `permanent` are those in quarantine whom time alone does
+    not help.
     """
 
     beats: int
@@ -186,6 +224,10 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     usage: Usage | None = None
     deletions: Standing = Standing()
     informed: int = 0
+    on_hold: str | None = None
+    permanent: int = 0
+    looked: int = 0
+    audit: AuditStanding = AuditStanding()
 
     @property
     def is_reading(self) -> bool:
@@ -203,14 +245,21 @@ class Doubt(msgspec.Struct, frozen=True, tag="doubt"):
     node: str | None = None
 
 
+class Kept(msgspec.Struct, frozen=True, tag="kept"):
+    """The answer to an `Inquire`: the failure of a user in quarantine, None where the user is not there."""
+
+    number: int
+    failure: Failure | None
+
+
 class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
     """The last message of an orderly end, with the reason in words."""
 
     reason: str
 
 
-ToListener = Inform | Stop | Inherit | Reauthenticate | JournalNews
-FromListener = Hello | Report | Doubt | Goodbye
+ToListener = Inform | Stop | Inherit | Look | CompareNames | Reauthenticate | JournalNews | Inquire | Inquiry
+FromListener = Hello | Report | Doubt | Kept | Goodbye | InquiryPage
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _TO_LISTENER: Final = msgspec.msgpack.Decoder(ToListener)

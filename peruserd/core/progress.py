@@ -37,13 +37,14 @@ class Scan(msgspec.Struct, frozen=True):
     """A scan under way: this sweep is finished up to `position`, and ends at `until`.
 
     A `careful` one believes no row, and asks each copy of the document and of the security object. So it needs no sweep
-    to compare copies.
+    to compare copies. One of `names` looks only for users whose database is not there or was made again.
     """
 
     until: Sequence
     position: Sequence = START
     sweep: Sweep = Sweep.DATABASES
     careful: bool = False
+    names: bool = False
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -52,7 +53,8 @@ class Saved(msgspec.Struct, frozen=True):
     `current` is the ownership in force; `settled` are those under all of which a document must have been its own for
     the checkpoint to speak of it. No `settled` at all means that the checkpoint speaks of no document yet. `owed` says
     that only a scan of everything finds those again who need a look: users who failed and found no room in quarantine,
-    or users who were looked at while no majority of the nodes was connected.
+    or users who were looked at while no majority of the nodes was connected. `names_owed` says that names are to be
+    compared, because rows of the list of databases were missed.
 
     `last_row` is the newest row at or before the checkpoint, and proves it: a copy that does not have the row has
     another history. `digest` stands for what databases depend on, see `core.agreement`.
@@ -66,6 +68,7 @@ class Saved(msgspec.Struct, frozen=True):
     owed: bool = False
     last_row: Row | None = None
     digest: str = ""
+    names_owed: bool = False
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -172,16 +175,26 @@ def change_owner(saved: Saved, ownership: Ownership, me: str, *, read: Sequence)
     if settled and saved.current not in settled:
         settled = (*settled, saved.current)
     if settled and not any(ownership.gains(me, past) for past in settled):
-        return msgspec.structs.replace(saved, current=ownership, settled=(ownership,), scan=None)
+        names_owed = saved.names_owed or _compares_names(saved)
+        return msgspec.structs.replace(saved, current=ownership, settled=(ownership,), scan=None, names_owed=names_owed)
     if len(settled) > _LONGEST_HISTORY:
         settled = ()
-    return msgspec.structs.replace(saved, current=ownership, settled=settled, scan=Scan(until=read))
+    names_owed = saved.names_owed or _compares_names(saved)
+    return msgspec.structs.replace(
+        saved, current=ownership, settled=settled, scan=Scan(until=read), names_owed=names_owed
+    )
+
+
+def _compares_names(saved: Saved) -> bool:
+    return saved.scan is not None and saved.scan.names
 
 
 def sweep_finished(saved: Saved) -> Saved:
     """Return what is known once a sweep is done: after the last one the checkpoint speaks of all that is owned now."""
     scan = saved.scan
     following = None if scan is None else _sweep_after(scan)
+    if scan is not None and scan.names:
+        return msgspec.structs.replace(saved, scan=None)
     if scan is not None and following is not None:
         return msgspec.structs.replace(saved, scan=msgspec.structs.replace(scan, position=START, sweep=following))
     return msgspec.structs.replace(saved, settled=(saved.current,), scan=None)
@@ -195,7 +208,20 @@ def _sweep_after(scan: Scan) -> Sweep | None:
 
 def scan_everything(saved: Saved, *, read: Sequence) -> Saved:
     """Return what is known once the scan begins that is owed, up to where the live feed has `read` to."""
-    return msgspec.structs.replace(saved, settled=(), scan=Scan(until=read, careful=True), owed=False)
+    return msgspec.structs.replace(saved, settled=(), scan=Scan(until=read, careful=True), owed=False, names_owed=False)
+
+
+def owe_names(saved: Saved) -> Saved:
+    """Return what is known once names are to be compared; a scan of everything that has hardly begun does that too."""
+    scan = saved.scan
+    if scan is not None and not saved.settled and scan.sweep is Sweep.DATABASES:
+        return saved
+    return msgspec.structs.replace(saved, names_owed=True)
+
+
+def compare_names(saved: Saved, *, read: Sequence) -> Saved:
+    """Return what is known once the comparison of names begins that is owed."""
+    return msgspec.structs.replace(saved, scan=Scan(until=read, careful=True, names=True), names_owed=False)
 
 
 def wanted_by_scan(saved: Saved, me: str) -> Callable[[str], bool]:
@@ -205,7 +231,7 @@ def wanted_by_scan(saved: Saved, me: str) -> Callable[[str], bool]:
     """
     mine = saved.current.belongs_to(me)
     is_inside = saved.current.is_inside
-    if not saved.settled:
+    if not saved.settled or (saved.scan is not None and saved.scan.names):
         return lambda document_id: mine(document_id) and is_inside(document_id)
     past = [ownership.belongs_to(me) for ownership in saved.settled]
     return lambda document_id: (

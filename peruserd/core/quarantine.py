@@ -26,6 +26,42 @@ UNSERVABLE_NAME: Final = "unservable_name"
 UNCONFIRMED: Final = "unconfirmed"
 """The kind of failure of a user whose document the copies could not confirm to be there or deleted."""
 
+OF_THE_CLUSTER: Final = {
+    "accepted_only": "only a minority of the nodes has made the database",
+    "copies_away": "copies of the database cannot be read or written",
+    "no_majority": "too few copies could be reached",
+    "node_down": "the node that was to answer is not connected",
+    "refused": "the server did not let this instance in for too long",
+    "server_error": "the server answered with an error of its own",
+    "timeout": "no answer came in time",
+    "unauthorized": "a path is closed to the account",
+    "unexpected_answer": "something else than CouchDB has answered",
+    "unreachable": "the server could not be reached, or the connection broke",
+    UNCONFIRMED: "too few copies say whether the user document is there",
+}
+"""The kinds of failure that can be the cluster's, and so everybody's; whether one is, a probe says (`core.circuit`)."""
+
+KINDS: Final = {
+    **OF_THE_CLUSTER,
+    "conflict": "somebody else was faster",
+    "copies_disagree": "the copies have different security objects, and nobody can say which is right",
+    "database_deleted": "somebody deleted the database of a user who is there",
+    "held": "the database was an earlier user's of this name; `peruserd deletions` decides",
+    "journal_missing": "the journal of deletions cannot be written",
+    "malformed_security": "the security object is none that can be read",
+    "not_found": "something is missing that was there a moment ago",
+    "rejected": "the server does not accept the request as it is configured",
+    "restless": "the user document changes faster than it can be looked at",
+    "restless_database": "the database comes and goes",
+    "restless_documents": "somebody else writes the documents of templates as well",
+    "restless_security": "somebody else writes the security object again and again",
+    "template_refused": "the user's own database refuses a document of a template",
+    "to_be_seen_again": "all was put right, and is looked at once more",
+    "too_large": "an answer is above its limit",
+    "unforeseen": "a fault of peruserd; the log has its traceback",
+}
+"""Every kind of failure for which a user comes into quarantine, and what it means."""
+
 _BACKOFF: Final = {
     Advice.RETRY: Backoff(first_seconds=1.0, most_seconds=600.0),
     # Nobody mends a permission within seconds.
@@ -52,6 +88,16 @@ class Failure(msgspec.Struct, frozen=True):
     def follows_from_name(self) -> bool:
         """Say whether the user's name alone is to blame: then there is nothing to keep, and nothing to try again."""
         return self.kind == UNSERVABLE_NAME
+
+    @property
+    def can_be_of_the_cluster(self) -> bool:
+        """Say whether the cluster can be to blame, and not the user."""
+        return self.kind in OF_THE_CLUSTER
+
+    @property
+    def is_passing(self) -> bool:
+        """Say whether time alone may help; nobody has to change anything."""
+        return self.advice is Advice.RETRY
 
     @property
     def is_unconfirmed(self) -> bool:

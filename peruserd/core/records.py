@@ -24,7 +24,8 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.changes import Change, Lane, contest, make_review
+from peruserd.core.changes import Change, contest, make_review
+from peruserd.core.lanes import Lane
 from peruserd.core.quarantine import Quarantined
 
 replace = msgspec.structs.replace
@@ -48,6 +49,8 @@ class Held(Enum):
     OWNER = "owner"  # another instance will own the document
     RESTLESS = "restless"  # it changed too often, and was looked at a moment ago
     LIMIT = "limit"  # enough databases are being made
+    CLUSTER = "cluster"  # the work failed, and it is not known yet whether for the user's reason or for the cluster's
+    SETTLING = "settling"  # somebody else is at the database
 
 
 class Act(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +65,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     `active` is with a worker, `waiting` and `review` are next; `lost` says that the document had another owner since
     the work began. `kept` is what failed and is tried again at `due`, `failed_review` and `review_due` the same of a
-    review.
+    review. `unconfirmed` says that the copies could not confirm what waits, when it was tried before, or
+    would not have: it is a deletion that has waited while the cluster served nobody.
     """
 
     active: Change | None = None
@@ -75,6 +79,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     failed_review: Quarantined | None = None
     review_due: float | None = None
     in_doubt: bool = False
+    unconfirmed: bool = False
     acted: Act | None = None
 
     @property
@@ -111,6 +116,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             return self.review
         return self.waiting if self.held is None and self.waiting is not None and self.waiting.lane is lane else None
 
+
+# A more urgent change of the document is not held for these.
+_PASSING: Final = (None, Held.LIMIT, Held.SETTLING, Held.CLUSTER)
 
 EMPTY: Final = Record()
 """The record of a document at rest."""
@@ -162,6 +170,8 @@ def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> 
     were read live since the page of a scan was asked for that this row comes from: it can be older than they are.
     """
     waiting, active = record.waiting, record.active
+    if change.is_look:
+        return _asked_for(record, change)
     if waiting is None and active is None and record.kept is None and not fresh:
         # The usual case, thousands of times a second.
         return replace(record, waiting=change), (Queue(change.lane),)
@@ -172,13 +182,33 @@ def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> 
         return record, (Finish(change),)
     effects: tuple[Effect, ...] = () if waiting is None else (Finish(waiting),)
     # A change that waited for room to make a database may need none any more.
-    held = None if record.held is Held.LIMIT else record.held
+    held = None if record.held in _PASSING else record.held
     queued = waiting is not None and waiting.lane is change.lane and held is record.held
     record = replace(record, waiting=change, held=held)
     return record, effects if queued or active is not None or record.held is not None else (
         *effects,
         Queue(change.lane),
     )
+
+
+def _asked_for(record: Record, look: Change) -> Step:
+    """A look is asked for: whatever waits already looks at everything then, if it is more urgent.
+
+    Work that is under way does not make up for it, because that can have read what mattered too early.
+    """
+    waiting = record.waiting
+    # A retry goes with its entry of the quarantine, when work that is under way now succeeds.
+    ends_with_work = record.active is not None and waiting is not None and waiting.lane is Lane.RETRY
+    if waiting is not None and waiting.lane <= look.lane and not ends_with_work:
+        contested = waiting if waiting.contested else replace(waiting, contested=True)
+        if waiting.is_look and waiting.watermark is None:
+            # Nobody wanted to know the end of that one.
+            return replace(record, waiting=replace(waiting, watermark=look.watermark, ticket=look.ticket)), ()
+        return replace(record, waiting=contested), (Finish(look),)
+    effects: tuple[Effect, ...] = () if waiting is None else (Finish(waiting),)
+    held = None if record.held in _PASSING else record.held
+    record = replace(record, waiting=look, held=held)
+    return record, effects if record.active is not None or held is not None else (*effects, Queue(look.lane))
 
 
 def _with_hints(record: Record, change: Change, fresh: AbstractSet[bool]) -> Change:
@@ -209,7 +239,7 @@ def taken(record: Record, lane: Lane) -> Record:
     """A worker begins with what waits in a lane, which `next_of` has shown."""
     if lane is Lane.REVIEW:
         return replace(record, active=record.review, review=None)
-    return replace(record, active=record.waiting, waiting=None)
+    return replace(record, active=record.waiting, waiting=None, unconfirmed=False)
 
 
 def ended(record: Record) -> Step:
@@ -239,6 +269,9 @@ def freed(record: Record, *, first: bool = False) -> Step:
 def reviewed(record: Record, review: Change) -> Step:
     """A review is wanted: it waits beside what else does, because it may concern an owner that is gone."""
     queue = record.review is None and record.active is None
+    if record.review is not None and record.review.contested:
+        # It asks for more than this one.
+        review = replace(review, contested=True)
     return replace(record, review=review), (Queue(Lane.REVIEW),) if queue else ()
 
 
@@ -255,9 +288,8 @@ def retried(record: Record, document_id: str, now: float) -> Step:
         change = Change(document_id, kept.deleted, Lane.RETRY, now, contested=kept.contested)
         record, effects = seen(replace(record, due=None), change)
     if failed is not None and record.review_due is not None and record.review_due <= now:
-        record, more = reviewed(
-            replace(record, review_due=None), make_review(document_id, deleted=failed.deleted, now=now)
-        )
+        review = make_review(document_id, deleted=failed.deleted, now=now, contested=failed.contested)
+        record, more = reviewed(replace(record, review_due=None), review)
         effects += more
     return record, effects
 
@@ -275,21 +307,27 @@ def returned(record: Record, nodes: frozenset[str], now: float) -> Step:
     return replace(record, due=due, review_due=review_due), (Remind(now),)
 
 
-def lost(record: Record, document_id: str, now: float) -> Step:
+def lost(record: Record, document_id: str, now: float, *, on_hold: bool = False) -> Step:
     """The document has another owner: nothing of it waits here any more, and what is under way tells nothing.
 
     Changes can pass unseen until the document is this instance's again, and a row that is read then is newer. A failure
-    to confirm is looked at again all the same, because the next owner's copy may not show yet what this one has shown.
+    to confirm is looked at again all the same, and so is a deletion that has waited `on_hold`: the next owner's copy
+    may not show yet what this one has shown.
     """
     effects: tuple[Effect, ...] = () if record.waiting is None else (Finish(record.waiting),)
     kept = record.kept
-    record = replace(record, waiting=None, held=None, kept=None, due=None, lost=record.active is not None)
-    if kept is None:
+    waiting = record.waiting
+    is_seen = waiting is not None and (record.unconfirmed or (on_hold and waiting.deleted))
+    unconfirmed: Change | Quarantined | None = waiting if is_seen else None
+    if kept is not None:
+        effects = (*effects, Removal.RELEASED)
+        unconfirmed = kept if kept.failure.is_unconfirmed else unconfirmed
+    record = replace(
+        record, waiting=None, held=None, kept=None, due=None, unconfirmed=False, lost=record.active is not None
+    )
+    if unconfirmed is None:
         return record, effects
-    effects = (*effects, Removal.RELEASED)
-    if not kept.failure.is_unconfirmed:
-        return record, effects
-    record, queue = reviewed(record, make_review(document_id, deleted=not kept.deleted, now=now))
+    record, queue = reviewed(record, make_review(document_id, deleted=not unconfirmed.deleted, now=now))
     return record, effects + queue
 
 

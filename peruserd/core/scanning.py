@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.changes import Change, Lane
+from peruserd.core.changes import Change
+from peruserd.core.lanes import Lane
 from peruserd.core.messages import Sequence
 from peruserd.core.names import USER_DOCUMENT_PREFIX
 from peruserd.core.progress import Saved, Scan, Sweep, reached, wanted_by_scan
@@ -26,7 +27,8 @@ class ScanTask(msgspec.Struct, frozen=True):
     """The page of a scan to read next, for documents that are `wanted`.
 
     `mark` tells this sweep from one that has begun again meanwhile. The users in `served` were served by the first
-    sweep, so the others need not look at their live rows. A `careful` scan believes no row.
+    sweep, so the others need not look at their live rows. A `careful` scan believes no row. One of `names` picks users
+    whose database was made again, too.
     """
 
     mark: Watermark
@@ -35,6 +37,7 @@ class ScanTask(msgspec.Struct, frozen=True):
     wanted: Callable[[str], bool]
     served: Container[str]
     careful: bool = False
+    names: bool = False
 
     def candidates(self, page: Page) -> list[str]:
         """Return the documents for whose rows it matters whether their database is there.
@@ -88,7 +91,7 @@ class ScanBook:
         if scan is not None:
             mark = Watermark(scan.position)
             wanted = wanted_by_scan(saved, me)
-            self.task = ScanTask(mark, mark.read, scan.sweep, wanted, self._served, scan.careful)
+            self.task = ScanTask(mark, mark.read, scan.sweep, wanted, self._served, scan.careful, scan.names)
 
     @property
     def has_room(self) -> bool:
@@ -115,6 +118,10 @@ class ScanBook:
         """Note that a user was served."""
         if change.lane is Lane.SCAN and not change.in_place and len(self._served) < _MOST_SERVED:
             self._served.add(change.document_id)
+
+    def forget_served(self) -> None:
+        """Let the other sweeps look at those as well whom the first one has served so far."""
+        self._served.clear()
 
     def progress(self, scan: Scan | None) -> Scan | None:
         """Return a scan with the position up to which its sweep is finished."""

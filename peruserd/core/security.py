@@ -7,8 +7,13 @@ A database from before CouchDB 1.0 can have `readers` in the place of `members`.
 this day (`couch_db:get_members`), so this module does too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Final
+
+import msgspec
+
+from peruserd.core.config import Grant
 
 Security = dict[str, Any]
 
@@ -34,23 +39,59 @@ class CopiesDisagreeError(ValueError):
     """Copies of a security object of which none is held by a majority; only a person can say which is right."""
 
 
-def first(user: str) -> Security:
-    """Return what a new database gets: its user and the role `_admin` in both sections.
+class Access(msgspec.Struct, frozen=True):
+    """The rights that the configuration gives in a user's database.
+
+    `grant` says which of them its user has. The roles are added to the two sections, for people who look after users.
+    """
+
+    grant: Grant = Grant.ADMIN
+    admin_roles: tuple[str, ...] = ()
+    member_roles: tuple[str, ...] = ()
+
+
+AS_COUCH_PERUSER: Final = Access()
+"""The rights that CouchDB's own couch_peruser gives, and the configuration's default."""
+
+
+def first(user: str, access: Access = AS_COUCH_PERUSER) -> Security:
+    """Return what a new database gets: its user, the role `_admin` in both sections, and the configured roles.
 
     It is a constant. Nothing is learnt from other databases or from the server, so no other name can get into it.
     """
-    return {section: {"names": [user], "roles": [NOBODY]} for section in (_ADMINS, _MEMBERS)}
+    admins = [user] if access.grant is Grant.ADMIN else []
+    return {
+        _ADMINS: {"names": admins, "roles": _united([NOBODY], access.admin_roles)},
+        _MEMBERS: {"names": [user], "roles": _united([NOBODY], access.member_roles)},
+    }
 
 
-def grant(security: Security, user: str) -> Security:
-    """Return `security` with `user` among the names of admins and of members; all else is kept."""
-    changed = dict(security)
-    for section in _sections(security):
-        content = _section(security, section)
-        names = _strings(content, section, "names")
-        if user not in names:
-            changed[section] = {**content, "names": [*names, user]}
+def grant(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> Security:
+    """Return `security` with exactly the rights for `user` that are configured; all else is kept.
+
+    With the grant `member` the name leaves the admins. Roles are only ever added, because nobody can tell a role that
+    an earlier configuration gave from one that somebody else did.
+    """
+    admins, members = _sections(security)
+    changed = _with_name(security, members, user)
+    changed = _with_name(changed, admins, user) if access.grant is Grant.ADMIN else _without_name(changed, admins, user)
+    changed = _with_roles(changed, admins, access.admin_roles)
+    changed = _with_roles(changed, members, access.member_roles)
     return changed if changed != security else security
+
+
+def admit(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> Security:
+    """Return `security` with `user` let in, in whichever way: a database that was there before keeps its own rights.
+
+    A user who is named nowhere gets what is configured. One among the admins alone becomes a member as well, because
+    a database without members is everybody's.
+    """
+    admins, members = _sections(security)
+    is_admin = user in _strings(_section(security, admins), admins, "names")
+    changed = _with_name(security, members, user)
+    if changed is not security and not is_admin and access.grant is Grant.ADMIN:
+        changed = _with_name(changed, admins, user)
+    return changed
 
 
 def revoke(security: Security, user: str) -> Security:
@@ -60,14 +101,10 @@ def revoke(security: Security, user: str) -> Security:
     or not the user was named in it. The name goes from `readers` too where `members` makes them idle: they would count
     again if somebody removed `members`.
     """
-    changed = dict(security)
+    changed = security
     for section in (*_sections(security), *_idle_section(security)):
-        content = _section(security, section)
-        names = _strings(content, section, "names")
-        if user in names:
-            changed[section] = {**content, "names": [name for name in names if name != user]}
-    changed = close(changed)
-    return changed if changed != security else security
+        changed = _without_name(changed, section, user)
+    return close(changed)
 
 
 def close(security: Security) -> Security:
@@ -85,20 +122,26 @@ def is_public(security: Security) -> bool:
     return not _strings(members, section, "names") and not _strings(members, section, "roles")
 
 
-def grants(security: Security, user: str) -> bool:
-    """Say whether `user` has all that `grant` gives."""
-    return grant(security, user) is security
+def grants(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> bool:
+    """Say whether `user` has exactly what `grant` gives."""
+    return grant(security, user, access) is security
 
 
-def is_private(security: Security, user: str) -> bool:
-    """Say whether a database is its user's alone: `user` has all that `grant` gives, and no one else is let in.
+def admits(security: Security, user: str) -> bool:
+    """Say whether `user` is let in, in whichever way."""
+    return admit(security, user) is security
+
+
+def is_private(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> bool:
+    """Say whether a database is its user's alone: `user` has what `grant` gives, and no one else is let in.
 
     Server admins are let in by the role `_admin`, which nobody else can have. Names in an idle `readers` count as well.
     """
     sections = [_section(security, each) for each in (*_sections(security), *_idle_section(security))]
     names = {name for each in sections for name in each.get("names", [])}
     roles = {role for each in sections for role in each.get("roles", [])}
-    return grants(security, user) and names == {user} and roles <= {NOBODY}
+    given = {NOBODY, *access.admin_roles, *access.member_roles}
+    return grants(security, user, access) and names == {user} and roles <= given
 
 
 def is_blank(security: Security) -> bool:
@@ -156,6 +199,32 @@ def names_user(security: Security, user: str) -> bool:
     """Say whether a user is named in a section, idle ones included."""
     sections = (*_sections(security), *_idle_section(security))
     return any(user in _strings(_section(security, each), each, "names") for each in sections)
+
+
+def _united(*roles: Iterable[str]) -> list[str]:
+    """Return roles in their order, each once."""
+    return list(dict.fromkeys(chain(*roles)))
+
+
+def _with_name(security: Security, section: str, user: str) -> Security:
+    content = _section(security, section)
+    names = _strings(content, section, "names")
+    return security if user in names else {**security, section: {**content, "names": [*names, user]}}
+
+
+def _without_name(security: Security, section: str, user: str) -> Security:
+    content = _section(security, section)
+    names = _strings(content, section, "names")
+    if user not in names:
+        return security
+    return {**security, section: {**content, "names": [name for name in names if name != user]}}
+
+
+def _with_roles(security: Security, section: str, roles: Sequence[str]) -> Security:
+    content = _section(security, section)
+    present = _strings(content, section, "roles")
+    missing = [each for each in roles if each not in present]
+    return {**security, section: {**content, "roles": [*present, *_united(missing)]}} if missing else security
 
 
 def _members_of(security: Security) -> str:

@@ -20,8 +20,9 @@ class Watermark:
         self._read = position
         self._read_row = row
         # Ordered, because finding the oldest entry of a plain dict whose front is deleted over and over is quadratic.
-        self._open: OrderedDict[int, tuple[Sequence, Row | None]] = OrderedDict()
+        self._open: OrderedDict[int, tuple[Sequence, Row | None, int]] = OrderedDict()
         self._next_ticket = 0
+        self._size = 0
 
     @property
     def read(self) -> Sequence:
@@ -36,17 +37,22 @@ class Watermark:
     @property
     def finished(self) -> Sequence:
         """Return the sequence up to which every row is finished."""
-        return self._oldest[0]
+        return next(iter(self._open.values()))[0] if self._open else self._read
 
     @property
     def finished_row(self) -> Row | None:
         """Return the newest row at or before `finished`."""
-        return self._oldest[1]
+        return next(iter(self._open.values()))[1] if self._open else self._read_row
 
     @property
     def under_way(self) -> int:
         """Return how many rows are not finished."""
         return len(self._open)
+
+    @property
+    def size(self) -> int:
+        """Return the sum of the sizes that rows were entered with which are not finished."""
+        return self._size
 
     @property
     def oldest_ticket(self) -> int:
@@ -58,14 +64,15 @@ class Watermark:
         """Return the ticket that will be given next."""
         return self._next_ticket
 
-    def enter(self, before: Sequence, row_before: Row | None = None) -> int:
+    def enter(self, before: Sequence, row_before: Row | None = None, size: int = 0) -> int:
         """Take a ticket for a row; the mark stays at `before`, the sequence of the row before it, until it is finished.
 
-        Tickets are taken in the order of the rows.
+        Tickets are taken in the order of the rows. `size` is what is kept in memory for it, in bytes.
         """
         ticket = self._next_ticket
         self._next_ticket += 1
-        self._open[ticket] = (before, row_before)
+        self._open[ticket] = (before, row_before, size)
+        self._size += size
         return ticket
 
     def advance(self, sequence: Sequence, row: Row | None = None) -> None:
@@ -75,8 +82,4 @@ class Watermark:
 
     def finish(self, ticket: int) -> None:
         """Give a ticket back; KeyError for one that was given back before."""
-        del self._open[ticket]
-
-    @property
-    def _oldest(self) -> tuple[Sequence, Row | None]:
-        return next(iter(self._open.values())) if self._open else (self._read, self._read_row)
+        self._size -= self._open.pop(ticket)[2]

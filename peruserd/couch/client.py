@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from peruserd.core.config import DatabasesConfig
+from peruserd.core.directory import FIRST_REVISION
 from peruserd.core.lease_documents import FIRST_ID, LAST_ID, MOST_BYTES, MOST_LEASES, lease_id, read_leases
 from peruserd.core.leases import Lease
 from peruserd.core.ranges import ShardMap
@@ -93,9 +94,6 @@ _NO_SUCH_PAGE: Final = frozenset({400, 404, 405, 501})
 # The answer of a proxy that keeps a page to itself.
 _CLOSED_PAGE: Final = 403
 
-# The revision of a document that was never changed, and so not deleted either, begins with this.
-_AS_MADE: Final = "1-"
-
 
 class Client:
     """One node's API, over one session.
@@ -133,6 +131,16 @@ class Client:
             return ShardMap.build(database, bytes(document.shard_suffix).decode("ascii"), document.hosts())
         except ValueError as error:
             raise UnexpectedAnswerError(f"{answer.request}: {error}") from error
+
+    def was_deleted(self, database: str) -> bool:
+        """Say whether a database that is not there was there once, by the node's list; False where there is no list."""
+        if not self._directory:
+            return False
+        try:
+            self.session.request("GET", _map_path("_local", database)).expect(200)
+        except NotFoundError as error:
+            return error.reason == "deleted"
+        return False
 
     def shard_map_document(self, node: str, database: str) -> dict[str, Any]:
         """Return the document behind a database's shard map, as `node` keeps it."""
@@ -197,8 +205,10 @@ class Client:
         """Say whether a clustered read shows the document: for people, and no proof of anything."""
         return self.session.request("HEAD", f"/{quoted(database)}/{quoted(document_id)}").expect(200, 404).status == 200
 
-    def missing_databases(self, names: Iterable[str]) -> set[str] | None:
+    def missing_databases(self, names: Iterable[str], *, remade: bool = False) -> set[str] | None:
         """Return which of some databases (`MOST_NAMES` or so) are not there; None where the server cannot be asked so.
+
+        With `remade` also those whose map has changed since they were first made.
 
         They are looked up in the node's own list of shard maps. `_dbs_info` would open every copy of each, which takes
         many times as long where there are more databases than a node keeps open (measured).
@@ -217,8 +227,8 @@ class Client:
         found = answer.expect(200).decode(dict[str, RevisionsMissing])
         revisions = {name: each.possible_ancestors for name, each in found.items()}
         known = {name for name in asked if revisions.get(name)}
-        changed = {name for name in known if not any(each.startswith(_AS_MADE) for each in revisions[name])}
-        return set(asked) - known | self._deleted_databases(changed)
+        changed = {name for name in known if not any(each.startswith(FIRST_REVISION) for each in revisions[name])}
+        return set(asked) - known | (changed if remade else self._deleted_databases(changed))
 
     def _deleted_databases(self, names: Iterable[str]) -> set[str]:
         keys = sorted(names)

@@ -9,18 +9,18 @@ Nothing here decides; `core.evidence` and `core.decision` do.
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from peruserd.core.evidence import Evidence, Reading, Winner
+from peruserd.core.evidence import Evidence, Reading
 from peruserd.core.facts import CopyReading
 from peruserd.core.hashing import document_hash
 from peruserd.core.ranges import Range, ShardMap
 from peruserd.core.security import Security
 from peruserd.core.views import Copy, Feed
-from peruserd.couch.client import SECURITY_BYTES, Client, copy_path
+from peruserd.couch.client import NO_DATABASE, SECURITY_BYTES, Client, copy_path
 from peruserd.couch.errors import (
     CouchError,
     InterruptedRequestError,
@@ -31,16 +31,18 @@ from peruserd.couch.errors import (
     UnauthorizedError,
     UnexpectedAnswerError,
 )
-from peruserd.couch.revisions import known_revisions
+from peruserd.couch.revisions import known_of_many, winners
 from peruserd.couch.session import quoted
 
 # A map that was read is believed this long. A copy that has come since is no part of the majority for that time. One
 # that has gone answers 404, and then the map is read again at once.
 _MAP_SECONDS: Final = 5.0
 
-# Failures that make one copy silent, and say nothing of the others; a path that is closed to the account is one more.
-# Any other failure concerns all of them and is raised, such as a server that does not let this instance in.
-_SILENCE: Final = (NodeDownError, NotFoundError, ServerError, TimedOutError, UnexpectedAnswerError)
+SILENCE: Final = (NodeDownError, NotFoundError, ServerError, TimedOutError, UnexpectedAnswerError)
+"""Failures that make one copy silent, and say nothing of the others; a path that is closed to the account is one more.
+
+Any other failure concerns all of them and is raised, such as a server that does not let this instance in.
+"""
 
 T = TypeVar("T")
 
@@ -80,12 +82,12 @@ class ShardLayout:
     def of_document(self, document_id: str) -> tuple[Place, ...]:
         """Return one place for each copy of each range that holds the document; none while there is no `_users`."""
         shard_map = self._auth_map()
-        return () if shard_map is None else _places(shard_map, shard_map.ranges_holding(document_hash(document_id)))
+        return () if shard_map is None else places_of(shard_map, shard_map.ranges_holding(document_hash(document_id)))
 
     def of_database(self, database: str) -> tuple[Place, ...] | None:
         """Return one place for each copy of each range of the database."""
         shard_map = self._client.shard_map(self._node, database)
-        return None if shard_map is None else _places(shard_map, shard_map.hosts)
+        return None if shard_map is None else places_of(shard_map, shard_map.hosts)
 
     def distrust(self) -> None:
         """Read the shard map of the authentication database again next time."""
@@ -132,19 +134,61 @@ class Copies:
 
     def evidence(self, document_id: str) -> Evidence:
         """Return what the copies of a user document say; raises CouchError where the server cannot be asked."""
-        places = self._layout.of_document(document_id)
-        hosts = frozenset(each.node for each in places)
-        read = _answers(places, lambda place: self._reading(place, document_id))
-        first = Evidence(hosts, tuple(read.values()), self._followed)
-        if len(read) < len(places):
+        return self.evidences([document_id])[document_id]
+
+    def evidences(self, document_ids: Iterable[str]) -> dict[str, Evidence]:
+        """Return what the copies of some user documents say, with one or two requests for each copy.
+
+        Raises CouchError where the server cannot be asked.
+        """
+        places = {each: self._layout.of_document(each) for each in document_ids}
+        read = self._shown(places)
+        apart = {each: found for each, found in read.items() if len({one.winner for one in found.values()}) > 1}
+        informed = self._informed(apart) if apart else {}
+        return {
+            each: Evidence(
+                frozenset(place.node for place in places[each]),
+                tuple(informed.get(each, found).values()),
+                self._followed,
+            )
+            for each, found in read.items()
+        }
+
+    def _shown(self, places: Mapping[str, Iterable[Place]]) -> dict[str, dict[Place, Reading]]:
+        """Return the answer of each copy that can be read, by document."""
+        asked: dict[Place, list[str]] = {}
+        for document_id, hosts in places.items():
+            for place in hosts:
+                asked.setdefault(place, []).append(document_id)
+        shown = _answers(asked, lambda place: winners(self._client.session, place.path, asked[place]))
+        if len(shown) < len(asked):
             self._layout.distrust()
-        if len({each.winner for each in first.readings}) < 2:
-            return first
+        return {
+            each: {place: Reading(place.node, shown[place][each]) for place in hosts if place in shown}
+            for each, hosts in places.items()
+        }
 
-        def informed(place: Place) -> Reading:
-            return self._with_knowledge(place, read[place], first.unknown_winners(read[place]), document_id)
+    def _informed(self, read: dict[str, dict[Place, Reading]]) -> dict[str, dict[Place, Reading]]:
+        """Return the readings of documents that copies show differently, with what each copy knows of the others'.
 
-        return Evidence(hosts, tuple(_answers(read, informed).values()), self._followed)
+        A copy that never heard of a document knows none of its revisions, and is not asked. One that does not answer
+        this time has no reading any more.
+        """
+        asked: dict[Place, dict[str, frozenset[str]]] = {}
+        for document_id, found in read.items():
+            evidence = Evidence(frozenset(), tuple(found.values()))
+            for place, reading in found.items():
+                if reading.winner is not None:
+                    asked.setdefault(place, {})[document_id] = evidence.unknown_winners(reading)
+        known = _answers(asked, lambda place: known_of_many(self._client.session, place.path, asked[place]))
+        return {
+            each: {
+                place: reading if reading.winner is None else msgspec.structs.replace(reading, knows=known[place][each])
+                for place, reading in found.items()
+                if reading.winner is None or place in known
+            }
+            for each, found in read.items()
+        }
 
     def security(self, database: str) -> tuple[CopyReading, ...] | None:
         """Return the security object of each copy; None where there is no such database. Raises CouchError."""
@@ -167,47 +211,53 @@ class Copies:
         if failure is not None:
             raise failure
 
-    def _reading(self, place: Place, document_id: str) -> Reading:
-        answer = self._client.session.request("POST", f"{place.path}/_all_docs", body={"keys": [document_id]})
-        rows = answer.expect(200).decode(_Rows).rows
-        if len(rows) != 1 or rows[0].key != document_id or (rows[0].value is None) == (rows[0].error is None):
-            raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the document asked for")
-        value = rows[0].value
-        return Reading(place.node, None if value is None else Winner(value.rev, value.deleted))
-
-    def _with_knowledge(self, place: Place, reading: Reading, asked: frozenset[str], document_id: str) -> Reading:
-        """Return a reading with what the copy knows of the others' winners."""
-        if reading.winner is None:
-            # A copy that never heard of the document knows none of its revisions.
-            return reading
-        knows = known_revisions(self._client.session, place.path, document_id, asked)
-        return msgspec.structs.replace(reading, knows=knows)
-
     def _security(self, place: Place) -> Security:
         answer = self._client.session.request("GET", f"{place.path}/_security", limit_bytes=SECURITY_BYTES)
         return answer.expect(200).decode(dict[str, Any])
 
 
+class CopyOptions:
+    """Reads and writes an option of a database copy by copy, such as `_revs_limit`.
+
+    A clustered write waits for each copy: where one node is away, CouchDB gives no answer for a minute (measured).
+    """
+
+    def __init__(self, client: Client, layout: Layout) -> None:
+        self._client = client
+        self._layout = layout
+
+    def read(self, database: str, name: str) -> tuple[int, ...]:
+        """Return the option as each copy has it that can be read; raises CouchError, also where there is none."""
+        return tuple(self._each(database, lambda place: self._read(place, name)).values())
+
+    def write(self, database: str, name: str, value: int) -> None:
+        """Set the option on each copy that can be reached; raises CouchError, also where there is none."""
+        self._each(database, lambda place: self._write(place, name, value))
+
+    def _each(self, database: str, ask: Callable[[Place], T]) -> dict[Place, T]:
+        places = self._layout.of_database(database)
+        if places is None:
+            raise NotFoundError(f"{database}: {NO_DATABASE}", NO_DATABASE)
+        found = _answers(places, ask)
+        if not found:
+            raise NodeDownError(f"{database}: no copy of it answers")
+        return found
+
+    def _read(self, place: Place, name: str) -> int:
+        return self._client.session.request("GET", f"{place.path}/{name}").expect(200).decode(int)
+
+    def _write(self, place: Place, name: str, value: int) -> None:
+        self._client.session.request("PUT", f"{place.path}/{name}", body=value, prompt=True).expect(200)
+
+
+def open_layout(client: Client, feed: Feed, node: str, auth_db: str) -> Layout:
+    """Return where copies are on this kind of server; `node` bears the copies of one without shards."""
+    return SingleLayout(client, node, auth_db) if feed is Feed.DATABASE else ShardLayout(client, "_local", auth_db)
+
+
 def open_copies(client: Client, followed: Copy) -> Copies:
     """Return the reader of copies on the kind of server that a listener follows a copy of."""
-    if followed.feed is Feed.DATABASE:
-        return Copies(client, SingleLayout(client, followed.node, followed.database), followed.node)
-    return Copies(client, ShardLayout(client, "_local", followed.database), followed.node)
-
-
-class _Value(msgspec.Struct, frozen=True):
-    rev: str
-    deleted: bool = False
-
-
-class _Row(msgspec.Struct, frozen=True):
-    key: str
-    value: _Value | None = None
-    error: str | None = None
-
-
-class _Rows(msgspec.Struct, frozen=True):
-    rows: list[_Row]
+    return Copies(client, open_layout(client, followed.feed, followed.node, followed.database), followed.node)
 
 
 def _answers(places: Iterable[Place], ask: Callable[[Place], T]) -> dict[Place, T]:
@@ -223,7 +273,7 @@ def _answers(places: Iterable[Place], ask: Callable[[Place], T]) -> dict[Place, 
             found[place] = ask(place)
         except UnauthorizedError as error:
             closed = error
-        except _SILENCE:
+        except SILENCE:
             others_silent = True
     if closed is not None and not found and not others_silent:
         raise closed
@@ -235,5 +285,6 @@ def copies_of(shard_map: ShardMap, ranges: Iterable[Range]) -> list[Copy]:
     return [Copy(shard_map.database, each, node, shard_map.suffix) for each in ranges for node in shard_map.hosts[each]]
 
 
-def _places(shard_map: ShardMap, ranges: Iterable[Range]) -> tuple[Place, ...]:
+def places_of(shard_map: ShardMap, ranges: Iterable[Range]) -> tuple[Place, ...]:
+    """Return the places of every copy of these ranges of a database."""
     return tuple(Place(each.node, copy_path(each)) for each in copies_of(shard_map, ranges))

@@ -1,11 +1,12 @@
-"""The question which revisions of a document a copy has ever heard of."""
+"""The questions what a copy shows of some documents, and which of their revisions it has ever heard of."""
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from peruserd.core.evidence import Winner
 from peruserd.couch.errors import UnexpectedAnswerError
 from peruserd.couch.session import Session
 
@@ -16,15 +17,53 @@ class _Difference(msgspec.Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
 
-def known_revisions(session: Session, path: str, document_id: str, asked: Collection[str]) -> frozenset[str]:
-    """Return those of the revisions that the copy or database at `path` knows; raises CouchError.
+class _Value(msgspec.Struct, frozen=True):
+    rev: str
+    deleted: bool = False
 
-    CouchDB leaves out what it knows. So a revision that never was is asked for as well: an answer that leaves that out
-    is not CouchDB's.
+
+class _Row(msgspec.Struct, frozen=True):
+    key: str
+    value: _Value | None = None
+    error: str | None = None
+
+
+class _Rows(msgspec.Struct, frozen=True):
+    rows: list[_Row]
+
+
+def winners(session: Session, path: str, document_ids: Sequence[str]) -> dict[str, Winner | None]:
+    """Return what the copy or database at `path` shows of some documents; None of one that it never heard of.
+
+    Raises CouchError; also where the answer is not about each of the documents.
+    """
+    answer = session.request("POST", f"{path}/_all_docs", body={"keys": list(document_ids)})
+    rows = answer.expect(200).decode(_Rows).rows
+    is_whole = [each.key for each in rows] == list(document_ids)
+    if not is_whole or any((each.value is None) == (each.error is None) for each in rows):
+        raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the document asked for")
+    return {each.key: None if each.value is None else Winner(each.value.rev, each.value.deleted) for each in rows}
+
+
+def known_revisions(session: Session, path: str, document_id: str, asked: Collection[str]) -> frozenset[str]:
+    """Return those of the revisions that the copy or database at `path` knows; raises CouchError."""
+    return known_of_many(session, path, {document_id: asked})[document_id]
+
+
+def known_of_many(session: Session, path: str, asked: Mapping[str, Collection[str]]) -> dict[str, frozenset[str]]:
+    """Return for each document those of its revisions that the copy or database at `path` knows; raises CouchError.
+
+    CouchDB leaves out what it knows. So a revision that never was is asked for as well, of each document: an answer
+    that leaves that out is not CouchDB's.
     """
     unheard = f"1-{secrets.token_hex(_RANDOM_BYTES)}"
-    answer = session.request("POST", f"{path}/_revs_diff", body={document_id: [*sorted(asked), unheard]})
-    missing = answer.expect(200).decode(dict[str, _Difference]).get(document_id, _Difference()).missing
-    if unheard not in missing:
-        raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the revisions asked for")
-    return frozenset(asked).difference(missing)
+    body = {document_id: [*sorted(revisions), unheard] for document_id, revisions in asked.items()}
+    answer = session.request("POST", f"{path}/_revs_diff", body=body)
+    found = answer.expect(200).decode(dict[str, _Difference])
+    known = {}
+    for document_id, revisions in asked.items():
+        missing = found.get(document_id, _Difference()).missing
+        if unheard not in missing:
+            raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the revisions asked for")
+        known[document_id] = frozenset(revisions).difference(missing)
+    return known

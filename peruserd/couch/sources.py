@@ -72,6 +72,8 @@ class _FeedSource:
         self._session = client.session
         self._path = path
         self._long_poll_seconds = long_poll_seconds
+        # The parameters of each page.
+        self._form: dict[str, str] = {}
 
     def page(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
         """Return the next rows after `since`, at once; none at the end."""
@@ -93,7 +95,7 @@ class _FeedSource:
                 answer = self._session.request(
                     "GET",
                     f"{self._path}/_changes",
-                    params={"since": str(since), "limit": str(wanted), **params},
+                    params={"since": str(since), "limit": str(wanted), **self._form, **params},
                     wait_seconds=wait_seconds,
                     limit_bytes=_PAGE_BYTES if wanted > 1 else _ROW_BYTES,
                 ).expect(200)
@@ -137,11 +139,8 @@ class _ShardInfo(msgspec.Struct, frozen=True):
     update_seq: int
 
 
-class ShardSource(_FeedSource):
-    """One node's copy of one range."""
-
-    def __init__(self, client: Client, copy: Copy, long_poll_seconds: float = LONG_POLL_SECONDS) -> None:
-        super().__init__(client, copy_path(copy), long_poll_seconds)
+class _LocalSource(_FeedSource):
+    """A database that one node keeps for itself: a shard, or its list of databases."""
 
     def identify(self) -> Identity:
         """Ask the node for the copy's `uuid`, made anew with each copy, and its last sequence."""
@@ -149,8 +148,15 @@ class ShardSource(_FeedSource):
         return Identity(info.uuid, info.update_seq)
 
 
-class DirectorySource(_FeedSource):
-    """The databases as one node hears of them: a row, by its name, for each whose shard map was written.
+class ShardSource(_LocalSource):
+    """One node's copy of one range."""
+
+    def __init__(self, client: Client, copy: Copy, long_poll_seconds: float = LONG_POLL_SECONDS) -> None:
+        super().__init__(client, copy_path(copy), long_poll_seconds)
+
+
+class DirectorySource(_LocalSource):
+    """The databases as one node hears of them: a row, by its name and with all leaves, for each map that was written.
 
     It can be filtered for one name, and must not be: each change that the filter leaves out begins the time of a long
     poll anew (measured), so on a cluster where databases are made all the time none would come to an end.
@@ -158,10 +164,7 @@ class DirectorySource(_FeedSource):
 
     def __init__(self, client: Client, node: str, long_poll_seconds: float = LONG_POLL_SECONDS) -> None:
         super().__init__(client, f"/_node/{quoted(node)}/_dbs", long_poll_seconds)
-
-    def end(self) -> Sequence:
-        """Return the sequence of the newest change."""
-        return self.page("now", 1).last_seq
+        self._form = {"style": "all_docs"}
 
 
 class _DatabaseInfo(msgspec.Struct, frozen=True):

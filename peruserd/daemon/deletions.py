@@ -4,7 +4,6 @@ With a configuration that lets nothing wait the journal is not watched, and an i
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 from peruserd.core.config import Config
 from peruserd.core.deletions import Pause
@@ -12,7 +11,6 @@ from peruserd.core.messages import JournalNews
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.journal import Journal
 from peruserd.couch.session import Session
-from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.operator import Operator
 from peruserd.supervisor.journal_watch import JournalWatch
 
@@ -21,13 +19,12 @@ _LOOKS = 2
 
 
 class DeletionOffice:
-    """The watch and the control socket of one instance; `session` is theirs alone."""
+    """The watch and the operator's desk of one instance; `session` is theirs alone."""
 
     def __init__(
         self,
         config: Config,
         session: Session,
-        state_directory: Path,
         *,
         is_usable: Callable[[], bool],
         on_news: Callable[[JournalNews], None],
@@ -43,20 +40,11 @@ class DeletionOffice:
                 on_news=on_news,
                 interval_seconds=_LOOKS * config.cluster.poll_interval,
             )
-        operator = Operator(journal, prefix=config.databases.prefix, instance=instance, on_change=self._on_change)
-        self._socket = ControlSocket(state_directory, operator.carry_out)
+        self.operator = Operator(journal, prefix=config.databases.prefix, instance=instance, on_change=self._on_change)
 
     def pause(self) -> Pause | None:
         """Return whether all drops wait, as far as it is known; None where nothing is ever dropped."""
         return None if self._watch is None else self._watch.pause
-
-    def open(self) -> None:
-        """Take orders; raises OSError where no control socket can be made."""
-        self._socket.start()
-
-    def close(self) -> None:
-        """Take no more orders."""
-        self._socket.stop()
 
     def start(self) -> None:
         """Begin to watch."""

@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from peruserd.core.lifecycle import State
 from peruserd.couch.cluster_database import ClusterDatabase
-from peruserd.supervisor.fleet import Fleet
+from peruserd.supervisor.fleet import Fleet, FleetStatus
 from peruserd.supervisor.loop import LONGEST_WAIT_SECONDS, Supervisor
 
 # A loop that missed this many of its rounds hangs.
@@ -47,6 +48,8 @@ class Health:
         status = self._fleet.status()
         if status.unreadable:
             return False, f"nobody can read {', '.join(status.unreadable)}: none of the hosts is connected"
+        if (held := _held(status)) is not None:
+            return False, held
         if not status.listeners and view is not None and view.shard_map is not None:
             return True, "ok: this node has no part of the authentication database, and no other's is adopted"
         if not status.listeners:
@@ -73,3 +76,13 @@ class Health:
 
     def _silence(self) -> float:
         return time.monotonic() - self._supervisor.last_round
+
+
+def _held(status: FleetStatus) -> str | None:
+    """Return why listeners are on hold; None where none is."""
+    running = [each for each in status.listeners if each.state is State.RUNNING]
+    reasons = {str(each.copy): each.report.on_hold for each in running if each.report is not None}
+    held = {copy: why for copy, why in reasons.items() if why is not None}
+    if not held:
+        return None
+    return f"on hold, because the cluster serves nobody: {next(iter(held.values()))} (seen by {', '.join(held)})"

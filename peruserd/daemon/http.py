@@ -1,9 +1,10 @@
 """The instance's HTTP page: /metrics for Prometheus, /healthz and /readyz for whoever restarts or routes.
 
 Healthy means that the supervisor's loop goes round and no listener has given up; ready, that every range this instance
-listens to has caught up. Anything else is 404: the page is small on purpose.
+listens to has caught up. `/users/{name}` is `daemon.users_page`'s. Anything else is 404: the page is small on purpose.
 """
 
+import select
 import socket
 import socketserver
 import threading
@@ -11,10 +12,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics import disable_created_metrics
+from prometheus_client.registry import Collector
 
 from peruserd import ending
+from peruserd.core.decoding import ConfigError, split_address
+from peruserd.daemon.users_page import IS_GONE, PATH, UsersPage
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -22,18 +27,30 @@ if TYPE_CHECKING:
 Check = Callable[[], tuple[bool, str]]
 """Says whether all is well, and in one line why or why not."""
 
-_INDEX: Final = b"peruserd\n\n/metrics  for Prometheus\n/healthz  is the process well\n/readyz   are all users served\n"
+_INDEX: Final = (
+    b"peruserd\n\n/metrics       for Prometheus\n/healthz       is the process well\n"
+    b"/readyz        are all users served\n/users/{name}  is this user served\n"
+)
+
+
+_READING: Final = ("GET", "HEAD")
 
 
 class Page:
-    """The WSGI application."""
+    """The WSGI application; without `users` the page about them is not there."""
 
-    def __init__(self, registry: CollectorRegistry, *, healthy: Check, ready: Check) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, *, healthy: Check, ready: Check, users: UsersPage | None = None
+    ) -> None:
         self._registry = registry
+        self._users = users
         self._checks = {"/healthz": healthy, "/readyz": ready}
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Answer one request."""
+        is_about_user = environ.get("PATH_INFO", "").startswith(PATH)
+        if self._users is not None and is_about_user and environ["REQUEST_METHOD"] in _READING:
+            return self._users(environ, start_response)
         status, kind, body = self._answer(environ)
         start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
@@ -41,7 +58,7 @@ class Page:
     def _answer(self, environ: "WSGIEnvironment") -> tuple[str, str, bytes]:
         plain = "text/plain; charset=utf-8"
         path = environ.get("PATH_INFO", "")
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        if environ["REQUEST_METHOD"] not in _READING:
             return "405 Method Not Allowed", plain, b"only GET and HEAD\n"
         if path == "/metrics":
             encode, kind = choose_encoder(environ.get("HTTP_ACCEPT", ""))
@@ -51,11 +68,40 @@ class Page:
             return ("200 OK" if well else "503 Service Unavailable"), plain, f"{why}\n".encode()
         if path == "/":
             return "200 OK", plain, _INDEX
-        return "404 Not Found", plain, b"there is /metrics, /healthz and /readyz\n"
+        return "404 Not Found", plain, b"there is /metrics, /healthz, /readyz and /users/{name}\n"
+
+
+# Each connection is a thread and a descriptor of the supervisor, which needs both for its listeners. More than the page
+# about users lets wait, scrapes and checks included.
+_MOST_CONNECTIONS: Final = 200
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    # Many ask about users at once; the kernel lets the next scrape wait, and does not drop it.
+    request_queue_size = 128
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        super().__init__(*args, **kwargs)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, or hang up where there are too many."""
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and give the place back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
     def server_bind(self) -> None:
         # WSGIServer asks the resolver for the host's name here, which can hang for many seconds.
@@ -71,6 +117,22 @@ class _Server6(_Server):
 class _Quiet(WSGIRequestHandler):
     # A client that sends nothing must not keep its thread for ever.
     timeout = 30
+
+    def get_environ(self) -> "WSGIEnvironment":
+        environ = super().get_environ()
+        environ[IS_GONE] = self._is_gone
+        return environ
+
+    def _is_gone(self) -> bool:
+        """Say whether the client has hung up; one that waits for the answer sends nothing."""
+        poll = select.poll()
+        poll.register(self.connection, select.POLLIN)
+        if not poll.poll(0):
+            return False
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Write no line for each scrape."""
@@ -97,3 +159,26 @@ class HTTPServer:
         asking.start()
         ending.join(self._thread)
         self._server.server_close()
+
+
+def registry_of(collectors: Iterable[Collector]) -> CollectorRegistry:
+    """Return a registry of these, and of what is known of this process."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    registry = CollectorRegistry()
+    for collector in collectors:
+        registry.register(collector)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+def serve(page: Page, listen: str) -> HTTPServer:
+    """Begin to serve a page at the address that the configuration names; raises ConfigError where that cannot be."""
+    host, port = split_address(listen)
+    try:
+        server = HTTPServer(page, host, port)
+    except OSError as error:
+        raise ConfigError([f"http.listen: cannot listen on {listen}: {error.strerror}"]) from error
+    server.start()
+    return server

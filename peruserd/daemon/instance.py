@@ -2,23 +2,22 @@
 
 import faulthandler
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from typing import Final
+from typing import Any, Final, get_args
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.metrics import disable_created_metrics
 from prometheus_client.registry import Collector
 
 from peruserd import __version__, dumps, ending
 from peruserd.core.agreement import configuration_digest
 from peruserd.core.config import ClusterConfig, Config, CouchDBConfig
-from peruserd.core.decoding import ConfigError, split_address
+from peruserd.core.control import Answer, DeletionOrder, LookAt, Quarantine
 from peruserd.core.lifecycle import EXIT_CONFIGURATION, RestartBudget, Timing
 from peruserd.core.messages import ListenerStart
 from peruserd.core.settling import Settling
+from peruserd.core.templates import Templates
 from peruserd.core.views import View
 from peruserd.couch.authenticator import Answers, Authenticator
 from peruserd.couch.client import Client
@@ -27,22 +26,28 @@ from peruserd.couch.credentials import CredentialSource
 from peruserd.couch.errors import CouchError
 from peruserd.couch.refusals import RefusalFile
 from peruserd.couch.session import Session
-from peruserd.couch.single_journal import prepare_journal
 from peruserd.couch.tokens import Tokens
+from peruserd.daemon.audit_metrics import AuditCollector
 from peruserd.daemon.claim import Claim, InUseError
+from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.deletion_metrics import DeletionCollector
 from peruserd.daemon.deletions import DeletionOffice
 from peruserd.daemon.health import Health
-from peruserd.daemon.http import HTTPServer, Page
+from peruserd.daemon.http import HTTPServer, Page, registry_of, serve
 from peruserd.daemon.metrics import InstanceCollector
+from peruserd.daemon.orders import Looks, Orders
+from peruserd.daemon.own_database import own_database_test
+from peruserd.daemon.quarantine import QuarantineDesk
 from peruserd.daemon.state import StateDirectory
 from peruserd.daemon.systemd import Notifier
+from peruserd.daemon.templates import keep_templates, load_templates, tell_of
+from peruserd.daemon.users_page import MOST_LOOKS, open_page
 from peruserd.supervisor import forkserver
 from peruserd.supervisor.attaching import NoShardsError
+from peruserd.supervisor.directory_watch import DirectoryWatch
 from peruserd.supervisor.fleet import Fleet, StartMessage, StartRequest
 from peruserd.supervisor.heart import Heart
 from peruserd.supervisor.loop import Supervisor
-from peruserd.supervisor.map_watch import MapWatch
 from peruserd.supervisor.presence import Presence
 from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.slashes import SlashWatch
@@ -89,6 +94,8 @@ class Instance:
         self, config: Config, source: CredentialSource, notifier: Notifier, state: StateDirectory, claim: Claim
     ) -> None:
         cluster, provisioning = config.cluster, config.provisioning
+        templates = load_templates(config)
+        tell_of(templates, config)
         self._config = config
         self._notifier = notifier
         self._state = state
@@ -98,7 +105,7 @@ class Instance:
             replaces=claim.replaces,
             ttl_seconds=cluster.lease_ttl,
             version=__version__,
-            digest=configuration_digest(config),
+            digest=configuration_digest(config, templates),
         )
         self._authenticator = Authenticator(config.couchdb, source, RefusalFile(state.path), self._on_answered)
         self._tokens = self._authenticator.tokens
@@ -118,7 +125,7 @@ class Instance:
             on_failure=self._on_failed_look,
         )
         self._fleet = Fleet(
-            _start_messages(config, self._tokens, state, self._lookout),
+            _start_messages(config, templates, self._tokens, state, self._lookout),
             most_in_flight=provisioning.max_in_flight,
             new_per_minute=provisioning.max_new_per_minute,
             timing=Timing(),
@@ -146,13 +153,21 @@ class Instance:
             node=self._lookout.shard_node,
             is_alive=self._health.goes_round,
         )
-        self._map_watch = MapWatch(
+        self._directory_watch = DirectoryWatch(
             Client(Session(config.couchdb, self._tokens)),
             node=self._lookout.shard_node,
             on_change={config.couchdb.auth_db: self._watcher.look_soon, cluster.database: self._look_at_copies},
+            prefix=config.databases.prefix,
+            looks=self._supervisor,
+            directory=state.path,
             long_poll_seconds=config.couchdb.long_poll_timeout,
         )
-        self._deletions = _see_to_deletions(config, self._tokens, state, self._lookout, self._supervisor)
+        users = Client(Session(_hasty(config), self._tokens, connections=MOST_LOOKS))
+        self._users = open_page(users, self._lookout, config, self._fleet.failure_of)
+        self._deletions = _see_to_deletions(config, self._tokens, self._lookout, self._supervisor)
+        self._keeper = keep_templates(config, templates, self._tokens, self._lookout, self._supervisor)
+        desk = QuarantineDesk(self._fleet, self._fleet.questions)
+        self._control = ControlSocket(state.path, _orders(self._deletions, self._supervisor, desk).carry_out)
 
     def run(self) -> int:
         """Run until told to stop; return the exit code. Raises ConfigError.
@@ -167,14 +182,16 @@ class Instance:
             stack.callback(self._authenticator.stop)
             if not _attach_first(self._lookout):
                 return EXIT_CONFIGURATION
-            server = _serve(self._config, self._collectors(), self._health)
+            health = self._health
+            page = Page(registry_of(self._collectors()), healthy=health.healthy, ready=health.ready, users=self._users)
+            server = serve(page, self._config.http.listen)
             stack.callback(server.stop)
             self._presence.set_address(f"{server.host}:{server.port}")
             try:
-                self._deletions.open()
+                self._control.start()
             except OSError as error:
                 return _cannot_start_yet(f"no control socket can be made in {self._state.path}: {error}")
-            stack.callback(self._deletions.close)
+            stack.callback(self._control.stop)
             outcome = self._supervisor.run(lambda: self._begin(stack, server))
         log.info("stopped", code=int(outcome))
         return int(outcome)
@@ -190,7 +207,7 @@ class Instance:
         )
         self._watcher.start()
         # The heart is ended first: others wait for its last lease, and for no other part.
-        for each in (self._map_watch, self._deletions, self._heart):
+        for each in (self._keeper, self._directory_watch, self._deletions, self._heart):
             each.start()
             stack.callback(each.stop)
         # A part that waits for an answer would hold up the end of the others.
@@ -199,6 +216,7 @@ class Instance:
         stack.callback(self._notifier.stopping)
 
     def _interrupt(self) -> None:
+        self._users.stop()
         self._watcher.stop()
         self._tokens.close()
         self._session.interrupt()
@@ -238,6 +256,7 @@ class Instance:
             self._authenticator,
         )
         yield DeletionCollector(self._fleet, self._deletions.pause)
+        yield AuditCollector(self._fleet)
 
 
 def _remembering(claim: Claim) -> Callable[[tuple[str, ...]], None]:
@@ -250,22 +269,21 @@ def _remembering(claim: Claim) -> Callable[[tuple[str, ...]], None]:
     return remember
 
 
-def _see_to_deletions(
-    config: Config, tokens: Tokens, state: StateDirectory, lookout: Lookout, supervisor: Supervisor
-) -> DeletionOffice:
+def _orders(deletions: DeletionOffice, supervisor: Supervisor, desk: QuarantineDesk) -> Orders:
+    by_type: dict[type, Callable[[Any, int], Iterator[Answer]]] = {
+        LookAt: Looks(supervisor).carry_out,
+        Quarantine: desk.carry_out,
+    }
+    by_type.update(dict.fromkeys(get_args(DeletionOrder), deletions.operator.carry_out))
+    return Orders(by_type)
+
+
+def _see_to_deletions(config: Config, tokens: Tokens, lookout: Lookout, supervisor: Supervisor) -> DeletionOffice:
     session = Session(config.couchdb, tokens, connections=2)
-
-    def is_usable() -> bool:
-        if lookout.shard_node() is None:
-            return prepare_journal(Client(session), config.cluster.database)
-        # It is in the database of the leases: where these can be read, it is ours and closed to others.
-        return supervisor.leases_readable
-
     return DeletionOffice(
         config,
         session,
-        state.path,
-        is_usable=is_usable,
+        is_usable=own_database_test(config, session, lookout, supervisor),
         on_news=supervisor.on_journal,
         instance=lambda: lookout.attach().node,
     )
@@ -305,7 +323,9 @@ def _attach_first(lookout: Lookout) -> bool:
     return True
 
 
-def _start_messages(config: Config, tokens: Tokens, state: StateDirectory, lookout: Lookout) -> StartMessage:
+def _start_messages(
+    config: Config, templates: Templates, tokens: Tokens, state: StateDirectory, lookout: Lookout
+) -> StartMessage:
     def start_message(request: StartRequest) -> ListenerStart:
         assignment, conditions = request.assignment, request.conditions
         return ListenerStart(
@@ -317,6 +337,7 @@ def _start_messages(config: Config, tokens: Tokens, state: StateDirectory, looko
             token=tokens.current,
             databases=config.databases,
             deletion=config.deletion,
+            audit=config.audit,
             cluster_database=config.cluster.database,
             log=config.log,
             state_file=str(state.file_of(assignment.copy)),
@@ -327,23 +348,8 @@ def _start_messages(config: Config, tokens: Tokens, state: StateDirectory, looko
             most_in_flight=config.provisioning.max_in_flight,
             begin_near=request.begin_near,
             recall_seconds=_recall_seconds(config.cluster),
+            access=templates.access(config.security.grant),
+            templates=templates,
         )
 
     return start_message
-
-
-def _serve(config: Config, collectors: Iterable[Collector], health: Health) -> HTTPServer:
-    disable_created_metrics()  # type: ignore[no-untyped-call]
-    registry = CollectorRegistry()
-    for collector in collectors:
-        registry.register(collector)
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
-    host, port = split_address(config.http.listen)
-    try:
-        server = HTTPServer(Page(registry, healthy=health.healthy, ready=health.ready), host, port)
-    except OSError as error:
-        raise ConfigError([f"http.listen: cannot listen on {config.http.listen}: {error.strerror}"]) from error
-    server.start()
-    return server

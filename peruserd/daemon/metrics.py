@@ -37,6 +37,7 @@ _COUNTERS: Final = {
     "reviews": "Looks at what was done last for documents that another instance owns by now.",
     "feed_requests": "Pages of changes read.",
     "scans": "Scans of a range that reached their end.",
+    "holds": "Times that a listener was on hold, because the cluster served nobody.",
 }
 
 
@@ -105,6 +106,10 @@ class InstanceCollector(Collector):
 def _counted(counters: Counters) -> Iterator[Metric]:
     for name, help_text in _COUNTERS.items():
         yield CounterMetricFamily(f"peruserd_{name}", help_text, value=getattr(counters, name))
+    looks = CounterMetricFamily("peruserd_looks", "Acts on a user document, by the reason for them.", labels=["reason"])
+    for reason, count in sorted(counters.looks.items()):
+        looks.add_metric([reason], count)
+    yield looks
     failures = CounterMetricFamily("peruserd_failures", "Actions and feed reads that failed, by kind.", labels=["kind"])
     for kind, count in sorted(counters.failures.items()):
         failures.add_metric([kind], count)
@@ -189,6 +194,9 @@ def _listeners(status: FleetStatus) -> Iterator[Metric]:
         "1 while a scan goes on; its last part compares copies, when the listener has caught up.",
         labels=["listener"],
     )
+    holds = GaugeMetricFamily(
+        "peruserd_listener_on_hold", "1 while the cluster serves nobody, so no user is tried.", labels=["listener"]
+    )
     restarts = CounterMetricFamily(
         "peruserd_listener_restarts", "Restarts after an unplanned end.", labels=["listener"]
     )
@@ -198,6 +206,11 @@ def _listeners(status: FleetStatus) -> Iterator[Metric]:
         "in_flight": GaugeMetricFamily("peruserd_listener_in_flight", "Documents worked on.", labels=["listener"]),
         "quarantined": GaugeMetricFamily(
             "peruserd_quarantined_users", "Users kept in quarantine.", labels=["listener"]
+        ),
+        "permanent": GaugeMetricFamily(
+            "peruserd_quarantined_users_permanent",
+            "Of these, users whom time alone does not help: somebody has to change something.",
+            labels=["listener"],
         ),
         "checkpoint": GaugeMetricFamily(
             "peruserd_checkpoint_sequence", "Sequence up to which all is done (integer feeds).", labels=["listener"]
@@ -214,6 +227,7 @@ def _listeners(status: FleetStatus) -> Iterator[Metric]:
         stages.add_metric([copy], each.caught_up)
         if each.report is not None:
             scans.add_metric([copy], each.report.stage is Stage.SCANNING)
+            holds.add_metric([copy], each.report.on_hold is not None)
         for name, family in gauges.items():
             value = getattr(each.report, name, None)
             # A clustered feed's sequences are opaque: there is no number to show.
@@ -221,7 +235,7 @@ def _listeners(status: FleetStatus) -> Iterator[Metric]:
                 family.add_metric([copy], value)
     for reason, count in status.stops.items():
         ends.add_metric([reason.value], count)
-    yield from (states, stages, scans, restarts, ends, *gauges.values())
+    yield from (states, stages, scans, holds, restarts, ends, *gauges.values())
     yield GaugeMetricFamily(
         "peruserd_unreadable_ranges", "Ranges none of whose hosts is connected.", value=len(status.unreadable)
     )

@@ -10,9 +10,9 @@ import structlog
 from peruserd.core.control import (
     MOST_USERS,
     Answer,
+    DeletionOrder,
     Done,
     Noted,
-    Order,
     PauseAll,
     Progress,
     Refused,
@@ -61,7 +61,7 @@ class Operator:
         self._on_change = on_change
         self._wall_clock = wall_clock
 
-    def carry_out(self, order: Order, uid: int) -> Iterator[Answer]:
+    def carry_out(self, order: DeletionOrder, uid: int) -> Iterator[Answer]:
         """Carry out an order of the user with this id; the last answer says how it ended."""
         try:
             yield from self._carried_out(order, uid)
@@ -72,7 +72,7 @@ class Operator:
                 yield Refused(f"the journal cannot be read or written now: {error}")
         self._on_change()
 
-    def _carried_out(self, order: Order, uid: int) -> Iterator[Answer]:
+    def _carried_out(self, order: DeletionOrder, uid: int) -> Iterator[Answer]:
         match order:
             case PauseAll():
                 self._journal.set_pause(

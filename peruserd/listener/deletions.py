@@ -16,6 +16,7 @@ import structlog
 from peruserd.core.backoff import Backoff
 from peruserd.core.config import DeletionConfig, DeletionPolicy, OnReturn
 from peruserd.core.deletions import (
+    Ending,
     Entry,
     Kind,
     Pause,
@@ -128,6 +129,17 @@ class Deletions:
         if entry is not None:
             self._take(entry)
         return is_released
+
+    def has_dropped(self, database: str) -> bool:
+        """Say whether the journal knows that the database was dropped; raises CouchError."""
+        if not self._config.uses_journal:
+            return False
+        try:
+            entries = (each for kind in Kind for each in self._noting.journal.entries(kind, database))
+            return any(each.ending is Ending.DROPPED for each in entries)
+        except NotFoundError:
+            # Where there is no journal, nothing was ever dropped.
+            return False
 
     def knows(self, document_id: str) -> bool:
         """Say whether the journal may know of a user who was deleted."""

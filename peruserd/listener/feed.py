@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -17,7 +17,7 @@ from peruserd.core.backoff import Backoff
 from peruserd.core.messages import Sequence
 from peruserd.core.progress import Identity, is_behind
 from peruserd.core.quarantine import Advice
-from peruserd.core.rows import Page, Row, is_short
+from peruserd.core.rows import Page, Row, proof_size_of
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.sources import ChangeSource
 from peruserd.listener.ledger import Ledger
@@ -53,11 +53,20 @@ class Stopped(Exception):  # noqa: N818 - an end, not an error
 
 
 class Persistence:
-    """Makes requests until they succeed. `on_failure` learns the kind of each failure."""
+    """Makes requests until they succeed. `on_failure` learns the kind of each failure; the log has each kind once."""
 
-    def __init__(self, stopping: threading.Event, on_failure: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        stopping: threading.Event,
+        on_failure: Callable[[str], None],
+        *,
+        trouble: str = "feed cannot be read; trying again",
+        relief: str = "feed can be read again",
+    ) -> None:
         self._stopping = stopping
         self._on_failure = on_failure
+        self._trouble = trouble
+        self._relief = relief
         self._failures = 0
         self._last_kind: str | None = None
 
@@ -72,7 +81,7 @@ class Persistence:
                 self._wait(error)
             else:
                 if self._failures:
-                    log.info("feed can be read again", failures=self._failures)
+                    log.info(self._relief, failures=self._failures)
                 self._failures = 0
                 self._last_kind = None
                 return result
@@ -82,7 +91,7 @@ class Persistence:
         self._on_failure(error.kind)
         if error.kind != self._last_kind:
             # Once for each kind in a row: a node that is away for an hour is one event, not a thousand.
-            log.warning("feed cannot be read; trying again", kind=error.kind, error=str(error))
+            log.warning(self._trouble, kind=error.kind, error=str(error))
             self._last_kind = error.kind
         backoff = _BACKOFF[error.advice]
         chance = random.random()  # noqa: S311 - spreads tries, guards nothing
@@ -124,7 +133,7 @@ class Follower:
                 confirm_at = time.monotonic() + _CONFIRM_SECONDS
             self._ledger.enter_live(page)
             self._ledger.beat()
-            read = next((each for each in reversed(page.results) if is_short(each)), read)
+            read = next((each for each in reversed(page.results) if proof_size_of(each)), read)
             if len(page.results) == 1 and self._stopping.wait(_REST_SECONDS):
                 return
 
@@ -132,7 +141,7 @@ class Follower:
         """Ask which copy this is, and whether it has the row at the checkpoint. Where none is known, there was none."""
         identity = self._persistence.call(self._source.identify)
         newest = self._persistence.call(self._source.newest)
-        newest = newest if newest is not None and is_short(newest) else None
+        newest = newest if newest is not None and proof_size_of(newest) else None
         has_last_row = newest == last_row or (
             last_row is not None and self._persistence.call(self._source.has, last_row)
         )
@@ -152,10 +161,17 @@ class Follower:
         self._ledger.beat()
 
 
+class FindMissing(Protocol):
+    """Finds out which databases are not there."""
+
+    def __call__(self, document_ids: Collection[str], *, remade: bool = False) -> set[str]:
+        """Return which of these user documents have no database, or with `remade` one that was made again, too."""
+
+
 class Scanner:
     """Reads the range from the start into the ledger whenever a scan is wanted, behind the live feed.
 
-    `find_missing` says which of some documents have no database yet; it makes requests.
+    `find_missing` makes requests.
     """
 
     def __init__(
@@ -163,7 +179,7 @@ class Scanner:
         source: ChangeSource,
         ledger: Ledger,
         stopping: threading.Event,
-        find_missing: Callable[[Collection[str]], set[str]],
+        find_missing: FindMissing,
     ) -> None:
         self._source = source
         self._ledger = ledger
@@ -175,5 +191,5 @@ class Scanner:
         while (task := self._ledger.wait_for_scan()) is not None:
             page = self._persistence.call(self._source.page, task.since)
             candidates = task.candidates(page)
-            missing = self._persistence.call(self._find_missing, candidates) if candidates else set()
+            missing = self._persistence.call(self._find_missing, candidates, remade=task.names) if candidates else set()
             self._ledger.enter_scan(task, page, missing)

@@ -14,14 +14,15 @@ from typing import Final
 import structlog
 
 from peruserd.core.changes import Change
+from peruserd.core.lanes import Lane
 from peruserd.core.listening import Listening
 from peruserd.core.messages import Report, Sequence
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity
-from peruserd.core.quarantine import Quarantined
-from peruserd.core.records import Removal
+from peruserd.core.quarantine import Failure
 from peruserd.core.rows import Page, Row
 from peruserd.core.scanning import ScanTask
+from peruserd.listener.failures import Clocks, Failures, tell
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
 from peruserd.listener.waiting import Waiting
@@ -47,6 +48,15 @@ class Ledger:
         self._progress_told = False
         self._stopping = False
         self._abandoned = 0
+        self.failures = Failures(
+            state,
+            store,
+            lock=lambda: self._changed,
+            clocks=Clocks(_now, _wall, _chance),
+            pass_on=self._pass_on_to_all,
+            ended=lambda scan_ended: self._ended(scan_ended=scan_ended),
+            is_stopping=lambda: self._stopping,
+        )
 
     # For the follower
 
@@ -158,27 +168,7 @@ class Ledger:
             with self._changed:
                 self._ended(scan_ended=self._state.succeeded(change, outcome, time.monotonic()))
             return
-        with self._changed:
-            owed = self._state.intake.owed_at
-            kept = self._state.failed(
-                change,
-                outcome,
-                outcome.failure,
-                now=time.monotonic(),
-                wall=time.time(),
-                chance=random.random(),  # noqa: S311 - spreads retries, guards nothing
-            )
-            self._pass_on()
-            overflows = owed is None and self._state.intake.owed_at is not None
-        if overflows:
-            log.warning("the quarantine is full; who fails from now on is looked for by a scan, in an hour")
-        if kept is not None:
-            self._keep(kept)
-        with self._changed:
-            if kept is not None and self._state.documents.record(change.document_id).kept is None:
-                # Lost to another owner while it was on its way to the disk.
-                self._store.take_off(change.document_id, Removal.RELEASED)
-            self._ended(scan_ended=self._state.given_up(change, time.monotonic(), created=outcome.created))
+        self.failures.take(change, outcome, outcome.failure)
 
     def exchange(self, change: Change, outcome: Outcome) -> Change | None:
         """Give a change back and take the next one, as `give_back` and `take` do.
@@ -229,11 +219,29 @@ class Ledger:
             self._state.inherit(doubts, time.monotonic())
             self._pass_on()
 
+    def failure_of(self, document_id: str) -> Failure | None:
+        """Return why a user was not served who is in quarantine; None where the user is not there."""
+        with self._changed:
+            kept = self._state.documents.record(document_id).kept
+        return None if kept is None else kept.failure
+
     def look_again(self, document_id: str) -> None:
         """Let a user be served whose database was dropped, or not dropped, while the document may have come back."""
         with self._changed:
             self._state.review(document_id, deleted=True, now=time.monotonic())
             self._pass_on()
+
+    def look(self, document_ids: Collection[str], lane: Lane, number: int | None = None, *, made: bool = False) -> None:
+        """Let users be looked at for a reason behind which there is no row; the rest as in `core.messages.Look`."""
+        with self._changed:
+            self._state.look(document_ids, lane, time.monotonic(), number, made=made)
+            self._pass_on()
+            self._wake()
+
+    def compare_names(self, number: int) -> None:
+        """Let users be found whose database is not there or was made again."""
+        with self._changing():
+            self._state.compare_names(number)
 
     def dropped(self) -> None:
         """Count a database that was dropped."""
@@ -272,7 +280,8 @@ class Ledger:
         """Write the progress to disk; raises StoreError."""
         with self._changed:
             self._progress_told = False
-            progress = self._state.intake.progress if self._state.intake.is_open else None
+            # Also before the copy is open: what is owed must be on disk before the supervisor hears that it is noted.
+            progress = self._state.intake.progress
         if progress is not None:
             self._store.save(progress)
 
@@ -303,24 +312,19 @@ class Ledger:
             self._changed.notify_all()
             self._wake()
 
+    def _pass_on_to_all(self) -> None:
+        self._pass_on()
+        self._changed.tell()
+        self._wake()
+
     def _pass_on(self) -> None:
         state = self._state
         for document_id, what in state.removals:
             self._store.take_off(document_id, what)
-        if state.to_wake:
-            self._changed.offer(state.to_wake)
+        if wake := state.to_wake + state.standstill.to_wake:
+            self._changed.offer(wake)
+        tell(state.standstill)
         state.passed_on()
-
-    def _keep(self, entry: Quarantined) -> None:
-        self._store.quarantine(entry)
-        log.warning(
-            "user not served; kept in quarantine",
-            document=entry.document_id,
-            kind=entry.failure.kind,
-            failures=entry.failures,
-            advice=entry.failure.advice.value,
-            error=entry.failure.message,
-        )
 
     def _ended(self, *, scan_ended: bool) -> None:
         self._pass_on()
@@ -337,3 +341,18 @@ class Ledger:
     def _note_scan(self, *, ended: bool) -> None:
         if ended:
             log.info("scan finished")
+
+
+# Looked up with each call, because tests put other clocks in their place.
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+def _wall() -> float:
+    return time.time()
+
+
+def _chance() -> float:
+    return random.random()  # noqa: S311 - spreads retries and probes, guards nothing

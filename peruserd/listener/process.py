@@ -24,18 +24,24 @@ from multiprocess.connection import Connection, wait
 
 from peruserd import dumps, logs
 from peruserd.core.agreement import databases_digest
+from peruserd.core.inquiries import Inquiry
 from peruserd.core.listening import Listening, OnDisk
 from peruserd.core.messages import (
+    CompareNames,
     Doubt,
     FromListener,
     Goodbye,
     Hello,
     Inform,
     Inherit,
+    Inquire,
     JournalNews,
+    Kept,
     ListenerStart,
+    Look,
     Reauthenticate,
     Stop,
+    ToListener,
     decode_start,
     decode_to_listener,
     encode,
@@ -48,9 +54,12 @@ from peruserd.couch.session import Session
 from peruserd.couch.sources import open_source
 from peruserd.couch.tokens import Tokens
 from peruserd.listener import usage
+from peruserd.listener.audit_setup import AuditDesk
 from peruserd.listener.deletion_setup import Owned, open_deletions
 from peruserd.listener.feed import CopyReplacedError, Follower, Scanner, Stopped
+from peruserd.listener.furnishing import furnisher_of
 from peruserd.listener.ledger import Ledger
+from peruserd.listener.probing import open_prober
 from peruserd.listener.provisioner import Provisioner
 from peruserd.listener.store import Store, StoreError, retired_doubts
 from peruserd.listener.workers import Workers
@@ -129,7 +138,6 @@ class Listener:
     def __init__(self, start: ListenerStart, pipe: Connection, store: Store) -> None:
         self._pipe = pipe
         self._wakeup = _Wakeup()
-        self._stopping = threading.Event()
         self._fault: Exception | None = None
         self._stop_within: float | None = None
         self._leaving = False
@@ -163,10 +171,13 @@ class Listener:
             directory=start.copy.feed is Feed.SHARD,
         )
         copies = open_copies(client, start.copy)
+        self._prober, self._probe_session = open_prober(start, self._tokens, self._ledger.failures)
         self._owned = Owned(start.instance, start.ownership, start.coming)
         self._deletions, self._deletion_session = open_deletions(
             start, self._tokens, client, self._ledger, store, self._owned
         )
+        self._stopping = threading.Event()
+        self._audit = AuditDesk(start, self._tokens, self._ledger, store, self._owned, self._stopping, self._wakeup.set)
         self._provisioner = Provisioner(
             client,
             copies,
@@ -175,6 +186,8 @@ class Listener:
             deletions=self._deletions,
             before_write=self._ledger.before_write,
             in_doubt=self._ledger.in_doubt,
+            access=start.access,
+            furnisher=furnisher_of(client, start),
         )
         self._workers = Workers(self._ledger, self._provisioner, start.most_in_flight, self._fail)
 
@@ -187,6 +200,8 @@ class Listener:
         scanner = Scanner(self._scan, self._ledger, self._stopping, self._provisioner.find_missing)
         self._start_thread("scanner", scanner.run)
         self._start_thread("deletions", self._deletions.run)
+        self._start_thread("auditor", self._audit.auditor.run)
+        self._start_thread("prober", self._prober.run)
         try:
             self._serve()
             return self._end()
@@ -224,9 +239,13 @@ class Listener:
             # The supervisor is gone; the parent watch ends this process, if it comes to that.
             self._stop_within = _STOP_SECONDS
             return
+        self._carry_out(message)
+
+    def _carry_out(self, message: ToListener) -> None:
         match message:
             case Inform(number, ownership, coming, share, new_per_minute, nodes, cut_off):
                 self._ledger.inform(ownership, coming, share, new_per_minute, nodes, cut_off=cut_off)
+                self._audit.share(share)
                 self._informed = number
                 if self._owned.change(ownership, coming):
                     self._deletions.owners_changed()
@@ -234,10 +253,23 @@ class Listener:
                 self._stop_within, self._leaving = within_seconds, leaving
             case JournalNews(usable, spoken_of, pause_changed):
                 self._deletions.told(frozenset(spoken_of), pause_changed=pause_changed, usable=usable)
+            case Look() | CompareNames() | Inquire() | Inquiry():
+                self._asked(message)
             case Inherit(state_files):
                 self._inherit(state_files)
             case Reauthenticate():
                 self._reauthenticate(message)
+
+    def _asked(self, message: Look | CompareNames | Inquire | Inquiry) -> None:
+        match message:
+            case Look(number, lane, document_ids, made):
+                self._ledger.look(document_ids, lane, number, made=made)
+            case CompareNames(number):
+                self._ledger.compare_names(number)
+            case Inquire(number, document_id):
+                self._send(Kept(number, self._ledger.failure_of(document_id)))
+            case Inquiry():
+                self._send(self._ledger.failures.inquire(message))
 
     def _reauthenticate(self, message: Reauthenticate) -> None:
         trouble = None if message.why is None else RefusedError(message.why)
@@ -264,6 +296,8 @@ class Listener:
         self._tokens.close()
         self._feed.interrupt()
         self._scan.interrupt()
+        self._audit.interrupt()
+        self._probe_session.interrupt()
         if self._leaving and self._stop_within is not None:
             self._ledger.leave()
             self._stop_within /= 2
@@ -319,6 +353,7 @@ class Listener:
             self._ledger.report(),
             usage=usage.measure(),
             deletions=self._deletions.standing(),
+            audit=self._audit.auditor.standing,
             informed=self._informed,
         )
         self._send(report)

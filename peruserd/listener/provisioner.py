@@ -8,22 +8,26 @@ database that is not the prefix plus a valid encoding of a user name, because th
 
 import contextlib
 from collections.abc import Callable, Collection
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import structlog
 
 from peruserd.core import security
-from peruserd.core.changes import Change, Lane
-from peruserd.core.config import DatabasesConfig, DeletionConfig
+from peruserd.core.changes import Change
+from peruserd.core.config import DatabasesConfig, DeletionConfig, WhenDeleted
 from peruserd.core.decision import Ask, Create, Failed, NothingToDo, Removed, Served, Step, Write, WriteEach, decide
 from peruserd.core.evidence import DocumentState, Verdict, judge
 from peruserd.core.facts import Database, Facts, Hint
+from peruserd.core.lanes import Lane
 from peruserd.core.names import UnservableNameError, database_name, user_name
 from peruserd.core.quarantine import Advice, Failure
+from peruserd.core.security import AS_COUCH_PERUSER, Access
 from peruserd.couch.client import MOST_NAMES, Client, Creation
 from peruserd.couch.copies import Copies
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
+from peruserd.listener.deletion_desk import DeletionDesk
+from peruserd.listener.furnishing import Furnisher
 from peruserd.listener.store import StoreError
 
 log = structlog.get_logger(__name__)
@@ -51,7 +55,7 @@ class Outcome(msgspec.Struct):
 
     `acted_on` says whether the action was for a deleted document or for one that is there, whatever the change hinted
     at; None where nothing was acted on. `whole` says that the security object is known to be right in every copy,
-    so nothing of it is in doubt any more.
+    so nothing of it is in doubt any more. `furnished` says that documents or options of templates were written.
     """
 
     provisioned: bool = False
@@ -61,6 +65,7 @@ class Outcome(msgspec.Struct):
     whole: bool = False
     failure: Failure | None = None
     acted_on: bool | None = None
+    furnished: bool = False
 
     @property
     def action(self) -> str | None:
@@ -85,22 +90,6 @@ class _Act(msgspec.Struct):
     verdict: Verdict | None = None
 
 
-class DeletionDesk(Protocol):
-    """The part of the journal of deletions that the provisioner needs; see `listener.deletions`."""
-
-    def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
-        """Write down that the database is to be dropped; raises CouchError."""
-
-    def admits(self, document_id: str, database: str) -> bool:
-        """Say whether the operator lets a user in who came back; raises CouchError."""
-
-    def knows(self, document_id: str) -> bool:
-        """Say whether the journal may know of a user who was deleted."""
-
-    def served(self, document_id: str) -> None:
-        """Note that a user is there."""
-
-
 class Provisioner:
     """Acts on users through one client, from any number of threads.
 
@@ -118,6 +107,8 @@ class Provisioner:
         deletions: DeletionDesk,
         before_write: Callable[[str], None],
         in_doubt: Callable[[str], bool],
+        access: Access = AS_COUCH_PERUSER,
+        furnisher: Furnisher | None = None,
     ) -> None:
         self._client = client
         self._copies = copies
@@ -126,6 +117,8 @@ class Provisioner:
         self._deletions = deletions
         self._before_write = before_write
         self._in_doubt = in_doubt
+        self._access = access
+        self._furnisher = furnisher
 
     def act(self, change: Change) -> Outcome:
         """Look at the user that a change names, and do what is to be done.
@@ -164,9 +157,10 @@ class Provisioner:
         _write_down(act)
         return outcome
 
-    def find_missing(self, document_ids: Collection[str]) -> set[str]:
+    def find_missing(self, document_ids: Collection[str], *, remade: bool = False) -> set[str]:
         """Return which of these user documents have no database; raises CouchError.
 
+        With `remade` also those whose database was made again, or moved, since it was first made.
         None of them, where the server cannot be asked about many at once. Names that cannot have one are left out.
         """
         databases: dict[str, str] = {}
@@ -176,7 +170,7 @@ class Provisioner:
         missing: set[str] = set()
         names = list(databases)
         for start in range(0, len(names), MOST_NAMES):
-            found = self._client.missing_databases(names[start : start + MOST_NAMES])
+            found = self._client.missing_databases(names[start : start + MOST_NAMES], remade=remade)
             if found is None:
                 return set()
             missing |= found
@@ -204,7 +198,7 @@ class Provisioner:
         the two acts last has then acted on the newest. A database is never dropped here.
         """
         facts = self._first_facts(act, Hint.CONTESTED)
-        done = None if facts.in_doubt else act.change.deleted
+        done = None if facts.in_doubt or act.change.contested else act.change.deleted
         for _ in range(_REVIEW_ROUNDS):
             verdict = self._confirm(act)
             if verdict.state is _STATES.get(done):
@@ -229,6 +223,10 @@ class Provisioner:
                 case Ask.ADMISSION:
                     admitted = self._deletions.admits(act.change.document_id, act.database)
                     facts = msgspec.structs.replace(facts, admitted=admitted)
+                case _ if self._furnisher is not None and self._furnisher.takes(step):
+                    facts = self._furnisher.carry_out(step, act.database, facts)
+                case Ask.REMOVAL:
+                    facts = msgspec.structs.replace(facts, deleted_by_others=self._is_deleted_by_others(act))
                 case Create():
                     facts = self._create(act, facts)
                 case Write() | WriteEach():
@@ -261,6 +259,7 @@ class Provisioner:
                 outcome.acted_on = None if absent else True
             case Failed(failure):
                 outcome.failure = msgspec.structs.replace(failure, message=f"{act.database}: {failure.message}")
+        outcome.furnished |= facts.furnished > 0
         outcome.whole = outcome.failure is None and (act.wrote or facts.in_doubt)
 
     def _hint(self, change: Change) -> Hint:
@@ -269,14 +268,21 @@ class Provisioner:
             return Hint.CONTESTED
         return Hint.DELETED if change.deleted else Hint.LIVE
 
+    def _is_deleted_by_others(self, act: _Act) -> bool:
+        return self._client.was_deleted(act.database) and not self._deletions.has_dropped(act.database)
+
     def _first_facts(self, act: _Act, hint: Hint) -> Facts:
-        return Facts(
+        facts = Facts(
             act.name,
             hint,
             policy=self._deletion.policy,
             on_return=self._deletion.on_return,
+            when_deleted=WhenDeleted.REMAKE if _is_operators(act.change) else self._databases.when_deleted,
             in_doubt=self._in_doubt(act.change.document_id),
+            access=self._access,
+            rollout=act.change.lane is Lane.ROLLOUT,
         )
+        return facts if self._furnisher is None else self._furnisher.first_facts(facts)
 
     def _confirm(self, act: _Act) -> Verdict:
         act.verdict = self.confirm(act.change.document_id)
@@ -311,6 +317,11 @@ class Provisioner:
         facts = msgspec.structs.replace(facts, written=facts.written + 1)
         # Nobody else has written to a database that was made a moment ago, and if somebody has, the audit finds it.
         return facts if facts.database in (Database.CREATED, Database.ACCEPTED) else self._compare(act, facts)
+
+
+def _is_operators(change: Change) -> bool:
+    """Say whether the operator asked for this look: at a document of another owner by a review that says nothing."""
+    return change.lane is Lane.OPERATOR or (change.lane is Lane.REVIEW and change.contested)
 
 
 def _write_down(act: _Act) -> None:

@@ -19,11 +19,13 @@ from peruserd.core.deletions import Entry
 from peruserd.core.progress import Saved
 from peruserd.core.quarantine import Quarantined
 from peruserd.core.records import Removal
+from peruserd.core.rounds import Rounds
 
 # Raised whenever what is in the file means something else: a file of another version is set aside.
 _SAVED: Final = msgspec.msgpack.Decoder(Saved)
 _QUARANTINED: Final = msgspec.msgpack.Decoder(Quarantined)
 _ENTRY: Final = msgspec.msgpack.Decoder(Entry)
+_ROUNDS: Final = msgspec.msgpack.Decoder(Rounds)
 
 _VERSION: Final = 2
 _SCHEMA: Final = """
@@ -32,7 +34,8 @@ _SCHEMA: Final = """
     CREATE TABLE doubt (document_id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
-# Beside the rest, whatever its version: losing it costs no scan.
+# Beside the rest, whatever its version: losing one of them costs no scan.
+_AUDIT: Final = "CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY CHECK (id = 1), rounds BLOB NOT NULL)"
 _DELETIONS: Final = "CREATE TABLE IF NOT EXISTS deletions (id TEXT PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID"
 
 log = structlog.get_logger(__name__)
@@ -165,6 +168,20 @@ class Store:
         with self._lock:
             self._write(("DELETE FROM deletions WHERE id = ?", [(each,) for each in ids]))
 
+    def rounds(self) -> Rounds:
+        """Return the rounds of the audit; none where they cannot be read, which costs one round."""
+        with self._lock:
+            row = self._connection.execute("SELECT rounds FROM audit").fetchone()
+        try:
+            return Rounds() if row is None else _ROUNDS.decode(row[0])
+        except msgspec.MsgspecError:
+            return Rounds()
+
+    def keep_rounds(self, rounds: Rounds) -> None:
+        """Keep the rounds of the audit; raises StoreError."""
+        with self._lock:
+            self._write(("INSERT OR REPLACE INTO audit VALUES (1, ?)", [(msgspec.msgpack.encode(rounds),)]))
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -223,6 +240,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         elif version != _VERSION:
             raise _UnusableError(f"it is of version {version}, not {_VERSION}")  # noqa: TRY301 - as above
         connection.execute(_DELETIONS)
+        connection.execute(_AUDIT)
     except sqlite3.Error as error:
         connection.close()
         if _is_of_the_file(error):

@@ -39,6 +39,8 @@ class ClusterModel:
         self._unlike: set[str] = set()
         # Databases whose security object was not written to all copies.
         self._apart: set[str] = set()
+        # Databases that had a validation function at some time.
+        self.guarded: set[str] = set()
         # Databases where that is only noticed once nodes meet, or a document replicates.
         self._damaged: set[str] = set()
         # Whether nodes may have met since shard maps were last compared.

@@ -28,6 +28,7 @@ class Node:
         "holdings",
         "joined",
         "known",
+        "map_revisions",
         "maps",
         "name",
         "names",
@@ -44,6 +45,8 @@ class Node:
         self.joined = joined
         self.known = joined
         self.maps: dict[str, MapDocument] = {}
+        # The revisions of each shard map that the node has ever had.
+        self.map_revisions: dict[str, set[str]] = {}
         # The node's own database of shard maps, which CouchDB calls _dbs: what can be seen of it is its feed.
         self.directory = ShardCopy(name, DIRECTORY, WHOLE_SPACE, name.encode().hex(), 0)
         self.names: list[str] = []
@@ -78,6 +81,7 @@ class Node:
         name = document.name
         known = self.database(name) is not None
         self.maps[name] = document
+        self.map_revisions.setdefault(name, set()).add(document.rev)
         self.directory.put(name, (Revision(document.rev, document.events, document.current is None, {}),))
         wanted = {document.path(covered): covered for covered in document.placed.get(self.name, ())}
         for copy in self.holdings.pop(name, ()):

@@ -7,7 +7,8 @@ changes a fleet; other threads read it through `status`.
 import os
 import random
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 import msgspec
@@ -15,6 +16,7 @@ import structlog
 
 from peruserd.core import lifecycle
 from peruserd.core.counters import Counters
+from peruserd.core.inquiries import Inquiry, InquiryPage
 from peruserd.core.lifecycle import Action, Reason, RestartBudget, State, Timing
 from peruserd.core.messages import (
     Doubt,
@@ -23,14 +25,19 @@ from peruserd.core.messages import (
     Hello,
     Inherit,
     JournalNews,
+    Kept,
     ListenerStart,
     Reauthenticate,
     Report,
     Sequence,
 )
+from peruserd.core.outbox import Outbox
+from peruserd.core.quarantine import Failure
 from peruserd.core.views import Assignment, Copy, Plan, difference
+from peruserd.supervisor.inquiries import Inquiries
 from peruserd.supervisor.listener import Conditions, ListenerStatus, SupervisedListener
 from peruserd.supervisor.process import ListenerProcess
+from peruserd.supervisor.questions import Questions
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +118,11 @@ class Fleet:
         self._left_at: dict[Copy, Sequence] = {}
         # For listeners that start later: whether the journal can be used. They read by themselves what was said.
         self._journal: JournalNews | None = None
+        self._outbox = Outbox()
+        self._inquiries = Inquiries()
         self._lock = threading.Lock()
+        # For other threads, too: a question changes nothing here, and one without a process does not answer it.
+        self.questions = Questions(self._question)
 
     # For the loop to wait for
 
@@ -153,6 +164,9 @@ class Fleet:
             for assignment in change.start:
                 self._step(self._listeners[assignment.copy], lifecycle.Wanted(), now)
             self._forget_the_stopped()
+            before = self._outbox.number
+            self._outbox.follow([each.copy for each in plan.assignments], plan.unreadable)
+            self._ask_all(before)
         return f"{len(change.start)} started, {len(change.inform)} informed, {len(change.stop)} stopped"
 
     def hear(self, copy: Copy, now: float) -> None:
@@ -191,6 +205,14 @@ class Fleet:
                 if listener.process is not None:
                     listener.process.send(news)
 
+    @contextmanager
+    def asking(self) -> Iterator[Outbox]:
+        """Give what listeners are asked for, and pass on what is added: now, or when they are up again."""
+        with self._lock:
+            before = self._outbox.number
+            yield self._outbox
+            self._ask_all(before)
+
     def stop(self, now: float) -> None:
         """Ask every listener to stop."""
         with self._lock:
@@ -223,6 +245,18 @@ class Fleet:
                 stops=dict(self._stops),
                 unreadable=tuple(str(each) for each in self._plan.unreadable),
             )
+
+    def failure_of(self, document_id: str) -> Failure | None:
+        """Return the failure that a listener keeps in quarantine; for any thread but the loop's, which hears it."""
+        with self._lock:
+            inquiry = self._inquiries.ask(document_id, self._listeners.values())
+        return inquiry.wait()
+
+    def _question(self, copy: Copy, inquiry: Inquiry) -> None:
+        with self._lock:
+            listener = self._listeners.get(copy)
+            if listener is not None and listener.process is not None:
+                listener.process.send(inquiry)
 
     # Inside, with the lock held
 
@@ -265,7 +299,10 @@ class Fleet:
         if listener.process is None:
             return
         for message in listener.process.receive():
-            self._take_in(listener, message, now)
+            if isinstance(message, InquiryPage):
+                self.questions.answered(message)
+            else:
+                self._take_in(listener, message, now)
 
     def _take_in(self, listener: SupervisedListener, message: FromListener, now: float) -> None:
         if listener.process is None:
@@ -279,7 +316,9 @@ class Fleet:
                 if self._journal is not None:
                     listener.process.send(self._journal)
                 self._bequeath()
+                self._ask(listener, 0)
             case Report():
+                self._outbox.acknowledge(listener.copy, message.looked)
                 if listener.has_lost_its_copy(message):
                     # Perhaps it was split, and a look shows what is there instead.
                     self._on_copy_lost()
@@ -288,8 +327,20 @@ class Fleet:
             case Doubt(number, node):
                 # By its process: another one of the same copy would take the answer for one of its own.
                 self._gatekeeper.doubt(listener.process.pid, number, node)
+            case Kept():
+                self._inquiries.answer(listener.process.pid, message)
             case Goodbye(reason):
                 log.debug("listener says goodbye", copy=str(listener.copy), reason=reason)
+
+    def _ask_all(self, after: int) -> None:
+        for listener in self._listeners.values():
+            if listener.child.state is State.RUNNING:
+                self._ask(listener, after)
+
+    def _ask(self, listener: SupervisedListener, after: int) -> None:
+        if listener.process is not None:
+            for message in self._outbox.messages(listener.copy, after):
+                listener.process.send(message)
 
     def _reauthenticate(self, process: ListenerProcess, answers: int = 0) -> None:
         process.send(msgspec.structs.replace(self._gatekeeper.state(), answers=answers))

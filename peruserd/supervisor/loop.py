@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from enum import IntEnum
 from types import FrameType, TracebackType
 from typing import Final, Self
@@ -19,8 +19,11 @@ import msgspec
 import structlog
 
 from peruserd import ending
+from peruserd.core.directory import Mark, News
+from peruserd.core.lanes import Lane
 from peruserd.core.lifecycle import EXIT_CONFIGURATION
 from peruserd.core.messages import JournalNews
+from peruserd.core.outbox import Outbox
 from peruserd.core.settling import Settling
 from peruserd.core.views import Copy, Plan, View
 from peruserd.supervisor.fleet import Fleet
@@ -45,13 +48,19 @@ class GivingUp(msgspec.Struct, frozen=True):
     why: str
 
 
+class Asking(msgspec.Struct, frozen=True):
+    """An order to ask something of the listeners."""
+
+    ask: Callable[[Outbox], None]
+
+
 class Answered(msgspec.Struct, frozen=True):
     """An order to tell listeners what their requests carry: those that have these doubts, or all where it is None."""
 
     doubts: dict[Hashable, int] | None
 
 
-Item = View | signal.Signals | Answered | GivingUp | JournalNews
+Item = View | signal.Signals | Answered | GivingUp | JournalNews | Asking
 """The things that can be handed to the loop."""
 
 
@@ -131,6 +140,31 @@ class Supervisor:
         """Hand what became known of the journal of deletions to the loop; for any thread."""
         self._inbox.put(news)
 
+    def on_look(self, document_ids: Iterable[str], lane: Lane) -> None:
+        """Let the listeners look at these user documents; for any thread."""
+        asked = tuple(document_ids)
+        self._inbox.put(Asking(lambda outbox: outbox.ask(lane, asked)))
+
+    def on_news(self, news: News, mark: Mark) -> None:
+        """Let the listeners look at the users of whose databases there is news; for any thread."""
+
+        def ask(outbox: Outbox) -> None:
+            outbox.ask(Lane.OTHERS, news.changed)
+            outbox.ask(Lane.OTHERS, news.made, made=True)
+            outbox.mark(mark)
+
+        self._inbox.put(Asking(ask))
+
+    def compare_names(self) -> None:
+        """Let the listeners compare the names of all users' databases with what is there; for any thread."""
+        self._inbox.put(Asking(Outbox.compare_names))
+
+    @property
+    def seen_to(self) -> Mark | None:
+        """Return the newest mark of `on_news` up to which all is done; for any thread."""
+        with self._fleet.asking() as outbox:
+            return outbox.seen_to
+
     def lose_sight(self) -> None:
         """Take note that the last look has failed: the view in force stays, and no lease was read; for any thread."""
         self._leases_readable = False
@@ -195,6 +229,9 @@ class Supervisor:
                 self._settling = self._settling.see(item, time.monotonic())
             elif isinstance(item, JournalNews):
                 self._fleet.pass_on(item)
+            elif isinstance(item, Asking):
+                with self._fleet.asking() as outbox:
+                    item.ask(outbox)
             elif isinstance(item, GivingUp):
                 if not self._gave_up:
                     log.error("cannot go on", error=item.why)

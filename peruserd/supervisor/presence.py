@@ -175,7 +175,7 @@ class Presence(Onlooker):
         for lease in apart:
             if (lease.incarnation, lease.digest) not in self._told_apart:
                 log.warning(
-                    "instance has another configuration of databases or deletion; users are served by either",
+                    "instance has another configuration of databases or templates; users are served by either",
                     node=lease.node,
                     incarnation=lease.incarnation,
                     version=lease.version,

@@ -16,7 +16,7 @@ from tests.cli.running import peruserd
 
 pytestmark = pytest.mark.processes
 
-COMMANDS = ["run", "demo", "simcluster", "check", "config", "name", "owner", "plan"]
+COMMANDS = ["run", "demo", "simcluster", "check", "config", "name", "owner", "plan", "wait", "migrate"]
 
 
 @pytest.fixture(scope="module")

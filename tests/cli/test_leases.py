@@ -11,6 +11,7 @@ import pytest
 from peruserd.core.agreement import configuration_digest
 from peruserd.core.config import Config
 from peruserd.core.leases import Lease
+from peruserd.core.templates import NO_TEMPLATES
 from peruserd.couch.client import Client
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd
@@ -132,14 +133,17 @@ def test_somebody_elses_database_is_named_and_ends_the_daemon(
 def test_check_and_plan_name_who_has_another_configuration(config: str, client: Client) -> None:
     """It is said, and stands in nobody's way; who has the same is not named."""
     make_lease_database(client)
-    same, other = configuration_digest(Config()), "0" * 16
+    same, other = configuration_digest(Config(), NO_TEMPLATES), "0" * 16
     client.put_lease("peruserd", Lease(NODES[1], "b", 1, digest=other, version="9.9\x1b[2J"))
     client.put_lease("peruserd", Lease(NODES[2], "c", 1, digest=same))
     (words,) = about(check(config), "configuration")[1:]
     assert NODES[1] in words
     assert NODES[2] not in words
     planned = peruserd("plan", "--no-wait", "--config", config)
-    assert f"another configuration of [databases] or [deletion] than this command's: {NODES[1]}" in planned.stdout
+    assert (
+        f"another configuration of databases, rights, templates or deletion than this command's: {NODES[1]}"
+        in planned.stdout
+    )
     assert "\x1b" not in planned.stdout + words
     document = msgspec.json.decode(peruserd("plan", "--no-wait", "--json", "--config", config).stdout)
     assert (document["differing"], document["leases_readable"]) == ([NODES[1]], True)

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from peruserd.core import security
-from peruserd.core.decision import Ask, Create, Step, Write, WriteEach, decide
+from peruserd.core.contents import Contents, Looked, Standing
+from peruserd.core.decision import Ask, Create, Furnish, Step, Write, WriteEach, decide
 from peruserd.core.evidence import DocumentState, Verdict
 from peruserd.core.facts import CopyReading, Database, Facts, Hint
 from peruserd.core.security import Security
@@ -40,10 +41,15 @@ class World:
         self.copies = copies
         self.document = document
         self.away = away
+        self.deleted_by_others = False
         self.admits = admits
         self.after_write: Callable[[World], None] = lambda _world: None
         self.after_confirmation: Callable[[World], None] = lambda _world: None
         self.steps: list[Step] = []
+        # Documents of templates by their id, as they stand; what is refused, and what happens at each write of them.
+        self.documents: dict[str, Standing] = {}
+        self.refusing = ""
+        self.after_furnishing: Callable[[World], None] = lambda _world: None
 
     def act(self, facts: Facts) -> Step:
         """Carry out the steps of one act; return the last one."""
@@ -58,15 +64,16 @@ class World:
                     facts = having(facts, glance=self.readable()[0])
                 case Ask.COPIES:
                     facts = self.look(facts)
+                case Ask.REMOVAL:
+                    facts = having(facts, deleted_by_others=self.deleted_by_others)
                 case Ask.ADMISSION:
                     facts = having(facts, admitted=self.admits)
+                case Ask.CONTENTS | Furnish():
+                    facts = self._furnish(facts) if isinstance(step, Furnish) else self._look_inside(facts)
                 case Create():
                     facts = self._create(facts)
-                case Write(wanted):
-                    self._write(dict.fromkeys(range(len(NODES)), wanted))
-                    facts = self.look(having(facts, written=facts.written + 1))
-                case WriteEach(changed):
-                    self._write(dict(changed))
+                case Write() | WriteEach():
+                    self._write(step)
                     facts = self.look(having(facts, written=facts.written + 1))
                 case _:
                     return step
@@ -77,6 +84,18 @@ class World:
             return having(facts, database=Database.THERE)
         self.copies = [FRESH] * len(NODES)
         return having(facts, database=Database.CREATED)
+
+    def _look_inside(self, facts: Facts) -> Facts:
+        looked = tuple(Looked(name, standing) for name, standing in self.documents.items())
+        return having(facts, contents=Contents(looked))
+
+    def _furnish(self, facts: Facts) -> Facts:
+        if not self.refusing:
+            assert facts.contents is not None
+            for each in facts.contents.due(overwrite=facts.overwrite):
+                self.documents[each.id] = Standing.CURRENT
+        self.after_furnishing(self)
+        return having(facts, contents=None, furnished=facts.furnished + 1, refusals=self.refusing)
 
     def look(self, facts: Facts) -> Facts:
         """Read the copies that can be read."""
@@ -89,7 +108,9 @@ class World:
         known = facts.database if facts.database is not Database.UNKNOWN else Database.THERE
         return having(facts, copies=readings, database=known)
 
-    def _write(self, changed: dict[int, Security]) -> None:
+    def _write(self, step: Write | WriteEach) -> None:
+        everywhere = range(len(NODES))
+        changed = dict.fromkeys(everywhere, step.security) if isinstance(step, Write) else dict(step.securities)
         assert self.copies is not None
         for place, wanted in changed.items():
             if place not in self.away:

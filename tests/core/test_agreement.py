@@ -5,9 +5,26 @@ from typing import Any
 import msgspec
 import pytest
 
-from peruserd.core.agreement import configuration_digest, differing
-from peruserd.core.config import Config, DatabasesConfig, DeletionConfig, DeletionPolicy
+from peruserd.core import agreement
+from peruserd.core.agreement import differing
+from peruserd.core.config import (
+    Config,
+    DatabasesConfig,
+    DeletionConfig,
+    DeletionPolicy,
+    Grant,
+    SecurityConfig,
+    TemplatesConfig,
+    WhenDeleted,
+)
 from peruserd.core.leases import Lease
+from peruserd.core.templates import NO_TEMPLATES, Template, Templates
+
+
+def configuration_digest(config: Config, templates: Templates = NO_TEMPLATES) -> str:
+    """Return the digest of a configuration, without templates where nothing is said of them."""
+    return agreement.configuration_digest(config, templates)
+
 
 DEFAULT = configuration_digest(Config())
 
@@ -28,6 +45,7 @@ def test_equal_configurations_have_equal_digests() -> None:
 def test_every_key_of_the_databases_counts(key: str) -> None:
     """Two instances that make databases in different ways are told apart, by whichever key."""
     values: dict[str, Any] = {"prefix": "other-", "q": 7, "n": 7, "placement": "z:1", "partitioned": True}
+    values["when_deleted"] = WhenDeleted.REPORT
     databases = msgspec.structs.replace(DatabasesConfig(), **{key: values[key]})
     assert configuration_digest(msgspec.structs.replace(Config(), databases=databases)) != DEFAULT
 
@@ -37,6 +55,21 @@ def test_what_follows_a_deletion_and_whose_documents_are_followed_count() -> Non
     drops = msgspec.structs.replace(Config(), deletion=DeletionConfig(DeletionPolicy.DROP))
     elsewhere = msgspec.structs.replace(Config(), couchdb=msgspec.structs.replace(Config().couchdb, auth_db="others"))
     assert len({DEFAULT, configuration_digest(drops), configuration_digest(elsewhere)}) == 3
+
+
+def test_the_rights_of_users_count() -> None:
+    """An instance that makes admins of new users beside one that makes members of them is named."""
+    members = msgspec.structs.replace(Config(), security=SecurityConfig(Grant.MEMBER))
+    assert configuration_digest(members) != DEFAULT
+
+
+def test_templates_count() -> None:
+    """Two instances that put different documents into new databases are told apart, wherever their files are."""
+    one, other = (Templates((Template("a", {"n": number}),)) for number in (1, 2))
+    digests = {configuration_digest(Config(), each) for each in (NO_TEMPLATES, one, other)}
+    assert len(digests) == 3
+    elsewhere = msgspec.structs.replace(Config(), templates=TemplatesConfig("/elsewhere"))
+    assert configuration_digest(elsewhere, one) in digests
 
 
 def test_those_who_differ_are_named_in_their_order() -> None:

@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peruserd.core import security
-from peruserd.core.config import DeletionPolicy, OnReturn
+from peruserd.core.config import DeletionPolicy, Grant, OnReturn
 from peruserd.core.decision import Ask, Create, Failed, NothingToDo, Removed, Served, Step, Write, WriteEach, decide
 from peruserd.core.evidence import DocumentState
 from peruserd.core.facts import Database, Hint
-from peruserd.core.security import CopiesDisagreeError, Security
+from peruserd.core.security import Access, CopiesDisagreeError, Security
 from tests.core.deciding import FRESH, GRANTED, NODES, PARTNERS, REVOKED, USER, World, known
+
+BOBS: Security = {**PARTNERS, "members": {"names": ["bob"]}}
 
 # New users
 
@@ -68,7 +70,7 @@ def test_rows_that_contradict_each_other_revoke_a_deleted_user() -> None:
 @pytest.mark.parametrize("hint", [Hint.LIVE, Hint.DELETED, Hint.CONTESTED])
 def test_a_user_who_never_was_changes_no_database(hint: Hint) -> None:
     """Access is neither given nor taken for a document that no copy has ever heard of."""
-    world = World([{**PARTNERS, "admins": {"names": ["bob"]}}] * 3, DocumentState.MISSING)
+    world = World([BOBS] * 3, DocumentState.MISSING)
     before = list(world.copies or [])
     assert isinstance(world.act(known(hint)), NothingToDo)
     assert world.copies == before
@@ -77,7 +79,7 @@ def test_a_user_who_never_was_changes_no_database(hint: Hint) -> None:
 @pytest.mark.parametrize("hint", [Hint.LIVE, Hint.DELETED, Hint.CONTESTED])
 def test_what_is_unclear_is_tried_again(hint: Hint) -> None:
     """Without a majority of answers nothing is given, nothing is taken, and nothing is forgotten."""
-    world = World([{**PARTNERS, "admins": {"names": ["bob"]}}] * 3, DocumentState.UNCLEAR)
+    world = World([BOBS] * 3, DocumentState.UNCLEAR)
     before = list(world.copies or [])
     step = world.act(known(hint))
     assert isinstance(step, Failed)
@@ -298,8 +300,91 @@ def test_a_user_who_is_right_waits_for_no_copy() -> None:
     assert world.act(known(Hint.CONTESTED)) == Served()
 
 
+# Rights by the configuration
+
+MEMBER = Access(Grant.MEMBER)
+AS_MEMBER = security.first(USER, MEMBER)
+STAFF = Access(Grant.MEMBER, admin_roles=("support",), member_roles=("support", "audit"))
+
+
+def test_a_new_database_gets_the_configured_rights() -> None:
+    """With the grant `member` the name is among the members alone, and it takes no request more."""
+    world = World(None, DocumentState.LIVE)
+    assert world.act(known(Hint.LIVE, access=MEMBER)) == Served()
+    assert world.steps == [Create(), Write(AS_MEMBER), Served()]
+
+
+@pytest.mark.parametrize("hint", list(Hint))
+@pytest.mark.parametrize(("found", "access"), [(GRANTED, MEMBER), (AS_MEMBER, Access()), (GRANTED, STAFF)])
+def test_a_database_that_is_there_keeps_its_users_rights(found: Security, access: Access, hint: Hint) -> None:
+    """A changed configuration reaches no database by a row, a scan or a review."""
+    world = World([found] * 3, DocumentState.LIVE)
+    assert isinstance(world.act(known(hint, access=access)), Served | Removed)
+    assert world.copies == [found] * 3
+
+
+@pytest.mark.parametrize(
+    ("found", "access", "wanted"),
+    [
+        (GRANTED, MEMBER, AS_MEMBER),
+        (AS_MEMBER, Access(), GRANTED),
+        (REVOKED, MEMBER, AS_MEMBER),
+        (GRANTED, STAFF, security.first(USER, STAFF)),
+        (PARTNERS, MEMBER, {**PARTNERS, "admins": {"names": [], "roles": ["_admin"]}}),
+    ],
+)
+def test_a_rollout_brings_a_database_to_the_configured_rights(
+    found: Security, access: Access, wanted: Security
+) -> None:
+    """It reads the document and each copy before it writes, and other people keep what they have."""
+    world = World([found] * 3, DocumentState.LIVE)
+    assert world.act(known(Hint.CONTESTED, access=access, rollout=True)) == Served()
+    assert world.copies == [wanted] * 3
+    assert world.steps[:2] == [Ask.DOCUMENT, Ask.COPIES]
+
+
+@pytest.mark.parametrize("access", [Access(), MEMBER])
+def test_a_user_who_is_named_nowhere_gets_the_configured_rights(access: Access) -> None:
+    """Somebody who signs up again gets what everybody new gets."""
+    world = World([REVOKED] * 3, DocumentState.LIVE)
+    assert world.act(known(Hint.LIVE, access=access)) == Served()
+    assert world.copies == [security.first(USER, access)] * 3
+
+
+def test_a_revocation_takes_the_name_out_of_both_sections_whatever_is_configured() -> None:
+    """An old database has the user among its admins although new ones do not."""
+    world = World([GRANTED] * 3, DocumentState.DELETED)
+    assert world.act(known(Hint.DELETED, access=MEMBER)) == Removed()
+    assert world.copies == [REVOKED] * 3
+
+
+@pytest.mark.parametrize("document", [DocumentState.DELETED, DocumentState.MISSING, DocumentState.UNCLEAR])
+@pytest.mark.parametrize("hint", list(Hint))
+def test_a_rollout_changes_nothing_for_users_who_are_not_there(document: DocumentState, hint: Hint) -> None:
+    """Deletions are for those who own the user: a rollout takes no part in them."""
+    world = World([GRANTED] * 3, document)
+    assert isinstance(world.act(known(hint, access=MEMBER, rollout=True)), NothingToDo | Failed)
+    assert world.copies == [GRANTED] * 3
+
+
+def test_a_rollout_makes_no_database() -> None:
+    """A database that is missing is made by the owner of its user."""
+    world = World(None, DocumentState.LIVE)
+    assert isinstance(world.act(known(Hint.LIVE, rollout=True)), NothingToDo)
+    assert world.copies is None
+
+
 OBJECTS = st.sampled_from(
-    [FRESH, {}, GRANTED, REVOKED, PARTNERS, {"members": {"names": ["bob"]}}, {"readers": {"names": [USER, "bob"]}}]
+    [
+        AS_MEMBER,
+        FRESH,
+        {},
+        GRANTED,
+        REVOKED,
+        PARTNERS,
+        {"members": {"names": ["bob"]}},
+        {"readers": {"names": [USER, "bob"]}},
+    ]
 )
 
 
@@ -311,6 +396,7 @@ OBJECTS = st.sampled_from(
     in_doubt=st.booleans(),
     away=st.frozensets(st.integers(0, 2), max_size=2),
     on_return=st.sampled_from(OnReturn),
+    given_by=st.tuples(st.sampled_from([Access(), MEMBER, STAFF]), st.booleans()),
 )
 def test_whatever_is_found_the_rules_hold(
     copies: list[Security] | None,
@@ -320,6 +406,7 @@ def test_whatever_is_found_the_rules_hold(
     in_doubt: bool,  # noqa: FBT001 - a parameter of the test
     away: frozenset[int],
     on_return: OnReturn,
+    given_by: tuple[Access, bool],
 ) -> None:
     """Every act ends; who is served is named in each copy, who is removed in none, and nobody else is touched.
 
@@ -328,8 +415,10 @@ def test_whatever_is_found_the_rules_hold(
     """
     world = World(copies and list(copies), document, away=away)
     is_freed = bool(copies) and security.is_freed(world.readable(), 3, USER)
+    access, rollout = given_by
+    facts = known(hint, policy=policy, in_doubt=in_doubt, on_return=on_return, access=access, rollout=rollout)
     try:
-        end = world.act(known(hint, policy=policy, in_doubt=in_doubt, on_return=on_return))
+        end = world.act(facts)
     except CopiesDisagreeError:
         assert world.copies == copies
         return
@@ -338,7 +427,7 @@ def test_whatever_is_found_the_rules_hold(
         assert not away or world.copies is None
         assert all(USER not in str(each) and not security.is_public(each) for each in readable)
     if isinstance(end, Served) and Ask.COPIES in world.steps:
-        assert all(security.grants(each, USER) for each in readable)
+        assert all(security.admits(each, USER) for each in readable)
     assert not (end == Served() and is_freed and on_return is OnReturn.HOLD)
     wrote = any(isinstance(step, Write | WriteEach) for step in world.steps)
     if wrote and copies is not None:

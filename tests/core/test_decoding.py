@@ -4,7 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from peruserd.core.config import Config
+from peruserd.core.config import Audience, Config, WhenDeleted
 from peruserd.core.decoding import ConfigError, Loaded, load, split_address
 from peruserd.core.services import is_of_service
 
@@ -32,6 +32,9 @@ OVERRIDES: dict[str, tuple[str, Any]] = {
     "databases.n": ("3", 3),
     "databases.placement": ("metro:2", "metro:2"),
     "databases.partitioned": ("true", True),
+    "databases.when_deleted": ("report", WhenDeleted.REPORT),
+    "security.grant": ("member", "member"),
+    "templates.directory": ("/etc/peruserd/templates", "/etc/peruserd/templates"),
     "deletion.policy": ("drop", "drop"),
     "deletion.grace_period": ("0", 0.0),
     "deletion.max_drops": ("5", 5),
@@ -44,7 +47,10 @@ OVERRIDES: dict[str, tuple[str, Any]] = {
     "cluster.lease_ttl": ("60", 60.0),
     "provisioning.max_in_flight": ("48", 48),
     "provisioning.max_new_per_minute": ("600", 600),
+    "audit.interval": ("3600", 3600.0),
+    "audit.rate": ("2.5", 2.5),
     "http.listen": ("[::1]:0", "[::1]:0"),
+    "http.users": ("everybody", Audience.EVERYBODY),
     "state.directory": ("/srv/state", "/srv/state"),
     "log.format": ("json", "json"),
     "log.level": ("debug", "debug"),
@@ -162,7 +168,7 @@ def test_no_key_is_taken_for_a_variable_of_a_service() -> None:
         ("PERUSERD_COUCH_DB_URL", "http://db:5984", "did you mean PERUSERD_COUCHDB_URL?"),
         ("PERUSERD_COUCHDB", "http://db:5984", "did you mean PERUSERD_COUCHDB_"),
         ("PERUSERD_PASSWORD", PASSWORD, "did you mean PERUSERD_COUCHDB_PASSWORD?"),
-        ("PERUSERD_VERSION", "1", "tables are couchdb, databases, deletion"),
+        ("PERUSERD_VERSION", "1", "tables are couchdb, databases, security, templates, "),
         ("PERUSERD_HTTP_PORT", "9984", "there is no key http.port; known are listen"),
         ("PERUSERD_PORT", "9984", "no key has this variable"),
         ("PERUSERD_SERVICE_PORT", "tcp", "no key has this variable"),
@@ -188,7 +194,7 @@ def test_a_byte_order_mark_before_the_file_is_passed_over() -> None:
     [
         # unknown
         ("[couchbd]", "couchbd", "unknown table", "did you mean couchdb?"),
-        ("[x]", "x", "unknown table", "known are couchdb, databases, deletion, cluster,"),
+        ("[x]", "x", "unknown table", "known are couchdb, databases, security, templates, "),
         ('[couchdb]\nulr = "x"', "couchdb.ulr", "unknown key", "did you mean url?"),
         ("[log]\nx = 1", "log.x", "unknown key", "known are format, level"),
         ('[couchdb]\npassword = "hunter2"', "couchdb.password", "unknown key", "did you mean password_file?"),

@@ -2,17 +2,17 @@
 
 import pytest
 
-from peruserd.core.changes import Lane
+from peruserd.core.lanes import Lane
 from tests.core.desk import Desk
 
 
 def test_the_most_urgent_lane_goes_first(desk: Desk) -> None:
-    """Live changes are taken before what is tried again, that before reviews, and a scan's last, whenever they came."""
+    """Live changes go first, then what a scan found, what is tried again, and reviews, whenever they came."""
     scan = desk.put("a", Lane.SCAN)
     review = desk.review("d")
     retry = desk.put("b", Lane.RETRY)
     live = desk.put("c", Lane.LIVE)
-    assert desk.drain() == [live, retry, review, scan]
+    assert desk.drain() == [live, scan, retry, review]
 
 
 def test_a_scan_takes_no_more_than_its_part(desk: Desk) -> None:

@@ -3,7 +3,8 @@ from typing import NamedTuple
 
 import pytest
 
-from peruserd.core.changes import Change, Lane
+from peruserd.core.changes import Change
+from peruserd.core.lanes import Lane
 from tests.core.desk import Desk
 
 

@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from peruserd.core.changes import Change, Lane
+from peruserd.core.changes import Change
+from peruserd.core.lanes import Lane
 from peruserd.core.quarantine import Advice, Failure
 from peruserd.core.records import Held, Record, Removal
 from tests.core.desk import Desk
@@ -43,6 +44,7 @@ class DocumentsMachine(RuleBasedStateMachine):
         self.doubts: set[str] = set()
         self.nodes: set[str] = set()
         self.new_per_minute = 0
+        self.share = 100
         # The moments at which databases were made.
         self.made: list[float] = []
         # Kinds of rows that were read since anybody began to act on them.
@@ -107,6 +109,8 @@ class DocumentsMachine(RuleBasedStateMachine):
     def take(self) -> None:
         change = self.dispatch.next(self.now)
         busy = {each.document_id for each in self.working}
+        if change is None and len(self.working) >= self.share:
+            return
         if change is None:
             records = {name: self.documents.record(name) for name in NAMES}
             assert {name for name, record in records.items() if record.review is not None} <= busy
@@ -211,10 +215,12 @@ class DocumentsMachine(RuleBasedStateMachine):
         self.held = names
         self.dispatch.hold_back(names.__contains__)
 
-    @rule(new_per_minute=st.integers(0, 2))
-    def limit(self, new_per_minute: int) -> None:
+    @rule(new_per_minute=st.integers(0, 2), share=st.sampled_from([1, 100]))
+    def limit(self, new_per_minute: int, share: int = 100) -> None:
+        """With one place, two who wait are a crowd."""
         self.new_per_minute = new_per_minute
-        self.dispatch.limit(100, new_per_minute)
+        self.share = share
+        self.dispatch.limit(share, new_per_minute)
 
     def _has_room(self) -> bool:
         """Say whether one more database may be made, as far as is seen from here: by any work under way or lately."""

@@ -5,7 +5,8 @@ import pytest
 
 from peruserd.core import records
 from peruserd.core.aftermath import after_failure, after_success
-from peruserd.core.changes import Change, Lane
+from peruserd.core.changes import Change
+from peruserd.core.lanes import Lane
 from peruserd.core.quarantine import UNCONFIRMED, UNSERVABLE_NAME, Advice, Failure, Quarantined
 from peruserd.core.records import EMPTY, Finish, Held, Keep, Queue, Record, Remind, Removal, State
 from tests.core.outcomes import RECALL, RETRY, Outcome

@@ -6,11 +6,15 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from peruserd.core.config import Grant
 from peruserd.core.security import (
     NOBODY,
+    Access,
     CopiesDisagreeError,
     MalformedSecurityError,
     Security,
+    admit,
+    admits,
     close,
     first,
     grant,
@@ -231,6 +235,61 @@ def test_a_database_without_members_is_public(security: Security, *, public: boo
 def test_a_new_database_gets_its_user_and_nobody_else() -> None:
     """The constant for a new database holds one name, and the role of server admins in both sections."""
     assert first("alice") == grant(FRESH, "alice")
+
+
+# Rights by the configuration
+
+ACCESSES = st.builds(Access, st.sampled_from(Grant), st.tuples(USERS), st.tuples(USERS, USERS))
+MEMBER = Access(Grant.MEMBER)
+
+
+@given(security=SECURITIES, user=USERS, access=ACCESSES)
+def test_what_is_granted_is_what_is_configured(security: Security, user: str, access: Access) -> None:
+    """The user is a member, and an admin only where that is configured; everybody else, and each role, stays."""
+    granted = grant(security, user, access)
+    assert user in _names(granted, "members")
+    assert (user in _names(granted, "admins")) == (access.grant is Grant.ADMIN)
+    for section, roles in (("admins", access.admin_roles), (_members(security), access.member_roles)):
+        before = security.get(section, {}).get("roles", [])
+        assert granted.get(section, {}).get("roles", [])[: len(before)] == before
+        assert set(granted.get(section, {}).get("roles", [])) == set(before) | set(roles)
+        assert [name for name in _names(granted, section) if name != user] == [
+            name for name in _names(security, section) if name != user
+        ]
+    assert grant(granted, user, access) is granted
+    assert grants(granted, user, access)
+
+
+@given(security=SECURITIES, user=USERS, access=ACCESSES)
+def test_a_user_who_is_let_in_keeps_the_rights_of_before(security: Security, user: str, access: Access) -> None:
+    """A member stays a member, an admin an admin; one who was named nowhere gets what is configured, and no role."""
+    admitted = admit(security, user, access)
+    was_member, was_admin = user in _names(security, "members"), user in _names(security, "admins")
+    assert user in _names(admitted, "members")
+    is_new = not was_member and not was_admin
+    assert (user in _names(admitted, "admins")) == (was_admin or (is_new and access.grant is Grant.ADMIN))
+    assert _beside_names(admitted) == _beside_names(security)
+    assert admits(security, user) == was_member == (admitted is security)
+    assert not is_public(admitted)
+
+
+@given(user=USERS, access=ACCESSES)
+def test_a_new_database_has_the_configured_rights(user: str, access: Access) -> None:
+    """The constant for a new one is what a rollout would make of it, and private."""
+    made = first(user, access)
+    assert grants(made, user, access)
+    assert is_private(made, user, access)
+    assert not is_private(grant(made, f"{user}, a stranger"), user, access)
+    assert first(user, MEMBER) == grant(first(user), user, MEMBER)
+    assert revoke(first(user, MEMBER), user) == revoke(first(user), user)
+
+
+@given(security=SECURITIES, user=USERS, access=ACCESSES)
+def test_a_revocation_ends_every_kind_of_right(security: Security, user: str, access: Access) -> None:
+    """Whatever was configured when the user was let in."""
+    for let_in in (grant, admit):
+        revoked = revoke(let_in(security, user, access), user)
+        assert user not in _names(revoked, "admins") + _names(revoked, "members")
 
 
 # Databases from before CouchDB 1.0

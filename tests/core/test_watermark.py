@@ -15,14 +15,16 @@ class WatermarkMachine(RuleBasedStateMachine):
         self.read = 0
         self.tickets = 0
         self.open: dict[int, int] = {}
+        self.sizes: dict[int, int] = {}
 
     @rule(gap=st.integers(1, 5), entered=st.booleans())
     def read_row(self, gap: int, entered: bool) -> None:  # noqa: FBT001 - Hypothesis gives it by name
         if entered:
-            ticket = self.mark.enter(self.read)
+            ticket = self.mark.enter(self.read, size=gap)
             assert ticket == self.tickets
             self.tickets += 1
             self.open[ticket] = self.read
+            self.sizes[ticket] = gap
         self.read += gap
         self.mark.advance(self.read)
 
@@ -31,13 +33,14 @@ class WatermarkMachine(RuleBasedStateMachine):
     def finish(self, data: st.DataObject) -> None:
         ticket = data.draw(st.sampled_from(sorted(self.open)))
         self.mark.finish(ticket)
-        del self.open[ticket]
+        del self.open[ticket], self.sizes[ticket]
 
     @invariant()
     def stands_below_the_oldest_that_is_not_finished(self) -> None:
         assert self.mark.finished == min(self.open.values(), default=self.read)
         assert self.mark.read == self.read
         assert self.mark.under_way == len(self.open)
+        assert self.mark.size == sum(self.sizes.values())
         assert self.mark.oldest_ticket == min(self.open, default=self.tickets)
         assert self.mark.next_ticket == self.tickets
 

@@ -138,3 +138,15 @@ def test_an_instance_that_has_nothing_to_do_is_ready() -> None:
     ready, why = _health(VIEW).ready()
     assert ready
     assert "no part of the authentication database" in why
+
+
+def test_an_instance_on_hold_is_well_and_not_ready() -> None:
+    """A restart would not help; the sentence says what keeps the cluster from serving, and who has seen it."""
+    held = _listener(UPPER, caught_up=False)
+    assert held.report is not None
+    report = msgspec.structs.replace(held.report, on_hold="no majority answers")
+    held = msgspec.structs.replace(held, report=report)
+    health = _health(VIEW, _listener(LOWER, caught_up=True), held)
+    why = "on hold, because the cluster serves nobody: no majority answers (seen by 80000000-ffffffff@n1)"
+    assert health.ready() == (False, why)
+    assert health.healthy() == (True, "ok")

@@ -1,12 +1,16 @@
 """The HTTP page over a real socket."""
 
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 import requests
 from prometheus_client import CollectorRegistry, Counter
 
+from peruserd.daemon import http
 from peruserd.daemon.http import HTTPServer, Page
+from tests.waiting import eventually
 
 HEALTH = {"healthy": True, "ready": False}
 
@@ -61,3 +65,27 @@ def test_a_port_in_use_is_an_error_at_once(url: str) -> None:
     page = Page(CollectorRegistry(), healthy=lambda: (True, ""), ready=lambda: (True, ""))
     with pytest.raises(OSError, match="in use"):
         HTTPServer(page, "127.0.0.1", port)
+
+
+def test_connections_without_end_are_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who opens connections and says nothing takes neither all threads nor all descriptors."""
+    monkeypatch.setattr(http, "_MOST_CONNECTIONS", 2)
+    page = Page(CollectorRegistry(), healthy=lambda: (True, "ok"), ready=lambda: (True, ""))
+    server = HTTPServer(page, "127.0.0.1", 0)
+    server.start()
+    try:
+        with ExitStack() as silent:
+            for _ in range(2):
+                silent.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as third:
+                assert third.recv(1) == b""
+        assert eventually(lambda: _answers(server.port))
+    finally:
+        server.stop()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=10).status_code == 200
+    except requests.ConnectionError:
+        return False

@@ -44,6 +44,7 @@ def status(
     pid: int | None = None,
     usage: Usage | None = USAGE,
     stage: Stage = Stage.FOLLOWING,
+    on_hold: str | None = None,
 ) -> FleetStatus:
     """Make a status with one running listener and one of every counter."""
     counters = Counters(changes_seen=7, databases_created=3, failures={"timeout": 2}, access_changes={"grant": 4})
@@ -58,6 +59,8 @@ def status(
         waiting=1,
         in_flight=2,
         quarantined=4,
+        permanent=3,
+        on_hold=on_hold,
         counters=counters,
         usage=usage,
     )
@@ -162,6 +165,9 @@ def test_counters_and_gauges_are_exported() -> None:
     assert value(text, "peruserd_listener_restarts_total", listener=listener) == 1
     assert value(text, "peruserd_listener_ends_total", reason="crashed") == 1
     assert value(text, "peruserd_quarantined_users", listener=listener) == 4
+    assert value(text, "peruserd_quarantined_users_permanent", listener=listener) == 3
+    assert value(text, "peruserd_listener_on_hold", listener=listener) == 0
+    assert value(exported(status(on_hold="no majority")), "peruserd_listener_on_hold", listener=listener) == 1
     assert value(text, "peruserd_checkpoint_sequence", listener=listener) == 5
     assert value(text, "peruserd_shard_sequence", listener=listener) == 6
     assert value(text, "peruserd_listener_state", listener=listener, state="running") == 1

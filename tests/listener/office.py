@@ -3,16 +3,21 @@
 from collections.abc import Callable
 from typing import Any
 
-from peruserd.core.changes import Change, Lane, make_review
+from peruserd.core.changes import Change, make_look, make_review
 from peruserd.core.config import DatabasesConfig, DeletionConfig, DeletionPolicy, OnReturn
+from peruserd.core.lanes import Lane
 from peruserd.core.names import database_name, user_document_id
+from peruserd.core.security import AS_COUCH_PERUSER, Access
+from peruserd.core.templates import NO_TEMPLATES, Templates
 from peruserd.couch.client import Client
 from peruserd.couch.copies import Copies, Layout, ShardLayout
+from peruserd.listener.furnishing import open_furnisher
 from peruserd.listener.provisioner import Outcome, Provisioner
 from peruserd.simcluster import SimClusterThread
 
 USER = "ann"
 DATABASE = database_name("userdb-", USER)
+RECORD = "record"
 DEFAULT = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
 SECURED = {
     "members": {"roles": ["_admin"], "names": [USER]},
@@ -29,6 +34,7 @@ class Notes:
         self.asked: list[str] = []
         self.known: set[str] = set()
         self.admitting = False
+        self.dropped: set[str] = set()
         self.failing: Exception | None = None
 
     def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
@@ -41,6 +47,10 @@ class Notes:
         """Say whether a user may be let in."""
         self.asked.append(document_id)
         return self.admitting
+
+    def has_dropped(self, database: str) -> bool:
+        """Say whether the database was dropped."""
+        return database in self.dropped
 
     def knows(self, document_id: str) -> bool:
         """Say whether a deletion of the user is known."""
@@ -63,19 +73,25 @@ class Office:
         databases: DatabasesConfig | None = None,
         before_write: Callable[[str], None] = lambda _: None,
         layout: Layout | None = None,
+        access: Access = AS_COUCH_PERUSER,
+        templates: Templates = NO_TEMPLATES,
+        overwrite: bool = False,
     ) -> None:
         self.client = client
         self.doubts: set[str] = set()
         self.notes = Notes()
         self.announce = before_write
+        places = layout or ShardLayout(client, "_local", "_users")
         self._provisioner = Provisioner(
             client,
-            Copies(client, layout or ShardLayout(client, "_local", "_users")),
+            Copies(client, places),
             databases=databases or DatabasesConfig(),
             deletion=DeletionConfig(policy=policy, on_return=on_return),
             deletions=self.notes,
             before_write=self._doubt,
             in_doubt=self.doubts.__contains__,
+            access=access,
+            furnisher=open_furnisher(client, places, RECORD, templates, overwrite=overwrite),
         )
 
     def act(self, change: Change) -> Outcome:
@@ -100,6 +116,10 @@ class Office:
         """Act on the user document as a scan does that expects the database to be there."""
         document_id = user_document_id(user)
         return self.act(Change(document_id, False, Lane.SCAN, 0.0, in_place=True, each_copy=each_copy))  # noqa: FBT003
+
+    def roll_out(self, user: str = USER) -> Outcome:
+        """Bring the user's database to what is configured now."""
+        return self.act(make_look(user_document_id(user), Lane.ROLLOUT, 0.0))
 
     def review(self, *, deleted: bool, user: str = USER) -> Outcome:
         """Compare what was done last with the user document."""

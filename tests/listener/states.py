@@ -17,7 +17,7 @@ MADE = Outcome(provisioned=True, created=True, security_written=True, acted_on=F
 ALREADY = Outcome(provisioned=True, acted_on=False)
 REVOKED = Outcome(revoked=True, security_written=True, acted_on=True)
 TOO_LONG = Outcome(failure=Failure(UNSERVABLE_NAME, "the user name has 200 bytes", Advice.GIVE_UP))
-FAILED = Outcome(failure=Failure("server_error", "500"))
+FAILED = Outcome(failure=Failure("conflict", "409"))
 
 
 def unopened(

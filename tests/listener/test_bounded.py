@@ -147,9 +147,10 @@ def test_who_needs_no_database_does_not_wait_for_those_who_do() -> None:
         user_document_id("user-99"),
     }
     assert feed.state.due(1.0) == 60.0
-    assert [change.document_id for change in feed.work(ALREADY, 60.0)] == [
+    # Among so many the newest have turns as well.
+    assert sorted(change.document_id for change in feed.work(ALREADY, 60.0)) == sorted(
         user_document_id(f"user-{number}") for number in range(2, 99)
-    ]
+    )
 
 
 def test_who_waits_for_a_database_does_not_stop_the_feed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from peruserd.core import intake
-from peruserd.core.changes import Change, Lane
+from peruserd.core.changes import Change
+from peruserd.core.lanes import Lane
 from peruserd.core.names import user_document_id
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity, Saved
@@ -25,7 +26,7 @@ HOSTS = ((WHOLE_SPACE, ("me", "other")),)
 MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
 THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
 DONE = Outcome(acted_on=False, provisioned=True)
-FAILED = Outcome(failure=Failure("server_error", "500"))
+FAILED = Outcome(failure=Failure("conflict", "409"))
 
 
 class Counter:

@@ -393,7 +393,7 @@ class Reading:
         self.sources = [open_source(assignment.copy, connect(cluster.urls[0]), long_poll_seconds) for _ in range(2)]
         runs: list[Callable[[], Any]] = [
             Follower(self.sources[0], self.ledger, self.stopping).run,
-            Scanner(self.sources[1], self.ledger, self.stopping, lambda _ids: set()).run,
+            Scanner(self.sources[1], self.ledger, self.stopping, lambda _ids, *, remade=False: set()).run,  # noqa: ARG005 - an interface
             self._act,
         ]
         self._threads = [threading.Thread(target=self._guarded, args=(run,)) for run in runs]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from peruserd.core import intake
-from peruserd.core.changes import Change, Lane
+from peruserd.core.changes import Change
+from peruserd.core.lanes import Lane
 from peruserd.core.names import user_document_id
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity, Sweep
@@ -26,7 +27,7 @@ SHARED = Ownership("_users", WHOLE_SPACE, HOSTS, ("me", "other"))
 THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
 DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=True, whole=True)
 REVOKED = Outcome(acted_on=True, revoked=True, security_written=True, whole=True)
-FAILED = Outcome(failure=Failure("server_error", "500", Advice.RETRY))
+FAILED = Outcome(failure=Failure("conflict", "409", Advice.RETRY))
 
 # When nobody has signed up for long, so that a scan is given out as fast as anything else.
 LATER = 1e9

@@ -6,8 +6,9 @@ from zlib import crc32
 import pytest
 
 from peruserd.core import security
-from peruserd.core.changes import Change, Lane
+from peruserd.core.changes import Change
 from peruserd.core.config import DatabasesConfig, DeletionPolicy
+from peruserd.core.lanes import Lane
 from peruserd.core.names import user_document_id
 from peruserd.core.rows import Row
 from peruserd.core.views import Copy

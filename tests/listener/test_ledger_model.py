@@ -17,14 +17,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from peruserd.core.changes import Change, Lane
+from peruserd.core.changes import Change
+from peruserd.core.inquiries import Inquiry, Wish
+from peruserd.core.lanes import Lane
 from peruserd.core.messages import Stage
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity, Saved, Sweep
-from peruserd.core.quarantine import Advice, Failure, Quarantined
+from peruserd.core.quarantine import UNCONFIRMED, Advice, Failure, Quarantined
 from peruserd.core.ranges import WHOLE_SPACE, ShardMap
 from peruserd.core.rows import Page, Row
 from peruserd.core.scanning import ScanTask
+from peruserd.listener import failures as failures_module
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome
@@ -51,7 +54,7 @@ OWNERSHIPS = (
 )
 ALL, ALONE, WITH_N2, WITHOUT_ME, ON_TWO = OWNERSHIPS
 
-FAILURES = {advice: Failure("server_error", "500", advice) for advice in Advice}
+FAILURES = {advice: Failure("conflict", "409", advice) for advice in Advice}
 
 
 _SILENCE = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
@@ -233,6 +236,15 @@ class World:
         self.now += seconds
         self.ledger.retry_due()
 
+    def probe(self, why: str | None) -> bool:
+        """Let the cluster answer whether it serves, if that is asked."""
+        try:
+            assert self.ledger.failures.wait_for_probe()
+        except WouldBlockError:
+            return False
+        self.ledger.failures.probed(why)
+        return True
+
     # Invariants
 
     def check_disk(self) -> None:
@@ -308,6 +320,7 @@ class World:
                 self.give_back()
                 busy = True
             self.now += 10_000.0
+            busy |= self.probe(None)
             busy |= self._retry()
             if not busy:
                 return
@@ -339,6 +352,7 @@ class LedgerMachine(RuleBasedStateMachine):
         clock = SimpleNamespace(monotonic=lambda: self.world.now, time=lambda: self.world.now)
         self.patch.setattr(ledger_module, "time", clock)
         self.patch.setattr(ledger_module, "log", _SILENCE)
+        self.patch.setattr(failures_module, "log", _SILENCE)
 
     @initialize(ownership=st.sampled_from(OWNERSHIPS), present=st.lists(st.sampled_from(DOCUMENTS), max_size=8))
     def begin(self, ownership: Ownership, present: list[str]) -> None:
@@ -401,6 +415,38 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data(), advice=st.sampled_from(Advice))
     def fail(self, data: st.DataObject, advice: Advice) -> None:
         self.world.give_back(data.draw(st.integers(0, len(self.world.working) - 1)), FAILURES[advice])
+
+    @rule(
+        document_id=st.sampled_from(USERS),
+        kind=st.sampled_from(["no_majority", UNCONFIRMED]),
+        answer=st.sampled_from(["later", "it serves", "it does not"]),
+    )
+    def fail_with_the_cluster(self, document_id: str, kind: str, answer: str) -> None:
+        """A user changes, and all that can be worked on fails: rules for each step alone come here too seldom."""
+        row = self.world.copy.rows.get(document_id)
+        self.world.write(document_id, deleted=row is not None and not row.deleted)
+        if self.world.live_page is None:
+            self.world.read_live()
+        self.world.enter_live()
+        while len(self.world.working) < 3 and self.world.take():
+            pass
+        while self.world.working:
+            self.world.give_back(failure=Failure(kind, "words"))
+        self.world.save()
+        if answer != "later":
+            self.world.now += 2.0
+            self.probe(None if answer == "it serves" else "no majority answers")
+
+    @rule(why=st.sampled_from([None, "no majority answers"]))
+    def probe(self, why: str | None) -> None:
+        before = set(self.world.store.load()[1])
+        asked = self.world.probe(why)
+        assert why is None or not asked or set(self.world.store.load()[1]) == before, "blamed for what the cluster did"
+        self.world.save()
+
+    @rule()
+    def retry_all(self) -> None:
+        self.world.ledger.failures.inquire(Inquiry(0, Wish.RETRY))
 
     @rule(seconds=st.sampled_from([0.5, 100.0]))
     def pass_time(self, seconds: float) -> None:

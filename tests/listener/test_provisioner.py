@@ -2,12 +2,13 @@ from typing import Any
 
 import pytest
 
-from peruserd.core.changes import Change, Lane
-from peruserd.core.config import DatabasesConfig, DeletionPolicy, OnReturn
+from peruserd.core.changes import Change
+from peruserd.core.config import DatabasesConfig, DeletionPolicy, Grant, OnReturn
 from peruserd.core.hashing import document_hash
+from peruserd.core.lanes import Lane
 from peruserd.core.names import database_name, longest_name_bytes, user_document_id
 from peruserd.core.quarantine import Advice
-from peruserd.core.security import first, is_public
+from peruserd.core.security import Access, first, is_public
 from peruserd.couch.client import Client
 from peruserd.listener.dropping import JournalMissingError
 from peruserd.listener.provisioner import Outcome
@@ -49,10 +50,36 @@ def test_a_user_gets_a_database_of_their_own(cluster: SimClusterThread, office: 
 
 def test_what_stands_in_a_security_object_is_kept(cluster: SimClusterThread, office: Office) -> None:
     """A database that is there already keeps its other names, roles and unknown keys; the user is added."""
-    found = {"admins": {"names": ["op"]}, "members": {"names": ["op", USER], "roles": ["x"]}, "proxy": {"a": [1]}}
+    found = {"admins": {"names": ["op"]}, "members": {"names": ["op"], "roles": ["x"]}, "proxy": {"a": [1]}}
     secure(office.client, found)
     assert office.ensure() == Outcome(acted_on=False, provisioned=True, security_written=True, whole=True)
-    assert objects(cluster) == [{**found, "admins": {"names": ["op", USER]}}] * 3
+    both = {"names": ["op", USER]}
+    assert objects(cluster) == [{**found, "admins": both, "members": {**both, "roles": ["x"]}}] * 3
+
+
+def test_a_user_who_is_a_member_by_the_configuration_is_no_admin(cluster: SimClusterThread) -> None:
+    """With the grant `member` a new database takes the same two requests, and its user cannot change its security."""
+    cluster.add_user(USER, "x")
+    cluster.clear_requests()
+    office = Office(connect(cluster.urls[0]), access=Access(Grant.MEMBER))
+    assert office.ensure().provisioned
+    assert objects(cluster) == [first(USER, Access(Grant.MEMBER))] * 3
+    assert sum(cluster.requests().values()) == 2
+    cluster.clear_requests()
+    assert office.ensure().provisioned
+    assert made(cluster, "PUT", "security") == 0
+
+
+def test_other_rights_reach_a_database_that_is_there_by_a_rollout(cluster: SimClusterThread, office: Office) -> None:
+    """No row, scan or review changes them; the rollout takes the name out of the admins of each copy."""
+    assert office.ensure().provisioned
+    as_member = Office(connect(cluster.urls[0]), access=Access(Grant.MEMBER))
+    assert as_member.ensure().provisioned
+    assert as_member.look(each_copy=True).provisioned
+    assert as_member.review(deleted=True).provisioned
+    assert objects(cluster) == [SECURED] * 3
+    assert as_member.roll_out() == Outcome(acted_on=False, provisioned=True, security_written=True, whole=True)
+    assert objects(cluster) == [first(USER, Access(Grant.MEMBER))] * 3
 
 
 def test_a_right_database_is_not_written(cluster: SimClusterThread, office: Office) -> None:

@@ -5,16 +5,19 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from peruserd.core.findings import Finding
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Saved, Scan
 from peruserd.core.quarantine import Advice, Failure, Quarantined
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.records import Removal
+from peruserd.core.rounds import Part, Round, Rounds, Summary
 from peruserd.listener.store import Store, StoreError, retired_doubts
 
 OWNERSHIP = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("n1", "n2")),), ("n1", "n2"))
@@ -424,3 +427,28 @@ def test_doubts_that_cannot_be_taken_out_of_a_retired_file_are_given_again(path:
     for _ in range(2):
         with retired_doubts(path) as doubts:
             assert doubts == {"ann"}
+
+
+def test_the_rounds_of_the_audit_survive(tmp_path: Path) -> None:
+    """Both the round that goes on and the last whole one are there after a restart."""
+    path = tmp_path / "state.sqlite"
+    running = Round(2, 500.0, "uuid", Part.USERS, 17, rows=20, users=8).found([Finding.MISSING])
+    rounds = Rounds(running, Summary(100.0, 160.0, 7, {Finding.PUBLIC: 1}), 2)
+    with closing(Store.open(path)) as store:
+        assert store.rounds() == Rounds()
+        store.keep_rounds(rounds)
+    with closing(Store.open(path)) as store:
+        assert store.rounds() == rounds
+
+
+def test_rounds_that_cannot_be_read_cost_one_round_and_no_scan(tmp_path: Path) -> None:
+    """They are not worth setting the file aside, with the progress in it."""
+    path = tmp_path / "state.sqlite"
+    with closing(Store.open(path)) as store:
+        store.keep_rounds(Rounds(number=5))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE audit SET rounds = x'ff'")
+        connection.commit()
+    with closing(Store.open(path)) as store:
+        assert store.rounds() == Rounds()
+    assert [each.name for each in tmp_path.iterdir() if "unusable" in each.name] == []

@@ -137,11 +137,11 @@ def test_one_documents_changes_are_acted_on_in_order(shop: Shop) -> None:
 
 def test_a_failed_user_holds_up_nobody(shop: Shop) -> None:
     """A user whose work fails goes to quarantine, and the worker goes on with the next."""
-    shop.provisioner.outcome = Outcome(failure=Failure("server_error", "500"))
+    shop.provisioner.outcome = Outcome(failure=Failure("conflict", "409"))
     shop.provisioner.go.set()
     shop.enter(*map(str, range(10)))
     eventually(lambda: shop.ledger.report().checkpoint == 10, "all were tried")
-    assert shop.ledger.report().counters.failures["server_error"] >= 10
+    assert shop.ledger.report().counters.failures["conflict"] >= 10
     assert not shop.errors
 
 

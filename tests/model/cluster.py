@@ -123,8 +123,12 @@ class ModelClient:
         self._witness.tries_to_write(database)
         self.request(write)
 
-    def missing_databases(self, names: Iterable[str]) -> set[str]:
-        return self.request(lambda: {name for name in names if self._node.database(name) is None})
+    def missing_databases(self, names: Iterable[str], *, remade: bool = False) -> set[str]:
+        def is_wanted(name: str) -> bool:
+            document = self._node.maps.get(name)
+            return document is None or document.current is None or (remade and document.events > 1)
+
+        return self.request(lambda: set(filter(is_wanted, names)))
 
     def _host(self, name: str) -> Node:
         host = self._node if name == "_local" else self._model.by_name[name]
@@ -164,7 +168,8 @@ class ModelSession:
         self._node = node
 
     def request(self, method: str, path: str, *, body: Any = None, **_bounds: Any) -> Answer:
-        _, _, host, shard, what = map(unquote, path.split("/"))
+        _, _, host, shard, *more = map(unquote, path.split("/"))
+        what = more[0] if more else ""
         database = shard.rsplit("/", 1)[1].partition(".")[0]
         if method == "PUT":
             self._model.witness.tries_to_write(database)
@@ -187,6 +192,8 @@ class ModelSession:
             case "POST", "_revs_diff":
                 missing = {key: [rev for rev in revs if rev not in _known(copy, key)] for key, revs in body.items()}
                 return 200, {key: {"missing": revs} for key, revs in missing.items() if revs}
+            case "GET", "":
+                return 200, {"uuid": copy.uuid, "update_seq": copy.update_seq}
             case "GET", "_security":
                 return 200, copy.security
             case "PUT", "_security":

@@ -13,6 +13,7 @@ from peruserd.core.views import Assignment, Copy, Plan, View, difference, make_p
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.copies import Copies, ShardLayout
 from peruserd.couch.errors import CouchError
+from peruserd.couch.probe import MajorityProbe
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.provisioner import Outcome, Provisioner
 from peruserd.simcluster.nodes import Node
@@ -69,6 +70,7 @@ class Listener:
         self.ledger._changed = NeverWaits()
         self._witness = model.witness
         client: Any = ModelClient(model, node)
+        self._probe = MajorityProbe(client, LEASES, assignment.copy)
         self._provisioner = Provisioner(
             client,
             Copies(client, ShardLayout(client, "_local", AUTH_DB, model.clock)),
@@ -116,10 +118,20 @@ class Listener:
         try:
             page = self.source.page(task.since, limit)
             candidates = task.candidates(page)
-            missing = self._provisioner.find_missing(candidates) if candidates else set()
+            missing = self._provisioner.find_missing(candidates, remade=task.names) if candidates else set()
         except CouchError:
             return False
         self.ledger.enter_scan(task, page, missing)
+        return True
+
+    def probe(self) -> bool:
+        """Ask the cluster whether it serves, if that is due."""
+        try:
+            is_due = self.ledger.failures.wait_for_probe()
+        except WouldBlockError:
+            return False
+        assert is_due
+        self.ledger.failures.probed(self._probe.ask())
         return True
 
     def begin_work(self) -> bool:
@@ -169,7 +181,7 @@ class Listener:
         assert isinstance(saved.checkpoint, int)
         for change in held.values():
             if change.watermark is live and mine(change.document_id):
-                begun, _ = live._open[change.ticket]
+                begun = live._open[change.ticket][0]
                 assert isinstance(begun, int)
                 assert begun >= saved.checkpoint or change.document_id in kept, f"passed: {change} {saved}"
 

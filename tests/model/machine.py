@@ -185,10 +185,16 @@ class ClusterMachine(RuleBasedStateMachine):
             self.world.follow(instance, listener)
         for _, listener in self.world.listeners():
             listener.ledger.retry_due()
+            listener.probe()
             listener.scan(limit=3)
             while listener.begin_work() or listener.acts:
                 while listener.acts:
                     listener.step(0, Fate.DONE)
+
+    @precondition(lambda self: self.world.listeners())
+    @rule(data=st.data())
+    def probe(self, data: st.DataObject) -> None:
+        self.a_listener(data)[1].probe()
 
     @precondition(lambda self: self.world.listeners())
     @rule(data=st.data())

@@ -71,9 +71,9 @@ def names_are_learnt(patches: pytest.MonkeyPatch) -> None:
     first = security.first
     learnt: list[str] = []
 
-    def mistaken(user: str) -> security.Security:
+    def mistaken(user: str, access: security.Access) -> security.Security:
         learnt.append(user)
-        return security.grant(first(learnt[0]), user)
+        return security.grant(first(learnt[0], access), user)
 
     patches.setattr(security, "first", mistaken)
 

@@ -20,8 +20,9 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import Any, Final
 
-from peruserd.core.changes import Change, Lane
+from peruserd.core.changes import Change
 from peruserd.core.config import DatabasesConfig
+from peruserd.core.lanes import Lane
 from peruserd.core.names import database_name, decode_database_name, user_name
 from peruserd.listener.provisioner import Outcome
 from peruserd.simcluster import ids

@@ -276,6 +276,7 @@ class World:
             busy |= self.follow(instance, listener)
         for _, listener in self.listeners():
             listener.ledger.retry_due()
+            listener.probe()
             while listener.scan(limit=100):
                 busy = True
             self.witness.ended.clear()

@@ -195,7 +195,7 @@ def test_another_configuration_is_said_once(target: Target, make_daemon: Callabl
     account = {"username": target.username, "password": target.password}
     one = make_daemon(url=target.urls[0], **account).start()
     other = make_daemon(url=target.urls[1], **account, config={"deletion": {"policy": "keep"}}).start()
-    event = "instance has another configuration of databases or deletion; users are served by either"
+    event = "instance has another configuration of databases or templates; users are served by either"
     for each, node in ((one, NODES[1]), (other, NODES[0])):
         eventually(lambda each=each: each.line(event), "it is said")
         eventually(lambda each=each: each.metrics().total("peruserd_plans_total") >= 1, "it went on")

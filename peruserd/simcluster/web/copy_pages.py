@@ -50,6 +50,18 @@ async def _write_security(exchange: Exchange, copy: ShardCopy) -> web.Response:
     return reply({"ok": True})
 
 
+async def _read_revs_limit(_: Exchange, copy: ShardCopy) -> web.Response:
+    return reply(copy.revs_limit)
+
+
+async def _write_revs_limit(exchange: Exchange, copy: ShardCopy) -> web.Response:
+    limit = await exchange.json()
+    if not isinstance(limit, int) or limit < 1:
+        raise errors.bad_request("Rev limit has to be an integer")
+    copy.revs_limit = limit
+    return reply({"ok": True})
+
+
 async def _all_documents(exchange: Exchange, copy: ShardCopy) -> web.Response:
     docs = exchange.flag("include_docs")
     keys = (await exchange.object()).get("keys") if exchange.method == "POST" else None
@@ -120,6 +132,7 @@ def _info(copy: ShardCopy) -> dict[str, Any]:
 
 _PAGES: Final[Mapping[str, Mapping[str, Callable[[Exchange, ShardCopy], Awaitable[web.StreamResponse]]]]] = {
     "_security": {"PUT": _write_security, "GET": _read_security},
+    "_revs_limit": {"PUT": _write_revs_limit, "GET": _read_revs_limit},
     "_all_docs": {"GET": _all_documents, "POST": _all_documents},
     "_revs_diff": {"POST": _revisions_missing},
     "_local_docs": {"GET": _list_local},

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from peruserd.simcluster import documents, errors, ids
-from peruserd.simcluster.accounts import may_administer
+from peruserd.simcluster.accounts import may_administer, require_database_admin
 from peruserd.simcluster.changes import update_sequence
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.naming import check_database_name
@@ -90,13 +90,20 @@ async def read_revs_limit(exchange: Exchange) -> web.Response:
 
 async def write_revs_limit(exchange: Exchange) -> web.Response:
     """Set how many revisions are remembered."""
-    exchange.require_admin()
-    exchange.model.map_of(exchange.node, exchange.database)
+    exchange.require_member()
+    require_database_admin(exchange.user, documents.read_security(exchange.model, exchange.node, exchange.database))
     limit = await exchange.json()
-    if not isinstance(limit, int) or limit < 1:
+    if not isinstance(limit, int):
         raise errors.bad_request("Rev limit has to be an integer")
-    for copy in exchange.model.copies_of(exchange.node, exchange.database):
+    if limit < 1:
+        raise errors.crash("function_clause")
+    reached = exchange.model.copies_of(exchange.node, exchange.database)
+    for copy in reached:
         copy.revs_limit = limit
+    hosts = exchange.model.map_of(exchange.node, exchange.database).hosts
+    if len(reached) < sum(map(len, hosts.values())):
+        # A real one waits for all copies, and answers so after a minute.
+        raise errors.crash("{badmatch,{error,timeout}}")
     return reply({"ok": True})
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 
-from peruserd.simcluster import documents, errors, ids, users
+from peruserd.simcluster import documents, errors, guards, ids, users
 from peruserd.simcluster.accounts import require_database_admin
 from peruserd.simcluster.changes import with_identity
 from peruserd.simcluster.options import AUTH_DATABASE
@@ -203,12 +203,20 @@ def _store(exchange: Exchange, document_id: str, edit: _Edit) -> tuple[str, bool
     validate: documents.Validation | None = None
     if document_id.startswith("_design/"):
         require_database_admin(exchange.user, documents.read_security(model, node, database))
+        if guards.has_function(body):
+            model.guarded.add(database)
     elif database == AUTH_DATABASE:
         writer = exchange.writer()
         users.require_writer(document_id, writer)
         body = users.with_derived_key(body, model.fresh_uuid())
         validate = partial(_validate, document_id, None if deleted else body, writer)
+    elif database in model.guarded:
+        validate = partial(_require_allowed, exchange)
     if edit.new or edit.rev is None:
+        known = documents.read(model, node, database, document_id) if edit.rev is not None else None
+        if any(leaf.deleted and leaf.rev == edit.rev for leaf in known or ()):
+            # A deletion is gone on from by a write that does not name it (measured).
+            raise errors.conflict()
         return documents.write(model, node, database, document_id, edit.rev, body, deleted=deleted, validate=validate)
     revision = chosen((edit.rev, *edit.ancestors), body, deleted=deleted)
     return edit.rev, documents.replicate(model, node, database, document_id, revision, validate)
@@ -218,6 +226,12 @@ def _validate(
     document_id: str, body: dict[str, Any] | None, writer: users.Writer, before: dict[str, Any] | None
 ) -> None:
     users.validate(document_id, body, before, writer)
+
+
+def _require_allowed(exchange: Exchange, _before: dict[str, Any] | None) -> None:
+    copies = exchange.model.covering(exchange.node, exchange.database)
+    designs = [copy.docs[each][1][0] for copy in copies for each in copy.docs if each.startswith("_design/")]
+    guards.require_allowed(each.body for each in designs if not each.deleted)
 
 
 def _row_for_key(exchange: Exchange, key: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from peruserd.simcluster import errors
-from peruserd.simcluster.maps import MapDocument
 from peruserd.simcluster.nodes import DIRECTORY, Node
 from peruserd.simcluster.web.copy_pages import copy_page
 from peruserd.simcluster.web.exchange import Exchange, reply
@@ -60,7 +59,10 @@ def _named(exchange: Exchange, name: str) -> Node:
 
 def _shard_map(node: Node, name: str) -> web.Response:
     if not name:
-        return reply({"db_name": DIRECTORY, "doc_count": len(node.names), "update_seq": node.directory.update_seq})
+        directory = node.directory
+        seq, deleted = directory.update_seq, len(node.maps) - len(node.names)
+        counts = {"doc_count": len(node.names), "doc_del_count": deleted, "update_seq": seq}
+        return reply({"db_name": DIRECTORY, **counts, "uuid": directory.uuid})
     document = node.maps.get(name)
     if document is None:
         raise errors.no_document()
@@ -74,27 +76,34 @@ async def _looked_up(exchange: Exchange, node: Node) -> web.Response:
     keys = (await exchange.object()).get("keys")
     if not isinstance(keys, list):
         raise errors.bad_request("`keys` body member must be an array.")
-    rows = [_map_row(node, key) for key in keys]
+    docs = exchange.flag("include_docs")
+    rows = [_map_row(node, key, include_docs=docs) for key in keys]
     return reply({"total_rows": len(node.names), "offset": 0, "rows": rows})
 
 
 async def _revisions_missing(exchange: Exchange, node: Node) -> web.Response:
     """Say of each shard map which of some revisions the node does not have."""
-    return await missing_revisions(exchange, lambda name: _known(node.maps.get(name)))
+    return await missing_revisions(exchange, lambda name: _known(node, name))
 
 
-def _known(document: MapDocument | None) -> Known:
-    return Known() if document is None else Known(frozenset({document.rev}), {document.rev: document.events})
+def _known(node: Node, name: str) -> Known:
+    document = node.maps.get(name)
+    if document is None:
+        return Known()
+    return Known(frozenset(node.map_revisions[name]), {document.rev: document.events})
 
 
-def _map_row(node: Node, name: str) -> dict[str, Any]:
+def _map_row(node: Node, name: str, *, include_docs: bool) -> dict[str, Any]:
     document = node.maps.get(name)
     if document is None:
         return {"key": name, "error": "not_found"}
     value: dict[str, Any] = {"rev": document.rev}
     if document.current is None:
         value["deleted"] = True
-    return {"id": name, "key": name, "value": value}
+    found: dict[str, Any] = {"id": name, "key": name, "value": value}
+    if include_docs:
+        found["doc"] = None if document.current is None else document.as_json()
+    return found
 
 
 async def _config(exchange: Exchange, node: Node) -> web.Response:

@@ -1,0 +1,242 @@
+"""`peruserd migrate`: moving in from CouchDB's couch_peruser. It reads, and changes nothing.
+
+It prints the configuration that does what couch_peruser does, what differs, and in which order to switch.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from peruserd.cli.connecting import Connected, with_server
+from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
+from peruserd.cli.progress import Progress
+from peruserd.cli.survey import Survey
+from peruserd.core.auditing import Rules
+from peruserd.core.config import Config
+from peruserd.core.migrating import (
+    Difference,
+    Peruser,
+    as_configured,
+    as_toml,
+    differences,
+    leading,
+    obstacles,
+)
+from peruserd.core.moving import Group, Item, Roll, WayBack, groups, order, way_back
+from peruserd.core.names import LONGEST_ID, user_name
+from peruserd.core.printing import shown
+from peruserd.core.views import Feed
+from peruserd.couch.client import Client
+from peruserd.couch.errors import NotFoundError, RejectedError, UnauthorizedError
+from peruserd.couch.listing import databases_with, rows_of
+from peruserd.couch.peruser import Settings, read_settings
+from peruserd.couch.sources import DatabaseSource
+from peruserd.supervisor.attaching import attach
+
+# Of each group that is printed; JSON has all.
+_MOST_SHOWN: Final = 10
+
+_NOBODY_SAYS: Final = "no node says what couch_peruser does; that takes a server admin's account, and an open /_node"
+
+_SHOWN_SETTINGS: Final = ("delete_dbs", "database_prefix", "q", "auth_db", "default_security", "cluster_quiet_period")
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """All that was found, as it is printed as JSON; `differs` has all names of each kind."""
+
+    settings: dict[str, Peruser]
+    hidden: dict[str, str]
+    setting_differences: list[Difference]
+    obstacles: list[str]
+    configuration: str
+    users: int
+    seconds: float
+    differs: list[Group]
+    order: list[str]
+    way_back: WayBack
+
+    @property
+    def code(self) -> int:
+        """Return 1 where anything differs, and 75 where all that is known is that a database could not be seen."""
+        are_apart = self.hidden or self.setting_differences or self.obstacles
+        if are_apart or any(not each.is_unseen for each in self.differs):
+            return EXIT_NOT_DONE
+        return EXIT_LATER if self.differs else EXIT_DONE
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what was found; exit 0, or with --check 1 where anything differs."""
+    return with_server(options, lambda connected: _migrate(connected, options), connections=options.threads)
+
+
+def _migrate(connected: Connected, options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    client = connected.client
+    attachment = attach(client, connected.config.couchdb)
+    settings = read_settings(client, _nodes(client, attachment.feed))
+    if not settings.found:
+        for line in (*_hidden(settings), _NOBODY_SAYS):
+            print(f"peruserd: {line}", file=sys.stderr)
+        return EXIT_NOT_DONE
+    peruser = leading(settings.found)
+    config = as_configured(peruser, connected.config)
+    if not options.check and not options.json:
+        _print_all(_of_settings(settings, peruser, config))
+    survey = _survey(client, config, attachment.node, attachment.feed, options.threads)
+    found = _found(connected, settings, peruser, config, _looked(survey, client, config), began)
+    if options.json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        _print_all(_in_words(found, whole=not options.check))
+    if options.check:
+        return found.code
+    return EXIT_NOT_DONE if settings.hidden else EXIT_DONE
+
+
+def _nodes(client: Client, feed: Feed) -> list[str]:
+    """Return the nodes of the cluster; those that are away are asked too, to be named."""
+    try:
+        members = client.membership()
+    except (NotFoundError, RejectedError, UnauthorizedError):
+        if feed is Feed.SHARD:
+            raise
+        # CouchDB 1.x, which has no such page, or a proxy that keeps it to itself.
+        return ["_local"]
+    return sorted({*members.all_nodes, *members.cluster_nodes})
+
+
+class _Looked(msgspec.Struct, frozen=True):
+    users: int
+    roll: Roll
+    groups: list[Group]
+
+
+def _survey(client: Client, config: Config, node: str, feed: Feed, threads: int) -> Survey:
+    nodes = len(client.membership().cluster_nodes) if feed is Feed.SHARD else None
+    rules = Rules(config.databases, config.deletion, nodes)
+    return Survey(client, node, feed, config.couchdb.auth_db, rules, threads)
+
+
+def _looked(survey: Survey, client: Client, config: Config) -> _Looked:
+    with Progress("users found") as progress:
+        users = survey.users(progress)
+    with Progress("rows and databases read") as progress:
+        roll = _roll(client, config, progress)
+    ids = [*sorted(users), *survey.nobodies(users)]
+    with Progress("users looked at", len(ids)) as progress:
+        found = survey.differing(ids, progress)
+    return _Looked(len(users), roll, groups(found, roll, config.databases.prefix, config.deletion.policy))
+
+
+def _roll(client: Client, config: Config, progress: Progress) -> Roll:
+    """Read the feed of the authentication database and the names of databases; for counts, and no proof of anything."""
+    live: set[str] = set()
+    deleted: set[str] = set()
+    for rows in rows_of(DatabaseSource(client, config.couchdb.auth_db)):
+        for row in rows:
+            name = user_name(row.id)
+            if name is not None and len(row.id) <= LONGEST_ID:
+                (deleted if row.deleted else live).add(name)
+        progress.advance(len(rows))
+    databases: set[str] = set()
+    for names in databases_with(client, config.databases.prefix):
+        databases.update(names)
+        progress.advance(len(names))
+    return Roll(frozenset(live), frozenset(deleted - live), frozenset(databases))
+
+
+def _found(
+    connected: Connected, settings: Settings, peruser: Peruser, config: Config, looked: _Looked, began: float
+) -> _Found:
+    username = None if connected.credentials is None else connected.credentials.username
+    return _Found(
+        settings=settings.found,
+        hidden=settings.hidden,
+        setting_differences=differences(settings.found),
+        obstacles=obstacles(peruser),
+        configuration=as_toml(config),
+        users=looked.users,
+        seconds=round(time.monotonic() - began, 1),
+        differs=looked.groups,
+        order=order(config.couchdb.url, [*settings.found, *settings.hidden], username=username),
+        way_back=way_back(looked.roll, looked.groups, config.databases.prefix, peruser),
+    )
+
+
+# What is printed
+
+
+def _print_all(lines: Iterator[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
+
+
+def _of_settings(settings: Settings, peruser: Peruser, config: Config) -> Iterator[str]:
+    """Say what couch_peruser does, and which configuration does the same."""
+    on = [node for node, each in settings.found.items() if each.enable]
+    yield f"couch_peruser is on at {_names(on)}" if on else "couch_peruser is off at every node that says so"
+    for name in _SHOWN_SETTINGS:
+        value = getattr(peruser, name)
+        yield f"  {name:<21} {str(value).lower() if isinstance(value, bool) else shown(str(value))}"
+    yield ""
+    yield "peruserd.toml"
+    yield from (f"  {line}".rstrip() for line in as_toml(config).splitlines())
+    yield ""
+
+
+def _hidden(settings: Settings) -> Iterator[str]:
+    for node, why in settings.hidden.items():
+        yield f"what couch_peruser does at {shown(node)} cannot be read: {shown(why)}"
+
+
+def _names(nodes: Iterable[str]) -> str:
+    return ", ".join(map(shown, nodes))
+
+
+def _in_words(found: _Found, *, whole: bool) -> Iterator[str]:
+    yield from _hidden(Settings(found.settings, found.hidden))
+    for each in found.setting_differences:
+        values = "; ".join(f"{shown(value)} at {_names(nodes)}" for value, nodes in each.values.items())
+        yield f"nodes differ in {each.setting}: {values}"
+    yield from map(shown, found.obstacles)
+    for group in found.differs:
+        yield from _group(group)
+    if not whole:
+        return
+    count = f"{found.users:,} user" + ("" if found.users == 1 else "s")
+    if not found.differs:
+        yield f"{count} in {found.seconds:g} s; nothing differs in the databases"
+    else:
+        yield f"{count} in {found.seconds:g} s"
+    yield ""
+    yield "The order"
+    yield from (f"  {shown(line)}" for line in found.order)
+    yield from (f"     {line}" for line in _back(found.way_back))
+
+
+def _group(group: Group) -> Iterator[str]:
+    yield f"{group.what}: {len(group.items):,}"
+    yield f"  ({group.then})"
+    yield from (f"  {_item(each)}" for each in group.items[:_MOST_SHOWN])
+    if len(group.items) > _MOST_SHOWN:
+        yield f"  and {len(group.items) - _MOST_SHOWN:,} more, see --json"
+
+
+def _item(item: Item) -> str:
+    return f"{', '.join(map(shown, item.users))}  {shown(item.database)}".rstrip()
+
+
+def _back(found: WayBack) -> Iterator[str]:
+    """Say what stops couch_peruser on the way back."""
+    stops = (
+        (found.no_database, "deleted users without a database"),
+        (found.too_long, "users with a name too long for a database"),
+        (found.copies_differ, "databases whose copies of the security object differ"),
+    )
+    if any(count for count, _ in stops):
+        said = ", ".join(f"{count:,} {what}" for count, what in stops if count)
+        yield f"couch_peruser stops at each of these, and serves nobody else of the range any more: {said}."

@@ -1,0 +1,225 @@
+"""Looking at the databases of all users, and bringing them to the templates and rights that are configured.
+
+The command does this itself, with the act that daemons serve users by. So one command reaches the users of all nodes,
+knows how each act ended, and stops where something goes wrong. Nothing is remembered between two commands: what is
+right is found right by reading it, and is passed over.
+
+Daemons go on serving beside it. A document is written over the revision that was read, so who comes second reads again.
+A security object has no revision. So the user document is looked at once more after each write of one, as daemons do
+where two of them could have acted on one user.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import msgspec
+
+from peruserd.cli.connecting import Connected
+from peruserd.core import security
+from peruserd.core.changes import make_look, make_review
+from peruserd.core.contents import Contents, Standing
+from peruserd.core.lanes import Lane
+from peruserd.core.names import UnservableNameError, database_name, user_document_id, user_name
+from peruserd.core.rows import is_short
+from peruserd.core.security import MalformedSecurityError
+from peruserd.core.views import Feed
+from peruserd.couch.copies import Copies, open_layout
+from peruserd.couch.errors import (
+    CouchError,
+    InterruptedRequestError,
+    NotFoundError,
+    RefusedError,
+    UnauthorizedError,
+    UnreachableError,
+)
+from peruserd.couch.sources import DatabaseSource
+from peruserd.listener.furnishing import open_furnisher
+from peruserd.listener.provisioner import Provisioner
+
+GROUP: Final = 20
+"""Users that are looked at together. After each group it is decided whether to go on."""
+
+THREADS: Final = 8
+
+# These say nothing of one user: the command ends with them.
+_OF_THE_SERVER: Final = (InterruptedRequestError, RefusedError, UnauthorizedError, UnreachableError)
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One user's database as it was read. Without `contents` there is none; `why` says why it could not be read."""
+
+    user: str
+    database: str
+    contents: Contents | None = None
+    rights_due: bool = False
+    why: str = ""
+
+    def is_due(self, *, overwrite: bool) -> bool:
+        """Say whether anything is to be written."""
+        return self.rights_due or (self.contents is not None and self.contents.is_due(overwrite=overwrite))
+
+
+class Rolled(msgspec.Struct, frozen=True):
+    """How the rollout to one user ended. One that is neither done nor failed is left to the daemons."""
+
+    is_done: bool
+    why: str = ""
+
+
+class _Aside:
+    """Stands in the place of the journal of deletions, which is for those who own users and hear of each deletion."""
+
+    def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
+        """Leave it to the owner of the user."""
+
+    def admits(self, document_id: str, database: str) -> bool:  # noqa: ARG002 - an interface
+        """Let nobody in who waits for the operator."""
+        return False
+
+    def knows(self, document_id: str) -> bool:  # noqa: ARG002 - an interface
+        """Know of no deletion: the document is confirmed in any case."""
+        return False
+
+    def has_dropped(self, database: str) -> bool:  # noqa: ARG002 - an interface
+        """Know of no drop: a rollout makes no database."""
+        return False
+
+    def served(self, document_id: str) -> None:
+        """Leave it to the owner of the user."""
+
+
+class Rollout:
+    """Looks at users and rolls out, from several threads. Errors that say nothing of one user are raised."""
+
+    def __init__(self, connected: Connected, feed: Feed, *, overwrite: bool = False) -> None:
+        config, client = connected.config, connected.client
+        self._client = client
+        self._prefix = config.databases.prefix
+        self._auth_db = config.couchdb.auth_db
+        self._access = connected.templates.access(config.security.grant)
+        layout = open_layout(client, feed, "_local", self._auth_db)
+        self._furnisher = open_furnisher(
+            client, layout, config.cluster.database, connected.templates, overwrite=overwrite
+        )
+        self._provisioner = Provisioner(
+            client,
+            Copies(client, layout),
+            databases=config.databases,
+            deletion=config.deletion,
+            deletions=_Aside(),
+            before_write=lambda _: None,
+            in_doubt=lambda _: False,
+            access=self._access,
+            furnisher=self._furnisher,
+        )
+
+    def users(self) -> Iterator[str]:
+        """Give the names of all users who can have a database, in the order in which they were changed last.
+
+        The order of their ids would be an enemy's: CouchDB shows ids whose bytes are no UTF-8 as other ones, and a
+        reader who went on from such an id could read the same page for ever.
+        """
+        source = DatabaseSource(self._client, self._auth_db)
+        since: int | str = 0
+        while True:
+            page = source.page(since)
+            for row in page.results:
+                if not row.deleted and is_short(row) and (name := user_name(row.id)) is not None:
+                    yield name
+            if page.is_last:
+                return
+            since = page.last_seq
+
+    def look(self, user: str) -> Seen | None:
+        """Read what is in a user's database; None where the name can have none."""
+        try:
+            database = database_name(self._prefix, user)
+        except UnservableNameError:
+            return None
+        try:
+            contents = self._furnisher.contents(user, database)
+            found = self._client.security(database)
+            return Seen(user, database, contents, not security.grants(found, user, self._access))
+        except NotFoundError as error:
+            return Seen(user, database, why="" if error.is_of_database else str(error))
+        except _OF_THE_SERVER:
+            raise
+        except (CouchError, MalformedSecurityError) as error:
+            return Seen(user, database, why=str(error))
+
+    def roll_out(self, user: str) -> Rolled:
+        """Bring a user's database to what is configured."""
+        document_id = user_document_id(user)
+        outcome = self._provisioner.act(make_look(document_id, Lane.ROLLOUT, time.monotonic()))
+        failure = outcome.failure
+        if outcome.security_written:
+            # Somebody may have deleted the user between the look at the document and the write.
+            review = make_review(document_id, deleted=False, now=time.monotonic())
+            failure = self._provisioner.act(review).failure or failure
+        why = "" if failure is None else f"{failure.kind}: {failure.message}"
+        return Rolled(is_done=failure is None and outcome.provisioned, why=why)
+
+
+def in_groups(
+    users: Iterable[str], pool: ThreadPoolExecutor, look: Callable[[str], Seen | None]
+) -> Iterator[list[Seen]]:
+    """Give what is seen of users, in small groups; one pool of threads looks."""
+    group: list[str] = []
+    for user in users:
+        group.append(user)
+        if len(group) == GROUP:
+            yield _seen(group, pool, look)
+            group = []
+    if group:
+        yield _seen(group, pool, look)
+
+
+def _seen(group: list[str], pool: ThreadPoolExecutor, look: Callable[[str], Seen | None]) -> list[Seen]:
+    return [seen for seen in pool.map(look, group) if seen is not None]
+
+
+class Counts(msgspec.Struct):
+    """What was seen so far. `documents` counts standings by the id of the document."""
+
+    users: int = 0
+    without_database: int = 0
+    up_to_date: int = 0
+    due: int = 0
+    rights_due: int = 0
+    options_due: int = 0
+    unreadable: int = 0
+    documents: dict[str, dict[str, int]] = {}
+
+    def add(self, seen: Seen, *, overwrite: bool) -> None:
+        """Count one user."""
+        self.users += 1
+        if seen.why:
+            self.unreadable += 1
+            return
+        if seen.contents is None:
+            self.without_database += 1
+            return
+        is_due = seen.is_due(overwrite=overwrite)
+        self.due += is_due
+        self.up_to_date += not is_due
+        self.rights_due += seen.rights_due
+        self.options_due += bool(seen.contents.options)
+        for each in seen.contents.documents:
+            counts = self.documents.setdefault(each.id, dict.fromkeys(map(str, Standing), 0))
+            counts[each.standing] += 1
+
+
+class Pace:
+    """Lets so many users pass in a second, by the caller's monotonic clock; without a rate all of them."""
+
+    def __init__(self, rate: float | None, now: float) -> None:
+        self._rate = rate
+        self._began = now
+        self._passed = 0
+
+    def wait_seconds(self, users: int, now: float) -> float:
+        """Count users who have passed; return how long to wait before the next."""
+        self._passed += users
+        return 0.0 if self._rate is None else max(0.0, self._began + self._passed / self._rate - now)

@@ -1,0 +1,150 @@
+"""A round of the audit by a command: all users of the cluster, from whichever copy knows them, by several threads."""
+
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Final, TypeVar
+
+from peruserd.cli.progress import Progress
+from peruserd.core.auditing import Diagnosis, Observation, Rules, diagnose, seen_twice
+from peruserd.core.names import LONGEST_ID, USER_DOCUMENT_PREFIX, decode_database_name, user_document_id
+from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.views import Copy, Feed
+from peruserd.couch.client import Client
+from peruserd.couch.copies import SILENCE, copies_of
+from peruserd.couch.errors import CouchError, NotFoundError
+from peruserd.couch.listing import databases_with, rows_of
+from peruserd.couch.observing import ReadContents, open_observer
+from peruserd.couch.sources import open_source
+
+T = TypeVar("T")
+
+# Few enough that what was read first of a user is still so when the last of it is read.
+_BATCH: Final = 100
+
+# A user who has just signed up is served within this, and a copy has caught up, as a rule.
+_AGAIN_SECONDS: Final = 3.0
+
+_TRIES: Final = 3
+_PAUSE_SECONDS: Final = 1.0
+
+
+class Survey:
+    """Looks at users through one client, which has a connection for each of the threads. Methods raise CouchError."""
+
+    def __init__(
+        self,
+        client: Client,
+        node: str,
+        feed: Feed,
+        auth_db: str,
+        rules: Rules,
+        threads: int,
+        contents: ReadContents | None = None,
+    ) -> None:
+        self._client = client
+        self._rules = rules
+        self._threads = threads
+        self._copy = Copy(auth_db, WHOLE_SPACE, node, feed=feed)
+        # No copy is followed here: an id counts that any of them has.
+        self._observer = open_observer(client, self._copy, rules.databases.prefix, contents)
+        self._stopping = threading.Event()
+
+    def users(self, progress: Progress) -> set[str]:
+        """Return the ids of all user documents that any copy has, or had.
+
+        A copy that cannot be read is passed over, where another one of its range can be.
+        """
+        found: set[str] = set()
+        for copies in self._copies():
+            trouble: CouchError | None = None
+            is_read = False
+            for copy in copies:
+                try:
+                    for rows in rows_of(open_source(copy, self._client)):
+                        before = len(found)
+                        found.update(each.id for each in rows if _is_users(each.id))
+                        progress.advance(len(found) - before)
+                    is_read = True
+                except SILENCE as error:
+                    trouble = error
+            if trouble is not None and not is_read:
+                raise trouble
+        return found
+
+    def nobodies(self, known: Collection[str]) -> list[str]:
+        """Return the ids that user documents would have whose databases are there, other than those that are known."""
+        prefix = self._rules.databases.prefix
+        ids = (
+            user_document_id(user)
+            for names in databases_with(self._client, prefix)
+            for name in names
+            if (user := decode_database_name(prefix, name)) is not None
+        )
+        return [each for each in ids if each not in known]
+
+    def differing(self, document_ids: Iterable[str], progress: Progress) -> list[Diagnosis]:
+        """Return what is found of these users, without those of whom nothing is; sorted by user.
+
+        A difference is seen twice. What could not be seen is not: a node that is away would make every round two.
+        """
+        found = {each.user: each for each in self._diagnosed(document_ids, progress) if each.findings}
+        doubtful = [user for user, each in found.items() if each.differs]
+        if doubtful:
+            time.sleep(_AGAIN_SECONDS)
+        for each in self._diagnosed(map(user_document_id, doubtful), Progress("users")):
+            found[each.user] = seen_twice(found[each.user], each)
+        return [found[user] for user in sorted(found) if found[user].findings]
+
+    def at_once(self, document_ids: Iterable[str]) -> list[Diagnosis]:
+        """Return what is found of these users now, without those of whom nothing is."""
+        return [each for each in self._diagnosed(document_ids, Progress("users")) if each.findings]
+
+    def _copies(self) -> Iterator[list[Copy]]:
+        if self._copy.feed is Feed.DATABASE:
+            yield [self._copy]
+            return
+        shard_map = self._client.shard_map("_local", self._copy.database)
+        if shard_map is None:
+            raise NotFoundError(f"there is no database {self._copy.database}", "Database does not exist.")
+        for covered in shard_map.hosts:
+            yield copies_of(shard_map, [covered])
+
+    def _diagnosed(self, document_ids: Iterable[str], progress: Progress) -> Iterator[Diagnosis]:
+        def batch(ids: Sequence[str]) -> list[Diagnosis]:
+            if self._stopping.is_set():
+                return []
+            found = self._tried(ids)
+            progress.advance(len(ids))
+            return found
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            try:
+                for found in pool.map(batch, _batches(document_ids, _BATCH)):
+                    yield from found
+            except BaseException:
+                self._stopping.set()
+                raise
+
+    def _tried(self, ids: Sequence[str]) -> list[Diagnosis]:
+        for _ in range(_TRIES - 1):
+            try:
+                return self._observer.observe_each(ids, self._judged)
+            except CouchError:
+                self._stopping.wait(_PAUSE_SECONDS)
+        return self._observer.observe_each(ids, self._judged)
+
+    def _judged(self, seen: Observation) -> Diagnosis:
+        return diagnose(seen, self._rules)
+
+
+def _is_users(document_id: str) -> bool:
+    return document_id.startswith(USER_DOCUMENT_PREFIX) and len(document_id) <= LONGEST_ID
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

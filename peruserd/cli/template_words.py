@@ -1,0 +1,29 @@
+"""What commands say of templates, in plain words."""
+
+from collections.abc import Iterator
+
+from peruserd.core.config import Grant
+from peruserd.core.templates import Templates
+from peruserd.daemon.templates import DESIGNS_CHANGEABLE
+
+
+def template_words(templates: Templates, grant: Grant) -> Iterator[str]:
+    """Say what each new database gets beside its user; nothing where there is nothing."""
+    if templates.documents:
+        yield f"new databases get {_count(len(templates.documents), 'document')}: {_listed(templates)}"
+    roles = {"admins": templates.admin_roles, "members": templates.member_roles}
+    for section, given in roles.items():
+        if given:
+            yield f"people with the role {' or '.join(given)} are {section} of each database"
+    if templates.options:
+        yield f"options: {', '.join(f'{name} = {value}' for name, value in templates.options.items())}"
+    if templates.designs and grant is Grant.ADMIN:
+        yield f"careful: {DESIGNS_CHANGEABLE}"
+
+
+def _listed(templates: Templates) -> str:
+    return ", ".join(each.id for each in templates.documents)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -1,0 +1,251 @@
+"""`peruserd templates`: how databases stand to the templates and rights that are configured, and rolling these out."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import msgspec
+
+from peruserd.cli.connecting import Connected, with_server
+from peruserd.cli.observing import Observed, observe
+from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
+from peruserd.cli.rollout import THREADS, Counts, Pace, Rolled, Rollout, Seen, in_groups
+from peruserd.cli.template_words import template_words
+from peruserd.core.config import Grant
+from peruserd.core.contents import Standing
+from peruserd.core.printing import shown
+from peruserd.core.views import Feed
+from peruserd.couch.journal import Journal
+from peruserd.couch.single_journal import prepare_journal
+from peruserd.couch.template_record import TemplateRecord
+from peruserd.daemon.templates import DESIGNS_CHANGEABLE
+
+# Work that lasts longer than this says how far it has come, and again after each such time.
+_QUIET_SECONDS: Final = 2.0
+
+# Where nobody watches, a line now and then is enough.
+_UNWATCHED_SECONDS: Final = 30.0
+
+# A look at users changes nothing, so it goes on for a while where some of them cannot be read.
+_MOST_UNREADABLE: Final = 100
+
+
+def run(options: argparse.Namespace) -> int:
+    """Say how things stand, or roll out; exit 1 where something is to be done still."""
+    command = _Status if options.action == "status" else _RollingOut
+    return with_server(options, lambda connected: command(connected, options).run(), connections=THREADS)
+
+
+class _Failed(msgspec.Struct, frozen=True):
+    user: str
+    database: str
+    why: str
+
+
+class _Command:
+    """The part that both actions share: going through all users in small groups."""
+
+    def __init__(self, connected: Connected, options: argparse.Namespace) -> None:
+        self.connected = connected
+        self.templates = connected.templates
+        self.options = options
+        self.overwrite: bool = getattr(options, "overwrite", False)
+        self.counts = Counts(documents={})
+        self.failures: list[_Failed] = []
+        self.changed = 0
+        self._total = connected.client.count_user_documents(connected.config.couchdb.auth_db)
+        self._next_word = time.monotonic() + _QUIET_SECONDS
+
+    def run(self) -> int:
+        """Carry it out; return the exit code."""
+        raise NotImplementedError
+
+    def groups(self, rollout: Rollout, pool: ThreadPoolExecutor) -> Iterator[list[Seen]]:
+        """Give users in groups at the wanted pace, count them, and tell how it goes."""
+        pace = Pace(self.options.rate, time.monotonic())
+        for group in in_groups(rollout.users(), pool, rollout.look):
+            for seen in group:
+                self.counts.add(seen, overwrite=self.overwrite)
+                if seen.why:
+                    self.fail(seen, seen.why)
+            yield group
+            self._tell()
+            time.sleep(pace.wait_seconds(len(group), time.monotonic()))
+
+    def fail(self, seen: Seen, why: str) -> None:
+        """Note that something about one user failed, and say so."""
+        self.failures.append(_Failed(seen.user, seen.database, why))
+        _say(f"{shown(seen.user)}: {shown(why)}")
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if now < self._next_word:
+            return
+        self._next_word = now + (_QUIET_SECONDS if sys.stderr.isatty() else _UNWATCHED_SECONDS)
+        words = f"{self.counts.users:,} of {max(self._total, self.counts.users):,} users"
+        _say(f"{words}, {self.counts.due:,} not up to date, {self.changed:,} changed, {len(self.failures):,} failed")
+
+
+class _Status(_Command):
+    def run(self) -> int:
+        """Count how databases stand; exit 0 where a rollout would change nothing."""
+        feed = observe(self.connected, wait=False).attachment.feed
+        rollout = Rollout(self.connected, feed)
+        with ThreadPoolExecutor(THREADS) as pool:
+            for _ in self.groups(rollout, pool):
+                if len(self.failures) > _MOST_UNREADABLE:
+                    _say(f"stopped, because {len(self.failures):,} users could not be read")
+                    break
+        if self.options.json:
+            print(msgspec.json.encode(self._answer()).decode())
+        else:
+            print("\n".join(_in_words(self.connected, self.counts)))
+        if len(self.failures) > _MOST_UNREADABLE:
+            return EXIT_LATER
+        return EXIT_NOT_DONE if self.counts.due or self.failures else EXIT_DONE
+
+    def _answer(self) -> dict[str, Any]:
+        digest = self.templates.digest
+        return {"digest": digest, **msgspec.to_builtins(self.counts), "failures": self.failures}
+
+
+class _RollingOut(_Command):
+    def run(self) -> int:
+        """Roll out, and stop after the group in which too many failed; exit 0 where all is done."""
+        self._changes: list[dict[str, Any]] = []
+        self._kept: list[dict[str, Any]] = []
+        self._left = 0
+        observed = observe(self.connected, wait=False)
+        if observed.apart:
+            nodes = ", ".join(sorted({each.node for each in observed.apart}))
+            _say(f"instances with another configuration: {nodes}; new users get what these have, until their restart")
+        if self.templates.designs and self.connected.config.security.grant is Grant.ADMIN:
+            _say(f"careful: {DESIGNS_CHANGEABLE}")
+        if not self.options.dry_run and (why := self._put_on_record(observed)) is not None:
+            _say(why)
+            return EXIT_LATER
+        is_whole = False
+        try:
+            with ThreadPoolExecutor(THREADS) as pool:
+                is_whole = self._through_all(
+                    Rollout(self.connected, observed.attachment.feed, overwrite=self.overwrite), pool
+                )
+        except KeyboardInterrupt:
+            _say("interrupted")
+        is_done = is_whole and not self.failures
+        self._end(is_whole=is_whole, is_done=is_done)
+        return EXIT_DONE if is_done else EXIT_NOT_DONE
+
+    def _put_on_record(self, observed: Observed) -> str | None:
+        """Write down what is rolled out, so that a later rollout knows it; return why that is not possible."""
+        client, name = self.connected.client, self.connected.config.cluster.database
+        if not self.templates.documents:
+            return None
+        is_ours = observed.view.leases_readable
+        if observed.attachment.feed is Feed.DATABASE:
+            is_ours = prepare_journal(client, name)
+        if not is_ours:
+            return f"the database {name} cannot be used for the record of templates; `peruserd check` says why"
+        TemplateRecord(Journal(client.session, name)).keep(self.templates)
+        return None
+
+    def _through_all(self, rollout: Rollout, pool: ThreadPoolExecutor) -> bool:
+        for group in self.groups(rollout, pool):
+            for seen in group:
+                self._note_kept(seen)
+            due = [seen for seen in group if seen.is_due(overwrite=self.overwrite)]
+            act = _nothing if self.options.dry_run else rollout.roll_out
+            for seen, rolled in zip(due, pool.map(act, [each.user for each in due]), strict=True):
+                if rolled.is_done:
+                    self._note_change(seen)
+                elif rolled.why:
+                    self.fail(seen, rolled.why)
+                else:
+                    self._left += 1
+            if len(self.failures) > self.options.max_failures:
+                return False
+        return True
+
+    def _note_change(self, seen: Seen) -> None:
+        self.changed += 1
+        contents = seen.contents
+        due = contents.due(overwrite=self.overwrite) if contents is not None else ()
+        options = contents.options if contents is not None else ()
+        self._changes.append(
+            {
+                "user": seen.user,
+                "database": seen.database,
+                "documents": [each.id for each in due],
+                "options": list(options),
+                "rights": seen.rights_due,
+            }
+        )
+        if not self.options.json:
+            did = "would change" if self.options.dry_run else "changed"
+            parts = [*(f"{each.id} ({each.standing})" for each in due), *options, *(["rights"] * seen.rights_due)]
+            print(f"{shown(seen.user)}: {did}: {', '.join(parts)}", flush=True)
+
+    def _note_kept(self, seen: Seen) -> None:
+        if self.overwrite or seen.contents is None or not seen.contents.kept:
+            return
+        for each in seen.contents.kept:
+            kept = {"user": seen.user, "database": seen.database, "document": each.id, "standing": each.standing}
+            self._kept.append(kept)
+        if not self.options.json:
+            parts = ", ".join(f"{each.id} ({each.standing})" for each in seen.contents.kept)
+            print(f"{shown(seen.user)}: kept: {parts}", flush=True)
+
+    def _end(self, *, is_whole: bool, is_done: bool) -> None:
+        if not is_whole:
+            _say(
+                f"stopped after {self.counts.users:,} users, of whom {len(self.failures):,} failed; mend what is wrong "
+                "and run it again, which passes over what is right, or let more fail: --max-failures"
+            )
+        if self.options.json:
+            answer = {
+                "done": is_done,
+                "dry_run": self.options.dry_run,
+                "digest": self.templates.digest,
+                "users": self.counts.users,
+                "up_to_date": self.counts.up_to_date,
+                "without_database": self.counts.without_database,
+                "left_to_daemons": self._left,
+                "changes": self._changes,
+                "kept": self._kept,
+                "failures": self.failures,
+            }
+            print(msgspec.json.encode(answer).decode())
+            return
+        did = "would be changed" if self.options.dry_run else "changed"
+        print(
+            f"{self.counts.users:,} users: {self.changed:,} {did}, {self.counts.up_to_date:,} were up to date, "
+            f"{self.counts.without_database:,} have no database yet, {self._left:,} are left to the daemons, "
+            f"{len(self.failures):,} failed; documents kept as their users changed them: {len(self._kept):,}"
+        )
+
+
+def _in_words(connected: Connected, counts: Counts) -> Iterator[str]:
+    yield from template_words(connected.templates, connected.config.security.grant)
+    yield f"{counts.users:,} users, {counts.without_database:,} of them without a database yet"
+    standings = [str(each) for each in Standing]
+    width = max([len(each) for each in counts.documents] + [len("document")])
+    if counts.documents:
+        yield "  ".join(["document".ljust(width), *(each.rjust(len(each)) for each in standings)])
+    for name, found in sorted(counts.documents.items()):
+        yield "  ".join([shown(name).ljust(width), *(f"{found[each]:,}".rjust(len(each)) for each in standings)])
+    grant = connected.config.security.grant.value
+    yield f"rights (grant {grant}, roles): {counts.rights_due:,} databases to be changed"
+    if connected.templates.options:
+        yield f"options: {counts.options_due:,} databases to be changed"
+    yield f"a rollout would change {counts.due:,} databases" if counts.due else "everything is up to date"
+
+
+def _nothing(_user: str) -> Rolled:
+    return Rolled(is_done=True)
+
+
+def _say(words: str) -> None:
+    print(f"peruserd: {words}", file=sys.stderr, flush=True)

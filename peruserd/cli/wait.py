@@ -1,0 +1,125 @@
+"""`peruserd wait`: wait until users are served.
+
+The command asks the server itself, in the way in which `GET /users/{name}` does, so it needs no daemon on this machine.
+Where there is one, it says which users it keeps in quarantine.
+"""
+
+import argparse
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import msgspec
+
+from peruserd.cli.connecting import Connected, with_server
+from peruserd.cli.neighbour import Neighbour
+from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
+from peruserd.cli.progress import Progress
+from peruserd.core.printing import shown
+from peruserd.core.readiness import Readiness, UserState, is_whole_look, pause_seconds, unservable
+from peruserd.couch.errors import CouchError, RefusedError, UnauthorizedError
+from peruserd.couch.readiness import ReadinessReader, open_reader
+from peruserd.supervisor.attaching import attach
+
+# Users looked at at once: as many as the daemon's page looks at.
+_THREADS: Final = 4
+
+_WORDS: Final = {
+    UserState.SERVED: "served",
+    UserState.IN_PROGRESS: "not served yet",
+    UserState.UNKNOWN: "unknown: there is no such user document",
+    UserState.QUARANTINED: "in quarantine",
+    UserState.UNSERVABLE: "cannot be served",
+    UserState.UNCLEAR: "cannot be told now",
+}
+
+
+class _Result(msgspec.Struct, frozen=True):
+    done: bool
+    users: list[Readiness]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Wait until all users are served, or one cannot be, or the time is over; return the exit code."""
+    return with_server(options, lambda connected: _wait(connected, options), connections=_THREADS)
+
+
+def _wait(connected: Connected, options: argparse.Namespace) -> int:
+    attachment = attach(connected.client, connected.config.couchdb)
+    reader = open_reader(connected.client, attachment.feed, attachment.node, connected.config)
+    waiting = _Waiting(reader, Neighbour(connected.config.http), list(dict.fromkeys(options.users)))
+    waiting.run(time.monotonic() + options.timeout)
+    found = waiting.found()
+    is_done = all(each.state is UserState.SERVED for each in found)
+    if options.json:
+        print(msgspec.json.encode(_Result(is_done, [_printable(each) for each in found])).decode())
+    else:
+        for each in found:
+            print(f"{shown(each.user)}: {_in_words(each, connected.config.databases.prefix)}")
+    return EXIT_DONE if is_done else _code(found)
+
+
+class _Waiting:
+    """Looks at users in rounds, each time at those alone of whom nothing final is known."""
+
+    def __init__(self, reader: ReadinessReader, neighbour: Neighbour, users: list[str]) -> None:
+        self._reader = reader
+        self._neighbour = neighbour
+        self._found = {user: Readiness(user, UserState.IN_PROGRESS) for user in users}
+
+    def run(self, until: float) -> None:
+        """Look until all is known or the time is over; raises CouchError where the server cannot be asked at all."""
+        number = 0
+        with (
+            ThreadPoolExecutor(_THREADS, thread_name_prefix="look") as pool,
+            Progress("users known, waiting for the others", len(self._found)) as progress,
+        ):
+            while waiting := self._waiting():
+                for found in pool.map(self._look, waiting, [number] * len(waiting)):
+                    self._found[found.user] = found
+                    progress.advance(int(found.is_final))
+                pause = min(pause_seconds(number), until - time.monotonic())
+                if pause <= 0:
+                    return
+                if self._waiting():
+                    time.sleep(pause)
+                number += 1
+
+    def _waiting(self) -> list[str]:
+        return [user for user, found in self._found.items() if not found.is_final]
+
+    def found(self) -> list[Readiness]:
+        """Return what is known of each user, in the order in which they were named."""
+        return list(self._found.values())
+
+    def _look(self, user: str, number: int) -> Readiness:
+        try:
+            found = self._reader.look(user, number)
+            if found is None:
+                return self._found[user]
+            return (found.state is UserState.IN_PROGRESS and self._neighbour.quarantined(user)) or found
+        except (RefusedError, UnauthorizedError):
+            raise
+        except CouchError as error:
+            if number == 0:
+                raise
+            # It answered at the beginning, so it may be back within the time.
+            return Readiness(user, UserState.UNCLEAR, error.kind) if is_whole_look(number) else self._found[user]
+
+
+def _code(found: Iterable[Readiness]) -> int:
+    """Return 75 where nothing but the server's silence stands in the way."""
+    silent = (UserState.SERVED, UserState.UNCLEAR)
+    return EXIT_LATER if all(each.state in silent for each in found) else EXIT_NOT_DONE
+
+
+def _in_words(found: Readiness, prefix: str) -> str:
+    why = unservable(prefix, found.user) if found.state is UserState.UNSERVABLE else found.kind
+    return f"{_WORDS[found.state]}: {why}" if why else _WORDS[found.state]
+
+
+def _printable(found: Readiness) -> Readiness:
+    """Return what JSON can hold: bytes of a command line that are no UTF-8 have no place in it."""
+    user = found.user.encode("utf-8", "backslashreplace").decode()
+    return msgspec.structs.replace(found, user=user)

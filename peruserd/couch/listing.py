@@ -1,0 +1,45 @@
+"""Lists of what there is: the ids that a copy of the authentication database has, and the databases with a prefix."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from peruserd.core.messages import Sequence
+from peruserd.core.rows import Row
+from peruserd.couch.client import Client
+from peruserd.couch.sources import ChangeSource
+
+# Behind a prefix, this ends the names that begin with it.
+_LAST: Final = "\ufff0"
+
+_PAGE: Final = 10_000
+
+
+def rows_of(source: ChangeSource, since: Sequence = 0) -> Iterator[list[Row]]:
+    """Yield the rows of a copy, page by page, up to its end; raises CouchError."""
+    while True:
+        page = source.page(since)
+        yield page.results
+        if page.is_last:
+            return
+        since = page.last_seq
+
+
+def databases_after(client: Client, prefix: str, after: str | None, limit: int) -> tuple[list[str], bool]:
+    """Return some names of databases, and whether these are the last; raises CouchError.
+
+    They are those with the prefix behind `after`, on a server that knows keys and limits. One that does not know them
+    sends all names there are each time.
+    """
+    start = prefix if after is None else after + "\x00"
+    found = client.databases(start_key=start, end_key=prefix + _LAST, limit=limit)
+    return found, len(found) != limit or (after is not None and found[-1] <= after)
+
+
+def databases_with(client: Client, prefix: str) -> Iterator[list[str]]:
+    """Yield the names of the databases with a prefix, page by page; raises CouchError."""
+    after = None
+    is_last = False
+    while not is_last:
+        found, is_last = databases_after(client, prefix, after, _PAGE)
+        yield [each for each in found if each.startswith(prefix)]
+        after = found[-1] if found else None

@@ -1,0 +1,255 @@
+"""What there is of many users at once: their documents, databases and security objects, each copy by itself.
+
+For some hundred users this takes one request for each copy of the authentication database, one for all shard maps, and
+one for each copy of each database. Where there are templates, each database takes one more for its documents, and each
+option one for each copy and one for the map. Nothing here decides; `core.auditing` does.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Final, Protocol, TypeAlias, TypeVar
+
+import msgspec
+
+from peruserd.core.auditing import Observation, Shape, lacks, unpadded_name
+from peruserd.core.contents import Contents
+from peruserd.core.evidence import DocumentState, Evidence, judge
+from peruserd.core.facts import CopyReading
+from peruserd.core.names import UnservableNameError, database_name, user_name
+from peruserd.core.ranges import ShardMap
+from peruserd.core.security import Security
+from peruserd.core.views import Copy, Feed
+from peruserd.couch.client import SECURITY_BYTES, Client
+from peruserd.couch.copies import SILENCE, Copies, Place, open_copies, places_of
+from peruserd.couch.errors import (
+    NodeDownError,
+    NotFoundError,
+    TimedOutError,
+    TooLargeError,
+    UnauthorizedError,
+    UnexpectedAnswerError,
+)
+from peruserd.couch.session import quoted
+from peruserd.couch.shapes import ShardMapDocument
+
+T = TypeVar("T")
+
+ReadContents: TypeAlias = Callable[[str, str], Contents]
+"""Reads how documents and options of templates stand in a user's database, by both names; raises CouchError."""
+
+MOST_USERS: Final = 500
+"""How many users to observe at once: as many keys as CouchDB looks up in a third of a second."""
+
+
+class Whereabouts(msgspec.Struct, frozen=True):
+    """The places of a database's copies, and how it was made, where the server tells."""
+
+    places: tuple[Place, ...]
+    shape: Shape | None = None
+
+
+class Directory(Protocol):
+    """Says which of some databases are there, and where."""
+
+    def find(self, names: Sequence[str]) -> Mapping[str, Whereabouts]:
+        """Return those that are there; raises CouchError."""
+
+
+class ShardDirectory:
+    """The shard maps of one node, for many databases with one request."""
+
+    def __init__(self, client: Client, node: str = "_local") -> None:
+        self._client = client
+        self._path = f"/_node/{quoted(node)}/_dbs/_all_docs"
+
+    def find(self, names: Sequence[str]) -> dict[str, Whereabouts]:
+        """Return those that are there. Maps of many ranges are large, so fewer are asked for where they are."""
+        if not names:
+            return {}
+        try:
+            answer = self._client.session.request(
+                "POST", self._path, params={"include_docs": "true"}, body={"keys": list(names)}
+            )
+        except TooLargeError:
+            if len(names) == 1:
+                raise
+            half = len(names) // 2
+            return {**self.find(names[:half]), **self.find(names[half:])}
+        rows = answer.expect(200).decode(_Maps).rows
+        if [each.key for each in rows] != list(names):
+            raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the databases asked for")
+        try:
+            return {each.key: _whereabouts(each.key, each.doc) for each in rows if each.doc is not None}
+        except ValueError as error:
+            raise UnexpectedAnswerError(f"{answer.request}: {error}") from error
+
+
+class SingleDirectory:
+    """A server without shards: each database is asked for by itself, and has one copy."""
+
+    def __init__(self, client: Client, node: str) -> None:
+        self._client = client
+        self._node = node
+
+    def find(self, names: Sequence[str]) -> dict[str, Whereabouts]:
+        """Return those that are there."""
+        return {
+            each: Whereabouts((Place(self._node, f"/{quoted(each)}"),))
+            for each in names
+            if self._client.database_exists(each)
+        }
+
+
+class Observer:
+    """Observes users through one client, from any number of threads; without `contents` nothing of templates."""
+
+    def __init__(
+        self, client: Client, copies: Copies, directory: Directory, prefix: str, contents: ReadContents | None = None
+    ) -> None:
+        self._client = client
+        self._copies = copies
+        self._directory = directory
+        self._prefix = prefix
+        self._contents = contents
+
+    def observe(self, document_ids: Iterable[str], then: Callable[[Observation], T]) -> list[T]:
+        """Return what `then` makes of each of these users, without those for whom there can be no database.
+
+        No more than one user's security objects are kept at a time, because users decide how large these are. Raises
+        CouchError.
+        """
+        names = {each: known for each in document_ids if (known := self._names(each)) is not None}
+        if not names:
+            return []
+        evidences = self._copies.evidences(names)
+        wanted = {name for database, unpadded in names.values() for name in (database, unpadded) if name is not None}
+        found = self._directory.find(sorted(wanted))
+        away: dict[str, bool] = {}
+        return [
+            then(
+                self._observation(
+                    each, evidences[each], found.get(database), unpadded if unpadded in found else None, away
+                )
+            )
+            for each, (database, unpadded) in names.items()
+        ]
+
+    def observe_each(self, document_ids: Sequence[str], then: Callable[[Observation], T]) -> list[T]:
+        """Return the same; a user about whom no sensible answer comes has no evidence, and holds up no other."""
+        try:
+            return self.observe(document_ids, then)
+        except (TooLargeError, UnexpectedAnswerError):
+            if len(document_ids) == 1:
+                return [then(Observation(user_name(document_ids[0]) or "", Evidence(frozenset(), ())))]
+            half = len(document_ids) // 2
+            return self.observe_each(document_ids[:half], then) + self.observe_each(document_ids[half:], then)
+
+    def strangers(self, document_ids: Iterable[str]) -> list[str]:
+        """Return those of which no copy that can be read knows a document; raises CouchError."""
+        evidences = self._copies.evidences(document_ids)
+        return [each for each, found in evidences.items() if all(one.winner is None for one in found.readings)]
+
+    def lacking(self, document_ids: Iterable[str], node: str) -> list[str]:
+        """Return those of which the copy on `node` has never heard what another copy shows; raises CouchError."""
+        evidences = self._copies.evidences(document_ids)
+        return [each for each, found in evidences.items() if lacks(found, node)]
+
+    def _names(self, document_id: str) -> tuple[str, str | None] | None:
+        user = user_name(document_id)
+        if user is None:
+            return None
+        try:
+            return database_name(self._prefix, user), unpadded_name(self._prefix, user)
+        except UnservableNameError:
+            return None
+
+    def _observation(
+        self,
+        document_id: str,
+        evidence: Evidence,
+        where: Whereabouts | None,
+        unpadded: str | None,
+        away: dict[str, bool],
+    ) -> Observation:
+        """Observe one user; `away` has nodes that did not answer, and whether they let others wait."""
+        user = user_name(document_id) or ""
+        if where is None:
+            return Observation(user, evidence, unpadded=unpadded)
+        copies = []
+        too_large = gone = 0
+        for place in where.places:
+            found: Security | None = None
+            try:
+                found = None if place.node in away else self._security(place)
+            except TooLargeError:
+                too_large += 1
+            except NotFoundError as error:
+                gone += error.is_of_database
+            except (NodeDownError, TimedOutError) as error:
+                # It would be waited for once for each user.
+                away[place.node] = isinstance(error, TimedOutError)
+            except (UnauthorizedError, *SILENCE):
+                pass
+            copies.append(CopyReading(place.node, found, place.path))
+        # Deleted since its map was read.
+        if gone == len(where.places):
+            return Observation(user, evidence, None, where.shape, bool(too_large), unpadded)
+        contents, unread = None, ""
+        # A node that lets others wait would be waited for once more.
+        if judge(evidence).state is DocumentState.LIVE and not any(away.get(each.node) for each in where.places):
+            contents, unread = self._templated(user)
+        return Observation(
+            user, evidence, tuple(copies), where.shape, bool(too_large), unpadded, contents, contents_unread=unread
+        )
+
+    def _templated(self, user: str) -> tuple[Contents | None, str]:
+        """Return how templates stand in the user's database, and why that could not be read."""
+        if self._contents is None:
+            return None, ""
+        try:
+            return self._contents(user, database_name(self._prefix, user)), ""
+        except NotFoundError as error:
+            return None, "" if error.is_of_database else str(error)
+        except (TooLargeError, UnauthorizedError, *SILENCE) as error:
+            return None, str(error)
+
+    def _security(self, place: Place) -> Security:
+        answer = self._client.session.request("GET", f"{place.path}/_security", limit_bytes=SECURITY_BYTES)
+        return answer.expect(200).decode(Security)
+
+
+def open_observer(client: Client, followed: Copy, prefix: str, contents: ReadContents | None = None) -> Observer:
+    """Return the observer on the kind of server that a listener follows a copy of."""
+    directory = SingleDirectory(client, followed.node) if followed.feed is Feed.DATABASE else ShardDirectory(client)
+    return Observer(client, open_copies(client, followed), directory, prefix, contents)
+
+
+class _Props(msgspec.Struct, frozen=True):
+    partitioned: bool = False
+
+
+class _MapDocument(ShardMapDocument, frozen=True):
+    props: _Props = _Props()
+
+
+class _MapRow(msgspec.Struct, frozen=True):
+    key: str
+    doc: _MapDocument | None = None
+
+
+class _Maps(msgspec.Struct, frozen=True):
+    rows: list[_MapRow]
+
+
+def _whereabouts(database: str, document: _MapDocument) -> Whereabouts:
+    shard_map = ShardMap.build(database, bytes(document.shard_suffix).decode("ascii"), document.hosts())
+    return Whereabouts(places_of(shard_map, shard_map.hosts), _shape(shard_map, document))
+
+
+def _shape(shard_map: ShardMap, document: _MapDocument) -> Shape | None:
+    if not shard_map.hosts:
+        return None
+    ranges = list(shard_map.hosts)
+    is_split = any(first.end >= second.begin for first, second in pairwise(ranges))
+    copies = min(len(nodes) for nodes in shard_map.hosts.values())
+    return Shape(None if is_split else len(ranges), copies, document.props.partitioned)

@@ -1,0 +1,20 @@
+"""A session that makes its requests at a pace, for work that nobody waits for."""
+
+from collections.abc import Callable
+from typing import Any
+
+from peruserd.core.messages import Token
+from peruserd.couch.session import Answer, Session
+
+
+class PacedSession(Session):
+    """Calls `before_request` before each request; whatever that raises is raised in the place of an answer."""
+
+    def __init__(self, *arguments: Any, before_request: Callable[[], None], **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._before_request = before_request
+
+    def exchange(self, token: Token, method: str, path: str, **more: Any) -> Answer:
+        """Send one request when its time has come."""
+        self._before_request()
+        return super().exchange(token, method, path, **more)

@@ -1,0 +1,45 @@
+"""Looking whether a user is ready, on the server itself; nothing is changed, and no other instance is asked."""
+
+from peruserd.core.config import Config
+from peruserd.core.names import database_name, user_document_id
+from peruserd.core.readiness import Readiness, UserState, is_whole_look, lets_in, readiness, unservable
+from peruserd.core.views import Feed
+from peruserd.couch.client import Client
+from peruserd.couch.copies import Copies, ShardLayout, SingleLayout
+from peruserd.couch.errors import NotFoundError
+
+
+class ReadinessReader:
+    """Looks at users, from any number of threads."""
+
+    def __init__(self, client: Client, copies: Copies, prefix: str) -> None:
+        self._client = client
+        self._copies = copies
+        self._prefix = prefix
+
+    def look(self, user: str, number: int = 0) -> Readiness | None:
+        """Return the state of a user, by the look with this number, from 0; raises CouchError.
+
+        None, where a small look (see `core.readiness`) shows that the user is not served yet. A whole look is a request
+        to each copy of the document and of the database; a small one is a single request.
+        """
+        if unservable(self._prefix, user) is not None:
+            return Readiness(user, UserState.UNSERVABLE)
+        database = database_name(self._prefix, user)
+        if not is_whole_look(number) and not self._seems_served(user, database):
+            return None
+        evidence = self._copies.evidence(user_document_id(user))
+        return readiness(user, evidence, self._copies.security(database))
+
+    def _seems_served(self, user: str, database: str) -> bool:
+        try:
+            return lets_in(self._client.security(database), user)
+        except NotFoundError:
+            return False
+
+
+def open_reader(client: Client, feed: Feed, node: str, config: Config) -> ReadinessReader:
+    """Return the reader on a server whose feeds are read so, by this node."""
+    auth_db = config.couchdb.auth_db
+    layout = SingleLayout(client, node, auth_db) if feed is Feed.DATABASE else ShardLayout(client, "_local", auth_db)
+    return ReadinessReader(client, Copies(client, layout), config.databases.prefix)

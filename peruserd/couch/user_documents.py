@@ -1,0 +1,126 @@
+"""The documents of templates in one user's database: read and written, nothing decided.
+
+Everything in such a database is its user's: a document can be large, nested without end, or something else than it was.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from peruserd.core.contents import Found
+from peruserd.couch.errors import TooLargeError, UnexpectedAnswerError
+from peruserd.couch.session import Session, quoted
+
+_MOST_WORDS: Final = 200
+
+# All files of templates have 1 MiB together, before names are filled in.
+_READ_BYTES: Final = 4 << 20
+
+
+class Written(msgspec.Struct, frozen=True):
+    """How a request to write several documents ended.
+
+    `agreed` says that a majority of the copies of each took it. `conflicts` are the ids of documents that somebody
+    else wrote meanwhile, `refusals` the server's words for those that it does not take.
+    """
+
+    agreed: bool
+    conflicts: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+
+
+class UserDocuments:
+    """Reads and writes through one session, from any number of threads. All of it raises CouchError."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def read(self, database: str, ids: Sequence[str]) -> dict[str, Found]:
+        """Return these documents as a majority of the copies shows them.
+
+        Users make documents as large, and as deeply nested, as they like. Such a one hides no other.
+        """
+        if not ids:
+            return {}
+        path = f"/{quoted(database)}/_all_docs"
+        try:
+            answer = self._session.request(
+                "POST", path, params={"include_docs": "true"}, body={"keys": ids}, limit_bytes=_READ_BYTES
+            ).expect(200)
+            rows = answer.decode(_Rows).rows
+        except (TooLargeError, UnexpectedAnswerError):
+            if len(ids) == 1:
+                return {ids[0]: self._beyond(path, ids[0])}
+            half = len(ids) // 2
+            return {**self.read(database, ids[:half]), **self.read(database, ids[half:])}
+        found = {row.key: row.found() for row in rows}
+        if len(rows) != len(ids) or found.keys() != set(ids) or not all(row.is_sound for row in rows):
+            raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the documents asked for")
+        return found
+
+    def _beyond(self, path: str, document_id: str) -> Found:
+        """Return the revision of a document that cannot be read, by an answer that leaves its content out."""
+        answer = self._session.request("POST", path, body={"keys": [document_id]}, limit_bytes=_READ_BYTES).expect(200)
+        rows = answer.decode(_Rows).rows
+        value = rows[0].value if len(rows) == 1 and rows[0].key == document_id else None
+        if value is None:
+            raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the document asked for")
+        return Found(value.rev) if value.deleted else Found(value.rev, beyond=True)
+
+    def write(self, database: str, documents: Sequence[dict[str, Any]]) -> Written:
+        """Write documents in one request; each is taken or refused by itself."""
+        answer = self._session.request(
+            "POST", f"/{quoted(database)}/_bulk_docs", body={"docs": documents}, prompt=True
+        ).expect(201, 202)
+        rows = answer.decode(list[_Result])
+        if {row.id for row in rows} != {each["_id"] for each in documents}:
+            raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the documents that were sent")
+        return Written(
+            answer.status == 201,
+            tuple(row.id for row in rows if row.error == "conflict"),
+            tuple(row.words for row in rows if row.error not in (None, "conflict")),
+        )
+
+
+class _Value(msgspec.Struct, frozen=True):
+    rev: str
+    deleted: bool = False
+
+
+class _Row(msgspec.Struct, frozen=True):
+    key: str
+    value: _Value | None = None
+    doc: dict[str, Any] | None = None
+    error: str | None = None
+
+    @property
+    def is_sound(self) -> bool:
+        """Say whether the row says one thing: that there is none, that it was deleted, or what it is."""
+        if self.value is None:
+            return self.error == "not_found"
+        return self.value.deleted or (self.doc is not None and self.doc.get("_id") == self.key)
+
+    def found(self) -> Found:
+        """Return the document; its id and revision are no part of its body."""
+        if self.value is None:
+            return Found()
+        if self.value.deleted or self.doc is None:
+            return Found(self.value.rev)
+        return Found(self.value.rev, {key: value for key, value in self.doc.items() if key not in ("_id", "_rev")})
+
+
+class _Rows(msgspec.Struct, frozen=True):
+    rows: list[_Row]
+
+
+class _Result(msgspec.Struct, frozen=True):
+    id: str
+    error: str | None = None
+    reason: Any = None
+
+    @property
+    def words(self) -> str:
+        """Return why the document was refused: a user's own function says so, in any number of words."""
+        reason = self.reason if isinstance(self.reason, str) else msgspec.json.encode(self.reason).decode()
+        return f"{self.id}: {(self.error or '')[:_MOST_WORDS]}: {reason[:_MOST_WORDS]}"

@@ -1,0 +1,43 @@
+"""The orders of an operator, each handed to the part of the daemon that carries it out."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import structlog
+
+from peruserd.core.control import MOST_USERS, Answer, Done, LookAt, Order, Refused
+from peruserd.core.lanes import Lane
+from peruserd.core.names import user_document_id
+from peruserd.supervisor.loop import Supervisor
+
+log = structlog.get_logger(__name__)
+
+
+class Orders:
+    """Carries out any order by what is named for its type."""
+
+    def __init__(self, by_type: Mapping[type, Callable[[Any, int], Iterator[Answer]]]) -> None:
+        self._by_type = by_type
+
+    def carry_out(self, order: Order, uid: int) -> Iterator[Answer]:
+        """Carry out an order of the user with this id; the last answer says how it ended."""
+        return self._by_type[type(order)](order, uid)
+
+
+class Looks:
+    """Lets the listeners look at the users that an operator names."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    def carry_out(self, order: LookAt, uid: int) -> Iterator[Answer]:
+        """Pass the users on, whoever owns them."""
+        if len(order.users) > MOST_USERS:
+            yield Refused(f"no more than {MOST_USERS} users can be named at once", again=False)
+            return
+        if self._supervisor.view is None:
+            yield Refused("the daemon does not know the cluster yet")
+            return
+        log.info("looks asked for", users=len(order.users), by=uid)
+        self._supervisor.on_look(map(user_document_id, order.users), Lane.OPERATOR)
+        yield Done()

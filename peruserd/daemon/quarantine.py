@@ -1,0 +1,61 @@
+"""The quarantine of all listeners of this instance, for an operator: listed, tried now, or forgotten."""
+
+from collections.abc import Iterator
+
+import structlog
+
+from peruserd.core.control import MOST_USERS, Answer, Done, Found, Quarantine, Refused, Unknown
+from peruserd.core.inquiries import Inquiry, Wish
+from peruserd.core.lifecycle import State
+from peruserd.core.names import user_document_id, user_name
+from peruserd.core.quarantine import UNSERVABLE_NAME
+from peruserd.supervisor.fleet import Fleet
+from peruserd.supervisor.listener import ListenerStatus
+from peruserd.supervisor.questions import NotAnsweredError, Questions
+
+_NOT_THERE = (
+    "not in quarantine here: the user is served, waits to be, or belongs to another node's instance "
+    f"(`peruserd owner` names it); a name that can have no database ({UNSERVABLE_NAME}) is never kept"
+)
+
+log = structlog.get_logger(__name__)
+
+
+class QuarantineDesk:
+    """Carries out orders about the quarantine, by asking one listener after the other."""
+
+    def __init__(self, fleet: Fleet, questions: Questions) -> None:
+        self._fleet = fleet
+        self._questions = questions
+
+    def carry_out(self, order: Quarantine, uid: int) -> Iterator[Answer]:
+        """Carry out an order of the user with this id: each user found, those not found, and how it ended."""
+        if len(order.users) > MOST_USERS:
+            yield Refused(f"no more than {MOST_USERS} users can be named at once", again=False)
+            return
+        users: set[str] = set()
+        silent: list[str] = []
+        count = 0
+        for listener in self._fleet.status().listeners:
+            try:
+                for found in self._found(listener, order):
+                    count += 1
+                    if order.users:
+                        users.add(found.user)
+                    yield found
+            except NotAnsweredError as error:
+                silent.append(str(error))
+        if order.wish is not Wish.LIST:
+            log.info("quarantine", order=order.wish.value, users=count, kind=order.kind, by=uid)
+        if silent:
+            yield Refused(f"not all of the quarantine was seen: {'; '.join(silent)}")
+            return
+        yield from (Unknown(each, _NOT_THERE) for each in order.users if each not in users)
+        yield Done()
+
+    def _found(self, listener: ListenerStatus, order: Quarantine) -> Iterator[Found]:
+        if listener.state is not State.RUNNING:
+            raise NotAnsweredError(f"the listener of {listener.copy} does not run now")
+        inquiry = Inquiry(0, order.wish, tuple(map(user_document_id, order.users)), order.kind)
+        for kept in self._questions.ask(listener.copy, inquiry):
+            yield Found(user_name(kept.document) or "", str(listener.copy), kept)

@@ -1,0 +1,252 @@
+"""`GET /users/{name}`: whether a user is ready, in JSON, for applications and scripts.
+
+Everybody who reaches the port can ask, for any name and again and again. So the page is closed beyond loopback unless
+the configuration opens it, and what it does at once and in a second is bounded; what is beyond is answered 503 at once.
+Other pages are answered meanwhile, because each request has a thread of its own.
+
+It says the state of a user and nothing else: neither what is in the document, nor the server's own words.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import parse_qs
+
+import msgspec
+
+from peruserd.core.config import Audience, Config, HTTPConfig
+from peruserd.core.decoding import split_address
+from peruserd.core.loopback import HEADERS, is_from_elsewhere, is_loopback
+from peruserd.core.names import user_document_id
+from peruserd.core.quarantine import Failure
+from peruserd.core.rate import TokenBucket
+from peruserd.core.readiness import (
+    LONGEST_WAIT_SECONDS,
+    Readiness,
+    UserState,
+    is_whole_look,
+    pause_seconds,
+    with_quarantine,
+)
+from peruserd.couch.client import Client
+from peruserd.couch.errors import CouchError
+from peruserd.couch.readiness import ReadinessReader, open_reader
+from peruserd.supervisor.attaching import Attachment
+from peruserd.supervisor.watcher import Lookout
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+Look = Callable[[str, int], Readiness | None]
+"""Looks at a user for the time with this number, from 0; raises CouchError. See `couch.readiness.ReadinessReader`."""
+
+PATH: Final = "/users/"
+
+IS_GONE: Final = "peruserd.client_is_gone"
+"""The key under which the server puts a function that says whether the client has hung up."""
+
+# Threads that wait for users, and threads that answer at once. A client that hangs up gives its place back.
+_MOST_WAITS: Final = 64
+_MOST_AT_ONCE: Final = 16
+
+MOST_LOOKS: Final = 4
+"""Looks under way, over both kinds. A whole look is seven requests on three nodes, one after the other."""
+
+_PATIENCE_SECONDS: Final = 10.0
+
+# Beyond this somebody goes through names; an application that asks once for each sign-up does not come near it.
+_LOOKS_PER_SECOND: Final = 50.0
+_BURST: Final = 200
+
+_STATUS: Final = {
+    UserState.SERVED: "200 OK",
+    UserState.IN_PROGRESS: "202 Accepted",
+    UserState.QUARANTINED: "409 Conflict",
+    UserState.UNKNOWN: "404 Not Found",
+    UserState.UNSERVABLE: "400 Bad Request",
+    UserState.UNCLEAR: "503 Service Unavailable",
+}
+
+_MOST_FIELDS: Final = 10
+
+_RETRY: Final = ("Retry-After", "1")
+
+
+class Access(msgspec.Struct, frozen=True):
+    """Who may ask. `is_open` says whether anybody may; `loopback_only` that only programs of this machine may."""
+
+    is_open: bool
+    loopback_only: bool
+
+    @classmethod
+    def configured(cls, http: HTTPConfig) -> Self:
+        """Return what the configuration says."""
+        loopback_only = http.users is Audience.LOOPBACK
+        is_open = is_loopback(split_address(http.listen)[0]) if loopback_only else http.users is Audience.EVERYBODY
+        return cls(is_open, loopback_only)
+
+
+class Looks:
+    """Looks at users by the attachment of the instance, which can change while it runs.
+
+    `failure_of` says which failure of a user document this instance keeps in quarantine.
+    """
+
+    def __init__(
+        self, client: Client, lookout: Lookout, config: Config, failure_of: Callable[[str], Failure | None]
+    ) -> None:
+        self._failure_of = failure_of
+        self._client = client
+        self._lookout = lookout
+        self._config = config
+        self._reader: tuple[Attachment, ReadinessReader] | None = None
+
+    def look(self, user: str, number: int) -> Readiness | None:
+        """Look at a user; raises CouchError."""
+        attachment = self._lookout.attach()
+        known = self._reader
+        if known is None or known[0] != attachment:
+            reader = open_reader(self._client, attachment.feed, attachment.node, self._config)
+            self._reader = known = (attachment, reader)
+        found = known[1].look(user, number)
+        if found is None or found.state is not UserState.IN_PROGRESS:
+            return found
+        return with_quarantine(found, self._failure_of(user_document_id(user)))
+
+
+class _Refusal(Exception):  # noqa: N818 - an answer, not an error of this program
+    def __init__(self, status: str, error: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.body = {"error": error, "reason": reason}
+
+
+class UsersPage:
+    """The WSGI application of this page; `stop` ends what waits."""
+
+    def __init__(self, look: Look, access: Access, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._look = look
+        self._access = access
+        self._clock = clock
+        self._waits = threading.BoundedSemaphore(_MOST_WAITS)
+        self._at_once = threading.BoundedSemaphore(_MOST_AT_ONCE)
+        self._looks = threading.BoundedSemaphore(MOST_LOOKS)
+        self._counting = threading.Lock()
+        self._bucket = TokenBucket(_LOOKS_PER_SECOND, _BURST)
+        self._stopping = threading.Event()
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer one request of GET or HEAD."""
+        try:
+            found = self._answer(environ)
+            status, body = _STATUS[found.state], msgspec.json.encode(found)
+        except _Refusal as refusal:
+            status, body = refusal.status, msgspec.json.encode(refusal.body)
+        body += b"\n"
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
+        start_response(status, [*headers, _RETRY] if status.startswith("503") else headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    def stop(self) -> None:
+        """Let everything that waits be answered now, and nothing wait any more."""
+        self._stopping.set()
+
+    def _answer(self, environ: Mapping[str, Any]) -> Readiness:
+        self._let_in(environ)
+        user = _user(environ)
+        wait_seconds = _wait_seconds(environ)
+        places = self._waits if wait_seconds else self._at_once
+        if not places.acquire(blocking=False):
+            raise _busy("as many requests as this page answers at a time are under way")
+        try:
+            return self._found(user, self._clock() + wait_seconds, environ.get(IS_GONE, _stays))
+        finally:
+            places.release()
+
+    def _let_in(self, environ: Mapping[str, Any]) -> None:
+        if not self._access.is_open:
+            reason = "the page is closed: [http] users in the configuration says who may ask"
+            raise _Refusal("403 Forbidden", "closed", reason)
+        if not self._access.loopback_only:
+            return
+        keys = {name: f"HTTP_{name.upper().replace('-', '_')}" for name in HEADERS}
+        if why := is_from_elsewhere({name: environ[key] for name, key in keys.items() if key in environ}):
+            raise _Refusal("403 Forbidden", "elsewhere", why)
+
+    def _found(self, user: str, until: float, is_gone: Callable[[], bool]) -> Readiness:
+        """Look until the state is final, the time is over, the instance stops or nobody listens any more."""
+        number = 0
+        found = self._look_once(user, number) or Readiness(user, UserState.IN_PROGRESS)
+        while not found.is_final:
+            pause = min(pause_seconds(number), until - self._clock())
+            if pause <= 0 or self._stopping.wait(pause) or is_gone():
+                break
+            number += 1
+            found = self._look_once(user, number) or found
+        return found
+
+    def _look_once(self, user: str, number: int) -> Readiness | None:
+        """Look once; a first look that cannot be made is refused, and a later one has shown nothing new."""
+        is_first = number == 0
+        with self._counting:
+            # A wait that was let in is paced by itself.
+            is_let_in = not is_first or self._bucket.take(self._clock())
+        if not is_let_in:
+            raise _busy(f"more than {_LOOKS_PER_SECOND:g} users a second are asked for")
+        if not self._looks.acquire(timeout=_PATIENCE_SECONDS):
+            if is_first:
+                raise _busy("the server takes long to answer")
+            return None
+        try:
+            return self._look(user, number)
+        except CouchError as error:
+            # A small look that failed says nothing; the next whole one finds out.
+            return Readiness(user, UserState.UNCLEAR, error.kind) if is_whole_look(number) else None
+        finally:
+            self._looks.release()
+
+
+def open_page(
+    client: Client, lookout: Lookout, config: Config, failure_of: Callable[[str], Failure | None]
+) -> UsersPage:
+    """Return the page of an instance; the client's session may have `MOST_LOOKS` connections."""
+    return UsersPage(Looks(client, lookout, config, failure_of).look, Access.configured(config.http))
+
+
+def _busy(why: str) -> _Refusal:
+    return _Refusal("503 Service Unavailable", "busy", why)
+
+
+def _stays() -> bool:
+    return False
+
+
+def _user(environ: Mapping[str, Any]) -> str:
+    """Return the name that the path says: all that follows `/users/`, slashes included."""
+    path: str = environ.get("PATH_INFO", "")
+    try:
+        # WSGI gives the bytes of the path, percent-decoded, as characters.
+        user = path.removeprefix(PATH).encode("latin-1").decode("utf-8")
+    except UnicodeError as error:
+        raise _Refusal("400 Bad Request", "bad_name", "the name is not UTF-8, percent-encoded") from error
+    if not user:
+        raise _Refusal("400 Bad Request", "bad_name", "the name of a user follows /users/")
+    return user
+
+
+def _wait_seconds(environ: Mapping[str, Any]) -> float:
+    try:
+        values = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+        seconds = float(values.get("wait", ["0"])[-1])
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise _Refusal("400 Bad Request", "bad_wait", f"wait is a number of seconds, up to {LONGEST_WAIT_SECONDS:g}")
+    return min(seconds, LONGEST_WAIT_SECONDS)

@@ -1,0 +1,80 @@
+"""The things that an auditor works with: its ways to see and to act, and how rows and names are cut into batches."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from peruserd.core.auditing import Rules
+from peruserd.core.rounds import Rounds
+from peruserd.core.rows import Page, Row
+from peruserd.core.views import Copy, Feed
+from peruserd.couch.client import Client, copy_path
+from peruserd.couch.copies import SILENCE
+from peruserd.couch.errors import CouchError
+from peruserd.couch.observing import Observer
+from peruserd.couch.session import quoted
+from peruserd.couch.sources import ChangeSource
+
+
+class Kept(Protocol):
+    """The part of the state on disk that an auditor needs."""
+
+    def rounds(self) -> Rounds:
+        """Return what is kept of the rounds."""
+
+    def keep_rounds(self, rounds: Rounds) -> None:
+        """Keep the rounds; raises StoreError."""
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """The ways in which an auditor sees and acts. `source` reads the copy that the listener follows.
+
+    `others` gives the copies of the range that are on other nodes, and `rules` the desired state; both make requests.
+    `mine` says of a document whether this instance owns it now. `is_calm` says that the listener has caught up.
+    `look` lets users be looked at, and `on_change` is called when there is something to report.
+    """
+
+    client: Client
+    copy: Copy
+    source: ChangeSource
+    observer: Observer
+    others: Callable[[], Sequence[Copy]]
+    rules: Callable[[], Rules]
+    mine: Callable[[str], bool]
+    is_calm: Callable[[], bool]
+    look: Callable[[Collection[str]], None]
+    on_change: Callable[[], None]
+
+
+def audited_path(copy: Copy) -> str:
+    """Return the path of the copy, or of the database where the server has no shards."""
+    return f"/{quoted(copy.database)}" if copy.feed is Feed.DATABASE else copy_path(copy)
+
+
+def page_or_silence(source: ChangeSource, since: int | str) -> Page | CouchError:
+    """Return a page, or why this copy alone cannot be read; raises what concerns all of them."""
+    try:
+        return source.page(since)
+    except SILENCE as error:
+        return error
+
+
+def parts(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Cut items into parts of a size."""
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]
+
+
+def batches(rows: Iterable[Row], concerns: Callable[[Row], bool], most: int) -> Iterator[list[Row]]:
+    """Cut rows wherever there are so many, at most, that concern this instance."""
+    batch: list[Row] = []
+    inside = 0
+    for each in rows:
+        batch.append(each)
+        inside += concerns(each)
+        if inside == most:
+            yield batch
+            batch, inside = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,293 @@
+"""The auditor of a listener: a thread that looks at every user of the range in turn, slowly, for ever.
+
+It reads alone. A user with a difference that a look mends is given to the ledger, whose workers look. What its copy
+does not know, and another copy does, is given to the ledger as well: a listener follows one copy, and that one can be
+behind for ever. A failure of the server is waited for; it is no finding, and ends nothing.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, ParamSpec, TypeVar
+
+import msgspec
+import structlog
+
+from peruserd.core.auditing import Diagnosis, Rules, diagnose, seen_twice
+from peruserd.core.backoff import Backoff
+from peruserd.core.findings import Finding
+from peruserd.core.names import USER_DOCUMENT_PREFIX, decode_database_name, user_document_id, user_name
+from peruserd.core.rounds import MOST_LOGGED, AuditStanding, Pace, Part, Round
+from peruserd.core.rows import Row, is_short
+from peruserd.core.views import Copy
+from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError, UnreachableError
+from peruserd.couch.listing import databases_after
+from peruserd.couch.observing import MOST_USERS
+from peruserd.couch.revisions import known_of_many
+from peruserd.couch.sources import open_source
+from peruserd.listener.audit_tools import Kept, Tools, audited_path, batches, page_or_silence, parts
+from peruserd.listener.feed import Persistence, Stopped
+
+# So few that what was read first of a user is still so when the last of it is read, at ten requests a second.
+_BATCH: Final = 20
+
+# A user who has just signed up is served within this, and a copy has caught up, as a rule.
+_AGAIN_SECONDS: Final = 3.0
+
+# After a start the listener has better things to do; the others of the cluster may start at the same moment.
+_FIRST_SECONDS: Final = 60.0
+_ASK_AGAIN_SECONDS: Final = 1.0
+
+# A cluster without a majority confirms no user at all, and is waited for; users whose copies disagree are not.
+_BLIND: Final = Backoff(first_seconds=1.0, most_seconds=60.0)
+_MOST_BLIND: Final = 8
+
+_OF_THE_INSTANCE: Final = (UnreachableError, RefusedError, InterruptedRequestError)
+
+log = structlog.get_logger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class GivenUpError(Exception):
+    """A request that failed again and again; whatever else can be audited is."""
+
+
+class Auditor:
+    """`run` is a thread of its own; `standing` is for any thread."""
+
+    def __init__(
+        self,
+        tools: Tools,
+        kept: Kept,
+        pace: Pace,
+        stopping: threading.Event,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._tools = tools
+        self._kept = kept
+        self._pace = pace
+        self._stopping = stopping
+        self._wall_clock = wall_clock
+        self._persistence = Persistence(
+            stopping,
+            lambda _kind: None,
+            trouble="the audit cannot read; trying again",
+            relief="the audit can read again",
+        )
+        self._rounds = kept.rounds()
+        self._total = 0
+
+    @property
+    def standing(self) -> AuditStanding:
+        """Return how the audit stands."""
+        return self._rounds.standing
+
+    def run(self) -> None:
+        """Do one round after the other until the listener stops; raises Stopped then, and StoreError."""
+        self._begin_in_peace()
+        while True:
+            if self._rounds.running is None:
+                now = self._wall_clock()
+                self._rest(self._rounds.next_begin(now, self._pace.interval_seconds) - now)
+            self._do_round()
+
+    def _begin_in_peace(self) -> None:
+        chance = random.random()  # noqa: S311 - spreads the beginnings, guards nothing
+        self._rest(min(_FIRST_SECONDS, self._pace.interval_seconds) * (1.0 + chance) / 2)
+        while not self._tools.is_calm():
+            self._rest(_ASK_AGAIN_SECONDS)
+
+    def _do_round(self) -> None:
+        call = self._persistence.call
+        identity = call(self._tools.source.identify)
+        self._total = call(self._tools.client.documents_in, audited_path(self._tools.copy))
+        rules = call(self._tools.rules)
+        self._rounds = self._rounds.going_on(identity.uuid, self._wall_clock())
+        running = self._running
+        log.info("audit round", number=running.number, part=running.part.value, from_=running.position)
+        reads = {Part.OTHER_COPY: self._read_other, Part.DATABASES: self._read_databases}
+        while (part := self._running.part) is not Part.USERS:
+            try:
+                reads[part](rules)
+            except GivenUpError as error:
+                log.warning("a part of the audit was left out", part=part.value, error=str(error))
+            self._keep(self._running.onwards())
+        self._read_users(rules)
+        self._end()
+
+    def _end(self) -> None:
+        self._rounds = self._rounds.ended(self._wall_clock())
+        self._kept.keep_rounds(self._rounds)
+        self._tools.on_change()
+        last = self._rounds.last
+        if last is not None and last.ended is not None:
+            found = {kind.value: count for kind, count in last.findings.items()}
+            log.info("audit round ended", users=last.users, findings=found, seconds=round(last.ended - last.begun, 1))
+
+    # What another copy knows
+
+    def _read_other(self, _rules: Rules) -> None:
+        """Read another copy each round, and the next one in the place of one that cannot be read."""
+        for failures in range(1, _MOST_BLIND + 1):
+            others = self._persistence.call(self._tools.others)
+            for turn in range(len(others)):
+                if self._read_copy(others[(self._running.number + turn) % len(others)]):
+                    return
+            if not others:
+                return
+            self._rest(_BLIND.delay(failures, random.random()))  # noqa: S311 - spreads tries, guards nothing
+
+    def _read_copy(self, copy: Copy) -> bool:
+        """Read the rows of another copy to their end; False where it cannot be read.
+
+        It is read from its start also after a restart, so what was counted of it before counts no more.
+        """
+        self._keep(msgspec.structs.replace(self._running, findings={}))
+        source = open_source(copy, self._tools.client)
+        since: int | str = 0
+        while True:
+            page = self._persistence.call(page_or_silence, source, since)
+            if isinstance(page, CouchError):
+                log.info("another copy cannot be read by the audit", copy=str(copy), error=str(page))
+                return False
+            revisions = {each.id: each.rev for each in page.results if each.rev is not None and self._concerns(each)}
+            for batch in parts(list(revisions), MOST_USERS):
+                self._serve_unknown({each: revisions[each] for each in batch}, copy)
+            if page.is_last:
+                return True
+            since = page.last_seq
+
+    def _serve_unknown(self, revisions: dict[str, str], copy: Copy) -> None:
+        unknown = self._unknown(revisions)
+        if unknown:
+            self._rest(min(_AGAIN_SECONDS, self._pace.interval_seconds))
+            unknown = self._unknown({each: revisions[each] for each in unknown})
+        if unknown:
+            unknown = self._call(self._tools.observer.lacking, unknown, self._tools.copy.node)
+        mine = [each for each in unknown if self._tools.mine(each)]
+        if not mine:
+            return
+        why = f"the copy on {self._tools.copy.node} does not know what the one on {copy.node} has"
+        self._take([Diagnosis(user_name(each) or "", (Finding.COPY_BEHIND,), words=why) for each in mine])
+        self._tools.look(mine)
+        self._keep(self._running)
+
+    def _unknown(self, revisions: dict[str, str]) -> list[str]:
+        """Return the documents whose revision the copy that is followed has never heard of."""
+        asked = {each: (rev,) for each, rev in revisions.items()}
+        client, path = self._tools.client, audited_path(self._tools.copy)
+        known = self._call(known_of_many, client.session, path, asked)
+        return [each for each, rev in revisions.items() if rev not in known[each]]
+
+    # Databases without a user
+
+    def _read_databases(self, rules: Rules) -> None:
+        prefix = rules.databases.prefix
+        is_last = False
+        while not is_last:
+            after = self._running.position
+            names, is_last = self._call(
+                databases_after, self._tools.client, prefix, None if after is None else str(after), MOST_USERS
+            )
+            ids = [user_document_id(user) for each in names if (user := decode_database_name(prefix, each)) is not None]
+            ids = [each for each in ids if self._tools.mine(each)]
+            if ids and (strangers := self._call(self._tools.observer.strangers, ids)):
+                self._take(self._twice(strangers, rules))
+            if not is_last:
+                self._keep(self._running.at(names[-1]))
+
+    # Every user
+
+    def _read_users(self, rules: Rules) -> None:
+        position = self._running.position
+        while True:
+            page = self._persistence.call(self._tools.source.page, 0 if position is None else position)
+            for rows in batches(page.results, self._concerns, _BATCH):
+                ids = [each.id for each in rows if self._concerns(each)]
+                if ids:
+                    diagnoses = self._twice(ids, rules)
+                    self._take(diagnoses)
+                    wanted = [user_document_id(each.user) for each in diagnoses if each.wants_look]
+                    if wanted := [each for each in wanted if self._tools.mine(each)]:
+                        self._tools.look(wanted)
+                self._keep(self._running.at(rows[-1].seq, rows=len(rows), users=len(ids)))
+                elapsed = self._wall_clock() - self._running.begun
+                self._rest(self._pace.rest(elapsed, self._running.rows, len(rows), self._total))
+            if page.is_last:
+                return
+            position = page.last_seq
+
+    def _concerns(self, row: Row) -> bool:
+        return is_short(row) and row.id.startswith(USER_DOCUMENT_PREFIX) and self._tools.mine(row.id)
+
+    def _twice(self, ids: Sequence[str], rules: Rules) -> list[Diagnosis]:
+        """Return what is found of these users; a difference is seen twice, some seconds apart."""
+        found = {each.user: each for each in self._seen(ids, rules) if each.findings}
+        if doubtful := [user_document_id(user) for user, each in found.items() if each.differs]:
+            self._rest(min(_AGAIN_SECONDS, self._pace.interval_seconds))
+            for each in self._seen(doubtful, rules):
+                found[each.user] = seen_twice(found[each.user], each)
+        return [each for each in found.values() if each.findings and self._tools.mine(user_document_id(each.user))]
+
+    def _seen(self, ids: Sequence[str], rules: Rules) -> list[Diagnosis]:
+        for failures in range(1, _MOST_BLIND + 1):
+            found = self._persistence.call(self._tools.observer.observe_each, ids, lambda each: diagnose(each, rules))
+            if not found or any(Finding.UNCONFIRMED not in each.findings for each in found):
+                break
+            self._rest(_BLIND.delay(failures, random.random()))  # noqa: S311 - spreads tries, guards nothing
+        return found
+
+    def _call(self, request: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what a request returns of a part that can be left out; raises GivenUpError where it fails for good.
+
+        A server that is away, or does not let this instance in, is waited for all the same.
+        """
+        failures = 0
+
+        def once() -> T:
+            nonlocal failures
+            try:
+                return request(*args, **kwargs)
+            except _OF_THE_INSTANCE:
+                raise
+            except CouchError as error:
+                failures += 1
+                if failures < _MOST_BLIND:
+                    raise
+                raise GivenUpError(str(error)) from error
+
+        return self._persistence.call(once)
+
+    # The books
+
+    @property
+    def _running(self) -> Round:
+        if self._rounds.running is None:
+            raise ValueError("no round goes on")
+        return self._rounds.running
+
+    def _take(self, diagnoses: Sequence[Diagnosis]) -> None:
+        """Count what was found, and name the first users of each kind in the log."""
+        running = self._running
+        for each in diagnoses:
+            for kind in each.findings:
+                count = running.findings.get(kind, 0)
+                running = running.found([kind])
+                if count < MOST_LOGGED:
+                    document = user_document_id(each.user)
+                    log.warning("audit finding", finding=kind.value, document=document, words=each.words)
+                elif count == MOST_LOGGED:
+                    log.warning("audit finding; more of this kind are counted only", finding=kind.value)
+        self._rounds = msgspec.structs.replace(self._rounds, running=running)
+
+    def _keep(self, running: Round) -> None:
+        self._rounds = msgspec.structs.replace(self._rounds, running=running)
+        self._kept.keep_rounds(self._rounds)
+        self._tools.on_change()
+
+    def _rest(self, seconds: float) -> None:
+        if self._stopping.wait(max(0.0, seconds)):
+            raise Stopped

@@ -1,0 +1,124 @@
+"""Putting documents and options of templates into one user's database.
+
+`core.decision` decides whether, and `core.contents` what. Nothing here touches a security object.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+from peruserd.core.contents import Contents, Found, Looked, Standing, judged, of_new_database, to_write
+from peruserd.core.decision import Ask, Furnish, Step
+from peruserd.core.facts import Database, Facts
+from peruserd.core.messages import ListenerStart
+from peruserd.core.templates import NO_TEMPLATES, Template, Templates
+from peruserd.couch.client import Client
+from peruserd.couch.copies import CopyOptions, Layout, open_layout
+from peruserd.couch.journal import Journal
+from peruserd.couch.observing import ReadContents
+from peruserd.couch.template_record import TemplateRecord
+from peruserd.couch.user_documents import UserDocuments
+
+
+class Record(Protocol):
+    """The versions of templates that were ever in force; see `couch.template_record`."""
+
+    def earlier(self, document_id: str) -> tuple[Template, ...]:
+        """Return all versions of a template; raises CouchError."""
+
+
+class Furnisher:
+    """Reads and writes what templates put into databases, from any number of threads. All of it raises CouchError."""
+
+    def __init__(
+        self,
+        documents: UserDocuments,
+        options: CopyOptions,
+        record: Record,
+        templates: Templates = NO_TEMPLATES,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self._documents = documents
+        self._options = options
+        self._record = record
+        self._templates = templates
+        self._overwrite = overwrite
+
+    def first_facts(self, facts: Facts) -> Facts:
+        """Return the facts with what is to be put into databases at all."""
+        return msgspec.structs.replace(
+            facts, templated=self._templates.fill_databases, overwrite=self._overwrite and facts.rollout
+        )
+
+    @staticmethod
+    def takes(step: Step) -> bool:
+        """Say whether a step is about what templates put into databases."""
+        return step is Ask.CONTENTS or isinstance(step, Furnish)
+
+    def carry_out(self, step: Step, database: str, facts: Facts) -> Facts:
+        """Look into the database, or write what is due there; return what is known then."""
+        return self._furnished(database, facts) if isinstance(step, Furnish) else self._looked(database, facts)
+
+    def _looked(self, database: str, facts: Facts) -> Facts:
+        """Return the facts with what is in the database; nothing of ours is in one that this act has just made."""
+        is_new = facts.database in (Database.CREATED, Database.ACCEPTED) and not facts.furnished
+        contents = of_new_database(self._templates) if is_new else self.contents(facts.user, database)
+        return msgspec.structs.replace(facts, contents=contents)
+
+    def reader(self) -> ReadContents | None:
+        """Return the way to see how databases stand; None where nothing is put into them, so nothing is to be read."""
+        return self.contents if self._templates.fill_databases else None
+
+    def contents(self, user: str, database: str) -> Contents:
+        """Return what is in a database that is there."""
+        templates = self._templates
+        found = self._documents.read(database, [each.id for each in templates.documents])
+        return Contents(
+            tuple(self._judged(each, found[each.id], user, database) for each in templates.documents),
+            tuple(
+                name
+                for name, wanted in sorted(templates.options.items())
+                if set(self._options.read(database, name)) != {wanted}
+            ),
+        )
+
+    def _furnished(self, database: str, facts: Facts) -> Facts:
+        """Write what is due; what was written into a database that was there before is read again afterwards."""
+        contents = facts.contents or Contents()
+        due = contents.due(overwrite=facts.overwrite)
+        refusals: tuple[str, ...] = ()
+        is_whole = facts.database in (Database.CREATED, Database.ACCEPTED)
+        if due:
+            written = self._documents.write(database, to_write(self._templates, due, facts.user, database))
+            refusals = written.refusals
+            is_whole &= written.agreed and not written.conflicts
+        for name in contents.options:
+            self._options.write(database, name, self._templates.options[name])
+        return msgspec.structs.replace(
+            facts,
+            contents=Contents() if is_whole else None,
+            furnished=facts.furnished + 1,
+            refusals="; ".join(refusals),
+        )
+
+    def _judged(self, template: Template, found: Found, user: str, database: str) -> Looked:
+        looked = judged(template, found, (), user, database)
+        if looked.standing is not Standing.CHANGED:
+            return looked
+        return judged(template, found, self._record.earlier(template.id), user, database)
+
+
+def open_furnisher(
+    client: Client, layout: Layout, cluster_database: str, templates: Templates, *, overwrite: bool = False
+) -> Furnisher:
+    """Return a furnisher that asks by this client, and knows the record in peruserd's own database."""
+    record = TemplateRecord(Journal(client.session, cluster_database))
+    options = CopyOptions(client, layout)
+    return Furnisher(UserDocuments(client.session), options, record, templates, overwrite=overwrite)
+
+
+def furnisher_of(client: Client, start: ListenerStart) -> Furnisher:
+    """Return the furnisher of a listener."""
+    layout = open_layout(client, start.copy.feed, start.copy.node, start.copy.database)
+    return open_furnisher(client, layout, start.cluster_database, start.templates)

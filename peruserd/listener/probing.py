@@ -1,0 +1,32 @@
+"""The thread of a listener that asks the cluster whether it serves, and when it asks."""
+
+from peruserd.core.messages import ListenerStart
+from peruserd.couch.client import Client
+from peruserd.couch.errors import InterruptedRequestError
+from peruserd.couch.probe import Probe, open_probe, probing
+from peruserd.couch.session import Session
+from peruserd.couch.tokens import Tokens
+from peruserd.listener.failures import Failures
+
+
+class Prober:
+    """Asks the cluster whether it serves, whenever somebody failed who may not be to blame."""
+
+    def __init__(self, probe: Probe, failures: Failures) -> None:
+        self._probe = probe
+        self._failures = failures
+
+    def run(self) -> None:
+        """Ask whenever it is wanted, until the listener stops."""
+        while self._failures.wait_for_probe():
+            try:
+                why = self._probe.ask()
+            except InterruptedRequestError:
+                return
+            self._failures.probed(why)
+
+
+def open_prober(start: ListenerStart, tokens: Tokens, failures: Failures) -> tuple[Prober, Session]:
+    """Return the prober of a listener, and the session that it asks by, which ends with it."""
+    session = Session(probing(start.couchdb), tokens)
+    return Prober(open_probe(Client(session), start.cluster_database, start.copy), failures), session

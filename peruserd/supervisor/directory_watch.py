@@ -1,0 +1,189 @@
+"""The directory watch: a thread that follows a node's list of databases, and says at once what changes there.
+
+Two kinds of changes matter:
+
+- The shard map of a database that the instance itself depends on. From that moment new documents go to the copies that
+  the new map names, and nobody listens to those before the watcher has looked. The watcher would find out by itself,
+  one interval later.
+- A user's database that somebody made, made again or deleted. Its owner looks at that user. How far the list was read
+  stands on disk once all looks are done, so a restart goes on there. Where it cannot, the names of all users' databases
+  are compared with what is there.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from peruserd import ending
+from peruserd.core.directory import Mark, News, news_of, why_not_from
+from peruserd.core.rows import is_short
+from peruserd.couch.client import Client
+from peruserd.couch.errors import CouchError, InterruptedRequestError
+from peruserd.couch.sources import LONG_POLL_SECONDS, DirectorySource
+from peruserd.supervisor.pausing import pause_after
+
+# Between two polls. The maps of all databases are listed, many a second where many users sign up: polls twice a second
+# were some 7 % of all that three nodes had to do for 500 users at once (counted in Erlang's reductions), once a second
+# half of that.
+_LEAST_SECONDS: Final = 1.0
+
+# A server without shards can turn out to have some, behind a proxy that hid them.
+_NO_SHARDS_SECONDS: Final = 10.0
+
+# Between two writes of the place. A crash repeats the looks of this time.
+_SAVE_SECONDS: Final = 5.0
+
+_FILE: Final = "directory.json"
+
+log = structlog.get_logger(__name__)
+
+
+class Looks(Protocol):
+    """Lets listeners look at users; `supervisor.loop` does. Its methods return at once."""
+
+    def on_news(self, news: News, mark: Mark) -> None:
+        """Look at users of whose databases there is news; `seen_to` comes to the mark once all that is done."""
+
+    def compare_names(self) -> None:
+        """Compare the names of all users' databases with what is there."""
+
+    @property
+    def seen_to(self) -> Mark | None:
+        """Return the newest mark up to which all is done."""
+
+
+class DirectoryWatch:
+    """Follows the list of the node that `node` returns; calls `on_change` of a database whose shard map was written.
+
+    `node` raises CouchError while it is unknown and returns None while there are no shards, and so nothing to watch.
+    The client's session serves this alone: to interrupt it ends the wait. The place is kept in `directory`.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        node: Callable[[], str | None],
+        on_change: Mapping[str, Callable[[], None]],
+        prefix: str,
+        looks: Looks,
+        directory: Path,
+        long_poll_seconds: float = LONG_POLL_SECONDS,
+    ) -> None:
+        self._client = client
+        self._node = node
+        self._on_change = on_change
+        self._prefix = prefix
+        self._looks = looks
+        self._file = directory / _FILE
+        self._long_poll_seconds = long_poll_seconds
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="directory watch", daemon=True)
+        self._mark = _read(self._file)
+        self._saved = self._mark
+        self._save_at = 0.0
+        self.failures = 0
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no more; returns once the thread has ended, or does not in time."""
+        self._stopped.set()
+        self._client.session.interrupt()
+        ending.join(self._thread)
+        self._save()
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._stopped.wait(pause):
+            try:
+                if (node := self._node()) is None:
+                    pause = _NO_SHARDS_SECONDS
+                    continue
+                self._follow(DirectorySource(self._client, node, self._long_poll_seconds))
+            except InterruptedRequestError:
+                return
+            except CouchError as error:
+                pause = self._failed(error.kind, error)
+            except Exception as error:
+                log.exception("unforeseen failure of the directory watch")
+                pause = self._failed("unforeseen", error)
+
+    def _follow(self, source: DirectorySource) -> None:
+        mark = self._begin(source)
+        while not self._stopped.wait(_LEAST_SECONDS):
+            page = source.poll(mark.sequence)
+            if not page.results:
+                # A list that was replaced answers a place behind its end with nothing.
+                mark = self._begin(source)
+            newest = next((row for row in reversed(page.results) if is_short(row)), mark.last_row)
+            self._mark = mark = Mark(mark.uuid, page.last_seq if page.results else mark.sequence, newest)
+            if self.failures:
+                log.info("changes of databases can be waited for again", failures=self.failures)
+                self.failures = 0
+            for name in {row.id for row in page.results}.intersection(self._on_change):
+                self._on_change[name]()
+            if page.results:
+                self._looks.on_news(news_of(page.results, self._prefix), mark)
+            if time.monotonic() >= self._save_at:
+                self._save()
+
+    def _begin(self, source: DirectorySource) -> Mark:
+        """Return the place to read on from: where it was, if this is still the list that was read."""
+        mark, identity = self._mark, source.identify()
+        why = why_not_from(mark, identity)
+        if why is None and mark is not None:
+            if mark.last_row is None or source.has(mark.last_row):
+                return mark
+            why = "the node's list of databases has another history than was read of it"
+        log.info("the names of all users' databases are compared", why=why)
+        self._mark = Mark(identity.uuid, identity.update_seq, source.newest())
+        self._looks.compare_names()
+        self._looks.on_news(News(), self._mark)
+        return self._mark
+
+    def _save(self) -> None:
+        """Write down the place up to which all looks are done."""
+        mark = self._looks.seen_to
+        if mark is None or mark == self._saved:
+            return
+        self._save_at = time.monotonic() + _SAVE_SECONDS
+        try:
+            _write(self._file, mark)
+        except OSError as error:
+            log.warning("the next start will compare the names of all users' databases", error=str(error))
+        self._saved = mark
+
+    def _failed(self, kind: str, error: Exception) -> float:
+        self.failures += 1
+        if self.failures == 1:
+            log.info("changes of databases cannot be waited for", kind=kind, error=str(error))
+        return pause_after(error, self.failures)
+
+
+def _read(file: Path) -> Mark | None:
+    """Return the mark that was kept; None where there is none that can be read, which costs a comparison of names."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Mark)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        log.warning("it is not known how far the list of databases was read", file=file.name, error=str(error))
+        return None
+
+
+def _write(file: Path, mark: Mark) -> None:
+    """Replace the file, so that whenever this process ends there is a whole one."""
+    new = file.with_suffix(".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(msgspec.json.encode(mark))
+    new.replace(file)

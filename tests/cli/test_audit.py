@@ -1,0 +1,259 @@
+"""`peruserd audit` without a daemon: what it lists, in words and as JSON, and its exit codes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from peruserd.cli import audit, main, survey
+from peruserd.core.auditing import Diagnosis
+from peruserd.core.config import DatabasesConfig
+from peruserd.core.findings import Finding, Remedy
+from peruserd.core.names import database_name, user_document_id
+from peruserd.couch.client import Client
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.cli.running import peruserd
+from tests.couch.connecting import connect
+
+
+class Command:
+    """Runs `peruserd audit` against node 1, in this process, where the second look is made at once."""
+
+    def __init__(self, cluster: SimClusterThread, capsys: pytest.CaptureFixture[str]) -> None:
+        self._url = cluster.urls[0]
+        self._capsys = capsys
+
+    def run(self, *arguments: str, **more: str) -> tuple[int, str, str]:
+        """Return its exit code and what it said."""
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(survey, "_AGAIN_SECONDS", 0.0)
+            patched.setattr(survey, "_PAUSE_SECONDS", 0.0)
+            # Loggers would keep the stream that they find first, and the one of this test is closed at its end.
+            configure = structlog.configure
+            patched.setattr(
+                structlog, "configure", lambda **how: configure(**how | {"cache_logger_on_first_use": False})
+            )
+            patched.setenv("PERUSERD_COUCHDB_URL", self._url)
+            patched.setenv("PERUSERD_STATE_DIRECTORY", "/nonexistent/state")
+            for name, value in more.items():
+                patched.setenv(name, value)
+            try:
+                code = main(["audit", *arguments])
+            finally:
+                structlog.reset_defaults()
+        said = self._capsys.readouterr()
+        return code, said.out, said.err
+
+    def listed(self, *arguments: str) -> tuple[int, dict[str, list[str]], dict[str, Any]]:
+        """Return the exit code, the findings by user, and the whole result as JSON."""
+        code, said, error = self.run("--json", *arguments)
+        assert said, error
+        result: dict[str, Any] = json.loads(said)
+        return code, {each["user"]: each["findings"] for each in result["left"]}, result
+
+
+@pytest.fixture(autouse=True)
+def _own_logs() -> Iterator[None]:
+    """Take back what a command sets for its process."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def command(cluster: SimClusterThread, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command."""
+    return Command(cluster, capsys)
+
+
+@pytest.fixture
+def cluster() -> Iterator[SimClusterThread]:
+    """Three nodes, the authentication database with two ranges."""
+    with SimClusterThread(ClusterOptions()) as running:
+        yield running
+
+
+@pytest.fixture
+def client(cluster: SimClusterThread) -> Client:
+    """A client of node 1."""
+    return connect(cluster.urls[0])
+
+
+def served(cluster: SimClusterThread, count: int) -> list[str]:
+    """Return users who have their databases."""
+    return cluster.seed_users(count, provisioned_prefix="userdb-")
+
+
+def test_where_nothing_differs_it_is_0(cluster: SimClusterThread, command: Command) -> None:
+    """All users of all ranges are looked at, and nothing is written."""
+    served(cluster, 120)
+    code, said, _ = command.run()
+    assert (code, said.splitlines()) == (0, [said.strip()])
+    assert said.startswith("120 users in ")
+    assert said.strip().endswith(", 0 other than they should be")
+    assert cluster.writes() == []
+
+
+def test_what_differs_is_listed_with_what_would_be_done(
+    cluster: SimClusterThread, client: Client, command: Command
+) -> None:
+    """A line for each user, a sum for each kind, and the advice; the exit code is 1."""
+    missing, public, right = served(cluster, 3)
+    client.delete_database(database_name("userdb-", missing))
+    client.put_security(database_name("userdb-", public), {})
+    client.create_database(database_name("userdb-", "nobody"), DatabasesConfig())
+    code, said, _ = command.run()
+    lines = said.splitlines()
+    assert code == 1
+    assert lines[0] == "nobody  userdb-6e6f626f6479  no_user: no document of this user is known, so it is left alone"
+    assert lines[1] == f"{missing}  {database_name('userdb-', missing)}  missing: the database is made"
+    assert lines[2].endswith("not_named, public: the security object is written to all copies")
+    assert not any(line.startswith(right) for line in lines)
+    assert [line.split() for line in lines[3:7]] == [
+        ["missing", "1"],
+        ["not_named", "1"],
+        ["public", "1"],
+        ["no_user", "1"],
+    ]
+    assert "4 users in" in lines[7]
+    assert lines[8] == "`peruserd audit --repair` lets the running daemon put 2 of them right"
+
+
+def test_users_and_kinds_can_be_chosen(cluster: SimClusterThread, client: Client, command: Command) -> None:
+    """`--user` looks at these alone, whether or not they are there; `--ignore` passes over what is known."""
+    missing, options = served(cluster, 2)
+    client.delete_database(database_name("userdb-", missing))
+    client.delete_database(database_name("userdb-", options))
+    client.create_database(database_name("userdb-", options), DatabasesConfig(q=4))
+    assert command.listed("--user", missing, "never")[:2] == (1, {missing: ["missing"]})
+    assert command.listed("--user", "never")[:2] == (0, {})
+    assert command.listed("--user", options)[1] == {options: ["not_named", "options"]}
+    code, found, result = command.listed("--ignore", "missing", "not_named")
+    assert (code, found, result["findings"]) == (1, {options: ["options"]}, {"options": 1})
+    assert command.listed("--ignore", "missing", "not_named", "options")[0] == 0
+
+
+def test_a_name_that_can_have_no_database_is_said(command: Command) -> None:
+    """Nothing is wrong with a database that cannot be, and nothing is right either."""
+    code, said, error = command.run("--user", "x" * 200)
+    assert (code, said) == (1, "")
+    assert "200 bytes" in error
+
+
+def test_users_whom_any_copy_knows_are_found(cluster: SimClusterThread, client: Client, command: Command) -> None:
+    """One copy has lost them, and node 1 is asked; their databases are looked at, and the copy is named."""
+    users = served(cluster, 4)
+    cluster.forget_documents(1, "_users", [user_document_id(each) for each in users[:2]])
+    client.delete_database(database_name("userdb-", users[0]))
+    code, found, result = command.listed()
+    assert (code, found) == (1, {users[0]: ["missing", "copy_behind"], users[1]: ["copy_behind"]})
+    assert "node1@127.0.0.1" in result["left"][1]["words"]
+
+
+def test_deleted_users_are_looked_at(cluster: SimClusterThread, client: Client, command: Command) -> None:
+    """A tombstone is known by the feed; its user is to be named nowhere."""
+    (user,) = served(cluster, 1)
+    path = f"/_users/{user_document_id(user)}"
+    rev = client.session.request("GET", path).expect(200).decode(dict[str, Any])["_rev"]
+    client.session.request("DELETE", path, params={"rev": rev}).expect(200, 202)
+    assert command.listed()[:2] == (1, {user: ["still_named"]})
+    assert command.run(PERUSERD_DELETION_POLICY="keep")[0] == 0
+
+
+def test_what_cannot_be_seen_is_75_and_not_listed_without_end(cluster: SimClusterThread, command: Command) -> None:
+    """A node that is away is no difference; nobody can say that nothing differs either."""
+    served(cluster, 30)
+    cluster.stop_node(3)
+    code, said, _ = command.run()
+    assert code == 75
+    assert "… and 20 users more that could not be seen whole" in said
+    assert "0 other than they should be, 30 that could not be seen whole" in said
+    code, found, _ = command.listed()
+    assert (code, len(found)) == (75, 30)
+
+
+def test_a_dry_run_says_who_would_be_named_and_needs_no_daemon(
+    cluster: SimClusterThread, client: Client, command: Command
+) -> None:
+    """The users that a look mends would be named to the daemon; a real repair without one is 75 at once."""
+    missing, _ = served(cluster, 2)
+    client.delete_database(database_name("userdb-", missing))
+    code, _, result = command.listed("--repair", "--dry-run")
+    assert (code, result["sent"]) == (1, [missing])
+    assert "1 user would be named to the daemon" in command.run("--repair", "--dry-run")[1]
+    cluster.clear_requests()
+    code, said, error = command.run("--repair")
+    assert (code, said) == (75, "")
+    assert "no daemon runs" in error
+    assert cluster.requests() == {}
+
+
+def test_names_cannot_steer_the_terminal(cluster: SimClusterThread, command: Command) -> None:
+    """Whoever signs up chooses the name that an operator sees."""
+    cluster.add_user("evil\x1b[31m", "pass")
+    code, said, _ = command.run()
+    assert code == 1
+    assert said.startswith("evil\\x1b[31m  userdb-")
+
+
+def test_a_server_without_shards_is_audited(client: Client, cluster: SimClusterThread, command: Command) -> None:
+    """One copy of everything, by the database's own feed."""
+    missing, _ = served(cluster, 2)
+    client.delete_database(database_name("userdb-", missing))
+    code, said, _ = command.run("--json", PERUSERD_COUCHDB_FEED="database")
+    assert (code, [each["user"] for each in json.loads(said)["left"]]) == (1, [missing])
+
+
+def test_templates_that_are_out_of_date_are_listed_and_no_repair_brings_them(
+    cluster: SimClusterThread, client: Client, command: Command, tmp_path: Path
+) -> None:
+    """The exit code is 1, the words name the rollout, and `--repair` has nobody to name to the daemon."""
+    right, missing = served(cluster, 2)
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "logo.json").write_text('{"_id": "logo", "of": "{user}"}', encoding="utf-8")
+    client.session.request("PUT", f"/{database_name('userdb-', right)}/logo", body={"of": right}).expect(201)
+    cluster.clear_requests()
+    assert command.listed()[0] == 0
+    configured = {"PERUSERD_TEMPLATES_DIRECTORY": str(tmp_path)}
+    code, said, _ = command.run(**configured)
+    assert code == 1
+    words = "template: `peruserd templates rollout` brings logo (missing)"
+    assert said.splitlines()[0] == f"{missing}  {database_name('userdb-', missing)}  {words}"
+    assert "--repair" not in said
+    code, said, _ = command.run("--json", "--repair", "--dry-run", **configured)
+    result = json.loads(said)
+    assert (code, result["findings"], result["sent"]) == (1, {"template": 1}, [])
+    assert result["left"][0]["remedy"] == "operator"
+    assert command.run("--ignore", "template", **configured)[0] == 0
+    assert cluster.writes() == []
+
+
+def test_a_server_that_is_away_is_75_and_a_wrong_configuration_78(tmp_path: Path) -> None:
+    """The codes are those of all commands."""
+    assert peruserd("audit", environment={"PERUSERD_COUCHDB_URL": "http://127.0.0.1:9"}).returncode == 75
+    assert peruserd("audit", "--config", str(tmp_path / "none.toml")).returncode == 78
+    assert peruserd("audit", "--repair", "--config", str(tmp_path / "none.toml")).returncode == 78
+    assert peruserd("audit", "--ignore", "nonsense").returncode == 2
+
+
+def test_a_repair_that_does_not_get_better_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users whom nobody puts right are left; one who is right by then is not, and one whom nobody mends stays."""
+
+    class Surveyed:
+        """Puts one user right at the second look."""
+
+        looks = 0
+
+        def at_once(self, document_ids: Iterator[str]) -> list[Diagnosis]:
+            """Return what is found."""
+            self.looks += 1
+            ids = list(document_ids)
+            return [stuck] + [slow for each in ids if each.endswith("slow") and self.looks < 2]
+
+    monkeypatch.setattr(audit, "_BETWEEN_SECONDS", 0.0)
+    monkeypatch.setattr(audit, "_NO_BETTER_SECONDS", 0.05)
+    stuck, slow = (Diagnosis(each, (Finding.PUBLIC,), Remedy.LOOK) for each in ("stuck", "slow"))
+    other = Diagnosis("other", (Finding.OPTIONS,), Remedy.OPERATOR)
+    assert audit._watch(Surveyed(), [stuck, slow, other]) == [other, stuck]  # type: ignore[arg-type]

@@ -1,0 +1,61 @@
+"""What listens in the place of the daemon on this machine can answer anything."""
+
+import pytest
+
+from peruserd.cli.neighbour import Neighbour
+from peruserd.core.config import HTTPConfig
+from peruserd.core.readiness import Readiness, UserState
+from tests.couch.connecting import Conversation, TalkingServer, answer
+
+HELD = {"user": "a/b", "state": "quarantined", "kind": "held", "passing": False}
+BEGIN = b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n"
+
+
+def _asked(said: bytes) -> tuple[Readiness | None, str]:
+    """Ask a server that says these bytes to whatever is asked; return what was made of it, and the path."""
+
+    def script(conversation: Conversation) -> None:
+        conversation.request()
+        conversation.send(said)
+        conversation.cut()
+
+    with TalkingServer(script) as server:
+        found = Neighbour(HTTPConfig(server.url.rpartition("@")[2])).quarantined("a/b")
+        return found, server.requests[0].path
+
+
+def test_a_user_in_quarantine_is_told_by_the_daemon() -> None:
+    """The name is quoted, slashes included."""
+    assert _asked(answer(409, HELD)) == (
+        Readiness("a/b", UserState.QUARANTINED, "held", passing=False),
+        "/users/a%2Fb",
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH\r\n",
+        BEGIN + b"\r\n",
+        BEGIN + b"Content-Encoding: gzip\r\n\r\n" + b"x" * 400,
+        answer(200, b"<html>"),
+        answer(200, [HELD]),
+        answer(200, b"[" * 10_000),
+        answer(200, HELD | {"user": "alice"}),
+        answer(200, HELD | {"state": "served"}),
+        answer(200, HELD | {"state": "asleep"}),
+        answer(200, {"user": "a/b", "state": "quarantined", "kind": "x" * 100_000}),
+        answer(403, {"error": "closed", "reason": "…"}),
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_any_other_answer_says_nothing(said: bytes) -> None:
+    """Neither an error nor a word of it gets through."""
+    assert _asked(said)[0] is None
+
+
+def test_nobody_is_asked_at_a_port_that_is_not_known() -> None:
+    """Port 0 is any free one; nothing listens at the other."""
+    assert Neighbour(HTTPConfig("127.0.0.1:0")).quarantined("alice") is None
+    assert Neighbour(HTTPConfig("[::1]:1")).quarantined("alice") is None

@@ -1,0 +1,210 @@
+"""`peruserd quarantine` against the parts of a daemon that it needs: socket, desk, and listeners that answer."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from peruserd.core.control import Order
+from peruserd.core.counters import Counters
+from peruserd.core.inquiries import Inquiry, InquiryPage, KeptUser, Wish
+from peruserd.core.lifecycle import State
+from peruserd.core.names import user_document_id
+from peruserd.core.quarantine import KINDS
+from peruserd.core.ranges import Range
+from peruserd.core.views import Copy
+from peruserd.daemon.control import ControlSocket
+from peruserd.daemon.quarantine import QuarantineDesk
+from peruserd.supervisor.fleet import FleetStatus
+from peruserd.supervisor.listener import ListenerStatus
+from peruserd.supervisor.questions import Questions
+from tests.cli.running import peruserd
+
+LOWER, UPPER = (Copy("_users", Range(*each), "n1", ".1") for each in ((0, 0x7FFFFFFF), (0x80000000, 0xFFFFFFFF)))
+
+
+def kept(user: str, kind: str = "conflict", **more: object) -> KeptUser:
+    """A user in quarantine for some minutes."""
+    passing = kind not in ("held", "rejected")
+    entry = KeptUser(
+        document=user_document_id(user),
+        deleted=False,
+        kind=kind,
+        error="the server's words",
+        advice="retry" if passing else "ask_operator",
+        failures=3,
+        since=1_700_000_000.0,
+        passing=passing,
+        next_try_in=90.0,
+    )
+    return msgspec.structs.replace(entry, **more)
+
+
+class Listeners:
+    """Two listeners with users in quarantine: a fleet, and what its listeners answer."""
+
+    def __init__(self) -> None:
+        self.users = {
+            LOWER: [kept("ann"), kept("bob", "held")],
+            UPPER: [kept("cid", "copies_away", waits_for=("n2",))],
+        }
+        self.state = {LOWER: State.RUNNING, UPPER: State.RUNNING}
+        self.silent: set[Copy] = set()
+        self.asked: list[Inquiry] = []
+        self.questions = Questions(self._answer, patience_seconds=0.05)
+
+    def status(self) -> FleetStatus:
+        """Return the listeners."""
+        listeners = tuple(
+            ListenerStatus(copy, state, None, restarts=0, pid=1, report=None, caught_up=True)
+            for copy, state in self.state.items()
+        )
+        return FleetStatus(listeners, Counters(), {}, unreadable=())
+
+    def _answer(self, copy: Copy, inquiry: Inquiry) -> None:
+        self.asked.append(inquiry)
+        if copy not in self.silent:
+            users = [
+                each
+                for each in self.users[copy]
+                if (not inquiry.document_ids or each.document in inquiry.document_ids)
+                and inquiry.kind in (None, each.kind)
+            ]
+            self.questions.answered(InquiryPage(inquiry.number, tuple(users)))
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The environment that names the state directory."""
+    return {"PERUSERD_STATE_DIRECTORY": str(tmp_path)}
+
+
+@pytest.fixture
+def listeners(tmp_path: Path) -> Iterator[Listeners]:
+    """Listeners behind a control socket."""
+    made = Listeners()
+    desk = QuarantineDesk(made, made.questions)  # type: ignore[arg-type]
+
+    def carry_out(order: Order, uid: int) -> object:
+        return desk.carry_out(order, uid)  # type: ignore[arg-type]
+
+    serving = ControlSocket(tmp_path, carry_out)  # type: ignore[arg-type]
+    serving.start()
+    yield made
+    serving.stop()
+
+
+@pytest.mark.usefixtures("listeners")
+def test_a_list_keeps_permanent_and_passing_apart(environment: dict[str, str]) -> None:
+    """Those for whom somebody has to do something come first."""
+    ran = peruserd("quarantine", "list", environment=environment)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    lines = ran.stdout.splitlines()
+    assert lines[0] == "1: somebody has to change something for these users"
+    assert lines[1].startswith("  bob  held  user, 3 failures in ")
+    assert lines[2] == "2: these users are tried again and again, and time may help"
+    assert [line.split()[0] for line in lines[3:]] == ["ann", "cid"]
+    assert lines[3].endswith("tried again in 90 s")
+
+
+@pytest.mark.usefixtures("listeners")
+def test_a_user_is_shown_with_all_that_is_known(environment: dict[str, str]) -> None:
+    """The kind in words, the server's words, how often and since when, and what is waited for."""
+    ran = peruserd("quarantine", "show", "cid", environment=environment)
+    assert ran.returncode == 0
+    assert f"copies_away: {KINDS['copies_away']}" in ran.stdout
+    for words in ("the server's words", "3, the first one 2023-11-14 22:13:20Z", "n2", "80000000-ffffffff@n1"):
+        assert words in ran.stdout
+
+
+def test_json_has_every_field(listeners: Listeners, environment: dict[str, str]) -> None:
+    """For scripts; the users in the same order as for people."""
+    ran = peruserd("quarantine", "list", "--json", environment=environment)
+    found = json.loads(ran.stdout)
+    assert (ran.returncode, found["done"]) == (0, True)
+    assert [each["user"] for each in found["users"]] == ["bob", "ann", "cid"]
+    as_it_is = json.loads(msgspec.json.encode(listeners.users[LOWER][1]))
+    assert found["users"][0] | as_it_is == found["users"][0]
+    assert found["users"][0]["listener"] == "00000000-7fffffff@n1"
+
+
+def test_users_can_be_tried_now_and_forgotten(listeners: Listeners, environment: dict[str, str]) -> None:
+    """By name, by kind or all; each one is told."""
+    ran = peruserd("quarantine", "retry", "ann", "cid", environment=environment)
+    assert (ran.returncode, ran.stdout) == (0, "ann: tried now\ncid: tried now\n")
+    assert {each.wish for each in listeners.asked} == {Wish.RETRY}
+    assert listeners.asked[0].document_ids == (user_document_id("ann"), user_document_id("cid"))
+    ran = peruserd("quarantine", "forget", "--kind", "held", environment=environment)
+    assert (ran.returncode, ran.stdout) == (0, "bob: forgotten\n")
+    assert (listeners.asked[-1].wish, listeners.asked[-1].kind) == (Wish.FORGET, "held")
+    ran = peruserd("quarantine", "retry", "--all", environment=environment)
+    assert (ran.returncode, len(ran.stdout.splitlines())) == (0, 3)
+
+
+@pytest.mark.usefixtures("listeners")
+def test_a_user_who_is_not_there_is_said(environment: dict[str, str]) -> None:
+    """Exit 1 with a sentence; the others are done all the same."""
+    ran = peruserd("quarantine", "retry", "ann", "dan", environment=environment)
+    assert (ran.returncode, ran.stdout) == (1, "ann: tried now\n")
+    assert ran.stderr.startswith("peruserd: dan: not in quarantine here")
+    ran = peruserd("quarantine", "list", "dan", "--json", environment=environment)
+    assert (ran.returncode, json.loads(ran.stdout)) == (1, {"done": False, "users": []})
+
+
+@pytest.mark.usefixtures("listeners")
+def test_nobody_is_an_answer(environment: dict[str, str]) -> None:
+    """A kind that nobody has is no failure."""
+    for action in ("list", "show", "retry", "forget"):
+        ran = peruserd("quarantine", action, "--kind", "restless", environment=environment)
+        assert (ran.returncode, ran.stdout) == (0, "nobody is in quarantine here who was asked for\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("retry",),
+        ("forget",),
+        ("retry", "--all", "ann"),
+        ("list", "--kind", "nonsense"),
+        ("list", "--all"),
+        ("mend",),
+        (),
+    ],
+)
+def test_what_is_not_said_clearly_is_refused(arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+    """Nothing is tried or forgotten by an order without a name; an unknown kind names those that there are."""
+    ran = peruserd("quarantine", *arguments, environment=environment)
+    assert ran.returncode == 2
+    if "nonsense" in arguments:
+        assert all(kind in ran.stderr for kind in KINDS)
+
+
+def test_without_a_daemon_it_is_to_be_tried_later(environment: dict[str, str]) -> None:
+    """Its state is the daemon's alone; the sentence says what to do."""
+    ran = peruserd("quarantine", "list", environment=environment)
+    assert ran.returncode == 75
+    assert "no daemon runs here" in ran.stderr
+
+
+@pytest.mark.parametrize("how", ["silent", "ended"])
+def test_a_part_of_the_quarantine_is_not_taken_for_all(
+    listeners: Listeners, environment: dict[str, str], how: str
+) -> None:
+    """What was seen is shown, and the exit code says that it is not all."""
+    if how == "silent":
+        listeners.silent.add(UPPER)
+    else:
+        listeners.state[UPPER] = State.BACKOFF
+    ran = peruserd("quarantine", "list", "--json", environment=environment)
+    found = json.loads(ran.stdout)
+    assert (ran.returncode, found["done"], len(found["users"])) == (75, False, 2)
+    assert "not all of the quarantine was seen: the listener of 80000000-ffffffff@n1 does not" in ran.stderr
+
+
+def test_a_configuration_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    """As by every command."""
+    file = tmp_path / "peruserd.toml"
+    file.write_text("nonsense", encoding="utf-8")
+    assert peruserd("quarantine", "list", "--config", str(file), environment={}).returncode == 78

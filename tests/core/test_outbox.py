@@ -1,0 +1,198 @@
+"""Looks that are open, until the listeners of their ranges have finished them."""
+
+from peruserd.core.directory import Mark
+from peruserd.core.hashing import document_hash
+from peruserd.core.lanes import Lane
+from peruserd.core.messages import CompareNames, Look
+from peruserd.core.outbox import Outbox
+from peruserd.core.ranges import split_evenly
+from peruserd.core.views import Copy
+
+LOW, HIGH = (Copy("_users", each, "node1@host", ".1") for each in split_evenly(2))
+IDS = [f"org.couchdb.user:u{number}" for number in range(40)]
+IN_LOW = [each for each in IDS if document_hash(each) in LOW.range]
+IN_HIGH = [each for each in IDS if document_hash(each) in HIGH.range]
+
+
+def made_outbox() -> Outbox:
+    """Return an outbox for both halves."""
+    outbox = Outbox()
+    outbox.follow([LOW, HIGH])
+    return outbox
+
+
+def place(number: int) -> Mark:
+    """Return a place in the list of databases."""
+    return Mark("u", number)
+
+
+def looks(outbox: Outbox, copy: Copy, after: int = 0) -> list[Look]:
+    """Return the looks that a listener is to be told of."""
+    return [each for each in outbox.messages(copy, after) if isinstance(each, Look)]
+
+
+def test_each_listener_is_told_of_its_own_range() -> None:
+    """A document is asked for in the range that holds its hash, and nowhere else."""
+    outbox = made_outbox()
+    outbox.ask(Lane.OTHERS, IDS)
+    (low,), (high,) = looks(outbox, LOW), looks(outbox, HIGH)
+    assert (list(low.document_ids), list(high.document_ids)) == (IN_LOW, IN_HIGH)
+    assert (low.lane, low.made) == (Lane.OTHERS, False)
+
+
+def test_a_place_is_seen_to_once_every_range_has_finished() -> None:
+    """The place stays before the oldest look that is open."""
+    outbox = made_outbox()
+    outbox.mark(place(1))
+    assert outbox.seen_to == place(1)
+    outbox.ask(Lane.OTHERS, IDS)
+    first = outbox.number
+    outbox.mark(place(2))
+    outbox.ask(Lane.OTHERS, IN_LOW[:1])
+    outbox.mark(place(3))
+    outbox.acknowledge(HIGH, outbox.number)
+    assert outbox.seen_to == place(1)
+    outbox.acknowledge(LOW, first)
+    # The one that was asked for again is open under its newer number.
+    assert outbox.seen_to == place(2)
+    outbox.acknowledge(LOW, outbox.number)
+    assert (outbox.seen_to, len(outbox)) == (place(3), 0)
+
+
+def test_a_listener_that_starts_anew_is_told_of_all_that_is_open() -> None:
+    """A process that ended takes nothing with it; one that lives is told only of what is new."""
+    outbox = made_outbox()
+    outbox.ask(Lane.OTHERS, IN_LOW[:3])
+    first = outbox.number
+    outbox.ask(Lane.OPERATOR, IN_LOW[3:6])
+    assert [each.number for each in looks(outbox, LOW)] == [first, outbox.number]
+    assert [each.number for each in looks(outbox, LOW, after=first)] == [outbox.number]
+
+
+def test_the_more_urgent_reason_is_kept() -> None:
+    """A document that is open for one reason and asked for by another has the more urgent one."""
+    outbox = made_outbox()
+    outbox.ask(Lane.OTHERS, IN_LOW[:1])
+    outbox.ask(Lane.AUDIT, IN_LOW[:1])
+    assert [each.lane for each in looks(outbox, LOW)] == [Lane.OTHERS]
+
+
+def test_a_deletion_is_no_mere_creation_any_more() -> None:
+    """A database that was made and then deleted is looked at, whoever made it."""
+    outbox = made_outbox()
+    outbox.ask(Lane.OTHERS, IN_LOW[:1], made=True)
+    assert [each.made for each in looks(outbox, LOW)] == [True]
+    outbox.ask(Lane.OTHERS, IN_LOW[:1])
+    outbox.ask(Lane.OTHERS, IN_LOW[:1], made=True)
+    assert [each.made for each in looks(outbox, LOW)] == [False]
+
+
+def test_a_message_holds_a_bounded_number_of_ids() -> None:
+    """Thousands of looks are several messages, each with a number of its own."""
+    outbox = made_outbox()
+    outbox.ask(Lane.OTHERS, [f"org.couchdb.user:{number}" for number in range(1_200)])
+    messages = [*looks(outbox, LOW), *looks(outbox, HIGH)]
+    assert sum(len(each.document_ids) for each in messages) == 1_200
+    assert {each.number for each in messages} == {outbox.number - 2, outbox.number - 1, outbox.number}
+    assert max(len(each.document_ids) for each in messages) <= 500
+
+
+def test_more_looks_than_there_is_room_for_become_a_comparison_of_names() -> None:
+    """Somebody who deletes databases without end neither fills the memory nor hides one that is missing."""
+    outbox = made_outbox()
+    outbox.ask(Lane.OTHERS, (f"org.couchdb.user:{number}" for number in range(100_010)))
+    outbox.mark(place(1))
+    assert len(outbox) == 100_000
+    assert CompareNames(outbox.number) in list(outbox.messages(LOW))
+    outbox.acknowledge(LOW, outbox.number)
+    assert outbox.seen_to is None
+    outbox.acknowledge(HIGH, outbox.number)
+    assert (outbox.seen_to, len(outbox)) == (place(1), 0)
+
+
+def test_looks_at_what_nobody_here_listens_to_are_closed() -> None:
+    """Another instance owns them, and has begun with a scan of its own."""
+    outbox = made_outbox()
+    outbox.ask(Lane.OTHERS, IDS)
+    outbox.compare_names()
+    outbox.mark(place(1))
+    outbox.follow([LOW])
+    assert not looks(outbox, HIGH)
+    assert [list(each.document_ids) for each in looks(outbox, LOW)] == [IN_LOW]
+    outbox.follow([])
+    assert outbox.seen_to == place(1)
+
+
+def test_names_are_compared_by_every_listener() -> None:
+    """Each is told until it has taken it in, and a new process is told again."""
+    outbox = made_outbox()
+    outbox.compare_names()
+    outbox.mark(place(1))
+    assert list(outbox.messages(LOW)) == list(outbox.messages(HIGH)) == [CompareNames(outbox.number)]
+    outbox.acknowledge(LOW, outbox.number)
+    assert list(outbox.messages(LOW)) == []
+    assert outbox.seen_to is None
+    outbox.acknowledge(HIGH, outbox.number - 1)
+    assert list(outbox.messages(HIGH)) == [CompareNames(outbox.number)]
+    outbox.acknowledge(HIGH, outbox.number)
+    assert outbox.seen_to == place(1)
+
+
+def test_names_are_compared_by_the_first_listeners_there_are() -> None:
+    """The list of databases can be read before it is known which copies are listened to."""
+    outbox = Outbox()
+    outbox.compare_names()
+    outbox.mark(place(1))
+    assert outbox.seen_to is None
+    outbox.follow([LOW])
+    assert list(outbox.messages(LOW)) == [CompareNames(outbox.number)]
+    assert outbox.seen_to is None
+    outbox.acknowledge(LOW, outbox.number)
+    assert outbox.seen_to == place(1)
+
+
+def test_what_nobody_here_listens_to_is_never_opened() -> None:
+    """Sign-ups of other instances' ranges neither fill the memory nor keep the place from moving on."""
+    outbox = Outbox()
+    outbox.follow([LOW])
+    outbox.ask(Lane.OTHERS, IDS, made=True)
+    outbox.mark(place(1))
+    assert len(outbox) == len(IN_LOW)
+    outbox.acknowledge(LOW, outbox.number)
+    assert outbox.seen_to == place(1)
+
+
+def test_messages_come_in_the_order_of_their_numbers() -> None:
+    """A listener takes each number for the end of all before it, so none may come behind a greater one."""
+    outbox = made_outbox()
+    outbox.ask(Lane.OTHERS, IN_LOW[:2])
+    outbox.compare_names()
+    outbox.ask(Lane.OTHERS, IN_LOW[2:4])
+    messages = list(outbox.messages(LOW))
+    assert [type(each) for each in messages] == [Look, CompareNames, Look]
+    assert [each.number for each in messages] == [1, 2, 3]
+    assert [each.number for each in outbox.messages(LOW, after=1)] == [2, 3]
+
+
+def test_places_are_few_while_nothing_is_finished() -> None:
+    """A listener that is on hold for days does not fill the memory, and the newest place is not lost."""
+    outbox = made_outbox()
+    outbox.ask(Lane.OTHERS, IDS)
+    for number in range(5_000):
+        outbox.mark(place(number))
+    for copy in (LOW, HIGH):
+        outbox.acknowledge(copy, outbox.number)
+    assert len(outbox._marks) <= 1_000
+    assert outbox.seen_to == place(4_999)
+
+
+def test_looks_in_a_range_that_nobody_can_read_wait_for_it() -> None:
+    """Its listener goes on from its checkpoint and scans nothing, so what happened meanwhile must be known."""
+    outbox = Outbox()
+    outbox.follow([LOW], [HIGH.range])
+    outbox.ask(Lane.OTHERS, IN_HIGH)
+    outbox.mark(place(1))
+    outbox.follow([LOW], [HIGH.range])
+    assert outbox.seen_to is None
+    outbox.follow([LOW, HIGH])
+    assert [list(each.document_ids) for each in looks(outbox, HIGH)] == [IN_HIGH]

@@ -1,0 +1,129 @@
+"""The question whether the cluster serves, on a simulated cluster and on servers that answer as they are told."""
+
+import pytest
+
+from peruserd.core.config import CouchDBConfig
+from peruserd.core.ranges import WHOLE_SPACE, ShardMap
+from peruserd.core.views import Copy, Feed
+from peruserd.couch.client import Client
+from peruserd.couch.errors import InterruptedRequestError
+from peruserd.couch.probe import MajorityProbe, open_probe, probing
+from peruserd.simcluster import SimClusterThread
+from tests.couch.connecting import connect, make_lease_database
+
+OWN = "peruserd"
+
+
+def _probe(client: Client) -> MajorityProbe:
+    """Return the probe of a listener of the first range."""
+    shard_map = client.shard_map("_local", "_users")
+    assert shard_map is not None
+    covered, nodes = next(iter(shard_map.hosts.items()))
+    return MajorityProbe(client, OWN, Copy("_users", covered, nodes[0], shard_map.suffix))
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own database", "authentication database"])
+def test_a_majority_of_the_copies_must_answer(cluster: SimClusterThread, own: bool) -> None:  # noqa: FBT001
+    """One of three away: it serves. Two away: it does not, and the sentence says who is silent. Back again: it does."""
+    client = connect(cluster.urls[0])
+    if own:
+        make_lease_database(client)
+    probe = _probe(client)
+    assert probe.ask() is None
+    cluster.stop_node(3)
+    assert probe.ask() is None
+    cluster.stop_node(2)
+    why = probe.ask()
+    assert why is not None
+    assert "node2@127.0.0.1, node3@127.0.0.1" in why
+    assert ("copies of peruserd" in why) == own
+    # A read of the whole cluster shows nothing of it, because one copy is enough for that.
+    assert client.session.request("GET", "/_users").status == 200
+    cluster.start_node(3)
+    assert probe.ask() is None
+
+
+def test_the_node_that_is_asked_can_be_away(cluster: SimClusterThread) -> None:
+    """Then nobody is served through it, whatever the others do."""
+    client = connect(cluster.urls[0])
+    probe = _probe(client)
+    cluster.stop_node(1)
+    why = probe.ask()
+    assert why is not None
+    assert "cannot reach" in why
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 503])
+def test_an_error_for_everybody_keeps_the_cluster_from_serving(cluster: SimClusterThread, status: int) -> None:
+    """A proxy or a server that answers all paths of copies with an error."""
+    client = connect(cluster.urls[0])
+    make_lease_database(client)
+    probe = _probe(client)
+    cluster.fail(1, status, path_regex="shards")
+    why = probe.ask()
+    assert why is not None
+    assert str(status) in why
+
+
+def test_what_users_databases_answer_is_not_asked(cluster: SimClusterThread) -> None:
+    """An enemy can make his own database answer anything; the probe never comes there, and writes nothing."""
+    client = connect(cluster.urls[0])
+    make_lease_database(client)
+    probe = _probe(client)
+    for node in (1, 2, 3):
+        cluster.fail(node, 500, path_regex="userdb-")
+        cluster.fail(node, 500, path_regex="^/_users")
+        for method in ("PUT", "POST", "DELETE"):
+            cluster.fail(node, 500, method=method)
+    assert probe.ask() is None
+
+
+def test_without_any_database_there_is_nothing_to_ask(cluster: SimClusterThread) -> None:
+    """No users without an authentication database: the cluster is not to blame for that."""
+    client = connect(cluster.urls[0])
+    probe = _probe(client)
+    client.delete_database("_users")
+    assert probe.ask() is None
+
+
+def test_a_server_without_shards_is_asked_for_its_database(cluster: SimClusterThread) -> None:
+    """Nothing is asked of copies or nodes, which it may not have."""
+    client = connect(cluster.urls[0])
+    followed = Copy("_users", WHOLE_SPACE, "here", "", Feed.DATABASE)
+    probe = open_probe(client, OWN, followed)
+    cluster.fail(1, 404, path_regex="^/_node")
+    assert probe.ask() is None
+    cluster.fail(1, 503)
+    why = probe.ask()
+    assert why is not None
+    assert "503" in why
+
+
+@pytest.mark.parametrize("feed", list(Feed))
+def test_an_interruption_is_no_answer(cluster: SimClusterThread, feed: Feed) -> None:
+    """The listener is stopping, and that says nothing of the cluster."""
+    client = connect(cluster.urls[0])
+    probe = open_probe(client, OWN, Copy("_users", WHOLE_SPACE, "here", "", feed))
+    client.session.interrupt()
+    with pytest.raises(InterruptedRequestError):
+        probe.ask()
+
+
+def test_a_probe_does_not_wait_as_long_as_a_request_may() -> None:
+    """Its answer is worth nothing when it is late; shorter time-outs of the configuration stay."""
+    assert (probing(CouchDBConfig()).connect_timeout, probing(CouchDBConfig()).read_timeout) == (5.0, 5.0)
+    short = probing(CouchDBConfig(connect_timeout=0.5, read_timeout=1.5))
+    assert (short.connect_timeout, short.read_timeout) == (0.5, 1.5)
+
+
+def test_a_map_without_a_range_is_no_map(cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is to blame for such an answer, and it must not end the listener."""
+    client = connect(cluster.urls[0])
+    probe = _probe(client)
+    true_map = client.shard_map
+    monkeypatch.setattr(
+        client,
+        "shard_map",
+        lambda node, name: ShardMap(name, ".1", {}) if name == OWN else true_map(node, name),
+    )
+    assert probe.ask() is None

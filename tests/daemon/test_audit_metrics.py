@@ -1,0 +1,81 @@
+"""The metrics of the audit."""
+
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from peruserd.core.counters import Counters
+from peruserd.core.findings import Finding
+from peruserd.core.lifecycle import State
+from peruserd.core.rounds import AuditStanding, Summary
+from peruserd.daemon.audit_metrics import AuditCollector
+from peruserd.supervisor.fleet import FleetStatus
+from peruserd.supervisor.listener import ListenerStatus
+from tests.daemon.test_deletion_metrics import COPY, REPORT
+
+NOW = 1_000.0
+
+
+class AuditedFleet:
+    """A fleet of listeners whose audits are given; None: one that has not reported yet."""
+
+    def __init__(self, *standings: AuditStanding | None) -> None:
+        self._standings = standings
+
+    def status(self) -> FleetStatus:
+        """Return it."""
+        listeners = tuple(
+            ListenerStatus(
+                COPY,
+                State.RUNNING,
+                None,
+                restarts=0,
+                pid=None,
+                report=None if each is None else msgspec.structs.replace(REPORT, audit=each),
+                caught_up=True,
+            )
+            for each in self._standings
+        )
+        return FleetStatus(listeners, Counters(), {}, unreadable=())
+
+
+def scraped(*standings: AuditStanding | None) -> CollectorRegistry:
+    """Return a registry with the audits of these listeners."""
+    registry = CollectorRegistry()
+    registry.register(AuditCollector(AuditedFleet(*standings), lambda: NOW))  # type: ignore[arg-type]
+    return registry
+
+
+def findings(registry: CollectorRegistry, kind: Finding, which: str) -> float | None:
+    """Return how many users of a kind there are in a round."""
+    return registry.get_sample_value("peruserd_audit_findings", {"kind": kind.value, "round": which})
+
+
+def test_findings_are_added_over_listeners_and_none_is_left_out() -> None:
+    """A kind that was not found is 0, so that an alert sees it come and go."""
+    registry = scraped(
+        AuditStanding(None, Summary(100.0, 160.0, 7, {Finding.MISSING: 2})),
+        AuditStanding(Summary(900.0, None, 2, {Finding.PUBLIC: 1}), Summary(100.0, 400.0, 5, {Finding.MISSING: 1})),
+    )
+    assert findings(registry, Finding.MISSING, "last") == 3
+    assert findings(registry, Finding.PUBLIC, "last") == 0
+    assert findings(registry, Finding.PUBLIC, "running") == 1
+    assert registry.get_sample_value("peruserd_audit_users", {"round": "last"}) == 12
+    assert registry.get_sample_value("peruserd_audit_round_seconds") == 300.0
+    assert registry.get_sample_value("peruserd_audit_age_seconds") == NOW - 160.0
+
+
+def test_a_listener_without_a_whole_round_leaves_the_figures_of_whole_rounds_out() -> None:
+    """A sum over some of the users would seem better than it is."""
+    whole = AuditStanding(None, Summary(100.0, 160.0, 7, {Finding.MISSING: 2}))
+    assert findings(scraped(whole, None), Finding.MISSING, "last") is None
+    registry = scraped(whole, AuditStanding(Summary(900.0, None, 2, {}), None))
+    assert findings(registry, Finding.MISSING, "last") is None
+    assert findings(registry, Finding.MISSING, "running") == 0
+    assert registry.get_sample_value("peruserd_audit_age_seconds") is None
+
+
+def test_before_the_first_report_there_is_no_figure() -> None:
+    """Nothing is known, which is not the same as nothing found."""
+    registry = scraped(None)
+    assert findings(registry, Finding.MISSING, "last") is None
+    assert registry.get_sample_value("peruserd_audit_round_seconds") is None

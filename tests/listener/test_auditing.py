@@ -1,0 +1,355 @@
+"""The auditor of a listener, on a simulated cluster, with books and a ledger that only note what they are told."""
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+from zlib import crc32
+
+import pytest
+from structlog.testing import capture_logs
+
+from peruserd.core import security
+from peruserd.core.auditing import Rules
+from peruserd.core.backoff import Backoff
+from peruserd.core.config import DatabasesConfig, DeletionConfig
+from peruserd.core.findings import Finding
+from peruserd.core.hashing import document_hash
+from peruserd.core.names import database_name, user_document_id
+from peruserd.core.quarantine import Advice
+from peruserd.core.ranges import Range
+from peruserd.core.rounds import MOST_LOGGED, Pace, Part, Rounds, Summary
+from peruserd.core.templates import NO_TEMPLATES, Template, Templates
+from peruserd.core.views import Copy
+from peruserd.couch.copies import ShardLayout, copies_of
+from peruserd.couch.observing import open_observer
+from peruserd.couch.sources import open_source
+from peruserd.listener import auditing, feed
+from peruserd.listener.audit_tools import Tools
+from peruserd.listener.auditing import Auditor
+from peruserd.listener.feed import Stopped
+from peruserd.listener.furnishing import open_furnisher
+from peruserd.simcluster import SimClusterThread
+from tests.couch.connecting import connect
+
+LOW = Range(0, 0x7FFFFFFF)
+NODE = "node1@127.0.0.1"
+SOON = 0.05
+
+
+class Audit:
+    """An auditor of node 1's copy of the lower range, which owns all of it unless told otherwise."""
+
+    def __init__(
+        self,
+        cluster: SimClusterThread,
+        *,
+        rounds: Rounds | None = None,
+        mine: Callable[[str], bool] = lambda _id: True,
+        interval: float = SOON,
+        templates: Templates = NO_TEMPLATES,
+    ) -> None:
+        self.kept = Rounds() if rounds is None else rounds
+        self.history: list[Rounds] = []
+        self.looked_at: list[str] = []
+        self.stopping = threading.Event()
+        self._until = 1
+        client = connect(cluster.urls[0])
+        shard_map = client.shard_map("_local", "_users")
+        assert shard_map is not None
+        copy = Copy("_users", LOW, NODE, shard_map.suffix)
+        furnisher = open_furnisher(client, ShardLayout(client, "_local", "_users"), "peruserd", templates)
+        self.auditor = Auditor(
+            Tools(
+                client=client,
+                copy=copy,
+                source=open_source(copy, client),
+                observer=open_observer(client, copy, "userdb-", furnisher.reader()),
+                others=lambda: [each for each in copies_of(shard_map, [LOW]) if each.node != NODE],
+                rules=lambda: Rules(DatabasesConfig(), DeletionConfig(), 3),
+                mine=lambda document_id: document_hash(document_id) in LOW and mine(document_id),
+                is_calm=lambda: True,
+                look=self._look,
+                on_change=lambda: None,
+            ),
+            self,
+            Pace(interval, 100_000.0),
+            self.stopping,
+        )
+
+    def rounds(self) -> Rounds:
+        """Return what is on disk."""
+        return self.kept
+
+    def keep_rounds(self, rounds: Rounds) -> None:
+        """Note what goes to disk; the auditor is stopped after the round that was asked for."""
+        self.kept = rounds
+        self.history.append(rounds)
+        if rounds.running is None and rounds.number >= self._until:
+            self.stopping.set()
+
+    def _look(self, document_ids: Collection[str]) -> None:
+        self.looked_at += document_ids
+
+    def until_round(self, number: int) -> Summary:
+        """Run until that round has ended; return its summary."""
+        self._until = number
+        with pytest.raises(Stopped):
+            self.auditor.run()
+        assert self.auditor.standing.last is not None
+        return self.auditor.standing.last
+
+
+def served(cluster: SimClusterThread, count: int) -> list[str]:
+    """Return so many users of the lower range who have their databases, of twice as many that there are."""
+    users = cluster.seed_users(2 * count + 20, provisioned_prefix="userdb-")
+    return [each for each in users if document_hash(user_document_id(each)) in LOW][:count]
+
+
+def ids(users: Sequence[str]) -> list[str]:
+    """Return the ids of user documents."""
+    return [user_document_id(each) for each in users]
+
+
+def test_a_round_of_users_who_are_served_finds_nothing(cluster: SimClusterThread) -> None:
+    """Every user of the range is looked at, none of another range, and nothing is written."""
+    served(cluster, 30)
+    copies = cluster.snapshot_copies("_users")[NODE][str(LOW)]
+    cluster.clear_requests()
+    audit = Audit(cluster)
+    summary = audit.until_round(1)
+    assert (summary.users, summary.findings) == (sum(each.startswith("org.") for each in copies["revs"]), {})
+    assert audit.looked_at == []
+    assert cluster.writes() == []
+
+
+def test_users_whose_database_is_not_right_are_looked_at(cluster: SimClusterThread) -> None:
+    """The ledger gets those that a look mends; a database that is nobody's is reported and left alone."""
+    users = served(cluster, 10)
+    client = connect(cluster.urls[0])
+    missing, public, options = users[:3]
+    for user in (missing, options):
+        client.delete_database(database_name("userdb-", user))
+    client.create_database(database_name("userdb-", options), DatabasesConfig(q=2))
+    client.put_security(database_name("userdb-", public), {})
+    nobody = next(each for each in map("nobody{}".format, range(99)) if document_hash(user_document_id(each)) in LOW)
+    client.create_database(database_name("userdb-", nobody), DatabasesConfig())
+    audit = Audit(cluster)
+    summary = audit.until_round(1)
+    assert summary.findings == {
+        Finding.MISSING: 1,
+        Finding.NOT_NAMED: 2,
+        Finding.PUBLIC: 1,
+        Finding.OPTIONS: 1,
+        Finding.NO_USER: 1,
+    }
+    assert sorted(audit.looked_at) == sorted(ids([missing, public, options]))
+
+
+def test_templates_that_are_out_of_date_are_reported_and_left_to_the_rollout(cluster: SimClusterThread) -> None:
+    """The audit counts and names them, lets nobody look, and writes nothing."""
+    users = served(cluster, 3)
+    client = connect(cluster.urls[0])
+    client.session.request("PUT", f"/{database_name('userdb-', users[0])}/logo", body={"color": "blue"}).expect(201)
+    cluster.clear_requests()
+    audit = Audit(cluster, templates=Templates((Template("logo", {"color": "blue"}),)))
+    with capture_logs() as logged:
+        summary = audit.until_round(1)
+    assert summary.findings == {Finding.TEMPLATE: summary.users - 1}
+    assert audit.looked_at == []
+    assert cluster.writes() == []
+    words = {each["words"] for each in logged if each["event"] == "audit finding"}
+    assert words == {"`peruserd templates rollout` brings logo (missing)"}
+
+
+def test_a_database_of_nobody_is_found_on_whichever_page(
+    cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names of databases are read page by page, and each database is found once."""
+    monkeypatch.setattr(auditing, "MOST_USERS", 4)
+    served(cluster, 3)
+    nobodies = [each for each in map("nobody{}".format, range(9)) if document_hash(user_document_id(each)) in LOW]
+    for each in nobodies:
+        connect(cluster.urls[0]).create_database(database_name("userdb-", each), DatabasesConfig())
+    audit = Audit(cluster)
+    assert audit.until_round(1).findings == {Finding.NO_USER: len(nobodies)}
+    assert audit.looked_at == []
+
+
+def test_users_of_another_instance_are_left_alone(cluster: SimClusterThread) -> None:
+    """Each user has one owner, and it alone looks."""
+    users = served(cluster, 6)
+    client = connect(cluster.urls[0])
+    for user in users:
+        client.delete_database(database_name("userdb-", user))
+    mine = {user_document_id(users[0])}
+    audit = Audit(cluster, mine=mine.__contains__)
+    summary = audit.until_round(1)
+    assert (summary.users, summary.findings, audit.looked_at) == (1, {Finding.MISSING: 1}, list(mine))
+
+
+def test_an_owner_that_changes_between_two_looks_is_noticed(cluster: SimClusterThread) -> None:
+    """What is found of a user who has become another instance's is not counted, and nobody looks."""
+    (user,) = served(cluster, 1)
+    connect(cluster.urls[0]).delete_database(database_name("userdb-", user))
+    asked: list[str] = []
+
+    def mine(document_id: str) -> bool:
+        asked.append(document_id)
+        return document_id != user_document_id(user) or asked.count(document_id) < 4
+
+    audit = Audit(cluster, mine=mine)
+    assert Finding.MISSING not in audit.until_round(1).findings
+    assert asked.count(user_document_id(user)) >= 4
+    assert audit.looked_at == []
+
+
+def test_what_the_copy_does_not_know_is_looked_at_and_reported(cluster: SimClusterThread) -> None:
+    """A listener follows one copy; each round reads the ids of another one, another one each time."""
+    users = served(cluster, 5)
+    only_on_three, only_on_two, on_both = users[:3]
+    cluster.forget_documents(1, "_users", ids([only_on_three, only_on_two, on_both]))
+    cluster.forget_documents(2, "_users", ids([only_on_three]))
+    cluster.forget_documents(3, "_users", ids([only_on_two]))
+    audit = Audit(cluster)
+    audit.until_round(1)
+    assert audit.looked_at == ids([only_on_three, on_both])
+    audit.stopping.clear()
+    audit.until_round(2)
+    assert set(audit.looked_at[2:]) == set(ids([only_on_two, on_both]))
+
+
+def test_documents_with_odd_bytes_in_their_ids_are_no_copy_behind(cluster: SimClusterThread) -> None:
+    """CouchDB shows them under the id of another document, which has never heard of their revisions."""
+    client = connect(cluster.urls[0])
+    overlong = b"org.couchdb.user:\xe0\x81\xa1"
+    numbers = (each for each in range(1_000) if crc32(overlong + b"%d" % each) in LOW)
+    number = next(each for each in numbers if document_hash(user_document_id(f"a{each}")) in LOW)
+    cluster.add_user(f"a{number}", "pass")
+    client.create_database(database_name("userdb-", f"a{number}"), DatabasesConfig())
+    client.put_security(database_name("userdb-", f"a{number}"), security.first(f"a{number}"))
+    body = {"name": f"a{number}", "type": "user", "roles": [], "password": "x"}
+    path = f"/_users/org.couchdb.user%3A%E0%81%A1{number}"
+    client.session.request("PUT", path, body=body).expect(201, 202)
+    audit = Audit(cluster)
+    assert (audit.until_round(1).findings, audit.looked_at) == ({}, [])
+
+
+def test_another_copy_is_read_in_the_place_of_one_that_is_away(cluster: SimClusterThread) -> None:
+    """The one whose turn it is is down, and the next one knows what ours does not."""
+    users = served(cluster, 3)
+    cluster.forget_documents(1, "_users", ids(users[:1]))
+    cluster.stop_node(3)
+    audit = Audit(cluster)
+    assert audit.until_round(1).findings[Finding.COPY_BEHIND] >= 1
+    assert ids(users[:1])[0] in audit.looked_at
+
+
+def test_a_round_goes_on_where_it_was(cluster: SimClusterThread) -> None:
+    """After a restart the users that were looked at are not looked at again, and the summary is of the whole round."""
+    served(cluster, 60)
+    first = Audit(cluster)
+    whole = first.until_round(1)
+    halfway = next(each for each in first.history if each.running is not None and each.running.users >= 20)
+    assert halfway.running is not None
+    assert (halfway.running.part, halfway.running.users) == (Part.USERS, 20)
+    again = Audit(cluster, rounds=halfway)
+    summary = again.until_round(1)
+    assert summary.users == whole.users
+    assert next(each.running.part for each in again.history if each.running is not None) is Part.USERS
+    assert again.kept.number == 1
+
+
+def test_a_round_of_another_life_of_the_copy_begins_again(cluster: SimClusterThread) -> None:
+    """The sequences of a copy that was made anew are others."""
+    served(cluster, 30)
+    first = Audit(cluster)
+    whole = first.until_round(1)
+    halfway = next(each for each in first.history if each.running is not None and each.running.users >= 20)
+    cluster.rebuild_copy(1, "_users", str(LOW))
+    again = Audit(cluster, rounds=halfway)
+    summary = again.until_round(2)
+    assert (summary.users, again.kept.number) == (whole.users, 2)
+
+
+def test_failures_of_the_server_are_no_findings(cluster: SimClusterThread) -> None:
+    """They are waited for, also answers that are no CouchDB's; the round ends as if nothing had been."""
+    served(cluster, 10)
+    audit = Audit(cluster)
+    for outcome in (500, "cut", 503):
+        cluster.fail(1, outcome, count=1)
+    assert audit.until_round(1).findings == {}
+
+
+def test_a_page_that_is_closed_keeps_no_user_from_the_audit(
+    cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something before the server forbids `_revs_diff`: that part is left out and said, and users are looked at."""
+    monkeypatch.setattr(feed, "_BACKOFF", dict.fromkeys(Advice, Backoff(first_seconds=0.001, most_seconds=0.001)))
+    (missing, *_) = served(cluster, 5)
+    connect(cluster.urls[0]).delete_database(database_name("userdb-", missing))
+    cluster.fail(1, 403, path_regex="_revs_diff")
+    with capture_logs() as lines:
+        assert Audit(cluster).until_round(1).findings == {Finding.MISSING: 1}
+    assert [line["part"] for line in lines if line["event"] == "a part of the audit was left out"] == ["other_copy"]
+
+
+class Healing:
+    """Stands for the back-off while no user can be confirmed, and lets the cluster heal in the midst of it."""
+
+    def __init__(self, cluster: SimClusterThread) -> None:
+        self.cluster = cluster
+        self.audit: Audit | None = None
+        self.waits = 0
+
+    def delay(self, _failures: int, _chance: float) -> float:
+        """Return how long to wait."""
+        assert self.audit is not None
+        running = self.audit.kept.running
+        if running is not None and running.part is Part.USERS:
+            self.waits += 1
+            self.cluster.heal()
+        return 0.0
+
+
+def test_a_cluster_without_a_majority_is_waited_for(cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No user can be confirmed for a while; nothing is found of them because of that."""
+    served(cluster, 5)
+    healing = Healing(cluster)
+    monkeypatch.setattr(auditing, "_BLIND", healing)
+    cluster.partition([[1], [2, 3]])
+    healing.audit = Audit(cluster)
+    assert healing.audit.until_round(1).findings == {}
+    assert healing.waits
+
+
+def test_the_log_names_the_first_users_of_a_kind_and_counts_the_rest(cluster: SimClusterThread) -> None:
+    """A cluster that was restored without its databases makes no log of a million lines."""
+    users = served(cluster, MOST_LOGGED + 5)
+    client = connect(cluster.urls[0])
+    for user in users:
+        client.delete_database(database_name("userdb-", user))
+    with capture_logs() as lines:
+        summary = Audit(cluster).until_round(1)
+    assert summary.findings == {Finding.MISSING: len(users)}
+    named = [line for line in lines if line["event"] == "audit finding"]
+    assert len(named) == MOST_LOGGED
+    assert {line["finding"] for line in named} == {"missing"}
+    assert sum(line["event"].startswith("audit finding; more") for line in lines) == 1
+    ended: list[Any] = [line for line in lines if line["event"] == "audit round ended"]
+    assert ended[0]["findings"] == {"missing": len(users)}
+
+
+def test_it_stops_promptly_in_the_middle_of_a_rest(cluster: SimClusterThread) -> None:
+    """A round of a day rests for hours between two users, and no end of a listener waits for that."""
+    served(cluster, 5)
+    audit = Audit(cluster, interval=86_400.0)
+    thread = threading.Thread(target=_run_to_stop, args=(audit,))
+    thread.start()
+    audit.stopping.set()
+    thread.join(10.0)
+    assert not thread.is_alive()
+
+
+def _run_to_stop(audit: Audit) -> None:
+    with pytest.raises(Stopped):
+        audit.auditor.run()

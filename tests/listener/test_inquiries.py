@@ -1,0 +1,133 @@
+"""An operator's questions about the quarantine, as a listener answers them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peruserd.core.inquiries import MOST_ON_A_PAGE, Inquiry, KeptUser, Wish
+from peruserd.core.names import user_document_id
+from peruserd.core.quarantine import Advice, Failure
+from peruserd.listener import ledger as ledger_module
+from peruserd.listener.provisioner import Outcome
+from tests.listener.clocks import Clock
+from tests.listener.test_standstill import DONE, Books
+
+HELD = Failure("held", "the database was there before", Advice.ASK_OPERATOR)
+BUSY = Failure("conflict", "409 conflict")
+
+
+@pytest.fixture
+def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
+    """Books with three users in quarantine: ann and cid for a reason that passes, bob for one that does not."""
+    clock = Clock()
+    monkeypatch.setattr(ledger_module, "time", clock)
+    made = Books(tmp_path / "copy.sqlite", clock)
+    for name, failure in (("cid", BUSY), ("ann", BUSY), ("bob", HELD)):
+        made.sign_up(name)
+        made.serve(Outcome(failure=failure))
+    yield made
+    made.store.close()
+
+
+def ask(books: Books, wish: Wish = Wish.LIST, *names: str, kind: str | None = None) -> list[KeptUser]:
+    """Return the users of all pages."""
+    inquiry = Inquiry(1, wish, tuple(map(user_document_id, names)), kind)
+    page = books.ledger.failures.inquire(inquiry)
+    assert (page.number, page.more) == (1, False)
+    return list(page.users)
+
+
+def names(users: list[KeptUser]) -> list[str]:
+    """Return the users' names."""
+    return [each.document.removeprefix("org.couchdb.user:") for each in users]
+
+
+def test_all_that_is_known_of_a_user_is_told(books: Books) -> None:
+    """What failed, how often and since when, what helps, and when the user is tried again."""
+    books.clock.now += 10.0
+    shown = ask(books, Wish.LIST, "bob")
+    assert len(shown) == 1
+    (bob,) = shown
+    assert (bob.kind, bob.error, bob.advice, bob.passing) == ("held", HELD.message, "ask_operator", False)
+    assert (bob.failures, bob.since, bob.deleted, bob.waits_for) == (1, 1000.0, False, ())
+    assert bob.next_try_in is not None
+    assert 0.0 <= bob.next_try_in <= 60.0
+
+
+def test_users_are_listed_by_name_or_kind(books: Books) -> None:
+    """In the order of their ids; who is not in quarantine is not listed."""
+    assert names(ask(books)) == ["ann", "bob", "cid"]
+    assert names(ask(books, kind="conflict")) == ["ann", "cid"]
+    assert names(ask(books, Wish.LIST, "cid", "dan", "ann")) == ["ann", "cid"]
+    assert ask(books, Wish.LIST, "bob", kind="conflict") == []
+
+
+def test_pages_are_bounded_and_go_on_where_the_last_one_ended(books: Books) -> None:
+    """However many are in quarantine, one answer is small."""
+    for number in range(2 * MOST_ON_A_PAGE):
+        books.sign_up(f"u{number:03}")
+        books.serve(Outcome(failure=BUSY))
+    seen: list[str] = []
+    more, after = True, ""
+    while more:
+        page = books.ledger.failures.inquire(Inquiry(7, Wish.LIST, after=after))
+        assert 0 < len(page.users) <= MOST_ON_A_PAGE
+        seen += names(list(page.users))
+        more, after = page.more, page.users[-1].document
+    assert seen == sorted(seen)
+    assert len(seen) == 3 + 2 * MOST_ON_A_PAGE
+
+
+def test_a_user_is_tried_at_once_when_the_operator_says_so(books: Books) -> None:
+    """The answer shows the user as it was; who is served leaves quarantine, also on disk."""
+    assert names(ask(books, Wish.RETRY, "bob")) == ["bob"]
+    assert books.serve_all(DONE) == ["bob"]
+    books.ledger.save()
+    assert (books.kept, names(ask(books))) == (["ann", "cid"], ["ann", "cid"])
+    assert names(ask(books, Wish.RETRY, kind="conflict")) == ["ann", "cid"]
+    # Asked for twice is asked for once.
+    ask(books, Wish.RETRY)
+    assert books.serve_all(DONE) == ["ann", "cid"]
+    assert books.ledger.report().counters.retries == 3
+
+
+def test_a_user_whom_nothing_but_a_change_helps_can_be_tried_too(books: Books) -> None:
+    """The operator knows better."""
+    books.sign_up("dan")
+    books.serve(Outcome(failure=Failure("rejected", "400", Advice.GIVE_UP)))
+    (dan,) = ask(books, Wish.LIST, "dan")
+    assert dan.next_try_in is None
+    ask(books, Wish.RETRY, "dan")
+    assert books.serve_all(DONE) == ["dan"]
+
+
+def test_a_forgotten_user_comes_back_only_with_another_change(books: Books) -> None:
+    """Nothing is tried any more, neither now nor by the next process, until the document changes again."""
+    assert names(ask(books, Wish.FORGET, "ann", "bob")) == ["ann", "bob"]
+    books.clock.now += 10_000.0
+    books.ledger.retry_due()
+    assert books.serve_all(DONE) == ["cid"]
+    books.ledger.save()
+    assert books.kept == []
+    books.sign_up("ann")
+    assert books.serve_all(DONE) == ["ann"]
+
+
+def test_to_forget_a_user_who_is_tried_just_then_takes_nothing_away(books: Books) -> None:
+    """The work under way ends as it ends; one that fails is in quarantine anew."""
+    ask(books, Wish.RETRY, "ann")
+    change = books.take()
+    assert change is not None
+    ask(books, Wish.FORGET, "ann")
+    books.ledger.give_back(change, Outcome(failure=BUSY))
+    assert "ann" in names(ask(books))
+
+
+def test_the_report_tells_permanent_and_passing_apart(books: Books) -> None:
+    """Users whom time alone does not help are counted by themselves, too."""
+    report = books.ledger.report()
+    assert (report.quarantined, report.permanent) == (3, 1)
+    ask(books, Wish.FORGET, "bob")
+    report = books.ledger.report()
+    assert (report.quarantined, report.permanent) == (2, 0)

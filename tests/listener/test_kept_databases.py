@@ -1,0 +1,161 @@
+"""Databases that somebody else deleted, made or changed: a look brings them to what they should be."""
+
+from typing import Any
+
+import pytest
+
+from peruserd.core.changes import make_look, make_review
+from peruserd.core.config import DatabasesConfig, WhenDeleted
+from peruserd.core.lanes import Lane
+from peruserd.core.names import user_document_id
+from peruserd.core.quarantine import Advice
+from peruserd.listener.provisioner import Outcome
+from peruserd.simcluster import SimClusterThread
+from tests.couch.connecting import connect
+from tests.listener.office import DATABASE, SECURED, USER, Office, delete_user, objects, secure, set_copy
+
+REPORT = DatabasesConfig(when_deleted=WhenDeleted.REPORT)
+
+
+@pytest.fixture
+def office(cluster: SimClusterThread) -> Office:
+    """A provisioner at node 1, and a user who has signed up and was served."""
+    return served(cluster, DatabasesConfig())
+
+
+def served(cluster: SimClusterThread, databases: DatabasesConfig) -> Office:
+    """Return a provisioner that has served the user."""
+    cluster.add_user(USER, "x")
+    office = Office(connect(cluster.urls[0]), databases=databases)
+    assert office.ensure().provisioned
+    return office
+
+
+def look(office: Office, lane: Lane = Lane.OTHERS) -> Outcome:
+    """Look at the user for a reason behind which there is no row."""
+    return office.act(make_look(user_document_id(USER), lane, 0.0))
+
+
+def test_a_database_that_was_deleted_is_made_again(cluster: SimClusterThread, office: Office) -> None:
+    """The user document is live, so the database is wanted."""
+    office.client.delete_database(DATABASE)
+    outcome = look(office)
+    assert (outcome.created, outcome.provisioned, outcome.failure) == (True, True, None)
+    assert objects(cluster) == [SECURED] * 3
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {},
+        {"admins": {"roles": ["_admin"]}, "members": {"roles": ["_admin"]}},
+        {"admins": {"names": [USER]}, "members": {"names": [], "roles": []}},
+        {"admins": {"names": ["bob"]}, "members": {"names": ["bob"]}},
+    ],
+    ids=["public", "blank", "public to all but its admin", "somebody else's"],
+)
+def test_a_database_that_was_made_again_lets_its_user_in_and_nobody_without_a_name(
+    cluster: SimClusterThread, office: Office, found: dict[str, Any]
+) -> None:
+    """Names that an admin gave stay; the user is added, and no database is open to everybody."""
+    office.client.delete_database(DATABASE)
+    secure(office.client, found)
+    assert look(office).provisioned
+    for each in objects(cluster):
+        assert USER in each["members"]["names"]
+        assert USER in each["admins"]["names"]
+        assert set(found.get("members", {}).get("names", [])) <= set(each["members"]["names"])
+
+
+def test_a_copy_that_differs_is_brought_to_the_others(cluster: SimClusterThread, office: Office) -> None:
+    """A node that got a new disk has a blank copy, and a clustered read may not show it."""
+    set_copy(office.client, 2, {})
+    assert look(office, Lane.AUDIT).provisioned
+    assert objects(cluster) == [SECURED] * 3
+
+
+def test_a_right_database_is_not_written(cluster: SimClusterThread, office: Office) -> None:
+    """A look at a user who has everything writes nothing."""
+    outcome = look(office)
+    assert (outcome.provisioned, outcome.created, outcome.security_written) == (True, False, False)
+    assert objects(cluster) == [SECURED] * 3
+
+
+def test_the_database_of_a_deleted_user_is_not_made_again(cluster: SimClusterThread, office: Office) -> None:
+    """Whoever deleted it did what was due."""
+    delete_user(office.client, USER)
+    office.client.delete_database(DATABASE)
+    outcome = look(office)
+    assert (outcome.created, outcome.failure) == (False, None)
+    assert DATABASE not in cluster.databases()
+
+
+def test_a_name_that_is_free_is_left_alone(cluster: SimClusterThread, office: Office) -> None:
+    """A database bears a name of which there never was a user document: it is somebody else's."""
+    outcome = office.act(make_look(user_document_id("nobody"), Lane.OTHERS, 0.0))
+    assert outcome == Outcome()
+    assert cluster.databases().count(DATABASE) == 1
+
+
+# Deleted databases are the operator's, if the configuration says so
+
+
+@pytest.mark.parametrize("lane", [Lane.OTHERS, Lane.AUDIT, Lane.LIVE])
+def test_a_database_that_was_deleted_is_reported(cluster: SimClusterThread, lane: Lane) -> None:
+    """The user waits for the operator; another change of the document makes nothing either."""
+    office = served(cluster, REPORT)
+    office.client.delete_database(DATABASE)
+    outcome = office.ensure() if lane is Lane.LIVE else look(office, lane)
+    assert outcome.failure is not None
+    assert (outcome.failure.kind, outcome.failure.advice) == ("database_deleted", Advice.GIVE_UP)
+    assert DATABASE not in cluster.databases()
+
+
+def test_the_operators_word_makes_it_again(cluster: SimClusterThread) -> None:
+    """Whether or not this instance owns the user."""
+    office = served(cluster, REPORT)
+    office.client.delete_database(DATABASE)
+    assert look(office, Lane.OPERATOR).created
+    office.client.delete_database(DATABASE)
+    review = make_review(user_document_id(USER), deleted=False, now=0.0, contested=True)
+    assert office.act(review).created
+    assert objects(cluster) == [SECURED] * 3
+
+
+def test_a_database_that_was_put_back_ends_the_report(cluster: SimClusterThread) -> None:
+    """Somebody restored it, so the user is served."""
+    office = served(cluster, REPORT)
+    office.client.delete_database(DATABASE)
+    assert look(office).failure is not None
+    secure(office.client, {})
+    assert look(office).provisioned
+
+
+def test_a_new_user_is_served_where_deletions_are_reported(cluster: SimClusterThread) -> None:
+    """A database that never was is not missing because of somebody."""
+    assert served(cluster, REPORT)
+    assert objects(cluster) == [SECURED] * 3
+
+
+def test_a_database_that_peruserd_dropped_is_made_for_a_user_who_comes_back(cluster: SimClusterThread) -> None:
+    """The journal of deletions says that nobody else did it."""
+    office = served(cluster, REPORT)
+    office.client.delete_database(DATABASE)
+    office.notes.dropped.add(DATABASE)
+    assert office.ensure().created
+
+
+# Names after a gap
+
+
+def test_names_tell_which_databases_are_not_there_or_were_made_again(office: Office) -> None:
+    """The list of databases has the revision of each map, and a later one tells of a deletion."""
+    for name in ("bob", "carol"):
+        assert office.ensure(name).created
+    office.client.delete_database(DATABASE)
+    office.client.delete_database("userdb-626f62")
+    secure(office.client, {})
+    document_ids = [user_document_id(name) for name in (USER, "bob", "carol", "dave")]
+    found = office._provisioner.find_missing(document_ids, remade=True)
+    assert found == {user_document_id(name) for name in (USER, "bob", "dave")}
+    assert office._provisioner.find_missing(document_ids) == {user_document_id(name) for name in ("bob", "dave")}

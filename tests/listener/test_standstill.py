@@ -1,0 +1,296 @@
+"""The books while the cluster fails: nobody is blamed before a probe has answered, and all wait together on hold."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import CapturingLogger
+
+from peruserd.core import intake
+from peruserd.core.changes import Change
+from peruserd.core.lanes import Lane
+from peruserd.core.names import user_document_id
+from peruserd.core.ownership import Ownership
+from peruserd.core.progress import Identity
+from peruserd.core.quarantine import OF_THE_CLUSTER, UNCONFIRMED, Advice, Failure
+from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.rows import Page, Row
+from peruserd.listener import failures as failures_module
+from peruserd.listener import ledger as ledger_module
+from peruserd.listener.ledger import Ledger
+from peruserd.listener.provisioner import Outcome
+from peruserd.listener.store import Store
+from tests.listener.books import make_ledger
+from tests.listener.clocks import Clock
+from tests.listener.disks import NeverWaits, WouldBlockError
+
+HOSTS = ((WHOLE_SPACE, ("me", "other")),)
+MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
+THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
+DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=True, whole=True)
+SEEN = Outcome(acted_on=False, provisioned=True)
+AWAY = Outcome(failure=Failure("no_majority", "500 no_majority"))
+WHY = "no majority answers"
+
+
+class Books:
+    """A ledger without threads on a real store, whose clock is set."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.clock = clock
+        self._path = path
+        self._seq = 0
+        self.begin()
+        for _ in range(3):
+            task = self.ledger.wait_for_scan()
+            assert task is not None
+            self.ledger.enter_scan(task, Page([], 0), ())
+
+    def begin(self) -> None:
+        """Open the store and the ledger, as a process that starts."""
+        self.store = Store.open(self._path)
+        self.ledger: Ledger = make_ledger(ownership=MINE, share=4, store=self.store)
+        self.ledger._changed = NeverWaits()
+        self.ledger.open(Identity("copy", self._seq))
+
+    def sign_up(self, *names: str, deleted: bool = False) -> None:
+        """Enter a page of the live feed."""
+        rows = []
+        for name in names:
+            self._seq += 1
+            rows.append(Row(self._seq, user_document_id(name), deleted))
+        self.ledger.enter_live(Page(rows, self._seq))
+
+    def take(self) -> Change | None:
+        """Take a change, if one is given out."""
+        try:
+            return self.ledger.take()
+        except WouldBlockError:
+            return None
+
+    def serve(self, outcome: Outcome) -> str:
+        """Take a change that must be there and give it back; return the user."""
+        change = self.take()
+        assert change is not None, "no work is given out"
+        self.ledger.give_back(change, outcome)
+        return change.document_id.removeprefix("org.couchdb.user:")
+
+    def serve_all(self, outcome: Outcome = DONE) -> list[str]:
+        """Serve everybody who waits, one after the other."""
+        served = []
+        while (change := self.take()) is not None:
+            self.ledger.give_back(change, outcome)
+            served.append(change.document_id.removeprefix("org.couchdb.user:"))
+        return served
+
+    def probe(self, why: str | None, after: float = 2.0) -> bool:
+        """Answer the probe, if it is due after so many seconds."""
+        self.clock.now += after
+        try:
+            assert self.ledger.failures.wait_for_probe()
+        except WouldBlockError:
+            return False
+        self.ledger.failures.probed(why)
+        return True
+
+    @property
+    def kept(self) -> list[str]:
+        """The users in quarantine on disk."""
+        return sorted(each.document_id.removeprefix("org.couchdb.user:") for each in self.store.load()[1])
+
+
+@pytest.fixture
+def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
+    """Books of a copy that is followed, with nothing to do."""
+    clock = Clock()
+    monkeypatch.setattr(ledger_module, "time", clock)
+    made = Books(tmp_path / "copy.sqlite", clock)
+    yield made
+    made.store.close()
+
+
+def test_a_failure_of_the_cluster_is_nobodys_failure(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing on disk, one line at the beginning and one at the end, and the checkpoint stays before those who wait."""
+    log = CapturingLogger()
+    monkeypatch.setattr(failures_module, "log", log)
+    books.sign_up("ann", "bob", "cid")
+    assert books.serve_all(AWAY) == ["ann", "bob", "cid"]
+    assert books.probe(WHY, after=0.1)
+    for name in ("dan", "eve"):
+        books.sign_up(name)
+        assert books.take() is None
+    books.probe(WHY)
+    report = books.ledger.report()
+    assert (report.on_hold, report.quarantined, report.caught_up, report.checkpoint) == (WHY, 0, False, 0)
+    assert (report.waiting, report.counters.holds, books.kept) == (5, 1, [])
+    books.ledger.save()
+    assert books.probe(None)
+    assert books.serve_all() == ["eve", "dan", "cid", "bob", "ann"]
+    report = books.ledger.report()
+    assert (report.on_hold, report.caught_up, report.checkpoint, books.kept) == (None, True, 5, [])
+    assert [(call.args[0], call.kwargs) for call in log.calls] == [
+        ("on hold: the cluster serves nobody, so no user is tried", {"why": WHY}),
+        ("the cluster serves again: all who waited are taken up", {"waited": 5, "seconds": 4.0}),
+    ]
+
+
+def test_a_process_that_dies_on_hold_loses_nobody(books: Books) -> None:
+    """Those who waited in memory are read again, because the checkpoint is before them."""
+    books.sign_up("ann", "bob")
+    books.serve_all(AWAY)
+    books.probe(WHY)
+    books.ledger.save()
+    books.store.close()
+    books.begin()
+    assert books.ledger.wait_for_room() == 0
+
+
+def test_who_fails_while_the_cluster_serves_goes_to_quarantine(books: Books) -> None:
+    """An enemy whose database answers anything is alone with it: others are served meanwhile."""
+    books.sign_up("enemy")
+    books.serve(AWAY)
+    assert (books.kept, books.ledger.report().checkpoint) == ([], 0)
+    books.sign_up("ann")
+    assert books.serve(DONE) == "ann"
+    assert books.probe(None)
+    assert (books.kept, books.ledger.report().checkpoint) == (["enemy"], 2)
+    assert books.ledger.report().counters.holds == 0
+
+
+def test_a_user_who_is_set_aside_and_changes_again_is_tried_again(books: Books) -> None:
+    """What is newer has not failed yet; the probe's answer is about what was before."""
+    books.sign_up("ann")
+    books.serve(AWAY)
+    assert books.take() is None
+    books.sign_up("ann", deleted=True)
+    change = books.take()
+    assert change is not None
+    assert change.deleted
+    assert books.probe(None)
+    assert books.kept == []
+    books.ledger.give_back(change, DONE)
+    assert books.ledger.report().checkpoint == 2
+
+
+def test_a_user_who_is_set_aside_and_asked_for_is_judged_all_the_same(books: Books) -> None:
+    """A look that somebody asks for meanwhile must not leave the user waiting for ever."""
+    books.sign_up("ann")
+    books.serve(AWAY)
+    books.ledger.look([user_document_id("ann")], Lane.AUDIT)
+    assert books.probe(None)
+    assert books.kept == ["ann"]
+
+
+@pytest.mark.parametrize("kind", sorted(OF_THE_CLUSTER))
+def test_each_kind_that_can_be_the_clusters_waits_for_the_probe(books: Books, kind: str) -> None:
+    """Whatever remedy it has."""
+    books.sign_up("ann")
+    books.serve(Outcome(failure=Failure(kind, "words", Advice.ASK_OPERATOR)))
+    assert books.kept == []
+    assert books.probe(WHY)
+    assert books.ledger.report().on_hold == WHY
+
+
+@pytest.mark.parametrize(
+    "kind", ["conflict", "copies_disagree", "held", "malformed_security", "too_large", "unforeseen"]
+)
+def test_other_kinds_are_a_users_own(books: Books, kind: str) -> None:
+    """Nobody is asked, and the user is kept at once."""
+    books.sign_up("ann")
+    books.serve(Outcome(failure=Failure(kind, "words")))
+    assert books.kept == ["ann"]
+    assert not books.probe(WHY)
+
+
+def test_what_is_in_quarantine_for_the_clusters_reason_is_due_when_it_is_back(books: Books) -> None:
+    """It is tried at once, the newest first, and what only an operator can change is not."""
+    for name, kind in (("old", "no_majority"), ("new", "copies_away"), ("own", "held")):
+        books.clock.now += 5.0
+        books.sign_up(name)
+        books.serve(Outcome(failure=Failure(kind, "words", Advice.ASK_OPERATOR, ("node3",))))
+        books.probe(None)
+    assert books.kept == ["new", "old", "own"]
+    books.sign_up("ann")
+    books.serve(AWAY)
+    books.probe(WHY)
+    assert books.take() is None
+    books.probe(None)
+    assert books.serve_all() == ["ann", "new", "old"]
+    books.ledger.save()
+    assert books.kept == ["own"]
+
+
+def test_on_hold_reading_goes_on_until_the_window_is_full(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who sign up wait in memory; no more of them than ever wait."""
+    books.sign_up("ann")
+    books.serve(AWAY)
+    books.probe(WHY)
+    monkeypatch.setattr(intake, "_LIVE_WINDOW", 20)
+    for group in range(2):
+        assert books.ledger.wait_for_room() is not None
+        books.sign_up(*[f"u{group}-{number}" for number in range(10)])
+    with pytest.raises(WouldBlockError):
+        books.ledger.wait_for_room()
+
+
+def test_one_user_tries_now_and_then_and_ends_a_hold_that_is_wrong(books: Books) -> None:
+    """Only a write that a majority took counts, because a minority can answer what is read."""
+    books.sign_up("ann", "bob", "cid", "dan")
+    books.serve(AWAY)
+    books.probe(WHY)
+    assert books.take() is None
+    books.probe(WHY, after=6.0)
+    assert books.serve(AWAY) == "bob"
+    assert books.take() is None
+    books.probe(WHY, after=6.0)
+    assert books.serve(SEEN) == "cid"
+    assert books.take() is None
+    books.probe(WHY, after=6.0)
+    assert books.serve(DONE) == "dan"
+    assert sorted(books.serve_all()) == ["ann", "bob"]
+    books.sign_up("enemy")
+    books.serve(AWAY)
+    assert books.kept == ["enemy"]
+    assert not books.probe(WHY)
+
+
+@pytest.mark.parametrize("resumed", [False, True], ids=["on hold", "after it"])
+def test_users_who_are_lost_on_hold_are_their_next_owners(books: Books, resumed: bool) -> None:  # noqa: FBT001
+    """Nothing of them waits here, but each deletion is looked at again: the next owner's copy may be behind."""
+    books.sign_up("ann")
+    books.sign_up("bob", deleted=True)
+    books.serve(AWAY)
+    books.serve(Outcome(failure=Failure(UNCONFIRMED, "one of three has answered")))
+    books.probe(WHY)
+    books.sign_up("cid", deleted=True)
+    books.sign_up("dan")
+    if resumed:
+        books.probe(None)
+        # Another instance is about to own them, so none is tried any more.
+        books.ledger.inform(MINE, THEIRS, 4)
+        books.clock.now += 1.0
+        books.sign_up("eve", deleted=True)
+    books.ledger.inform(THEIRS, None, 4)
+    assert books.ledger.report().waiting == 0
+    books.probe(None)
+    reviews = [books.take(), books.take()]
+    assert books.take() is None
+    assert {(each.document_id, each.lane, each.deleted) for each in reviews if each is not None} == {
+        (user_document_id(name), Lane.REVIEW, False) for name in ("bob", "cid")
+    }
+    assert books.ledger.report().checkpoint == 5 if resumed else 4
+
+
+def test_a_listener_that_leaves_is_not_on_hold(books: Books) -> None:
+    """What it did last is reviewed, as far as that is possible; nobody here comes back to it."""
+    books.sign_up("ann", "bob")
+    books.serve(DONE)
+    books.serve(AWAY)
+    books.probe(WHY)
+    assert books.take() is None
+    books.ledger.leave()
+    change = books.take()
+    assert change is not None
+    assert change.lane is Lane.REVIEW
+    books.ledger.give_back(change, AWAY)
+    assert not books.probe(WHY)

@@ -1,0 +1,49 @@
+"""Questions to listeners, with listeners that answer as they are told."""
+
+import pytest
+
+from peruserd.core.inquiries import Inquiry, InquiryPage, KeptUser, Wish
+from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.views import Copy
+from peruserd.supervisor.questions import NotAnsweredError, Questions
+
+COPY = Copy("_users", WHOLE_SPACE, "n1", ".1")
+
+
+def kept(name: str) -> KeptUser:
+    """A user in quarantine."""
+    return KeptUser(name, False, "held", "words", "ask_operator", 1, 0.0, passing=False)  # noqa: FBT003 - a record
+
+
+def test_all_pages_are_asked_for() -> None:
+    """Each question begins after the last user of the page before, under a number of its own."""
+    asked: list[Inquiry] = []
+    pages = [("a", "b"), ("c",)]
+
+    def answer(copy: Copy, inquiry: Inquiry) -> None:
+        assert copy is COPY
+        asked.append(inquiry)
+        users = tuple(map(kept, pages[len(asked) - 1]))
+        questions.answered(InquiryPage(inquiry.number, users, more=len(asked) < len(pages)))
+
+    questions = Questions(answer)
+    found = questions.ask(COPY, Inquiry(0, Wish.LIST, kind="held"))
+    assert [each.document for each in found] == ["a", "b", "c"]
+    assert [(each.after, each.kind) for each in asked] == [("", "held"), ("b", "held")]
+    assert asked[0].number != asked[1].number
+
+
+def test_a_listener_that_says_that_there_is_more_and_shows_nothing_is_not_asked_for_ever() -> None:
+    """An empty page is the last one."""
+    questions = Questions(lambda _, inquiry: questions.answered(InquiryPage(inquiry.number, (), more=True)))
+    assert list(questions.ask(COPY, Inquiry(0, Wish.LIST))) == []
+
+
+def test_a_listener_that_does_not_answer_is_not_waited_for_for_ever() -> None:
+    """The error names the copy, and an answer that comes later is dropped."""
+    numbers = []
+    questions = Questions(lambda _, inquiry: numbers.append(inquiry.number), patience_seconds=0.01)
+    with pytest.raises(NotAnsweredError, match="00000000-ffffffff@n1 does not answer"):
+        list(questions.ask(COPY, Inquiry(0, Wish.LIST)))
+    questions.answered(InquiryPage(numbers[0], (kept("late"),)))
+    assert questions._open == {}

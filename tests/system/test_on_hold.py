@@ -1,0 +1,77 @@
+"""A cluster that lost its majority is no failure of its users: listeners are on hold, and go on when it is back."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from peruserd.core.names import database_name
+from peruserd.simcluster import ClusterOptions
+from tests.system.daemon import Daemon
+from tests.system.signing_up import SigningUp
+from tests.system.simulated import sim
+from tests.system.target import PREFIX, Target, open_simulated
+from tests.system.team import Team
+from tests.waiting import eventually
+
+KEPT = "user not served; kept in quarantine"
+ON_HOLD = "on hold: the cluster serves nobody, so no user is tried"
+BACK = "the cluster serves again: all who waited are taken up"
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    """Give a simulated cluster of three nodes."""
+    with open_simulated(ClusterOptions(nodes=3, q=2, n=3)) as opened:
+        yield opened
+
+
+def on_hold(instance: Daemon) -> float:
+    """Return how many listeners of an instance are on hold."""
+    return instance.metrics().total("peruserd_listener_on_hold")
+
+
+def test_users_who_sign_up_without_a_majority_are_served_when_it_is_back(team: Team) -> None:
+    """Nobody is in quarantine meanwhile, /readyz says what is the matter, and the return is all that they wait for."""
+    here, *_ = team.instances
+    with team.acting.unsettled():
+        for node in (2, 3):
+            sim(team).stop_node(node)
+        with SigningUp(team.target, nodes=(1,)) as signing_up:
+            eventually(lambda: here.get("/readyz").text.startswith("on hold"), "/readyz says that all are on hold")
+            eventually(lambda: on_hold(here) == 2, "both listeners are on hold")
+            already = len(signing_up.names)
+            eventually(lambda: len(signing_up.names) >= already + 60, "more sign up meanwhile")
+        answer = here.get("/readyz")
+        assert answer.status_code == 503
+        assert "no majority of the 3 copies of peruserd answers" in answer.text
+        assert here.metrics().total("peruserd_quarantined_users") == 0
+        assert here.lines(KEPT) == []
+        lines = here.lines(ON_HOLD)
+        assert len({line["listener"] for line in lines}) == len(lines) == 2
+        assert len(team.target.unserved(signing_up.names)) >= 60
+        for node in (2, 3):
+            sim(team).start_node(node)
+        eventually(lambda: on_hold(here) == 0, "nobody is on hold any more")
+        team.wait_until_settled()
+    team.wait_until_served(signing_up.names, team.promised_seconds)
+    assert team.target.disagreeing(signing_up.names) == []
+    eventually(lambda: team.total("peruserd_quarantined_users") == 0, "nobody is in quarantine")
+    assert here.is_ready
+    waited = sum(line["waited"] for line in here.lines(BACK))
+    # Who changes hands at the moment of the return waits for the next owner.
+    assert 0 < waited <= len(signing_up.names)
+
+
+def test_an_enemy_whose_database_answers_errors_holds_up_nobody(team: Team) -> None:
+    """His failures are his own, whatever their words: everybody else is served, and no listener is on hold."""
+    enemy, *others = team.target.new_names(13)
+    for node in (1, 2, 3):
+        sim(team).fail(node, 500, method="PUT", path_regex=f"{database_name(PREFIX, enemy)}/_security")
+    team.target.sign_up([enemy])
+    eventually(lambda: team.total("peruserd_quarantined_users") == 1, "the enemy is in quarantine")
+    team.target.sign_up(others)
+    team.wait_until_served(others)
+    assert team.total("peruserd_holds_total") == 0
+    assert team.total("peruserd_quarantined_users") == 1
+    sim(team).clear_faults()
+    team.wait_until_served([enemy])

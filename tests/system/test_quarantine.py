@@ -1,0 +1,60 @@
+"""The quarantine of a running instance, as its operator sees it and what he does about it."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from peruserd.core.names import database_name
+from peruserd.simcluster import ClusterOptions
+from tests.cli.running import peruserd
+from tests.system.daemon import Daemon
+from tests.system.simulated import sim
+from tests.system.target import PREFIX, Target, open_simulated
+from tests.system.team import Team
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    """Give a simulated cluster of one node, whose instance has two listeners."""
+    with open_simulated(ClusterOptions(nodes=1, q=2, n=1)) as opened:
+        yield opened
+
+
+def quarantine(instance: Daemon, *arguments: str) -> tuple[int, list[str]]:
+    """Give an order, as an operator beside the instance does; return the exit code, and the users that it names."""
+    ran = peruserd("quarantine", *arguments, "--json", environment={"PERUSERD_STATE_DIRECTORY": str(instance.state)})
+    assert ran.stdout, ran.stderr
+    return ran.returncode, sorted(each["user"] for each in json.loads(ran.stdout)["users"])
+
+
+def test_an_operator_lists_retries_and_forgets_users(team: Team) -> None:
+    """Entries of all listeners are listed, who is tried is served, and who is forgotten stays so over a restart."""
+    (instance,) = team.instances
+    names = sorted(team.target.new_names(8))
+    kept, *others = names
+    # A refusal that no later try would end within this test.
+    for name in names:
+        sim(team).fail(1, 400, path_regex=f"/{database_name(PREFIX, name)}")
+    team.target.sign_up(names)
+    eventually(lambda: quarantine(instance, "list") == (0, names), "all are in quarantine")
+    assert len({line["copy"] for line in instance.lines("listener started")}) == 2
+    for name in ("peruserd_quarantined_users", "peruserd_quarantined_users_permanent"):
+        instance.wait_for_total(name, 8)
+    assert quarantine(instance, "show", "--kind", "rejected") == (0, names)
+    assert quarantine(instance, "list", "--kind", "conflict") == (0, [])
+    assert quarantine(instance, "list", kept, "nobody") == (1, [kept])
+    sim(team).clear_faults()
+    assert quarantine(instance, "forget", kept) == (0, [kept])
+    assert quarantine(instance, "retry", "--all") == (0, others)
+    team.wait_until_served(others)
+    eventually(lambda: quarantine(instance, "list") == (0, []), "the quarantine is empty")
+    instance.stop()
+    assert (
+        peruserd("quarantine", "list", environment={"PERUSERD_STATE_DIRECTORY": str(instance.state)}).returncode == 75
+    )
+    instance.start()
+    instance.wait_until_scanned()
+    assert quarantine(instance, "list") == (0, [])
+    assert team.target.unserved(names) == [kept]
