@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -45,7 +46,7 @@ class _Failed(msgspec.Struct, frozen=True):
     why: str
 
 
-class _Command:
+class _Command(ABC):
     """The part that both actions share: going through all users in small groups."""
 
     def __init__(self, connected: Connected, options: argparse.Namespace) -> None:
@@ -59,9 +60,9 @@ class _Command:
         self._total = connected.client.count_user_documents(connected.config.couchdb.auth_db)
         self._next_word = time.monotonic() + _QUIET_SECONDS
 
+    @abstractmethod
     def run(self) -> int:
         """Carry it out; return the exit code."""
-        raise NotImplementedError
 
     def groups(self, rollout: Rollout, pool: ThreadPoolExecutor) -> Iterator[list[Seen]]:
         """Give users in groups at the wanted pace, count them, and tell how it goes."""

@@ -14,7 +14,6 @@ from peruserd.core.deletions import Standing
 from peruserd.core.inquiries import Inquiry, InquiryPage
 from peruserd.core.lanes import Lane
 from peruserd.core.ownership import Ownership
-from peruserd.core.quarantine import Failure
 from peruserd.core.rounds import AuditStanding
 from peruserd.core.security import AS_COUCH_PERUSER, Access
 from peruserd.core.templates import NO_TEMPLATES, Templates
@@ -160,13 +159,6 @@ class CompareNames(msgspec.Struct, frozen=True, tag="compare"):
     number: int
 
 
-class Inquire(msgspec.Struct, frozen=True, tag="inquire"):
-    """Say whether this user document is in quarantine, by a `Kept` with the same number."""
-
-    number: int
-    document_id: str
-
-
 class JournalNews(msgspec.Struct, frozen=True, tag="journal"):
     """News of the journal of deletions.
 
@@ -245,21 +237,14 @@ class Doubt(msgspec.Struct, frozen=True, tag="doubt"):
     node: str | None = None
 
 
-class Kept(msgspec.Struct, frozen=True, tag="kept"):
-    """The answer to an `Inquire`: the failure of a user in quarantine, None where the user is not there."""
-
-    number: int
-    failure: Failure | None
-
-
 class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
     """The last message of an orderly end, with the reason in words."""
 
     reason: str
 
 
-ToListener = Inform | Stop | Inherit | Look | CompareNames | Reauthenticate | JournalNews | Inquire | Inquiry
-FromListener = Hello | Report | Doubt | Kept | Goodbye | InquiryPage
+ToListener = Inform | Stop | Inherit | Look | CompareNames | Reauthenticate | JournalNews | Inquiry
+FromListener = Hello | Report | Doubt | Goodbye | InquiryPage
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _TO_LISTENER: Final = msgspec.msgpack.Decoder(ToListener)

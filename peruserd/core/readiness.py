@@ -11,8 +11,8 @@ import msgspec
 from peruserd.core import security
 from peruserd.core.evidence import DocumentState, Evidence, judge
 from peruserd.core.facts import CopyReading
+from peruserd.core.inquiries import KeptUser
 from peruserd.core.names import UnservableNameError, database_name
-from peruserd.core.quarantine import Advice, Failure
 
 LONGEST_WAIT_SECONDS: Final = 60.0
 """The longest wait of one request; a proxy in between can end one sooner."""
@@ -81,11 +81,11 @@ def readiness(user: str, evidence: Evidence, copies: tuple[CopyReading, ...] | N
     return Readiness(user, UserState.SERVED if is_served else UserState.IN_PROGRESS)
 
 
-def with_quarantine(found: Readiness, failure: Failure | None) -> Readiness:
-    """Return the state of a user of whom this instance keeps a failure; a user who is served is served all the same."""
-    if failure is None or found.state is not UserState.IN_PROGRESS:
+def with_quarantine(found: Readiness, kept: KeptUser | None) -> Readiness:
+    """Return the state of a user whom this instance keeps in quarantine; a user who is served stays that."""
+    if kept is None or found.state is not UserState.IN_PROGRESS:
         return found
-    return Readiness(found.user, UserState.QUARANTINED, failure.kind, passing=failure.advice is Advice.RETRY)
+    return Readiness(found.user, UserState.QUARANTINED, kept.kind, passing=kept.passing)
 
 
 def is_whole_look(number: int) -> bool:

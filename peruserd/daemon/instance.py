@@ -163,7 +163,7 @@ class Instance:
             long_poll_seconds=config.couchdb.long_poll_timeout,
         )
         users = Client(Session(_hasty(config), self._tokens, connections=MOST_LOOKS))
-        self._users = open_page(users, self._lookout, config, self._fleet.failure_of)
+        self._users = open_page(users, self._lookout, config, self._fleet.kept)
         self._deletions = _see_to_deletions(config, self._tokens, self._lookout, self._supervisor)
         self._keeper = keep_templates(config, templates, self._tokens, self._lookout, self._supervisor)
         desk = QuarantineDesk(self._fleet, self._fleet.questions)

@@ -18,9 +18,9 @@ import msgspec
 
 from peruserd.core.config import Audience, Config, HTTPConfig
 from peruserd.core.decoding import split_address
+from peruserd.core.inquiries import KeptUser
 from peruserd.core.loopback import HEADERS, is_from_elsewhere, is_loopback
 from peruserd.core.names import user_document_id
-from peruserd.core.quarantine import Failure
 from peruserd.core.rate import TokenBucket
 from peruserd.core.readiness import (
     LONGEST_WAIT_SECONDS,
@@ -91,13 +91,13 @@ class Access(msgspec.Struct, frozen=True):
 class Looks:
     """Looks at users by the attachment of the instance, which can change while it runs.
 
-    `failure_of` says which failure of a user document this instance keeps in quarantine.
+    `kept` says what of a user document this instance keeps in quarantine.
     """
 
     def __init__(
-        self, client: Client, lookout: Lookout, config: Config, failure_of: Callable[[str], Failure | None]
+        self, client: Client, lookout: Lookout, config: Config, kept: Callable[[str], KeptUser | None]
     ) -> None:
-        self._failure_of = failure_of
+        self._kept = kept
         self._client = client
         self._lookout = lookout
         self._config = config
@@ -113,7 +113,7 @@ class Looks:
         found = known[1].look(user, number)
         if found is None or found.state is not UserState.IN_PROGRESS:
             return found
-        return with_quarantine(found, self._failure_of(user_document_id(user)))
+        return with_quarantine(found, self._kept(user_document_id(user)))
 
 
 class _Refusal(Exception):  # noqa: N818 - an answer, not an error of this program
@@ -213,11 +213,9 @@ class UsersPage:
             self._looks.release()
 
 
-def open_page(
-    client: Client, lookout: Lookout, config: Config, failure_of: Callable[[str], Failure | None]
-) -> UsersPage:
+def open_page(client: Client, lookout: Lookout, config: Config, kept: Callable[[str], KeptUser | None]) -> UsersPage:
     """Return the page of an instance; the client's session may have `MOST_LOOKS` connections."""
-    return UsersPage(Looks(client, lookout, config, failure_of).look, Access.configured(config.http))
+    return UsersPage(Looks(client, lookout, config, kept).look, Access.configured(config.http))
 
 
 def _busy(why: str) -> _Refusal:

@@ -19,7 +19,6 @@ from peruserd.core.listening import Listening
 from peruserd.core.messages import Report, Sequence
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity
-from peruserd.core.quarantine import Failure
 from peruserd.core.rows import Page, Row
 from peruserd.core.scanning import ScanTask
 from peruserd.listener.failures import Clocks, Failures, tell
@@ -218,12 +217,6 @@ class Ledger:
         with self._changed:
             self._state.inherit(doubts, time.monotonic())
             self._pass_on()
-
-    def failure_of(self, document_id: str) -> Failure | None:
-        """Return why a user was not served who is in quarantine; None where the user is not there."""
-        with self._changed:
-            kept = self._state.documents.record(document_id).kept
-        return None if kept is None else kept.failure
 
     def look_again(self, document_id: str) -> None:
         """Let a user be served whose database was dropped, or not dropped, while the document may have come back."""

@@ -34,9 +34,7 @@ from peruserd.core.messages import (
     Hello,
     Inform,
     Inherit,
-    Inquire,
     JournalNews,
-    Kept,
     ListenerStart,
     Look,
     Reauthenticate,
@@ -253,21 +251,19 @@ class Listener:
                 self._stop_within, self._leaving = within_seconds, leaving
             case JournalNews(usable, spoken_of, pause_changed):
                 self._deletions.told(frozenset(spoken_of), pause_changed=pause_changed, usable=usable)
-            case Look() | CompareNames() | Inquire() | Inquiry():
+            case Look() | CompareNames() | Inquiry():
                 self._asked(message)
             case Inherit(state_files):
                 self._inherit(state_files)
             case Reauthenticate():
                 self._reauthenticate(message)
 
-    def _asked(self, message: Look | CompareNames | Inquire | Inquiry) -> None:
+    def _asked(self, message: Look | CompareNames | Inquiry) -> None:
         match message:
             case Look(number, lane, document_ids, made):
                 self._ledger.look(document_ids, lane, number, made=made)
             case CompareNames(number):
                 self._ledger.compare_names(number)
-            case Inquire(number, document_id):
-                self._send(Kept(number, self._ledger.failure_of(document_id)))
             case Inquiry():
                 self._send(self._ledger.failures.inquire(message))
 

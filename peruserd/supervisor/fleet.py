@@ -16,7 +16,8 @@ import structlog
 
 from peruserd.core import lifecycle
 from peruserd.core.counters import Counters
-from peruserd.core.inquiries import Inquiry, InquiryPage
+from peruserd.core.hashing import document_hash
+from peruserd.core.inquiries import Inquiry, InquiryPage, KeptUser
 from peruserd.core.lifecycle import Action, Reason, RestartBudget, State, Timing
 from peruserd.core.messages import (
     Doubt,
@@ -25,16 +26,13 @@ from peruserd.core.messages import (
     Hello,
     Inherit,
     JournalNews,
-    Kept,
     ListenerStart,
     Reauthenticate,
     Report,
     Sequence,
 )
 from peruserd.core.outbox import Outbox
-from peruserd.core.quarantine import Failure
 from peruserd.core.views import Assignment, Copy, Plan, difference
-from peruserd.supervisor.inquiries import Inquiries
 from peruserd.supervisor.listener import Conditions, ListenerStatus, SupervisedListener
 from peruserd.supervisor.process import ListenerProcess
 from peruserd.supervisor.questions import Questions
@@ -119,7 +117,6 @@ class Fleet:
         # For listeners that start later: whether the journal can be used. They read by themselves what was said.
         self._journal: JournalNews | None = None
         self._outbox = Outbox()
-        self._inquiries = Inquiries()
         self._lock = threading.Lock()
         # For other threads, too: a question changes nothing here, and one without a process does not answer it.
         self.questions = Questions(self._question)
@@ -182,6 +179,7 @@ class Fleet:
                 return
             self._hear(listener, now)
             code, counted = listener.reap()
+            self.questions.ended(copy)
             self._retired.add(counted)
             self._step(listener, lifecycle.Exited(code, random.random()), now)  # noqa: S311 - spreads restarts
             reason = listener.child.reason or Reason.CRASHED
@@ -246,11 +244,12 @@ class Fleet:
                 unreadable=tuple(str(each) for each in self._plan.unreadable),
             )
 
-    def failure_of(self, document_id: str) -> Failure | None:
-        """Return the failure that a listener keeps in quarantine; for any thread but the loop's, which hears it."""
+    def kept(self, document_id: str) -> KeptUser | None:
+        """Return what a listener keeps in quarantine of a user; for any thread but the loop's."""
+        position = document_hash(document_id)
         with self._lock:
-            inquiry = self._inquiries.ask(document_id, self._listeners.values())
-        return inquiry.wait()
+            copies = [copy for copy, _ in self.processes() if position in copy.range]
+        return self.questions.kept(copies, document_id)
 
     def _question(self, copy: Copy, inquiry: Inquiry) -> None:
         with self._lock:
@@ -300,7 +299,7 @@ class Fleet:
             return
         for message in listener.process.receive():
             if isinstance(message, InquiryPage):
-                self.questions.answered(message)
+                self.questions.answered(listener.copy, message)
             else:
                 self._take_in(listener, message, now)
 
@@ -327,8 +326,6 @@ class Fleet:
             case Doubt(number, node):
                 # By its process: another one of the same copy would take the answer for one of its own.
                 self._gatekeeper.doubt(listener.process.pid, number, node)
-            case Kept():
-                self._inquiries.answer(listener.process.pid, message)
             case Goodbye(reason):
                 log.debug("listener says goodbye", copy=str(listener.copy), reason=reason)
 

@@ -72,7 +72,7 @@ class Listeners:
                 if (not inquiry.document_ids or each.document in inquiry.document_ids)
                 and inquiry.kind in (None, each.kind)
             ]
-            self.questions.answered(InquiryPage(inquiry.number, tuple(users)))
+            self.questions.answered(copy, InquiryPage(inquiry.number, tuple(users)))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from peruserd.core.evidence import Evidence, Reading, Winner
 from peruserd.core.facts import CopyReading
-from peruserd.core.quarantine import Advice, Failure
+from peruserd.core.inquiries import KeptUser
 from peruserd.core.readiness import (
     Readiness,
     UserState,
@@ -66,17 +66,21 @@ def test_the_state_follows_from_what_copies_say(
     assert readiness("alice", evidence, copies).state is state
 
 
+def _kept(kind: str, *, passing: bool) -> KeptUser:
+    return KeptUser("alice", False, kind, "…", "…", 1, 0.0, passing=passing)  # noqa: FBT003 - a record
+
+
 def test_what_the_instance_keeps_in_quarantine_is_said_of_users_who_are_not_served() -> None:
     """The kind is said, and whether the instance tries again; somebody who is served by now is no failure."""
     waits = Readiness("alice", UserState.IN_PROGRESS)
-    held = with_quarantine(waits, Failure("held", "…", Advice.ASK_OPERATOR))
+    held = with_quarantine(waits, _kept("held", passing=False))
     assert (held.state, held.kind, held.passing) == (UserState.QUARANTINED, "held", False)
-    again = with_quarantine(waits, Failure("timeout", "…"))
+    again = with_quarantine(waits, _kept("timeout", passing=True))
     assert (again.state, again.kind, again.passing) == (UserState.QUARANTINED, "timeout", True)
     assert with_quarantine(waits, None) is waits
     for state in (UserState.SERVED, UserState.UNKNOWN, UserState.UNCLEAR):
         other = Readiness("alice", state)
-        assert with_quarantine(other, Failure("timeout", "…")) is other
+        assert with_quarantine(other, _kept("timeout", passing=True)) is other
 
 
 @pytest.mark.parametrize(

@@ -204,14 +204,6 @@ def test_reading_pauses_while_much_is_under_way(books: Books, monkeypatch: pytes
     assert given == [2]
 
 
-def test_the_failure_of_a_user_in_quarantine_can_be_asked_for(books: Books) -> None:
-    """By the id of the document; nobody else has one."""
-    books.live(_row(1, "ann"))
-    failed = books.serve(FAILED)
-    assert books.ledger.failure_of(failed.document_id) == FAILED.failure
-    assert books.ledger.failure_of("org.couchdb.user:nobody") is None
-
-
 def test_the_quarantine_does_not_hold_up_the_feed(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many users are tried again, reading goes on, and what is read goes first."""
     monkeypatch.setattr(intake, "_LIVE_WINDOW", 2)

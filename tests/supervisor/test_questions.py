@@ -5,6 +5,7 @@ import pytest
 from peruserd.core.inquiries import Inquiry, InquiryPage, KeptUser, Wish
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.views import Copy
+from peruserd.supervisor import questions as module
 from peruserd.supervisor.questions import NotAnsweredError, Questions
 
 COPY = Copy("_users", WHOLE_SPACE, "n1", ".1")
@@ -24,7 +25,7 @@ def test_all_pages_are_asked_for() -> None:
         assert copy is COPY
         asked.append(inquiry)
         users = tuple(map(kept, pages[len(asked) - 1]))
-        questions.answered(InquiryPage(inquiry.number, users, more=len(asked) < len(pages)))
+        questions.answered(COPY, InquiryPage(inquiry.number, users, more=len(asked) < len(pages)))
 
     questions = Questions(answer)
     found = questions.ask(COPY, Inquiry(0, Wish.LIST, kind="held"))
@@ -35,7 +36,7 @@ def test_all_pages_are_asked_for() -> None:
 
 def test_a_listener_that_says_that_there_is_more_and_shows_nothing_is_not_asked_for_ever() -> None:
     """An empty page is the last one."""
-    questions = Questions(lambda _, inquiry: questions.answered(InquiryPage(inquiry.number, (), more=True)))
+    questions = Questions(lambda _, inquiry: questions.answered(COPY, InquiryPage(inquiry.number, (), more=True)))
     assert list(questions.ask(COPY, Inquiry(0, Wish.LIST))) == []
 
 
@@ -45,5 +46,44 @@ def test_a_listener_that_does_not_answer_is_not_waited_for_for_ever() -> None:
     questions = Questions(lambda _, inquiry: numbers.append(inquiry.number), patience_seconds=0.01)
     with pytest.raises(NotAnsweredError, match="00000000-ffffffff@n1 does not answer"):
         list(questions.ask(COPY, Inquiry(0, Wish.LIST)))
-    questions.answered(InquiryPage(numbers[0], (kept("late"),)))
+    questions.answered(COPY, InquiryPage(numbers[0], (kept("late"),)))
     assert questions._open == {}
+
+
+def test_the_listener_that_keeps_a_user_is_heard() -> None:
+    """The others are asked before, and say that they do not."""
+    other = Copy("_users", WHOLE_SPACE, "n2", ".1")
+
+    def answer(copy: Copy, inquiry: Inquiry) -> None:
+        assert inquiry.document_ids == ("a",)
+        questions.answered(copy, InquiryPage(inquiry.number, (kept("a"),) if copy is COPY else ()))
+
+    questions = Questions(answer)
+    assert questions.kept([other, COPY], "a") == kept("a")
+    assert questions.kept([other], "a") is None
+    assert questions.kept([], "a") is None
+
+
+def test_a_listener_that_owes_answers_is_not_asked_for_ever() -> None:
+    """Its pipe must not fill, because it would be killed; once it answers, or is another process, it is asked again."""
+    numbers: list[int] = []
+    questions = Questions(lambda _, inquiry: numbers.append(inquiry.number), brief_seconds=0.001)
+    for _ in range(100):
+        assert questions.kept([COPY], "a") is None
+    assert len(numbers) == module._MOST_OWED
+    with pytest.raises(NotAnsweredError, match="owes 8 answers"):
+        list(questions.ask(COPY, Inquiry(0, Wish.LIST)))
+    questions.answered(COPY, InquiryPage(numbers[0], ()))
+    questions.kept([COPY], "a")
+    assert len(numbers) == module._MOST_OWED + 1
+    questions.ended(COPY)
+    questions.kept([COPY], "a")
+    assert len(numbers) == module._MOST_OWED + 2
+
+
+def test_answers_that_nobody_asked_for_are_passed_over() -> None:
+    """A number of another process's, or one that was never given."""
+    questions = Questions(
+        lambda _copy, _inquiry: questions.answered(COPY, InquiryPage(77, (kept("a"),))), brief_seconds=0.001
+    )
+    assert questions.kept([COPY], "a") is None
