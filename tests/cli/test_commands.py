@@ -28,14 +28,6 @@ def cluster() -> Iterator[SimClusterThread]:
         yield running
 
 
-@pytest.fixture
-def config(cluster: SimClusterThread, tmp_path: Path) -> str:
-    """Write a configuration for the cluster's first node."""
-    path = tmp_path / "peruserd.toml"
-    path.write_text(f'[couchdb]\nurl = "{cluster.urls[0]}"\n[state]\ndirectory = "{tmp_path}/state"\n')
-    return str(path)
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     """`--help` says what the command does, shows an example and the exit codes."""

@@ -35,14 +35,6 @@ def client(cluster: SimClusterThread) -> Client:
     return connect(cluster.urls[0])
 
 
-@pytest.fixture
-def config(cluster: SimClusterThread, tmp_path: Path) -> str:
-    """Write a configuration for the cluster's first node."""
-    path = tmp_path / "peruserd.toml"
-    path.write_text(f'[couchdb]\nurl = "{cluster.urls[0]}"\n')
-    return str(path)
-
-
 def check(config: str, code: int = 0) -> list[tuple[str, str]]:
     """Run `check`, and return its lines as what each is about and its words."""
     checked = peruserd("check", "--config", config)

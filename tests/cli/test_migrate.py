@@ -31,14 +31,6 @@ def cluster() -> Iterator[SimClusterThread]:
         yield running
 
 
-@pytest.fixture
-def config(cluster: SimClusterThread, tmp_path: Path) -> str:
-    """Write a configuration for the cluster's first node."""
-    path = tmp_path / "peruserd.toml"
-    path.write_text(f'[couchdb]\nurl = "{cluster.urls[0]}"\n[state]\ndirectory = "{tmp_path}/state"\n')
-    return str(path)
-
-
 def _set(cluster: SimClusterThread, node: int, section: str, key: str, value: str) -> None:
     url = f"{cluster.urls[0]}/_node/{NODES[node - 1]}/_config/{section}/{key}"
     requests.put(url, json=value, timeout=10).raise_for_status()

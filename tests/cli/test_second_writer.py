@@ -2,7 +2,6 @@
 
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
@@ -18,14 +17,6 @@ def cluster() -> Iterator[SimClusterThread]:
     """Run a cluster without users."""
     with SimClusterThread(ClusterOptions(nodes=3, q=2, n=2)) as running:
         yield running
-
-
-@pytest.fixture
-def config(cluster: SimClusterThread, tmp_path: Path) -> str:
-    """Write a configuration for the cluster's first node."""
-    path = tmp_path / "peruserd.toml"
-    path.write_text(f'[couchdb]\nurl = "{cluster.urls[0]}"\n')
-    return str(path)
 
 
 def _switch_peruser(cluster: SimClusterThread, node: int, value: str) -> None:

@@ -28,14 +28,6 @@ def cluster() -> Iterator[SimClusterThread]:
         yield running
 
 
-@pytest.fixture
-def config(cluster: SimClusterThread, tmp_path: Path) -> str:
-    """Write a configuration for the cluster's first node."""
-    path = tmp_path / "peruserd.toml"
-    path.write_text(f'[couchdb]\nurl = "{cluster.urls[0]}"\n[state]\ndirectory = "{tmp_path}/state"\n')
-    return str(path)
-
-
 @contextmanager
 def _daemon_saying(said: Readiness) -> Iterator[dict[str, str]]:
     """Serve the page of a daemon that says this of everybody; give the environment that leads to it."""

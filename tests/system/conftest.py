@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.system.daemon import Daemon
+from tests.system.server import Server
 from tests.system.target import Target
 from tests.system.team import Team
 
@@ -27,6 +29,21 @@ def make_daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Call
             return made[-1]
 
         yield make
+
+
+@pytest.fixture
+def cluster() -> Iterator[SimClusterThread]:
+    """Run a simulated cluster of one node, so that no other has what its files lose; modules have others."""
+    with SimClusterThread(ClusterOptions(nodes=1, n=1, q=2)) as running:
+        yield running
+
+
+@pytest.fixture
+def server(cluster: SimClusterThread) -> Iterator[Server]:
+    """The first node of the simulated cluster as users and operators see it."""
+    made = Server(cluster.urls[0], None)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -1,31 +1,16 @@
 """Checkpoints that prove nothing any more: another history behind the same identity, and other databases to make."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from peruserd.core.names import database_name, user_document_id
-from peruserd.simcluster import ClusterOptions, SimClusterThread
+from peruserd.simcluster import SimClusterThread
 from tests.system.daemon import Daemon
 from tests.system.server import PREFIX, Server
 from tests.waiting import eventually
 
 LOST, SINCE = 20, 60
-
-
-@pytest.fixture
-def cluster() -> Iterator[SimClusterThread]:
-    """One node, so that no other has what its files have lost."""
-    with SimClusterThread(ClusterOptions(nodes=1, n=1, q=2)) as running:
-        yield running
-
-
-@pytest.fixture
-def server(cluster: SimClusterThread) -> Iterator[Server]:
-    """The node as users and operators see it."""
-    made = Server(cluster.urls[0], None)
-    yield made
-    made.close()
 
 
 @pytest.fixture

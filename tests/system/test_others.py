@@ -22,21 +22,6 @@ def target() -> Iterator[Target]:
 
 
 @pytest.fixture
-def cluster() -> Iterator[SimClusterThread]:
-    """One node."""
-    with SimClusterThread(ClusterOptions(nodes=1, n=1, q=2)) as running:
-        yield running
-
-
-@pytest.fixture
-def server(cluster: SimClusterThread) -> Iterator[Server]:
-    """The node as users and operators see it."""
-    made = Server(cluster.urls[0], None)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def daemon(cluster: SimClusterThread, make_daemon: Callable[..., Daemon]) -> Daemon:
     """An instance that is not started yet. Each poll that ends is a time to write down how far it has come."""
     return make_daemon(url=cluster.urls[0], config={"couchdb": {"long_poll_timeout": 1}})

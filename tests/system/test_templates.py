@@ -24,14 +24,6 @@ def cluster() -> Iterator[SimClusterThread]:
         yield running
 
 
-@pytest.fixture
-def server(cluster: SimClusterThread) -> Iterator[Server]:
-    """The first node as users and operators see it."""
-    made = Server(cluster.urls[0], None)
-    yield made
-    made.close()
-
-
 def write(directory: Path, version: int) -> None:
     """Write a template in this version."""
     (directory / "documents").mkdir(parents=True, exist_ok=True)
