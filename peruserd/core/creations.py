@@ -13,7 +13,7 @@ from typing import Final
 # A row comes within seconds, and later where a node is behind. After this its database is looked at, which is harmless.
 _REMEMBERED_SECONDS: Final = 60.0
 
-# Creations without a node: as many as are looked at in some minutes. The audit finds those past that many.
+# Creations without one node: as many as are looked at in some minutes. The audit finds those past that many.
 _MOST_WITHOUT: Final = 10_000
 
 
@@ -22,9 +22,9 @@ class Creations:
 
     def __init__(self) -> None:
         self._made: OrderedDict[str, float] = OrderedDict()
+        # The databases that were made while a node was away, by node; a node is known once it was there or should be.
+        self._without: dict[str, dict[str, None]] = {}
         self._nodes: frozenset[str] = frozenset()
-        self._away: frozenset[str] = frozenset()
-        self._without: dict[str, None] = {}
 
     def note(self, document_id: str, now: float) -> None:
         """Note that the database of a user document was made."""
@@ -32,23 +32,27 @@ class Creations:
         self._made.move_to_end(document_id)
         while now - next(iter(self._made.values())) > _REMEMBERED_SECONDS:
             self._made.popitem(last=False)
-        if self._away and len(self._without) < _MOST_WITHOUT:
-            self._without[document_id] = None
+        for made in self._without.values():
+            if len(made) < _MOST_WITHOUT:
+                made[document_id] = None
 
     def includes(self, document_id: str, now: float) -> bool:
         """Say whether it was made here a moment ago."""
         made_at = self._made.get(document_id)
         return made_at is not None and now - made_at <= _REMEMBERED_SECONDS
 
+    def expect(self, nodes: Collection[str]) -> None:
+        """Note nodes that belong to the cluster, whether or not they are connected."""
+        for node in frozenset(nodes) - self._nodes:
+            self._without.setdefault(node, {})
+
     def connected(self, nodes: Collection[str]) -> tuple[str, ...]:
-        """Note which nodes are connected; return whose database was made without one of them that is back."""
+        """Note which nodes are connected; return whose database was made without one that is back, each once."""
         connected = frozenset(nodes)
-        is_back = not self._away.isdisjoint(connected)
-        self._away = (self._away | self._nodes) - connected
+        for node in self._nodes - connected:
+            self._without.setdefault(node, {})
         self._nodes = connected
-        if not is_back:
-            return ()
-        found = tuple(self._without)
-        if not self._away:
-            self._without.clear()
-        return found
+        found: dict[str, None] = {}
+        for node in connected:
+            found.update(self._without.pop(node, {}))
+        return tuple(found)

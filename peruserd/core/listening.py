@@ -64,6 +64,8 @@ class Listening:
         self.intake = Intake(me, ownership, on_disk.saved, begin_near, digest)
         self.documents = Documents(on_disk.kept, on_disk.doubts, recall_seconds=recall_seconds, now=now)
         self._creations = Creations()
+        # A host that was away before this began is missed as well.
+        self._creations.expect({node for _, hosts in ownership.hosts for node in hosts})
         self._connect(nodes, cut_off=cut_off, now=now)
         self.dispatch = Dispatch(self.documents, share, new_per_minute)
         self.counters = Counters()
