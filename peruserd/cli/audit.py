@@ -50,7 +50,7 @@ class _Listed(msgspec.Struct, frozen=True):
 
 
 class _Result(msgspec.Struct, frozen=True):
-    """What is printed as JSON: `left` are those that are other than they should be, after the repair if there was one.
+    """The result as JSON: `left` are those that are other than they should be, after the repair if there was one.
 
     `sent` are the users that were named to the daemon, or would have been.
     """
@@ -177,7 +177,7 @@ def _watch(survey: Survey, found: Sequence[Diagnosis]) -> list[Diagnosis]:
     return [left[user] for user in sorted(left)]
 
 
-# What is printed
+# Printing
 
 
 def _result(prefix: str, users: int, began: float, found: Sequence[Diagnosis], sent: Sequence[str]) -> _Result:

@@ -167,7 +167,7 @@ def _found(
     )
 
 
-# What is printed
+# Printing
 
 
 def _print_all(lines: Iterator[str]) -> None:

@@ -181,7 +181,7 @@ def _seen(group: list[str], pool: ThreadPoolExecutor, look: Callable[[str], Seen
 
 
 class Counts(msgspec.Struct):
-    """What was seen so far. `documents` counts standings by the id of the document."""
+    """The users seen so far, counted. `documents` counts standings by the id of the document."""
 
     users: int = 0
     without_database: int = 0

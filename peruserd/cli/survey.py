@@ -88,7 +88,8 @@ class Survey:
     def differing(self, document_ids: Iterable[str], progress: Progress) -> list[Diagnosis]:
         """Return what is found of these users, without those of whom nothing is; sorted by user.
 
-        A difference is seen twice. What could not be seen is not: a node that is away would make every round two.
+        A difference is seen twice. A fact that could not be seen is not, because a node that is away would make every
+        round two.
         """
         found = {each.user: each for each in self._diagnosed(document_ids, progress) if each.findings}
         doubtful = [user for user, each in found.items() if each.differs]

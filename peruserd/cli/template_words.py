@@ -1,4 +1,4 @@
-"""What commands say of templates, in plain words."""
+"""The words of commands about templates."""
 
 from collections.abc import Iterator
 

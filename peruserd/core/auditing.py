@@ -109,8 +109,8 @@ def diagnose(seen: Observation, rules: Rules) -> Diagnosis:
 def seen_twice(first: Diagnosis, second: Diagnosis) -> Diagnosis:
     """Return the newer diagnosis with those findings alone that the older one has as well.
 
-    Between two looks at a user who has just signed up everything changes, and nothing is wrong. What could not be seen
-    is no difference, and one look is enough for it.
+    Between two looks at a user who has just signed up everything changes, and nothing is wrong. A fact that could not
+    be seen is no difference, and one look is enough for it.
     """
     findings = tuple(each for each in second.findings if each in first.findings)
     if not findings:

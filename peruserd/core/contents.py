@@ -1,4 +1,4 @@
-"""What is in a user's database of the templates, and what is to be written there. Pure.
+"""The documents of templates in a user's database, and those to be written there. Pure.
 
 A document is judged by itself, as it was read. A digest kept in the user's database would say whatever its user wants.
 A document that equals an earlier version of its template, filled in for this user, is ours and out of date. Any other
@@ -54,7 +54,7 @@ class Looked(msgspec.Struct, frozen=True):
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """What was found in one database; `options` are those that are not as they should be."""
+    """The state of one database; `options` are those that are not as they should be."""
 
     documents: tuple[Looked, ...] = ()
     options: tuple[str, ...] = ()

@@ -135,7 +135,7 @@ class Dispatch:
 
     def _has_newcomer(self, now: float) -> bool:
         if self._creations.most:
-            # Who waits for room to make a database has waited long, where there is a crowd.
+            # A user who waits for room to make a database has waited long, where there is a crowd.
             return bool(self._crowded[Lane.LIVE])
         return self._documents.is_last_since(Lane.LIVE, now - NEW_SECONDS)
 

@@ -31,8 +31,8 @@ from peruserd.core.rows import PAGE_ROWS, Page, is_short, proof_size_of
 from peruserd.core.scanning import ScanBook, ScanTask
 from peruserd.core.watermark import Watermark
 
-# Documents that may wait before reading pauses. Whoever signs up behind a crowd is seen only if the crowd was read, so
-# it is many. Each takes some 600 bytes (measured), and its text, which is as long as its writer likes.
+# Documents that may wait before reading pauses. They are many, because a user who signs up behind a crowd is seen
+# only if the crowd was read. Each takes some 600 bytes (measured), and its text, which is as long as its writer likes.
 _LIVE_WINDOW: Final = 50 * PAGE_ROWS
 _HELD_WINDOW: Final = 100 * PAGE_ROWS
 _TEXT_WINDOW: Final = 32 << 20

@@ -76,7 +76,7 @@ class Kept(ABC):
     def recover(self, now: float) -> tuple[int, int]:
         """Let those wait for a worker who failed for a reason that can have been the cluster's, the newest first.
 
-        Return how many retries and how many reviews. What has waited on hold stays marked as that.
+        Return how many retries and how many reviews. A change that has waited on hold stays marked as that.
         """
         self.on_hold = False
         for document_id, before in self._records.items():

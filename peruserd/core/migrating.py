@@ -34,7 +34,7 @@ SETTINGS: Final = (
 
 
 class Peruser(msgspec.Struct, frozen=True):
-    """What couch_peruser does on one node.
+    """The settings of couch_peruser on one node.
 
     `users_elsewhere` is the database in which CouchDB itself looks for users, where couch_peruser follows another one.
     """

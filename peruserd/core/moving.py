@@ -57,7 +57,7 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class WayBack(msgspec.Struct, frozen=True):
-    """What stops couch_peruser (up to 3.5) for good on the range in which it is, so what is in the way back.
+    """The things that stop couch_peruser (up to 3.5) for good on their range, and so are in the way back.
 
     `no_database` counts deleted users who have no database, `too_long` users whose name no database can have, and
     `copies_differ` databases whose copies of the security object differ.

@@ -1,4 +1,4 @@
-"""What the configuration puts into each user's database: documents, roles, and options. Pure.
+"""The things that the configuration puts into each user's database: documents, roles, and options. Pure.
 
 A user's name is text that an enemy chose. It is put into strings that are values of ordinary documents, and nowhere
 else: not into ids, keys, roles or design documents, whose strings are source code.

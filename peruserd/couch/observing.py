@@ -1,4 +1,4 @@
-"""What there is of many users at once: their documents, databases and security objects, each copy by itself.
+"""Observing many users at once: their documents, databases and security objects, each copy by itself.
 
 For some hundred users this takes one request for each copy of the authentication database, one for all shard maps, and
 one for each copy of each database. Where there are templates, each database takes one more for its documents, and each

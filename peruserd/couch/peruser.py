@@ -10,7 +10,7 @@ from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedEr
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What couch_peruser does on each node that says so, and in words why the others do not."""
+    """The settings of couch_peruser on each node that says so, and in words why the others do not."""
 
     found: dict[str, Peruser]
     hidden: dict[str, str]

@@ -23,7 +23,8 @@ _PAGE_ROWS: Final = 32
 # More versions of one template than this, the oldest of which nobody has any more, as a rule.
 _MOST_VERSIONS: Final = 2_000
 
-# What was read is believed this long; a version that came since is taken for its user's own until then, and is kept.
+# The versions that were read are believed this long. A version that came since is taken for its user's own until then,
+# and is kept.
 _READ_SECONDS: Final = 60.0
 
 

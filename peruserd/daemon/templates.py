@@ -82,7 +82,7 @@ def _entries(directory: Path, problems: list[str], *, optional: bool = False) ->
 def _content(path: Path, problems: list[str]) -> bytes | None:
     """Return what is in a file, one byte more than is allowed at most."""
     try:
-        # What is no file, such as a pipe, could be waited for without end.
+        # Something else than a file, such as a pipe, could be waited for without end.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):

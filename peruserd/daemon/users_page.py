@@ -75,7 +75,7 @@ _RETRY: Final = ("Retry-After", "1")
 
 
 class Access(msgspec.Struct, frozen=True):
-    """Who may ask. `is_open` says whether anybody may; `loopback_only` that only programs of this machine may."""
+    """The callers that may ask: anybody where `is_open` says so, with `loopback_only` programs of this machine."""
 
     is_open: bool
     loopback_only: bool

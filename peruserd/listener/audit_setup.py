@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from peruserd.core.auditing import Rules
 from peruserd.core.lanes import Lane
@@ -22,6 +23,9 @@ from peruserd.listener.deletion_setup import Owned
 from peruserd.listener.furnishing import furnisher_of
 from peruserd.listener.ledger import Ledger
 from peruserd.listener.store import Store
+
+# Users who may wait before the audit gives more of them: so that workers never starve, and little memory.
+_MOST_WAITING: Final = 1_000
 
 
 class AuditDesk:
@@ -59,6 +63,7 @@ class AuditDesk:
                 mine=owned,
                 is_calm=lambda: _is_calm(ledger.report()),
                 look=lambda document_ids: ledger.look(document_ids, Lane.AUDIT),
+                has_room=lambda: ledger.report().waiting < _MOST_WAITING,
                 on_change=on_change,
             ),
             store,

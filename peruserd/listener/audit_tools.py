@@ -32,7 +32,8 @@ class Tools(msgspec.Struct, frozen=True):
 
     `others` gives the copies of the range that are on other nodes, and `rules` the desired state; both make requests.
     `mine` says of a document whether this instance owns it now. `is_calm` says that the listener has caught up.
-    `look` lets users be looked at, and `on_change` is called when there is something to report.
+    `look` lets users be looked at, and `has_room` says that few enough wait already. `on_change` is called when there
+    is something to report.
     """
 
     client: Client
@@ -44,6 +45,7 @@ class Tools(msgspec.Struct, frozen=True):
     mine: Callable[[str], bool]
     is_calm: Callable[[], bool]
     look: Callable[[Collection[str]], None]
+    has_room: Callable[[], bool]
     on_change: Callable[[], None]
 
 

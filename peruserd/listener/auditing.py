@@ -1,8 +1,8 @@
 """The auditor of a listener: a thread that looks at every user of the range in turn, slowly, for ever.
 
-It reads alone. A user with a difference that a look mends is given to the ledger, whose workers look. What its copy
-does not know, and another copy does, is given to the ledger as well: a listener follows one copy, and that one can be
-behind for ever. A failure of the server is waited for; it is no finding, and ends nothing.
+It reads alone. A user with a difference that a look mends is given to the ledger, whose workers look. So is a user whom
+another copy knows and this one does not: a listener follows one copy, and that one can be behind for ever. A failure of
+the server is waited for; it is no finding, and ends nothing.
 """
 
 import random
@@ -127,7 +127,13 @@ class Auditor:
             found = {kind.value: count for kind, count in last.findings.items()}
             log.info("audit round ended", users=last.users, findings=found, seconds=round(last.ended - last.begun, 1))
 
-    # What another copy knows
+    def _look(self, document_ids: Sequence[str]) -> None:
+        """Let users be looked at once few wait: a copy that lost everything has millions of users to be looked at."""
+        while not self._tools.has_room():
+            self._rest(_ASK_AGAIN_SECONDS)
+        self._tools.look(document_ids)
+
+    # The revisions that another copy knows
 
     def _read_other(self, _rules: Rules) -> None:
         """Read another copy each round, and the next one in the place of one that cannot be read."""
@@ -172,7 +178,7 @@ class Auditor:
             return
         why = f"the copy on {self._tools.copy.node} does not know what the one on {copy.node} has"
         self._take([Diagnosis(user_name(each) or "", (Finding.COPY_BEHIND,), words=why) for each in mine])
-        self._tools.look(mine)
+        self._look(mine)
         self._keep(self._running)
 
     def _unknown(self, revisions: dict[str, str]) -> list[str]:
@@ -212,7 +218,7 @@ class Auditor:
                     self._take(diagnoses)
                     wanted = [user_document_id(each.user) for each in diagnoses if each.wants_look]
                     if wanted := [each for each in wanted if self._tools.mine(each)]:
-                        self._tools.look(wanted)
+                        self._look(wanted)
                 self._keep(self._running.at(rows[-1].seq, rows=len(rows), users=len(ids)))
                 elapsed = self._wall_clock() - self._running.begun
                 self._rest(self._pace.rest(elapsed, self._running.rows, len(rows), self._total))

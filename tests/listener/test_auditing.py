@@ -51,6 +51,9 @@ class Audit:
         self.kept = Rounds() if rounds is None else rounds
         self.history: list[Rounds] = []
         self.looked_at: list[str] = []
+        # How often the listener says that too many users wait.
+        self.full_for = 0
+        self.asked_for_room = 0
         self.stopping = threading.Event()
         self._until = 1
         client = connect(cluster.urls[0])
@@ -69,6 +72,7 @@ class Audit:
                 mine=lambda document_id: document_hash(document_id) in LOW and mine(document_id),
                 is_calm=lambda: True,
                 look=self._look,
+                has_room=self._has_room,
                 on_change=lambda: None,
             ),
             self,
@@ -89,6 +93,10 @@ class Audit:
 
     def _look(self, document_ids: Collection[str]) -> None:
         self.looked_at += document_ids
+
+    def _has_room(self) -> bool:
+        self.asked_for_room += 1
+        return self.asked_for_room > self.full_for
 
     def until_round(self, number: int) -> Summary:
         """Run until that round has ended; return its summary."""
@@ -173,6 +181,18 @@ def test_a_database_of_nobody_is_found_on_whichever_page(
     audit = Audit(cluster)
     assert audit.until_round(1).findings == {Finding.NO_USER: len(nobodies)}
     assert audit.looked_at == []
+
+
+def test_looks_are_given_once_few_wait(cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that lost everything has millions of users to be looked at, and they must not all wait in memory."""
+    monkeypatch.setattr(auditing, "_ASK_AGAIN_SECONDS", 0.0)
+    user = served(cluster, 3)[0]
+    connect(cluster.urls[0]).delete_database(database_name("userdb-", user))
+    audit = Audit(cluster)
+    audit.full_for = 5
+    audit.until_round(1)
+    assert audit.looked_at == ids([user])
+    assert audit.asked_for_room == 6
 
 
 def test_users_of_another_instance_are_left_alone(cluster: SimClusterThread) -> None:
