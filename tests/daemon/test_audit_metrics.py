@@ -1,47 +1,20 @@
 """The metrics of the audit."""
 
-import msgspec
 from prometheus_client import CollectorRegistry
 
-from peruserd.core.counters import Counters
 from peruserd.core.findings import Finding
-from peruserd.core.lifecycle import State
 from peruserd.core.rounds import AuditStanding, Summary
 from peruserd.daemon.audit_metrics import AuditCollector
-from peruserd.supervisor.fleet import FleetStatus
-from peruserd.supervisor.listener import ListenerStatus
-from tests.daemon.test_deletion_metrics import COPY, REPORT
+from tests.daemon.fleets import ReportingFleet, report
 
 NOW = 1_000.0
-
-
-class AuditedFleet:
-    """A fleet of listeners whose audits are given; None: one that has not reported yet."""
-
-    def __init__(self, *standings: AuditStanding | None) -> None:
-        self._standings = standings
-
-    def status(self) -> FleetStatus:
-        """Return it."""
-        listeners = tuple(
-            ListenerStatus(
-                COPY,
-                State.RUNNING,
-                None,
-                restarts=0,
-                pid=None,
-                report=None if each is None else msgspec.structs.replace(REPORT, audit=each),
-                caught_up=True,
-            )
-            for each in self._standings
-        )
-        return FleetStatus(listeners, Counters(), {}, unreadable=())
 
 
 def scraped(*standings: AuditStanding | None) -> CollectorRegistry:
     """Return a registry with the audits of these listeners."""
     registry = CollectorRegistry()
-    registry.register(AuditCollector(AuditedFleet(*standings), lambda: NOW))  # type: ignore[arg-type]
+    fleet = ReportingFleet(*(each and report(audit=each) for each in standings))
+    registry.register(AuditCollector(fleet, lambda: NOW))  # type: ignore[arg-type]
     return registry
 
 

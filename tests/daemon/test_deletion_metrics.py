@@ -1,61 +1,19 @@
 """The metrics of deletions."""
 
-import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from peruserd.core.counters import Counters
 from peruserd.core.deletions import UNREADABLE, Pause, PauseReason, Standing
-from peruserd.core.lifecycle import State
-from peruserd.core.messages import Report, Stage
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.views import Copy
 from peruserd.daemon.deletion_metrics import DeletionCollector
-from peruserd.supervisor.fleet import FleetStatus
-from peruserd.supervisor.listener import ListenerStatus
+from tests.daemon.fleets import ReportingFleet, report
 
 NOW = 1_000.0
-COPY = Copy("_users", WHOLE_SPACE, "node1@host", ".1")
-REPORT = Report(
-    beats=1,
-    stage=Stage.FOLLOWING,
-    caught_up=True,
-    checkpoint=1,
-    shard_sequence=1,
-    waiting=0,
-    in_flight=0,
-    quarantined=0,
-    counters=Counters(),
-)
-
-
-class StandingFleet:
-    """A fleet of listeners whose deletions are given; None: one that has not reported yet."""
-
-    def __init__(self, *standings: Standing | None) -> None:
-        self._standings = standings
-
-    def status(self) -> FleetStatus:
-        """Return it."""
-        listeners = tuple(
-            ListenerStatus(
-                COPY,
-                State.RUNNING,
-                None,
-                restarts=0,
-                pid=None,
-                report=None if each is None else msgspec.structs.replace(REPORT, deletions=each),
-                caught_up=each is not None,
-            )
-            for each in self._standings
-        )
-        return FleetStatus(listeners, Counters(), {}, unreadable=())
 
 
 def exported(pause: Pause | None, *standings: Standing | None) -> dict[str, float | None]:
     """Return the values by name."""
     registry = CollectorRegistry()
-    fleet = StandingFleet(*standings)
+    fleet = ReportingFleet(*(each and report(deletions=each) for each in standings))
     registry.register(DeletionCollector(fleet, lambda: pause, lambda: NOW))  # type: ignore[arg-type]
     names = ("waiting", "held_returns", "beyond_bound", "overdue_seconds", "paused")
     values = {name: registry.get_sample_value(f"peruserd_deletions_{name}") for name in names}

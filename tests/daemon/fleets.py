@@ -1,0 +1,46 @@
+"""A fleet whose listeners have reported what a test says."""
+
+from typing import Any
+
+import msgspec
+
+from peruserd.core.counters import Counters
+from peruserd.core.lifecycle import State
+from peruserd.core.messages import Report, Stage
+from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.views import Copy
+from peruserd.supervisor.fleet import FleetStatus
+from peruserd.supervisor.listener import ListenerStatus
+
+_COPY = Copy("_users", WHOLE_SPACE, "node1@host", ".1")
+_REPORT = Report(
+    beats=1,
+    stage=Stage.FOLLOWING,
+    caught_up=True,
+    checkpoint=1,
+    shard_sequence=1,
+    waiting=0,
+    in_flight=0,
+    quarantined=0,
+    counters=Counters(),
+)
+
+
+def report(**parts: Any) -> Report:
+    """Return a report with these parts."""
+    return msgspec.structs.replace(_REPORT, **parts)
+
+
+class ReportingFleet:
+    """A fleet of listeners that have reported; None: one that has not reported yet."""
+
+    def __init__(self, *reports: Report | None) -> None:
+        self._reports = reports
+
+    def status(self) -> FleetStatus:
+        """Return how they stand."""
+        listeners = tuple(
+            ListenerStatus(_COPY, State.RUNNING, None, restarts=0, pid=None, report=each, caught_up=each is not None)
+            for each in self._reports
+        )
+        return FleetStatus(listeners, Counters(), {}, unreadable=())
