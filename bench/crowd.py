@@ -1,7 +1,9 @@
 """The benchmark `crowd`: how long one user waits while very many have signed up at once.
 
-Single users sign up at a slow and steady rate, before the crowd, amidst it and after it. The crowd is written in a few
-requests. Another checkout of peruserd can be measured beside this one, in turns on the same cluster.
+Single users sign up at a slow and steady rate: before the crowd, while it comes, amidst it and after it. The crowd is
+written in a few requests. Nothing tells a single user who signs up between two of them from the crowd, so those are
+counted apart. Amidst the crowd are the ones who come behind all of it, and before its last is served. Another checkout
+of peruserd can be measured beside this one, in turns on the same cluster.
 
 The latency of a single user is from the answer to the user document to the database seen to be secured. Of the crowd it
 is only noted when each database appeared: to read all their security objects would be a load of its own. That all of
@@ -30,9 +32,10 @@ from bench.rig.watching import Watch
 BESIDE: Final = "the other checkout"
 
 BEFORE: Final = "before"
+COMING: Final = "while it comes"
 AMIDST: Final = "amidst"
 AFTER: Final = "after"
-PHASES: Final = (BEFORE, AMIDST, AFTER)
+PHASES: Final = (BEFORE, COMING, AMIDST, AFTER)
 
 MOST_OF_BEFORE: Final = 10.0
 MOST_OF_OTHER_CROWD: Final = 1.05
@@ -71,6 +74,21 @@ class Single(msgspec.Struct, frozen=True):
 
     at: float
     milliseconds: float
+
+
+class Crowd(msgspec.Struct, frozen=True):
+    """When the crowd began to sign up, when it had signed up, and when its last was served, by a monotonic clock."""
+
+    came: float
+    written: float
+    went: float
+
+    def phase(self, at: float) -> str:
+        """Return what a time is called by."""
+        if at < self.came:
+            return BEFORE
+        # The last of a small crowd can be served before the last answer to it is there.
+        return COMING if at < min(self.written, self.went) else AMIDST if at < self.went else AFTER
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -142,9 +160,9 @@ def _round(cluster: Cluster, instances: Daemons, contender: str, course: Course,
         counted_from = loop.start + course.warm_up
         time.sleep(max(0.0, counted_from + course.before - time.monotonic()))
         came = time.monotonic()
-        written = pool.submit(cluster.sign_up, crowd)
-        served = _wait(watch, course.crowd, came, written.done)
-        written.result()
+        writing = pool.submit(_write, cluster, crowd)
+        served = _wait(watch, course.crowd, came, writing.done)
+        written = writing.result()
         time.sleep(course.after)
         loop.stop()
         signed_up = loop.finish()
@@ -162,10 +180,15 @@ def _round(cluster: Cluster, instances: Daemons, contender: str, course: Course,
             (at - came, place) for place, at in enumerate(served, start=1) if place % max(1, len(served) // 200) == 0
         ],
         memory_mib=memory.most / _MIB,
-        singles=phases(counted, watch.served, came, served[-1]),
+        singles=phases(counted, watch.served, Crowd(came, written, served[-1])),
         unserved=len(left),
         refused=sum(each.answered is None for each in counted),
     )
+
+
+def _write(cluster: Cluster, crowd: Sequence[str]) -> float:
+    cluster.sign_up(crowd)
+    return time.monotonic()
 
 
 def _wait(watch: Watch, crowd: int, came: float, is_written: Callable[[], bool]) -> list[float]:
@@ -179,14 +202,13 @@ def _wait(watch: Watch, crowd: int, came: float, is_written: Callable[[], bool])
     return sorted(watch.appeared.values())
 
 
-def phases(signed_up: Sequence[SignUp], served: dict[str, float], came: float, went: float) -> dict[str, list[Single]]:
-    """Return the single users who were served, by when they signed up: before the crowd, amidst it or after it."""
+def phases(signed_up: Sequence[SignUp], served: dict[str, float], crowd: Crowd) -> dict[str, list[Single]]:
+    """Return the single users who were served, by when they signed up."""
     found: dict[str, list[Single]] = {phase: [] for phase in PHASES}
     for each in signed_up:
         if each.answered is not None and each.name in served:
-            phase = BEFORE if each.answered < came else AMIDST if each.answered < went else AFTER
             milliseconds = 1000 * max(0.0, served[each.name] - each.answered)
-            found[phase].append(Single(each.answered - came, milliseconds))
+            found[crowd.phase(each.answered)].append(Single(each.answered - crowd.came, milliseconds))
     return found
 
 

@@ -100,14 +100,36 @@ class Dispatch:
             return None
         if self._resting:
             self._free_rested(now)
+        change = self._next_amidst_crowd(now) if self._is_crowded else self._next_by_urgency(now)
+        if change is not None:
+            self._begin(change, now)
+        return change
+
+    def _next_by_urgency(self, now: float) -> Change | None:
         for lane in _LANES:
             if lane in _PACED and self._scanned >= self._pace.most(now):
                 continue
-            change = self._next_live(now) if lane is Lane.LIVE else self._next_in(lane, now)
-            if change is not None:
-                self._begin(change, now)
+            if (change := self._next_in(lane, now)) is not None:
                 return change
         return None
+
+    @property
+    def _is_crowded(self) -> bool:
+        return len(self._live) + len(self._crowded[Lane.LIVE]) > self._pace.share
+
+    def _next_amidst_crowd(self, now: float) -> Change | None:
+        crowd, share = self._crowd, self._pace.share
+        if crowd.newest_may_begin(share) and self._has_newcomer(now):
+            change = self._next_in(Lane.LIVE, now, newest=True)
+            if change is not None:
+                crowd.newest_begun(change.document_id)
+                return change
+        if not crowd.oldest_may_begin(share, self._documents.active):
+            return None
+        change = self._next_by_urgency(now)
+        if change is not None and change.lane is Lane.LIVE:
+            crowd.oldest_begun(share)
+        return change
 
     def _begin(self, change: Change, now: float) -> None:
         if self._on_hold:
@@ -120,18 +142,6 @@ class Dispatch:
         if change.lane in _PACED:
             self._scanned += 1
             self._pace.taken(now)
-
-    def _next_live(self, now: float) -> Change | None:
-        crowd, share = self._crowd, self._pace.share
-        if len(self._live) + len(self._crowded[Lane.LIVE]) <= share:
-            return self._next_in(Lane.LIVE, now)
-        if not (crowd.newest_may_begin(share) and self._has_newcomer(now)):
-            crowd.oldest += 1
-            return self._next_in(Lane.LIVE, now)
-        change = self._next_in(Lane.LIVE, now, newest=True)
-        if change is not None:
-            crowd.newest_begun(change.document_id)
-        return change
 
     def _has_newcomer(self, now: float) -> bool:
         if self._creations.most:

@@ -7,7 +7,7 @@ import pytest
 
 from bench import __main__ as bench
 from bench import crowd
-from bench.crowd import AFTER, AMIDST, BEFORE, BESIDE, Course, Sample, Single
+from bench.crowd import AFTER, AMIDST, BEFORE, BESIDE, COMING, Course, Crowd, Sample, Single
 from bench.results import Options
 from bench.rig.cluster import Cluster, ClusterError
 from bench.rig.contenders import PERUSERD
@@ -17,7 +17,7 @@ from bench.rig.watching import Watch
 
 
 def _sample(contender: str, seconds: float, before: list[float], amidst: list[float]) -> Sample:
-    singles = {BEFORE: before, AMIDST: amidst, AFTER: [1.0]}
+    singles = {BEFORE: before, COMING: [50.0], AMIDST: amidst, AFTER: [1.0]}
     return Sample(
         contender=contender,
         round=0,
@@ -33,14 +33,21 @@ def _sample(contender: str, seconds: float, before: list[float], amidst: list[fl
 
 def test_single_users_belong_to_the_phase_in_which_they_signed_up() -> None:
     """However long they wait; who is not served has no latency, and who is served before the answer waits no time."""
-    answers = {"early": 9.0, "first": 10.0, "last": 19.0, "late": 20.0, "never": 15.0, "refused": None}
+    answers = {"early": 9.0, "between": 10.0, "first": 12.0, "last": 19.0, "late": 20.0, "never": 15.0, "refused": None}
     signed_up = [SignUp(number, name, 0.0, 0.0, at) for number, (name, at) in enumerate(answers.items())]
-    served = {"early": 9.5, "first": 9.9, "last": 25.0, "late": 20.5}
-    assert crowd.phases(signed_up, served, came=10.0, went=20.0) == {
+    served = {"early": 9.5, "between": 18.0, "first": 11.9, "last": 25.0, "late": 20.5}
+    assert crowd.phases(signed_up, served, Crowd(came=10.0, written=12.0, went=20.0)) == {
         BEFORE: [Single(-1.0, 500.0)],
-        AMIDST: [Single(0.0, 0.0), Single(9.0, 6_000.0)],
+        COMING: [Single(0.0, 8_000.0)],
+        AMIDST: [Single(2.0, 0.0), Single(9.0, 6_000.0)],
         AFTER: [Single(10.0, 500.0)],
     }
+
+
+def test_a_crowd_whose_last_is_served_before_the_last_answer_is_over_then() -> None:
+    """Nobody signs up behind it, and who signs up later comes after it."""
+    phases = [Crowd(came=10.0, written=20.0, went=15.0).phase(at) for at in (9.0, 14.0, 16.0)]
+    assert phases == [BEFORE, COMING, AFTER]
 
 
 def test_the_crowd_is_compared_with_itself_and_with_the_other_checkout() -> None:
@@ -66,7 +73,7 @@ def test_a_phase_in_which_nobody_signed_up_is_an_empty_row() -> None:
     assert "p99 amidst the crowd / before it" not in crowd.figures(samples)
     text = crowd.result(Options(quick=True), "CouchDB", Course(), samples).text()
     assert [line for line in text.splitlines() if AMIDST in line] == [
-        f"| {PERUSERD}  | {AMIDST}    | 0     |     |     |      |"
+        f"| {PERUSERD}  | {AMIDST}         | 0     |     |     |      |"
     ]
 
 

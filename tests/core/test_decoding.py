@@ -45,7 +45,7 @@ OVERRIDES: dict[str, tuple[str, Any]] = {
     "cluster.quiet_period": ("0", 0.0),
     "cluster.lease_interval": ("3", 3.0),
     "cluster.lease_ttl": ("60", 60.0),
-    "provisioning.max_in_flight": ("48", 48),
+    "provisioning.max_in_flight": ("47", 47),
     "provisioning.max_new_per_minute": ("600", 600),
     "audit.interval": ("3600", 3600.0),
     "audit.rate": ("2.5", 2.5),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from peruserd.core import intake as intake_module
 from peruserd.core.changes import Change
 from peruserd.core.crowd import LEAST_PART, NEW_SECONDS
+from peruserd.core.lanes import Lane
 from peruserd.core.names import user_document_id
 from peruserd.core.progress import Saved
 from peruserd.core.rows import Leaf, Page, Row
@@ -80,6 +81,26 @@ def test_who_comes_behind_a_crowd_waits_for_what_is_in_flight(share: int, waited
     rush.now += waited
     (newcomer,) = rush.sign_up(1)
     assert rush.serve_until(newcomer) <= max(2 * share, 4)
+
+
+@pytest.mark.parametrize("share", [4, 8, 16])
+def test_who_comes_behind_a_crowd_need_not_wait_until_somebody_is_served(share: int) -> None:
+    """A place is free for a newcomer, and for nobody of the crowd, of a scan or of a look without hurry."""
+    rush = Rush(share)
+    rush.sign_up(500)
+    for _ in range(3 * share):
+        rush.step()
+    rush.now += 2 * NEW_SECONDS
+    rush.fill()
+    rush.feed.state.look([user_document_id("somebody")], Lane.OPERATOR, rush.now)
+    while rush.feed.state.dispatch._crowd.newest:
+        rush.step()
+    rush.fill()
+    assert len(rush.working) == share - share // LEAST_PART
+    newcomers = rush.sign_up(share // LEAST_PART)
+    rush.fill()
+    assert {each.document_id for each in rush.working} > set(newcomers)
+    assert len(rush.working) == share
 
 
 @pytest.mark.parametrize("share", SHARES)
