@@ -149,7 +149,21 @@ def _entry(known: Quarantined | None, change: Change, failure: Failure, wall: fl
 
 
 def taken_out(record: Record) -> Record:
-    """Take a user out of quarantine, and with the entry the retry that waits or is held, which has no ticket."""
-    if record.waiting is not None and record.waiting.lane is Lane.RETRY:
-        record = replace(record, waiting=None, held=None)
+    """Take a user out of quarantine, and with the entry the retry that waits or is held, which has no ticket.
+
+    A look that the retry was to do for as well waits on.
+    """
+    waiting = record.waiting
+    if waiting is not None and waiting.lane is Lane.RETRY:
+        record = replace(record, waiting=waiting.also, held=None if waiting.also is None else record.held)
     return replace(record, kept=None, due=None)
+
+
+def released(record: Record) -> Step:
+    """Take a user out of quarantine who was not served, while nobody works on the document or somebody does."""
+    after = taken_out(record)
+    waiting = after.waiting
+    is_free = waiting is not None and after.active is None and after.held is None
+    if waiting is None or waiting is record.waiting or not is_free:
+        return after, ()
+    return after, (Queue(waiting.lane),)

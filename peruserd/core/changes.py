@@ -28,7 +28,8 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     `deleted` is a hint. `contested` says that a live row and a tombstone were both seen under this id while it waited,
     was worked on or was in quarantine: CouchDB can show two documents under one id, so neither row is the truth.
-    `sequence` is where the row stood that gave the reason to look; None where no row did.
+    `sequence` is where the row stood that gave the reason to look; None where no row did. `also` is a look that was
+    asked for while this waited: the same work does for both, and its end is the end of both.
     """
 
     document_id: str
@@ -41,6 +42,12 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
     each_copy: bool = False
     contested: bool = False
     sequence: int | str | None = None
+    also: "Change | None" = None
+
+    @property
+    def is_of_operator(self) -> bool:
+        """Say whether the operator has asked for this, or for a look that this does for as well."""
+        return self.lane is Lane.OPERATOR or (self.also is not None and self.also.is_of_operator)
 
     @property
     def is_look(self) -> bool:
@@ -51,6 +58,8 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
         """Let the checkpoint pass this change."""
         if self.watermark is not None:
             self.watermark.finish(self.ticket)
+        if self.also is not None:
+            self.also.finish()
 
     def outranks(self, other: "Change") -> bool:
         """Say whether this change tells more of the document now than another one of it."""
@@ -74,3 +83,31 @@ def contest(change: Change, other: Change) -> Change:
     if not (change.contested or other.contested or change.deleted != other.deleted):
         return change
     return msgspec.structs.replace(change, contested=True)
+
+
+def instead_of(waiting: Change | None, change: Change) -> tuple[Change, tuple[Change, ...]]:
+    """Return the change that takes the place of one that waits, and what ends with that.
+
+    Looks that were asked for do not: the change does for them as well.
+    """
+    if waiting is None:
+        return change, ()
+    if waiting.is_look and (waiting.watermark is not None or waiting.is_of_operator):
+        return msgspec.structs.replace(change, also=waiting), ()
+    if waiting.also is not None:
+        alone = msgspec.structs.replace(waiting, also=None)
+        return msgspec.structs.replace(change, also=waiting.also), (alone,)
+    return change, (waiting,)
+
+
+def joined(known: Change | None, look: Change) -> tuple[Change, tuple[Change, ...]]:
+    """Return one look for two, and what ends with that.
+
+    The older ticket stays open, because the newer look is over when that one is.
+    """
+    if known is None:
+        return look, ()
+    ended = () if known.watermark is None else (look,)
+    if known.watermark is None:
+        known = msgspec.structs.replace(known, watermark=look.watermark, ticket=look.ticket)
+    return msgspec.structs.replace(known, lane=Lane.OPERATOR) if look.is_of_operator else known, ended

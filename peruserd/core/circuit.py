@@ -6,11 +6,19 @@ answer. There are three states:
 
 - SERVING: work is given out.
 - SUSPECTED: somebody failed. Work is given out; those who failed wait for the probe, due once a second at most.
-- ON HOLD: the probe has failed as well. No work is given out but one trial now and then, and the probe is repeated.
+- ON HOLD: the probe has failed as well. No work is given out but a few trials now and then, and the probe is repeated.
 
 So nobody comes into quarantine for what the cluster did, and an enemy whose database fails on purpose costs one probe a
-second and holds up nobody. The trial is there because a probe can be wrong: the nodes that it asks can be lost for good
-while others serve. A trial that was served ends the hold, and the probe is not asked for a while after that.
+second and holds up nobody. A probe that succeeds ends a hold, whatever users' databases answer.
+
+The trials are there because a probe can be wrong: the nodes that it asks can be lost for good while others serve. A
+user who was served by a majority of the nodes ends the hold, and what fails says nothing: users can fail on purpose.
+So the trials do not wait for each other, and go on with more users from time to time.
+
+A probe that was proved wrong is asked again at once. While it says the same, it is disbelieved for a while, which is
+longer each time, and those who fail meanwhile have failed alone. A probe that succeeds is believed again. The longest
+such time is short, because everybody comes into quarantine by himself if the cluster fails in it. A probe that is wrong
+costs little in exchange: after the first time somebody tries as soon as the hold begins.
 
 Pure: `step` takes a state, an event and the time, by the caller's monotonic clock in seconds, and returns the next
 state with what is to be done.
@@ -32,11 +40,14 @@ _PROBE_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.75
 _JITTER_SECONDS: Final = 0.5
 
-# One user in five seconds tries on hold: a wrong probe delays everybody by that, and a trial costs some requests.
+# On hold a wrong probe delays everybody by this time, and each trial costs some requests.
 _TRIAL_SECONDS: Final = 5.0
 
-# After a trial was served although the probe fails, the probe is believed wrong this long.
-_DISBELIEF_SECONDS: Final = 600.0
+# One user tries first, and more each time: some hundred enemies before the first honest user take a minute then.
+_MOST_TRIALS: Final = 8
+
+# After a user was served although the probe fails, the probe is believed wrong for so long, by how often that was so.
+_DISBELIEF: Final = Backoff(first_seconds=10.0, most_seconds=120.0)
 
 
 class Phase(StrEnum):
@@ -53,8 +64,8 @@ class Circuit(msgspec.Struct, frozen=True):
     - `probe_at`: when the next probe is due; None while none is wanted, or one is under way since `probing_since`.
     - `probed_at`: when the newest probe began. `suspected_at`: when somebody failed last.
     - `since`: when the hold began. `why`: what the probe has found then.
-    - `trial_at`: when one user may try next; None while one does.
-    - `disbelieved_until`: the probe was wrong, and none is asked before that.
+    - `trial_at`: on hold, when users may try next. `trials`: how many of them.
+    - `disbelieved_until`: the probe was wrong, and holds up nobody before that. `disproved`: how often in a row.
     """
 
     phase: Phase = Phase.SERVING
@@ -64,8 +75,10 @@ class Circuit(msgspec.Struct, frozen=True):
     suspected_at: float = float("-inf")
     since: float = 0.0
     why: str = ""
-    trial_at: float | None = None
+    trial_at: float = 0.0
+    trials: int = 1
     disbelieved_until: float = float("-inf")
+    disproved: int = 0
 
     def sets_aside(self, now: float) -> bool:
         """Say whether one who fails now, for a reason that can be the cluster's, waits for the probe."""
@@ -95,13 +108,11 @@ class ProbeAnswered(msgspec.Struct, frozen=True):
     chance: float = 0.0
 
 
-class TrialEnded(msgspec.Struct, frozen=True):
-    """The one user who tried on hold has ended; `served` says whether a majority has taken a write for it."""
-
-    served: bool
+class TrialServed(msgspec.Struct, frozen=True):
+    """A user who tried on hold was served: a majority has taken a write."""
 
 
-Event = Failed | ProbeBegan | ProbeAnswered | TrialEnded
+Event = Failed | ProbeBegan | ProbeAnswered | TrialServed
 
 
 class Blame(msgspec.Struct, frozen=True):
@@ -123,7 +134,9 @@ class Resume(msgspec.Struct, frozen=True):
 
 
 class Try(msgspec.Struct, frozen=True):
-    """Let one user try."""
+    """Let so many users try, none of whom has tried before if there are others."""
+
+    users: int
 
 
 Action = Blame | Hold | Resume | Try
@@ -141,14 +154,20 @@ def step(circuit: Circuit, event: Event, now: float) -> Step:
             return replace(circuit, probe_at=None, probing_since=now, probed_at=now), ()
         case ProbeAnswered(why, chance):
             return _answered(circuit, why, chance, now)
-        case TrialEnded(served):
-            return _tried(circuit, now, served=served)
+        case TrialServed():
+            return _disproved(circuit, now)
 
 
 def _failed(circuit: Circuit, now: float) -> Circuit:
-    if circuit.on_hold or not circuit.sets_aside(now):
+    if circuit.on_hold:
         return circuit
-    circuit = replace(circuit, phase=Phase.SUSPECTED, suspected_at=now)
+    if circuit.sets_aside(now):
+        circuit = replace(circuit, phase=Phase.SUSPECTED, suspected_at=now)
+    return _asking(circuit, now)
+
+
+def _asking(circuit: Circuit, now: float) -> Circuit:
+    """Let a probe be due, unless one is or is under way."""
     if circuit.probe_at is not None or circuit.probing_since is not None:
         return circuit
     return replace(circuit, probe_at=max(now, circuit.probed_at + _PROBE_SECONDS))
@@ -161,16 +180,19 @@ def _answered(circuit: Circuit, why: str | None, chance: float, now: float) -> S
         return circuit, ()
     circuit = replace(circuit, probing_since=None)
     if why is None:
+        circuit = replace(circuit, disproved=0, disbelieved_until=float("-inf"))
         return _resumed(circuit, now) if circuit.on_hold else _cleared(circuit, began)
     if circuit.phase is Phase.SERVING:
         return circuit, ()
     actions: tuple[Action, ...] = ()
     if not circuit.on_hold:
-        circuit = replace(circuit, phase=Phase.ON_HOLD, since=now, trial_at=now + _TRIAL_SECONDS)
+        trial_at = now if circuit.disproved else now + _TRIAL_SECONDS
+        circuit = replace(circuit, phase=Phase.ON_HOLD, since=now, trial_at=trial_at, trials=1)
         actions = (Hold(why),)
-    elif circuit.trial_at is not None and now >= circuit.trial_at:
-        circuit = replace(circuit, trial_at=None)
-        actions = (Try(),)
+    if now >= circuit.trial_at:
+        actions = (*actions, Try(circuit.trials))
+        trials = min(2 * circuit.trials, _MOST_TRIALS)
+        circuit = replace(circuit, trial_at=now + _TRIAL_SECONDS, trials=trials)
     pause = _PAUSE_SECONDS + _JITTERED.delay(1, chance)
     return replace(circuit, why=why, probe_at=now + pause), actions
 
@@ -184,12 +206,14 @@ def _cleared(circuit: Circuit, began: float) -> Step:
 
 def _resumed(circuit: Circuit, now: float) -> Step:
     seconds = now - circuit.since
-    return replace(circuit, phase=Phase.SERVING, why="", probe_at=None, trial_at=None), (Resume(seconds),)
+    return replace(circuit, phase=Phase.SERVING, why="", probe_at=None), (Resume(seconds),)
 
 
-def _tried(circuit: Circuit, now: float, *, served: bool) -> Step:
+def _disproved(circuit: Circuit, now: float) -> Step:
     if not circuit.on_hold:
         return circuit, ()
-    if not served:
-        return replace(circuit, trial_at=now + _TRIAL_SECONDS), ()
-    return _resumed(replace(circuit, disbelieved_until=now + _DISBELIEF_SECONDS), now)
+    disproved = circuit.disproved + 1
+    circuit, actions = _resumed(circuit, now)
+    circuit = replace(circuit, disproved=disproved, disbelieved_until=now + _DISBELIEF.bound(disproved))
+    # The cluster may have come back in this moment: then the probe is right, and says so.
+    return _asking(circuit, now), actions

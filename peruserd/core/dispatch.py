@@ -6,6 +6,7 @@ Some kinds of documents are left alone for a while:
 - Restless documents.
 - Documents whose database somebody else has just made or deleted.
 - Documents that would need a new database where enough are being made.
+- On hold, all documents but those that try whether the cluster serves again.
 """
 
 import heapq
@@ -20,6 +21,7 @@ from peruserd.core.lanes import Lane
 from peruserd.core.pacing import CreationLimit, ScanPace
 from peruserd.core.records import Held
 from peruserd.core.restless import Restless
+from peruserd.core.trials import Trials
 
 # Iterating over an enumeration takes longer than looking into its lanes.
 _LANES: Final = tuple(Lane)
@@ -54,10 +56,7 @@ class Dispatch:
         self._live = documents.queue(Lane.LIVE)
         self._scanned = 0
         self._leaves: Callable[[str], bool] = _nobody
-        self._on_hold = False
-        self._may_try = False
-        # The change that tries whether the cluster serves again.
-        self.trial: Change | None = None
+        self.trials = Trials(documents)
 
     def limit(self, share: int, new_per_minute: int = 0) -> None:
         """Set how many documents may be worked on at once, and how many databases may be made in a minute."""
@@ -73,19 +72,6 @@ class Dispatch:
         self._leaves = leaves or _nobody
         self._documents.free(Held.OWNER)
 
-    def hold(self) -> None:
-        """Give out nothing, until `go_on`, but a trial."""
-        self._on_hold = True
-
-    def go_on(self) -> None:
-        """Give out work again."""
-        self._on_hold = self._may_try = False
-        self.trial = None
-
-    def let_one_try(self) -> None:
-        """Give out one change, as soon as there is one, although all are on hold."""
-        self._may_try = True
-
     def read_live(self, changes: Iterable[Change], now: float) -> None:
         """Note that a page that was not empty was read live, with these changes."""
         self._pace.live(now)
@@ -96,7 +82,7 @@ class Dispatch:
 
     def next(self, now: float) -> Change | None:
         """Return the most urgent change whose document is free, now under way; None where there is none."""
-        if self._documents.active >= self._pace.share or (self._on_hold and not self._may_try):
+        if self._documents.active >= self._pace.share or not self.trials.may_begin:
             return None
         if self._resting:
             self._free_rested(now)
@@ -132,8 +118,7 @@ class Dispatch:
         return change
 
     def _begin(self, change: Change, now: float) -> None:
-        if self._on_hold:
-            self._may_try, self.trial = False, change
+        self.trials.begun(change)
         self._documents.take(change)
         if self._restless.watched:
             self._restless.looked_at(change.document_id, now)
@@ -165,6 +150,8 @@ class Dispatch:
         document_id = change.document_id
         if self._leaves(document_id):
             return Held.OWNER
+        if self.trials.have_tried(document_id):
+            return Held.TRIED
         until = self._restless.rests_until(document_id, now) if self._restless.watched else None
         if until is not None:
             heapq.heappush(self._resting, (until, document_id, Held.RESTLESS))
@@ -202,6 +189,7 @@ class Dispatch:
     def ended(self, change: Change, now: float, *, created: bool = False) -> None:
         """Note that the work on a change ended, and whether it made a database."""
         self._creations.ended(change.document_id)
+        self.trials.ended(change)
         if self._crowd.newest:
             self._crowd.newest.discard(change.document_id)
         if created:
@@ -212,11 +200,11 @@ class Dispatch:
 
     def can_scan(self, now: float) -> bool:
         """Say whether something may wait that goes at the pace of a scan, and may be worked on."""
-        return not self._on_hold and self._has_paced and self._scanned < self._pace.most(now)
+        return not self.trials.on_hold and self._has_paced and self._scanned < self._pace.most(now)
 
     def patience(self, now: float) -> float | None:
         """Return in how many seconds a scan may go on if nothing happens; None where only then."""
-        return self._pace.next_change(now) if self._has_paced and not self._on_hold else None
+        return self._pace.next_change(now) if self._has_paced and not self.trials.on_hold else None
 
     @property
     def _has_paced(self) -> bool:

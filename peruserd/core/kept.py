@@ -129,7 +129,7 @@ class Kept(ABC):
     def release(self, document_id: str) -> None:
         """Take a user out of quarantine, who was not served; what waits for another reason goes on."""
         before = self.record(document_id)
-        self._put(document_id, before, (aftermath.taken_out(before), ()))
+        self._put(document_id, before, aftermath.released(before))
 
 
 def _failed_since(entry: tuple[str, Record]) -> float:

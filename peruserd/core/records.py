@@ -24,7 +24,7 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.changes import Change, contest, make_review
+from peruserd.core.changes import Change, contest, instead_of, joined, make_review
 from peruserd.core.lanes import Lane
 from peruserd.core.quarantine import Quarantined
 
@@ -51,6 +51,7 @@ class Held(Enum):
     LIMIT = "limit"  # enough databases are being made
     CLUSTER = "cluster"  # the work failed, and it is not known yet whether for the user's reason or for the cluster's
     SETTLING = "settling"  # somebody else is at the database
+    TRIED = "tried"  # it failed while the cluster serves nobody, and others try before it does again
 
 
 class Act(msgspec.Struct, frozen=True, gc=False):
@@ -180,7 +181,8 @@ def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> 
         if waiting is not None:
             record = replace(record, waiting=contest(waiting, change))
         return record, (Finish(change),)
-    effects: tuple[Effect, ...] = () if waiting is None else (Finish(waiting),)
+    change, finished = instead_of(waiting, change)
+    effects: tuple[Effect, ...] = tuple(map(Finish, finished))
     # A change that waited for room to make a database may need none any more.
     held = None if record.held in _PASSING else record.held
     queued = waiting is not None and waiting.lane is change.lane and held is record.held
@@ -194,18 +196,15 @@ def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> 
 def _asked_for(record: Record, look: Change) -> Step:
     """A look is asked for: whatever waits already looks at everything then, if it is more urgent.
 
-    Work that is under way does not make up for it, because that can have read what mattered too early.
+    The look ends with that work, and not before. Work that is under way does not make up for it, because that can have
+    read what mattered too early.
     """
     waiting = record.waiting
-    # A retry goes with its entry of the quarantine, when work that is under way now succeeds.
-    ends_with_work = record.active is not None and waiting is not None and waiting.lane is Lane.RETRY
-    if waiting is not None and waiting.lane <= look.lane and not ends_with_work:
-        contested = waiting if waiting.contested else replace(waiting, contested=True)
-        if waiting.is_look and waiting.watermark is None:
-            # Nobody wanted to know the end of that one.
-            return replace(record, waiting=replace(waiting, watermark=look.watermark, ticket=look.ticket)), ()
-        return replace(record, waiting=contested), (Finish(look),)
-    effects: tuple[Effect, ...] = () if waiting is None else (Finish(waiting),)
+    if waiting is not None and waiting.lane <= look.lane:
+        also, finished = joined(waiting.also, look)
+        return replace(record, waiting=replace(waiting, contested=True, also=also)), tuple(map(Finish, finished))
+    look, finished = instead_of(waiting, look)
+    effects: tuple[Effect, ...] = tuple(map(Finish, finished))
     held = None if record.held in _PASSING else record.held
     record = replace(record, waiting=look, held=held)
     return record, effects if record.active is not None or held is not None else (*effects, Queue(look.lane))

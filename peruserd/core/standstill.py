@@ -31,7 +31,7 @@ class Standstill:
 
     def __init__(self, documents: Documents, dispatch: Dispatch, counters: Counters) -> None:
         self._documents = documents
-        self._dispatch = dispatch
+        self._trials = dispatch.trials
         self._counters = counters
         self.begun: str | None = None
         self.over: Over | None = None
@@ -56,16 +56,16 @@ class Standstill:
 
     def set_aside(self, change: Change, failure: Failure, now: float, *, stays: bool) -> bool:
         """End work on a document that `stays` this instance's, if the cluster can be to blame; say whether it did."""
-        can_be = failure.can_be_of_the_cluster and self._circuit.sets_aside(now) and not self._ended
+        can_be = failure.can_be_of_the_cluster and not self._ended
         if can_be:
             self._step(circuit.Failed(), now)
         # A review has nothing on disk either way, and has its own tries.
-        aside = can_be and stays and change.lane is not Lane.REVIEW
+        aside = can_be and stays and change.lane is not Lane.REVIEW and self._circuit.sets_aside(now)
         if aside:
             self._documents.set_aside(change, failure, now, held=not self.on_hold)
             self._counters.failed(failure.kind)
-        if change is self._dispatch.trial:
-            self._step(circuit.TrialEnded(served=False), now)
+        if not can_be and self._trials.include(change):
+            self._trials.let_another_try()
         return aside
 
     def began(self, now: float) -> None:
@@ -79,13 +79,17 @@ class Standstill:
 
     def served(self, change: Change, now: float, *, by_a_majority: bool) -> None:
         """Note that work succeeded, and whether `by_a_majority`."""
-        if change is self._dispatch.trial:
-            self._step(circuit.TrialEnded(served=by_a_majority), now)
+        if not self._trials.include(change):
+            return
+        if by_a_majority:
+            self._step(circuit.TrialServed(), now)
+        else:
+            self._trials.let_another_try()
 
     def end(self) -> None:
         """Hold up nothing any more, because the listener leaves: it does what can be done."""
         self._ended = True
-        self._dispatch.go_on()
+        self._trials.go_on()
 
     def passed_on(self) -> None:
         """Note that `begun`, `over` and `to_wake` were seen to."""
@@ -98,9 +102,9 @@ class Standstill:
             match action:
                 case circuit.Hold(why):
                     self._hold(why)
-                case circuit.Try():
-                    self._dispatch.let_one_try()
-                    self.to_wake += 1
+                case circuit.Try(users):
+                    self._trials.let_some_try(users)
+                    self.to_wake += users
                 case circuit.Resume(seconds):
                     self._resume(seconds, now)
         return actions
@@ -111,13 +115,13 @@ class Standstill:
         self._documents.none_blamed()
         self._documents.on_hold = True
         if not self._ended:
-            self._dispatch.hold()
+            self._trials.hold()
 
     def _resume(self, seconds: float, now: float) -> None:
+        self._trials.go_on()
         self._documents.newest_first()
         retries, reviews = self._documents.recover(now)
         self._counters.retries += retries
         self._counters.reviews += reviews
-        self._dispatch.go_on()
         self.over = Over(seconds, self._documents.waiting)
         self.to_wake += self._documents.waiting + reviews

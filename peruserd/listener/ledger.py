@@ -258,7 +258,9 @@ class Ledger:
         """Wait for those reviews; say whether they ended in time."""
         documents = self._state.documents
         with self._changed:
-            return self._changed.wait_until(lambda: not documents.reviews and not documents.active, timeout_seconds)
+            return self._changed.wait_until(
+                lambda: not documents.reviews and self.in_flight == self._abandoned, timeout_seconds
+            )
 
     def retry_due(self) -> float | None:
         """Let those of the quarantine whose time has come wait for a worker; return when the next one's comes."""

@@ -321,7 +321,7 @@ class Provisioner:
 
 def _is_operators(change: Change) -> bool:
     """Say whether the operator asked for this look: at a document of another owner by a review that says nothing."""
-    return change.lane is Lane.OPERATOR or (change.lane is Lane.REVIEW and change.contested)
+    return change.is_of_operator or (change.lane is Lane.REVIEW and change.contested)
 
 
 def _write_down(act: _Act) -> None:

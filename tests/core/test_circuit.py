@@ -14,7 +14,7 @@ from peruserd.core.circuit import (
     ProbeAnswered,
     ProbeBegan,
     Resume,
-    TrialEnded,
+    TrialServed,
     Try,
     step,
 )
@@ -125,45 +125,92 @@ def test_an_enemy_who_fails_all_the_time_costs_one_probe_a_second(run: Run) -> N
     assert not any(isinstance(each, Hold) for each in run.actions)
 
 
-def test_now_and_then_one_user_tries_on_hold(run: Run) -> None:
-    """At most one at a time; what comes of it says more than the probe, which may be wrong."""
+def until_tried(run: Run, times: int = 1) -> None:
+    """Let the probe fail until users have tried so many times."""
+    while sum(isinstance(each, Try) for each in run.actions) < times:
+        run.probe(AWAY)
+
+
+def test_now_and_then_users_try_on_hold(run: Run) -> None:
+    """What comes of it says more than the probe, which may be wrong: who is served ends the hold."""
     run.happen(Failed())
     run.probe(AWAY)
-    while Try() not in run.actions:
-        run.probe(AWAY)
+    until_tried(run)
     assert 5.0 <= run.now - run.circuit.since < 7.0
-    for _ in range(20):
-        run.probe(AWAY)
-    assert run.actions.count(Try()) == 1
-    run.happen(TrialEnded(served=False))
-    while run.actions.count(Try()) == 1:
-        run.probe(AWAY)
-    assert run.happen(TrialEnded(served=True)) == [Resume(run.now - run.circuit.since)]
+    assert run.happen(TrialServed()) == [Resume(run.now - run.circuit.since)]
 
 
-def test_a_probe_that_was_wrong_is_not_asked_for_a_while(run: Run) -> None:
-    """Its hosts can be lost for good while users are served; their failures are their own then."""
+def test_no_trial_waits_for_the_end_of_another(run: Run) -> None:
+    """An enemy whose database hangs keeps nobody from trying, and more try each time, up to a bound."""
     run.happen(Failed())
     run.probe(AWAY)
-    while Try() not in run.actions:
+    until_tried(run, 6)
+    assert [each.users for each in run.actions if isinstance(each, Try)] == [1, 2, 4, 8, 8, 8]
+    assert 30.0 <= run.now - run.circuit.since < 40.0
+
+
+def disprove(run: Run) -> None:
+    """Let a hold begin that is wrong, and end by a user who is served."""
+    run.happen(Failed())
+    run.probe(AWAY)
+    if not run.circuit.on_hold:
         run.probe(AWAY)
-    run.happen(TrialEnded(served=True))
+    until_tried(run, sum(isinstance(each, Try) for each in run.actions) + (not isinstance(run.actions[-1], Try)))
+    assert isinstance(run.happen(TrialServed())[0], Resume)
+
+
+def test_a_probe_that_was_wrong_holds_up_nobody_for_a_while(run: Run) -> None:
+    """Its hosts can be lost for good while users are served; their failures are their own then."""
+    disprove(run)
     assert not run.circuit.sets_aside(run.now)
-    run.happen(Failed(), after=599.0)
-    assert (run.circuit.phase, run.circuit.probe_at) == (Phase.SERVING, None)
-    run.happen(Failed(), after=1.0)
+    assert run.probe(AWAY) == []
+    run.happen(Failed(), after=run.circuit.disbelieved_until - run.now - 1.5)
+    assert run.probe(AWAY) == []
+    assert run.circuit.phase is Phase.SERVING
+    run.happen(Failed(), after=1.5)
     assert run.circuit.phase is Phase.SUSPECTED
+
+
+def test_a_probe_that_is_wrong_again_and_again_is_disbelieved_longer(run: Run) -> None:
+    """Up to two minutes: if the cluster does fail meanwhile, each user comes into quarantine by himself."""
+    times = []
+    for _ in range(6):
+        disprove(run)
+        times.append(run.circuit.disbelieved_until - run.now)
+        run.probe(AWAY)
+        run.now = run.circuit.disbelieved_until
+    assert times == pytest.approx([10.0, 20.0, 40.0, 80.0, 120.0, 120.0])
+
+
+def test_a_probe_that_succeeds_is_believed_again(run: Run) -> None:
+    """The cluster came back in the moment in which somebody tried: its next failure holds all up again."""
+    disprove(run)
+    assert run.circuit.probe_at is not None
+    assert run.circuit.probe_at - run.now <= 1.0
+    run.probe(THERE)
+    assert run.circuit.sets_aside(run.now)
+    run.happen(Failed(), after=0.1)
+    assert run.probe(AWAY) == [Hold(WHY)]
+    assert (run.circuit.disproved, run.circuit.on_hold) == (0, True)
+
+
+def test_after_a_wrong_hold_somebody_tries_as_soon_as_the_next_one_begins(run: Run) -> None:
+    """So an enemy who fails on purpose where the probe is wrong delays others by no more than that."""
+    disprove(run)
+    run.probe(AWAY)
+    run.now = run.circuit.disbelieved_until
+    run.happen(Failed())
+    assert run.probe(AWAY) == [Hold(WHY), Try(1)]
 
 
 def test_an_answer_that_comes_after_a_trial_was_served_changes_nothing(run: Run) -> None:
     """The probe was under way when the hold ended."""
     run.happen(Failed())
     run.probe(AWAY)
-    while Try() not in run.actions:
-        run.probe(AWAY)
+    until_tried(run)
     assert run.circuit.probe_at is not None
     run.now = run.circuit.probe_at
-    run.happen(ProbeBegan(), TrialEnded(served=True))
+    run.happen(ProbeBegan(), TrialServed())
     assert run.happen(AWAY) == []
     assert run.circuit.phase is Phase.SERVING
 
@@ -179,8 +226,7 @@ def _next(run: tuple[Circuit, float], trying: bool) -> Iterator[tuple[Event, flo
         yield AWAY, now + 6.0
         yield THERE, now + 0.3
     if trying:
-        yield TrialEnded(served=False), now + 0.3
-        yield TrialEnded(served=True), now + 0.3
+        yield TrialServed(), now + 0.3
 
 
 def test_whatever_happens_the_rules_hold() -> None:
@@ -210,14 +256,16 @@ def test_whatever_happens_the_rules_hold() -> None:
                     case Resume():
                         assert circuit.on_hold
                         assert not after.on_hold
-                        assert event in (THERE, TrialEnded(served=True))
-                    case Try():
-                        assert circuit.on_hold
-                        assert not trying, "two try at once"
+                        assert event in (THERE, TrialServed())
+                    case Try(users):
+                        assert after.on_hold
+                        assert 1 <= users <= 8
+            if event == THERE and circuit.probing_since is not None:
+                assert not after.on_hold, "a probe that succeeds is enough to go on"
             assert after.on_hold == circuit.on_hold or any(isinstance(each, Hold | Resume) for each in actions)
             made = (*probes, then) if event == ProbeBegan() else probes
             assert all(later - earlier >= 0.75 for earlier, later in itertools.pairwise(made))
-            tries = (trying or Try() in actions) and not isinstance(event, TrialEnded) and after.on_hold
+            tries = (trying or any(isinstance(each, Try) for each in actions)) and after.on_hold
             explore(after, then, trying=tries, left=left - 1, probes=made)
 
     explore(Circuit(), 0.0, trying=False, left=9, probes=())

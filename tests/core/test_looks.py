@@ -39,6 +39,41 @@ def test_reasons_have_an_order(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("lane", [Lane.LIVE, Lane.SCAN, Lane.RETRY])
+def test_a_look_ends_with_the_work_that_does_for_it(desk: Desk, lane: Lane) -> None:
+    """A process that dies before the work is done is asked for the look again: what it has read again knows less."""
+    waiting = desk.put("a", lane)
+    look_at(desk, "a", Lane.AUDIT)
+    look_at(desk, "a", Lane.OPERATOR)
+    desk.put("a")
+    assert desk.mark.oldest_ticket == waiting.ticket + 1
+    change = desk.take()
+    assert change is not None
+    assert (change.contested, change.is_of_operator) == (True, True)
+    assert desk.mark.under_way
+    desk.finish(change)
+    assert not desk.mark.under_way
+
+
+@pytest.mark.parametrize("urgent_first", [True, False])
+def test_what_the_operator_wants_is_not_lost_in_a_more_urgent_reason(desk: Desk, urgent_first: bool) -> None:  # noqa: FBT001
+    """The operator's word makes a database again that is only reported otherwise."""
+    for lane in sorted((Lane.OTHERS, Lane.OPERATOR), reverse=not urgent_first):
+        look_at(desk, "a", lane)
+    (change,) = desk.drain()
+    assert (change.lane, change.is_of_operator) == (Lane.OTHERS, True)
+    assert not desk.mark.under_way
+
+
+def test_a_look_outlives_a_retry_that_is_forgotten(desk: Desk) -> None:
+    """The operator takes the user out of quarantine while a retry waits that was to do for the look as well."""
+    desk.documents.put(Change("a", deleted=False, lane=Lane.RETRY, read_at=0.0))
+    look_at(desk, "a", Lane.OTHERS)
+    desk.documents.release("a")
+    (change,) = desk.drain()
+    assert (change.lane, desk.mark.under_way) == (Lane.OTHERS, 0)
+
+
+@pytest.mark.parametrize("lane", [Lane.LIVE, Lane.SCAN, Lane.RETRY])
 def test_a_look_makes_what_waits_already_look_at_everything(desk: Desk, lane: Lane) -> None:
     """One act does for both reasons, in the more urgent lane, and believes no row."""
     desk.put("a", lane)

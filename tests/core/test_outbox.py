@@ -1,11 +1,16 @@
 """Looks that are open, until the listeners of their ranges have finished them."""
 
+import itertools
+
+import pytest
+
+from peruserd.core import outbox as outbox_module
 from peruserd.core.directory import Mark
 from peruserd.core.hashing import document_hash
 from peruserd.core.lanes import Lane
 from peruserd.core.messages import CompareNames, Look
 from peruserd.core.outbox import Outbox
-from peruserd.core.ranges import split_evenly
+from peruserd.core.ranges import WHOLE_SPACE, split_evenly
 from peruserd.core.views import Copy
 
 LOW, HIGH = (Copy("_users", each, "node1@host", ".1") for each in split_evenly(2))
@@ -97,17 +102,115 @@ def test_a_message_holds_a_bounded_number_of_ids() -> None:
     assert max(len(each.document_ids) for each in messages) <= 500
 
 
+def told(outbox: Outbox, copy: Copy) -> tuple[set[str], bool]:
+    """Return at which documents a listener that starts is to look, and whether it is to compare names."""
+    messages = list(outbox.messages(copy))
+    assert sorted(each.number for each in messages) == [each.number for each in messages]
+    ids = {each for message in messages if isinstance(message, Look) for each in message.document_ids}
+    return ids, any(isinstance(each, CompareNames) for each in messages)
+
+
 def test_more_looks_than_there_is_room_for_become_a_comparison_of_names() -> None:
     """Somebody who deletes databases without end neither fills the memory nor hides one that is missing."""
     outbox = made_outbox()
-    outbox.ask(Lane.OTHERS, (f"org.couchdb.user:{number}" for number in range(100_010)))
+    ids = {f"org.couchdb.user:{number}" for number in range(100_010)}
+    outbox.ask(Lane.OTHERS, sorted(ids))
     outbox.mark(place(1))
-    assert len(outbox) == 100_000
-    assert CompareNames(outbox.number) in list(outbox.messages(LOW))
+    assert len(outbox) <= 100_000
+    for copy in (LOW, HIGH):
+        asked, compares = told(outbox, copy)
+        assert compares or asked == {each for each in ids if document_hash(each) in copy.range}
     outbox.acknowledge(LOW, outbox.number)
     assert outbox.seen_to is None
     outbox.acknowledge(HIGH, outbox.number)
     assert (outbox.seen_to, len(outbox)) == (place(1), 0)
+
+
+def many(copy: Copy, count: int) -> list[str]:
+    """Return so many documents of the range of a copy."""
+    ids = (f"org.couchdb.user:{number}" for number in range(10 * count))
+    return list(itertools.islice((each for each in ids if document_hash(each) in copy.range), count))
+
+
+def test_a_range_that_nobody_can_read_fills_the_memory_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it is lost, and the others neither wait nor compare names for it."""
+    monkeypatch.setattr(outbox_module, "_MOST_OPEN", 100)
+    outbox = Outbox()
+    outbox.follow([LOW], [HIGH.range])
+    outbox.ask(Lane.OPERATOR, IN_HIGH[:1])
+    for turn in range(50):
+        outbox.ask(Lane.OTHERS, many(HIGH, 60)[turn:])
+        outbox.ask(Lane.OTHERS, many(HIGH, 500)[60:])
+        outbox.ask(Lane.OTHERS, IN_LOW)
+        assert len(outbox) <= 101
+        assert told(outbox, LOW) == (set(IN_LOW), False)
+        outbox.acknowledge(LOW, outbox.number)
+        assert told(outbox, LOW) == (set(), False)
+    outbox.mark(place(1))
+    assert outbox.seen_to is None
+    outbox.follow([LOW, HIGH])
+    asked, compares = told(outbox, HIGH)
+    assert compares
+    assert IN_HIGH[0] in asked
+    outbox.acknowledge(HIGH, outbox.number)
+    assert outbox.seen_to == place(1)
+
+
+def test_a_comparison_waits_for_a_range_that_nobody_can_read() -> None:
+    """Its listener was gone before it was told, and goes on from its checkpoint when it is back."""
+    outbox = made_outbox()
+    outbox.compare_names()
+    outbox.mark(place(1))
+    outbox.follow([LOW], [HIGH.range])
+    outbox.acknowledge(LOW, outbox.number)
+    # A process that ends may still say what it had done before.
+    outbox.acknowledge(HIGH, outbox.number)
+    assert outbox.seen_to is None
+    outbox.follow([LOW, HIGH])
+    assert (told(outbox, LOW), told(outbox, HIGH)) == ((set(), False), (set(), True))
+    outbox.acknowledge(HIGH, outbox.number)
+    assert outbox.seen_to == place(1)
+
+
+def test_halves_of_a_range_that_is_split_are_told_of_all_that_is_open() -> None:
+    """What was asked of the whole is the halves' to do."""
+    whole = Copy("_users", WHOLE_SPACE, "node1@host", ".1")
+    outbox = Outbox()
+    outbox.follow([whole])
+    outbox.ask(Lane.OTHERS, IDS)
+    outbox.compare_names()
+    outbox.mark(place(1))
+    outbox.follow([whole, LOW])
+    outbox.follow([LOW, HIGH])
+    assert (told(outbox, LOW), told(outbox, HIGH)) == ((set(IN_LOW), True), (set(IN_HIGH), True))
+    outbox.acknowledge(LOW, outbox.number)
+    assert outbox.seen_to is None
+    outbox.acknowledge(HIGH, outbox.number)
+    assert outbox.seen_to == place(1)
+
+
+def test_looks_of_one_number_are_closed_together() -> None:
+    """Two reasons under one number are two messages, and the first one tells nothing of the end of the other."""
+    outbox = made_outbox()
+    outbox.ask(Lane.OTHERS, IN_LOW[:1])
+    outbox.ask(Lane.AUDIT, IN_LOW[:2])
+    first, second = looks(outbox, LOW)
+    assert (first.lane, second.lane, second.number) == (Lane.OTHERS, Lane.AUDIT, outbox.number)
+    outbox.acknowledge(LOW, first.number)
+    assert len(outbox) == 2
+    outbox.acknowledge(LOW, second.number)
+    assert len(outbox) == 0
+
+
+def test_an_instance_without_a_range_remembers_a_comparison_and_no_looks() -> None:
+    """It can get one at any time, with a checkpoint of before."""
+    outbox = Outbox()
+    outbox.follow([])
+    outbox.ask(Lane.OTHERS, IDS)
+    outbox.compare_names()
+    assert len(outbox) == 0
+    outbox.follow([LOW])
+    assert told(outbox, LOW) == (set(), True)
 
 
 def test_looks_at_what_nobody_here_listens_to_are_closed() -> None:

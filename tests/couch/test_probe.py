@@ -6,10 +6,12 @@ from peruserd.core.config import CouchDBConfig
 from peruserd.core.ranges import WHOLE_SPACE, ShardMap
 from peruserd.core.views import Copy, Feed
 from peruserd.couch.client import Client
-from peruserd.couch.errors import InterruptedRequestError
+from peruserd.couch.errors import InterruptedRequestError, RefusedError
 from peruserd.couch.probe import MajorityProbe, open_probe, probing
+from peruserd.couch.session import Session
+from peruserd.couch.tokens import Tokens
 from peruserd.simcluster import SimClusterThread
-from tests.couch.connecting import connect, make_lease_database
+from tests.couch.connecting import connect, make_lease_database, settings_of
 
 OWN = "peruserd"
 
@@ -63,6 +65,41 @@ def test_an_error_for_everybody_keeps_the_cluster_from_serving(cluster: SimClust
     why = probe.ask()
     assert why is not None
     assert str(status) in why
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 412, 500])
+def test_one_odd_copy_is_one_copy(cluster: SimClusterThread, status: int) -> None:
+    """A node with another password, or a proxy that keeps one path to itself, is outvoted by the others."""
+    client = connect(cluster.urls[0])
+    make_lease_database(client)
+    probe = _probe(client)
+    cluster.fail(1, status, path_regex="^/_node/node1")
+    assert probe.ask() is None
+    cluster.fail(1, status, path_regex="^/_node/node3")
+    why = probe.ask()
+    assert why is not None
+    assert "node1@127.0.0.1, node3@127.0.0.1" in why
+
+
+def test_one_copy_whose_refusal_cannot_be_looked_into_is_one_copy(cluster: SimClusterThread) -> None:
+    """A doubt that nobody can answer is no word of the whole cluster's."""
+    plain = connect(cluster.urls[0])
+    make_lease_database(plain)
+    token = plain.session._tokens.current
+    assert token is not None
+    doubts: list[str | None] = []
+
+    def ask(number: int, node: str | None) -> None:
+        doubts.append(node)
+        tokens.answer(number, RefusedError("it cannot be found out"))
+
+    tokens = Tokens(token, ask)
+    probe = _probe(Client(Session(settings_of(cluster.urls[0])[0], tokens)))
+    cluster.fail(1, 401, path_regex="^/_node/node1")
+    assert probe.ask() is None
+    assert doubts == ["node1@127.0.0.1"]
+    tokens.shut(RefusedError("the password is wrong"))
+    assert probe.ask() == "the password is wrong"
 
 
 def test_what_users_databases_answer_is_not_asked(cluster: SimClusterThread) -> None:

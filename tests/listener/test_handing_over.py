@@ -473,3 +473,14 @@ def test_a_deletion_that_could_not_be_confirmed_is_looked_at_by_who_saw_it(ledge
     reviews = [each for each in waiting(ledger) if each.lane is Lane.REVIEW]
     # Anything but a deleted document is as it was last seen to be served.
     assert [(each.document_id, each.deleted) for each in reviews] == [(MOVES, False)]
+
+
+def test_a_listener_that_leaves_waits_for_nobody_who_has_given_up(ledger: Ledger) -> None:
+    """A worker that was not let in any more ends, and its work is the next start's."""
+    live(ledger, Row(1, STAYS))
+    (begun,) = waiting(ledger)
+    ledger.leave()
+    assert not ledger.wait_until_left(0.0)
+    ledger.abandon(begun)
+    assert ledger.wait_until_left(0.0)
+    assert ledger.report().checkpoint == 0

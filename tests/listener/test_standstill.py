@@ -243,15 +243,17 @@ def test_one_user_tries_now_and_then_and_ends_a_hold_that_is_wrong(books: Books)
     assert books.serve(AWAY) == "bob"
     assert books.take() is None
     books.probe(WHY, after=6.0)
+    # What shows nothing makes nobody wait.
     assert books.serve(SEEN) == "cid"
-    assert books.take() is None
-    books.probe(WHY, after=6.0)
+    assert books.ledger.report().on_hold == WHY
     assert books.serve(DONE) == "dan"
+    assert books.ledger.report().on_hold is None
     assert sorted(books.serve_all()) == ["ann", "bob"]
     books.sign_up("enemy")
     books.serve(AWAY)
     assert books.kept == ["enemy"]
-    assert not books.probe(WHY)
+    assert books.probe(WHY)
+    assert books.ledger.report().on_hold is None
 
 
 @pytest.mark.parametrize("resumed", [False, True], ids=["on hold", "after it"])
