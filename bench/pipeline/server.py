@@ -85,6 +85,7 @@ class RecordedSession:
         body: object = None,
         wait_seconds: float = 0.0,
         limit_bytes: int = 0,  # noqa: ARG002 - as a session has it
+        within_seconds: float = 0.0,  # noqa: ARG002 - as a session has it
         prompt: bool = False,  # noqa: ARG002 - as a session has it
     ) -> Answer:
         """Answer what is asked of a copy and of users who are right; ValueError for everything else."""

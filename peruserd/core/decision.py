@@ -15,6 +15,7 @@ The rules, in short:
 - A database that was there before keeps the rights of its user. A rollout alone changes them, for a live user.
 - A database that somebody deleted is made again for a live user, unless the configuration leaves that to the operator.
 - A revocation ends when each copy was seen to be without the user. A copy that cannot be read is waited for.
+- A look at copies ends when each was read on a node that is connected: such a copy is about to be made, by CouchDB.
 """
 
 from collections.abc import Callable
@@ -131,7 +132,7 @@ def _claimed_live(facts: Facts) -> Step:
             # The one copy of a glance can have been away when the name was freed.
             return Ask.COPIES if facts.holds else Ask.GLANCE
         seen = facts.readable if facts.glance is None else (facts.glance,)
-        is_known = not facts.in_doubt and (facts.has_majority or not facts.holds)
+        is_known = not facts.in_doubt and (facts.has_majority or not facts.holds) and not facts.unread
         is_right = is_known and _agree(seen) and security.admits(seen[0], facts.user)
         return Served() if is_right else Ask.DOCUMENT
     return _live(facts)
@@ -307,7 +308,7 @@ def _ended(facts: Facts, end: Step) -> Step:
     were away. So one look at copies that agree is not enough for a revocation of which an earlier write had failed.
     """
     is_removal = isinstance(end, Removed)
-    if facts.silent and (facts.written or facts.in_doubt or is_removal):
+    if facts.unread or (facts.silent and (facts.written or facts.in_doubt or is_removal)):
         return _away(facts)
     if facts.written and facts.in_doubt and is_removal:
         return Failed(Failure("to_be_seen_again", "the copies agree now, and are looked at once more"))

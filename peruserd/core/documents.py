@@ -259,6 +259,11 @@ class Documents(Kept):
             for document_id, before in list(self._records.items()):
                 self._put(document_id, before, records.returned(before, returned, now))
 
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Return the nodes that are connected."""
+        return self._nodes
+
     def next_due(self) -> float | None:
         """Return when `take_due` is worth asking next; None while nothing is to be tried again."""
         return self._reminders[0][0] if self._reminders else None

@@ -51,7 +51,8 @@ class Facts(msgspec.Struct, frozen=True):
 
     `templated` says that templates put documents or options into databases, and `contents` is what was found of them,
     None where nobody looked. `overwrite` says that a rollout undoes what the user did to them. `furnished` is how often
-    this act has written them, and `refusals` are the words in which the database refused some.
+    this act has written them, and `refusals` are the words in which the database refused some. `connected` are the
+    nodes that are connected now: a copy there is waited for.
     """
 
     user: str
@@ -74,6 +75,7 @@ class Facts(msgspec.Struct, frozen=True):
     overwrite: bool = False
     furnished: int = 0
     refusals: str = ""
+    connected: frozenset[str] = frozenset()
 
     def confirmed(self, document: Verdict) -> "Facts":
         """Return the facts with the document as it was confirmed to be.
@@ -107,3 +109,11 @@ class Facts(msgspec.Struct, frozen=True):
     def silent(self) -> tuple[str, ...]:
         """Return the nodes whose copy could not be read, sorted."""
         return tuple(sorted({each.node for each in self.copies or () if each.security is None}))
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Return the nodes whose copy could not be read although they are connected, sorted.
+
+        CouchDB makes the copy of a node that was away some seconds after its return, with an object of its own.
+        """
+        return tuple(each for each in self.silent if each in self.connected)

@@ -68,6 +68,7 @@ def _is_usable(lease: Lease) -> bool:
         0 < len(lease.node) <= _MOST_NAME
         and all(0 < len(each) <= _MOST_TOKEN for each in tokens)
         and 0 <= lease.counter <= _MOST_COUNTER
+        and 0 <= lease.breaks <= _MOST_COUNTER
         and "".join([lease.node, *tokens]).isprintable()
     )
 

@@ -31,6 +31,7 @@ class Lease(msgspec.Struct, frozen=True):
     the incarnation before it on the same state directory, whose lock proves that one dead. `released` is the last word
     of an instance that stopped in order. `address` is that of its HTTP page, `maintenance` whether its node is out of
     service (it still owns). `digest` stands for the part of the configuration that must be the same everywhere.
+    `breaks` is how often its node could not be reached any more: others see no absence between two of their looks.
     """
 
     node: str
@@ -43,6 +44,15 @@ class Lease(msgspec.Struct, frozen=True):
     version: str = ""
     address: str = ""
     digest: str = ""
+    breaks: int = 0
+
+
+class Breaks(msgspec.Struct, frozen=True):
+    """How often the instance of this incarnation could not reach its node any more."""
+
+    node: str
+    incarnation: str
+    count: int
 
 
 class Standing(StrEnum):

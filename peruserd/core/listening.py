@@ -64,8 +64,6 @@ class Listening:
         self.intake = Intake(me, ownership, on_disk.saved, begin_near, digest)
         self.documents = Documents(on_disk.kept, on_disk.doubts, recall_seconds=recall_seconds, now=now)
         self._creations = Creations()
-        # A host that was away before this began is missed as well.
-        self._creations.expect({node for _, hosts in ownership.hosts for node in hosts})
         self._connect(nodes, cut_off=cut_off, now=now)
         self.dispatch = Dispatch(self.documents, share, new_per_minute)
         self.counters = Counters()
@@ -273,7 +271,6 @@ class Listening:
     def _connect(self, nodes: Collection[str], *, cut_off: bool, now: float) -> None:
         self.intake.connect(cut_off=cut_off, now=now)
         self.documents.connected(nodes, now)
-        self.look(self._creations.connected(nodes), Lane.OTHERS, now)
 
     def hold_back(self, coming: Ownership | None) -> None:
         """Leave alone what another instance will own, until it does: two must not act on it at the same time."""

@@ -66,7 +66,7 @@ class ListenerStart(msgspec.Struct, frozen=True):
     the password itself never reaches a listener. `begin_near` is where a listener of the range that this one is a part
     of had come to: a hint and no checkpoint. An act of the last `recall_seconds` before an owner changes is
     looked at again, because the next owner may have known better already. `new_per_minute` is how many databases it may
-    make in a minute (0 is no limit), `nodes` are the nodes connected in the view in force, `cut_off` says that they are
+    make in a minute (0 is no limit), `nodes` are those connected in the view seen last, `cut_off` says that they are
     no majority of the cluster's. `access` are the rights that users have in their databases, `templates` what else is
     put into these.
     """

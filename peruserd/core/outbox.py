@@ -177,12 +177,13 @@ class Outbox:
     @property
     def seen_to(self) -> Mark | None:
         """Return the newest mark up to which everything is done."""
-        while self._marks and self._marks[0][0] <= self._finished:
+        while self._marks and self._marks[0][0] <= self.finished:
             self._seen_to = self._marks.popleft()[1]
         return self._seen_to
 
     @property
-    def _finished(self) -> int:
+    def finished(self) -> int:
+        """Return the number up to which everything is done."""
         oldest = [self._compares_next, *(each.oldest for each in self._trays.values())]
         return min((each for each in oldest if each is not None), default=self._last + 1) - 1
 

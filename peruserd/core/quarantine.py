@@ -69,7 +69,7 @@ _BACKOFF: Final = {
 }
 
 
-# While a node is away that is waited for, a try only finds out whether it is not needed any more.
+# While each node is away that is waited for, a try only finds out whether it is not needed any more.
 _AWAY: Final = Backoff(first_seconds=60.0, most_seconds=3_600.0)
 
 
@@ -127,6 +127,10 @@ class Quarantined(msgspec.Struct, frozen=True):
         """Return the nodes whose return it waits for."""
         return self.failure.waits_for
 
+    def anew(self) -> "Quarantined":
+        """Return an entry of the same user whose next tries follow each other as those after a first failure do."""
+        return msgspec.structs.replace(self, failures=min(self.failures, 1))
+
     def next_try(self, now: float, chance: float, nodes: frozenset[str]) -> float | None:
         """Return when it is to be tried again, while `nodes` are connected; None where nothing but a change helps.
 
@@ -135,7 +139,8 @@ class Quarantined(msgspec.Struct, frozen=True):
         backoff = _BACKOFF.get(self.failure.advice)
         if backoff is None:
             return None
-        if nodes.issuperset(self.waits_for):
+        if not self.waits_for or not nodes.isdisjoint(self.waits_for):
+            # A node that is connected and is waited for is about to have its copy.
             return now + backoff.delay(self.failures, chance)
         # Not before half of the pause: each try is long, and in vain.
         return now + (_AWAY.bound(self.failures) + _AWAY.delay(self.failures, chance)) / 2

@@ -294,16 +294,16 @@ def retried(record: Record, document_id: str, now: float) -> Step:
 
 
 def returned(record: Record, nodes: frozenset[str], now: float) -> Step:
-    """Nodes are connected that were not: what waited for one of them is due now."""
+    """Nodes are connected that were not: what waited for one of them is due now, and soon again if it is too early."""
     due, review_due = record.due, record.review_due
-    if due is not None and record.kept is not None and not nodes.isdisjoint(record.kept.waits_for):
-        due = min(due, now)
-    failed = record.failed_review
+    kept, failed = record.kept, record.failed_review
+    if due is not None and kept is not None and not nodes.isdisjoint(kept.waits_for):
+        kept, due = kept.anew(), min(due, now)
     if review_due is not None and failed is not None and not nodes.isdisjoint(failed.waits_for):
-        review_due = min(review_due, now)
-    if due == record.due and review_due == record.review_due:
+        failed, review_due = failed.anew(), min(review_due, now)
+    if kept is record.kept and failed is record.failed_review:
         return record, ()
-    return replace(record, due=due, review_due=review_due), (Remind(now),)
+    return replace(record, kept=kept, failed_review=failed, due=due, review_due=review_due), (Remind(now),)
 
 
 def lost(record: Record, document_id: str, now: float, *, on_hold: bool = False) -> Step:

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from peruserd.core.leases import Breaks
 from peruserd.core.ownership import Owners, Ownership
 from peruserd.core.ranges import WHOLE_SPACE, Range, ShardMap
 
@@ -23,7 +24,8 @@ class View(msgspec.Struct, frozen=True):
     beside this one's node. `newcomers` are the nodes, sorted, of which a lease has appeared that is not believed yet.
     `leases_readable` says whether the leases could be read: while they cannot, silence says nothing, nobody is declared
     dead for it, and nothing may be done that cannot be undone. `cut_off` says that no majority of the cluster's nodes
-    is connected, so what is written here can be lost when the others return.
+    is connected, so what is written here can be lost when the others return. `breaks` tells of absences that were too
+    short to be seen.
     """
 
     nodes: tuple[str, ...]
@@ -33,6 +35,7 @@ class View(msgspec.Struct, frozen=True):
     newcomers: tuple[str, ...] = ()
     leases_readable: bool = True
     cut_off: bool = False
+    breaks: tuple[Breaks, ...] = ()
 
 
 class Feed(StrEnum):
@@ -92,8 +95,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Which copies one instance listens to.
 
     `unreadable` are ranges it would have to listen to that no live node hosts: nobody can serve them until one returns.
-    `nodes` are the nodes connected, for users whose databases wait for one. `cut_off` says that no majority of the
-    cluster's nodes was connected when the view was seen last.
+    `nodes` are the nodes that were connected when the view was seen last, for users whose databases wait for one, and
+    `cut_off` says that they were no majority of the cluster's nodes. A quiet period would only make users wait.
     """
 
     assignments: tuple[Assignment, ...] = ()
@@ -163,7 +166,7 @@ def make_plan(view: View, me: str, seen: View | None = None) -> Plan:
         )
     if not assignments:
         return Plan(unreadable=tuple(unreadable))
-    return Plan(tuple(assignments), tuple(unreadable), view.nodes, seen.cut_off)
+    return Plan(tuple(assignments), tuple(unreadable), seen.nodes, seen.cut_off)
 
 
 def _read_through(hosts: tuple[str, ...], view: View, seen: View) -> str | None:

@@ -31,7 +31,7 @@ from peruserd.couch.errors import (
     UnauthorizedError,
     UnexpectedAnswerError,
 )
-from peruserd.couch.revisions import known_of_many, winners
+from peruserd.couch.revisions import COPY_SECONDS, known_of_many, winners
 from peruserd.couch.session import quoted
 
 # A map that was read is believed this long. A copy that has come since is no part of the majority for that time. One
@@ -212,7 +212,8 @@ class Copies:
             raise failure
 
     def _security(self, place: Place) -> Security:
-        answer = self._client.session.request("GET", f"{place.path}/_security", limit_bytes=SECURITY_BYTES)
+        path = f"{place.path}/_security"
+        answer = self._client.session.request("GET", path, limit_bytes=SECURITY_BYTES, within_seconds=COPY_SECONDS)
         return answer.expect(200).decode(dict[str, Any])
 
 

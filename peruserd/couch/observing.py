@@ -29,6 +29,7 @@ from peruserd.couch.errors import (
     UnauthorizedError,
     UnexpectedAnswerError,
 )
+from peruserd.couch.revisions import COPY_SECONDS
 from peruserd.couch.session import quoted
 from peruserd.couch.shapes import ShardMapDocument
 
@@ -214,7 +215,8 @@ class Observer:
             return None, str(error)
 
     def _security(self, place: Place) -> Security:
-        answer = self._client.session.request("GET", f"{place.path}/_security", limit_bytes=SECURITY_BYTES)
+        path = f"{place.path}/_security"
+        answer = self._client.session.request("GET", path, limit_bytes=SECURITY_BYTES, within_seconds=COPY_SECONDS)
         return answer.expect(200).decode(Security)
 
 

@@ -12,6 +12,13 @@ from peruserd.couch.session import Session
 
 _RANDOM_BYTES: Final = 16
 
+COPY_SECONDS: Final = 5.0
+"""How long one copy may be silent. Its answer takes milliseconds, also under load some hundreds of them.
+
+A node that relays a request to one that is just starting never gets an answer (measured), nor from one that hangs. For
+those who wait for the other copies' word this must be a small part of the promise of half a minute.
+"""
+
 
 class _Difference(msgspec.Struct, frozen=True):
     missing: tuple[str, ...] = ()
@@ -37,7 +44,9 @@ def winners(session: Session, path: str, document_ids: Sequence[str]) -> dict[st
 
     Raises CouchError; also where the answer is not about each of the documents.
     """
-    answer = session.request("POST", f"{path}/_all_docs", body={"keys": list(document_ids)})
+    answer = session.request(
+        "POST", f"{path}/_all_docs", body={"keys": list(document_ids)}, within_seconds=COPY_SECONDS
+    )
     rows = answer.expect(200).decode(_Rows).rows
     is_whole = [each.key for each in rows] == list(document_ids)
     if not is_whole or any((each.value is None) == (each.error is None) for each in rows):
@@ -58,7 +67,7 @@ def known_of_many(session: Session, path: str, asked: Mapping[str, Collection[st
     """
     unheard = f"1-{secrets.token_hex(_RANDOM_BYTES)}"
     body = {document_id: [*sorted(revisions), unheard] for document_id, revisions in asked.items()}
-    answer = session.request("POST", f"{path}/_revs_diff", body=body)
+    answer = session.request("POST", f"{path}/_revs_diff", body=body, within_seconds=COPY_SECONDS)
     found = answer.expect(200).decode(dict[str, _Difference])
     known = {}
     for document_id, revisions in asked.items():

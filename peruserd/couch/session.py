@@ -199,12 +199,13 @@ class Session:
         body: object = None,
         wait_seconds: float = 0.0,
         limit_bytes: int = MAX_BYTES,
+        within_seconds: float = float("inf"),
         prompt: bool = False,
     ) -> Answer:
         """Send one request and return the answer, whatever its status.
 
         `path` is already quoted; `body` is sent as JSON; `wait_seconds` is how long the server was asked to wait before
-        it answers (a long poll). Raises:
+        it answers (a long poll). `within_seconds` bounds its silence where the configuration allows for more. Raises:
 
         - UnreachableError or InterruptedRequestError.
         - TimedOutError where the server is silent for too long, or the whole answer takes too long.
@@ -221,7 +222,14 @@ class Session:
         late_at = time.monotonic() + _PROMPT_SECONDS if prompt else float("inf")
         token = self._tokens.current or self._tokens.obtain(self._patience, self._is_interrupted)
         _refuse_if_late(method, path, late_at)
-        exchange = partial(self.exchange, params=params, body=body, wait_seconds=wait_seconds, limit_bytes=limit_bytes)
+        exchange = partial(
+            self.exchange,
+            params=params,
+            body=body,
+            wait_seconds=wait_seconds,
+            limit_bytes=limit_bytes,
+            within_seconds=within_seconds,
+        )
         answer = exchange(token, method, path)
         for _ in range(_MOST_REPEATS if answer.status in _REFUSING else 0):
             if not answer.refuses:
@@ -246,10 +254,11 @@ class Session:
         body: object = None,
         wait_seconds: float = 0.0,
         limit_bytes: int = MAX_BYTES,
+        within_seconds: float = float("inf"),
     ) -> Answer:
         """Send one request with this token and return the answer, whatever it says; otherwise as `request`."""
         named = f"{method} {path}"
-        connect, read = self._timeout
+        connect, read = self._timeout[0], min(self._timeout[1], within_seconds)
         allowance = Allowance(named, whole_seconds(read, wait_seconds), limit_bytes)
         try:
             response = self._adapter.ask(

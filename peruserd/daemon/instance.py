@@ -49,6 +49,7 @@ from peruserd.supervisor.fleet import Fleet, StartMessage, StartRequest
 from peruserd.supervisor.heart import Heart
 from peruserd.supervisor.loop import Supervisor
 from peruserd.supervisor.presence import Presence
+from peruserd.supervisor.return_watch import ReturnWatch
 from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.slashes import SlashWatch
 from peruserd.supervisor.watcher import Lookout, Watcher
@@ -160,7 +161,16 @@ class Instance:
             prefix=config.databases.prefix,
             looks=self._supervisor,
             directory=state.path,
+            on_break=self._presence.note_break,
             long_poll_seconds=config.couchdb.long_poll_timeout,
+        )
+        self._return_watch = ReturnWatch(
+            Client(self._session),
+            node=self._lookout.shard_node,
+            place=lambda: self._directory_watch.place,
+            prefix=config.databases.prefix,
+            looks=self._supervisor,
+            directory=state.path,
         )
         users = Client(Session(_hasty(config), self._tokens, connections=MOST_LOOKS))
         self._users = open_page(users, self._lookout, config, self._fleet.kept)
@@ -228,6 +238,7 @@ class Instance:
     def _on_view(self, view: View) -> None:
         self._heart.notice(view)
         self._supervisor.on_view(view)
+        self._return_watch.on_view(view)
         if self._database.state.refused and not self._database.was_usable:
             self._supervisor.give_up(self._database.state.why)
 

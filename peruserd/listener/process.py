@@ -186,6 +186,7 @@ class Listener:
             in_doubt=self._ledger.in_doubt,
             access=start.access,
             furnisher=furnisher_of(client, start),
+            connected=lambda: state.documents.nodes,
         )
         self._workers = Workers(self._ledger, self._provisioner, start.most_in_flight, self._fail)
 

@@ -94,7 +94,8 @@ class Provisioner:
     """Acts on users through one client, from any number of threads.
 
     `before_write` is called with the document id before a security object is written; `in_doubt` says whether one of
-    that document was begun and not seen to end. No database is dropped here: `deletions` notes those that are to be.
+    that document was begun and not seen to end. `connected` returns the nodes that are connected. No database is
+    dropped here: `deletions` notes those that are to be.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Provisioner:
         in_doubt: Callable[[str], bool],
         access: Access = AS_COUCH_PERUSER,
         furnisher: Furnisher | None = None,
+        connected: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._client = client
         self._copies = copies
@@ -119,6 +121,7 @@ class Provisioner:
         self._in_doubt = in_doubt
         self._access = access
         self._furnisher = furnisher
+        self._connected = connected
 
     def act(self, change: Change) -> Outcome:
         """Look at the user that a change names, and do what is to be done.
@@ -281,6 +284,7 @@ class Provisioner:
             in_doubt=self._in_doubt(act.change.document_id),
             access=self._access,
             rollout=act.change.lane is Lane.ROLLOUT,
+            connected=self._connected(),
         )
         return facts if self._furnisher is None else self._furnisher.first_facts(facts)
 

@@ -254,7 +254,8 @@ class ClusterModel:
         if self._met:
             self._met = False
             self._join_maps()
-        self._agree_on_security()
+        if self.options.repairs_security:
+            self._agree_on_security()
         while due := list(self._debts.take_due(self._connected)):
             for giver, taker, missed in due:
                 self._pay(giver, taker, missed)

@@ -10,7 +10,6 @@ Two kinds of changes matter:
   are compared with what is there.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -24,8 +23,9 @@ from peruserd import ending
 from peruserd.core.directory import Mark, News, news_of, why_not_from
 from peruserd.core.rows import is_short
 from peruserd.couch.client import Client
-from peruserd.couch.errors import CouchError, InterruptedRequestError
+from peruserd.couch.errors import CouchError, InterruptedRequestError, UnreachableError
 from peruserd.couch.sources import LONG_POLL_SECONDS, DirectorySource
+from peruserd.supervisor.files import write_whole
 from peruserd.supervisor.pausing import pause_after
 
 # Between two polls. The maps of all databases are listed, many a second where many users sign up: polls twice a second
@@ -38,6 +38,11 @@ _NO_SHARDS_SECONDS: Final = 10.0
 
 # Between two writes of the place. A crash repeats the looks of this time.
 _SAVE_SECONDS: Final = 5.0
+
+# So many failures in a row are a break. A proxy may end each long poll by itself, so a connection that breaks is tried
+# once more before a node could have started again.
+_BREAK: Final = 2
+_ONCE_MORE_SECONDS: Final = 0.1
 
 _FILE: Final = "directory.json"
 
@@ -62,7 +67,8 @@ class DirectoryWatch:
     """Follows the list of the node that `node` returns; calls `on_change` of a database whose shard map was written.
 
     `node` raises CouchError while it is unknown and returns None while there are no shards, and so nothing to watch.
-    The client's session serves this alone: to interrupt it ends the wait. The place is kept in `directory`.
+    The client's session serves this alone: to interrupt it ends the wait. The place is kept in `directory`. `on_break`
+    is called when the node is away, which a wait shows at once, and the next try.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class DirectoryWatch:
         prefix: str,
         looks: Looks,
         directory: Path,
+        on_break: Callable[[], None],
         long_poll_seconds: float = LONG_POLL_SECONDS,
     ) -> None:
         self._client = client
@@ -82,6 +89,7 @@ class DirectoryWatch:
         self._prefix = prefix
         self._looks = looks
         self._file = directory / _FILE
+        self._on_break = on_break
         self._long_poll_seconds = long_poll_seconds
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="directory watch", daemon=True)
@@ -93,6 +101,11 @@ class DirectoryWatch:
     def start(self) -> None:
         """Begin to watch."""
         self._thread.start()
+
+    @property
+    def place(self) -> Mark | None:
+        """Return how far the list was read, now or by an earlier process; for any thread."""
+        return self._mark
 
     def stop(self) -> None:
         """Watch no more; returns once the thread has ended, or does not in time."""
@@ -157,7 +170,7 @@ class DirectoryWatch:
             return
         self._save_at = time.monotonic() + _SAVE_SECONDS
         try:
-            _write(self._file, mark)
+            write_whole(self._file, msgspec.json.encode(mark))
         except OSError as error:
             log.warning("the next start will compare the names of all users' databases", error=str(error))
         self._saved = mark
@@ -166,6 +179,10 @@ class DirectoryWatch:
         self.failures += 1
         if self.failures == 1:
             log.info("changes of databases cannot be waited for", kind=kind, error=str(error))
+        if self.failures == _BREAK:
+            self._on_break()
+        if self.failures < _BREAK and isinstance(error, UnreachableError):
+            return _ONCE_MORE_SECONDS
         return pause_after(error, self.failures)
 
 
@@ -178,12 +195,3 @@ def _read(file: Path) -> Mark | None:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         log.warning("it is not known how far the list of databases was read", file=file.name, error=str(error))
         return None
-
-
-def _write(file: Path, mark: Mark) -> None:
-    """Replace the file, so that whenever this process ends there is a whole one."""
-    new = file.with_suffix(".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(msgspec.json.encode(mark))
-    new.replace(file)

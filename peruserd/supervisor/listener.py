@@ -32,7 +32,7 @@ class Conditions(msgspec.Struct, frozen=True):
     """Conditions that hold for all listeners of an instance alike.
 
     `share` is how many users each may work on at once, `new_per_minute` how many databases each may make in a minute (0
-    is no limit). `nodes` are the nodes connected in the view in force, `cut_off` says that they are no majority.
+    is no limit). `nodes` are the nodes connected in the view seen last, `cut_off` says that they are no majority.
     """
 
     share: int

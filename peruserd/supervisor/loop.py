@@ -155,6 +155,18 @@ class Supervisor:
 
         self._inbox.put(Asking(ask))
 
+    def look_on_return(self, document_ids: Iterable[str]) -> int:
+        """Let the listeners look at users because a node is back; return the number of it; for any thread."""
+        with self._fleet.asking() as outbox:
+            outbox.ask(Lane.OTHERS, document_ids)
+            return outbox.number
+
+    @property
+    def looked_to(self) -> int:
+        """Return the number up to which all looks are over; for any thread."""
+        with self._fleet.asking() as outbox:
+            return outbox.finished
+
     def compare_names(self) -> None:
         """Let the listeners compare the names of all users' databases with what is there; for any thread."""
         self._inbox.put(Asking(Outbox.compare_names))

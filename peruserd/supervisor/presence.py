@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from peruserd.core.agreement import differing
-from peruserd.core.leases import Board, Lease, Role, Standing, active_nodes, holder
+from peruserd.core.leases import Board, Breaks, Lease, Role, Standing, active_nodes, holder
 
 log = structlog.get_logger(__name__)
 
@@ -25,12 +25,14 @@ class Neighbour(msgspec.Struct, frozen=True):
 class Company(msgspec.Struct, frozen=True):
     """The instances that are there: their nodes, sorted, and the lease for which this instance stands by, if any.
 
-    `newcomers` are the nodes, sorted, whose instance has written a lease that is not believed yet.
+    `newcomers` are the nodes, sorted, whose instance has written a lease that is not believed yet. `breaks` tells of
+    each living one how often it could not reach its node any more.
     """
 
     instances: tuple[str, ...]
     standby_for: Lease | None = None
     newcomers: tuple[str, ...] = ()
+    breaks: tuple[Breaks, ...] = ()
 
 
 class Onlooker:
@@ -126,6 +128,11 @@ class Presence(Onlooker):
         with self._lock:
             self._own = msgspec.structs.replace(self._own, address=address)
 
+    def note_break(self) -> None:
+        """Note that the node cannot be reached any more, for the leases to come; for any thread."""
+        with self._lock:
+            self._own = msgspec.structs.replace(self._own, breaks=self._own.breaks + 1)
+
     def sign(self, node: str, *, maintenance: bool = False, released: bool = False) -> Lease:
         """Return the lease to write now: its counter has grown."""
         with self._lock:
@@ -151,7 +158,8 @@ class Presence(Onlooker):
         self._take_role(own, standby_for)
         # An instance that stands by counts its node as well: another one acts for it.
         instances = _sorted_nodes(living, node)
-        return Company(instances, standby_for, _sorted_nodes(self._board.newcomers()))
+        breaks = tuple(Breaks(each.node, each.incarnation, each.breaks) for each in living)
+        return Company(instances, standby_for, _sorted_nodes(self._board.newcomers()), breaks)
 
     def _take_role(self, own: Lease, standby_for: Lease | None) -> None:
         role = Role.ACTIVE if standby_for is None else Role.STANDBY

@@ -107,6 +107,7 @@ class Lookout:
             newcomers=tuple(each for each in company.newcomers if each in nodes),
             leases_readable=not self._blind,
             cut_off=not membership.has_majority,
+            breaks=company.breaks,
         )
 
     def _read_leases(self, node: str, membership: Membership, *, auth_db_exists: bool) -> Company | None:

@@ -300,6 +300,19 @@ def test_a_user_who_is_right_waits_for_no_copy() -> None:
     assert world.act(known(Hint.CONTESTED)) == Served()
 
 
+@pytest.mark.parametrize("hint", [Hint.CONTESTED, Hint.LIVE])
+def test_a_copy_on_a_node_that_is_connected_is_waited_for(hint: Hint) -> None:
+    """CouchDB makes the copy of a node that was away some seconds after its return, with an object of its own."""
+    world = World([GRANTED, GRANTED, FRESH], DocumentState.LIVE, away=frozenset({2}))
+    facts = known(hint, connected=frozenset(NODES))
+    end = world.act(facts if hint is Hint.CONTESTED else world.look(facts))
+    assert isinstance(end, Failed)
+    assert (end.failure.kind, end.failure.waits_for) == ("copies_away", (NODES[2],))
+    world.away = frozenset()
+    assert world.act(known(Hint.CONTESTED)) == Served()
+    assert world.copies == [GRANTED] * 3
+
+
 # Rights by the configuration
 
 MEMBER = Access(Grant.MEMBER)

@@ -47,6 +47,7 @@ def test_fields_of_a_version_to_come_are_passed_over() -> None:
         {"counter": 1 << 60},
         {"counter": 1 << 70},
         {"counter": "7"},
+        {"breaks": -1},
         {"role": "king"},
         {"more": "x" * 5000},
     ],

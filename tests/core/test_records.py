@@ -155,7 +155,7 @@ def test_a_failure_gives_way(record: Record, is_mine: bool) -> None:  # noqa: FB
     assert after_failure(record, RETRY, is_mine=is_mine, nodes=NODES, now=0.0, wall=0.0, chance=0.5) == (record, ())
 
 
-AWAY = Failure("copy_away", "n3 is away", waits_for=("n2", "n3"))
+AWAY = Failure("copy_away", "n3 is away", waits_for=("n3", "n4"))
 
 
 def test_what_waits_for_a_node_is_tried_with_long_pauses() -> None:
@@ -187,10 +187,28 @@ def test_what_waits_for_nobody_who_is_away_is_tried_soon() -> None:
 )
 def test_the_return_of_a_node_makes_what_waits_for_it_due(record: Record) -> None:
     """At once; the return of another one changes nothing."""
-    assert records.returned(record, frozenset({"n4"}), 10.0) == (record, ())
+    assert records.returned(record, frozenset({"n5"}), 10.0) == (record, ())
     record, effects = records.returned(record, frozenset({"n3", "n4"}), 10.0)
     assert effects == (Remind(10.0),)
     assert 10.0 in (record.due, record.review_due)
+
+
+def test_a_node_that_has_just_returned_is_soon_asked_again() -> None:
+    """The first try can come before its copies are there, however long it was away and was waited for in vain."""
+    record = Record(kept=Quarantined("ann", deleted=False, failure=AWAY, failures=9, since=5.0), due=1000.0)
+    record, _ = records.returned(record, frozenset({"n3"}), 10.0)
+    record = records.replace(record, active=change(Lane.RETRY))
+    record, _ = after_failure(record, AWAY, is_mine=True, nodes=NODES | {"n3"}, now=10.0, wall=0.0, chance=1.0)
+    assert record.due == 12.0
+    assert record.kept is not None
+    assert record.kept.since == 5.0
+
+
+def test_one_node_of_two_that_is_back_is_soon_asked_again() -> None:
+    """The other one can be gone for good."""
+    both = msgspec.structs.replace(AWAY, waits_for=("n3", "n4"))
+    record, _ = after_failure(working(), both, is_mine=True, nodes=NODES | {"n4"}, now=0.0, wall=0.0, chance=0.5)
+    assert record.due == 0.5
 
 
 def test_what_is_never_tried_again_is_not_for_a_node_either() -> None:

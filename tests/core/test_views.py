@@ -471,3 +471,10 @@ def test_a_plan_made_by_hand_is_started_in_its_own_order() -> None:
     ownership = Ownership("_users", WHOLE_SPACE, hosts=(), alive=())
     assignments = tuple(Assignment(Copy("_users", each, "n1", ".1"), ownership) for each in (UPPER, LOWER))
     assert difference(Plan(assignments), {}).start == assignments
+
+
+def test_a_plan_has_the_nodes_that_were_seen_last() -> None:
+    """What waits for a node is tried at once when it is back; only the owners wait for the quiet period."""
+    hosts = {WHOLE_SPACE: ["n1", "n2"]}
+    assert make_plan(_view("n1", hosts), "n1", _view("n1 n2", hosts)).nodes == ("n1", "n2")
+    assert make_plan(_view("n1 n2", hosts), "n1", _view("n1", hosts)).nodes == ("n1",)

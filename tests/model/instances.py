@@ -79,6 +79,7 @@ class Listener:
             deletions=Notes(),
             before_write=self.ledger.before_write,
             in_doubt=self.ledger.in_doubt,
+            connected=lambda: self.ledger._state.documents.nodes,
         )
 
     def inform(self, assignment: Assignment, plan: Plan) -> None:

@@ -71,6 +71,7 @@ class Post:
         self.heard = Heard()
         self.cluster = cluster
         self.changes = 0
+        self.breaks = 0
         self.client = connect(cluster.urls[0])
         watching = connect(cluster.urls[0].replace("adm:pass@", f"{account}@"))
         self.watch = DirectoryWatch(
@@ -80,6 +81,7 @@ class Post:
             prefix="userdb-",
             looks=self.heard,
             directory=directory,
+            on_break=self._broke,
             long_poll_seconds=long_poll_seconds,
         )
 
@@ -88,6 +90,9 @@ class Post:
 
     def _changed(self) -> None:
         self.changes += 1
+
+    def _broke(self) -> None:
+        self.breaks += 1
 
     def polls(self) -> int:
         """Return how often the feed was asked."""
@@ -339,9 +344,20 @@ def test_a_place_that_cannot_be_kept_ends_nothing(post: Post, tmp_path: Path, mo
     def fail(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(directory_watch_module, "_write", fail)
+    monkeypatch.setattr(directory_watch_module, "write_whole", fail)
     post.start()
     post.client.create_database("userdb-61", DatabasesConfig())
     eventually(lambda: post.heard.made == [A], "the creation was told")
     post.stop()
     assert not (tmp_path / "directory.json").exists()
+
+
+def test_a_node_that_cannot_be_reached_is_told_once(pair: SimClusterThread, post: Post) -> None:
+    """Others may not see so short an absence; a wait that ends in order is none."""
+    post.start()
+    assert post.breaks == 0
+    pair.stop_node(1)
+    eventually(lambda: post.watch.failures > 1, "the node is away")
+    pair.start_node(1)
+    eventually(lambda: post.watch.failures == 0, "it waits at the feed again")
+    assert post.breaks == 1

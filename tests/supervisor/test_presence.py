@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from peruserd.core.leases import Lease, Role, Standing
+from peruserd.core.leases import Breaks, Lease, Role, Standing
 from peruserd.supervisor.presence import Company, Neighbour, Onlooker, Presence
 
 TTL = 20.0
@@ -27,11 +28,11 @@ def _beaten(presence: Presence, times: int) -> Presence:
 
 
 def _watched(presence: Presence, *looks: tuple[float, Iterable[Lease]]) -> Company:
-    """The company that the last of these looks shows, from `HERE`."""
+    """The company that the last of these looks shows, from `HERE`; its breaks are left to one test."""
     company = Company(())
     for now, leases in looks:
         company = presence.observe(HERE, leases, now)
-    return company
+    return msgspec.structs.replace(company, breaks=())
 
 
 def test_an_instance_claims_nothing_before_it_has_looked_round() -> None:
@@ -228,3 +229,14 @@ def test_neighbours_are_in_order() -> None:
         ("b", Standing.ALIVE),
         ("c", Standing.ALIVE),
     ]
+
+
+def test_a_break_is_told_with_the_next_lease() -> None:
+    """Others see no absence of a node between two of their looks; they are told for each instance that lives."""
+    broken, onlooker = _presence("broken"), _presence()
+    broken.sign(THERE)
+    broken.note_break()
+    signed = broken.sign(THERE)
+    assert signed.breaks == 1
+    assert onlooker.observe(HERE, [signed], 0.0).breaks == (Breaks(THERE, "broken", 1),)
+    assert onlooker.observe(HERE, [signed], TTL).breaks == ()

@@ -1,0 +1,118 @@
+"""The return watch: it has the users looked at whose databases a node can have missed, once that node is back.
+
+It works in the watcher's thread, after each view, so that a return is seen to at once. `core.absences` says from which
+place on the list of databases is to be read. The places stand on disk while a node is away, so a restart forgets none.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from peruserd.core.absences import Absences
+from peruserd.core.directory import Mark, news_of
+from peruserd.core.views import View
+from peruserd.couch.client import Client
+from peruserd.couch.errors import CouchError, InterruptedRequestError
+from peruserd.couch.sources import DirectorySource
+from peruserd.supervisor.files import write_whole
+
+# The watcher has other things to see as well: so many thousands of rows, and the rest after its next view.
+_MOST_PAGES: Final = 10
+
+_FILE: Final = "absences.json"
+
+log = structlog.get_logger(__name__)
+
+
+class Looks(Protocol):
+    """Lets listeners look at users; `supervisor.loop` does. Its methods return at once."""
+
+    def look_on_return(self, document_ids: Iterable[str]) -> int:
+        """Look at users because a node is back; return the number of these looks."""
+
+    @property
+    def looked_to(self) -> int:
+        """Return the number up to which all looks are over."""
+
+
+class ReturnWatch:
+    """Follows the views of one instance; `node` returns the node whose list of databases is read, None without shards.
+
+    `place` returns how far that list was read, and is asked from the watcher's thread.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        node: Callable[[], str | None],
+        place: Callable[[], Mark | None],
+        prefix: str,
+        looks: Looks,
+        directory: Path,
+    ) -> None:
+        self._client = client
+        self._node = node
+        self._place = place
+        self._prefix = prefix
+        self._looks = looks
+        self._file = directory / _FILE
+        self._saved = _read(self._file)
+        self._absences = Absences(self._saved, place())
+
+    def on_view(self, view: View) -> None:
+        """Take in who is connected now, and have users looked at where a node is back."""
+        hosts = () if view.shard_map is None else view.shard_map.hosts.values()
+        hosting = {node for each in hosts for node in each}
+        self._absences.see(view.nodes, hosting, self._place(), time.monotonic(), view.breaks)
+        self._absences.seen_to(self._looks.looked_to)
+        self._save()
+        try:
+            node = self._node()
+            if node is not None:
+                self._read_again(DirectorySource(self._client, node))
+        except InterruptedRequestError:
+            return
+        except CouchError as error:
+            # The next view comes soon, and the reading goes on then.
+            log.info("it cannot be read what a node has missed", kind=error.kind, error=str(error))
+        except Exception:
+            # The thread is the watcher's, and without it the last view would stay in force for ever.
+            log.exception("unforeseen failure of the return watch")
+
+    def _read_again(self, source: DirectorySource) -> None:
+        for _ in range(_MOST_PAGES):
+            if (reading := self._absences.next_reading()) is None:
+                return
+            returned, since = reading
+            page = source.page(since.sequence)
+            news = news_of(page.results, self._prefix)
+            asked = self._looks.look_on_return((*news.made, *news.changed))
+            log.info("users are looked at, because a node is back", node=returned, users=len(news.made + news.changed))
+            place = msgspec.structs.replace(since, sequence=page.last_seq)
+            self._absences.read(returned, place, asked, to_end=page.is_last)
+
+    def _save(self) -> None:
+        kept = self._absences.kept
+        if kept == self._saved:
+            return
+        try:
+            write_whole(self._file, msgspec.json.encode(kept))
+        except OSError as error:
+            log.warning("a restart would not know what absent nodes have missed", error=str(error))
+        self._saved = kept
+
+
+def _read(file: Path) -> dict[str, Mark]:
+    """Return since which places nodes were missed; none where nothing can be read, and the audit finds what follows."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Mark])
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        log.warning("it is not known what absent nodes have missed", file=file.name, error=str(error))
+        return {}

@@ -1,0 +1,161 @@
+"""Nodes that are away, and what they may have missed."""
+
+from peruserd.core.absences import Absences
+from peruserd.core.directory import Mark
+from peruserd.core.leases import Breaks
+
+ALL = ("n1", "n2", "n3")
+PAIR = ("n1", "n2")
+
+
+def _place(sequence: int, uuid: str = "list") -> Mark:
+    return Mark(uuid, sequence)
+
+
+def _absences(*, kept: dict[str, Mark] | None = None, start: Mark | None = None) -> Absences:
+    return Absences(kept or {}, start)
+
+
+def _read_all(absences: Absences, asked: int = 1) -> list[tuple[str, int | str]]:
+    """Read all that is to be read, to its end; return for which nodes and from where."""
+    found = []
+    while (reading := absences.next_reading()) is not None:
+        node, place = reading
+        found.append((node, place.sequence))
+        absences.read(node, place, asked, to_end=True)
+    return found
+
+
+def test_what_a_node_missed_begins_well_before_it_was_seen_to_be_away() -> None:
+    """A node that hangs is taken for connected for more than a minute, and takes part in nothing."""
+    absences = _absences()
+    for second in range(0, 400, 2):
+        absences.see(ALL, ALL, _place(second), float(second))
+    absences.see(PAIR, ALL, _place(400), 400.0)
+    assert absences.next_reading() is None
+    absences.see(ALL, ALL, _place(410), 410.0)
+    assert _read_all(absences) == [("n3", 310)]
+
+
+def test_the_list_is_read_once_more_when_the_node_has_settled() -> None:
+    """What was made while it came back can have been changed by CouchDB's own repair."""
+    absences = _absences()
+    absences.see(ALL, ALL, _place(1), 0.0)
+    absences.see(PAIR, ALL, _place(2), 200.0)
+    absences.see(PAIR, ALL, _place(3), 230.0)
+    absences.see(ALL, ALL, _place(4), 250.0)
+    assert _read_all(absences) == [("n3", 1)]
+    absences.see(ALL, ALL, _place(5), 261.0)
+    assert _read_all(absences) == []
+    absences.see(ALL, ALL, _place(6), 262.0)
+    assert _read_all(absences) == [("n3", 3)]
+    absences.see(ALL, ALL, _place(7), 400.0)
+    assert _read_all(absences) == []
+
+
+def test_a_node_is_missed_until_all_looks_are_over() -> None:
+    """A process that ends before that leaves the place behind for the next one."""
+    absences = _absences()
+    absences.see(ALL, ALL, _place(1), 0.0)
+    absences.see(PAIR, ALL, _place(2), 200.0)
+    absences.see(ALL, ALL, _place(3), 210.0)
+    _read_all(absences, asked=7)
+    absences.seen_to(7)
+    assert absences.kept == {"n3": _place(1)}, "it is read once more"
+    absences.see(ALL, ALL, _place(4), 230.0)
+    _read_all(absences, asked=9)
+    absences.seen_to(8)
+    assert absences.kept == {"n3": _place(1)}
+    absences.seen_to(9)
+    assert absences.kept == {}
+
+
+def test_a_node_that_leaves_again_has_missed_all_of_both_times() -> None:
+    """Looks of its first return can have found it away."""
+    absences = _absences()
+    absences.see(ALL, ALL, _place(1), 0.0)
+    absences.see(PAIR, ALL, _place(2), 200.0)
+    absences.see(ALL, ALL, _place(300), 300.0)
+    _read_all(absences)
+    absences.see(PAIR, ALL, _place(301), 301.0)
+    absences.see(ALL, ALL, _place(600), 600.0)
+    assert _read_all(absences) == [("n3", 1)]
+
+
+def test_the_next_process_goes_on_from_what_was_kept() -> None:
+    """The node may be back by then, or not yet."""
+    kept = {"n2": _place(5), "n3": _place(6)}
+    absences = _absences(kept=kept, start=_place(90))
+    absences.see(("n1", "n2"), ALL, _place(100), 0.0)
+    assert _read_all(absences) == [("n2", 5)]
+    absences.see(ALL, ALL, _place(101), 5.0)
+    assert _read_all(absences) == [("n3", 6)]
+
+
+def test_a_host_that_is_away_at_the_start_is_missed_since_the_last_stop() -> None:
+    """It left while nobody looked; without a place of an earlier process it is missed from the first one on."""
+    absences = _absences(start=_place(90))
+    absences.see(PAIR, ALL, _place(100), 0.0)
+    absences.see(ALL, ALL, _place(200), 100.0)
+    assert _read_all(absences) == [("n3", 90)]
+    absences = _absences()
+    absences.see(PAIR, ALL, None, 0.0)
+    absences.see(PAIR, ALL, _place(100), 1.0)
+    absences.see(ALL, ALL, _place(200), 300.0)
+    assert _read_all(absences) == [("n3", 100)]
+
+
+def test_all_of_another_list_may_have_been_missed() -> None:
+    """The list of this instance's own node was replaced, or put back from a backup, while another one was away."""
+    for other in (_place(500, "another list"), _place(1)):
+        absences = _absences()
+        absences.see(ALL, ALL, _place(10), 0.0)
+        absences.see(PAIR, ALL, _place(11), 200.0)
+        absences.see(PAIR, ALL, other, 210.0)
+        absences.see(ALL, ALL, other, 220.0)
+        assert _read_all(absences) == [("n3", 0)]
+
+
+def test_a_long_list_is_read_on_from_where_it_was_left() -> None:
+    """A page at a time, for one node after the other."""
+    absences = _absences()
+    absences.see(ALL, ALL, _place(1), 0.0)
+    absences.see(("n1",), ALL, _place(2), 200.0)
+    absences.see(ALL, ALL, _place(3_000), 300.0)
+    reading = absences.next_reading()
+    assert reading is not None
+    node, _ = reading
+    absences.read(node, _place(1_001), 1, to_end=False)
+    assert absences.next_reading() == (node, _place(1_001))
+    absences.read(node, _place(2_001), 2, to_end=True)
+    assert [each for each, _ in _read_all(absences)] == [({"n2", "n3"} - {node}).pop()]
+
+
+def test_names_that_never_return_are_bounded() -> None:
+    """Deployments that give each node a new name do not fill the disk."""
+    absences = _absences()
+    for number in range(3_000):
+        absences.see((f"n{number}",), (), _place(number), float(number))
+    assert len(absences.kept) == 1_000
+    assert "n2998" in absences.kept
+
+
+def test_an_absence_between_two_looks_is_told_by_the_instance_beside_the_node() -> None:
+    """It is seen to as one that was seen; what an instance told before it was first heard of is none."""
+    absences = _absences()
+    absences.see(ALL, ALL, _place(1), 0.0, [Breaks("n2", "a", 4), Breaks("n3", "b", 4)])
+    absences.see(ALL, ALL, _place(2), 200.0, [Breaks("n2", "a", 4), Breaks("n3", "b", 5)])
+    assert _read_all(absences) == [("n3", 1)]
+    absences.see(ALL, ALL, _place(3), 202.0, [Breaks("n2", "another", 9), Breaks("n3", "b", 5)])
+    assert _read_all(absences) == []
+
+
+def test_an_absence_that_was_seen_is_not_told_once_more() -> None:
+    """Its lease comes some seconds after its node."""
+    absences = _absences()
+    absences.see(ALL, ALL, _place(1), 0.0, [Breaks("n3", "b", 0)])
+    absences.see(PAIR, ALL, _place(2), 200.0, [Breaks("n3", "b", 0)])
+    absences.see(ALL, ALL, _place(3), 204.0, [Breaks("n3", "b", 0)])
+    assert _read_all(absences) == [("n3", 1)]
+    absences.see(ALL, ALL, _place(4), 208.0, [Breaks("n3", "b", 1)])
+    assert _read_all(absences) == []

@@ -1,0 +1,170 @@
+"""The return watch, on simulated clusters."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from peruserd.core.config import DatabasesConfig
+from peruserd.core.directory import Mark
+from peruserd.core.messages import Sequence
+from peruserd.core.names import user_document_id
+from peruserd.core.rows import Page
+from peruserd.core.views import View
+from peruserd.couch.sources import DirectorySource
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from peruserd.supervisor import return_watch as return_watch_module
+from peruserd.supervisor.return_watch import ReturnWatch
+from tests.couch.connecting import connect
+
+ME, OTHER = "node1@127.0.0.1", "node2@127.0.0.1"
+BOTH = View(nodes=(ME, OTHER), instances=(ME,), shard_map=None)
+ALONE = View(nodes=(ME,), instances=(ME,), shard_map=None)
+
+
+@pytest.fixture
+def pair() -> Iterator[SimClusterThread]:
+    """Run a cluster of two nodes."""
+    with SimClusterThread(ClusterOptions(nodes=2, q=1, n=2)) as running:
+        yield running
+
+
+class Heard:
+    """Takes the looks that are asked for; they are over once `looked_to` says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.looked_to = 0
+        self._number = 0
+
+    def look_on_return(self, document_ids: Iterable[str]) -> int:
+        """Look at users because a node is back."""
+        self.asked += document_ids
+        self._number += 1
+        return self._number
+
+
+class Post:
+    """A return watch beside the first of two nodes; `place` is how far the directory watch has read."""
+
+    def __init__(self, cluster: SimClusterThread, directory: Path) -> None:
+        self.client = connect(cluster.urls[0])
+        self.heard = Heard()
+        self.directory = directory
+        self.place: Mark | None = None
+        self.follow()
+        self.watch = self.begin()
+
+    def begin(self) -> ReturnWatch:
+        """Make another one over the same state, as a restart does."""
+        return ReturnWatch(
+            self.client,
+            node=lambda: ME,
+            place=lambda: self.place,
+            prefix="userdb-",
+            looks=self.heard,
+            directory=self.directory,
+        )
+
+    def follow(self) -> None:
+        """Read the list to its end, as the directory watch does."""
+        identity = DirectorySource(self.client, ME).identify()
+        self.place = Mark(identity.uuid, identity.update_seq)
+
+    def make(self, *names: str) -> None:
+        """Make databases, of which the directory watch hears."""
+        for name in names:
+            self.client.create_database(f"userdb-{name.encode().hex()}", DatabasesConfig())
+        self.follow()
+
+    @property
+    def kept(self) -> dict[str, object]:
+        """What is on disk."""
+        found: dict[str, object] = json.loads((self.directory / "absences.json").read_text())
+        return found
+
+
+@pytest.fixture
+def post(pair: SimClusterThread, tmp_path: Path) -> Post:
+    """Make a return watch."""
+    return Post(pair, tmp_path)
+
+
+def test_users_are_looked_at_whose_databases_a_node_missed(post: Post) -> None:
+    """All of them, whoever made the databases; not before the node is back, and none of other databases."""
+    post.watch.on_view(BOTH)
+    post.watch.on_view(ALONE)
+    post.make("a", "b")
+    post.client.create_database("something", DatabasesConfig())
+    post.client.delete_database("userdb-61")
+    post.watch.on_view(ALONE)
+    assert post.heard.asked == []
+    post.watch.on_view(BOTH)
+    assert sorted(post.heard.asked) == [user_document_id("a"), user_document_id("b")]
+
+
+def test_an_absence_is_on_disk_until_it_is_seen_to(post: Post) -> None:
+    """A restart while the node is away forgets nobody."""
+    post.watch.on_view(BOTH)
+    post.watch.on_view(ALONE)
+    post.make("a")
+    assert list(post.kept) == [OTHER]
+    again = post.begin()
+    again.on_view(BOTH)
+    assert post.heard.asked == [user_document_id("a")]
+    assert list(post.kept) == [OTHER], "the looks are not over, and there is a second reading"
+
+
+def test_a_list_that_cannot_be_read_is_read_after_the_next_view(post: Post, pair: SimClusterThread) -> None:
+    """The node is back before this instance's own node answers."""
+    post.watch.on_view(BOTH)
+    post.watch.on_view(ALONE)
+    post.make("a")
+    pair.stop_node(1)
+    post.watch.on_view(BOTH)
+    assert post.heard.asked == []
+    pair.start_node(1)
+    post.watch.on_view(BOTH)
+    assert post.heard.asked == [user_document_id("a")]
+
+
+def test_a_long_list_is_read_over_several_views(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watcher has other things to see between two readings."""
+    monkeypatch.setattr(return_watch_module, "_MOST_PAGES", 1)
+    whole = DirectorySource.page
+
+    def page_of_two(source: DirectorySource, since: Sequence) -> Page:
+        page = whole(source, since, limit=2)
+        return Page(page.results, page.last_seq, cut=bool(page.results))
+
+    monkeypatch.setattr(DirectorySource, "page", page_of_two)
+    post.watch.on_view(BOTH)
+    post.watch.on_view(ALONE)
+    post.make("a", "b", "c")
+    post.watch.on_view(BOTH)
+    seen = len(post.heard.asked)
+    for _ in range(3):
+        post.watch.on_view(BOTH)
+    assert seen < len(post.heard.asked)
+    assert set(map(user_document_id, "abc")) <= set(post.heard.asked)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+def test_a_file_that_cannot_be_read_stops_nothing(post: Post, content: bytes) -> None:
+    """The audit finds what it would have told."""
+    (post.directory / "absences.json").write_bytes(content)
+    again = post.begin()
+    again.on_view(BOTH)
+    again.on_view(ALONE)
+    assert list(post.kept) == [OTHER]
+
+
+def test_a_server_without_shards_misses_nobody(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no list of databases, and one copy of everything."""
+    monkeypatch.setattr(post.watch, "_node", lambda: None)
+    post.place = None
+    post.watch.on_view(BOTH)
+    post.watch.on_view(ALONE)
+    post.watch.on_view(BOTH)
+    assert post.heard.asked == []
