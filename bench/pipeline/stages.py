@@ -58,9 +58,12 @@ class _NoDeletions:
         """Let everybody in."""
         return True
 
-    def has_dropped(self, database: str) -> bool:  # noqa: ARG002 - an interface
-        """Say that nothing was ever dropped."""
+    def knows_end(self, database: str, life: str) -> bool:  # noqa: ARG002 - an interface
+        """Know of no end: nothing is made again here."""
         return False
+
+    def note_end(self, database: str, life: str) -> None:
+        """Leave it to the owner of the user."""
 
     def knows(self, document_id: str) -> bool:  # noqa: ARG002 - an interface
         """Say that nobody was ever deleted."""

@@ -82,9 +82,12 @@ class _Aside:
         """Know of no deletion: the document is confirmed in any case."""
         return False
 
-    def has_dropped(self, database: str) -> bool:  # noqa: ARG002 - an interface
-        """Know of no drop: a rollout makes no database."""
+    def knows_end(self, database: str, life: str) -> bool:  # noqa: ARG002 - an interface
+        """Know of no end: nothing is made again here."""
         return False
+
+    def note_end(self, database: str, life: str) -> None:
+        """Leave it to the owner of the user."""
 
     def served(self, document_id: str) -> None:
         """Leave it to the owner of the user."""

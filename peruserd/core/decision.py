@@ -140,10 +140,11 @@ def _claimed_live(facts: Facts) -> Step:
 
 def _claimed_deleted(facts: Facts) -> Step:
     """Look for something to take away before asking whether it may be taken."""
-    if facts.policy is DeletionPolicy.KEEP and not facts.in_doubt:
-        return _KEPT
+    is_kept = facts.policy is DeletionPolicy.KEEP and not facts.in_doubt
     if facts.database is Database.ABSENT:
-        return Removed(absent=True)
+        return Ask.DOCUMENT if facts.notes_ends else Removed(absent=True)
+    if is_kept and (not facts.notes_ends or facts.copies is not None):
+        return _KEPT
     if facts.copies is None:
         return Ask.COPIES
     is_clean = not facts.silent and all(security.revoke(each, facts.user) is each for each in facts.readable)
@@ -207,7 +208,7 @@ def _is_most(number: int, facts: Facts) -> bool:
 def _deleted(facts: Facts) -> Step:
     if facts.database is Database.ABSENT:
         return Removed(absent=True)
-    if facts.policy is DeletionPolicy.KEEP:
+    if facts.policy is DeletionPolicy.KEEP and not (facts.notes_ends and facts.database is Database.UNKNOWN):
         return _whole(facts) if facts.in_doubt else _KEPT
     if facts.copies is None:
         return Ask.COPIES

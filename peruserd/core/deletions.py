@@ -239,10 +239,16 @@ def same_database(entry: Entry, suffix: str) -> bool:
     """
     if suffix == entry.suffix:
         return True
-    noted, there = _made_at(entry.suffix), _made_at(suffix)
+    noted, there = made_at(entry.suffix), made_at(suffix)
     if noted is None or there is None:
         return False
     return abs(noted - there) <= _ONE_MAKING_SECONDS and there + 1 <= entry.noted_at
+
+
+def made_at(suffix: str) -> int | None:
+    """Return the second in which the shards of a suffix were made; None where it does not tell."""
+    digits = suffix.removeprefix(".")
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 16 else None
 
 
 def renews(known: Entry, noted: Entry) -> bool:
@@ -277,11 +283,6 @@ def _precedence(entry: Entry) -> tuple[int, float]:
     if entry.ending is not None:
         return _FINAL.get(entry.ending, 5), -(entry.ended_at or 0.0)
     return (3 if entry.state is State.DROPPING else 4), entry.noted_at
-
-
-def _made_at(suffix: str) -> int | None:
-    digits = suffix.removeprefix(".")
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 16 else None
 
 
 def _converted(leaf: Any, kind: type[Any], otherwise: Any) -> Any:

@@ -46,7 +46,8 @@ class Facts(msgspec.Struct, frozen=True):
     read since the last write. `in_doubt` says that a security object was begun to be written and not seen to be whole,
     by an earlier act or an earlier process. `written` is how often this act has written already. `admitted` says
     whether the operator lets a user in whose database was nobody's; None where nobody was asked. `deleted_by_others`
-    says whether somebody else deleted the database that is not there; None where that is not known. `access` are the
+    says whether somebody else deleted the database that is not there; None where that is not known. `notes_ends` says
+    that it is noted where the database of a deleted user is gone. `access` are the
     rights by the configuration, and `rollout` says that a database that was there before is to get exactly these.
 
     `templated` says that templates put documents or options into databases, and `contents` is what was found of them,
@@ -68,6 +69,7 @@ class Facts(msgspec.Struct, frozen=True):
     admitted: bool | None = None
     when_deleted: WhenDeleted = WhenDeleted.REMAKE
     deleted_by_others: bool | None = None
+    notes_ends: bool = False
     access: Access = AS_COUCH_PERUSER
     rollout: bool = False
     templated: bool = False

@@ -103,7 +103,7 @@ class Client:
 
     def __init__(self, session: Session, *, directory: bool = True) -> None:
         self.session = session
-        self._directory = directory
+        self.has_directory = directory
 
     def welcome(self) -> Welcome:
         """Ask the server what it is."""
@@ -121,7 +121,7 @@ class Client:
     def shard_map(self, node: str, database: str) -> ShardMap | None:
         """Return a database's shard map as `node` has it, or None where there is no such database."""
         try:
-            answer = self.session.request("GET", _map_path(node, database)).expect(200)
+            answer = self.session.request("GET", map_path(node, database)).expect(200)
         except NotFoundError as error:
             if error.reason in ("missing", "deleted"):
                 return None
@@ -132,19 +132,9 @@ class Client:
         except ValueError as error:
             raise UnexpectedAnswerError(f"{answer.request}: {error}") from error
 
-    def was_deleted(self, database: str) -> bool:
-        """Say whether a database that is not there was there once, by the node's list; False where there is no list."""
-        if not self._directory:
-            return False
-        try:
-            self.session.request("GET", _map_path("_local", database)).expect(200)
-        except NotFoundError as error:
-            return error.reason == "deleted"
-        return False
-
     def shard_map_document(self, node: str, database: str) -> dict[str, Any]:
         """Return the document behind a database's shard map, as `node` keeps it."""
-        return self.session.request("GET", _map_path(node, database)).expect(200).decode(dict[str, Any])
+        return self.session.request("GET", map_path(node, database)).expect(200).decode(dict[str, Any])
 
     def database_exists(self, database: str) -> bool:
         """Say whether there is such a database."""
@@ -217,7 +207,7 @@ class Client:
         `_all_docs` takes, which looks one up after the other (measured). It does not say which are deleted; only those
         that have changed since they were made can be, and they alone are looked up.
         """
-        if not self._directory:
+        if not self.has_directory:
             return None
         asked = list(names)
         body = dict.fromkeys(asked, (_NO_REVISION,))
@@ -345,7 +335,8 @@ def _local_path(database: str, document_id: str) -> str:
     return f"/{quoted(database)}/{prefix}/{quoted(name)}"
 
 
-def _map_path(node: str, database: str) -> str:
+def map_path(node: str, database: str) -> str:
+    """Return the path of a database's shard map in a node's list of databases."""
     return f"/_node/{quoted(node)}/_dbs/{quoted(database)}"
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final
 
+import msgspec
+
 from peruserd.core.deletions import (
     PAUSE_ID,
     UNREADABLE,
@@ -27,6 +29,7 @@ from peruserd.core.deletions import (
     renews,
     word_id,
 )
+from peruserd.core.lives import End, end_id, is_newer, read_end
 from peruserd.couch.errors import ConflictError, CouchError
 from peruserd.couch.journal import PAGE_ROWS, Document, Journal
 
@@ -89,6 +92,22 @@ class DeletionJournal:
         for begin in range(0, len(names), _MOST_PURGED):
             documents = [self._journal.read(name) for name in names[begin : begin + _MOST_PURGED]]
             self._journal.purge(each for each in documents if each.leaves)
+
+    # Ends of databases
+
+    def end(self, database: str) -> str | None:
+        """Return the newest life of a database of which is noted that its end is no loss; None where there is none."""
+        return read_end(self._journal.read(end_id(database)).bodies)
+
+    def note_end(self, database: str, suffix: str) -> None:
+        """Note that the end of a life of a database is no loss, unless that is noted of it or of a newer one."""
+        for _ in range(_TRIES):
+            document = self._journal.read(end_id(database))
+            if not is_newer(suffix, read_end(document.bodies)):
+                return
+            if self._written_over(document, msgspec.to_builtins(End(suffix))):
+                return
+        raise ConflictError(f"{end_id(database)}: others write it all the time")
 
     # Words
 

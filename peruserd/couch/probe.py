@@ -5,8 +5,8 @@ that, because a minority answers it as well. So the copies of peruserd's own dat
 node that is asked for everything: a majority of them must answer. Where that database is not there, the copies of the
 range that the listener follows are asked instead.
 
-A server without shards has one copy of everything and need not have that database. It serves when it shows its
-authentication database.
+Where the database's own feed is followed, no node and no copy is asked for by itself: the server may have none, or a
+proxy before it. There the pages of databases tell as much.
 """
 
 from typing import Final, Protocol
@@ -17,6 +17,14 @@ from peruserd.core.config import CouchDBConfig
 from peruserd.core.views import Copy, Feed
 from peruserd.couch.client import Client, copy_path
 from peruserd.couch.errors import CouchError, InterruptedRequestError
+from peruserd.couch.session import quoted
+
+# The document that is read. It is never there, and need not be.
+_DOCUMENT: Final = "peruserd-probe"
+_NO_DOCUMENT: Final = frozenset({"missing", "deleted"})
+
+# The answers of a server, or of something before it, that does not know a page or keeps it to itself.
+_NO_PAGE: Final = frozenset({400, 403, 404, 405, 501})
 
 # A copy that has not answered by then is none that serves anybody in time.
 _LONGEST_SECONDS: Final = 5.0
@@ -89,28 +97,79 @@ class MajorityProbe:
 
 
 class ServerProbe:
-    """Asks a server without shards for its authentication database."""
+    """Asks by the pages of databases alone: for the database `own`, or else for the authentication database.
 
-    def __init__(self, client: Client, auth_db: str) -> None:
+    Two questions show what one cannot:
+
+    - A majority of the hosts of a range must be connected, by the list of hosts and the membership. A read is answered
+      by the one copy that is left (measured: documents, lists, security objects, revisions, all of them).
+    - A document is read. Hosts that hang are connected for a minute still, and CouchDB waits for a second copy of it.
+
+    A server without shards tells of no hosts. There the read alone is asked for.
+    """
+
+    def __init__(self, client: Client, own: str, auth_db: str) -> None:
         self._client = client
-        self._auth_db = auth_db
+        self._databases = (own, auth_db)
 
     def ask(self) -> str | None:
         """Return in words what keeps the server from serving, None where nothing does."""
         try:
-            self._client.database_exists(self._auth_db)
+            return self._ask()
         except InterruptedRequestError:
             raise
         except CouchError as error:
             return str(error)
+
+    def _ask(self) -> str | None:
+        for database in self._databases:
+            if self._is_there(database):
+                return self._without_majority(database)
+        # Without an authentication database there are no users, and nobody to ask about.
         return None
+
+    def _is_there(self, database: str) -> bool:
+        """Read a document, which need not be there; False where there is no such database."""
+        answer = self._client.session.request("GET", f"/{quoted(database)}/{quoted(_DOCUMENT)}")
+        if answer.status == 404 and answer.reason in _NO_DOCUMENT:
+            return True
+        return answer.expect(200, 404).status == 200
+
+    def _without_majority(self, database: str) -> str | None:
+        hosts = self._hosts(database)
+        connected = self._connected() if hosts else None
+        if not hosts or connected is None:
+            return None
+        missing = [frozenset(nodes) - connected for nodes in hosts.values()]
+        if any(2 * len(away) < len(nodes) for away, nodes in zip(missing, hosts.values(), strict=True)):
+            return None
+        silent = ", ".join(sorted(frozenset().union(*missing)))
+        return f"no majority of the hosts of {database} is connected: {silent} not"
+
+    def _hosts(self, database: str) -> dict[str, list[str]]:
+        """Return the hosts of each range; none on a server without shards, or where that is nobody's business."""
+        answer = self._client.session.request("GET", f"/{quoted(database)}/_shards")
+        return answer.expect(200).decode(_Hosts).shards if answer.status not in _NO_PAGE else {}
+
+    def _connected(self) -> frozenset[str] | None:
+        """Return the nodes that are connected; None where the server does not say."""
+        answer = self._client.session.request("GET", "/_membership")
+        return None if answer.status in _NO_PAGE else frozenset(answer.expect(200).decode(_Connected).all_nodes)
 
 
 def open_probe(client: Client, own: str, followed: Copy) -> Probe:
     """Return the probe for the kind of server that a listener follows a copy of."""
     if followed.feed is Feed.DATABASE:
-        return ServerProbe(client, followed.database)
+        return ServerProbe(client, own, followed.database)
     return MajorityProbe(client, own, followed)
+
+
+class _Hosts(msgspec.Struct, frozen=True):
+    shards: dict[str, list[str]]
+
+
+class _Connected(msgspec.Struct, frozen=True):
+    all_nodes: list[str]
 
 
 def probing(couchdb: CouchDBConfig) -> CouchDBConfig:

@@ -152,7 +152,8 @@ class Instance:
             database=self._database,
             interval_seconds=cluster.lease_interval,
             node=self._lookout.shard_node,
-            is_alive=self._health.goes_round,
+            # Others take over from one that can read no copy.
+            is_alive=lambda: self._health.goes_round() and self._slashes.trouble is None,
         )
         self._directory_watch = DirectoryWatch(
             Client(Session(config.couchdb, self._tokens)),
@@ -243,7 +244,6 @@ class Instance:
             self._supervisor.give_up(self._database.state.why)
 
     def _on_copy_lost(self) -> None:
-        self._slashes.suspect()
         self._watcher.look_soon()
 
     def _trouble(self) -> str | None:

@@ -58,7 +58,7 @@ class AuditDesk:
                 observer=open_observer(
                     client, start.copy, start.databases.prefix, furnisher_of(client, start).reader()
                 ),
-                others=lambda: self._others(client),
+                others=lambda: other_copies(client, start.copy),
                 rules=lambda: self._rules(client),
                 mine=owned,
                 is_calm=lambda: _is_calm(ledger.report()),
@@ -83,21 +83,24 @@ class AuditDesk:
         if self._stopping.wait(self._pace.request(time.monotonic())):
             raise InterruptedRequestError("the audit is stopping")
 
-    def _others(self, client: Client) -> Sequence[Copy]:
-        """Return the copies on other nodes that can have documents of the range, in an order that stays."""
-        followed = self._start.copy
-        if followed.feed is Feed.DATABASE:
-            return ()
-        shard_map = client.shard_map("_local", followed.database)
-        if shard_map is None:
-            return ()
-        overlapping = [each for each in shard_map.hosts if each.overlaps(followed.range)]
-        return sorted(each for each in copies_of(shard_map, overlapping) if each.node != followed.node)
-
     def _rules(self, client: Client) -> Rules:
         has_shards = self._start.copy.feed is Feed.SHARD
         nodes = len(client.membership().cluster_nodes) if has_shards else None
         return Rules(self._start.databases, self._start.deletion, nodes, self._start.access)
+
+
+def other_copies(client: Client, followed: Copy) -> Sequence[Copy]:
+    """Return the copies on other nodes that can have documents of the range followed, in an order that stays.
+
+    Raises CouchError.
+    """
+    if followed.feed is Feed.DATABASE:
+        return ()
+    shard_map = client.shard_map("_local", followed.database)
+    if shard_map is None:
+        return ()
+    overlapping = [each for each in shard_map.hosts if each.overlaps(followed.range)]
+    return sorted(each for each in copies_of(shard_map, overlapping) if each.node != followed.node)
 
 
 def _is_calm(report: Report) -> bool:

@@ -15,8 +15,11 @@ class DeletionDesk(Protocol):
     def knows(self, document_id: str) -> bool:
         """Say whether the journal may know of a user who was deleted."""
 
-    def has_dropped(self, database: str) -> bool:
-        """Say whether the journal knows that the database was dropped; raises CouchError."""
+    def knows_end(self, database: str, life: str) -> bool:
+        """Say whether the end of this life of a database is no loss (see `core.lives`); raises CouchError."""
+
+    def note_end(self, database: str, life: str) -> None:
+        """Write down that the end of this life of a database is no loss; raises CouchError."""
 
     def served(self, document_id: str) -> None:
         """Note that a user is there."""

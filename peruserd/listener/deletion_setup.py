@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 
+from peruserd.core.config import WhenDeleted
 from peruserd.core.evidence import judge
 from peruserd.core.messages import ListenerStart
 from peruserd.core.ownership import Ownership
@@ -70,6 +71,7 @@ def open_deletions(
             journal=DeletionJournal(Journal(client.session, start.cluster_database)),
             confirm=lambda document_id: judge(copies.evidence(document_id)),
             look_again=ledger.look_again,
+            notes_ends=start.databases.when_deleted is WhenDeleted.REPORT,
         )
 
     session = Session(start.couchdb, tokens)

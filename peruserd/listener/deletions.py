@@ -16,7 +16,6 @@ import structlog
 from peruserd.core.backoff import Backoff
 from peruserd.core.config import DeletionConfig, DeletionPolicy, OnReturn
 from peruserd.core.deletions import (
-    Ending,
     Entry,
     Kind,
     Pause,
@@ -25,6 +24,7 @@ from peruserd.core.deletions import (
     revision_key,
 )
 from peruserd.core.dropping import Reason
+from peruserd.core.lives import is_no_loss
 from peruserd.core.names import decode_database_name, user_document_id
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
 from peruserd.listener.dropping import Dropper, JournalMissingError, Look, Tools, noting_time
@@ -79,7 +79,7 @@ class Deletions:
         self._on_drop = on_drop
         self._on_failure = on_failure
         self._dropper = Dropper(tools, config, instance)
-        self._purging = Purging(tools.client, tools.journal)
+        self._purging = Purging(tools.client, tools.journal, notes_ends=tools.notes_ends)
         self._pending = Pending(each for each in kept.deletions() if self._is_mine(each))
         self._wanted = threading.Event()
         self._usable = False
@@ -130,16 +130,22 @@ class Deletions:
             self._take(entry)
         return is_released
 
-    def has_dropped(self, database: str) -> bool:
-        """Say whether the journal knows that the database was dropped; raises CouchError."""
-        if not self._config.uses_journal:
-            return False
+    def knows_end(self, database: str, life: str) -> bool:
+        """Say whether the end of this life of a database is no loss (see `core.lives`); raises CouchError."""
+        journal = self._noting.journal
         try:
-            entries = (each for kind in Kind for each in self._noting.journal.entries(kind, database))
-            return any(each.ending is Ending.DROPPED for each in entries)
+            entries = (each for kind in Kind for each in journal.entries(kind, database))
+            return is_no_loss(life, journal.end(database), entries)
         except NotFoundError:
             # Where there is no journal, nothing was ever dropped.
             return False
+
+    def note_end(self, database: str, life: str) -> None:
+        """Write down that the end of this life of a database is no loss; raises CouchError."""
+        try:
+            self._noting.journal.note_end(database, life)
+        except NotFoundError as error:
+            raise JournalMissingError(f"the end of the database cannot be noted: {error}") from error
 
     def knows(self, document_id: str) -> bool:
         """Say whether the journal may know of a user who was deleted."""

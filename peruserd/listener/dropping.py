@@ -46,7 +46,8 @@ class JournalMissingError(CouchError):
 class Tools(msgspec.Struct, frozen=True):
     """The tools of a drop. `confirm` asks the copies of a user document; `look_again` lets a user be served.
 
-    `prefix` is what the names of users' databases begin with.
+    `prefix` is what the names of users' databases begin with. `notes_ends` says that it is kept for good which ends of
+    databases are no loss.
     """
 
     prefix: str
@@ -57,6 +58,7 @@ class Tools(msgspec.Struct, frozen=True):
     confirm: Callable[[str], Verdict]
     look_again: Callable[[str], None]
     wall_clock: Callable[[], float] = time.time
+    notes_ends: bool = False
 
 
 def noting_time(tools: Tools, config: DeletionConfig) -> float:

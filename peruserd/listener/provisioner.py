@@ -26,6 +26,7 @@ from peruserd.core.security import AS_COUCH_PERUSER, Access
 from peruserd.couch.client import MOST_NAMES, Client, Creation
 from peruserd.couch.copies import Copies
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
+from peruserd.listener.absence import is_deleted_by_others, note_end
 from peruserd.listener.deletion_desk import DeletionDesk
 from peruserd.listener.furnishing import Furnisher
 from peruserd.listener.store import StoreError
@@ -229,7 +230,8 @@ class Provisioner:
                 case _ if self._furnisher is not None and self._furnisher.takes(step):
                     facts = self._furnisher.carry_out(step, act.database, facts)
                 case Ask.REMOVAL:
-                    facts = msgspec.structs.replace(facts, deleted_by_others=self._is_deleted_by_others(act))
+                    missed = is_deleted_by_others(self._client, self._deletions, act.database)
+                    facts = msgspec.structs.replace(facts, deleted_by_others=missed)
                 case Create():
                     facts = self._create(act, facts)
                 case Write() | WriteEach():
@@ -257,6 +259,8 @@ class Provisioner:
                 outcome.acted_on = False
                 self._deletions.served(act.change.document_id)
             case Removed(absent):
+                if absent and facts.notes_ends:
+                    note_end(self._client, self._deletions, act.database)
                 # A second look ends what an earlier one could not.
                 outcome.revoked = not absent and (act.wrote or facts.in_doubt)
                 outcome.acted_on = None if absent else True
@@ -271,9 +275,6 @@ class Provisioner:
             return Hint.CONTESTED
         return Hint.DELETED if change.deleted else Hint.LIVE
 
-    def _is_deleted_by_others(self, act: _Act) -> bool:
-        return self._client.was_deleted(act.database) and not self._deletions.has_dropped(act.database)
-
     def _first_facts(self, act: _Act, hint: Hint) -> Facts:
         facts = Facts(
             act.name,
@@ -281,6 +282,8 @@ class Provisioner:
             policy=self._deletion.policy,
             on_return=self._deletion.on_return,
             when_deleted=WhenDeleted.REMAKE if _is_operators(act.change) else self._databases.when_deleted,
+            # A scan meets each user who was ever deleted.
+            notes_ends=self._databases.when_deleted is WhenDeleted.REPORT and act.change.lane is not Lane.SCAN,
             in_doubt=self._in_doubt(act.change.document_id),
             access=self._access,
             rollout=act.change.lane is Lane.ROLLOUT,
@@ -308,7 +311,10 @@ class Provisioner:
     def _create(self, act: _Act, facts: Facts) -> Facts:
         found = _CREATED[self._client.create_database(act.database, self._databases)]
         act.outcome.created |= found is not Database.THERE
-        return msgspec.structs.replace(facts, database=found, glance=None, copies=None, written=0)
+        # Somebody can delete what is there by now, so whether somebody has is asked anew.
+        return msgspec.structs.replace(
+            facts, database=found, glance=None, copies=None, written=0, deleted_by_others=None
+        )
 
     def _write(self, act: _Act, facts: Facts, step: Write | WriteEach) -> Facts:
         self._before_write(act.change.document_id)

@@ -7,6 +7,7 @@ tombstone anew. So only what has no database, or concerns none, is removed.
 from typing import Final
 
 from peruserd.core.deletions import Ending, Entry
+from peruserd.core.lives import is_expected
 from peruserd.couch.client import MOST_NAMES, Client
 from peruserd.couch.deletions import DeletionJournal
 
@@ -27,9 +28,10 @@ class Purging:
     A portion of which nothing may be removed does not stand in the way of the next one.
     """
 
-    def __init__(self, client: Client, journal: DeletionJournal) -> None:
+    def __init__(self, client: Client, journal: DeletionJournal, *, notes_ends: bool) -> None:
         self._client = client
         self._journal = journal
+        self._notes_ends = notes_ends
         self._portion: dict[str, Entry] = {}
         self._after = ""
 
@@ -49,8 +51,14 @@ class Purging:
         missing = self._missing({each.database for each in portion.values() if each.ending not in _GUARDS_NOTHING})
         gone = [each for each in portion.values() if each.ending in _GUARDS_NOTHING or each.database in missing]
         if gone:
+            self._note_ends(gone)
             self._journal.purge(gone)
         return is_full and bool(gone)
+
+    def _note_ends(self, gone: list[Entry]) -> None:
+        """Keep of entries that they explain the end of a database, where somebody asks for that."""
+        for entry in filter(is_expected, gone if self._notes_ends else ()):
+            self._journal.note_end(entry.database, entry.suffix)
 
     def _missing(self, databases: set[str]) -> set[str]:
         missing = self._client.missing_databases(databases) if databases else set()

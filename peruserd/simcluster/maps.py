@@ -127,6 +127,13 @@ class MapDocument:
             document["props"] = life.props
         return document
 
+    def as_leaf(self) -> dict[str, Any]:
+        """Return the document as its newest revision has it: after a deletion it keeps what it was of the last life."""
+        if self.current is not None:
+            return self.as_json()
+        last = MapDocument(self.name, self.lives, frozenset(each.suffix for each in self.lives[:-1]))
+        return last.as_json() | {"_rev": self.rev, "_deleted": True}
+
     def reborn(self, life: Life) -> "MapDocument":
         """Return the document with one more life."""
         return MapDocument(self.name, (*self.lives, life), self.ended)

@@ -14,17 +14,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import structlog
 
 from peruserd import ending
-from peruserd.core.directory import Mark, News, news_of, why_not_from
-from peruserd.core.rows import is_short
+from peruserd.core.directory import Mark
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError, UnreachableError
 from peruserd.couch.sources import LONG_POLL_SECONDS, DirectorySource
+from peruserd.supervisor.directory_reader import DirectoryReader, Looks
 from peruserd.supervisor.files import write_whole
 from peruserd.supervisor.pausing import pause_after
 
@@ -49,20 +49,6 @@ _FILE: Final = "directory.json"
 log = structlog.get_logger(__name__)
 
 
-class Looks(Protocol):
-    """Lets listeners look at users; `supervisor.loop` does. Its methods return at once."""
-
-    def on_news(self, news: News, mark: Mark) -> None:
-        """Look at users of whose databases there is news; `seen_to` comes to the mark once all that is done."""
-
-    def compare_names(self) -> None:
-        """Compare the names of all users' databases with what is there."""
-
-    @property
-    def seen_to(self) -> Mark | None:
-        """Return the newest mark up to which all is done."""
-
-
 class DirectoryWatch:
     """Follows the list of the node that `node` returns; calls `on_change` of a database whose shard map was written.
 
@@ -85,16 +71,14 @@ class DirectoryWatch:
     ) -> None:
         self._client = client
         self._node = node
-        self._on_change = on_change
-        self._prefix = prefix
         self._looks = looks
         self._file = directory / _FILE
         self._on_break = on_break
         self._long_poll_seconds = long_poll_seconds
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="directory watch", daemon=True)
-        self._mark = _read(self._file)
-        self._saved = self._mark
+        self._saved = _read(self._file)
+        self._reader = DirectoryReader(self._saved, on_change=on_change, prefix=prefix, looks=looks)
         self._save_at = 0.0
         self.failures = 0
 
@@ -105,7 +89,7 @@ class DirectoryWatch:
     @property
     def place(self) -> Mark | None:
         """Return how far the list was read, now or by an earlier process; for any thread."""
-        return self._mark
+        return self._reader.mark
 
     def stop(self) -> None:
         """Watch no more; returns once the thread has ended, or does not in time."""
@@ -131,37 +115,14 @@ class DirectoryWatch:
                 pause = self._failed("unforeseen", error)
 
     def _follow(self, source: DirectorySource) -> None:
-        mark = self._begin(source)
+        mark = self._reader.begin(source)
         while not self._stopped.wait(_LEAST_SECONDS):
-            page = source.poll(mark.sequence)
-            if not page.results:
-                # A list that was replaced answers a place behind its end with nothing.
-                mark = self._begin(source)
-            newest = next((row for row in reversed(page.results) if is_short(row)), mark.last_row)
-            self._mark = mark = Mark(mark.uuid, page.last_seq if page.results else mark.sequence, newest)
+            mark = self._reader.read_on(source, mark)
             if self.failures:
                 log.info("changes of databases can be waited for again", failures=self.failures)
                 self.failures = 0
-            for name in {row.id for row in page.results}.intersection(self._on_change):
-                self._on_change[name]()
-            if page.results:
-                self._looks.on_news(news_of(page.results, self._prefix), mark)
             if time.monotonic() >= self._save_at:
                 self._save()
-
-    def _begin(self, source: DirectorySource) -> Mark:
-        """Return the place to read on from: where it was, if this is still the list that was read."""
-        mark, identity = self._mark, source.identify()
-        why = why_not_from(mark, identity)
-        if why is None and mark is not None:
-            if mark.last_row is None or source.has(mark.last_row):
-                return mark
-            why = "the node's list of databases has another history than was read of it"
-        log.info("the names of all users' databases are compared", why=why)
-        self._mark = Mark(identity.uuid, identity.update_seq, source.newest())
-        self._looks.compare_names()
-        self._looks.on_news(News(), self._mark)
-        return self._mark
 
     def _save(self) -> None:
         """Write down the place up to which all looks are done."""

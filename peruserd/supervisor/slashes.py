@@ -36,11 +36,13 @@ def slashes_lost(client: Client) -> SlashesLostError | None:
 
 
 class SlashWatch:
-    """Asks at the first look, after each `suspect`, and until all is well. Any thread may read `trouble`."""
+    """Asks at each look: a proxy can begin to decode at any time, and a poll under way hides that for half a minute.
+
+    Any thread may read `trouble`.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._suspected = True
         self._found: SlashesLostError | None = None
 
     @property
@@ -48,26 +50,18 @@ class SlashWatch:
         """Say why no copy can be read; None where nothing is known to stand in the way."""
         return None if self._found is None else str(self._found)
 
-    def suspect(self) -> None:
-        """Ask at the next look: copies are not where they should be. For any thread."""
-        self._suspected = True
-
     def look(self) -> SlashesLostError | None:
-        """Ask, if there is a reason to, and return why no copy can be read; None where nothing is known of that.
+        """Ask, and return why no copy can be read; None where nothing is known of that.
 
-        A question without an answer says nothing, and is asked again at the next look.
+        A question without an answer says nothing.
         """
-        if not self._suspected and self._found is None:
-            return None
-        self._suspected = False
         try:
             found = slashes_lost(self._client)
         except (InterruptedRequestError, RefusedError):
-            self._suspected = True
             raise
         except CouchError as error:
             log.debug("it cannot be told whether paths with %2F pass", kind=error.kind, error=str(error))
-            self._suspected, self._found = True, None
+            self._found = None
         else:
             if self._found is not None and found is None:
                 log.info("paths with %2F reach CouchDB as they are")

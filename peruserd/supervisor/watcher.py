@@ -21,7 +21,7 @@ from peruserd.supervisor.presence import Company, Onlooker
 from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.slashes import SlashesLostError, SlashWatch
 
-# Between two looks, also where one is asked for: a look is three requests, and few changes need to be seen sooner.
+# Between two looks, also where one is asked for: a look is four requests, and few changes need to be seen sooner.
 _LEAST_SECONDS: Final = 0.2
 
 log = structlog.get_logger(__name__)

@@ -123,17 +123,65 @@ def test_without_any_database_there_is_nothing_to_ask(cluster: SimClusterThread)
     assert probe.ask() is None
 
 
-def test_a_server_without_shards_is_asked_for_its_database(cluster: SimClusterThread) -> None:
-    """Nothing is asked of copies or nodes, which it may not have."""
-    client = connect(cluster.urls[0])
-    followed = Copy("_users", WHOLE_SPACE, "here", "", Feed.DATABASE)
-    probe = open_probe(client, OWN, followed)
-    cluster.fail(1, 404, path_regex="^/_node")
+WHOLE_DATABASE = Copy("_users", WHOLE_SPACE, "here", "", Feed.DATABASE)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405])
+def test_a_server_without_shards_is_asked_for_its_database(cluster: SimClusterThread, status: int) -> None:
+    """Nothing is asked of copies or nodes, which it may not have; that its hosts are unknown is no failure."""
+    probe = open_probe(connect(cluster.urls[0]), OWN, WHOLE_DATABASE)
+    cluster.fail(1, 500, path_regex="^/_node")
+    cluster.fail(1, status, path_regex="_shards|_membership")
     assert probe.ask() is None
     cluster.fail(1, 503)
     why = probe.ask()
     assert why is not None
     assert "503" in why
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own database", "authentication database"])
+def test_by_pages_of_databases_a_majority_of_the_hosts_must_be_there(
+    cluster: SimClusterThread,
+    own: bool,  # noqa: FBT001
+) -> None:
+    """No page of a node is asked for, because a proxy may forbid them all."""
+    client = connect(cluster.urls[0])
+    if own:
+        make_lease_database(client)
+    cluster.fail(1, 403, path_regex="^/_node")
+    probe = open_probe(client, OWN, WHOLE_DATABASE)
+    assert probe.ask() is None
+    cluster.stop_node(3)
+    assert probe.ask() is None
+    cluster.stop_node(2)
+    why = probe.ask()
+    assert why is not None
+    assert "node2@127.0.0.1, node3@127.0.0.1 not" in why
+    assert ("hosts of peruserd" in why) == own
+    cluster.start_node(3)
+    assert probe.ask() is None
+
+
+@pytest.mark.parametrize("page", ["_shards", "_membership", "peruserd-probe"])
+def test_by_pages_of_databases_an_error_keeps_the_cluster_from_serving(cluster: SimClusterThread, page: str) -> None:
+    """A read that hangs or fails is the cluster's; nothing of a user's is asked for, and nothing is written."""
+    client = connect(cluster.urls[0])
+    make_lease_database(client)
+    probe = open_probe(client, OWN, WHOLE_DATABASE)
+    for node in (1, 2, 3):
+        cluster.fail(node, 500, path_regex="userdb-|^/_users")
+        for method in ("PUT", "POST", "DELETE"):
+            cluster.fail(node, 500, method=method)
+    assert probe.ask() is None
+    cluster.fail(1, 500, path_regex=page)
+    assert "500" in (probe.ask() or "")
+
+
+def test_by_pages_of_databases_nobody_is_to_blame_where_there_are_none(cluster: SimClusterThread) -> None:
+    """No users without an authentication database."""
+    client = connect(cluster.urls[0])
+    client.delete_database("_users")
+    assert open_probe(client, OWN, WHOLE_DATABASE).ask() is None
 
 
 @pytest.mark.parametrize("feed", list(Feed))

@@ -5,6 +5,7 @@ from typing import Protocol
 from peruserd.core.progress import Saved
 from peruserd.core.quarantine import Quarantined
 from peruserd.core.records import Removal
+from peruserd.core.rounds import Rounds
 from peruserd.listener.waiting import Waiting
 
 
@@ -38,6 +39,7 @@ class Disk:
         self.saved: Saved | None = None
         self.quarantine: dict[str, Quarantined] = {}
         self.doubts: set[str] = set()
+        self.rounds = Rounds()
 
 
 class MemoryStore:
@@ -72,6 +74,12 @@ class MemoryStore:
             self._released.add(document_id)
         if what is not Removal.RELEASED:
             self._certain.add(document_id)
+
+    def rounds(self) -> Rounds:
+        return self._disk.rounds
+
+    def keep_rounds(self, rounds: Rounds) -> None:
+        self._disk.rounds = rounds
 
     def close(self) -> None:
         """Forget nothing: the disk is there still."""

@@ -34,7 +34,7 @@ class Notes:
         self.asked: list[str] = []
         self.known: set[str] = set()
         self.admitting = False
-        self.dropped: set[str] = set()
+        self.ends: set[tuple[str, str]] = set()
         self.failing: Exception | None = None
 
     def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
@@ -48,9 +48,13 @@ class Notes:
         self.asked.append(document_id)
         return self.admitting
 
-    def has_dropped(self, database: str) -> bool:
-        """Say whether the database was dropped."""
-        return database in self.dropped
+    def knows_end(self, database: str, life: str) -> bool:
+        """Say whether the end of a life of a database is no loss."""
+        return (database, life) in self.ends
+
+    def note_end(self, database: str, life: str) -> None:
+        """Note that it is none."""
+        self.ends.add((database, life))
 
     def knows(self, document_id: str) -> bool:
         """Say whether a deletion of the user is known."""

@@ -66,6 +66,7 @@ class Desk:
         node: int = 1,
         config: DeletionConfig = DROP_AT_ONCE,
         mine: bool = True,
+        notes_ends: bool = False,
     ) -> None:
         self.client = connect(cluster.urls[node - 1])
         followed = Copy("_users", Range(0, 0xFFFF_FFFF), cluster.node_names[node - 1], ".1")
@@ -85,6 +86,7 @@ class Desk:
             confirm=self.confirm,
             look_again=self.looked_again.append,
             wall_clock=clock,
+            notes_ends=notes_ends,
         )
         self.deletions = Deletions(
             tools,

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 
 from peruserd.core.changes import make_look, make_review
-from peruserd.core.config import DatabasesConfig, WhenDeleted
+from peruserd.core.config import DatabasesConfig, DeletionPolicy, WhenDeleted
 from peruserd.core.lanes import Lane
 from peruserd.core.names import user_document_id
 from peruserd.core.quarantine import Advice
+from peruserd.couch.client import Creation
+from peruserd.couch.lives import ended_life
 from peruserd.listener.provisioner import Outcome
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
@@ -23,10 +25,12 @@ def office(cluster: SimClusterThread) -> Office:
     return served(cluster, DatabasesConfig())
 
 
-def served(cluster: SimClusterThread, databases: DatabasesConfig) -> Office:
+def served(
+    cluster: SimClusterThread, databases: DatabasesConfig, policy: DeletionPolicy = DeletionPolicy.REVOKE
+) -> Office:
     """Return a provisioner that has served the user."""
     cluster.add_user(USER, "x")
-    office = Office(connect(cluster.urls[0]), databases=databases)
+    office = Office(connect(cluster.urls[0]), databases=databases, policy=policy)
     assert office.ensure().provisioned
     return office
 
@@ -34,6 +38,11 @@ def served(cluster: SimClusterThread, databases: DatabasesConfig) -> Office:
 def look(office: Office, lane: Lane = Lane.OTHERS) -> Outcome:
     """Look at the user for a reason behind which there is no row."""
     return office.act(make_look(user_document_id(USER), lane, 0.0))
+
+
+def is_reported(outcome: Outcome) -> bool:
+    """Say whether the user waits for the operator, because somebody deleted the database."""
+    return outcome.failure is not None and outcome.failure.kind == "database_deleted"
 
 
 def test_a_database_that_was_deleted_is_made_again(cluster: SimClusterThread, office: Office) -> None:
@@ -141,8 +150,98 @@ def test_a_database_that_peruserd_dropped_is_made_for_a_user_who_comes_back(clus
     """The journal of deletions says that nobody else did it."""
     office = served(cluster, REPORT)
     office.client.delete_database(DATABASE)
-    office.notes.dropped.add(DATABASE)
+    office.notes.ends.add((DATABASE, str(ended_life(office.client, DATABASE))))
     assert office.ensure().created
+
+
+@pytest.mark.parametrize("policy", DeletionPolicy)
+@pytest.mark.parametrize("database_first", [True, False], ids=["database first", "user first"])
+def test_a_user_who_signs_up_again_misses_no_database_of_the_earlier_life(
+    cluster: SimClusterThread, policy: DeletionPolicy, *, database_first: bool
+) -> None:
+    """The database was seen to be gone while its user was deleted, whoever deleted it and in whichever order."""
+    office = served(cluster, REPORT, policy)
+    if database_first:
+        office.client.delete_database(DATABASE)
+        assert look(office).failure is not None
+        assert office.remove().failure is None
+    else:
+        assert office.remove().failure is None
+        office.client.delete_database(DATABASE)
+        assert look(office).failure is None
+    cluster.add_user(USER, "x")
+    assert office.ensure().created
+
+
+def test_a_database_of_a_later_life_is_missed(cluster: SimClusterThread) -> None:
+    """An end that was no loss explains no other one of the same name."""
+    office = served(cluster, REPORT)
+    assert office.remove().failure is None
+    office.client.delete_database(DATABASE)
+    assert look(office).failure is None
+    cluster.add_user(USER, "x")
+    assert office.ensure().created
+    office.client.delete_database(DATABASE)
+    assert is_reported(look(office))
+
+
+def test_a_database_that_was_put_back_by_hand_and_deleted_again_is_missed(cluster: SimClusterThread) -> None:
+    """Each deed is reported."""
+    office = served(cluster, REPORT)
+    for _ in range(2):
+        office.client.delete_database(DATABASE)
+        assert is_reported(look(office))
+        secure(office.client, {})
+        assert look(office).provisioned
+
+
+def test_a_new_life_that_nobody_saw_begin_is_asked_about(cluster: SimClusterThread) -> None:
+    """Who deletes both and signs the user up at once looks like somebody who deletes the database alone."""
+    office = served(cluster, REPORT)
+    office.client.delete_database(DATABASE)
+    delete_user(office.client)
+    cluster.add_user(USER, "x")
+    assert is_reported(look(office))
+
+
+def test_a_tombstone_of_another_document_explains_no_end(cluster: SimClusterThread) -> None:
+    """Anybody can have a row shown under the user's id; the copies of the document say that the user is there."""
+    office = served(cluster, REPORT)
+    office.client.delete_database(DATABASE)
+    office.remove(really=False)
+    assert office.notes.ends == set()
+    assert is_reported(look(office))
+
+
+def test_a_scan_asks_nothing_about_users_who_were_deleted_long_ago(cluster: SimClusterThread) -> None:
+    """There can be millions of them, and each has one request."""
+    office = served(cluster, REPORT)
+    assert office.remove().failure is None
+    office.client.delete_database(DATABASE)
+    cluster.clear_requests()
+    assert office.remove(lane=Lane.SCAN, really=False).failure is None
+    assert sum(cluster.requests().values()) == 1
+    assert office.notes.ends == set()
+
+
+def test_somebody_who_deletes_what_was_there_a_moment_ago_is_reported(
+    cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer that nobody had deleted the database is worth nothing once it was there."""
+    office = Office(connect(cluster.urls[0]), databases=REPORT)
+    cluster.add_user(USER, "x")
+    create = office.client.create_database
+
+    def made_and_deleted(database: str, options: DatabasesConfig) -> Creation:
+        monkeypatch.undo()
+        create(database, options)
+        answer = create(database, options)
+        office.client.delete_database(database)
+        return answer
+
+    monkeypatch.setattr(office.client, "create_database", made_and_deleted)
+    assert is_reported(office.ensure())
+    assert DATABASE not in cluster.databases()
 
 
 # Names after a gap

@@ -20,6 +20,7 @@ from peruserd.core.views import Copy
 from peruserd.couch import errors
 from peruserd.couch.client import Creation, Membership
 from peruserd.couch.session import Answer
+from peruserd.couch.shapes import Counts
 from peruserd.simcluster import documents, ids
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.errors import RefusalError, no_shard, node_down
@@ -34,6 +35,8 @@ LEASES = "peruserd"
 
 class ModelClient:
     """The model's stand-in for `peruserd.couch.client.Client`, at one node."""
+
+    has_directory = True
 
     def __init__(self, model: ObservedCluster, node: Node) -> None:
         self._model = model
@@ -91,9 +94,10 @@ class ModelClient:
         body = msgspec.to_builtins(lease)
         self.request(lambda: documents.write_local(self._model, self._node, database, name, None, body))
 
-    def create_database(self, database: str, _options: DatabasesConfig) -> Creation:
+    def create_database(self, database: str, options: DatabasesConfig) -> Creation:
         def create() -> bool:
-            agreed = self._model.create_database(self._node, database, q=1, n=len(self._model.nodes))
+            n = options.n or len(self._model.nodes)
+            agreed = self._model.create_database(self._node, database, q=options.q, n=n)
             self._witness.created(database)
             return agreed
 
@@ -129,6 +133,12 @@ class ModelClient:
             return document is None or document.current is None or (remade and document.events > 1)
 
         return self.request(lambda: set(filter(is_wanted, names)))
+
+    def databases(self, *, start_key: str, end_key: str, limit: int) -> list[str]:
+        return self.request(lambda: [each for each in self._node.names if start_key <= each <= end_key][:limit])
+
+    def documents_in(self, path: str) -> int:
+        return self.session.request("GET", path).expect(200).decode(Counts).doc_count
 
     def _host(self, name: str) -> Node:
         host = self._node if name == "_local" else self._model.by_name[name]
@@ -167,16 +177,38 @@ class ModelSession:
         self._model = model
         self._node = node
 
-    def request(self, method: str, path: str, *, body: Any = None, **_bounds: Any) -> Answer:
+    def request(
+        self, method: str, path: str, *, body: Any = None, params: Mapping[str, str] | None = None, **_bounds: Any
+    ) -> Answer:
+        if path == "/_node/_local/_dbs/_all_docs":
+            return _answered(method, path, self._client.request(lambda: self._maps(body)))
+        if path.startswith("/_node/_local/_dbs/"):
+            return _answered(method, path, self._client.request(lambda: self._map(unquote(path.rpartition("/")[2]))))
         _, _, host, shard, *more = map(unquote, path.split("/"))
         what = more[0] if more else ""
         database = shard.rsplit("/", 1)[1].partition(".")[0]
         if method == "PUT":
             self._model.witness.tries_to_write(database)
-        status, found = self._client.request(lambda: self._answer(method, host, shard, what, body), f"{method} {path}")
+        status, found = self._client.request(
+            lambda: self._answer(method, host, shard, what, body or params), f"{method} {path}"
+        )
         if (method, what, status) == ("GET", "_security", 200):
             self._model.witness.reads(database, host, found)
         return Answer(f"{method} {path}", status, msgspec.json.encode(found))
+
+    def _maps(self, body: Any) -> dict[str, Any]:
+        rows = []
+        for name in body["keys"]:
+            document = self._node.database(name)
+            found = {"error": "not_found"} if document is None else {"doc": document.as_json()}
+            rows.append({"key": name, **found})
+        return {"rows": rows}
+
+    def _map(self, name: str) -> list[dict[str, Any]]:
+        document = self._node.maps.get(name)
+        is_gone = document is not None and document.current is None
+        self._model.witness.learns_of_removal(name, known=is_gone)
+        return [] if document is None else [{"ok": document.as_leaf()}]
 
     def _answer(self, method: str, host: str, shard: str, what: str, body: Any) -> tuple[int, Any]:
         node = self._model.by_name[host]
@@ -193,7 +225,10 @@ class ModelSession:
                 missing = {key: [rev for rev in revs if rev not in _known(copy, key)] for key, revs in body.items()}
                 return 200, {key: {"missing": revs} for key, revs in missing.items() if revs}
             case "GET", "":
-                return 200, {"uuid": copy.uuid, "update_seq": copy.update_seq}
+                counts = {"doc_count": copy.doc_count, "doc_del_count": copy.deleted_count}
+                return 200, {"uuid": copy.uuid, "update_seq": copy.update_seq, **counts}
+            case "GET", "_changes":
+                return 200, _changes(copy, int(body["since"]), int(body["limit"]))
             case "GET", "_security":
                 return 200, copy.security
             case "PUT", "_security":
@@ -201,6 +236,24 @@ class ModelSession:
                 copy.set_security(dict(body))
                 return 200, {"ok": True}
         raise AssertionError(f"{method} {what}")
+
+
+def _answered(method: str, path: str, found: Any) -> Answer:
+    return Answer(f"{method} {path}", 200, msgspec.json.encode(found))
+
+
+def _changes(copy: ShardCopy, since: int, limit: int) -> dict[str, Any]:
+    rows = copy.rows(since, limit)
+    results = [
+        {
+            "seq": seq,
+            "id": ids.shown(document_id),
+            "changes": [{"rev": leaves[0].rev}],
+            **({"deleted": True} if leaves[0].deleted else {}),
+        }
+        for seq, document_id, leaves in rows
+    ]
+    return {"results": results, "last_seq": rows[-1][0] if rows else since}
 
 
 def _row(copy: ShardCopy, document_id: str) -> dict[str, Any]:

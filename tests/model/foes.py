@@ -78,7 +78,11 @@ class HostileUser:
         self._note(document_id, deleted=deleted)
 
     def _note(self, document_id: str, *, deleted: bool) -> None:
-        if not deleted and ids.shown(document_id) == document_id:
+        if ids.shown(document_id) != document_id:
+            return
+        if deleted:
+            self._model.witness.user_deleted(document_id)
+        else:
             self._model.witness.ever_live.add(document_id)
 
 

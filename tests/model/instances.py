@@ -7,6 +7,9 @@ come between any two of them, and within an action between any two of its reques
 from typing import Any
 
 from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionConfig
+from peruserd.core.directory import Mark
+from peruserd.core.lanes import Lane
+from peruserd.core.messages import CompareNames, Look
 from peruserd.core.progress import is_behind
 from peruserd.core.settling import Settling
 from peruserd.core.views import Assignment, Copy, Plan, View, difference, make_plan
@@ -21,9 +24,10 @@ from peruserd.supervisor.presence import Presence
 from peruserd.supervisor.watcher import Lookout
 from tests.listener.books import make_ledger
 from tests.listener.disks import Disk, MemoryStore, NeverWaits, WouldBlockError
-from tests.listener.office import Notes
 from tests.model.acts import Act, Fate
+from tests.model.audits import ModelAudit
 from tests.model.cluster import LEASES, ModelClient, ModelSource
+from tests.model.directories import Following
 from tests.model.witness import AUTH_DB, ObservedCluster
 
 TTL_SECONDS = 6.0
@@ -32,12 +36,17 @@ SHARE = 3
 
 
 class StateDirectory:
-    """The part of an instance that outlives it: incarnation, the instances it believed in, the state of each copy."""
+    """The part of an instance that outlives it.
+
+    It is the incarnation, the instances it believed in, the state of each copy, and how far the list of databases was
+    read.
+    """
 
     def __init__(self) -> None:
         self.incarnation: str | None = None
         self.instances: tuple[str, ...] | None = None
         self.files: dict[Copy, Disk] = {}
+        self.mark: Mark | None = None
 
     @property
     def doubts(self) -> set[str]:
@@ -48,13 +57,21 @@ class Listener:
     """One listener: its ledger, its provisioner, its reading and its actions under way."""
 
     def __init__(
-        self, model: ObservedCluster, node: Node, assignment: Assignment, plan: Plan | None, disk: Disk
+        self,
+        model: ObservedCluster,
+        node: Node,
+        assignment: Assignment,
+        plan: Plan | None,
+        disk: Disk,
+        databases: DatabasesConfig,
     ) -> None:
         self.assignment = assignment
         self.source = ModelSource(model, node, assignment.copy)
         self.store = MemoryStore(disk)
         self.acts: list[Act] = []
         self.leaving = False
+        # Up to which number it has told that it has looked.
+        self.looked = 0
         self._me = node.name
         self._opened: str | None = None
         self.ledger: Ledger = make_ledger(
@@ -74,12 +91,22 @@ class Listener:
         self._provisioner = Provisioner(
             client,
             Copies(client, ShardLayout(client, "_local", AUTH_DB, model.clock)),
-            databases=DatabasesConfig(),
+            databases=databases,
             deletion=DeletionConfig(),
-            deletions=Notes(),
+            deletions=model.journal,
             before_write=self.ledger.before_write,
             in_doubt=self.ledger.in_doubt,
             connected=lambda: self.ledger._state.documents.nodes,
+        )
+        self._audit = ModelAudit(
+            client,
+            assignment.copy,
+            self.store,
+            databases=databases,
+            nodes=len(model.nodes),
+            mine=self.is_mine,
+            look=lambda document_ids: self.ledger.look(document_ids, Lane.AUDIT),
+            clock=model.clock,
         )
 
     def inform(self, assignment: Assignment, plan: Plan) -> None:
@@ -125,6 +152,21 @@ class Listener:
         self.ledger.enter_scan(task, page, missing)
         return True
 
+    def asked(self, message: Look | CompareNames) -> None:
+        """Take in what the supervisor asks for."""
+        match message:
+            case Look(number, lane, document_ids, made):
+                self.ledger.look(document_ids, lane, number, made=made)
+            case CompareNames(number):
+                self.ledger.compare_names(number)
+
+    def is_mine(self, document_id: str) -> bool:
+        return self.ledger._state.intake.is_mine(document_id)
+
+    def audit(self, waits: int) -> bool:
+        """Do a round of the audit, if it can be done while there is waiting for so many times; say whether it ended."""
+        return self._opened is not None and not self.leaving and self._audit.do_round(waits)
+
     def probe(self) -> bool:
         """Ask the cluster whether it serves, if that is due."""
         try:
@@ -162,10 +204,10 @@ class Listener:
 
     def save(self) -> None:
         """Write the progress down, after checking that it passes no unfinished work."""
-        if self._opened is None:
-            return
         self.ledger.save()
-        self._check_checkpoint()
+        self.looked = self.ledger.report().looked
+        if self._opened is not None:
+            self._check_checkpoint()
 
     def _check_checkpoint(self) -> None:
         saved, quarantined, _ = self.store.load()
@@ -207,13 +249,22 @@ class ReplacedError(Exception):
 class Instance:
     """One instance beside a node."""
 
-    def __init__(self, model: ObservedCluster, node: Node, state: StateDirectory, incarnation: str) -> None:
+    def __init__(
+        self,
+        model: ObservedCluster,
+        node: Node,
+        state: StateDirectory,
+        incarnation: str,
+        databases: DatabasesConfig,
+    ) -> None:
         self.node = node
         self.state = state
         self.incarnation = incarnation
         replaces, state.incarnation = state.incarnation, incarnation
         self._model = model
+        self._databases = databases
         self._client: Any = ModelClient(model, node)
+        self.following = Following(node, state.mark, self._ask)
         self.presence = Presence(incarnation=incarnation, replaces=replaces, ttl_seconds=TTL_SECONDS, version="model")
         self._database = ClusterDatabase(self._client, LEASES, mend=True)
         self._lookout = Lookout(self._client, CouchDBConfig(node=node.name), self.presence, self._database)
@@ -256,14 +307,16 @@ class Instance:
             return
         self._planned_for = (view, seen)
         plan = make_plan(view, self.node.name, seen)
-        if plan == self.plan:
-            return
+        if plan != self.plan:
+            self._carry_out(plan)
+
+    def _carry_out(self, plan: Plan) -> None:
         before = self.plan or Plan()
         all_change = (before.nodes, before.cut_off) != (plan.nodes, plan.cut_off)
         self.plan = plan
         change = difference(plan, {copy: each.assignment for copy, each in self.listeners.items()})
         for copy in change.stop:
-            leaver = self.listeners.pop(copy)
+            leaver = self._end(copy)
             leaver.save()
             leaver.leave()
             self.leavers.append(leaver)
@@ -277,12 +330,26 @@ class Instance:
                 self.leavers.remove(leaver)
             self._start(assignment)
         self._mind_leavers()
+        self.following.adjust(plan)
+        for assignment in change.start:
+            self.following.greet(assignment.copy)
+
+    def read_directory(self) -> bool:
+        """Read what is new in the list of databases; say whether anything was."""
+        return self.following.read()
+
+    def hear(self) -> None:
+        """Take in how far listeners have looked, and note how far the list of databases is seen to."""
+        for copy, listener in self.listeners.items():
+            self.following.hear(copy, listener.looked)
+        self.state.mark = self.following.seen_to or self.state.mark
 
     def restart(self, copy: Copy) -> None:
         """Kill a listener and start it again."""
-        assignment = self.listeners[copy].assignment
-        self.listeners.pop(copy).crash()
-        self._start(assignment)
+        listener = self._end(copy)
+        listener.crash()
+        self._start(listener.assignment)
+        self.following.greet(copy)
 
     def crash(self) -> None:
         """Die at once, with all listeners."""
@@ -297,6 +364,7 @@ class Instance:
             while listener.acts:
                 listener.step(0, Fate.DONE)
             listener.save()
+        self.hear()
         self.crash()
         try:
             self._client.put_lease(LEASES, self.presence.sign(self.node.name, released=True))
@@ -306,9 +374,16 @@ class Instance:
     def all_listeners(self) -> list[Listener]:
         return [*self.listeners.values(), *self.leavers]
 
+    def _ask(self, copy: Copy, message: Look | CompareNames) -> None:
+        self.listeners[copy].asked(message)
+
+    def _end(self, copy: Copy) -> Listener:
+        self.following.end(copy)
+        return self.listeners.pop(copy)
+
     def _start(self, assignment: Assignment) -> None:
         disk = self.state.files.setdefault(assignment.copy, Disk())
-        self.listeners[assignment.copy] = Listener(self._model, self.node, assignment, self.plan, disk)
+        self.listeners[assignment.copy] = Listener(self._model, self.node, assignment, self.plan, disk, self._databases)
         self._bequeath()
 
     def _mind_leavers(self) -> None:

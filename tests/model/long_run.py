@@ -2,11 +2,11 @@
 
     python -m tests.model.long_run --steps 1000000 [--minutes 15] [--first-seed 1] [--machine hostile]
 
-Each seed runs 40 examples of up to 50 steps, of one machine after the other (`ordinary`, `five`, `hostile` and
-`hostile-five`, or the one that is named). A line is printed for each seed with the number of steps so far, and with a
-digest of its history. The same seed has the same history again, on the same code and the same versions of Python and
-Hypothesis. The first failure ends the run with Hypothesis' shortest sequence of steps, and with exit status 1. Several
-runs can be side by side, each with seeds of its own.
+Each seed runs 40 examples of up to 50 steps, of one machine after the other (`ordinary`, `five`, `hostile`,
+`hostile-five`, `deeds`, `deeds-five` and `reported-deeds`, or the one that is named). A line is printed for each seed
+with the number of steps so far, and with a digest of its history. The same seed has the same history again, on the same
+code and the same versions of Python and Hypothesis. The first failure ends the run with Hypothesis' shortest sequence
+of steps, and with exit status 1. Several runs can be side by side, each with seeds of its own.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import structlog
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.model.deeds_machine import DeedsFiveNodesMachine, DeedsMachine, ReportedDeedsMachine
 from tests.model.hostile import HostileFiveNodesMachine, HostileMachine
 from tests.model.machine import ClusterMachine, FiveNodesMachine
 from tests.model.witness import AUTH_DB
@@ -30,6 +31,9 @@ _MACHINES: Final[dict[str, type[ClusterMachine]]] = {
     "hostile": HostileMachine,
     "five": FiveNodesMachine,
     "hostile-five": HostileFiveNodesMachine,
+    "deeds": DeedsMachine,
+    "deeds-five": DeedsFiveNodesMachine,
+    "reported-deeds": ReportedDeedsMachine,
 }
 
 _EXAMPLES: Final = 40

@@ -19,8 +19,13 @@ from peruserd.core import quarantine, restless
 from peruserd.core.backoff import Backoff
 from peruserd.core.quarantine import Advice
 from peruserd.couch import cluster_database as cluster_database_module
+from peruserd.listener import auditing as auditing_module
+from peruserd.listener import failures as failures_module
+from peruserd.listener import feed as feed_module
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener import provisioner as provisioner_module
+from peruserd.supervisor import attaching as attaching_module
+from peruserd.supervisor import directory_reader as directory_reader_module
 from peruserd.supervisor import presence as presence_module
 from peruserd.supervisor import watcher as watcher_module
 from tests.model.acts import Fate
@@ -36,7 +41,18 @@ def patch(patches: pytest.MonkeyPatch, world: World) -> None:
     clock = SimpleNamespace(monotonic=lambda: world.now, time=lambda: world.now)
     for module in (ledger_module, watcher_module):
         patches.setattr(module, "time", clock)
-    for module in (ledger_module, watcher_module, presence_module, provisioner_module, cluster_database_module):
+    for module in (
+        ledger_module,
+        watcher_module,
+        presence_module,
+        provisioner_module,
+        cluster_database_module,
+        directory_reader_module,
+        auditing_module,
+        failures_module,
+        feed_module,
+        attaching_module,
+    ):
         patches.setattr(module, "log", _SILENCE)
     patches.setattr(ledger_module, "random", SimpleNamespace(random=lambda: 0.5))
     # A world is at rest after less than the minute for which a restless document waits.
@@ -155,6 +171,16 @@ class ClusterMachine(RuleBasedStateMachine):
                 self.world.beat(instance)
                 self.world.watch(instance)
 
+    @precondition(lambda self: self.world.instances)
+    @rule(data=st.data())
+    def read_directory(self, data: st.DataObject) -> None:
+        self.an_instance(data).read_directory()
+
+    @precondition(lambda self: self.world.instances)
+    @rule(data=st.data())
+    def hear(self, data: st.DataObject) -> None:
+        self.an_instance(data).hear()
+
     # The listeners
 
     @precondition(lambda self: self.world.listeners())
@@ -181,6 +207,8 @@ class ClusterMachine(RuleBasedStateMachine):
 
     @rule()
     def everybody_works(self) -> None:
+        for instance in self.world.instances.values():
+            instance.read_directory()
         for instance, listener in self.world.listeners():
             self.world.follow(instance, listener)
         for _, listener in self.world.listeners():

@@ -12,6 +12,7 @@ Judged at each request of an act:
   read, or most copies of all. It makes no database public. An object that was written is read
   again before the act ends well.
 - (h) An act makes a bounded number of `PUT`s.
+- (i) With `when_deleted = "report"` no act makes a database again that somebody deleted while its user was there.
 """
 
 import threading
@@ -21,7 +22,7 @@ from itertools import combinations
 from typing import Any, Final
 
 from peruserd.core.changes import Change
-from peruserd.core.config import DatabasesConfig
+from peruserd.core.config import DatabasesConfig, WhenDeleted
 from peruserd.core.lanes import Lane
 from peruserd.core.names import database_name, decode_database_name, user_name
 from peruserd.listener.provisioner import Outcome
@@ -31,6 +32,7 @@ from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.options import ClusterOptions
 from peruserd.simcluster.revisions import Leaves, join
 from peruserd.simcluster.securities import as_compared
+from tests.listener.office import Notes
 from tests.model.acts import Act
 
 AUTH_DB: Final = "_users"
@@ -63,6 +65,10 @@ class Record:
         self.could_be_deleted = False
         self.has_created = False
         self.is_blind = False
+        # The requests it has made, and which of them asked last whether the database was there once.
+        self.requests = 0
+        self.asked_of_removal = 0
+        self.knows_of_removal = False
         # The copies as they were read since the last write, with the moment: by node.
         self.read: dict[str, tuple[int, Any]] = {}
         self.wrote: tuple[int, tuple[str, ...]] | None = None
@@ -74,6 +80,7 @@ class Witness:
 
     def __init__(self, model: "ObservedCluster") -> None:
         self._model = model
+        self.when_deleted = WhenDeleted.REMAKE
         self.moment = 0
         # Names that somebody other than peruserd put into a database.
         self.put_by_others: dict[str, set[str]] = {}
@@ -88,16 +95,38 @@ class Witness:
         # By user, all PUTs, and those of security objects.
         self.puts: Counter[str] = Counter()
         self.security_puts: Counter[str] = Counter()
+        # When somebody else deleted a database whose user was there, and has been ever since.
+        self.removed: dict[str, int] = {}
+        # Databases that somebody else deleted, and nobody has made again.
+        self.missing: set[str] = set()
+        # Databases whose security object others have written as they liked.
+        self.rewritten: set[str] = set()
         # Acts that have ended since somebody looked last.
         self.ended: list[tuple[Change, Outcome]] = []
 
     # Acts of others
 
     def others_make(self, database: str) -> None:
-        """Note that a database that is there by now is not, or not only, what peruserd has made."""
+        """Note that a database that is there by now is not, or not only, what peruserd has made.
+
+        It is no excuse for anything: the list of databases tells of it.
+        """
         self.moment += 1
         self.put_by_others.setdefault(database, set())
-        self._touched.update(((database, node.name), self.moment) for node in self._model.nodes)
+        self.removed.pop(database, None)
+        self.missing.discard(database)
+
+    def others_delete(self, document_id: str, database: str) -> None:
+        """Note that somebody else deletes a database, in the moment before it is done; that is no excuse either."""
+        self.moment += 1
+        self.put_by_others.setdefault(database, set())
+        self.missing.add(database)
+        if self._possible(document_id) == {False}:
+            self.removed[database] = self.moment
+
+    def user_deleted(self, document_id: str) -> None:
+        """Note that a user document was deleted: its next life misses no database of this one."""
+        self.removed.pop(database_name(DatabasesConfig().prefix, user_name(document_id) or ""), None)
 
     def others_write(self, database: str, copies: Iterable[ShardCopy], wanted: Any) -> None:
         """Note that somebody else writes these copies, in the moment before it is done.
@@ -118,11 +147,19 @@ class Witness:
 
     # Acts of peruserd
 
+    def learns_of_removal(self, database: str, *, known: bool) -> None:
+        """Note that an act was told whether a database that is not there was there once."""
+        record = self._own(database)
+        if record is not None:
+            record.asked_of_removal = record.requests
+            record.knows_of_removal = known
+
     def requests(self) -> None:
         """Note what could be true of the document at a request of an act."""
         self.moment += 1
         record = self._record()
         if record is not None:
+            record.requests += 1
             winners = self._possible(record.document_id)
             record.could_be_live |= False in winners
             record.could_be_deleted |= True in winners
@@ -136,7 +173,9 @@ class Witness:
     def created(self, database: str) -> None:
         """Note that a database was made."""
         record = self._own(database)
+        self.missing.discard(database)
         if record is not None:
+            self._judge_making(record)
             record.has_created = True
             record.is_blind = self._is_for_anothers_row(record)
             record.read.clear()
@@ -175,8 +214,10 @@ class Witness:
             return
         self.moment += 1
         if record.has_created and (record.is_blind or not record.could_be_live):
+            # The row of a database that was made here is no news.
             self.made_blindly.add(record.database)
             self.others_make(record.database)
+            self._touched.update(((record.database, node.name), self.moment) for node in self._model.nodes)
         if act.outcome.failure is None and act.outcome.acted_on is not None:
             assert not record.wrote or record.read or record.has_created, f"{record.database} was not read again"
             self._see(record, self._seen[act.outcome.acted_on])
@@ -191,6 +232,16 @@ class Witness:
         """Return the revision that wins once all copies have met."""
         known = _together(self.leaves_of(document_id))
         return known[0].rev if known else None
+
+    def is_deleted(self, document_id: str) -> bool | None:
+        """Say whether a document is deleted once all copies have met; None where it never was."""
+        known = _together(self.leaves_of(document_id))
+        return known[0].deleted if known else None
+
+    def is_known_everywhere(self, document_id: str) -> bool:
+        """Say whether all copies show the same of a document."""
+        shown = {None if leaves is None else leaves[0].rev for leaves in self.leaves_of(document_id)}
+        return len(shown) <= 1
 
     def is_disputed(self, document_id: str) -> bool:
         """Say whether copies have one revision in two states, which no replication ever settles."""
@@ -245,6 +296,20 @@ class Witness:
             seen.update(((record.database, node), at) for node in nodes)
         for node, (at, _) in record.read.items():
             seen[record.database, node] = at
+
+    def _judge_making(self, record: Record) -> None:
+        """A database that somebody deleted is made again at the operator's word alone, if it is so configured.
+
+        Somebody can delete it between the question and the making, and at no other time.
+        """
+        change = record.change
+        is_operators = change.lane is Lane.OPERATOR or (change.lane is Lane.REVIEW and change.contested)
+        if self.when_deleted is WhenDeleted.REMAKE or is_operators:
+            self.removed.pop(record.database, None)
+        elif record.database in self.removed and (
+            record.knows_of_removal or record.asked_of_removal != record.requests - 1
+        ):
+            raise ViolationError(f"{record.database} is made again, which somebody has deleted")
 
     def _judge_names(self, record: Record, copies: list[ShardCopy], wanted: Any) -> None:
         known = [copy.security for copy in copies] + [security for _, security in record.read.values()]
@@ -311,6 +376,8 @@ class ObservedCluster(ClusterModel):
     def __init__(self, options: ClusterOptions, clock: Any) -> None:
         super().__init__(options, clock)
         self.witness = Witness(self)
+        # The journal of deletions, which all instances share.
+        self.journal = Notes()
 
 
 def all_names(security: Any) -> set[str]:

@@ -7,6 +7,9 @@ At rest nothing happens any more that peruserd has a reason to look at. Then:
   of a security object. `look_again` makes peruserd look at everybody, and then there is no such excuse.
 - A user may be left in quarantine for the operator in one case: copies of the security object that are not blank
   differ, and no majority of all copies holds one of them (`copies_disagree`). Even so no copy names a deleted user.
+- A database that somebody deleted may be away with `when_deleted = "report"`; no act makes it again.
+- A user may not be served yet of whom the copy of one node never heard, which is behind for ever. `audit` lets every
+  listener do rounds of the audit, and then there is no such excuse either.
 - A user whose own copies of the document have one revision in two states, which only the user can bring about
   (`new_edits=false`), can stay unconfirmed.
 """
@@ -16,10 +19,11 @@ from typing import Any, Final
 
 from peruserd.core.changes import Change
 from peruserd.core.cluster_database import ADMINS_ONLY
+from peruserd.core.config import DatabasesConfig, WhenDeleted
 from peruserd.core.hashing import document_hash
 from peruserd.core.names import database_name, decode_database_name, user_document_id, user_name
 from peruserd.core.quarantine import Failure
-from peruserd.core.security import grants, is_public
+from peruserd.core.security import admits, grants, is_public
 from peruserd.listener.provisioner import Outcome
 from peruserd.simcluster import documents
 from peruserd.simcluster.nodes import Node
@@ -27,6 +31,7 @@ from peruserd.simcluster.options import ClusterOptions
 from peruserd.simcluster.splitting import Splitter, rebuild
 from tests.model.acts import Fate
 from tests.model.cluster import LEASES
+from tests.model.deeds import UNKNOWN, Deeds
 from tests.model.foes import PREFIX, HostileUser, Misfortune, Writers
 from tests.model.instances import QUIET_SECONDS, TTL_SECONDS, Instance, Listener, ReplacedError, StateDirectory
 from tests.model.places import owner_of, shard_map_of
@@ -35,11 +40,14 @@ from tests.model.witness import AUTH_DB, BLANK, ObservedCluster, all_names
 NODES: Final = (1, 2, 3)
 USERS: Final = tuple(user_document_id(name) for name in ("ann", "bob", "cid", "dan", "eve", "hal"))
 
-# Bears the prefix and names nobody: it must stay as it is.
-STRANGER: Final = "userdb-6"
+# Both bear the prefix, and are nobody's: the name of one names nobody, and the other's user is not there.
+NOBODYS: Final = ("userdb-6", UNKNOWN)
 STRANGER_SECURITY: Final = {"members": {"names": ["op"]}, "admins": {"names": ["op"]}}
 
 _MOST_ROUNDS: Final = 200
+
+# An audit waits where it cannot read, or where nobody can be confirmed: a few times for each of these users at most.
+_MOST_WAITS: Final = 1_000
 
 # An instance that has just begun to look can take the leases of a dead one, which copies hold apart, for its growth.
 _REST_SECONDS: Final = 3 * TTL_SECONDS + QUIET_SECONDS + 2.0
@@ -49,8 +57,9 @@ _IDLE_ROUND_SECONDS: Final = TTL_SECONDS / 2
 class World:
     """The steps that anything can happen in, for the machine and for examples alike. Time goes only when told to."""
 
-    def __init__(self, nodes: int = len(NODES)) -> None:
+    def __init__(self, nodes: int = len(NODES), databases: DatabasesConfig = DatabasesConfig()) -> None:  # noqa: B008
         self.now = 1000.0
+        self.databases = databases
         # Every node has a copy of everything. Replication waits until it is told to go: a copy can lag for any time.
         options = ClusterOptions(nodes=nodes, q=2, n=nodes, replication_delay_seconds=1.0)
         self.model = ObservedCluster(options, lambda: self.now)
@@ -59,6 +68,10 @@ class World:
         self.hostile = HostileUser(self.model)
         self.writers = Writers(self.model)
         self.misfortune = Misfortune(self.model)
+        self.deeds = Deeds(self.model)
+        self.witness.when_deleted = databases.when_deleted
+        # The nodes whose copies of the authentication database never catch up.
+        self.behind: set[int] = set()
         # Documents of which copies that were put back have made the whole cluster know less.
         self.rolled_back: set[str] = set()
         self.states: dict[tuple[int, int], StateDirectory] = {}
@@ -67,8 +80,9 @@ class World:
         self._incarnations = 0
         first = self.model.nodes[0]
         self.model.create_database(first, AUTH_DB, q=2, n=nodes)
-        self.model.create_database(first, STRANGER, q=1, n=nodes)
-        documents.write_security(self.model, first, STRANGER, STRANGER_SECURITY)
+        for name in NOBODYS:
+            self.model.create_database(first, name, q=1, n=nodes)
+            documents.write_security(self.model, first, name, STRANGER_SECURITY)
         self.model.replicate()
 
     # The cluster
@@ -113,6 +127,12 @@ class World:
         others = [node.number for node in self.model.nodes if node.number not in some]
         self.model.partition([some, others] if some else [])
 
+    def stay_behind(self, node: int) -> None:
+        """Let a node's copies of the authentication database never catch up again; the copies of one node at most."""
+        if self.behind <= {node}:
+            self.behind.add(node)
+            self.model.hold(self.model.node(node), AUTH_DB)
+
     def begin_split(self) -> None:
         """Begin to split every range, unless that is under way."""
         at = next((node for node in self.model.nodes if node.alive), None)
@@ -137,7 +157,7 @@ class World:
         self.kill(node, seat)
         self._incarnations += 1
         state = self.states.setdefault((node, seat), StateDirectory())
-        instance = Instance(self.model, self.model.node(node), state, f"i{self._incarnations}")
+        instance = Instance(self.model, self.model.node(node), state, f"i{self._incarnations}", self.databases)
         self.instances[node, seat] = instance
         self.watch(instance)
         self.beat(instance)
@@ -187,7 +207,7 @@ class World:
         for node in self.model.nodes:
             for name in node.names:
                 for copy in node.holdings.get(name, ()):
-                    if name == STRANGER:
+                    if name in NOBODYS:
                         assert copy.security == STRANGER_SECURITY
                     elif name == LEASES:
                         assert copy.security == ADMINS_ONLY, f"others can write leases on {node.name}"
@@ -234,17 +254,39 @@ class World:
             if not writes:
                 self._check_idle(*before)
 
+    def audit(self) -> None:
+        """Let each listener do rounds of the audit until it has read every other copy; the last one finds nothing."""
+        for _ in self.model.nodes:
+            before = self.witness.security_puts.copy(), self.witness.puts.copy()
+            for _, listener in self.listeners():
+                assert listener.audit(_MOST_WAITS), "the audit does not end"
+            self._come_to_rest()
+        self._check_users(looked_at=True)
+        self.check()
+        self._check_idle(*before)
+
     def _check_idle(self, security_puts: Counter[str], puts: Counter[str]) -> None:
-        """Nothing is written where everything is right; who waits for the operator costs a PUT that finds all there."""
-        written = self.witness.security_puts - security_puts
-        tried = [user for user in self.witness.puts - puts if not self.witness.disagree(_database(user))]
+        """Nothing is written where everything is right; who waits for the operator costs a PUT that finds all there.
+
+        Users whose copies differ do not count: by a copy that is behind a deleted one can look new, after each start.
+        """
+        written = filter(self._is_agreed, self.witness.security_puts - security_puts)
+        tried = [
+            user
+            for user in filter(self._is_agreed, self.witness.puts - puts)
+            if not self.witness.disagree(_database(user))
+        ]
         assert [*written, *tried] == [], "an idle cluster writes"
+
+    def _is_agreed(self, user: str) -> bool:
+        return self.witness.is_known_everywhere(user_document_id(user))
 
     def _come_to_rest(self) -> None:
         self.partition()
         for node in self.model.nodes:
             self.set_alive(node.number, alive=True)
-            self.model.release(node, AUTH_DB)
+            if node.number not in self.behind:
+                self.model.release(node, AUTH_DB)
         while waiting := self.splitter.waiting():
             self.splitter.run(waiting[0])
         self.model.replicate()
@@ -272,6 +314,7 @@ class World:
             self.beat(instance)
             self.watch(instance)
             busy |= instance.plan != before
+            busy |= instance.read_directory()
         for instance, listener in self.listeners():
             busy |= self.follow(instance, listener)
         for _, listener in self.listeners():
@@ -286,6 +329,7 @@ class World:
             busy |= any(not self._may_stay(*each) for each in self.witness.ended)
             listener.save()
         for instance in self.instances.values():
+            instance.hear()
             instance.go_round(self.now)
         return busy
 
@@ -322,18 +366,28 @@ class World:
                 continue
             user = user_name(document_id) or ""
             database = _database(user)
-            leaves = documents.read(self.model, self.model.nodes[0], AUTH_DB, document_id)
-            is_excused = self.witness.is_excused(database, deleted=leaves is not None and leaves[0].deleted)
-            if leaves is None:
+            if self.behind and not looked_at and not self.witness.is_known_everywhere(document_id):
+                # The owner may follow the copy that does not know it.
+                continue
+            is_deleted = self.witness.is_deleted(document_id)
+            is_excused = self.witness.is_excused(database, deleted=is_deleted is True)
+            if is_deleted is None:
                 known = document_id in self.rolled_back or database in self.witness.put_by_others
                 assert known or not self._objects(database)
-            elif leaves[0].deleted:
+            elif is_deleted:
                 objects = self._objects(database)
                 assert (is_excused and not looked_at) or not any(user in all_names(each) for each in objects), (
                     f"{user} still has access: {objects}"
                 )
+            elif self._is_reported(database):
+                continue
             elif not self.witness.disagree(database) and not (is_excused and not looked_at):
                 self._check_live(user, database, looked_at=looked_at)
+
+    def _is_reported(self, database: str) -> bool:
+        """Say whether a database is not there because somebody deleted it; on another side of a cut it can live on."""
+        reports = self.databases.when_deleted is WhenDeleted.REPORT
+        return reports and database in self.witness.missing and not self._objects(database)
 
     def _check_live(self, user: str, database: str, *, looked_at: bool) -> None:
         """Each copy of a live user's database is there and names the user; a blank one may wait for the next look.
@@ -342,7 +396,8 @@ class World:
         """
         objects = self._objects(database)
         assert len(objects) == len(self.model.nodes), f"{user} has no database on every node"
-        wrong = [each for each in objects if not grants(each, user)]
+        is_right = admits if database in self.witness.rewritten else grants
+        wrong = [each for each in objects if is_public(each) or not is_right(each, user)]
         unrepaired = self.witness.is_unrepaired(database) and all(each in BLANK for each in wrong)
         assert not wrong or (unrepaired and not looked_at), f"{user} has no access: {objects}"
 

@@ -1,11 +1,12 @@
 """A cluster that lost its majority is no failure of its users: listeners are on hold, and go on when it is back."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from peruserd.core.names import database_name
-from peruserd.simcluster import ClusterOptions
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.proxies import Proxy
 from tests.system.daemon import Daemon
 from tests.system.signing_up import SigningUp
 from tests.system.simulated import sim
@@ -60,6 +61,30 @@ def test_users_who_sign_up_without_a_majority_are_served_when_it_is_back(team: T
     waited = sum(line["waited"] for line in here.lines(BACK))
     # Who changes hands at the moment of the return waits for the next owner.
     assert 0 < waited <= len(signing_up.names)
+
+
+def test_a_cluster_behind_a_proxy_that_forbids_nodes_is_no_failure_of_its_users(
+    make_daemon: Callable[..., Daemon], target: Target
+) -> None:
+    """By the feed of the database, with pages of databases alone: the hold begins and ends as it does with shards."""
+    cluster = target.sim
+    assert isinstance(cluster, SimClusterThread)
+    with Proxy(cluster.urls[0], lambda path: 403 if path.startswith("/_node") else path) as proxy:
+        config = {"couchdb": {"feed": "database", "long_poll_timeout": 1}}
+        instance = make_daemon(url=proxy.url, config=config).start()
+        instance.wait_until_ready()
+        for node in (2, 3):
+            cluster.stop_node(node)
+        with SigningUp(target, nodes=(1,)) as signing_up:
+            eventually(lambda: instance.get("/readyz").text.startswith("on hold"), "/readyz says that all is on hold")
+        assert "no majority of the hosts of _users is connected" in instance.get("/readyz").text
+        assert instance.lines(KEPT) == []
+        for node in (2, 3):
+            cluster.start_node(node)
+        instance.wait_until_ready()
+        eventually(lambda: target.unserved(signing_up.names) == [], "all are served")
+        assert (len(instance.lines(ON_HOLD)), len(instance.lines(BACK)), instance.lines(KEPT)) == (1, 1, [])
+        assert instance.stop() == 0
 
 
 def test_an_enemy_whose_database_answers_errors_holds_up_nobody(team: Team) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import requests
 
+from peruserd.core.names import database_name
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.proxies import Proxy, decoding, faithful
 from tests.system.daemon import Daemon
+from tests.system.target import PREFIX, Target, open_simulated
 from tests.waiting import eventually
 
 
@@ -31,6 +33,53 @@ def test_slashes_that_are_decoded_on_the_way_are_said_once_and_waited_for(make_d
             proxy.rewriting = faithful
             daemon.wait_until_ready()
             assert daemon.stop() == 0
+
+
+def test_nothing_is_lost_where_a_proxy_begins_to_decode(make_daemon: Callable[..., Daemon]) -> None:
+    """Another instance takes over from the one behind it, which says why, and has its users back once it is mended.
+
+    Meanwhile users sign up, one is deleted, and somebody deletes the database of another one.
+    """
+    with open_simulated(ClusterOptions(nodes=2, q=2, n=2)) as target, Proxy(url_of(target, 1), faithful) as proxy:
+        config = {"couchdb": {"long_poll_timeout": 1}, "cluster": {"lease_ttl": 2.5}}
+        behind, beside = (make_daemon(url=url, config=config).start() for url in (proxy.url, url_of(target, 2)))
+        two = [behind, beside]
+        eventually(lambda: all(alive(each) == 2 and each.is_ready for each in two), "the two know each other")
+        before, after = target.new_names(8), target.new_names(8)
+        target.sign_up(before)
+        eventually(lambda: not target.unserved(before), "all are served")
+        proxy.rewriting = decoding
+        eventually(lambda: "decodes %2F" in behind.get("/readyz").text, "the page says what is the matter")
+        assert (behind.get("/readyz").status_code, behind.get("/healthz").status_code) == (503, 200)
+        target.sign_up(after)
+        target.delete_user(before[0])
+        target.request("DELETE", f"/{database_name(PREFIX, before[1])}", node=2)
+        eventually(lambda: alive(beside) == 1, "its lease is silent")
+        eventually(lambda: not target.unserved([*before[1:], *after]), "the other one serves all of them")
+        eventually(lambda: not names(target, before[0]), "and takes the access of the deleted one away")
+        proxy.rewriting = faithful
+        eventually(lambda: all(alive(each) == 2 and each.is_ready for each in two), "both serve again")
+        for each in two:
+            eventually(lambda each=each: not each.metrics().total("peruserd_quarantined_users"), "nobody is left over")
+        assert not target.unserved([*before[1:], *after])
+        assert not names(target, before[0])
+        assert [line["kind"] for line in behind.lines() if "decodes %2F" in line.get("error", "")] == ["slashes_lost"]
+        assert [each.stop() for each in two] == [0, 0]
+
+
+def alive(instance: Daemon) -> float:
+    """Return in how many instances one believes."""
+    return instance.gauge("peruserd_instances_alive") or 0.0
+
+
+def url_of(target: Target, node: int) -> str:
+    """Return the URL of a node with credentials."""
+    return target.urls[node - 1].replace("://", f"://{target.username}:{target.password}@")
+
+
+def names(target: Target, user: str) -> bool:
+    """Say whether a user's database names the user."""
+    return user in str(target.security(user))
 
 
 def test_an_instance_that_cannot_ask_nodes_follows_shards_once_it_can(make_daemon: Callable[..., Daemon]) -> None:

@@ -36,7 +36,7 @@ async def node_page(exchange: Exchange) -> web.StreamResponse:
                 raise errors.method_not_allowed("POST")
             return await (_looked_up if exchange.rest(3) == "_all_docs" else _revisions_missing)(exchange, node)
         case "_dbs":
-            return _shard_map(node, exchange.rest(3))
+            return _shard_map(exchange, node, exchange.rest(3))
         case "_uuids":
             return clock_page(exchange, node)
         case path:
@@ -57,13 +57,15 @@ def _named(exchange: Exchange, name: str) -> Node:
     return node
 
 
-def _shard_map(node: Node, name: str) -> web.Response:
+def _shard_map(exchange: Exchange, node: Node, name: str) -> web.Response:
     if not name:
         directory = node.directory
         seq, deleted = directory.update_seq, len(node.maps) - len(node.names)
         counts = {"doc_count": len(node.names), "doc_del_count": deleted, "update_seq": seq}
         return reply({"db_name": DIRECTORY, **counts, "uuid": directory.uuid})
     document = node.maps.get(name)
+    if exchange.query.get("open_revs") == "all":
+        return reply([] if document is None else [{"ok": document.as_leaf()}])
     if document is None:
         raise errors.no_document()
     if document.current is None:

@@ -1,0 +1,38 @@
+"""The question which life of a database's name has ended, answered by a node's list of databases.
+
+CouchDB's tombstone of a shard map keeps what the map was, and with it the suffix of the shards (measured on 3.5.0). It
+outlives the compaction of the list.
+"""
+
+import msgspec
+
+from peruserd.core.lives import newest
+from peruserd.couch.client import Client, map_path
+
+
+class _Leaf(msgspec.Struct, frozen=True, rename={"deleted": "_deleted"}):
+    deleted: bool = False
+    shard_suffix: list[int] = []
+
+    @property
+    def suffix(self) -> str:
+        return bytes(self.shard_suffix).decode("ascii", "replace")
+
+
+class _Open(msgspec.Struct, frozen=True):
+    ok: _Leaf | None = None
+
+
+def ended_life(client: Client, database: str) -> str | None:
+    """Return the suffix of the newest life of a database that was deleted; raises CouchError.
+
+    It is None of one that is there or never was, and where the server has no list. It is the empty text where the list
+    does not tell one life from another.
+    """
+    if not client.has_directory:
+        return None
+    answer = client.session.request("GET", map_path("_local", database), params={"open_revs": "all"})
+    leaves = [each.ok for each in answer.expect(200).decode(list[_Open]) if each.ok is not None]
+    if any(not each.deleted for each in leaves):
+        return None
+    return newest(each.suffix for each in leaves)

@@ -1,0 +1,71 @@
+"""The auditor of a listener in the model: the real one, without its thread and without waiting."""
+
+import threading
+from collections.abc import Callable, Collection
+from typing import Any
+
+from peruserd.core.auditing import Rules
+from peruserd.core.config import DatabasesConfig, DeletionConfig
+from peruserd.core.rounds import Pace
+from peruserd.core.views import Copy
+from peruserd.couch.observing import open_observer
+from peruserd.couch.sources import open_source
+from peruserd.listener.audit_setup import other_copies
+from peruserd.listener.audit_tools import Tools
+from peruserd.listener.auditing import Auditor
+from peruserd.listener.feed import Stopped
+
+
+class Patience(threading.Event):
+    """Stands for the event of a listener that stops: it is set once there was waiting for so many times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if timeout is not None and timeout <= 0.0:
+            return False
+        self.left -= 1
+        return self.left < 0
+
+
+class ModelAudit:
+    """Looks at every user of a range, as often as it is told to."""
+
+    def __init__(
+        self,
+        client: Any,
+        copy: Copy,
+        kept: Any,
+        *,
+        databases: DatabasesConfig,
+        nodes: int,
+        mine: Callable[[str], bool],
+        look: Callable[[Collection[str]], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._patience = Patience()
+        tools = Tools(
+            client=client,
+            copy=copy,
+            source=open_source(copy, client),
+            observer=open_observer(client, copy, databases.prefix),
+            others=lambda: other_copies(client, copy),
+            rules=lambda: Rules(databases, DeletionConfig(), nodes),
+            mine=mine,
+            is_calm=lambda: True,
+            look=look,
+            has_room=lambda: True,
+            on_change=lambda: None,
+        )
+        self._auditor = Auditor(tools, kept, Pace(0.0, 1.0), self._patience, clock)
+
+    def do_round(self, waits: int) -> bool:
+        """Do a round, or as much of it as takes waiting for so many times; say whether it ended."""
+        self._patience.left = waits
+        try:
+            self._auditor._do_round()
+        except Stopped:
+            return False
+        return True
