@@ -5,9 +5,9 @@ PYTHON ?= python3
 DEMO ?=
 PYTEST ?=
 LOCK ?=
-# Tests that run at once: twice the two cores of a small machine, because half of their time is waiting. A real cluster
-# is for one test at a time.
-WORKERS ?= $(if $(PERUSERD_TEST_CLUSTER),0,4)
+# Tests that run at once: three times the two cores of a small machine, because two thirds of their time is waiting. A
+# real cluster is for one test at a time.
+WORKERS ?= $(if $(PERUSERD_TEST_CLUSTER),0,6)
 
 VENV := .venv
 BIN := $(VENV)/bin

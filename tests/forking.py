@@ -4,8 +4,11 @@ To import them again takes ten times as long as to run one. A process that is fo
 has: its own environment, directory, descriptors and exit code.
 """
 
+import importlib
 import multiprocessing
 from typing import Final
+
+from peruserd.core.backoff import Backoff
 
 _COMMANDS: Final = ("check", "config", "deletions", "name", "owner", "plan", "run")
 
@@ -15,3 +18,25 @@ CONTEXT: Final = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [*(f"peruserd.cli.{each}" for each in _COMMANDS), "peruserd.listener.process", "tests.system.forked"]
 )
+
+# Times that have no key in the configuration, because they suit every cluster that people run: tests wait for them only
+# to see what comes after. Processes that begin with a new interpreter have the times of users.
+_HURRIED: Final = (
+    ("peruserd.cli.survey", "_AGAIN_SECONDS", 0.5),
+    ("peruserd.core.dispatch", "_SETTLING_SECONDS", 1.0),
+    ("peruserd.listener.auditing", "_AGAIN_SECONDS", 1.0),
+    ("peruserd.supervisor.attaching", "_ASKING_AGAIN", Backoff(first_seconds=0.2, most_seconds=5.0)),
+    ("peruserd.supervisor.attaching", "_SURE_SECONDS", 0.1),
+    ("peruserd.supervisor.directory_watch", "_LEAST_SECONDS", 0.25),
+    ("peruserd.supervisor.directory_watch", "_NO_SHARDS_SECONDS", 0.5),
+    ("peruserd.supervisor.directory_watch", "_SAVE_SECONDS", 0.25),
+    ("peruserd.supervisor.pausing", "_BACKOFF", Backoff(first_seconds=0.25, most_seconds=4.0)),
+)
+
+
+def hurry() -> None:
+    """Shorten what tests would wait for, in this process and in those that are forked from it."""
+    for module, name, value in _HURRIED:
+        there = importlib.import_module(module)
+        assert hasattr(there, name), f"{module} has no {name} any more"
+        setattr(there, name, value)

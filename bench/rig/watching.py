@@ -71,22 +71,19 @@ class Watch:
 
     def __enter__(self) -> Self:
         """Begin to watch."""
-        self._threads = [
-            threading.Thread(target=self._guarded, args=(run,), daemon=True) for run in (self._follow, self._look)
-        ]
-        for thread in self._threads:
+        self._looking = threading.Thread(target=self._guarded, args=(self._look,), daemon=True)
+        for thread in (self._looking, threading.Thread(target=self._guarded, args=(self._follow,), daemon=True)):
             thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Watch no more."""
+        """Watch no more. The last long poll ends by itself, a second later at most, and nobody waits for it."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        self._looking.join()
 
     def check(self) -> None:
         """Raise what went wrong."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from peruserd.cli import main
-from tests.forking import CONTEXT
+from tests.forking import CONTEXT, hurry
 
 _RUN_ON = ("run", "demo", "simcluster")
 _PATIENCE_SECONDS = 120
@@ -48,4 +48,5 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], files: Sequen
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), number)
     os.environ.clear()
     os.environ.update(environment)
+    hurry()
     sys.exit(main(arguments))

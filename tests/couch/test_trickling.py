@@ -16,7 +16,7 @@ from tests.couch.connecting import Conversation, TalkingServer, connect, session
 from tests.waiting import PATIENCE_SECONDS
 
 # An answer as a whole has twice as long.
-READ_SECONDS = 0.2
+READ_SECONDS = 0.5
 PAUSE_SECONDS = 0.02
 
 # Each of these would take four seconds to send, and is a complete answer at its end.

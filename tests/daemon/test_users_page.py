@@ -180,13 +180,32 @@ def test_a_wait_ends_as_soon_as_the_user_is_served() -> None:
     assert answers[0].status_code == 200
 
 
-def test_a_wait_that_is_over_says_how_it_stands() -> None:
+class Waits:
+    """A clock that goes on by what is waited for, and an event that never happens."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> bool:
+        self.now += seconds
+        return False
+
+    def set(self) -> None:
+        """Never happen."""
+
+
+def test_a_wait_that_is_over_says_how_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user who is not served in time is in progress; there is a last look at the end."""
-    looks = Looks(UserState.IN_PROGRESS)
-    with _page(looks) as (url, _):
+    looks, waits = Looks(UserState.IN_PROGRESS), Waits()
+    with _page(looks) as (url, page):
+        monkeypatch.setattr(page, "_clock", waits)
+        monkeypatch.setattr(page, "_stopping", waits)
         answer = _get(f"{url}/users/alice?wait=0.15")
     assert (answer.status_code, answer.json()["state"]) == (202, "in_progress")
-    assert len(looks.asked) == 4
+    assert (len(looks.asked), waits.now) == (4, pytest.approx(0.15))
 
 
 @pytest.mark.parametrize("state", [UserState.UNKNOWN, UserState.UNSERVABLE])

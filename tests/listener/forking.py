@@ -9,10 +9,13 @@ from typing import Any, Final
 
 from multiprocess import reduction
 
-from peruserd.listener.process import main
+from peruserd.listener import process
 from peruserd.supervisor import forkserver
 
 _OUTPUTS: Final = (1, 2)
+
+# Tests wait for what a reader says when its patience is over.
+_READER_PATIENCE_SECONDS: Final = 1.0
 
 
 class _Descriptor:
@@ -40,4 +43,6 @@ def _run(start: bytes, pipe: Any, outputs: list[int]) -> None:
     for given, number in zip(outputs, _OUTPUTS, strict=True):
         os.dup2(given, number)
         os.close(given)
-    main(start, pipe)
+    # Of this process alone, which ends with the listener.
+    setattr(process, "_READER_PATIENCE_SECONDS", _READER_PATIENCE_SECONDS)  # noqa: B010 - a constant for everybody else
+    process.main(start, pipe)

@@ -318,14 +318,15 @@ def test_a_start_with_a_fork_server_that_hangs_fails_and_the_next_one_works(
     server: int, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The supervisor's loop waits for a while, not for ever; nothing of the failed start is left open."""
-    before = pipes_and_sockets()
+    before = set(pipes_and_sockets())
     os.kill(server, signal.SIGSTOP)
     with monkeypatch.context() as patch:
         patch.setattr(forkserver, "_LONGEST_WAIT_SECONDS", SHORT_SECONDS)
         with pytest.raises(OSError, match="the fork server ended"):
             ListenerProcess(rig.start_message())
     wait_until_gone(server)
-    assert pipes_and_sockets() == before
+    # Others of this process may close some of theirs at any moment.
+    eventually(lambda: before.issuperset(pipes_and_sockets()), "no descriptor is left")
     process = ListenerProcess(rig.start_message())
     until_greeted(process)
     assert end(process) == -signal.SIGKILL
@@ -355,14 +356,15 @@ def test_a_fleet_gets_over_a_fork_server_that_hangs(server: int, rig: Rig, monke
 
 def test_a_fork_server_that_ends_in_the_middle_of_a_start_makes_it_fail(server: int, rig: Rig) -> None:
     """Killed for want of memory just then: an error, and nothing left open."""
-    before = pipes_and_sockets()
+    before = set(pipes_and_sockets())
     os.kill(server, signal.SIGSTOP)
     killer = threading.Timer(0.3, os.kill, (server, signal.SIGKILL))
     killer.start()
     with pytest.raises(OSError, match="the fork server ended"):
         ListenerProcess(rig.start_message())
     killer.join()
-    assert pipes_and_sockets() == before
+    # Others of this process may close some of theirs at any moment.
+    eventually(lambda: before.issuperset(pipes_and_sockets()), "no descriptor is left")
 
 
 @pytest.mark.parametrize("error", [ProcessLookupError, OSError])
@@ -370,7 +372,7 @@ def test_a_listener_that_cannot_be_watched_does_not_count_as_started(
     server: int, rig: Rig, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
 ) -> None:
     """The fork server can have reaped it by then, or there is no descriptor left: all of it is closed, and ended."""
-    before = pipes_and_sockets()
+    before = set(pipes_and_sockets())
 
     def pidfd_open(pid: int) -> int:
         if error is ProcessLookupError:
@@ -382,7 +384,8 @@ def test_a_listener_that_cannot_be_watched_does_not_count_as_started(
         with pytest.raises(error):
             ListenerProcess(rig.start_message())
     assert psutil.Process(server).children() == []
-    assert pipes_and_sockets() == before
+    # Others of this process may close some of theirs at any moment.
+    eventually(lambda: before.issuperset(pipes_and_sockets()), "no descriptor is left")
 
 
 def test_starts_work_again_after_the_temporary_directory_was_cleaned_up(server: int, rig: Rig) -> None:

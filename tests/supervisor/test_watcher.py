@@ -31,7 +31,7 @@ from peruserd.couch.errors import (
 from peruserd.couch.session import Session, quoted
 from peruserd.couch.tokens import Tokens, basic_token
 from peruserd.simcluster import ClusterOptions, SimClusterThread
-from peruserd.supervisor import attaching, pausing
+from peruserd.supervisor import attaching, pausing, watcher
 from peruserd.supervisor.attaching import Attaching, Attachment, HiddenNodesError, NoShardsError
 from peruserd.supervisor.presence import Onlooker, Presence
 from peruserd.supervisor.second_writer import SecondWriter
@@ -61,6 +61,38 @@ def team() -> Iterator[SimClusterThread]:
     with SimClusterThread(ClusterOptions(nodes=3, q=2, n=2)) as running:
         make_lease_database(client_of(running.urls[0]))
         yield running
+
+
+class Clock:
+    """A clock for lookouts in place of the module `time`: it stands still unless it is put forward."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def ticks(self, seconds: float) -> Iterator[float]:
+        """Put the clock forward by so many seconds, a quarter of a second at a time."""
+        for _ in range(round(seconds * 4)):
+            self.now += 0.25
+            yield self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Let lookouts go by a clock that the test puts forward."""
+    made = Clock()
+    monkeypatch.setattr(watcher, "time", made)
+    return made
+
+
+def looks_until_alone(eye: Lookout, clock: Clock) -> int:
+    """Return how many looks, a quarter of a second apart, it takes until nobody is seen any more."""
+    for number, _ in enumerate(clock.ticks(60.0)):
+        if eye.look().instances == ():
+            return number
+    pytest.fail("somebody is seen for ever")
 
 
 def presence(incarnation: str = "me") -> Presence:
@@ -220,38 +252,37 @@ def test_a_second_instance_beside_a_node_stands_by(team: SimClusterThread) -> No
     assert standing_by.plan(view, view).assignments
 
 
-def test_while_the_database_of_leases_is_missing_nobody_is_taken_for_dead(team: SimClusterThread) -> None:
+def test_while_the_database_of_leases_is_missing_nobody_is_taken_for_dead(team: SimClusterThread, clock: Clock) -> None:
     """Leases go with it; the instances that were alive are alive until leases can be read again."""
     client = client_of(team.urls[0])
     client.put_lease(LEASES, Lease(team.node_names[1], "other", 1))
-    onlooker = Onlooker(0.5)
-    eye = lookout(team.urls[0], onlooker=onlooker)
+    eye = lookout(team.urls[0], onlooker=Onlooker(0.5))
     before = eye.look()
     assert before.leases_readable
     assert client.delete_database("_users")
     assert client.delete_database(LEASES)
-    ends = time.monotonic() + 1.5
-    while time.monotonic() < ends:
+    for _ in clock.ticks(1.5):
         view = eye.look()
         assert (view.shard_map, view.instances, view.leases_readable) == (None, before.instances, False)
     client.session.request("PUT", "/_users").expect(201)
     assert eye.look().leases_readable
-    eventually(lambda: eye.look().instances == ())
+    assert looks_until_alone(eye, clock) > 0, "the silence counts from here"
 
 
 @pytest.mark.parametrize("fault", [500, "cut", 404, 405])
-def test_while_leases_cannot_be_read_nobody_is_taken_for_dead(team: SimClusterThread, fault: int | str) -> None:
+def test_while_leases_cannot_be_read_nobody_is_taken_for_dead(
+    team: SimClusterThread, clock: Clock, fault: int | str
+) -> None:
     """The view says that silence says nothing, for those who would do what cannot be undone."""
     client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[1], "other", 1))
     eye = lookout(team.urls[0], onlooker=Onlooker(0.5))
     before = eye.look()
     team.fail(1, fault, path_regex="_local_docs")
-    ends = time.monotonic() + 1.5
-    while time.monotonic() < ends:
+    for _ in clock.ticks(1.5):
         view = eye.look()
         assert (view.instances, view.leases_readable) == (before.instances, False)
     team.clear_faults()
-    eventually(lambda: eye.look().instances == ())
+    assert looks_until_alone(eye, clock) > 0, "the silence counts from here"
 
 
 @pytest.mark.parametrize("status", [404, 405])
@@ -272,14 +303,13 @@ def test_an_instance_that_never_read_the_leases_does_not_take_itself_for_the_onl
     assert team.node_names[1] in eye.look().instances
 
 
-def test_while_the_node_does_not_answer_nobody_is_taken_for_dead(team: SimClusterThread) -> None:
+def test_while_the_node_does_not_answer_nobody_is_taken_for_dead(team: SimClusterThread, clock: Clock) -> None:
     """The time in which nothing was seen at all does not count as silence either."""
     client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[1], "other", 1))
     eye = lookout(team.urls[0], onlooker=Onlooker(1.0))
     before = eye.look()
     team.fail(1, 503, path_regex="_membership")
-    ends = time.monotonic() + 2.0
-    while time.monotonic() < ends:
+    for _ in clock.ticks(2.0):
         with pytest.raises(CouchError):
             eye.look()
     team.clear_faults()

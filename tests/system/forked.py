@@ -22,6 +22,8 @@ from typing import Any, Final, NoReturn
 
 from multiprocess import util
 
+from tests.forking import hurry
+
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _STANDARD: Final = (0, 1, 2)
@@ -50,6 +52,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], directory: Pat
     first = [str(directory), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     sys.path[:] = [*first, *(each for each in sys.path if each not in first)]
     sys.argv = ["peruserd", *arguments]
+    hurry()
     _fork_helpers()
     try:
         runpy.run_module("peruserd", run_name="__main__", alter_sys=True)

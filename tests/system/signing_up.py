@@ -10,9 +10,13 @@ from tests.system.target import Target
 _GROUP: Final = 10
 _PAUSE_SECONDS: Final = 0.05
 
-# A load that leaves the machine room for processes that start: 40 sign-ups a second.
+# A load that leaves the machine room for processes that start: 40 sign-ups a second at first.
 _STEADY_GROUP: Final = 4
 _STEADY_PAUSE_SECONDS: Final = 0.1
+# A test that takes long makes fewer and fewer users: a scan amidst live users is slow, each of them is one more to scan
+# for, and a busy machine would never come to the end of it.
+_STEADY_GROWTH: Final = 1.03
+_LONGEST_PAUSE_SECONDS: Final = 0.6
 
 
 class SigningUp:
@@ -43,12 +47,13 @@ class SigningUp:
             raise self._failure
 
     def _run(self) -> None:
-        pause = _STEADY_PAUSE_SECONDS if self._given is None else _PAUSE_SECONDS
+        pause, growth = (_STEADY_PAUSE_SECONDS, _STEADY_GROWTH) if self._given is None else (_PAUSE_SECONDS, 1.0)
         try:
             for number, group in enumerate(self._groups()):
                 self._target.sign_up(group, node=self._nodes[number % len(self._nodes)])
                 self.names += group
                 time.sleep(pause)
+                pause = min(pause * growth, _LONGEST_PAUSE_SECONDS)
         except Exception as error:  # noqa: BLE001 - raised in the test's own thread
             self._failure = error
 

@@ -130,7 +130,7 @@ def test_while_leases_cannot_be_read_nobody_is_declared_dead(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
     """An instance that dies then keeps its documents until leases can be read again; all is said meanwhile."""
-    team = Team(target, make_daemon, {"cluster": {"lease_ttl": 2.0}})
+    team = Team(target, make_daemon, {"cluster": {"poll_interval": 0.2, "lease_ttl": 2.0}})
     *others, killed = team.instances
     for number in (1, 2):
         sim(team).fail(number, 500, path_regex=f"/{LEASES}/_local_docs")
@@ -156,8 +156,11 @@ def test_while_leases_cannot_be_read_nobody_is_declared_dead(
         team.wait_until_settled(others)
 
 
-def test_a_restart_while_leases_cannot_be_read_takes_over_nothing(team: Team) -> None:
+def test_a_restart_while_leases_cannot_be_read_takes_over_nothing(
+    target: Target, make_daemon: Callable[..., Daemon]
+) -> None:
     """At a start nobody can be told dead from unread: those who were there before are believed in."""
+    team = Team(target, make_daemon, {"cluster": {"poll_interval": 0.2}})
     first = team.instances[0]
     sim(team).fail(1, 500, path_regex=f"/{LEASES}/_local_docs")
     assert first.stop() == 0
