@@ -33,6 +33,9 @@ _APART_SECONDS: Final = 1.0
 # Deployments that give each node a new name leave names behind that never return.
 _MOST_AWAY: Final = 1_000
 
+# Each start of an instance is another incarnation.
+_MOST_TOLD: Final = 1_000
+
 _READINGS: Final = 2
 
 
@@ -40,7 +43,8 @@ class Absence(msgspec.Struct, frozen=True):
     """One node's absence since the place `since`, which ends when all is seen to after its return at `back_at`.
 
     `read_from` is where the reading under way goes on, and `readings` how many were ended. `asked` is the number of the
-    looks that the last one has asked for.
+    looks that the last one has asked for. `again_from` is where the next reading begins after a break that was told of
+    since the return.
     """
 
     since: Mark
@@ -48,6 +52,7 @@ class Absence(msgspec.Struct, frozen=True):
     read_from: Mark | None = None
     readings: int = 0
     asked: int = 0
+    again_from: Mark | None = None
 
 
 class Absences:
@@ -62,7 +67,7 @@ class Absences:
         if start is not None:
             self._places.append((float("-inf"), start))
         self._connected: frozenset[str] = frozenset()
-        # The breaks that are known, by incarnation.
+        # The breaks that are known, by incarnation, those told of last at the end.
         self._broke: dict[str, int] = {}
 
     @property
@@ -86,8 +91,10 @@ class Absences:
             self._note(place, now)
         nodes = frozenset(connected)
         gone = self._connected.union(hosts) - nodes
-        # A node is back that was away between two looks. One that is missed already is seen to.
-        for node in self._newly_broken(breaks).union(gone):
+        # A node is back that was away between two looks.
+        for node in self._newly_broken(breaks):
+            self._break(node, now)
+        for node in gone:
             self._leave(node, now)
         for node, absence in self._absent.items():
             if node not in nodes:
@@ -95,8 +102,8 @@ class Absences:
             elif absence.back_at is None:
                 self._absent[node] = msgspec.structs.replace(absence, back_at=now, read_from=absence.since)
             elif self._is_due_again(absence, now):
-                again = self._place_at(absence.back_at - _AMID_SECONDS) or absence.since
-                self._absent[node] = msgspec.structs.replace(absence, read_from=again)
+                again = absence.again_from or self._place_at(absence.back_at - _AMID_SECONDS) or absence.since
+                self._absent[node] = msgspec.structs.replace(absence, read_from=again, again_from=None)
         # Until a place is known, a node that has gone is not missed yet.
         self._connected = nodes.union(gone.difference(self._absent))
 
@@ -133,8 +140,30 @@ class Absences:
     def _newly_broken(self, breaks: Iterable[Breaks]) -> set[str]:
         told = list(breaks)
         found = {each.node for each in told if each.count > self._broke.get(each.incarnation, each.count)}
-        self._broke = {each.incarnation: each.count for each in told}
+        # An instance is silent while its node hangs. What it tells afterwards is compared with what it told before.
+        for each in told:
+            self._broke.pop(each.incarnation, None)
+            self._broke[each.incarnation] = each.count
+        while len(self._broke) > _MOST_TOLD:
+            del self._broke[next(iter(self._broke))]
         return found
+
+    def _break(self, node: str, now: float) -> None:
+        """Note that a node has broken. If it is back from an absence, that one is told, or another one since.
+
+        So there is one more reading after it, and the node is missed until that is seen to.
+        """
+        absence = self._absent.get(node)
+        if absence is None:
+            self._leave(node, now)
+        elif absence.back_at is not None:
+            self._absent[node] = msgspec.structs.replace(
+                absence,
+                back_at=now,
+                # The reading under way can have passed what was missed.
+                readings=min(absence.readings, _READINGS - 1) if absence.read_from is None else 0,
+                again_from=absence.again_from or self._place_at(now - _UNNOTICED_SECONDS),
+            )
 
     def _leave(self, node: str, now: float) -> None:
         if node not in self._absent and (place := self._place_at(now - _UNNOTICED_SECONDS)) is not None:

@@ -9,7 +9,7 @@ from peruserd.core import records
 from peruserd.core.changes import Change
 from peruserd.core.lanes import Lane
 from peruserd.core.quarantine import Failure, Quarantined
-from peruserd.core.records import Act, Effect, Held, Keep, Queue, Record, Remind, Removal, Step, replace
+from peruserd.core.records import PASSING, Act, Effect, Held, Keep, Queue, Record, Remind, Removal, Step, replace
 
 # A server's words are quoted in a failure, and an entry is kept for each user: so much of them is enough for people.
 _LONGEST_MESSAGE: Final = 500
@@ -151,11 +151,12 @@ def _entry(known: Quarantined | None, change: Change, failure: Failure, wall: fl
 def taken_out(record: Record) -> Record:
     """Take a user out of quarantine, and with the entry the retry that waits or is held, which has no ticket.
 
-    A look that the retry was to do for as well waits on.
+    A look that the retry was to do for as well waits on. It has a turn of its own for what the retry was held for.
     """
     waiting = record.waiting
     if waiting is not None and waiting.lane is Lane.RETRY:
-        record = replace(record, waiting=waiting.also, held=None if waiting.also is None else record.held)
+        held = None if waiting.also is None or record.held in PASSING else record.held
+        record = replace(record, waiting=waiting.also, held=held)
     return replace(record, kept=None, due=None)
 
 

@@ -118,8 +118,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return self.waiting if self.held is None and self.waiting is not None and self.waiting.lane is lane else None
 
 
-# A more urgent change of the document is not held for these.
-_PASSING: Final = (None, Held.LIMIT, Held.SETTLING, Held.CLUSTER)
+PASSING: Final = (None, Held.LIMIT, Held.SETTLING, Held.CLUSTER)
+"""A more urgent change of the document is not held for these."""
 
 EMPTY: Final = Record()
 """The record of a document at rest."""
@@ -184,7 +184,7 @@ def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> 
     change, finished = instead_of(waiting, change)
     effects: tuple[Effect, ...] = tuple(map(Finish, finished))
     # A change that waited for room to make a database may need none any more.
-    held = None if record.held in _PASSING else record.held
+    held = None if record.held in PASSING else record.held
     queued = waiting is not None and waiting.lane is change.lane and held is record.held
     record = replace(record, waiting=change, held=held)
     return record, effects if queued or active is not None or record.held is not None else (
@@ -205,7 +205,7 @@ def _asked_for(record: Record, look: Change) -> Step:
         return replace(record, waiting=replace(waiting, contested=True, also=also)), tuple(map(Finish, finished))
     look, finished = instead_of(waiting, look)
     effects: tuple[Effect, ...] = tuple(map(Finish, finished))
-    held = None if record.held in _PASSING else record.held
+    held = None if record.held in PASSING else record.held
     record = replace(record, waiting=look, held=held)
     return record, effects if record.active is not None or held is not None else (*effects, Queue(look.lane))
 

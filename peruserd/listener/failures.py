@@ -112,6 +112,8 @@ class Failures:
                 if inquiry.wish is Wish.FORGET:
                     documents.release(document_id)
                     self._state.removals.append((document_id, Removal.RELEASED))
+                    # A look that a retry was to do for as well waits for a worker now.
+                    self._state.to_wake += 1
                 elif documents.retry(document_id, now):
                     self._state.counters.retries += 1
                     self._state.to_wake += 1

@@ -159,3 +159,44 @@ def test_an_absence_that_was_seen_is_not_told_once_more() -> None:
     assert _read_all(absences) == [("n3", 1)]
     absences.see(ALL, ALL, _place(4), 208.0, [Breaks("n3", "b", 1)])
     assert _read_all(absences) == []
+
+
+def test_a_node_that_breaks_again_while_it_is_seen_to_is_read_for_once_more() -> None:
+    """The last reading can have come before the second break, and looks of it are still open."""
+    absences = _absences()
+    absences.see(ALL, ALL, _place(1), 0.0, [Breaks("n3", "b", 0)])
+    absences.see(ALL, ALL, _place(200), 200.0, [Breaks("n3", "b", 1)])
+    assert _read_all(absences) == [("n3", 1)]
+    absences.see(ALL, ALL, _place(212), 212.0, [Breaks("n3", "b", 1)])
+    assert _read_all(absences, asked=2) == [("n3", 1)], "no later place is known of 15 s before"
+    absences.see(ALL, ALL, _place(222), 222.0, [Breaks("n3", "b", 2)])
+    absences.seen_to(2)
+    assert "n3" in absences.kept, "a restart does not forget the second break"
+    absences.see(ALL, ALL, _place(234), 234.0, [Breaks("n3", "b", 2)])
+    assert _read_all(absences, asked=3) == [("n3", 1)]
+    absences.seen_to(3)
+    assert absences.kept == {}
+
+
+def test_a_break_amidst_a_reading_is_read_for_after_it() -> None:
+    """The reading under way has passed rows that came with the second break."""
+    absences = _absences()
+    absences.see(ALL, ALL, _place(1), 0.0, [Breaks("n3", "b", 0)])
+    absences.see(ALL, ALL, _place(2), 200.0, [Breaks("n3", "b", 1)])
+    assert _read_all(absences) == [("n3", 1)]
+    absences.see(ALL, ALL, _place(5_000), 212.0, [Breaks("n3", "b", 1)])
+    absences.read("n3", _place(1_000), 2, to_end=False)
+    absences.see(ALL, ALL, _place(5_001), 214.0, [Breaks("n3", "b", 2)])
+    absences.read("n3", _place(5_001), 3, to_end=True)
+    absences.seen_to(3)
+    absences.see(ALL, ALL, _place(5_002), 226.0, [Breaks("n3", "b", 2)])
+    assert _read_all(absences, asked=4) == [("n3", 1)]
+
+
+def test_a_break_is_told_also_after_a_silence_of_the_instance() -> None:
+    """A node that hangs stays connected for a while, and the instance beside it is taken for dead."""
+    absences = _absences()
+    absences.see(ALL, ALL, _place(1), 0.0, [Breaks("n3", "b", 0)])
+    absences.see(ALL, ALL, _place(2), 200.0, [])
+    absences.see(ALL, ALL, _place(3), 240.0, [Breaks("n3", "b", 1)])
+    assert _read_all(absences) == [("n3", 1)]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from peruserd.core.changes import make_look
 from peruserd.core.lanes import Lane
 from tests.core.desk import Desk
 
@@ -156,3 +157,22 @@ def test_a_user_who_changes_all_the_time_waits_for_room_once(desk: Desk) -> None
     assert desk.dispatch.due(0.0) == 1
     assert desk.take() is latest
     assert desk.dispatch.due(0.0) == 0
+
+
+def test_a_look_goes_on_when_the_retry_that_waited_for_room_with_it_is_forgotten() -> None:
+    """The operator takes a user out of quarantine; whoever asked for the look waits for its end."""
+    desk = Desk()
+    desk.dispatch.limit(8, 1)
+    made = desk.put("other")
+    assert desk.take() is made
+    desk.documents.end(made)
+    desk.dispatch.ended(made, 0.0, created=True)
+    desk.put("a", Lane.RETRY)
+    assert desk.take() is None, "it waits for room"
+    look = make_look("a", Lane.AUDIT, 0.0, desk.mark, desk.mark.enter(0))
+    desk.documents.put(look)
+    desk.documents.release("a")
+    given = desk.dispatch.next(60.0)
+    assert given is not None
+    desk.finish(given)
+    assert desk.is_finished(look)
