@@ -10,7 +10,8 @@ import pytest
 from peruserd.core.security import is_private
 from peruserd.simcluster import ClusterOptions
 from tests.system.daemon import Daemon
-from tests.system.target import Target, open_target
+from tests.system.simulated import sim
+from tests.system.target import Target, open_simulated
 from tests.system.team import Team
 from tests.waiting import eventually
 
@@ -23,8 +24,8 @@ _SLOW = 0.001
 
 @pytest.fixture
 def target() -> Iterator[Target]:
-    """Give a cluster of three nodes, none of whose own repairs reaches a security object."""
-    with open_target(ClusterOptions(nodes=3, q=2, n=3, repairs_security=False)) as opened:
+    """Give a simulated cluster of three nodes, none of whose own repairs reaches a security object."""
+    with open_simulated(ClusterOptions(nodes=3, q=2, n=3, repairs_security=False)) as opened:
         yield opened
 
 
@@ -58,24 +59,20 @@ def _sign_up_without(team: Team, node: str) -> list[str]:
 
 def test_databases_that_were_made_during_a_short_absence_are_whole_after_it(team: Team) -> None:
     """The absence is shorter than the quiet period, so it changes no owner."""
-    sim = team.target.sim
-    assert sim is not None
-    sim.stop_node(3)
+    sim(team).stop_node(3)
     names = _sign_up_without(team, team.nodes[2])
-    sim.start_node(3)
-    sim.replicate()
+    sim(team).start_node(3)
+    sim(team).replicate()
     eventually(lambda: not _wrong(team.target, names), "every copy is whole")
 
 
 def test_a_restart_during_the_absence_forgets_nobody(team: Team) -> None:
     """Each instance is killed while the node is away, so no process knows any more what was made."""
-    sim = team.target.sim
-    assert sim is not None
-    sim.stop_node(3)
+    sim(team).stop_node(3)
     names = _sign_up_without(team, team.nodes[2])
     for instance in team.instances[:2]:
         instance.kill()
         instance.start()
-    sim.start_node(3)
-    sim.replicate()
+    sim(team).start_node(3)
+    sim(team).replicate()
     eventually(lambda: not _wrong(team.target, names), "every copy is whole")
