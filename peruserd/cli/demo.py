@@ -15,7 +15,8 @@ def run(options: argparse.Namespace) -> int:
         from peruserd.demo import instances, scenario, show  # noqa: PLC0415 - an extra, missing in a plain install
     except ModuleNotFoundError as error:
         print(
-            f"peruserd demo: {error.name} is missing; install the extra: pip install 'peruserd[demo]'", file=sys.stderr
+            f"peruserd demo: {error.name} is missing; install the extra, from the sources: pip install '.[demo]'",
+            file=sys.stderr,
         )
         return EXIT_USAGE
     asked = scenario.Options(

@@ -178,7 +178,7 @@ def _print_all(lines: Iterator[str]) -> None:
 def _of_settings(settings: Settings, peruser: Peruser, config: Config) -> Iterator[str]:
     """Say what couch_peruser does, and which configuration does the same."""
     on = [node for node, each in settings.found.items() if each.enable]
-    yield f"couch_peruser is on at {_names(on)}" if on else "couch_peruser is off at every node that says so"
+    yield f"couch_peruser is on at {_names(on)}" if on else "couch_peruser is off on every node that answered"
     for name in _SHOWN_SETTINGS:
         value = getattr(peruser, name)
         yield f"  {name:<21} {str(value).lower() if isinstance(value, bool) else shown(str(value))}"

@@ -125,7 +125,8 @@ def _add_observing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-wait",
         action="store_true",
-        help="take every lease at its word, instead of watching for a sign of life (a few seconds)",
+        help="take every lease at its word, instead of watching for a sign of life (a few seconds, or lease_ttl where "
+        "one is silent)",
     )
 
 

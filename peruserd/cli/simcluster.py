@@ -12,7 +12,8 @@ def run(options: argparse.Namespace) -> int:
         from peruserd.simcluster import ClusterOptions, run_forever  # noqa: PLC0415 - an extra, missing in a plain install
     except ModuleNotFoundError as error:
         print(
-            f"peruserd simcluster: {error.name} is missing; install the extra: pip install 'peruserd[simcluster]'",
+            f"peruserd simcluster: {error.name} is missing; install the extra, from the sources: "
+            "pip install '.[simcluster]'",
             file=sys.stderr,
         )
         return EXIT_USAGE

@@ -175,7 +175,7 @@ def _toml_lines(config: Config) -> Iterator[str]:
         yield f'policy = "{deletion.policy.value}"'
 
 
-_PASSWORD_FILE: Final = "/etc/peruserd/password"  # noqa: S105 - the file's name, not a password
+_PASSWORD_FILE: Final = "/etc/peruserd/couchdb-password"  # noqa: S105 - the file's name, not a password
 
 
 def shared(prefix: str, users: Iterable[str]) -> list[Sharing]:

@@ -7,13 +7,14 @@ which no beat delays either. It decides nothing.
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
 
 from peruserd import ending
-from peruserd.core.leases import Lease
+from peruserd.core.lease_documents import lease_id
+from peruserd.core.leases import Lease, Role
 from peruserd.core.views import View
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase
@@ -106,8 +107,11 @@ class Heart:
             return
         try:
             if (node := self._node()) is not None:
-                self._last_client.put_lease(self._database.name, self._presence.sign(node, released=True))
+                last = self._presence.sign(node, released=True)
+                self._last_client.put_lease(self._database.name, last)
                 log.info("lease released")
+                if self._written is not None:
+                    self._remove_as_standby(self._last_client, last, [self._written])
         except CouchError as error:
             # The others will find out by its silence.
             log.warning("lease not released", kind=error.kind, error=str(error))
@@ -138,6 +142,7 @@ class Heart:
             self._look_for_maintenance()
             lease = self._presence.sign(node, maintenance=self.maintenance)
             self._client.put_lease(self._database.name, lease)
+            self._remove_as_standby(self._client, lease, leases)
         except InterruptedRequestError:
             return
         except NotFoundError as error:
@@ -156,6 +161,16 @@ class Heart:
             self._written = lease
             self._beaten_at = time.monotonic()
             self._recovered()
+
+    def _remove_as_standby(self, client: Client, lease: Lease, leases: Iterable[Lease]) -> None:
+        """Remove what this instance wrote as a standby, now that it is active.
+
+        It would be taken for another instance that has fallen silent, by each later start and by each look at the plan.
+        """
+        if lease.role is not Role.ACTIVE:
+            return
+        if any(each.role is Role.STANDBY and each.incarnation == lease.incarnation for each in leases):
+            client.delete_local(self._database.name, lease_id(lease.node, Role.STANDBY))
 
     def _look_for_maintenance(self) -> None:
         try:

@@ -108,7 +108,7 @@ def test_the_text_cannot_steer_a_terminal() -> None:
 def test_the_text_has_no_password_and_names_what_is_not_the_default() -> None:
     """A file for the password is named in a comment, where none is configured."""
     text = as_toml(as_configured(Peruser(auth_db="people"), Config(couchdb=CouchDBConfig(username="adm"))))
-    assert '# password_file = "/etc/peruserd/password"' in text
+    assert '# password_file = "/etc/peruserd/couchdb-password"' in text
     assert 'auth_db = "people"' in text
     assert 'password_file = "/p"' in as_toml(Config(couchdb=CouchDBConfig(password_file="/p"))).splitlines()
 

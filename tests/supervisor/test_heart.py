@@ -349,6 +349,28 @@ def test_another_role_is_written_at_once(chest: Chest) -> None:
     eventually(lambda: chest.counter(Role.STANDBY) == 2)
 
 
+def test_a_standby_that_takes_over_leaves_no_lease_of_its_own_behind(chest: Chest) -> None:
+    """Whoever finds it later would wait for a sign of life of an instance that is another one's past."""
+    for incarnation in ("me", "another standby"):
+        chest.client.put_lease(LEASES, Lease(ME, incarnation, 7, role=Role.STANDBY))
+        chest.heart(NEVER_SECONDS)._beat()
+        assert chest.written(Role.ACTIVE) is not None
+        assert (chest.written(Role.STANDBY) is None) is (incarnation == "me")
+
+
+def test_a_standby_that_stops_as_it_takes_over_leaves_none_either(chest: Chest) -> None:
+    """Its last lease is that of the active one, which it has not written before."""
+    heart = chest.heart(NEVER_SECONDS)
+    standby = Lease(ME, "me", 7, role=Role.STANDBY)
+    chest.client.put_lease(LEASES, standby)
+    heart._written, heart._beaten_at = standby, 0.0
+    heart._release()
+    assert chest.written(Role.STANDBY) is None
+    last = chest.written(Role.ACTIVE)
+    assert last is not None
+    assert last.released
+
+
 @pytest.mark.usefixtures("no_first_beats")
 def test_a_look_that_shows_nothing_new_wakes_nobody(chest: Chest) -> None:
     """While the lease written last says what is so, the interval holds."""
