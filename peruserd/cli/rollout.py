@@ -62,7 +62,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Rolled(msgspec.Struct, frozen=True):
-    """How the rollout to one user ended. One that is neither done nor failed is left to the daemons."""
+    """The end of the rollout to one user. A rollout that is neither done nor failed is left to the daemons."""
 
     is_done: bool
     why: str = ""

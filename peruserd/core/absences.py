@@ -140,7 +140,7 @@ class Absences:
     def _newly_broken(self, breaks: Iterable[Breaks]) -> set[str]:
         told = list(breaks)
         found = {each.node for each in told if each.count > self._broke.get(each.incarnation, each.count)}
-        # An instance is silent while its node hangs. What it tells afterwards is compared with what it told before.
+        # An instance is silent while its node hangs. Its count afterwards is compared with its count before.
         for each in told:
             self._broke.pop(each.incarnation, None)
             self._broke[each.incarnation] = each.count

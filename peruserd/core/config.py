@@ -48,7 +48,7 @@ class Grant(StrEnum):
 
 
 class Audience(StrEnum):
-    """Those who may ask whether a user is served."""
+    """The clients that may ask whether a user is served."""
 
     LOOPBACK = "loopback"
     EVERYBODY = "everybody"

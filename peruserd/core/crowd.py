@@ -1,11 +1,11 @@
 """A crowd: more users than can be worked on at once, and the order in which it is served.
 
-In strict order somebody who signs up behind a crowd would wait for all of it. So in between who has waited longest
-goes who has just come. Such a user waits for what is in flight, and the crowd loses no more than the time that these
-few take. Anybody can sign up without end, so the newest are bounded:
+In strict order somebody who signs up behind a crowd would wait for all of it. So users who have just come go in between
+those who have waited longest. Such a user waits for what is in flight, and the crowd loses no more than the time that
+these few take. Anybody can sign up without end, so the newest are bounded:
 
 - Three that are taken from the front earn a turn for one from the end. Turns are kept while nobody new comes, so that
-  a user need not wait for one. Those who wait go on, whoever comes behind them.
+  a user need not wait for one. The users who wait go on, whoever comes behind them.
 - A quarter of the places is kept for the newest, because those who are worked on often end all at once, a second
   later. A quarter is the most that the newest have, in case each of them takes long. No more turns are kept.
 - Work out of turn holds the checkpoint back: it follows the oldest change, and after a crash everything behind it is
@@ -26,7 +26,7 @@ NEW_SECONDS: Final = 10.0
 
 
 class Crowd:
-    """Whose turn it is in one queue. `newest` are those in flight who were taken from the end."""
+    """The turns in one queue. `newest` are the documents in flight that were taken from the end."""
 
     def __init__(self) -> None:
         self._earned = 0

@@ -7,8 +7,8 @@ CouchDB gives anew with each making and keeps in the tombstone of the shard map.
 - that peruserd dropped, or that was deleted before peruserd could;
 - that was seen to be gone while its user was deleted, whoever deleted it. A user who signs up later is a new one.
 
-Each other end is somebody's deed. Who deletes a user, the database and signs the user up again before anybody has
-looked cannot be told from somebody who deletes the database alone, so the operator is asked.
+Each other end is somebody's deed. Somebody can delete a user and the database, and sign the user up again before
+an instance has looked. That looks like the deletion of the database alone, so the operator is asked.
 """
 
 from collections.abc import Iterable, Sequence

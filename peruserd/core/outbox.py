@@ -30,7 +30,7 @@ Asked = tuple[int, Lane, bool]
 
 
 class _Tray:
-    """What is open of one range: `looks` by document, the oldest number first, and the number of a comparison."""
+    """The open looks of one range: `looks` by document, the oldest number first, and the number of a comparison."""
 
     def __init__(self) -> None:
         # Ordered, because finding the oldest entry of a plain dict whose front is deleted over and over is quadratic.

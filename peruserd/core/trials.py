@@ -1,4 +1,4 @@
-"""Who tries, while a listener is on hold, whether the cluster serves again.
+"""The choice of users who try, while a listener is on hold, whether the cluster serves again.
 
 A change that fails proves nothing, because users can make their own work fail, and can change their documents again
 whenever that is looked at. So nobody tries twice before all others who wait have tried once.

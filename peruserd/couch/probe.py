@@ -9,6 +9,7 @@ Where the database's own feed is followed, no node and no copy is asked for by i
 proxy before it. There the pages of databases tell as much.
 """
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -50,12 +51,7 @@ class MajorityProbe:
 
     def ask(self) -> str | None:
         """Return in words what keeps the cluster from serving, None where nothing does."""
-        try:
-            return self._ask()
-        except InterruptedRequestError:
-            raise
-        except CouchError as error:
-            return str(error)
+        return _in_words(self._ask)
 
     def _ask(self) -> str | None:
         copies = self._copies()
@@ -114,12 +110,7 @@ class ServerProbe:
 
     def ask(self) -> str | None:
         """Return in words what keeps the server from serving, None where nothing does."""
-        try:
-            return self._ask()
-        except InterruptedRequestError:
-            raise
-        except CouchError as error:
-            return str(error)
+        return _in_words(self._ask)
 
     def _ask(self) -> str | None:
         for database in self._databases:
@@ -162,6 +153,16 @@ def open_probe(client: Client, own: str, followed: Copy) -> Probe:
     if followed.feed is Feed.DATABASE:
         return ServerProbe(client, own, followed.database)
     return MajorityProbe(client, own, followed)
+
+
+def _in_words(ask: Callable[[], str | None]) -> str | None:
+    """Return what a question finds, or its failure: whatever the reason, no answer came that shows a majority."""
+    try:
+        return ask()
+    except InterruptedRequestError:
+        raise
+    except CouchError as error:
+        return str(error)
 
 
 class _Hosts(msgspec.Struct, frozen=True):

@@ -1,11 +1,15 @@
 """A simulated cluster for each test, and quiet logs."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
+from peruserd.listener import ledger as ledger_module
 from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.listener.clocks import Clock
+from tests.listener.set_books import Books
 
 
 @pytest.fixture
@@ -13,6 +17,16 @@ def cluster() -> Iterator[SimClusterThread]:
     """Three nodes, the authentication database with two ranges."""
     with SimClusterThread(ClusterOptions()) as running:
         yield running
+
+
+@pytest.fixture
+def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
+    """Books of a copy that is followed, with nothing to do."""
+    clock = Clock()
+    monkeypatch.setattr(ledger_module, "time", clock)
+    made = Books(tmp_path / "copy.sqlite", clock)
+    yield made
+    made.store.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,36 +1,22 @@
 """The answers that users can provoke by their own databases and documents, and what twenty such users can do."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest
 
 from peruserd.core.views import Copy
 from peruserd.couch.probe import Probe, open_probe
-from peruserd.listener import ledger as ledger_module
 from peruserd.listener.provisioner import Outcome
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect, make_lease_database
-from tests.listener.clocks import Clock
 from tests.listener.office import DATABASE, USER, Office
-from tests.listener.test_standstill import AWAY, DONE, WHY, Books
+from tests.listener.set_books import AWAY, DONE, WHY, Books
 
 ENEMIES: Final = [f"enemy{number:02}" for number in range(20)]
 
 # By code in a database that is the user's own: validation functions throw what they like, hang, or break their process.
 # By size: security objects, documents and headers that are too large. And what a proxy makes of any of these.
 STATUSES: Final = [400, 401, 403, 404, 405, 409, 412, 413, 415, 417, 429, 431, 500, 501, 502, 503, 504, 507]
-
-
-@pytest.fixture
-def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
-    """Books of a copy that is followed, with nothing to do."""
-    clock = Clock()
-    monkeypatch.setattr(ledger_module, "time", clock)
-    made = Books(tmp_path / "copy.sqlite", clock)
-    yield made
-    made.store.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from peruserd.core.quarantine import Advice, Failure
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener.provisioner import Outcome
 from tests.listener.clocks import Clock
-from tests.listener.test_standstill import DONE, Books
+from tests.listener.set_books import DONE, Books
 
 HELD = Failure("held", "the database was there before", Advice.ASK_OPERATOR)
 BUSY = Failure("conflict", "409 conflict")

@@ -1,29 +1,14 @@
 """A hold that is wrong, or that somebody wants to keep up: who tries meanwhile, and what an enemy can do with it."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from peruserd.core.quarantine import Advice, Failure
-from peruserd.listener import ledger as ledger_module
 from peruserd.listener.provisioner import Outcome
-from tests.listener.clocks import Clock
-from tests.listener.test_standstill import AWAY, DONE, SEEN, WHY, Books
+from tests.listener.set_books import AWAY, DONE, SEEN, WHY, Books
 
 ENEMIES = [f"enemy{number}" for number in range(20)]
 
 OWN = Outcome(failure=Failure("template_refused", "the database refuses it", Advice.GIVE_UP))
-
-
-@pytest.fixture
-def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
-    """Books of a copy that is followed, with nothing to do."""
-    clock = Clock()
-    monkeypatch.setattr(ledger_module, "time", clock)
-    made = Books(tmp_path / "copy.sqlite", clock)
-    yield made
-    made.store.close()
 
 
 @pytest.mark.parametrize("answer", [AWAY, OWN, SEEN], ids=["like the cluster", "his own", "nothing to write"])

@@ -1,0 +1,91 @@
+"""Books of a listener whose clock is set by the test, and outcomes of work to enter into them."""
+
+from pathlib import Path
+
+from peruserd.core.changes import Change
+from peruserd.core.names import user_document_id
+from peruserd.core.ownership import Ownership
+from peruserd.core.progress import Identity
+from peruserd.core.quarantine import Failure
+from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.rows import Page, Row
+from peruserd.listener.ledger import Ledger
+from peruserd.listener.provisioner import Outcome
+from peruserd.listener.store import Store
+from tests.listener.books import make_ledger
+from tests.listener.clocks import Clock
+from tests.listener.disks import NeverWaits, WouldBlockError
+
+HOSTS = ((WHOLE_SPACE, ("me", "other")),)
+MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
+THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
+DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=True, whole=True)
+SEEN = Outcome(acted_on=False, provisioned=True)
+AWAY = Outcome(failure=Failure("no_majority", "500 no_majority"))
+WHY = "no majority answers"
+
+
+class Books:
+    """A ledger without threads on a real store, whose clock is set."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.clock = clock
+        self._path = path
+        self._seq = 0
+        self.begin()
+        for _ in range(3):
+            task = self.ledger.wait_for_scan()
+            assert task is not None
+            self.ledger.enter_scan(task, Page([], 0), ())
+
+    def begin(self) -> None:
+        """Open the store and the ledger, as a process that starts."""
+        self.store = Store.open(self._path)
+        self.ledger: Ledger = make_ledger(ownership=MINE, share=4, store=self.store)
+        self.ledger._changed = NeverWaits()
+        self.ledger.open(Identity("copy", self._seq))
+
+    def sign_up(self, *names: str, deleted: bool = False) -> None:
+        """Enter a page of the live feed."""
+        rows = []
+        for name in names:
+            self._seq += 1
+            rows.append(Row(self._seq, user_document_id(name), deleted))
+        self.ledger.enter_live(Page(rows, self._seq))
+
+    def take(self) -> Change | None:
+        """Take a change, if one is given out."""
+        try:
+            return self.ledger.take()
+        except WouldBlockError:
+            return None
+
+    def serve(self, outcome: Outcome) -> str:
+        """Take a change that must be there and give it back; return the user."""
+        change = self.take()
+        assert change is not None, "no work is given out"
+        self.ledger.give_back(change, outcome)
+        return change.document_id.removeprefix("org.couchdb.user:")
+
+    def serve_all(self, outcome: Outcome = DONE) -> list[str]:
+        """Serve everybody who waits, one after the other."""
+        served = []
+        while (change := self.take()) is not None:
+            self.ledger.give_back(change, outcome)
+            served.append(change.document_id.removeprefix("org.couchdb.user:"))
+        return served
+
+    def probe(self, why: str | None, after: float = 2.0) -> bool:
+        """Answer the probe, if it is due after so many seconds."""
+        self.clock.now += after
+        try:
+            assert self.ledger.failures.wait_for_probe()
+        except WouldBlockError:
+            return False
+        self.ledger.failures.probed(why)
+        return True
+
+    @property
+    def kept(self) -> list[str]:
+        """The users in quarantine on disk."""
+        return sorted(each.document_id.removeprefix("org.couchdb.user:") for each in self.store.load()[1])
