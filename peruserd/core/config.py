@@ -250,7 +250,7 @@ class ProvisioningConfig(Table, frozen=True):
     max_in_flight: Annotated[
         Annotated[int, Meta(ge=1, le=1_024)],
         Meta(description="Users this instance works on at once, over all its listeners."),
-    ] = 48
+    ] = 64
     max_new_per_minute: Annotated[
         Annotated[int, Meta(ge=0, le=1_000_000)],
         Meta(
