@@ -39,8 +39,8 @@ RUN_TESTS = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 test: setup pouchdb ## Run all tests (PYTEST="-k names" adds options, WORKERS=0 runs them one by one)
 	$(RUN_TESTS) $(PYTEST)
 
-test-fast: setup ## Run all tests but those of whole processes and of benchmarks
-	$(RUN_TESTS) -m 'not processes' $(PYTEST)
+test-fast: setup ## Run all tests but those of whole processes and of benchmarks, with a quarter of the examples
+	$(RUN_TESTS) -m 'not processes' --quick $(PYTEST)
 
 lint: setup ## Check style, formatting, types and the layers
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from typing import NoReturn
 import psutil
 import pytest
 
+from tests import quick
 from tests.waiting import PATIENCE_SECONDS
 
 # Where Python is told to keep no bytecode, hundreds of processes would each compile the same code for themselves, which
@@ -26,6 +27,17 @@ _MARK = "TESTS_OF_PERUSERD"
 
 # Nearly every test there starts daemons or benchmarks; elsewhere a module says it of itself.
 _OF_PROCESSES = [Path(__file__).parent / name for name in ("bench", "system")]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option for a quick run."""
+    parser.addoption("--quick", action="store_true", help="try a quarter of the examples of properties and models")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell the modules of the tests, which decide on examples when they are imported."""
+    if config.getoption("--quick"):
+        os.environ[quick.VARIABLE] = "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,23 +5,58 @@ The functions for values raise ArgumentTypeError, saying what is allowed.
 
 import argparse
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple, NoReturn
 
-EXIT_CODES: Final = "Exit codes: 0 done, 1 not done, 2 usage, 75 try again later, 78 configuration."
+
+def exit_codes(done: str = "done", not_done: str = "not done", later: str = "try again later") -> str:
+    """Return the sentence about exit codes; the others mean the same for every command."""
+    return f"Exit codes: 0 {done}, 1 {not_done}, 2 usage, 75 {later}, 78 configuration, 130 interrupted."
+
+
+EXIT_CODES: Final = exit_codes()
 
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
+class UsageError(Exception):
+    """Arguments that cannot be understood; `usage` is how the command is called."""
+
+    def __init__(self, message: str, usage: str) -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are raised, so that they are said as those of commands are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong with the arguments."""
+        raise UsageError(f"{self.prog.partition(' ')[2] or 'arguments'}: {message}", self.format_usage())
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Keeps the lines of examples, fills all other text, and says each option's default."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n\n".join(part if "\n" in part else fill(part, width, indent) for part in text.split("\n\n"))
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        words = action.help or ""
+        has_default = action.default not in (None, argparse.SUPPRESS, False, [])
+        return f"{words} (default: %(default)s)" if action.option_strings and has_default else words
+
+
 def add_command(
-    commands: "Commands[argparse.ArgumentParser]", name: str, help_text: str, example: str
+    commands: "Commands[argparse.ArgumentParser]", name: str, help_text: str, example: str, *, codes: str = EXIT_CODES
 ) -> argparse.ArgumentParser:
     """Add a command with its help, an example and the exit codes."""
     return commands.add_parser(
         name,
         help=help_text,
         description=help_text[0].upper() + help_text[1:] + ".",
-        epilog=f"Example:\n  {example}\n\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"Example:\n  {example}\n\n{codes}",
+        formatter_class=HelpFormatter,
     )
 
 
@@ -30,19 +65,32 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="configuration file (TOML); without it defaults and PERUSERD_… in the environment",
+        help="configuration file (default: none, so that the defaults and PERUSERD_… in the environment count)",
     )
 
 
+def add_json_option(parser: argparse.ArgumentParser, *, more: str = "") -> None:
+    """Add the option for scripts; `more` says what is special about it."""
+    parser.add_argument("--json", action="store_true", help=f"print one JSON document{more}, also where it fails")
+
+
+class Action(NamedTuple):
+    """An action of a command: its name, its help, and an example."""
+
+    name: str
+    help_text: str
+    example: str
+
+
 def add_actions(
-    parser: argparse.ArgumentParser, actions: Iterable[tuple[str, str]]
+    parser: argparse.ArgumentParser, actions: Iterable[Action], *, codes: str = EXIT_CODES
 ) -> Iterator[argparse.ArgumentParser]:
-    """Add the actions of a command, by name and help, with `--config` and `--json`; give their parsers."""
+    """Add the actions of a command, with `--config` and `--json`; give their parsers."""
     adding = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, help_text in actions:
-        action = adding.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+    for name, help_text, example in actions:
+        action = add_command(adding, name, help_text, example, codes=codes)
         add_config_option(action)
-        action.add_argument("--json", action="store_true", help="print JSON")
+        add_json_option(action)
         yield action
 
 

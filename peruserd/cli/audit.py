@@ -4,7 +4,6 @@ The command itself changes nothing. With `--repair` it names users to the runnin
 """
 
 import argparse
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,19 +12,20 @@ from typing import Final
 
 import msgspec
 
-from peruserd.cli.connecting import Connected, with_server
-from peruserd.cli.loading import complain, load_file
-from peruserd.cli.ordering import NotTakenError, answers
-from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
-from peruserd.cli.progress import Progress
-from peruserd.cli.survey import Survey
+from peruserd.cli.connecting import Connected, need_users, with_server
+from peruserd.cli.loading import load_file
+from peruserd.cli.ordering import NotTakenError, answers, refused
+from peruserd.cli.output import CommandError, print_json
+from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
+from peruserd.cli.progress import Progress, announce
+from peruserd.cli.survey import Known, Survey
 from peruserd.core import control
 from peruserd.core.auditing import Diagnosis, Rules
 from peruserd.core.config import Config
-from peruserd.core.decoding import ConfigError
+from peruserd.core.evidence import DocumentState
 from peruserd.core.findings import UNSEEN, Finding, Remedy
-from peruserd.core.names import UnservableNameError, database_name, user_document_id
-from peruserd.core.printing import shown
+from peruserd.core.names import UnservableNameError, advice_on_id, database_name, user_document_id
+from peruserd.core.printing import counted, named, shown
 from peruserd.core.views import Feed
 from peruserd.couch.copies import open_layout
 from peruserd.daemon.state import StateDirectory
@@ -49,10 +49,20 @@ class _Listed(msgspec.Struct, frozen=True):
     words: str
 
 
+class _Absent(msgspec.Struct, frozen=True):
+    """A user who was named and is not there; `silent` are nodes that may know the user and could not be read."""
+
+    user: str
+    database: str
+    database_exists: bool
+    silent: tuple[str, ...] = ()
+
+
 class _Result(msgspec.Struct, frozen=True):
     """The result as JSON: `left` are those that are other than they should be, after the repair if there was one.
 
-    `sent` are the users that were named to the daemon, or would have been.
+    `sent` are the users that were named to the daemon, or would have been. Of the users who were named on the command
+    line, `unknown` never had a document, and the document of `deleted` is deleted.
     """
 
     users: int
@@ -61,57 +71,58 @@ class _Result(msgspec.Struct, frozen=True):
     findings: dict[Finding, int]
     left: list[_Listed]
     sent: list[str]
+    unknown: list[_Absent] = []
+    deleted: list[_Absent] = []
+
+    @property
+    def code(self) -> int:
+        """Return 0 where all is right, 1 where something is not, and 75 where all that is known is that much."""
+        if self.differing or any(not each.silent for each in self.unknown):
+            return EXIT_NOT_DONE
+        return EXIT_LATER if self.left or self.unknown else EXIT_DONE
 
 
 def run(options: argparse.Namespace) -> int:
     """Do a round; exit 0 where nothing differs, 1 where something does, 75 where all that is known is that much."""
-    try:
-        config = load_file(options.config).config
-    except ConfigError as error:
-        complain(error)
-        return EXIT_CONFIGURATION
+    config = load_file(options.config).config
     # Before a round that may take an hour.
-    if not _can_be_done(config, options):
-        return EXIT_NOT_DONE
+    _check_names(config, options.users)
     if options.repair and not options.dry_run:
-        try:
-            _send(StateDirectory.configured(config).path, [])
-        except NotTakenError as error:
-            _say(str(error))
-            return error.code
+        _send(StateDirectory.configured(config).path, [])
     return with_server(options, lambda connected: _audit(connected, options), connections=options.threads)
 
 
-def _can_be_done(config: Config, options: argparse.Namespace) -> bool:
-    """Say whether each user that was named can have a database at all."""
-    try:
-        for user in options.users:
+def _check_names(config: Config, users: Sequence[str]) -> None:
+    """Raise CommandError where a user who was named can have no database."""
+    problems = []
+    for user in users:
+        try:
             database_name(config.databases.prefix, user)
-    except UnservableNameError as error:
-        _say(f"{shown(user)}: {error}")
-        return False
-    return True
+        except UnservableNameError as error:
+            problems.append(f"{named(user)}: {error}")
+    if problems:
+        raise CommandError(EXIT_NOT_DONE, "unservable_name", *problems)
 
 
 def _audit(connected: Connected, options: argparse.Namespace) -> int:
     config = connected.config
     directory = StateDirectory.configured(config).path
     began = time.monotonic()
+    need_users(connected.client, config.couchdb.auth_db)
     survey = _survey(connected, options.threads)
-    ids = [user_document_id(each) for each in options.users] if options.users else _all_ids(survey)
+    ids = list(dict.fromkeys(map(user_document_id, options.users)))
+    who = counted(len(ids), "user") if ids else "all users"
+    announce(f"looking at {who}, and at each copy of their databases")
+    known = survey.known(ids)
+    ids = ids or _all_ids(survey)
     with Progress("users looked at", len(ids)) as progress:
         found = _without(survey.differing(ids, progress), options.ignore)
     sent = [each.user for each in found if each.wants_look] if options.repair else []
-    if options.dry_run or not sent:
-        return _report(options, _result(config.databases.prefix, len(ids), began, found, sent))
-    _report_found(options, config.databases.prefix, found)
-    try:
+    if sent and not options.dry_run:
+        _report_found(options, config.databases.prefix, found)
         _send(directory, sent)
-    except NotTakenError as error:
-        _say(str(error))
-        return error.code
-    left = _without(_watch(survey, found), options.ignore)
-    return _report(options, _result(config.databases.prefix, len(ids), began, left, sent))
+        found = _without(_watch(survey, found), options.ignore)
+    return _report(options, _result(config.databases.prefix, len(ids), began, found, sent, known))
 
 
 def _survey(connected: Connected, threads: int) -> Survey:
@@ -152,9 +163,9 @@ def _send(directory: Path, users: Sequence[str]) -> None:
             if isinstance(answer, control.Done):
                 break
             if isinstance(answer, control.Refused):
-                raise NotTakenError(shown(answer.why), EXIT_LATER if answer.again else EXIT_NOT_DONE)
+                raise refused(answer)
         else:
-            raise NotTakenError("the daemon ended before it took the users", EXIT_LATER)
+            raise NotTakenError(EXIT_LATER, "no_answer", "the daemon ended before it took the users")
 
 
 def _watch(survey: Survey, found: Sequence[Diagnosis]) -> list[Diagnosis]:
@@ -162,6 +173,7 @@ def _watch(survey: Survey, found: Sequence[Diagnosis]) -> list[Diagnosis]:
     left = {each.user: each for each in found}
     waiting = {each.user for each in found if each.remedy is Remedy.LOOK}
     better_at = time.monotonic()
+    announce(f"waiting until {counted(len(waiting), 'user')} can be seen to be put right")
     with Progress("users put right", len(waiting)) as progress:
         while waiting and time.monotonic() - better_at < _NO_BETTER_SECONDS:
             time.sleep(_BETWEEN_SECONDS)
@@ -180,7 +192,14 @@ def _watch(survey: Survey, found: Sequence[Diagnosis]) -> list[Diagnosis]:
 # Printing
 
 
-def _result(prefix: str, users: int, began: float, found: Sequence[Diagnosis], sent: Sequence[str]) -> _Result:
+def _result(
+    prefix: str,
+    users: int,
+    began: float,
+    found: Sequence[Diagnosis],
+    sent: Sequence[str],
+    known: Sequence[Known] = (),
+) -> _Result:
     kinds = Counter(kind for each in found for kind in each.findings)
     return _Result(
         users=users,
@@ -189,7 +208,13 @@ def _result(prefix: str, users: int, began: float, found: Sequence[Diagnosis], s
         findings={kind: kinds[kind] for kind in Finding if kinds[kind]},
         left=[_listed(prefix, each) for each in found],
         sent=list(sent),
+        unknown=[_absent(each) for each in known if each.state is DocumentState.MISSING],
+        deleted=[_absent(each) for each in known if each.state is DocumentState.DELETED],
     )
+
+
+def _absent(known: Known) -> _Absent:
+    return _Absent(known.user, known.database, known.database_exists, known.silent)
 
 
 def _listed(prefix: str, diagnosis: Diagnosis) -> _Listed:
@@ -202,19 +227,34 @@ def _listed(prefix: str, diagnosis: Diagnosis) -> _Listed:
 
 def _report(options: argparse.Namespace, result: _Result) -> int:
     if options.json:
-        print(msgspec.json.encode(result).decode())
+        print_json(result)
     else:
+        for each in result.unknown:
+            print(f"{named(each.user)}: {_unknown_words(each)}")
+        for each in result.deleted:
+            print(f"{named(each.user)}: the user was deleted; {_database_words(each)}")
         _print_list(result.left)
         print(_summary(result, options))
-    if result.differing:
-        return EXIT_NOT_DONE
-    return EXIT_LATER if result.left else EXIT_DONE
+    return result.code
+
+
+def _unknown_words(absent: _Absent) -> str:
+    nodes = ", ".join(absent.silent)
+    doubt = f" as far as can be seen without {nodes}" if nodes else ""
+    words = f"there is no such user{doubt}; {_database_words(absent)}"
+    advice = advice_on_id(absent.user)
+    return f"{words}; {advice}" if advice else words
+
+
+def _database_words(absent: _Absent) -> str:
+    return f"the database {absent.database} is {'there' if absent.database_exists else 'not there'}"
 
 
 def _report_found(options: argparse.Namespace, prefix: str, found: Sequence[Diagnosis]) -> None:
     if not options.json:
         _print_list([_listed(prefix, each) for each in found])
-        print(f"{_users(sum(each.wants_look for each in found))} named to the daemon; what is left is listed again:")
+        users = counted(sum(each.wants_look for each in found), "user")
+        print(f"{users} named to the daemon; what is left is listed again:")
 
 
 def _print_list(listed: Sequence[_Listed]) -> None:
@@ -223,29 +263,23 @@ def _print_list(listed: Sequence[_Listed]) -> None:
     unseen = [each for each in listed if UNSEEN.issuperset(each.findings)]
     for each in [*differing, *unseen[:_MOST_UNSEEN]]:
         kinds = ", ".join(each.findings)
-        print(f"{shown(each.user)}  {each.database}  {kinds}{': ' if each.words else ''}{shown(each.words)}")
+        print(f"{named(each.user)}  {each.database}  {kinds}{': ' if each.words else ''}{shown(each.words)}")
     if len(unseen) > _MOST_UNSEEN:
-        print(f"… and {_users(len(unseen) - _MOST_UNSEEN)} more that could not be seen whole")
+        print(f"… and {counted(len(unseen) - _MOST_UNSEEN, 'user')} more that could not be seen whole")
 
 
 def _summary(result: _Result, options: argparse.Namespace) -> str:
     lines = [f"{kind.value:<14} {count:,}" for kind, count in result.findings.items()]
     unseen = len(result.left) - result.differing
-    words = f"{_users(result.users)} in {result.seconds:g} s, {result.differing:,} other than they should be"
-    lines.append(words + (f", {unseen:,} that could not be seen whole" if unseen else ""))
+    words = f"{counted(result.users, 'user')} in {result.seconds:g} s, {result.differing:,} other than they should be"
+    words += f", {unseen:,} that could not be seen whole" if unseen else ""
+    lines.append(words + (f", {len(result.unknown):,} not there" if result.unknown else ""))
     mended = sum(each.remedy is Remedy.LOOK for each in result.left)
     if options.repair and options.dry_run:
-        lines.append(f"with --repair alone, {_users(len(result.sent))} would be named to the daemon")
+        lines.append(f"with --repair alone, {counted(len(result.sent), 'user')} would be named to the daemon")
     elif mended and not options.repair:
         lines.append(f"`peruserd audit --repair` lets the running daemon put {mended:,} of them right")
     elif mended:
-        lines.append(f"{_users(mended)} not put right in time; the daemon's log and `peruserd plan` may say why")
+        users = counted(mended, "user")
+        lines.append(f"{users} not put right in time; the daemon's log and `peruserd plan` may say why")
     return "\n".join(lines)
-
-
-def _users(count: int) -> str:
-    return f"{count:,} user" + ("" if count == 1 else "s")
-
-
-def _say(words: str) -> None:
-    print(f"peruserd: {words}", file=sys.stderr, flush=True)

@@ -10,10 +10,13 @@ import msgspec
 
 from peruserd.cli import leases
 from peruserd.cli.connecting import Connected, with_server
+from peruserd.cli.output import print_json
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
+from peruserd.cli.progress import Progress
 from peruserd.cli.template_words import template_words
 from peruserd.core.config import DeletionConfig, DeletionPolicy, OnReturn
 from peruserd.core.names import decode_database_name, user_document_id
+from peruserd.core.printing import counted, harmless
 from peruserd.core.views import Assignment, Feed, Plan, View
 from peruserd.couch.client import Client, Membership
 from peruserd.couch.cluster_database import ClusterDatabase
@@ -31,69 +34,117 @@ _ON_DELETION = {
 }
 
 
+class _Line(msgspec.Struct, frozen=True):
+    """One thing that was found. `clear` is false where it stands in the way of serving users."""
+
+    about: str
+    message: str
+    clear: bool
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """All that `--json` prints."""
+
+    clear: bool
+    lines: list[_Line]
+
+
+class _Report:
+    """Prints each thing as it is found, or with `as_json` all of them at the end."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._lines: list[_Line] = []
+
+    def say(self, about: str, message: str, *, clear: bool = True) -> None:
+        """Note one thing. A line without `about` goes on with the subject of the line before."""
+        self._lines.append(_Line(about or self._lines[-1].about, message, clear))
+        if not self._as_json:
+            print(f"{about + ':' if about else '':<15} {harmless(message)}", flush=True)
+
+    def end(self) -> int:
+        """Print what is still to be printed, and return the exit code."""
+        is_clear = all(line.clear for line in self._lines)
+        if self._as_json:
+            print_json(_Found(is_clear, self._lines))
+        return EXIT_DONE if is_clear else EXIT_NOT_DONE
+
+
 def run(options: argparse.Namespace) -> int:
     """Print one line for each thing found; exit 1 where something stands in the way of serving users."""
-    return with_server(options, lambda connected: _check(connected, options.config))
+    return with_server(options, lambda connected: _check(connected, options))
 
 
-def _check(connected: Connected, path: str | None) -> int:
+def _check(connected: Connected, options: argparse.Namespace) -> int:
+    report = _Report(as_json=options.json)
+    _look(connected, options.config, report)
+    return report.end()
+
+
+def _look(connected: Connected, path: str | None, report: _Report) -> None:
     config, client, templates = connected.config, connected.client, connected.templates
-    _say("configuration", f"{path or 'defaults'}: valid")
-    _say("server", _server(connected))
+    report.say("configuration", f"{path or 'defaults'}: valid")
+    report.say("server", _server(connected))
     onlooker = Onlooker(config.cluster.lease_ttl)
     database = ClusterDatabase(client, config.cluster.database, mend=False)
     lookout = Lookout(client, config.couchdb, onlooker, database)
     attachment = lookout.attach()
     view = _with_instance(lookout.look(), attachment.node)
     plan = lookout.plan(view, view)
-    is_clear = True
     if attachment.feed is Feed.DATABASE:
-        _say("node", "no shards here: one listener follows the database's own feed, and serves every user")
+        report.say("node", "no shards here: one listener follows the database's own feed, and serves every user")
     else:
-        members = client.membership()
-        _say("node", f"{attachment.node}; {_connected(members)}")
-        if (lost := slashes_lost(client)) is not None:
-            _say("paths", str(lost))
-        others = [each for each in view.instances if each != attachment.node]
-        _say("instances", f"leases of others: {', '.join(others) or 'none'} (`peruserd plan` watches them for life)")
-        for about, words in leases.describe(connected, database, onlooker, members):
-            _say(about, words)
-        others_write, words = _second_writer(client, members.all_nodes)
-        _say("second writer", words)
-        is_clear = lost is None and not others_write
+        _look_at_nodes(connected, attachment.node, view, report)
+        _look_at_leases(connected, database, onlooker, report)
     auth_db = config.couchdb.auth_db
     if not client.database_exists(auth_db):
-        _say("users", f"the authentication database {auth_db} does not exist; the daemon would wait for it")
-        return EXIT_NOT_DONE
+        words = f"the authentication database {auth_db} does not exist; the daemon would wait for it"
+        report.say("users", words, clear=False)
+        return
     if connected.credentials is not None and attachment.feed is Feed.SHARD:
-        _say("account", _account(client, auth_db, connected.credentials.username))
+        report.say("account", _account(client, auth_db, connected.credentials.username))
     for about, words in leases.sign_up(connected):
-        _say(about, words)
-    _say("users", f"{client.count_user_documents(auth_db):,} user documents in {auth_db}")
-    _say("databases", _databases(client, config.databases.prefix))
+        report.say(about, words)
+    report.say("users", f"{counted(client.count_user_documents(auth_db), 'user document')} in {auth_db}")
+    report.say("databases", _databases(client, config.databases.prefix))
     for words in template_words(templates, config.security.grant):
-        _say("templates", words)
-    all_read = _say_what_is_followed(client, plan)
-    _say("on deletion", _on_deletion(config.deletion))
-    return EXIT_DONE if is_clear and all_read and not database.state.refused else EXIT_NOT_DONE
+        report.say("templates", words)
+    _look_at_ranges(client, plan, report)
+    report.say("on deletion", _on_deletion(config.deletion))
+
+
+def _look_at_nodes(connected: Connected, node: str, view: View, report: _Report) -> None:
+    client = connected.client
+    members = client.membership()
+    report.say("node", f"{node}; {_connected(members)}")
+    if (lost := slashes_lost(client)) is not None:
+        report.say("paths", str(lost), clear=False)
+    others = ", ".join(each for each in view.instances if each != node)
+    report.say("instances", f"leases of others: {others or 'none'} (`peruserd plan` watches them for life)")
+    is_on, words = _second_writer(client, members.all_nodes)
+    report.say("second writer", words, clear=not is_on)
+
+
+def _look_at_leases(connected: Connected, database: ClusterDatabase, onlooker: Onlooker, report: _Report) -> None:
+    for about, words in leases.describe(connected, database, onlooker, connected.client.membership()):
+        report.say(about, words, clear=not database.state.refused)
 
 
 def _connected(members: Membership) -> str:
     belonging = set(members.cluster_nodes)
-    words = f"{len(belonging.intersection(members.all_nodes))} of {len(belonging)} nodes are connected"
+    there = len(belonging.intersection(members.all_nodes))
+    words = f"{there} of {counted(len(belonging), 'node')} {'is' if there == 1 else 'are'} connected"
     if not (strays := members.strays):
         return words
     return f"{words}, and {', '.join(strays)}, which {'do' if len(strays) > 1 else 'does'} not belong to the cluster"
 
 
-def _say_what_is_followed(client: Client, plan: Plan) -> bool:
-    """Print a line for each range, and say whether all can be read."""
-    followed = [_followed(client, assignment) for assignment in plan.assignments]
-    for words, _ in followed:
-        _say("would follow", words)
+def _look_at_ranges(client: Client, plan: Plan, report: _Report) -> None:
+    for assignment in plan.assignments:
+        words, is_read = _followed(client, assignment)
+        report.say("would follow", words, clear=is_read)
     for unreadable in plan.unreadable:
-        _say("cannot read", f"{unreadable}: none of its hosts is connected")
-    return not plan.unreadable and all(is_read for _, is_read in followed)
+        report.say("cannot read", f"{unreadable}: none of its hosts is connected", clear=False)
 
 
 def _on_deletion(deletion: DeletionConfig) -> str:
@@ -107,10 +158,6 @@ def _on_deletion(deletion: DeletionConfig) -> str:
 def _with_instance(view: View, node: str) -> View:
     """Return the view as it would be with a daemon beside the node, which is what is asked for."""
     return msgspec.structs.replace(view, instances=tuple(sorted({*view.instances, node})))
-
-
-def _say(what: str, words: str) -> None:
-    print(f"{what + ':' if what else '':<15} {words}", flush=True)
 
 
 def _second_writer(client: Client, nodes: Iterable[str]) -> tuple[bool, str]:
@@ -148,7 +195,7 @@ def _followed(client: Client, assignment: Assignment) -> tuple[str, bool]:
         return f"{copy.database}, the whole database", True
     is_read = False
     try:
-        documents = f"{client.count_copy_documents(copy):,} documents"
+        documents = counted(client.count_copy_documents(copy), "user document")
         is_read = True
     except CouchError as error:
         documents = f"cannot be read now: {error}"
@@ -158,9 +205,13 @@ def _followed(client: Client, assignment: Assignment) -> tuple[str, bool]:
 
 def _databases(client: Client, prefix: str) -> str:
     users = others = 0
-    for page in databases_with(client, prefix):
-        mine = sum(decode_database_name(prefix, name) is not None for name in page)
-        users += mine
-        others += len(page) - mine
-    words = f"{users:,} user databases with the prefix {prefix!r}"
-    return words + (f"; {others:,} more bear the prefix but no user's name, and would not be touched" if others else "")
+    with Progress("databases found") as progress:
+        for page in databases_with(client, prefix):
+            mine = sum(decode_database_name(prefix, name) is not None for name in page)
+            users += mine
+            others += len(page) - mine
+            progress.advance(len(page))
+    words = f"{counted(users, 'user database')} with the prefix {prefix!r}"
+    if not others:
+        return words
+    return f"{words}; with the prefix and no user's name: {others:,}, which would not be touched"

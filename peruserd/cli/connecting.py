@@ -1,18 +1,19 @@
 """Commands that ask a server share this: a connection by the configuration, and exit codes for all that fails."""
 
 import argparse
-import sys
+import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 
 import msgspec
 
 from peruserd import logs
-from peruserd.cli.loading import complain, credentials_for, load_file
-from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_LATER
-from peruserd.core.config import Config, LogConfig, LogLevel
-from peruserd.core.decoding import ConfigError
+from peruserd.cli.loading import credentials_for, load_file
+from peruserd.cli.output import CommandError
+from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_LATER, EXIT_NOT_DONE
+from peruserd.core.config import Config, LogConfig, LogFormat, LogLevel
 from peruserd.core.messages import Credentials
 from peruserd.core.quarantine import Advice
 from peruserd.core.templates import Templates
@@ -38,42 +39,76 @@ class Connected(msgspec.Struct, frozen=True, dict=True):
         return load_templates(self.config)
 
 
-def with_server(options: argparse.Namespace, command: Callable[[Connected], int], *, connections: int = 1) -> int:
-    """Run a command that talks to the server; return its exit code, or the one for what prevented it.
+def with_server(
+    options: argparse.Namespace,
+    command: Callable[[Connected], int],
+    *,
+    connections: int = 1,
+    finishes: bool = False,
+) -> int:
+    """Run a command that talks to the server, and return its exit code; raises CommandError for what prevented it.
 
-    78 where the configuration must change first, 75 where the server does not answer, or refuses the account: what is
-    wrong with that can change on the server, and a lock ends by itself. `connections` is how many may be open at once.
+    The code is 78 where the configuration must change first. It is 75 where the server does not answer or refuses the
+    account, because that can change on the server, and a lock ends by itself. `connections` is how many may be open at
+    once. Ctrl-C ends the requests under way, unless the command `finishes` what it began.
     """
     try:
-        with _connect(options.config, connections) as connected:
+        with _connect(options.config, connections, finishes=finishes) as connected:
             return command(connected)
-    except ConfigError as error:
-        complain(error)
-        return EXIT_CONFIGURATION
+    except RefusedError as error:
+        raise CommandError(EXIT_LATER, error.kind, str(error)) from error
+    except UnauthorizedError as error:
+        words = "check the account in [couchdb]: username and password; it must be a server admin's"
+        raise CommandError(EXIT_LATER, error.kind, str(error), words) from error
     except CouchError as error:
-        print(f"peruserd: {error}", file=sys.stderr)
-        if isinstance(error, RefusedError | UnauthorizedError):
-            print("peruserd: check the account in [couchdb]: username and password", file=sys.stderr)
-            return EXIT_LATER
         if error.advice is Advice.ASK_OPERATOR:
-            print("peruserd: check [couchdb] in the configuration", file=sys.stderr)
-            return EXIT_CONFIGURATION
-        return EXIT_LATER
+            words = "check [couchdb] in the configuration"
+            raise CommandError(EXIT_CONFIGURATION, error.kind, str(error), words) from error
+        raise CommandError(EXIT_LATER, error.kind, str(error)) from error
+
+
+def need_users(client: Client, auth_db: str) -> None:
+    """Raise CommandError where there is no authentication database of this name."""
+    if not client.database_exists(auth_db):
+        words = f"the authentication database {auth_db} does not exist; check couchdb.auth_db"
+        raise CommandError(EXIT_NOT_DONE, "no_authentication_database", words)
 
 
 @contextmanager
-def _connect(path: str | None, connections: int) -> Iterator[Connected]:
-    # A command prints its own words; only trouble underneath is worth a log line.
-    logs.configure(LogConfig(level=LogLevel.WARNING))
+def _connect(path: str | None, connections: int, *, finishes: bool) -> Iterator[Connected]:
+    # A command prints its own words; only trouble underneath is worth a log line, and people read it.
+    logs.configure(LogConfig(LogFormat.CONSOLE, LogLevel.WARNING))
     loaded = load_file(path)
     source = credentials_for(loaded)
     # The daemon's own record: a command must not use up what CouchDB allows, nor the other way round.
     record = RefusalFile(StateDirectory.configured(loaded.config).path)
-    authenticator = Authenticator(loaded.config.couchdb, source, record)
+    authenticator = Authenticator(loaded.config.couchdb, source, record, asks_again=False)
     session = Session(loaded.config.couchdb, authenticator.tokens, connections=connections)
     authenticator.start()
     try:
-        yield Connected(loaded.config, source.credentials, Client(session))
+        with nullcontext() if finishes else _interruptible(session):
+            yield Connected(loaded.config, source.credentials, Client(session))
     finally:
         authenticator.stop()
         session.close()
+
+
+@contextmanager
+def _interruptible(session: Session) -> Iterator[None]:
+    """Let Ctrl-C end the requests of all threads, because the command waits for its threads."""
+
+    def on_interrupt(_number: int, _frame: object) -> None:
+        # By another thread, because this one may hold a lock of the session's just now.
+        threading.Thread(target=session.interrupt, name="interrupt", daemon=True).start()
+        raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        # Signals are the main thread's. A job in the background of a script was started to ignore this one.
+        yield
+        return
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

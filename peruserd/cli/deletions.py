@@ -1,7 +1,6 @@
 """`peruserd deletions`: what waits to be dropped, and the operator's word on it."""
 
 import argparse
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -10,15 +9,15 @@ from typing import Any, Final
 import msgspec
 
 from peruserd.cli.connecting import Connected, with_server
-from peruserd.cli.loading import complain, load_file
-from peruserd.cli.ordering import NotTakenError, answers
-from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
+from peruserd.cli.loading import load_file
+from peruserd.cli.ordering import NO_UNICODE, NotTakenError, answers, nameable, refused
+from peruserd.cli.output import CommandError, print_json, say, told_beside
+from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.core import control
 from peruserd.core.config import Config
-from peruserd.core.decoding import ConfigError
 from peruserd.core.deletions import Entry, Kind, Pause, Saying, Word, most_urgent
-from peruserd.core.names import user_name
-from peruserd.core.printing import shown
+from peruserd.core.names import advice_on_id, user_name
+from peruserd.core.printing import argument, counted, named, shown
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.errors import NotFoundError
 from peruserd.couch.journal import Journal
@@ -45,11 +44,7 @@ def run(options: argparse.Namespace) -> int:
     """List what waits, or give an order to the daemon; exit 1 where nothing waits for a user that was named."""
     if options.action == "list":
         return with_server(options, lambda connected: _list(connected, options))
-    try:
-        config = load_file(options.config).config
-    except ConfigError as error:
-        complain(error)
-        return EXIT_CONFIGURATION
+    config = load_file(options.config).config
     return _Ordering(config, options).run()
 
 
@@ -68,10 +63,10 @@ def _list(connected: Connected, options: argparse.Namespace) -> int:
     except NotFoundError as error:
         if not error.is_of_database:
             raise
-        print(f"peruserd: there is no database {journal.database} yet: no deletion was ever noted", file=sys.stderr)
+        say(f"there is no database {journal.database} yet: no deletion was ever noted")
         pause, found = Pause(), []
     if options.json:
-        print(msgspec.json.encode(_List(pause, found)).decode())
+        print_json(_List(pause, found))
     else:
         print(_in_words(pause, found, time.time()))
     return EXIT_DONE
@@ -81,7 +76,7 @@ def _counted(entries: Iterable[Entry]) -> Iterator[Entry]:
     told = time.monotonic() + _QUIET_SECONDS
     for number, entry in enumerate(entries):
         if time.monotonic() > told:
-            _say(f"{number:,} entries read")
+            say(f"{counted(number, 'entry', 'entries')} read")
             told = time.monotonic() + _QUIET_SECONDS
         yield entry
 
@@ -132,77 +127,132 @@ def _span(seconds: float) -> str:
 # Orders
 
 
+class _After(msgspec.Struct, frozen=True):
+    """The sentence after an order was taken, and the command that takes it back, where one does."""
+
+    words: str
+    undo: str | None = None
+
+
+_AFTER: Final = {
+    "cancel": _After(
+        "these databases stay for good, and their users stay without access; within seconds that is final, and a "
+        "database can then only be deleted by hand"
+    ),
+    "drop-now": _After("these databases are deleted within seconds, and what is in them is lost"),
+    "release": _After(
+        "these users are let in within seconds, to all that is in the database; to shut one out again, delete the user "
+        "document"
+    ),
+    "pause": _After("nothing is deleted of these until `{undo}`", "peruserd deletions resume --only {user}"),
+    "resume": _After("these go on, whatever is paused; `{undo}` holds them again", "peruserd deletions pause {user}"),
+}
+
+_AFTER_ALL: Final = {
+    "pause": _After(
+        "paused: no instance of the cluster deletes a database until `{undo}`", "peruserd deletions resume"
+    ),
+    "resume": _After(
+        "resumed: databases are deleted again as they fall due; `{undo}` stops that", "peruserd deletions pause"
+    ),
+}
+
+
 class _Ordering:
     """Sends the orders that one command makes, and shows the answers."""
 
     def __init__(self, config: Config, options: argparse.Namespace) -> None:
         self._directory = StateDirectory.configured(config).path
         self._options = options
+        self._users, self._nameless = nameable(options.users or [])
         self._began = time.monotonic()
         self._code = EXIT_DONE
         self._noted: list[dict[str, Any]] = []
+        self._unknown: list[dict[str, str]] = []
+        self._error: CommandError | None = None
 
     def run(self) -> int:
         """Send them all, until one is refused; return the exit code."""
-        for order in _orders(self._options):
-            if not self._send(order):
-                break
+        for user in self._nameless:
+            self._not_found(user, NO_UNICODE)
+        try:
+            for order in self._orders():
+                self._send(order)
+        except NotTakenError as error:
+            self._error = error
+            self._code = max(self._code, error.code)
+            say(error.problems[0])
+        after = self._after()
         if self._options.json:
-            print(msgspec.json.encode({"done": self._code == EXIT_DONE, "noted": self._noted}).decode())
+            print_json(self._as_json(after))
+        elif after is not None:
+            print(after.words.format(undo=after.undo))
         return self._code
 
-    def _send(self, order: control.Order) -> bool:
-        try:
-            for answer in answers(self._directory, order):
-                if isinstance(answer, control.Done | control.Refused):
-                    return self._ended(answer)
-                self._show(answer)
-        except NotTakenError as error:
-            self._fail(str(error), error.code)
-            return False
-        self._fail("the daemon ended before it was done; what was noted stays noted", EXIT_LATER)
-        return False
+    def _orders(self) -> Iterator[control.Order]:
+        users, most = self._users, control.MOST_USERS
+        parts = [tuple(users[begin : begin + most]) for begin in range(0, len(users), most)]
+        match self._options.action:
+            case "pause" if not self._options.users:
+                yield control.PauseAll()
+            case "pause":
+                yield from (control.Say(Word.HOLD, part) for part in parts)
+            case "resume" if not self._options.users:
+                yield control.ResumeAll()
+            case "resume":
+                yield from (control.ResumeOnly(part) for part in parts)
+            case action:
+                yield from (control.Say(_WORDS[action], part) for part in parts)
 
-    def _ended(self, answer: control.Done | control.Refused) -> bool:
-        if isinstance(answer, control.Refused):
-            self._fail(shown(answer.why), EXIT_LATER if answer.again else EXIT_NOT_DONE)
-            return False
-        if answer.notice:
-            _say(shown(answer.notice))
-        return True
+    def _send(self, order: control.Order) -> None:
+        for answer in answers(self._directory, order):
+            if isinstance(answer, control.Refused):
+                raise refused(answer)
+            if isinstance(answer, control.Done):
+                if answer.notice:
+                    say(answer.notice)
+                return
+            self._show(answer)
+        raise NotTakenError(EXIT_LATER, "no_answer", "the daemon ended before it was done; what was noted stays noted")
 
     def _show(self, answer: control.Answer) -> None:
         match answer:
             case control.Progress(done, total):
                 if time.monotonic() - self._began > _QUIET_SECONDS:
-                    _say(f"{done:,} of {total:,} users")
+                    say(f"{done:,} of {counted(total, 'user')}")
             case control.Noted(user, entry, database):
                 self._noted.append({"user": user, "entry": entry, "database": database})
                 if not self._options.json:
-                    print(f"{shown(user)}: noted for {shown(database)}", flush=True)
+                    print(f"{named(user)}: noted for {shown(database)}", flush=True)
             case control.Unknown(user, why):
-                self._fail(f"{shown(user)}: {shown(why)}", EXIT_NOT_DONE)
+                self._not_found(user, why)
 
-    def _fail(self, why: str, code: int) -> None:
-        _say(why)
-        self._code = max(self._code, code)
+    def _not_found(self, user: str, why: str) -> None:
+        self._unknown.append({"user": user, "reason": why})
+        self._code = max(self._code, EXIT_NOT_DONE)
+        advice = advice_on_id(user)
+        say(f"{named(user)}: {shown(why)}" + (f"; {advice}" if advice else ""))
 
+    def _after(self) -> _After | None:
+        """Return what is so from now on; None where nothing was noted."""
+        action = self._options.action
+        if not self._options.users:
+            return None if self._error is not None else _AFTER_ALL[action]
+        if not self._noted:
+            return None
+        after = _AFTER[action]
+        if after.undo is None:
+            return after
+        users = list(dict.fromkeys(argument(each["user"]) for each in self._noted))
+        user = users[0] if len(users) == 1 else "USER…"
+        return _After(after.words, after.undo.format(user=user))
 
-def _orders(options: argparse.Namespace) -> Iterator[control.Order]:
-    users: list[str] = options.users or []
-    parts = [tuple(users[begin : begin + control.MOST_USERS]) for begin in range(0, len(users), control.MOST_USERS)]
-    match options.action:
-        case "pause" if not parts:
-            yield control.PauseAll()
-        case "pause":
-            yield from (control.Say(Word.HOLD, part) for part in parts)
-        case "resume" if not parts:
-            yield control.ResumeAll()
-        case "resume":
-            yield from (control.ResumeOnly(part) for part in parts)
-        case action:
-            yield from (control.Say(_WORDS[action], part) for part in parts)
-
-
-def _say(words: str) -> None:
-    print(f"peruserd: {words}", file=sys.stderr, flush=True)
+    def _as_json(self, after: _After | None) -> dict[str, Any]:
+        return {
+            "done": self._code == EXIT_DONE,
+            "action": self._options.action,
+            "noted": self._noted,
+            "unknown": self._unknown,
+            "undo": None if after is None else after.undo,
+            **told_beside(self._error),
+        }

@@ -2,11 +2,10 @@
 
 import argparse
 import random
-import sys
 
-import msgspec
-
+from peruserd.cli.output import CommandError, print_json
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE, EXIT_USAGE
+from peruserd.core.printing import counted
 
 
 def run(options: argparse.Namespace) -> int:
@@ -14,11 +13,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         from peruserd.demo import instances, scenario, show  # noqa: PLC0415 - an extra, missing in a plain install
     except ModuleNotFoundError as error:
-        print(
-            f"peruserd demo: {error.name} is missing; install the extra, from the sources: pip install '.[demo]'",
-            file=sys.stderr,
-        )
-        return EXIT_USAGE
+        words = f"demo: {error.name} is missing; install the extra, from the sources: pip install '.[demo]'"
+        raise CommandError(EXIT_USAGE, "missing_extra", words) from error
     asked = scenario.Options(
         nodes=options.nodes,
         q=options.q,
@@ -30,10 +26,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         result = scenario.play(asked, show.choose_show(silent=options.json))
     except (instances.InstanceFailedError, scenario.TimedOutError, RuntimeError) as error:
-        print(f"peruserd demo: {error}", file=sys.stderr)
-        return EXIT_NOT_DONE
+        raise CommandError(EXIT_NOT_DONE, "demo_failed", f"demo: {error}") from error
     if options.json:
-        print(msgspec.json.encode(result).decode())
+        print_json(result)
     else:
         _summarize(result)
     return EXIT_DONE if result.good else EXIT_NOT_DONE
@@ -41,9 +36,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _summarize(result: "scenario.Result") -> None:  # type: ignore[name-defined] # noqa: F821 - imported above, if there
     latency = "" if result.p50_ms is None else f"; sign-up to secured p50 {result.p50_ms} ms, p99 {result.p99_ms} ms"
+    restarts = counted(result.listener_restarts, "restart")
     print(
-        f"\n{result.users} users signed up; {result.provisioned} have a database, {result.secured} of these are right "
-        f"in every copy{latency}; {result.listener_restarts} listener restarted; {result.seconds} s"
+        f"\n{counted(result.users, 'user')} signed up; {result.provisioned} have a database, {result.secured} of these "
+        f"are right in every copy{latency}; {restarts} of listeners; {result.seconds} s"
     )
     for wrong in result.wrong:
         print(f"wrong: {wrong}")

@@ -27,7 +27,9 @@ def describe(
 ) -> Iterator[Line]:
     """Return the lines, in their order."""
     state = database.state
-    if not state.hosts and not state.refused:
+    if state.to_be_made:
+        yield _ABOUT, f"kept in the database {database.name}, which the first instance that runs makes"
+    elif not state.hosts and not state.refused:
         yield _ABOUT, f"cannot be kept yet: {state.why}"
     elif not state.usable:
         yield _ABOUT, f"cannot be read or trusted: {state.why}"

@@ -1,7 +1,6 @@
-"""All commands share this: reading the configuration, and saying what is wrong with it."""
+"""All commands share this: reading the configuration, and the files that it names."""
 
 import os
-import sys
 from pathlib import Path
 
 from peruserd.core.decoding import PASSWORD_VARIABLE, ConfigError, Loaded, load
@@ -36,9 +35,3 @@ def credentials_for(loaded: Loaded) -> CredentialSource:
         raise ConfigError(problems)
     os.environ.pop(PASSWORD_VARIABLE, None)
     return source
-
-
-def complain(error: ConfigError) -> None:
-    """Print every problem of a configuration on standard error."""
-    for problem in error.problems:
-        print(f"peruserd: {problem}", file=sys.stderr)

@@ -4,14 +4,14 @@ It prints the configuration that does what couch_peruser does, what differs, and
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
 
-from peruserd.cli.connecting import Connected, with_server
+from peruserd.cli.connecting import Connected, need_users, with_server
+from peruserd.cli.output import CommandError, print_json
 from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.cli.progress import Progress
 from peruserd.cli.survey import Survey
@@ -28,7 +28,7 @@ from peruserd.core.migrating import (
 )
 from peruserd.core.moving import Group, Item, Roll, WayBack, groups, order, way_back
 from peruserd.core.names import LONGEST_ID, user_name
-from peruserd.core.printing import shown
+from peruserd.core.printing import counted, shown
 from peruserd.core.views import Feed
 from peruserd.couch.client import Client
 from peruserd.couch.errors import NotFoundError, RejectedError, UnauthorizedError
@@ -79,17 +79,16 @@ def _migrate(connected: Connected, options: argparse.Namespace) -> int:
     attachment = attach(client, connected.config.couchdb)
     settings = read_settings(client, _nodes(client, attachment.feed))
     if not settings.found:
-        for line in (*_hidden(settings), _NOBODY_SAYS):
-            print(f"peruserd: {line}", file=sys.stderr)
-        return EXIT_NOT_DONE
+        raise CommandError(EXIT_NOT_DONE, "settings_hidden", *_hidden(settings), _NOBODY_SAYS)
     peruser = leading(settings.found)
     config = as_configured(peruser, connected.config)
+    need_users(client, config.couchdb.auth_db)
     if not options.check and not options.json:
         _print_all(_of_settings(settings, peruser, config))
     survey = _survey(client, config, attachment.node, attachment.feed, options.threads)
     found = _found(connected, settings, peruser, config, _looked(survey, client, config), began)
     if options.json:
-        print(msgspec.json.encode(found).decode())
+        print_json(found)
     else:
         _print_all(_in_words(found, whole=not options.check))
     if options.check:
@@ -207,7 +206,7 @@ def _in_words(found: _Found, *, whole: bool) -> Iterator[str]:
         yield from _group(group)
     if not whole:
         return
-    count = f"{found.users:,} user" + ("" if found.users == 1 else "s")
+    count = counted(found.users, "user")
     if not found.differs:
         yield f"{count} in {found.seconds:g} s; nothing differs in the databases"
     else:

@@ -1,38 +1,54 @@
 """`peruserd name`: from users to databases and back."""
 
 import argparse
-import sys
 
-from peruserd.cli.loading import complain, load_file
-from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_DONE, EXIT_NOT_DONE, EXIT_USAGE
-from peruserd.core.decoding import ConfigError
+import msgspec
+
+from peruserd.cli.loading import load_file
+from peruserd.cli.output import CommandError, print_json, say
+from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE, EXIT_USAGE
 from peruserd.core.names import UnservableNameError, check_prefix, database_name, decode_database_name
+from peruserd.core.printing import named, shown
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """A user and the database; one of the two is None where `error` says why there is none."""
+
+    user: str | None
+    database: str | None
+    error: str | None = None
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print one line for each name; those that have no answer go to standard error, and the exit code is 1."""
-    try:
-        prefix = options.prefix if options.prefix is not None else load_file(options.config).config.databases.prefix
-    except ConfigError as error:
-        complain(error)
-        return EXIT_CONFIGURATION
+    """Print one line for each name; those that have no answer go to standard error, and the exit code is 1.
+
+    With `--json` all of them are in one list, with an `error` for those that have no answer.
+    """
+    prefix = options.prefix if options.prefix is not None else load_file(options.config).config.databases.prefix
     try:
         check_prefix(prefix)
     except ValueError as error:
-        print(f"peruserd name: --prefix {prefix!r}: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    code = EXIT_DONE
-    for name in options.names:
-        try:
-            print(_decoded(prefix, name) if options.decode else database_name(prefix, name))
-        except (UnservableNameError, LookupError) as error:
-            print(f"peruserd name: {name!r}: {error.args[0]}", file=sys.stderr)
-            code = EXIT_NOT_DONE
-    return code
+        raise CommandError(EXIT_USAGE, "usage", f"name: --prefix {shown(prefix)}: {error}") from error
+    answers = [_of_database(prefix, name) if options.decode else _of_user(prefix, name) for name in options.names]
+    if options.json:
+        print_json(answers)
+    else:
+        for name, found in zip(options.names, answers, strict=True):
+            if found.error is None:
+                print(shown(found.user or "") if options.decode else found.database)
+            else:
+                say(f"name: {named(name)}: {found.error}")
+    return EXIT_DONE if all(each.error is None for each in answers) else EXIT_NOT_DONE
 
 
-def _decoded(prefix: str, database: str) -> str:
+def _of_user(prefix: str, user: str) -> _Named:
+    try:
+        return _Named(user, database_name(prefix, user))
+    except UnservableNameError as error:
+        return _Named(user, None, error.args[0])
+
+
+def _of_database(prefix: str, database: str) -> _Named:
     user = decode_database_name(prefix, database)
-    if user is None:
-        raise LookupError(f"not the name of a user's database with the prefix {prefix!r}")
-    return user
+    why = f"not the name of a user's database with the prefix {prefix!r}" if user is None else None
+    return _Named(user, database, why)

@@ -1,14 +1,15 @@
 """Commands that say who is alive share this: they look at the leases until each has grown or its time is up."""
 
-import sys
 import time
 from typing import Final
 
 import msgspec
 
 from peruserd.cli.connecting import Connected
+from peruserd.cli.output import say
 from peruserd.core.agreement import configuration_digest, differing
 from peruserd.core.leases import Lease, Standing
+from peruserd.core.printing import counted
 from peruserd.core.views import Feed, View
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.supervisor.attaching import Attachment
@@ -20,17 +21,23 @@ _LOOK_SECONDS: Final = 0.5
 # A lease can be this much later than its interval and still be in order.
 _LATE_SECONDS: Final = 1.0
 
+START: Final = (
+    "start one beside each node, by `peruserd run --config FILE` or as a service (`systemctl start peruserd`)"
+)
+
 
 class Observed(msgspec.Struct, frozen=True):
     """The cluster as it was seen, and every instance of which a lease was.
 
     `apart` are the leases of living instances whose configuration differs from the one this command was given.
+    `why_never_started` says in words that no instance has run here yet; empty where one has.
     """
 
     attachment: Attachment
     view: View
     neighbours: tuple[Neighbour, ...]
     apart: tuple[Lease, ...] = ()
+    why_never_started: str = ""
 
     def why_not_alive(self) -> dict[str, str]:
         """Return, for every node without a live instance that is known, why it has none."""
@@ -61,30 +68,26 @@ def observe(connected: Connected, *, wait: bool) -> Observed:
     view = lookout.look()
     if wait and onlooker.unproven(time.monotonic()) and attachment.feed is Feed.SHARD:
         view = _watch(lookout, onlooker, view, cluster.lease_interval)
-    if not view.leases_readable:
-        _say(f"leases cannot be read, so no instance but this node's own can be seen: {database.state.why}")
+    why_never_started = ""
+    if database.state.to_be_made:
+        why_never_started = f"no instance has run here yet (there is no database {cluster.database})"
+    elif not view.leases_readable:
+        say(f"leases cannot be read, so no instance but this node's own can be seen: {database.state.why}")
     now = time.monotonic()
     apart = differing(configuration_digest(connected.config, connected.templates), onlooker.living(now))
-    return Observed(attachment, view, tuple(onlooker.neighbours(now)), apart)
+    return Observed(attachment, view, tuple(onlooker.neighbours(now)), apart, why_never_started)
 
 
 def _watch(lookout: Lookout, onlooker: Onlooker, view: View, interval_seconds: float) -> View:
     silent_after = time.monotonic() + interval_seconds + _LATE_SECONDS
-    _say(f"watching {_count(onlooker.unproven(time.monotonic()))} for a sign of life, up to {interval_seconds:g} s")
+    unproven = counted(len(onlooker.unproven(time.monotonic())), "lease")
+    say(f"watching {unproven} for a sign of life, up to {interval_seconds:g} s")
     told = False
-    while unproven := onlooker.unproven(time.monotonic()):
+    while silent := onlooker.unproven(time.monotonic()):
         if time.monotonic() > silent_after and not told:
-            names = ", ".join(sorted({lease.node for lease in unproven}))
-            _say(f"no sign of life from {names} yet; waiting until the time to live is over")
+            names = ", ".join(sorted({lease.node for lease in silent}))
+            say(f"no sign of life from {names} yet; waiting until the time to live is over")
             told = True
         time.sleep(_LOOK_SECONDS)
         view = lookout.look()
     return view
-
-
-def _count(leases: tuple[Lease, ...]) -> str:
-    return f"{len(leases)} lease" + ("" if len(leases) == 1 else "s")
-
-
-def _say(words: str) -> None:
-    print(f"peruserd: {words}", file=sys.stderr, flush=True)

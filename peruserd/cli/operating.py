@@ -3,7 +3,18 @@
 import argparse
 from typing import Final
 
-from peruserd.cli.arguments import Commands, add_actions, add_command, add_config_option, count, number, rate
+from peruserd.cli.arguments import (
+    Action,
+    Commands,
+    add_actions,
+    add_command,
+    add_config_option,
+    add_json_option,
+    count,
+    exit_codes,
+    number,
+    rate,
+)
 from peruserd.core.findings import Finding
 from peruserd.core.quarantine import KINDS
 
@@ -15,24 +26,72 @@ def add_deletions(commands: "Commands[argparse.ArgumentParser]") -> None:
         "deletions",
         "list the databases that wait to be deleted, cancel or hasten one, pause and resume all",
         "peruserd deletions list\n  peruserd deletions cancel alice\n  peruserd deletions resume --only bob",
+        codes=_ORDER_CODES,
     )
-    actions = add_actions(parser, ((name, help_text) for name, help_text, _ in _DELETION_ACTIONS))
-    for action, (name, _, users) in zip(actions, _DELETION_ACTIONS, strict=True):
+    actions = add_actions(parser, (action for action, _ in _DELETION_ACTIONS), codes=_ORDER_CODES)
+    for action, ((name, _, _), users) in zip(actions, _DELETION_ACTIONS, strict=True):
         if name == "list":
             action.add_argument("--all", action="store_true", help="also what has ended")
         if name == "resume":
-            action.add_argument("--only", dest="users", metavar="USER", nargs="+", help="let only these go on")
+            action.add_argument(
+                "--only", dest="users", metavar="USER", nargs="+", help="let only these go on (default: all)"
+            )
         else:
-            action.add_argument("users", metavar="USER", nargs=users, help="user names")
+            action.add_argument("users", metavar="USER", nargs=users, help=_USERS[users])
 
+
+_ORDER_CODES: Final = exit_codes(
+    not_done="nothing waits for a user who was named, or the daemon refused",
+    later="no daemon runs here, or the server does not answer",
+)
+
+_USERS: Final = {"+": "user names", "*": "user names (default: all)"}
 
 _DELETION_ACTIONS: Final = (
-    ("list", "list what waits, in the order in which it is due; asks the server, not the daemon", "*"),
-    ("cancel", "keep the databases of these deleted users for good; they stay without access", "+"),
-    ("drop-now", "delete these databases now, without waiting for the grace period", "+"),
-    ("release", "let users in who came back under the name of a deleted one, to all that is in the database", "+"),
-    ("pause", "delete nothing until resumed, in the whole cluster; with names, only nothing of these", "*"),
-    ("resume", "go on after a pause or a stop by the breaker", "*"),
+    (
+        Action(
+            "list",
+            "list what waits, in the order in which it is due; asks the server, not the daemon",
+            "peruserd deletions list --all --json",
+        ),
+        "*",
+    ),
+    (
+        Action(
+            "cancel",
+            "keep the databases of these deleted users for good; they stay without access",
+            "peruserd deletions cancel alice",
+        ),
+        "+",
+    ),
+    (
+        Action(
+            "drop-now",
+            "delete these databases now, without waiting for the grace period",
+            "peruserd deletions drop-now alice",
+        ),
+        "+",
+    ),
+    (
+        Action(
+            "release",
+            "let users in who came back under the name of a deleted one, to all that is in the database",
+            "peruserd deletions release alice",
+        ),
+        "+",
+    ),
+    (
+        Action(
+            "pause",
+            "delete nothing until resumed, in the whole cluster; with names, only nothing of these",
+            "peruserd deletions pause",
+        ),
+        "*",
+    ),
+    (
+        Action("resume", "go on after a pause or a stop by the breaker", "peruserd deletions resume --only alice"),
+        "*",
+    ),
 )
 
 
@@ -43,19 +102,40 @@ def add_quarantine(commands: "Commands[argparse.ArgumentParser]") -> None:
         "quarantine",
         "list the users whom this node's instance could not serve, try them now, or forget them",
         "peruserd quarantine list\n  peruserd quarantine show alice\n  peruserd quarantine retry --kind held",
+        codes=_QUARANTINE_CODES,
     )
-    for action, (name, _) in zip(add_actions(parser, _QUARANTINE_ACTIONS), _QUARANTINE_ACTIONS, strict=True):
-        action.add_argument("--kind", choices=sorted(KINDS), metavar="KIND", help="only users who failed so")
+    actions = add_actions(parser, _QUARANTINE_ACTIONS, codes=_QUARANTINE_CODES)
+    for action, (name, _, _) in zip(actions, _QUARANTINE_ACTIONS, strict=True):
+        action.add_argument(
+            "--kind",
+            choices=sorted(KINDS),
+            metavar="KIND",
+            help=f"only users who failed so (default: all kinds): {', '.join(sorted(KINDS))}",
+        )
         if name in ("retry", "forget"):
             action.add_argument("--all", action="store_true", help="all users in quarantine here")
-        action.add_argument("users", metavar="USER", nargs="*", help="user names")
+        everybody = "" if name in ("retry", "forget") else " (default: all)"
+        action.add_argument("users", metavar="USER", nargs="*", help=f"user names{everybody}")
 
+
+_QUARANTINE_CODES: Final = exit_codes(
+    not_done="a user who was named is not in quarantine here, or the daemon refused",
+    later="no daemon runs here, or a part of it did not answer",
+)
 
 _QUARANTINE_ACTIONS: Final = (
-    ("list", "list users in quarantine, those whom time alone does not help first"),
-    ("show", "say all that is known of users in quarantine"),
-    ("retry", "try users in quarantine now"),
-    ("forget", "take users out of quarantine; only another change of their documents or the audit finds them again"),
+    Action(
+        "list",
+        "list users in quarantine, those whom time alone does not help first",
+        "peruserd quarantine list --kind held",
+    ),
+    Action("show", "say all that is known of users in quarantine", "peruserd quarantine show alice"),
+    Action("retry", "try users in quarantine now", "peruserd quarantine retry --all"),
+    Action(
+        "forget",
+        "take users out of quarantine; only another change of their documents or the audit finds them again",
+        "peruserd quarantine forget alice",
+    ),
 )
 
 
@@ -66,9 +146,11 @@ def add_templates(commands: "Commands[argparse.ArgumentParser]") -> None:
         "templates",
         "say how users' databases stand to the templates and rights that are configured, and roll these out",
         "peruserd templates status\n  peruserd templates rollout --dry-run\n  peruserd templates rollout --rate 50",
+        codes=_TEMPLATE_CODES,
     )
-    for action, (name, _) in zip(add_actions(parser, _TEMPLATE_ACTIONS), _TEMPLATE_ACTIONS, strict=True):
-        action.add_argument("--rate", type=rate, default=50.0, metavar="N", help="users a second at most (50)")
+    actions = add_actions(parser, _TEMPLATE_ACTIONS, codes=_TEMPLATE_CODES)
+    for action, (name, _, _) in zip(actions, _TEMPLATE_ACTIONS, strict=True):
+        action.add_argument("--rate", type=rate, default=50.0, metavar="N", help="users a second at most")
         if name == "rollout":
             action.add_argument("--dry-run", action="store_true", help="change nothing, and say what would be changed")
             action.add_argument(
@@ -79,13 +161,27 @@ def add_templates(commands: "Commands[argparse.ArgumentParser]") -> None:
                 type=number,
                 default=0,
                 metavar="N",
-                help="stop after the group of users in which there are more failures than this in all (0)",
+                help="stop after the group of users in which there are more failures than this in all",
             )
 
 
+_TEMPLATE_CODES: Final = exit_codes(
+    done="all is as it is configured, or would be",
+    not_done="something is to be done still, or failed",
+    later="the server does not answer",
+)
+
 _TEMPLATE_ACTIONS: Final = (
-    ("status", "count what is up to date, out of date, missing, and changed by users; changes nothing"),
-    ("rollout", "bring the databases that are there to the templates and rights that are configured now"),
+    Action(
+        "status",
+        "count what is up to date, out of date, missing, and changed by users; changes nothing",
+        "peruserd templates status",
+    ),
+    Action(
+        "rollout",
+        "bring the databases that are there to the templates and rights that are configured now",
+        "peruserd templates rollout --dry-run",
+    ),
 )
 
 
@@ -96,11 +192,18 @@ def add_audit(commands: "Commands[argparse.ArgumentParser]") -> None:
         "audit",
         "look at every user's database in each copy, and list what is other than it should be; changes nothing itself",
         "peruserd audit\n  peruserd audit --repair\n  peruserd audit --user alice bob --json",
+        codes=exit_codes(
+            done="all is as it should be",
+            not_done="something is not, or a user who was named is not there",
+            later="not all could be seen, or nobody could be asked",
+        ),
     )
     add_config_option(parser)
     parser.add_argument("--repair", action="store_true", help="let the running daemon put right what it can")
     parser.add_argument("--dry-run", action="store_true", help="with --repair: only say what would be done")
-    parser.add_argument("--user", dest="users", metavar="USER", nargs="+", default=[], help="only these users")
+    parser.add_argument(
+        "--user", dest="users", metavar="USER", nargs="+", default=[], help="only these users (default: all)"
+    )
     parser.add_argument(
         "--ignore",
         metavar="KIND",
@@ -108,10 +211,10 @@ def add_audit(commands: "Commands[argparse.ArgumentParser]") -> None:
         type=Finding,
         choices=list(Finding),
         default=[],
-        help=f"pass over findings of these kinds: {', '.join(Finding)}",
+        help=f"pass over findings of these kinds (default: none): {', '.join(Finding)}",
     )
-    parser.add_argument("--threads", type=count, default=8, help="requests under way at once (8)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--threads", type=count, default=8, metavar="N", help="requests under way at once")
+    add_json_option(parser)
 
 
 def add_migrate(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -122,8 +225,9 @@ def add_migrate(commands: "Commands[argparse.ArgumentParser]") -> None:
         "move in from CouchDB's couch_peruser: print the configuration that does the same, what differs, and in which "
         "order to switch; changes nothing",
         "peruserd migrate --config peruserd.toml\n  peruserd migrate --check",
+        codes=exit_codes(not_done="with --check: something differs"),
     )
     add_config_option(parser)
     parser.add_argument("--check", action="store_true", help="print only what differs, and exit 1 if anything does")
-    parser.add_argument("--threads", type=count, default=4, help="requests under way at once (4)")
-    parser.add_argument("--json", action="store_true", help="print JSON, with all names")
+    parser.add_argument("--threads", type=count, default=4, metavar="N", help="requests under way at once")
+    add_json_option(parser, more=", with all names")

@@ -2,12 +2,12 @@
 
 import argparse
 
-import msgspec
-
 from peruserd.cli.connecting import Connected, with_server
-from peruserd.cli.observing import observe
+from peruserd.cli.observing import START, observe
+from peruserd.cli.output import print_json, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
 from peruserd.core.explaining import OwnerExplanation, explain_lone_owner, explain_owner
+from peruserd.core.printing import named, shown
 from peruserd.core.views import Feed
 
 
@@ -24,8 +24,10 @@ def _owners(connected: Connected, options: argparse.Namespace) -> int:
     else:
         not_alive = observed.why_not_alive()
         explained = [explain_owner(user, observed.view, prefix, not_alive) for user in options.users]
+    if observed.why_never_started:
+        say(f"{observed.why_never_started}; {START}")
     if options.json:
-        print(msgspec.json.encode(explained).decode())
+        print_json(explained)
     else:
         print("\n\n".join(map(_in_words, explained)))
     return EXIT_DONE if all(each.owner is not None for each in explained) else EXIT_NOT_DONE
@@ -33,9 +35,9 @@ def _owners(connected: Connected, options: argparse.Namespace) -> int:
 
 def _in_words(explained: OwnerExplanation) -> str:
     lines = [
-        f"{explained.user}: {explained.owner or 'nobody'}",
+        f"{named(explained.user)}: {explained.owner or 'nobody'}",
         f"  because   {explained.why}",
-        f"  document  {explained.document}",
+        f"  document  {shown(explained.document)}",
         f"  database  {explained.database or 'none: no database can have this name'}",
     ]
     if explained.ranges:

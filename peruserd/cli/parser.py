@@ -1,56 +1,94 @@
 """The command line: what can be asked for, and how what went wrong becomes an exit code.
 
-0 done, 1 not done, 2 usage, 75 try again later, 78 configuration (sysexits' EX_TEMPFAIL and EX_CONFIG).
+0 done, 1 not done, 2 usage, 75 try again later, 78 configuration (sysexits' EX_TEMPFAIL and EX_CONFIG), 130
+interrupted by Ctrl-C, as shells have it.
 """
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Final
 
 from peruserd import __version__
+from peruserd.cli import output
 from peruserd.cli.arguments import (
     EXIT_CODES,
     Commands,
+    HelpFormatter,
+    Parser,
+    UsageError,
     account,
     add_command,
     add_config_option,
+    add_json_option,
     count,
+    exit_codes,
     port,
     rate,
     seconds,
 )
 from peruserd.cli.operating import add_audit, add_deletions, add_migrate, add_quarantine, add_templates
+from peruserd.core.decoding import ConfigError
 
 EXIT_DONE: Final = 0
 EXIT_NOT_DONE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_LATER: Final = 75
 EXIT_CONFIGURATION: Final = 78
+EXIT_INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
-    command = importlib.import_module(f"peruserd.cli.{options.command}")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    output.prepare()
     try:
-        code: int = command.run(options)
+        try:
+            code = _run(given)
+        finally:
+            # Here, because an error at Python's own end cannot be caught.
+            sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of the output has seen enough (`peruserd config | head`); Python must not flush it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of the output has seen enough (`peruserd config | head`).
+        output.discard()
         return EXIT_NOT_DONE
+    except OSError as error:
+        if error.errno not in output.OUTPUT_FULL:
+            raise
+        output.discard()
+        output.say(f"the output cannot be written: {error.strerror}")
+        return EXIT_LATER
     except KeyboardInterrupt:
-        return EXIT_NOT_DONE
+        output.say("interrupted")
+        return EXIT_INTERRUPTED
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _run(given: Sequence[str]) -> int:
+    as_json = "--json" in given
+    try:
+        options = build_parser().parse_args(given)
+        as_json = getattr(options, "json", False)
+        command = importlib.import_module(f"peruserd.cli.{options.command}")
+        code: int = command.run(options)
+    except UsageError as error:
+        print(error.usage, end="", file=sys.stderr)
+        return output.fail(output.CommandError(EXIT_USAGE, "usage", str(error)), as_json=as_json)
+    except output.CommandError as error:
+        return output.fail(error, as_json=as_json)
+    except ConfigError as error:
+        return output.fail(output.CommandError(EXIT_CONFIGURATION, "configuration", *error.problems), as_json=as_json)
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser: argparse.ArgumentParser = Parser(
         prog="peruserd",
         description="A private database for every CouchDB user, kept by one process for each shard.",
-        epilog=EXIT_CODES,
+        epilog=f"`peruserd COMMAND --help` says more of each.\n\n{EXIT_CODES}",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"peruserd {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -75,14 +113,17 @@ def _add_check(commands: "Commands[argparse.ArgumentParser]") -> None:
         "check",
         "check the configuration and the server, and say what the daemon would do; changes nothing",
         "peruserd check --config /etc/peruserd/peruserd.toml",
+        codes=exit_codes(not_done="something stands in the way of serving users", later="the server does not answer"),
     )
     add_config_option(parser)
+    add_json_option(parser)
 
 
 def _add_config(commands: "Commands[argparse.ArgumentParser]") -> None:
-    add_command(
+    parser = add_command(
         commands, "config", "print the default configuration, each key explained", "peruserd config > peruserd.toml"
     )
+    add_json_option(parser)
 
 
 def _add_name(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -96,6 +137,7 @@ def _add_name(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument("--decode", action="store_true", help="from databases to users")
     parser.add_argument("--prefix", default=None, help="prefix of the databases (default: as configured, userdb-)")
     add_config_option(parser)
+    add_json_option(parser)
 
 
 def _add_owner(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -121,7 +163,7 @@ def _add_plan(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 def _add_observing_options(parser: argparse.ArgumentParser) -> None:
     add_config_option(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_json_option(parser)
     parser.add_argument(
         "--no-wait",
         action="store_true",
@@ -139,9 +181,9 @@ def _add_wait(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     parser.add_argument("users", metavar="USER", nargs="+", help="user names")
     parser.add_argument(
-        "--timeout", type=seconds, default=60.0, metavar="SECONDS", help="how long to wait (60); 0: look once"
+        "--timeout", type=seconds, default=60.0, metavar="SECONDS", help="how long to wait; 0: look once"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end and nothing else")
+    add_json_option(parser)
     add_config_option(parser)
 
 
@@ -152,13 +194,15 @@ def _add_demo(commands: "Commands[argparse.ArgumentParser]") -> None:
         "watch peruserd serve a simulated cluster: users sign up, a listener is killed and comes back",
         "peruserd demo --nodes 3 --q 4 --users 500 --once --json",
     )
-    parser.add_argument("--nodes", type=count, default=3, help="nodes of the cluster, an instance beside each (3)")
-    parser.add_argument("--q", type=count, default=4, help="ranges of the authentication database (4)")
-    parser.add_argument("--users", type=count, default=200, help="users that sign up (200)")
-    parser.add_argument("--rate", type=rate, default=50.0, help="sign-ups a second (50)")
-    parser.add_argument("--seed", type=int, default=None, metavar="N", help="makes names and the kill repeatable")
+    nodes = "nodes of the cluster, an instance beside each"
+    parser.add_argument("--nodes", type=count, default=3, metavar="N", help=nodes)
+    parser.add_argument("--q", type=count, default=4, metavar="N", help="ranges of the authentication database")
+    parser.add_argument("--users", type=count, default=200, metavar="N", help="users that sign up")
+    parser.add_argument("--rate", type=rate, default=50.0, metavar="N", help="sign-ups a second")
+    seed = "makes names and the kill repeatable (default: another one each time)"
+    parser.add_argument("--seed", type=int, default=None, metavar="N", help=seed)
     parser.add_argument("--once", action="store_true", help="end when all are served, instead of after a last look")
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end and nothing else")
+    add_json_option(parser)
 
 
 def _add_simcluster(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -168,16 +212,15 @@ def _add_simcluster(commands: "Commands[argparse.ArgumentParser]") -> None:
         "run only the simulated cluster, until stopped",
         "peruserd simcluster --nodes 3 --q 2 --port 15984 --user adm:pass",
     )
-    parser.add_argument("--nodes", type=count, default=3, help="how many nodes (3)")
-    parser.add_argument("--q", type=count, default=2, help="ranges of the authentication database (2)")
-    parser.add_argument("--n", type=count, default=3, help="copies of each range (3)")
-    parser.add_argument(
-        "--port", type=port, default=15984, help="port of the first node, each next one 10000 above; 0: free ones"
-    )
-    parser.add_argument(
-        "--user", type=account, default="adm:pass", metavar="NAME:PASSWORD", help="the admin (adm:pass)"
-    )
-    parser.add_argument("--control-port", type=port, default=None, metavar="PORT", help="also serve the controls there")
+    parser.add_argument("--nodes", type=count, default=3, metavar="N", help="how many nodes")
+    parser.add_argument("--q", type=count, default=2, metavar="N", help="ranges of the authentication database")
+    parser.add_argument("--n", type=count, default=3, metavar="N", help="copies of each range")
+    ports = "port of the first node, each next one 10000 above; 0: free ones"
+    parser.add_argument("--port", type=port, default=15984, metavar="PORT", help=ports)
+    parser.add_argument("--user", type=account, default="adm:pass", metavar="NAME:PASSWORD", help="the admin")
+    control = "also serve the controls there (default: nowhere)"
+    parser.add_argument("--control-port", type=port, default=None, metavar="PORT", help=control)
+    add_json_option(parser)
 
 
 _ADDERS: Final = (

@@ -1,16 +1,17 @@
 """`peruserd plan`: who is alive, and who listens to what."""
 
 import argparse
-import sys
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from peruserd.cli.connecting import Connected, with_server
-from peruserd.cli.observing import Observed, observe
+from peruserd.cli.observing import START, Observed, observe
+from peruserd.cli.output import print_json, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
 from peruserd.core.explaining import WholePlan, lone_plan, whole_plan
 from peruserd.core.leases import Lease
+from peruserd.core.printing import counted
 from peruserd.core.views import Feed
 from peruserd.supervisor.presence import Neighbour
 
@@ -25,6 +26,7 @@ class _Document(msgspec.Struct, frozen=True):
     instances: tuple[_Instance, ...]
     leases_readable: bool
     differing: tuple[str, ...]
+    never_started: bool
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,7 +40,7 @@ def _plan(connected: Connected, options: argparse.Namespace) -> int:
     if options.json:
         instances = tuple(_Instance(each.standing.value, each.lease) for each in observed.neighbours)
         apart = tuple(lease.node for lease in observed.apart)
-        print(msgspec.json.encode(_Document(plan, instances, observed.view.leases_readable, apart)).decode())
+        print_json(_Document(plan, instances, observed.view.leases_readable, apart, bool(observed.why_never_started)))
     elif observed.attachment.feed is Feed.DATABASE:
         print("a server without shards: one instance follows the database's own feed")
     elif plan is not None:
@@ -55,7 +57,7 @@ def _planned(connected: Connected, observed: Observed) -> WholePlan | None:
     try:
         return whole_plan(observed.view)
     except LookupError as error:
-        print(f"peruserd: no plan: {error}", file=sys.stderr)
+        say(f"no plan: {error}")
         return None
 
 
@@ -72,19 +74,29 @@ def _in_words(plan: WholePlan, observed: Observed) -> str:
         )
         for each in plan.ranges
     ]
-    counts = f"{len(plan.ranges)} ranges, {len(plan.nodes)} nodes connected, {len(plan.instances)} instances alive"
+    counts = ", ".join(
+        (
+            counted(len(plan.ranges), "range"),
+            f"{counted(len(plan.nodes), 'node')} connected",
+            f"{counted(len(plan.instances), 'instance')} alive",
+        )
+    )
     parts = [
         f"authentication database {plan.database}: {counts}",
-        _table(("instance", "standing", "role", "lease", "version", "page"), map(_instance, observed.neighbours)),
         _table(("range", "hosts", "listeners"), ranges),
     ]
+    if observed.neighbours:
+        head = ("instance", "standing", "role", "lease", "version", "page")
+        parts.insert(1, _table(head, map(_instance, observed.neighbours)))
     if observed.apart:
         names = ", ".join(lease.node for lease in observed.apart)
         parts.append(f"another configuration of databases, rights, templates or deletion than this command's: {names}")
-    if not observed.view.leases_readable:
+    if observed.why_never_started:
+        parts.append(f"{observed.why_never_started}, so nobody is served; {START}")
+    elif not observed.view.leases_readable:
         parts.append("the leases cannot be read: who is alive is not known")
     elif not plan.instances:
-        parts.append("no instance is alive: nobody is served")
+        parts.append(f"no instance is alive, so nobody is served; {START}")
     elif plan.unreadable:
         parts.append(f"cannot be read now: {', '.join(plan.unreadable)}")
     return "\n\n".join(parts)

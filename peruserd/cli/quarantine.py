@@ -1,7 +1,6 @@
 """`peruserd quarantine`: the users whom this node's instance could not serve, and what an operator does about them."""
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,13 +9,14 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.cli.loading import complain, load_file
-from peruserd.cli.ordering import NotTakenError, answers
-from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE, EXIT_USAGE
+from peruserd.cli.loading import load_file
+from peruserd.cli.ordering import NO_UNICODE, NotTakenError, answers, nameable, refused
+from peruserd.cli.output import CommandError, print_json, say, told_beside
+from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE, EXIT_USAGE
 from peruserd.core import control
-from peruserd.core.decoding import ConfigError
 from peruserd.core.inquiries import Wish
-from peruserd.core.printing import shown
+from peruserd.core.names import advice_on_id
+from peruserd.core.printing import counted, named, shown
 from peruserd.core.quarantine import KINDS
 from peruserd.daemon.state import StateDirectory
 
@@ -24,7 +24,10 @@ _WISHES: Final = {"list": Wish.LIST, "show": Wish.LIST, "retry": Wish.RETRY, "fo
 
 _DONE: Final = {"retry": "tried now", "forget": "forgotten"}
 
-_NOBODY: Final = "nobody is in quarantine here who was asked for"
+_AFTER: Final = {
+    "retry": "`peruserd quarantine list` shows in a moment who could not be served again",
+    "forget": "nobody tries these again by itself; `peruserd audit --repair --user USER` looks at one once more",
+}
 
 # Work that lasts longer than this says how far it has come.
 _QUIET_SECONDS: Final = 2.0
@@ -33,16 +36,11 @@ _QUIET_SECONDS: Final = 2.0
 def run(options: argparse.Namespace) -> int:
     """Ask the daemon of this node; exit 1 where a user that was named is not in quarantine."""
     if options.action in _DONE and not (options.users or options.kind or options.all):
-        _say(f"quarantine {options.action}: name users, or a kind with --kind, or all with --all")
-        return EXIT_USAGE
+        words = f"quarantine {options.action}: name users, or a kind with --kind, or all with --all"
+        raise CommandError(EXIT_USAGE, "usage", words)
     if options.users and getattr(options, "all", False):
-        _say(f"quarantine {options.action}: name users or say --all, not both")
-        return EXIT_USAGE
-    try:
-        config = load_file(options.config).config
-    except ConfigError as error:
-        complain(error)
-        return EXIT_CONFIGURATION
+        raise CommandError(EXIT_USAGE, "usage", f"quarantine {options.action}: name users or say --all, not both")
+    config = load_file(options.config).config
     return _Asking(StateDirectory.configured(config).path, options).run()
 
 
@@ -52,69 +50,83 @@ class _Asking:
     def __init__(self, directory: Path, options: argparse.Namespace) -> None:
         self._directory = directory
         self._options = options
+        self._users, self._nameless = nameable(options.users)
         self._code = EXIT_DONE
         self._found: list[control.Found] = []
+        self._unknown: list[dict[str, str]] = []
+        self._error: CommandError | None = None
         self._told = time.monotonic() + _QUIET_SECONDS
 
     def run(self) -> int:
         """Ask, until something fails; return the exit code."""
-        for order in _orders(self._options):
+        for user in self._nameless:
+            self._not_found(user, NO_UNICODE)
+        try:
+            for order in self._orders():
+                self._send(order)
+        except NotTakenError as error:
             # Users found before something fails are shown all the same: part of it may have been done.
-            if not self._send(order):
-                break
+            self._error = error
+            self._code = max(self._code, error.code)
+            say(error.problems[0])
         self._found.sort(key=lambda each: (each.kept.passing, each.kept.kind, each.user))
         if self._options.json:
-            print(msgspec.json.encode(self._as_json()).decode())
+            print_json(self._as_json())
         elif words := "\n".join(self._in_words(time.time())):
             print(words)
         return self._code
 
-    def _send(self, order: control.Order) -> bool:
-        try:
-            for answer in answers(self._directory, order):
-                if isinstance(answer, control.Done):
-                    return True
-                if isinstance(answer, control.Refused):
-                    self._fail(shown(answer.why), EXIT_LATER if answer.again else EXIT_NOT_DONE)
-                    return False
-                self._take(answer)
-        except NotTakenError as error:
-            self._fail(str(error), error.code)
-            return False
-        self._fail("the daemon ended before it was done", EXIT_LATER)
-        return False
+    def _orders(self) -> Iterator[control.Quarantine]:
+        wish, kind, most = _WISHES[self._options.action], self._options.kind, control.MOST_USERS
+        if not self._options.users:
+            yield control.Quarantine(wish, kind=kind)
+        for begin in range(0, len(self._users), most):
+            yield control.Quarantine(wish, tuple(self._users[begin : begin + most]), kind)
+
+    def _send(self, order: control.Order) -> None:
+        for answer in answers(self._directory, order):
+            if isinstance(answer, control.Done):
+                return
+            if isinstance(answer, control.Refused):
+                raise refused(answer)
+            self._take(answer)
+        raise NotTakenError(EXIT_LATER, "no_answer", "the daemon ended before it was done")
 
     def _take(self, answer: control.Answer) -> None:
         match answer:
             case control.Found():
                 self._found.append(answer)
             case control.Unknown(user, why):
-                self._fail(f"{shown(user)}: {shown(why)}", EXIT_NOT_DONE)
+                self._not_found(user, why)
         if time.monotonic() > self._told:
             self._told = time.monotonic() + _QUIET_SECONDS
-            _say(f"{len(self._found):,} users so far")
+            say(f"{counted(len(self._found), 'user')} so far")
 
-    def _fail(self, why: str, code: int) -> None:
-        _say(why)
-        self._code = max(self._code, code)
+    def _not_found(self, user: str, why: str) -> None:
+        self._unknown.append({"user": user, "reason": why})
+        self._code = max(self._code, EXIT_NOT_DONE)
+        advice = advice_on_id(user)
+        say(f"{named(user)}: {shown(why)}" + (f"; {advice}" if advice else ""))
 
     def _as_json(self) -> dict[str, Any]:
         users = [
             {"user": each.user, "listener": each.listener, **msgspec.to_builtins(each.kept)} for each in self._found
         ]
-        return {"done": self._code == EXIT_DONE, "users": users}
+        return {"done": self._code == EXIT_DONE, "users": users, "unknown": self._unknown, **told_beside(self._error)}
 
     def _in_words(self, now: float) -> Iterator[str]:
         action = self._options.action
         if action in _DONE:
-            yield from (f"{shown(each.user)}: {_DONE[action]}" for each in self._found)
-            if not self._found and self._code == EXIT_DONE:
-                yield _NOBODY
+            yield from (f"{named(each.user)}: {_DONE[action]}" for each in self._found)
+            if self._found:
+                yield _AFTER[action]
+            elif self._code == EXIT_DONE:
+                yield self._nobody()
             return
         permanent = [each for each in self._found if not each.kept.passing]
         passing = [each for each in self._found if each.kept.passing]
         if not self._found and self._code == EXIT_DONE:
-            yield _NOBODY
+            yield self._nobody()
         for users, title in (
             (permanent, "somebody has to change something for these users"),
             (passing, "these users are tried again and again, and time may help"),
@@ -124,25 +136,21 @@ class _Asking:
                 for each in users:
                     yield from _details(each, now) if action == "show" else (_line(each, now),)
 
-
-def _orders(options: argparse.Namespace) -> Iterator[control.Quarantine]:
-    wish, users = _WISHES[options.action], options.users
-    if not users:
-        yield control.Quarantine(wish, kind=options.kind)
-    for begin in range(0, len(users), control.MOST_USERS):
-        yield control.Quarantine(wish, tuple(users[begin : begin + control.MOST_USERS]), options.kind)
+    def _nobody(self) -> str:
+        kind = self._options.kind
+        return "nobody is in quarantine here" + (f" for the reason {kind}" if kind else "")
 
 
 def _line(found: control.Found, now: float) -> str:
     kept = found.kept
     what = "deleted user" if kept.deleted else "user"
-    times = "1 failure" if kept.failures == 1 else f"{kept.failures} failures"
-    return f"  {shown(found.user)}  {kept.kind}  {what}, {times} in {_span(now - kept.since)}, {_next(found)}"
+    times = counted(kept.failures, "failure")
+    return f"  {named(found.user)}  {shown(kept.kind)}  {what}, {times} in {_span(now - kept.since)}, {_next(found)}"
 
 
 def _details(found: control.Found, now: float) -> Iterator[str]:
     kept = found.kept
-    yield f"  {shown(found.user)}"
+    yield f"  {named(found.user)}"
     details = {
         "document": shown(kept.document) + (", deleted" if kept.deleted else ""),
         "kind": f"{kept.kind}: {KINDS.get(kept.kind, 'another version of peruserd knows more')}",
@@ -179,7 +187,3 @@ def _span(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0.0):.0f} s"
-
-
-def _say(words: str) -> None:
-    print(f"peruserd: {words}", file=sys.stderr, flush=True)

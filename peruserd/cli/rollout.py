@@ -10,8 +10,9 @@ where two of them could have acted on one user.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import msgspec
@@ -177,6 +178,23 @@ def in_groups(
             group = []
     if group:
         yield _seen(group, pool, look)
+
+
+def finish(rollouts: Iterable[tuple[Seen, Future[Rolled]]], take: Callable[[Seen, Rolled], None]) -> None:
+    """Wait for all of these, and tell how each ended; after an interruption only for those that have begun."""
+    interruption: KeyboardInterrupt | None = None
+    left = deque(rollouts)
+    while left:
+        seen, future = left[0]
+        try:
+            if interruption is None or not future.cancel():
+                take(seen, future.result())
+        except KeyboardInterrupt as error:
+            interruption = error
+        else:
+            left.popleft()
+    if interruption is not None:
+        raise interruption
 
 
 def _seen(group: list[str], pool: ThreadPoolExecutor, look: Callable[[str], Seen | None]) -> list[Seen]:

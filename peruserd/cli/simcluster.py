@@ -1,8 +1,8 @@
 """`peruserd simcluster`: only the simulated cluster, until stopped."""
 
 import argparse
-import sys
 
+from peruserd.cli.output import CommandError
 from peruserd.cli.parser import EXIT_USAGE
 
 
@@ -11,12 +11,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         from peruserd.simcluster import ClusterOptions, run_forever  # noqa: PLC0415 - an extra, missing in a plain install
     except ModuleNotFoundError as error:
-        print(
-            f"peruserd simcluster: {error.name} is missing; install the extra, from the sources: "
-            "pip install '.[simcluster]'",
-            file=sys.stderr,
-        )
-        return EXIT_USAGE
+        words = f"simcluster: {error.name} is missing; install the extra, from the sources: pip install '.[simcluster]'"
+        raise CommandError(EXIT_USAGE, "missing_extra", words) from error
     try:
         chosen = ClusterOptions(
             nodes=options.nodes,
@@ -27,6 +23,5 @@ def run(options: argparse.Namespace) -> int:
             control_port=options.control_port,
         )
     except ValueError as error:
-        print(f"peruserd simcluster: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    return run_forever(chosen)
+        raise CommandError(EXIT_USAGE, "usage", f"simcluster: {error}") from error
+    return run_forever(chosen, as_json=options.json)

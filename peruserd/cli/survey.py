@@ -7,9 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Final, TypeVar
 
-from peruserd.cli.progress import Progress
+import msgspec
+
+from peruserd.cli.progress import Progress, announce
 from peruserd.core.auditing import Diagnosis, Observation, Rules, diagnose, seen_twice
-from peruserd.core.names import LONGEST_ID, USER_DOCUMENT_PREFIX, decode_database_name, user_document_id
+from peruserd.core.evidence import DocumentState, judge
+from peruserd.core.names import (
+    LONGEST_ID,
+    USER_DOCUMENT_PREFIX,
+    database_name,
+    decode_database_name,
+    user_document_id,
+)
+from peruserd.core.printing import counted
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.views import Copy, Feed
 from peruserd.couch.client import Client
@@ -29,6 +39,19 @@ _AGAIN_SECONDS: Final = 3.0
 
 _TRIES: Final = 3
 _PAUSE_SECONDS: Final = 1.0
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A user who was named: whether the document is there, and whether the database is.
+
+    `silent` are the nodes whose copies of the document could not be read.
+    """
+
+    user: str
+    state: DocumentState
+    database: str
+    database_exists: bool
+    silent: tuple[str, ...] = ()
 
 
 class Survey:
@@ -94,14 +117,23 @@ class Survey:
         found = {each.user: each for each in self._diagnosed(document_ids, progress) if each.findings}
         doubtful = [user for user, each in found.items() if each.differs]
         if doubtful:
+            announce(f"looking at {counted(len(doubtful), 'user')} once more, in {_AGAIN_SECONDS:g} s")
             time.sleep(_AGAIN_SECONDS)
-        for each in self._diagnosed(map(user_document_id, doubtful), Progress("users")):
+        for each in self._diagnosed(map(user_document_id, doubtful), Progress("users looked at again")):
             found[each.user] = seen_twice(found[each.user], each)
         return [found[user] for user in sorted(found) if found[user].findings]
 
     def at_once(self, document_ids: Iterable[str]) -> list[Diagnosis]:
         """Return what is found of these users now, without those of whom nothing is."""
         return [each for each in self._diagnosed(document_ids, Progress("users")) if each.findings]
+
+    def known(self, document_ids: Sequence[str]) -> list[Known]:
+        """Return what is known of the documents and databases of these users now."""
+        return [
+            known
+            for ids in _batches(document_ids, _BATCH)
+            for known in self._observer.observe_each(ids, lambda seen: _known(self._rules.databases.prefix, seen))
+        ]
 
     def _copies(self) -> Iterator[list[Copy]]:
         if self._copy.feed is Feed.DATABASE:
@@ -139,6 +171,12 @@ class Survey:
 
     def _judged(self, seen: Observation) -> Diagnosis:
         return diagnose(seen, self._rules)
+
+
+def _known(prefix: str, seen: Observation) -> Known:
+    verdict = judge(seen.evidence)
+    database = database_name(prefix, seen.user)
+    return Known(seen.user, verdict.state, database, seen.copies is not None, verdict.silent)
 
 
 def _is_users(document_id: str) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from peruserd.core.config import Grant
+from peruserd.core.printing import counted
 from peruserd.core.templates import Templates
 from peruserd.daemon.templates import DESIGNS_CHANGEABLE
 
@@ -10,7 +11,7 @@ from peruserd.daemon.templates import DESIGNS_CHANGEABLE
 def template_words(templates: Templates, grant: Grant) -> Iterator[str]:
     """Say what each new database gets beside its user; nothing where there is nothing."""
     if templates.documents:
-        yield f"new databases get {_count(len(templates.documents), 'document')}: {_listed(templates)}"
+        yield f"new databases get {counted(len(templates.documents), 'document')}: {_listed(templates)}"
     roles = {"admins": templates.admin_roles, "members": templates.member_roles}
     for section, given in roles.items():
         if given:
@@ -23,7 +24,3 @@ def template_words(templates: Templates, grant: Grant) -> Iterator[str]:
 
 def _listed(templates: Templates) -> str:
     return ", ".join(each.id for each in templates.documents)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -10,15 +10,18 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.cli.connecting import Connected, with_server
+from peruserd.cli.connecting import Connected, need_users, with_server
 from peruserd.cli.observing import Observed, observe
-from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
-from peruserd.cli.rollout import THREADS, Counts, Pace, Rolled, Rollout, Seen, in_groups
+from peruserd.cli.output import CommandError, print_json, say, told_beside
+from peruserd.cli.parser import EXIT_DONE, EXIT_INTERRUPTED, EXIT_LATER, EXIT_NOT_DONE
+from peruserd.cli.progress import announce
+from peruserd.cli.rollout import THREADS, Counts, Pace, Rolled, Rollout, Seen, finish, in_groups
 from peruserd.cli.template_words import template_words
 from peruserd.core.config import Grant
 from peruserd.core.contents import Standing
-from peruserd.core.printing import shown
+from peruserd.core.printing import counted, named, shown
 from peruserd.core.views import Feed
+from peruserd.couch.errors import CouchError
 from peruserd.couch.journal import Journal
 from peruserd.couch.single_journal import prepare_journal
 from peruserd.couch.template_record import TemplateRecord
@@ -37,7 +40,13 @@ _MOST_UNREADABLE: Final = 100
 def run(options: argparse.Namespace) -> int:
     """Say how things stand, or roll out; exit 1 where something is to be done still."""
     command = _Status if options.action == "status" else _RollingOut
-    return with_server(options, lambda connected: command(connected, options).run(), connections=THREADS)
+    return with_server(
+        options,
+        lambda connected: command(connected, options).run(),
+        connections=THREADS,
+        # After each write of a security object the user document is looked at once more.
+        finishes=command is _RollingOut,
+    )
 
 
 class _Failed(msgspec.Struct, frozen=True):
@@ -57,8 +66,10 @@ class _Command(ABC):
         self.counts = Counts(documents={})
         self.failures: list[_Failed] = []
         self.changed = 0
+        need_users(connected.client, connected.config.couchdb.auth_db)
         self._total = connected.client.count_user_documents(connected.config.couchdb.auth_db)
         self._next_word = time.monotonic() + _QUIET_SECONDS
+        announce(f"looking at {counted(self._total, 'user')}, at most {options.rate:g} a second")
 
     @abstractmethod
     def run(self) -> int:
@@ -79,15 +90,15 @@ class _Command(ABC):
     def fail(self, seen: Seen, why: str) -> None:
         """Note that something about one user failed, and say so."""
         self.failures.append(_Failed(seen.user, seen.database, why))
-        _say(f"{shown(seen.user)}: {shown(why)}")
+        say(f"{named(seen.user)}: {shown(why)}")
 
     def _tell(self) -> None:
         now = time.monotonic()
         if now < self._next_word:
             return
         self._next_word = now + (_QUIET_SECONDS if sys.stderr.isatty() else _UNWATCHED_SECONDS)
-        words = f"{self.counts.users:,} of {max(self._total, self.counts.users):,} users"
-        _say(f"{words}, {self.counts.due:,} not up to date, {self.changed:,} changed, {len(self.failures):,} failed")
+        words = f"{self.counts.users:,} of {counted(max(self._total, self.counts.users), 'user')}"
+        say(f"{words}, {self.counts.due:,} not up to date, {self.changed:,} changed, {len(self.failures):,} failed")
 
 
 class _Status(_Command):
@@ -98,10 +109,10 @@ class _Status(_Command):
         with ThreadPoolExecutor(THREADS) as pool:
             for _ in self.groups(rollout, pool):
                 if len(self.failures) > _MOST_UNREADABLE:
-                    _say(f"stopped, because {len(self.failures):,} users could not be read")
+                    say(f"stopped, because {counted(len(self.failures), 'user')} could not be read")
                     break
         if self.options.json:
-            print(msgspec.json.encode(self._answer()).decode())
+            print_json(self._answer())
         else:
             print("\n".join(_in_words(self.connected, self.counts)))
         if len(self.failures) > _MOST_UNREADABLE:
@@ -119,26 +130,33 @@ class _RollingOut(_Command):
         self._changes: list[dict[str, Any]] = []
         self._kept: list[dict[str, Any]] = []
         self._left = 0
+        self._trouble: CommandError | None = None
         observed = observe(self.connected, wait=False)
         if observed.apart:
             nodes = ", ".join(sorted({each.node for each in observed.apart}))
-            _say(f"instances with another configuration: {nodes}; new users get what these have, until their restart")
+            say(f"instances with another configuration: {nodes}; new users get what these have, until their restart")
         if self.templates.designs and self.connected.config.security.grant is Grant.ADMIN:
-            _say(f"careful: {DESIGNS_CHANGEABLE}")
+            say(f"careful: {DESIGNS_CHANGEABLE}")
         if not self.options.dry_run and (why := self._put_on_record(observed)) is not None:
-            _say(why)
-            return EXIT_LATER
+            raise CommandError(EXIT_LATER, "own_database_unusable", why)
         is_whole = False
+        code = EXIT_NOT_DONE
         try:
             with ThreadPoolExecutor(THREADS) as pool:
                 is_whole = self._through_all(
                     Rollout(self.connected, observed.attachment.feed, overwrite=self.overwrite), pool
                 )
         except KeyboardInterrupt:
-            _say("interrupted")
+            say("interrupted")
+            code = EXIT_INTERRUPTED
+        except CouchError as error:
+            # Changes made so far are told all the same.
+            say(str(error))
+            code = EXIT_LATER
+            self._trouble = CommandError(code, error.kind, str(error))
         is_done = is_whole and not self.failures
         self._end(is_whole=is_whole, is_done=is_done)
-        return EXIT_DONE if is_done else EXIT_NOT_DONE
+        return EXIT_DONE if is_done else code
 
     def _put_on_record(self, observed: Observed) -> str | None:
         """Write down what is rolled out, so that a later rollout knows it; return why that is not possible."""
@@ -159,16 +177,18 @@ class _RollingOut(_Command):
                 self._note_kept(seen)
             due = [seen for seen in group if seen.is_due(overwrite=self.overwrite)]
             act = _nothing if self.options.dry_run else rollout.roll_out
-            for seen, rolled in zip(due, pool.map(act, [each.user for each in due]), strict=True):
-                if rolled.is_done:
-                    self._note_change(seen)
-                elif rolled.why:
-                    self.fail(seen, rolled.why)
-                else:
-                    self._left += 1
+            finish([(seen, pool.submit(act, seen.user)) for seen in due], self._take)
             if len(self.failures) > self.options.max_failures:
                 return False
         return True
+
+    def _take(self, seen: Seen, rolled: Rolled) -> None:
+        if rolled.is_done:
+            self._note_change(seen)
+        elif rolled.why:
+            self.fail(seen, rolled.why)
+        else:
+            self._left += 1
 
     def _note_change(self, seen: Seen) -> None:
         self.changed += 1
@@ -187,7 +207,7 @@ class _RollingOut(_Command):
         if not self.options.json:
             did = "would change" if self.options.dry_run else "changed"
             parts = [*(f"{each.id} ({each.standing})" for each in due), *options, *(["rights"] * seen.rights_due)]
-            print(f"{shown(seen.user)}: {did}: {', '.join(parts)}", flush=True)
+            print(f"{named(seen.user)}: {did}: {shown(', '.join(parts))}", flush=True)
 
     def _note_kept(self, seen: Seen) -> None:
         if self.overwrite or seen.contents is None or not seen.contents.kept:
@@ -197,14 +217,16 @@ class _RollingOut(_Command):
             self._kept.append(kept)
         if not self.options.json:
             parts = ", ".join(f"{each.id} ({each.standing})" for each in seen.contents.kept)
-            print(f"{shown(seen.user)}: kept: {parts}", flush=True)
+            print(f"{named(seen.user)}: kept: {shown(parts)}", flush=True)
 
     def _end(self, *, is_whole: bool, is_done: bool) -> None:
         if not is_whole:
-            _say(
-                f"stopped after {self.counts.users:,} users, of whom {len(self.failures):,} failed; mend what is wrong "
-                "and run it again, which passes over what is right, or let more fail: --max-failures"
+            words = (
+                f"stopped after {counted(self.counts.users, 'user')}, of whom {len(self.failures):,} failed; run it "
             )
+            mended = " once that is mended" if self.failures else ""
+            more = ", or let more fail: --max-failures" if self.failures else ""
+            say(f"{words}again{mended}, which passes over what is right{more}")
         if self.options.json:
             answer = {
                 "done": is_done,
@@ -218,19 +240,19 @@ class _RollingOut(_Command):
                 "kept": self._kept,
                 "failures": self.failures,
             }
-            print(msgspec.json.encode(answer).decode())
+            print_json(answer | told_beside(self._trouble))
             return
         did = "would be changed" if self.options.dry_run else "changed"
         print(
-            f"{self.counts.users:,} users: {self.changed:,} {did}, {self.counts.up_to_date:,} were up to date, "
-            f"{self.counts.without_database:,} have no database yet, {self._left:,} are left to the daemons, "
+            f"{counted(self.counts.users, 'user')}: {self.changed:,} {did}, {self.counts.up_to_date:,} up to date "
+            f"before, {self.counts.without_database:,} without a database yet, {self._left:,} left to the daemons, "
             f"{len(self.failures):,} failed; documents kept as their users changed them: {len(self._kept):,}"
         )
 
 
 def _in_words(connected: Connected, counts: Counts) -> Iterator[str]:
     yield from template_words(connected.templates, connected.config.security.grant)
-    yield f"{counts.users:,} users, {counts.without_database:,} of them without a database yet"
+    yield f"{counted(counts.users, 'user')}, {counts.without_database:,} of them without a database yet"
     standings = [str(each) for each in Standing]
     width = max([len(each) for each in counts.documents] + [len("document")])
     if counts.documents:
@@ -238,15 +260,11 @@ def _in_words(connected: Connected, counts: Counts) -> Iterator[str]:
     for name, found in sorted(counts.documents.items()):
         yield "  ".join([shown(name).ljust(width), *(f"{found[each]:,}".rjust(len(each)) for each in standings)])
     grant = connected.config.security.grant.value
-    yield f"rights (grant {grant}, roles): {counts.rights_due:,} databases to be changed"
+    yield f"rights (grant {grant}, roles): {counted(counts.rights_due, 'database')} to be changed"
     if connected.templates.options:
-        yield f"options: {counts.options_due:,} databases to be changed"
-    yield f"a rollout would change {counts.due:,} databases" if counts.due else "everything is up to date"
+        yield f"options: {counted(counts.options_due, 'database')} to be changed"
+    yield f"a rollout would change {counted(counts.due, 'database')}" if counts.due else "everything is up to date"
 
 
 def _nothing(_user: str) -> Rolled:
     return Rolled(is_done=True)
-
-
-def _say(words: str) -> None:
-    print(f"peruserd: {words}", file=sys.stderr, flush=True)

@@ -12,11 +12,12 @@ from typing import Final
 
 import msgspec
 
-from peruserd.cli.connecting import Connected, with_server
+from peruserd.cli.connecting import Connected, need_users, with_server
 from peruserd.cli.neighbour import Neighbour
+from peruserd.cli.output import print_json
 from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
-from peruserd.cli.progress import Progress
-from peruserd.core.printing import shown
+from peruserd.cli.progress import Progress, announce
+from peruserd.core.printing import counted, named
 from peruserd.core.readiness import Readiness, UserState, is_whole_look, pause_seconds, unservable
 from peruserd.couch.errors import CouchError, RefusedError, UnauthorizedError
 from peruserd.couch.readiness import ReadinessReader, open_reader
@@ -24,6 +25,9 @@ from peruserd.supervisor.attaching import attach
 
 # Users looked at at once: as many as the daemon's page looks at.
 _THREADS: Final = 4
+
+# A wait that is over by then says nothing of itself.
+_QUIET_SECONDS: Final = 2.0
 
 _WORDS: Final = {
     UserState.SERVED: "served",
@@ -46,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _wait(connected: Connected, options: argparse.Namespace) -> int:
+    need_users(connected.client, connected.config.couchdb.auth_db)
     attachment = attach(connected.client, connected.config.couchdb)
     reader = open_reader(connected.client, attachment.feed, attachment.node, connected.config)
     waiting = _Waiting(reader, Neighbour(connected.config.http), list(dict.fromkeys(options.users)))
@@ -53,10 +58,10 @@ def _wait(connected: Connected, options: argparse.Namespace) -> int:
     found = waiting.found()
     is_done = all(each.state is UserState.SERVED for each in found)
     if options.json:
-        print(msgspec.json.encode(_Result(is_done, [_printable(each) for each in found])).decode())
+        print_json(_Result(is_done, [*found]))
     else:
         for each in found:
-            print(f"{shown(each.user)}: {_in_words(each, connected.config.databases.prefix)}")
+            print(f"{named(each.user)}: {_in_words(each, connected.config.databases.prefix)}")
     return EXIT_DONE if is_done else _code(found)
 
 
@@ -71,6 +76,8 @@ class _Waiting:
     def run(self, until: float) -> None:
         """Look until all is known or the time is over; raises CouchError where the server cannot be asked at all."""
         number = 0
+        began = time.monotonic()
+        is_told = False
         with (
             ThreadPoolExecutor(_THREADS, thread_name_prefix="look") as pool,
             Progress("users known, waiting for the others", len(self._found)) as progress,
@@ -82,6 +89,9 @@ class _Waiting:
                 pause = min(pause_seconds(number), until - time.monotonic())
                 if pause <= 0:
                     return
+                if not is_told and (left := len(self._waiting())) and time.monotonic() - began > _QUIET_SECONDS:
+                    is_told = True
+                    announce(f"waiting for {counted(left, 'user')}, up to {until - began:.0f} s")
                 if self._waiting():
                     time.sleep(pause)
                 number += 1
@@ -116,10 +126,4 @@ def _code(found: Iterable[Readiness]) -> int:
 
 def _in_words(found: Readiness, prefix: str) -> str:
     why = unservable(prefix, found.user) if found.state is UserState.UNSERVABLE else found.kind
-    return f"{_WORDS[found.state]}: {why}" if why else _WORDS[found.state]
-
-
-def _printable(found: Readiness) -> Readiness:
-    """Return what JSON can hold: bytes of a command line that are no UTF-8 have no place in it."""
-    user = found.user.encode("utf-8", "backslashreplace").decode()
-    return msgspec.structs.replace(found, user=user)
+    return ": ".join([_WORDS[found.state], *([why] if why else [])]) + (f"; {found.hint}" if found.hint else "")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from peruserd.core.hashing import document_hash, document_key
-from peruserd.core.names import UnservableNameError, database_name, user_document_id
+from peruserd.core.names import UnservableNameError, database_name, is_unicode, user_document_id
 from peruserd.core.ownership import Owners, Ownership
 from peruserd.core.ranges import WHOLE_SPACE, Range
 from peruserd.core.views import View, make_plan
@@ -60,6 +60,9 @@ class WholePlan(msgspec.Struct, frozen=True):
 def explain_owner(user: str, view: View, prefix: str, not_alive: Mapping[str, str]) -> OwnerExplanation:
     """Return who owns a user by a view; `not_alive` says of nodes without a live instance why they have none."""
     document_id = user_document_id(user)
+    if not is_unicode(user):
+        why = "the user name is not valid Unicode, and no user document can have it"
+        return OwnerExplanation(user, document_id, None, None, why)
     database = _database(prefix, user)
     shard_map = view.shard_map
     if shard_map is None:

@@ -4,7 +4,7 @@ A lease is a local document of a database for server admins only. Such documents
 node that was away, so a read can show an old one, or none although there is one, for as long as nothing new is written
 (measured). Hence the one rule of this module: only a counter that grows past the highest value seen of its incarnation
 shows life, for a time to live by the observer's own monotonic clock. Neither that a lease is there nor that it is
-missing says anything, and clocks are never compared. (Design, "Rules of ownership".)
+missing says anything, and clocks are never compared. (docs/architecture.md, "Ownership".)
 
 An observer that has just begun to look cannot have seen anything grow. It takes the leases of its first look for alive,
 for one time to live, so that a restart does not move every document twice.

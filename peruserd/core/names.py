@@ -40,6 +40,22 @@ def user_document_id(name: str) -> str:
     return USER_DOCUMENT_PREFIX + name
 
 
+def advice_on_id(name: str) -> str | None:
+    """Return what to say of a name that nobody has and that looks like the id of a user document; None otherwise."""
+    if not name.startswith(USER_DOCUMENT_PREFIX):
+        return None
+    return f"a name is given without {USER_DOCUMENT_PREFIX!r}, which begins the id of its document"
+
+
+def is_unicode(name: str) -> bool:
+    """Say whether a text can be written in UTF-8; Python makes surrogates of other bytes of a command line."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_prefix(prefix: str) -> None:
     """Raise ValueError, saying what is allowed, unless database names may begin with `prefix`.
 

@@ -1,6 +1,6 @@
 """Which instance acts on which document of a range.
 
-The rule (design, "Rules of ownership"):
+The rule (docs/architecture.md, "Ownership"):
 
 - Take all nodes that host the document's range, sorted by name.
 - Start at position `key mod count` and go round. The first node that has a live instance is the owner.

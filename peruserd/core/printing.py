@@ -1,5 +1,6 @@
-"""Showing on a terminal what users chose: their names hold any character, also those that steer a terminal."""
+"""Showing what users chose, on a terminal and in JSON: their names hold any character, also those that steer either."""
 
+import shlex
 import unicodedata
 from typing import Final
 
@@ -15,6 +16,34 @@ def shown(text: str) -> str:
     as `\x1b`, `\u202e` or `\U000e0001`. A backslash is doubled, so that nobody can write what looks like one of them.
     """
     return "".join(map(_shown, text))
+
+
+def as_json_text(text: str) -> str:
+    """Return `text` as JSON can hold it: bytes of a command line that are no UTF-8 have no place there."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def named(name: str) -> str:
+    """Return a name as `shown` does, and the empty one as two quotes, so that a sentence about it can be read."""
+    return shown(name) or '""'
+
+
+def harmless(words: str) -> str:
+    """Return the words of a server or of an error as one line that cannot steer a terminal.
+
+    Words that `shown` has made already stay as they are, so a line can be made of both.
+    """
+    return "".join(each if each == "\\" else _shown(each) for each in words)
+
+
+def argument(name: str) -> str:
+    """Return how a name is typed in a shell, or USER for one that cannot be shown as it is."""
+    return "USER" if shown(name) != name or name.startswith("-") else shlex.quote(name)
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number and what is counted: "1 user", "2,000 users"; `plural` where it is not the noun and an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _shown(character: str) -> str:

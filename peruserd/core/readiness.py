@@ -12,7 +12,7 @@ from peruserd.core import security
 from peruserd.core.evidence import DocumentState, Evidence, judge
 from peruserd.core.facts import CopyReading
 from peruserd.core.inquiries import KeptUser
-from peruserd.core.names import UnservableNameError, database_name
+from peruserd.core.names import UnservableNameError, advice_on_id, database_name
 
 LONGEST_WAIT_SECONDS: Final = 60.0
 """The longest wait of one request; a proxy in between can end one sooner."""
@@ -42,13 +42,15 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
     """The state of one user.
 
     `kind` is that of the failure in quarantine, or of the error by which the server could not be asked. `passing` says
-    whether the instance tries again by itself, where the user is in quarantine.
+    whether the instance tries again by itself, where the user is in quarantine. `hint` says what was meant instead of a
+    name that nobody has.
     """
 
     user: str
     state: UserState
     kind: str | None = None
     passing: bool | None = None
+    hint: str | None = None
 
     @property
     def is_final(self) -> bool:
@@ -76,7 +78,7 @@ def readiness(user: str, evidence: Evidence, copies: tuple[CopyReading, ...] | N
     if document.state is DocumentState.UNCLEAR and not evidence.has_majority:
         return Readiness(user, UserState.UNCLEAR, "no_majority")
     if document.state in (DocumentState.DELETED, DocumentState.MISSING):
-        return Readiness(user, UserState.UNKNOWN)
+        return Readiness(user, UserState.UNKNOWN, hint=advice_on_id(user))
     is_served = document.state is DocumentState.LIVE and _has_access(user, copies or ())
     return Readiness(user, UserState.SERVED if is_served else UserState.IN_PROGRESS)
 

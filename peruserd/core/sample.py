@@ -1,4 +1,4 @@
-"""The default configuration as a commented file, made from the types that decode it."""
+"""The default configuration explained, and as a commented file, made from the types that decode it."""
 
 import textwrap
 
@@ -14,14 +14,32 @@ _HEADER = """\
 # Each can be overridden by the environment: PERUSERD_<TABLE>_<KEY>, as in PERUSERD_COUCHDB_URL."""
 
 
+class Explained(msgspec.Struct, frozen=True):
+    """One key: its default, None where it has none, and what it is for."""
+
+    default: object
+    description: str
+
+
+def explained() -> dict[str, dict[str, Explained]]:
+    """Return every key by its table and name."""
+    return {
+        table.name: {
+            key.name: Explained(key.default, _explanation(key.type)) for key in msgspec.structs.fields(table.type)
+        }
+        for table in msgspec.structs.fields(Config)
+    }
+
+
 def sample() -> str:
     """Return a TOML file with every table and key, its default (commented out where it has none) and a comment."""
     parts = [_HEADER]
+    keys = explained()
     for table in msgspec.structs.fields(Config):
         parts += ["", *_comment(table.type.__doc__.strip()), f"[{table.name}]"]
-        for key in msgspec.structs.fields(table.type):
-            parts += _comment(_explanation(key.type))
-            parts.append(f"# {key.name} =" if key.default is None else f"{key.name} = {_toml(key.default)}")
+        for name, key in keys[table.name].items():
+            parts += _comment(key.description)
+            parts.append(f"# {name} =" if key.default is None else f"{name} = {_toml(key.default)}")
     return "\n".join(parts) + "\n"
 
 

@@ -18,6 +18,7 @@ from peruserd.core.decoding import ConfigError
 from peruserd.core.messages import Credentials, Reauthenticate, Token
 from peruserd.couch.errors import CouchError, GatewayError, RefusedError, ServerError, TimedOutError
 from peruserd.couch.login import Admission, Login
+from peruserd.couch.login_words import LoginWords
 from peruserd.couch.refusals import BusyError, RefusalFile, Refusals
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import NOBODY, Tokens
@@ -51,6 +52,10 @@ class Source(Protocol):
     def is_file(self) -> bool:
         """Say whether they can change."""
 
+    @property
+    def origin(self) -> str:
+        """Say where the password comes from."""
+
     def read(self) -> Credentials | None:
         """Read them again; raises ConfigError."""
 
@@ -63,7 +68,7 @@ class Authenticator:
     """Keeps `tokens`, those of this process, right; `tell` is called when other processes have to be told.
 
     It gets the doubts that were looked into, or None where every process has to be told, and must return at once.
-    `state` says what is so.
+    `state` says what is so. With `asks_again` unset the words about a refusal are those of a command, which ends.
     """
 
     def __init__(
@@ -72,11 +77,14 @@ class Authenticator:
         source: Source,
         record: RefusalFile,
         tell: Callable[[Answers | None], None] = lambda _answers: None,
+        *,
+        asks_again: bool = True,
     ) -> None:
         self._couchdb = couchdb
         self._source = source
         self._record = record
         self._tell = tell
+        self._asks_again = asks_again
         self._session = Session(couchdb, Tokens(NOBODY), repeat_reads=False)
         self._credentials = source.credentials
         self.tokens = Tokens(NOBODY) if self._credentials is None else Tokens(None, self._ask)
@@ -277,7 +285,8 @@ class Authenticator:
         if admission.verdict is Verdict.REFUSED:
             self.refusals += 1
         trouble = trouble or RefusedError(self._why_refused(admission.verdict, pause))
-        if self._said is not admission.verdict or admission.verdict is Verdict.REFUSED:
+        is_news = self._said is not admission.verdict or admission.verdict is Verdict.REFUSED
+        if is_news and self._asks_again:
             log.warning("not let in", error=str(trouble), kind=trouble.kind, again_in_seconds=round(pause))
         self._said = admission.verdict
         return pause, trouble
@@ -308,22 +317,20 @@ class Authenticator:
     # Words, and what is due
 
     def _why_refused(self, verdict: Verdict, pause: float) -> str:
-        again = f"it is asked again in {pause:.0f} s"
         if verdict is Verdict.LOCKED:
-            who = "after refusals of this instance's password" if self._gate.refusals else _SOMEBODY_ELSE
-            return f"CouchDB has locked the account {self._username} for this address {who}; {again}"
-        where = ", and as soon as another one is configured" if self._source.is_file else ""
-        return f"CouchDB refuses the password of {self._username}; {again}{where}"
+            return self._words.locked(pause, by_us=bool(self._gate.refusals))
+        return self._words.refused(pause)
 
     def _why_shut(self, pause: float) -> str:
         if self._said in (Verdict.REFUSED, Verdict.LOCKED):
             return self._why_refused(self._said, pause)
         if self._gate.refusals and not self._gate.failed:
-            return (
-                f"the password of {self._username} was refused {len(self._gate.refusals)} times within minutes, and is "
-                f"not sent for another {pause:.0f} s, so that CouchDB does not lock the account"
-            )
-        return f"no answer to a login of {self._username}; it is tried again in {pause:.0f} s"
+            return self._words.spared(len(self._gate.refusals), pause)
+        return self._words.unanswered(pause)
+
+    @property
+    def _words(self) -> LoginWords:
+        return LoginWords(self._username, self._source.origin, self._source.is_file, self._asks_again)
 
     @property
     def _username(self) -> str:
@@ -340,7 +347,3 @@ class Authenticator:
             return _LONGEST_WAIT_SECONDS
         due = self.tokens.renewed_at + self._lifetime * _RENEWED_AFTER
         return min(due - time.monotonic(), _LONGEST_WAIT_SECONDS)
-
-
-# A refusal of ours would have been noted.
-_SOMEBODY_ELSE: Final = "although this instance's password was not refused: somebody else behind the address has failed"

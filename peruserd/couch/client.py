@@ -276,15 +276,17 @@ class Client:
 
     def count_user_documents(self, database: str) -> int:
         """Return how many user documents the authentication database has: all but its design documents."""
-        path = f"/{quoted(database)}"
+        return self._count_documents(f"/{quoted(database)}")
+
+    def count_copy_documents(self, copy: Copy) -> int:
+        """Return how many documents one copy of a shard has: all but its design documents."""
+        return self._count_documents(copy_path(copy))
+
+    def _count_documents(self, path: str) -> int:
         total = self.session.request("GET", path).expect(200).decode(Counts).doc_count
         keys = {"start_key": '"_design/"', "end_key": '"_design0"'}
         designs = self.session.request("GET", f"{path}/_all_docs", params=keys).expect(200).decode(Listing)
         return total - len(designs.rows)
-
-    def count_copy_documents(self, copy: Copy) -> int:
-        """Return how many documents one copy of a shard has, design documents included."""
-        return self.session.request("GET", copy_path(copy)).expect(200).decode(Counts).doc_count
 
     def copy_is_untouched(self, copy: Copy) -> bool:
         """Say whether one copy of a shard has no document, and none that was deleted either."""

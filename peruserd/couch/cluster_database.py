@@ -93,6 +93,7 @@ class DatabaseState(msgspec.Struct, frozen=True):
 
     usable: bool = False
     refused: bool = False
+    to_be_made: bool = False  # by the first instance that runs
     why: str = "not looked at yet"
     live: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
@@ -263,7 +264,8 @@ class ClusterDatabase:
         usable, why = isinstance(step, Ready), _words(self.name, step)
         if usable and not facts.live:
             usable, why = False, f"no copy of the database {self.name} answers: {', '.join(facts.hosts)}"
-        self._state = msgspec.structs.replace(facts, usable=usable, refused=isinstance(step, Refuse), why=why)
+        refused, missing = isinstance(step, Refuse), isinstance(step, Create)
+        self._state = msgspec.structs.replace(facts, usable=usable, refused=refused, to_be_made=missing, why=why)
         self.was_usable |= usable
         if self._told != (usable, why):
             self._told = (usable, why)

@@ -32,6 +32,17 @@ class CredentialSource:
             return False
         return couchdb.password_file is not None or bool(self._directory)
 
+    @property
+    def origin(self) -> str:
+        """Say where the password comes from, as far as that has a name."""
+        file = self._loaded.config.couchdb.password_file
+        if self._fixed.value:
+            return f"{PASSWORD_VARIABLE} in the environment"
+        if file is not None:
+            return f"couchdb.password_file ({file})"
+        is_credential = self._directory and _can_be_there(Path(self._directory, PASSWORD_CREDENTIAL))
+        return f"the systemd credential {PASSWORD_CREDENTIAL}" if is_credential else "couchdb.url"
+
     def read(self) -> Credentials | None:
         """Read them again; raises ConfigError where that is not possible now."""
         file = self._loaded.config.couchdb.password_file

@@ -14,8 +14,9 @@ from peruserd.supervisor.listener import ListenerStatus
 from peruserd.supervisor.questions import NotAnsweredError, Questions
 
 _NOT_THERE = (
-    "not in quarantine here: the user is served, waits to be, or belongs to another node's instance "
-    f"(`peruserd owner` names it); a name that can have no database ({UNSERVABLE_NAME}) is never kept"
+    "not in quarantine here: the user is served, waits to be, belongs to another node's instance (`peruserd owner` "
+    "names it) or is not there (`peruserd audit --user` says so); a name that can have no database "
+    f"({UNSERVABLE_NAME}) is never kept"
 )
 
 log = structlog.get_logger(__name__)

@@ -107,7 +107,7 @@ class Auditor:
         rules = call(self._tools.rules)
         self._rounds = self._rounds.going_on(identity.uuid, self._wall_clock())
         running = self._running
-        log.info("audit round", number=running.number, part=running.part.value, from_=running.position)
+        log.info("audit round", number=running.number, part=running.part.value, position=running.position)
         reads = {Part.OTHER_COPY: self._read_other, Part.DATABASES: self._read_databases}
         while (part := self._running.part) is not Part.USERS:
             try:

@@ -75,7 +75,7 @@ class Ledger:
                 "following",
                 since=self._state.intake.checkpoint,
                 scanning_to=None if scan is None else scan.until,
-                from_=None if scan is None else scan.position,
+                position=None if scan is None else scan.position,
                 why=why,
             )
 

@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import json
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Final
 
 from peruserd.simcluster.cluster import SimCluster
@@ -60,15 +62,16 @@ def options_from(arguments: argparse.Namespace) -> ClusterOptions:
     )
 
 
-def run_forever(options: ClusterOptions) -> int:
+def run_forever(options: ClusterOptions, *, as_json: bool = False) -> int:
     """Run a cluster until SIGTERM or SIGINT; return the exit code: 0, or 75 where a port is taken.
 
-    Prints each node's URL on a line of its own, the controls' after `control ` where there are any, then `ready`.
+    Prints each node's URL on a line of its own, the controls' after `control ` where there are any, then `ready`. With
+    `as_json` it prints all of these as one object on one line.
     """
-    return asyncio.run(_run(options))
+    return asyncio.run(_run(options, as_json=as_json))
 
 
-async def _run(options: ClusterOptions) -> int:
+async def _run(options: ClusterOptions, *, as_json: bool) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -79,12 +82,20 @@ async def _run(options: ClusterOptions) -> int:
     except OSError as error:
         sys.stderr.write(f"the simulated cluster cannot listen: {error}\n")
         return _TRY_LATER
-    lines = [*cluster.urls]
-    if cluster.control_url:
-        lines.append(CONTROL_LINE + cluster.control_url)
-    for line in (*lines, READY_LINE):
+    for line in [_in_json(cluster)] if as_json else _in_words(cluster):
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     await stop.wait()
     await cluster.stop()
     return 0
+
+
+def _in_json(cluster: SimCluster) -> str:
+    return json.dumps({"nodes": list(cluster.urls), "control": cluster.control_url})
+
+
+def _in_words(cluster: SimCluster) -> Iterator[str]:
+    yield from cluster.urls
+    if cluster.control_url:
+        yield CONTROL_LINE + cluster.control_url
+    yield READY_LINE

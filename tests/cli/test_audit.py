@@ -17,6 +17,7 @@ from peruserd.couch.client import Client
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd
 from tests.couch.connecting import connect
+from tests.listener.office import delete_user
 
 
 class Command:
@@ -128,7 +129,8 @@ def test_users_and_kinds_can_be_chosen(cluster: SimClusterThread, client: Client
     client.delete_database(database_name("userdb-", options))
     client.create_database(database_name("userdb-", options), DatabasesConfig(q=4))
     assert command.listed("--user", missing, "never")[:2] == (1, {missing: ["missing"]})
-    assert command.listed("--user", "never")[:2] == (0, {})
+    code, found, result = command.listed("--user", "never")
+    assert (code, found, result["unknown"][0]["user"]) == (1, {}, "never")
     assert command.listed("--user", options)[1] == {options: ["not_named", "options"]}
     code, found, result = command.listed("--ignore", "missing", "not_named")
     assert (code, found, result["findings"]) == (1, {options: ["options"]}, {"options": 1})
@@ -257,3 +259,67 @@ def test_a_repair_that_does_not_get_better_ends(monkeypatch: pytest.MonkeyPatch)
     stuck, slow = (Diagnosis(each, (Finding.PUBLIC,), Remedy.LOOK) for each in ("stuck", "slow"))
     other = Diagnosis("other", (Finding.OPTIONS,), Remedy.OPERATOR)
     assert audit._watch(Surveyed(), [stuck, slow, other]) == [other, stuck]  # type: ignore[arg-type]
+
+
+def test_a_name_that_nobody_has_is_not_taken_for_right(client: Client, command: Command) -> None:
+    """The exit code is 1, and it is said whether a database of that name is there."""
+    client.create_database(database_name("userdb-", "left"), DatabasesConfig())
+    code, said, _ = command.run("--user", "nobody", "left", "org.couchdb.user:nobody", "nobody")
+    lines = said.splitlines()
+    assert code == 1
+    assert lines[0] == f"nobody: there is no such user; the database {database_name('userdb-', 'nobody')} is not there"
+    assert lines[1] == f"left: there is no such user; the database {database_name('userdb-', 'left')} is there"
+    assert lines[2].endswith("a name is given without 'org.couchdb.user:', which begins the id of its document")
+    assert lines[-1].startswith("3 users in ")
+    assert lines[-1].endswith(", 3 not there")
+    code, found, result = command.listed("--user", "nobody", "left")
+    assert (code, found) == (1, {"left": ["no_user"]})
+    assert [(each["user"], each["database_exists"]) for each in result["unknown"]] == [
+        ("nobody", False),
+        ("left", True),
+    ]
+
+
+def test_a_user_who_is_deleted_as_it_should_be_is_right(
+    cluster: SimClusterThread, client: Client, command: Command
+) -> None:
+    """Whether access is gone can be asked of a deleted user; the answer says that the user was deleted."""
+    (user,) = served(cluster, 1)
+    delete_user(client, user)
+    client.delete_database(database_name("userdb-", user))
+    code, said, _ = command.run("--user", user)
+    assert (code, said.splitlines()[0]) == (
+        0,
+        f"{user}: the user was deleted; the database {database_name('userdb-', user)} is not there",
+    )
+    assert command.listed("--user", user)[2]["deleted"][0]["user"] == user
+
+
+def test_a_name_is_not_called_unknown_while_a_node_that_may_know_it_is_away(
+    cluster: SimClusterThread, command: Command
+) -> None:
+    """To try again later can help: 75."""
+    cluster.stop_node(3)
+    code, said, _ = command.run("--user", "nobody")
+    assert code == 75
+    assert said.startswith("nobody: there is no such user as far as can be seen without node3@127.0.0.1; ")
+
+
+def test_names_that_can_have_no_database_are_all_said(command: Command) -> None:
+    """Also as JSON, and also those whose bytes are no Unicode."""
+    code, said, error = command.run("--json", "--user", "", "\udcff")
+    assert (code, json.loads(said)["error"]) == (1, "unservable_name")
+    assert error.splitlines() == [
+        'peruserd: "": the user name is empty',
+        "peruserd: \\udcff: the user name is not valid Unicode",
+    ]
+
+
+def test_it_says_what_it_does_where_no_bar_can(cluster: SimClusterThread, client: Client, command: Command) -> None:
+    """A second look takes seconds, so a log says that there is one."""
+    (user,) = served(cluster, 1)
+    client.delete_database(database_name("userdb-", user))
+    assert command.run()[2].splitlines() == [
+        "peruserd: looking at all users, and at each copy of their databases",
+        "peruserd: looking at 1 user once more, in 0 s",
+    ]

@@ -1,6 +1,8 @@
 """The commands as a user runs them: output, and exit codes."""
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,6 +90,38 @@ def test_the_default_configuration_is_valid_toml_and_accepted(tmp_path: Path) ->
     assert (named.returncode, named.stdout) == (0, "userdb-626f62\n")
 
 
+def test_names_in_json_hold_each_answer_and_each_error() -> None:
+    """One list for all names, in their order; a name that no JSON can hold is written with escapes."""
+    answered = peruserd("name", "--json", "bob", "x" * 116, os.fsdecode(b"\xff"))
+    assert answered.returncode == 1
+    bob, long, odd = json.loads(answered.stdout)
+    assert bob == {"user": "bob", "database": "userdb-626f62", "error": None}
+    assert long["database"] is None
+    assert "116 bytes" in long["error"]
+    assert odd["user"] == r"\udcff"
+    decoded = peruserd("name", "--json", "--decode", "userdb-626f62")
+    assert json.loads(decoded.stdout) == [bob]
+
+
+def test_a_decoded_name_cannot_steer_a_terminal() -> None:
+    """A user chose the name; its control characters are printed as escapes, and whole in JSON."""
+    database = "userdb-" + b"\x1b[2Jbob".hex()
+    assert peruserd("name", "--decode", database).stdout == "\\x1b[2Jbob\n"
+    assert json.loads(peruserd("name", "--decode", "--json", database).stdout)[0]["user"] == "\x1b[2Jbob"
+
+
+def test_the_default_configuration_in_json_is_that_of_the_file() -> None:
+    """Each key has the same default in both, and a description."""
+    explained = json.loads(peruserd("config", "--json").stdout)
+    written = tomllib.loads(peruserd("config").stdout)
+    defaults = {
+        table: {name: key["default"] for name, key in keys.items() if key["default"] is not None}
+        for table, keys in explained.items()
+    }
+    assert defaults == written
+    assert all(key["description"] for keys in explained.values() for key in keys.values())
+
+
 def test_output_that_nobody_reads_is_no_traceback() -> None:
     """`peruserd config | head` ends quietly."""
     piped = subprocess.run(  # noqa: S602 - a pipe is what is tested
@@ -109,6 +143,8 @@ def test_check_says_what_the_daemon_would_do_and_changes_nothing(config: str, cl
     assert "version 3." in checked.stdout
     assert "node1@127.0.0.1; 3 of 3 nodes are connected" in checked.stdout
     assert "12 user documents" in checked.stdout
+    counted = re.findall(r"would follow:.*: (\d+) user documents?; ", checked.stdout)
+    assert sum(map(int, counted)) == 12, "a design document is no user document"
     assert "5 user databases" in checked.stdout
     followed = [line.split()[2] for line in checked.stdout.splitlines() if line.startswith("would follow:")]
     # No other instance has a lease here, so this one would adopt what its node has no copy of.
@@ -136,6 +172,21 @@ def test_check_without_the_authentication_database_is_1(config: str) -> None:
     assert "elsewhere does not exist" in checked.stdout
 
 
+def test_check_in_json_says_the_same_and_what_stands_in_the_way(config: str) -> None:
+    """Each line has its subject and its words, and those that make the exit code 1 are marked."""
+    checked = peruserd("check", "--config", config)
+    found = json.loads(peruserd("check", "--json", "--config", config).stdout)
+    assert found["clear"] is True
+    in_words = [line.partition(":")[2].strip() for line in checked.stdout.splitlines()]
+    assert [line["message"] for line in found["lines"]] == in_words
+    elsewhere = {"PERUSERD_COUCHDB_AUTH_DB": "elsewhere"}
+    obstructed = peruserd("check", "--json", "--config", config, environment=elsewhere)
+    assert obstructed.returncode == 1
+    found = json.loads(obstructed.stdout)
+    assert found["clear"] is False
+    assert [line["about"] for line in found["lines"] if not line["clear"]] == ["users"]
+
+
 @pytest.mark.parametrize("command", [["check"], ["owner", "bob"], ["plan"]])
 def test_a_server_that_does_not_answer_is_75(config: str, command: list[str]) -> None:
     """Nobody there: try again later."""
@@ -150,8 +201,10 @@ def test_refused_credentials_are_75(config: str, command: list[str], cluster: Si
     cluster.clear_lockouts()
     answered = peruserd(*command, "--config", config, environment={"PERUSERD_COUCHDB_PASSWORD": "hunter2"})
     assert answered.returncode == 75
-    assert "CouchDB refuses the password of adm" in answered.stderr
-    assert "[couchdb]" in answered.stderr
+    assert answered.stderr == (
+        "peruserd: CouchDB refuses the password of adm, which is from PERUSERD_COUCHDB_PASSWORD in the environment; "
+        "put the right one there, and run this command again\n"
+    )
     assert "hunter2" not in answered.stdout + answered.stderr
 
 

@@ -72,7 +72,9 @@ def test_what_waits_can_be_cancelled(journal: DeletionJournal, environment: dict
     entry = waiting(journal, "ann")
     ran = peruserd("deletions", "cancel", "ann", environment=environment)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout == f"ann: noted for {entry.database}\n"
+    noted, after = ran.stdout.splitlines()
+    assert noted == f"ann: noted for {entry.database}"
+    assert "within seconds that is final" in after
     assert journal.saying(entry.id).word is Word.CANCEL
     assert journal.saying(entry.id).by == os.geteuid()
 
@@ -86,7 +88,10 @@ def test_a_user_for_whom_nothing_waits_is_exit_1(journal: DeletionJournal, envir
     assert "stranger\\x1b[2J: nothing waits" in ran.stderr
     assert json.loads(ran.stdout) == {
         "done": False,
+        "action": "drop-now",
         "noted": [{"user": "kim", "entry": entry.id, "database": entry.database}],
+        "unknown": [{"user": "stranger\x1b[2J", "reason": "nothing waits that this could be said of"}],
+        "undo": None,
     }
     assert journal.saying(entry.id).word is Word.DROP_NOW
 
@@ -94,11 +99,21 @@ def test_a_user_for_whom_nothing_waits_is_exit_1(journal: DeletionJournal, envir
 @pytest.mark.usefixtures("_daemon")
 def test_all_is_paused_shown_and_resumed(journal: DeletionJournal, environment: dict[str, str]) -> None:
     """A pause is in force for the whole cluster until it is taken back, and the list begins with it."""
-    assert peruserd("deletions", "pause", environment=environment).returncode == 0
+    paused = peruserd("deletions", "pause", environment=environment)
+    assert (paused.returncode, paused.stderr) == (0, "")
+    assert paused.stdout.startswith("paused: no instance of the cluster deletes a database until `peruserd deletions ")
     assert journal.pause().paused
     listed = peruserd("deletions", "list", environment=environment)
     assert listed.stdout.startswith("all drops are paused (operator, ")
-    assert peruserd("deletions", "resume", environment=environment).returncode == 0
+    resumed = peruserd("deletions", "resume", "--json", environment=environment)
+    assert resumed.returncode == 0
+    assert json.loads(resumed.stdout) == {
+        "done": True,
+        "action": "resume",
+        "noted": [],
+        "unknown": [],
+        "undo": "peruserd deletions pause",
+    }
     assert not journal.pause().paused
 
 
@@ -106,7 +121,8 @@ def test_all_is_paused_shown_and_resumed(journal: DeletionJournal, environment: 
 def test_one_alone_is_paused_and_resumed(journal: DeletionJournal, environment: dict[str, str]) -> None:
     """With names, `pause` and `resume --only` concern these, and no pause of all."""
     entry = waiting(journal, "lee")
-    assert peruserd("deletions", "pause", "lee", environment=environment).returncode == 0
+    paused = peruserd("deletions", "pause", "lee", environment=environment)
+    assert paused.stdout.endswith("nothing is deleted of these until `peruserd deletions resume --only lee`\n")
     assert journal.saying(entry.id).word is Word.HOLD
     assert peruserd("deletions", "resume", "--only", "lee", environment=environment).returncode == 0
     said = journal.saying(entry.id)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from peruserd.core.agreement import configuration_digest
-from peruserd.core.config import Config
+from peruserd.core.config import Config, DatabasesConfig
 from peruserd.core.leases import Lease
 from peruserd.core.templates import NO_TEMPLATES
 from peruserd.couch.client import Client
@@ -52,7 +52,7 @@ def test_check_says_that_the_daemon_makes_the_database_and_does_not_make_it(
 ) -> None:
     """A new cluster has none yet, which stands in nobody's way."""
     (words,) = about(check(config), "leases")
-    assert "cannot be kept yet: the database peruserd is not there yet" in words
+    assert words == "kept in the database peruserd, which the first instance that runs makes"
     assert cluster.databases() == ["_users"]
 
 
@@ -142,12 +142,27 @@ def test_check_and_plan_name_who_has_another_configuration(config: str, client: 
 
 
 @pytest.mark.parametrize("command", [["plan"], ["owner", "bob"]])
-def test_commands_say_that_leases_cannot_be_read(config: str, command: list[str]) -> None:
+def test_commands_say_that_leases_cannot_be_read(config: str, client: Client, command: list[str]) -> None:
     """That nobody is seen is no word about anybody then, and what follows from it is not known."""
+    client.create_database("peruserd", DatabasesConfig())
+    client.put_document("peruserd", "somebody", {"else": True})
     answered = peruserd(*command, "--config", config)
     assert answered.returncode == 1
     assert "leases cannot be read" in answered.stderr
-    assert "the database peruserd is not there yet" in answered.stderr
+    assert "the database peruserd is somebody else's" in answered.stderr
+
+
+@pytest.mark.parametrize("command", [["plan"], ["owner", "bob"]])
+def test_before_the_first_start_commands_say_that_there_was_none(config: str, command: list[str]) -> None:
+    """A new user who asks first learns that nothing is broken, and how an instance is started."""
+    answered = peruserd(*command, "--config", config)
+    assert answered.returncode == 1
+    said = answered.stdout + answered.stderr
+    assert "no instance has run here yet (there is no database peruserd)" in said
+    assert "`peruserd run --config FILE`" in said
+    assert "cannot be read" not in said
+    planned = json.loads(peruserd("plan", "--json", "--config", config).stdout)
+    assert planned["never_started"] is True
 
 
 def test_check_says_that_anybody_can_sign_up_and_that_this_is_fine(config: str, cluster: SimClusterThread) -> None:

@@ -165,7 +165,7 @@ def test_a_node_that_does_not_say_is_named_and_is_1(cluster: SimClusterThread, c
     cluster.fail(1, 403, path_regex="_config")
     none = peruserd("migrate", "--json", "--config", config)
     cluster.clear_faults()
-    assert (none.returncode, none.stdout) == (1, "")
+    assert (none.returncode, json.loads(none.stdout)["error"]) == (1, "settings_hidden")
     assert "no node says what couch_peruser does" in none.stderr
 
 

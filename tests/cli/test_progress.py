@@ -2,10 +2,12 @@
 
 import io
 import sys
+import threading
 
 import pytest
 
-from peruserd.cli.progress import Progress
+from peruserd.cli import progress as progress_module
+from peruserd.cli.progress import Progress, announce, told
 
 
 class Terminal(io.StringIO):
@@ -23,6 +25,8 @@ class Terminal(io.StringIO):
 def _shown(monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool, quiet_seconds: float, total: int | None) -> str:
     terminal = Terminal(is_terminal=is_terminal)
     monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
     with Progress("users", total, quiet_seconds=quiet_seconds) as progress:
         progress.advance(1_500)
     return terminal.getvalue()
@@ -46,3 +50,47 @@ def test_nothing_is_shown_of_quick_work_or_to_a_file(
 ) -> None:
     """Work of moments needs no bar, and a log has no use for one."""
     assert _shown(monkeypatch, is_terminal=is_terminal, quiet_seconds=quiet_seconds, total=3_000) == ""
+
+
+def test_a_bar_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that goes on in the next one could not be written over."""
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal(is_terminal=True))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    with Progress("users looked at", 3_000, quiet_seconds=0.0) as progress:
+        progress.advance(1_500)
+    line = terminal.getvalue().split("\r")[1].partition("\x1b")[0]
+    assert line.startswith("[#####")
+    assert len(line) == 39
+
+
+@pytest.mark.parametrize("kind", ["dumb", ""])
+def test_a_terminal_that_cannot_write_over_a_line_gets_lines(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """No control character goes to it."""
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal(is_terminal=True))
+    monkeypatch.setenv("TERM", kind)
+    with Progress("users", 3_000, quiet_seconds=0.0) as progress:
+        progress.advance(1_500)
+        progress.advance(1)
+    assert terminal.getvalue() == "peruserd: 1,500 of 3,000 users\n"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_begins_is_said_where_no_bar_can_say_it(monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool) -> None:
+    """A log is not silent while a command works; a terminal gets the bar."""
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal(is_terminal=is_terminal))
+    announce("looking at 3 users")
+    assert terminal.getvalue() == ("" if is_terminal else "peruserd: looking at 3 users\n")
+
+
+def test_a_wait_is_told_if_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, and not at all where the answer comes soon."""
+    said: list[str] = []
+    is_told = threading.Event()
+    monkeypatch.setattr(progress_module, "say", lambda words: (said.append(words), is_told.set()))
+    with told("waiting for the daemon"):
+        pass
+    monkeypatch.setattr(progress_module, "_QUIET_SECONDS", 0.0)
+    with told("waiting for the server"):
+        assert is_told.wait(60)
+    assert said == ["waiting for the server"]

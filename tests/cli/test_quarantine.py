@@ -133,24 +133,41 @@ def test_json_has_every_field(listeners: Listeners, environment: dict[str, str])
 def test_users_can_be_tried_now_and_forgotten(listeners: Listeners, environment: dict[str, str]) -> None:
     """By name, by kind or all; each one is told."""
     ran = peruserd("quarantine", "retry", "ann", "cid", environment=environment)
-    assert (ran.returncode, ran.stdout) == (0, "ann: tried now\ncid: tried now\n")
+    assert (ran.returncode, ran.stdout.splitlines()[:2]) == (0, ["ann: tried now", "cid: tried now"])
+    assert "`peruserd quarantine list` shows" in ran.stdout.splitlines()[2]
     assert {each.wish for each in listeners.asked} == {Wish.RETRY}
     assert listeners.asked[0].document_ids == (user_document_id("ann"), user_document_id("cid"))
     ran = peruserd("quarantine", "forget", "--kind", "held", environment=environment)
-    assert (ran.returncode, ran.stdout) == (0, "bob: forgotten\n")
+    assert (ran.returncode, ran.stdout.splitlines()[0]) == (0, "bob: forgotten")
+    assert "`peruserd audit --repair --user USER` looks at one once more" in ran.stdout
     assert (listeners.asked[-1].wish, listeners.asked[-1].kind) == (Wish.FORGET, "held")
     ran = peruserd("quarantine", "retry", "--all", environment=environment)
-    assert (ran.returncode, len(ran.stdout.splitlines())) == (0, 3)
+    assert (ran.returncode, ran.stdout.count(": tried now\n")) == (0, 3)
 
 
 @pytest.mark.usefixtures("listeners")
 def test_a_user_who_is_not_there_is_said(environment: dict[str, str]) -> None:
     """Exit 1 with a sentence; the others are done all the same."""
     ran = peruserd("quarantine", "retry", "ann", "dan", environment=environment)
-    assert (ran.returncode, ran.stdout) == (1, "ann: tried now\n")
+    assert ran.returncode == 1
+    assert ran.stdout.startswith("ann: tried now\n")
     assert ran.stderr.startswith("peruserd: dan: not in quarantine here")
     ran = peruserd("quarantine", "list", "dan", "--json", environment=environment)
-    assert (ran.returncode, json.loads(ran.stdout)) == (1, {"done": False, "users": []})
+    answer = json.loads(ran.stdout)
+    assert (ran.returncode, answer["done"], answer["users"]) == (1, False, [])
+    assert [each["user"] for each in answer["unknown"]] == ["dan"]
+
+
+@pytest.mark.usefixtures("listeners")
+def test_odd_names_are_said_and_the_others_are_done(environment: dict[str, str]) -> None:
+    """An empty name, one that is no Unicode and an id in the place of a name hold up nobody."""
+    ran = peruserd("quarantine", "retry", "", "\udcff", "org.couchdb.user:ann", "ann", environment=environment)
+    assert ran.returncode == 1
+    assert ran.stdout.startswith("ann: tried now\n")
+    lines = sorted(ran.stderr.splitlines())
+    assert [line.split(": ")[1] for line in lines] == ['""', "\\udcff", "org.couchdb.user:ann"]
+    assert "not valid Unicode" in lines[1]
+    assert lines[2].endswith("a name is given without 'org.couchdb.user:', which begins the id of its document")
 
 
 @pytest.mark.usefixtures("listeners")
@@ -158,7 +175,14 @@ def test_nobody_is_an_answer(environment: dict[str, str]) -> None:
     """A kind that nobody has is no failure."""
     for action in ("list", "show", "retry", "forget"):
         ran = peruserd("quarantine", action, "--kind", "restless", environment=environment)
-        assert (ran.returncode, ran.stdout) == (0, "nobody is in quarantine here who was asked for\n")
+        assert (ran.returncode, ran.stdout) == (0, "nobody is in quarantine here for the reason restless\n")
+
+
+def test_where_nobody_was_named_nobody_was_asked_for(listeners: Listeners, environment: dict[str, str]) -> None:
+    """The sentence is about the whole quarantine."""
+    listeners.users = {LOWER: [], UPPER: []}
+    ran = peruserd("quarantine", "list", environment=environment)
+    assert (ran.returncode, ran.stdout) == (0, "nobody is in quarantine here\n")
 
 
 @pytest.mark.parametrize(
@@ -186,6 +210,8 @@ def test_without_a_daemon_it_is_to_be_tried_later(environment: dict[str, str]) -
     ran = peruserd("quarantine", "list", environment=environment)
     assert ran.returncode == 75
     assert "no daemon runs here" in ran.stderr
+    ran = peruserd("quarantine", "list", "--json", environment=environment)
+    assert json.loads(ran.stdout)["error"] == "no_daemon"
 
 
 @pytest.mark.parametrize("how", ["silent", "ended"])

@@ -1,7 +1,7 @@
 """Going through users and rolling out, without a process around it: pace, groups, and what others do meanwhile."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -9,7 +9,7 @@ import pytest
 
 from peruserd.cli import rollout
 from peruserd.cli.connecting import Connected
-from peruserd.cli.rollout import GROUP, Counts, Pace, Rolled, Rollout, Seen, in_groups
+from peruserd.cli.rollout import GROUP, Counts, Pace, Rolled, Rollout, Seen, finish, in_groups
 from peruserd.core.config import Config, DatabasesConfig, DeletionConfig, Grant, OnReturn, SecurityConfig
 from peruserd.core.contents import Contents, Looked, Standing
 from peruserd.core.names import database_name
@@ -186,3 +186,30 @@ def test_users_are_counted_by_what_was_seen() -> None:
     assert (counts.rights_due, counts.options_due) == (1, 1)
     assert counts.documents["a"]["changed by its user"] == 2
     assert counts.documents["b"]["up to date"] == 1
+
+
+class Interrupted(Future[Rolled]):
+    """A rollout that is waited for when somebody presses Ctrl-C."""
+
+    presses = 1
+
+    def result(self, timeout: float | None = None) -> Rolled:
+        """Return how it ended, or be interrupted."""
+        if self.presses:
+            self.presses -= 1
+            raise KeyboardInterrupt
+        return super().result(timeout)
+
+
+def test_an_interruption_loses_nothing_that_was_begun() -> None:
+    """Those that were begun are waited for and told, and no other one is begun."""
+    before, begun, waiting, last = Future[Rolled](), Interrupted(), Future[Rolled](), Future[Rolled]()
+    for each in (before, begun, last):
+        each.set_running_or_notify_cancel()
+        each.set_result(Rolled(is_done=True))
+    told: list[str] = []
+    rollouts = [(Seen(str(number), ""), each) for number, each in enumerate((before, begun, waiting, last))]
+    with pytest.raises(KeyboardInterrupt):
+        finish(rollouts, lambda seen, _rolled: told.append(seen.user))
+    assert told == ["0", "1", "3"]
+    assert waiting.cancelled()

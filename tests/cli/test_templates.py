@@ -110,7 +110,7 @@ def test_templates_are_counted_rolled_out_and_counted_again(client: Client, temp
     assert sorted(each["user"] for each in answer["changes"]) == list(USERS)
     assert body(client, "ann", "profile") == {"of": "ann", "version": 1}
     code, printed, said = templates.run("status")
-    assert (code, said) == (0, "")
+    assert (code, said) == (0, "peruserd: looking at 4 users, at most 50 a second\n")
     assert printed.endswith("everything is up to date\n")
 
     templates.write("documents/profile.json", {"_id": "profile", "of": "{user}", "version": 2})

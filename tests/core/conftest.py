@@ -20,9 +20,10 @@ from peruserd.core.ownership import Ownership
 from peruserd.core.ranges import HASH_SPACE, Range, ShardMap
 from peruserd.core.views import View
 from tests.core.desk import Desk
+from tests.quick import examples
 
 # On a busy machine an example can take any time; no test asserts on time spent.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, max_examples=examples(100))
 settings.load_profile("untimed")
 
 T = TypeVar("T")

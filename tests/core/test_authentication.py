@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from peruserd.core.authentication import MOST_REFUSALS, WINDOW_SECONDS, Gate, Verdict
+from tests.quick import examples
 
 TIMES = st.floats(-1e9, 4e9)
 
@@ -183,4 +184,4 @@ class GateModel(RuleBasedStateMachine):
 
 
 TestGateModel = GateModel.TestCase
-TestGateModel.settings = settings(max_examples=120, stateful_step_count=60, deadline=None)
+TestGateModel.settings = settings(max_examples=examples(120), stateful_step_count=60, deadline=None)

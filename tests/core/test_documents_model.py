@@ -12,6 +12,7 @@ from peruserd.core.quarantine import Advice, Failure
 from peruserd.core.records import Held, Record, Removal
 from tests.core.desk import Desk
 from tests.core.outcomes import FAILURES, RECALL, RETRY, Outcome
+from tests.quick import examples
 
 NAMES = "ab"
 
@@ -314,4 +315,4 @@ class DocumentsMachine(RuleBasedStateMachine):
 
 
 TestDocuments = DocumentsMachine.TestCase
-TestDocuments.settings = settings(max_examples=120, stateful_step_count=50, deadline=None)
+TestDocuments.settings = settings(max_examples=examples(120), stateful_step_count=50, deadline=None)

@@ -22,6 +22,7 @@ from peruserd.core.lifecycle import (
     Wanted,
     step,
 )
+from tests.quick import examples
 
 TIMING = Timing(
     start_seconds=60.0,
@@ -423,7 +424,7 @@ class ChildAndProcess(RuleBasedStateMachine):
 
 
 TestChildAndProcess = ChildAndProcess.TestCase
-TestChildAndProcess.settings = settings(max_examples=100, stateful_step_count=40)
+TestChildAndProcess.settings = settings(max_examples=examples(100), stateful_step_count=40)
 
 
 RESTARTS = st.lists(st.floats(0.0, 100.0), max_size=12).map(sorted)

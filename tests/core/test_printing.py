@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peruserd.core.printing import shown
+from peruserd.core.printing import argument, counted, harmless, named, shown
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,38 @@ def test_nothing_that_is_shown_steers_a_terminal(text: str) -> None:
 def test_two_names_never_look_alike_by_an_escape(one: str, other: str) -> None:
     """Nobody can write what looks like another name's escape, because a backslash is doubled."""
     assert (shown(one) == shown(other)) is (one == other)
+
+
+@given(st.text(st.characters(categories=None)))
+def test_words_of_others_are_one_harmless_line(text: str) -> None:
+    """A line that is made of names which are shown already stays as it is."""
+    seen = harmless(text)
+    assert not any(unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") for each in seen)
+    assert harmless(seen) == seen
+    assert harmless(shown(text)) == shown(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence", "typed"),
+    [
+        ("ann", "ann", "ann"),
+        ("", '""', "''"),
+        ("a b", "a b", "'a b'"),
+        ("$(reboot)", "$(reboot)", "'$(reboot)'"),
+        ("a\x1b", "a\\x1b", "USER"),
+        ("--all", "--all", "USER"),
+    ],
+)
+def test_names_can_be_read_in_sentences_and_typed_in_shells(name: str, sentence: str, typed: str) -> None:
+    """An empty name is seen, and a name that a shell would take for something else is quoted or left out."""
+    assert (named(name), argument(name)) == (sentence, typed)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "0 entries"), (1, "1 entry"), (2, "2 entries"), (1_000, "1,000 entries")]
+)
+def test_one_is_singular(number: int, words: str) -> None:
+    """Counts are read by people."""
+    assert counted(number, "entry", "entries") == words
+    assert counted(1, "user") == "1 user"
+    assert counted(2, "user") == "2 users"

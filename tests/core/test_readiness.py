@@ -142,3 +142,11 @@ def test_looks_become_rarer_and_each_ninth_is_a_whole_one() -> None:
         assert pause <= 0.05 + passed / 4 + 1e-9
         passed += pause
     assert 35 < sum(sum(pauses[:number]) < 60 for number in range(100)) < 50
+
+
+def test_an_id_in_the_place_of_a_name_comes_with_a_hint() -> None:
+    """Nobody has such a name as a rule; one who has it gets the same answer as everybody."""
+    name = "org.couchdb.user:alice"
+    assert "without 'org.couchdb.user:'" in (readiness(name, _evidence(None, None), None).hint or "")
+    assert readiness("alice", _evidence(None, None), None).hint is None
+    assert readiness(name, ALL_LIVE, _copies(*[first(name)] * 3)) == Readiness(name, UserState.SERVED)

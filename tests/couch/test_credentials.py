@@ -150,3 +150,14 @@ def test_a_password_file_that_cannot_be_looked_at_any_more_is_a_mistake(tmp_path
     path.symlink_to("x" * 300)
     with pytest.raises(ConfigError, match="File name too long"):
         source.read()
+
+
+def test_where_the_password_comes_from_can_be_said(password_file: Path, credentials_directory: Path) -> None:
+    """In the order in which the places count, so that somebody who has to mend it looks at the right one."""
+    named, file = "username = 'adm'\n", f"username = 'adm'\npassword_file = '{password_file}'"
+    given = {"PERUSERD_COUCHDB_PASSWORD": "x", "CREDENTIALS_DIRECTORY": str(credentials_directory)}
+    systemd = {"CREDENTIALS_DIRECTORY": str(credentials_directory)}
+    assert CredentialSource(_loaded(file), given).origin == "PERUSERD_COUCHDB_PASSWORD in the environment"
+    assert CredentialSource(_loaded(file), systemd).origin == f"couchdb.password_file ({password_file})"
+    assert CredentialSource(_loaded(named), systemd).origin == "the systemd credential couchdb-password"
+    assert CredentialSource(_loaded("url = 'http://adm:x@h:1'"), {}).origin == "couchdb.url"

@@ -34,6 +34,7 @@ from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
 from tests.listener.books import make_ledger
 from tests.listener.disks import Disk, Keeper, MemoryStore, NeverWaits, WouldBlockError
+from tests.quick import examples
 
 ME = "n1"
 NODES = ("n1", "n2", "n3")
@@ -502,9 +503,9 @@ class LedgerOnDiskMachine(LedgerMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestLedger.settings = settings(max_examples=examples(200), stateful_step_count=60, deadline=None)
 TestLedgerOnDisk = LedgerOnDiskMachine.TestCase
-TestLedgerOnDisk.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestLedgerOnDisk.settings = settings(max_examples=examples(40), stateful_step_count=40, deadline=None)
 
 
 # The shortest ways to the faults that were found by the machine, or while it was written.

@@ -28,6 +28,7 @@ from peruserd.supervisor import attaching as attaching_module
 from peruserd.supervisor import directory_reader as directory_reader_module
 from peruserd.supervisor import presence as presence_module
 from peruserd.supervisor import watcher as watcher_module
+from tests import quick
 from tests.model.acts import Fate
 from tests.model.instances import Instance, Listener
 from tests.model.world import NODES, USERS, World
@@ -269,7 +270,7 @@ def run_part(machine: type[ClusterMachine], part: int, *, examples: int) -> None
     # Another name is another test for Hypothesis, which keeps failures by it.
     named = type(f"{machine.__name__}{part}", (machine,), {})
     how = settings(
-        max_examples=examples,
+        max_examples=quick.examples(examples),
         stateful_step_count=100,
         deadline=None,
         suppress_health_check=list(HealthCheck),

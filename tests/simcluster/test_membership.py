@@ -14,6 +14,7 @@ from peruserd.simcluster import ClusterOptions, SimClusterProcess, SimClusterThr
 from peruserd.simcluster import documents as model_documents
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.moving import Mover
+from tests.quick import examples
 from tests.simcluster.conftest import Ask
 
 LOW, HIGH = "00000000-7fffffff", "80000000-ffffffff"
@@ -325,4 +326,4 @@ class Moves(RuleBasedStateMachine):
 
 
 TestMoves = Moves.TestCase
-TestMoves.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestMoves.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)

@@ -12,6 +12,7 @@ from peruserd.simcluster.copies import DEFAULT_SECURITY
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.options import ClusterOptions
 from peruserd.simcluster.splitting import Splitter, rebuild
+from tests.quick import examples
 
 NUMBERS = st.integers(1, 3)
 IDS = st.integers(0, 12).map("document {}".format)
@@ -132,7 +133,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestLife.settings = settings(max_examples=examples(60), stateful_step_count=30, deadline=None)
 
 
 def test_a_write_in_the_minority_is_accepted_and_spreads() -> None:

@@ -112,9 +112,9 @@ class Post:
 
 
 @pytest.fixture
-def post(pair: SimClusterThread, tmp_path: Path) -> Iterator[Post]:
-    """Make a directory watch that is stopped at the end."""
-    made = Post(pair, tmp_path)
+def post(pair: SimClusterThread, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Post]:
+    """Make a directory watch that is stopped at the end; its parameter is how long a long poll is, in seconds."""
+    made = Post(pair, tmp_path, getattr(request, "param", LONG_POLL_SECONDS))
     yield made
     if made.watch._thread.ident is not None:
         made.stop()
@@ -352,6 +352,7 @@ def test_a_place_that_cannot_be_kept_ends_nothing(post: Post, tmp_path: Path, mo
     assert not (tmp_path / "directory.json").exists()
 
 
+@pytest.mark.parametrize("post", [0.2], indirect=True)
 def test_a_node_that_cannot_be_reached_is_told_once(pair: SimClusterThread, post: Post) -> None:
     """Others may not see so short an absence; a wait that ends in order is none."""
     post.start()

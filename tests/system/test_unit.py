@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from peruserd import ending
-from peruserd.cli.parser import _parser
+from peruserd.cli.parser import build_parser
 from peruserd.core.decoding import PASSWORD_CREDENTIAL
 from peruserd.core.lifecycle import EXIT_CONFIGURATION
 from peruserd.daemon.state import DEFAULT_STATE_DIRECTORY
@@ -50,7 +50,7 @@ def only(key: str) -> str:
 def test_the_command_is_one_that_peruserd_has() -> None:
     """ExecStart runs the daemon, with a configuration file by its full path."""
     program, *arguments = shlex.split(only("Service.ExecStart"))
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     assert Path(program).is_absolute()
     assert options.command == "run"
     assert Path(options.config).is_absolute()

@@ -1,0 +1,104 @@
+"""The output that all commands share: lines on standard error, one JSON document on standard output, and errors.
+
+Names and the words of servers are written so that they cannot steer a terminal. With `--json` a command that fails
+prints an object too, so that a script never has to read a sentence.
+"""
+
+import errno
+import io
+import os
+import sys
+from typing import Any, Final
+
+import msgspec
+
+from peruserd.core.printing import as_json_text, harmless
+
+# The output cannot be written, for a reason that can pass.
+OUTPUT_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+
+class CommandError(Exception):
+    """The end of a command that has no answer: `code` is its exit code, `kind` a word for scripts.
+
+    `problems` are sentences for people, the first of which says what went wrong.
+    """
+
+    def __init__(self, code: int, kind: str, *problems: str) -> None:
+        super().__init__(*problems)
+        self.code = code
+        self.kind = kind
+        self.problems = problems
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The JSON object of a command that has no answer; `error` and `reason` are named as CouchDB names them."""
+
+    error: str
+    reason: str
+    exit_code: int
+    done: bool = False
+
+
+def say(words: str) -> None:
+    """Print a line for people on standard error."""
+    print(f"peruserd: {harmless(words)}", file=sys.stderr, flush=True)
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON. Bytes of a command line that are no UTF-8 are written out."""
+    try:
+        encoded = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        encoded = msgspec.json.encode(_encodable(msgspec.to_builtins(value)))
+    print(encoded.decode())
+
+
+def fail(error: CommandError, *, as_json: bool) -> int:
+    """Say why a command has no answer, and return its exit code."""
+    for problem in error.problems:
+        say(problem)
+    if as_json:
+        print_json(Failure(error.kind, "; ".join(error.problems), error.code))
+    return error.code
+
+
+def told_beside(error: CommandError | None) -> dict[str, object]:
+    """Return what the JSON of a command that did a part of its work says of the error that ended it."""
+    if error is None:
+        return {}
+    return {"error": error.kind, "reason": "; ".join(error.problems), "exit_code": error.code}
+
+
+def prepare() -> None:
+    """Make standard output and standard error usable, whatever the command was started with.
+
+    A descriptor that was closed would be the next file's that is opened. A character that the terminal's encoding does
+    not have is written out.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # The lowest number that is free is that one.
+            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def discard() -> None:
+    """Write no more to standard output, which takes nothing; Python would try to once more at its end."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, sys.stdout.fileno())
+    os.close(descriptor)
+
+
+def _encodable(value: Any) -> Any:
+    match value:
+        case str():
+            return as_json_text(value)
+        case dict():
+            return {_encodable(key): _encodable(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_encodable(each) for each in value]
+        case _:
+            return value

@@ -1,0 +1,50 @@
+"""The words about a login that failed. A daemon asks again by itself; a command ends, and says what to do."""
+
+import msgspec
+
+
+class LoginWords(msgspec.Struct, frozen=True):
+    """The words about one account. `origin` is where the password comes from, `is_file` that it can change there.
+
+    `asks_again` says that this process asks again. Pauses are in seconds.
+    """
+
+    username: str
+    origin: str = ""
+    is_file: bool = False
+    asks_again: bool = True
+
+    def refused(self, pause: float) -> str:
+        """Say that the password was refused."""
+        words = f"CouchDB refuses the password of {self.username}"
+        if self.asks_again:
+            where = ", and as soon as another one is configured" if self.is_file else ""
+            return f"{words}; it is asked again in {pause:.0f} s{where}"
+        return f"{words}, which is from {self.origin}; put the right one there, and run this command again"
+
+    def locked(self, pause: float, *, by_us: bool) -> str:
+        """Say that the account is locked; `by_us` after refusals that were this instance's own."""
+        words = f"CouchDB has locked the account {self.username} for this address"
+        who = "after refusals of this instance's password" if by_us else _SOMEBODY_ELSE
+        if self.asks_again:
+            return f"{words} {who}; it is asked again in {pause:.0f} s"
+        return f"{words} {who}; a lock ends within 5 minutes, so run this command again then"
+
+    def spared(self, refusals: int, pause: float) -> str:
+        """Say that the password is not sent, because it was refused too often."""
+        words = (
+            f"the password of {self.username} was refused {refusals} times within minutes, and is not sent for another "
+            f"{pause:.0f} s, so that CouchDB does not lock the account"
+        )
+        return (
+            words if self.asks_again else f"{words}; see that {self.origin} has the right one, and run this again then"
+        )
+
+    def unanswered(self, pause: float) -> str:
+        """Say that no answer came."""
+        words = f"no answer to a login of {self.username}"
+        return f"{words}; it is tried again in {pause:.0f} s" if self.asks_again else f"{words}; run this command again"
+
+
+# A refusal of ours would have been noted.
+_SOMEBODY_ELSE = "although this instance's password was not refused: somebody else behind the address has failed"

@@ -1,0 +1,41 @@
+"""Rules that hold for every command, by its parser and the documents."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peruserd.cli.parser import build_parser
+
+DOCUMENTS = Path(__file__).parents[2] / "docs" / "commands.md"
+
+
+def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Return the parsers that take no further command, by the words that lead to them."""
+    adding = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    if not adding:
+        yield name, parser
+    for each in adding:
+        for word, below in each.choices.items():
+            yield from parsers(below, f"{name} {word}".strip())
+
+
+COMMANDS = dict(parsers(build_parser()))
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"run"}))
+def test_every_command_prints_json_if_asked(command: str) -> None:
+    """Only the daemon has no `--json`: it writes a log."""
+    assert "--json" in COMMANDS[command].format_help()
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_a_section_in_the_documents(command: str) -> None:
+    """A section names the command, and each of its options."""
+    sections = DOCUMENTS.read_text().split("\n## ")
+    (section,) = [each for each in sections if each.startswith(f"`peruserd {command.partition(' ')[0]}`")]
+    assert f"peruserd {command}" in section
+    options = {word for each in COMMANDS[command]._actions for word in each.option_strings if word.startswith("--")}
+    common = {"--help", "--config", "--json"}
+    assert {each for each in options - common if each not in section} == set()

@@ -1,0 +1,167 @@
+"""Commands among scripts: errors as JSON, output that nobody takes, odd terminals, odd names, and Ctrl-C."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.cli.running import peruserd
+
+pytestmark = pytest.mark.processes
+
+ASKING = [
+    ["check"],
+    ["plan"],
+    ["owner", "ann"],
+    ["wait", "ann"],
+    ["audit"],
+    ["migrate"],
+    ["templates", "status"],
+    ["templates", "rollout"],
+    ["deletions", "list"],
+]
+ORDERING = [["deletions", "pause"], ["quarantine", "list"], ["audit", "--repair"], ["name", "ann"]]
+ACTIONS = [
+    *(["deletions", each] for each in ("list", "cancel", "drop-now", "release", "pause", "resume")),
+    *(["quarantine", each] for each in ("list", "show", "retry", "forget")),
+    *(["templates", each] for each in ("status", "rollout")),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SimClusterThread]:
+    """Run a cluster with a user who is not served."""
+    with SimClusterThread(ClusterOptions(nodes=1, q=1, n=1)) as running:
+        running.seed_users(1, "waiting")
+        yield running
+
+
+def failed(*arguments: str, code: int, environment: dict[str, str] | None = None) -> dict[str, object]:
+    """Run a command with --json that fails, and return its one object; people get lines, and no traceback."""
+    ran = peruserd(*arguments, "--json", environment=environment)
+    assert ran.returncode == code, ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stderr
+    lines = [line for line in ran.stderr.splitlines() if not line.startswith(("usage: ", " "))]
+    assert lines
+    assert all(line.startswith("peruserd: ") for line in lines), ran.stderr
+    (said,) = ran.stdout.splitlines()
+    document: dict[str, object] = json.loads(said)
+    assert (document["exit_code"], document["done"]) == (code, False)
+    assert str(document["reason"]) in ran.stderr.replace("\nperuserd: ", "; ")
+    return document
+
+
+@pytest.mark.parametrize("command", ASKING, ids="-".join)
+def test_a_server_that_is_away_is_an_object(command: list[str]) -> None:
+    """75, the kind of the error as its name, and the address that does not answer."""
+    found = failed(*command, code=75, environment={"PERUSERD_COUCHDB_URL": "http://127.0.0.1:1"})
+    assert found["error"] == "unreachable"
+    assert "http://127.0.0.1:1" in str(found["reason"])
+
+
+@pytest.mark.parametrize("command", [*ASKING, *ORDERING], ids="-".join)
+def test_a_configuration_that_cannot_be_read_is_an_object(command: list[str], tmp_path: Path) -> None:
+    """78, and the file is named; a directory and bytes that are no text cannot be read either."""
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    for file in (tmp_path / "none.toml", tmp_path, tmp_path / "bytes.toml"):
+        found = failed(*command, "--config", str(file), code=78)
+        assert found["error"] == "configuration"
+        assert str(file) in str(found["reason"])
+
+
+@pytest.mark.parametrize("command", ASKING, ids="-".join)
+def test_a_password_file_that_cannot_be_read_is_an_object(command: list[str], tmp_path: Path) -> None:
+    """78, and the key and the file are named."""
+    settings = {"PERUSERD_COUCHDB_USERNAME": "adm", "PERUSERD_COUCHDB_PASSWORD_FILE": str(tmp_path / "none")}
+    found = failed(*command, code=78, environment=settings)
+    assert "couchdb.password_file" in str(found["reason"])
+
+
+@pytest.mark.parametrize("command", [["fly"], ["check", "x"], ["wait"], ["quarantine", "retry"], ["demo", "--q", "0"]])
+def test_wrong_usage_is_an_object(command: list[str]) -> None:
+    """2, whoever finds the mistake."""
+    assert failed(*command, code=2)["error"] == "usage"
+
+
+def test_an_authentication_database_that_is_not_there_is_said(config: str) -> None:
+    """1, as a mistaken name is not done by trying again, and the database is named."""
+    elsewhere = {"PERUSERD_COUCHDB_AUTH_DB": "elsewhere"}
+    for command in (
+        ["check"],
+        ["plan"],
+        ["owner", "ann"],
+        ["audit"],
+        ["wait", "ann", "--timeout", "0"],
+        ["templates", "status"],
+    ):
+        ran = peruserd(*command, "--config", config, environment=elsewhere)
+        assert ran.returncode == 1, command
+        assert "Traceback" not in ran.stderr
+        assert "the authentication database" in (said := ran.stdout + ran.stderr), command
+        assert "does not exist" in said, command
+
+
+@pytest.mark.parametrize("command", [["owner", "--no-wait"], ["wait", "--timeout", "0"], ["name"]], ids="-".join)
+def test_names_with_odd_bytes_are_printed(config: str, command: list[str]) -> None:
+    """Bytes that are no UTF-8, escapes and line breaks neither end a command nor steer a terminal."""
+    odd = ["\udcff", "a\x1b[31m", "two\nlines", "\u202eright"]
+    for arguments in (odd, [*odd, "--json"]):
+        ran = peruserd(*command, *arguments, "--config", config)
+        assert ran.returncode == 1
+        assert "Traceback" not in ran.stderr
+        said = ran.stdout + ran.stderr
+        assert not {"\x1b", "\u202e"} & set(said if "--json" not in arguments else ran.stderr)
+        if "--json" in arguments:
+            json.loads(ran.stdout)
+
+
+@pytest.mark.parametrize("action", ACTIONS, ids="-".join)
+def test_every_action_explains_itself(action: list[str]) -> None:
+    """`--help` shows an example and the exit codes, and says what happens without an option."""
+    helped = peruserd(*action, "--help", environment={"COLUMNS": "40"})
+    assert helped.returncode == 0
+    assert f"peruserd {' '.join(action)}" in helped.stdout.partition("Example:")[2]
+    assert "78 configuration" in " ".join(helped.stdout.split())
+    assert max(len(line) for line in helped.stdout.splitlines() if not line.startswith("  peruserd")) <= 80
+
+
+def test_defaults_are_said() -> None:
+    """Each option that has one names it."""
+    helped = {each: " ".join(peruserd(each, "--help").stdout.split()) for each in ("wait", "audit", "simcluster")}
+    assert "0: look once (default: 60.0)" in helped["wait"]
+    assert "requests under way at once (default: 8)" in helped["audit"]
+    assert "(default: 15984)" in helped["simcluster"]
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [
+        (">&-", 0, ""),
+        ("2>&- >&- <&-", 0, ""),
+        ("> /dev/full", 75, "peruserd: the output cannot be written: No space left on device\n"),
+        ("| true", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_written_is_no_traceback(redirection: str, code: int, said: str) -> None:
+    """A closed descriptor, a full disk and a reader that is gone."""
+    ran = subprocess.run(  # noqa: S602 - a shell's redirections are what is tested
+        f"{sys.executable} -m peruserd name ann {redirection}", shell=True, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (code, said)
+
+
+def test_ctrl_c_ends_a_command_at_once(config: str) -> None:
+    """130, as shells have it, and a word; requests of other threads are ended as well."""
+    command = [sys.executable, "-m", "peruserd", "wait", "waiting000000", "--config", config, "--timeout", "3600"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        # It says what it waits for once it has looked some times.
+        assert running.stderr.readline() == "peruserd: waiting for 1 user, up to 3600 s\n"
+        running.send_signal(signal.SIGINT)
+        said = running.communicate(timeout=60)
+    assert (running.returncode, *said) == (130, "", "peruserd: interrupted\n")
