@@ -29,6 +29,9 @@ _AFTER: Final = {
     "forget": "nobody tries these again by itself; `peruserd audit --repair --user USER` looks at one once more",
 }
 
+# More users than this who wait for copies on the same nodes are one line.
+_MANY: Final = 20
+
 # Work that lasts longer than this says how far it has come.
 _QUIET_SECONDS: Final = 2.0
 
@@ -133,12 +136,30 @@ class _Asking:
         ):
             if users:
                 yield f"{len(users):,}: {title}"
-                for each in users:
-                    yield from _details(each, now) if action == "show" else (_line(each, now),)
+                yield from (
+                    (line for each in users for line in _details(each, now)) if action == "show" else _lines(users, now)
+                )
 
     def _nobody(self) -> str:
         kind = self._options.kind
         return "nobody is in quarantine here" + (f" for the reason {kind}" if kind else "")
+
+
+def _lines(users: list[control.Found], now: float) -> Iterator[str]:
+    """Return a line for each user, and one for all who wait for copies on the same nodes, where these are many."""
+    together: dict[tuple[str, tuple[str, ...]], list[control.Found]] = {}
+    for each in users:
+        if each.kept.waits_for:
+            together.setdefault((each.kept.kind, each.kept.waits_for), []).append(each)
+    many = {key: found for key, found in together.items() if len(found) > _MANY}
+    for (kind, nodes), found in many.items():
+        since = min(each.kept.since for each in found)
+        names = ", ".join(map(shown, nodes))
+        yield (
+            f"  {len(found):,} users  {kind}  wait for copies on {names}, which cannot be read, the first for "
+            f"{_span(now - since)}; each that is served lets others try (`quarantine show` has all)"
+        )
+    yield from (_line(each, now) for each in users if (each.kept.kind, each.kept.waits_for) not in many)
 
 
 def _line(found: control.Found, now: float) -> str:

@@ -42,17 +42,21 @@ _READINGS: Final = 2
 class Absence(msgspec.Struct, frozen=True):
     """One node's absence since the place `since`, which ends when all is seen to after its return at `back_at`.
 
-    `read_from` is where the reading under way goes on, and `readings` how many were ended. `asked` is the number of the
-    looks that the last one has asked for. `again_from` is where the next reading begins after a break that was told of
-    since the return.
+    The place moves on as looks are over, so another absence amidst them has no more to be looked at than what is left,
+    and what came shortly before it.
+
+    `read_from` is where the reading under way goes on, and `readings` how many were ended. `again_from` is where the
+    second one begins. `asked` are the numbers of the looks that were asked for, and the places up to which. `told` says
+    that an instance has told of a break, which can be this absence.
     """
 
     since: Mark
     back_at: float | None = None
     read_from: Mark | None = None
     readings: int = 0
-    asked: int = 0
     again_from: Mark | None = None
+    asked: tuple[tuple[int, Mark], ...] = ()
+    told: bool = False
 
 
 class Absences:
@@ -94,16 +98,11 @@ class Absences:
         # A node is back that was away between two looks.
         for node in self._newly_broken(breaks):
             self._break(node, now)
-        for node in gone:
+        for node in gone | (self._absent.keys() - nodes):
             self._leave(node, now)
         for node, absence in self._absent.items():
-            if node not in nodes:
-                self._absent[node] = Absence(absence.since)
-            elif absence.back_at is None:
-                self._absent[node] = msgspec.structs.replace(absence, back_at=now, read_from=absence.since)
-            elif self._is_due_again(absence, now):
-                again = absence.again_from or self._place_at(absence.back_at - _AMID_SECONDS) or absence.since
-                self._absent[node] = msgspec.structs.replace(absence, read_from=again, again_from=None)
+            if node in nodes:
+                self._absent[node] = self._seen_connected(absence, now)
         # Until a place is known, a node that has gone is not missed yet.
         self._connected = nodes.union(gone.difference(self._absent))
 
@@ -123,19 +122,31 @@ class Absences:
                 absence,
                 read_from=None if to_end else place,
                 readings=absence.readings + to_end,
-                asked=asked,
+                asked=(*absence.asked, (asked, place)),
             )
 
     def seen_to(self, number: int) -> None:
         """Note up to which number looks are over: a node of which all is seen to is missed no more."""
-        for node, each in list(self._absent.items()):
-            if each.readings == _READINGS and each.asked <= number:
+        for node, absence in list(self._absent.items()):
+            seen = [place for asked, place in absence.asked if asked <= number]
+            if not seen:
+                continue
+            left = absence.asked[len(seen) :]
+            if absence.readings == _READINGS and not left:
                 del self._absent[node]
+                continue
+            # Whatever the second reading is for is seen to only with that one.
+            since = max(absence.since, _earlier(seen[-1], absence.again_from), key=_sequence)
+            self._absent[node] = msgspec.structs.replace(absence, since=since, asked=left)
 
-    def _is_due_again(self, absence: Absence, now: float) -> bool:
-        if absence.read_from is not None or absence.readings != _READINGS - 1 or absence.back_at is None:
-            return False
-        return now >= absence.back_at + _SETTLED_SECONDS
+    def _seen_connected(self, absence: Absence, now: float) -> Absence:
+        if absence.back_at is None:
+            again = self._place_at(now - _AMID_SECONDS) or absence.since
+            return msgspec.structs.replace(absence, back_at=now, read_from=absence.since, again_from=again)
+        is_read_once = absence.read_from is None and absence.readings == _READINGS - 1
+        if is_read_once and now >= absence.back_at + _SETTLED_SECONDS:
+            return msgspec.structs.replace(absence, read_from=absence.again_from)
+        return absence
 
     def _newly_broken(self, breaks: Iterable[Breaks]) -> set[str]:
         told = list(breaks)
@@ -149,24 +160,35 @@ class Absences:
         return found
 
     def _break(self, node: str, now: float) -> None:
-        """Note that a node has broken. If it is back from an absence, that one is told, or another one since.
+        """Note that a node has broken, and is back as a rule.
 
-        So there is one more reading after it, and the node is missed until that is seen to.
+        If it is back from an absence that was seen, that one is told of now, so what came lately is read once more. Of
+        any other break looks can be open, so that all is read once more that was not seen to before.
         """
         absence = self._absent.get(node)
         if absence is None:
             self._leave(node, now)
+            absence = self._absent.get(node)
         elif absence.back_at is not None:
-            self._absent[node] = msgspec.structs.replace(
+            again = _earlier(absence.again_from or absence.since, self._place_at(now - _UNNOTICED_SECONDS))
+            absence = msgspec.structs.replace(
                 absence,
                 back_at=now,
                 # The reading under way can have passed what was missed.
                 readings=min(absence.readings, _READINGS - 1) if absence.read_from is None else 0,
-                again_from=absence.again_from or self._place_at(now - _UNNOTICED_SECONDS),
+                again_from=_earlier(again, absence.since) if absence.told else again,
             )
+        if absence is not None:
+            self._absent[node] = msgspec.structs.replace(absence, told=True)
 
     def _leave(self, node: str, now: float) -> None:
-        if node not in self._absent and (place := self._place_at(now - _UNNOTICED_SECONDS)) is not None:
+        """Note that a node is away, or was, since the last look."""
+        place = self._place_at(now - _UNNOTICED_SECONDS)
+        absence = self._absent.get(node)
+        if absence is not None and absence.back_at is not None:
+            # Looks that are open can have found it away.
+            self._absent[node] = Absence(_earlier(absence.since, place))
+        elif absence is None and place is not None:
             self._absent[node] = Absence(place)
             while len(self._absent) > _MOST_AWAY:
                 del self._absent[next(iter(self._absent))]
@@ -175,6 +197,8 @@ class Absences:
         places = self._places
         if places and not _goes_on(places[-1][1], place):
             places.clear()
+            # A reading under way can have passed rows that stand elsewhere now.
+            self._absent = {node: Absence(each.since) for node, each in self._absent.items()}
         for node, absence in self._absent.items():
             if not _goes_on(absence.since, place):
                 # Nothing is known of another list, so all of it may have been missed.
@@ -199,3 +223,13 @@ def _goes_on(before: Mark, place: Mark) -> bool:
     sequences = (before.sequence, place.sequence)
     is_behind = isinstance(sequences[0], int) and isinstance(sequences[1], int) and sequences[0] > sequences[1]
     return before.uuid == place.uuid and not is_behind
+
+
+def _earlier(place: Mark, other: Mark | None) -> Mark:
+    """Return the earlier one of two places of the same list."""
+    return place if other is None else min(place, other, key=_sequence)
+
+
+def _sequence(place: Mark) -> int:
+    # A node's list has numbers. All of a list may have been missed that has anything else.
+    return place.sequence if isinstance(place.sequence, int) else 0

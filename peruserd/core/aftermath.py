@@ -84,10 +84,12 @@ def after_failure(
     now: float,
     wall: float,
     chance: float,
+    awaited: int = 0,
 ) -> Step:
     """The work failed: keep what failed for another try, unless something newer is there or another owner.
 
-    `chance`, a random number of [0, 1), spreads the tries; `wall` is the time for people; `nodes` are connected.
+    `chance`, a random number of [0, 1), spreads the tries; `wall` is the time for people; `nodes` are connected, and so
+    many documents are `awaited` that wait for copies on nodes.
     """
     change = record.active
     if change is None:
@@ -103,7 +105,7 @@ def after_failure(
     if failure.follows_from_name:
         return (taken_out(record), (Removal.RELEASED,)) if record.kept is not None else (record, ())
     entry = _entry(record.kept, change, failure, wall)
-    due = entry.next_try(now, chance, nodes)
+    due = entry.next_try(now, chance, nodes, awaited)
     record = replace(record, kept=entry, due=due)
     return record, (Keep(entry),) if due is None else (Keep(entry), Remind(due))
 
@@ -134,6 +136,13 @@ def recovered(record: Record, document_id: str, now: float) -> Step:
     if due == record.due and review_due == record.review_due:
         return record, ()
     return records.retried(replace(record, due=due, review_due=review_due), document_id, now)
+
+
+def hastened(record: Record, now: float) -> Step:
+    """The next try is due now, because another document was served that waited for the same."""
+    if record.kept is None or record.due is None or record.due <= now:
+        return record, ()
+    return replace(record, due=now), (Remind(now),)
 
 
 def _entry(known: Quarantined | None, change: Change, failure: Failure, wall: float) -> Quarantined:

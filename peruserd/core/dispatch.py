@@ -54,6 +54,9 @@ class Dispatch:
         # Of the live lane, where anybody can make one.
         self._crowd = Crowd()
         self._live = documents.queue(Lane.LIVE)
+        self._was_crowded = False
+        # The places that were kept for newcomers, when a crowd has ended.
+        self._left = 0
         self._scanned = 0
         self._leaves: Callable[[str], bool] = _nobody
         self.trials = Trials(documents)
@@ -86,10 +89,22 @@ class Dispatch:
             return None
         if self._resting:
             self._free_rested(now)
-        change = self._next_amidst_crowd(now) if self._is_crowded else self._next_by_urgency(now)
+        is_crowded = self._is_crowded
+        if self._was_crowded and not is_crowded:
+            self._left = self._pace.share - self._documents.active
+        self._was_crowded = is_crowded
+        change = self._next_amidst_crowd(now) if is_crowded else self._next_by_urgency(now)
         if change is not None:
             self._begin(change, now)
         return change
+
+    def to_wake(self, now: float) -> int:
+        """Return how many workers to wake beside the one who has just begun: those who wait come by no other way.
+
+        There is a place for another one of a scan, or, once, all those that were kept amidst a crowd which is over.
+        """
+        left, self._left = self._left, 0
+        return left or self.can_scan(now)
 
     def _next_by_urgency(self, now: float) -> Change | None:
         for lane in _LANES:

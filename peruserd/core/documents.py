@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sized
 from typing import Final
 
 from peruserd.core import aftermath, records
+from peruserd.core.awaited import Awaited, pause
 from peruserd.core.changes import Change, make_review
 from peruserd.core.kept import Kept
 from peruserd.core.lanes import Lane
@@ -46,12 +47,14 @@ class Documents(Kept):
         # The kinds of rows that were read live since a page of a scan was asked for: live, deleted, or both.
         self._fresh: dict[str, frozenset[bool]] = {}
         self._scan_page_open = False
+        self.awaited = Awaited()
         self.waiting = self.active = self.held = self.reviews = self.quarantined = self.permanent = 0
         for document_id in doubts:
             self.doubt(document_id)
         for entry in kept:
             # After a restart everything is due at once: the cause may be gone, and the limit on work in flight holds.
-            due = None if entry.next_try(now, 0.0, self._nodes) is None else now
+            # Of those who wait for copies, each who is served lets others try.
+            due = None if entry.next_try(now, 0.0, self._nodes) is None else now + pause(len(self.awaited), 0.0)
             before = self.record(entry.document_id)
             effects: tuple[Effect, ...] = () if due is None else (Remind(due),)
             self._put(entry.document_id, before, (records.replace(before, kept=entry, due=due), effects))
@@ -175,6 +178,10 @@ class Documents(Kept):
             self._recent.append((now, document_id))
         record, effects = records.ended(record)
         self._put(document_id, before, (record, effects))
+        if before.kept is not None and record.kept is None and before.kept.waits_for:
+            for other in self.awaited.others(before.kept.waits_for):
+                known = self.record(other)
+                self._put(other, known, aftermath.hastened(known, now))
         return removal
 
     def fail(
@@ -187,7 +194,14 @@ class Documents(Kept):
         document_id = change.document_id
         before = self._records[document_id]
         record, effects = aftermath.after_failure(
-            before, failure, is_mine=is_mine, nodes=self._nodes, now=now, wall=wall, chance=chance
+            before,
+            failure,
+            is_mine=is_mine,
+            nodes=self._nodes,
+            now=now,
+            wall=wall,
+            chance=chance,
+            awaited=len(self.awaited),
         )
         self._put(document_id, before, (record, effects))
         kept = next((each.entry for each in effects if isinstance(each, Keep)), None)
@@ -253,7 +267,8 @@ class Documents(Kept):
 
     def connected(self, nodes: Iterable[str], now: float) -> None:
         """Note which nodes are connected: what waited for one that is again is due at once."""
-        returned = frozenset(nodes) - self._nodes
+        # At the start all are due anyway, by and by.
+        returned = frozenset(nodes) - self._nodes if self._nodes else frozenset()
         self._nodes = frozenset(nodes)
         if returned:
             for document_id, before in list(self._records.items()):
@@ -274,6 +289,8 @@ class Documents(Kept):
         record, effects = step
         if record is not before:
             self._count(before, record)
+            if record.kept is not before.kept:
+                self.awaited.changed(document_id, _waits_for(before), _waits_for(record))
             if record.is_at_rest:
                 self._records.pop(document_id, None)
             else:
@@ -314,6 +331,10 @@ class Documents(Kept):
             before = self._records.get(document_id)
             if before is not None:
                 self._put(document_id, before, (records.expired(before, at), ()))
+
+
+def _waits_for(record: Record) -> tuple[str, ...]:
+    return () if record.kept is None else record.kept.waits_for
 
 
 def _is_permanent(record: Record) -> bool:

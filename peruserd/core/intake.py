@@ -60,6 +60,11 @@ class Intake:
         # When everything is to be scanned, because some who need another look are remembered nowhere.
         self.owed_at: float | None = None
         self._cut_off = False
+        # The numbers of requests to look at everybody: of those that the scan under way answers, and of the newest one
+        # that a scan answers which is still to begin.
+        self._answering: list[int] = []
+        self._next: tuple[str, int] | None = None
+        self.looked_at_all = 0
         self.ownership = ownership
         self.is_mine = ownership.belongs_to(me)
 
@@ -74,6 +79,7 @@ class Intake:
         self._note_a_cut()
         self.shard_sequence = identity.update_seq
         self._scan.begin(self._saved, self._me)
+        self._look_at_all_next()
         self._compare_names()
         return why
 
@@ -230,6 +236,38 @@ class Intake:
         self._saved = scan_everything(saved, read=self._live.read)
         self._scan.begin(self._saved, self._me)
 
+    def look_at_all(self, request: str, number: int) -> None:
+        """Scan everything, as is asked under a number; `looked_at_all` is that number once it is done.
+
+        A scan under way that answers another request ends first. So it gets on however often somebody asks, and what it
+        has passed is looked at once more.
+        """
+        saved = self._saved
+        if saved is not None and request == saved.request:
+            # An earlier process has begun, or ended.
+            if saved.scans_everything:
+                self._answering.append(number)
+            else:
+                self.looked_at_all = number
+            return
+        self._next = request, number
+        # On disk, where a scan under way does not answer it.
+        self._owe()
+        if not self._answering:
+            self._look_at_all_next()
+
+    def _look_at_all_next(self) -> None:
+        saved = self.progress
+        if self._next is None or saved is None or self._live is None:
+            return
+        (request, number), self._next = self._next, None
+        self._answering = [number]
+        self._saved = msgspec.structs.replace(scan_everything(saved, read=self._live.read), request=request)
+        if self._cut_off or self.owed_at is not None:
+            # Another scan is owed, which may not begin yet.
+            self._owe()
+        self._scan.begin(self._saved, self._me)
+
     def owe_names(self) -> None:
         """Compare names, at the end of a scan that is under way; a copy of which nothing is known is scanned anyway."""
         if self._saved is not None:
@@ -257,6 +295,10 @@ class Intake:
         self._saved = sweep_finished(saved)
         self._scan.begin(self._saved, self._me)
         ended = not self.is_scanning
+        if ended:
+            self.looked_at_all = max(self.looked_at_all, *self._answering, 0)
+            self._answering = []
+            self._look_at_all_next()
         self._compare_names()
         return ended
 

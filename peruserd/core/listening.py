@@ -16,11 +16,12 @@ from peruserd.core.dispatch import Dispatch
 from peruserd.core.documents import Documents
 from peruserd.core.intake import Intake
 from peruserd.core.lanes import Lane
-from peruserd.core.messages import Report, Sequence, Stage
+from peruserd.core.messages import Sequence
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity, Saved
 from peruserd.core.quarantine import UNSERVABLE_NAME, Failure, Quarantined
 from peruserd.core.records import Removal
+from peruserd.core.reporting import Reporting
 from peruserd.core.rows import Page
 from peruserd.core.scanning import ScanTask
 from peruserd.core.standstill import Standstill
@@ -35,7 +36,7 @@ class OnDisk(msgspec.Struct, frozen=True):
     doubts: Collection[str] = ()
 
 
-class Listening:
+class Listening(Reporting):
     """The listener of one copy, for the instance `me`.
 
     After each call, `removals` are to be taken off the disk, and so many as `to_wake` workers have something to do;
@@ -225,17 +226,6 @@ class Listening:
         self.counters.scans += ended
         return ended
 
-    def _count(self, change: Change, outcome: CountedOutcome) -> None:
-        counters = self.counters
-        # The last sweep of a scan finds users as a sweep before it has served them, unless it writes.
-        counters.users_provisioned += outcome.provisioned and (not change.each_copy or outcome.security_written)
-        counters.users_revoked += outcome.revoked
-        counters.looked(change.lane.name.lower())
-        counters.databases_created += outcome.created
-        counters.security_writes += outcome.security_written
-        if outcome.action is not None:
-            counters.changed(outcome.action)
-
     def due(self, now: float) -> float | None:
         """Let those wait for a worker whose next try is due; return when the next one's is."""
         retries, reviews = self.documents.take_due(now)
@@ -326,6 +316,11 @@ class Listening:
         self.intake.owe_names()
         self._asked.advance(number)
 
+    def look_at_all(self, number: int, request: str) -> None:
+        """Look at every user, as the supervisor asks under a number, which is told once all that is done."""
+        self.intake.look_at_all(request, number)
+        self._asked.advance(number)
+
     def _is_made_here(self, document_id: str, now: float) -> bool:
         record = self.documents.record(document_id)
         # Work on it ends with a look at what is there, or has made the database.
@@ -346,31 +341,3 @@ class Listening:
     def _reviews(self, count: int) -> None:
         self.counters.reviews += count
         self.to_wake += count
-
-    # Report
-
-    def _caught_up(self) -> bool:
-        if self._feed_fails or self.standstill.on_hold or not self.intake.has_caught_up:
-            return False
-        return not self.intake.is_scanning or self.intake.is_comparing
-
-    def report(self) -> Report:
-        """Return how the listener stands."""
-        opened = self.intake.is_open and not self._feed_fails
-        scanning = self.intake.is_scanning
-        following = Stage.SCANNING if scanning else Stage.FOLLOWING
-        return Report(
-            beats=self.beats,
-            stage=following if opened else Stage.CONNECTING,
-            caught_up=self._caught_up(),
-            checkpoint=self.intake.checkpoint,
-            shard_sequence=self.intake.shard_sequence,
-            waiting=self.documents.waiting,
-            in_flight=self.documents.active,
-            quarantined=self.documents.quarantined,
-            on_hold=self.standstill.why,
-            permanent=self.documents.permanent,
-            # A copy by encoding: the counters go on changing while the report is under way.
-            counters=msgspec.convert(msgspec.to_builtins(self.counters), Counters),
-            looked=self.looked,
-        )

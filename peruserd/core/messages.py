@@ -153,6 +153,16 @@ class Look(msgspec.Struct, frozen=True, tag="look"):
     made: bool = False
 
 
+class LookAtAll(msgspec.Struct, frozen=True, tag="look at all"):
+    """Look at every user of the range, because single looks were too many; done once the whole range was scanned.
+
+    `request` tells this one from all others, also after a restart: a scan that answers it is on the listener's disk.
+    """
+
+    number: int
+    request: str
+
+
 class CompareNames(msgspec.Struct, frozen=True, tag="compare"):
     """Find users whose database is not there, or was made again; done once that is known on disk to be owed."""
 
@@ -199,7 +209,8 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     """How it stands. `beats` counts rounds of the feed loop; a report without a new beat is no sign of life.
 
     `usage` is None where the listener cannot measure it. `informed` is the number of the newest `Inform` that the
-    listener has taken in, 0 before the first one. `looked` is that of the newest `Look` up to which all is done.
+    listener has taken in, 0 before the first one. `looked` is that of the newest `Look` up to which all is done,
+    and `looked_at_all` that of the newest `LookAtAll` which is done.
     `on_hold` says why no work is given out; None where it is. `permanent` are those in quarantine whom time alone does
     not help.
     """
@@ -219,6 +230,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     on_hold: str | None = None
     permanent: int = 0
     looked: int = 0
+    looked_at_all: int = 0
     audit: AuditStanding = AuditStanding()
 
     @property
@@ -243,7 +255,7 @@ class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
     reason: str
 
 
-ToListener = Inform | Stop | Inherit | Look | CompareNames | Reauthenticate | JournalNews | Inquiry
+ToListener = Inform | Stop | Inherit | Look | LookAtAll | CompareNames | Reauthenticate | JournalNews | Inquiry
 FromListener = Hello | Report | Doubt | Goodbye | InquiryPage
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

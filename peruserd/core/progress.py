@@ -57,7 +57,8 @@ class Saved(msgspec.Struct, frozen=True):
     compared, because rows of the list of databases were missed.
 
     `last_row` is the newest row at or before the checkpoint, and proves it: a copy that does not have the row has
-    another history. `digest` stands for what databases depend on, see `core.agreement`.
+    another history. `digest` stands for what databases depend on, see `core.agreement`. `request` is the last one
+    to look at everybody for which a scan was begun.
     """
 
     uuid: str
@@ -69,6 +70,12 @@ class Saved(msgspec.Struct, frozen=True):
     last_row: Row | None = None
     digest: str = ""
     names_owed: bool = False
+    request: str = ""
+
+    @property
+    def scans_everything(self) -> bool:
+        """Say whether a scan of everything is under way."""
+        return self.scan is not None and not self.settled and not self.scan.names
 
 
 class Identity(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from peruserd.core.awaited import pause
 from peruserd.core.backoff import Backoff
 
 
@@ -131,16 +132,18 @@ class Quarantined(msgspec.Struct, frozen=True):
         """Return an entry of the same user whose next tries follow each other as those after a first failure do."""
         return msgspec.structs.replace(self, failures=min(self.failures, 1))
 
-    def next_try(self, now: float, chance: float, nodes: frozenset[str]) -> float | None:
+    def next_try(self, now: float, chance: float, nodes: frozenset[str], awaited: int = 0) -> float | None:
         """Return when it is to be tried again, while `nodes` are connected; None where nothing but a change helps.
 
-        `chance`, a random number of [0, 1), spreads those that failed together.
+        `chance`, a random number of [0, 1), spreads those that failed together; so many are `awaited` of those who wait
+        for nodes.
         """
         backoff = _BACKOFF.get(self.failure.advice)
         if backoff is None:
             return None
         if not self.waits_for or not nodes.isdisjoint(self.waits_for):
             # A node that is connected and is waited for is about to have its copy.
-            return now + backoff.delay(self.failures, chance)
+            least = pause(awaited, chance) if self.waits_for else 0.0
+            return now + max(least, backoff.delay(self.failures, chance))
         # Not before half of the pause: each try is long, and in vain.
         return now + (_AWAY.bound(self.failures) + _AWAY.delay(self.failures, chance)) / 2

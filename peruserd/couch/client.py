@@ -13,6 +13,7 @@ from peruserd.core.leases import Lease
 from peruserd.core.ranges import ShardMap
 from peruserd.core.views import Copy
 from peruserd.couch.errors import NotFoundError, UnexpectedAnswerError
+from peruserd.couch.missing import believe_missing, names_between
 from peruserd.couch.session import Answer, Session, quoted
 from peruserd.couch.shapes import (
     Counts,
@@ -120,13 +121,11 @@ class Client:
 
     def shard_map(self, node: str, database: str) -> ShardMap | None:
         """Return a database's shard map as `node` has it, or None where there is no such database."""
-        try:
-            answer = self.session.request("GET", map_path(node, database)).expect(200)
-        except NotFoundError as error:
-            if error.reason in ("missing", "deleted"):
-                return None
-            raise
-        document = answer.decode(ShardMapDocument)
+        answer = self.session.request("GET", map_path(node, database))
+        if answer.status == 404 and answer.reason in ("missing", "deleted"):
+            believe_missing(self.session, database, answer)
+            return None
+        document = answer.expect(200).decode(ShardMapDocument)
         try:
             return ShardMap.build(database, bytes(document.shard_suffix).decode("ascii"), document.hosts())
         except ValueError as error:
@@ -138,7 +137,10 @@ class Client:
 
     def database_exists(self, database: str) -> bool:
         """Say whether there is such a database."""
-        return self.session.request("HEAD", f"/{quoted(database)}").expect(200, 404).status == 200
+        answer = self.session.request("GET", f"/{quoted(database)}").expect(200, 404)
+        if answer.status == 404:
+            believe_missing(self.session, database, answer)
+        return answer.status == 200
 
     def create_database(self, database: str, options: DatabasesConfig) -> Creation:
         """Create a database, or learn that it exists."""
@@ -170,6 +172,8 @@ class Client:
     def drop_database(self, database: str) -> Removal:
         """Delete a database, and say how that ended."""
         answer = self.session.request("DELETE", f"/{quoted(database)}", prompt=True)
+        if answer.status == 404:
+            believe_missing(self.session, database, answer)
         return Removal(answer.expect(200, 202, 404).status)
 
     def documents_in(self, path: str) -> int:
@@ -183,8 +187,13 @@ class Client:
         return max(found.doc_count, found.update_seq) if isinstance(found.update_seq, int) else found.doc_count + 1
 
     def security(self, database: str) -> dict[str, Any]:
-        """Read a database's security object (from one copy: it cannot show that copies disagree)."""
+        """Read a database's security object (from one copy: it cannot show that copies disagree).
+
+        NotFoundError means that there is no such database.
+        """
         answer = self.session.request("GET", f"/{quoted(database)}/_security", limit_bytes=SECURITY_BYTES)
+        if answer.status == 404:
+            believe_missing(self.session, database, answer)
         return answer.expect(200).decode(dict[str, Any])
 
     def put_security(self, database: str, security: Mapping[str, Any]) -> None:
@@ -311,12 +320,7 @@ class Client:
 
     def databases(self, *, start_key: str, end_key: str, limit: int) -> list[str]:
         """Return the names of the databases from `start_key` up to `end_key`, at most `limit`, ascending."""
-        params = {
-            "start_key": msgspec.json.encode(start_key).decode(),
-            "end_key": msgspec.json.encode(end_key).decode(),
-            "limit": str(limit),
-        }
-        return self.session.request("GET", "/_all_dbs", params=params).expect(200).decode(list[str])
+        return names_between(self.session, start_key, end_key, limit=limit)
 
 
 NO_DATABASE: Final = "Database does not exist."

@@ -6,7 +6,8 @@ from typing import Final
 
 from peruserd.core.lifecycle import State
 from peruserd.couch.cluster_database import ClusterDatabase
-from peruserd.supervisor.fleet import Fleet, FleetStatus
+from peruserd.supervisor.fleet import Fleet
+from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.loop import LONGEST_WAIT_SECONDS, Supervisor
 
 # A loop that missed this many of its rounds hangs.

@@ -45,13 +45,14 @@ from peruserd.daemon.users_page import MOST_LOOKS, open_page
 from peruserd.supervisor import forkserver
 from peruserd.supervisor.attaching import NoShardsError
 from peruserd.supervisor.directory_watch import DirectoryWatch
-from peruserd.supervisor.fleet import Fleet, StartMessage, StartRequest
+from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.heart import Heart
 from peruserd.supervisor.loop import Supervisor
 from peruserd.supervisor.presence import Presence
 from peruserd.supervisor.return_watch import ReturnWatch
 from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.slashes import SlashWatch
+from peruserd.supervisor.start_request import StartMessage, StartRequest
 from peruserd.supervisor.watcher import Lookout, Watcher
 
 # More restarts than this within ten minutes are no single listener's bad luck.

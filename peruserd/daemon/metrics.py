@@ -19,7 +19,8 @@ from peruserd.core.messages import Stage
 from peruserd.couch.authenticator import Authenticator
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.daemon.health import Health
-from peruserd.supervisor.fleet import Fleet, FleetStatus
+from peruserd.supervisor.fleet import Fleet
+from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.heart import Heart
 from peruserd.supervisor.listener import ListenerStatus
 from peruserd.supervisor.loop import Supervisor

@@ -19,6 +19,10 @@ from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
 from peruserd.listener.waiting import Waiting
 
+# Of more users who wait for copies on nodes than this, one line in so many seconds tells of all.
+_MANY: Final = 100
+_TOLD_SECONDS: Final = 60.0
+
 log: Final = structlog.get_logger(__name__)
 
 
@@ -55,6 +59,7 @@ class Failures:
         self._pass_on = pass_on
         self._ended = ended
         self._is_stopping = is_stopping
+        self._told_at = float("-inf")
 
     def take(self, change: Change, outcome: Outcome, failure: Failure) -> None:
         """End work that failed. Raises StoreError."""
@@ -142,6 +147,18 @@ class Failures:
 
     def _keep(self, entry: Quarantined) -> None:
         self._store.quarantine(entry)
+        awaited = len(self._state.documents.awaited)
+        if entry.waits_for and awaited > _MANY:
+            # All of them for one reason, which the operator need not read a thousand times.
+            if (now := self._clocks.now()) - self._told_at >= _TOLD_SECONDS:
+                self._told_at = now
+                log.warning(
+                    "copies on nodes cannot be read; their users are kept in quarantine, and tried by and by",
+                    users=awaited,
+                    nodes=entry.waits_for,
+                    error=entry.failure.message,
+                )
+            return
         log.warning(
             "user not served; kept in quarantine",
             document=entry.document_id,

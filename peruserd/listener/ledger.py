@@ -14,13 +14,13 @@ from typing import Final
 import structlog
 
 from peruserd.core.changes import Change
-from peruserd.core.lanes import Lane
 from peruserd.core.listening import Listening
 from peruserd.core.messages import Report, Sequence
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity
 from peruserd.core.rows import Page, Row
 from peruserd.core.scanning import ScanTask
+from peruserd.listener.asked import Asked
 from peruserd.listener.failures import Clocks, Failures, tell
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
@@ -36,7 +36,7 @@ _BEAT_SECONDS: Final = 10.0
 log = structlog.get_logger(__name__)
 
 
-class Ledger:
+class Ledger(Asked):
     """The listener's books. `wake` is called, with the lock held, whenever the main thread has something to do."""
 
     def __init__(self, state: Listening, store: Store, wake: Callable[[], None]) -> None:
@@ -143,9 +143,8 @@ class Ledger:
                     self._changed.tell()
                     self._wake()
                 if change is not None:
-                    if dispatch.can_scan(now):
-                        # A worker who waits may fill a place, a new one or that of a scanned change.
-                        self._changed.offer(1)
+                    if more := dispatch.to_wake(now):
+                        self._changed.offer(more)
                     return change
                 self._changed.wait_for_work(dispatch.patience(now))
             return None
@@ -218,36 +217,6 @@ class Ledger:
             self._state.inherit(doubts, time.monotonic())
             self._pass_on()
 
-    def look_again(self, document_id: str) -> None:
-        """Let a user be served whose database was dropped, or not dropped, while the document may have come back."""
-        with self._changed:
-            self._state.review(document_id, deleted=True, now=time.monotonic())
-            self._pass_on()
-
-    def look(self, document_ids: Collection[str], lane: Lane, number: int | None = None, *, made: bool = False) -> None:
-        """Let users be looked at for a reason behind which there is no row; the rest as in `core.messages.Look`."""
-        with self._changed:
-            self._state.look(document_ids, lane, time.monotonic(), number, made=made)
-            self._pass_on()
-            self._wake()
-
-    def compare_names(self, number: int) -> None:
-        """Let users be found whose database is not there or was made again."""
-        with self._changing():
-            self._state.compare_names(number)
-
-    def dropped(self) -> None:
-        """Count a database that was dropped."""
-        with self._changed:
-            self._state.counters.databases_dropped += 1
-            self._wake()
-
-    def deletion_failed(self, kind: str) -> None:
-        """Count a look at a deletion that failed."""
-        with self._changed:
-            self._state.counters.failed(kind)
-            self._wake()
-
     def leave(self) -> None:
         """Begin to leave the copy to others: give out only the reviews of what was done last."""
         with self._changed:
@@ -297,6 +266,9 @@ class Ledger:
             return self._changed.wait_until(lambda: self.in_flight == self._abandoned, timeout_seconds)
 
     # Inside
+
+    def _now(self) -> float:
+        return _now()
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

@@ -6,7 +6,6 @@ loop that hangs shows as silence.
 """
 
 import faulthandler
-import os
 import signal
 import sys
 import threading
@@ -19,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from multiprocess import forkserver, parent_process
+from multiprocess import forkserver
 from multiprocess.connection import Connection, wait
 
 from peruserd import dumps, logs
@@ -37,6 +36,7 @@ from peruserd.core.messages import (
     JournalNews,
     ListenerStart,
     Look,
+    LookAtAll,
     Reauthenticate,
     Stop,
     ToListener,
@@ -60,6 +60,7 @@ from peruserd.listener.ledger import Ledger
 from peruserd.listener.probing import open_prober
 from peruserd.listener.provisioner import Provisioner
 from peruserd.listener.store import Store, StoreError, retired_doubts
+from peruserd.listener.wakeup import Wakeup, die_with_parent
 from peruserd.listener.workers import Workers
 
 PRELOAD: Final = "peruserd.listener.preload"
@@ -103,7 +104,7 @@ def main(start: bytes, pipe: Connection) -> None:
     if forkserver.get_inherited_fds() is not None and PRELOAD not in sys.modules:
         # `multiprocess` passes over an import that fails without a word.
         log.warning("the fork server could not import the listener's code: starts are slow, and no memory is shared")
-    _die_with_parent()
+    die_with_parent(Exit.FAULT)
     sys.exit(_run(message, pipe))
 
 
@@ -119,23 +120,12 @@ def _run(start: ListenerStart, pipe: Connection) -> Exit:
         store.close()
 
 
-def _die_with_parent() -> None:
-    """End this process at once when the supervisor's ends, however it ends: nobody would restart or stop it then."""
-    parent = parent_process()
-
-    def follow() -> None:
-        parent.join()
-        os._exit(Exit.FAULT)
-
-    threading.Thread(target=follow, name="parent-watch", daemon=True).start()
-
-
 class Listener:
     """One listener, put together; `run` is its main thread."""
 
     def __init__(self, start: ListenerStart, pipe: Connection, store: Store) -> None:
         self._pipe = pipe
-        self._wakeup = _Wakeup()
+        self._wakeup = Wakeup()
         self._fault: Exception | None = None
         self._stop_within: float | None = None
         self._leaving = False
@@ -252,21 +242,14 @@ class Listener:
                 self._stop_within, self._leaving = within_seconds, leaving
             case JournalNews(usable, spoken_of, pause_changed):
                 self._deletions.told(frozenset(spoken_of), pause_changed=pause_changed, usable=usable)
-            case Look() | CompareNames() | Inquiry():
-                self._asked(message)
+            case Look() | LookAtAll() | CompareNames():
+                self._ledger.asked(message)
+            case Inquiry():
+                self._send(self._ledger.failures.inquire(message))
             case Inherit(state_files):
                 self._inherit(state_files)
             case Reauthenticate():
                 self._reauthenticate(message)
-
-    def _asked(self, message: Look | CompareNames | Inquiry) -> None:
-        match message:
-            case Look(number, lane, document_ids, made):
-                self._ledger.look(document_ids, lane, number, made=made)
-            case CompareNames(number):
-                self._ledger.compare_names(number)
-            case Inquiry():
-                self._send(self._ledger.failures.inquire(message))
 
     def _reauthenticate(self, message: Reauthenticate) -> None:
         trouble = None if message.why is None else RefusedError(message.why)
@@ -362,19 +345,3 @@ class Listener:
         except OSError:
             # The supervisor is gone, and with it everybody who could want to know.
             self._stop_within = _STOP_SECONDS
-
-
-class _Wakeup:
-    """A descriptor that any thread, and a signal handler, can make readable."""
-
-    def __init__(self) -> None:
-        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def set(self) -> None:
-        os.eventfd_write(self._descriptor, 1)
-
-    def clear(self) -> None:
-        os.eventfd_read(self._descriptor)

@@ -106,6 +106,7 @@ class Controls:
         if not started.alive:
             await self._cluster.servers[node - 1].listener.open()
             self._cluster.model.set_alive(started, alive=True)
+            started.directory.started += 1
             self._cluster.peruser.refresh()
             self._cluster.schedule_splits()
 

@@ -6,6 +6,7 @@ changes a fleet; other threads read it through `status`.
 
 import os
 import random
+import secrets
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,30 +27,20 @@ from peruserd.core.messages import (
     Hello,
     Inherit,
     JournalNews,
-    ListenerStart,
     Reauthenticate,
     Report,
     Sequence,
 )
 from peruserd.core.outbox import Outbox
-from peruserd.core.views import Assignment, Copy, Plan, difference
-from peruserd.supervisor.listener import Conditions, ListenerStatus, SupervisedListener
+from peruserd.core.views import Copy, Plan, difference
+from peruserd.supervisor.fleet_status import FleetStatus
+from peruserd.supervisor.listener import Conditions, SupervisedListener
 from peruserd.supervisor.process import ListenerProcess
 from peruserd.supervisor.questions import Questions
+from peruserd.supervisor.start_request import StartMessage, StartRequest
 
 log = structlog.get_logger(__name__)
 
-
-class StartRequest(msgspec.Struct, frozen=True):
-    """A request to start a listener; `begin_near` is how far a listener of a range around its own had come."""
-
-    assignment: Assignment
-    conditions: Conditions
-    begin_near: Sequence | None
-
-
-StartMessage = Callable[[StartRequest], ListenerStart]
-"""Makes the start message of a listener."""
 
 RetiredFiles = Callable[[Collection[Copy]], tuple[str, ...]]
 """Finds the state files that belong to none of the given copies."""
@@ -63,25 +54,6 @@ class Gatekeeper(Protocol):
 
     def state(self) -> Reauthenticate:
         """Return what requests carry now."""
-
-
-class FleetStatus(msgspec.Struct, frozen=True):
-    """All listeners, the counters of all that ever ran, and the parts of the plan nobody can read."""
-
-    listeners: tuple[ListenerStatus, ...]
-    counters: Counters
-    stops: dict[Reason, int]
-    unreadable: tuple[str, ...]
-
-    @property
-    def ready(self) -> bool:
-        """Say whether every listener of the plan has caught up."""
-        return bool(self.listeners) and all(each.caught_up for each in self.listeners)
-
-    @property
-    def healthy(self) -> bool:
-        """Say whether no listener has given up."""
-        return all(each.state is not State.FAILED for each in self.listeners)
 
 
 class Fleet:
@@ -116,7 +88,7 @@ class Fleet:
         self._left_at: dict[Copy, Sequence] = {}
         # For listeners that start later: whether the journal can be used. They read by themselves what was said.
         self._journal: JournalNews | None = None
-        self._outbox = Outbox()
+        self._outbox = Outbox(secrets.token_hex(8))
         self._lock = threading.Lock()
         # For other threads, too: a question changes nothing here, and one without a process does not answer it.
         self.questions = Questions(self._question)
@@ -244,6 +216,12 @@ class Fleet:
                 unreadable=tuple(str(each) for each in self._plan.unreadable),
             )
 
+    @property
+    def connected(self) -> tuple[str, ...]:
+        """Return the nodes that listeners take for connected, none where there is no listener; for any thread."""
+        with self._lock:
+            return self._plan.nodes
+
     def kept(self, document_id: str) -> KeptUser | None:
         """Return what a listener keeps in quarantine of a user; for any thread but the loop's."""
         position = document_hash(document_id)
@@ -317,7 +295,7 @@ class Fleet:
                 self._bequeath()
                 self._ask(listener, 0)
             case Report():
-                self._outbox.acknowledge(listener.copy, message.looked)
+                self._outbox.acknowledge(listener.copy, message.looked, message.looked_at_all)
                 if listener.has_lost_its_copy(message):
                     # Perhaps it was split, and a look shows what is there instead.
                     self._on_copy_lost()

@@ -7,13 +7,11 @@ done, which is the log line and systemd's status.
 import os
 import select
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from enum import IntEnum
-from types import FrameType, TracebackType
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 import structlog
@@ -27,6 +25,7 @@ from peruserd.core.outbox import Outbox
 from peruserd.core.settling import Settling
 from peruserd.core.views import Copy, Plan, View
 from peruserd.supervisor.fleet import Fleet
+from peruserd.supervisor.signals import Signals
 
 # A round at least this often, so that others can tell a loop that waits from one that hangs.
 LONGEST_WAIT_SECONDS: Final = 10.0
@@ -155,8 +154,14 @@ class Supervisor:
 
         self._inbox.put(Asking(ask))
 
-    def look_on_return(self, document_ids: Iterable[str]) -> int:
-        """Let the listeners look at users because a node is back; return the number of it; for any thread."""
+    def look_on_return(self, node: str, document_ids: Iterable[str]) -> int | None:
+        """Let the listeners look at users because a node is back; return the number of it; for any thread.
+
+        None where they do not know yet that it is.
+        """
+        connected = self._fleet.connected
+        if connected and node not in connected:
+            return None
         with self._fleet.asking() as outbox:
             outbox.ask(Lane.OTHERS, document_ids)
             return outbox.number
@@ -195,7 +200,7 @@ class Supervisor:
         `begin` starts whatever has to be ended in order: it is called once signals are obeyed, and no longer end the
         process on the spot.
         """
-        with _Signals(self._inbox, self._begin_to_end):
+        with Signals(self._inbox.put, self._begin_to_end):
             begin()
             while not (self._stopping and (self._fleet.idle or self._is_late())):
                 self._wait()
@@ -329,30 +334,3 @@ def _describe(plan: Plan, view: View) -> str:
     if plan.unreadable:
         words += f"; {len(plan.unreadable)} cannot be read, because none of their hosts is connected"
     return words
-
-
-class _Signals:
-    """Queues the signals the loop obeys, and puts the handlers back afterwards."""
-
-    _OBEYED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-    def __init__(self, inbox: Inbox, on_end: Callable[[], None]) -> None:
-        self._inbox = inbox
-        self._on_end = on_end
-        self._before: dict[signal.Signals, object] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in self._OBEYED}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if number != signal.SIGHUP:
-            self._on_end()
-        self._inbox.put(signal.Signals(number))

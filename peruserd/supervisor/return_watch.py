@@ -14,11 +14,13 @@ import structlog
 
 from peruserd.core.absences import Absences
 from peruserd.core.directory import Mark, news_of
+from peruserd.core.leases import Breaks
 from peruserd.core.views import View
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.sources import DirectorySource
 from peruserd.supervisor.files import write_whole
+from peruserd.supervisor.start_watch import StartWatch
 
 # The watcher has other things to see as well: so many thousands of rows, and the rest after its next view.
 _MOST_PAGES: Final = 10
@@ -31,8 +33,11 @@ log = structlog.get_logger(__name__)
 class Looks(Protocol):
     """Lets listeners look at users; `supervisor.loop` does. Its methods return at once."""
 
-    def look_on_return(self, document_ids: Iterable[str]) -> int:
-        """Look at users because a node is back; return the number of these looks."""
+    def look_on_return(self, node: str, document_ids: Iterable[str]) -> int | None:
+        """Look at users because a node is back; return the number of these looks.
+
+        None where the listeners do not know yet that it is: their looks could end without its copies.
+        """
 
     @property
     def looked_to(self) -> int:
@@ -60,6 +65,8 @@ class ReturnWatch:
         self._place = place
         self._prefix = prefix
         self._looks = looks
+        self._starts = StartWatch(client)
+        self._started: tuple[Breaks, ...] = ()
         self._file = directory / _FILE
         self._saved = _read(self._file)
         self._absences = Absences(self._saved, place())
@@ -68,11 +75,13 @@ class ReturnWatch:
         """Take in who is connected now, and have users looked at where a node is back."""
         hosts = () if view.shard_map is None else view.shard_map.hosts.values()
         hosting = {node for each in hosts for node in each}
-        self._absences.see(view.nodes, hosting, self._place(), time.monotonic(), view.breaks)
+        breaks = (*view.breaks, *self._started)
+        self._absences.see(view.nodes, hosting, self._place(), time.monotonic(), breaks)
         self._absences.seen_to(self._looks.looked_to)
         self._save()
         try:
             node = self._node()
+            self._started = () if node is None else self._starts.look(view, hosting)
             if node is not None:
                 self._read_again(DirectorySource(self._client, node))
         except InterruptedRequestError:
@@ -91,7 +100,9 @@ class ReturnWatch:
             returned, since = reading
             page = source.page(since.sequence)
             news = news_of(page.results, self._prefix)
-            asked = self._looks.look_on_return((*news.made, *news.changed))
+            asked = self._looks.look_on_return(returned, (*news.made, *news.changed))
+            if asked is None:
+                return
             log.info("users are looked at, because a node is back", node=returned, users=len(news.made + news.changed))
             place = msgspec.structs.replace(since, sequence=page.last_seq)
             self._absences.read(returned, place, asked, to_end=page.is_last)

@@ -17,7 +17,7 @@ from peruserd.core.ranges import Range
 from peruserd.core.views import Copy
 from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.quarantine import QuarantineDesk
-from peruserd.supervisor.fleet import FleetStatus
+from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import ListenerStatus
 from peruserd.supervisor.questions import Questions
 from tests.cli.running import peruserd
@@ -234,3 +234,17 @@ def test_a_configuration_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     file = tmp_path / "peruserd.toml"
     file.write_text("nonsense", encoding="utf-8")
     assert peruserd("quarantine", "list", "--config", str(file), environment={}).returncode == 78
+
+
+def test_many_users_who_wait_for_the_same_copies_are_one_line(
+    listeners: Listeners, environment: dict[str, str]
+) -> None:
+    """The operator sees one finding; `show` and `--json` have every user."""
+    listeners.users[LOWER] += [kept(f"u{each:03}", "copies_away", waits_for=("n2", "n3")) for each in range(50)]
+    lines = peruserd("quarantine", "list", environment=environment).stdout.splitlines()
+    assert lines[2].startswith("52: these users are tried again")
+    assert lines[3].startswith(
+        "  50 users  copies_away  wait for copies on n2, n3, which cannot be read, the first for "
+    )
+    assert [line.split()[0] for line in lines[4:]] == ["ann", "cid"]
+    assert "  u049" in peruserd("quarantine", "show", environment=environment).stdout.splitlines()

@@ -17,12 +17,12 @@ def _absences(*, kept: dict[str, Mark] | None = None, start: Mark | None = None)
 
 
 def _read_all(absences: Absences, asked: int = 1) -> list[tuple[str, int | str]]:
-    """Read all that is to be read, to its end; return for which nodes and from where."""
+    """Read all that is to be read, to its end far behind; return for which nodes and from where."""
     found = []
     while (reading := absences.next_reading()) is not None:
         node, place = reading
         found.append((node, place.sequence))
-        absences.read(node, place, asked, to_end=True)
+        absences.read(node, _place(9_999), asked, to_end=True)
     return found
 
 
@@ -191,6 +191,91 @@ def test_a_break_amidst_a_reading_is_read_for_after_it() -> None:
     absences.seen_to(3)
     absences.see(ALL, ALL, _place(5_002), 226.0, [Breaks("n3", "b", 2)])
     assert _read_all(absences, asked=4) == [("n3", 1)]
+
+
+def _away_for_long() -> Absences:
+    """Return the state after the return of a node that was away from second 200 to 900, while 700 rows came."""
+    absences = _absences()
+    for second in range(0, 901, 2):
+        absences.see(PAIR if 200 <= second < 900 else ALL, ALL, _place(second), float(second), [Breaks("n3", "b", 0)])
+    return absences
+
+
+def test_a_short_break_amidst_the_looks_of_a_long_absence_leaves_that_one_open() -> None:
+    """Looks that are open can have found the node away, however old their rows are."""
+    absences = _away_for_long()
+    assert absences.next_reading() == ("n3", _place(110))
+    absences.read("n3", _place(400), 1, to_end=False)
+    absences.read("n3", _place(900), 2, to_end=True)
+    # This is how the instance beside the node has seen the long one.
+    absences.see(ALL, ALL, _place(902), 902.0, [Breaks("n3", "b", 1)])
+    absences.seen_to(1)
+    absences.see(ALL, ALL, _place(904), 904.0, [Breaks("n3", "b", 2)])
+    absences.seen_to(2)
+    assert absences.kept == {"n3": _place(400)}
+    absences.see(ALL, ALL, _place(916), 916.0, [Breaks("n3", "b", 2)])
+    assert _read_all(absences, asked=3) == [("n3", 400)], "what is behind the looks that were over is looked at again"
+    absences.seen_to(3)
+    assert absences.kept == {}
+
+
+def test_the_absence_that_was_seen_is_not_looked_after_twice() -> None:
+    """The instance beside the node tells of it once the node is back."""
+    absences = _away_for_long()
+    _read_all(absences, asked=1)
+    absences.see(ALL, ALL, _place(904), 904.0, [Breaks("n3", "b", 1)])
+    absences.see(ALL, ALL, _place(916), 916.0, [Breaks("n3", "b", 1)])
+    assert _read_all(absences, asked=2) == [("n3", 814)]
+    absences.seen_to(2)
+    assert absences.kept == {}
+
+
+def test_a_node_that_comes_and_goes_is_not_looked_after_from_the_beginning_each_time() -> None:
+    """Looks that were over while it was there stand; what came shortly before each departure is looked at again."""
+    absences = _away_for_long()
+    assert _read_all(absences, asked=1) == [("n3", 110)]
+    found = []
+    for turn in range(20):
+        second = 904 + 8 * turn
+        absences.seen_to(turn + 1)
+        absences.see(PAIR, ALL, _place(second), float(second))
+        absences.see(ALL, ALL, _place(second + 4), second + 4.0)
+        found += [int(place) for _, place in _read_all(absences, asked=turn + 2)]
+    assert all(second - 100 < place for place, second in zip(found, range(904, 904 + 160, 8), strict=True))
+    absences.see(ALL, ALL, _place(2_000), 1_100.0)
+    _read_all(absences, asked=100)
+    absences.seen_to(100)
+    assert absences.kept == {}
+
+
+def test_looks_that_end_while_the_node_is_away_again_count_for_nothing() -> None:
+    """They have ended without it."""
+    absences = _away_for_long()
+    _read_all(absences, asked=1)
+    absences.see(PAIR, ALL, _place(904), 904.0)
+    absences.seen_to(1)
+    absences.see(ALL, ALL, _place(910), 910.0)
+    assert _read_all(absences, asked=2) == [("n3", 110)]
+
+
+def test_a_restart_goes_on_behind_the_looks_that_were_over() -> None:
+    """The place on disk moves on with them."""
+    absences = _away_for_long()
+    absences.read("n3", _place(400), 1, to_end=False)
+    absences.seen_to(1)
+    assert absences.kept == {"n3": _place(400)}
+    again = _absences(kept=absences.kept, start=_place(900))
+    again.see(ALL, ALL, _place(950), 0.0)
+    assert _read_all(again) == [("n3", 400)]
+
+
+def test_a_list_that_was_put_back_amidst_a_reading_is_read_anew() -> None:
+    """Other rows stand where the reading has passed."""
+    absences = _away_for_long()
+    absences.read("n3", _place(800), 1, to_end=False)
+    absences.see(ALL, ALL, _place(500), 902.0)
+    absences.seen_to(1)
+    assert _read_all(absences) == [("n3", 110)]
 
 
 def test_a_break_is_told_also_after_a_silence_of_the_instance() -> None:

@@ -8,7 +8,7 @@ from peruserd.core import outbox as outbox_module
 from peruserd.core.directory import Mark
 from peruserd.core.hashing import document_hash
 from peruserd.core.lanes import Lane
-from peruserd.core.messages import CompareNames, Look
+from peruserd.core.messages import CompareNames, Look, LookAtAll
 from peruserd.core.outbox import Outbox
 from peruserd.core.ranges import WHOLE_SPACE, split_evenly
 from peruserd.core.views import Copy
@@ -21,7 +21,7 @@ IN_HIGH = [each for each in IDS if document_hash(each) in HIGH.range]
 
 def made_outbox() -> Outbox:
     """Return an outbox for both halves."""
-    outbox = Outbox()
+    outbox = Outbox("me")
     outbox.follow([LOW, HIGH])
     return outbox
 
@@ -110,20 +110,62 @@ def told(outbox: Outbox, copy: Copy) -> tuple[set[str], bool]:
     return ids, any(isinstance(each, CompareNames) for each in messages)
 
 
-def test_more_looks_than_there_is_room_for_become_a_comparison_of_names() -> None:
-    """Somebody who deletes databases without end neither fills the memory nor hides one that is missing."""
+def test_more_looks_than_there_is_room_for_become_one_at_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who deletes databases without end neither fills the memory nor hides one that is wrong."""
+    monkeypatch.setattr(outbox_module, "_MOST_OPEN", 100)
     outbox = made_outbox()
-    ids = {f"org.couchdb.user:{number}" for number in range(100_010)}
+    ids = {f"org.couchdb.user:{number}" for number in range(110)}
     outbox.ask(Lane.OTHERS, sorted(ids))
     outbox.mark(place(1))
-    assert len(outbox) <= 100_000
+    assert len(outbox) <= 100
+    scanned = []
     for copy in (LOW, HIGH):
         asked, compares = told(outbox, copy)
-        assert compares or asked == {each for each in ids if document_hash(each) in copy.range}
-    outbox.acknowledge(LOW, outbox.number)
+        assert not compares
+        requests = [each for each in outbox.messages(copy) if isinstance(each, LookAtAll)]
+        assert requests or asked == {each for each in ids if document_hash(each) in copy.range}
+        scanned += [(copy, each) for each in requests]
+    for copy in (LOW, HIGH):
+        outbox.acknowledge(copy, outbox.number)
+    assert scanned
+    assert (outbox.seen_to, len(outbox)) == (None, 0), "the looks are over, and the range is still scanned"
+    for copy, request in scanned:
+        outbox.acknowledge(copy, outbox.number, request.number)
+    assert outbox.seen_to == place(1)
+
+
+def test_a_place_amidst_looks_that_became_too_many_is_not_seen_to_before_the_scan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process that died between the two would have forgotten all of them."""
+    monkeypatch.setattr(outbox_module, "_MOST_OPEN", 100)
+    outbox = Outbox("me")
+    outbox.follow([LOW])
+    ids = many(LOW, 400)
+    for number, document_id in enumerate(ids):
+        outbox.ask(Lane.OTHERS, [document_id])
+        outbox.mark(place(number))
+    outbox.compare_names()
     assert outbox.seen_to is None
-    outbox.acknowledge(HIGH, outbox.number)
-    assert (outbox.seen_to, len(outbox)) == (place(1), 0)
+    assert outbox.finished == 0
+    newest = [each.number for each in outbox.messages(LOW) if isinstance(each, LookAtAll)][-1]
+    outbox.acknowledge(LOW, outbox.number, newest - 1)
+    assert outbox.seen_to is None
+    outbox.acknowledge(LOW, outbox.number, newest)
+    assert outbox.seen_to == place(399)
+
+
+def test_requests_to_look_at_everybody_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same one is told again to a listener that starts anew; another process numbers its own from the start."""
+    monkeypatch.setattr(outbox_module, "_MOST_OPEN", 10)
+    found = []
+    for incarnation in ("a", "b"):
+        outbox = Outbox(incarnation)
+        outbox.follow([LOW])
+        outbox.ask(Lane.OTHERS, IN_LOW)
+        (again,) = {each.request for _ in range(2) for each in outbox.messages(LOW) if isinstance(each, LookAtAll)}
+        found.append(again)
+    assert found[0] != found[1]
 
 
 def many(copy: Copy, count: int) -> list[str]:
@@ -135,7 +177,7 @@ def many(copy: Copy, count: int) -> list[str]:
 def test_a_range_that_nobody_can_read_fills_the_memory_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of it is lost, and the others neither wait nor compare names for it."""
     monkeypatch.setattr(outbox_module, "_MOST_OPEN", 100)
-    outbox = Outbox()
+    outbox = Outbox("me")
     outbox.follow([LOW], [HIGH.range])
     outbox.ask(Lane.OPERATOR, IN_HIGH[:1])
     for turn in range(50):
@@ -149,10 +191,10 @@ def test_a_range_that_nobody_can_read_fills_the_memory_no_further(monkeypatch: p
     outbox.mark(place(1))
     assert outbox.seen_to is None
     outbox.follow([LOW, HIGH])
-    asked, compares = told(outbox, HIGH)
-    assert compares
+    asked, _ = told(outbox, HIGH)
+    assert any(isinstance(each, LookAtAll) for each in outbox.messages(HIGH))
     assert IN_HIGH[0] in asked
-    outbox.acknowledge(HIGH, outbox.number)
+    outbox.acknowledge(HIGH, outbox.number, outbox.number)
     assert outbox.seen_to == place(1)
 
 
@@ -175,7 +217,7 @@ def test_a_comparison_waits_for_a_range_that_nobody_can_read() -> None:
 def test_halves_of_a_range_that_is_split_are_told_of_all_that_is_open() -> None:
     """What was asked of the whole is the halves' to do."""
     whole = Copy("_users", WHOLE_SPACE, "node1@host", ".1")
-    outbox = Outbox()
+    outbox = Outbox("me")
     outbox.follow([whole])
     outbox.ask(Lane.OTHERS, IDS)
     outbox.compare_names()
@@ -204,7 +246,7 @@ def test_looks_of_one_number_are_closed_together() -> None:
 
 def test_an_instance_without_a_range_remembers_a_comparison_and_no_looks() -> None:
     """It can get one at any time, with a checkpoint of before."""
-    outbox = Outbox()
+    outbox = Outbox("me")
     outbox.follow([])
     outbox.ask(Lane.OTHERS, IDS)
     outbox.compare_names()
@@ -243,7 +285,7 @@ def test_names_are_compared_by_every_listener() -> None:
 
 def test_names_are_compared_by_the_first_listeners_there_are() -> None:
     """The list of databases can be read before it is known which copies are listened to."""
-    outbox = Outbox()
+    outbox = Outbox("me")
     outbox.compare_names()
     outbox.mark(place(1))
     assert outbox.seen_to is None
@@ -256,7 +298,7 @@ def test_names_are_compared_by_the_first_listeners_there_are() -> None:
 
 def test_what_nobody_here_listens_to_is_never_opened() -> None:
     """Sign-ups of other instances' ranges neither fill the memory nor keep the place from moving on."""
-    outbox = Outbox()
+    outbox = Outbox("me")
     outbox.follow([LOW])
     outbox.ask(Lane.OTHERS, IDS, made=True)
     outbox.mark(place(1))
@@ -291,7 +333,7 @@ def test_places_are_few_while_nothing_is_finished() -> None:
 
 def test_looks_in_a_range_that_nobody_can_read_wait_for_it() -> None:
     """Its listener goes on from its checkpoint and scans nothing, so what happened meanwhile must be known."""
-    outbox = Outbox()
+    outbox = Outbox("me")
     outbox.follow([LOW], [HIGH.range])
     outbox.ask(Lane.OTHERS, IN_HIGH)
     outbox.mark(place(1))

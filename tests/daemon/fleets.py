@@ -9,7 +9,7 @@ from peruserd.core.lifecycle import State
 from peruserd.core.messages import Report, Stage
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.views import Copy
-from peruserd.supervisor.fleet import FleetStatus
+from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import ListenerStatus
 
 _COPY = Copy("_users", WHOLE_SPACE, "node1@host", ".1")

@@ -12,7 +12,7 @@ from peruserd.core.ranges import Range, ShardMap
 from peruserd.core.views import Copy, View
 from peruserd.couch.cluster_database import DatabaseState
 from peruserd.daemon.health import Health
-from peruserd.supervisor.fleet import FleetStatus
+from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import ListenerStatus
 from peruserd.supervisor.loop import LONGEST_WAIT_SECONDS
 

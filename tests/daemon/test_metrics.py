@@ -18,7 +18,7 @@ from peruserd.couch.cluster_database import DatabaseState
 from peruserd.couch.tokens import NOBODY, Tokens
 from peruserd.daemon.health import Health
 from peruserd.daemon.metrics import InstanceCollector
-from peruserd.supervisor.fleet import FleetStatus
+from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import ListenerStatus
 
 COPY = Copy("_users", Range(0, 0x7FFFFFFF), "node1@127.0.0.1", ".1")

@@ -299,3 +299,61 @@ def test_a_crowd_is_read_to_its_end() -> None:
     assert rush.serve_until(newcomer) <= 16
     rush.sign_up(1_100)
     assert not rush.feed.state.live_has_room
+
+
+class Crew:
+    """The workers of a listener, who sleep until they are woken; each one who ends comes for more."""
+
+    def __init__(self, share: int) -> None:
+        self.rush = Rush(share)
+        self.asleep = share
+        self.working: list[Change] = []
+
+    def wake(self, count: int) -> None:
+        """Wake so many, if they sleep; each who finds work says how many more are to be woken."""
+        dispatch = self.rush.feed.state.dispatch
+        woken = min(count, self.asleep)
+        self.asleep -= woken
+        while woken:
+            woken -= 1
+            if (change := dispatch.next(self.rush.now)) is None:
+                self.asleep += 1
+                continue
+            self.working.append(change)
+            more = min(dispatch.to_wake(self.rush.now), self.asleep)
+            self.asleep -= more
+            woken += more
+
+    def end_one(self) -> None:
+        """Let the one end who has worked longest, and come for more."""
+        self.rush.feed.state.succeeded(self.working.pop(0), MADE, self.rush.now)
+        self.asleep += 1
+        self.wake(1)
+
+
+@pytest.mark.parametrize("share", [4, 8, 48])
+def test_all_workers_help_with_the_end_of_a_crowd(share: int) -> None:
+    """The places that are kept for newcomers wait for nobody, once nobody else waits."""
+    crew = Crew(share)
+    crew.rush.sign_up(5 * share)
+    crew.rush.now += NEW_SECONDS + 1.0
+    crew.wake(5 * share)
+    documents = crew.rush.feed.state.documents
+    assert len(crew.working) == share - share // LEAST_PART
+    while documents.waiting >= share:
+        crew.end_one()
+        assert len(crew.working) == share - share // LEAST_PART or documents.waiting < share
+    assert documents.waiting >= share // 2
+    assert len(crew.working) == share
+
+
+def test_places_are_kept_again_for_newcomers_when_another_crowd_comes() -> None:
+    """Nothing of the end of the first one is left."""
+    crew = Crew(8)
+    for _ in range(2):
+        crew.rush.sign_up(40)
+        crew.rush.now += NEW_SECONDS + 1.0
+        crew.wake(40)
+        assert len(crew.working) == 6
+        while crew.working:
+            crew.end_one()

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from peruserd.core.inquiries import MOST_ON_A_PAGE, Inquiry, KeptUser, Wish
+from peruserd.core.lanes import Lane
 from peruserd.core.names import user_document_id
 from peruserd.core.quarantine import Advice, Failure
+from peruserd.listener import failures as failures_module
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener.provisioner import Outcome
 from tests.listener.clocks import Clock
@@ -131,3 +133,36 @@ def test_the_report_tells_permanent_and_passing_apart(books: Books) -> None:
     ask(books, Wish.FORGET, "bob")
     report = books.ledger.report()
     assert (report.quarantined, report.permanent) == (2, 0)
+
+
+def test_a_look_that_a_forgotten_retry_was_to_do_for_is_taken_up(books: Books) -> None:
+    """The worker who sleeps is woken for it, because nothing else may happen for a long time."""
+    books.clock.now += 1_000.0
+    books.ledger.retry_due()
+    books.ledger.look([user_document_id("ann")], Lane.OTHERS, 1)
+    offered: list[int] = []
+    books.ledger._changed.offer = offered.append  # type: ignore[method-assign]
+    ask(books, Wish.FORGET, "ann")
+    assert offered == [1]
+    books.clock.now += 1_000.0
+    assert "ann" in books.serve_all(DONE)
+    assert books.ledger.report().looked == 1
+
+
+def test_one_line_of_the_log_tells_of_many_users_who_wait_for_copies(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have one reason together, and are counted in that line."""
+    lines: list[dict[str, object]] = []
+    monkeypatch.setattr(failures_module.log, "warning", lambda _event, **more: lines.append(more))
+    away = Failure("copies_disagree", "they differ", waits_for=("n3",))
+    for number in range(300):
+        books.sign_up(f"u{number:03}")
+        books.serve(Outcome(failure=away))
+    assert len([each for each in lines if "document" in each]) == 100
+    (told,) = (each for each in lines if "users" in each)
+    assert (told["users"], told["nodes"]) == (101, ("n3",))
+    books.clock.now += 60.0
+    books.sign_up("another")
+    books.serve(Outcome(failure=away))
+    assert lines[-1]["users"] == 301

@@ -10,6 +10,7 @@ from peruserd.core.names import database_name, longest_name_bytes, user_document
 from peruserd.core.quarantine import Advice
 from peruserd.core.security import Access, first, is_public
 from peruserd.couch.client import Client
+from peruserd.couch.copies import SingleLayout
 from peruserd.listener.dropping import JournalMissingError
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import StoreError
@@ -28,6 +29,7 @@ from tests.listener.office import (
     secure,
     set_copy,
 )
+from tests.proxies import Proxy, decoding, faithful
 
 
 @pytest.fixture
@@ -560,3 +562,19 @@ def test_a_state_that_cannot_be_written_is_not_the_users(cluster: SimClusterThre
 
     with pytest.raises(StoreError):
         Office(connect(cluster.urls[0]), before_write=full).ensure()
+
+
+def test_a_revocation_is_not_over_where_a_proxy_hides_the_database(cluster: SimClusterThread) -> None:
+    """A decoded slash makes the path another database's, and CouchDB says that there is none."""
+    with Proxy(cluster.urls[0], faithful) as proxy:
+        client = connect(proxy.url)
+        layout = SingleLayout(client, "server", "_users")
+        office = Office(client, databases=DatabasesConfig(prefix="user/db-"), layout=layout)
+        cluster.add_user(USER, "x")
+        assert office.ensure().failure is None
+        delete_user(connect(cluster.urls[0]))
+        proxy.rewriting = decoding
+        outcome = office.remove(really=False)
+        assert outcome.failure is not None
+        proxy.rewriting = faithful
+        assert office.remove(really=False, lane=Lane.RETRY).revoked

@@ -1,13 +1,14 @@
 """A node's list of databases in the model, and how an instance follows it and asks its listeners to look at users."""
 
+import itertools
 from collections.abc import Callable, Iterable
 
 from peruserd.core.directory import Mark, News
 from peruserd.core.lanes import Lane
-from peruserd.core.messages import CompareNames, Look
 from peruserd.core.outbox import Outbox
 from peruserd.core.progress import Identity
 from peruserd.core.rows import Leaf, Page, Row
+from peruserd.core.tray import Message
 from peruserd.core.views import Copy, Plan
 from peruserd.couch.errors import CouchError, UnreachableError
 from peruserd.simcluster.nodes import Node
@@ -16,7 +17,9 @@ from tests.model.foes import PREFIX
 
 PAGE = 3
 
-Tell = Callable[[Copy, Look | CompareNames], None]
+_INCARNATIONS = itertools.count()
+
+Tell = Callable[[Copy, Message], None]
 
 
 class ModelDirectory:
@@ -64,7 +67,7 @@ class Following:
     def __init__(self, node: Node, kept: Mark | None, tell: Tell) -> None:
         self._directory = ModelDirectory(node)
         self._tell = tell
-        self._outbox = Outbox()
+        self._outbox = Outbox(str(next(_INCARNATIONS)))
         self._reader = DirectoryReader(kept, on_change={}, prefix=PREFIX, looks=self)
         self._mark: Mark | None = None
         self._up: set[Copy] = set()
@@ -129,9 +132,9 @@ class Following:
         """Note that the listener of a copy is gone, or leaves."""
         self._up.discard(copy)
 
-    def hear(self, copy: Copy, looked: int) -> None:
-        """Take in up to which number a listener has looked."""
-        self._outbox.acknowledge(copy, looked)
+    def hear(self, copy: Copy, looked: int, looked_at_all: int) -> None:
+        """Take in up to which number a listener has looked, and up to which one at everybody."""
+        self._outbox.acknowledge(copy, looked, looked_at_all)
 
     def _pass_on(self, after: int) -> None:
         for copy in sorted(self._up):

@@ -9,9 +9,9 @@ from typing import Any
 from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionConfig
 from peruserd.core.directory import Mark
 from peruserd.core.lanes import Lane
-from peruserd.core.messages import CompareNames, Look
 from peruserd.core.progress import is_behind
 from peruserd.core.settling import Settling
+from peruserd.core.tray import Message
 from peruserd.core.views import Assignment, Copy, Plan, View, difference, make_plan
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.copies import Copies, ShardLayout
@@ -71,7 +71,7 @@ class Listener:
         self.acts: list[Act] = []
         self.leaving = False
         # Up to which number it has told that it has looked.
-        self.looked = 0
+        self.looked = self.looked_at_all = 0
         self._me = node.name
         self._opened: str | None = None
         self.ledger: Ledger = make_ledger(
@@ -152,13 +152,9 @@ class Listener:
         self.ledger.enter_scan(task, page, missing)
         return True
 
-    def asked(self, message: Look | CompareNames) -> None:
+    def asked(self, message: Message) -> None:
         """Take in what the supervisor asks for."""
-        match message:
-            case Look(number, lane, document_ids, made):
-                self.ledger.look(document_ids, lane, number, made=made)
-            case CompareNames(number):
-                self.ledger.compare_names(number)
+        self.ledger.asked(message)
 
     def is_mine(self, document_id: str) -> bool:
         return self.ledger._state.intake.is_mine(document_id)
@@ -205,7 +201,8 @@ class Listener:
     def save(self) -> None:
         """Write the progress down, after checking that it passes no unfinished work."""
         self.ledger.save()
-        self.looked = self.ledger.report().looked
+        report = self.ledger.report()
+        self.looked, self.looked_at_all = report.looked, report.looked_at_all
         if self._opened is not None:
             self._check_checkpoint()
 
@@ -341,7 +338,7 @@ class Instance:
     def hear(self) -> None:
         """Take in how far listeners have looked, and note how far the list of databases is seen to."""
         for copy, listener in self.listeners.items():
-            self.following.hear(copy, listener.looked)
+            self.following.hear(copy, listener.looked, listener.looked_at_all)
         self.state.mark = self.following.seen_to or self.state.mark
 
     def restart(self, copy: Copy) -> None:
@@ -374,7 +371,7 @@ class Instance:
     def all_listeners(self) -> list[Listener]:
         return [*self.listeners.values(), *self.leavers]
 
-    def _ask(self, copy: Copy, message: Look | CompareNames) -> None:
+    def _ask(self, copy: Copy, message: Message) -> None:
         self.listeners[copy].asked(message)
 
     def _end(self, copy: Copy) -> Listener:

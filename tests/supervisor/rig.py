@@ -16,8 +16,9 @@ from peruserd.couch.client import Client
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens, basic_token
 from peruserd.simcluster import SimClusterThread
-from peruserd.supervisor.fleet import Fleet, StartRequest
+from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.listener import Conditions
+from peruserd.supervisor.start_request import StartRequest
 from tests.starting import listener_start
 from tests.waiting import PATIENCE_SECONDS
 

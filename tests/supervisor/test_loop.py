@@ -18,7 +18,8 @@ from peruserd.core.settling import Settling
 from peruserd.core.views import Plan, View, make_plan
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet
-from peruserd.supervisor.loop import Inbox, Outcome, Supervisor, _Signals
+from peruserd.supervisor.loop import Inbox, Outcome, Supervisor
+from peruserd.supervisor.signals import Signals
 from tests.supervisor.rig import Rig, StandingGatekeeper
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -115,7 +116,7 @@ def test_a_signal_is_taken_note_of_while_the_loop_hangs() -> None:
     """Its time runs from the signal on, so its handler says that the end has begun."""
     noted: list[str] = []
     inbox = Inbox()
-    signals = _Signals(inbox, lambda: noted.append("end"))
+    signals = Signals(inbox.put, lambda: noted.append("end"))
     for number in (signal.SIGHUP, signal.SIGTERM):
         signals._handle(number, None)
     assert noted == ["end"]

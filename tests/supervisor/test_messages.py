@@ -26,7 +26,8 @@ from peruserd.core.messages import (
 from peruserd.core.ranges import WHOLE_SPACE, Range, ShardMap, split_evenly
 from peruserd.core.views import Copy, Plan, View, make_plan
 from peruserd.supervisor import fleet as fleet_module
-from peruserd.supervisor.fleet import Fleet, StartRequest
+from peruserd.supervisor.fleet import Fleet
+from peruserd.supervisor.start_request import StartRequest
 from tests.starting import listener_start
 from tests.supervisor.rig import StandingGatekeeper
 

@@ -10,6 +10,7 @@ from peruserd.core.config import DatabasesConfig
 from peruserd.core.directory import Mark
 from peruserd.core.messages import Sequence
 from peruserd.core.names import user_document_id
+from peruserd.core.ranges import WHOLE_SPACE, ShardMap
 from peruserd.core.rows import Page
 from peruserd.core.views import View
 from peruserd.couch.sources import DirectorySource
@@ -36,10 +37,13 @@ class Heard:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.looked_to = 0
+        self.knows_all = True
         self._number = 0
 
-    def look_on_return(self, document_ids: Iterable[str]) -> int:
-        """Look at users because a node is back."""
+    def look_on_return(self, _node: str, document_ids: Iterable[str]) -> int | None:
+        """Look at users because a node is back, once the listeners know that it is."""
+        if not self.knows_all:
+            return None
         self.asked += document_ids
         self._number += 1
         return self._number
@@ -102,6 +106,19 @@ def test_users_are_looked_at_whose_databases_a_node_missed(post: Post) -> None:
     assert post.heard.asked == []
     post.watch.on_view(BOTH)
     assert sorted(post.heard.asked) == [user_document_id("a"), user_document_id("b")]
+
+
+def test_nobody_is_looked_at_before_the_listeners_know_of_the_return(post: Post) -> None:
+    """Looks end without the copies of a node that is not connected, as far as the listeners know."""
+    post.watch.on_view(BOTH)
+    post.watch.on_view(ALONE)
+    post.make("a")
+    post.heard.knows_all = False
+    post.watch.on_view(BOTH)
+    assert post.heard.asked == []
+    post.heard.knows_all = True
+    post.watch.on_view(BOTH)
+    assert post.heard.asked == [user_document_id("a")]
 
 
 def test_an_absence_is_on_disk_until_it_is_seen_to(post: Post) -> None:
@@ -168,3 +185,17 @@ def test_a_server_without_shards_misses_nobody(post: Post, monkeypatch: pytest.M
     post.watch.on_view(ALONE)
     post.watch.on_view(BOTH)
     assert post.heard.asked == []
+
+
+def test_an_absence_between_two_views_of_a_node_without_an_instance_is_seen(post: Post, pair: SimClusterThread) -> None:
+    """Its list of databases was opened anew, and nobody is beside it who could tell."""
+    shards = ShardMap("_users", ".1", {WHOLE_SPACE: (ME, OTHER)})
+    both = View(nodes=(ME, OTHER), instances=(ME,), shard_map=shards)
+    for _ in range(2):
+        post.watch.on_view(both)
+    pair.stop_node(2)
+    post.make("a")
+    pair.start_node(2)
+    for _ in range(2):
+        post.watch.on_view(both)
+    assert post.heard.asked == [user_document_id("a")]

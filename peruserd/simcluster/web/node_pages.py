@@ -61,8 +61,9 @@ def _shard_map(exchange: Exchange, node: Node, name: str) -> web.Response:
     if not name:
         directory = node.directory
         seq, deleted = directory.update_seq, len(node.maps) - len(node.names)
+        opened = {"instance_start_time": str(directory.started)}
         counts = {"doc_count": len(node.names), "doc_del_count": deleted, "update_seq": seq}
-        return reply({"db_name": DIRECTORY, **counts, "uuid": directory.uuid})
+        return reply({"db_name": DIRECTORY, **counts, "uuid": directory.uuid, **opened})
     document = node.maps.get(name)
     if exchange.query.get("open_revs") == "all":
         return reply([] if document is None else [{"ok": document.as_leaf()}])

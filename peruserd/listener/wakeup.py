@@ -1,0 +1,39 @@
+"""The ways in which a listener's process is woken, and ended, from outside its main thread."""
+
+import os
+import threading
+
+from multiprocess import parent_process
+
+
+def die_with_parent(code: int) -> None:
+    """End this process at once when the supervisor's ends, however it ends: nobody would restart or stop it then.
+
+    `code` is its exit code.
+    """
+    parent = parent_process()
+
+    def follow() -> None:
+        parent.join()
+        os._exit(code)
+
+    threading.Thread(target=follow, name="parent-watch", daemon=True).start()
+
+
+class Wakeup:
+    """A descriptor that any thread, and a signal handler, can make readable."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._descriptor
+
+    def set(self) -> None:
+        """Make it readable."""
+        os.eventfd_write(self._descriptor, 1)
+
+    def clear(self) -> None:
+        """Make it readable no more; only after it was."""
+        os.eventfd_read(self._descriptor)

@@ -1,0 +1,26 @@
+"""The standing of all listeners of an instance together, as other threads read it."""
+
+import msgspec
+
+from peruserd.core.counters import Counters
+from peruserd.core.lifecycle import Reason, State
+from peruserd.supervisor.listener import ListenerStatus
+
+
+class FleetStatus(msgspec.Struct, frozen=True):
+    """All listeners, the counters of all that ever ran, and the parts of the plan nobody can read."""
+
+    listeners: tuple[ListenerStatus, ...]
+    counters: Counters
+    stops: dict[Reason, int]
+    unreadable: tuple[str, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Say whether every listener of the plan has caught up."""
+        return bool(self.listeners) and all(each.caught_up for each in self.listeners)
+
+    @property
+    def healthy(self) -> bool:
+        """Say whether no listener has given up."""
+        return all(each.state is not State.FAILED for each in self.listeners)

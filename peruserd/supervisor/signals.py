@@ -1,0 +1,39 @@
+"""The signals that the supervisor's loop obeys. Their handlers only queue: the loop decides what they mean."""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Final, Self
+
+
+class Signals:
+    """Queues the signals the loop obeys, and puts the handlers back afterwards.
+
+    `on_end` is called for each of them but SIGHUP.
+    """
+
+    _OBEYED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    def __init__(self, put: Callable[[signal.Signals], None], on_end: Callable[[], None]) -> None:
+        self._put = put
+        self._on_end = on_end
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        """Take the signals over."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in self._OBEYED}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Put the handlers back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number != signal.SIGHUP:
+            self._on_end()
+        self._put(signal.Signals(number))
