@@ -24,7 +24,7 @@ from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.views import Copy, Feed
 from peruserd.couch.client import Client
 from peruserd.couch.copies import SILENCE, copies_of
-from peruserd.couch.errors import CouchError, NotFoundError
+from peruserd.couch.errors import CouchError, NotFoundError, UnauthorizedError
 from peruserd.couch.listing import databases_with, rows_of
 from peruserd.couch.observing import ReadContents, open_observer
 from peruserd.couch.sources import open_source
@@ -91,7 +91,7 @@ class Survey:
                         found.update(each.id for each in rows if _is_users(each.id))
                         progress.advance(len(found) - before)
                     is_read = True
-                except SILENCE as error:
+                except (UnauthorizedError, *SILENCE) as error:
                     trouble = error
             if trouble is not None and not is_read:
                 raise trouble

@@ -152,6 +152,11 @@ def lacks(evidence: Evidence, node: str) -> bool:
     return any(not shown <= each for each in known)
 
 
+def has_document(evidence: Evidence, node: str) -> bool:
+    """Say whether the copy on `node` has a row of the document."""
+    return any(each.node == node and each.winner is not None for each in evidence.readings)
+
+
 _ORDER: Final = tuple(Finding)
 
 # The documents and options that words name; a template has up to a hundred.
@@ -209,19 +214,21 @@ def _of_database(seen: Observation, verdict: Verdict, rules: Rules) -> Iterable[
         yield Finding.OPTIONS
     if is_live and seen.contents is not None and seen.contents.is_due(overwrite=False):
         yield Finding.TEMPLATE
-    yield from _of_security([each.security for each in seen.copies if each.security is not None], seen.user, is_live)
+    found = [each.security for each in seen.copies if each.security is not None]
+    yield from _of_security(found, seen.user, rules.access if is_live else None)
 
 
-def _of_security(found: list[Security], user: str, is_live: bool) -> Iterable[Finding]:  # noqa: FBT001 - one caller
+def _of_security(found: list[Security], user: str, access: Access | None) -> Iterable[Finding]:
+    """Yield what is wrong with the objects of a user who is to have access, or to have none."""
     if any(each != found[0] for each in found):
         yield Finding.COPIES_DIFFER
     for each in found:
         try:
             if security.is_public(each):
                 yield Finding.PUBLIC
-            if is_live and not security.admits(each, user):
+            if access is not None and not security.admits(each, user, access):
                 yield Finding.NOT_NAMED
-            if not is_live and security.names_user(each, user):
+            if access is None and security.names_user(each, user):
                 yield Finding.STILL_NAMED
         except MalformedSecurityError:
             yield Finding.UNREADABLE

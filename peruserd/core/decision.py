@@ -133,7 +133,7 @@ def _claimed_live(facts: Facts) -> Step:
             return Ask.COPIES if facts.holds else Ask.GLANCE
         seen = facts.readable if facts.glance is None else (facts.glance,)
         is_known = not facts.in_doubt and (facts.has_majority or not facts.holds) and not facts.unread
-        is_right = is_known and _agree(seen) and security.admits(seen[0], facts.user)
+        is_right = is_known and _agree(seen) and security.admits(seen[0], facts.user, facts.access)
         return Served() if is_right else Ask.DOCUMENT
     return _live(facts)
 

@@ -3,7 +3,7 @@
 Some kinds of documents are left alone for a while:
 
 - Documents that another instance will own, because two must not act on a document at the same time.
-- Restless documents.
+- Restless documents, and those whose database somebody deletes again and again.
 - Documents whose database somebody else has just made or deleted.
 - Documents that would need a new database where enough are being made.
 - On hold, all documents but those that try whether the cluster serves again.
@@ -29,6 +29,8 @@ _LANES: Final = tuple(Lane)
 # Somebody who puts a database back deletes it, and makes it again a moment later. To make it in between would be in the
 # way.
 _SETTLING_SECONDS: Final = 3.0
+
+_OF_ROWS: Final = (Lane.LIVE, Lane.SCAN)
 
 # Nobody waits for these who was not served before, as a rule.
 _PACED: Final = (Lane.SCAN, Lane.OTHERS, Lane.ROLLOUT, Lane.AUDIT)
@@ -201,8 +203,11 @@ class Dispatch:
         waiting = sum(map(len, self._crowded))
         return self._free_rested(now) + (min(waiting, self._creations.room(now)) if waiting else 0)
 
-    def ended(self, change: Change, now: float, *, created: bool = False) -> None:
-        """Note that the work on a change ended, and whether it made a database."""
+    def ended(self, change: Change, now: float, *, created: bool = False) -> bool:
+        """Note that the work on a change ended, and whether it made a database.
+
+        Return whether somebody deletes that database again and again.
+        """
         self._creations.ended(change.document_id)
         self.trials.ended(change)
         if self._crowd.newest:
@@ -212,6 +217,8 @@ class Dispatch:
         if change.lane in _PACED:
             self._scanned -= 1
             self._pace.finished(now, in_place=change.in_place)
+        # Users who sign up, or whom a scan finds, are new ones as a rule.
+        return created and change.lane not in _OF_ROWS and self._restless.remade(change.document_id, now)
 
     def can_scan(self, now: float) -> bool:
         """Say whether something may wait that goes at the pace of a scan, and may be worked on."""

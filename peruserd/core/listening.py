@@ -19,7 +19,7 @@ from peruserd.core.lanes import Lane
 from peruserd.core.messages import Sequence
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity, Saved
-from peruserd.core.quarantine import UNSERVABLE_NAME, Failure, Quarantined
+from peruserd.core.quarantine import RESTLESS_DATABASE, UNSERVABLE_NAME, Failure, Quarantined
 from peruserd.core.records import Removal
 from peruserd.core.reporting import Reporting
 from peruserd.core.rows import Page
@@ -39,8 +39,8 @@ class OnDisk(msgspec.Struct, frozen=True):
 class Listening(Reporting):
     """The listener of one copy, for the instance `me`.
 
-    After each call, `removals` are to be taken off the disk, and so many as `to_wake` workers have something to do;
-    `passed_on` says that both were seen to.
+    After each call, `removals` are to be taken off the disk, and so many as `to_wake` workers have something to do.
+    `fought_over` are users whose database somebody deletes again and again. `passed_on` says that all was seen to.
     """
 
     def __init__(
@@ -73,12 +73,14 @@ class Listening(Reporting):
         self._asked = Watermark(0)
         self.beats = 0
         self.removals: list[tuple[str, Removal]] = []
+        self.fought_over: list[str] = []
         self.to_wake = 0
         self.hold_back(coming)
 
     def passed_on(self) -> None:
-        """Note that `removals` and `to_wake` were seen to."""
+        """Note that `removals`, `fought_over` and `to_wake` were seen to."""
         self.removals.clear()
+        self.fought_over.clear()
         self.to_wake = 0
 
     # Reading
@@ -176,7 +178,7 @@ class Listening(Reporting):
 
     def given_up(self, change: Change, now: float, *, created: bool) -> bool:
         """End work that failed, for this time; say whether a scan ended with it."""
-        self.dispatch.ended(change, now, created=created)
+        self._leave_desk(change, now, created=created)
         return self._given_up(change, now)
 
     def _given_up(self, change: Change, now: float) -> bool:
@@ -196,7 +198,7 @@ class Listening(Reporting):
         if not self.standstill.set_aside(change, failure, now, stays=self._stays(change.document_id)):
             return False
         self._count(change, outcome)
-        self.dispatch.ended(change, now, created=outcome.created)
+        self._leave_desk(change, now, created=outcome.created)
         return True
 
     def judged(self, change: Change, failure: Failure, *, now: float, wall: float, chance: float) -> Quarantined | None:
@@ -216,10 +218,15 @@ class Listening(Reporting):
         self._reviews(1)
 
     def _ended(self, change: Change, now: float, *, created: bool) -> bool:
-        self.dispatch.ended(change, now, created=created)
+        self._leave_desk(change, now, created=created)
         if created:
             self._creations.note(change.document_id, now)
         return self._settle_scan()
+
+    def _leave_desk(self, change: Change, now: float, *, created: bool) -> None:
+        if self.dispatch.ended(change, now, created=created):
+            self.fought_over.append(change.document_id)
+            self.counters.failed(RESTLESS_DATABASE)
 
     def _settle_scan(self) -> bool:
         ended = self.intake.settle()

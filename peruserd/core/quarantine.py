@@ -27,6 +27,9 @@ UNSERVABLE_NAME: Final = "unservable_name"
 UNCONFIRMED: Final = "unconfirmed"
 """The kind of failure of a user whose document the copies could not confirm to be there or deleted."""
 
+RESTLESS_DATABASE: Final = "restless_database"
+"""The kind of failure of a user whose database somebody else deletes as often as it is made."""
+
 OF_THE_CLUSTER: Final = {
     "accepted_only": "only a minority of the nodes has made the database",
     "copies_away": "copies of the database cannot be read or written",
@@ -53,7 +56,7 @@ KINDS: Final = {
     "not_found": "something is missing that was there a moment ago",
     "rejected": "the server does not accept the request as it is configured",
     "restless": "the user document changes faster than it can be looked at",
-    "restless_database": "the database comes and goes",
+    RESTLESS_DATABASE: "somebody deletes the database as often as it is made",
     "restless_documents": "somebody else writes the documents of templates as well",
     "restless_security": "somebody else writes the security object again and again",
     "template_refused": "the user's own database refuses a document of a template",

@@ -84,12 +84,13 @@ def admit(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> S
     """Return `security` with `user` let in, in whichever way: a database that was there before keeps its own rights.
 
     A user who is named nowhere gets what is configured. One among the admins alone becomes a member as well, because
-    a database without members is everybody's.
+    a database without members is everybody's. One among the members alone becomes an admin as well, where that is
+    configured and nobody else is: somebody has emptied the admins. A database made with the grant `member` has the role
+    `_admin` there.
     """
     admins, members = _sections(security)
-    is_admin = user in _strings(_section(security, admins), admins, "names")
     changed = _with_name(security, members, user)
-    if changed is not security and not is_admin and access.grant is Grant.ADMIN:
+    if access.grant is Grant.ADMIN and (changed is not security or _is_empty(security, admins)):
         changed = _with_name(changed, admins, user)
     return changed
 
@@ -117,9 +118,7 @@ def close(security: Security) -> Security:
 
 def is_public(security: Security) -> bool:
     """Say whether everybody may read and write a database with this security object."""
-    section = _members_of(security)
-    members = _section(security, section)
-    return not _strings(members, section, "names") and not _strings(members, section, "roles")
+    return _is_empty(security, _members_of(security))
 
 
 def grants(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> bool:
@@ -127,9 +126,9 @@ def grants(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> 
     return grant(security, user, access) is security
 
 
-def admits(security: Security, user: str) -> bool:
+def admits(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> bool:
     """Say whether `user` is let in, in whichever way."""
-    return admit(security, user) is security
+    return admit(security, user, access) is security
 
 
 def is_private(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> bool:
@@ -225,6 +224,12 @@ def _with_roles(security: Security, section: str, roles: Sequence[str]) -> Secur
     present = _strings(content, section, "roles")
     missing = [each for each in roles if each not in present]
     return {**security, section: {**content, "roles": [*present, *_united(missing)]}} if missing else security
+
+
+def _is_empty(security: Security, section: str) -> bool:
+    """Say whether a section has neither a name nor a role."""
+    content = _section(security, section)
+    return not _strings(content, section, "names") and not _strings(content, section, "roles")
 
 
 def _members_of(security: Security) -> str:

@@ -264,16 +264,23 @@ def open_copies(client: Client, followed: Copy) -> Copies:
 def _answers(places: Iterable[Place], ask: Callable[[Place], T]) -> dict[Place, T]:
     """Return what the copies answer that can be read.
 
-    Raises UnauthorizedError where the path of each copy is closed to the account: to wait would not open it.
+    A node that let one question wait is asked no more of them, because it can hold many ranges of one database. Raises
+    UnauthorizedError where the path of each copy is closed to the account: to wait would not open it.
     """
     found: dict[Place, T] = {}
     others_silent = False
     closed: UnauthorizedError | None = None
+    hanging: set[str] = set()
     for place in places:
+        if place.node in hanging:
+            continue
         try:
             found[place] = ask(place)
         except UnauthorizedError as error:
             closed = error
+        except TimedOutError:
+            hanging.add(place.node)
+            others_silent = True
         except SILENCE:
             others_silent = True
     if closed is not None and not found and not others_silent:

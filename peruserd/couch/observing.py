@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from peruserd.core.auditing import Observation, Shape, lacks, unpadded_name
+from peruserd.core.auditing import Observation, Shape, has_document, lacks, unpadded_name
 from peruserd.core.contents import Contents
 from peruserd.core.evidence import DocumentState, Evidence, judge
 from peruserd.core.facts import CopyReading
@@ -150,10 +150,13 @@ class Observer:
         evidences = self._copies.evidences(document_ids)
         return [each for each, found in evidences.items() if all(one.winner is None for one in found.readings)]
 
-    def lacking(self, document_ids: Iterable[str], node: str) -> list[str]:
-        """Return those of which the copy on `node` has never heard what another copy shows; raises CouchError."""
+    def lacking(self, document_ids: Iterable[str], node: str) -> dict[str, bool]:
+        """Return those of which the copy on `node` has never heard what another copy shows; raises CouchError.
+
+        The value says whether it has the document all the same, in another state.
+        """
         evidences = self._copies.evidences(document_ids)
-        return [each for each, found in evidences.items() if lacks(found, node)]
+        return {each: has_document(found, node) for each, found in evidences.items() if lacks(found, node)}
 
     def _names(self, document_id: str) -> tuple[str, str | None] | None:
         user = user_name(document_id)
@@ -192,8 +195,8 @@ class Observer:
             except (UnauthorizedError, *SILENCE):
                 pass
             copies.append(CopyReading(place.node, found, place.path))
-        # Deleted since its map was read.
-        if gone == len(where.places):
+        # Deleted since its map was read. A map that somebody has edited can name no copy at all.
+        if where.places and gone == len(where.places):
             return Observation(user, evidence, None, where.shape, bool(too_large), unpadded)
         contents, unread = None, ""
         # A node that lets others wait would be waited for once more.

@@ -108,6 +108,9 @@ class _FeedSource:
                 # A long poll that hangs on a shard while it is split away ends with an empty 200.
                 return Page([], since)
             page = answer.decode(Page)
+            if page.results and page.last_seq == since:
+                # A proxy that drops the question's parameters: to ask again would bring the same rows for ever.
+                raise UnexpectedAnswerError(f"{answer.request}: the rows end at {since!r}, where they should begin")
             return page if wanted == limit else msgspec.structs.replace(page, cut=True)
 
     def newest(self) -> Row | None:

@@ -1,7 +1,7 @@
 """The things that an auditor works with: its ways to see and to act, and how rows and names are cut into batches."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -10,11 +10,13 @@ from peruserd.core.rounds import Rounds
 from peruserd.core.rows import Page, Row
 from peruserd.core.views import Copy, Feed
 from peruserd.couch.client import Client, copy_path
-from peruserd.couch.copies import SILENCE
-from peruserd.couch.errors import CouchError
+from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError, UnreachableError
 from peruserd.couch.observing import Observer
 from peruserd.couch.session import quoted
 from peruserd.couch.sources import ChangeSource
+
+OF_THE_INSTANCE: Final = (UnreachableError, RefusedError, InterruptedRequestError)
+"""Failures that say nothing of what was asked for: the server is away, or does not let this instance in."""
 
 
 class Kept(Protocol):
@@ -55,10 +57,15 @@ def audited_path(copy: Copy) -> str:
 
 
 def page_or_silence(source: ChangeSource, since: int | str) -> Page | CouchError:
-    """Return a page, or why this copy alone cannot be read; raises what concerns all of them."""
+    """Return a page, or why this copy alone cannot be read; raises what concerns all of them.
+
+    A proxy can close the path of one copy, or answer it with anything.
+    """
     try:
         return source.page(since)
-    except SILENCE as error:
+    except OF_THE_INSTANCE:
+        raise
+    except CouchError as error:
         return error
 
 

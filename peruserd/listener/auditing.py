@@ -21,12 +21,12 @@ from peruserd.core.names import USER_DOCUMENT_PREFIX, decode_database_name, user
 from peruserd.core.rounds import MOST_LOGGED, AuditStanding, Pace, Part, Round
 from peruserd.core.rows import Row, is_short
 from peruserd.core.views import Copy
-from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError, UnreachableError
+from peruserd.couch.errors import CouchError
 from peruserd.couch.listing import databases_after
 from peruserd.couch.observing import MOST_USERS
 from peruserd.couch.revisions import known_of_many
 from peruserd.couch.sources import open_source
-from peruserd.listener.audit_tools import Kept, Tools, audited_path, batches, page_or_silence, parts
+from peruserd.listener.audit_tools import OF_THE_INSTANCE, Kept, Tools, audited_path, batches, page_or_silence, parts
 from peruserd.listener.feed import Persistence, Stopped
 
 # So few that what was read first of a user is still so when the last of it is read, at ten requests a second.
@@ -42,8 +42,6 @@ _ASK_AGAIN_SECONDS: Final = 1.0
 # A cluster without a majority confirms no user at all, and is waited for; users whose copies disagree are not.
 _BLIND: Final = Backoff(first_seconds=1.0, most_seconds=60.0)
 _MOST_BLIND: Final = 8
-
-_OF_THE_INSTANCE: Final = (UnreachableError, RefusedError, InterruptedRequestError)
 
 log = structlog.get_logger(__name__)
 
@@ -145,6 +143,7 @@ class Auditor:
             if not others:
                 return
             self._rest(_BLIND.delay(failures, random.random()))  # noqa: S311 - spreads tries, guards nothing
+        raise GivenUpError("no copy on another node can be read")
 
     def _read_copy(self, copy: Copy) -> bool:
         """Read the rows of another copy to their end; False where it cannot be read.
@@ -171,13 +170,16 @@ class Auditor:
         if unknown:
             self._rest(min(_AGAIN_SECONDS, self._pace.interval_seconds))
             unknown = self._unknown({each: revisions[each] for each in unknown})
-        if unknown:
-            unknown = self._call(self._tools.observer.lacking, unknown, self._tools.copy.node)
-        mine = [each for each in unknown if self._tools.mine(each)]
+        if not unknown:
+            return
+        lacking = self._call(self._tools.observer.lacking, unknown, self._tools.copy.node)
+        mine = [each for each in lacking if self._tools.mine(each)]
         if not mine:
             return
         why = f"the copy on {self._tools.copy.node} does not know what the one on {copy.node} has"
-        self._take([Diagnosis(user_name(each) or "", (Finding.COPY_BEHIND,), words=why) for each in mine])
+        # One of which this copy has a row is found by that as well, and counts then.
+        strange = [each for each in mine if not lacking[each]]
+        self._take([Diagnosis(user_name(each) or "", (Finding.COPY_BEHIND,), words=why) for each in strange])
         self._look(mine)
         self._keep(self._running)
 
@@ -257,7 +259,7 @@ class Auditor:
             nonlocal failures
             try:
                 return request(*args, **kwargs)
-            except _OF_THE_INSTANCE:
+            except OF_THE_INSTANCE:
                 raise
             except CouchError as error:
                 failures += 1

@@ -3,7 +3,7 @@
 A part of the ledger, with its lock. `core.circuit` decides, and a thread asks the cluster what it wants to know.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -12,7 +12,7 @@ import structlog
 from peruserd.core.changes import Change
 from peruserd.core.inquiries import MOST_ON_A_PAGE, Inquiry, InquiryPage, KeptUser, Wish
 from peruserd.core.listening import Listening
-from peruserd.core.quarantine import Failure, Quarantined
+from peruserd.core.quarantine import RESTLESS_DATABASE, Failure, Quarantined
 from peruserd.core.records import Record, Removal
 from peruserd.core.standstill import Standstill
 from peruserd.listener.provisioner import Outcome
@@ -180,6 +180,16 @@ def tell(standstill: Standstill) -> None:
             seconds=round(standstill.over.seconds, 1),
         )
     standstill.passed_on()
+
+
+def tell_of_fights(document_ids: Iterable[str]) -> None:
+    """Write one line for each user whose database was made again, and is deleted by somebody again and again."""
+    for document_id in document_ids:
+        log.warning(
+            "somebody deletes a user's database again and again; it is made once a minute",
+            document=document_id,
+            kind=RESTLESS_DATABASE,
+        )
 
 
 def _shown(record: Record, now: float) -> KeptUser:

@@ -21,7 +21,7 @@ from peruserd.core.progress import Identity
 from peruserd.core.rows import Page, Row
 from peruserd.core.scanning import ScanTask
 from peruserd.listener.asked import Asked
-from peruserd.listener.failures import Clocks, Failures, tell
+from peruserd.listener.failures import Clocks, Failures, tell, tell_of_fights
 from peruserd.listener.provisioner import Outcome
 from peruserd.listener.store import Store
 from peruserd.listener.waiting import Waiting
@@ -291,6 +291,7 @@ class Ledger(Asked):
         if wake := state.to_wake + state.standstill.to_wake:
             self._changed.offer(wake)
         tell(state.standstill)
+        tell_of_fights(state.fought_over)
         state.passed_on()
 
     def _ended(self, *, scan_ended: bool) -> None:

@@ -21,7 +21,7 @@ from peruserd.core.evidence import DocumentState, Verdict, judge
 from peruserd.core.facts import Database, Facts, Hint
 from peruserd.core.lanes import Lane
 from peruserd.core.names import UnservableNameError, database_name, user_name
-from peruserd.core.quarantine import Advice, Failure
+from peruserd.core.quarantine import RESTLESS_DATABASE, Advice, Failure
 from peruserd.core.security import AS_COUCH_PERUSER, Access
 from peruserd.couch.client import MOST_NAMES, Client, Creation
 from peruserd.couch.copies import Copies
@@ -39,7 +39,7 @@ _REVIEW_ROUNDS: Final = 5
 # More steps than any act needs, unless somebody deletes the database again and again while it is served.
 _MAX_STEPS: Final = 40
 
-_COMES_AND_GOES: Final = Failed(Failure("restless_database", "the database comes and goes faster than it is served"))
+_COMES_AND_GOES: Final = Failed(Failure(RESTLESS_DATABASE, "the database comes and goes faster than it is served"))
 
 # The state of a document by what was last acted on: whether it was deleted.
 _STATES: Final[dict[bool | None, DocumentState]] = {False: DocumentState.LIVE, True: DocumentState.DELETED}

@@ -154,6 +154,17 @@ def test_users_whom_any_copy_knows_are_found(cluster: SimClusterThread, client: 
     assert "node1@127.0.0.1" in result["left"][1]["words"]
 
 
+@pytest.mark.parametrize("outcome", [403, 500])
+def test_a_copy_that_is_closed_is_passed_over(
+    cluster: SimClusterThread, client: Client, command: Command, outcome: int
+) -> None:
+    """A proxy lets nobody read what is on another node, and the other copies of its ranges tell as much."""
+    users = served(cluster, 4)
+    client.delete_database(database_name("userdb-", users[0]))
+    cluster.fail(1, outcome, path_regex="node3.*_changes")
+    assert command.listed()[:2] == (1, {users[0]: ["missing"]})
+
+
 def test_deleted_users_are_looked_at(cluster: SimClusterThread, client: Client, command: Command) -> None:
     """A tombstone is known by the feed; its user is to be named nowhere."""
     (user,) = served(cluster, 1)

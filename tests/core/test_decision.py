@@ -440,7 +440,7 @@ def test_whatever_is_found_the_rules_hold(
         assert not away or world.copies is None
         assert all(USER not in str(each) and not security.is_public(each) for each in readable)
     if isinstance(end, Served) and Ask.COPIES in world.steps:
-        assert all(security.admits(each, USER) for each in readable)
+        assert all(security.admits(each, USER, access) for each in readable)
     assert not (end == Served() and is_freed and on_return is OnReturn.HOLD)
     wrote = any(isinstance(step, Write | WriteEach) for step in world.steps)
     if wrote and copies is not None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import peruserd
-from peruserd.core.quarantine import KINDS, OF_THE_CLUSTER, UNCONFIRMED, UNSERVABLE_NAME
+from peruserd.core.quarantine import KINDS, OF_THE_CLUSTER, RESTLESS_DATABASE, UNCONFIRMED, UNSERVABLE_NAME
 from peruserd.couch import errors
 from peruserd.listener import dropping
 
@@ -18,7 +18,11 @@ NEVER_KEPT = {UNSERVABLE_NAME, "error", "interrupted"}
 
 def _named() -> Iterator[str]:
     """Each kind that is written into a failure somewhere in the program."""
-    constants = {"UNCONFIRMED": UNCONFIRMED, "UNSERVABLE_NAME": UNSERVABLE_NAME}
+    constants = {
+        "RESTLESS_DATABASE": RESTLESS_DATABASE,
+        "UNCONFIRMED": UNCONFIRMED,
+        "UNSERVABLE_NAME": UNSERVABLE_NAME,
+    }
     for file in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Failure":

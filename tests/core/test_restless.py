@@ -68,6 +68,26 @@ def test_changes_of_a_document_that_stays_are_none() -> None:
     assert restless.rests_until("ann", 200.0) is None
 
 
+def test_a_database_that_somebody_deletes_again_and_again_makes_its_user_restless() -> None:
+    """Three times in a row are made good at once; from then on it is left alone for a minute each time."""
+    restless = Restless()
+    assert [restless.remade("ann", now) for now in (4.0, 8.0, 12.0, 16.0)] == [False, False, True, True]
+    restless.looked_at("ann", 16.0)
+    assert restless.rests_until("ann", 17.0) == 16.0 + REST_SECONDS
+    assert restless.rests_until("bob", 17.0) is None
+    # The last one long ago is one like the first.
+    assert not restless.remade("ann", 16.0 + WITHIN_SECONDS + 0.1)
+
+
+def test_no_more_databases_are_watched_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many somebody deletes at once."""
+    monkeypatch.setattr(restless_module, "_MOST_WATCHED", 100)
+    restless = Restless()
+    for number in range(1_000):
+        restless.remade(f"user-{number}", number / 100)
+    assert len(restless.watched) == 100
+
+
 def test_no_more_are_watched_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many users somebody deletes; one who goes on is among those that changed last."""
     monkeypatch.setattr(restless_module, "_MOST_WATCHED", 100)

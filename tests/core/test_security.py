@@ -262,15 +262,33 @@ def test_what_is_granted_is_what_is_configured(security: Security, user: str, ac
 
 @given(security=SECURITIES, user=USERS, access=ACCESSES)
 def test_a_user_who_is_let_in_keeps_the_rights_of_before(security: Security, user: str, access: Access) -> None:
-    """A member stays a member, an admin an admin; one who was named nowhere gets what is configured, and no role."""
+    """A member stays a member, an admin an admin; one who was named nowhere gets what is configured, and no role.
+
+    So does a member of a database whose admins somebody has emptied.
+    """
     admitted = admit(security, user, access)
     was_member, was_admin = user in _names(security, "members"), user in _names(security, "admins")
     assert user in _names(admitted, "members")
-    is_new = not was_member and not was_admin
-    assert (user in _names(admitted, "admins")) == (was_admin or (is_new and access.grant is Grant.ADMIN))
+    admins = security.get("admins", {})
+    is_emptied = not admins.get("names") and not admins.get("roles")
+    is_made_admin = access.grant is Grant.ADMIN and not was_admin and (not was_member or is_emptied)
+    assert (user in _names(admitted, "admins")) == (was_admin or is_made_admin)
     assert _beside_names(admitted) == _beside_names(security)
-    assert admits(security, user) == was_member == (admitted is security)
+    is_right = was_member and not is_made_admin
+    assert admits(security, user, access) == is_right == (admitted is security)
     assert not is_public(admitted)
+
+
+@pytest.mark.parametrize("admins", [None, {}, {"names": [], "roles": []}, {"roles": []}])
+def test_a_user_gets_emptied_admins_back_where_that_is_configured(admins: object) -> None:
+    """Nobody is an admin of such a database; one made with the grant `member` has the role `_admin` there."""
+    emptied = {"members": {"names": ["ann"], "roles": ["_admin"]}} | ({} if admins is None else {"admins": admins})
+    assert _names(admit(emptied, "ann"), "admins") == ["ann"]
+    assert admit(emptied, "ann", MEMBER) is emptied
+    made = first("ann", MEMBER)
+    assert admit(made, "ann") is made
+    others = {**emptied, "admins": {"names": ["bob"], "roles": []}}
+    assert admit(others, "ann") is others
 
 
 @given(user=USERS, access=ACCESSES)

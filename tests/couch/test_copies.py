@@ -7,6 +7,7 @@ import pytest
 from peruserd.core.config import DatabasesConfig
 from peruserd.core.evidence import DocumentState, Evidence, Winner, judge
 from peruserd.core.names import user_document_id
+from peruserd.couch import copies as copies_module
 from peruserd.couch import errors
 from peruserd.couch.client import Client
 from peruserd.couch.copies import Copies, Layout, Place, ShardLayout, SingleLayout
@@ -127,6 +128,24 @@ def test_a_copy_of_a_security_object_that_cannot_be_read_is_no_blank_one(
     found = copies.security("some")
     assert found is not None
     assert [each.security is None for each in found] == [False, True, False]
+
+
+def test_a_node_that_hangs_is_waited_for_once(
+    cluster: SimClusterThread, client: Client, copies: Copies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds eight ranges of one database, and each of them would be waited for."""
+    monkeypatch.setattr(copies_module, "COPY_SECONDS", 0.1)
+    client.create_database("userdb-616e6e", DatabasesConfig(q=8))
+    cluster.fail(1, "hang", path_regex="node2.*_security")
+    try:
+        read = copies.security("userdb-616e6e")
+    finally:
+        cluster.clear_faults()
+    assert read is not None
+    assert len(read) == 24
+    assert {each.node for each in read if each.security is None} == {NODES[1]}
+    assert sum(each.security is not None for each in read) == 16
+    assert cluster.requests()["node1@127.0.0.1", "GET", "shard_security"] == 17
 
 
 class OneCopy:

@@ -231,6 +231,12 @@ def test_a_database_that_goes_meanwhile_is_missing_and_not_silent() -> None:
     assert _findings(_asked(security=nothing)) == {"ann": {Finding.COPIES_SILENT}}
 
 
+def test_a_map_that_names_no_copy_is_no_missing_database() -> None:
+    """Somebody has edited it, and CouchDB says that the database is there: to make it would be in vain."""
+    maps = (200, {"rows": [{"key": "userdb-616e6e", "doc": {"by_node": {}}}]})
+    assert _findings(_asked(maps=maps)) == {"ann": {Finding.COPIES_SILENT}}
+
+
 @pytest.fixture
 def single() -> Iterator[SimClusterThread]:
     """One node, which is read as a server without shards."""

@@ -194,6 +194,20 @@ def test_a_poll_on_a_shard_that_is_split_away_is_an_empty_page(body: object) -> 
         assert open_source(copy, connect(server.url)).poll(7) == Page([], 7)
 
 
+def test_rows_that_do_not_go_on_are_no_feed() -> None:
+    """A proxy that drops what follows the question mark brings the same page for ever; it is not asked for at once."""
+    copy = Copy("_users", WHOLE_SPACE, "n1", ".1")
+    path = "/_node/n1/shards%2F00000000-ffffffff%2F_users.1/_changes"
+    body = {"results": [{"seq": 7, "id": "a", "changes": [{"rev": "1-a"}]}], "last_seq": 7}
+    with TalkingServer(answering({("GET", path): (200, body)})) as server:
+        source = open_source(copy, connect(server.url))
+        assert source.page(0).last_seq == 7
+        with pytest.raises(errors.UnexpectedAnswerError, match="the rows end at 7"):
+            source.page(7)
+        with pytest.raises(errors.UnexpectedAnswerError):
+            source.poll(7)
+
+
 def test_a_sequence_beyond_the_end_is_answered_with_nothing(cluster: SimClusterThread, client: Client) -> None:
     """A stale checkpoint is no error to the server, which is why the copy must be identified first."""
     cluster.seed_users(5)

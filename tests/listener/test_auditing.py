@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
+from urllib.parse import quote
 from zlib import crc32
 
 import pytest
@@ -238,6 +239,21 @@ def test_what_the_copy_does_not_know_is_looked_at_and_reported(cluster: SimClust
     assert set(audit.looked_at[2:]) == set(ids([only_on_two, on_both]))
 
 
+def test_a_user_whose_copy_is_behind_counts_once(cluster: SimClusterThread) -> None:
+    """This copy has an older revision, which another one's ids show, and so does its row."""
+    user = served(cluster, 3)[0]
+    cluster.pause_replication(1, "_users")
+    there = connect(cluster.urls[1])
+    path = f"/_users/{quote(user_document_id(user), safe='')}"
+    document = there.session.request("GET", path).expect(200).decode(dict[str, Any])
+    cluster.partition([[1], [2, 3]])
+    there.session.request("PUT", path, body={**document, "changed": True}).expect(201, 202)
+    cluster.heal()
+    audit = Audit(cluster)
+    assert audit.until_round(1).findings == {Finding.COPY_BEHIND: 1}
+    assert audit.looked_at == ids([user])
+
+
 def test_documents_with_odd_bytes_in_their_ids_are_no_copy_behind(cluster: SimClusterThread) -> None:
     """CouchDB shows them under the id of another document, which has never heard of their revisions."""
     client = connect(cluster.urls[0])
@@ -262,6 +278,30 @@ def test_another_copy_is_read_in_the_place_of_one_that_is_away(cluster: SimClust
     audit = Audit(cluster)
     assert audit.until_round(1).findings[Finding.COPY_BEHIND] >= 1
     assert ids(users[:1])[0] in audit.looked_at
+
+
+@pytest.mark.parametrize("outcome", [400, 403, 409, 413, 500])
+def test_another_copy_is_read_in_the_place_of_one_that_is_closed(cluster: SimClusterThread, outcome: int) -> None:
+    """A proxy before the server answers for the copy whose turn it is, whatever it says, for ever."""
+    users = served(cluster, 3)
+    cluster.forget_documents(1, "_users", ids(users[:1]))
+    cluster.fail(1, outcome, path_regex="node3.*_changes")
+    audit = Audit(cluster)
+    assert audit.until_round(1).findings[Finding.COPY_BEHIND] >= 1
+    assert ids(users[:1])[0] in audit.looked_at
+
+
+def test_copies_that_are_closed_all_keep_no_user_from_the_audit(
+    cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That part is left out and said."""
+    monkeypatch.setattr(auditing, "_BLIND", Backoff(first_seconds=0.001, most_seconds=0.001))
+    (missing, *_) = served(cluster, 5)
+    connect(cluster.urls[0]).delete_database(database_name("userdb-", missing))
+    cluster.fail(1, 403, path_regex="node[23].*_changes")
+    with capture_logs() as lines:
+        assert Audit(cluster).until_round(1).findings == {Finding.MISSING: 1}
+    assert [line["part"] for line in lines if line["event"] == "a part of the audit was left out"] == ["other_copy"]
 
 
 def test_a_round_goes_on_where_it_was(cluster: SimClusterThread) -> None:

@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from peruserd.core import documents as documents_module
 from peruserd.core import intake as intake_module
 from peruserd.core.changes import Change
+from peruserd.core.lanes import Lane
 from peruserd.core.names import user_document_id
 from peruserd.core.ownership import Ownership
 from peruserd.core.progress import Identity, Saved
-from peruserd.core.quarantine import UNSERVABLE_NAME, Failure
+from peruserd.core.quarantine import RESTLESS_DATABASE, UNSERVABLE_NAME, Failure
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.rows import PAGE_ROWS, Page, Row
 from peruserd.listener import ledger as ledger_module
@@ -96,6 +98,43 @@ def test_a_user_who_rests_holds_up_nobody() -> None:
     assert feed.state.due(1.0) == 60.0
     feed.enter("bob")
     assert [change.document_id for change in feed.work(MADE, 1.0)] == [user_document_id("bob")]
+
+
+def test_a_database_that_another_program_always_deletes_is_made_once_a_minute() -> None:
+    """The two undo each other for an hour; the metric counts it, and users who are new are served meanwhile."""
+    feed = Feed(listening())
+    made: list[Change] = []
+    for second in range(3_600):
+        feed.state.look([user_document_id("ann")], Lane.OTHERS, float(second))
+        made += feed.work(MADE, float(second))
+    assert 60 <= len(made) <= 60 + 3
+    assert feed.state.counters.failures == {RESTLESS_DATABASE: len(made) - 2}
+    assert feed.state.fought_over == [user_document_id("ann")] * (len(made) - 2)
+    feed.enter("bob", now=3_600.0)
+    assert [change.document_id for change in feed.work(MADE, 3_600.0)] == [user_document_id("bob")]
+
+
+def test_users_who_sign_up_are_no_fight() -> None:
+    """Nothing is remembered of those whose database is made for the first time."""
+    feed = Feed(listening())
+    feed.enter(*(f"user-{number}" for number in range(20)))
+    feed.work(MADE, 0.0)
+    assert feed.state.counters.failures == {}
+    assert len(feed.state.dispatch._restless.watched) == 0
+
+
+def test_an_operator_is_told_of_a_program_that_always_deletes_a_database(store: Store) -> None:
+    """In the log, with the user's document, and each time at the pace at which the database is made."""
+    ledger = make_ledger(ownership=MINE, share=1, store=store)
+    ledger.open(Identity("copy", 0))
+    with capture_logs() as lines:
+        for _ in range(3):
+            ledger.look([user_document_id("ann")], Lane.OPERATOR)
+            change = ledger.take()
+            assert change is not None
+            ledger.give_back(change, MADE)
+    told = [each for each in lines if each.get("kind") == RESTLESS_DATABASE]
+    assert [each["document"] for each in told] == [user_document_id("ann")]
 
 
 def test_a_restless_user_who_is_lost_is_let_go() -> None:
