@@ -19,7 +19,7 @@ from peruserd.core.quarantine import Advice
 from peruserd.core.templates import Templates
 from peruserd.couch.authenticator import Authenticator
 from peruserd.couch.client import Client
-from peruserd.couch.errors import CouchError, RefusedError, UnauthorizedError
+from peruserd.couch.errors import CouchError, ForbiddenError, RefusedError, UnauthorizedError
 from peruserd.couch.refusals import RefusalFile
 from peruserd.couch.session import Session
 from peruserd.daemon.state import StateDirectory
@@ -57,6 +57,9 @@ def with_server(
             return command(connected)
     except RefusedError as error:
         raise CommandError(EXIT_LATER, error.kind, str(error)) from error
+    except ForbiddenError as error:
+        words = "CouchDB has other words for that, so something before it keeps the page"
+        raise CommandError(EXIT_LATER, error.kind, str(error), words) from error
     except UnauthorizedError as error:
         words = "check the account in [couchdb]: username and password; it must be a server admin's"
         raise CommandError(EXIT_LATER, error.kind, str(error), words) from error

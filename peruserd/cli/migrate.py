@@ -81,10 +81,14 @@ def _migrate(connected: Connected, options: argparse.Namespace) -> int:
     if not settings.found:
         raise CommandError(EXIT_NOT_DONE, "settings_hidden", *_hidden(settings), _NOBODY_SAYS)
     peruser = leading(settings.found)
-    config = as_configured(peruser, connected.config)
+    # The account can stand in the url, out of which it was taken.
+    config = as_configured(peruser, connected.config, _username(connected))
+    if not options.json:
+        if not options.check:
+            _print_all(_of_settings(settings, peruser, config))
+        # Before users are looked at, because there may be none, or no database of them.
+        _print_all(_apart(settings, peruser))
     need_users(client, config.couchdb.auth_db)
-    if not options.check and not options.json:
-        _print_all(_of_settings(settings, peruser, config))
     survey = _survey(client, config, attachment.node, attachment.feed, options.threads)
     found = _found(connected, settings, peruser, config, _looked(survey, client, config), began)
     if options.json:
@@ -93,7 +97,7 @@ def _migrate(connected: Connected, options: argparse.Namespace) -> int:
         _print_all(_in_words(found, whole=not options.check))
     if options.check:
         return found.code
-    return EXIT_NOT_DONE if settings.hidden else EXIT_DONE
+    return EXIT_NOT_DONE if settings.hidden or found.obstacles else EXIT_DONE
 
 
 def _nodes(client: Client, feed: Feed) -> list[str]:
@@ -106,6 +110,10 @@ def _nodes(client: Client, feed: Feed) -> list[str]:
         # CouchDB 1.x, which has no such page, or a proxy that keeps it to itself.
         return ["_local"]
     return sorted({*members.all_nodes, *members.cluster_nodes})
+
+
+def _username(connected: Connected) -> str | None:
+    return None if connected.credentials is None else connected.credentials.username
 
 
 class _Looked(msgspec.Struct, frozen=True):
@@ -151,7 +159,6 @@ def _roll(client: Client, config: Config, progress: Progress) -> Roll:
 def _found(
     connected: Connected, settings: Settings, peruser: Peruser, config: Config, looked: _Looked, began: float
 ) -> _Found:
-    username = None if connected.credentials is None else connected.credentials.username
     return _Found(
         settings=settings.found,
         hidden=settings.hidden,
@@ -161,7 +168,7 @@ def _found(
         users=looked.users,
         seconds=round(time.monotonic() - began, 1),
         differs=looked.groups,
-        order=order(config.couchdb.url, [*settings.found, *settings.hidden], username=username),
+        order=order(config.couchdb.url, [*settings.found, *settings.hidden], username=_username(connected)),
         way_back=way_back(looked.roll, looked.groups, config.databases.prefix, peruser),
     )
 
@@ -196,12 +203,16 @@ def _names(nodes: Iterable[str]) -> str:
     return ", ".join(map(shown, nodes))
 
 
-def _in_words(found: _Found, *, whole: bool) -> Iterator[str]:
-    yield from _hidden(Settings(found.settings, found.hidden))
-    for each in found.setting_differences:
+def _apart(settings: Settings, peruser: Peruser) -> Iterator[str]:
+    """Say what is not the same on all nodes, and what no configuration does in the same way."""
+    yield from _hidden(settings)
+    for each in differences(settings.found):
         values = "; ".join(f"{shown(value)} at {_names(nodes)}" for value, nodes in each.values.items())
         yield f"nodes differ in {each.setting}: {values}"
-    yield from map(shown, found.obstacles)
+    yield from map(shown, obstacles(peruser))
+
+
+def _in_words(found: _Found, *, whole: bool) -> Iterator[str]:
     for group in found.differs:
         yield from _group(group)
     if not whole:

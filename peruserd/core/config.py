@@ -5,7 +5,7 @@ and the README's table all follow from them. Intervals are seconds, as floats.
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -14,7 +14,12 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 UpToAnHour = Annotated[float, Meta(ge=0, le=3_600)]
 UpToAMonth = Annotated[float, Meta(gt=0, le=2_678_400)]
 UpToTenYears = Annotated[float, Meta(ge=0, le=315_360_000)]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+
+MOST_SHARDS: Final = 1_024
+"""The most shards or copies of one database: each is a file, and a node that is asked for millions goes down."""
+
+Shards = Annotated[int, Meta(ge=1, le=MOST_SHARDS)]
 
 
 class FeedChoice(StrEnum):
@@ -138,9 +143,9 @@ class DatabasesConfig(Table, frozen=True):
     prefix: Annotated[
         str, Meta(description="What their names begin with; two hexadecimal digits for each byte of the name follow.")
     ] = "userdb-"
-    q: Annotated[Count, Meta(description="Shards of each.")] = 1
+    q: Annotated[Shards, Meta(description="Shards of each.")] = 1
     n: Annotated[
-        Count | None, Meta(description="Copies of each shard; the server's default where it is not given.")
+        Shards | None, Meta(description="Copies of each shard; the server's default where it is not given.")
     ] = None
     placement: Annotated[
         str | None, Meta(description="The zones the copies go to, as in metro-dc-a:2,metro-dc-b:1.")

@@ -6,7 +6,9 @@ allowed. Passwords in the URL are taken out here, before anything else can see t
 
 import datetime as dt
 import difflib
+import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -15,6 +17,7 @@ import msgspec
 from msgspec import inspect
 
 from peruserd.core.config import ClusterConfig, Config, CouchDBConfig
+from peruserd.core.hosts import is_host
 from peruserd.core.messages import Secret
 from peruserd.core.names import check_prefix, decode_database_name
 from peruserd.core.services import is_of_service
@@ -28,6 +31,9 @@ _TESTS_PREFIX: Final = "PERUSERD_TEST_"
 
 # Editors of Windows put one before a text.
 _BYTE_ORDER_MARK: Final = "\ufeff"
+
+# The characters that can stand in the path of a request as they are.
+_PATH: Final = r"[!-~]*"
 
 PLAIN_TEXT: Final = "a text"
 """The words for a key that takes any text."""
@@ -68,7 +74,8 @@ def load(text: str, environment: Mapping[str, str], source: str) -> Loaded:
     """
     try:
         document = tomllib.loads(text.removeprefix(_BYTE_ORDER_MARK))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Besides its own error the parser raises those of numbers with thousands of digits, and of endless nesting.
         raise ConfigError([f"{source}: not valid TOML: {error}"]) from error
     reading = _Reading(source)
     reading.take_document(document)
@@ -109,10 +116,14 @@ class _Reading:
     def take_environment(self, environment: Mapping[str, str]) -> None:
         """Take in what the environment overrides."""
         for variable in sorted(environment):
+            origin = f"environment: {variable}"
+            if (capitals := variable.upper()) != variable and capitals.startswith(ENVIRONMENT_PREFIX):
+                # Two that differ in that alone would override each other by chance.
+                self.problems.append(f"{origin}: such variables are named in capitals (did you mean {capitals}?)")
+                continue
             if not _is_ours(variable, environment[variable]):
                 continue
             table, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
-            origin = f"environment: {variable}"
             if table not in _TABLES or not key:
                 self.problems.append(f"{origin}: no key has this variable{_variable_hint(variable)}")
             elif key not in _KEYS[table]:
@@ -136,6 +147,9 @@ class _Reading:
         wanted = _KEYS[table][key].type
         path = f"{table}.{key}"
         self._origins[path] = origin
+        if isinstance(value, str) and not is_plain(value):
+            self._complain(path, f"found {_found(value)}, allowed is a text in UTF-8 without control characters")
+            return
         try:
             self._values[table][key] = msgspec.convert(value, wanted, strict=strict)
         except msgspec.ValidationError:
@@ -148,6 +162,15 @@ class _Reading:
 def is_blank(value: object) -> bool:
     """Say whether a value is an empty text, or one of white space alone: such a text is no name and no path."""
     return isinstance(value, str) and not value.strip()
+
+
+def is_plain(text: str) -> bool:
+    """Say whether a text has neither control characters nor bytes that are not UTF-8.
+
+    A file of variables with the line ends of Windows leaves a carriage return at the end of each. Python makes
+    surrogates of bytes of the environment that are not UTF-8.
+    """
+    return not any(unicodedata.category(each) in ("Cc", "Cs") for each in text)
 
 
 def _found(value: object) -> str:
@@ -217,14 +240,19 @@ def _without_credentials(config: Config) -> Loaded:
     try:
         parts = urlsplit(config.couchdb.url)
         host = parts.netloc.rpartition("@")[2]
-        username = unquote(parts.username) if parts.username else None
-        password = Secret(unquote(parts.password)) if parts.password else None
+        username = _decoded(parts.username) if parts.username else None
+        password = Secret(_decoded(parts.password)) if parts.password else None
     except ValueError:
         # Not a URL at all; the check that follows says so.
         return Loaded(config)
     bare = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), parts.query, parts.fragment))
     couchdb: CouchDBConfig = msgspec.structs.replace(config.couchdb, url=bare)
     return Loaded(msgspec.structs.replace(config, couchdb=couchdb), username, password)
+
+
+def _decoded(text: str) -> str:
+    """Return what is percent-encoded; bytes that are not UTF-8 stay what they are, so that they can be found."""
+    return unquote(text, errors="surrogateescape")
 
 
 def _impossible(config: Config) -> list[tuple[str, str]]:
@@ -273,8 +301,8 @@ def _url_problem(url: str) -> str | None:
     except ValueError:
         # Its words may quote a password: one with a / or # in it ends up where the port should be.
         return f"found something that is no URL (not shown: it may hold a password), {allowed}"
-    usable = parts.scheme in ("http", "https") and parts.hostname and port != 0
-    if not usable or parts.query or parts.fragment or "@" in url:
+    usable = parts.scheme in ("http", "https") and is_host(parts.hostname or "") and port != 0
+    if not usable or not re.fullmatch(_PATH, parts.path) or parts.query or parts.fragment or "@" in url:
         return f"found {_found(url)}, {allowed}"
     return None
 
@@ -289,10 +317,10 @@ def _prefix_problem(prefix: str) -> str | None:
 
 def _listen_problem(listen: str) -> str | None:
     try:
-        split_address(listen)
+        host, _ = split_address(listen)
     except ValueError as error:
         return f"found {listen!r}, allowed is address:port ({error})"
-    return None
+    return None if is_host(host) else f"found {listen!r}, allowed is address:port ({host!r} is no host)"
 
 
 def split_address(listen: str) -> tuple[str, int]:

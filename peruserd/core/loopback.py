@@ -12,7 +12,13 @@ from urllib.parse import urlsplit
 _NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
 # A proxy on this machine that passes requests of others on says so in one of these, as a rule.
-_PASSED_ON: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+_PASSED_ON: Final = (
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    *(f"x-forwarded-{what}" for what in ("for", "host", "port", "prefix", "proto", "scheme", "server")),
+)
 
 # The words of a browser for a request that a page of another site makes.
 _OTHER_SITES: Final = frozenset({"cross-site", "same-site"})

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from peruserd.core.auditing import unpadded_name
-from peruserd.core.config import Config, DatabasesConfig, DeletionConfig, DeletionPolicy
+from peruserd.core.config import MOST_SHARDS, Config, DatabasesConfig, DeletionConfig, DeletionPolicy, Table
 from peruserd.core.names import UnservableNameError, check_prefix, decode_database_name
 
 Values = Mapping[tuple[str, str], str | None]
@@ -112,8 +112,8 @@ def obstacles(peruser: Peruser) -> list[str]:
         check_prefix(peruser.database_prefix)
     except ValueError as error:
         said.append(f"the prefix {peruser.database_prefix!r} cannot be kept: {error}")
-    if peruser.q < 1:
-        said.append(f"q = {peruser.q} cannot be kept: a database has at least one shard")
+    if not 1 <= peruser.q <= MOST_SHARDS:
+        said.append(f"q = {peruser.q} cannot be kept: a database has from 1 to {MOST_SHARDS:,} shards")
     if peruser.users_elsewhere is not None:
         said.append(
             f"couch_peruser follows {peruser.auth_db!r}, and CouchDB looks for users in {peruser.users_elsewhere!r}; "
@@ -122,18 +122,20 @@ def obstacles(peruser: Peruser) -> list[str]:
     return said
 
 
-def as_configured(peruser: Peruser, config: Config) -> Config:
-    """Return `config` so changed that peruserd does what couch_peruser does.
+def as_configured(peruser: Peruser, config: Config, username: str | None = None) -> Config:
+    """Return `config` so changed that peruserd does what couch_peruser does, as the account `username`.
 
     Without `delete_dbs` couch_peruser takes a deleted user out of the security object, and leaves the database.
     """
-    q = max(1, peruser.q)
+    q = min(max(1, peruser.q), MOST_SHARDS)
     policy = DeletionPolicy.DROP if peruser.delete_dbs else DeletionPolicy.REVOKE
     grace = 0.0 if peruser.delete_dbs else DeletionConfig().grace_period
     databases: DatabasesConfig = msgspec.structs.replace(config.databases, prefix=peruser.database_prefix, q=q)
     return msgspec.structs.replace(
         config,
-        couchdb=msgspec.structs.replace(config.couchdb, auth_db=peruser.auth_db),
+        couchdb=msgspec.structs.replace(
+            config.couchdb, auth_db=peruser.auth_db, username=username or config.couchdb.username
+        ),
         databases=databases,
         deletion=msgspec.structs.replace(config.deletion, policy=policy, grace_period=grace),
     )
@@ -156,12 +158,13 @@ def _toml_lines(config: Config) -> Iterator[str]:
     if couchdb.username is not None:
         yield f"username = {_quoted(couchdb.username)}"
     yield f"{'' if couchdb.password_file else '# '}password_file = {_quoted(couchdb.password_file or _PASSWORD_FILE)}"
-    if couchdb.auth_db != "_users":
-        yield f"auth_db = {_quoted(couchdb.auth_db)}"
+    # A certificate of one's own authority, for instance, without which the daemon would not get to the server.
+    yield from _others(couchdb, "url", "username", "password_file")
     yield ""
     yield "[databases]"
     yield f"prefix = {_quoted(databases.prefix)}"
     yield f"q = {databases.q}"
+    yield from _others(databases, "prefix", "q")
     yield ""
     yield "[deletion]"
     if deletion.policy is DeletionPolicy.DROP:
@@ -173,6 +176,18 @@ def _toml_lines(config: Config) -> Iterator[str]:
     else:
         yield "# As with delete_dbs = false: a deleted user loses access, and the database stays."
         yield f'policy = "{deletion.policy.value}"'
+    yield from _others(deletion, "policy", "grace_period")
+    for table in sorted({*config.__struct_fields__} - {"couchdb", "databases", "deletion"}):
+        if others := list(_others(getattr(config, table))):
+            yield from ("", f"[{table}]", *others)
+
+
+def _others(table: Table, *said: str) -> Iterator[str]:
+    """Give the keys of a table that are not said yet and have another value than their default."""
+    for field in msgspec.structs.fields(table):
+        value = getattr(table, field.name)
+        if field.name not in said and value != field.default:
+            yield f"{field.name} = {_quoted(value) if isinstance(value, str) else _shown(value)}"
 
 
 _PASSWORD_FILE: Final = "/etc/peruserd/couchdb-password"  # noqa: S105 - the file's name, not a password

@@ -76,7 +76,8 @@ def readiness(user: str, evidence: Evidence, copies: tuple[CopyReading, ...] | N
     """
     document = judge(evidence)
     if document.state is DocumentState.UNCLEAR and not evidence.has_majority:
-        return Readiness(user, UserState.UNCLEAR, "no_majority")
+        # Without an authentication database there is nobody to ask, which no node that returns will change.
+        return Readiness(user, UserState.UNCLEAR, "no_majority" if evidence.hosts else "no_auth_db")
     if document.state in (DocumentState.DELETED, DocumentState.MISSING):
         return Readiness(user, UserState.UNKNOWN, hint=advice_on_id(user))
     is_served = document.state is DocumentState.LIVE and _has_access(user, copies or ())

@@ -59,6 +59,6 @@ def patiently(named: str, response: requests.Response, wait_seconds: float) -> I
             raise
 
 
-def is_silence(error: OSError) -> bool:
+def is_silence(error: Exception) -> bool:
     """Say whether this is a time-out in the midst of an answer, which requests calls a broken connection."""
     return any(isinstance(each, ReadTimeoutError) for each in error.args)

@@ -127,7 +127,7 @@ class Client:
             return None
         document = answer.expect(200).decode(ShardMapDocument)
         try:
-            return ShardMap.build(database, bytes(document.shard_suffix).decode("ascii"), document.hosts())
+            return ShardMap.build(database, document.suffix, document.hosts())
         except ValueError as error:
             raise UnexpectedAnswerError(f"{answer.request}: {error}") from error
 

@@ -1,5 +1,6 @@
 """The one cookie that is of interest: CouchDB's session. All others pass by unseen."""
 
+import base64
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -13,6 +14,9 @@ NAME: Final = "AuthSession"
 # RFC 6265, 4.1.1: what a cookie's value may be made of. Nothing else can end up in a header of ours.
 _VALUE: Final = re.compile(r"[!#-+\--:<-\[\]-~]{1,4096}")
 _MAX_AGE: Final = re.compile(r"max-age=([0-9]{1,9})", re.IGNORECASE)
+
+# The account, the time in hexadecimal digits, and a signature (`couch_httpd_auth`, CouchDB 1.0 to 3.5).
+_CONTENT: Final = re.compile(rb"([^:]+):[0-9A-F]{8}:.*", re.DOTALL | re.IGNORECASE)
 
 
 class SessionCookie(msgspec.Struct, frozen=True):
@@ -31,3 +35,21 @@ def session_cookie(headers: Iterable[str]) -> SessionCookie | None:
             ages = [age for each in attributes if (age := _MAX_AGE.fullmatch(each)) is not None]
             return SessionCookie(Secret(value), float(ages[0][1]) if ages else None)
     return None
+
+
+def is_anothers(value: Secret, ours: Secret) -> bool:
+    """Say whether a cookie is a session of another account than `ours`, as far as CouchDB's form of cookies shows.
+
+    A proxy that keeps answers can hand out what was given to somebody else.
+    """
+    accounts = [_account(each.value) for each in (value, ours)]
+    return None not in accounts and accounts[0] != accounts[1]
+
+
+def _account(value: str) -> bytes | None:
+    try:
+        content = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+    except ValueError:
+        return None
+    found = _CONTENT.fullmatch(content)
+    return None if found is None else found[1]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from peruserd.core.config import CouchDBConfig
-from peruserd.core.decoding import PASSWORD_CREDENTIAL, PASSWORD_VARIABLE, ConfigError, Loaded
+from peruserd.core.decoding import PASSWORD_CREDENTIAL, PASSWORD_VARIABLE, ConfigError, Loaded, is_plain
 from peruserd.core.messages import Credentials, Secret
 
 
@@ -61,7 +61,14 @@ def resolve_credentials(loaded: Loaded, environment: Mapping[str, str]) -> Crede
     """
     couchdb = loaded.config.couchdb
     username = couchdb.username or loaded.username
-    password = _configured_password(couchdb, environment) or loaded.password
+    password = _configured_password(couchdb, environment)
+    if password is None and loaded.password is not None:
+        if username != loaded.username:
+            problem = (
+                f"couchdb.username: found {username!r}, and the password in couchdb.url is that of another account"
+            )
+            raise ConfigError([problem])
+        password = loaded.password
     if username is None and password is None:
         return None
     if username is None:
@@ -74,6 +81,10 @@ def resolve_credentials(loaded: Loaded, environment: Mapping[str, str]) -> Crede
         raise ConfigError([problem])
     if not all(_is_unicode(each) for each in (username, password.value)):
         raise ConfigError(["couchdb.username: the name or the password has bytes that are not UTF-8"])
+    if not all(is_plain(each) for each in (username, password.value)):
+        # RFC 7617, 2: neither may have one.
+        problem = "couchdb.username: the name or the password has control characters, such as a carriage return"
+        raise ConfigError([problem])
     return Credentials(username, password)
 
 
@@ -116,10 +127,11 @@ def _can_be_read_again(path: Path) -> bool:
 
 def _first_line(path: Path, where: str) -> Secret:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # A password can hold other characters that end a line for Python, such as U+2028.
+        line = path.read_text(encoding="utf-8-sig").partition("\n")[0]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError([f"{where}: cannot read {path}: {reason}"]) from error
-    if not lines or not lines[0]:
+    if not line:
         raise ConfigError([f"{where}: the first line of {path} is empty; it must be the password"])
-    return Secret(lines[0])
+    return Secret(line)

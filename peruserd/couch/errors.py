@@ -117,4 +117,7 @@ class UnauthorizedError(CouchError):
 
 
 class ForbiddenError(UnauthorizedError):
-    """Status 403. For a page that is for server admins CouchDB answers 401, so something before it has answered."""
+    """Status 403, or a 401 in other words than CouchDB's: something before it has answered.
+
+    For a page that is for server admins CouchDB answers 401.
+    """

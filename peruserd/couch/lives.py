@@ -8,15 +8,12 @@ import msgspec
 
 from peruserd.core.lives import newest
 from peruserd.couch.client import Client, map_path
+from peruserd.couch.errors import UnexpectedAnswerError
+from peruserd.couch.shapes import Suffixed
 
 
-class _Leaf(msgspec.Struct, frozen=True, rename={"deleted": "_deleted"}):
+class _Leaf(Suffixed, frozen=True, rename={"deleted": "_deleted"}):
     deleted: bool = False
-    shard_suffix: list[int] = []
-
-    @property
-    def suffix(self) -> str:
-        return bytes(self.shard_suffix).decode("ascii", "replace")
 
 
 class _Open(msgspec.Struct, frozen=True):
@@ -35,4 +32,7 @@ def ended_life(client: Client, database: str) -> str | None:
     leaves = [each.ok for each in answer.expect(200).decode(list[_Open]) if each.ok is not None]
     if any(not each.deleted for each in leaves):
         return None
-    return newest(each.suffix for each in leaves)
+    try:
+        return newest(each.suffix for each in leaves)
+    except ValueError as error:
+        raise UnexpectedAnswerError(f"{answer.request}: {error}") from error

@@ -50,6 +50,10 @@ class _Session(msgspec.Struct, frozen=True):
     userCtx: _Context = _Context()  # noqa: N815 - CouchDB's name
 
 
+class _Offer(msgspec.Struct, frozen=True):
+    userCtx: _Context  # noqa: N815 - CouchDB's name
+
+
 class _Roles(msgspec.Struct, frozen=True):
     roles: tuple[str, ...]
 
@@ -73,7 +77,8 @@ class Login:
             before_sending()
             return self._enter_with_basic(number, _WELCOME)
         if offered.status != 401:
-            offered.expect(200)
+            # A page that something has for every path is no server's word, and must not get the password.
+            offered.expect(200).decode(_Offer)
         before_sending()
         body = {"name": self._credentials.username, "password": self._credentials.password.value}
         answer = self._session.exchange(NOBODY, "POST", _SESSION, body=body)

@@ -247,7 +247,7 @@ class _Maps(msgspec.Struct, frozen=True):
 
 
 def _whereabouts(database: str, document: _MapDocument) -> Whereabouts:
-    shard_map = ShardMap.build(database, bytes(document.shard_suffix).decode("ascii"), document.hosts())
+    shard_map = ShardMap.build(database, document.suffix, document.hosts())
     return Whereabouts(places_of(shard_map, shard_map.hosts), _shape(shard_map, document))
 
 

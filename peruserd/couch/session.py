@@ -91,6 +91,8 @@ class Answer(msgspec.Struct, frozen=True):
             return errors.NoMajorityError(message)
         if self.status == 404:
             return errors.NotFoundError(message, failure.reason)
+        if self.status == 401 and not self.has_reason:
+            return errors.ForbiddenError(message)
         return _BY_STATUS.get(self.status, _class_of(self.status))(message)
 
     def _failure(self) -> "_Failure":
@@ -140,6 +142,9 @@ _PROMPT_SECONDS: Final = 10.0
 _MOST_REPEATS: Final = 2
 
 _NODES: Final = "/_node/"
+
+# A status below this announces an answer. The library passes over 100 alone.
+_FIRST_FINAL: Final = 200
 
 _REFUSING: Final = frozenset({401, 403})
 
@@ -260,18 +265,24 @@ class Session:
         named = f"{method} {path}"
         connect, read = self._timeout[0], min(self._timeout[1], within_seconds)
         allowance = Allowance(named, whole_seconds(read, wait_seconds), limit_bytes)
+        prepared = self._prepared(token, method, path, params, body)
         try:
             response = self._adapter.ask(
-                self._prepared(token, method, path, params, body),
+                prepared,
                 allowance,
                 timeout=(connect, read + wait_seconds),
                 verify=self._verify,
                 cert=self._cert,
             )
+            if response.status_code < _FIRST_FINAL:
+                # The true answer follows, and must not be taken for that to the next request of this connection.
+                response.close()
+                raise errors.UnexpectedAnswerError(f"{named}: {response.status_code}, and no answer yet")
             parts = patiently(named, response, wait_seconds) if wait_seconds > 0 else chunks(response)
             content = bounded(named, response, parts, limit_bytes)
-        except OSError as error:
-            # Each error of requests is one too, and a TLS file that is not there is nothing else.
+        except (OSError, ValueError) as error:
+            # Each error of requests is an OSError, and a TLS file that is not there is nothing else. The library below
+            # lets others out where an answer is against all rules, such as a chunk of a negative size.
             raise self._failure(named, error) from error
         given = response.raw.headers.getlist("Set-Cookie") if "Set-Cookie" in response.headers else ()
         cookie = session_cookie(given) if given else None
@@ -319,7 +330,7 @@ class Session:
             prepared.headers["Content-Length"] = str(len(prepared.body or b""))
         return prepared
 
-    def _failure(self, named: str, error: OSError) -> errors.CouchError:
+    def _failure(self, named: str, error: OSError | ValueError) -> errors.CouchError:
         if self._sockets.interrupted:
             return errors.InterruptedRequestError(f"{named}: interrupted")
         if isinstance(error, requests.Timeout) or is_silence(error):

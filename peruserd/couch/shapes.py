@@ -11,14 +11,30 @@ class Named(msgspec.Struct, frozen=True):
     name: str
 
 
-class ShardMapDocument(msgspec.Struct, frozen=True):
+class Suffixed(msgspec.Struct, frozen=True):
+    """The ending of the names of a database's shards.
+
+    CouchDB writes it as a list of numbers, and takes a text as well, as somebody writes it who edits a map by hand.
+    Databases from before shards had suffixes have none.
+    """
+
+    shard_suffix: list[int] | str = []
+
+    @property
+    def suffix(self) -> str:
+        """Return it as a text; ValueError where it cannot end a name."""
+        if isinstance(self.shard_suffix, str):
+            return self.shard_suffix.encode("ascii").decode()
+        return bytes(self.shard_suffix).decode("ascii")
+
+
+class ShardMapDocument(Suffixed, frozen=True, kw_only=True):
     """The part of a shard map that CouchDB builds shards from (`mem3_util:build_shards`).
 
-    `by_range` only gives an order there. Databases from before shards had suffixes have none.
+    `by_range` only gives an order there.
     """
 
     by_node: dict[str, list[str]]
-    shard_suffix: list[int] = []
 
     def hosts(self) -> dict[str, list[str]]:
         """Return the nodes of each range."""

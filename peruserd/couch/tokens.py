@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from peruserd.core.messages import Credentials, Secret, Token
+from peruserd.couch.cookies import is_anothers
 from peruserd.couch.errors import (
     CouchError,
     InterruptedRequestError,
@@ -118,7 +119,12 @@ class Tokens:
         return None if newer == token else newer
 
     def refresh(self, token: Token, cookie: Secret) -> None:
-        """Take the cookie that the server gives to who came with `token`, unless another thread was faster."""
+        """Take the cookie that the server gives to who came with `token`, unless another thread was faster.
+
+        The cookie of another account is none: what it may not see would be taken for missing.
+        """
+        if token.cookie is not None and is_anothers(cookie, token.cookie):
+            return
         with self._changed:
             if self._token is token:
                 self._token = msgspec.structs.replace(token, cookie=cookie)

@@ -248,7 +248,10 @@ class Instance:
         self._watcher.look_soon()
 
     def _trouble(self) -> str | None:
-        return self._authenticator.trouble or self._slashes.trouble
+        if (known := self._authenticator.trouble or self._slashes.trouble) is not None:
+            return known
+        unseen = None if self._supervisor.has_looked else self._watcher.trouble
+        return None if unseen is None else f"waiting for CouchDB: {unseen}"
 
     def _on_failed_look(self) -> None:
         self._supervisor.lose_sight()

@@ -29,8 +29,12 @@ class StateDirectory:
 
     @classmethod
     def configured(cls, config: Config) -> "StateDirectory":
-        """Return the directory as configured, else systemd's, else the usual one."""
-        return cls(Path(config.state.directory or os.environ.get("STATE_DIRECTORY") or DEFAULT_STATE_DIRECTORY))
+        """Return the directory as configured, else systemd's, else the usual one.
+
+        A unit can have several, and then systemd gives a list with colons, in the order of the unit.
+        """
+        of_systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+        return cls(Path(config.state.directory or of_systemd or DEFAULT_STATE_DIRECTORY))
 
     def prepare(self) -> None:
         """Make it where it is missing; raises ConfigError where it cannot be written to.

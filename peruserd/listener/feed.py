@@ -28,8 +28,8 @@ T = TypeVar("T")
 _BACKOFF: Final = {
     Advice.RETRY: Backoff(first_seconds=0.2, most_seconds=5.0),
     Advice.GIVE_UP: Backoff(first_seconds=5.0, most_seconds=60.0),
-    # Something that a person has to open or to change.
-    Advice.ASK_OPERATOR: Backoff(first_seconds=30.0, most_seconds=300.0),
+    # Something that a person has to open or to change, unless a proxy was closed for a moment.
+    Advice.ASK_OPERATOR: Backoff(first_seconds=2.0, most_seconds=300.0),
 }
 
 # A feed that is never quiet is asked for its copy this often: one small request in that time.

@@ -89,7 +89,9 @@ class Attaching:
             # It was asked for a moment ago.
             return attachment
         name = self._asked_name()
-        return attachment if name is None else self._take(Attachment(name, Feed.SHARD))
+        if name is None or closed_page(self._client, name, self._couchdb.auth_db) is not None:
+            return attachment
+        return self._take(Attachment(name, Feed.SHARD))
 
     def confirm(self, attachment: Attachment, membership: Membership) -> Attachment:
         """Return the attachment under the name that the cluster knows the node by; raises CouchError."""
@@ -127,9 +129,9 @@ def attach(client: Client, couchdb: CouchDBConfig) -> Attachment:
         return Attachment(couchdb.node, Feed.DATABASE)
     if couchdb.node != "_local":
         return Attachment(couchdb.node, Feed.SHARD)
-    if not isinstance(name := _name_or_obstacle(client), str):
+    if not isinstance(name := _name_or_obstacle(client, couchdb), str):
         time.sleep(_SURE_SECONDS)
-        name = _name_or_obstacle(client)
+        name = _name_or_obstacle(client, couchdb)
     if isinstance(name, str):
         return Attachment(name, Feed.SHARD)
     if name is not None:
@@ -141,18 +143,37 @@ def attach(client: Client, couchdb: CouchDBConfig) -> Attachment:
     )
 
 
-def _name_or_obstacle(client: Client) -> str | CouchError | None:
-    """Return the node's name, or what keeps it from this instance, or None on a server without shards.
+def closed_page(client: Client, name: str, auth_db: str) -> CouchError | None:
+    """Return the refusal of a page without which shards cannot be followed; None where none is known to be closed.
+
+    A proxy can let at some of these pages alone. Raises InterruptedRequestError and RefusedError.
+    """
+    for ask in (client.membership, lambda: client.shard_map(name, auth_db)):
+        try:
+            ask()
+        except ForbiddenError as error:
+            return error
+        except (InterruptedRequestError, RefusedError):
+            raise
+        except CouchError as error:
+            # Of this moment, as far as anybody knows: looks at the cluster ask again, and say so.
+            log.debug("a page of the cluster cannot be read now", kind=error.kind, error=str(error))
+    return None
+
+
+def _name_or_obstacle(client: Client, couchdb: CouchDBConfig) -> str | CouchError | None:
+    """Return the node's name, or what keeps shards from this instance, or None on a server without shards.
 
     A page that is missing is believed only of something that says at `/` what it is: a proxy whose server is not there
     yet can answer every path with 404. CouchDB 3 has the page, so something before it hides it.
     """
     try:
         name = client.node_name()
-    except ForbiddenError as error:
+    except (ForbiddenError, UnexpectedAnswerError) as error:
+        # Something before the server keeps the page, or sends those who ask for it elsewhere.
         return error
     if name is not None:
-        return name
+        return closed_page(client, name, couchdb.auth_db) or name
     welcome = client.welcome()
     if not welcome.is_known:
         raise UnexpectedAnswerError("GET /: the answer does not say what server this is, and GET /_node/_local is none")

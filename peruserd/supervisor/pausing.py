@@ -8,8 +8,8 @@ from peruserd.couch.errors import CouchError, RefusedError
 
 _BACKOFF: Final = Backoff(first_seconds=1.0, most_seconds=15.0)
 
-# A path that is closed to the account is opened by a person.
-_CLOSED_SECONDS: Final = 60.0
+# A path that is closed to the account is opened by a person, unless a proxy was closed for a moment.
+_CLOSED: Final = Backoff(first_seconds=1.0, most_seconds=60.0)
 
 # While the server does not let the instance in nothing is sent, so to try is to look whether it does now.
 _SHUT_SECONDS: Final = 1.0
@@ -20,4 +20,4 @@ def pause_after(error: Exception, failures: int) -> float:
     if isinstance(error, RefusedError):
         return _SHUT_SECONDS
     is_closed = isinstance(error, CouchError) and error.advice is Advice.ASK_OPERATOR
-    return _CLOSED_SECONDS if is_closed else _BACKOFF.bound(failures)
+    return (_CLOSED if is_closed else _BACKOFF).bound(failures)

@@ -144,7 +144,8 @@ def _surroundings(node: str, membership: Membership, auth_db_exists: bool) -> Su
 class Watcher:
     """Looks at the cluster every `interval_seconds` and passes each view on; from a thread of its own.
 
-    `on_failure` is called whenever a look has shown nothing.
+    `on_failure` is called whenever a look has shown nothing. Any thread may read `trouble`, which says why the last one
+    has shown nothing.
     """
 
     def __init__(
@@ -163,6 +164,7 @@ class Watcher:
         self._wanted = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
         self.failures = 0
+        self.trouble: str | None = None
 
     def start(self) -> None:
         """Begin to look."""
@@ -196,6 +198,7 @@ class Watcher:
                 if self.failures:
                     log.info("cluster can be seen again", failures=self.failures)
                 self.failures = 0
+                self.trouble = None
                 self._on_view(view)
                 wait = self._interval
 
@@ -209,6 +212,7 @@ class Watcher:
     def _failed(self, kind: str, error: Exception) -> float:
         self._on_failure()
         self.failures += 1
+        self.trouble = str(error) or type(error).__name__
         if self.failures == 1:
             log.warning("cluster cannot be seen; the last view stays in force", kind=kind, error=str(error))
         return max(self._interval, pause_after(error, self.failures))

@@ -124,6 +124,32 @@ def test_people_read_the_configuration_what_differs_and_the_order(moved: SimClus
     assert ran.stdout.index("couch_peruser is off") < ran.stdout.index("peruserd.toml") < ran.stdout.index("The order")
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("couch_peruser", "database_prefix", "User-", "the prefix 'User-' cannot be kept"),
+        ("couch_peruser", "q", "5000", "q = 5000 cannot be kept"),
+        ("couch_httpd_auth", "authentication_db", "people", "couch_peruser follows 'people'"),
+    ],
+)
+@pytest.mark.parametrize("check", [False, True])
+def test_a_setting_that_cannot_be_taken_is_said_whatever_else_fails(
+    cluster: SimClusterThread,
+    config: str,
+    section: str,
+    key: str,
+    value: str,
+    said: str,
+    check: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """The printed configuration is not what couch_peruser does then, so the command does not exit 0."""
+    for node in (1, 2, 3):
+        _set(cluster, node, section, key, value)
+    ran = peruserd("migrate", *(["--check"] if check else []), "--config", config)
+    assert said in ran.stdout
+    assert ran.returncode == 1, ran.stderr
+
+
 def test_the_configuration_is_printed_as_the_daemon_takes_it(cluster: SimClusterThread, config: str) -> None:
     """It says what couch_peruser's settings say, by the node on which it is on; passwords are left out."""
     _set(cluster, 2, "couch_peruser", "delete_dbs", "true")

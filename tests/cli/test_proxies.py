@@ -81,3 +81,13 @@ def test_a_node_that_is_connected_and_no_member_is_named(config: str, proxy: Pro
     checked = peruserd("check", "--config", config)
     assert "; 3 of 3 nodes are connected, and stray@10.0.0.9, which does not belong to the cluster" in checked.stdout
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_page_that_a_proxy_keeps_is_not_blamed_on_the_account(cluster: SimClusterThread, status: int) -> None:
+    """The refusal is not in CouchDB's words, and another password would change nothing."""
+    with Proxy(cluster.urls[0], lambda path: status if path.startswith("/_all_dbs") else path) as proxy:
+        ran = peruserd("check", environment={"PERUSERD_COUCHDB_URL": proxy.url})
+    assert ran.returncode == 75
+    assert "something before it keeps the page" in ran.stderr
+    assert "username and password" not in ran.stderr

@@ -307,6 +307,64 @@ def test_a_file_that_is_no_toml_is_named_with_the_place() -> None:
     assert "line 3" in problem
 
 
+@pytest.mark.parametrize("text", ["a = " + "[" * 10_000, "[databases]\nq = " + "9" * 5_000])
+def test_a_file_that_the_parser_gives_up_is_no_toml(text: str) -> None:
+    """It raises errors of its own for what never ends."""
+    (problem,) = _problems(text)
+    assert problem.startswith(f"{FILE}: not valid TOML: ")
+
+
+NO_HOSTS = ["a..b", ".a", "*.example", "ex ample", "{host}", "a" * 64, "127.0.0.1%31", "[::g]"]
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
+def test_what_is_no_host_is_an_error_of_the_configuration(host: str) -> None:
+    """Otherwise the first request, or the page, would fail with an error that nobody foresees."""
+    for key, value in (("couchdb.url", f"http://{host}:5984"), ("http.listen", f"{host}:9984")):
+        table, name = key.split(".")
+        (problem,) = _problems(f"[{table}]\n{name} = {json.dumps(value)}")
+        assert problem.startswith(f"{FILE}: {key}: found ")
+
+
+@pytest.mark.parametrize("host", ["h", "h.", "10.0.0.1", "[fe80::1%25eth0]", "my_couch-1.local", "höst.example"])
+def test_what_is_a_host_can_be_configured(host: str) -> None:
+    """Names of containers, of other scripts, and addresses with a zone."""
+    assert load(f'[couchdb]\nurl = "http://{host}:5984"', {}, FILE).config.couchdb.url == f"http://{host}:5984"
+
+
+@pytest.mark.parametrize("path", ["/a b", "/ü"])
+def test_a_path_that_cannot_stand_in_a_request_is_an_error(path: str) -> None:
+    """It has to be percent-encoded."""
+    (problem,) = _problems(f'[couchdb]\nurl = "http://h{path}"')
+    assert problem.startswith(f"{FILE}: couchdb.url: found ")
+
+
+@pytest.mark.parametrize("odd", ["x\r", "a\0b", "\x1b[2J", "\udcff"])
+@pytest.mark.parametrize("key", [key for key in KEYS if isinstance(OVERRIDES[key][1], str)])
+def test_no_value_has_characters_that_nobody_sees(key: str, odd: str) -> None:
+    """A carriage return of a file from Windows, a zero byte, and bytes that are not UTF-8 are named."""
+    (problem,) = _problems("", {_variable(key): odd, **COMPANIONS.get(key, {})})
+    assert problem.startswith(f"environment: {_variable(key)}: {key}: found ")
+    assert problem.isprintable()
+
+
+@pytest.mark.parametrize("variable", ["peruserd_couchdb_url", "PERUSERD_CouchDB_URL", "Peruserd_Couchdb_Password"])
+def test_a_variable_that_is_not_in_capitals_is_named(variable: str) -> None:
+    """It would be passed over, or override the other one by chance; the value is not shown."""
+    (problem,) = _problems("", {variable: PASSWORD})
+    assert problem.startswith(f"environment: {variable}: ")
+    assert f"did you mean {variable.upper()}?" in problem
+    assert PASSWORD not in problem
+
+
+@pytest.mark.parametrize("key", ["q", "n"])
+@pytest.mark.parametrize("value", [1_025, 10**30])
+def test_no_database_has_more_shards_than_a_node_can_make(key: str, value: int) -> None:
+    """A node that is asked for millions of them goes down."""
+    (problem,) = _problems(f"[databases]\n{key} = {value}")
+    assert problem.endswith("allowed is a whole number from 1 up to 1024")
+
+
 @pytest.mark.parametrize(
     ("listen", "address"),
     [

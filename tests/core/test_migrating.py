@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peruserd.core.config import Config, CouchDBConfig, DeletionPolicy
-from peruserd.core.decoding import load
+from peruserd.core.decoding import is_plain, load
 from peruserd.core.migrating import (
     Peruser,
     Sharing,
@@ -67,6 +67,8 @@ def test_what_cannot_be_kept_is_said(peruser: Peruser, about: str) -> None:
     """A prefix that no database can have, and no shards at all."""
     assert [each for each in obstacles(peruser) if about in each]
     assert as_configured(peruser, Config()).databases.q == 1
+    assert obstacles(Peruser(q=1_025))
+    assert as_configured(Peruser(q=1_025), Config()).databases.q == 1_024
     assert obstacles(Peruser()) == []
 
 
@@ -83,7 +85,7 @@ def test_deletions_are_as_they_were() -> None:
     st.booleans(),
     st.text("ab19_$()+/-", max_size=8).map("u".__add__),
     st.integers(1, 99),
-    st.one_of(st.none(), st.text(min_size=1).filter(str.strip)),
+    st.one_of(st.none(), st.text(min_size=1).filter(lambda text: text.strip() and is_plain(text))),
 )
 def test_the_text_says_what_the_configuration_is(
     delete_dbs: bool,  # noqa: FBT001 - hypothesis draws it
@@ -95,6 +97,30 @@ def test_the_text_says_what_the_configuration_is(
     peruser = Peruser(delete_dbs=delete_dbs, database_prefix=prefix, q=q)
     config = as_configured(peruser, Config(couchdb=CouchDBConfig(username=username)))
     assert load(as_toml(config), {}, "printed").config == config
+
+
+def test_the_text_keeps_what_the_server_is_reached_with() -> None:
+    """The daemon would not get to the server with the defaults; the account of the url is named as well."""
+    text = """
+        [couchdb]
+        url = "https://adm:pass@couch.example"
+        ca_file = "/etc/our-ca.pem"
+        read_timeout = 12.5
+        feed = "database"
+        [deletion]
+        max_drops = 7
+        [databases]
+        partitioned = true
+        placement = "a:2"
+        [http]
+        users = "nobody"
+    """
+    loaded = load(text, {}, "test")
+    made = as_configured(Peruser(delete_dbs=True, q=3), loaded.config, loaded.username)
+    printed = as_toml(made)
+    assert load(printed, {}, "printed").config == made
+    assert "pass@" not in printed
+    assert (made.couchdb.username, made.couchdb.ca_file, made.databases.q) == ("adm", "/etc/our-ca.pem", 3)
 
 
 def test_the_text_cannot_steer_a_terminal() -> None:

@@ -144,6 +144,12 @@ def test_looks_become_rarer_and_each_ninth_is_a_whole_one() -> None:
     assert 35 < sum(sum(pauses[:number]) < 60 for number in range(100)) < 50
 
 
+def test_without_an_authentication_database_no_majority_is_missed() -> None:
+    """There is nobody to ask about, and no node that could come back."""
+    assert readiness("alice", Evidence(frozenset(), ()), None) == Readiness("alice", UserState.UNCLEAR, "no_auth_db")
+    assert readiness("alice", _evidence(None), None).kind == "no_majority"
+
+
 def test_an_id_in_the_place_of_a_name_comes_with_a_hint() -> None:
     """Nobody has such a name as a rule; one who has it gets the same answer as everybody."""
     name = "org.couchdb.user:alice"

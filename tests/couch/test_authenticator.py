@@ -1,5 +1,6 @@
 """How an instance is let in: the one that logs in, the sessions that wait for it, and a server that counts."""
 
+import base64
 import json
 import os
 import threading
@@ -14,6 +15,7 @@ from peruserd.core import authentication
 from peruserd.core.backoff import Backoff
 from peruserd.core.config import CouchDBConfig
 from peruserd.core.decoding import ConfigError, load
+from peruserd.core.messages import Secret, Token
 from peruserd.couch import authenticator as authenticator_module
 from peruserd.couch import errors
 from peruserd.couch.authenticator import Answers, Authenticator
@@ -21,6 +23,7 @@ from peruserd.couch.client import Client
 from peruserd.couch.credentials import CredentialSource
 from peruserd.couch.refusals import FILE_NAME, BusyError, RefusalFile
 from peruserd.couch.session import Answer, Session
+from peruserd.couch.tokens import Tokens
 from tests.couch.accounts import NAME, REFUSED, AccountServer
 from tests.couch.connecting import Conversation, Request, answer
 from tests.waiting import eventually
@@ -136,6 +139,36 @@ def test_a_refreshed_session_is_taken_over(make: Make) -> None:
         cookies = [each.headers["cookie"] for each in server.requests if each.path == "/_membership"]
         assert len(set(cookies)) == 4
         assert server.logins == 1
+
+
+def test_the_session_of_another_account_is_not_taken_over() -> None:
+    """A proxy that keeps answers hands it out; documents that are there would seem to be missing then."""
+    ours, anothers, newer = (
+        Secret(base64.urlsafe_b64encode(each).decode().rstrip("="))
+        for each in (b"adm:6A6B6C6D:aaaa", b"mallory:6A6B6C6E:bbbb", b"adm:6A6B6C6F:cccc")
+    )
+    tokens = Tokens(Token(1, cookie=ours))
+    for given, kept in ((anothers, ours), (newer, newer)):
+        assert tokens.current is not None
+        tokens.refresh(tokens.current, given)
+        assert tokens.current.cookie == kept
+
+
+@pytest.mark.parametrize("page", [b"<html>hello</html>", b"{}", b"[]", b'{"userCtx": null}'])
+def test_a_page_for_everything_does_not_get_the_password(make: Make, page: bytes) -> None:
+    """A portal, or another program behind the address, answers every path; CouchDB says who asks."""
+
+    def say(_request: Request, conversation: Conversation) -> bool:
+        conversation.send(answer(200, page))
+        return True
+
+    with AccountServer() as server:
+        server.on_request = say
+        instance = make(server).start()
+        with pytest.raises(errors.UnexpectedAnswerError):
+            instance.get()
+        assert {each.method for each in server.requests} == {"GET"}
+        assert not [each for each in server.requests if "authorization" in each.headers]
 
 
 def test_a_session_that_nobody_refreshes_is_made_anew_well_before_its_end(make: Make) -> None:

@@ -123,10 +123,11 @@ def test_a_missing_node_is_no_missing_database(client: Client) -> None:
         {"shard_suffix": [46, 49], "by_node": {"n1": ["nonsense"]}},
         {"shard_suffix": [46, 200], "by_node": {}},
         {"shard_suffix": [46, 999], "by_node": {}},
-        {"shard_suffix": ".1", "by_node": {}},
+        {"shard_suffix": ".é", "by_node": {}},
+        {"shard_suffix": None, "by_node": {}},
         {"shard_suffix": [46, 49], "by_range": {"00000000-ffffffff": ["n1"]}},
     ],
-    ids=["range", "suffix-not-ascii", "suffix-no-bytes", "suffix-text", "no-nodes"],
+    ids=["range", "suffix-not-ascii", "suffix-no-bytes", "suffix-odd-text", "suffix-null", "no-nodes"],
 )
 def test_a_shard_map_that_cannot_be_read_is_unexpected(document: dict[str, Any]) -> None:
     """A document of another shape is an error the watcher can live with."""
@@ -145,6 +146,15 @@ def test_a_shard_map_is_read_by_its_nodes() -> None:
         found = connect(server.url).shard_map("_local", "_users")
     assert found is not None
     assert (found.suffix, list(found.hosts.values())) == ("", [("n1", "n2")])
+
+
+def test_the_suffix_of_a_map_can_be_a_text() -> None:
+    """CouchDB takes one as well, as somebody writes it who edits a map by hand."""
+    document = {"by_node": {"n1": ["00000000-ffffffff"]}, "shard_suffix": ".1789"}
+    with _answered("GET", "/_node/_local/_dbs/_users", 200, document) as server:
+        found = connect(server.url).shard_map("_local", "_users")
+    assert found is not None
+    assert found.suffix == ".1789"
 
 
 def test_databases_are_made_and_deleted(client: Client) -> None:

@@ -1,6 +1,9 @@
+import base64
+
 import pytest
 
-from peruserd.couch.cookies import session_cookie
+from peruserd.core.messages import Secret
+from peruserd.couch.cookies import is_anothers, session_cookie
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,18 @@ def test_a_lifetime_that_is_no_number_is_not_known(age: str) -> None:
     found = session_cookie([f"AuthSession=abc; Max-Age={age}"])
     assert found is not None
     assert found.lifetime_seconds is None
+
+
+def _cookie(account: bytes) -> Secret:
+    content = account + b":6A6B6C6D:" + bytes(range(20))
+    return Secret(base64.urlsafe_b64encode(content).decode().rstrip("="))
+
+
+def test_a_session_of_another_account_is_told_apart() -> None:
+    """By the name that CouchDB puts into its cookies; a cookie of another form says nothing."""
+    assert not is_anothers(_cookie(b"adm"), _cookie(b"adm"))
+    assert is_anothers(_cookie(b"mallory"), _cookie(b"adm"))
+    assert is_anothers(_cookie("ådm".encode()), _cookie(b"adm"))
+    for odd in ("abc", "a", "%", "YWRtOm5vdGltZQ"):
+        assert not is_anothers(Secret(odd), _cookie(b"adm"))
+        assert not is_anothers(_cookie(b"adm"), Secret(odd))

@@ -77,10 +77,16 @@ def test_an_empty_variable_is_no_password(password_file: Path) -> None:
         resolve_credentials(_loaded("username = 'adm'"), {"PERUSERD_COUCHDB_PASSWORD": "", "CREDENTIALS_DIRECTORY": ""})
 
 
-def test_the_configured_user_goes_before_the_urls() -> None:
-    """A name of its own in the configuration is who to be; the URL's password goes with it."""
+def test_the_password_of_another_account_is_not_sent() -> None:
+    """A name of its own in the configuration needs a password of its own, which then goes before the URL's."""
     loaded = _loaded('url = "http://adm:secret@host"\nusername = "other"')
-    assert resolve_credentials(loaded, {}) == Credentials("other", Secret("secret"))
+    with pytest.raises(ConfigError, match="another account") as caught:
+        resolve_credentials(loaded, {})
+    assert "secret" not in str(caught.value)
+    own = {"PERUSERD_COUCHDB_PASSWORD": "own"}
+    assert resolve_credentials(loaded, own) == Credentials("other", Secret("own"))
+    same = _loaded('url = "http://adm:secret@host"\nusername = "adm"')
+    assert resolve_credentials(same, {}) == Credentials("adm", Secret("secret"))
 
 
 def test_a_user_without_a_password_is_a_mistake(tmp_path: Path) -> None:
@@ -150,6 +156,33 @@ def test_a_password_file_that_cannot_be_looked_at_any_more_is_a_mistake(tmp_path
     path.symlink_to("x" * 300)
     with pytest.raises(ConfigError, match="File name too long"):
         source.read()
+
+
+@pytest.mark.parametrize("end", ["\v", "\f", "\x1c", "\x85", "\u2028"])
+def test_a_password_is_never_cut(tmp_path: Path, end: str) -> None:
+    """A character that ends a line for Python alone belongs to it; one that cannot be sent is a mistake."""
+    file = tmp_path / "password"
+    file.write_text(f"a{end}b\r\nanother line", encoding="utf-8")
+    loaded = load(f'[couchdb]\nusername = "adm"\npassword_file = "{file}"', {}, "test")
+    if end == "\u2028":
+        assert resolve_credentials(loaded, {}) == Credentials("adm", Secret(f"a{end}b"))
+        return
+    with pytest.raises(ConfigError, match="control characters"):
+        resolve_credentials(loaded, {})
+
+
+def test_a_carriage_return_at_the_end_of_a_password_is_a_mistake() -> None:
+    """It is that of a file of variables from Windows, and CouchDB would lock the account for it."""
+    loaded = load('[couchdb]\nusername = "adm"', {}, "test")
+    with pytest.raises(ConfigError, match="carriage return"):
+        resolve_credentials(loaded, {"PERUSERD_COUCHDB_PASSWORD": "pass\r"})
+
+
+def test_a_password_in_another_encoding_is_a_mistake() -> None:
+    """A URL can have bytes that are not UTF-8, and they would become another password."""
+    loaded = load('[couchdb]\nurl = "http://adm:p%E9ss@h"', {}, "test")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        resolve_credentials(loaded, {})
 
 
 def test_where_the_password_comes_from_can_be_said(password_file: Path, credentials_directory: Path) -> None:

@@ -42,6 +42,37 @@ def _silent(conversation: Conversation) -> None:
 # Requests
 
 
+@pytest.mark.parametrize("status", [101, 102, 103, 199])
+def test_what_follows_an_announcement_is_no_answer_to_the_next_request(status: int) -> None:
+    """The true answer comes later, on the same connection: it must not be taken for that to another question."""
+
+    def talk(conversation: Conversation) -> None:
+        for request in conversation.requests():
+            if request.path == "/first":
+                conversation.send(f"HTTP/1.1 {status} Soon\r\n\r\n".encode())
+                conversation.pause(SHORT_SECONDS)
+            conversation.send(answer(200, {"path": request.path}))
+
+    with TalkingServer(talk) as server:
+        session = session_to(server.url)
+        with pytest.raises(errors.UnexpectedAnswerError, match=f"/first: {status}"):
+            session.request("GET", "/first")
+        assert session.request("GET", "/second").decode(dict) == {"path": "/second"}
+
+
+@pytest.mark.parametrize("size", [b"-5", b"-1", b"zz", b"", b"1_0"])
+def test_a_chunk_of_an_impossible_size_is_a_failed_request(size: bytes) -> None:
+    """The library below has an error of another kind for some of them."""
+
+    def talk(conversation: Conversation) -> None:
+        conversation.request()
+        conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\nxxxx\r\n")
+        conversation.cut()
+
+    with TalkingServer(talk) as server, pytest.raises(errors.UnreachableError):
+        session_to(server.url).request("PUT", "/a")
+
+
 def test_connections_are_kept() -> None:
     """Requests one after the other go over one connection."""
     with TalkingServer(_always) as server:

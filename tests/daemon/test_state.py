@@ -39,6 +39,8 @@ def test_the_directory_is_the_configured_one_else_systemds_else_the_usual(monkey
     monkeypatch.setenv("STATE_DIRECTORY", "/run/systemds")
     assert StateDirectory.configured(Config(state=StateConfig(directory="/mine"))).path == Path("/mine")
     assert StateDirectory.configured(Config()).path == Path("/run/systemds")
+    monkeypatch.setenv("STATE_DIRECTORY", "/run/first:/run/second")
+    assert StateDirectory.configured(Config()).path == Path("/run/first")
     monkeypatch.delenv("STATE_DIRECTORY")
     assert StateDirectory.configured(Config()).path == Path(DEFAULT_STATE_DIRECTORY)
 

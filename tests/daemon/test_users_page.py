@@ -325,6 +325,7 @@ def test_a_client_that_hangs_up_gives_its_place_back(monkeypatch: pytest.MonkeyP
         {"Origin": "https://example.org"},
         {"Sec-Fetch-Site": "cross-site"},
         {"X-Forwarded-For": "10.0.0.7"},
+        {"X-Forwarded-Proto": "https"},
     ],
 )
 def test_a_web_site_cannot_ask_through_a_browser_of_this_machine(headers: dict[str, str]) -> None:

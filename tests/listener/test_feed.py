@@ -88,13 +88,14 @@ def test_waits_grow_and_begin_anew_after_a_success(monkeypatch: pytest.MonkeyPat
     assert first[-1] == 2.5
 
 
-def test_a_path_that_is_closed_is_not_tried_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody has to open it, so its waits are long from the first."""
+def test_a_path_that_is_closed_is_tried_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that was closed for a moment is open again within seconds; anything else somebody has to open."""
     monkeypatch.setattr(feed, "_BACKOFF", REAL_WAITS)
     monkeypatch.setattr(feed.random, "random", lambda: 0.5)
     pauses = Pauses()
-    _persistence(pauses).call(Failing(errors.UnauthorizedError("")))
-    assert pauses.seconds == [15.0]
+    _persistence(pauses).call(Failing(*[errors.UnauthorizedError("")] * 10))
+    assert pauses.seconds[:3] == [1.0, 2.0, 4.0]
+    assert pauses.seconds[-1] == 150.0
 
 
 def test_every_advice_has_its_wait() -> None:

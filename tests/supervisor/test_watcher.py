@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
@@ -24,6 +24,7 @@ from peruserd.couch.errors import (
     ForbiddenError,
     NotFoundError,
     RefusedError,
+    RejectedError,
     UnauthorizedError,
     UnexpectedAnswerError,
     UnreachableError,
@@ -37,6 +38,7 @@ from peruserd.supervisor.presence import Onlooker, Presence
 from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.watcher import Lookout, Watcher
 from tests.couch.connecting import TalkingServer, answering, make_lease_database
+from tests.proxies import Proxy, faithful
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 LEASES = "peruserd"
@@ -517,6 +519,34 @@ def test_a_proxy_that_lets_at_databases_alone_is_a_server_without_shards(team: S
     assert [each.copy.feed for each in eye.plan(view, view).assignments] == [Feed.DATABASE]
 
 
+def _proxy_page(status: int) -> Callable[[str], int | bytes]:
+    return lambda _path: b"<html>hello</html>" if status == 200 else status
+
+
+@pytest.mark.parametrize(
+    ("pages", "status"),
+    [
+        *(("/_node/", status) for status in (200, 302, 401, 403)),
+        *((f"/_node/node1%40127.0.0.1{page}", status) for page in ("", "/_dbs") for status in (401, 403)),
+        *(("/_membership", status) for status in (401, 403)),
+    ],
+)
+def test_a_proxy_that_keeps_a_page_that_shards_need_makes_a_server_without_shards(
+    team: SimClusterThread, pages: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it answers in words of its own, users are served; shards are followed once all these pages are open."""
+    monkeypatch.setattr(attaching, "_ASKING_AGAIN", Backoff(first_seconds=0.01, most_seconds=0.02))
+    own = _proxy_page(status)
+    with Proxy(team.urls[0], lambda path: own(path) if path.startswith(pages) else path) as proxy:
+        eye = lookout(proxy.url)
+        for _ in range(3):
+            assert eye.look().shard_map is None
+            time.sleep(0.03)
+        proxy.rewriting = faithful
+        eye.look()
+        assert eye.attach() == Attachment(team.node_names[0], Feed.SHARD)
+
+
 @pytest.mark.parametrize("status", [401, 403, 500])
 def test_a_proxy_that_lets_at_nothing_is_waited_for(team: SimClusterThread, status: int) -> None:
     """It may let at everything in a moment, and an instance attaches once for its whole life."""
@@ -639,14 +669,27 @@ def test_a_watcher_passes_on_what_it_sees_after_failures(error: Exception, monke
     watcher.stop()
     assert [each is VIEW for each in seen[:3]] == [False, True, True]
     assert watcher.failures == 0
+    assert watcher.trouble is None
+
+
+@pytest.mark.parametrize("error", [UnauthorizedError("no"), RejectedError("no")], ids=repr)
+def test_a_page_that_was_closed_for_a_moment_is_asked_for_again_soon(error: Exception) -> None:
+    """A proxy that is reloaded can refuse once; one that keeps a page closed is asked ever more seldom."""
+    pauses = [pausing.pause_after(error, failures) for failures in range(1, 10)]
+    assert pauses[0] <= 1
+    assert sum(pauses[:4]) <= 15
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 60
 
 
 def test_a_watcher_that_is_refused_does_not_hammer_the_server() -> None:
-    """A path that is closed to the account is opened by a person, so the next look is far off."""
+    """A path that is closed to the account is opened by a person, as a rule, so the next look is not at once."""
     eye = Eye(UnauthorizedError("no"))
     watcher = watcher_of(eye, [], 0.001)
+    assert watcher.trouble is None
     watcher.start()
     eventually(lambda: watcher.failures == 1)
+    assert watcher.trouble == "no"
     time.sleep(0.1)
     watcher.stop()
     assert eye.looks == 1

@@ -101,6 +101,20 @@ def test_an_instance_that_cannot_ask_nodes_follows_shards_once_it_can(make_daemo
             assert daemon.stop() == 0
 
 
+def test_the_page_says_what_is_waited_for(make_daemon: Callable[..., Daemon]) -> None:
+    """A proxy that keeps a page to itself, which the instance needs: somebody has to know which one."""
+    with (
+        SimClusterThread(ClusterOptions(nodes=1, q=1, n=1)) as cluster,
+        Proxy(cluster.urls[0], lambda path: 404 if path == "/_membership" else path) as proxy,
+    ):
+        daemon = make_daemon(url=proxy.url, config={"couchdb": {"long_poll_timeout": 1}}).start()
+        eventually(lambda: "waiting for CouchDB: GET /_membership: 404" in daemon.get("/readyz").text)
+        assert (daemon.get("/readyz").status_code, daemon.get("/healthz").status_code) == (503, 200)
+        proxy.rewriting = faithful
+        daemon.wait_until_ready()
+        assert daemon.stop() == 0
+
+
 def test_with_the_database_feed_no_page_of_a_node_is_asked_for(make_daemon: Callable[..., Daemon]) -> None:
     """From the start to the end of a scan and of deletions, whatever such a page would answer."""
     config = {"couchdb": {"feed": "database", "long_poll_timeout": 1}, "deletion": {"policy": "drop"}}
