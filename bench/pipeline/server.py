@@ -6,6 +6,7 @@ and writing of sockets is left out: its answers are bytes, and the client that m
 
 import threading
 import time
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -51,12 +52,11 @@ class RecordedServer:
         last = msgspec.json.decode(next(reversed(self._recording.pages.values())))
         return msgspec.json.encode({**last, "results": last["results"][-1:]})
 
-    def row(self, document_id: str) -> bytes:
-        """Return a page with the row of one document."""
-        for page in map(msgspec.json.decode, self._recording.pages.values()):
-            if rows := [each for each in page["results"] if each["id"] == document_id]:
-                return msgspec.json.encode({**page, "results": rows})
-        raise ValueError(f"no row of {document_id} was recorded")
+    def rows(self, document_ids: Collection[str]) -> bytes:
+        """Return a page with the rows of some documents."""
+        pages = list(map(msgspec.json.decode, self._recording.pages.values()))
+        rows = [each for page in pages for each in page["results"] if each["id"] in document_ids]
+        return msgspec.json.encode({**pages[-1], "results": rows})
 
     def identity(self) -> bytes:
         """Say which copy this is, and how far it has got."""
@@ -98,8 +98,8 @@ class RecordedSession:
                 return Answer(named, 200, self._server.security(database))
             case "GET", None, ["_node", _, _, "_changes"] if params is not None and "descending" in params:
                 return Answer(named, 200, self._server.newest())
-            case "POST", {"doc_ids": [document_id]}, ["_node", _, _, "_changes"]:
-                return Answer(named, 200, self._server.row(document_id))
+            case "POST", {"doc_ids": [*document_ids]}, ["_node", _, _, "_changes"]:
+                return Answer(named, 200, self._server.rows(set(document_ids)))
             case "GET", None, ["_node", _, _, "_changes"] if params is not None:
                 return Answer(named, 200, self._page(int(params["since"]), wait_seconds))
             case "GET", None, ["_node", _, _]:

@@ -127,13 +127,13 @@ def seconds(text: str) -> float:
 
 
 def rate(text: str) -> float:
-    """Return how many a second."""
+    """Return how many a second; one in a quarter of an hour at least, because nobody can wait for ever."""
     try:
         found = float(text)
     except ValueError:
         found = 0.0
-    if not 0 < found <= 100_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number a second")
+    if not 0.001 <= found <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number a second from 0.001 to 100000")
     return found
 
 

@@ -3,7 +3,6 @@
 import argparse
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +16,7 @@ from peruserd.core import control
 from peruserd.core.config import Config
 from peruserd.core.deletions import Entry, Kind, Pause, Saying, Word, most_urgent
 from peruserd.core.names import advice_on_id, user_name
-from peruserd.core.printing import argument, counted, named, shown
+from peruserd.core.printing import argument, counted, date, named, shown, span
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.errors import NotFoundError
 from peruserd.couch.journal import Journal
@@ -86,8 +85,8 @@ def _in_words(pause: Pause, listed: list[_Listed], now: float) -> str:
     if pause.paused:
         waiting = [each for each in listed if each.entry.is_open and each.entry.kind is Kind.DELETION]
         overdue = [now - each.entry.due_at for each in waiting if each.entry.due_at <= now]
-        oldest = f", {len(overdue)} of them overdue, the oldest by {_span(max(overdue))}" if overdue else ""
-        lines.append(f"all drops are paused ({pause.why.value}, {_when(pause.at)}): {len(waiting)} wait{oldest}")
+        oldest = f", {len(overdue)} of them overdue, the oldest by {span(max(overdue))}" if overdue else ""
+        lines.append(f"all drops are paused ({pause.why.value}, {date(pause.at)}): {len(waiting)} wait{oldest}")
     if not listed:
         return "\n".join([*lines, "nothing waits"])
     return "\n".join([*lines, *(_line(each, now) for each in listed)])
@@ -101,27 +100,12 @@ def _line(listed: _Listed, now: float) -> str:
 
 def _state(entry: Entry, now: float) -> str:
     if entry.ending is not None:
-        return f"{entry.ending.value} {_when(entry.ended_at or 0.0)}"
+        return f"{entry.ending.value} {date(entry.ended_at or 0.0)}"
     if entry.kind is Kind.RETURN:
-        return f"came back {_when(entry.noted_at)}, kept shut"
+        return f"came back {date(entry.noted_at)}, kept shut"
     if entry.due_at > now:
-        return f"deleted {_when(entry.noted_at)}, due in {_span(entry.due_at - now)}"
-    return f"deleted {_when(entry.noted_at)}, due {_span(now - entry.due_at)} ago"
-
-
-def _when(moment: float) -> str:
-    try:
-        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        # The journal can hold whatever somebody wrote there.
-        return "at no time"
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+        return f"deleted {date(entry.noted_at)}, due in {span(entry.due_at - now)}"
+    return f"deleted {date(entry.noted_at)}, due {span(now - entry.due_at)} ago"
 
 
 # Orders

@@ -13,7 +13,7 @@ import msgspec
 from peruserd.cli.connecting import Connected, need_users, with_server
 from peruserd.cli.output import CommandError, print_json
 from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
-from peruserd.cli.progress import Progress
+from peruserd.cli.progress import Progress, announce
 from peruserd.cli.survey import Survey
 from peruserd.core.auditing import Rules
 from peruserd.core.config import Config
@@ -89,6 +89,7 @@ def _migrate(connected: Connected, options: argparse.Namespace) -> int:
         # Before users are looked at, because there may be none, or no database of them.
         _print_all(_apart(settings, peruser))
     need_users(client, config.couchdb.auth_db)
+    announce("looking at all users, and at each copy of their databases")
     survey = _survey(client, config, attachment.node, attachment.feed, options.threads)
     found = _found(connected, settings, peruser, config, _looked(survey, client, config), began)
     if options.json:

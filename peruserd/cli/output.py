@@ -8,6 +8,8 @@ import errno
 import io
 import os
 import sys
+import threading
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +18,9 @@ from peruserd.core.printing import as_json_text, harmless
 
 # The output cannot be written, for a reason that can pass.
 OUTPUT_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+# Set once the one JSON document is printed, so that a command that is interrupted right then prints no second one.
+_answered: Final = threading.Event()
 
 
 class CommandError(Exception):
@@ -42,7 +47,16 @@ class Failure(msgspec.Struct, frozen=True):
 
 def say(words: str) -> None:
     """Print a line for people on standard error."""
-    print(f"peruserd: {harmless(words)}", file=sys.stderr, flush=True)
+    say_as_it_is(f"peruserd: {harmless(words)}\n")
+
+
+def say_as_it_is(text: str) -> None:
+    """Print text of our own on standard error.
+
+    Standard error that cannot be written, such as a log on a full disk, must keep no command from its work and answer.
+    """
+    with suppress(OSError):
+        print(text, end="", file=sys.stderr, flush=True)
 
 
 def print_json(value: object) -> None:
@@ -52,13 +66,14 @@ def print_json(value: object) -> None:
     except UnicodeEncodeError:
         encoded = msgspec.json.encode(_encodable(msgspec.to_builtins(value)))
     print(encoded.decode())
+    _answered.set()
 
 
 def fail(error: CommandError, *, as_json: bool) -> int:
     """Say why a command has no answer, and return its exit code."""
     for problem in error.problems:
         say(problem)
-    if as_json:
+    if as_json and not _answered.is_set():
         print_json(Failure(error.kind, "; ".join(error.problems), error.code))
     return error.code
 
@@ -76,6 +91,7 @@ def prepare() -> None:
     A descriptor that was closed would be the next file's that is opened. A character that the terminal's encoding does
     not have is written out.
     """
+    _answered.clear()
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             # The lowest number that is free is that one.

@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.say(f"the output cannot be written: {error.strerror}")
         return EXIT_LATER
     except KeyboardInterrupt:
+        # Before the command has begun, or when it has ended.
         output.say("interrupted")
         return EXIT_INTERRUPTED
     return code
@@ -73,12 +74,14 @@ def _run(given: Sequence[str]) -> int:
         command = importlib.import_module(f"peruserd.cli.{options.command}")
         code: int = command.run(options)
     except UsageError as error:
-        print(error.usage, end="", file=sys.stderr)
+        output.say_as_it_is(error.usage)
         return output.fail(output.CommandError(EXIT_USAGE, "usage", str(error)), as_json=as_json)
     except output.CommandError as error:
         return output.fail(error, as_json=as_json)
     except ConfigError as error:
         return output.fail(output.CommandError(EXIT_CONFIGURATION, "configuration", *error.problems), as_json=as_json)
+    except KeyboardInterrupt:
+        return output.fail(output.CommandError(EXIT_INTERRUPTED, "interrupted", "interrupted"), as_json=as_json)
     return code
 
 

@@ -3,7 +3,6 @@
 import argparse
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE, EXIT_USAGE
 from peruserd.core import control
 from peruserd.core.inquiries import Wish
 from peruserd.core.names import advice_on_id
-from peruserd.core.printing import counted, named, shown
+from peruserd.core.printing import counted, date, named, shown, span
 from peruserd.core.quarantine import KINDS
 from peruserd.daemon.state import StateDirectory
 
@@ -157,7 +156,7 @@ def _lines(users: list[control.Found], now: float) -> Iterator[str]:
         names = ", ".join(map(shown, nodes))
         yield (
             f"  {len(found):,} users  {kind}  wait for copies on {names}, which cannot be read, the first for "
-            f"{_span(now - since)}; each that is served lets others try (`quarantine show` has all)"
+            f"{span(now - since)}; each that is served lets others try (`quarantine show` has all)"
         )
     yield from (_line(each, now) for each in users if (each.kept.kind, each.kept.waits_for) not in many)
 
@@ -166,7 +165,7 @@ def _line(found: control.Found, now: float) -> str:
     kept = found.kept
     what = "deleted user" if kept.deleted else "user"
     times = counted(kept.failures, "failure")
-    return f"  {named(found.user)}  {shown(kept.kind)}  {what}, {times} in {_span(now - kept.since)}, {_next(found)}"
+    return f"  {named(found.user)}  {shown(kept.kind)}  {what}, {times} in {span(now - kept.since)}, {_next(found)}"
 
 
 def _details(found: control.Found, now: float) -> Iterator[str]:
@@ -176,7 +175,7 @@ def _details(found: control.Found, now: float) -> Iterator[str]:
         "document": shown(kept.document) + (", deleted" if kept.deleted else ""),
         "kind": f"{kept.kind}: {KINDS.get(kept.kind, 'another version of peruserd knows more')}",
         "error": shown(kept.error),
-        "failures": f"{kept.failures}, the first one {_when(kept.since)} ({_span(now - kept.since)} ago)",
+        "failures": f"{kept.failures}, the first one {date(kept.since)} ({span(now - kept.since)} ago)",
         "next try": _next(found),
         "advice": _ADVICE.get(kept.advice, kept.advice),
         "waits for": ", ".join(map(shown, kept.waits_for)),
@@ -196,15 +195,4 @@ def _next(found: control.Found) -> str:
     seconds = found.kept.next_try_in
     if seconds is None:
         return "tried now, or not before the user document changes"
-    return "tried now" if seconds < 1 else f"tried again in {_span(seconds)}"
-
-
-def _when(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0.0):.0f} s"
+    return "tried now" if seconds < 1 else f"tried again in {span(seconds)}"

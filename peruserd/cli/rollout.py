@@ -104,12 +104,13 @@ class Rollout:
         self._auth_db = config.couchdb.auth_db
         self._access = connected.templates.access(config.security.grant)
         layout = open_layout(client, feed, "_local", self._auth_db)
+        self._copies = Copies(client, layout)
         self._furnisher = open_furnisher(
             client, layout, config.cluster.database, connected.templates, overwrite=overwrite
         )
         self._provisioner = Provisioner(
             client,
-            Copies(client, layout),
+            self._copies,
             databases=config.databases,
             deletion=config.deletion,
             deletions=_Aside(),
@@ -144,8 +145,14 @@ class Rollout:
             return None
         try:
             contents = self._furnisher.contents(user, database)
-            found = self._client.security(database)
-            return Seen(user, database, contents, not security.grants(found, user, self._access))
+            copies = self._copies.security(database)
+            if copies is None:
+                return Seen(user, database)
+            # A rollout that was stopped can have reached some of them alone, and a clustered read shows one.
+            found = [each.security for each in copies if each.security is not None]
+            why = "" if found else "no copy of its security object can be read"
+            right = sum(security.grants(each, user, self._access) for each in found)
+            return Seen(user, database, contents, right < len(found), why)
         except NotFoundError as error:
             return Seen(user, database, why="" if error.is_of_database else str(error))
         except _OF_THE_SERVER:

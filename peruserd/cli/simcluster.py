@@ -3,13 +3,17 @@
 import argparse
 
 from peruserd.cli.output import CommandError
-from peruserd.cli.parser import EXIT_USAGE
+from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_USAGE
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the cluster until SIGTERM or SIGINT."""
     try:
-        from peruserd.simcluster import ClusterOptions, run_forever  # noqa: PLC0415 - an extra, missing in a plain install
+        from peruserd.simcluster import (  # noqa: PLC0415 - an extra, missing in a plain install
+            CannotListenError,
+            ClusterOptions,
+            run_forever,
+        )
     except ModuleNotFoundError as error:
         words = f"simcluster: {error.name} is missing; install the extra, from the sources: pip install '.[simcluster]'"
         raise CommandError(EXIT_USAGE, "missing_extra", words) from error
@@ -24,4 +28,8 @@ def run(options: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise CommandError(EXIT_USAGE, "usage", f"simcluster: {error}") from error
-    return run_forever(chosen, as_json=options.json)
+    try:
+        run_forever(chosen, as_json=options.json)
+    except CannotListenError as error:
+        raise CommandError(EXIT_LATER, "cannot_listen", str(error)) from error
+    return EXIT_DONE

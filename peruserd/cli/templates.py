@@ -149,6 +149,7 @@ class _RollingOut(_Command):
         except KeyboardInterrupt:
             say("interrupted")
             code = EXIT_INTERRUPTED
+            self._trouble = CommandError(code, "interrupted", "interrupted")
         except CouchError as error:
             # Changes made so far are told all the same.
             say(str(error))

@@ -135,7 +135,7 @@ class Absences:
             if absence.readings == _READINGS and not left:
                 del self._absent[node]
                 continue
-            # Whatever the second reading is for is seen to only with that one.
+            # The rows of the second reading are seen to only with that one.
             since = max(absence.since, _earlier(seen[-1], absence.again_from), key=_sequence)
             self._absent[node] = msgspec.structs.replace(absence, since=since, asked=left)
 

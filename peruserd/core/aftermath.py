@@ -138,13 +138,6 @@ def recovered(record: Record, document_id: str, now: float) -> Step:
     return records.retried(replace(record, due=due, review_due=review_due), document_id, now)
 
 
-def hastened(record: Record, now: float) -> Step:
-    """The next try is due now, because another document was served that waited for the same."""
-    if record.kept is None or record.due is None or record.due <= now:
-        return record, ()
-    return replace(record, due=now), (Remind(now),)
-
-
 def _entry(known: Quarantined | None, change: Change, failure: Failure, wall: float) -> Quarantined:
     again = known if known is not None and known.deleted == change.deleted else None
     return Quarantined(

@@ -248,6 +248,9 @@ def _furnished_before(facts: Facts, step: Step) -> Step:
     is_first = isinstance(step, Write) and all(map(security.is_blank, facts.readable))
     if not facts.templated or not (is_first or (facts.rollout and isinstance(step, Served))):
         return step
+    if is_first and any(map(security.is_public, facts.readable)):
+        # A user can make it look new, and let it refuse what is written first. It is open to nobody meanwhile.
+        return Write(security.SHUT)
     if facts.refusals:
         # A database that its user has never had refuses nothing by its user's code.
         advice = Advice.ASK_OPERATOR if is_first else Advice.GIVE_UP

@@ -103,10 +103,20 @@ class Dispatch:
     def to_wake(self, now: float) -> int:
         """Return how many workers to wake beside the one who has just begun: those who wait come by no other way.
 
-        There is a place for another one of a scan, or, once, all those that were kept amidst a crowd which is over.
+        Places can be free in three cases:
+
+        - A scan may go on.
+        - Amidst a crowd a worker who ends serves one user, and a place of each of the two kinds is free.
+        - A crowd is over. All places that were kept are free then, and this is said once.
         """
         left, self._left = self._left, 0
-        return left or self.can_scan(now)
+        return left or self.can_scan(now) or (self._was_crowded and self._has_room_amidst_crowd(now))
+
+    def _has_room_amidst_crowd(self, now: float) -> bool:
+        crowd, share, active = self._crowd, self._pace.share, self._documents.active
+        if active >= share or not self.trials.may_begin:
+            return False
+        return crowd.oldest_may_begin(share, active) or (crowd.newest_may_begin(share) and self._has_newcomer(now))
 
     def _next_by_urgency(self, now: float) -> Change | None:
         for lane in _LANES:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Sized
 from typing import Final
 
 from peruserd.core import aftermath, records
-from peruserd.core.awaited import Awaited, pause
 from peruserd.core.changes import Change, make_review
 from peruserd.core.kept import Kept
 from peruserd.core.lanes import Lane
-from peruserd.core.quarantine import Failure, Quarantined
+from peruserd.core.quarantine import Failure, Quarantined, pause
 from peruserd.core.records import EMPTY, Effect, Finish, Held, Keep, Queue, Record, Remind, Removal
+from peruserd.core.recovery import Recovery
 
 # Reminders of records that changed since stay until their time comes, or until they are so many more than needed.
 _SPARE_REMINDERS: Final = 1_000
@@ -47,14 +47,16 @@ class Documents(Kept):
         # The kinds of rows that were read live since a page of a scan was asked for: live, deleted, or both.
         self._fresh: dict[str, frozenset[bool]] = {}
         self._scan_page_open = False
-        self.awaited = Awaited()
+        self.recovery = Recovery()
         self.waiting = self.active = self.held = self.reviews = self.quarantined = self.permanent = 0
         for document_id in doubts:
             self.doubt(document_id)
         for entry in kept:
             # After a restart everything is due at once: the cause may be gone, and the limit on work in flight holds.
-            # Of those who wait for copies, each who is served lets others try.
-            due = None if entry.next_try(now, 0.0, self._nodes) is None else now + pause(len(self.awaited), 0.0)
+            # Only those who wait for copies come one after the other, and each who is served lets others try.
+            due = None if entry.next_try(now, 0.0, self._nodes) is None else now
+            if due is not None and entry.waits_for:
+                due += pause(self.recovery.awaited, 0.0)
             before = self.record(entry.document_id)
             effects: tuple[Effect, ...] = () if due is None else (Remind(due),)
             self._put(entry.document_id, before, (records.replace(before, kept=entry, due=due), effects))
@@ -178,10 +180,6 @@ class Documents(Kept):
             self._recent.append((now, document_id))
         record, effects = records.ended(record)
         self._put(document_id, before, (record, effects))
-        if before.kept is not None and record.kept is None and before.kept.waits_for:
-            for other in self.awaited.others(before.kept.waits_for):
-                known = self.record(other)
-                self._put(other, known, aftermath.hastened(known, now))
         return removal
 
     def fail(
@@ -201,11 +199,15 @@ class Documents(Kept):
             now=now,
             wall=wall,
             chance=chance,
-            awaited=len(self.awaited),
+            awaited=self.recovery.awaited,
         )
         self._put(document_id, before, (record, effects))
         kept = next((each.entry for each in effects if isinstance(each, Keep)), None)
         return kept, next((each for each in effects if isinstance(each, Removal)), None)
+
+    def take_along(self, served: Quarantined | None, *, created: bool, now: float) -> int:
+        """Let a few others try now, because one was served who was in quarantine or is new; return how many."""
+        return sum(self.retry(each, now) for each in self.recovery.has_served(served, created=created))
 
     @property
     def has_too_many(self) -> bool:
@@ -289,8 +291,8 @@ class Documents(Kept):
         record, effects = step
         if record is not before:
             self._count(before, record)
-            if record.kept is not before.kept:
-                self.awaited.changed(document_id, _waits_for(before), _waits_for(record))
+            if record.kept is not before.kept or record.due != before.due:
+                self.recovery.note(document_id, before, record)
             if record.is_at_rest:
                 self._records.pop(document_id, None)
             else:
@@ -331,10 +333,6 @@ class Documents(Kept):
             before = self._records.get(document_id)
             if before is not None:
                 self._put(document_id, before, (records.expired(before, at), ()))
-
-
-def _waits_for(record: Record) -> tuple[str, ...]:
-    return () if record.kept is None else record.kept.waits_for
 
 
 def _is_permanent(record: Record) -> bool:

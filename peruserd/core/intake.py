@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from peruserd.core import history
 from peruserd.core.changes import Change
 from peruserd.core.lanes import Lane
 from peruserd.core.messages import Sequence
@@ -27,7 +28,7 @@ from peruserd.core.progress import (
     scan_everything,
     sweep_finished,
 )
-from peruserd.core.rows import PAGE_ROWS, Page, is_short, proof_size_of
+from peruserd.core.rows import PAGE_ROWS, Page, Row, is_short, proof_size_of
 from peruserd.core.scanning import ScanBook, ScanTask
 from peruserd.core.watermark import Watermark
 
@@ -52,6 +53,8 @@ class Intake:
         self._begin_near = begin_near
         self._digest = digest
         self._live: Watermark | None = None
+        # Rows that were read, of which those up to the checkpoint prove it.
+        self._history: tuple[Row, ...] = ()
         self._scan = ScanBook()
         self._catch_up_ticket: int | None = None
         self.shard_sequence: Sequence | None = None
@@ -76,6 +79,7 @@ class Intake:
         if self._saved.owed:
             self._saved = scan_everything(self._saved, read=self._saved.checkpoint)
         self._live = Watermark(self._saved.checkpoint, self._saved.last_row)
+        self._history = self._saved.proof
         self._note_a_cut()
         self.shard_sequence = identity.update_seq
         self._scan.begin(self._saved, self._me)
@@ -140,6 +144,7 @@ class Intake:
             row_before = row
         last = next((row for row in reversed(page.results) if proof_size_of(row)), proof)
         mark.advance(page.last_seq, last)
+        self._history = history.noted(self._history, page.results) if page.results else self._history
         if self.shard_sequence is None or not reached(self.shard_sequence, mark.read):
             self.shard_sequence = mark.read
         if page.is_last and self._catch_up_ticket is None:
@@ -311,8 +316,20 @@ class Intake:
             self._saved,
             checkpoint=self._live.finished,
             last_row=self._live.finished_row,
+            earlier=self._earlier(self._live),
             scan=self._scan.progress(self._saved.scan),
         )
+
+    def _earlier(self, live: Watermark) -> tuple[Row, ...]:
+        last = live.finished_row
+        return tuple(row for row in history.finished(self._history, live.finished) if last is None or row.id != last.id)
+
+    @property
+    def proof(self) -> tuple[Row, ...]:
+        """Return the rows that prove what was read, oldest first; what is on disk of them, before it is open."""
+        if self.is_open:
+            return self._history
+        return () if self._saved is None else self._saved.proof
 
     @property
     def checkpoint(self) -> Sequence | None:

@@ -5,8 +5,10 @@ A part of `core.documents`, which has their records and lanes.
 
 import heapq
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection
+from itertools import islice
 
 from peruserd.core import aftermath, records
 from peruserd.core.changes import Change
@@ -23,6 +25,8 @@ class Kept(ABC):
         self._lanes: tuple[deque[str], ...] = tuple(deque() for _ in Lane)
         # Users who were set aside until it is known who is to blame: when, and how they failed.
         self._aside: dict[str, tuple[float, Failure]] = {}
+        # The ids of those in quarantine when their first page was asked for last, sorted, until the last page is given.
+        self._listed: list[str] | None = None
         self.on_hold = False
 
     @abstractmethod
@@ -110,11 +114,21 @@ class Kept(ABC):
 
         Of those that are named `among`, where any are, and whose failure is of the `kind`, where one is given.
         """
-        found = (each for each in among if each in self._records) if among else self._records
-        return heapq.nsmallest(most, (each for each in found if each > document_id and self._is_kept(each, kind)))
+        if among:
+            named = (each for each in among if each > document_id and self._is_kept(each, kind))
+            return heapq.nsmallest(most, named)
+        if not document_id or self._listed is None:
+            # Once for all pages: to go through a hundred thousand for each would hold up everybody else.
+            self._listed = sorted(each for each, record in self._records.items() if record.kept is not None)
+        listed = self._listed
+        following = (listed[place] for place in range(bisect_right(listed, document_id), len(listed)))
+        found = list(islice((each for each in following if self._is_kept(each, kind)), most))
+        if len(found) < most:
+            self._listed = None
+        return found
 
     def _is_kept(self, document_id: str, kind: str | None) -> bool:
-        kept = self._records[document_id].kept
+        kept = self.record(document_id).kept
         return kept is not None and (kind is None or kept.failure.kind == kind)
 
     def retry(self, document_id: str, now: float) -> bool:

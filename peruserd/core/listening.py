@@ -148,9 +148,14 @@ class Listening(Reporting):
         if change.lane is Lane.LIVE:
             self.counters.latency.observe(now - change.read_at)
         stays = self._stays(change.document_id)
+        kept = self.documents.record(change.document_id).kept
         removal = self.documents.succeed(change, outcome, now, recall=stays)
         if removal is not None:
             self.removals.append((change.document_id, removal))
+        if outcome.acted_on is not None:
+            along = self.documents.take_along(kept, created=outcome.created, now=now)
+            self.counters.retries += along
+            self.to_wake += along
         self.intake.served(change)
         if not stays and change.lane is not Lane.REVIEW and outcome.acted_on is not None:
             self._review_lost(change, deleted=outcome.acted_on, now=now)
@@ -174,6 +179,8 @@ class Listening(Reporting):
             self.documents.forget(change.document_id)
             self.intake.owe_scan(now)
             return None
+        if kept is not None and change.lane is Lane.LIVE:
+            self.documents.recovery.has_failed(failure)
         return kept
 
     def given_up(self, change: Change, now: float, *, created: bool) -> bool:
@@ -207,6 +214,8 @@ class Listening(Reporting):
 
     def put_away(self, change: Change, now: float) -> bool:
         """End the work on one that was judged; say whether a scan ended with it."""
+        # No worker comes back from it for what can wait behind it by now.
+        self.to_wake += 1
         return self._given_up(change, now)
 
     def _stays(self, document_id: str) -> bool:

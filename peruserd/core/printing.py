@@ -2,6 +2,7 @@
 
 import shlex
 import unicodedata
+from datetime import UTC, datetime
 from typing import Final
 
 # Control, format (which holds those that turn the direction of writing), surrogate, private and unassigned characters,
@@ -44,6 +45,22 @@ def argument(name: str) -> str:
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number and what is counted: "1 user", "2,000 users"; `plural` where it is not the noun and an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def span(seconds: float) -> str:
+    """Return how long something lasts, as people say it: "5 s", "10 min", "7 d"; 0 s for a clock that was set back."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0.0):.0f} s"
+
+
+def date(moment: float) -> str:
+    """Return a moment of the wall clock, in seconds, to the second and in UTC; files and documents can hold any."""
+    try:
+        return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return "at no time"
 
 
 def _shown(character: str) -> str:

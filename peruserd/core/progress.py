@@ -56,9 +56,9 @@ class Saved(msgspec.Struct, frozen=True):
     or users who were looked at while no majority of the nodes was connected. `names_owed` says that names are to be
     compared, because rows of the list of databases were missed.
 
-    `last_row` is the newest row at or before the checkpoint, and proves it: a copy that does not have the row has
-    another history. `digest` stands for what databases depend on, see `core.agreement`. `request` is the last one
-    to look at everybody for which a scan was begun.
+    `last_row` is the newest row at or before the checkpoint, and proves it together with some `earlier` ones, oldest
+    first: a copy that does not have these rows has another history. `digest` stands for what databases depend on, see
+    `core.agreement`. `request` is the last one to look at everybody for which a scan was begun.
     """
 
     uuid: str
@@ -70,6 +70,7 @@ class Saved(msgspec.Struct, frozen=True):
     last_row: Row | None = None
     digest: str = ""
     names_owed: bool = False
+    earlier: tuple[Row, ...] = ()
     request: str = ""
 
     @property
@@ -77,18 +78,24 @@ class Saved(msgspec.Struct, frozen=True):
         """Say whether a scan of everything is under way."""
         return self.scan is not None and not self.settled and not self.scan.names
 
+    @property
+    def proof(self) -> tuple[Row, ...]:
+        """Return the rows that prove the checkpoint, oldest first."""
+        return (*self.earlier, *(() if self.last_row is None else (self.last_row,)))
+
 
 class Identity(msgspec.Struct, frozen=True):
     """Which copy this is, and how far it has got. A checkpoint of another copy says nothing about this one.
 
-    `newest` is its newest row. `has_last_row` says whether it has the row that proves the checkpoint: the files of a
-    copy can be put back from a backup, and keep the `uuid`.
+    `recent` are some of its newest rows, oldest first. `has_last_row` says whether it has the rows that prove the
+    checkpoint: the files of a copy can be put back from a backup, and keep the `uuid`. It is None where the copy can be
+    read and does not answer that.
     """
 
     uuid: str
     update_seq: Sequence
-    newest: Row | None = None
-    has_last_row: bool = True
+    recent: tuple[Row, ...] = ()
+    has_last_row: bool | None = True
 
 
 def is_behind(identity: Identity, checkpoint: Sequence) -> bool:
@@ -165,6 +172,8 @@ def _void(saved: Saved, identity: Identity, digest: str) -> str | None:
         return "the checkpoint is of another copy"
     if is_behind(identity, saved.checkpoint):
         return "the copy is behind the checkpoint"
+    if identity.has_last_row is None and saved.checkpoint != START:
+        return "it cannot be found out whether the copy has the row at the checkpoint"
     if not identity.has_last_row and saved.checkpoint != START:
         return "the copy has another history than at the checkpoint: was it put back from a backup?"
     if saved.digest != digest:
@@ -252,6 +261,7 @@ def _afresh(identity: Identity, ownership: Ownership, digest: str, near: Sequenc
         identity.update_seq if near is None else near,
         ownership,
         scan=Scan(until=identity.update_seq),
-        last_row=identity.newest,
+        last_row=identity.recent[-1] if identity.recent else None,
         digest=digest,
+        earlier=identity.recent[:-1],
     )

@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.awaited import pause
 from peruserd.core.backoff import Backoff
 
 
@@ -33,11 +32,15 @@ RESTLESS_DATABASE: Final = "restless_database"
 OF_THE_CLUSTER: Final = {
     "accepted_only": "only a minority of the nodes has made the database",
     "copies_away": "copies of the database cannot be read or written",
+    "journal_missing": "the journal of deletions cannot be written",
     "no_majority": "too few copies could be reached",
     "node_down": "the node that was to answer is not connected",
+    "not_found": "something is missing that was there a moment ago",
     "refused": "the server did not let this instance in for too long",
+    "rejected": "the server does not accept the request as it is configured",
     "server_error": "the server answered with an error of its own",
     "timeout": "no answer came in time",
+    "too_large": "an answer is above its limit",
     "unauthorized": "a path is closed to the account",
     "unexpected_answer": "something else than CouchDB has answered",
     "unreachable": "the server could not be reached, or the connection broke",
@@ -51,17 +54,13 @@ KINDS: Final = {
     "copies_disagree": "the copies have different security objects, and nobody can say which is right",
     "database_deleted": "somebody deleted the database of a user who is there",
     "held": "the database was an earlier user's of this name; `peruserd deletions` decides",
-    "journal_missing": "the journal of deletions cannot be written",
     "malformed_security": "the security object is none that can be read",
-    "not_found": "something is missing that was there a moment ago",
-    "rejected": "the server does not accept the request as it is configured",
     "restless": "the user document changes faster than it can be looked at",
     RESTLESS_DATABASE: "somebody deletes the database as often as it is made",
     "restless_documents": "somebody else writes the documents of templates as well",
     "restless_security": "somebody else writes the security object again and again",
     "template_refused": "the user's own database refuses a document of a template",
     "to_be_seen_again": "all was put right, and is looked at once more",
-    "too_large": "an answer is above its limit",
     "unforeseen": "a fault of peruserd; the log has its traceback",
 }
 """Every kind of failure for which a user comes into quarantine, and what it means."""
@@ -109,6 +108,19 @@ class Failure(msgspec.Struct, frozen=True):
         return self.kind == UNCONFIRMED
 
 
+# Together, of one listener. A try reads each copy of a user's database.
+_TRIES_A_SECOND: Final = 5.0
+
+
+def pause(awaited: int, chance: float) -> float:
+    """Return for how many seconds one of so many who wait for copies pauses at least.
+
+    Copies on a node can stay unreadable while the node is connected, all at once. So the more users wait, the more
+    seldom each tries, spread by `chance`, a random number of [0, 1).
+    """
+    return awaited / _TRIES_A_SECOND * (0.5 + chance)
+
+
 class Quarantined(msgspec.Struct, frozen=True):
     """A user that could not be served. `since` is the wall clock at the first failure, in seconds, for people.
 
@@ -144,6 +156,9 @@ class Quarantined(msgspec.Struct, frozen=True):
         backoff = _BACKOFF.get(self.failure.advice)
         if backoff is None:
             return None
+        if self.failure.can_be_of_the_cluster:
+            # The cluster may have come back between the failure and the probe.
+            backoff = _BACKOFF[Advice.RETRY]
         if not self.waits_for or not nodes.isdisjoint(self.waits_for):
             # A node that is connected and is waited for is about to have its copy.
             least = pause(awaited, chance) if self.waits_for else 0.0

@@ -53,11 +53,16 @@ def proof_size_of(row: Row) -> int:
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Rows in their order and the sequence to go on from. `cut` says that there were too many bytes for all of them."""
+    """Rows in their order and the sequence to go on from.
+
+    `cut` says that there were too many bytes for all of them, `early` that a long poll ended with nothing well before
+    its time.
+    """
 
     results: list[Row]
     last_seq: Sequence
     cut: bool = False
+    early: bool = False
 
     @property
     def is_last(self) -> bool:

@@ -24,11 +24,11 @@ _ADMINS: Final = "admins"
 _MEMBERS: Final = "members"
 _READERS: Final = "readers"
 
+SHUT: Final[Security] = {"members": {"roles": [NOBODY]}, "admins": {"roles": [NOBODY]}}
+"""The object of a database that nobody has had: one that is new, as most servers make it."""
+
 # The two objects that a server gives a new database, by its `default_security`.
-_BLANK: Final[tuple[Security, ...]] = (
-    {},
-    {"members": {"roles": [NOBODY]}, "admins": {"roles": [NOBODY]}},
-)
+_BLANK: Final[tuple[Security, ...]] = ({}, SHUT)
 
 
 class MalformedSecurityError(ValueError):

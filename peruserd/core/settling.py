@@ -16,10 +16,12 @@ the others. So each instance that can be there is in force with it: all that wer
 that is not known, one beside each connected node. An instance that does not show within the quiet period is not there.
 An instance whose lease is found by then is about to show, and has the time to live of a lease: a busy machine that
 starts them all takes longer than the quiet period, and an instance that took over meanwhile would scan what another one
-scans as well. Until then documents that are this instance's all the same are served, and those it would have to take
-over are not.
+scans as well. The time alone does not tell: only a look after it shows that an instance has not come. While listeners
+are started, looks are late and their answers wait to be taken in. Until then documents that are this instance's all the
+same are served, and those it would have to take over are not.
 """
 
+import math
 from typing import Final
 
 import msgspec
@@ -37,7 +39,8 @@ class Settling(msgspec.Struct, frozen=True):
 
     `expected` are the instances that were in force when this one stopped, None where that is not known. `awaited` are
     those in force that were not seen yet and still have time to show themselves: `quiet_seconds`, and as newcomers
-    `newcomer_seconds` where that is longer.
+    `newcomer_seconds` where that is longer, and in any case until a look after that time. `looked_at` is when the last
+    view was seen.
     """
 
     quiet_seconds: float
@@ -47,6 +50,7 @@ class Settling(msgspec.Struct, frozen=True):
     seen: View | None = None
     since: dict[Fact, float] = {}
     awaited: frozenset[str] = frozenset()
+    looked_at: float = 0.0
 
     def see(self, view: View, now: float) -> "Settling":
         """Return what is believed after `view` was seen at `now`, by the caller's monotonic clock, in seconds."""
@@ -61,7 +65,9 @@ class Settling(msgspec.Struct, frozen=True):
             fact: self.since[fact] if fact in self.since and (fact != _MAP or same_map) else now
             for fact in _differences(settled, view)
         }
-        return msgspec.structs.replace(self, settled=settled, seen=view, since=since, awaited=awaited.difference(shown))
+        return msgspec.structs.replace(
+            self, settled=settled, seen=view, since=since, awaited=awaited.difference(shown), looked_at=now
+        )
 
     def ripen(self, now: float) -> "Settling":
         """Return what is believed at `now`: what has lasted for its quiet period is in force."""
@@ -76,8 +82,15 @@ class Settling(msgspec.Struct, frozen=True):
 
     @property
     def due(self) -> float | None:
-        """Return when `ripen` will change something; None while nothing is to come."""
-        return min(map(self._ripe_at, self.since), default=None)
+        """Return when `ripen` will change something; None while nothing is to come, or only by another look."""
+        dates = (date for date in map(self._ripe_at, self.since) if date != math.inf)
+        return min(dates, default=None)
+
+    @property
+    def look_due(self) -> float | None:
+        """Return when a look would tell that an instance has not come; None while none is needed for that."""
+        undecided = (fact for fact in self.since if self._ripe_at(fact) == math.inf)
+        return min(map(self._over_at, undecided), default=None)
 
     @property
     def certain(self) -> bool:
@@ -85,6 +98,12 @@ class Settling(msgspec.Struct, frozen=True):
         return self.settled is not None and not self.awaited
 
     def _ripe_at(self, fact: Fact) -> float:
+        """Return when a fact takes effect: never, as long as only another look can tell."""
+        date = self._over_at(fact)
+        return math.inf if self.looked_at < date and fact in map(_instance, self.awaited) else date
+
+    def _over_at(self, fact: Fact) -> float:
+        """Return when the time of a fact is over."""
         newcomers = self.awaited.intersection(self.seen.newcomers) if self.seen else ()
         patient = fact in map(_instance, newcomers)
         return self.since[fact] + (max(self.newcomer_seconds, self.quiet_seconds) if patient else self.quiet_seconds)

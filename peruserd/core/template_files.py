@@ -8,6 +8,7 @@ The layout:
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -37,6 +38,10 @@ _MOST_PLACEHOLDERS: Final = 1_000
 
 # Functions walk through a document by calling themselves.
 _MOST_LEVELS: Final = 64
+
+# Whole numbers fit into 64 bits, as in the messages to listeners. JavaScript is exact to 53 bits only.
+_LEAST_NUMBER: Final = -(1 << 63)
+_MOST_NUMBER: Final = (1 << 64) - 1
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -134,6 +139,7 @@ def _decoded(content: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _MistakeError("found something else than an object, allowed is one object: {…}")
     _check_depth(value)
+    _check_numbers(value)
     return value
 
 
@@ -158,6 +164,21 @@ def _check_depth(value: object) -> None:
         if not level:
             return
     raise _too_deep()
+
+
+def _check_numbers(value: object) -> None:
+    match value:
+        case int() if not _LEAST_NUMBER <= value <= _MOST_NUMBER:
+            raise _MistakeError("it has a whole number that does not fit into 64 bits; write it as a text")
+        case float() if abs(value) < sys.float_info.min and repr(value) != "0.0":
+            # A document that comes back as another one would pass for one that its user has changed.
+            raise _MistakeError(f"it has the number {value!r}, which CouchDB keeps as 0.0; write 0")
+        case dict():
+            for each in value.values():
+                _check_numbers(each)
+        case list():
+            for each in value:
+                _check_numbers(each)
 
 
 def _template(value: dict[str, Any]) -> Template:

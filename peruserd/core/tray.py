@@ -1,7 +1,7 @@
 """The open looks of one range, and the orders that stand for looks which are too many to be remembered."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby, takewhile
 from typing import NamedTuple
 
@@ -109,10 +109,15 @@ def part_of(covered: Range, trays: Collection[Tray], incarnation: str) -> Tray:
     looks = {each: asked for tray in trays for each, asked in tray.looks.items() if document_hash(each) in covered}
     for document_id, (number, lane, is_new) in sorted(looks.items(), key=lambda each: each[1][0]):
         made.ask(document_id, number, lane, made=is_new)
-    # The oldest: whoever is told of it later does it later.
-    made.comparing = min((each.comparing for each in trays if each.comparing is not None), default=None)
-    made.scanning = min((each.scanning for each in trays if each.scanning is not None), default=None)
+    made.comparing = _joined(each.comparing for each in trays)
+    made.scanning = _joined(each.scanning for each in trays)
     return made
+
+
+def _joined(orders: Iterable[Order | None]) -> Order | None:
+    """Return one order for all of them: the oldest, because a listener that is told of it later does it later."""
+    given = [each for each in orders if each is not None]
+    return Order(min(each.number for each in given), min(each.since for each in given)) if given else None
 
 
 def _asked(entry: tuple[str, Asked]) -> Asked:

@@ -7,20 +7,25 @@ range that the listener follows are asked instead.
 
 Where the database's own feed is followed, no node and no copy is asked for by itself: the server may have none, or a
 proxy before it. There the pages of databases tell as much.
+
+Reads alone do not show everything: a full disk, or a proxy that lets nothing but reads pass, keeps the cluster from
+serving as well. So a local document of peruserd's own database is written, where that database is there and is ours. It
+is always the same one, and a majority of its copies must take it.
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
+from peruserd.core.cluster_database import MARKER_ID, is_marker
 from peruserd.core.config import CouchDBConfig
 from peruserd.core.views import Copy, Feed
 from peruserd.couch.client import Client, copy_path
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.session import quoted
 
-# The document that is read. It is never there, and need not be.
+# The document that is read, which is never there and need not be, and the local one that is written.
 _DOCUMENT: Final = "peruserd-probe"
 _NO_DOCUMENT: Final = frozenset({"missing", "deleted"})
 
@@ -72,7 +77,7 @@ class MajorityProbe:
             if answered >= needed or len(failures) > len(copies) - needed:
                 break
         if answered >= needed or not copies:
-            return None
+            return _without_writes(self._client, self._own) if copies and copies[0].database == self._own else None
         silent = ", ".join(sorted(failures))
         first = next(iter(failures.values()))
         return f"no majority of the {len(copies)} copies of {copies[0].database} answers: not on {silent} ({first})"
@@ -115,7 +120,9 @@ class ServerProbe:
     def _ask(self) -> str | None:
         for database in self._databases:
             if self._is_there(database):
-                return self._without_majority(database)
+                why = self._without_majority(database)
+                is_own = database == self._databases[0]
+                return _without_writes(self._client, database) if why is None and is_own else why
         # Without an authentication database there are no users, and nobody to ask about.
         return None
 
@@ -155,6 +162,24 @@ def open_probe(client: Client, own: str, followed: Copy) -> Probe:
     return MajorityProbe(client, own, followed)
 
 
+def _without_writes(client: Client, own: str) -> str | None:
+    """Write to the database `own`; return in words why a majority does not take it, None where it does.
+
+    A database of that name that is somebody else's is never written to.
+    """
+    marker = client.session.request("GET", f"/{quoted(own)}/{quoted(MARKER_ID)}").expect(200, 404)
+    if marker.status == 404 or not is_marker(marker.decode(dict[str, Any])):
+        return None
+    path = f"/{quoted(own)}/_local/{quoted(_DOCUMENT)}"
+    answer = client.session.request("PUT", path, body={})
+    if answer.status == 409:
+        # PouchDB Server takes a second write only with the revision of the first; CouchDB never asks for it (measured).
+        written = client.session.request("GET", path).expect(200).decode(_Written)
+        answer = client.session.request("PUT", path, body={"_rev": written.rev})
+    answer.expect(201, 202)
+    return None if answer.status == 201 else f"no majority of the copies of {own} takes a write"
+
+
 def _in_words(ask: Callable[[], str | None]) -> str | None:
     """Return what a question finds, or its failure: whatever the reason, no answer came that shows a majority."""
     try:
@@ -167,6 +192,10 @@ def _in_words(ask: Callable[[], str | None]) -> str | None:
 
 class _Hosts(msgspec.Struct, frozen=True):
     shards: dict[str, list[str]]
+
+
+class _Written(msgspec.Struct, frozen=True, rename={"rev": "_rev"}):
+    rev: str
 
 
 class _Connected(msgspec.Struct, frozen=True):

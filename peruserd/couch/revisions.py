@@ -54,11 +54,6 @@ def winners(session: Session, path: str, document_ids: Sequence[str]) -> dict[st
     return {each.key: None if each.value is None else Winner(each.value.rev, each.value.deleted) for each in rows}
 
 
-def known_revisions(session: Session, path: str, document_id: str, asked: Collection[str]) -> frozenset[str]:
-    """Return those of the revisions that the copy or database at `path` knows; raises CouchError."""
-    return known_of_many(session, path, {document_id: asked})[document_id]
-
-
 def known_of_many(session: Session, path: str, asked: Mapping[str, Collection[str]]) -> dict[str, frozenset[str]]:
     """Return for each document those of its revisions that the copy or database at `path` knows; raises CouchError.
 

@@ -6,6 +6,7 @@ the shard path the node buffers it until it ends, in its own memory (measured).
 """
 
 import secrets
+import time
 from typing import Final, Protocol
 
 import msgspec
@@ -16,7 +17,7 @@ from peruserd.core.rows import PAGE_ROWS, Page, Row
 from peruserd.core.views import Copy, Feed
 from peruserd.couch.client import Client, copy_path
 from peruserd.couch.errors import NotFoundError, NothingYetError, TooLargeError, UnexpectedAnswerError
-from peruserd.couch.revisions import known_revisions
+from peruserd.couch.revisions import COPY_SECONDS, known_of_many
 from peruserd.couch.session import quoted
 
 # Below the 30 s at which proxies hang up; a node keeps the handler of a client that went away this long.
@@ -32,6 +33,12 @@ _PAGE_BYTES: Final = 16 << 20
 _ROW_BYTES: Final = 256 << 20
 _FEWER: Final = 10
 
+# So many rows prove a history of which none was read yet, if they are short; ids can be as long as said above.
+_RECENT: Final = 64
+
+# An empty long poll that ends this soon, or in half its time, has not waited: something in between has answered.
+_EARLY_SECONDS: Final = 1.0
+
 
 class ChangeSource(Protocol):
     """A source of changes. Every method raises CouchError; `NotFoundError` means that the copy is gone."""
@@ -45,11 +52,11 @@ class ChangeSource(Protocol):
     def poll(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
         """Return the next rows after `since` as soon as there is one, or none when the poll has lasted its time."""
 
-    def newest(self) -> Row | None:
-        """Return the newest row; None where there is none."""
+    def recent(self) -> list[Row]:
+        """Return some of the newest rows, oldest first."""
 
-    def has(self, row: Row) -> bool:
-        """Say whether a row that was once read is a part of the history still, though its document may have moved on.
+    def has(self, *rows: Row) -> bool:
+        """Say whether rows that were read are a part of the history still, though their documents may have moved on.
 
         The files of a copy can be put back from a backup; it keeps its identity then, and has lost the newest rows.
         """
@@ -74,6 +81,8 @@ class _FeedSource:
         self._long_poll_seconds = long_poll_seconds
         # The parameters of each page.
         self._form: dict[str, str] = {}
+        # How long the server may be silent when it is asked about one document.
+        self._question_seconds = float("inf")
 
     def page(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
         """Return the next rows after `since`, at once; none at the end."""
@@ -82,10 +91,14 @@ class _FeedSource:
     def poll(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
         """Return the next rows after `since` as soon as there is one, or none when the poll has lasted its time."""
         params = {"feed": "longpoll", "timeout": str(int(self._long_poll_seconds * 1000))}
+        early_until = time.monotonic() + min(_EARLY_SECONDS, self._long_poll_seconds / 2)
         try:
-            return self._rows(since, params, limit, wait_seconds=self._long_poll_seconds)
+            page = self._rows(since, params, limit, wait_seconds=self._long_poll_seconds)
         except NothingYetError:
             return Page([], since)
+        if page.results or time.monotonic() >= early_until:
+            return page
+        return msgspec.structs.replace(page, early=True)
 
     def _rows(self, since: Sequence, params: dict[str, str], limit: int, *, wait_seconds: float = 0.0) -> Page:
         """Return the rows that are asked for, or only the first of them where all are too many bytes."""
@@ -113,24 +126,40 @@ class _FeedSource:
                 raise UnexpectedAnswerError(f"{answer.request}: the rows end at {since!r}, where they should begin")
             return page if wanted == limit else msgspec.structs.replace(page, cut=True)
 
+    def recent(self) -> list[Row]:
+        """Return some of the newest rows, oldest first."""
+        return self._newest(_RECENT)
+
     def newest(self) -> Row | None:
         """Return the newest row; None where there is none."""
-        params = {"descending": "true", "limit": "1"}
-        answer = self._session.request("GET", f"{self._path}/_changes", params=params, limit_bytes=_ROW_BYTES)
-        rows = answer.expect(200).decode(Page).results
-        return rows[0] if rows else None
+        return next(iter(self._newest(1)), None)
 
-    def has(self, row: Row) -> bool:
-        """Say whether a row that was read is a part of the history still, though its document may have moved on."""
-        params = {"filter": "_doc_ids", "style": "all_docs"}
-        answer = self._session.request("POST", f"{self._path}/_changes", params=params, body={"doc_ids": [row.id]})
-        rows = answer.expect(200).decode(Page).results
-        if any(each.id != row.id for each in rows):
-            raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the document asked for")
-        verdict = is_where_it_was(row, rows[-1] if rows else None)
-        if verdict is not None or row.rev is None:
-            return bool(verdict)
-        return bool(known_revisions(self._session, self._path, row.id, [row.rev]))
+    def _newest(self, limit: int) -> list[Row]:
+        params = {"descending": "true", "limit": str(limit)}
+        answer = self._session.request("GET", f"{self._path}/_changes", params=params, limit_bytes=_ROW_BYTES)
+        return answer.expect(200).decode(Page).results[::-1]
+
+    def has(self, *rows: Row) -> bool:
+        """Say whether rows that were read are a part of the history still, though their documents may have moved on."""
+        asked = {row.id: row for row in rows}
+        answer = self._session.request(
+            "POST",
+            f"{self._path}/_changes",
+            params={"filter": "_doc_ids", "style": "all_docs"},
+            body={"doc_ids": list(asked)},
+            within_seconds=self._question_seconds,
+        )
+        found = {each.id: each for each in answer.expect(200).decode(Page).results}
+        if not found.keys() <= asked.keys():
+            raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the documents asked for")
+        moved = {}
+        for row in asked.values():
+            verdict = is_where_it_was(row, found.get(row.id))
+            if verdict is False or (verdict is None and row.rev is None):
+                return False
+            if verdict is None and row.rev is not None:
+                moved[row.id] = [row.rev]
+        return not moved or all(known_of_many(self._session, self._path, moved).values())
 
     def interrupt(self) -> None:
         """End a request under way."""
@@ -144,6 +173,10 @@ class _ShardInfo(msgspec.Struct, frozen=True):
 
 class _LocalSource(_FeedSource):
     """A database that one node keeps for itself: a shard, or its list of databases."""
+
+    def __init__(self, client: Client, path: str, long_poll_seconds: float) -> None:
+        super().__init__(client, path, long_poll_seconds)
+        self._question_seconds = COPY_SECONDS
 
     def identify(self) -> Identity:
         """Ask the node for the copy's `uuid`, made anew with each copy, and its last sequence."""

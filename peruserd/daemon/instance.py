@@ -140,6 +140,7 @@ class Instance:
             self._fleet,
             make_plan=self._lookout.plan,
             settling=Settling(cluster.quiet_period, cluster.lease_ttl, expected=claim.expected),
+            look_soon=self._watcher.look_soon,
             remember=_remembering(claim),
             tell=notifier.status,
             on_hangup=self._authenticator.reread,

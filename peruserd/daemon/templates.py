@@ -41,7 +41,10 @@ def load_templates(config: Config) -> Templates:
     top = Path(config.templates.directory)
     problems: list[str] = []
     files: dict[str, bytes] = {}
-    for path in [*_entries(top, problems), *_entries(top / DOCUMENTS, problems, optional=True)]:
+    found = _entries(top, problems)
+    # A link that leads nowhere is there, and must not pass for a directory that nobody wants.
+    documents = _entries(top / DOCUMENTS, problems) if top / DOCUMENTS in found else []
+    for path in [*found, *documents]:
         name = str(path.relative_to(top))
         is_document = path.parent != top and path.suffix == _JSON
         if name == DOCUMENTS:
@@ -62,14 +65,10 @@ def load_templates(config: Config) -> Templates:
     return templates
 
 
-def _entries(directory: Path, problems: list[str], *, optional: bool = False) -> list[Path]:
+def _entries(directory: Path, problems: list[str]) -> list[Path]:
     """Return what is in a directory, sorted, without hidden names: a mounted volume of Kubernetes has some."""
     try:
         found = sorted(each for each in directory.iterdir() if not each.name.startswith("."))
-    except FileNotFoundError as error:
-        if not optional:
-            problems.append(f"templates.directory: {directory}: cannot be read: {error.strerror}")
-        return []
     except OSError as error:
         problems.append(f"templates.directory: {directory}: cannot be read: {error.strerror}")
         return []

@@ -147,7 +147,7 @@ class Failures:
 
     def _keep(self, entry: Quarantined) -> None:
         self._store.quarantine(entry)
-        awaited = len(self._state.documents.awaited)
+        awaited = self._state.documents.recovery.awaited
         if entry.waits_for and awaited > _MANY:
             # All of them for one reason, which the operator need not read a thousand times.
             if (now := self._clocks.now()) - self._told_at >= _TOLD_SECONDS:

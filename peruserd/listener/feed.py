@@ -13,11 +13,12 @@ from typing import Final, ParamSpec, Protocol, TypeVar
 import msgspec
 import structlog
 
+from peruserd.core import history
 from peruserd.core.backoff import Backoff
 from peruserd.core.messages import Sequence
 from peruserd.core.progress import Identity, is_behind
 from peruserd.core.quarantine import Advice
-from peruserd.core.rows import Page, Row, proof_size_of
+from peruserd.core.rows import Page, Row
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.sources import ChangeSource
 from peruserd.listener.ledger import Ledger
@@ -28,9 +29,17 @@ T = TypeVar("T")
 _BACKOFF: Final = {
     Advice.RETRY: Backoff(first_seconds=0.2, most_seconds=5.0),
     Advice.GIVE_UP: Backoff(first_seconds=5.0, most_seconds=60.0),
-    # Something that a person has to open or to change, unless a proxy was closed for a moment.
-    Advice.ASK_OPERATOR: Backoff(first_seconds=2.0, most_seconds=300.0),
+    # A person has to change something, or a proxy has an hour of its own. All who sign up wait for the end of it.
+    Advice.ASK_OPERATOR: Backoff(first_seconds=1.0, most_seconds=15.0),
 }
+
+# Between two long polls of which the first broke, or ended with nothing well before its time: a proxy cuts them, or
+# answers itself. A user who signs up then waits this long at most.
+_POLLS_APART: Final = Backoff(first_seconds=0.2, most_seconds=2.0)
+
+# How often a copy that can be read is asked for the history before it counts as one that does not tell.
+_MOST_QUESTIONS: Final = 3
+_QUESTIONS_APART: Final = Backoff(first_seconds=0.2, most_seconds=2.0)
 
 # A feed that is never quiet is asked for its copy this often: one small request in that time.
 _CONFIRM_SECONDS: Final = 60.0
@@ -53,7 +62,10 @@ class Stopped(Exception):  # noqa: N818 - an end, not an error
 
 
 class Persistence:
-    """Makes requests until they succeed. `on_failure` learns the kind of each failure; the log has each kind once."""
+    """Makes requests until they succeed. `on_failure` learns the kind of each failure; the log has each kind once.
+
+    A success ends the trouble, unless `lasts` says that what has failed was not tried again.
+    """
 
     def __init__(
         self,
@@ -62,12 +74,15 @@ class Persistence:
         *,
         trouble: str = "feed cannot be read; trying again",
         relief: str = "feed can be read again",
+        lasts: Callable[[], bool] = lambda: False,
     ) -> None:
         self._stopping = stopping
         self._on_failure = on_failure
         self._trouble = trouble
         self._relief = relief
+        self._lasts = lasts
         self._failures = 0
+        self._in_all = 0
         self._last_kind: str | None = None
 
     def call(self, request: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -80,22 +95,23 @@ class Persistence:
             except CouchError as error:
                 self._wait(error)
             else:
-                if self._failures:
-                    log.info(self._relief, failures=self._failures)
                 self._failures = 0
-                self._last_kind = None
+                if self._in_all and not self._lasts():
+                    log.info(self._relief, failures=self._in_all)
+                    self._in_all = 0
+                    self._last_kind = None
                 return result
 
     def _wait(self, error: CouchError) -> None:
         self._failures += 1
+        self._in_all += 1
         self._on_failure(error.kind)
         if error.kind != self._last_kind:
             # Once for each kind in a row: a node that is away for an hour is one event, not a thousand.
             log.warning(self._trouble, kind=error.kind, error=str(error))
             self._last_kind = error.kind
         backoff = _BACKOFF[error.advice]
-        chance = random.random()  # noqa: S311 - spreads tries, guards nothing
-        if self._stopping.wait(backoff.delay(self._failures, chance)):
+        if self._stopping.wait(backoff.delay(self._failures, _chance())):
             raise Stopped
 
 
@@ -108,13 +124,20 @@ class Follower:
         self._stopping = stopping
         self._failed = False
         self._at_end = False
-        self._persistence = Persistence(stopping, self._on_failure)
+        # How many long polls in a row broke or ended well before their time.
+        self._odd_polls = 0
+        # How far the copy had gone on when it was last read without a poll because of that.
+        self._looked_to: Sequence | None = None
+        # The rows that prove the history, and whether the copy did not tell whether it has them.
+        self._proof: tuple[Row, ...] = ()
+        self._untold = False
+        self._persistence = Persistence(stopping, self._on_failure, lasts=lambda: self._odd_polls > 0)
 
     def run(self) -> None:
         """Follow until the listener stops. Raises CopyReplacedError where the copy is another one meanwhile."""
-        identity = self._identify(self._ledger.last_row)
+        identity = self._identify(self._ledger.proof)
         self._ledger.open(identity)
-        read = self._ledger.last_row
+        self._proof = self._ledger.proof
         confirm_at = time.monotonic() + _CONFIRM_SECONDS
         while (since := self._ledger.wait_for_room()) is not None:
             page = self._persistence.call(self._read, since)
@@ -124,41 +147,114 @@ class Follower:
             # A busy feed is asked now and then, because a copy replaced between two polls would never be noticed. A
             # proxy can hide that a poll broke, so the history is asked for whenever the copy is.
             if self._failed or not page.results or time.monotonic() >= confirm_at:
-                now = self._persistence.call(self._source.identify)
-                if now.uuid != identity.uuid or is_behind(now, since):
-                    raise CopyReplacedError(f"copy {identity.uuid} is now {now.uuid} at {now.update_seq}")
-                if read is not None and not self._persistence.call(self._source.has, read):
-                    raise CopyReplacedError(f"copy {identity.uuid} has another history than was read of it")
+                # Of a busy feed the page tells which documents have moved on.
+                now = self._confirm(identity, since, () if self._failed else page.results)
                 self._failed = False
                 confirm_at = time.monotonic() + _CONFIRM_SECONDS
+                if not page.results:
+                    self._doubt_the_end(now, since)
             self._ledger.enter_live(page)
             self._ledger.beat()
-            read = next((each for each in reversed(page.results) if proof_size_of(each)), read)
-            if len(page.results) == 1 and self._stopping.wait(_REST_SECONDS):
+            if not self._untold:
+                # Rows that were read since would prove what came since.
+                self._proof = self._ledger.proof
+            if (pause := self._pause(page)) and self._stopping.wait(pause):
                 return
 
-    def _identify(self, last_row: Row | None) -> Identity:
-        """Ask which copy this is, and whether it has the row at the checkpoint. Where none is known, there was none."""
+    def _identify(self, proof: tuple[Row, ...]) -> Identity:
+        """Ask which copy this is, and whether it has the rows of the checkpoint; none where none is known."""
         identity = self._persistence.call(self._source.identify)
-        newest = self._persistence.call(self._source.newest)
-        newest = newest if newest is not None and proof_size_of(newest) else None
-        has_last_row = newest == last_row or (
-            last_row is not None and self._persistence.call(self._source.has, last_row)
-        )
-        return msgspec.structs.replace(identity, newest=newest, has_last_row=has_last_row)
+        recent = history.noted((), self._persistence.call(self._source.recent))
+        has_last_row: bool | None = not recent
+        if proof:
+            has_last_row = self._has(proof)
+        if has_last_row is None and recent[-1:] == proof[-1:]:
+            # Where it does not tell more, the row that would be the newest says enough.
+            has_last_row = True
+        return msgspec.structs.replace(identity, recent=recent, has_last_row=has_last_row)
+
+    def _confirm(self, identity: Identity, since: Sequence, page: Collection[Row]) -> Identity:
+        """Return what the copy says of itself now; raises CopyReplacedError where it is not the one that was read.
+
+        Documents on the page prove nothing by their rows of before.
+        """
+        now = self._persistence.call(self._source.identify)
+        if now.uuid != identity.uuid or is_behind(now, since):
+            raise CopyReplacedError(f"copy {identity.uuid} is now {now.uuid} at {now.update_seq}")
+        moved = {row.id for row in page}
+        proof = tuple(row for row in self._proof if row.id not in moved)
+        if proof and self._has(proof) is False:
+            raise CopyReplacedError(f"copy {identity.uuid} has another history than was read of it")
+        return now
+
+    def _has(self, rows: tuple[Row, ...]) -> bool | None:
+        """Say whether the copy has all these rows; None where it does not tell, although it can be read.
+
+        Nobody is served while the answer is waited for, and a proxy may refuse this question alone for ever.
+        """
+        # Once the copy did not tell, each further question is asked once.
+        for number in range(1 if self._untold else _MOST_QUESTIONS):
+            if number:
+                self._rest(_QUESTIONS_APART.delay(number, _chance()))
+                # A copy that cannot be read either is waited for.
+                self._persistence.call(self._source.identify)
+            try:
+                has = self._source.has(*rows)
+            except InterruptedRequestError as error:
+                raise Stopped from error
+            except CouchError as error:
+                trouble = error
+            else:
+                if self._untold:
+                    log.info("the copy tells again which history it has")
+                self._untold = False
+                return has
+            self._ledger.beat()
+        if not self._untold:
+            log.warning(
+                "the copy does not tell which history it has; one that was put back from a backup may go unnoticed",
+                kind=trouble.kind,
+                error=str(trouble),
+            )
+        self._untold = True
+        return None
+
+    def _doubt_the_end(self, now: Identity, since: Sequence) -> None:
+        """Let a copy that has gone on be read at once, where a poll has shown nothing: in between may be a liar."""
+        if isinstance(now.update_seq, int) and now.update_seq not in (since, self._looked_to):
+            self._looked_to = now.update_seq
+            self._at_end = False
+
+    def _pause(self, page: Page) -> float:
+        """Return for how long to rest after a page, in seconds; not at all amidst a backlog."""
+        if self._odd_polls and self._at_end:
+            return _POLLS_APART.delay(self._odd_polls, _chance())
+        return _REST_SECONDS if len(page.results) == 1 else 0.0
+
+    def _rest(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise Stopped
 
     def _read(self, since: Sequence) -> Page:
         # A backlog is read page by page; only at its end is there something to wait for. Nor is there after a failure:
         # whether the feed can be read again, and is of the same copy still, must not be unknown for a whole long poll.
-        if self._at_end and not self._failed:
-            return self._source.poll(since)
-        return self._source.page(since)
+        if not self._at_end or self._failed:
+            return self._source.page(since)
+        odd_polls = self._odd_polls
+        self._odd_polls += 1
+        page = self._source.poll(since)
+        self._odd_polls = odd_polls + 1 if page.early else 0
+        return page
 
     def _on_failure(self, kind: str) -> None:
         self._failed = True
         self._ledger.feed_failed(kind)
         # A server that is away does not make this loop a dead one.
         self._ledger.beat()
+
+
+def _chance() -> float:
+    return random.random()  # noqa: S311 - spreads tries, guards nothing
 
 
 class FindMissing(Protocol):

@@ -60,10 +60,12 @@ class Ledger(Asked):
     # For the follower
 
     @property
-    def last_row(self) -> Row | None:
-        """Return the row that proves the checkpoint which was found on disk; to be asked for before `open`."""
-        saved = self._state.intake.progress
-        return None if saved is None else saved.last_row
+    def proof(self) -> tuple[Row, ...]:
+        """Return the rows that prove what was read, oldest first; before `open`, those that were found on disk.
+
+        For the follower alone, who enters them.
+        """
+        return self._state.intake.proof
 
     def open(self, identity: Identity) -> None:
         """Begin, or go on where the checkpoint says; called once, before the first page."""

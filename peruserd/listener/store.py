@@ -5,6 +5,7 @@ the process ended, which must be written again whatever a read shows (copies can
 Losing the file costs a scan. A file that cannot be used is set aside, never trusted.
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -79,6 +80,8 @@ class Store:
 
     @classmethod
     def _open(cls, path: Path) -> Self:
+        if (odd := _odd_file(path)) is not None:
+            raise _UnusableError(f"{odd} is no file that this account can read and write")
         connection = _connect(path)
         try:
             store = cls(path, connection)
@@ -264,14 +267,28 @@ def _is_of_the_file(error: sqlite3.Error) -> bool:
     return not isinstance(error, sqlite3.OperationalError) or "no such" in str(error)
 
 
+def _odd_file(path: Path) -> str | None:
+    """Return the name of what stands where SQLite keeps its files and cannot be used: a folder, a file of root's."""
+    for each in (path, *_beside(path)):
+        is_there = os.path.lexists(each)
+        if is_there and not (each.is_file() and os.access(each, os.R_OK | os.W_OK)):
+            return each.name
+    return None
+
+
+def _beside(path: Path) -> tuple[Path, ...]:
+    """Return where SQLite keeps what belongs to a file."""
+    return tuple(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+
+
 def _set_aside(path: Path) -> str:
     """Rename a file and what SQLite keeps beside it, without overwriting an earlier one; return the new name."""
     number = 1
-    while (aside := path.with_name(f"{path.name}.unusable-{number}")).exists():
+    while os.path.lexists(aside := path.with_name(f"{path.name}.unusable-{number}")):
         number += 1
-    path.rename(aside)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for old, new in zip((path, *_beside(path)), (aside, *_beside(aside)), strict=True):
+        if os.path.lexists(old):
+            old.rename(new)
     return aside.name
 
 

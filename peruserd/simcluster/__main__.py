@@ -2,8 +2,11 @@
 
 import argparse
 import sys
+from typing import Final
 
-from peruserd.simcluster.runner import add_arguments, options_from, run_forever
+from peruserd.simcluster.runner import CannotListenError, add_arguments, options_from, run_forever
+
+_TRY_LATER: Final = 75  # sysexits' EX_TEMPFAIL
 
 
 def main() -> int:
@@ -14,7 +17,12 @@ def main() -> int:
         options = options_from(parser.parse_args())
     except ValueError as error:
         parser.error(str(error))
-    return run_forever(options)
+    try:
+        run_forever(options)
+    except CannotListenError as error:
+        sys.stderr.write(f"{error}\n")
+        return _TRY_LATER
+    return 0
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ from peruserd.simcluster.options import ClusterOptions
 READY_LINE: Final = "ready"
 CONTROL_LINE: Final = "control "
 
-_TRY_LATER: Final = 75
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a parser the options of a simulated cluster; `options_from` reads them back."""
@@ -62,16 +60,20 @@ def options_from(arguments: argparse.Namespace) -> ClusterOptions:
     )
 
 
-def run_forever(options: ClusterOptions, *, as_json: bool = False) -> int:
-    """Run a cluster until SIGTERM or SIGINT; return the exit code: 0, or 75 where a port is taken.
+class CannotListenError(Exception):
+    """A port is taken, or there is no such address."""
+
+
+def run_forever(options: ClusterOptions, *, as_json: bool = False) -> None:
+    """Run a cluster until SIGTERM or SIGINT; raises CannotListenError.
 
     Prints each node's URL on a line of its own, the controls' after `control ` where there are any, then `ready`. With
     `as_json` it prints all of these as one object on one line.
     """
-    return asyncio.run(_run(options, as_json=as_json))
+    asyncio.run(_run(options, as_json=as_json))
 
 
-async def _run(options: ClusterOptions, *, as_json: bool) -> int:
+async def _run(options: ClusterOptions, *, as_json: bool) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -80,14 +82,12 @@ async def _run(options: ClusterOptions, *, as_json: bool) -> int:
     try:
         await cluster.start()
     except OSError as error:
-        sys.stderr.write(f"the simulated cluster cannot listen: {error}\n")
-        return _TRY_LATER
+        raise CannotListenError(f"the simulated cluster cannot listen: {error}") from error
     for line in [_in_json(cluster)] if as_json else _in_words(cluster):
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     await stop.wait()
     await cluster.stop()
-    return 0
 
 
 def _in_json(cluster: SimCluster) -> str:

@@ -4,7 +4,7 @@ Without a thread, a clock and a disk: `supervisor.directory_watch` has these, an
 """
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -12,6 +12,10 @@ from peruserd.core.directory import Mark, News, news_of, why_not_from
 from peruserd.core.messages import Sequence
 from peruserd.core.progress import Identity
 from peruserd.core.rows import Page, Row, is_short
+from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
+
+# How often the node is asked for the history of its list before it counts as one that does not tell.
+_MOST_QUESTIONS: Final = 2
 
 log = structlog.get_logger(__name__)
 
@@ -56,21 +60,54 @@ class DirectoryReader:
         self._on_change = on_change
         self._prefix = prefix
         self._looks = looks
+        # Whether this process knows how far the list was read, and how often in a row the node did not tell.
+        self._begun = False
+        self._untold = 0
 
     def begin(self, directory: Directory) -> Mark:
         """Return the place to read on from: where it was, if this is the list that was read. Raises CouchError."""
         mark, identity = self.mark, directory.identify()
         why = why_not_from(mark, identity)
         if why is None and mark is not None:
-            if mark.last_row is None or directory.has(mark.last_row):
+            has = self._has(directory, mark)
+            if has or (has is None and self._begun):
+                self._begun = True
                 return mark
             why = "the node's list of databases has another history than was read of it"
+            if has is None:
+                why = "it cannot be found out whether the node's list of databases is the one that was read"
         log.info("the names of all users' databases are compared", why=why)
         begun = Mark(identity.uuid, identity.update_seq, directory.newest())
         self.mark = begun
+        self._begun = True
         self._looks.compare_names()
         self._looks.on_news(News(), begun)
         return begun
+
+    def _has(self, directory: Directory, mark: Mark) -> bool | None:
+        """Say whether the list has the row of a mark; None where the node does not tell, although it can be read.
+
+        A proxy may refuse this question alone for ever. Raises CouchError where it is to be asked once more.
+        """
+        if mark.last_row is None:
+            return True
+        try:
+            has = directory.has(mark.last_row)
+        except (InterruptedRequestError, RefusedError):
+            raise
+        except CouchError as error:
+            self._untold += 1
+            if self._untold < _MOST_QUESTIONS:
+                raise
+            if self._untold == _MOST_QUESTIONS:
+                log.warning(
+                    "the node does not tell which history its list of databases has",
+                    kind=error.kind,
+                    error=str(error),
+                )
+            return None
+        self._untold = 0
+        return has
 
     def read_on(self, directory: Directory, mark: Mark) -> Mark:
         """Read what is new after a mark, and return the next one. Raises CouchError."""

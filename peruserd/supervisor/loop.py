@@ -4,16 +4,13 @@ Signal handlers only queue: what they mean is decided in the loop. Each round en
 done, which is the log line and systemd's status.
 """
 
-import os
 import select
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from enum import IntEnum
 from typing import Final
 
-import msgspec
 import structlog
 
 from peruserd import ending
@@ -25,6 +22,7 @@ from peruserd.core.outbox import Outbox
 from peruserd.core.settling import Settling
 from peruserd.core.views import Copy, Plan, View
 from peruserd.supervisor.fleet import Fleet
+from peruserd.supervisor.inbox import Answered, Asking, GivingUp, Inbox, Seen
 from peruserd.supervisor.signals import Signals
 
 # A round at least this often, so that others can tell a loop that waits from one that hangs.
@@ -41,61 +39,12 @@ class Outcome(IntEnum):
     CONFIGURATION = EXIT_CONFIGURATION  # nothing helps but another configuration
 
 
-class GivingUp(msgspec.Struct, frozen=True):
-    """A reason to end that only another configuration can take away."""
-
-    why: str
-
-
-class Asking(msgspec.Struct, frozen=True):
-    """An order to ask something of the listeners."""
-
-    ask: Callable[[Outbox], None]
-
-
-class Answered(msgspec.Struct, frozen=True):
-    """An order to tell listeners what their requests carry: those that have these doubts, or all where it is None."""
-
-    doubts: dict[Hashable, int] | None
-
-
-Item = View | signal.Signals | Answered | GivingUp | JournalNews | Asking
-"""The things that can be handed to the loop."""
-
-
-class Inbox:
-    """Things that other threads and signal handlers hand to the loop; `fileno` is readable when there is one."""
-
-    def __init__(self) -> None:
-        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._items: deque[Item] = deque()
-
-    def fileno(self) -> int:
-        """Return the descriptor to wait on."""
-        return self._descriptor
-
-    def put(self, item: "Item") -> None:
-        """Hand something over; safe in a signal handler, because a deque's append takes no lock that it could hold."""
-        self._items.append(item)
-        os.eventfd_write(self._descriptor, 1)
-
-    def take_all(self) -> list["Item"]:
-        """Return what has come, in its order."""
-        try:
-            os.eventfd_read(self._descriptor)
-        except BlockingIOError:
-            return []
-        items = []
-        while self._items:
-            items.append(self._items.popleft())
-        return items
-
-
 class Supervisor:
     """Runs a fleet by the views that come in, until a signal or the restart budget ends it.
 
-    `remember` gets the instances in force whenever they have changed, for the next start to expect. `on_hangup` is
-    called on SIGHUP, `on_end` once there is a reason to end: in the signal's handler, although the loop may hang.
+    `look_soon` asks for another view. `remember` gets the instances in force whenever they have changed, for the next
+    start to expect. `on_hangup` is called on SIGHUP, `on_end` once there is a reason to end: in the signal's handler,
+    although the loop may hang.
     """
 
     def __init__(
@@ -104,6 +53,7 @@ class Supervisor:
         *,
         make_plan: Callable[[View, View], Plan],
         settling: Settling,
+        look_soon: Callable[[], None],
         remember: Callable[[tuple[str, ...]], None],
         tell: Callable[[str], None],
         on_hangup: Callable[[], None],
@@ -112,6 +62,9 @@ class Supervisor:
         self._fleet = fleet
         self._make_plan = make_plan
         self._settling = settling
+        self._look_soon = look_soon
+        # The time for which a look was asked for.
+        self._looks_at: float | None = None
         self._remember = remember
         self._tell = tell
         self._on_hangup = on_hangup
@@ -133,7 +86,7 @@ class Supervisor:
     def on_view(self, view: View) -> None:
         """Hand a view to the loop; for any thread."""
         self._leases_readable = view.leases_readable
-        self._inbox.put(view)
+        self._inbox.put(Seen(view, time.monotonic()))
 
     def on_journal(self, news: JournalNews) -> None:
         """Hand what became known of the journal of deletions to the loop; for any thread."""
@@ -206,6 +159,7 @@ class Supervisor:
                 self._wait()
                 self._take_in()
                 self._mind_deadlines()
+                self._ask_for_look()
                 self._follow_view()
         if not self._fleet.idle:
             log.error("listeners do not end, and are left behind")
@@ -235,15 +189,21 @@ class Supervisor:
                 self._fleet.bury(processes[descriptor], now)
 
     def _patience(self) -> float:
-        possible = (self._fleet.next_deadline(), self._settling.due, self._leaves_at)
+        look_due = self._settling.look_due
+        possible = (
+            self._fleet.next_deadline(),
+            self._settling.due,
+            None if look_due == self._looks_at else look_due,
+            self._leaves_at,
+        )
         deadlines = [each for each in possible if each is not None]
         wait = min(deadlines) - time.monotonic() if deadlines else LONGEST_WAIT_SECONDS
         return min(max(wait, 0.0), LONGEST_WAIT_SECONDS)
 
     def _take_in(self) -> None:
         for item in self._inbox.take_all():
-            if isinstance(item, View):
-                self._settling = self._settling.see(item, time.monotonic())
+            if isinstance(item, Seen):
+                self._settling = self._settling.see(item.view, item.at)
             elif isinstance(item, JournalNews):
                 self._fleet.pass_on(item)
             elif isinstance(item, Asking):
@@ -266,6 +226,13 @@ class Supervisor:
         self._fleet.mind_deadlines(time.monotonic())
         if self._fleet.exhausted and not self._stopping:
             self._stop("stopping: listeners were restarted too often; the fault is not one listener's")
+
+    def _ask_for_look(self) -> None:
+        """Ask once for a look that tells whether somebody who is awaited has come: the next one can be far away."""
+        date = self._settling.look_due
+        if date is not None and date != self._looks_at and time.monotonic() >= date:
+            self._looks_at = date
+            self._look_soon()
 
     def _follow_view(self) -> None:
         now = time.monotonic()

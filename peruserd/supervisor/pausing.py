@@ -3,13 +3,9 @@
 from typing import Final
 
 from peruserd.core.backoff import Backoff
-from peruserd.core.quarantine import Advice
-from peruserd.couch.errors import CouchError, RefusedError
+from peruserd.couch.errors import RefusedError
 
 _BACKOFF: Final = Backoff(first_seconds=1.0, most_seconds=15.0)
-
-# A path that is closed to the account is opened by a person, unless a proxy was closed for a moment.
-_CLOSED: Final = Backoff(first_seconds=1.0, most_seconds=60.0)
 
 # While the server does not let the instance in nothing is sent, so to try is to look whether it does now.
 _SHUT_SECONDS: Final = 1.0
@@ -17,7 +13,4 @@ _SHUT_SECONDS: Final = 1.0
 
 def pause_after(error: Exception, failures: int) -> float:
     """Return the seconds to wait after the last of so many failures in a row, which may be one that nobody foresaw."""
-    if isinstance(error, RefusedError):
-        return _SHUT_SECONDS
-    is_closed = isinstance(error, CouchError) and error.advice is Advice.ASK_OPERATOR
-    return (_CLOSED if is_closed else _BACKOFF).bound(failures)
+    return _SHUT_SECONDS if isinstance(error, RefusedError) else _BACKOFF.bound(failures)

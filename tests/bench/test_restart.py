@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.restart.run import measure
+from bench.restart.run import QUICK, measure
 from bench.restart.runs import (
     CREATED,
     KEPT,
@@ -20,7 +20,6 @@ from bench.restart.runs import (
 from bench.restart.summing import asked_of_others, result, summaries
 from bench.results import Options
 from bench.rig.cluster import open_cluster
-from bench.rig.daemons import QUICK_CLUSTER
 from bench.rig.progress import steps
 from peruserd.simcluster import ClusterOptions
 
@@ -95,7 +94,7 @@ def test_numbers_of_users_are_summed_up_apart() -> None:
 def test_it_runs(tmp_path: Path) -> None:
     """On a small simulated cluster, with its state and without it, the new user is served and everybody stays so."""
     with open_cluster((), ClusterOptions(nodes=2, n=2)) as cluster, steps("restart", 4) as progress:
-        runs = list(measure(cluster, 30, 1, (4,), progress, QUICK_CLUSTER))
+        runs = list(measure(cluster, 30, 1, (4,), progress, QUICK))
         version = cluster.version()
         users = [name for name in cluster.sim.databases() if name.startswith("userdb-")] if cluster.sim else []
     assert [type(each) for each in runs] == [Restart, Restart, Reading]

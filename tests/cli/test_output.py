@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from peruserd.cli import output
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd
 
@@ -88,6 +89,13 @@ def test_wrong_usage_is_an_object(command: list[str]) -> None:
     assert failed(*command, code=2)["error"] == "usage"
 
 
+def test_a_port_that_is_taken_is_an_object(cluster: SimClusterThread) -> None:
+    """75, as the port can be free later; nothing is printed that looks like a cluster."""
+    port = cluster.urls[0].rpartition(":")[2]
+    found = failed("simcluster", "--nodes", "1", "--port", port, code=75)
+    assert found["error"] == "cannot_listen"
+
+
 def test_an_authentication_database_that_is_not_there_is_said(config: str) -> None:
     """1, as a mistaken name is not done by trying again, and the database is named."""
     elsewhere = {"PERUSERD_COUCHDB_AUTH_DB": "elsewhere"}
@@ -145,6 +153,7 @@ def test_defaults_are_said() -> None:
         ("2>&- >&- <&-", 0, ""),
         ("> /dev/full", 75, "peruserd: the output cannot be written: No space left on device\n"),
         ("| true", 0, ""),
+        ("2> /dev/full", 0, ""),
     ],
 )
 def test_output_that_cannot_be_written_is_no_traceback(redirection: str, code: int, said: str) -> None:
@@ -155,13 +164,48 @@ def test_output_that_cannot_be_written_is_no_traceback(redirection: str, code: i
     assert (ran.returncode, ran.stderr) == (code, said)
 
 
-def test_ctrl_c_ends_a_command_at_once(config: str) -> None:
-    """130, as shells have it, and a word; requests of other threads are ended as well."""
+def test_words_that_nobody_can_read_keep_no_command_from_its_answer(config: str) -> None:
+    """Standard error is a file on a full disk: what is asked for is printed all the same, also an error as JSON."""
+    for command, code, said in (
+        (f"audit --config {config}", 1, "1 other than they should be"),
+        (f"audit --json --config {config}", 1, '"differing":1'),
+        ("fly --json", 2, '"error":"usage"'),
+        ("check --json --config none.toml", 78, '"error":"configuration"'),
+    ):
+        ran = subprocess.run(  # noqa: S602 - a shell's redirection is what is tested
+            f"{sys.executable} -m peruserd {command} 2> /dev/full", shell=True, stdout=subprocess.PIPE, check=False
+        )
+        assert ran.returncode == code, command
+        assert said in ran.stdout.decode(), command
+
+
+@pytest.mark.parametrize(
+    "command", [["audit"], ["migrate"], ["migrate", "--check"], ["templates", "status"]], ids="-".join
+)
+def test_a_command_that_looks_at_everybody_says_so_in_a_pipe(config: str, command: list[str]) -> None:
+    """It can take an hour, and nobody sees a bar there."""
+    ran = peruserd(*command, "--json", "--config", config)
+    assert ran.stderr.startswith("peruserd: looking at ")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ctrl_c_ends_a_command_at_once(config: str, as_json: bool) -> None:  # noqa: FBT001
+    """130, as shells have it, and a word, or an object; requests of other threads are ended as well."""
     command = [sys.executable, "-m", "peruserd", "wait", "waiting000000", "--config", config, "--timeout", "3600"]
+    command += ["--json"] * as_json
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         # It says what it waits for once it has looked some times.
         assert running.stderr.readline() == "peruserd: waiting for 1 user, up to 3600 s\n"
         running.send_signal(signal.SIGINT)
         said = running.communicate(timeout=60)
-    assert (running.returncode, *said) == (130, "", "peruserd: interrupted\n")
+    document = '{"error":"interrupted","reason":"interrupted","exit_code":130,"done":false}\n' if as_json else ""
+    assert (running.returncode, *said) == (130, document, "peruserd: interrupted\n")
+
+
+def test_one_document_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command that is interrupted after its answer adds none."""
+    output.prepare()
+    output.print_json({"done": True})
+    assert output.fail(output.CommandError(130, "interrupted", "interrupted"), as_json=True) == 130
+    assert capsys.readouterr().out == '{"done":true}\n'

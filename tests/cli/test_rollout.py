@@ -12,13 +12,14 @@ from peruserd.cli.connecting import Connected
 from peruserd.cli.rollout import GROUP, Counts, Pace, Rolled, Rollout, Seen, finish, in_groups
 from peruserd.core.config import Config, DatabasesConfig, DeletionConfig, Grant, OnReturn, SecurityConfig
 from peruserd.core.contents import Contents, Looked, Standing
+from peruserd.core.facts import CopyReading
 from peruserd.core.names import database_name
 from peruserd.core.rows import Page, Row
-from peruserd.core.security import first, revoke
+from peruserd.core.security import Access, first, revoke
 from peruserd.core.templates import NO_TEMPLATES, Template, Templates
 from peruserd.core.views import Feed
 from peruserd.couch.client import Client
-from peruserd.couch.errors import ServerError, UnauthorizedError, UnreachableError
+from peruserd.couch.errors import UnauthorizedError, UnreachableError
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import connect
 from tests.listener.office import delete_user, objects
@@ -104,33 +105,44 @@ def test_a_user_without_a_database_has_nothing_to_look_at(client: Client) -> Non
     assert rolling(client).look("x" * 500) is None
 
 
-def test_a_database_that_cannot_be_read_is_that_users_failure(client: Client) -> None:
-    """A security object that nobody can read, or a server error on one path, does not hide the other users."""
-    raw = Client(client.session)
+def test_a_copy_with_other_rights_is_due(cluster: SimClusterThread, client: Client) -> None:
+    """A rollout that was stopped has reached the copy that is read first, and not the others."""
+    for node in (2, 3):
+        cluster.set_copy_security(node, DATABASE, first(USER))
+    cluster.set_copy_security(1, DATABASE, first(USER, Access(Grant.MEMBER)))
     rollout_ = rolling(client)
-    client.security = lambda _: {"admins": None}  # type: ignore[method-assign]
+    seen = rollout_.look(USER)
+    assert seen is not None
+    assert seen.is_due(overwrite=False)
+    assert rollout_.roll_out(USER) == Rolled(is_done=True)
+    assert objects(cluster, DATABASE) == [first(USER, Access(Grant.MEMBER))] * 3
+    seen = rollout_.look(USER)
+    assert seen is not None
+    assert not seen.is_due(overwrite=False)
+
+
+def test_a_database_that_cannot_be_read_is_that_users_failure(cluster: SimClusterThread, client: Client) -> None:
+    """A security object that nobody can read, or a server error on one path, does not hide the other users."""
+    rollout_ = rolling(client)
+    cluster.set_copy_security(2, DATABASE, {"admins": None})
     seen = rollout_.look(USER)
     assert seen is not None
     assert "admins" in seen.why
-
-    def failing(_: str) -> dict[str, Any]:
-        raise ServerError("500")
-
-    client.security = failing  # type: ignore[method-assign]
-    assert rollout_.look(USER) == Seen(USER, DATABASE, why="500")
-    assert raw.security(DATABASE) == first(USER)
+    cluster.fail(1, 500, path_regex=f"{DATABASE}.*/_security")
+    assert rollout_.look(USER) == Seen(USER, DATABASE, Contents(), why="no copy of its security object can be read")
 
 
 @pytest.mark.parametrize("error", [UnreachableError("away"), UnauthorizedError("401")])
 def test_a_server_that_is_away_is_nobodys_failure(client: Client, error: Exception) -> None:
     """The command ends with it, and blames no user."""
 
-    def failing(_: str) -> dict[str, Any]:
+    def failing(_: str) -> tuple[CopyReading, ...]:
         raise error
 
-    client.security = failing  # type: ignore[method-assign]
+    rollout_ = rolling(client)
+    rollout_._copies.security = failing  # type: ignore[method-assign]
     with pytest.raises(type(error)):
-        rolling(client).look(USER)
+        rollout_.look(USER)
 
 
 def test_all_users_are_gone_through_whatever_their_ids(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,7 +208,8 @@ def test_mistakes_are_said_before_anything_is_done(templates: Templates) -> None
         assert "documents/bad.json: it is a design document" in ran.stderr
     listed = peruserd("deletions", "list", environment=templates.environment)
     assert listed.returncode == 0
-    assert templates.run("rollout", "--rate", "0")[0] == 2
+    for rate in ("0", "1e-300", "nan"):
+        assert templates.run("rollout", "--rate", rate)[0] == 2
     assert templates.run("rollout", "--max-failures", "-1")[0] == 2
     assert templates.run("undo")[0] == 2
 

@@ -179,9 +179,26 @@ def test_whatever_is_found_no_user_gets_an_incomplete_database(
         assert is_new or (rollout[0] and document is DocumentState.LIVE)
     if is_new and isinstance(end, Served):
         assert not any(each.is_due for each in there.documents.values())
-        places = [place for place, step in enumerate(there.steps) if isinstance(step, Write)]
+        letting_in = [isinstance(step, Write) and step != Write(FRESH) for step in there.steps]
+        places = [place for place, is_one in enumerate(letting_in) if is_one]
         assert not places or there.steps.index(Furnish()) < places[0]
     if not rollout[1]:
         assert [each for each in there.documents.values() if each.is_kept] == [
             each for each in (MISSING if copies is None else MIXED).values() if each.is_kept
         ]
+
+
+@pytest.mark.parametrize("hint", [Hint.LIVE, Hint.CONTESTED])
+@pytest.mark.parametrize("opened", [1, 2, 3])
+def test_a_database_that_is_open_to_all_is_shut_before_anything_is_put_into_it(hint: Hint, opened: int) -> None:
+    """Its user made it look new and lets it refuse each document; a process that died can have left it so, too."""
+    there = world([{}] * opened + [FRESH] * (3 - opened), MISSING)
+    there.refusing = "a: forbidden: no"
+    step = there.act(known(hint, templated=True))
+    assert isinstance(step, Failed)
+    assert step.failure.kind == "template_refused"
+    assert there.copies == [FRESH] * 3
+    there.refusing = ""
+    assert there.act(known(hint, templated=True)) == Served()
+    assert there.documents == RIGHT
+    assert there.copies == [GRANTED] * 3

@@ -231,6 +231,29 @@ def test_halves_of_a_range_that_is_split_are_told_of_all_that_is_open() -> None:
     assert outbox.seen_to == place(1)
 
 
+def test_a_range_that_takes_the_place_of_two_is_seen_to_once_all_that_is_open_of_both_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An order can be younger than that of the other range and stand for older looks."""
+    monkeypatch.setattr(outbox_module, "_MOST_OPEN", 4)
+    outbox = made_outbox()
+    outbox.mark(place(1))
+    outbox.ask(Lane.OTHERS, IN_HIGH[:1])
+    outbox.mark(place(2))
+    outbox.ask(Lane.OTHERS, IN_LOW[:4])
+    outbox.mark(place(3))
+    outbox.ask(Lane.OTHERS, IN_HIGH[1:4])
+    outbox.ask(Lane.OTHERS, IN_HIGH[4:6])
+    assert any(isinstance(each, LookAtAll) for each in outbox.messages(LOW))
+    assert any(isinstance(each, LookAtAll) for each in outbox.messages(HIGH))
+    whole = Copy("_users", WHOLE_SPACE, "node1@host", ".1")
+    outbox.follow([whole])
+    outbox.acknowledge(whole, outbox.number)
+    assert outbox.seen_to == place(1)
+    outbox.acknowledge(whole, outbox.number, outbox.number)
+    assert outbox.seen_to == place(3)
+
+
 def test_looks_of_one_number_are_closed_together() -> None:
     """Two reasons under one number are two messages, and the first one tells nothing of the end of the other."""
     outbox = made_outbox()

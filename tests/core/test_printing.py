@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peruserd.core.printing import argument, counted, harmless, named, shown
+from peruserd.core.printing import argument, counted, date, harmless, named, shown, span
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,19 @@ def test_one_is_singular(number: int, words: str) -> None:
     assert counted(number, "entry", "entries") == words
     assert counted(1, "user") == "1 user"
     assert counted(2, "user") == "2 users"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-5.0, "0 s"), (0.4, "0 s"), (119.0, "119 s"), (120.0, "2 min"), (7_200.0, "2 h"), (604_800.0, "7 d")],
+)
+def test_a_time_that_passes_is_in_the_largest_unit_that_fits_twice(seconds: float, words: str) -> None:
+    """A clock that was set back makes no negative time."""
+    assert span(seconds) == words
+
+
+@pytest.mark.parametrize("moment", [1e30, -1e30, float("nan"), float("inf")])
+def test_a_moment_that_is_none_can_be_printed(moment: float) -> None:
+    """Files and documents can hold any number."""
+    assert date(moment) == "at no time"
+    assert date(0.0) == "1970-01-01 00:00:00Z"

@@ -92,7 +92,7 @@ def test_a_checkpoint_of_what_is_no_longer_there_is_worth_nothing(identity: Iden
 def test_a_checkpoint_whose_row_the_copy_does_not_have_is_worth_nothing() -> None:
     """The files were put back, and more has come since than was lost: neither uuid nor end tell."""
     newest = Row(100, "x", changes=(Leaf("1-a"),))
-    begun, why = resume(_saved(), Identity("copy", 100, newest, has_last_row=False), ALL, ME)
+    begun, why = resume(_saved(), Identity("copy", 100, (newest,), has_last_row=False), ALL, ME)
     assert begun == Saved("copy", 100, ALL, scan=Scan(until=100), last_row=newest)
     assert "another history" in why
 

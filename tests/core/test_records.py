@@ -120,10 +120,13 @@ def test_another_kind_of_change_begins_anew() -> None:
 
 
 def test_what_only_an_operator_can_mend_is_tried_rarely() -> None:
-    """Refused credentials are not sent again within seconds: that locks accounts."""
-    asked = Failure("unauthorized", "401", Advice.ASK_OPERATOR)
+    """Nobody decides within seconds. A refusal that can be the cluster's ends with it, and is tried as others are."""
+    asked = Failure("held", "words", Advice.ASK_OPERATOR)
     record, _ = after_failure(working(), asked, is_mine=True, nodes=NODES, now=0.0, wall=0.0, chance=0.5)
     assert record.due == 30.0
+    closed = Failure("unauthorized", "401", Advice.ASK_OPERATOR)
+    record, _ = after_failure(working(), closed, is_mine=True, nodes=NODES, now=0.0, wall=0.0, chance=0.5)
+    assert record.due == 0.5
 
 
 def test_what_cannot_be_served_is_kept_and_not_tried_again() -> None:

@@ -46,7 +46,7 @@ def test_at_the_start_whoever_can_be_there_is_believed_in() -> None:
     alone = _with(instances=("a",))
     begun = _settled(alone)
     assert (begun.settled, begun.seen, begun.certain) == (TEAM, alone, False)
-    assert begun.due == QUIET
+    assert begun.due is None
 
 
 def test_who_shows_up_within_the_quiet_period_was_there_all_along() -> None:
@@ -59,18 +59,27 @@ def test_who_shows_up_within_the_quiet_period_was_there_all_along() -> None:
 
 def test_who_does_not_show_up_is_not_there_after_the_quiet_period() -> None:
     """An instance that was expected and stays away loses its documents as any other that is lost."""
-    begun = _settled(_with(instances=("a", "b")))
-    assert begun.ripen(QUIET - 0.1).settled == TEAM
-    ripe = begun.ripen(QUIET)
-    assert (ripe.settled, ripe.certain, ripe.due) == (_with(instances=("a", "b")), True, None)
+    pair = _with(instances=("a", "b"))
+    begun = _settled(pair).see(pair, QUIET - 0.1)
+    assert begun.ripen(QUIET).settled == TEAM
+    ripe = begun.see(pair, QUIET).ripen(QUIET)
+    assert (ripe.settled, ripe.certain, ripe.due) == (pair, True, None)
+
+
+def test_a_look_from_before_the_end_of_the_quiet_period_does_not_tell_who_has_not_come() -> None:
+    """A busy machine is late with its looks, and starts the other instances meanwhile."""
+    alone = _with(instances=("a",))
+    late = _settled(alone).see(alone, QUIET - 0.1).ripen(10 * QUIET)
+    assert (late.settled, late.certain, late.due) == (TEAM, False, None)
+    come = late.see(TEAM, 10 * QUIET)
+    assert (come.settled, come.certain) == (TEAM, True)
 
 
 def test_who_is_seen_to_be_starting_has_longer_to_show() -> None:
     """Its lease takes two more looks to be believed, and those are slow where everybody starts at once."""
     alone = _with(instances=("a",))
     begun = _settled(alone).see(msgspec.structs.replace(alone, newcomers=("b", "c")), 4.0)
-    assert begun.due == PATIENCE
-    late = begun.ripen(PATIENCE - 0.1)
+    late = begun.see(begun.seen or TEAM, PATIENCE - 0.2).ripen(PATIENCE - 0.1)
     assert (late.settled, late.certain) == (TEAM, False)
     come = late.see(TEAM, PATIENCE - 0.1)
     assert (come.settled, come.due, come.certain) == (TEAM, None, True)
@@ -78,12 +87,24 @@ def test_who_is_seen_to_be_starting_has_longer_to_show() -> None:
 
 def test_who_does_not_show_any_sign_is_not_waited_for_with_one_who_starts() -> None:
     """Each has its own time, and it is certain who is there when the last one's is over."""
-    begun = _settled(_with(instances=("a",))).see(_with(instances=("a",), newcomers=("b",)), 4.0)
-    assert begun.due == QUIET
-    half = begun.ripen(QUIET)
-    assert (half.settled, half.due, half.certain) == (_with(instances=("a", "b")), PATIENCE, False)
-    over = half.ripen(PATIENCE)
+    starting = _with(instances=("a",), newcomers=("b",))
+    begun = _settled(_with(instances=("a",))).see(starting, 4.0)
+    half = begun.see(starting, QUIET).ripen(QUIET)
+    assert (half.settled, half.due, half.certain) == (_with(instances=("a", "b")), None, False)
+    over = half.see(starting, PATIENCE).ripen(PATIENCE)
     assert (over.settled and over.settled.instances, over.due, over.certain) == (("a",), None, True)
+
+
+def test_a_look_is_due_when_the_time_of_somebody_awaited_is_over() -> None:
+    """The next look of its own can be far away, and only a look tells that an instance has not come."""
+    alone = _with(instances=("a",), newcomers=("b",))
+    begun = _settled(alone)
+    assert (begun.due, begun.look_due) == (None, QUIET)
+    half = begun.see(alone, QUIET).ripen(QUIET)
+    assert (half.due, half.look_due) == (None, PATIENCE)
+    over = half.see(alone, PATIENCE).ripen(PATIENCE)
+    assert (over.due, over.look_due) == (None, None)
+    assert _settled(TEAM).see(alone, 10.0).look_due is None
 
 
 def test_a_start_that_is_broken_off_is_not_waited_for() -> None:
@@ -102,8 +123,10 @@ def test_a_lease_that_appears_after_the_start_changes_no_quiet_period() -> None:
 
 def test_nobody_has_less_time_to_show_for_being_seen() -> None:
     """A quiet period longer than a lease lives is meant as it is."""
-    begun = Settling(QUIET, 1.0).see(_with(instances=("a", "b"), newcomers=("c",)), 0.0)
-    assert begun.due == QUIET
+    starting = _with(instances=("a", "b"), newcomers=("c",))
+    begun = Settling(QUIET, 1.0).see(starting, 0.0).see(starting, QUIET - 0.1)
+    assert begun.ripen(QUIET).settled == _with(newcomers=("c",))
+    assert begun.see(starting, QUIET).due == QUIET
 
 
 def test_only_those_in_force_before_the_stop_are_expected_where_they_are_known() -> None:
@@ -265,14 +288,15 @@ def test_what_is_believed_was_seen_unchanged_long_enough(
         settling = settling.see(view, now)
         seen.append((now, view))
     assert settling.seen == looks[-1][1]
-    rested = settling.ripen(now + max(quiet, patience) + 1.0)
+    later = now + max(quiet, patience) + 1.0
+    rested = settling.see(looks[-1][1], later).ripen(later)
     assert rested.certain
     assert _facts(rested.settled or TEAM) == _facts(looks[-1][1])
 
 
 @given(looks=st.lists(st.tuples(st.floats(0.0, 50.0), VIEWS), min_size=1))
 def test_it_is_due_exactly_when_waiting_longer_changes_something(looks: list[tuple[float, View]]) -> None:
-    """The moment given is the first at which the view in force changes by itself; without one it never does."""
+    """The moment given is the first at which the view in force changes by itself; otherwise only a look changes it."""
     settling = Settling(QUIET, PATIENCE)
     now = 0.0
     for pause, view in looks:
@@ -281,7 +305,7 @@ def test_it_is_due_exactly_when_waiting_longer_changes_something(looks: list[tup
         if settling.due is None:
             assert settling.settled
             assert settling.seen
-            assert _facts(settling.settled) == _facts(settling.seen)
+            assert settling.awaited or _facts(settling.settled) == _facts(settling.seen)
             assert settling.ripen(now + 1e6) == settling
         else:
             assert settling.due > now
@@ -322,5 +346,6 @@ def test_who_is_awaited_at_the_start_is_awaited_until_leases_can_be_read() -> No
     late = begun.ripen(10_000.0)
     assert (late.certain, late.due, late.settled) == (False, None, begun.settled)
     seen = late.see(_with(instances=("a", "b")), 10_000.0)
-    assert seen.due == 10_000.0 + QUIET
-    assert seen.ripen(10_000.0 + QUIET).settled == _with(instances=("a", "b"))
+    assert seen.ripen(10_000.0 + QUIET).settled == TEAM
+    again = seen.see(_with(instances=("a", "b")), 10_000.0 + QUIET)
+    assert again.ripen(10_000.0 + QUIET).settled == _with(instances=("a", "b"))

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from peruserd.core.decoding import ConfigError
@@ -143,6 +144,28 @@ def test_nothing_is_filled_into_source_code(source: dict[str, Any]) -> None:
 def test_what_cannot_be_a_template_is_said(document: object, words: str) -> None:
     """One sentence for each, with the file's name before it."""
     assert words in problem_of(document)
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 2**70, 10**300])
+@pytest.mark.parametrize("shape", ["{}", '[0, {{"deep": {}}}]'])
+def test_whole_numbers_fit_into_what_carries_them(number: int, shape: str) -> None:
+    """Templates travel to listeners, so a number that cannot is a mistake at the start and not in each listener."""
+    document = f'{{"_id": "a", "x": {shape.format(number)}}}'.encode()
+    assert "does not fit into 64 bits" in problem_of(document)
+
+
+@pytest.mark.parametrize("number", ["18446744073709551615", "-9223372036854775808", "0", "1e300", "1e-400", "1.0"])
+def test_numbers_that_are_taken_reach_every_listener(number: str) -> None:
+    """As they are."""
+    templates = read({"documents/a.json": f'{{"_id": "a", "x": {number}}}'.encode()})
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(templates), type=Templates) == templates
+
+
+@pytest.mark.parametrize("number", ["-0.0", "-0e5", "5e-324", "-1e-310", "-1e-400"])
+def test_numbers_come_back_as_they_are(number: str) -> None:
+    """CouchDB keeps these as 0.0 (measured), so each document would pass for one that its user has changed."""
+    document = f'{{"_id": "a", "x": [{number}]}}'.encode()
+    assert "which CouchDB keeps as 0.0" in problem_of(document)
 
 
 def test_no_two_files_have_one_document() -> None:

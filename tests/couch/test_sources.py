@@ -187,11 +187,12 @@ def test_a_long_poll_is_interrupted(cluster: SimClusterThread, source: ChangeSou
 
 @pytest.mark.parametrize("body", [b"", b"\n", {"results": [], "last_seq": 7}])
 def test_a_poll_on_a_shard_that_is_split_away_is_an_empty_page(body: object) -> None:
-    """CouchDB ends such a poll with an empty 200; it is a page without rows and not an error."""
+    """CouchDB ends such a poll with an empty 200; it is a page without rows and not an error, and comes early."""
     copy = Copy("_users", WHOLE_SPACE, "n1", ".1")
     path = "/_node/n1/shards%2F00000000-ffffffff%2F_users.1/_changes"
     with TalkingServer(answering({("GET", path): (200, body)})) as server:
-        assert open_source(copy, connect(server.url)).poll(7) == Page([], 7)
+        page = open_source(copy, connect(server.url)).poll(7)
+    assert (page.results, page.last_seq) == ([], 7)
 
 
 def test_rows_that_do_not_go_on_are_no_feed() -> None:
@@ -258,15 +259,12 @@ def test_a_copy_made_again_is_another_one(cluster: SimClusterThread, client: Cli
     assert source.identify().uuid != before.uuid
 
 
-def test_the_newest_row_is_told(cluster: SimClusterThread, source: ChangeSource) -> None:
-    """It has the revision; an empty feed has none."""
+def test_the_newest_rows_are_told(cluster: SimClusterThread, source: ChangeSource) -> None:
+    """They have their revisions; an empty feed has none."""
     cluster.seed_users(5)
     rows = _all_rows(source, PAGE_ROWS)
-    newest = source.newest()
-    assert newest is not None
-    assert newest.id == rows[-1].id
-    assert newest.rev is not None
-    assert newest.changes == rows[-1].changes
+    assert [(row.id, row.changes) for row in source.recent()] == [(row.id, row.changes) for row in rows]
+    assert all(row.rev is not None for row in rows)
 
 
 def test_a_row_is_known_wherever_its_document_has_gone_since(
@@ -312,12 +310,13 @@ def test_files_that_were_put_back_do_not_have_the_newest_rows(cluster: SimCluste
     cluster.seed_users(4)
     backup = cluster.back_up_copies(1, "_users")
     cluster.seed_users(40, "lost")
-    newest = source.newest()
-    assert newest is not None
+    *_, newest = recent = source.recent()
     assert source.has(newest)
+    assert source.has(*recent)
     cluster.restore_copies(backup)
     cluster.seed_users(40, "since")
     assert not source.has(newest)
+    assert not source.has(*recent)
 
 
 def test_a_copy_that_is_gone_is_not_found(client: Client, source: ChangeSource) -> None:

@@ -86,6 +86,14 @@ def test_all_that_does_not_belong_there_is_named(tmp_path: Path) -> None:
     ]
 
 
+def test_a_link_that_leads_nowhere_is_no_missing_directory(tmp_path: Path) -> None:
+    """Documents that are meant to be there are not left out without a word."""
+    (tmp_path / "documents").symlink_to(tmp_path / "nowhere")
+    assert problems(config_of(tmp_path)) == [
+        f"templates.directory: {tmp_path}/documents: cannot be read: No such file or directory"
+    ]
+
+
 def test_a_file_in_the_place_of_a_directory_is_a_mistake(tmp_path: Path) -> None:
     """The words are the system's."""
     assert "Not a directory" in problems(config_of(write(tmp_path, "file", "")))[0]

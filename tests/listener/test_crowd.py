@@ -324,9 +324,9 @@ class Crew:
             self.asleep -= more
             woken += more
 
-    def end_one(self) -> None:
-        """Let the one end who has worked longest, and come for more."""
-        self.rush.feed.state.succeeded(self.working.pop(0), MADE, self.rush.now)
+    def end_one(self, place: int = 0) -> None:
+        """Let one end, who has worked longest where none is named, and come for more."""
+        self.rush.feed.state.succeeded(self.working.pop(place), MADE, self.rush.now)
         self.asleep += 1
         self.wake(1)
 
@@ -357,3 +357,22 @@ def test_places_are_kept_again_for_newcomers_when_another_crowd_comes() -> None:
         assert len(crew.working) == 6
         while crew.working:
             crew.end_one()
+
+
+@settings(max_examples=60)
+@given(share=st.sampled_from([4, 8, 12]), data=st.data())
+def test_no_worker_sleeps_who_could_serve_a_newcomer_beside_a_crowd(share: int, data: st.DataObject) -> None:
+    """One who ends serves one user, and both a place of the crowd and one that is kept for newcomers can be free."""
+    crew = Crew(share)
+    crew.rush.sign_up(10 * share)
+    crew.rush.now += NEW_SECONDS + 1.0
+    crew.wake(10 * share)
+    for _ in range(data.draw(st.integers(1, 40))):
+        if data.draw(st.booleans()):
+            crew.rush.sign_up(1)
+            crew.wake(1)
+        elif crew.working:
+            crew.end_one(data.draw(st.integers(0, len(crew.working) - 1)))
+        at_work = len(crew.working)
+        crew.wake(1)
+        assert len(crew.working) == at_work

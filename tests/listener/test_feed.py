@@ -1,11 +1,13 @@
 import threading
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator, MutableMapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from peruserd.core.backoff import Backoff
 from peruserd.core.messages import Report, Sequence, Stage
@@ -29,6 +31,8 @@ from tests.listener.books import make_ledger
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 REAL_WAITS = feed._BACKOFF
+
+Logged = list[MutableMapping[str, Any]]
 
 # Making a request until it succeeds
 
@@ -88,14 +92,14 @@ def test_waits_grow_and_begin_anew_after_a_success(monkeypatch: pytest.MonkeyPat
     assert first[-1] == 2.5
 
 
-def test_a_path_that_is_closed_is_tried_ever_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that was closed for a moment is open again within seconds; anything else somebody has to open."""
+def test_a_path_that_was_closed_is_read_soon_after_it_is_open_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy, or a role that was taken away, closes it for minutes, and all who sign up wait for the feed."""
     monkeypatch.setattr(feed, "_BACKOFF", REAL_WAITS)
     monkeypatch.setattr(feed.random, "random", lambda: 0.5)
     pauses = Pauses()
     _persistence(pauses).call(Failing(*[errors.UnauthorizedError("")] * 10))
-    assert pauses.seconds[:3] == [1.0, 2.0, 4.0]
-    assert pauses.seconds[-1] == 150.0
+    assert pauses.seconds[:3] == [0.5, 1.0, 2.0]
+    assert pauses.seconds[-1] == 7.5
 
 
 def test_every_advice_has_its_wait() -> None:
@@ -154,17 +158,21 @@ class ScriptedSource:
         *,
         newest: Row | None = None,
         lost: Container[Row] = (),
+        silent: Collection[bool] = (),
     ) -> None:
         self._ledger = ledger
+        # Of the questions for the history, which are not answered; the last one stands for all after it.
+        self._silent = list(silent)
+        self.questions = 0
         self._newest = newest
         self._lost = lost
-        self._identities = identities
+        self.identities = identities
         self._pages = pages
         self.asked: list[tuple[str, Sequence]] = []
 
     def identify(self) -> Identity:
         """Give the next identity; the last one again and again."""
-        return self._identities.pop(0) if len(self._identities) > 1 else self._identities[0]
+        return self.identities.pop(0) if len(self.identities) > 1 else self.identities[0]
 
     def page(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
         """Give the next page."""
@@ -174,13 +182,16 @@ class ScriptedSource:
         """Give the next page."""
         return self._answer("poll", since, limit)
 
-    def newest(self) -> Row | None:
+    def recent(self) -> list[Row]:
         """Give the newest row."""
-        return self._newest
+        return [] if self._newest is None else [self._newest]
 
-    def has(self, row: Row) -> bool:
-        """Say whether the row is a part of the history."""
-        return row not in self._lost
+    def has(self, *rows: Row) -> bool:
+        """Say whether the rows are a part of the history, or fail."""
+        self.questions += 1
+        if self._silent and (self._silent.pop(0) if len(self._silent) > 1 else self._silent[0]):
+            raise errors.ForbiddenError("")
+        return not any(row in self._lost for row in rows)
 
     def interrupt(self) -> None:
         """Nothing hangs."""
@@ -217,6 +228,15 @@ def ledger(store: Store) -> Ledger:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody wait for long after failures."""
     monkeypatch.setattr(feed, "_BACKOFF", dict.fromkeys(Advice, Backoff(0.01, 0.05)))
+    for name in ("_POLLS_APART", "_QUESTIONS_APART"):
+        monkeypatch.setattr(feed, name, Backoff(0.01, 0.05))
+
+
+@pytest.fixture
+def logged() -> Iterator[Logged]:
+    """What is said in the log."""
+    with capture_logs() as lines:
+        yield lines
 
 
 def _page(first: int, last: int) -> Page:
@@ -234,7 +254,7 @@ def test_a_backlog_is_read_by_pages_and_the_tail_by_polls(ledger: Ledger) -> Non
     """Full pages follow each other at once; the first one that is not full is the end, and from there it is polled."""
     full, rest = _page(1, PAGE_ROWS), _page(PAGE_ROWS + 1, PAGE_ROWS + 3)
     source = _follow(
-        ledger, [Identity("copy", 0), Identity("copy", 2000)], [full, rest, Page([], 1003), _page(1004, 1004)]
+        ledger, [Identity("copy", 0), Identity("copy", 1003)], [full, rest, Page([], 1003), _page(1004, 1004)]
     )
     assert source.asked == [("page", 0), ("page", 1000), ("poll", 1003), ("poll", 1003), ("poll", 1004)]
 
@@ -249,7 +269,7 @@ def test_the_follower_rests_after_single_changes_only(ledger: Ledger) -> None:
     """Before it polls again, that is: a backlog is read without a pause, what comes in crowds is, too."""
     full, pauses = _page(1, PAGE_ROWS), Pauses()
     pages: list[Page | Exception] = [full, _page(1001, 1001), Page([], 1001), _page(1002, 1003), _page(1004, 1004)]
-    source = ScriptedSource(ledger, [Identity("copy", 0), Identity("copy", 2000)], pages)
+    source = ScriptedSource(ledger, [Identity("copy", 0), Identity("copy", 1001)], pages)
     with pytest.raises(Stopped):
         Follower(cast("ChangeSource", source), ledger, cast("threading.Event", pauses)).run()
     assert source.asked == [("page", 0), ("page", 1000), ("poll", 1001), ("poll", 1001), ("poll", 1003), ("poll", 1004)]
@@ -334,6 +354,114 @@ def test_files_that_were_put_back_under_a_quiet_feed_are_noticed(store: Store, p
     with pytest.raises(CopyReplacedError, match="another history"):
         Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
     assert ledger.report().counters.changes_seen == 0
+
+
+def test_a_copy_that_does_not_tell_its_history_at_the_start_is_scanned(store: Store, logged: Logged) -> None:
+    """A proxy may refuse this question alone for ever, and nobody would be served until it is answered."""
+    store.save(Saved("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
+    ledger = make_ledger(ownership=MINE, share=1, store=store)
+    source = ScriptedSource(ledger, [Identity("copy", 9)], [_page(10, 11)], newest=_row_of(9, "bob"), silent=[True])
+    with pytest.raises(Stopped):
+        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+    assert [how for how, _ in source.asked] == ["page", "poll"]
+    assert ledger.report().stage is Stage.SCANNING
+    assert [each["why"] for each in logged if each["event"] == "following"] == [
+        "it cannot be found out whether the copy has the row at the checkpoint"
+    ]
+
+
+def test_a_question_for_the_history_that_fails_once_costs_no_scan(store: Store) -> None:
+    """A node that is about to restart fails one request, and its copy tells when it is asked again."""
+    store.save(Saved("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
+    ledger = make_ledger(ownership=MINE, share=1, store=store)
+    source = ScriptedSource(ledger, [Identity("copy", 9)], [], newest=_row_of(9, "bob"), silent=[True, False])
+    with pytest.raises(Stopped):
+        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+    assert source.asked == [("page", 7)]
+
+
+def test_a_copy_that_does_not_tell_its_history_is_followed_on(ledger: Ledger, logged: Logged) -> None:
+    """That is said once, each poll asks once more at most, and rows come as ever."""
+    pages: list[Page | Exception] = [_page(6, 7), Page([], 7), Page([], 7), Page([], 7), _page(8, 9)]
+    source = ScriptedSource(ledger, [Identity("copy", 7)], pages, silent=[True])
+    with pytest.raises(Stopped):
+        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+    assert ledger.report().counters.changes_seen == 4
+    assert source.questions == feed._MOST_QUESTIONS + 2
+    assert len([each for each in logged if "does not tell" in each["event"]]) == 1
+
+
+def test_what_was_read_while_a_copy_did_not_tell_its_history_proves_nothing(ledger: Ledger) -> None:
+    """The copy can have been put back meanwhile, and rows that came since are a part of the other history."""
+    before = _page(6, 7)
+    pages: list[Page | Exception] = [before, Page([], 7), _page(8, 9), Page([], 9)]
+    silent = [True] * feed._MOST_QUESTIONS + [False]
+    source = ScriptedSource(ledger, [Identity("copy", 7)], pages, lost=before.results, silent=silent)
+    source.identities = [Identity("copy", 7)] * (feed._MOST_QUESTIONS + 1) + [Identity("copy", 9)]
+    with pytest.raises(CopyReplacedError, match="another history"):
+        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+
+
+def test_polls_that_break_are_made_ever_more_slowly_and_told_of_once(ledger: Ledger, logged: Logged) -> None:
+    """Pages can be read all the time, so the copy would be asked who it is many times a second."""
+    pauses = Pauses()
+    pages: list[Page | Exception] = [Page([], 0)]
+    pages += [errors.GatewayError(""), Page([], 0)] * 6
+    source = ScriptedSource(ledger, [Identity("copy", 0)], [*pages, Page([], 0), Page([], 0)])
+    with pytest.raises(Stopped):
+        Follower(cast("ChangeSource", source), ledger, cast("threading.Event", pauses)).run()
+    assert len([each for each in logged if "cannot be read" in each["event"]]) == 1
+    assert [each["failures"] for each in logged if "can be read again" in each["event"]] == [6]
+
+
+def test_polls_that_end_at_once_with_nothing_are_made_slowly(ledger: Ledger) -> None:
+    """Something in between answers them; without a pause it would be asked as often as it can answer."""
+    pauses = Pauses()
+    early = Page([], 0, early=True)
+    source = ScriptedSource(ledger, [Identity("copy", 0)], [Page([], 0), *[early] * 5, Page([], 0), Page([], 0)])
+    with pytest.raises(Stopped):
+        Follower(cast("ChangeSource", source), ledger, cast("threading.Event", pauses)).run()
+    assert len(pauses.seconds) == 5
+
+
+def test_deleted_users_who_are_purged_are_no_other_history(ledger: Ledger) -> None:
+    """Each purge would cost a restart of the listener and a scan of everybody."""
+    deleted = Row(1, user_document_id("ann"), deleted=True)
+    pages: list[Page | Exception] = [Page([deleted, Row(2, user_document_id("bob"))], 2), Page([], 2), Page([], 2)]
+    identities = [Identity("copy", 0), Identity("copy", 2)]
+    source = ScriptedSource(ledger, identities, pages, lost=[deleted])
+    with pytest.raises(Stopped):
+        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+    assert source.questions == 2
+
+
+def test_a_backlog_is_read_without_pauses_after_polls_that_broke(ledger: Ledger) -> None:
+    """The pauses are between polls, and a whole crowd can have signed up meanwhile."""
+    pauses = Pauses()
+    backlog: list[Page | Exception] = [
+        msgspec.structs.replace(_page(first, first + 1), cut=True) for first in (1, 3, 5, 7)
+    ]
+    pages: list[Page | Exception] = [Page([], 0), errors.GatewayError(""), *backlog, _page(9, 10)]
+    source = ScriptedSource(ledger, [Identity("copy", 0), Identity("copy", 0), Identity("copy", 10)], pages)
+    with pytest.raises(Stopped):
+        Follower(cast("ChangeSource", source), ledger, cast("threading.Event", pauses)).run()
+    assert [how for how, _ in source.asked] == ["page", "poll", *["page"] * 5, "poll"]
+    assert len(pauses.seconds) == 2, "after the failure, and before the next poll"
+
+
+def test_a_poll_that_shows_nothing_of_a_copy_that_has_gone_on_is_followed_by_a_page(ledger: Ledger) -> None:
+    """A proxy may answer polls by itself. Once is enough, because writes of a security object leave no row."""
+    nothing = Page([], 0)
+    source = ScriptedSource(
+        ledger, [Identity("copy", 0), Identity("copy", 0), Identity("copy", 3)], [nothing, nothing, _page(1, 2)]
+    )
+    with pytest.raises(Stopped):
+        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+    assert [how for how, _ in source.asked] == ["page", "poll", "page", "poll"]
+    quiet = ScriptedSource(ledger, [Identity("copy", 0), Identity("copy", 3)], [nothing] * 4)
+    with pytest.raises(Stopped):
+        Follower(cast("ChangeSource", quiet), ledger, threading.Event()).run()
+    assert [how for how, _ in quiet.asked] == ["page", "page", "poll", "poll", "poll"]
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from peruserd.core.inquiries import MOST_ON_A_PAGE, Inquiry, KeptUser, Wish
 from peruserd.core.lanes import Lane
 from peruserd.core.names import user_document_id
 from peruserd.core.quarantine import Advice, Failure
+from peruserd.core.records import Record
 from peruserd.listener import failures as failures_module
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener.provisioner import Outcome
@@ -97,7 +100,7 @@ def test_a_user_is_tried_at_once_when_the_operator_says_so(books: Books) -> None
 def test_a_user_whom_nothing_but_a_change_helps_can_be_tried_too(books: Books) -> None:
     """The operator knows better."""
     books.sign_up("dan")
-    books.serve(Outcome(failure=Failure("rejected", "400", Advice.GIVE_UP)))
+    books.serve(Outcome(failure=Failure("database_deleted", "words", Advice.GIVE_UP)))
     (dan,) = ask(books, Wish.LIST, "dan")
     assert dan.next_try_in is None
     ask(books, Wish.RETRY, "dan")
@@ -133,6 +136,37 @@ def test_the_report_tells_permanent_and_passing_apart(books: Books) -> None:
     ask(books, Wish.FORGET, "bob")
     report = books.ledger.report()
     assert (report.quarantined, report.permanent) == (2, 0)
+
+
+class _Counted(dict[str, Record]):
+    """Records that count how often somebody goes through all of them."""
+
+    passes = 0
+
+    def items(self) -> Any:
+        self.passes += 1
+        return super().items()
+
+
+def test_all_pages_are_one_pass_through_the_records(books: Books) -> None:
+    """Tens of thousands of users are as many pages as hundreds, and others wait for the books meanwhile."""
+    many = [f"u{number:03}" for number in range(3 * MOST_ON_A_PAGE)]
+    books.sign_up(*many)
+    books.serve_all(Outcome(failure=BUSY))
+    documents = books.ledger._state.documents
+    counted = documents._records = _Counted(documents._records)
+    found: list[str] = []
+    inquiry = Inquiry(1, Wish.LIST)
+    while (page := books.ledger.failures.inquire(inquiry)).more:
+        found += names(list(page.users))
+        inquiry = msgspec.structs.replace(inquiry, after=page.users[-1].document)
+        # One who is served meanwhile is not there any more.
+        books.sign_up(f"u{MOST_ON_A_PAGE + len(found):03}")
+        books.serve(DONE)
+    found += names(list(page.users))
+    assert found == [each for each in ("ann", "bob", "cid", *many) if each not in ("u200", "u300")]
+    assert counted.passes == 1
+    assert documents._listed is None
 
 
 def test_a_look_that_a_forgotten_retry_was_to_do_for_is_taken_up(books: Books) -> None:

@@ -96,7 +96,7 @@ def test_each_kind_that_can_be_the_clusters_waits_for_the_probe(books: Books, ki
 
 
 @pytest.mark.parametrize(
-    "kind", ["conflict", "copies_disagree", "held", "malformed_security", "too_large", "unforeseen"]
+    "kind", ["conflict", "copies_disagree", "held", "malformed_security", "restless", "unforeseen"]
 )
 def test_other_kinds_are_a_users_own(books: Books, kind: str) -> None:
     """Nobody is asked, and the user is kept at once."""
@@ -200,3 +200,70 @@ def test_a_listener_that_leaves_is_not_on_hold(books: Books) -> None:
     assert change.lane is Lane.REVIEW
     books.ledger.give_back(change, AWAY)
     assert not books.probe(WHY)
+
+
+def test_where_one_is_served_again_others_of_the_kind_try_before_their_time(books: Books) -> None:
+    """Nothing that a probe asks for has failed, so nobody was on hold; the first retry that succeeds shows the end."""
+    _spread_late(books)
+    failure = Failure("unauthorized", "403 for new databases", Advice.ASK_OPERATOR)
+    names = [f"u{number:02}" for number in range(20)]
+    books.sign_up(*names)
+    books.serve_all(Outcome(failure=failure))
+    own = Outcome(failure=Failure("held", "words", Advice.ASK_OPERATOR))
+    books.sign_up("own")
+    books.serve(own)
+    books.probe(None)
+    assert books.kept == [*["own"], *names]
+    # Before the next tries are due.
+    books.clock.now += 0.5
+    books.ledger.retry_due()
+    assert books.serve_all() == []
+    books.sign_up("u00")
+    served = books.serve_all()
+    assert served[:3] == ["u00", "u01", "u02"]
+    assert sorted(served) == names
+    books.ledger.save()
+    assert books.kept == ["own"]
+
+
+def test_a_user_who_is_served_in_turns_makes_two_others_try_and_no_more(books: Books) -> None:
+    """Those fail again, and nobody else is tried for it."""
+    _spread_late(books)
+    failing = Outcome(failure=Failure("server_error", "500", Advice.ASK_OPERATOR))
+    enemy, *others = [f"u{number:02}" for number in range(20)]
+    books.sign_up(enemy, *others)
+    books.serve_all(failing)
+    books.probe(None)
+    books.sign_up(enemy)
+    assert books.serve(DONE) == enemy
+    assert books.serve_all(failing) == others[:2]
+
+
+def test_a_new_user_who_is_served_lets_those_try_who_came_before(books: Books) -> None:
+    """Whoever signs up first after the end is served, and two tries follow, and so on."""
+    _spread_late(books)
+    names = [f"u{number:02}" for number in range(10)]
+    books.sign_up(*names)
+    books.serve_all(Outcome(failure=Failure("unauthorized", "403", Advice.ASK_OPERATOR)))
+    books.probe(None)
+    books.sign_up("new")
+    assert sorted(books.serve_all()) == ["new", *names]
+
+
+@pytest.mark.parametrize("advice", [Advice.RETRY, Advice.ASK_OPERATOR])
+def test_who_fails_last_before_the_cluster_is_back_is_tried_again_within_seconds(books: Books, advice: Advice) -> None:
+    """The probe comes too late to see what happened, so the user is kept, but not for as long as a fault of his own."""
+    _spread_late(books)
+    books.sign_up("ann")
+    books.serve(Outcome(failure=Failure("unauthorized", "401", advice)))
+    books.probe(None)
+    assert books.kept == ["ann"]
+    books.clock.now += 1.0
+    books.ledger.retry_due()
+    assert books.serve_all() == ["ann"]
+
+
+def _spread_late(books: Books) -> None:
+    """Let each next try be near the end of the time in which it can be."""
+    failures = books.ledger.failures
+    failures._clocks = failures._clocks._replace(chance=lambda: 0.9)

@@ -332,11 +332,43 @@ def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
         Store.open(path)
 
 
-def test_a_file_that_cannot_be_a_file_is_an_error(path: Path) -> None:
-    """A directory in the file's place is reported, not set aside over and over."""
-    path.mkdir(parents=True)
-    with pytest.raises(StoreError, match="cannot keep state in"):
-        Store.open(path)
+def _folder(path: Path) -> None:
+    path.mkdir()
+    (path / "within").touch()
+
+
+def _link_to_itself(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def _link_to_nothing(path: Path) -> None:
+    path.symlink_to("/nowhere/copy.sqlite")
+
+
+@pytest.mark.parametrize("beside", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("make", [_folder, _link_to_itself, _link_to_nothing, os.mkfifo])
+def test_a_file_that_is_no_file_is_set_aside(path: Path, make: Callable[[Path], None], beside: str) -> None:
+    """An operator who copies a state directory can leave anything there; a listener that cannot start serves nobody."""
+    path.parent.mkdir()
+    make(path.with_name(path.name + beside))
+    store = Store.open(path)
+    store.save(SAVED)
+    store.close()
+    assert path.is_file()
+    assert os.path.lexists(path.with_name(path.name + ".unusable-1" + beside))
+
+
+def test_a_file_of_another_account_is_set_aside(
+    opened: Callable[[], Store], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An instance that was once started by root leaves a file that nobody else can write; it costs a scan."""
+    store = opened()
+    store.save(SAVED)
+    store.close()
+    # The tests may run as root, who may read and write everything.
+    monkeypatch.setattr(os, "access", lambda _file, _how: False)
+    assert opened().load() == EMPTY
+    assert path.with_name(path.name + ".unusable-1").is_file()
 
 
 def test_a_directory_that_cannot_be_written_is_an_error(path: Path) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from peruserd.core.cluster_database import MARKER
 from peruserd.core.config import DatabasesConfig
 from peruserd.core.lease_documents import LeaseRow, lease_id, read_leases
 from peruserd.core.leases import Lease
@@ -184,6 +185,9 @@ class ModelSession:
             return _answered(method, path, self._client.request(lambda: self._maps(body)))
         if path.startswith("/_node/_local/_dbs/"):
             return _answered(method, path, self._client.request(lambda: self._map(unquote(path.rpartition("/")[2]))))
+        if path.startswith(f"/{LEASES}/"):
+            status, found = self._client.request(lambda: self._of_own_database(method), f"{method} {path}")
+            return Answer(f"{method} {path}", status, msgspec.json.encode(found))
         _, _, host, shard, *more = map(unquote, path.split("/"))
         what = more[0] if more else ""
         database = shard.rsplit("/", 1)[1].partition(".")[0]
@@ -195,6 +199,13 @@ class ModelSession:
         if (method, what, status) == ("GET", "_security", 200):
             self._model.witness.reads(database, host, found)
         return Answer(f"{method} {path}", status, msgspec.json.encode(found))
+
+    def _of_own_database(self, method: str) -> tuple[int, Any]:
+        """Answer the probe: its reading of the marker, and its write, which a majority takes or only a minority."""
+        if method == "GET":
+            return 200, MARKER
+        is_most = 2 * len(set(self._model.reachable(self._node))) > len(self._model.by_name)
+        return 201 if is_most else 202, {"ok": True}
 
     def _maps(self, body: Any) -> dict[str, Any]:
         rows = []

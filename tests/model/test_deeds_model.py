@@ -175,6 +175,20 @@ def test_a_database_that_is_missed_stays_away_until_the_operator_says_so(patches
     end(world)
 
 
+def test_the_operators_word_counts_where_a_more_urgent_look_does_for_it(patches: pytest.MonkeyPatch) -> None:
+    """The list of databases tells of a deletion before the operator's look at that user is begun."""
+    world = World(databases=REPORT)
+    patch(patches, world)
+    world.write_user(ANN, 1, deleted=False)
+    world.start(1)
+    world.settle()
+    (instance,) = world.instances.values()
+    instance.following.look([ANN], Lane.OPERATOR)
+    world.deeds.delete(world.model.node(1), ANN)
+    end(world)
+    assert databases_of(world, ANN) == len(NODES)
+
+
 def test_a_database_that_is_missed_is_seen_to_be_made_again(patches: pytest.MonkeyPatch) -> None:
     """Without the question who deleted it, an invariant fails."""
     world = begun(patches, REPORT)

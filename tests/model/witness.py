@@ -303,7 +303,7 @@ class Witness:
         Somebody can delete it between the question and the making, and at no other time.
         """
         change = record.change
-        is_operators = change.lane is Lane.OPERATOR or (change.lane is Lane.REVIEW and change.contested)
+        is_operators = change.is_of_operator or (change.lane is Lane.REVIEW and change.contested)
         if self.when_deleted is WhenDeleted.REMAKE or is_operators:
             self.removed.pop(record.database, None)
         elif record.database in self.removed and (

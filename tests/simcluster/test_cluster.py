@@ -212,6 +212,15 @@ def test_lists_of_databases_and_documents(ask: Ask) -> None:
     assert by_name[1] == {"key": "none", "error": "not_found"}
 
 
+def test_numbers_that_are_too_near_to_zero_are_zero(ask: Ask) -> None:
+    """As on a real node (measured); all others come back as they are."""
+    numbers = [-0.0, 5e-324, -1e-310, 1e300, 2.5e-7, 1.0, 18446744073709551615, -0]
+    ask("PUT", "/x")
+    ask("PUT", "/x/a", {"of": {"these": numbers}})
+    found = ask("GET", "/x/a").json()["of"]["these"]
+    assert list(map(repr, found)) == ["0.0", "0.0", "0.0", *map(repr, numbers[3:])]
+
+
 def test_a_node_can_be_made_to_fail(cluster: SimClusterThread, ask: Ask) -> None:
     """By status, for so many requests, on these paths and methods only."""
     cluster.fail(1, 503, count=2, path_regex=r"^/db\b", method="PUT")

@@ -194,8 +194,11 @@ def test_a_node_that_is_away_is_waited_for(pair: SimClusterThread, post: Post) -
     assert events.count("changes of databases can be waited for again") == 1
 
 
-def test_one_that_is_refused_does_not_hammer_the_server(pair: SimClusterThread, tmp_path: Path) -> None:
-    """A path that is closed to the account is opened by a person, so the next try is far off."""
+def test_one_that_is_refused_does_not_hammer_the_server(
+    pair: SimClusterThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that is closed to the account is asked for again after the same pauses as any that fails."""
+    monkeypatch.setattr(pausing, "_BACKOFF", pausing.Backoff(first_seconds=60.0, most_seconds=60.0))
     post = Post(pair, tmp_path, account="adm:wrong")
     post.watch.start()
     eventually(lambda: post.watch.failures == 1, "it was refused")

@@ -33,16 +33,19 @@ def supervisor(
     plans: Callable[[View, View], Plan],
     said: list[str],
     quiet: float = 0.0,
+    *,
     expected: tuple[str, ...] | None = None,
     remembered: list[tuple[str, ...]] | None = None,
     on_hangup: Callable[[], None] = lambda: None,
     on_end: Callable[[], None] = lambda: None,
+    look_soon: Callable[[], None] = lambda: None,
 ) -> Supervisor:
     """Make a supervisor that notes what it tells, and what it wants to be remembered."""
     return Supervisor(
         fleet,
         make_plan=plans,
         settling=Settling(quiet, 4 * quiet, expected=expected),
+        look_soon=look_soon,
         remember=([] if remembered is None else remembered).append,
         tell=said.append,
         on_hangup=on_hangup,
@@ -262,6 +265,25 @@ def test_until_it_is_certain_who_is_there_only_what_is_its_own_in_any_case_is_pl
     eventually(lambda: subject.view == both)
     running.end()
     assert remembered == [("n1", "n2")]
+
+
+def test_a_look_is_asked_for_once_when_the_time_of_somebody_awaited_is_over() -> None:
+    """An instance that has not come is given up then, however seldom the cluster is looked at."""
+    asked: list[View] = []
+    alone = View(("n1", "n2"), ("n1",), ShardMap("_users", ".1", {WHOLE_SPACE: ("n1", "n2")}))
+
+    def look_soon() -> None:
+        asked.append(alone)
+        subject.on_view(alone)
+
+    subject = supervisor(
+        AdjustedFleet(), lambda view, seen: make_plan(view, "n1", seen), [], quiet=0.05, look_soon=look_soon
+    )
+    running = Running(subject)
+    subject.on_view(alone)
+    eventually(lambda: subject.view == alone)
+    running.end()
+    assert asked == [alone]
 
 
 def test_a_change_that_lasts_is_carried_out_after_the_quiet_period_without_another_look() -> None:

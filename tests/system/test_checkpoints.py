@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from peruserd.core.hashing import document_hash
 from peruserd.core.names import database_name, user_document_id
+from peruserd.core.ranges import HASH_SPACE
 from peruserd.simcluster import SimClusterThread
 from tests.system.daemon import Daemon
 from tests.system.server import PREFIX, Server
@@ -65,6 +67,52 @@ def test_files_put_back_while_it_runs_are_noticed(cluster: SimClusterThread, ser
     server.sign_up(names("since", SINCE))
     wait_until_served(server, names("since", SINCE))
     daemon.wait_until_scanned()
+
+
+def test_another_history_with_the_same_newest_row_is_noticed(
+    cluster: SimClusterThread, server: Server, daemon: Daemon
+) -> None:
+    """As many users have signed up since as were lost, and then the last of them again, with the same document."""
+    users = [name for name in names("user", 100) if document_hash(user_document_id(name)) < HASH_SPACE // 2]
+    lost, since, last = users[:16], users[16:32], users[32]
+
+    def write(names: list[str]) -> None:
+        for name in names:
+            server.put("_users", user_document_id(name), body={"name": name, "roles": [], "type": "user"})
+
+    backup = cluster.back_up_copies(1, "_users")
+    write([*lost, last])
+    row = server.get("_users", user_document_id(last))
+    daemon.start().wait_until_scanned()
+    assert daemon.stop() == 0
+    cluster.restore_copies(backup)
+    write([*since, last])
+    assert server.get("_users", user_document_id(last)) == row
+    daemon.start().wait_until_scanned()
+    assert server.unserved(since) == []
+
+
+@pytest.mark.parametrize("question", ["_changes", "_revs_diff"])
+def test_a_question_that_is_refused_keeps_nobody_waiting(
+    cluster: SimClusterThread, server: Server, daemon: Daemon, question: str
+) -> None:
+    """A proxy that lets reads through and refuses the proof of a checkpoint costs a scan, and the log says so."""
+    users = names("user", 6)
+    server.sign_up(users)
+    daemon.start().wait_until_scanned()
+    assert daemon.stop() == 0
+    for name in users:
+        document = server.get("_users", user_document_id(name))
+        server.put("_users", user_document_id(name), body={**document, "more": True})
+    server.sign_up(names("new", 3))
+    cluster.fail(1, 403, method="POST", path_regex=f"shards.*{question}")
+    daemon.start()
+    wait_until_served(server, names("new", 3))
+    assert {line["why"] for line in daemon.lines("following")} == {
+        "it cannot be found out whether the copy has the row at the checkpoint"
+    }
+    server.sign_up(names("live", 3))
+    wait_until_served(server, names("live", 3))
 
 
 def test_a_document_that_changes_at_the_checkpoint_costs_no_scan(server: Server, daemon: Daemon) -> None:

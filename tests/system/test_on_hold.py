@@ -87,6 +87,26 @@ def test_a_cluster_behind_a_proxy_that_forbids_nodes_is_no_failure_of_its_users(
         assert instance.stop() == 0
 
 
+def test_a_cluster_that_takes_no_writes_is_no_failure_of_its_users(
+    make_daemon: Callable[..., Daemon], target: Target
+) -> None:
+    """Its disks are full, or a proxy refuses to write: all wait out of quarantine, and are served afterwards."""
+    cluster = target.sim
+    assert cluster is not None
+    instance = make_daemon(url=cluster.describe()["urls"][0]).start()
+    instance.wait_until_scanned()
+    for node in (1, 2, 3):
+        cluster.fail(node, 403, method="PUT")
+    names = target.new_names(20)
+    target.sign_up(names, node=2)
+    eventually(lambda: instance.get("/readyz").text.startswith("on hold"), "/readyz says that all is on hold")
+    assert "PUT /peruserd/_local/peruserd-probe: 403" in instance.get("/readyz").text
+    cluster.clear_faults()
+    eventually(lambda: target.unserved(names) == [], "all are served")
+    assert instance.lines(KEPT) == []
+    assert instance.stop() == 0
+
+
 def test_an_enemy_whose_database_answers_errors_holds_up_nobody(team: Team) -> None:
     """His failures are his own, whatever their words: everybody else is served, and no listener is on hold."""
     enemy, *others = team.target.new_names(13)

@@ -7,8 +7,17 @@ from typing import NoReturn
 
 import pytest
 
+from peruserd.core.config import CouchDBConfig
+from peruserd.core.messages import Credentials, Secret
 from peruserd.core.names import database_name
+from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.security import first
+from peruserd.core.views import Copy, Feed
+from peruserd.couch.client import Client
+from peruserd.couch.probe import open_probe
+from peruserd.couch.session import Session
+from peruserd.couch.single_journal import prepare_journal
+from peruserd.couch.tokens import Tokens, basic_token
 from tests.cli.running import peruserd
 from tests.system.daemon import Daemon
 from tests.system.pouchdb import PROGRAM, PouchDBServer
@@ -191,6 +200,16 @@ def test_a_restart_goes_on_at_the_checkpoint(daemon: Daemon, pouchdb: PouchDBSer
     daemon.wait_for_total("peruserd_users_provisioned_total", 1)
     metrics = daemon.metrics()
     assert (metrics.total(CREATED), metrics.total("peruserd_changes_seen_total")) == (1, 1)
+
+
+def test_the_question_whether_the_server_serves_can_be_asked_again(pouchdb: PouchDBServer) -> None:
+    """The write of the question succeeds each time, so a listener on hold comes out of it."""
+    session = Session(CouchDBConfig(url=pouchdb.url), Tokens(basic_token(Credentials(ADMIN[0], Secret(ADMIN[1])), 1)))
+    client = Client(session)
+    assert prepare_journal(client, "peruserd")
+    probe = open_probe(client, "peruserd", Copy("_users", WHOLE_SPACE, "here", feed=Feed.DATABASE))
+    assert [probe.ask() for _ in range(3)] == [None, None, None]
+    session.close()
 
 
 def test_a_killed_listener_comes_back(daemon: Daemon, server: Server) -> None:

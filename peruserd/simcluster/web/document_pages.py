@@ -1,5 +1,6 @@
 """Pages of documents: one, many at once, lists of them, local ones."""
 
+import sys
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -243,7 +244,20 @@ def _row_for_key(exchange: Exchange, key: str) -> dict[str, Any]:
 
 def content(sent: dict[str, Any]) -> dict[str, Any]:
     """Return what a sent document holds, without what CouchDB keeps apart."""
-    return {key: value for key, value in sent.items() if key not in ("_id", "_rev", "_deleted", "_revisions")}
+    apart = ("_id", "_rev", "_deleted", "_revisions")
+    return {key: _as_kept(value) for key, value in sent.items() if key not in apart}
+
+
+def _as_kept(value: Any) -> Any:
+    """Return a value as it is read again: a number that is too near to 0 is 0.0 then, and so is -0.0 (measured)."""
+    match value:
+        case float() if abs(value) < sys.float_info.min:
+            return 0.0
+        case dict():
+            return {key: _as_kept(each) for key, each in value.items()}
+        case list():
+            return [_as_kept(each) for each in value]
+    return value
 
 
 def named_rev(exchange: Exchange) -> str | None:

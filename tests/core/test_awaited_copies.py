@@ -4,7 +4,6 @@ import random
 
 import pytest
 
-from peruserd.core.awaited import Awaited
 from peruserd.core.documents import Documents
 from peruserd.core.lanes import Lane
 from peruserd.core.quarantine import Failure, Quarantined
@@ -39,7 +38,9 @@ class Ward:
                 tries += 1
                 self.documents.take(change)
                 if change.document_id in self.mended:
+                    kept = self.documents.record(change.document_id).kept
                     self.documents.succeed(change, SERVED, self.now, recall=False)
+                    self.documents.take_along(kept, created=False, now=self.now)
                     continue
                 chance = self.chance.random()
                 self.documents.fail(change, AWAY, is_mine=True, now=self.now, wall=self.now, chance=chance)
@@ -52,7 +53,7 @@ def test_users_who_wait_for_the_same_copies_are_tried_at_a_pace() -> None:
     ward = Ward()
     for _ in range(20):
         assert ward.run(100) <= 3 * 500
-    assert len(ward.documents.awaited) == USERS
+    assert ward.documents.recovery.awaited == USERS
 
 
 def test_all_have_tried_soon_after_the_copies_can_be_read() -> None:
@@ -61,7 +62,7 @@ def test_all_have_tried_soon_after_the_copies_can_be_read() -> None:
     ward.run(1_000)
     ward.mended = {f"u{each:05}" for each in range(USERS)}
     ward.run(30)
-    assert (ward.documents.quarantined, len(ward.documents.awaited)) == (0, 0)
+    assert (ward.documents.quarantined, ward.documents.recovery.awaited) == (0, 0)
 
 
 def test_a_few_who_are_served_do_not_wake_all_others_again_and_again() -> None:
@@ -82,18 +83,15 @@ def test_few_users_are_tried_as_soon_as_others(users: int) -> None:
     assert ward.documents.quarantined == 0
 
 
-def test_all_have_their_turn() -> None:
-    """The order goes round, and who waits no more has none."""
-    awaited = Awaited()
-    for each in "abc":
-        awaited.changed(each, (), ("n1", "n2"))
-    assert awaited.others(["n1"]) == ["a", "b"]
-    assert awaited.others(["n1"]) == ["c", "a"]
-    awaited.changed("b", ("n1", "n2"), ("n2",))
-    awaited.changed("c", ("n1", "n2"), ())
-    assert len(awaited) == 2
-    assert awaited.others(["n1"]) == ["a"]
-    assert awaited.others(["n3", "n2"]) == ["a", "b"]
-    for each, nodes in (("a", ("n1", "n2")), ("b", ("n2",))):
-        awaited.changed(each, nodes, ())
-    assert (len(awaited), awaited.others(["n1", "n2"])) == (0, [])
+def test_others_are_tried_at_once_after_a_restart_however_many_wait_for_copies() -> None:
+    """The pace is for those who wait for copies, wherever the others stand among them on the disk."""
+    own = Failure("conflict", "somebody else was faster")
+    kept = [Quarantined(f"u{each:05}", deleted=False, failure=AWAY, failures=12, since=0.0) for each in range(USERS)]
+    kept.append(Quarantined("v", deleted=False, failure=own, failures=1, since=0.0))
+    documents = Documents(kept, (), recall_seconds=RECALL, now=0.0)
+    documents.take_due(0.0)
+    due = []
+    while (change := documents.next_in(Lane.RETRY)) is not None:
+        due.append(change.document_id)
+    assert "v" in due
+    assert len(due) < 10

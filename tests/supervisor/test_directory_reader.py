@@ -1,0 +1,78 @@
+"""How far a list of databases was read, without a server, a thread and a disk."""
+
+import pytest
+
+from peruserd.core.directory import Mark, News
+from peruserd.core.messages import Sequence
+from peruserd.core.progress import Identity
+from peruserd.core.rows import Leaf, Page, Row
+from peruserd.couch import errors
+from peruserd.supervisor.directory_reader import DirectoryReader
+
+ROW = Row(5, "userdb-616e6e", changes=(Leaf("1-a"),))
+MARK = Mark("list", 5, ROW)
+
+
+class Asked:
+    """The looks that were asked for."""
+
+    def __init__(self) -> None:
+        self.comparisons = 0
+        self.seen_to: Mark | None = None
+        self.news: list[News] = []
+
+    def on_news(self, news: News, mark: Mark) -> None:
+        """Note how far it was seen to."""
+        self.news.append(news)
+        self.seen_to = mark
+
+    def compare_names(self) -> None:
+        """Count it."""
+        self.comparisons += 1
+
+
+class SilentDirectory:
+    """A list of databases that can be read and does not tell its history, as a proxy can make it."""
+
+    def identify(self) -> Identity:
+        """Say that nothing has changed."""
+        return Identity("list", 5)
+
+    def poll(self, since: Sequence) -> Page:
+        """Say that there is nothing new."""
+        return Page([], since)
+
+    def newest(self) -> Row | None:
+        """Give the newest row."""
+        return ROW
+
+    def has(self, row: Row) -> bool:
+        """Refuse to tell."""
+        raise errors.ForbiddenError(row.id)
+
+
+def begun(mark: Mark | None) -> tuple[DirectoryReader, Asked]:
+    """Return a reader and what it asks for."""
+    asked = Asked()
+    return DirectoryReader(mark, on_change={}, prefix="userdb-", looks=asked), asked
+
+
+def test_a_list_that_does_not_tell_its_history_at_the_start_has_names_compared() -> None:
+    """The question is asked twice, and then the list is followed all the same: others' deeds must not go unseen."""
+    reader, asked = begun(MARK)
+    with pytest.raises(errors.ForbiddenError):
+        reader.begin(SilentDirectory())
+    assert reader.begin(SilentDirectory()) == MARK
+    assert asked.comparisons == 1
+
+
+def test_a_list_that_does_not_tell_its_history_is_read_on_without_comparing_names_all_the_time() -> None:
+    """A comparison costs a reading of all users, and each poll without a row would begin one."""
+    reader, asked = begun(None)
+    mark = reader.begin(SilentDirectory())
+    assert asked.comparisons == 1
+    with pytest.raises(errors.ForbiddenError):
+        reader.read_on(SilentDirectory(), mark)
+    for _ in range(3):
+        mark = reader.read_on(SilentDirectory(), mark)
+    assert (mark, asked.comparisons) == (MARK, 1)
