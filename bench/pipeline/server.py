@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from bench.pipeline.recording import COPY, Recording, page_of
+from peruserd.couch.answers import Answer
 from peruserd.couch.errors import InterruptedRequestError
-from peruserd.couch.session import Answer
 
 UUID: Final = "0f6b1f1d3a3b4a0e8f3e5d7c9b1a2c3d"
 

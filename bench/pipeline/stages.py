@@ -22,14 +22,15 @@ from bench.pipeline.server import UUID, RecordedServer, RecordedSession
 from peruserd.core.changes import Change
 from peruserd.core.config import DatabasesConfig, DeletionConfig
 from peruserd.core.lanes import Lane
-from peruserd.core.listening import Listening, OnDisk
-from peruserd.core.progress import Identity, Saved
+from peruserd.core.listening import Listening
+from peruserd.core.progress import Identity, OnDisk, Saved
 from peruserd.core.rows import PAGE_ROWS, Page
+from peruserd.couch.answers import Answer
 from peruserd.couch.client import Client
 from peruserd.couch.copies import Copies, ShardLayout
-from peruserd.couch.session import Answer
 from peruserd.listener.ledger import Ledger
-from peruserd.listener.provisioner import Outcome, Provisioner
+from peruserd.listener.outcome import Outcome
+from peruserd.listener.provisioner import Provisioner
 from peruserd.listener.store import Store
 
 DECODE: Final = "decode a page"

@@ -9,13 +9,13 @@ import msgspec
 
 from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.loading import load_file
-from peruserd.cli.ordering import NO_UNICODE, NotTakenError, answers, nameable, refused
-from peruserd.cli.output import CommandError, print_json, say, told_beside
-from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
+from peruserd.cli.ordering import Ordering
+from peruserd.cli.output import print_json, say, told_beside
+from peruserd.cli.parser import EXIT_DONE
 from peruserd.core import control
 from peruserd.core.config import Config
 from peruserd.core.deletions import Entry, Kind, Pause, Saying, Word, most_urgent
-from peruserd.core.names import advice_on_id, user_name
+from peruserd.core.names import user_name
 from peruserd.core.printing import argument, counted, date, named, shown, span
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.errors import NotFoundError
@@ -142,64 +142,35 @@ _AFTER_ALL: Final = {
 }
 
 
-class _Ordering:
-    """Sends the orders that one command makes, and shows the answers."""
+class _Ordering(Ordering):
+    """Gives an order about deletions."""
 
     def __init__(self, config: Config, options: argparse.Namespace) -> None:
-        self._directory = StateDirectory.configured(config).path
-        self._options = options
-        self._users, self._nameless = nameable(options.users or [])
+        super().__init__(StateDirectory.configured(config).path, options)
         self._began = time.monotonic()
-        self._code = EXIT_DONE
         self._noted: list[dict[str, Any]] = []
-        self._unknown: list[dict[str, str]] = []
-        self._error: CommandError | None = None
 
-    def run(self) -> int:
-        """Send them all, until one is refused; return the exit code."""
-        for user in self._nameless:
-            self._not_found(user, NO_UNICODE)
-        try:
-            for order in self._orders():
-                self._send(order)
-        except NotTakenError as error:
-            self._error = error
-            self._code = max(self._code, error.code)
-            say(error.problems[0])
+    def _print(self) -> None:
         after = self._after()
         if self._options.json:
             print_json(self._as_json(after))
         elif after is not None:
             print(after.words.format(undo=after.undo))
-        return self._code
 
     def _orders(self) -> Iterator[control.Order]:
-        users, most = self._users, control.MOST_USERS
-        parts = [tuple(users[begin : begin + most]) for begin in range(0, len(users), most)]
         match self._options.action:
             case "pause" if not self._options.users:
                 yield control.PauseAll()
             case "pause":
-                yield from (control.Say(Word.HOLD, part) for part in parts)
+                yield from (control.Say(Word.HOLD, part) for part in self._parts)
             case "resume" if not self._options.users:
                 yield control.ResumeAll()
             case "resume":
-                yield from (control.ResumeOnly(part) for part in parts)
+                yield from (control.ResumeOnly(part) for part in self._parts)
             case action:
-                yield from (control.Say(_WORDS[action], part) for part in parts)
+                yield from (control.Say(_WORDS[action], part) for part in self._parts)
 
-    def _send(self, order: control.Order) -> None:
-        for answer in answers(self._directory, order):
-            if isinstance(answer, control.Refused):
-                raise refused(answer)
-            if isinstance(answer, control.Done):
-                if answer.notice:
-                    say(answer.notice)
-                return
-            self._show(answer)
-        raise NotTakenError(EXIT_LATER, "no_answer", "the daemon ended before it was done; what was noted stays noted")
-
-    def _show(self, answer: control.Answer) -> None:
+    def _take(self, answer: control.Answer) -> None:
         match answer:
             case control.Progress(done, total):
                 if time.monotonic() - self._began > _QUIET_SECONDS:
@@ -210,12 +181,6 @@ class _Ordering:
                     print(f"{named(user)}: noted for {shown(database)}", flush=True)
             case control.Unknown(user, why):
                 self._not_found(user, why)
-
-    def _not_found(self, user: str, why: str) -> None:
-        self._unknown.append({"user": user, "reason": why})
-        self._code = max(self._code, EXIT_NOT_DONE)
-        advice = advice_on_id(user)
-        say(f"{named(user)}: {shown(why)}" + (f"; {advice}" if advice else ""))
 
     def _after(self) -> _After | None:
         """Return what is so from now on; None where nothing was noted."""

@@ -1,18 +1,20 @@
 """Commands that give orders to the running daemon share this: its control socket, and what keeps it from answering."""
 
+import argparse
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from peruserd.cli.output import CommandError
-from peruserd.cli.parser import EXIT_LATER, EXIT_NOT_DONE
+from peruserd.cli.output import CommandError, say
+from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.cli.progress import told
 from peruserd.core import control
-from peruserd.core.names import is_unicode
-from peruserd.core.printing import shown
+from peruserd.core.names import advice_on_id, is_unicode
+from peruserd.core.printing import named, shown
 from peruserd.daemon.control import reachable
 
 # Longer than the daemon needs for one user on a busy cluster, time-outs of a request included.
@@ -35,6 +37,69 @@ def nameable(users: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 NO_UNICODE: Final = "the user name is not valid Unicode, and no user document can have it"
+
+
+class Ordering(ABC):
+    """Sends the orders that one command makes to the daemon with this state directory, until one is refused.
+
+    A part of the users who were named fits into one order.
+    """
+
+    def __init__(self, directory: Path, options: argparse.Namespace) -> None:
+        self._directory = directory
+        self._options = options
+        self._users, self._nameless = nameable(options.users or [])
+        self._code = EXIT_DONE
+        self._unknown: list[dict[str, str]] = []
+        self._error: CommandError | None = None
+
+    @abstractmethod
+    def _orders(self) -> Iterator[control.Order]:
+        """Yield the orders."""
+
+    @abstractmethod
+    def _take(self, answer: control.Answer) -> None:
+        """Take in an answer that is not the last one of an order."""
+
+    @abstractmethod
+    def _print(self) -> None:
+        """Print what came of all orders. Part of them may have been carried out before one was refused."""
+
+    def run(self) -> int:
+        """Send them; return the exit code."""
+        for user in self._nameless:
+            self._not_found(user, NO_UNICODE)
+        try:
+            for order in self._orders():
+                self._send(order)
+        except NotTakenError as error:
+            self._error = error
+            self._code = max(self._code, error.code)
+            say(error.problems[0])
+        self._print()
+        return self._code
+
+    @property
+    def _parts(self) -> list[tuple[str, ...]]:
+        most = control.MOST_USERS
+        return [tuple(self._users[begin : begin + most]) for begin in range(0, len(self._users), most)]
+
+    def _send(self, order: control.Order) -> None:
+        for answer in answers(self._directory, order):
+            if isinstance(answer, control.Refused):
+                raise refused(answer)
+            if isinstance(answer, control.Done):
+                if answer.notice:
+                    say(answer.notice)
+                return
+            self._take(answer)
+        raise NotTakenError(EXIT_LATER, "no_answer", "the daemon ended before it was done; what was done stays done")
+
+    def _not_found(self, user: str, why: str) -> None:
+        self._unknown.append({"user": user, "reason": why})
+        self._code = max(self._code, EXIT_NOT_DONE)
+        advice = advice_on_id(user)
+        say(f"{named(user)}: {shown(why)}" + (f"; {advice}" if advice else ""))
 
 
 def answers(directory: Path, order: control.Order) -> Iterator[control.Answer]:

@@ -9,12 +9,11 @@ from typing import Any, Final
 import msgspec
 
 from peruserd.cli.loading import load_file
-from peruserd.cli.ordering import NO_UNICODE, NotTakenError, answers, nameable, refused
+from peruserd.cli.ordering import Ordering
 from peruserd.cli.output import CommandError, print_json, say, told_beside
-from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE, EXIT_USAGE
+from peruserd.cli.parser import EXIT_DONE, EXIT_USAGE
 from peruserd.core import control
 from peruserd.core.inquiries import Wish
-from peruserd.core.names import advice_on_id
 from peruserd.core.printing import counted, date, named, shown, span
 from peruserd.core.quarantine import KINDS
 from peruserd.daemon.state import StateDirectory
@@ -46,53 +45,27 @@ def run(options: argparse.Namespace) -> int:
     return _Asking(StateDirectory.configured(config).path, options).run()
 
 
-class _Asking:
-    """Asks for what one command wants, and shows the answers."""
+class _Asking(Ordering):
+    """Asks for users in quarantine."""
 
     def __init__(self, directory: Path, options: argparse.Namespace) -> None:
-        self._directory = directory
-        self._options = options
-        self._users, self._nameless = nameable(options.users)
-        self._code = EXIT_DONE
+        super().__init__(directory, options)
         self._found: list[control.Found] = []
-        self._unknown: list[dict[str, str]] = []
-        self._error: CommandError | None = None
         self._told = time.monotonic() + _QUIET_SECONDS
 
-    def run(self) -> int:
-        """Ask, until something fails; return the exit code."""
-        for user in self._nameless:
-            self._not_found(user, NO_UNICODE)
-        try:
-            for order in self._orders():
-                self._send(order)
-        except NotTakenError as error:
-            # Users found before something fails are shown all the same: part of it may have been done.
-            self._error = error
-            self._code = max(self._code, error.code)
-            say(error.problems[0])
+    def _print(self) -> None:
         self._found.sort(key=lambda each: (each.kept.passing, each.kept.kind, each.user))
         if self._options.json:
             print_json(self._as_json())
         elif words := "\n".join(self._in_words(time.time())):
             print(words)
-        return self._code
 
     def _orders(self) -> Iterator[control.Quarantine]:
-        wish, kind, most = _WISHES[self._options.action], self._options.kind, control.MOST_USERS
+        wish, kind = _WISHES[self._options.action], self._options.kind
         if not self._options.users:
             yield control.Quarantine(wish, kind=kind)
-        for begin in range(0, len(self._users), most):
-            yield control.Quarantine(wish, tuple(self._users[begin : begin + most]), kind)
-
-    def _send(self, order: control.Order) -> None:
-        for answer in answers(self._directory, order):
-            if isinstance(answer, control.Done):
-                return
-            if isinstance(answer, control.Refused):
-                raise refused(answer)
-            self._take(answer)
-        raise NotTakenError(EXIT_LATER, "no_answer", "the daemon ended before it was done")
+        for part in self._parts:
+            yield control.Quarantine(wish, part, kind)
 
     def _take(self, answer: control.Answer) -> None:
         match answer:
@@ -103,12 +76,6 @@ class _Asking:
         if time.monotonic() > self._told:
             self._told = time.monotonic() + _QUIET_SECONDS
             say(f"{counted(len(self._found), 'user')} so far")
-
-    def _not_found(self, user: str, why: str) -> None:
-        self._unknown.append({"user": user, "reason": why})
-        self._code = max(self._code, EXIT_NOT_DONE)
-        advice = advice_on_id(user)
-        say(f"{named(user)}: {shown(why)}" + (f"; {advice}" if advice else ""))
 
     def _as_json(self) -> dict[str, Any]:
         users = [

@@ -16,13 +16,14 @@ import msgspec
 from peruserd.core import security
 from peruserd.core.config import DatabasesConfig, DeletionConfig, DeletionPolicy
 from peruserd.core.contents import Contents
-from peruserd.core.decision import Ask, Create, Failed, Step, Write, WriteEach, decide
+from peruserd.core.decision import decide
 from peruserd.core.evidence import DocumentState, Evidence, Verdict, judge
 from peruserd.core.facts import CopyReading, Database, Facts, Hint
 from peruserd.core.findings import NO_REASON_TO_LOOK, UNSEEN, Finding, Remedy
 from peruserd.core.names import database_name
 from peruserd.core.quarantine import Advice, Failure
 from peruserd.core.security import AS_COUCH_PERUSER, Access, CopiesDisagreeError, MalformedSecurityError, Security
+from peruserd.core.steps import Ask, Create, Failed, Step, Write, WriteEach
 
 
 class Shape(msgspec.Struct, frozen=True):

@@ -6,8 +6,6 @@ of the caller's monotonic clock, in seconds. Not thread-safe: its owner has a lo
 
 from collections.abc import Collection, Iterable
 
-import msgspec
-
 from peruserd.core.aftermath import CountedOutcome
 from peruserd.core.changes import Change, make_look
 from peruserd.core.counters import Counters
@@ -18,7 +16,7 @@ from peruserd.core.intake import Intake
 from peruserd.core.lanes import Lane
 from peruserd.core.messages import Sequence
 from peruserd.core.ownership import Ownership
-from peruserd.core.progress import Identity, Saved
+from peruserd.core.progress import Identity, OnDisk
 from peruserd.core.quarantine import RESTLESS_DATABASE, UNSERVABLE_NAME, Failure, Quarantined
 from peruserd.core.records import Removal
 from peruserd.core.reporting import Reporting
@@ -26,14 +24,6 @@ from peruserd.core.rows import Page
 from peruserd.core.scanning import ScanTask
 from peruserd.core.standstill import Standstill
 from peruserd.core.watermark import Watermark
-
-
-class OnDisk(msgspec.Struct, frozen=True):
-    """The state that a listener finds on its disk: progress (None in a new file), quarantine, documents in doubt."""
-
-    saved: Saved | None = None
-    kept: Collection[Quarantined] = ()
-    doubts: Collection[str] = ()
 
 
 class Listening(Reporting):
@@ -185,7 +175,7 @@ class Listening(Reporting):
 
     def given_up(self, change: Change, now: float, *, created: bool) -> bool:
         """End work that failed, for this time; say whether a scan ended with it."""
-        self._leave_desk(change, now, created=created)
+        self._end_work(change, now, created=created)
         return self._given_up(change, now)
 
     def _given_up(self, change: Change, now: float) -> bool:
@@ -205,7 +195,7 @@ class Listening(Reporting):
         if not self.standstill.set_aside(change, failure, now, stays=self._stays(change.document_id)):
             return False
         self._count(change, outcome)
-        self._leave_desk(change, now, created=outcome.created)
+        self._end_work(change, now, created=outcome.created)
         return True
 
     def judged(self, change: Change, failure: Failure, *, now: float, wall: float, chance: float) -> Quarantined | None:
@@ -227,12 +217,12 @@ class Listening(Reporting):
         self._reviews(1)
 
     def _ended(self, change: Change, now: float, *, created: bool) -> bool:
-        self._leave_desk(change, now, created=created)
+        self._end_work(change, now, created=created)
         if created:
             self._creations.note(change.document_id, now)
         return self._settle_scan()
 
-    def _leave_desk(self, change: Change, now: float, *, created: bool) -> None:
+    def _end_work(self, change: Change, now: float, *, created: bool) -> None:
         if self.dispatch.ended(change, now, created=created):
             self.fought_over.append(change.document_id)
             self.counters.failed(RESTLESS_DATABASE)

@@ -8,7 +8,7 @@ of `settled` is finished, or safely in quarantine, or a scan of everything is `o
 now is finished too, or beyond the `position` of the sweep over security objects of a scan that is saved with it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from typing import Final
 
@@ -16,6 +16,7 @@ import msgspec
 
 from peruserd.core.messages import Sequence
 from peruserd.core.ownership import Ownership
+from peruserd.core.quarantine import Quarantined
 from peruserd.core.rows import Row
 
 # Past this many changes of ownership during one scan, remembering them costs more than reading everything again.
@@ -82,6 +83,14 @@ class Saved(msgspec.Struct, frozen=True):
     def proof(self) -> tuple[Row, ...]:
         """Return the rows that prove the checkpoint, oldest first."""
         return (*self.earlier, *(() if self.last_row is None else (self.last_row,)))
+
+
+class OnDisk(msgspec.Struct, frozen=True):
+    """The state that a listener finds on its disk: progress (None in a new file), quarantine, documents in doubt."""
+
+    saved: Saved | None = None
+    kept: Collection[Quarantined] = ()
+    doubts: Collection[str] = ()
 
 
 class Identity(msgspec.Struct, frozen=True):

@@ -12,9 +12,11 @@ from peruserd.core.lease_documents import FIRST_ID, LAST_ID, MOST_BYTES, MOST_LE
 from peruserd.core.leases import Lease
 from peruserd.core.ranges import ShardMap
 from peruserd.core.views import Copy
+from peruserd.couch.answers import Answer
 from peruserd.couch.errors import NotFoundError, UnexpectedAnswerError
 from peruserd.couch.missing import believe_missing, names_between
-from peruserd.couch.session import Answer, Session, quoted
+from peruserd.couch.paths import copy_path, map_path
+from peruserd.couch.session import Session, quoted
 from peruserd.couch.shapes import (
     Counts,
     Directory,
@@ -339,13 +341,3 @@ _LEASES_BYTES: Final = 2 * MOST_LEASES * MOST_BYTES
 def _local_path(database: str, document_id: str) -> str:
     prefix, _, name = document_id.partition("/")
     return f"/{quoted(database)}/{prefix}/{quoted(name)}"
-
-
-def map_path(node: str, database: str) -> str:
-    """Return the path of a database's shard map in a node's list of databases."""
-    return f"/_node/{quoted(node)}/_dbs/{quoted(database)}"
-
-
-def copy_path(copy: Copy) -> str:
-    """Return the path at which one copy of a shard is asked, through whichever node."""
-    return f"/_node/{quoted(copy.node)}/{quoted(copy.shard_name)}"

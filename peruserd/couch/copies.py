@@ -20,7 +20,7 @@ from peruserd.core.hashing import document_hash
 from peruserd.core.ranges import Range, ShardMap
 from peruserd.core.security import Security
 from peruserd.core.views import Copy, Feed
-from peruserd.couch.client import NO_DATABASE, SECURITY_BYTES, Client, copy_path
+from peruserd.couch.client import NO_DATABASE, SECURITY_BYTES, Client
 from peruserd.couch.errors import (
     CouchError,
     InterruptedRequestError,
@@ -31,6 +31,7 @@ from peruserd.couch.errors import (
     UnauthorizedError,
     UnexpectedAnswerError,
 )
+from peruserd.couch.paths import copy_path
 from peruserd.couch.revisions import COPY_SECONDS, known_of_many, winners
 from peruserd.couch.session import quoted
 

@@ -7,8 +7,9 @@ outlives the compaction of the list.
 import msgspec
 
 from peruserd.core.lives import newest
-from peruserd.couch.client import Client, map_path
+from peruserd.couch.client import Client
 from peruserd.couch.errors import UnexpectedAnswerError
+from peruserd.couch.paths import map_path
 from peruserd.couch.shapes import Suffixed
 
 

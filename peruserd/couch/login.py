@@ -16,8 +16,9 @@ import structlog
 
 from peruserd.core.authentication import Verdict
 from peruserd.core.messages import Credentials, Secret, Token
+from peruserd.couch.answers import Answer
 from peruserd.couch.errors import CouchError
-from peruserd.couch.session import Answer, Session, quoted
+from peruserd.couch.session import Session, quoted
 from peruserd.couch.tokens import NOBODY, basic_token, basic_value
 
 _SESSION = "/_session"

@@ -10,8 +10,9 @@ things can stand between:
 
 import msgspec
 
+from peruserd.couch.answers import Answer
 from peruserd.couch.errors import UnexpectedAnswerError
-from peruserd.couch.session import Answer, Session
+from peruserd.couch.session import Session
 
 
 def believe_missing(session: Session, database: str, answer: Answer) -> None:

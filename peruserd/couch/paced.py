@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from peruserd.core.messages import Token
-from peruserd.couch.session import Answer, Session
+from peruserd.couch.answers import Answer
+from peruserd.couch.session import Session
 
 
 class PacedSession(Session):

@@ -21,8 +21,9 @@ import msgspec
 from peruserd.core.cluster_database import MARKER_ID, is_marker
 from peruserd.core.config import CouchDBConfig
 from peruserd.core.views import Copy, Feed
-from peruserd.couch.client import Client, copy_path
+from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError
+from peruserd.couch.paths import copy_path
 from peruserd.couch.session import quoted
 
 # The document that is read, which is never there and need not be, and the local one that is written.

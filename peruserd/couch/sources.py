@@ -15,8 +15,9 @@ from peruserd.core.messages import Sequence
 from peruserd.core.progress import Identity, is_where_it_was
 from peruserd.core.rows import PAGE_ROWS, Page, Row
 from peruserd.core.views import Copy, Feed
-from peruserd.couch.client import Client, copy_path
+from peruserd.couch.client import Client
 from peruserd.couch.errors import NotFoundError, NothingYetError, TooLargeError, UnexpectedAnswerError
+from peruserd.couch.paths import copy_path
 from peruserd.couch.revisions import COPY_SECONDS, known_of_many
 from peruserd.couch.session import quoted
 

@@ -12,12 +12,10 @@ from prometheus_client.registry import Collector
 
 from peruserd import __version__, dumps, ending
 from peruserd.core.agreement import configuration_digest
-from peruserd.core.config import ClusterConfig, Config, CouchDBConfig
+from peruserd.core.config import Config, CouchDBConfig
 from peruserd.core.control import Answer, DeletionOrder, LookAt, Quarantine
 from peruserd.core.lifecycle import EXIT_CONFIGURATION, RestartBudget, Timing
-from peruserd.core.messages import ListenerStart
 from peruserd.core.settling import Settling
-from peruserd.core.templates import Templates
 from peruserd.core.views import View
 from peruserd.couch.authenticator import Answers, Authenticator
 from peruserd.couch.client import Client
@@ -38,6 +36,7 @@ from peruserd.daemon.metrics import InstanceCollector
 from peruserd.daemon.orders import Looks, Orders
 from peruserd.daemon.own_database import own_database_test
 from peruserd.daemon.quarantine import QuarantineDesk
+from peruserd.daemon.start_messages import start_messages
 from peruserd.daemon.state import StateDirectory
 from peruserd.daemon.systemd import Notifier
 from peruserd.daemon.templates import keep_templates, load_templates, tell_of
@@ -52,7 +51,6 @@ from peruserd.supervisor.presence import Presence
 from peruserd.supervisor.return_watch import ReturnWatch
 from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.slashes import SlashWatch
-from peruserd.supervisor.start_request import StartMessage, StartRequest
 from peruserd.supervisor.watcher import Lookout, Watcher
 
 # More restarts than this within ten minutes are no single listener's bad luck.
@@ -127,7 +125,7 @@ class Instance:
             on_failure=self._on_failed_look,
         )
         self._fleet = Fleet(
-            _start_messages(config, templates, self._tokens, state, self._lookout),
+            start_messages(config, templates, self._tokens, state, self._lookout),
             most_in_flight=provisioning.max_in_flight,
             new_per_minute=provisioning.max_new_per_minute,
             timing=Timing(),
@@ -315,11 +313,6 @@ def _hasty(config: Config, most_seconds: float = _LONGEST_BEAT_SECONDS) -> Couch
     )
 
 
-def _recall_seconds(cluster: ClusterConfig) -> float:
-    """Return for how long two instances can act on the same document, because one has not noticed the other yet."""
-    return cluster.lease_ttl + cluster.quiet_period + 2 * cluster.poll_interval
-
-
 def _attach_first(lookout: Lookout) -> bool:
     """Try once to attach, so that a mistake in the configuration ends the start.
 
@@ -337,35 +330,3 @@ def _attach_first(lookout: Lookout) -> bool:
     except CouchError as error:
         log.warning("waiting for CouchDB", kind=error.kind, error=str(error))
     return True
-
-
-def _start_messages(
-    config: Config, templates: Templates, tokens: Tokens, state: StateDirectory, lookout: Lookout
-) -> StartMessage:
-    def start_message(request: StartRequest) -> ListenerStart:
-        assignment, conditions = request.assignment, request.conditions
-        return ListenerStart(
-            copy=assignment.copy,
-            ownership=assignment.ownership,
-            coming=assignment.coming,
-            instance=lookout.attach().node,
-            couchdb=config.couchdb,
-            token=tokens.current,
-            databases=config.databases,
-            deletion=config.deletion,
-            audit=config.audit,
-            cluster_database=config.cluster.database,
-            log=config.log,
-            state_file=str(state.file_of(assignment.copy)),
-            share=conditions.share,
-            new_per_minute=conditions.new_per_minute,
-            nodes=conditions.nodes,
-            cut_off=conditions.cut_off,
-            most_in_flight=config.provisioning.max_in_flight,
-            begin_near=request.begin_near,
-            recall_seconds=_recall_seconds(config.cluster),
-            access=templates.access(config.security.grant),
-            templates=templates,
-        )
-
-    return start_message

@@ -9,9 +9,10 @@ from peruserd.core.auditing import Rules
 from peruserd.core.rounds import Rounds
 from peruserd.core.rows import Page, Row
 from peruserd.core.views import Copy, Feed
-from peruserd.couch.client import Client, copy_path
+from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError, UnreachableError
 from peruserd.couch.observing import Observer
+from peruserd.couch.paths import copy_path
 from peruserd.couch.session import quoted
 from peruserd.couch.sources import ChangeSource
 

@@ -15,7 +15,7 @@ from peruserd.core.listening import Listening
 from peruserd.core.quarantine import RESTLESS_DATABASE, Failure, Quarantined
 from peruserd.core.records import Record, Removal
 from peruserd.core.standstill import Standstill
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from peruserd.listener.waiting import Waiting
 

@@ -8,9 +8,9 @@ from typing import Protocol
 import msgspec
 
 from peruserd.core.contents import Contents, Found, Looked, Standing, judged, of_new_database, to_write
-from peruserd.core.decision import Ask, Furnish, Step
 from peruserd.core.facts import Database, Facts
 from peruserd.core.messages import ListenerStart
+from peruserd.core.steps import Ask, Furnish, Step
 from peruserd.core.templates import NO_TEMPLATES, Template, Templates
 from peruserd.couch.client import Client
 from peruserd.couch.copies import CopyOptions, Layout, open_layout

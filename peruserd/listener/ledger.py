@@ -22,7 +22,7 @@ from peruserd.core.rows import Page, Row
 from peruserd.core.scanning import ScanTask
 from peruserd.listener.asked import Asked
 from peruserd.listener.failures import Clocks, Failures, tell, tell_of_fights
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from peruserd.listener.waiting import Waiting
 

@@ -24,7 +24,7 @@ from multiprocess.connection import Connection, wait
 from peruserd import dumps, logs
 from peruserd.core.agreement import databases_digest
 from peruserd.core.inquiries import Inquiry
-from peruserd.core.listening import Listening, OnDisk
+from peruserd.core.listening import Listening
 from peruserd.core.messages import (
     CompareNames,
     Doubt,
@@ -44,6 +44,7 @@ from peruserd.core.messages import (
     decode_to_listener,
     encode,
 )
+from peruserd.core.progress import OnDisk
 from peruserd.core.views import Feed
 from peruserd.couch.client import Client
 from peruserd.couch.copies import open_copies

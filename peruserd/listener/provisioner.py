@@ -16,19 +16,21 @@ import structlog
 from peruserd.core import security
 from peruserd.core.changes import Change
 from peruserd.core.config import DatabasesConfig, DeletionConfig, WhenDeleted
-from peruserd.core.decision import Ask, Create, Failed, NothingToDo, Removed, Served, Step, Write, WriteEach, decide
+from peruserd.core.decision import decide
 from peruserd.core.evidence import DocumentState, Verdict, judge
 from peruserd.core.facts import Database, Facts, Hint
 from peruserd.core.lanes import Lane
 from peruserd.core.names import UnservableNameError, database_name, user_name
 from peruserd.core.quarantine import RESTLESS_DATABASE, Advice, Failure
 from peruserd.core.security import AS_COUCH_PERUSER, Access
+from peruserd.core.steps import Ask, Create, Failed, NothingToDo, Removed, Served, Step, Write, WriteEach
 from peruserd.couch.client import MOST_NAMES, Client, Creation
 from peruserd.couch.copies import Copies
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
 from peruserd.listener.absence import is_deleted_by_others, note_end
 from peruserd.listener.deletion_desk import DeletionDesk
 from peruserd.listener.furnishing import Furnisher
+from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import StoreError
 
 log = structlog.get_logger(__name__)
@@ -49,35 +51,6 @@ _CREATED: Final = {
     Creation.ACCEPTED: Database.ACCEPTED,
     Creation.EXISTED: Database.THERE,
 }
-
-
-class Outcome(msgspec.Struct):
-    """The result of one action: what it did, and whether it came to its end.
-
-    `acted_on` says whether the action was for a deleted document or for one that is there, whatever the change hinted
-    at; None where nothing was acted on. `whole` says that the security object is known to be right in every copy,
-    so nothing of it is in doubt any more. `furnished` says that documents or options of templates were written.
-    """
-
-    provisioned: bool = False
-    revoked: bool = False
-    created: bool = False
-    security_written: bool = False
-    whole: bool = False
-    failure: Failure | None = None
-    acted_on: bool | None = None
-    furnished: bool = False
-
-    @property
-    def action(self) -> str | None:
-        """Return what was done to access or existence, in one word; None where nothing was."""
-        if self.created:
-            return "create"
-        if self.revoked:
-            return "revoke"
-        if self.security_written:
-            return "grant" if self.provisioned else "write"
-        return None
 
 
 class _Act(msgspec.Struct):

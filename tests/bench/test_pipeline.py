@@ -15,9 +15,9 @@ from peruserd.core.config import DatabasesConfig
 from peruserd.core.hashing import document_hash
 from peruserd.core.names import database_name
 from peruserd.core.rows import PAGE_ROWS, Page
+from peruserd.couch.answers import Answer
 from peruserd.couch.client import Client, Creation
 from peruserd.couch.errors import InterruptedRequestError
-from peruserd.couch.session import Answer
 from peruserd.couch.sources import ShardSource
 
 USER = "user-0000042"

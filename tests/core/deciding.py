@@ -7,10 +7,11 @@ import msgspec
 
 from peruserd.core import security
 from peruserd.core.contents import Contents, Looked, Standing
-from peruserd.core.decision import Ask, Create, Furnish, Step, Write, WriteEach, decide
+from peruserd.core.decision import decide
 from peruserd.core.evidence import DocumentState, Verdict
 from peruserd.core.facts import CopyReading, Database, Facts, Hint
 from peruserd.core.security import Security
+from peruserd.core.steps import Ask, Create, Furnish, Step, Write, WriteEach
 
 USER = "alice"
 FRESH: Security = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}

@@ -38,7 +38,7 @@ def test_what_a_node_missed_begins_well_before_it_was_seen_to_be_away() -> None:
 
 
 def test_the_list_is_read_once_more_when_the_node_has_settled() -> None:
-    """What was made while it came back can have been changed by CouchDB's own repair."""
+    """CouchDB's own repair can have changed a database that was made while the node came back."""
     absences = _absences()
     absences.see(ALL, ALL, _place(1), 0.0)
     absences.see(PAIR, ALL, _place(2), 200.0)

@@ -132,7 +132,7 @@ def until_tried(run: Run, times: int = 1) -> None:
 
 
 def test_now_and_then_users_try_on_hold(run: Run) -> None:
-    """What comes of it says more than the probe, which may be wrong: who is served ends the hold."""
+    """The probe may be wrong, so a user who is served ends the hold."""
     run.happen(Failed())
     run.probe(AWAY)
     until_tried(run)

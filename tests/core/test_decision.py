@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 
 from peruserd.core import security
 from peruserd.core.config import DeletionPolicy, Grant, OnReturn
-from peruserd.core.decision import Ask, Create, Failed, NothingToDo, Removed, Served, Step, Write, WriteEach, decide
+from peruserd.core.decision import decide
 from peruserd.core.evidence import DocumentState
 from peruserd.core.facts import Database, Hint
 from peruserd.core.security import Access, CopiesDisagreeError, Security
+from peruserd.core.steps import Ask, Create, Failed, NothingToDo, Removed, Served, Step, Write, WriteEach
 from tests.core.deciding import FRESH, GRANTED, NODES, PARTNERS, REVOKED, USER, World, known
 
 BOBS: Security = {**PARTNERS, "members": {"names": ["bob"]}}

@@ -4,10 +4,10 @@ import pytest
 
 from peruserd.core import security
 from peruserd.core.config import OnReturn
-from peruserd.core.decision import Ask, Failed, Served, Write
 from peruserd.core.evidence import DocumentState
 from peruserd.core.facts import Hint
 from peruserd.core.security import Security
+from peruserd.core.steps import Ask, Failed, Served, Write
 from tests.core.deciding import FRESH, GRANTED, NODES, PARTNERS, REVOKED, USER, World, known
 
 

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peruserd.core.contents import Standing
-from peruserd.core.decision import Ask, Create, Failed, Furnish, NothingToDo, Removed, Served, Write
 from peruserd.core.evidence import DocumentState
 from peruserd.core.facts import Hint
 from peruserd.core.quarantine import Advice
 from peruserd.core.security import CopiesDisagreeError, Security
+from peruserd.core.steps import Ask, Create, Failed, Furnish, NothingToDo, Removed, Served, Write
 from tests.core.deciding import FRESH, GRANTED, REVOKED, World, known
 
 MISSING = {"a": Standing.MISSING, "b": Standing.MISSING}

@@ -59,7 +59,7 @@ def test_of_sequences_that_cannot_be_compared_the_newest_row_is_remembered() -> 
 
 
 def test_rows_behind_a_checkpoint_do_not_prove_it() -> None:
-    """What is not finished yet may be lost without harm."""
+    """A row that is not finished yet may be lost without harm."""
     known = history.noted((), [_row(1), _row(2), _row(3)])
     assert _sequences(history.finished(known, 2)) == [1, 2]
 

@@ -112,7 +112,7 @@ def test_a_request_before_the_copy_is_open_is_answered() -> None:
 
 
 def test_a_scan_that_is_owed_for_another_reason_stays_owed() -> None:
-    """What was written while the cluster was cut can be set back when it is whole again."""
+    """A write while the cluster was cut can be set back when it is whole again."""
     intake = _opened()
     intake.connect(cut_off=True, now=0.0)
     intake.look_at_all("me 7", 7)

@@ -30,8 +30,8 @@ from peruserd.core.messages import (
 )
 from peruserd.core.ownership import Ownership
 from peruserd.core.views import View, make_database_plan, make_plan
+from peruserd.couch.answers import Answer
 from peruserd.couch.cookies import SessionCookie
-from peruserd.couch.session import Answer
 from tests.starting import listener_start
 
 PASSWORD = "hunter2"

@@ -215,7 +215,7 @@ def test_a_comparison_waits_for_a_range_that_nobody_can_read() -> None:
 
 
 def test_halves_of_a_range_that_is_split_are_told_of_all_that_is_open() -> None:
-    """What was asked of the whole is the halves' to do."""
+    """The halves do all that was asked of the whole."""
     whole = Copy("_users", WHOLE_SPACE, "node1@host", ".1")
     outbox = Outbox("me")
     outbox.follow([whole])

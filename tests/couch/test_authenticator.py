@@ -18,11 +18,12 @@ from peruserd.core.decoding import ConfigError, load
 from peruserd.core.messages import Secret, Token
 from peruserd.couch import authenticator as authenticator_module
 from peruserd.couch import errors
+from peruserd.couch.answers import Answer
 from peruserd.couch.authenticator import Answers, Authenticator
 from peruserd.couch.client import Client
 from peruserd.couch.credentials import CredentialSource
 from peruserd.couch.refusals import FILE_NAME, BusyError, RefusalFile
-from peruserd.couch.session import Answer, Session
+from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens
 from tests.couch.accounts import NAME, REFUSED, AccountServer
 from tests.couch.connecting import Conversation, Request, answer

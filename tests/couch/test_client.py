@@ -10,7 +10,8 @@ from peruserd.core.ranges import Range, split_evenly
 from peruserd.core.views import Copy
 from peruserd.couch import client as client_module
 from peruserd.couch import errors
-from peruserd.couch.client import Client, Creation, Membership, copy_path
+from peruserd.couch.client import Client, Creation, Membership
+from peruserd.couch.paths import copy_path
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
 

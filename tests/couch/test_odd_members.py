@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from peruserd.core.views import Copy
-from peruserd.couch.client import Client, Membership, copy_path
+from peruserd.couch.client import Client, Membership
 from peruserd.couch.cluster_database import ClusterDatabase, Surroundings
 from peruserd.couch.grounds import ShardGrounds
+from peruserd.couch.paths import copy_path
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
 from tests.proxies import Proxy

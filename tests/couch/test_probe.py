@@ -8,10 +8,11 @@ import pytest
 from peruserd.core.config import CouchDBConfig, DatabasesConfig
 from peruserd.core.ranges import WHOLE_SPACE, ShardMap
 from peruserd.core.views import Copy, Feed
+from peruserd.couch.answers import Answer
 from peruserd.couch.client import Client
 from peruserd.couch.errors import InterruptedRequestError, RefusedError
-from peruserd.couch.probe import MajorityProbe, open_probe, probing
-from peruserd.couch.session import Answer, Session
+from peruserd.couch.probe import MajorityProbe, Probe, open_probe, probing
+from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect, make_lease_database, settings_of
@@ -32,6 +33,17 @@ def _probe(client: Client) -> MajorityProbe:
     return MajorityProbe(client, OWN, _followed(client))
 
 
+def without_majority(cluster: SimClusterThread, probe: Probe) -> str:
+    """Stop one node, which changes nothing, and another one; return what the probe says then."""
+    assert probe.ask() is None
+    cluster.stop_node(3)
+    assert probe.ask() is None
+    cluster.stop_node(2)
+    why = probe.ask()
+    assert why is not None
+    return why
+
+
 @pytest.mark.parametrize("own", [True, False], ids=["own database", "authentication database"])
 def test_a_majority_of_the_copies_must_answer(cluster: SimClusterThread, own: bool) -> None:  # noqa: FBT001
     """One of three away: it serves. Two away: it does not, and the sentence says who is silent. Back again: it does."""
@@ -39,12 +51,7 @@ def test_a_majority_of_the_copies_must_answer(cluster: SimClusterThread, own: bo
     if own:
         make_lease_database(client)
     probe = _probe(client)
-    assert probe.ask() is None
-    cluster.stop_node(3)
-    assert probe.ask() is None
-    cluster.stop_node(2)
-    why = probe.ask()
-    assert why is not None
+    why = without_majority(cluster, probe)
     assert "node2@127.0.0.1, node3@127.0.0.1" in why
     assert ("copies of peruserd" in why) == own
     # A read of the whole cluster shows nothing of it, because one copy is enough for that.
@@ -225,12 +232,7 @@ def test_by_pages_of_databases_a_majority_of_the_hosts_must_be_there(
         make_lease_database(client)
     cluster.fail(1, 403, path_regex="^/_node")
     probe = open_probe(client, OWN, WHOLE_DATABASE)
-    assert probe.ask() is None
-    cluster.stop_node(3)
-    assert probe.ask() is None
-    cluster.stop_node(2)
-    why = probe.ask()
-    assert why is not None
+    why = without_majority(cluster, probe)
     assert "node2@127.0.0.1, node3@127.0.0.1 not" in why
     assert ("hosts of peruserd" in why) == own
     cluster.start_node(3)

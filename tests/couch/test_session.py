@@ -13,7 +13,8 @@ from peruserd.core.messages import Token
 from peruserd.core.quarantine import Advice
 from peruserd.couch import errors
 from peruserd.couch import session as session_module
-from peruserd.couch.session import Answer, Session, quoted
+from peruserd.couch.answers import Answer
+from peruserd.couch.session import Session, quoted
 from peruserd.couch.tokens import Tokens
 from tests.couch.connecting import (
     Conversation,

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from peruserd.core.listening import Listening, OnDisk
+from peruserd.core.listening import Listening
 from peruserd.core.ownership import Ownership
+from peruserd.core.progress import OnDisk
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener.ledger import Ledger
 

@@ -12,7 +12,8 @@ from peruserd.core.templates import NO_TEMPLATES, Templates
 from peruserd.couch.client import Client
 from peruserd.couch.copies import Copies, Layout, ShardLayout
 from peruserd.listener.furnishing import open_furnisher
-from peruserd.listener.provisioner import Outcome, Provisioner
+from peruserd.listener.outcome import Outcome
+from peruserd.listener.provisioner import Provisioner
 from peruserd.simcluster import SimClusterThread
 
 USER = "ann"

@@ -10,7 +10,7 @@ from peruserd.core.quarantine import Failure
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.rows import Page, Row
 from peruserd.listener.ledger import Ledger
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from tests.listener.books import make_ledger
 from tests.listener.clocks import Clock

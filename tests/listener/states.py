@@ -1,14 +1,14 @@
 """The pure state of a listener as tests drive it, without threads, disk and clock."""
 
 from peruserd.core.changes import Change
-from peruserd.core.listening import Listening, OnDisk
+from peruserd.core.listening import Listening
 from peruserd.core.names import user_document_id
 from peruserd.core.ownership import Ownership
-from peruserd.core.progress import Identity, Saved
+from peruserd.core.progress import Identity, OnDisk, Saved
 from peruserd.core.quarantine import UNSERVABLE_NAME, Advice, Failure
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.rows import Page, Row
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from tests.listener.books import RECALL_SECONDS
 
 MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))

@@ -19,7 +19,7 @@ from peruserd.core.quarantine import RESTLESS_DATABASE, UNSERVABLE_NAME, Failure
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.rows import PAGE_ROWS, Page, Row
 from peruserd.listener import ledger as ledger_module
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from tests.listener.books import make_ledger
 from tests.listener.clocks import Clock

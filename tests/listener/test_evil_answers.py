@@ -6,7 +6,7 @@ import pytest
 
 from peruserd.core.views import Copy
 from peruserd.couch.probe import Probe, open_probe
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect, make_lease_database
 from tests.listener.office import DATABASE, USER, Office

@@ -17,7 +17,7 @@ from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.rows import Page, Row
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener.ledger import Ledger
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from tests.listener.books import make_ledger
 from tests.waiting import PATIENCE_SECONDS, eventually

@@ -23,7 +23,7 @@ from peruserd.couch.sources import ChangeSource, open_source
 from peruserd.listener import feed
 from peruserd.listener.feed import CopyReplacedError, Follower, Persistence, Scanner, Stopped
 from peruserd.listener.ledger import Ledger
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect

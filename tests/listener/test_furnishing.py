@@ -12,7 +12,7 @@ from peruserd.couch.client import Client
 from peruserd.couch.journal import Journal
 from peruserd.couch.session import quoted
 from peruserd.couch.template_record import TemplateRecord
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
 from tests.listener.office import DATABASE, DEFAULT, RECORD, SECURED, USER, Office, made, objects

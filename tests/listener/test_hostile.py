@@ -14,7 +14,7 @@ from peruserd.core.rows import Row
 from peruserd.core.views import Copy
 from peruserd.couch.client import Client
 from peruserd.couch.sources import ShardSource
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
 from tests.listener.office import DATABASE, DEFAULT, SECURED, USER, Office, delete_user, objects, secure, set_copy

@@ -14,7 +14,7 @@ from peruserd.core.quarantine import Advice, Failure
 from peruserd.core.records import Record
 from peruserd.listener import failures as failures_module
 from peruserd.listener import ledger as ledger_module
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from tests.listener.clocks import Clock
 from tests.listener.set_books import DONE, Books
 

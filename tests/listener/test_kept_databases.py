@@ -11,7 +11,7 @@ from peruserd.core.names import user_document_id
 from peruserd.core.quarantine import Advice
 from peruserd.couch.client import Creation
 from peruserd.couch.lives import ended_life
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
 from tests.listener.office import DATABASE, SECURED, USER, Office, delete_user, objects, secure, set_copy

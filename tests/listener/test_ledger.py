@@ -17,7 +17,7 @@ from peruserd.core.quarantine import Advice, Failure, Quarantined
 from peruserd.core.ranges import WHOLE_SPACE, split_evenly
 from peruserd.core.rows import PAGE_ROWS, Page, Row
 from peruserd.listener import ledger as ledger_module
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from tests.listener.books import make_ledger
 from tests.waiting import PATIENCE_SECONDS, eventually

@@ -30,7 +30,7 @@ from peruserd.core.scanning import ScanTask
 from peruserd.listener import failures as failures_module
 from peruserd.listener import ledger as ledger_module
 from peruserd.listener.ledger import Ledger
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from tests.listener.books import make_ledger
 from tests.listener.disks import Disk, Keeper, MemoryStore, NeverWaits, WouldBlockError

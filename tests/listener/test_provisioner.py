@@ -12,7 +12,7 @@ from peruserd.core.security import Access, first, is_public
 from peruserd.couch.client import Client
 from peruserd.couch.copies import SingleLayout
 from peruserd.listener.dropping import JournalMissingError
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import StoreError
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect

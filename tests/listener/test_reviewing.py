@@ -9,7 +9,7 @@ from peruserd.core.evidence import DocumentState, Verdict
 from peruserd.core.names import user_document_id
 from peruserd.core.quarantine import Advice
 from peruserd.core.security import is_public
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
 from tests.listener.office import DATABASE, DEFAULT, SECURED, USER, Office, delete_user, made, objects, secure, set_copy

@@ -8,7 +8,7 @@ from peruserd.core.lanes import Lane
 from peruserd.core.names import user_document_id
 from peruserd.core.quarantine import OF_THE_CLUSTER, UNCONFIRMED, Advice, Failure
 from peruserd.listener import failures as failures_module
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from tests.listener.disks import WouldBlockError
 from tests.listener.set_books import AWAY, DONE, MINE, SEEN, THEIRS, WHY, Books
 

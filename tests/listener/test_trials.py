@@ -3,7 +3,7 @@
 import pytest
 
 from peruserd.core.quarantine import Advice, Failure
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from tests.listener.set_books import AWAY, DONE, SEEN, WHY, Books
 
 ENEMIES = [f"enemy{number}" for number in range(20)]

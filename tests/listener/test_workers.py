@@ -12,7 +12,7 @@ from peruserd.core.progress import Identity
 from peruserd.core.quarantine import Failure
 from peruserd.core.ranges import WHOLE_SPACE
 from peruserd.core.rows import Page, Row
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store, StoreError
 from peruserd.listener.workers import Workers
 from tests.listener.books import make_ledger

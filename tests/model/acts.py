@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from peruserd.core.changes import Change
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 
 
 class Fate(Enum):

@@ -19,8 +19,8 @@ from peruserd.core.ranges import ShardMap
 from peruserd.core.rows import Leaf, Page, Row
 from peruserd.core.views import Copy
 from peruserd.couch import errors
+from peruserd.couch.answers import Answer
 from peruserd.couch.client import Creation, Membership
-from peruserd.couch.session import Answer
 from peruserd.couch.shapes import Counts
 from peruserd.simcluster import documents, ids
 from peruserd.simcluster.copies import ShardCopy

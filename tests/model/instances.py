@@ -18,7 +18,8 @@ from peruserd.couch.copies import Copies, ShardLayout
 from peruserd.couch.errors import CouchError
 from peruserd.couch.probe import MajorityProbe
 from peruserd.listener.ledger import Ledger
-from peruserd.listener.provisioner import Outcome, Provisioner
+from peruserd.listener.outcome import Outcome
+from peruserd.listener.provisioner import Provisioner
 from peruserd.simcluster.nodes import Node
 from peruserd.supervisor.presence import Presence
 from peruserd.supervisor.watcher import Lookout

@@ -161,7 +161,7 @@ def databases_of(world: World, document_id: str) -> int:
 
 
 def test_a_database_that_is_missed_stays_away_until_the_operator_says_so(patches: pytest.MonkeyPatch) -> None:
-    """Whatever else happens, also a change of the user document."""
+    """The rule holds also where the user document changes."""
     world = begun(patches, REPORT)
     is_deleted(world)
     world.settle()

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from peruserd.core import decision, evidence, security
-from peruserd.core.decision import Served
 from peruserd.core.evidence import DocumentState, Evidence, Verdict
 from peruserd.core.facts import Database, Facts
+from peruserd.core.steps import Create, Served, Step, Write
 from peruserd.listener import provisioner
 from tests.model import stories
 from tests.model.machine import patch
@@ -106,7 +106,7 @@ def any_number_of_copies_is_a_majority(patches: pytest.MonkeyPatch) -> None:
 def differing_copies_are_left_alone(patches: pytest.MonkeyPatch) -> None:
     """Nothing is taken away where copies disagree."""
 
-    def mistaken(_facts: Facts, end: decision.Step) -> decision.Step:
+    def mistaken(_facts: Facts, end: decision.Step) -> Step:
         return end
 
     patches.setattr(decision, "_revoked_each", mistaken)
@@ -121,10 +121,10 @@ def writes_have_no_end(patches: pytest.MonkeyPatch) -> None:
 def what_is_right_is_written(patches: pytest.MonkeyPatch) -> None:
     """A live user's security object is written, whether or not it is right."""
 
-    def mistaken(facts: Facts) -> decision.Step:
+    def mistaken(facts: Facts) -> Step:
         if facts.database is Database.UNKNOWN:
-            return decision.Create()
-        return Served() if facts.written else decision.Write(security.first(facts.user))
+            return Create()
+        return Served() if facts.written else Write(security.first(facts.user))
 
     patches.setattr(decision, "_claimed_live", mistaken)
 

@@ -25,7 +25,7 @@ from peruserd.core.changes import Change
 from peruserd.core.config import DatabasesConfig, WhenDeleted
 from peruserd.core.lanes import Lane
 from peruserd.core.names import database_name, decode_database_name, user_name
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import ids
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.model import ClusterModel

@@ -24,7 +24,7 @@ from peruserd.core.hashing import document_hash
 from peruserd.core.names import database_name, decode_database_name, user_document_id, user_name
 from peruserd.core.quarantine import Failure
 from peruserd.core.security import admits, grants, is_public
-from peruserd.listener.provisioner import Outcome
+from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import documents
 from peruserd.simcluster.nodes import Node
 from peruserd.simcluster.options import ClusterOptions

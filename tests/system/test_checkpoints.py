@@ -92,11 +92,8 @@ def test_another_history_with_the_same_newest_row_is_noticed(
     assert server.unserved(since) == []
 
 
-@pytest.mark.parametrize("question", ["_changes", "_revs_diff"])
-def test_a_question_that_is_refused_keeps_nobody_waiting(
-    cluster: SimClusterThread, server: Server, daemon: Daemon, question: str
-) -> None:
-    """A proxy that lets reads through and refuses the proof of a checkpoint costs a scan, and the log says so."""
+def stop_and_change_documents(server: Server, daemon: Daemon) -> None:
+    """Let users be served, stop the daemon, and change each document that it has read."""
     users = names("user", 6)
     server.sign_up(users)
     daemon.start().wait_until_scanned()
@@ -104,6 +101,14 @@ def test_a_question_that_is_refused_keeps_nobody_waiting(
     for name in users:
         document = server.get("_users", user_document_id(name))
         server.put("_users", user_document_id(name), body={**document, "more": True})
+
+
+@pytest.mark.parametrize("question", ["_changes", "_revs_diff"])
+def test_a_question_that_is_refused_keeps_nobody_waiting(
+    cluster: SimClusterThread, server: Server, daemon: Daemon, question: str
+) -> None:
+    """A proxy that lets reads through and refuses the proof of a checkpoint costs a scan, and the log says so."""
+    stop_and_change_documents(server, daemon)
     server.sign_up(names("new", 3))
     cluster.fail(1, 403, method="POST", path_regex=f"shards.*{question}")
     daemon.start()
@@ -117,13 +122,7 @@ def test_a_question_that_is_refused_keeps_nobody_waiting(
 
 def test_a_document_that_changes_at_the_checkpoint_costs_no_scan(server: Server, daemon: Daemon) -> None:
     """The row has moved on, as rows do: the copy knows the revision of before."""
-    users = names("user", 6)
-    server.sign_up(users)
-    daemon.start().wait_until_scanned()
-    assert daemon.stop() == 0
-    for name in users:
-        document = server.get("_users", user_document_id(name))
-        server.put("_users", user_document_id(name), body={**document, "more": True})
+    stop_and_change_documents(server, daemon)
     daemon.start().wait_until_scanned()
     assert scans(daemon) == 0
     assert {line["why"] for line in daemon.lines("following")} == {"the checkpoint holds"}

@@ -1,0 +1,116 @@
+"""Answers of a server: decoded, and the errors that their statuses mean."""
+
+from typing import Final, TypeVar
+
+import msgspec
+
+from peruserd.core.decoders import json_decoder
+from peruserd.couch import errors
+from peruserd.couch.cookies import SessionCookie
+
+T = TypeVar("T")
+
+# CouchDB's own words, since 3.4.
+_LOCKED: Final = "Account is temporarily locked due to multiple authentication failures"
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer of a server: `request` names the question in messages, `date` is the header of that name."""
+
+    request: str
+    status: int
+    body: bytes
+    session: SessionCookie | None = None  # that the server gives with it
+    date: str = ""
+
+    def decode(self, shape: type[T]) -> T:
+        """Return the body as `shape`; UnexpectedAnswerError where it is something else."""
+        try:
+            return json_decoder(shape).decode(self.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            # The last is raised by JSON that is nested without end.
+            raise errors.UnexpectedAnswerError(f"{self.request}: {error}: {self._excerpt()}") from error
+
+    def expect(self, *statuses: int) -> "Answer":
+        """Return this answer where its status is one of `statuses`, otherwise raise what the status means."""
+        if self.status in statuses:
+            return self
+        raise self._error()
+
+    @property
+    def reason(self) -> str:
+        """The server's word for a status that is no success."""
+        return self._failure().reason
+
+    @property
+    def has_reason(self) -> bool:
+        """Say whether a status that is no success comes with CouchDB's form of a reason, and not in a proxy's words."""
+        try:
+            json_decoder(_Reason).decode(self.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return False
+        return True
+
+    @property
+    def refuses(self) -> bool:
+        """Say whether this can mean that the server does not take who asks. A user's own code can say the same."""
+        return self.status == 401 or self.is_locked
+
+    @property
+    def is_locked(self) -> bool:
+        """Say whether the account is locked for this address, if it is CouchDB that says so."""
+        return self.status == 403 and self.reason == _LOCKED
+
+    @property
+    def is_of_couchdb(self) -> bool:
+        """Say whether a refusal has CouchDB's form, and not that of a proxy before it."""
+        return self._failure().error in ("unauthorized", "forbidden")
+
+    def _error(self) -> errors.CouchError:
+        failure = self._failure()
+        message = f"{self.request}: {self.status} {failure.error}: {failure.reason}"
+        if failure.error == "nodedown":
+            return errors.NodeDownError(message)
+        if failure.reason == "no_majority":
+            return errors.NoMajorityError(message)
+        if self.status == 404:
+            return errors.NotFoundError(message, failure.reason)
+        if self.status == 401 and not self.has_reason:
+            return errors.ForbiddenError(message)
+        return _BY_STATUS.get(self.status, _class_of(self.status))(message)
+
+    def _failure(self) -> "_Failure":
+        try:
+            return json_decoder(_Failure).decode(self.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return _Failure(error="answer without a reason", reason=self._excerpt())
+
+    def _excerpt(self) -> str:
+        return repr(self.body[:200].decode(errors="replace"))
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    error: str = "error"
+    reason: str = ""
+
+
+class _Reason(msgspec.Struct, frozen=True):
+    error: str
+    reason: str
+
+
+_BY_STATUS: Final[dict[int, type[errors.CouchError]]] = {
+    401: errors.UnauthorizedError,
+    403: errors.ForbiddenError,
+    408: errors.ServerError,
+    409: errors.ConflictError,
+    429: errors.ServerError,
+    502: errors.GatewayError,
+    504: errors.GatewayError,
+}
+
+
+def _class_of(status: int) -> type[errors.CouchError]:
+    if status >= 500:
+        return errors.ServerError
+    return errors.RejectedError if status >= 400 else errors.UnexpectedAnswerError

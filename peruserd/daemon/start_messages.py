@@ -1,0 +1,48 @@
+"""The messages that start listeners: the configuration of the instance, and what its fleet knows of each."""
+
+from peruserd.core.config import ClusterConfig, Config
+from peruserd.core.messages import ListenerStart
+from peruserd.core.templates import Templates
+from peruserd.couch.tokens import Tokens
+from peruserd.daemon.state import StateDirectory
+from peruserd.supervisor.start_request import StartMessage, StartRequest
+from peruserd.supervisor.watcher import Lookout
+
+
+def start_messages(
+    config: Config, templates: Templates, tokens: Tokens, state: StateDirectory, lookout: Lookout
+) -> StartMessage:
+    """Return the function that makes the message to start a listener."""
+
+    def start_message(request: StartRequest) -> ListenerStart:
+        assignment, conditions = request.assignment, request.conditions
+        return ListenerStart(
+            copy=assignment.copy,
+            ownership=assignment.ownership,
+            coming=assignment.coming,
+            instance=lookout.attach().node,
+            couchdb=config.couchdb,
+            token=tokens.current,
+            databases=config.databases,
+            deletion=config.deletion,
+            audit=config.audit,
+            cluster_database=config.cluster.database,
+            log=config.log,
+            state_file=str(state.file_of(assignment.copy)),
+            share=conditions.share,
+            new_per_minute=conditions.new_per_minute,
+            nodes=conditions.nodes,
+            cut_off=conditions.cut_off,
+            most_in_flight=config.provisioning.max_in_flight,
+            begin_near=request.begin_near,
+            recall_seconds=_recall_seconds(config.cluster),
+            access=templates.access(config.security.grant),
+            templates=templates,
+        )
+
+    return start_message
+
+
+def _recall_seconds(cluster: ClusterConfig) -> float:
+    """Return for how long two instances can act on the same document, because one has not noticed the other yet."""
+    return cluster.lease_ttl + cluster.quiet_period + 2 * cluster.poll_interval
