@@ -37,9 +37,9 @@ AMIDST: Final = "amidst"
 AFTER: Final = "after"
 PHASES: Final = (BEFORE, COMING, AMIDST, AFTER)
 
-MOST_OF_BEFORE: Final = 10.0
-MOST_OF_OTHER_CROWD: Final = 1.05
-MOST_MIB: Final = 100.0
+MAX_OF_BEFORE: Final = 10.0
+MAX_OF_OTHER_CROWD: Final = 1.05
+MAX_MIB: Final = 100.0
 
 # Past this without one more of the crowd its contender has stopped serving.
 _STUCK_SECONDS: Final = 60.0
@@ -47,10 +47,10 @@ _LOOK_SECONDS: Final = 0.25
 _MEMORY_SECONDS: Final = 1.0
 
 # A crowd is served at this rate at least, or single users stop signing up before its end.
-_LEAST_RATE: Final = 10.0
+_MIN_RATE: Final = 10.0
 
 # Of the crowd so many are asked for at the end, those who came last among them.
-_MOST_ASKED: Final = 1_000
+_MAX_ASKED: Final = 1_000
 
 _MIB: Final = 2**20
 
@@ -147,7 +147,7 @@ def _measure(cluster: Cluster, contenders: dict[str, Daemons], course: Course, p
 
 
 def _round(cluster: Cluster, instances: Daemons, contender: str, course: Course, number: int) -> Sample:
-    most = course.warm_up + course.before + course.crowd / _LEAST_RATE + course.after
+    most = course.warm_up + course.before + course.crowd / _MIN_RATE + course.after
     names = cluster.new_names(int(course.rate * most))
     crowd = cluster.new_names(course.crowd)
     singles = set(names)
@@ -167,7 +167,7 @@ def _round(cluster: Cluster, instances: Daemons, contender: str, course: Course,
         loop.stop()
         signed_up = loop.finish()
         left = watch.wait_for({each.name for each in signed_up if each.answered is not None}, _STUCK_SECONDS)
-    asked = crowd[:: max(1, course.crowd // _MOST_ASKED)] + crowd[-_MOST_ASKED // 10 :]
+    asked = crowd[:: max(1, course.crowd // _MAX_ASKED)] + crowd[-_MAX_ASKED // 10 :]
     if unserved := cluster.unserved(asked):
         raise ClusterError(f"{len(unserved)} users of the crowd were not served, such as {unserved[0]}")
     counted = [each for each in signed_up if each.due >= counted_from]
@@ -261,16 +261,16 @@ def figures(samples: Sequence[Sample]) -> dict[str, Figure]:
         before, amidst = pooled(own, contender, BEFORE), pooled(own, contender, AMIDST)
         if before and amidst:
             found["p99 amidst the crowd / before it" + named] = Figure(
-                (percentile(amidst, 99) / percentile(before, 99),), "", "lower", MOST_OF_BEFORE if goals else None
+                (percentile(amidst, 99) / percentile(before, 99),), "", "lower", MAX_OF_BEFORE if goals else None
             )
         found["the crowd's rate" + named] = Figure(tuple(each.rate for each in own), "users/s", "higher")
         found["memory of the largest listener" + named] = Figure(
-            tuple(each.memory_mib for each in own), "MiB", "lower", MOST_MIB if goals else None
+            tuple(each.memory_mib for each in own), "MiB", "lower", MAX_MIB if goals else None
         )
     seconds = [[one.seconds for one in samples if one.contender == each] for each in (PERUSERD, BESIDE)]
     if all(seconds):
         found[f"time of the crowd / that of {BESIDE}"] = Figure(
-            (median(seconds[0]) / median(seconds[1]),), "", "lower", MOST_OF_OTHER_CROWD
+            (median(seconds[0]) / median(seconds[1]),), "", "lower", MAX_OF_OTHER_CROWD
         )
     return found
 

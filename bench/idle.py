@@ -26,8 +26,8 @@ _USERS: Final = 20
 
 _QUICK: Final = 10.0
 
-MOST_PERCENT: Final = 0.5
-MOST_MIB: Final = 20.0
+MAX_PERCENT: Final = 0.5
+MAX_MIB: Final = 20.0
 
 SUPERVISOR: Final = "supervisor"
 FORK_SERVER: Final = "fork server"
@@ -76,18 +76,18 @@ def run(options: Options) -> Result:
             progress.step("the ranges it has" if each is None else f"{each} ranges")
             with open_cluster(options.cluster, ClusterOptions(nodes=1, q=each or 1, n=1)) as cluster:
                 version = cluster.version()
-                samples.append(measure(cluster, seconds, settling=_QUICK / 2 if options.quick else SETTLING_SECONDS))
+                samples.append(measure(cluster, seconds, stable_view=_QUICK / 2 if options.quick else SETTLING_SECONDS))
     return result(options, version, samples)
 
 
-def measure(cluster: Cluster, seconds: float, *, settling: float) -> Sample:
+def measure(cluster: Cluster, seconds: float, *, stable_view: float) -> Sample:
     """Let an instance beside the first node serve some users, and watch it while it has nothing to do."""
     if cluster.sim is not None:
         cluster.sim.seed_users(_USERS, provisioned_prefix=PREFIX)
     with daemons(cluster) as instances:
         instances.start([0])
         instances.wait_until_settled()
-        time.sleep(settling)
+        time.sleep(stable_view)
         instance = instances.all[0]
         if cluster.sim is not None:
             cluster.sim.clear_requests()
@@ -187,9 +187,9 @@ def figures(samples: Iterable[Sample]) -> dict[str, Figure]:
     made: dict[str, Figure] = {}
     for each in samples:
         named = f", {each.listeners} listeners"
-        goal = MOST_PERCENT if each is samples[0] else None
+        goal = MAX_PERCENT if each is samples[0] else None
         made["processor time" + named] = Figure((each.percent,), "% of a core", "lower", goal)
-        made["memory of the largest listener" + named] = Figure((memory(each, LISTENER)[1],), "MiB", "lower", MOST_MIB)
+        made["memory of the largest listener" + named] = Figure((memory(each, LISTENER)[1],), "MiB", "lower", MAX_MIB)
         if each.requests_a_minute is not None:
             made["requests a minute" + named] = Figure((each.requests_a_minute,), "", "lower")
     return made

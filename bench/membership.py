@@ -23,12 +23,12 @@ from bench.rig.leaving import Leaving
 from bench.rig.openloop import OpenLoop, SignUp
 from bench.rig.progress import Steps, steps
 from bench.rig.watching import Watch
-from peruserd.core.config import ClusterConfig
+from peruserd.core.configuration.config import ClusterConfig
 
 RATE: Final = 3.0
 ROUNDS: Final = 3
 
-MOST_OF_BEFORE: Final = 1.5
+MAX_OF_BEFORE: Final = 1.5
 
 BEFORE: Final = "before"
 DURING: Final = "during"
@@ -41,7 +41,7 @@ LOST: Final = "lose their owner"
 _PATIENCE_SECONDS: Final = 60.0
 
 # Latencies can be below zero: the daemon may be done before the answer has come back to who signed up.
-_LEAST_CHARTED_MS: Final = 0.1
+_MIN_CHARTED_MS: Final = 0.1
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,7 +237,7 @@ def figures(summed: Summary) -> dict[str, Figure]:
     return {
         "p99 before": Figure((summed.p99_before,), "ms", "lower"),
         "p99 while an instance is lost / before": Figure(
-            (summed.p99_lost / summed.p99_before,), "", "lower", MOST_OF_BEFORE
+            (summed.p99_lost / summed.p99_before,), "", "lower", MAX_OF_BEFORE
         ),
         "p99 as it comes back / before": Figure((summed.p99_back / summed.p99_before,), "", "lower"),
         "longest wait for a new owner": Figure((summed.longest_lost / 1e3,), "s", "lower"),
@@ -288,15 +288,15 @@ def _result(options: Options, cluster: Cluster, course: Course, rounds: Sequence
                 "latency in ms",
                 {
                     group: [
-                        (user.due, max(_LEAST_CHARTED_MS, user.milliseconds))
+                        (user.due, max(_MIN_CHARTED_MS, user.milliseconds))
                         for each in rounds
                         for user in each.users
                         if user.lost == (group == LOST)
                     ]
                     for group in (KEPT, LOST)
                 },
-                limit=MOST_OF_BEFORE * summed.p99_before,
-                limit_label=f"{MOST_OF_BEFORE} x p99 before, of those who {KEPT}",
+                limit=MAX_OF_BEFORE * summed.p99_before,
+                limit_label=f"{MAX_OF_BEFORE} x p99 before, of those who {KEPT}",
                 logarithmic_y=True,
                 points=True,
                 marks={"killed": 0.0, "started again": median(each.restarted for each in rounds)},

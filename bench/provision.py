@@ -41,7 +41,7 @@ _STUCK_SECONDS: Final = 60.0
 
 FLOOR_OF_CEILING: Final = 0.9
 FLOOR_OF_BUILTIN: Final = 2.0
-MOST_PROCESSOR_MS: Final = 4.0
+MAX_PROCESSOR_MS: Final = 4.0
 
 
 Course = list[tuple[float, int]]
@@ -239,7 +239,7 @@ def figures(samples: Sequence[Sample], found: Summary) -> dict[str, Figure]:
     if found.of_builtin is not None:
         ratios["peruserd / couch_peruser"] = Figure((found.of_builtin,), "", "higher", FLOOR_OF_BUILTIN)
     used = tuple(one.processor_ms for one in samples if one.processor_ms is not None)
-    return {**rates, **ratios, "processor time of a user": Figure(used, "ms", "lower", MOST_PROCESSOR_MS)}
+    return {**rates, **ratios, "processor time of a user": Figure(used, "ms", "lower", MAX_PROCESSOR_MS)}
 
 
 def _course(samples: Sequence[Sample], contender: str) -> list[tuple[float, float]]:

@@ -18,7 +18,7 @@ LEASE_SECONDS: Final = 5.0
 """The last lease may take this long, with the rest of the one before it."""
 
 LEASE_GRACE_SECONDS: Final = 1.0
-"""A beat under way may go on for this part of `LEASE_SECONDS`. It takes milliseconds where the server answers."""
+"""A renewal under way may go on for this part of `LEASE_SECONDS`. It takes milliseconds where the server answers."""
 
 PART_SECONDS: Final = 1.0
 """Each other part may take this long. Its requests were interrupted before, but not the making of a connection."""

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 from structlog.typing import EventDict, Processor
 
-from peruserd.core.config import LogConfig, LogFormat, LogLevel
+from peruserd.core.configuration.config import LogConfig, LogFormat, LogLevel
 
 _LEVELS: Final = {
     LogLevel.DEBUG: logging.DEBUG,

@@ -8,7 +8,7 @@ import importlib
 import multiprocessing
 from typing import Final
 
-from peruserd.core.backoff import Backoff
+from peruserd.core.common.backoff import Backoff
 
 _COMMANDS: Final = ("check", "config", "deletions", "name", "owner", "plan", "run")
 
@@ -23,14 +23,14 @@ CONTEXT.set_forkserver_preload(
 # to see what comes after. Processes that begin with a new interpreter have the times of users.
 _HURRIED: Final = (
     ("peruserd.cli.survey", "_AGAIN_SECONDS", 0.5),
-    ("peruserd.core.dispatch", "_SETTLING_SECONDS", 1.0),
+    ("peruserd.core.work.dispatch", "_SETTLING_SECONDS", 1.0),
     ("peruserd.listener.auditing", "_AGAIN_SECONDS", 1.0),
-    ("peruserd.supervisor.attaching", "_ASKING_AGAIN", Backoff(first_seconds=0.2, most_seconds=5.0)),
+    ("peruserd.supervisor.attaching", "_ASKING_AGAIN", Backoff(initial_seconds=0.2, max_seconds=5.0)),
     ("peruserd.supervisor.attaching", "_SURE_SECONDS", 0.1),
-    ("peruserd.supervisor.directory_watch", "_LEAST_SECONDS", 0.25),
+    ("peruserd.supervisor.directory_watch", "_MIN_SECONDS", 0.25),
     ("peruserd.supervisor.directory_watch", "_NO_SHARDS_SECONDS", 0.5),
     ("peruserd.supervisor.directory_watch", "_SAVE_SECONDS", 0.25),
-    ("peruserd.supervisor.pausing", "_BACKOFF", Backoff(first_seconds=0.25, most_seconds=4.0)),
+    ("peruserd.supervisor.pausing", "_BACKOFF", Backoff(initial_seconds=0.25, max_seconds=4.0)),
 )
 
 

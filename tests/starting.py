@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionConfig, LogConfig
-from peruserd.core.messages import ListenerStart
-from peruserd.core.views import Assignment
+from peruserd.core.cluster.views import Assignment
+from peruserd.core.configuration.config import CouchDBConfig, DatabasesConfig, DeletionConfig, LogConfig
+from peruserd.core.processes.messages import ListenerStart
 
 
 def listener_start(assignment: Assignment, **changes: Any) -> ListenerStart:
@@ -14,7 +14,7 @@ def listener_start(assignment: Assignment, **changes: Any) -> ListenerStart:
     start = ListenerStart(
         copy=assignment.copy,
         ownership=assignment.ownership,
-        coming=assignment.coming,
+        upcoming=assignment.upcoming,
         instance="n1",
         couchdb=CouchDBConfig(),
         token=None,
@@ -24,8 +24,8 @@ def listener_start(assignment: Assignment, **changes: Any) -> ListenerStart:
         log=LogConfig(),
         state_file="",
         share=4,
-        most_in_flight=8,
-        begin_near=None,
+        max_in_flight=8,
+        resume_near=None,
         recall_seconds=30.0,
     )
     return msgspec.structs.replace(start, **changes)

@@ -7,7 +7,7 @@ import threading
 from structlog.testing import capture_logs
 
 from peruserd import ending
-from peruserd.core.lifecycle import Timing
+from peruserd.core.processes.lifecycle import Timing
 from tests.waiting import PATIENCE_SECONDS
 
 

@@ -1,4 +1,4 @@
-"""Waiting for other threads and processes: tests ask again and again, and never wait for a fixed time."""
+"""WorkCondition for other threads and processes: tests ask again and again, and never wait for a fixed time."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ PATIENCE_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.01
 # A check that is work itself, such as a scrape, leaves most of the time to those who are waited for.
 _REST: Final = 4.0
-_LONGEST_PAUSE_SECONDS: Final = 0.5
+_MAX_PAUSE_SECONDS: Final = 0.5
 
 
 def eventually(
@@ -26,4 +26,4 @@ def eventually(
             return value
         now = time.monotonic()
         assert now < begin + within_seconds, f"not within {within_seconds:g} s: {what} (last seen: {value!r})"
-        time.sleep(min(max(_POLL_SECONDS, _REST * (now - asked)), _LONGEST_PAUSE_SECONDS))
+        time.sleep(min(max(_POLL_SECONDS, _REST * (now - asked)), _MAX_PAUSE_SECONDS))

@@ -16,8 +16,8 @@ from multiprocess.connection import Connection
 
 from bench.pipeline.recording import COPY, ME, OWNERSHIP, record
 from bench.pipeline.server import UUID, Log, RecordedServer
-from peruserd.core.agreement import databases_digest
-from peruserd.core.config import (
+from peruserd.core.cluster.agreement import databases_digest
+from peruserd.core.configuration.config import (
     CouchDBConfig,
     DatabasesConfig,
     DeletionConfig,
@@ -25,10 +25,10 @@ from peruserd.core.config import (
     LogLevel,
     ProvisioningConfig,
 )
-from peruserd.core.counters import Counters
-from peruserd.core.messages import FromListener, ListenerStart, Report, Stop, decode_from_listener, encode
-from peruserd.core.progress import Saved
-from peruserd.core.rows import PAGE_ROWS
+from peruserd.core.feed.progress import SavedProgress
+from peruserd.core.feed.rows import PAGE_ROWS
+from peruserd.core.processes.counters import Counters
+from peruserd.core.processes.messages import FromListener, ListenerStart, Report, Stop, decode_from_listener, encode
 from peruserd.couch.tokens import NOBODY
 from peruserd.listener import process
 from peruserd.listener.store import Store
@@ -108,7 +108,7 @@ def listen(start: bytes, pipe: Connection, noted: Connection, rows: int, *, owne
 def _prepare(state_file: Path) -> None:
     """Leave the state of a listener that has finished everything up to the start of the feed: there is no scan."""
     store = Store.open(state_file)
-    store.save(Saved(UUID, 0, OWNERSHIP, settled=(OWNERSHIP,), digest=databases_digest(DatabasesConfig())))
+    store.save(SavedProgress(UUID, 0, OWNERSHIP, settled=(OWNERSHIP,), digest=databases_digest(DatabasesConfig())))
     store.close()
 
 
@@ -116,7 +116,7 @@ def _start(state_file: Path) -> ListenerStart:
     return ListenerStart(
         copy=COPY,
         ownership=OWNERSHIP,
-        coming=None,
+        upcoming=None,
         instance=ME,
         couchdb=CouchDBConfig(),
         token=NOBODY,
@@ -126,8 +126,8 @@ def _start(state_file: Path) -> ListenerStart:
         log=LogConfig(level=LogLevel.WARNING),
         state_file=str(state_file),
         share=_IN_FLIGHT,
-        most_in_flight=_IN_FLIGHT,
-        begin_near=None,
+        max_in_flight=_IN_FLIGHT,
+        resume_near=None,
         recall_seconds=30.0,
     )
 

@@ -7,12 +7,12 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.hashing import document_hash
-from peruserd.core.names import user_document_id
-from peruserd.core.ownership import Ownership
-from peruserd.core.ranges import Range
-from peruserd.core.rows import PAGE_ROWS
-from peruserd.core.views import Copy
+from peruserd.core.cluster.views import Copy
+from peruserd.core.common.names import user_document_id
+from peruserd.core.feed.rows import PAGE_ROWS
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import Range
 
 ME: Final = "couchdb@node-1.example"
 _NODES: Final = (ME, "couchdb@node-2.example", "couchdb@node-3.example")

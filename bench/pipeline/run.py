@@ -7,7 +7,7 @@ from typing import Final
 from bench.pipeline import stages
 from bench.pipeline.playing import Playing, play
 from bench.results import Chart, Figure, Options, Result, Table
-from peruserd.core.rows import PAGE_ROWS
+from peruserd.core.feed.rows import PAGE_ROWS
 
 GOALS: Final = {False: 200_000, True: 20_000}
 """Rows a second that one listener should take: of others' users, and of its own who are right already."""

@@ -19,16 +19,16 @@ import structlog
 import bench.pipeline
 from bench.pipeline.recording import ME, OWNERSHIP, record
 from bench.pipeline.server import UUID, RecordedServer, RecordedSession
-from peruserd.core.changes import Change
-from peruserd.core.config import DatabasesConfig, DeletionConfig
-from peruserd.core.lanes import Lane
-from peruserd.core.listening import Listening
-from peruserd.core.progress import Identity, OnDisk, Saved
-from peruserd.core.rows import PAGE_ROWS, Page
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.feed.progress import Identity, OnDisk, SavedProgress
+from peruserd.core.feed.rows import PAGE_ROWS, Page
+from peruserd.core.work.listener_state import ListenerState
 from peruserd.couch.answers import Answer
 from peruserd.couch.client import Client
 from peruserd.couch.copies import Copies, ShardLayout
-from peruserd.listener.ledger import Ledger
+from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.provisioner import Provisioner
 from peruserd.listener.store import Store
@@ -75,7 +75,7 @@ class _NoDeletions:
 
 
 class Desk:
-    """One page of either kind, and a ledger on a disk to enter it in."""
+    """One page of either kind, and a tracker on a disk to enter it in."""
 
     def __init__(self, directory: Path) -> None:
         recordings = {owned: record(PAGE_ROWS, owned=owned) for owned in (True, False)}
@@ -83,23 +83,23 @@ class Desk:
         self.pages = {owned: each.decode(Page) for owned, each in self.answers.items()}
         self.mine = OWNERSHIP.belongs_to(ME)
         store = Store.open(directory / "copy.sqlite")
-        store.save(Saved(UUID, 0, OWNERSHIP, settled=(OWNERSHIP,)))
-        state = Listening(
+        store.save(SavedProgress(UUID, 0, OWNERSHIP, settled=(OWNERSHIP,)))
+        state = ListenerState(
             ME,
             OWNERSHIP,
             OnDisk(*store.load()),
-            coming=None,
+            upcoming=None,
             share=1,
             new_per_minute=0,
             nodes=(),
             cut_off=False,
-            begin_near=None,
+            resume_near=None,
             recall_seconds=30.0,
             digest="",
             now=time.monotonic(),
         )
-        self.ledger = Ledger(state, store, lambda: None)
-        self.ledger.open(Identity(UUID, PAGE_ROWS))
+        self.tracker = ChangeTracker(state, store, lambda: None)
+        self.tracker.open(Identity(UUID, PAGE_ROWS))
         client = Client(RecordedSession(RecordedServer(recordings[True])))  # type: ignore[arg-type]
         self.provisioner = Provisioner(
             client,
@@ -107,8 +107,8 @@ class Desk:
             databases=DatabasesConfig(),
             deletion=DeletionConfig(),
             deletions=_NoDeletions(),
-            before_write=self.ledger.before_write,
-            in_doubt=self.ledger.in_doubt,
+            before_write=self.tracker.before_write,
+            in_doubt=self.tracker.in_doubt,
         )
         self._last_seq = PAGE_ROWS
         self.changes = [Change(row.id, row.deleted, Lane.LIVE, 0.0) for row in self.pages[True].results]
@@ -125,16 +125,16 @@ class Desk:
 
     def enter(self, *, owned: bool) -> None:
         """Enter a page."""
-        self.ledger.enter_live(self.pages[owned])
+        self.tracker.enter_live(self.pages[owned])
 
     def exchange(self) -> None:
         """Take and give back what was entered."""
-        change = self.ledger.take()
+        change = self.tracker.take()
         for _ in range(PAGE_ROWS - 1):
             if change is not None:
-                change = self.ledger.exchange(change, _DONE)
+                change = self.tracker.exchange(change, _DONE)
         if change is not None:
-            self.ledger.give_back(change, _DONE)
+            self.tracker.give_back(change, _DONE)
 
     def act(self) -> None:
         """Do for each user what is to be done: nothing, once the server has said that all is right."""
@@ -144,11 +144,11 @@ class Desk:
     def advance(self) -> None:
         """Get on by one change: progress that is the same is not written again."""
         self._last_seq += 1
-        self.ledger.enter_live(Page([], self._last_seq))
+        self.tracker.enter_live(Page([], self._last_seq))
 
     def save(self) -> None:
         """Write the progress to disk."""
-        self.ledger.save()
+        self.tracker.save()
 
 
 def measure(*, quick: bool) -> dict[str, list[float]]:

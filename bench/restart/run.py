@@ -26,7 +26,7 @@ from bench.rig.cluster import Cluster, open_cluster
 from bench.rig.contenders import rotated
 from bench.rig.daemons import QUICK_CLUSTER
 from bench.rig.progress import Steps, steps
-from peruserd.core.config import ClusterConfig
+from peruserd.core.configuration.config import ClusterConfig
 
 SIZES: Final = (10_000, 50_000)
 SIZES_TO_MAKE: Final = (10_000,)

@@ -13,8 +13,8 @@ from bench.rig.bare import Bare
 from bench.rig.cluster import PREFIX, Cluster, ClusterError
 from bench.rig.daemons import Daemons
 from bench.rig.watching import Watch
-from peruserd.core.config import ClusterConfig
-from peruserd.core.names import database_name
+from peruserd.core.common.names import database_name
+from peruserd.core.configuration.config import ClusterConfig
 
 # Users who are made at once, where they have to be.
 _AT_ONCE: Final = 32

@@ -10,8 +10,8 @@ import msgspec
 import requests
 
 from bench.rig.cluster import PREFIX, Cluster, ClusterError
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.names import database_name
+from peruserd.core.common.names import database_name
+from peruserd.core.configuration.config import DatabasesConfig
 
 _JSON = {"Content-Type": "application/json"}
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from bench.rig.cluster import Cluster, ClusterError
-from peruserd.core.config import DatabasesConfig
+from peruserd.core.configuration.config import DatabasesConfig
 
 # It reads its configuration anew, starts its watchers and waits for the cluster to be quiet, some seconds by default.
 _START_SECONDS: Final = 8.0

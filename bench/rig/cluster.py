@@ -18,11 +18,11 @@ import msgspec
 import requests
 from requests.adapters import HTTPAdapter
 
-from peruserd.core.hashing import document_hash
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.ownership import Ownership
-from peruserd.core.ranges import ShardMap
-from peruserd.core.security import is_private
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import ShardMap
+from peruserd.core.users.security import is_private
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
 
 PREFIX: Final = "userdb-"
@@ -36,8 +36,8 @@ _TIMEOUT_SECONDS: Final = 120.0
 REST_SECONDS: Final = 5.0
 
 # The most that `_purge` takes by default.
-_MOST_PURGED: Final = 100
-_MOST_WRITTEN: Final = 500
+_MAX_PURGED: Final = 100
+_MAX_WRITTEN: Final = 500
 
 # Already derived: a server takes a fifth of a second of processor time to derive one, and that is not to be measured.
 _DERIVED: Final = {"password_scheme": "pbkdf2", "iterations": 10, "salt": "73616c74", "derived_key": "00" * 20}
@@ -138,7 +138,7 @@ class Cluster:
 
     def sign_up(self, names: Sequence[str]) -> None:
         """Write the user documents of all these users, some hundreds in a request, to the nodes in turn."""
-        for number, group in enumerate(_groups(names, _MOST_WRITTEN)):
+        for number, group in enumerate(_groups(names, _MAX_WRITTEN)):
             body = {"docs": [user_document(name) for name in group]}
             answer = self.request("POST", f"/{AUTH_DATABASE}/_bulk_docs", node=number, json=body)
             failed = (
@@ -168,7 +168,7 @@ class Cluster:
         names, self._made = self._made, []
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(self._delete_database, names))
-        for group in _groups(names, _MOST_PURGED):
+        for group in _groups(names, _MAX_PURGED):
             self._purge(group)
         if names and self.sim is None:
             time.sleep(self._rest_seconds)

@@ -12,7 +12,7 @@ import psutil
 import requests
 
 from bench.rig.cluster import Cluster, ClusterError
-from peruserd.core.config import ClusterConfig
+from peruserd.core.configuration.config import ClusterConfig
 from peruserd.demo.instances import Instance
 
 _READY_SECONDS: Final = 300.0

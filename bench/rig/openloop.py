@@ -15,7 +15,7 @@ import msgspec
 import requests
 
 from bench.rig.cluster import AUTH_DATABASE, Cluster, user_document
-from peruserd.core.names import user_document_id
+from peruserd.core.common.names import user_document_id
 
 # Sign-ups that can be under way at once. Where all are, the next begins late, which `begun` shows: at 50 a second each
 # may take 0.3 s before that happens.

@@ -14,8 +14,8 @@ import msgspec
 import requests
 
 from bench.rig.cluster import PREFIX, Cluster
-from peruserd.core.names import database_name, decode_database_name
-from peruserd.core.security import is_private
+from peruserd.core.common.names import database_name, decode_database_name
+from peruserd.core.users.security import is_private
 
 # Between two reads of the same security object: what a latency is rounded up by, at most, is this and one read.
 _LOOK_SECONDS: Final = 0.005

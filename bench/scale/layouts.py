@@ -4,8 +4,8 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.ranges import ShardMap, split_evenly
-from peruserd.core.views import View
+from peruserd.core.cluster.views import View
+from peruserd.core.ownership.ranges import ShardMap, split_evenly
 
 DATABASE: Final = "_users"
 

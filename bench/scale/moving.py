@@ -13,10 +13,10 @@ import msgspec
 
 from bench.results import Chart, Table
 from bench.scale.layouts import Layout
-from peruserd.core.hashing import document_hash, document_key
-from peruserd.core.names import user_document_id
-from peruserd.core.ownership import Owners
-from peruserd.core.ranges import Range, ShardMap
+from peruserd.core.common.names import user_document_id
+from peruserd.core.ownership.hashing import document_hash, document_key
+from peruserd.core.ownership.ownership import Owners
+from peruserd.core.ownership.ranges import Range, ShardMap
 
 Rule = Callable[[ShardMap, frozenset[str]], Callable[[str], str | None]]
 """Given the shard map and the live instances' nodes, the function from a document id to its owner."""

@@ -13,7 +13,7 @@ import msgspec
 from bench.results import Chart, Table
 from bench.scale.layouts import Layout
 from bench.timing import Timing, timed
-from peruserd.core.views import View, difference, make_plan
+from peruserd.core.cluster.views import View, difference, make_plan
 
 LIMIT_MILLISECONDS: Final = 50.0
 

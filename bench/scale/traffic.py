@@ -14,9 +14,9 @@ from bench.results import Table
 from bench.rig.cluster import ClusterError, open_cluster
 from bench.rig.daemons import SETTLING_SECONDS, daemons
 from bench.scale.layouts import Layout
-from peruserd.core.cluster_database import copies_wanted
-from peruserd.core.config import ClusterConfig
-from peruserd.couch.cluster_database import MOST_SECONDS
+from peruserd.core.cluster.cluster_database import copies_wanted
+from peruserd.core.configuration.config import ClusterConfig
+from peruserd.couch.cluster_database import MAX_SECONDS
 from peruserd.couch.sources import LONG_POLL_SECONDS
 from peruserd.simcluster import ClusterOptions
 
@@ -75,7 +75,7 @@ def reckon(layout: Layout, cluster: ClusterConfig) -> PerMinute:
     """
     looks, beats = 60 / cluster.poll_interval, 60 / cluster.lease_interval
     polls = 60 / LONG_POLL_SECONDS * _listeners(layout)
-    copies = 60 / MOST_SECONDS * copies_wanted(layout.nodes)
+    copies = 60 / MAX_SECONDS * copies_wanted(layout.nodes)
     return {
         "membership": looks,
         "shard map": looks + copies,

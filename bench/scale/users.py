@@ -13,13 +13,13 @@ USERS: Final = (1_000, 10_000, 100_000, 400_000)
 QUICK_USERS: Final = (1_000, 5_000)
 
 # Owned users cost forty times what others' do; more of them would only take longer.
-_MOST_OWNED: Final = 100_000
+_MAX_OWNED: Final = 100_000
 
 
 def measure(*, quick: bool) -> list[Playing]:
     """Play feeds of several lengths to a listener, of others' users and of its own who are right already."""
     sizes = QUICK_USERS if quick else USERS
-    return [play(size, owned=owned) for owned in (False, True) for size in sizes if not owned or size <= _MOST_OWNED]
+    return [play(size, owned=owned) for owned in (False, True) for size in sizes if not owned or size <= _MAX_OWNED]
 
 
 def table(played: list[Playing]) -> Table:

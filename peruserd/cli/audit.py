@@ -19,14 +19,14 @@ from peruserd.cli.output import CommandError, print_json
 from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.cli.progress import Progress, announce
 from peruserd.cli.survey import Known, Survey
-from peruserd.core import control
-from peruserd.core.auditing import Diagnosis, Rules
-from peruserd.core.config import Config
-from peruserd.core.evidence import DocumentState
-from peruserd.core.findings import UNSEEN, Finding, Remedy
-from peruserd.core.names import UnservableNameError, advice_on_id, database_name, user_document_id
-from peruserd.core.printing import counted, named, shown
-from peruserd.core.views import Feed
+from peruserd.core.audit.diagnosis import Diagnosis, Rules
+from peruserd.core.audit.findings import UNSEEN, Finding, Remedy
+from peruserd.core.cluster.views import Feed
+from peruserd.core.common.escaping import counted, named, shown
+from peruserd.core.common.names import UnservableNameError, advice_on_id, database_name, user_document_id
+from peruserd.core.configuration.config import Config
+from peruserd.core.processes import control
+from peruserd.core.users.evidence import DocumentState
 from peruserd.couch.copies import open_layout
 from peruserd.daemon.state import StateDirectory
 from peruserd.listener.furnishing import open_furnisher
@@ -38,7 +38,7 @@ _BETWEEN_SECONDS: Final = 2.0
 _NO_BETTER_SECONDS: Final = 30.0
 
 
-_MOST_UNSEEN: Final = 10
+_MAX_UNSEEN: Final = 10
 
 
 class _Listed(msgspec.Struct, frozen=True):
@@ -157,7 +157,7 @@ def _without(found: Sequence[Diagnosis], ignored: Sequence[Finding]) -> list[Dia
 
 def _send(directory: Path, users: Sequence[str]) -> None:
     """Name users to the daemon; raises NotTakenError. With none, it is only asked whether it is there."""
-    parts = [users[begin : begin + control.MOST_USERS] for begin in range(0, len(users), control.MOST_USERS)] or [[]]
+    parts = [users[begin : begin + control.MAX_USERS] for begin in range(0, len(users), control.MAX_USERS)] or [[]]
     for part in parts:
         for answer in answers(directory, control.LookAt(tuple(part))):
             if isinstance(answer, control.Done):
@@ -261,11 +261,11 @@ def _print_list(listed: Sequence[_Listed]) -> None:
     """Print a line for each user who differs; of those who could not be seen only some, because a node is away."""
     differing = [each for each in listed if not UNSEEN.issuperset(each.findings)]
     unseen = [each for each in listed if UNSEEN.issuperset(each.findings)]
-    for each in [*differing, *unseen[:_MOST_UNSEEN]]:
+    for each in [*differing, *unseen[:_MAX_UNSEEN]]:
         kinds = ", ".join(each.findings)
         print(f"{named(each.user)}  {each.database}  {kinds}{': ' if each.words else ''}{shown(each.words)}")
-    if len(unseen) > _MOST_UNSEEN:
-        print(f"… and {counted(len(unseen) - _MOST_UNSEEN, 'user')} more that could not be seen whole")
+    if len(unseen) > _MAX_UNSEEN:
+        print(f"… and {counted(len(unseen) - _MAX_UNSEEN, 'user')} more that could not be seen whole")
 
 
 def _summary(result: _Result, options: argparse.Namespace) -> str:

@@ -14,18 +14,18 @@ from peruserd.cli.output import print_json
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
 from peruserd.cli.progress import Progress
 from peruserd.cli.template_words import template_words
-from peruserd.core.config import DeletionConfig, DeletionPolicy, OnReturn
-from peruserd.core.names import decode_database_name, user_document_id
-from peruserd.core.printing import counted, harmless
-from peruserd.core.views import Assignment, Feed, Plan, View
+from peruserd.core.cluster.views import Assignment, Feed, Plan, View
+from peruserd.core.common.escaping import counted, harmless
+from peruserd.core.common.names import decode_database_name, user_document_id
+from peruserd.core.configuration.config import DeletionConfig, DeletionPolicy, OnReturn
 from peruserd.couch.client import Client, Membership
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.errors import CouchError
 from peruserd.couch.listing import databases_with
-from peruserd.supervisor.presence import Onlooker
+from peruserd.supervisor.membership import LeaseObserver
 from peruserd.supervisor.second_writer import ADVICE, is_peruser_on
 from peruserd.supervisor.slashes import slashes_lost
-from peruserd.supervisor.watcher import Lookout
+from peruserd.supervisor.watcher import ClusterReader
 
 _ON_DELETION = {
     DeletionPolicy.REVOKE: "the user loses access to the database, which stays",
@@ -85,17 +85,17 @@ def _look(connected: Connected, path: str | None, report: _Report) -> None:
     config, client, templates = connected.config, connected.client, connected.templates
     report.say("configuration", f"{path or 'defaults'}: valid")
     report.say("server", _server(connected))
-    onlooker = Onlooker(config.cluster.lease_ttl)
+    observer = LeaseObserver(config.cluster.lease_ttl)
     database = ClusterDatabase(client, config.cluster.database, mend=False)
-    lookout = Lookout(client, config.couchdb, onlooker, database)
-    attachment = lookout.attach()
-    view = _with_instance(lookout.look(), attachment.node)
-    plan = lookout.plan(view, view)
+    cluster_reader = ClusterReader(client, config.couchdb, observer, database)
+    attachment = cluster_reader.attach()
+    view = _with_instance(cluster_reader.look(), attachment.node)
+    plan = cluster_reader.plan(view, view)
     if attachment.feed is Feed.DATABASE:
         report.say("node", "no shards here: one listener follows the database's own feed, and serves every user")
     else:
         _look_at_nodes(connected, attachment.node, view, report)
-        _look_at_leases(connected, database, onlooker, report)
+        _look_at_leases(connected, database, observer, report)
     auth_db = config.couchdb.auth_db
     if not client.database_exists(auth_db):
         words = f"the authentication database {auth_db} does not exist; the daemon would wait for it"
@@ -125,8 +125,8 @@ def _look_at_nodes(connected: Connected, node: str, view: View, report: _Report)
     report.say("second writer", words, clear=not is_on)
 
 
-def _look_at_leases(connected: Connected, database: ClusterDatabase, onlooker: Onlooker, report: _Report) -> None:
-    for about, words in leases.describe(connected, database, onlooker, connected.client.membership()):
+def _look_at_leases(connected: Connected, database: ClusterDatabase, observer: LeaseObserver, report: _Report) -> None:
+    for about, words in leases.describe(connected, database, observer, connected.client.membership()):
         report.say(about, words, clear=not database.state.refused)
 
 

@@ -5,7 +5,7 @@ import sys
 
 from peruserd.cli.output import print_json
 from peruserd.cli.parser import EXIT_DONE
-from peruserd.core.sample import explained, sample
+from peruserd.core.configuration.sample import explained, sample
 
 
 def run(options: argparse.Namespace) -> int:

@@ -13,10 +13,10 @@ from peruserd import logs
 from peruserd.cli.loading import credentials_for, load_file
 from peruserd.cli.output import CommandError
 from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_LATER, EXIT_NOT_DONE
-from peruserd.core.config import Config, LogConfig, LogFormat, LogLevel
-from peruserd.core.messages import Credentials
-from peruserd.core.quarantine import Advice
-from peruserd.core.templates import Templates
+from peruserd.core.configuration.config import Config, LogConfig, LogFormat, LogLevel
+from peruserd.core.processes.messages import Credentials
+from peruserd.core.users.quarantine import Advice
+from peruserd.core.users.templates import Templates
 from peruserd.couch.authenticator import Authenticator
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, ForbiddenError, RefusedError, UnauthorizedError

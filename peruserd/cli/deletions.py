@@ -12,11 +12,11 @@ from peruserd.cli.loading import load_file
 from peruserd.cli.ordering import Ordering
 from peruserd.cli.output import print_json, say, told_beside
 from peruserd.cli.parser import EXIT_DONE
-from peruserd.core import control
-from peruserd.core.config import Config
-from peruserd.core.deletions import Entry, Kind, Pause, Saying, Word, most_urgent
-from peruserd.core.names import user_name
-from peruserd.core.printing import argument, counted, date, named, shown, span
+from peruserd.core.common.escaping import argument, counted, date, named, shown, span
+from peruserd.core.common.names import user_name
+from peruserd.core.configuration.config import Config
+from peruserd.core.deletions.journal import Entry, Kind, Pause, Saying, Word, most_urgent
+from peruserd.core.processes import control
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.errors import NotFoundError
 from peruserd.couch.journal import Journal

@@ -5,7 +5,7 @@ import random
 
 from peruserd.cli.output import CommandError, print_json
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE, EXIT_USAGE
-from peruserd.core.printing import counted
+from peruserd.core.common.escaping import counted
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,13 +8,13 @@ from typing import Final
 import msgspec
 
 from peruserd.cli.connecting import Connected
-from peruserd.core.agreement import configuration_digest, differing
-from peruserd.core.more_copies import nodes_to_add, with_copies
-from peruserd.core.security import MalformedSecurityError, is_public
+from peruserd.core.cluster.agreement import configuration_digest, differing
+from peruserd.core.cluster.more_copies import nodes_to_add, with_copies
+from peruserd.core.users.security import MalformedSecurityError, is_public
 from peruserd.couch.client import Membership
 from peruserd.couch.cluster_database import ClusterDatabase, DatabaseState
 from peruserd.couch.session import quoted
-from peruserd.supervisor.presence import Onlooker
+from peruserd.supervisor.membership import LeaseObserver
 
 Line = tuple[str, str]
 """The subject of a line, and its words."""
@@ -23,7 +23,7 @@ _ABOUT: Final = "leases"
 
 
 def describe(
-    connected: Connected, database: ClusterDatabase, onlooker: Onlooker, members: Membership
+    connected: Connected, database: ClusterDatabase, observer: LeaseObserver, members: Membership
 ) -> Iterator[Line]:
     """Return the lines, in their order."""
     state = database.state
@@ -36,7 +36,7 @@ def describe(
     if state.hosts and not state.refused:
         yield _ABOUT, f"in the database {database.name}: {len(state.live)} of {state.expected} copies answer"
         yield from _mending(connected, database, state, members)
-    yield from _apart(connected, onlooker)
+    yield from _apart(connected, observer)
 
 
 def _mending(
@@ -72,8 +72,8 @@ def _curl(connected: Connected, method: str, path: str, body: str | None = None)
     return " ".join(map(shlex.quote, [*words, connected.config.couchdb.url + path]))
 
 
-def _apart(connected: Connected, onlooker: Onlooker) -> Iterator[Line]:
-    living = onlooker.living(time.monotonic())
+def _apart(connected: Connected, observer: LeaseObserver) -> Iterator[Line]:
+    living = observer.living(time.monotonic())
     for lease in differing(configuration_digest(connected.config, connected.templates), living):
         instance = f"the instance beside {lease.node} (version {lease.version})"
         yield (

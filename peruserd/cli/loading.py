@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from peruserd.core.decoding import PASSWORD_VARIABLE, ConfigError, Loaded, load
+from peruserd.core.configuration.decoding import PASSWORD_VARIABLE, ConfigError, Loaded, load
 from peruserd.couch.credentials import CredentialSource
 from peruserd.couch.tls import tls_problems
 

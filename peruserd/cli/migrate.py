@@ -15,9 +15,13 @@ from peruserd.cli.output import CommandError, print_json
 from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.cli.progress import Progress, announce
 from peruserd.cli.survey import Survey
-from peruserd.core.auditing import Rules
-from peruserd.core.config import Config
-from peruserd.core.migrating import (
+from peruserd.core.audit.diagnosis import Rules
+from peruserd.core.cluster.views import Feed
+from peruserd.core.common.escaping import counted, shown
+from peruserd.core.common.names import MAX_ID_CHARACTERS, user_name
+from peruserd.core.configuration.config import Config
+from peruserd.core.migration.differences import Group, Item, Roll, WayBack, groups, order, way_back
+from peruserd.core.migration.settings import (
     Difference,
     Peruser,
     as_configured,
@@ -26,10 +30,6 @@ from peruserd.core.migrating import (
     leading,
     obstacles,
 )
-from peruserd.core.moving import Group, Item, Roll, WayBack, groups, order, way_back
-from peruserd.core.names import LONGEST_ID, user_name
-from peruserd.core.printing import counted, shown
-from peruserd.core.views import Feed
 from peruserd.couch.client import Client
 from peruserd.couch.errors import NotFoundError, RejectedError, UnauthorizedError
 from peruserd.couch.listing import databases_with, rows_of
@@ -38,7 +38,7 @@ from peruserd.couch.sources import DatabaseSource
 from peruserd.supervisor.attaching import attach
 
 # Of each group that is printed; JSON has all.
-_MOST_SHOWN: Final = 10
+_MAX_SHOWN: Final = 10
 
 _NOBODY_SAYS: Final = "no node says what couch_peruser does; that takes a server admin's account, and an open /_node"
 
@@ -147,7 +147,7 @@ def _roll(client: Client, config: Config, progress: Progress) -> Roll:
     for rows in rows_of(DatabaseSource(client, config.couchdb.auth_db)):
         for row in rows:
             name = user_name(row.id)
-            if name is not None and len(row.id) <= LONGEST_ID:
+            if name is not None and len(row.id) <= MAX_ID_CHARACTERS:
                 (deleted if row.deleted else live).add(name)
         progress.advance(len(rows))
     databases: set[str] = set()
@@ -232,9 +232,9 @@ def _in_words(found: _Found, *, whole: bool) -> Iterator[str]:
 def _group(group: Group) -> Iterator[str]:
     yield f"{group.what}: {len(group.items):,}"
     yield f"  ({group.then})"
-    yield from (f"  {_item(each)}" for each in group.items[:_MOST_SHOWN])
-    if len(group.items) > _MOST_SHOWN:
-        yield f"  and {len(group.items) - _MOST_SHOWN:,} more, see --json"
+    yield from (f"  {_item(each)}" for each in group.items[:_MAX_SHOWN])
+    if len(group.items) > _MAX_SHOWN:
+        yield f"  and {len(group.items) - _MAX_SHOWN:,} more, see --json"
 
 
 def _item(item: Item) -> str:

@@ -7,8 +7,8 @@ import msgspec
 from peruserd.cli.loading import load_file
 from peruserd.cli.output import CommandError, print_json, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE, EXIT_USAGE
-from peruserd.core.names import UnservableNameError, check_prefix, database_name, decode_database_name
-from peruserd.core.printing import named, shown
+from peruserd.core.common.escaping import named, shown
+from peruserd.core.common.names import UnservableNameError, check_prefix, database_name, decode_database_name
 
 
 class _Named(msgspec.Struct, frozen=True):

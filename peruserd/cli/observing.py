@@ -7,14 +7,14 @@ import msgspec
 
 from peruserd.cli.connecting import Connected
 from peruserd.cli.output import say
-from peruserd.core.agreement import configuration_digest, differing
-from peruserd.core.leases import Lease, Standing
-from peruserd.core.printing import counted
-from peruserd.core.views import Feed, View
+from peruserd.core.cluster.agreement import configuration_digest, differing
+from peruserd.core.cluster.leases import Lease, LeaseStatus
+from peruserd.core.cluster.views import Feed, View
+from peruserd.core.common.escaping import counted
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.supervisor.attaching import Attachment
-from peruserd.supervisor.presence import Neighbour, Onlooker
-from peruserd.supervisor.watcher import Lookout
+from peruserd.supervisor.membership import LeaseObserver, Peer
+from peruserd.supervisor.watcher import ClusterReader
 
 _LOOK_SECONDS: Final = 0.5
 
@@ -35,15 +35,15 @@ class Observed(msgspec.Struct, frozen=True):
 
     attachment: Attachment
     view: View
-    neighbours: tuple[Neighbour, ...]
+    peers: tuple[Peer, ...]
     apart: tuple[Lease, ...] = ()
     why_never_started: str = ""
 
     def why_not_alive(self) -> dict[str, str]:
         """Return, for every node without a live instance that is known, why it has none."""
         reasons: dict[str, str] = {}
-        for each in self.neighbours:
-            if each.standing is not Standing.ALIVE:
+        for each in self.peers:
+            if each.standing is not LeaseStatus.ALIVE:
                 reasons[each.lease.node] = f"its instance: {each.standing.value}"
         shard_map = self.view.shard_map
         hosts = {node for nodes in shard_map.hosts.values() for node in nodes} if shard_map else set()
@@ -58,36 +58,36 @@ def observe(connected: Connected, *, wait: bool) -> Observed:
     Without it every lease that is there is taken at its word, although its instance may be dead.
     """
     cluster = connected.config.cluster
-    onlooker = Onlooker(cluster.lease_ttl)
+    observer = LeaseObserver(cluster.lease_ttl)
     database = ClusterDatabase(connected.client, cluster.database, mend=False)
-    lookout = Lookout(connected.client, connected.config.couchdb, onlooker, database)
-    attachment = lookout.attach()
+    cluster_reader = ClusterReader(connected.client, connected.config.couchdb, observer, database)
+    attachment = cluster_reader.attach()
     if attachment.feed is Feed.DATABASE:
         # Nothing else is asked then, and a server that is away or refuses the account is no answer.
         connected.client.database_exists(connected.config.couchdb.auth_db)
-    view = lookout.look()
-    if wait and onlooker.unproven(time.monotonic()) and attachment.feed is Feed.SHARD:
-        view = _watch(lookout, onlooker, view, cluster.lease_interval)
+    view = cluster_reader.look()
+    if wait and observer.unproven(time.monotonic()) and attachment.feed is Feed.SHARD:
+        view = _watch(cluster_reader, observer, view, cluster.lease_interval)
     why_never_started = ""
     if database.state.to_be_made:
         why_never_started = f"no instance has run here yet (there is no database {cluster.database})"
     elif not view.leases_readable:
         say(f"leases cannot be read, so no instance but this node's own can be seen: {database.state.why}")
     now = time.monotonic()
-    apart = differing(configuration_digest(connected.config, connected.templates), onlooker.living(now))
-    return Observed(attachment, view, tuple(onlooker.neighbours(now)), apart, why_never_started)
+    apart = differing(configuration_digest(connected.config, connected.templates), observer.living(now))
+    return Observed(attachment, view, tuple(observer.peers(now)), apart, why_never_started)
 
 
-def _watch(lookout: Lookout, onlooker: Onlooker, view: View, interval_seconds: float) -> View:
+def _watch(cluster_reader: ClusterReader, observer: LeaseObserver, view: View, interval_seconds: float) -> View:
     silent_after = time.monotonic() + interval_seconds + _LATE_SECONDS
-    unproven = counted(len(onlooker.unproven(time.monotonic())), "lease")
+    unproven = counted(len(observer.unproven(time.monotonic())), "lease")
     say(f"watching {unproven} for a sign of life, up to {interval_seconds:g} s")
     told = False
-    while silent := onlooker.unproven(time.monotonic()):
+    while silent := observer.unproven(time.monotonic()):
         if time.monotonic() > silent_after and not told:
             names = ", ".join(sorted({lease.node for lease in silent}))
             say(f"no sign of life from {names} yet; waiting until the time to live is over")
             told = True
         time.sleep(_LOOK_SECONDS)
-        view = lookout.look()
+        view = cluster_reader.look()
     return view

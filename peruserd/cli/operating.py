@@ -15,8 +15,8 @@ from peruserd.cli.arguments import (
     number,
     rate,
 )
-from peruserd.core.findings import Finding
-from peruserd.core.quarantine import KINDS
+from peruserd.core.audit.findings import Finding
+from peruserd.core.users.quarantine import KINDS
 
 
 def add_deletions(commands: "Commands[argparse.ArgumentParser]") -> None:

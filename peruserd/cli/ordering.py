@@ -12,9 +12,9 @@ import msgspec
 from peruserd.cli.output import CommandError, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.cli.progress import told
-from peruserd.core import control
-from peruserd.core.names import advice_on_id, is_unicode
-from peruserd.core.printing import named, shown
+from peruserd.core.common.escaping import named, shown
+from peruserd.core.common.names import advice_on_id, is_unicode
+from peruserd.core.processes import control
 from peruserd.daemon.control import reachable
 
 # Longer than the daemon needs for one user on a busy cluster, time-outs of a request included.
@@ -81,7 +81,7 @@ class Ordering(ABC):
 
     @property
     def _parts(self) -> list[tuple[str, ...]]:
-        most = control.MOST_USERS
+        most = control.MAX_USERS
         return [tuple(self._users[begin : begin + most]) for begin in range(0, len(self._users), most)]
 
     def _send(self, order: control.Order) -> None:
@@ -129,5 +129,5 @@ def _answers(path: Path, order: control.Order) -> Iterator[control.Answer]:
             connection.connect(address)
         connection.sendall(message)
         with connection.makefile("rb") as lines:
-            while line := lines.readline(control.MOST_BYTES):
+            while line := lines.readline(control.MAX_BYTES):
                 yield control.decode_answer(line)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.printing import as_json_text, harmless
+from peruserd.core.common.escaping import as_json_text, harmless
 
 # The output cannot be written, for a reason that can pass.
 OUTPUT_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})

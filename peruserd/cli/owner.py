@@ -6,9 +6,9 @@ from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.observing import START, observe
 from peruserd.cli.output import print_json, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
-from peruserd.core.explaining import OwnerExplanation, explain_lone_owner, explain_owner
-from peruserd.core.printing import named, shown
-from peruserd.core.views import Feed
+from peruserd.core.cluster.explanation import OwnerExplanation, explain_lone_owner, explain_owner
+from peruserd.core.cluster.views import Feed
+from peruserd.core.common.escaping import named, shown
 
 
 def run(options: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ from peruserd.cli.arguments import (
     seconds,
 )
 from peruserd.cli.operating import add_audit, add_deletions, add_migrate, add_quarantine, add_templates
-from peruserd.core.decoding import ConfigError
+from peruserd.core.configuration.decoding import ConfigError
 
 EXIT_DONE: Final = 0
 EXIT_NOT_DONE: Final = 1

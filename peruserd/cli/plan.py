@@ -9,11 +9,11 @@ from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.observing import START, Observed, observe
 from peruserd.cli.output import print_json, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
-from peruserd.core.explaining import WholePlan, lone_plan, whole_plan
-from peruserd.core.leases import Lease
-from peruserd.core.printing import counted
-from peruserd.core.views import Feed
-from peruserd.supervisor.presence import Neighbour
+from peruserd.core.cluster.explanation import WholePlan, lone_plan, whole_plan
+from peruserd.core.cluster.leases import Lease
+from peruserd.core.cluster.views import Feed
+from peruserd.core.common.escaping import counted
+from peruserd.supervisor.membership import Peer
 
 
 class _Instance(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ def _plan(connected: Connected, options: argparse.Namespace) -> int:
     observed = observe(connected, wait=not options.no_wait)
     plan = _planned(connected, observed)
     if options.json:
-        instances = tuple(_Instance(each.standing.value, each.lease) for each in observed.neighbours)
+        instances = tuple(_Instance(each.standing.value, each.lease) for each in observed.peers)
         apart = tuple(lease.node for lease in observed.apart)
         print_json(_Document(plan, instances, observed.view.leases_readable, apart, bool(observed.why_never_started)))
     elif observed.attachment.feed is Feed.DATABASE:
@@ -85,9 +85,9 @@ def _in_words(plan: WholePlan, observed: Observed) -> str:
         f"authentication database {plan.database}: {counts}",
         _table(("range", "hosts", "listeners"), ranges),
     ]
-    if observed.neighbours:
+    if observed.peers:
         head = ("instance", "standing", "role", "lease", "version", "page")
-        parts.insert(1, _table(head, map(_instance, observed.neighbours)))
+        parts.insert(1, _table(head, map(_instance, observed.peers)))
     if observed.apart:
         names = ", ".join(lease.node for lease in observed.apart)
         parts.append(f"another configuration of databases, rights, templates or deletion than this command's: {names}")
@@ -102,8 +102,8 @@ def _in_words(plan: WholePlan, observed: Observed) -> str:
     return "\n\n".join(parts)
 
 
-def _instance(neighbour: Neighbour) -> tuple[str, ...]:
-    lease, standing = neighbour.lease, neighbour.standing
+def _instance(peer: Peer) -> tuple[str, ...]:
+    lease, standing = peer.lease, peer.standing
     role = lease.role.value + (", node in maintenance mode" if lease.maintenance else "")
     return lease.node, standing.value, role, str(lease.counter), lease.version, lease.address
 

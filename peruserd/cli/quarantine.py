@@ -12,10 +12,10 @@ from peruserd.cli.loading import load_file
 from peruserd.cli.ordering import Ordering
 from peruserd.cli.output import CommandError, print_json, say, told_beside
 from peruserd.cli.parser import EXIT_DONE, EXIT_USAGE
-from peruserd.core import control
-from peruserd.core.inquiries import Wish
-from peruserd.core.printing import counted, date, named, shown, span
-from peruserd.core.quarantine import KINDS
+from peruserd.core.common.escaping import counted, date, named, shown, span
+from peruserd.core.processes import control
+from peruserd.core.users.inquiries import Wish
+from peruserd.core.users.quarantine import KINDS
 from peruserd.daemon.state import StateDirectory
 
 _WISHES: Final = {"list": Wish.LIST, "show": Wish.LIST, "retry": Wish.RETRY, "forget": Wish.FORGET}

@@ -18,14 +18,14 @@ from typing import Final
 import msgspec
 
 from peruserd.cli.connecting import Connected
-from peruserd.core import security
-from peruserd.core.changes import make_look, make_review
-from peruserd.core.contents import Contents, Standing
-from peruserd.core.lanes import Lane
-from peruserd.core.names import UnservableNameError, database_name, user_document_id, user_name
-from peruserd.core.rows import is_short
-from peruserd.core.security import MalformedSecurityError
-from peruserd.core.views import Feed
+from peruserd.core.cluster.views import Feed
+from peruserd.core.common.names import UnservableNameError, database_name, user_document_id, user_name
+from peruserd.core.feed.changes import make_look, make_review
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.feed.rows import is_short
+from peruserd.core.users import security
+from peruserd.core.users.contents import Contents, Standing
+from peruserd.core.users.security import MalformedSecurityError
 from peruserd.couch.copies import Copies, open_layout
 from peruserd.couch.errors import (
     CouchError,

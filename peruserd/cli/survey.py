@@ -10,18 +10,18 @@ from typing import Final, TypeVar
 import msgspec
 
 from peruserd.cli.progress import Progress, announce
-from peruserd.core.auditing import Diagnosis, Observation, Rules, diagnose, seen_twice
-from peruserd.core.evidence import DocumentState, judge
-from peruserd.core.names import (
-    LONGEST_ID,
+from peruserd.core.audit.diagnosis import Diagnosis, Observation, Rules, diagnose, seen_twice
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.common.escaping import counted
+from peruserd.core.common.names import (
+    MAX_ID_CHARACTERS,
     USER_DOCUMENT_PREFIX,
     database_name,
     decode_database_name,
     user_document_id,
 )
-from peruserd.core.printing import counted
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.views import Copy, Feed
+from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.users.evidence import DocumentState, judge
 from peruserd.couch.client import Client
 from peruserd.couch.copies import SILENCE, copies_of
 from peruserd.couch.errors import CouchError, NotFoundError, UnauthorizedError
@@ -180,7 +180,7 @@ def _known(prefix: str, seen: Observation) -> Known:
 
 
 def _is_users(document_id: str) -> bool:
-    return document_id.startswith(USER_DOCUMENT_PREFIX) and len(document_id) <= LONGEST_ID
+    return document_id.startswith(USER_DOCUMENT_PREFIX) and len(document_id) <= MAX_ID_CHARACTERS
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

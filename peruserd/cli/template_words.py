@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from peruserd.core.config import Grant
-from peruserd.core.printing import counted
-from peruserd.core.templates import Templates
+from peruserd.core.common.escaping import counted
+from peruserd.core.configuration.config import Grant
+from peruserd.core.users.templates import Templates
 from peruserd.daemon.templates import DESIGNS_CHANGEABLE
 
 

@@ -17,10 +17,10 @@ from peruserd.cli.parser import EXIT_DONE, EXIT_INTERRUPTED, EXIT_LATER, EXIT_NO
 from peruserd.cli.progress import announce
 from peruserd.cli.rollout import THREADS, Counts, Pace, Rolled, Rollout, Seen, finish, in_groups
 from peruserd.cli.template_words import template_words
-from peruserd.core.config import Grant
-from peruserd.core.contents import Standing
-from peruserd.core.printing import counted, named, shown
-from peruserd.core.views import Feed
+from peruserd.core.cluster.views import Feed
+from peruserd.core.common.escaping import counted, named, shown
+from peruserd.core.configuration.config import Grant
+from peruserd.core.users.contents import Standing
 from peruserd.couch.errors import CouchError
 from peruserd.couch.journal import Journal
 from peruserd.couch.single_journal import prepare_journal
@@ -34,7 +34,7 @@ _QUIET_SECONDS: Final = 2.0
 _UNWATCHED_SECONDS: Final = 30.0
 
 # A look at users changes nothing, so it goes on for a while where some of them cannot be read.
-_MOST_UNREADABLE: Final = 100
+_MAX_UNREADABLE: Final = 100
 
 
 def run(options: argparse.Namespace) -> int:
@@ -108,14 +108,14 @@ class _Status(_Command):
         rollout = Rollout(self.connected, feed)
         with ThreadPoolExecutor(THREADS) as pool:
             for _ in self.groups(rollout, pool):
-                if len(self.failures) > _MOST_UNREADABLE:
+                if len(self.failures) > _MAX_UNREADABLE:
                     say(f"stopped, because {counted(len(self.failures), 'user')} could not be read")
                     break
         if self.options.json:
             print_json(self._answer())
         else:
             print("\n".join(_in_words(self.connected, self.counts)))
-        if len(self.failures) > _MOST_UNREADABLE:
+        if len(self.failures) > _MAX_UNREADABLE:
             return EXIT_LATER
         return EXIT_NOT_DONE if self.counts.due or self.failures else EXIT_DONE
 

@@ -13,12 +13,12 @@ from typing import Final
 import msgspec
 
 from peruserd.cli.connecting import Connected, need_users, with_server
-from peruserd.cli.neighbour import Neighbour
+from peruserd.cli.other_program import LocalDaemon
 from peruserd.cli.output import print_json
 from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.cli.progress import Progress, announce
-from peruserd.core.printing import counted, named
-from peruserd.core.readiness import Readiness, UserState, is_whole_look, pause_seconds, unservable
+from peruserd.core.common.escaping import counted, named
+from peruserd.core.users.readiness import Readiness, UserState, is_whole_look, pause_seconds, unservable
 from peruserd.couch.errors import CouchError, RefusedError, UnauthorizedError
 from peruserd.couch.readiness import ReadinessReader, open_reader
 from peruserd.supervisor.attaching import attach
@@ -53,7 +53,7 @@ def _wait(connected: Connected, options: argparse.Namespace) -> int:
     need_users(connected.client, connected.config.couchdb.auth_db)
     attachment = attach(connected.client, connected.config.couchdb)
     reader = open_reader(connected.client, attachment.feed, attachment.node, connected.config)
-    waiting = _Waiting(reader, Neighbour(connected.config.http), list(dict.fromkeys(options.users)))
+    waiting = _Waiting(reader, LocalDaemon(connected.config.http), list(dict.fromkeys(options.users)))
     waiting.run(time.monotonic() + options.timeout)
     found = waiting.found()
     is_done = all(each.state is UserState.SERVED for each in found)
@@ -68,7 +68,7 @@ def _wait(connected: Connected, options: argparse.Namespace) -> int:
 class _Waiting:
     """Looks at users in rounds, each time at those alone of whom nothing final is known."""
 
-    def __init__(self, reader: ReadinessReader, neighbour: Neighbour, users: list[str]) -> None:
+    def __init__(self, reader: ReadinessReader, neighbour: LocalDaemon, users: list[str]) -> None:
         self._reader = reader
         self._neighbour = neighbour
         self._found = {user: Readiness(user, UserState.IN_PROGRESS) for user in users}

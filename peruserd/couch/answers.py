@@ -4,7 +4,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from peruserd.core.decoders import json_decoder
+from peruserd.core.common.decoders import json_decoder
 from peruserd.couch import errors
 from peruserd.couch.cookies import SessionCookie
 

@@ -1,4 +1,4 @@
-"""The one thread of an instance that sends the password: it logs in, finds out about doubts, and waits at the gate.
+"""The one thread of an instance that sends the password: it logs in, finds out about checks, and waits at the gate.
 
 All other requests, of all processes, carry the token that it hands out, and wait while there is none. So whatever the
 server refuses is asked about by one request at a time, and CouchDB never counts enough of them to lock the account.
@@ -12,10 +12,10 @@ from typing import Final, Protocol
 import structlog
 
 from peruserd import ending
-from peruserd.core.authentication import Gate, Verdict
-from peruserd.core.config import CouchDBConfig
-from peruserd.core.decoding import ConfigError
-from peruserd.core.messages import Credentials, Reauthenticate, Token
+from peruserd.core.configuration.config import CouchDBConfig
+from peruserd.core.configuration.decoding import ConfigError
+from peruserd.core.processes.authentication import Gate, Verdict
+from peruserd.core.processes.messages import Credentials, Reauthenticate, Token
 from peruserd.couch.errors import CouchError, GatewayError, RefusedError, ServerError, TimedOutError
 from peruserd.couch.login import Admission, Login
 from peruserd.couch.login_words import LoginWords
@@ -34,7 +34,7 @@ _USUAL_LIFETIME_SECONDS: Final = 600.0
 _RENEWED_AFTER: Final = 0.8
 
 # The thread sleeps no longer than this, even with nothing to do.
-_LONGEST_WAIT_SECONDS: Final = 60.0
+_MAX_WAIT_SECONDS: Final = 60.0
 
 _AFTER_FAULT_SECONDS: Final = 15.0
 
@@ -65,9 +65,9 @@ Answers = dict[Hashable, int]
 
 
 class Authenticator:
-    """Keeps `tokens`, those of this process, right; `tell` is called when other processes have to be told.
+    """Keeps `tokens`, those of this process, right; `notify` is called when other processes have to be told.
 
-    It gets the doubts that were looked into, or None where every process has to be told, and must return at once.
+    It gets the checks that were looked into, or None where every process has to be told, and must return at once.
     `state` says what is so. With `asks_again` unset the words about a refusal are those of a command, which ends.
     """
 
@@ -76,14 +76,14 @@ class Authenticator:
         couchdb: CouchDBConfig,
         source: Source,
         record: RefusalFile,
-        tell: Callable[[Answers | None], None] = lambda _answers: None,
+        notify: Callable[[Answers | None], None] = lambda _answers: None,
         *,
         asks_again: bool = True,
     ) -> None:
         self._couchdb = couchdb
         self._source = source
         self._record = record
-        self._tell = tell
+        self._notify = notify
         self._asks_again = asks_again
         self._session = Session(couchdb, Tokens(NOBODY), repeat_reads=False)
         self._credentials = source.credentials
@@ -93,10 +93,10 @@ class Authenticator:
         self._said: Verdict | None = None
         self._number = 0
         self._lock = threading.Lock()
-        self._doubts: Answers = {}
+        self._checks: Answers = {}
         self._nodes: set[str] = set()
         self._relays = False
-        self._own_doubt = 0
+        self._own_check = 0
         self._own_answered = 0
         self._rereads = False
         self._stopping = False
@@ -122,10 +122,10 @@ class Authenticator:
 
     # For other threads
 
-    def doubt(self, who: Hashable, number: int, node: str | None) -> None:
+    def check_token(self, who: Hashable, number: int, node: str | None) -> None:
         """Take in a doubt of another process; `node` is the other node that it is about, if it is."""
         with self._lock:
-            self._doubts[who] = number
+            self._checks[who] = number
             self._nodes |= {node} if node is not None else set()
         self._wanted.set()
 
@@ -146,7 +146,7 @@ class Authenticator:
 
     def _ask(self, number: int, node: str | None) -> None:
         with self._lock:
-            self._own_doubt = number
+            self._own_check = number
             self._nodes |= {node} if node is not None else set()
         self._wanted.set()
 
@@ -168,28 +168,28 @@ class Authenticator:
     def _turn(self) -> float:
         """Do what there is to do; return for how many seconds nothing will have to be done."""
         with self._lock:
-            own, doubts, nodes = self._own_doubt, dict(self._doubts), set(self._nodes)
+            own, checks, nodes = self._own_check, dict(self._checks), set(self._nodes)
         rereads, self._rereads = self._rereads, False
         if rereads or self._gate.refused:
             self._reread(is_told=rereads)
         before = self.tokens.current
         trouble: CouchError | None = None
         wait = self._until_old(before)
-        if before is not None and (doubts or own > self._own_answered):
+        if before is not None and (checks or own > self._own_answered):
             wait, trouble = self._look_into(before, nodes)
         elif before is None or wait <= 0:
             wait, trouble = self._enter()
         with self._lock:
-            # The doubts go only after they were looked into, because each is waited for.
-            self._doubts = {who: number for who, number in self._doubts.items() if number != doubts.get(who)}
+            # The checks go only after they were looked into, because each is waited for.
+            self._checks = {who: number for who, number in self._checks.items() if number != checks.get(who)}
             self._nodes -= nodes
         self._own_answered = own
         self.tokens.answer(own, trouble)
         after = self.tokens.current
         if (before and before.number) != (after and after.number):
-            self._tell(None)
-        if doubts:
-            self._tell(doubts)
+            self._notify(None)
+        if checks:
+            self._notify(checks)
         return wait
 
     def _look_into(self, token: Token, nodes: set[str]) -> tuple[float, CouchError | None]:
@@ -253,7 +253,7 @@ class Authenticator:
                     return pause, RefusedError(self._why_shut(pause))
                 return self._send(record)
         except BusyError:
-            # Sessions that wait for the first verdict go on waiting; a doubt was not looked into.
+            # Sessions that wait for the first verdict go on waiting; a check was not looked into.
             in_doubt = TimedOutError("another process of this instance is asking just now")
             return _BUSY_SECONDS, self.tokens.trouble or (in_doubt if self.tokens.current is not None else None)
 
@@ -344,6 +344,6 @@ class Authenticator:
     def _until_old(self, token: Token | None) -> float:
         """Return in how many seconds it is time to log in again, because no answer brought a newer cookie."""
         if token is None or token.cookie is None:
-            return _LONGEST_WAIT_SECONDS
+            return _MAX_WAIT_SECONDS
         due = self.tokens.renewed_at + self._lifetime * _RENEWED_AFTER
-        return min(due - time.monotonic(), _LONGEST_WAIT_SECONDS)
+        return min(due - time.monotonic(), _MAX_WAIT_SECONDS)

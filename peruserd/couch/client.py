@@ -6,12 +6,12 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.directory import FIRST_REVISION
-from peruserd.core.lease_documents import FIRST_ID, LAST_ID, MOST_BYTES, MOST_LEASES, lease_id, read_leases
-from peruserd.core.leases import Lease
-from peruserd.core.ranges import ShardMap
-from peruserd.core.views import Copy
+from peruserd.core.cluster.directory import FIRST_REVISION
+from peruserd.core.cluster.lease_documents import FIRST_ID, LAST_ID, MAX_BYTES, MAX_LEASES, lease_id, read_leases
+from peruserd.core.cluster.leases import Lease
+from peruserd.core.cluster.views import Copy
+from peruserd.core.configuration.config import DatabasesConfig
+from peruserd.core.ownership.ranges import ShardMap
 from peruserd.couch.answers import Answer
 from peruserd.couch.errors import NotFoundError, UnexpectedAnswerError
 from peruserd.couch.missing import believe_missing, names_between
@@ -86,7 +86,7 @@ SECURITY_BYTES: Final = 1 << 20
 """The limit of a security object: an admin of the database, such as its user, can make it as large as a request."""
 
 # How many databases to ask about in one request: an answer takes 25 ms, and 300 where each is looked up (measured).
-MOST_NAMES: Final = 500
+MAX_NAMES: Final = 500
 
 # This revision is later than every other, so that a node answers with all that it has.
 _NO_REVISION: Final = "999999999-0"
@@ -207,7 +207,7 @@ class Client:
         return self.session.request("HEAD", f"/{quoted(database)}/{quoted(document_id)}").expect(200, 404).status == 200
 
     def missing_databases(self, names: Iterable[str], *, remade: bool = False) -> set[str] | None:
-        """Return which of some databases (`MOST_NAMES` or so) are not there; None where the server cannot be asked so.
+        """Return which of some databases (`MAX_NAMES` or so) are not there; None where the server cannot be asked so.
 
         With `remade` also those whose map has changed since they were first made.
 
@@ -253,8 +253,8 @@ class Client:
         """
         answer = self._local_docs(database, include_docs=True)
         rows = answer.expect(200).decode(LeaseListing).rows
-        if len(rows) > MOST_LEASES:
-            raise UnexpectedAnswerError(f"{answer.request}: more than {MOST_LEASES:,} documents that look like leases")
+        if len(rows) > MAX_LEASES:
+            raise UnexpectedAnswerError(f"{answer.request}: more than {MAX_LEASES:,} documents that look like leases")
         return read_leases(rows)
 
     def lease_ids(self, database: str) -> list[str]:
@@ -331,11 +331,11 @@ NO_DATABASE: Final = "Database does not exist."
 _ALL_LEASES: Final = {
     "start_key": f'"{FIRST_ID}"',
     "end_key": f'"{LAST_ID}"',
-    "limit": str(MOST_LEASES + 1),
+    "limit": str(MAX_LEASES + 1),
 }
 
 # Twice as much as the longest leases take that there can be.
-_LEASES_BYTES: Final = 2 * MOST_LEASES * MOST_BYTES
+_LEASES_BYTES: Final = 2 * MAX_LEASES * MAX_BYTES
 
 
 def _local_path(database: str, document_id: str) -> str:

@@ -1,7 +1,7 @@
 """Peruserd's own database on the cluster: made, marked, closed to all but server admins, and kept so.
 
-`core.cluster_database` decides; this module reads what is known and carries the decisions out. The database may be used
-only while `state` says so.
+`core.cluster.cluster_database` decides; this module reads what is known and carries the decisions out. The database may
+be used only while `state` says so.
 """
 
 import threading
@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from peruserd.core.cluster_database import (
+from peruserd.core.cluster.cluster_database import (
     ADMINS_ONLY,
     MARKER,
     MARKER_ID,
@@ -29,11 +29,11 @@ from peruserd.core.cluster_database import (
     holds_marker,
     next_step,
 )
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.lease_documents import MOST_LEASES
-from peruserd.core.quarantine import Advice
-from peruserd.core.ranges import ShardMap
-from peruserd.core.views import Copy
+from peruserd.core.cluster.lease_documents import MAX_LEASES
+from peruserd.core.cluster.views import Copy
+from peruserd.core.configuration.config import DatabasesConfig
+from peruserd.core.ownership.ranges import ShardMap
+from peruserd.core.users.quarantine import Advice
 from peruserd.couch.client import Client, Creation
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.errors import (
@@ -48,11 +48,11 @@ from peruserd.couch.journal import Journal
 # A look at every copy comes this soon after something was found wrong, and half as often each time nothing was; not
 # quite so seldom while a copy does not answer although its node is connected.
 _FIRST_SECONDS: Final = 2.0
-MOST_SECONDS: Final = 600.0
-_MOST_SECONDS_UNANSWERED: Final = 60.0
+MAX_SECONDS: Final = 600.0
+_MAX_SECONDS_UNANSWERED: Final = 60.0
 
 # Making takes three steps; each can have to be done again once, because another instance does it at the same time.
-_MOST_STEPS: Final = 6
+_MAX_STEPS: Final = 6
 
 _REPLICATOR: Final = "_replicator"
 
@@ -111,7 +111,7 @@ class ClusterDatabase:
         self._client = client
         self._mend = mend
         self._state = DatabaseState()
-        self._told: tuple[bool, str] | None = None
+        self._logged: tuple[bool, str] | None = None
         self._connected: frozenset[str] = frozenset()
         self._pause = _FIRST_SECONDS
         self._due_at = 0.0
@@ -146,7 +146,7 @@ class ClusterDatabase:
                 self._suspected.set()
                 raise
             self._due_at = now + self._pause
-            self._pause = min(2 * self._pause, _MOST_SECONDS_UNANSWERED if self._ailing else MOST_SECONDS)
+            self._pause = min(2 * self._pause, _MAX_SECONDS_UNANSWERED if self._ailing else MAX_SECONDS)
         else:
             live = tuple(node for node in self._state.live if node in connected)
             self._conclude(msgspec.structs.replace(self._state, live=live, expected=_expected(seen)), Ready())
@@ -158,7 +158,7 @@ class ClusterDatabase:
 
         Nothing an answer says counts, only what is read back. Raises CouchError where the own node does not answer.
         """
-        for _ in range(_MOST_STEPS):
+        for _ in range(_MAX_STEPS):
             known = self._look(seen)
             step = next_step(known)
             self._take(known, step, seen)
@@ -267,8 +267,8 @@ class ClusterDatabase:
         refused, missing = isinstance(step, Refuse), isinstance(step, Create)
         self._state = msgspec.structs.replace(facts, usable=usable, refused=refused, to_be_made=missing, why=why)
         self.was_usable |= usable
-        if self._told != (usable, why):
-            self._told = (usable, why)
+        if self._logged != (usable, why):
+            self._logged = (usable, why)
             report = log.info if usable or isinstance(step, Create | Mark) else log.warning
             report("cluster database", database=self.name, usable=usable, says=why, copies=facts.live)
 
@@ -321,7 +321,7 @@ class ClusterDatabase:
         names = self._client.lease_ids(self.name)
         for name in names:
             self._client.delete_local(self.name, name)
-        if len(names) > MOST_LEASES:
+        if len(names) > MAX_LEASES:
             raise UnexpectedAnswerError(f"{self.name}: there are more documents that look like leases")
         DeletionJournal(Journal(self._client.session, self.name)).distrust(time.time())
         log.warning(

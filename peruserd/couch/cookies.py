@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.messages import Secret
+from peruserd.core.common.secret import Secret
 
 NAME: Final = "AuthSession"
 

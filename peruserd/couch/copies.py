@@ -4,7 +4,7 @@ A clustered read shows one copy, and which one is the cluster's choice. Where ac
 asked: through `/_node/{node}/shards%2F…`, which any node relays to any other. A server without shards has one copy of
 everything, which is read at the database's own path.
 
-Nothing here decides; `core.evidence` and `core.decision` do.
+Nothing here decides; `core.users.evidence` and `core.users.decision` do.
 """
 
 import threading
@@ -14,12 +14,12 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from peruserd.core.evidence import Evidence, Reading
-from peruserd.core.facts import CopyReading
-from peruserd.core.hashing import document_hash
-from peruserd.core.ranges import Range, ShardMap
-from peruserd.core.security import Security
-from peruserd.core.views import Copy, Feed
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.ownership.ranges import Range, ShardMap
+from peruserd.core.users.evidence import Evidence, Reading
+from peruserd.core.users.facts import CopyReading
+from peruserd.core.users.security import Security
 from peruserd.couch.client import NO_DATABASE, SECURITY_BYTES, Client
 from peruserd.couch.errors import (
     CouchError,

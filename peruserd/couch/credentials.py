@@ -6,9 +6,10 @@ A password that was refused is read again, because somebody may have changed it.
 from collections.abc import Mapping
 from pathlib import Path
 
-from peruserd.core.config import CouchDBConfig
-from peruserd.core.decoding import PASSWORD_CREDENTIAL, PASSWORD_VARIABLE, ConfigError, Loaded, is_plain
-from peruserd.core.messages import Credentials, Secret
+from peruserd.core.common.secret import Secret
+from peruserd.core.configuration.config import CouchDBConfig
+from peruserd.core.configuration.decoding import PASSWORD_CREDENTIAL, PASSWORD_VARIABLE, ConfigError, Loaded, is_plain
+from peruserd.core.processes.messages import Credentials
 
 
 class CredentialSource:

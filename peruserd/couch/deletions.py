@@ -1,7 +1,7 @@
 """The journal of deletions, typed: entries, the operator's words, the pause, and the count of drops.
 
 A writer may have been overtaken by another instance or an operator. So each change is made on what is there now, and a
-change that was not made is told. Nothing here decides; `core.deletions` and `core.dropping` do.
+change that was not made is told. Nothing here decides; `core.deletions.journal` and `core.deletions.drop` do.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.deletions import (
+from peruserd.core.deletions.journal import (
     PAUSE_ID,
     UNREADABLE,
     WORD_PREFIX,
@@ -29,7 +29,7 @@ from peruserd.core.deletions import (
     renews,
     word_id,
 )
-from peruserd.core.lives import End, end_id, is_newer, read_end
+from peruserd.core.deletions.lives import End, end_id, is_newer, read_end
 from peruserd.couch.errors import ConflictError, CouchError
 from peruserd.couch.journal import PAGE_ROWS, Document, Journal
 
@@ -40,7 +40,7 @@ _LAST: Final = "\ufff0"
 _TRIES: Final = 5
 
 # CouchDB takes so many in one request to purge, by its default `[purge] max_document_id_number`.
-_MOST_PURGED: Final = 100
+_MAX_PURGED: Final = 100
 
 
 class DeletionJournal:
@@ -89,8 +89,8 @@ class DeletionJournal:
     def purge(self, entries: list[Entry]) -> None:
         """Remove entries with all that was said of them."""
         names = [name for each in entries for name in (each.id, word_id(each.id))]
-        for begin in range(0, len(names), _MOST_PURGED):
-            documents = [self._journal.read(name) for name in names[begin : begin + _MOST_PURGED]]
+        for begin in range(0, len(names), _MAX_PURGED):
+            documents = [self._journal.read(name) for name in names[begin : begin + _MAX_PURGED]]
             self._journal.purge(each for each in documents if each.leaves)
 
     # Ends of databases
@@ -180,7 +180,7 @@ class DeletionJournal:
     def forget_drops(self, until: float) -> int:
         """Remove the counts from before a moment; return how many there were."""
         gone = 0
-        for page in self._pages(drops_since(0.0)[0], drops_since(until)[0], _MOST_PURGED):
+        for page in self._pages(drops_since(0.0)[0], drops_since(until)[0], _MAX_PURGED):
             self._journal.purge(page)
             gone += len(page)
         return gone

@@ -5,7 +5,7 @@ Messages name the request and the server's own words; they never hold credential
 
 from typing import ClassVar
 
-from peruserd.core.quarantine import Advice
+from peruserd.core.users.quarantine import Advice
 
 
 class CouchError(Exception):

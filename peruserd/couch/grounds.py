@@ -1,16 +1,16 @@
 """The facts of a cluster that matter to a drop: which database it is, whether its hosts are there, the time.
 
-Each fact is read anew, at the moment of the decision. Nothing here decides; `core.dropping` does.
+Each fact is read anew, at the moment of the decision. Nothing here decides; `core.deletions.drop` does.
 """
 
 from typing import Final, Protocol
 
 import msgspec
 
-from peruserd.core.dropping import Hosts
-from peruserd.core.hashing import document_hash
-from peruserd.core.ranges import ShardMap
-from peruserd.core.views import Copy, Feed
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.deletions.drop import Hosts
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.ownership.ranges import ShardMap
 from peruserd.couch.client import Client
 from peruserd.couch.clocks import node_clock, server_clock
 from peruserd.couch.copies import copies_of
@@ -22,7 +22,7 @@ _CLOCKS: Final = 3
 
 
 class Scene(msgspec.Struct, frozen=True):
-    """The facts of one moment: see `core.dropping.Known`."""
+    """The facts of one moment: see `core.deletions.drop.Known`."""
 
     suffixes: frozenset[str | None]
     hosts: tuple[Hosts, ...]

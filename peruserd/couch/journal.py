@@ -1,7 +1,7 @@
 """The journal of deletions as documents of peruserd's own database: read in pages, and with every leaf of a document.
 
 Only a majority's consent is a success. A conflict is told and never overcome, so a writer reads first what is there.
-Rules are `core.deletions`'; nothing here decides.
+Rules are `core.deletions.journal`'; nothing here decides.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ PAGE_ROWS: Final = 500
 """Documents read at once; an entry has some 500 bytes."""
 
 # More leaves than instances and operators can make of one document by not knowing of each other.
-_MOST_LEAVES: Final = 100
+_MAX_LEAVES: Final = 100
 
 
 # Servers say these that have no `_purge`. PouchDB Server takes it for a document, and answers 400 (measured).
@@ -91,9 +91,9 @@ class Journal:
         if answer.status == 404 and answer.reason in ("missing", "deleted"):
             return Document(document_id)
         revisions = answer.expect(200).decode(list[_OpenRevision])
-        if len(revisions) > _MOST_LEAVES:
+        if len(revisions) > _MAX_LEAVES:
             # The most careful of them may be the one that is not read.
-            raise UnexpectedAnswerError(f"{answer.request}: more than {_MOST_LEAVES} conflicting revisions; delete it")
+            raise UnexpectedAnswerError(f"{answer.request}: more than {_MAX_LEAVES} conflicting revisions; delete it")
         leaves = [_leaf(each.ok, document_id) for each in revisions if each.ok is not None]
         # CouchDB gives them in no order that means anything.
         return Document(document_id, tuple(sorted(leaves, key=_liveliest, reverse=True)))

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from peruserd.core.messages import Sequence
-from peruserd.core.rows import Row
+from peruserd.core.feed.rows import Row, Sequence
 from peruserd.couch.client import Client
 from peruserd.couch.sources import ChangeSource
 

@@ -6,7 +6,7 @@ outlives the compaction of the list.
 
 import msgspec
 
-from peruserd.core.lives import newest
+from peruserd.core.deletions.lives import newest
 from peruserd.couch.client import Client
 from peruserd.couch.errors import UnexpectedAnswerError
 from peruserd.couch.paths import map_path

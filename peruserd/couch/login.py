@@ -14,8 +14,9 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from peruserd.core.authentication import Verdict
-from peruserd.core.messages import Credentials, Secret, Token
+from peruserd.core.common.secret import Secret
+from peruserd.core.processes.authentication import Verdict
+from peruserd.core.processes.messages import Credentials, Token
 from peruserd.couch.answers import Answer
 from peruserd.couch.errors import CouchError
 from peruserd.couch.session import Session, quoted

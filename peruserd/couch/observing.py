@@ -2,7 +2,7 @@
 
 For some hundred users this takes one request for each copy of the authentication database, one for all shard maps, and
 one for each copy of each database. Where there are templates, each database takes one more for its documents, and each
-option one for each copy and one for the map. Nothing here decides; `core.auditing` does.
+option one for each copy and one for the map. Nothing here decides; `core.audit.diagnosis` does.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,14 +11,14 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from peruserd.core.auditing import Observation, Shape, has_document, lacks, unpadded_name
-from peruserd.core.contents import Contents
-from peruserd.core.evidence import DocumentState, Evidence, judge
-from peruserd.core.facts import CopyReading
-from peruserd.core.names import UnservableNameError, database_name, user_name
-from peruserd.core.ranges import ShardMap
-from peruserd.core.security import Security
-from peruserd.core.views import Copy, Feed
+from peruserd.core.audit.diagnosis import Observation, Shape, has_document, lacks, unpadded_name
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.common.names import UnservableNameError, database_name, user_name
+from peruserd.core.ownership.ranges import ShardMap
+from peruserd.core.users.contents import Contents
+from peruserd.core.users.evidence import DocumentState, Evidence, judge
+from peruserd.core.users.facts import CopyReading
+from peruserd.core.users.security import Security
 from peruserd.couch.client import SECURITY_BYTES, Client
 from peruserd.couch.copies import SILENCE, Copies, Place, open_copies, places_of
 from peruserd.couch.errors import (
@@ -38,7 +38,7 @@ T = TypeVar("T")
 ReadContents: TypeAlias = Callable[[str, str], Contents]
 """Reads how documents and options of templates stand in a user's database, by both names; raises CouchError."""
 
-MOST_USERS: Final = 500
+MAX_USERS: Final = 500
 """How many users to observe at once: as many keys as CouchDB looks up in a third of a second."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from peruserd.core.messages import Token
+from peruserd.core.processes.messages import Token
 from peruserd.couch.answers import Answer
 from peruserd.couch.session import Session
 

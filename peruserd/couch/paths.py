@@ -1,6 +1,6 @@
 """Paths of pages that CouchDB has for one node, or for one copy of a shard."""
 
-from peruserd.core.views import Copy
+from peruserd.core.cluster.views import Copy
 from peruserd.couch.session import quoted
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from peruserd.core.migrating import SETTINGS, Peruser, peruser_of
+from peruserd.core.migration.settings import SETTINGS, Peruser, peruser_of
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
 

@@ -18,9 +18,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from peruserd.core.cluster_database import MARKER_ID, is_marker
-from peruserd.core.config import CouchDBConfig
-from peruserd.core.views import Copy, Feed
+from peruserd.core.cluster.cluster_database import MARKER_ID, is_marker
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.paths import copy_path
@@ -34,7 +34,7 @@ _NO_DOCUMENT: Final = frozenset({"missing", "deleted"})
 _NO_PAGE: Final = frozenset({400, 403, 404, 405, 501})
 
 # A copy that has not answered by then is none that serves anybody in time.
-_LONGEST_SECONDS: Final = 5.0
+_MAX_SECONDS: Final = 5.0
 
 
 class Probe(Protocol):
@@ -207,6 +207,6 @@ def probing(couchdb: CouchDBConfig) -> CouchDBConfig:
     """Return how to reach the node for a probe, whose answer is worth nothing when it is late."""
     return msgspec.structs.replace(
         couchdb,
-        connect_timeout=min(couchdb.connect_timeout, _LONGEST_SECONDS),
-        read_timeout=min(couchdb.read_timeout, _LONGEST_SECONDS),
+        connect_timeout=min(couchdb.connect_timeout, _MAX_SECONDS),
+        read_timeout=min(couchdb.read_timeout, _MAX_SECONDS),
     )

@@ -1,9 +1,9 @@
 """Looking whether a user is ready, on the server itself; nothing is changed, and no other instance is asked."""
 
-from peruserd.core.config import Config
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.readiness import Readiness, UserState, is_whole_look, lets_in, readiness, unservable
-from peruserd.core.views import Feed
+from peruserd.core.cluster.views import Feed
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.configuration.config import Config
+from peruserd.core.users.readiness import Readiness, UserState, is_whole_look, lets_in, readiness, unservable
 from peruserd.couch.client import Client
 from peruserd.couch.copies import Copies, ShardLayout, SingleLayout
 from peruserd.couch.errors import NotFoundError
@@ -20,8 +20,8 @@ class ReadinessReader:
     def look(self, user: str, number: int = 0) -> Readiness | None:
         """Return the state of a user, by the look with this number, from 0; raises CouchError.
 
-        None, where a small look (see `core.readiness`) shows that the user is not served yet. A whole look is a request
-        to each copy of the document and of the database; a small one is a single request.
+        None, where a small look (see `core.users.readiness`) shows that the user is not served yet. A whole look is a
+        request to each copy of the document and of the database; a small one is a single request.
         """
         if unservable(self._prefix, user) is not None:
             return Readiness(user, UserState.UNSERVABLE)

@@ -14,12 +14,12 @@ from typing import Final
 import msgspec
 import structlog
 
-from peruserd.core.decoders import json_decoder
+from peruserd.core.common.decoders import json_decoder
 
 FILE_NAME: Final = "refusals.json"
 
 # More than the few times take.
-_MOST_BYTES: Final = 4_096
+_MAX_BYTES: Final = 4_096
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ class RefusalFile:
     def __init__(self, directory: Path) -> None:
         self._path = directory / FILE_NAME
         self._kept: tuple[float, ...] = ()
-        self._told = False
+        self._logged = False
 
     @contextmanager
     def held(self) -> Iterator[Refusals]:
@@ -57,7 +57,7 @@ class RefusalFile:
         except OSError as error:
             # A missing state directory is not worth a word: no daemon has run here, and no command makes one.
             if not isinstance(error, FileNotFoundError):
-                self._tell(error)
+                self._log_once(error)
             yield Refusals(self._kept, self._keep)
             return
         try:
@@ -88,20 +88,20 @@ class RefusalFile:
             # One write goes over the end of a longer record, so that there is one to read whenever this process ends.
             os.pwrite(descriptor, record.ljust(os.fstat(descriptor).st_size), 0)
         except OSError as error:
-            self._tell(error)
+            self._log_once(error)
             self._kept = times
         else:
             self._kept = ()
 
-    def _tell(self, error: OSError) -> None:
-        if not self._told:
+    def _log_once(self, error: OSError) -> None:
+        if not self._logged:
             log.warning("refusals of the password cannot be shared", file=str(self._path), error=str(error))
-        self._told = True
+        self._logged = True
 
 
 def _read(descriptor: int) -> tuple[float, ...]:
     try:
-        return json_decoder(_Record).decode(os.pread(descriptor, _MOST_BYTES, 0)).refusals
+        return json_decoder(_Record).decode(os.pread(descriptor, _MAX_BYTES, 0)).refusals
     except (OSError, RecursionError, msgspec.MsgspecError):
         # The disk fails, or a crash or a person has left something else there.
         return ()

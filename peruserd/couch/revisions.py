@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.evidence import Winner
+from peruserd.core.users.evidence import Winner
 from peruserd.couch.errors import UnexpectedAnswerError
 from peruserd.couch.session import Session
 

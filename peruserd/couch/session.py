@@ -13,8 +13,9 @@ import msgspec
 import requests
 
 from peruserd import __version__
-from peruserd.core.config import CouchDBConfig
-from peruserd.core.messages import Secret, Token
+from peruserd.core.common.secret import Secret
+from peruserd.core.configuration.config import CouchDBConfig
+from peruserd.core.processes.messages import Token
 from peruserd.couch import errors
 from peruserd.couch.adapter import InterruptibleAdapter, Sockets
 from peruserd.couch.allowance import Allowance
@@ -34,7 +35,7 @@ MAX_BYTES: Final = 16 << 20
 _PROMPT_SECONDS: Final = 10.0
 
 # How often one request is sent again with a newer token before the answer is taken for one about its path.
-_MOST_REPEATS: Final = 2
+_MAX_REPEATS: Final = 2
 
 _NODES: Final = "/_node/"
 
@@ -131,10 +132,10 @@ class Session:
             within_seconds=within_seconds,
         )
         answer = exchange(token, method, path)
-        for _ in range(_MOST_REPEATS if answer.status in _REFUSING else 0):
+        for _ in range(_MAX_REPEATS if answer.status in _REFUSING else 0):
             if not answer.refuses:
                 break
-            newer = self._tokens.doubt(token, _other_node(path), self._patience, self._is_interrupted)
+            newer = self._tokens.check(token, _other_node(path), self._patience, self._is_interrupted)
             if newer is None:
                 break
             _refuse_if_late(method, path, late_at)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from peruserd.core.lease_documents import LeaseRow
+from peruserd.core.cluster.lease_documents import LeaseRow
 
 
 class Named(msgspec.Struct, frozen=True):

@@ -7,9 +7,9 @@ import time
 
 import structlog
 
-from peruserd.core.cluster_database import ADMINS_ONLY, MARKER, MARKER_ID, is_marker
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.security import is_blank
+from peruserd.core.cluster.cluster_database import ADMINS_ONLY, MARKER, MARKER_ID, is_marker
+from peruserd.core.configuration.config import DatabasesConfig
+from peruserd.core.users.security import is_blank
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import CLOSED_UNCLEARED
 from peruserd.couch.deletions import DeletionJournal

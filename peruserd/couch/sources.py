@@ -11,10 +11,9 @@ from typing import Final, Protocol
 
 import msgspec
 
-from peruserd.core.messages import Sequence
-from peruserd.core.progress import Identity, is_where_it_was
-from peruserd.core.rows import PAGE_ROWS, Page, Row
-from peruserd.core.views import Copy, Feed
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.feed.progress import Identity, is_where_it_was
+from peruserd.core.feed.rows import PAGE_ROWS, Page, Row, Sequence
 from peruserd.couch.client import Client
 from peruserd.couch.errors import NotFoundError, NothingYetError, TooLargeError, UnexpectedAnswerError
 from peruserd.couch.paths import copy_path

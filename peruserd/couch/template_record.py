@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any, Final
 
-from peruserd.core.templates import Template, Templates
+from peruserd.core.users.templates import Template, Templates
 from peruserd.couch.errors import ConflictError, NotFoundError
 from peruserd.couch.journal import Journal
 
@@ -21,7 +21,7 @@ _TYPE: Final = "peruserd.template"
 _PAGE_ROWS: Final = 32
 
 # More versions of one template than this, the oldest of which nobody has any more, as a rule.
-_MOST_VERSIONS: Final = 2_000
+_MAX_VERSIONS: Final = 2_000
 
 # The versions that were read are believed this long. A version that came since is taken for its user's own until then,
 # and is kept.
@@ -70,7 +70,7 @@ class TemplateRecord:
         first = _prefix(document_id)
         after: str | None = None
         try:
-            for _ in range(_MOST_VERSIONS // _PAGE_ROWS):
+            for _ in range(_MAX_VERSIONS // _PAGE_ROWS):
                 page = self._journal.page(first, first + "\ufff0", after=after, limit=_PAGE_ROWS)
                 for each in page.documents:
                     for body in each.bodies:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from peruserd.core.config import CouchDBConfig
+from peruserd.core.configuration.config import CouchDBConfig
 
 
 def tls_problems(couchdb: CouchDBConfig) -> list[str]:

@@ -2,7 +2,7 @@
 
 One thread of the supervisor finds out what the server takes (`peruserd.couch.authenticator`); all others, in all
 processes, have it from here. A request that is refused is never a verdict by itself: a user's own code can throw any
-status. It is a doubt, whose answer comes from there.
+status. It is a check, whose answer comes from there.
 """
 
 import base64
@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.messages import Credentials, Secret, Token
+from peruserd.core.common.secret import Secret
+from peruserd.core.processes.messages import Credentials, Token
 from peruserd.couch.cookies import is_anothers
 from peruserd.couch.errors import (
     CouchError,
@@ -29,8 +30,8 @@ NOBODY: Final = Token()
 """The token without credentials."""
 
 # To find out takes a request or three, each of which may take as long as a request may.
-_LONGEST_VERDICT_SECONDS: Final = 120.0
-_LONGEST_DOUBT_SECONDS: Final = 40.0
+_MAX_VERDICT_SECONDS: Final = 120.0
+_MAX_CHECK_SECONDS: Final = 40.0
 
 # Failures of a login or a probe that mean the same for every request.
 _OF_THE_SERVER: Final = (RefusedError, ServerError, TimedOutError, UnexpectedAnswerError, UnreachableError)
@@ -50,7 +51,7 @@ def basic_value(credentials: Credentials) -> Secret:
 class Tokens:
     """The token that all sessions of a process share; for any number of threads.
 
-    `ask` hands the number of a doubt, and the other node that it is about, to whoever finds out, and returns at once.
+    `ask` hands the number of a check, and the other node that it is about, to whoever finds out, and returns at once.
     Without it the token stays what it is, and an answer that refuses it is just an answer. With it and without a token
     it is not known yet whether the server lets this instance in.
     """
@@ -60,7 +61,7 @@ class Tokens:
         self._changed = threading.Condition()
         self._token = token
         self._trouble: CouchError | None = None
-        self._doubts = 0
+        self._checks = 0
         self._answered = 0
         self._closed = False
         self.renewed_at = time.monotonic()
@@ -72,7 +73,7 @@ class Tokens:
 
     @property
     def trouble(self) -> CouchError | None:
-        """Why there is no token, or why the last doubt could not be looked into."""
+        """Why there is no token, or why the last check could not be looked into."""
         return self._trouble
 
     # For sessions
@@ -90,14 +91,14 @@ class Tokens:
         with self._changed:
             while (token := self._token) is None:
                 self._refuse_if_over(is_interrupted)
-                patience = _LONGEST_VERDICT_SECONDS if self._trouble is None else patience_seconds
+                patience = _MAX_VERDICT_SECONDS if self._trouble is None else patience_seconds
                 left = begun + patience - time.monotonic()
                 if left <= 0:
                     raise _again(self._trouble)
                 self._changed.wait(min(left, threading.TIMEOUT_MAX))
             return token
 
-    def doubt(
+    def check(
         self, token: Token, node: str | None, patience_seconds: float, is_interrupted: Callable[[], bool]
     ) -> Token | None:
         """Find out about a token that an answer refuses; return one to send the request with again.
@@ -110,11 +111,11 @@ class Tokens:
         with self._changed:
             known = self._token is not token
             if not known:
-                self._doubts += 1
-                number = self._doubts
+                self._checks += 1
+                number = self._checks
         if not known:
             self._ask(number, node)
-            self._wait_for_answer(number, token, max(patience_seconds, _LONGEST_DOUBT_SECONDS), is_interrupted)
+            self._wait_for_answer(number, token, max(patience_seconds, _MAX_CHECK_SECONDS), is_interrupted)
         newer = self.obtain(patience_seconds, is_interrupted)
         return None if newer == token else newer
 
@@ -161,7 +162,7 @@ class Tokens:
             self._changed.notify_all()
 
     def answer(self, number: int, trouble: CouchError | None = None) -> None:
-        """Take note that all doubts up to `number` were looked into; `trouble` is why that was not possible."""
+        """Take note that all checks up to `number` were looked into; `trouble` is why that was not possible."""
         with self._changed:
             self._answered = max(self._answered, number)
             if self._token is not None:

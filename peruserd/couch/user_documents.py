@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.contents import Found
+from peruserd.core.users.contents import Found
 from peruserd.couch.errors import TooLargeError, UnexpectedAnswerError
 from peruserd.couch.session import Session, quoted
 
-_MOST_WORDS: Final = 200
+_MAX_WORDS: Final = 200
 
 # All files of templates have 1 MiB together, before names are filled in.
 _READ_BYTES: Final = 4 << 20
@@ -123,4 +123,4 @@ class _Result(msgspec.Struct, frozen=True):
     def words(self) -> str:
         """Return why the document was refused: a user's own function says so, in any number of words."""
         reason = self.reason if isinstance(self.reason, str) else msgspec.json.encode(self.reason).decode()
-        return f"{self.id}: {(self.error or '')[:_MOST_WORDS]}: {reason[:_MOST_WORDS]}"
+        return f"{self.id}: {(self.error or '')[:_MAX_WORDS]}: {reason[:_MAX_WORDS]}"

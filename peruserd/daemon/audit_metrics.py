@@ -7,8 +7,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from peruserd.core.findings import Finding
-from peruserd.core.rounds import Summary
+from peruserd.core.audit.findings import Finding
+from peruserd.core.audit.rounds import Summary
 from peruserd.supervisor.fleet import Fleet
 
 

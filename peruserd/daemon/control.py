@@ -16,13 +16,13 @@ from typing import Final
 import msgspec
 import structlog
 
-from peruserd.core.control import MOST_BYTES, SOCKET_NAME, Answer, Order, Refused, decode_order, encode_line
+from peruserd.core.processes.control import MAX_BYTES, SOCKET_NAME, Answer, Order, Refused, decode_order, encode_line
 
 CarryOut = Callable[[Order, int], Iterator[Answer]]
 """Carries out an order of the user with this id, and tells how it goes."""
 
 # An operator types one command at a time; scripts wait for each other's.
-_MOST_CLIENTS: Final = 8
+_MAX_CLIENTS: Final = 8
 
 # A client that sends or takes nothing for this long is hung up on.
 _PATIENCE_SECONDS: Final = 10.0
@@ -34,7 +34,7 @@ _BRIEF_SECONDS: Final = 0.2
 _PAUSE_SECONDS: Final = 1.0
 
 # The longest path of a Unix socket that the kernel takes, the zero at its end included.
-_MOST_PATH_BYTES: Final = 108
+_MAX_PATH_BYTES: Final = 108
 
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -48,7 +48,7 @@ class ControlSocket:
         self._directory = directory
         self._carry_out = carry_out
         self._listener: socket.socket | None = None
-        self._places = threading.BoundedSemaphore(_MOST_CLIENTS)
+        self._places = threading.BoundedSemaphore(_MAX_CLIENTS)
 
     def start(self) -> None:
         """Begin to listen; raises OSError where the socket cannot be made.
@@ -63,7 +63,7 @@ class ControlSocket:
             os.fchmod(listener.fileno(), 0o600)
             with reachable(path) as address:
                 listener.bind(address)
-            listener.listen(_MOST_CLIENTS)
+            listener.listen(_MAX_CLIENTS)
         except OSError:
             listener.close()
             raise
@@ -106,7 +106,7 @@ class ControlSocket:
             client.settimeout(_BRIEF_SECONDS)
             # Data that is left unread when a socket is closed takes the answer with it.
             _line(client)
-            _send(client, Refused(f"{_MOST_CLIENTS} other commands are under way; try again"))
+            _send(client, Refused(f"{_MAX_CLIENTS} other commands are under way; try again"))
 
     def _serve(self, client: socket.socket) -> None:
         try:
@@ -139,12 +139,12 @@ class ControlSocket:
 def _line(client: socket.socket) -> bytes:
     """Return the message that a client sends; one too long is no message."""
     received = bytearray()
-    while not received.endswith(b"\n") and len(received) <= MOST_BYTES:
+    while not received.endswith(b"\n") and len(received) <= MAX_BYTES:
         chunk = client.recv(65_536)
         if not chunk:
             break
         received += chunk
-    return bytes(received[: MOST_BYTES + 1])
+    return bytes(received[: MAX_BYTES + 1])
 
 
 def _send(client: socket.socket, answer: Answer) -> None:
@@ -154,7 +154,7 @@ def _send(client: socket.socket, answer: Answer) -> None:
 @contextmanager
 def reachable(path: Path) -> Iterator[str]:
     """Give an address of a Unix socket that the kernel takes, however long the path is."""
-    if len(os.fsencode(path)) < _MOST_PATH_BYTES:
+    if len(os.fsencode(path)) < _MAX_PATH_BYTES:
         yield str(path)
         return
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

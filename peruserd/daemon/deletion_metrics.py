@@ -7,7 +7,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from peruserd.core.deletions import Pause, PauseReason
+from peruserd.core.deletions.journal import Pause, PauseReason
 from peruserd.supervisor.fleet import Fleet
 
 

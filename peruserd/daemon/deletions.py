@@ -5,9 +5,9 @@ With a configuration that lets nothing wait the journal is not watched, and an i
 
 from collections.abc import Callable
 
-from peruserd.core.config import Config
-from peruserd.core.deletions import Pause
-from peruserd.core.messages import JournalNews
+from peruserd.core.configuration.config import Config
+from peruserd.core.deletions.journal import Pause
+from peruserd.core.processes.messages import JournalNews
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.journal import Journal
 from peruserd.couch.session import Session

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from peruserd.core.lifecycle import State
+from peruserd.core.processes.lifecycle import State
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.fleet_status import FleetStatus
-from peruserd.supervisor.loop import LONGEST_WAIT_SECONDS, Supervisor
+from peruserd.supervisor.loop import MAX_WAIT_SECONDS, Supervisor
 
 # A loop that missed this many of its rounds hangs.
 _MISSED_ROUNDS: Final = 3
@@ -31,7 +31,7 @@ class Health:
 
     def goes_round(self) -> bool:
         """Say whether the supervisor's loop goes round; the lease is written only while it does."""
-        return self._silence() <= _MISSED_ROUNDS * LONGEST_WAIT_SECONDS
+        return self._silence() <= _MISSED_ROUNDS * MAX_WAIT_SECONDS
 
     def healthy(self) -> tuple[bool, str]:
         """Say whether a restart of the whole daemon would help."""

@@ -18,7 +18,7 @@ from prometheus_client.metrics import disable_created_metrics
 from prometheus_client.registry import Collector
 
 from peruserd import ending
-from peruserd.core.decoding import ConfigError, split_address
+from peruserd.core.configuration.decoding import ConfigError, split_address
 from peruserd.daemon.users_page import IS_GONE, PATH, UsersPage
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Page:
 
 # Each connection is a thread and a descriptor of the supervisor, which needs both for its listeners. More than the page
 # about users lets wait, scrapes and checks included.
-_MOST_CONNECTIONS: Final = 200
+_MAX_CONNECTIONS: Final = 200
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
@@ -82,7 +82,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     request_queue_size = 128
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self._places = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         super().__init__(*args, **kwargs)
 
     def process_request(self, request: Any, client_address: Any) -> None:

@@ -11,12 +11,12 @@ import structlog
 from prometheus_client.registry import Collector
 
 from peruserd import __version__, dumps, ending
-from peruserd.core.agreement import configuration_digest
-from peruserd.core.config import Config, CouchDBConfig
-from peruserd.core.control import Answer, DeletionOrder, LookAt, Quarantine
-from peruserd.core.lifecycle import EXIT_CONFIGURATION, RestartBudget, Timing
-from peruserd.core.settling import Settling
-from peruserd.core.views import View
+from peruserd.core.cluster.agreement import configuration_digest
+from peruserd.core.cluster.stable_view import StableView
+from peruserd.core.cluster.views import View
+from peruserd.core.configuration.config import Config, CouchDBConfig
+from peruserd.core.processes.control import Answer, DeletionOrder, LookAt, Quarantine
+from peruserd.core.processes.lifecycle import EXIT_CONFIGURATION, RestartBudget, Timing
 from peruserd.couch.authenticator import Answers, Authenticator
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError
@@ -26,7 +26,6 @@ from peruserd.couch.refusals import RefusalFile
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens
 from peruserd.daemon.audit_metrics import AuditCollector
-from peruserd.daemon.claim import Claim, InUseError
 from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.deletion_metrics import DeletionCollector
 from peruserd.daemon.deletions import DeletionOffice
@@ -38,29 +37,30 @@ from peruserd.daemon.own_database import own_database_test
 from peruserd.daemon.quarantine import QuarantineDesk
 from peruserd.daemon.start_messages import start_messages
 from peruserd.daemon.state import StateDirectory
+from peruserd.daemon.state_lock import InUseError, StateLock
 from peruserd.daemon.systemd import Notifier
-from peruserd.daemon.templates import keep_templates, load_templates, tell_of
-from peruserd.daemon.users_page import MOST_LOOKS, open_page
+from peruserd.daemon.templates import keep_templates, load_templates, log_templates
+from peruserd.daemon.users_page import MAX_LOOKS, open_page
 from peruserd.supervisor import forkserver
 from peruserd.supervisor.attaching import NoShardsError
 from peruserd.supervisor.directory_watch import DirectoryWatch
 from peruserd.supervisor.fleet import Fleet
-from peruserd.supervisor.heart import Heart
+from peruserd.supervisor.lease_renewer import LeaseRenewer
 from peruserd.supervisor.loop import Supervisor
-from peruserd.supervisor.presence import Presence
+from peruserd.supervisor.membership import Member
 from peruserd.supervisor.return_watch import ReturnWatch
 from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.slashes import SlashWatch
-from peruserd.supervisor.watcher import Lookout, Watcher
+from peruserd.supervisor.watcher import ClusterReader, Watcher
 
 # More restarts than this within ten minutes are no single listener's bad luck.
 _BUDGET: Final = RestartBudget(burst=60, period_seconds=600.0)
 
 # A lease that cannot be written within this is late already.
-_LONGEST_BEAT_SECONDS: Final = 5.0
+_MAX_RENEWAL_SECONDS: Final = 5.0
 
-# The last one of all has what is left of its time when the beat before it was interrupted.
-_LONGEST_LAST_SECONDS: Final = (ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS) / 2
+# The last lease has the time that is left when the renewal before it was interrupted.
+_MAX_LAST_SECONDS: Final = (ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS) / 2
 
 log = structlog.get_logger(__name__)
 
@@ -73,13 +73,13 @@ def run(config: Config, source: CredentialSource, notifier: Notifier) -> int:
     state = StateDirectory.configured(config)
     try:
         state.prepare()
-        claim = Claim.take(state.path)
+        state_lock = StateLock.take(state.path)
     except (InUseError, OSError) as error:
         return _cannot_start_yet(str(error))
     try:
-        return Instance(config, source, notifier, state, claim).run()
+        return Instance(config, source, notifier, state, state_lock).run()
     finally:
-        claim.release()
+        state_lock.release()
 
 
 def _cannot_start_yet(why: str) -> int:
@@ -91,18 +91,18 @@ class Instance:
     """One instance, put together. `run` is its main thread, and the only place where something is started or ended."""
 
     def __init__(
-        self, config: Config, source: CredentialSource, notifier: Notifier, state: StateDirectory, claim: Claim
+        self, config: Config, source: CredentialSource, notifier: Notifier, state: StateDirectory, state_lock: StateLock
     ) -> None:
         cluster, provisioning = config.cluster, config.provisioning
         templates = load_templates(config)
-        tell_of(templates, config)
+        log_templates(templates, config)
         self._config = config
         self._notifier = notifier
         self._state = state
-        self._claim = claim
-        self._presence = Presence(
-            incarnation=claim.incarnation,
-            replaces=claim.replaces,
+        self._state_lock = state_lock
+        self._member = Member(
+            incarnation=state_lock.incarnation,
+            replaces=state_lock.replaces,
             ttl_seconds=cluster.lease_ttl,
             version=__version__,
             digest=configuration_digest(config, templates),
@@ -115,18 +115,18 @@ class Instance:
         self._database = ClusterDatabase(Client(self._database_session), cluster.database, mend=True)
         self._second_writer = SecondWriter(Client(self._database_session))
         self._slashes = SlashWatch(Client(self._session))
-        self._lookout = Lookout(
-            Client(self._session), config.couchdb, self._presence, self._database, self._second_writer, self._slashes
+        self._cluster_reader = ClusterReader(
+            Client(self._session), config.couchdb, self._member, self._database, self._second_writer, self._slashes
         )
         self._watcher = Watcher(
-            self._lookout.look,
+            self._cluster_reader.look,
             interval_seconds=cluster.poll_interval,
             on_view=self._on_view,
             on_failure=self._on_failed_look,
         )
         self._fleet = Fleet(
-            start_messages(config, templates, self._tokens, state, self._lookout),
-            most_in_flight=provisioning.max_in_flight,
+            start_messages(config, templates, self._tokens, state, self._cluster_reader),
+            max_in_flight=provisioning.max_in_flight,
             new_per_minute=provisioning.max_new_per_minute,
             timing=Timing(),
             budget=_BUDGET,
@@ -136,47 +136,47 @@ class Instance:
         )
         self._supervisor = Supervisor(
             self._fleet,
-            make_plan=self._lookout.plan,
-            settling=Settling(cluster.quiet_period, cluster.lease_ttl, expected=claim.expected),
+            make_plan=self._cluster_reader.plan,
+            stable_view=StableView(cluster.quiet_period, cluster.lease_ttl, expected=state_lock.expected),
             look_soon=self._watcher.look_soon,
-            remember=_remembering(claim),
-            tell=notifier.status,
+            remember=_remembering(state_lock),
+            set_status=notifier.status,
             on_hangup=self._authenticator.reread,
             on_end=ending.arm_last_resort,
         )
         self._health = Health(self._fleet, self._supervisor, self._database, self._trouble)
-        self._heart = Heart(
+        self._lease_renewer = LeaseRenewer(
             Client(Session(_hasty(config), self._tokens)),
-            Client(Session(_hasty(config, _LONGEST_LAST_SECONDS), self._tokens)),
-            self._presence,
+            Client(Session(_hasty(config, _MAX_LAST_SECONDS), self._tokens)),
+            self._member,
             database=self._database,
             interval_seconds=cluster.lease_interval,
-            node=self._lookout.shard_node,
+            node=self._cluster_reader.shard_node,
             # Others take over from one that can read no copy.
             is_alive=lambda: self._health.goes_round() and self._slashes.trouble is None,
         )
         self._directory_watch = DirectoryWatch(
             Client(Session(config.couchdb, self._tokens)),
-            node=self._lookout.shard_node,
+            node=self._cluster_reader.shard_node,
             on_change={config.couchdb.auth_db: self._watcher.look_soon, cluster.database: self._look_at_copies},
             prefix=config.databases.prefix,
             looks=self._supervisor,
             directory=state.path,
-            on_break=self._presence.note_break,
+            on_break=self._member.note_break,
             long_poll_seconds=config.couchdb.long_poll_timeout,
         )
         self._return_watch = ReturnWatch(
             Client(self._session),
-            node=self._lookout.shard_node,
+            node=self._cluster_reader.shard_node,
             place=lambda: self._directory_watch.place,
             prefix=config.databases.prefix,
             looks=self._supervisor,
             directory=state.path,
         )
-        users = Client(Session(_hasty(config), self._tokens, connections=MOST_LOOKS))
-        self._users = open_page(users, self._lookout, config, self._fleet.kept)
-        self._deletions = _see_to_deletions(config, self._tokens, self._lookout, self._supervisor)
-        self._keeper = keep_templates(config, templates, self._tokens, self._lookout, self._supervisor)
+        users = Client(Session(_hasty(config), self._tokens, connections=MAX_LOOKS))
+        self._users = open_page(users, self._cluster_reader, config, self._fleet.kept)
+        self._deletions = _see_to_deletions(config, self._tokens, self._cluster_reader, self._supervisor)
+        self._keeper = keep_templates(config, templates, self._tokens, self._cluster_reader, self._supervisor)
         desk = QuarantineDesk(self._fleet, self._fleet.questions)
         self._control = ControlSocket(state.path, _orders(self._deletions, self._supervisor, desk).carry_out)
 
@@ -191,13 +191,13 @@ class Instance:
         with ExitStack() as stack:
             self._authenticator.start()
             stack.callback(self._authenticator.stop)
-            if not _attach_first(self._lookout):
+            if not _attach_first(self._cluster_reader):
                 return EXIT_CONFIGURATION
             health = self._health
             page = Page(registry_of(self._collectors()), healthy=health.healthy, ready=health.ready, users=self._users)
             server = serve(page, self._config.http.listen)
             stack.callback(server.stop)
-            self._presence.set_address(f"{server.host}:{server.port}")
+            self._member.set_address(f"{server.host}:{server.port}")
             try:
                 self._control.start()
             except OSError as error:
@@ -212,13 +212,13 @@ class Instance:
             "started",
             version=__version__,
             pid=os.getpid(),
-            incarnation=self._claim.incarnation,
+            incarnation=self._state_lock.incarnation,
             state=str(self._state.path),
             http=f"{server.host}:{server.port}",
         )
         self._watcher.start()
-        # The heart is ended first: others wait for its last lease, and for no other part.
-        for each in (self._keeper, self._directory_watch, self._deletions, self._heart):
+        # The lease renewer is ended first: others wait for its last lease, and for no other part.
+        for each in (self._keeper, self._directory_watch, self._deletions, self._lease_renewer):
             each.start()
             stack.callback(each.stop)
         # A part that waits for an answer would hold up the end of the others.
@@ -233,11 +233,11 @@ class Instance:
         self._session.interrupt()
         self._database_session.interrupt()
 
-    def _on_answered(self, doubts: Answers | None) -> None:
-        self._supervisor.on_answered(doubts)
+    def _on_answered(self, checks: Answers | None) -> None:
+        self._supervisor.on_answered(checks)
 
     def _on_view(self, view: View) -> None:
-        self._heart.notice(view)
+        self._lease_renewer.notice(view)
         self._supervisor.on_view(view)
         self._return_watch.on_view(view)
         if self._database.state.refused and not self._database.was_usable:
@@ -263,7 +263,7 @@ class Instance:
         yield InstanceCollector(
             self._fleet,
             self._supervisor,
-            self._heart,
+            self._lease_renewer,
             self._health,
             self._database,
             self._second_writer,
@@ -273,10 +273,10 @@ class Instance:
         yield AuditCollector(self._fleet)
 
 
-def _remembering(claim: Claim) -> Callable[[tuple[str, ...]], None]:
+def _remembering(state_lock: StateLock) -> Callable[[tuple[str, ...]], None]:
     def remember(instances: tuple[str, ...]) -> None:
         try:
-            claim.remember(instances)
+            state_lock.remember(instances)
         except OSError as error:
             log.warning("the next start will expect the instances of an earlier time", error=str(error))
 
@@ -292,35 +292,37 @@ def _orders(deletions: DeletionOffice, supervisor: Supervisor, desk: QuarantineD
     return Orders(by_type)
 
 
-def _see_to_deletions(config: Config, tokens: Tokens, lookout: Lookout, supervisor: Supervisor) -> DeletionOffice:
+def _see_to_deletions(
+    config: Config, tokens: Tokens, cluster_reader: ClusterReader, supervisor: Supervisor
+) -> DeletionOffice:
     session = Session(config.couchdb, tokens, connections=2)
     return DeletionOffice(
         config,
         session,
-        is_usable=own_database_test(config, session, lookout, supervisor),
+        is_usable=own_database_test(config, session, cluster_reader, supervisor),
         on_news=supervisor.on_journal,
-        instance=lambda: lookout.attach().node,
+        instance=lambda: cluster_reader.attach().node,
     )
 
 
-def _hasty(config: Config, most_seconds: float = _LONGEST_BEAT_SECONDS) -> CouchDBConfig:
+def _hasty(config: Config, max_seconds: float = _MAX_RENEWAL_SECONDS) -> CouchDBConfig:
     """Return how to reach the node for what is worth nothing when it is late."""
     couchdb = config.couchdb
     return msgspec.structs.replace(
         couchdb,
-        connect_timeout=min(couchdb.connect_timeout, most_seconds),
-        read_timeout=min(couchdb.read_timeout, most_seconds),
+        connect_timeout=min(couchdb.connect_timeout, max_seconds),
+        read_timeout=min(couchdb.read_timeout, max_seconds),
     )
 
 
-def _attach_first(lookout: Lookout) -> bool:
+def _attach_first(cluster_reader: ClusterReader) -> bool:
     """Try once to attach, so that a mistake in the configuration ends the start.
 
     A node that is away does not, nor does one that refuses the account: what is wrong with it can change on the server,
     or in the password's file, which is read again.
     """
     try:
-        lookout.prepare()
+        cluster_reader.prepare()
     except NoShardsError as error:
         log.error("cannot start", error=str(error), advice="check [couchdb] in the configuration")  # noqa: TRY400
         return False

@@ -13,15 +13,15 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from peruserd import __version__
-from peruserd.core.counters import LATENCY_BUCKETS, Counters
-from peruserd.core.lifecycle import State
-from peruserd.core.messages import Stage
+from peruserd.core.processes.counters import LATENCY_BUCKETS, Counters
+from peruserd.core.processes.lifecycle import State
+from peruserd.core.processes.messages import Stage
 from peruserd.couch.authenticator import Authenticator
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.daemon.health import Health
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.fleet_status import FleetStatus
-from peruserd.supervisor.heart import Heart
+from peruserd.supervisor.lease_renewer import LeaseRenewer
 from peruserd.supervisor.listener import ListenerStatus
 from peruserd.supervisor.loop import Supervisor
 from peruserd.supervisor.second_writer import SecondWriter
@@ -49,7 +49,7 @@ class InstanceCollector(Collector):
         self,
         fleet: Fleet,
         supervisor: Supervisor,
-        heart: Heart,
+        lease_renewer: LeaseRenewer,
         health: Health,
         database: ClusterDatabase,
         second_writer: SecondWriter,
@@ -57,7 +57,7 @@ class InstanceCollector(Collector):
     ) -> None:
         self._fleet = fleet
         self._supervisor = supervisor
-        self._heart = heart
+        self._heart = lease_renewer
         self._health = health
         self._database = database
         self._second_writer = second_writer
@@ -139,19 +139,21 @@ def _authentication(authenticator: Authenticator) -> Iterator[Metric]:
     )
 
 
-def _cluster(supervisor: Supervisor, heart: Heart) -> Iterator[Metric]:
+def _cluster(supervisor: Supervisor, lease_renewer: LeaseRenewer) -> Iterator[Metric]:
     """Return what is believed of the cluster: gauges that have no value yet are left out."""
     view = supervisor.view
     if view is not None:
         yield GaugeMetricFamily("peruserd_nodes_connected", "CouchDB nodes connected.", value=len(view.nodes))
         yield GaugeMetricFamily("peruserd_instances_alive", "Live instances.", value=len(view.instances))
         yield GaugeMetricFamily("peruserd_standby", "1 for an instance that stands by.", value=view.standby)
-    silence = heart.silence()
+    silence = lease_renewer.seconds_since_renewal()
     if silence is not None:
         yield GaugeMetricFamily("peruserd_lease_age_seconds", "Time since the lease was last written.", value=silence)
-    yield CounterMetricFamily("peruserd_lease_failures", "Leases that could not be written.", value=heart.failures)
+    yield CounterMetricFamily(
+        "peruserd_lease_failures", "Leases that could not be written.", value=lease_renewer.failures
+    )
     yield GaugeMetricFamily(
-        "peruserd_node_maintenance", "1 while the node is in maintenance mode.", value=heart.maintenance
+        "peruserd_node_maintenance", "1 while the node is in maintenance mode.", value=lease_renewer.maintenance
     )
     yield CounterMetricFamily("peruserd_plans", "Plans carried out.", value=supervisor.plans)
 

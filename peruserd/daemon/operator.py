@@ -7,8 +7,10 @@ from typing import Final
 import msgspec
 import structlog
 
-from peruserd.core.control import (
-    MOST_USERS,
+from peruserd.core.common.names import UnservableNameError, database_name
+from peruserd.core.deletions.journal import Entry, Kind, Pause, PauseReason, Saying, Word
+from peruserd.core.processes.control import (
+    MAX_USERS,
     Answer,
     DeletionOrder,
     Done,
@@ -21,8 +23,6 @@ from peruserd.core.control import (
     Say,
     Unknown,
 )
-from peruserd.core.deletions import Entry, Kind, Pause, PauseReason, Saying, Word
-from peruserd.core.names import UnservableNameError, database_name
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.errors import CouchError, NotFoundError
 
@@ -85,8 +85,8 @@ class Operator:
                 self._journal.set_pause(Pause(at=now, resumed_at=now, instance=self._instance()))
                 self._audit("resume", uid)
                 yield Done()
-            case ResumeOnly(users) | Say(users=users) if len(users) > MOST_USERS:
-                yield Refused(f"no more than {MOST_USERS} users can be named at once", again=False)
+            case ResumeOnly(users) | Say(users=users) if len(users) > MAX_USERS:
+                yield Refused(f"no more than {MAX_USERS} users can be named at once", again=False)
             case ResumeOnly(users):
                 yield from self._each(users, (Kind.DELETION, Kind.RETURN), "resume", _resumed, uid)
                 yield Done()

@@ -5,9 +5,9 @@ from typing import Any
 
 import structlog
 
-from peruserd.core.control import MOST_USERS, Answer, Done, LookAt, Order, Refused
-from peruserd.core.lanes import Lane
-from peruserd.core.names import user_document_id
+from peruserd.core.common.names import user_document_id
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.processes.control import MAX_USERS, Answer, Done, LookAt, Order, Refused
 from peruserd.supervisor.loop import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -32,8 +32,8 @@ class Looks:
 
     def carry_out(self, order: LookAt, uid: int) -> Iterator[Answer]:
         """Pass the users on, whoever owns them."""
-        if len(order.users) > MOST_USERS:
-            yield Refused(f"no more than {MOST_USERS} users can be named at once", again=False)
+        if len(order.users) > MAX_USERS:
+            yield Refused(f"no more than {MAX_USERS} users can be named at once", again=False)
             return
         if self._supervisor.view is None:
             yield Refused("the daemon does not know the cluster yet")

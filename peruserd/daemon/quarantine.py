@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import structlog
 
-from peruserd.core.control import MOST_USERS, Answer, Done, Found, Quarantine, Refused, Unknown
-from peruserd.core.inquiries import Inquiry, Wish
-from peruserd.core.lifecycle import State
-from peruserd.core.names import user_document_id, user_name
-from peruserd.core.quarantine import UNSERVABLE_NAME
+from peruserd.core.common.names import user_document_id, user_name
+from peruserd.core.processes.control import MAX_USERS, Answer, Done, Found, Quarantine, Refused, Unknown
+from peruserd.core.processes.lifecycle import State
+from peruserd.core.users.inquiries import Inquiry, Wish
+from peruserd.core.users.quarantine import UNSERVABLE_NAME
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.listener import ListenerStatus
 from peruserd.supervisor.questions import NotAnsweredError, Questions
@@ -31,8 +31,8 @@ class QuarantineDesk:
 
     def carry_out(self, order: Quarantine, uid: int) -> Iterator[Answer]:
         """Carry out an order of the user with this id: each user found, those not found, and how it ended."""
-        if len(order.users) > MOST_USERS:
-            yield Refused(f"no more than {MOST_USERS} users can be named at once", again=False)
+        if len(order.users) > MAX_USERS:
+            yield Refused(f"no more than {MAX_USERS} users can be named at once", again=False)
             return
         users: set[str] = set()
         silent: list[str] = []

@@ -1,16 +1,16 @@
 """The messages that start listeners: the configuration of the instance, and what its fleet knows of each."""
 
-from peruserd.core.config import ClusterConfig, Config
-from peruserd.core.messages import ListenerStart
-from peruserd.core.templates import Templates
+from peruserd.core.configuration.config import ClusterConfig, Config
+from peruserd.core.processes.messages import ListenerStart
+from peruserd.core.users.templates import Templates
 from peruserd.couch.tokens import Tokens
 from peruserd.daemon.state import StateDirectory
 from peruserd.supervisor.start_request import StartMessage, StartRequest
-from peruserd.supervisor.watcher import Lookout
+from peruserd.supervisor.watcher import ClusterReader
 
 
 def start_messages(
-    config: Config, templates: Templates, tokens: Tokens, state: StateDirectory, lookout: Lookout
+    config: Config, templates: Templates, tokens: Tokens, state: StateDirectory, cluster_reader: ClusterReader
 ) -> StartMessage:
     """Return the function that makes the message to start a listener."""
 
@@ -19,8 +19,8 @@ def start_messages(
         return ListenerStart(
             copy=assignment.copy,
             ownership=assignment.ownership,
-            coming=assignment.coming,
-            instance=lookout.attach().node,
+            upcoming=assignment.upcoming,
+            instance=cluster_reader.attach().node,
             couchdb=config.couchdb,
             token=tokens.current,
             databases=config.databases,
@@ -33,8 +33,8 @@ def start_messages(
             new_per_minute=conditions.new_per_minute,
             nodes=conditions.nodes,
             cut_off=conditions.cut_off,
-            most_in_flight=config.provisioning.max_in_flight,
-            begin_near=request.begin_near,
+            max_in_flight=config.provisioning.max_in_flight,
+            resume_near=request.resume_near,
             recall_seconds=_recall_seconds(config.cluster),
             access=templates.access(config.security.grant),
             templates=templates,

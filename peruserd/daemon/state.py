@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from peruserd.core.config import Config
-from peruserd.core.decoding import ConfigError
-from peruserd.core.views import Copy
+from peruserd.core.cluster.views import Copy
+from peruserd.core.configuration.config import Config
+from peruserd.core.configuration.decoding import ConfigError
 
 DEFAULT_STATE_DIRECTORY: Final = "/var/lib/peruserd"
 

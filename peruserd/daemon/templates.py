@@ -9,10 +9,10 @@ from typing import Final
 
 import structlog
 
-from peruserd.core.config import Config, Grant
-from peruserd.core.decoding import ConfigError
-from peruserd.core.template_files import DOCUMENTS, MOST_BYTES, OPTIONS, SECURITY, read_templates
-from peruserd.core.templates import NO_TEMPLATES, Templates
+from peruserd.core.configuration.config import Config, Grant
+from peruserd.core.configuration.decoding import ConfigError
+from peruserd.core.users.template_files import DOCUMENTS, MAX_BYTES, OPTIONS, SECURITY, read_templates
+from peruserd.core.users.templates import NO_TEMPLATES, Templates
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.journal import Journal
 from peruserd.couch.session import Session
@@ -20,12 +20,12 @@ from peruserd.couch.template_record import TemplateRecord
 from peruserd.couch.tokens import Tokens
 from peruserd.daemon.own_database import own_database_test
 from peruserd.supervisor.loop import Supervisor
-from peruserd.supervisor.watcher import Lookout
+from peruserd.supervisor.watcher import ClusterReader
 
 _JSON: Final = ".json"
 
 # The directory is for templates alone, so a directory that is full of other things is a mistake.
-_MOST_FILES: Final = 1_000
+_MAX_FILES: Final = 1_000
 
 DESIGNS_CHANGEABLE: Final = (
     "design documents are put into databases whose users are their admins (security.grant), and can change them"
@@ -72,8 +72,8 @@ def _entries(directory: Path, problems: list[str]) -> list[Path]:
     except OSError as error:
         problems.append(f"templates.directory: {directory}: cannot be read: {error.strerror}")
         return []
-    if len(found) > _MOST_FILES:
-        problems.append(f"templates.directory: {directory}: found {len(found):,} files, allowed are {_MOST_FILES:,}")
+    if len(found) > _MAX_FILES:
+        problems.append(f"templates.directory: {directory}: found {len(found):,} files, allowed are {_MAX_FILES:,}")
         return []
     return found
 
@@ -85,14 +85,14 @@ def _content(path: Path, problems: list[str]) -> bytes | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return file.read(MOST_BYTES + 1)
+                return file.read(MAX_BYTES + 1)
             problems.append(f"templates.directory: {path}: not a file")
     except OSError as error:
         problems.append(f"templates.directory: {path}: cannot be read: {error.strerror}")
     return None
 
 
-def tell_of(templates: Templates, config: Config) -> None:
+def log_templates(templates: Templates, config: Config) -> None:
     """Write into the log what is put into databases."""
     if templates == NO_TEMPLATES:
         return
@@ -161,7 +161,7 @@ class TemplateKeeper:
 
 
 def keep_templates(
-    config: Config, templates: Templates, tokens: Tokens, lookout: Lookout, supervisor: Supervisor
+    config: Config, templates: Templates, tokens: Tokens, cluster_reader: ClusterReader, supervisor: Supervisor
 ) -> TemplateKeeper:
     """Return the keeper of an instance."""
     session = Session(config.couchdb, tokens)
@@ -169,6 +169,6 @@ def keep_templates(
         session,
         TemplateRecord(Journal(session, config.cluster.database)),
         templates,
-        is_usable=own_database_test(config, session, lookout, supervisor),
+        is_usable=own_database_test(config, session, cluster_reader, supervisor),
         interval_seconds=config.cluster.poll_interval,
     )

@@ -16,14 +16,14 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from peruserd.core.config import Audience, Config, HTTPConfig
-from peruserd.core.decoding import split_address
-from peruserd.core.inquiries import KeptUser
-from peruserd.core.loopback import HEADERS, is_from_elsewhere, is_loopback
-from peruserd.core.names import user_document_id
-from peruserd.core.rate import TokenBucket
-from peruserd.core.readiness import (
-    LONGEST_WAIT_SECONDS,
+from peruserd.core.common.names import user_document_id
+from peruserd.core.common.rate import TokenBucket
+from peruserd.core.configuration.config import Audience, Config, HTTPConfig
+from peruserd.core.configuration.decoding import split_address
+from peruserd.core.configuration.loopback import HEADERS, is_from_elsewhere, is_loopback
+from peruserd.core.users.inquiries import KeptUser
+from peruserd.core.users.readiness import (
+    MAX_WAIT_SECONDS,
     Readiness,
     UserState,
     is_whole_look,
@@ -34,7 +34,7 @@ from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError
 from peruserd.couch.readiness import ReadinessReader, open_reader
 from peruserd.supervisor.attaching import Attachment
-from peruserd.supervisor.watcher import Lookout
+from peruserd.supervisor.watcher import ClusterReader
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -48,10 +48,10 @@ IS_GONE: Final = "peruserd.client_is_gone"
 """The key under which the server puts a function that says whether the client has hung up."""
 
 # Threads that wait for users, and threads that answer at once. A client that hangs up gives its place back.
-_MOST_WAITS: Final = 64
-_MOST_AT_ONCE: Final = 16
+_MAX_WAITS: Final = 64
+_MAX_AT_ONCE: Final = 16
 
-MOST_LOOKS: Final = 4
+MAX_LOOKS: Final = 4
 """Looks under way, over both kinds. A whole look is seven requests on three nodes, one after the other."""
 
 _PATIENCE_SECONDS: Final = 10.0
@@ -69,7 +69,7 @@ _STATUS: Final = {
     UserState.UNCLEAR: "503 Service Unavailable",
 }
 
-_MOST_FIELDS: Final = 10
+_MAX_FIELDS: Final = 10
 
 _RETRY: Final = ("Retry-After", "1")
 
@@ -95,17 +95,17 @@ class Looks:
     """
 
     def __init__(
-        self, client: Client, lookout: Lookout, config: Config, kept: Callable[[str], KeptUser | None]
+        self, client: Client, cluster_reader: ClusterReader, config: Config, kept: Callable[[str], KeptUser | None]
     ) -> None:
         self._kept = kept
         self._client = client
-        self._lookout = lookout
+        self._cluster_reader = cluster_reader
         self._config = config
         self._reader: tuple[Attachment, ReadinessReader] | None = None
 
     def look(self, user: str, number: int) -> Readiness | None:
         """Look at a user; raises CouchError."""
-        attachment = self._lookout.attach()
+        attachment = self._cluster_reader.attach()
         known = self._reader
         if known is None or known[0] != attachment:
             reader = open_reader(self._client, attachment.feed, attachment.node, self._config)
@@ -130,9 +130,9 @@ class UsersPage:
         self._look = look
         self._access = access
         self._clock = clock
-        self._waits = threading.BoundedSemaphore(_MOST_WAITS)
-        self._at_once = threading.BoundedSemaphore(_MOST_AT_ONCE)
-        self._looks = threading.BoundedSemaphore(MOST_LOOKS)
+        self._waits = threading.BoundedSemaphore(_MAX_WAITS)
+        self._at_once = threading.BoundedSemaphore(_MAX_AT_ONCE)
+        self._looks = threading.BoundedSemaphore(MAX_LOOKS)
         self._counting = threading.Lock()
         self._bucket = TokenBucket(_LOOKS_PER_SECOND, _BURST)
         self._stopping = threading.Event()
@@ -213,9 +213,11 @@ class UsersPage:
             self._looks.release()
 
 
-def open_page(client: Client, lookout: Lookout, config: Config, kept: Callable[[str], KeptUser | None]) -> UsersPage:
-    """Return the page of an instance; the client's session may have `MOST_LOOKS` connections."""
-    return UsersPage(Looks(client, lookout, config, kept).look, Access.configured(config.http))
+def open_page(
+    client: Client, cluster_reader: ClusterReader, config: Config, kept: Callable[[str], KeptUser | None]
+) -> UsersPage:
+    """Return the page of an instance; the client's session may have `MAX_LOOKS` connections."""
+    return UsersPage(Looks(client, cluster_reader, config, kept).look, Access.configured(config.http))
 
 
 def _busy(why: str) -> _Refusal:
@@ -241,10 +243,10 @@ def _user(environ: Mapping[str, Any]) -> str:
 
 def _wait_seconds(environ: Mapping[str, Any]) -> float:
     try:
-        values = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+        values = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
         seconds = float(values.get("wait", ["0"])[-1])
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise _Refusal("400 Bad Request", "bad_wait", f"wait is a number of seconds, up to {LONGEST_WAIT_SECONDS:g}")
-    return min(seconds, LONGEST_WAIT_SECONDS)
+        raise _Refusal("400 Bad Request", "bad_wait", f"wait is a number of seconds, up to {MAX_WAIT_SECONDS:g}")
+    return min(seconds, MAX_WAIT_SECONDS)

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from peruserd.core.names import database_name
-from peruserd.core.security import first
+from peruserd.core.common.names import database_name
+from peruserd.core.users.security import first
 from peruserd.simcluster import ControlFace
 
 

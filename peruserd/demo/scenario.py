@@ -66,7 +66,7 @@ def play(options: Options, show: Show) -> Result:
         show,
         SimClusterProcess(cluster_options) as cluster,
     ):
-        show.tell(f"simulated cluster: {options.nodes} nodes, {options.q} ranges")
+        show.show_event(f"simulated cluster: {options.nodes} nodes, {options.q} ranges")
         with Instances(cluster.urls, cluster.node_names, Path(directory)) as instances:
             return _Play(options, show, cluster, instances).run()
 
@@ -82,7 +82,7 @@ class _Play:
 
     def run(self) -> Result:
         self._wait("the instances to be ready", self._all_ready)
-        self._show.tell("all instances are ready; users begin to sign up")
+        self._show.show_event("all instances are ready; users begin to sign up")
         self._began = time.monotonic()
         self._signups.start(list(names(self._options.users, self._options.seed)), self._options.rate)
         try:
@@ -91,7 +91,7 @@ class _Play:
             self._wait("every user to be served", self._all_served)
             self._wait("the killed listener to come back", lambda: self._is_back(killed))
             took = time.monotonic() - self._began
-            self._show.tell("every user is served")
+            self._show.show_event("every user is served")
             if not self._options.once:
                 self._linger()
         finally:
@@ -103,18 +103,18 @@ class _Play:
         instance = chance.choice(self._instances.all)
         pid = chance.choice(instance.listener_pids())
         os.kill(pid, signal.SIGKILL)
-        self._show.tell(f"killed a listener of {instance.node} (process {pid}) with SIGKILL")
+        self._show.show_event(f"killed a listener of {instance.node} (process {pid}) with SIGKILL")
         return instance
 
     def _is_back(self, instance: Instance) -> bool:
         restarts = _sum(instance.samples(), "peruserd_listener_restarts_total")
         if restarts and instance.is_ready():
-            self._show.tell(f"the listener of {instance.node} is back")
+            self._show.show_event(f"the listener of {instance.node} is back")
             return True
         return False
 
     def _linger(self) -> None:
-        self._show.tell(f"look around at {self._cluster.urls[0]}; end with ^C")
+        self._show.show_event(f"look around at {self._cluster.urls[0]}; end with ^C")
         try:
             while True:
                 self._instances.check()

@@ -53,7 +53,7 @@ class Show(Protocol):
     def draw(self, picture: Picture) -> None:
         """Show how things are now."""
 
-    def tell(self, event: str) -> None:
+    def show_event(self, event: str) -> None:
         """Show that something happened."""
 
 
@@ -79,7 +79,7 @@ class Silence:
     def draw(self, picture: Picture) -> None:
         """Show nothing."""
 
-    def tell(self, event: str) -> None:
+    def show_event(self, event: str) -> None:
         """Show nothing."""
 
 
@@ -102,7 +102,7 @@ class LineShow(Silence):
             flush=True,
         )
 
-    def tell(self, event: str) -> None:
+    def show_event(self, event: str) -> None:
         """Print the event."""
         print(f"          {event}", flush=True)
 
@@ -131,7 +131,7 @@ class TerminalShow(Silence):
         """Redraw."""
         self._live.update(Group(_summary(picture), _listeners(picture), *(Text(event) for event in self._events)))
 
-    def tell(self, event: str) -> None:
+    def show_event(self, event: str) -> None:
         """Add an event below the table."""
         self._events = [*self._events, event][-self._KEPT_EVENTS :]
 

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import requests
 
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.security import is_private
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.users.security import is_private
 
 # Names of several scripts and lengths, so that the demo shows names as they are, not only letters a to z.
 _SYLLABLES: Final = (

@@ -1,6 +1,6 @@
 """Databases of users that are not there: whether somebody else deleted one, and which ends are no loss.
 
-The rule is `core.lives`'; the node's list of databases and the journal of deletions know the facts.
+The rule is `core.deletions.lives`'; the node's list of databases and the journal of deletions know the facts.
 """
 
 from peruserd.couch.client import Client

@@ -1,26 +1,26 @@
-"""The looks that are asked of a listener by others than its feed: a part of the ledger, with its lock."""
+"""The looks that are asked of a listener by others than its feed: a part of the tracker, with its lock."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 
-from peruserd.core.lanes import Lane
-from peruserd.core.listening import Listening
-from peruserd.core.messages import CompareNames, Look, LookAtAll
-from peruserd.core.tray import Message
-from peruserd.listener.waiting import Waiting
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.processes.messages import CompareNames, Look, LookAtAll
+from peruserd.core.processes.open_looks import Message
+from peruserd.core.work.listener_state import ListenerState
+from peruserd.listener.waiting import WorkCondition
 
 
 class Asked(ABC):
-    """The part of the ledger that others ask for looks, and tell of what they did by themselves."""
+    """The part of the tracker that others ask for looks, and tell of what they did by themselves."""
 
-    _state: Listening
-    _changed: Waiting
+    _state: ListenerState
+    _changed: WorkCondition
     _wake: Callable[[], None]
 
     @abstractmethod
     def _now(self) -> float:
-        """Return the time by the ledger's monotonic clock, in seconds."""
+        """Return the time by the tracker's monotonic clock, in seconds."""
 
     @abstractmethod
     def _changing(self) -> AbstractContextManager[None]:
@@ -47,7 +47,10 @@ class Asked(ABC):
             self._pass_on()
 
     def look(self, document_ids: Collection[str], lane: Lane, number: int | None = None, *, made: bool = False) -> None:
-        """Let users be looked at for a reason behind which there is no row; the rest as in `core.messages.Look`."""
+        """Let users be looked at for a reason behind which there is no row.
+
+        The other arguments are those of `core.processes.messages.Look`.
+        """
         with self._changed:
             self._state.look(document_ids, lane, self._now(), number, made=made)
             self._pass_on()

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from peruserd.core.auditing import Rules
-from peruserd.core.lanes import Lane
-from peruserd.core.messages import ListenerStart, Report, Stage
-from peruserd.core.rounds import Pace
-from peruserd.core.views import Copy, Feed
+from peruserd.core.audit.diagnosis import Rules
+from peruserd.core.audit.rounds import Pace
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.processes.messages import ListenerStart, Report, Stage
 from peruserd.couch.client import Client
 from peruserd.couch.copies import copies_of
 from peruserd.couch.errors import InterruptedRequestError
@@ -19,13 +19,13 @@ from peruserd.couch.sources import open_source
 from peruserd.couch.tokens import Tokens
 from peruserd.listener.audit_tools import Tools
 from peruserd.listener.auditing import Auditor
+from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.deletion_setup import Owned
 from peruserd.listener.furnishing import furnisher_of
-from peruserd.listener.ledger import Ledger
 from peruserd.listener.store import Store
 
 # Users who may wait before the audit gives more of them: so that workers never starve, and little memory.
-_MOST_WAITING: Final = 1_000
+_MAX_WAITING: Final = 1_000
 
 
 class AuditDesk:
@@ -35,7 +35,7 @@ class AuditDesk:
         self,
         start: ListenerStart,
         tokens: Tokens,
-        ledger: Ledger,
+        tracker: ChangeTracker,
         store: Store,
         owned: Owned,
         stopping: threading.Event,
@@ -61,9 +61,9 @@ class AuditDesk:
                 others=lambda: other_copies(client, start.copy),
                 rules=lambda: self._rules(client),
                 mine=owned,
-                is_calm=lambda: _is_calm(ledger.report()),
-                look=lambda document_ids: ledger.look(document_ids, Lane.AUDIT),
-                has_room=lambda: ledger.report().waiting < _MOST_WAITING,
+                is_calm=lambda: _is_calm(tracker.report()),
+                look=lambda document_ids: tracker.look(document_ids, Lane.AUDIT),
+                has_room=lambda: tracker.report().waiting < _MAX_WAITING,
                 on_change=on_change,
             ),
             store,
@@ -73,7 +73,7 @@ class AuditDesk:
 
     def share(self, in_flight: int) -> None:
         """Go at the pace of a listener that may work on so many users: the rate is divided as they are."""
-        self._pace.divide(in_flight, self._start.most_in_flight)
+        self._pace.divide(in_flight, self._start.max_in_flight)
 
     def interrupt(self) -> None:
         """End a request under way."""

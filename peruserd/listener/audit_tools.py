@@ -5,10 +5,10 @@ from typing import Final, Protocol
 
 import msgspec
 
-from peruserd.core.auditing import Rules
-from peruserd.core.rounds import Rounds
-from peruserd.core.rows import Page, Row
-from peruserd.core.views import Copy, Feed
+from peruserd.core.audit.diagnosis import Rules
+from peruserd.core.audit.rounds import Rounds
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.feed.rows import Page, Row
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError, UnreachableError
 from peruserd.couch.observing import Observer

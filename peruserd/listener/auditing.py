@@ -1,8 +1,8 @@
 """The auditor of a listener: a thread that looks at every user of the range in turn, slowly, for ever.
 
-It reads alone. A user with a difference that a look mends is given to the ledger, whose workers look. So is a user whom
-another copy knows and this one does not: a listener follows one copy, and that one can be behind for ever. A failure of
-the server is waited for; it is no finding, and ends nothing.
+It reads alone. A user with a difference that a look mends is given to the tracker, whose workers look. So is a user
+whom another copy knows and this one does not: a listener follows one copy, and that one can be behind for ever. A
+failure of the server is waited for; it is no finding, and ends nothing.
 """
 
 import random
@@ -14,16 +14,16 @@ from typing import Final, ParamSpec, TypeVar
 import msgspec
 import structlog
 
-from peruserd.core.auditing import Diagnosis, Rules, diagnose, seen_twice
-from peruserd.core.backoff import Backoff
-from peruserd.core.findings import Finding
-from peruserd.core.names import USER_DOCUMENT_PREFIX, decode_database_name, user_document_id, user_name
-from peruserd.core.rounds import MOST_LOGGED, AuditStanding, Pace, Part, Round
-from peruserd.core.rows import Row, is_short
-from peruserd.core.views import Copy
+from peruserd.core.audit.diagnosis import Diagnosis, Rules, diagnose, seen_twice
+from peruserd.core.audit.findings import Finding
+from peruserd.core.audit.rounds import MAX_LOGGED, AuditStanding, Pace, Part, Round
+from peruserd.core.cluster.views import Copy
+from peruserd.core.common.backoff import Backoff
+from peruserd.core.common.names import USER_DOCUMENT_PREFIX, decode_database_name, user_document_id, user_name
+from peruserd.core.feed.rows import Row, is_short
 from peruserd.couch.errors import CouchError
 from peruserd.couch.listing import databases_after
-from peruserd.couch.observing import MOST_USERS
+from peruserd.couch.observing import MAX_USERS
 from peruserd.couch.revisions import known_of_many
 from peruserd.couch.sources import open_source
 from peruserd.listener.audit_tools import OF_THE_INSTANCE, Kept, Tools, audited_path, batches, page_or_silence, parts
@@ -40,8 +40,8 @@ _FIRST_SECONDS: Final = 60.0
 _ASK_AGAIN_SECONDS: Final = 1.0
 
 # A cluster without a majority confirms no user at all, and is waited for; users whose copies disagree are not.
-_BLIND: Final = Backoff(first_seconds=1.0, most_seconds=60.0)
-_MOST_BLIND: Final = 8
+_BLIND: Final = Backoff(initial_seconds=1.0, max_seconds=60.0)
+_MAX_BLIND: Final = 8
 
 log = structlog.get_logger(__name__)
 
@@ -135,7 +135,7 @@ class Auditor:
 
     def _read_other(self, _rules: Rules) -> None:
         """Read another copy each round, and the next one in the place of one that cannot be read."""
-        for failures in range(1, _MOST_BLIND + 1):
+        for failures in range(1, _MAX_BLIND + 1):
             others = self._persistence.call(self._tools.others)
             for turn in range(len(others)):
                 if self._read_copy(others[(self._running.number + turn) % len(others)]):
@@ -159,7 +159,7 @@ class Auditor:
                 log.info("another copy cannot be read by the audit", copy=str(copy), error=str(page))
                 return False
             revisions = {each.id: each.rev for each in page.results if each.rev is not None and self._concerns(each)}
-            for batch in parts(list(revisions), MOST_USERS):
+            for batch in parts(list(revisions), MAX_USERS):
                 self._serve_unknown({each: revisions[each] for each in batch}, copy)
             if page.is_last:
                 return True
@@ -198,7 +198,7 @@ class Auditor:
         while not is_last:
             after = self._running.position
             names, is_last = self._call(
-                databases_after, self._tools.client, prefix, None if after is None else str(after), MOST_USERS
+                databases_after, self._tools.client, prefix, None if after is None else str(after), MAX_USERS
             )
             ids = [user_document_id(user) for each in names if (user := decode_database_name(prefix, each)) is not None]
             ids = [each for each in ids if self._tools.mine(each)]
@@ -241,7 +241,7 @@ class Auditor:
         return [each for each in found.values() if each.findings and self._tools.mine(user_document_id(each.user))]
 
     def _seen(self, ids: Sequence[str], rules: Rules) -> list[Diagnosis]:
-        for failures in range(1, _MOST_BLIND + 1):
+        for failures in range(1, _MAX_BLIND + 1):
             found = self._persistence.call(self._tools.observer.observe_each, ids, lambda each: diagnose(each, rules))
             if not found or any(Finding.UNCONFIRMED not in each.findings for each in found):
                 break
@@ -263,7 +263,7 @@ class Auditor:
                 raise
             except CouchError as error:
                 failures += 1
-                if failures < _MOST_BLIND:
+                if failures < _MAX_BLIND:
                     raise
                 raise GivenUpError(str(error)) from error
 
@@ -284,10 +284,10 @@ class Auditor:
             for kind in each.findings:
                 count = running.findings.get(kind, 0)
                 running = running.found([kind])
-                if count < MOST_LOGGED:
+                if count < MAX_LOGGED:
                     document = user_document_id(each.user)
                     log.warning("audit finding", finding=kind.value, document=document, words=each.words)
-                elif count == MOST_LOGGED:
+                elif count == MAX_LOGGED:
                     log.warning("audit finding; more of this kind are counted only", finding=kind.value)
         self._rounds = msgspec.structs.replace(self._rounds, running=running)
 

@@ -16,7 +16,7 @@ class DeletionDesk(Protocol):
         """Say whether the journal may know of a user who was deleted."""
 
     def knows_end(self, database: str, life: str) -> bool:
-        """Say whether the end of this life of a database is no loss (see `core.lives`); raises CouchError."""
+        """Say whether the end of this life of a database is no loss (see `core.deletions.lives`); raises CouchError."""
 
     def note_end(self, database: str, life: str) -> None:
         """Write down that the end of this life of a database is no loss; raises CouchError."""

@@ -3,11 +3,11 @@
 import threading
 from collections.abc import Callable
 
-from peruserd.core.config import WhenDeleted
-from peruserd.core.evidence import judge
-from peruserd.core.messages import ListenerStart
-from peruserd.core.ownership import Ownership
-from peruserd.core.views import Feed
+from peruserd.core.cluster.views import Feed
+from peruserd.core.configuration.config import WhenDeleted
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.processes.messages import ListenerStart
+from peruserd.core.users.evidence import judge
 from peruserd.couch.client import Client
 from peruserd.couch.copies import open_copies
 from peruserd.couch.deletions import DeletionJournal
@@ -15,45 +15,45 @@ from peruserd.couch.grounds import open_grounds
 from peruserd.couch.journal import Journal
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens
+from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.deletions import Deletions
 from peruserd.listener.dropping import Tools
-from peruserd.listener.ledger import Ledger
 from peruserd.listener.store import Store
 
 
 class Owned:
     """Says of documents whether this instance owns them, and goes on owning them; for any thread."""
 
-    def __init__(self, instance: str, ownership: Ownership, coming: Ownership | None) -> None:
+    def __init__(self, instance: str, ownership: Ownership, upcoming: Ownership | None) -> None:
         self._instance = instance
         self._lock = threading.Lock()
-        self._ownerships = (ownership, coming)
-        self._tests = self._made(ownership, coming)
+        self._ownerships = (ownership, upcoming)
+        self._tests = self._made(ownership, upcoming)
 
     def __call__(self, document_id: str) -> bool:
         """Say so; what another instance will own soon is left alone already."""
         return all(test(document_id) for test in self._tests)
 
-    def change(self, ownership: Ownership, coming: Ownership | None) -> bool:
+    def change(self, ownership: Ownership, upcoming: Ownership | None) -> bool:
         """Put other ownerships in force; say whether anything is different."""
         with self._lock:
-            if (ownership, coming) == self._ownerships:
+            if (ownership, upcoming) == self._ownerships:
                 return False
-            self._ownerships = (ownership, coming)
-            self._tests = self._made(ownership, coming)
+            self._ownerships = (ownership, upcoming)
+            self._tests = self._made(ownership, upcoming)
             return True
 
-    def _made(self, ownership: Ownership, coming: Ownership | None) -> list[Callable[[str], bool]]:
+    def _made(self, ownership: Ownership, upcoming: Ownership | None) -> list[Callable[[str], bool]]:
         return [
             test
-            for each in (ownership, coming)
+            for each in (ownership, upcoming)
             if each is not None
             for test in (each.is_inside, each.belongs_to(self._instance))
         ]
 
 
 def open_deletions(
-    start: ListenerStart, tokens: Tokens, workers: Client, ledger: Ledger, store: Store, owned: Owned
+    start: ListenerStart, tokens: Tokens, workers: Client, tracker: ChangeTracker, store: Store, owned: Owned
 ) -> tuple[Deletions, Session]:
     """Return the deletions of a listener, and the session by which they look, for somebody to interrupt.
 
@@ -70,7 +70,7 @@ def open_deletions(
             grounds=open_grounds(client, start.copy, start.cluster_database),
             journal=DeletionJournal(Journal(client.session, start.cluster_database)),
             confirm=lambda document_id: judge(copies.evidence(document_id)),
-            look_again=ledger.look_again,
+            look_again=tracker.look_again,
             notes_ends=start.databases.when_deleted is WhenDeleted.REPORT,
         )
 
@@ -82,7 +82,7 @@ def open_deletions(
         config=start.deletion,
         instance=start.instance,
         mine=owned,
-        on_drop=ledger.dropped,
-        on_failure=ledger.deletion_failed,
+        on_drop=tracker.dropped,
+        on_failure=tracker.deletion_failed,
     )
     return deletions, session

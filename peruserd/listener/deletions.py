@@ -13,9 +13,11 @@ from typing import Final
 
 import structlog
 
-from peruserd.core.backoff import Backoff
-from peruserd.core.config import DeletionConfig, DeletionPolicy, OnReturn
-from peruserd.core.deletions import (
+from peruserd.core.common.backoff import Backoff
+from peruserd.core.common.names import decode_database_name, user_document_id
+from peruserd.core.configuration.config import DeletionConfig, DeletionPolicy, OnReturn
+from peruserd.core.deletions.drop import Reason
+from peruserd.core.deletions.journal import (
     Entry,
     Kind,
     Pause,
@@ -23,9 +25,7 @@ from peruserd.core.deletions import (
     entry_id,
     revision_key,
 )
-from peruserd.core.dropping import Reason
-from peruserd.core.lives import is_no_loss
-from peruserd.core.names import decode_database_name, user_document_id
+from peruserd.core.deletions.lives import is_no_loss
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
 from peruserd.listener.dropping import Dropper, JournalMissingError, Look, Tools, noting_time
 from peruserd.listener.pending import Item, Kept, Pending
@@ -34,10 +34,10 @@ from peruserd.listener.returning import end_return, note_return
 from peruserd.listener.store import StoreError
 
 # Entries looked at in one round: each takes a dozen requests, one after the other, so a round ends within a minute.
-_MOST_LOOKED_AT: Final = 50
+_MAX_LOOKED_AT: Final = 50
 
 # After so many in a round that could not be decided, because hosts are away or requests fail, the rest has to wait.
-_MOST_UNLUCKY: Final = 5
+_MAX_UNLUCKY: Final = 5
 _PAUSE_SECONDS: Final = 15.0
 _OF_THE_CLUSTER: Final = frozenset({Reason.HOSTS_AWAY, Reason.CLOCKS, Reason.DOCUMENT_UNCLEAR, Reason.DATABASE_UNCLEAR})
 
@@ -50,7 +50,7 @@ _READ_AGAIN_SECONDS: Final = 3_600.0
 # The next reading, where this one has removed as much as it may.
 _PURGE_AGAIN_SECONDS: Final = 60.0
 
-_BACKOFF: Final = Backoff(first_seconds=1.0, most_seconds=60.0)
+_BACKOFF: Final = Backoff(initial_seconds=1.0, max_seconds=60.0)
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +131,7 @@ class Deletions:
         return is_released
 
     def knows_end(self, database: str, life: str) -> bool:
-        """Say whether the end of this life of a database is no loss (see `core.lives`); raises CouchError."""
+        """Say whether the end of this life of a database is no loss (see `core.deletions.lives`); raises CouchError."""
         journal = self._noting.journal
         try:
             entries = (each for kind in Kind for each in journal.entries(kind, database))
@@ -227,9 +227,9 @@ class Deletions:
         if due:
             pause = self._tools.journal.pause_or_unreadable()
             unlucky = 0
-            for item in self._without_forbidden(due, pause, now)[:_MOST_LOOKED_AT]:
+            for item in self._without_forbidden(due, pause, now)[:_MAX_LOOKED_AT]:
                 unlucky += not self._look(item, pause)
-                if unlucky >= _MOST_UNLUCKY:
+                if unlucky >= _MAX_UNLUCKY:
                     return _PAUSE_SECONDS
         next_look = self._pending.next_look()
         rest = _IDLE_SECONDS if next_look is None else next_look - self._tools.wall_clock()

@@ -10,10 +10,9 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from peruserd.core import security
-from peruserd.core.config import DeletionConfig
-from peruserd.core.deletions import Ending, Entry, Kind, Pause, PauseReason, Saying, State, Word, revision_key
-from peruserd.core.dropping import (
+from peruserd.core.common.names import user_name
+from peruserd.core.configuration.config import DeletionConfig
+from peruserd.core.deletions.drop import (
     CLOCKS_AGREE_WITHIN_SECONDS,
     Breaker,
     Drop,
@@ -24,9 +23,10 @@ from peruserd.core.dropping import (
     decide,
     forbids,
 )
-from peruserd.core.evidence import DocumentState, Verdict
-from peruserd.core.names import user_name
-from peruserd.core.quarantine import Advice
+from peruserd.core.deletions.journal import Ending, Entry, Kind, Pause, PauseReason, Saying, State, Word, revision_key
+from peruserd.core.users import security
+from peruserd.core.users.evidence import DocumentState, Verdict
+from peruserd.core.users.quarantine import Advice
 from peruserd.couch.client import Client, Removal
 from peruserd.couch.copies import Copies
 from peruserd.couch.deletions import DeletionJournal

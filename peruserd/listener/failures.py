@@ -1,6 +1,6 @@
 """The failures of users: they go to quarantine on disk, or wait in memory until it is known who is to blame.
 
-A part of the ledger, with its lock. `core.circuit` decides, and a thread asks the cluster what it wants to know.
+A part of the tracker, with its lock. `core.work.circuit` decides, and a thread asks the cluster what it wants to know.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,15 +9,15 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from peruserd.core.changes import Change
-from peruserd.core.inquiries import MOST_ON_A_PAGE, Inquiry, InquiryPage, KeptUser, Wish
-from peruserd.core.listening import Listening
-from peruserd.core.quarantine import RESTLESS_DATABASE, Failure, Quarantined
-from peruserd.core.records import Record, Removal
-from peruserd.core.standstill import Standstill
+from peruserd.core.feed.changes import Change
+from peruserd.core.users.inquiries import MAX_ON_A_PAGE, Inquiry, InquiryPage, KeptUser, Wish
+from peruserd.core.users.quarantine import RESTLESS_DATABASE, Failure, Quarantined
+from peruserd.core.work.listener_state import ListenerState
+from peruserd.core.work.records import Record, Removal
+from peruserd.core.work.standstill import Standstill
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
-from peruserd.listener.waiting import Waiting
+from peruserd.listener.waiting import WorkCondition
 
 # Of more users who wait for copies on nodes than this, one line in so many seconds tells of all.
 _MANY: Final = 100
@@ -27,7 +27,7 @@ log: Final = structlog.get_logger(__name__)
 
 
 class Clocks(NamedTuple):
-    """The clocks of a ledger, `now` the monotonic one, and its `chance`, a random number of [0, 1)."""
+    """The clocks of a tracker, `now` the monotonic one, and its `chance`, a random number of [0, 1)."""
 
     now: Callable[[], float]
     wall: Callable[[], float]
@@ -43,10 +43,10 @@ class Failures:
 
     def __init__(
         self,
-        state: Listening,
+        state: ListenerState,
         store: Store,
         *,
-        lock: Callable[[], Waiting],
+        lock: Callable[[], WorkCondition],
         clocks: Clocks,
         pass_on: Callable[[], None],
         ended: Callable[[bool], None],
@@ -109,9 +109,9 @@ class Failures:
         with self._lock():
             now = self._clocks.now()
             found = documents.kept_after(
-                inquiry.after, MOST_ON_A_PAGE + 1, among=inquiry.document_ids, kind=inquiry.kind
+                inquiry.after, MAX_ON_A_PAGE + 1, among=inquiry.document_ids, kind=inquiry.kind
             )
-            page = found[:MOST_ON_A_PAGE]
+            page = found[:MAX_ON_A_PAGE]
             users = tuple(_shown(documents.record(each), now) for each in page)
             for document_id in page if inquiry.wish is not Wish.LIST else ():
                 if inquiry.wish is Wish.FORGET:
@@ -169,7 +169,7 @@ class Failures:
         )
 
 
-def tell(standstill: Standstill) -> None:
+def log_standstill(standstill: Standstill) -> None:
     """Write one line for a hold that has begun, and one for one that is over."""
     if standstill.begun is not None:
         log.warning("on hold: the cluster serves nobody, so no user is tried", why=standstill.begun)
@@ -182,7 +182,7 @@ def tell(standstill: Standstill) -> None:
     standstill.passed_on()
 
 
-def tell_of_fights(document_ids: Iterable[str]) -> None:
+def log_fights(document_ids: Iterable[str]) -> None:
     """Write one line for each user whose database was made again, and is deleted by somebody again and again."""
     for document_id in document_ids:
         log.warning(

@@ -1,7 +1,7 @@
 """The two readers of a listener: the follower of the live feed, and the scanner that reads the range from the start.
 
 Both outlive every failure of the server: a request that fails is made again, with back-off, until it succeeds or the
-listener stops. They enter the rows into the ledger, and do not decide whether anything is done about them.
+listener stops. They enter the rows into the tracker, and do not decide whether anything is done about them.
 """
 
 import random
@@ -13,33 +13,32 @@ from typing import Final, ParamSpec, Protocol, TypeVar
 import msgspec
 import structlog
 
-from peruserd.core import history
-from peruserd.core.backoff import Backoff
-from peruserd.core.messages import Sequence
-from peruserd.core.progress import Identity, is_behind
-from peruserd.core.quarantine import Advice
-from peruserd.core.rows import Page, Row
+from peruserd.core.common.backoff import Backoff
+from peruserd.core.feed import history
+from peruserd.core.feed.progress import Identity, is_behind
+from peruserd.core.feed.rows import Page, Row, Sequence
+from peruserd.core.users.quarantine import Advice
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.sources import ChangeSource
-from peruserd.listener.ledger import Ledger
+from peruserd.listener.change_tracker import ChangeTracker
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _BACKOFF: Final = {
-    Advice.RETRY: Backoff(first_seconds=0.2, most_seconds=5.0),
-    Advice.GIVE_UP: Backoff(first_seconds=5.0, most_seconds=60.0),
+    Advice.RETRY: Backoff(initial_seconds=0.2, max_seconds=5.0),
+    Advice.GIVE_UP: Backoff(initial_seconds=5.0, max_seconds=60.0),
     # A person has to change something, or a proxy has an hour of its own. All who sign up wait for the end of it.
-    Advice.ASK_OPERATOR: Backoff(first_seconds=1.0, most_seconds=15.0),
+    Advice.ASK_OPERATOR: Backoff(initial_seconds=1.0, max_seconds=15.0),
 }
 
 # Between two long polls of which the first broke, or ended with nothing well before its time: a proxy cuts them, or
 # answers itself. A user who signs up then waits this long at most.
-_POLLS_APART: Final = Backoff(first_seconds=0.2, most_seconds=2.0)
+_POLLS_APART: Final = Backoff(initial_seconds=0.2, max_seconds=2.0)
 
 # How often a copy that can be read is asked for the history before it counts as one that does not tell.
-_MOST_QUESTIONS: Final = 3
-_QUESTIONS_APART: Final = Backoff(first_seconds=0.2, most_seconds=2.0)
+_MAX_QUESTIONS: Final = 3
+_QUESTIONS_APART: Final = Backoff(initial_seconds=0.2, max_seconds=2.0)
 
 # A feed that is never quiet is asked for its copy this often: one small request in that time.
 _CONFIRM_SECONDS: Final = 60.0
@@ -116,11 +115,11 @@ class Persistence:
 
 
 class Follower:
-    """Reads the live feed of one copy into the ledger."""
+    """Reads the live feed of one copy into the tracker."""
 
-    def __init__(self, source: ChangeSource, ledger: Ledger, stopping: threading.Event) -> None:
+    def __init__(self, source: ChangeSource, tracker: ChangeTracker, stopping: threading.Event) -> None:
         self._source = source
-        self._ledger = ledger
+        self._tracker = tracker
         self._stopping = stopping
         self._failed = False
         self._at_end = False
@@ -135,11 +134,11 @@ class Follower:
 
     def run(self) -> None:
         """Follow until the listener stops. Raises CopyReplacedError where the copy is another one meanwhile."""
-        identity = self._identify(self._ledger.proof)
-        self._ledger.open(identity)
-        self._proof = self._ledger.proof
+        identity = self._identify(self._tracker.proof)
+        self._tracker.open(identity)
+        self._proof = self._tracker.proof
         confirm_at = time.monotonic() + _CONFIRM_SECONDS
-        while (since := self._ledger.wait_for_room()) is not None:
+        while (since := self._tracker.wait_for_room()) is not None:
             page = self._persistence.call(self._read, since)
             self._at_end = page.is_last
             # A copy that was replaced answers a sequence beyond its end with nothing (measured), not with an error. So
@@ -153,11 +152,11 @@ class Follower:
                 confirm_at = time.monotonic() + _CONFIRM_SECONDS
                 if not page.results:
                     self._doubt_the_end(now, since)
-            self._ledger.enter_live(page)
-            self._ledger.beat()
+            self._tracker.enter_live(page)
+            self._tracker.note_round()
             if not self._untold:
                 # Rows that were read since would prove what came since.
-                self._proof = self._ledger.proof
+                self._proof = self._tracker.proof
             if (pause := self._pause(page)) and self._stopping.wait(pause):
                 return
 
@@ -193,7 +192,7 @@ class Follower:
         Nobody is served while the answer is waited for, and a proxy may refuse this question alone for ever.
         """
         # Once the copy did not tell, each further question is asked once.
-        for number in range(1 if self._untold else _MOST_QUESTIONS):
+        for number in range(1 if self._untold else _MAX_QUESTIONS):
             if number:
                 self._rest(_QUESTIONS_APART.delay(number, _chance()))
                 # A copy that cannot be read either is waited for.
@@ -209,7 +208,7 @@ class Follower:
                     log.info("the copy tells again which history it has")
                 self._untold = False
                 return has
-            self._ledger.beat()
+            self._tracker.note_round()
         if not self._untold:
             log.warning(
                 "the copy does not tell which history it has; one that was put back from a backup may go unnoticed",
@@ -248,9 +247,9 @@ class Follower:
 
     def _on_failure(self, kind: str) -> None:
         self._failed = True
-        self._ledger.feed_failed(kind)
+        self._tracker.feed_failed(kind)
         # A server that is away does not make this loop a dead one.
-        self._ledger.beat()
+        self._tracker.note_round()
 
 
 def _chance() -> float:
@@ -265,7 +264,7 @@ class FindMissing(Protocol):
 
 
 class Scanner:
-    """Reads the range from the start into the ledger whenever a scan is wanted, behind the live feed.
+    """Reads the range from the start into the tracker whenever a scan is wanted, behind the live feed.
 
     `find_missing` makes requests.
     """
@@ -273,19 +272,19 @@ class Scanner:
     def __init__(
         self,
         source: ChangeSource,
-        ledger: Ledger,
+        tracker: ChangeTracker,
         stopping: threading.Event,
         find_missing: FindMissing,
     ) -> None:
         self._source = source
-        self._ledger = ledger
+        self._tracker = tracker
         self._find_missing = find_missing
         self._persistence = Persistence(stopping, lambda _kind: None)
 
     def run(self) -> None:
         """Scan whenever it is wanted, until the listener stops."""
-        while (task := self._ledger.wait_for_scan()) is not None:
+        while (task := self._tracker.wait_for_scan()) is not None:
             page = self._persistence.call(self._source.page, task.since)
             candidates = task.candidates(page)
             missing = self._persistence.call(self._find_missing, candidates, remade=task.names) if candidates else set()
-            self._ledger.enter_scan(task, page, missing)
+            self._tracker.enter_scan(task, page, missing)

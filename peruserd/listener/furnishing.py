@@ -1,17 +1,17 @@
 """Putting documents and options of templates into one user's database.
 
-`core.decision` decides whether, and `core.contents` what. Nothing here touches a security object.
+`core.users.decision` decides whether, and `core.users.contents` what. Nothing here touches a security object.
 """
 
 from typing import Protocol
 
 import msgspec
 
-from peruserd.core.contents import Contents, Found, Looked, Standing, judged, of_new_database, to_write
-from peruserd.core.facts import Database, Facts
-from peruserd.core.messages import ListenerStart
-from peruserd.core.steps import Ask, Furnish, Step
-from peruserd.core.templates import NO_TEMPLATES, Template, Templates
+from peruserd.core.processes.messages import ListenerStart
+from peruserd.core.users.contents import Contents, Found, Looked, Standing, judged, of_new_database, to_write
+from peruserd.core.users.facts import Database, Facts
+from peruserd.core.users.steps import Ask, Furnish, Step
+from peruserd.core.users.templates import NO_TEMPLATES, Template, Templates
 from peruserd.couch.client import Client
 from peruserd.couch.copies import CopyOptions, Layout, open_layout
 from peruserd.couch.journal import Journal

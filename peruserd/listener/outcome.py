@@ -2,7 +2,7 @@
 
 import msgspec
 
-from peruserd.core.quarantine import Failure
+from peruserd.core.users.quarantine import Failure
 
 
 class Outcome(msgspec.Struct):

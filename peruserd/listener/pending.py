@@ -10,17 +10,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-from peruserd.core.backoff import Backoff
-from peruserd.core.deletions import Entry, Kind, Pause, Saying, Standing
-from peruserd.core.dropping import Reason, Wait, forbids
+from peruserd.core.common.backoff import Backoff
+from peruserd.core.deletions.drop import Reason, Wait, forbids
+from peruserd.core.deletions.journal import Entry, Kind, Pause, Saying, Standing
 
 # More entries than this are left to the journal, and counted; each takes half a kilobyte here and as much on disk.
-MOST_KEPT: Final = 50_000
+MAX_KEPT: Final = 50_000
 
 # Entries held by the operator or the breaker are looked at when something is said, and now and then.
 _HELD_SECONDS: Final = 600.0
 
-_BACKOFF: Final = Backoff(first_seconds=2.0, most_seconds=600.0)
+_BACKOFF: Final = Backoff(initial_seconds=2.0, max_seconds=600.0)
 
 # Two reasons to wait hardly ever end by themselves: an authentication database that was made anew knows nothing of a
 # user, and a user who came back waits for a word. A word is told at once, and anybody can come back under many names.
@@ -116,7 +116,7 @@ class Pending:
     def put(self, entry: Entry) -> bool:
         """Have an entry at hand, to be looked at in the next round; False, counted, where there are too many."""
         with self._lock:
-            if entry.id not in self._items and len(self._items) >= MOST_KEPT:
+            if entry.id not in self._items and len(self._items) >= MAX_KEPT:
                 self._uncounted += 1
                 return False
             item = self._placed(entry)
@@ -129,7 +129,7 @@ class Pending:
         beyond = 0
         for entry in entries:
             ranked = (-entry.due_at, entry.id, entry)
-            if len(soonest) < MOST_KEPT:
+            if len(soonest) < MAX_KEPT:
                 heapq.heappush(soonest, ranked)
             else:
                 heapq.heappushpop(soonest, ranked)
@@ -137,7 +137,7 @@ class Pending:
         with self._lock:
             # Entries that were noted while the journal was read are not among those read.
             names = {name for _, name, _ in soonest}
-            spare = MOST_KEPT - len(names)
+            spare = MAX_KEPT - len(names)
             for name in [each for each in self._items if each not in names]:
                 spare -= 1
                 if spare < 0:

@@ -1,6 +1,6 @@
 """The thread of a listener that asks the cluster whether it serves, and when it asks."""
 
-from peruserd.core.messages import ListenerStart
+from peruserd.core.processes.messages import ListenerStart
 from peruserd.couch.client import Client
 from peruserd.couch.errors import InterruptedRequestError
 from peruserd.couch.probe import Probe, open_probe, probing

@@ -1,7 +1,7 @@
 """The listener as a process: what the supervisor starts, its control pipe, its threads, its end.
 
 The main thread obeys the pipe, writes the progress to disk and reports; the follower, the scanner and the workers each
-have threads of their own. Reports carry the beats of the follower's loop, never a beat of the main thread's, so a feed
+have threads of their own. Reports carry the rounds of the follower's loop, never those of the main thread's, so a feed
 loop that hangs shows as silence.
 """
 
@@ -22,30 +22,30 @@ from multiprocess import forkserver
 from multiprocess.connection import Connection, wait
 
 from peruserd import dumps, logs
-from peruserd.core.agreement import databases_digest
-from peruserd.core.inquiries import Inquiry
-from peruserd.core.listening import Listening
-from peruserd.core.messages import (
+from peruserd.core.cluster.agreement import databases_digest
+from peruserd.core.cluster.views import Feed
+from peruserd.core.feed.progress import OnDisk
+from peruserd.core.processes.messages import (
+    CheckToken,
     CompareNames,
-    Doubt,
     FromListener,
     Goodbye,
     Hello,
     Inform,
-    Inherit,
     JournalNews,
     ListenerStart,
     Look,
     LookAtAll,
     Reauthenticate,
     Stop,
+    TakeOverDoubts,
     ToListener,
     decode_start,
     decode_to_listener,
     encode,
 )
-from peruserd.core.progress import OnDisk
-from peruserd.core.views import Feed
+from peruserd.core.users.inquiries import Inquiry
+from peruserd.core.work.listener_state import ListenerState
 from peruserd.couch.client import Client
 from peruserd.couch.copies import open_copies
 from peruserd.couch.errors import RefusedError
@@ -54,10 +54,10 @@ from peruserd.couch.sources import open_source
 from peruserd.couch.tokens import Tokens
 from peruserd.listener import usage
 from peruserd.listener.audit_setup import AuditDesk
+from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.deletion_setup import Owned, open_deletions
 from peruserd.listener.feed import CopyReplacedError, Follower, Scanner, Stopped
 from peruserd.listener.furnishing import furnisher_of
-from peruserd.listener.ledger import Ledger
 from peruserd.listener.probing import open_prober
 from peruserd.listener.provisioner import Provisioner
 from peruserd.listener.store import Store, StoreError, retired_doubts
@@ -131,23 +131,23 @@ class Listener:
         self._stop_within: float | None = None
         self._leaving = False
         self._informed = 0
-        state = Listening(
+        state = ListenerState(
             start.instance,
             start.ownership,
             OnDisk(*store.load()),
-            coming=start.coming,
+            upcoming=start.upcoming,
             share=start.share,
             new_per_minute=start.new_per_minute,
             nodes=start.nodes,
             cut_off=start.cut_off,
-            begin_near=start.begin_near,
+            resume_near=start.resume_near,
             recall_seconds=start.recall_seconds,
             digest=databases_digest(start.databases),
             now=time.monotonic(),
         )
-        self._ledger = Ledger(state, store, self._wakeup.set)
+        self._tracker = ChangeTracker(state, store, self._wakeup.set)
         self._sending = threading.Lock()
-        self._tokens = Tokens(start.token, self._doubt)
+        self._tokens = Tokens(start.token, self._check_token)
         if start.token is None:
             self._tokens.shut(RefusedError("the server has not let this instance in yet"))
         sessions = [Session(start.couchdb, self._tokens, patience_seconds=_READER_PATIENCE_SECONDS) for _ in range(2)]
@@ -156,38 +156,40 @@ class Listener:
         )
         # A user is no failure because the server does not let the instance in, so whoever serves one waits.
         client = Client(
-            Session(start.couchdb, self._tokens, connections=start.most_in_flight, patience_seconds=float("inf")),
+            Session(start.couchdb, self._tokens, connections=start.max_in_flight, patience_seconds=float("inf")),
             directory=start.copy.feed is Feed.SHARD,
         )
         copies = open_copies(client, start.copy)
-        self._prober, self._probe_session = open_prober(start, self._tokens, self._ledger.failures)
-        self._owned = Owned(start.instance, start.ownership, start.coming)
+        self._prober, self._probe_session = open_prober(start, self._tokens, self._tracker.failures)
+        self._owned = Owned(start.instance, start.ownership, start.upcoming)
         self._deletions, self._deletion_session = open_deletions(
-            start, self._tokens, client, self._ledger, store, self._owned
+            start, self._tokens, client, self._tracker, store, self._owned
         )
         self._stopping = threading.Event()
-        self._audit = AuditDesk(start, self._tokens, self._ledger, store, self._owned, self._stopping, self._wakeup.set)
+        self._audit = AuditDesk(
+            start, self._tokens, self._tracker, store, self._owned, self._stopping, self._wakeup.set
+        )
         self._provisioner = Provisioner(
             client,
             copies,
             databases=start.databases,
             deletion=start.deletion,
             deletions=self._deletions,
-            before_write=self._ledger.before_write,
-            in_doubt=self._ledger.in_doubt,
+            before_write=self._tracker.before_write,
+            in_doubt=self._tracker.in_doubt,
             access=start.access,
             furnisher=furnisher_of(client, start),
             connected=lambda: state.documents.nodes,
         )
-        self._workers = Workers(self._ledger, self._provisioner, start.most_in_flight, self._fail)
+        self._workers = Workers(self._tracker, self._provisioner, start.max_in_flight, self._fail)
 
     def run(self) -> Exit:
         """Listen until told to stop, or until it cannot go on; return the exit code."""
         self._obey_signals()
         self._send(Hello())
         self._workers.start()
-        self._start_thread("follower", Follower(self._feed, self._ledger, self._stopping).run)
-        scanner = Scanner(self._scan, self._ledger, self._stopping, self._provisioner.find_missing)
+        self._start_thread("follower", Follower(self._feed, self._tracker, self._stopping).run)
+        scanner = Scanner(self._scan, self._tracker, self._stopping, self._provisioner.find_missing)
         self._start_thread("scanner", scanner.run)
         self._start_thread("deletions", self._deletions.run)
         self._start_thread("auditor", self._audit.auditor.run)
@@ -204,11 +206,11 @@ class Listener:
         unsaved = False
         next_save = 0.0
         while self._stop_within is None and self._fault is None:
-            due = self._ledger.retry_due()
+            due = self._tracker.retry_due()
             now = time.monotonic()
             if unsaved and now >= next_save:
                 unsaved = False
-                self._ledger.save()
+                self._tracker.save()
                 self._report()
                 next_save = now + _SAVE_SECONDS
             # Watched only while nothing waits to be saved, so that a busy listener saves as often as it may, no more.
@@ -233,22 +235,22 @@ class Listener:
 
     def _carry_out(self, message: ToListener) -> None:
         match message:
-            case Inform(number, ownership, coming, share, new_per_minute, nodes, cut_off):
-                self._ledger.inform(ownership, coming, share, new_per_minute, nodes, cut_off=cut_off)
+            case Inform(number, ownership, upcoming, share, new_per_minute, nodes, cut_off):
+                self._tracker.inform(ownership, upcoming, share, new_per_minute, nodes, cut_off=cut_off)
                 self._audit.share(share)
                 self._informed = number
-                if self._owned.change(ownership, coming):
+                if self._owned.change(ownership, upcoming):
                     self._deletions.owners_changed()
             case Stop(within_seconds, leaving):
                 self._stop_within, self._leaving = within_seconds, leaving
             case JournalNews(usable, spoken_of, pause_changed):
                 self._deletions.told(frozenset(spoken_of), pause_changed=pause_changed, usable=usable)
             case Look() | LookAtAll() | CompareNames():
-                self._ledger.asked(message)
+                self._tracker.asked(message)
             case Inquiry():
-                self._send(self._ledger.failures.inquire(message))
-            case Inherit(state_files):
-                self._inherit(state_files)
+                self._send(self._tracker.failures.inquire(message))
+            case TakeOverDoubts(state_files):
+                self._take_over_doubts(state_files)
             case Reauthenticate():
                 self._reauthenticate(message)
 
@@ -260,16 +262,16 @@ class Listener:
             self._tokens.shut(trouble or RefusedError("it is not known whether the server lets this instance in"))
         self._tokens.answer(message.answers, trouble)
 
-    def _doubt(self, number: int, node: str | None) -> None:
-        self._send(Doubt(number, node))
+    def _check_token(self, number: int, node: str | None) -> None:
+        self._send(CheckToken(number, node))
 
-    def _inherit(self, state_files: tuple[str, ...]) -> None:
+    def _take_over_doubts(self, state_files: tuple[str, ...]) -> None:
         for file in state_files:
             with retired_doubts(Path(file)) as doubts:
                 if doubts:
                     log.info("inherited", file=Path(file).name, doubts=len(doubts))
                 # On this listener's disk before they leave the other one.
-                self._ledger.inherit(doubts)
+                self._tracker.take_over_doubts(doubts)
 
     def _end(self) -> Exit:
         self._stopping.set()
@@ -280,14 +282,14 @@ class Listener:
         self._audit.interrupt()
         self._probe_session.interrupt()
         if self._leaving and self._stop_within is not None:
-            self._ledger.leave()
+            self._tracker.leave()
             self._stop_within /= 2
-            self._ledger.wait_until_left(self._stop_within)
+            self._tracker.wait_until_left(self._stop_within)
         self._deletions.stop()
-        self._ledger.stop()
-        in_time = self._ledger.wait_until_idle(self._stop_within if self._stop_within is not None else _STOP_SECONDS)
+        self._tracker.stop()
+        in_time = self._tracker.wait_until_idle(self._stop_within if self._stop_within is not None else _STOP_SECONDS)
         self._deletion_session.interrupt()
-        self._ledger.save()
+        self._tracker.save()
         self._report()
         reason, code = self._verdict(in_time=in_time)
         self._send(Goodbye(reason))
@@ -331,7 +333,7 @@ class Listener:
 
     def _report(self) -> None:
         report = msgspec.structs.replace(
-            self._ledger.report(),
+            self._tracker.report(),
             usage=usage.measure(),
             deletions=self._deletions.standing(),
             audit=self._audit.auditor.standing,

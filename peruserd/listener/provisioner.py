@@ -1,9 +1,9 @@
 """Serving one user: the only code that touches a user's database.
 
-`core.decision` decides what is to be done. The provisioner finds out the facts that the decision asks for and
+`core.users.decision` decides what is to be done. The provisioner finds out the facts that the decision asks for and
 carries its steps out. It writes each change of access or existence into the log, as an `audit` line. It never touches a
 database that is not the prefix plus a valid encoding of a user name, because the names it works on come out of
-`core.names` alone.
+`core.common.names` alone.
 """
 
 import contextlib
@@ -13,18 +13,18 @@ from typing import Final
 import msgspec
 import structlog
 
-from peruserd.core import security
-from peruserd.core.changes import Change
-from peruserd.core.config import DatabasesConfig, DeletionConfig, WhenDeleted
-from peruserd.core.decision import decide
-from peruserd.core.evidence import DocumentState, Verdict, judge
-from peruserd.core.facts import Database, Facts, Hint
-from peruserd.core.lanes import Lane
-from peruserd.core.names import UnservableNameError, database_name, user_name
-from peruserd.core.quarantine import RESTLESS_DATABASE, Advice, Failure
-from peruserd.core.security import AS_COUCH_PERUSER, Access
-from peruserd.core.steps import Ask, Create, Failed, NothingToDo, Removed, Served, Step, Write, WriteEach
-from peruserd.couch.client import MOST_NAMES, Client, Creation
+from peruserd.core.common.names import UnservableNameError, database_name, user_name
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig, WhenDeleted
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.users import security
+from peruserd.core.users.decision import decide
+from peruserd.core.users.evidence import DocumentState, Verdict, judge
+from peruserd.core.users.facts import Database, Facts, Hint
+from peruserd.core.users.quarantine import RESTLESS_DATABASE, Advice, Failure
+from peruserd.core.users.security import AS_COUCH_PERUSER, Access
+from peruserd.core.users.steps import Ask, Create, Failed, NothingToDo, Removed, Served, Step, Write, WriteEach
+from peruserd.couch.client import MAX_NAMES, Client, Creation
 from peruserd.couch.copies import Copies
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
 from peruserd.listener.absence import is_deleted_by_others, note_end
@@ -146,8 +146,8 @@ class Provisioner:
                 databases[database_name(self._databases.prefix, user_name(document_id) or "")] = document_id
         missing: set[str] = set()
         names = list(databases)
-        for start in range(0, len(names), MOST_NAMES):
-            found = self._client.missing_databases(names[start : start + MOST_NAMES], remade=remade)
+        for start in range(0, len(names), MAX_NAMES):
+            found = self._client.missing_databases(names[start : start + MAX_NAMES], remade=remade)
             if found is None:
                 return set()
             missing |= found

@@ -6,13 +6,13 @@ tombstone anew. So only what has no database, or concerns none, is removed.
 
 from typing import Final
 
-from peruserd.core.deletions import Ending, Entry
-from peruserd.core.lives import is_expected
-from peruserd.couch.client import MOST_NAMES, Client
+from peruserd.core.deletions.journal import Ending, Entry
+from peruserd.core.deletions.lives import is_expected
+from peruserd.couch.client import MAX_NAMES, Client
 from peruserd.couch.deletions import DeletionJournal
 
 # Entries looked at in one go: as many as one request can ask about.
-_MOST_PURGED: Final = MOST_NAMES
+_MAX_PURGED: Final = MAX_NAMES
 
 # An entry that ended is kept this long, for people to read. It is kept for a shorter time where it guards no database,
 # because users who come and go can make many such entries.
@@ -37,7 +37,7 @@ class Purging:
 
     def offer(self, entry: Entry, now: float) -> None:
         """Take an entry that has ended into the portion, if nobody wants to read it any more and there is room."""
-        if _is_old(entry, now) and entry.id > self._after and len(self._portion) < _MOST_PURGED:
+        if _is_old(entry, now) and entry.id > self._after and len(self._portion) < _MAX_PURGED:
             self._portion[entry.id] = entry
 
     def purge(self) -> bool:
@@ -46,7 +46,7 @@ class Purging:
         Raises CouchError.
         """
         portion, self._portion = self._portion, {}
-        is_full = len(portion) == _MOST_PURGED
+        is_full = len(portion) == _MAX_PURGED
         self._after = max(portion) if is_full else ""
         missing = self._missing({each.database for each in portion.values() if each.ending not in _GUARDS_NOTHING})
         gone = [each for each in portion.values() if each.ending in _GUARDS_NOTHING or each.database in missing]

@@ -1,6 +1,6 @@
 """Users who come back to a database that was there and is nobody's, in the journal: the operator says who is let in."""
 
-from peruserd.core.deletions import Ending, Entry, Kind, Saying, State, Word, entry_id
+from peruserd.core.deletions.journal import Ending, Entry, Kind, Saying, State, Word, entry_id
 from peruserd.couch.errors import NotFoundError
 from peruserd.listener.dropping import Tools
 

@@ -16,14 +16,14 @@ from typing import Final, Self
 import msgspec
 import structlog
 
-from peruserd.core.deletions import Entry
-from peruserd.core.progress import Saved
-from peruserd.core.quarantine import Quarantined
-from peruserd.core.records import Removal
-from peruserd.core.rounds import Rounds
+from peruserd.core.audit.rounds import Rounds
+from peruserd.core.deletions.journal import Entry
+from peruserd.core.feed.progress import SavedProgress
+from peruserd.core.users.quarantine import Quarantined
+from peruserd.core.work.records import Removal
 
 # Raised whenever what is in the file means something else: a file of another version is set aside.
-_SAVED: Final = msgspec.msgpack.Decoder(Saved)
+_SAVED: Final = msgspec.msgpack.Decoder(SavedProgress)
 _QUARANTINED: Final = msgspec.msgpack.Decoder(Quarantined)
 _ENTRY: Final = msgspec.msgpack.Decoder(Entry)
 _ROUNDS: Final = msgspec.msgpack.Decoder(Rounds)
@@ -53,7 +53,7 @@ class Store:
         self.path = path
         self._connection = connection
         self._lock = threading.Lock()
-        self._saved: Saved | None = None
+        self._saved: SavedProgress | None = None
         # The documents whose entry of the quarantine, and those whose doubt, goes with the next save.
         self._released: set[str] = set()
         self._certain: set[str] = set()
@@ -94,7 +94,7 @@ class Store:
             raise _UnusableError(f"it holds something else than expected: {error}") from error
         return store
 
-    def load(self) -> tuple[Saved | None, list[Quarantined], set[str]]:
+    def load(self) -> tuple[SavedProgress | None, list[Quarantined], set[str]]:
         """Return the progress (None in a new file), the quarantine, and the ids of the documents in doubt."""
         with self._lock:
             saved = self._connection.execute("SELECT saved FROM progress").fetchone()
@@ -106,7 +106,7 @@ class Store:
             {document_id for (document_id,) in doubts},
         )
 
-    def save(self, saved: Saved) -> None:
+    def save(self, saved: SavedProgress) -> None:
         """Write the progress, together with what `take_off` noted since the last time, if any is new."""
         with self._lock:
             if saved == self._saved and not self._released and not self._certain:
@@ -134,7 +134,7 @@ class Store:
                 )
             )
 
-    def doubt(self, document_id: str) -> None:
+    def record_intent(self, document_id: str) -> None:
         """Note that a security object is about to be written; the note is taken off when it surely was."""
         with self._lock:
             self._certain.discard(document_id)

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from peruserd.core.messages import Usage
+from peruserd.core.processes.messages import Usage
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _SELF: Final = Path("/proc/self")

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 
-class Waiting(threading.Condition):
+class WorkCondition(threading.Condition):
     """A condition whose lock guards what is waited for.
 
     Workers `wait_for_work`, and of those as many are woken as there is new work: waking all of them for each document
@@ -23,7 +23,7 @@ class Waiting(threading.Condition):
         """Wait, with the lock held, until work is offered, everybody is woken, or the time is over."""
         self._workers.wait(timeout_seconds)
 
-    def offer(self, count: int) -> None:
+    def notify_workers(self, count: int) -> None:
         """Wake a worker for each of so many things to do, as far as there are any, with the lock held."""
         self._workers.notify(count)
 
@@ -35,7 +35,7 @@ class Waiting(threading.Condition):
         finally:
             self.awaited.remove(is_there)
 
-    def tell(self) -> None:
+    def notify_if_ready(self) -> None:
         """Wake those who wait for something they name, with the lock held, if it is there for one of them."""
         if any(is_there() for is_there in self.awaited):
             super().notify_all()

@@ -1,11 +1,11 @@
-"""The workers of a listener: threads that take changes from the ledger, act on them and give them back."""
+"""The workers of a listener: threads that take changes from the tracker, act on them and give them back."""
 
 import threading
 from collections.abc import Callable
 
-from peruserd.core.changes import Change
+from peruserd.core.feed.changes import Change
 from peruserd.couch.errors import InterruptedRequestError
-from peruserd.listener.ledger import Ledger
+from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.provisioner import Provisioner
 
 
@@ -16,9 +16,9 @@ class Workers:
     """
 
     def __init__(
-        self, ledger: Ledger, provisioner: Provisioner, most: int, on_error: Callable[[Exception], None]
+        self, tracker: ChangeTracker, provisioner: Provisioner, most: int, on_error: Callable[[Exception], None]
     ) -> None:
-        self._ledger = ledger
+        self._tracker = tracker
         self._provisioner = provisioner
         self._most = most
         self._on_error = on_error
@@ -35,11 +35,11 @@ class Workers:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def _somebody_waits(self) -> bool:
-        return self._ledger.in_flight < self._started
+        return self._tracker.in_flight < self._started
 
     def _run(self) -> None:
         try:
-            change = self._ledger.take()
+            change = self._tracker.take()
             while change is not None:
                 if not self._somebody_waits():
                     self.start()
@@ -53,7 +53,7 @@ class Workers:
     def _serve(self, change: Change) -> Change | None:
         """Act on a change; return the next one."""
         try:
-            return self._ledger.exchange(change, self._provisioner.act(change))
+            return self._tracker.exchange(change, self._provisioner.act(change))
         except Exception:
-            self._ledger.abandon(change)
+            self._tracker.abandon(change)
             raise

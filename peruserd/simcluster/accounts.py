@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.names import user_document_id
+from peruserd.core.common.names import user_document_id
 from peruserd.simcluster import documents, errors, users
 from peruserd.simcluster.lockouts import Lockouts
 from peruserd.simcluster.model import ClusterModel

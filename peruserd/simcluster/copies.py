@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.ranges import HASH_SPACE, Range
+from peruserd.core.ownership.ranges import HASH_SPACE, Range
 from peruserd.simcluster import ids
 from peruserd.simcluster.revisions import Leaves, join
 

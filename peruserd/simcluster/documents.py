@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from peruserd.core.ranges import Range
+from peruserd.core.ownership.ranges import Range
 from peruserd.simcluster import errors, ids
 from peruserd.simcluster.copies import LocalDocument, ShardCopy
 from peruserd.simcluster.maps import MapDocument

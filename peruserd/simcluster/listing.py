@@ -7,7 +7,7 @@ from typing import Final
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.revisions import Leaves
 
-_MOST_KEPT: Final = 8
+_MAX_KEPT: Final = 8
 
 _State = tuple[tuple[str, int], ...]
 
@@ -35,7 +35,7 @@ class Listings:
                 (each, leaves) for copy in copies for each, (_, leaves) in copy.docs.items() if not leaves[0].deleted
             )
             found = [each for each, _ in alive], [leaves for _, leaves in alive]
-            while len(self._kept) >= _MOST_KEPT:
+            while len(self._kept) >= _MAX_KEPT:
                 del self._kept[next(iter(self._kept))]
         self._kept[state] = found
         return found

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from peruserd.core.ranges import Range
+from peruserd.core.ownership.ranges import Range
 
 parse_range = lru_cache(maxsize=4096)(Range.parse)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
-from peruserd.core.hashing import document_hash
-from peruserd.core.ranges import Range, split_evenly
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.ownership.ranges import Range, split_evenly
 from peruserd.simcluster import errors, ids
 from peruserd.simcluster.copies import ShardCopy, cover
 from peruserd.simcluster.debts import Debts, Missed

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from peruserd.core.names import MAX_SEGMENT_BYTES
+from peruserd.core.common.names import MAX_SEGMENT_BYTES
 from peruserd.simcluster import errors
 from peruserd.simcluster.options import AUTH_DATABASE
 

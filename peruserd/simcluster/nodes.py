@@ -3,7 +3,7 @@
 from bisect import bisect_left, insort
 from collections.abc import Callable
 
-from peruserd.core.ranges import WHOLE_SPACE, Range
+from peruserd.core.ownership.ranges import WHOLE_SPACE, Range
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.maps import MapDocument
 from peruserd.simcluster.options import AUTH_DATABASE

@@ -12,7 +12,7 @@ from struct import pack
 from typing import Any, Final
 from zlib import crc32
 
-from peruserd.core.names import user_name
+from peruserd.core.common.names import user_name
 from peruserd.simcluster import documents, errors, ids
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.model import ClusterModel
@@ -25,7 +25,7 @@ from peruserd.simcluster.waiting import wait_for_change
 SECTION: Final = "couch_peruser"
 
 # A supervisor starts it again after it died; without a pause a simulated one would do nothing else.
-_LEAST_PAUSE_SECONDS: Final = 0.05
+_MIN_PAUSE_SECONDS: Final = 0.05
 _ROWS: Final = 100
 
 _Change = Callable[[str, list[Any]], list[Any]]
@@ -73,7 +73,7 @@ class Peruser:
             if not copies:
                 return
             await self._follow_all(node, copies)
-            pause = max(self.start_seconds, _LEAST_PAUSE_SECONDS)
+            pause = max(self.start_seconds, _MIN_PAUSE_SECONDS)
 
     async def _follow_all(self, node: Node, copies: list[ShardCopy]) -> None:
         """Follow copies until it dies on one of them."""

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from peruserd.core.names import database_name, user_document_id
+from peruserd.core.common.names import database_name, user_document_id
 from peruserd.simcluster import documents, users
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.nodes import Node

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.ranges import Range
+from peruserd.core.ownership.ranges import Range
 from peruserd.simcluster import errors, ids
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.maps import MapDocument, parse_range

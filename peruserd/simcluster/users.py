@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.names import USER_DOCUMENT_PREFIX, user_name
+from peruserd.core.common.names import USER_DOCUMENT_PREFIX, user_name
 from peruserd.simcluster import errors, ids
 
 ITERATIONS: Final = 10

@@ -10,10 +10,10 @@ from typing import Final
 import msgspec
 import structlog
 
-from peruserd.core.backoff import Backoff
-from peruserd.core.config import CouchDBConfig, FeedChoice
-from peruserd.core.quarantine import Advice
-from peruserd.core.views import Feed
+from peruserd.core.cluster.views import Feed
+from peruserd.core.common.backoff import Backoff
+from peruserd.core.configuration.config import CouchDBConfig, FeedChoice
+from peruserd.core.users.quarantine import Advice
 from peruserd.couch.client import Client, Membership
 from peruserd.couch.errors import (
     CouchError,
@@ -29,7 +29,7 @@ from peruserd.couch.session import quoted
 _SURE_SECONDS: Final = 1.0
 
 # One small request each time, on a server that will hardly ever answer it otherwise.
-_ASKING_AGAIN: Final = Backoff(first_seconds=2.0, most_seconds=60.0)
+_ASKING_AGAIN: Final = Backoff(initial_seconds=2.0, max_seconds=60.0)
 
 log = structlog.get_logger(__name__)
 

@@ -8,14 +8,13 @@ from typing import Final, Protocol
 
 import structlog
 
-from peruserd.core.directory import Mark, News, news_of, why_not_from
-from peruserd.core.messages import Sequence
-from peruserd.core.progress import Identity
-from peruserd.core.rows import Page, Row, is_short
+from peruserd.core.cluster.directory import Mark, News, news_of, why_not_from
+from peruserd.core.feed.progress import Identity
+from peruserd.core.feed.rows import Page, Row, Sequence, is_short
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
 
 # How often the node is asked for the history of its list before it counts as one that does not tell.
-_MOST_QUESTIONS: Final = 2
+_MAX_QUESTIONS: Final = 2
 
 log = structlog.get_logger(__name__)
 
@@ -97,9 +96,9 @@ class DirectoryReader:
             raise
         except CouchError as error:
             self._untold += 1
-            if self._untold < _MOST_QUESTIONS:
+            if self._untold < _MAX_QUESTIONS:
                 raise
-            if self._untold == _MOST_QUESTIONS:
+            if self._untold == _MAX_QUESTIONS:
                 log.warning(
                     "the node does not tell which history its list of databases has",
                     kind=error.kind,

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from peruserd import ending
-from peruserd.core.directory import Mark
+from peruserd.core.cluster.directory import Mark
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError, UnreachableError
 from peruserd.couch.sources import LONG_POLL_SECONDS, DirectorySource
@@ -31,7 +31,7 @@ from peruserd.supervisor.pausing import pause_after
 # Between two polls. The maps of all databases are listed, many a second where many users sign up: polls twice a second
 # were some 7 % of all that three nodes had to do for 500 users at once (counted in Erlang's reductions), once a second
 # half of that.
-_LEAST_SECONDS: Final = 1.0
+_MIN_SECONDS: Final = 1.0
 
 # A server without shards can turn out to have some, behind a proxy that hid them.
 _NO_SHARDS_SECONDS: Final = 10.0
@@ -116,7 +116,7 @@ class DirectoryWatch:
 
     def _follow(self, source: DirectorySource) -> None:
         mark = self._reader.begin(source)
-        while not self._stopped.wait(_LEAST_SECONDS):
+        while not self._stopped.wait(_MIN_SECONDS):
             mark = self._reader.read_on(source, mark)
             if self.failures:
                 log.info("changes of databases can be waited for again", failures=self.failures)

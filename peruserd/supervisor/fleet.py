@@ -1,7 +1,7 @@
 """The listeners of one instance: brought to the plan, kept alive, heard and counted.
 
-Decisions are `core.views.difference` and `core.lifecycle.step`; this carries them out. Only the supervisor's loop
-changes a fleet; other threads read it through `status`.
+Decisions are `core.cluster.views.difference` and `core.processes.lifecycle.step`; this carries them out. Only the
+supervisor's loop changes a fleet; other threads read it through `status`.
 """
 
 import os
@@ -15,24 +15,24 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from peruserd.core import lifecycle
-from peruserd.core.counters import Counters
-from peruserd.core.hashing import document_hash
-from peruserd.core.inquiries import Inquiry, InquiryPage, KeptUser
-from peruserd.core.lifecycle import Action, Reason, RestartBudget, State, Timing
-from peruserd.core.messages import (
-    Doubt,
+from peruserd.core.cluster.views import Copy, Plan, difference
+from peruserd.core.feed.rows import Sequence
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.processes import lifecycle
+from peruserd.core.processes.counters import Counters
+from peruserd.core.processes.lifecycle import Action, Reason, RestartBudget, State, Timing
+from peruserd.core.processes.messages import (
+    CheckToken,
     FromListener,
     Goodbye,
     Hello,
-    Inherit,
     JournalNews,
     Reauthenticate,
     Report,
-    Sequence,
+    TakeOverDoubts,
 )
-from peruserd.core.outbox import Outbox
-from peruserd.core.views import Copy, Plan, difference
+from peruserd.core.processes.outbox import Outbox
+from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser
 from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import Conditions, SupervisedListener
 from peruserd.supervisor.process import ListenerProcess
@@ -49,7 +49,7 @@ RetiredFiles = Callable[[Collection[Copy]], tuple[str, ...]]
 class Gatekeeper(Protocol):
     """The part that lets the instance in. Its methods return at once."""
 
-    def doubt(self, who: Hashable, number: int, node: str | None) -> None:
+    def check_token(self, who: Hashable, number: int, node: str | None) -> None:
         """Look into a listener's doubt; `Fleet.answer` is to get it back."""
 
     def state(self) -> Reauthenticate:
@@ -63,7 +63,7 @@ class Fleet:
         self,
         start_message: StartMessage,
         *,
-        most_in_flight: int,
+        max_in_flight: int,
         new_per_minute: int = 0,
         timing: Timing,
         budget: RestartBudget,
@@ -75,7 +75,7 @@ class Fleet:
         self._retired_files = retired_files
         self._on_copy_lost = on_copy_lost
         self._gatekeeper = gatekeeper
-        self._most_in_flight = most_in_flight
+        self._max_in_flight = max_in_flight
         self._new_per_minute = new_per_minute
         self._timing = timing
         self._budget = budget
@@ -100,7 +100,7 @@ class Fleet:
         return [(copy, each.process) for copy, each in self._listeners.items() if each.process is not None]
 
     def next_deadline(self) -> float | None:
-        """Return when `mind_deadlines` is due next; None while nothing is."""
+        """Return when `run_deadlines` is due next; None while nothing is."""
         return min(
             (each.child.deadline for each in self._listeners.values() if each.child.deadline is not None), default=None
         )
@@ -138,18 +138,18 @@ class Fleet:
             self._ask_all(before)
         return f"{len(change.start)} started, {len(change.inform)} informed, {len(change.stop)} stopped"
 
-    def hear(self, copy: Copy, now: float) -> None:
+    def receive(self, copy: Copy, now: float) -> None:
         """Take in what a listener says."""
         with self._lock:
-            self._hear(self._listeners[copy], now)
+            self._receive(self._listeners[copy], now)
 
-    def bury(self, copy: Copy, now: float) -> None:
+    def on_exit(self, copy: Copy, now: float) -> None:
         """Take note that a listener's process is gone, as its pidfd says, and do what follows."""
         with self._lock:
             listener = self._listeners[copy]
             if listener.process is None:
                 return
-            self._hear(listener, now)
+            self._receive(listener, now)
             code, counted = listener.reap()
             self.questions.ended(copy)
             self._retired.add(counted)
@@ -158,9 +158,9 @@ class Fleet:
             self._stops[reason] = self._stops.get(reason, 0) + 1
             listener.log_end(code, now)
             self._forget_the_stopped()
-            self._bequeath()
+            self._reassign_in_doubt()
 
-    def mind_deadlines(self, now: float) -> None:
+    def run_deadlines(self, now: float) -> None:
         """Do what is due: restart after a back-off, abort what hangs, kill what survives that."""
         with self._lock:
             for listener in list(self._listeners.values()):
@@ -190,12 +190,12 @@ class Fleet:
                 self._step(listener, lifecycle.Unwanted(Reason.SHUTDOWN), now)
             self._forget_the_stopped()
 
-    def answer(self, doubts: Mapping[Hashable, int] | None) -> None:
-        """Tell listeners what requests carry now: those whose doubts were looked into, or all where it is None."""
+    def answer(self, checks: Mapping[Hashable, int] | None) -> None:
+        """Tell listeners what requests carry now: those whose checks were looked into, or all where it is None."""
         with self._lock:
             for listener in self._listeners.values():
-                if listener.process is not None and (doubts is None or listener.process.pid in doubts):
-                    self._reauthenticate(listener.process, 0 if doubts is None else doubts[listener.process.pid])
+                if listener.process is not None and (checks is None or listener.process.pid in checks):
+                    self._reauthenticate(listener.process, 0 if checks is None else checks[listener.process.pid])
 
     # For other threads
 
@@ -265,14 +265,14 @@ class Fleet:
         return StartRequest(
             assignment=listener.assignment,
             conditions=listener.conditions,
-            begin_near=None if nearest is None else self._left_at[nearest],
+            resume_near=None if nearest is None else self._left_at[nearest],
         )
 
     def _leave(self, listener: SupervisedListener) -> None:
         if listener.report is not None and listener.report.checkpoint is not None:
             self._left_at[listener.copy] = listener.report.checkpoint
 
-    def _hear(self, listener: SupervisedListener, now: float) -> None:
+    def _receive(self, listener: SupervisedListener, now: float) -> None:
         if listener.process is None:
             return
         for message in listener.process.receive():
@@ -292,7 +292,7 @@ class Fleet:
                 self._reauthenticate(listener.process)
                 if self._journal is not None:
                     listener.process.send(self._journal)
-                self._bequeath()
+                self._reassign_in_doubt()
                 self._ask(listener, 0)
             case Report():
                 self._outbox.acknowledge(listener.copy, message.looked, message.looked_at_all)
@@ -300,10 +300,10 @@ class Fleet:
                     # Perhaps it was split, and a look shows what is there instead.
                     self._on_copy_lost()
                 if listener.take(message):
-                    self._step(listener, lifecycle.Beaten(listener.caught_up), now)
-            case Doubt(number, node):
+                    self._step(listener, lifecycle.Progressed(listener.caught_up), now)
+            case CheckToken(number, node):
                 # By its process: another one of the same copy would take the answer for one of its own.
-                self._gatekeeper.doubt(listener.process.pid, number, node)
+                self._gatekeeper.check_token(listener.process.pid, number, node)
             case Goodbye(reason):
                 log.debug("listener says goodbye", copy=str(listener.copy), reason=reason)
 
@@ -320,20 +320,20 @@ class Fleet:
     def _reauthenticate(self, process: ListenerProcess, answers: int = 0) -> None:
         process.send(msgspec.structs.replace(self._gatekeeper.state(), answers=answers))
 
-    def _bequeath(self) -> None:
+    def _reassign_in_doubt(self) -> None:
         """Hand what is left in doubt of copies that nobody listens to any more to somebody who can see to it."""
-        heirs = (each for each in self._listeners.values() if each.child.state is State.RUNNING)
-        heir = next(heirs, None)
-        if heir is None or heir.process is None:
+        successors = (each for each in self._listeners.values() if each.child.state is State.RUNNING)
+        successor = next(successors, None)
+        if successor is None or successor.process is None:
             return
         if files := self._retired_files(self._listeners.keys()):
-            heir.process.send(Inherit(files))
+            successor.process.send(TakeOverDoubts(files))
 
     def _conditions(self) -> Conditions:
         """Divide the limits of the instance among the listeners of the plan; each may do something."""
         listeners = max(1, len(self._plan.assignments))
         return Conditions(
-            share=max(1, self._most_in_flight // listeners),
+            share=max(1, self._max_in_flight // listeners),
             new_per_minute=max(1, self._new_per_minute // listeners) if self._new_per_minute else 0,
             nodes=self._plan.nodes,
             cut_off=self._plan.cut_off,

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from peruserd.core.counters import Counters
-from peruserd.core.lifecycle import Reason, State
+from peruserd.core.processes.counters import Counters
+from peruserd.core.processes.lifecycle import Reason, State
 from peruserd.supervisor.listener import ListenerStatus
 
 

@@ -30,13 +30,13 @@ EXIT_CODE_LOST: Final = 255
 
 # It answers within milliseconds, or a second where it has yet to import. Below the 30 s after which the supervisor's
 # loop is taken to hang itself.
-_LONGEST_WAIT_SECONDS: Final = 20.0
+_MAX_WAIT_SECONDS: Final = 20.0
 
 DIRECTORY: Final = "forkserver"
 """The directory, in the state directory, of the fork server's address."""
 
 # The path of a Unix socket has 107 bytes at most, and `multiprocess` adds /listener- and 8 letters.
-_MOST_PATH_BYTES: Final = 107 - len("/listener-12345678")
+_MAX_PATH_BYTES: Final = 107 - len("/listener-12345678")
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ def start(process: Any) -> None:
     its parent is closed.
     """
     before = _pid()
-    watch = threading.Timer(_LONGEST_WAIT_SECONDS, _kill_hung)
+    watch = threading.Timer(_MAX_WAIT_SECONDS, _kill_hung)
     watch.daemon = True
     try:
         watch.start()
@@ -82,7 +82,7 @@ def start(process: Any) -> None:
 
 def join(process: Any) -> int:
     """Return the exit code of a process that is gone; negative: the signal."""
-    process.join(_LONGEST_WAIT_SECONDS)
+    process.join(_MAX_WAIT_SECONDS)
     if process.exitcode is None:
         _kill_hung()
         process.join()
@@ -90,7 +90,7 @@ def join(process: Any) -> int:
 
 
 def _settle(directory: Path) -> None:
-    if len(os.fsencode(directory)) > _MOST_PATH_BYTES:
+    if len(os.fsencode(directory)) > _MAX_PATH_BYTES:
         # Then `multiprocess` makes a directory of its own below TMPDIR, and a killed supervisor leaves it there.
         log.debug("state directory has too long a path for the fork server's address", directory=str(directory))
         return

@@ -7,9 +7,9 @@ from collections.abc import Callable, Hashable
 
 import msgspec
 
-from peruserd.core.messages import JournalNews
-from peruserd.core.outbox import Outbox
-from peruserd.core.views import View
+from peruserd.core.cluster.views import View
+from peruserd.core.processes.messages import JournalNews
+from peruserd.core.processes.outbox import Outbox
 
 
 class GivingUp(msgspec.Struct, frozen=True):
@@ -25,9 +25,9 @@ class Asking(msgspec.Struct, frozen=True):
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """An order to tell listeners what their requests carry: those that have these doubts, or all where it is None."""
+    """An order to tell listeners what their requests carry: those that have these checks, or all where it is None."""
 
-    doubts: dict[Hashable, int] | None
+    checks: dict[Hashable, int] | None
 
 
 class Seen(msgspec.Struct, frozen=True):

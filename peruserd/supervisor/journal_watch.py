@@ -12,14 +12,14 @@ from typing import Final
 import structlog
 
 from peruserd import ending
-from peruserd.core.deletions import PAUSE_ID, UNREADABLE, WORD_PREFIX, Pause, PauseReason
-from peruserd.core.messages import JournalNews
+from peruserd.core.deletions.journal import PAUSE_ID, UNREADABLE, WORD_PREFIX, Pause, PauseReason
+from peruserd.core.processes.messages import JournalNews
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.journal import PAGE_ROWS
 
 # Where many users are deleted at once, a word of the operator stands behind thousands of entries in the feed.
-_MOST_PAGES: Final = 20
+_MAX_PAGES: Final = 20
 
 _WHY_PAUSED: Final = {
     PauseReason.BREAKER: "deletions are stopped by the breaker",
@@ -90,7 +90,7 @@ class JournalWatch:
         """Look once, and tell what has changed; failures are told as a journal that cannot be used."""
         try:
             if not self._is_usable():
-                self._tell(usable=False)
+                self._notify(usable=False)
                 return
             changed = self._changed()
         except InterruptedRequestError:
@@ -103,11 +103,11 @@ class JournalWatch:
             self._last_kind = error.kind
             # Words that are written meanwhile are found by reading all of them.
             self._place = None
-            self._tell(usable=False)
+            self._notify(usable=False)
             return
         self._last_kind = None
         spoken_of = tuple(each.removeprefix(WORD_PREFIX) for each in changed if each.startswith(WORD_PREFIX))
-        self._tell(usable=True, spoken_of=spoken_of, pause_changed=PAUSE_ID in changed)
+        self._notify(usable=True, spoken_of=spoken_of, pause_changed=PAUSE_ID in changed)
 
     def _changed(self) -> list[str]:
         """Return the ids of the documents changed since the last look; at the first one all that matter."""
@@ -124,7 +124,7 @@ class JournalWatch:
     def _read_on(self, place: int | str) -> tuple[list[str], int | str]:
         """Return what operators wrote after a place, and the place up to which was read."""
         found: list[str] = []
-        for _ in range(_MOST_PAGES):
+        for _ in range(_MAX_PAGES):
             page, place = self._journal.changed_since(place)
             found += (each for each in page if each == PAUSE_ID or each.startswith(WORD_PREFIX))
             if len(page) < PAGE_ROWS:
@@ -145,7 +145,7 @@ class JournalWatch:
         elif was_paused and not pause.paused:
             log.info("deletions go on")
 
-    def _tell(self, *, usable: bool, spoken_of: tuple[str, ...] = (), pause_changed: bool = False) -> None:
+    def _notify(self, *, usable: bool, spoken_of: tuple[str, ...] = (), pause_changed: bool = False) -> None:
         if self._told and usable == self._usable and not spoken_of and not pause_changed:
             return
         self._told, self._usable = True, usable
@@ -157,6 +157,6 @@ class JournalWatch:
                 self.look()
             except Exception:
                 log.exception("journal of deletions could not be looked at")
-                self._tell(usable=False)
+                self._notify(usable=False)
             self._wanted.wait(self._interval)
             self._wanted.clear()

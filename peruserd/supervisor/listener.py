@@ -4,7 +4,7 @@ A report says how the listener stood when it was written, and it can be under wa
 new. Such a report says nothing about the new assignment. So every `Inform` has a number, and a listener counts as
 caught up only by a report that answers the newest one.
 
-Nothing is decided here: the life is `core.lifecycle`'s, and `fleet` says what each listener is told.
+Nothing is decided here: the life is `core.processes.lifecycle`'s, and `fleet` says what each listener is told.
 """
 
 import signal
@@ -13,11 +13,11 @@ from typing import Final
 import msgspec
 import structlog
 
-from peruserd.core import lifecycle
-from peruserd.core.counters import Counters
-from peruserd.core.lifecycle import Action, Child, Reason, State, Timing
-from peruserd.core.messages import Inform, Report, Stage, Stop
-from peruserd.core.views import Assignment, Copy
+from peruserd.core.cluster.views import Assignment, Copy
+from peruserd.core.processes import lifecycle
+from peruserd.core.processes.counters import Counters
+from peruserd.core.processes.lifecycle import Action, Child, Reason, State, Timing
+from peruserd.core.processes.messages import Inform, Report, Stage, Stop
 from peruserd.supervisor.process import ListenerProcess
 
 # The child must be done before the supervisor's own patience ends, to save its checkpoint and say goodbye.
@@ -65,7 +65,7 @@ class SupervisedListener:
         self.child = Child()
         self.process: ListenerProcess | None = None
         self.report: Report | None = None
-        self._beats = 0
+        self._rounds = 0
         self._informs = 0
 
     @property
@@ -109,7 +109,7 @@ class SupervisedListener:
     def begin(self, process: ListenerProcess) -> None:
         """Take note of its new process."""
         self.process = process
-        self._beats = 0
+        self._rounds = 0
         log.info("listener started", copy=str(self.copy), pid=process.pid)
 
     def change(self, assignment: Assignment, conditions: Conditions) -> None:
@@ -128,7 +128,7 @@ class SupervisedListener:
             Inform(
                 number=self._informs,
                 ownership=assignment.ownership,
-                coming=assignment.coming,
+                upcoming=assignment.upcoming,
                 share=conditions.share,
                 new_per_minute=conditions.new_per_minute,
                 nodes=conditions.nodes,
@@ -143,8 +143,8 @@ class SupervisedListener:
     def take(self, report: Report) -> bool:
         """Take in how it stands; say whether that is a sign of life."""
         self.report = report
-        beaten, self._beats = report.beats != self._beats, report.beats
-        return beaten
+        progressed, self._rounds = report.rounds != self._rounds, report.rounds
+        return progressed
 
     def reap(self) -> tuple[int, Counters]:
         """Forget its process, which is gone; return the exit code, and what it counted."""

@@ -14,19 +14,19 @@ from typing import Final
 import structlog
 
 from peruserd import ending
-from peruserd.core.directory import Mark, News
-from peruserd.core.lanes import Lane
-from peruserd.core.lifecycle import EXIT_CONFIGURATION
-from peruserd.core.messages import JournalNews
-from peruserd.core.outbox import Outbox
-from peruserd.core.settling import Settling
-from peruserd.core.views import Copy, Plan, View
+from peruserd.core.cluster.directory import Mark, News
+from peruserd.core.cluster.stable_view import StableView
+from peruserd.core.cluster.views import Copy, Plan, View
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.processes.lifecycle import EXIT_CONFIGURATION
+from peruserd.core.processes.messages import JournalNews
+from peruserd.core.processes.outbox import Outbox
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.inbox import Answered, Asking, GivingUp, Inbox, Seen
 from peruserd.supervisor.signals import Signals
 
 # A round at least this often, so that others can tell a loop that waits from one that hangs.
-LONGEST_WAIT_SECONDS: Final = 10.0
+MAX_WAIT_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
 
@@ -52,21 +52,21 @@ class Supervisor:
         fleet: Fleet,
         *,
         make_plan: Callable[[View, View], Plan],
-        settling: Settling,
+        stable_view: StableView,
         look_soon: Callable[[], None],
         remember: Callable[[tuple[str, ...]], None],
-        tell: Callable[[str], None],
+        set_status: Callable[[str], None],
         on_hangup: Callable[[], None],
         on_end: Callable[[], None],
     ) -> None:
         self._fleet = fleet
         self._make_plan = make_plan
-        self._settling = settling
+        self._stable_view = stable_view
         self._look_soon = look_soon
         # The time for which a look was asked for.
         self._looks_at: float | None = None
         self._remember = remember
-        self._tell = tell
+        self._set_status = set_status
         self._on_hangup = on_hangup
         self._on_end = on_end
         # When listeners that are still there are left behind; None until there is a reason to end.
@@ -143,9 +143,9 @@ class Supervisor:
         """End the instance in order, with the exit code that asks for another configuration; for any thread."""
         self._inbox.put(GivingUp(why))
 
-    def on_answered(self, doubts: dict[Hashable, int] | None) -> None:
+    def on_answered(self, checks: dict[Hashable, int] | None) -> None:
         """Let the loop tell listeners what their requests carry now; for any thread."""
-        self._inbox.put(Answered(doubts))
+        self._inbox.put(Answered(checks))
 
     def run(self, begin: Callable[[], None]) -> Outcome:
         """Supervise until told to stop and no process is left, or none that ends in time.
@@ -176,34 +176,34 @@ class Supervisor:
             processes[process.pidfd] = copy
             poll.register(process.pidfd, select.POLLIN)
             # A pipe whose far end is closed stays readable for ever; only the pidfd has something to say then.
-            if not process.heard_out:
+            if not process.at_eof:
                 pipes[process.pipe_fd] = copy
                 poll.register(process.pipe_fd, select.POLLIN)
         ready = [descriptor for descriptor, _ in poll.poll(self._patience() * 1000)]
         now = self.last_round = time.monotonic()
         for descriptor in ready:
             if descriptor in pipes:
-                self._fleet.hear(pipes[descriptor], now)
+                self._fleet.receive(pipes[descriptor], now)
         for descriptor in ready:
             if descriptor in processes:
-                self._fleet.bury(processes[descriptor], now)
+                self._fleet.on_exit(processes[descriptor], now)
 
     def _patience(self) -> float:
-        look_due = self._settling.look_due
+        look_due = self._stable_view.look_due
         possible = (
             self._fleet.next_deadline(),
-            self._settling.due,
+            self._stable_view.due,
             None if look_due == self._looks_at else look_due,
             self._leaves_at,
         )
         deadlines = [each for each in possible if each is not None]
-        wait = min(deadlines) - time.monotonic() if deadlines else LONGEST_WAIT_SECONDS
-        return min(max(wait, 0.0), LONGEST_WAIT_SECONDS)
+        wait = min(deadlines) - time.monotonic() if deadlines else MAX_WAIT_SECONDS
+        return min(max(wait, 0.0), MAX_WAIT_SECONDS)
 
     def _take_in(self) -> None:
         for item in self._inbox.take_all():
             if isinstance(item, Seen):
-                self._settling = self._settling.see(item.view, item.at)
+                self._stable_view = self._stable_view.see(item.view, item.at)
             elif isinstance(item, JournalNews):
                 self._fleet.pass_on(item)
             elif isinstance(item, Asking):
@@ -218,33 +218,33 @@ class Supervisor:
                 log.info("SIGHUP: the password is read again; restart to apply a change of the configuration")
                 self._on_hangup()
             elif isinstance(item, Answered):
-                self._fleet.answer(item.doubts)
+                self._fleet.answer(item.checks)
             else:
                 self._stop(f"stopping on {item.name}")
 
     def _mind_deadlines(self) -> None:
-        self._fleet.mind_deadlines(time.monotonic())
+        self._fleet.run_deadlines(time.monotonic())
         if self._fleet.exhausted and not self._stopping:
             self._stop("stopping: listeners were restarted too often; the fault is not one listener's")
 
     def _ask_for_look(self) -> None:
         """Ask once for a look that tells whether somebody who is awaited has come: the next one can be far away."""
-        date = self._settling.look_due
+        date = self._stable_view.look_due
         if date is not None and date != self._looks_at and time.monotonic() >= date:
             self._looks_at = date
             self._look_soon()
 
     def _follow_view(self) -> None:
         now = time.monotonic()
-        self._settling = self._settling.ripen(now)
-        view, seen = self._settling.settled, self._settling.seen
+        self._stable_view = self._stable_view.advance(now)
+        view, seen = self._stable_view.in_force, self._stable_view.seen
         if view is None or seen is None or self._stopping or (view, seen) == self._planned_for:
             return
         plan = self._make_plan(view, seen)
         self._planned_for = (view, seen)
         if plan != self._plan:
             self._carry_out(plan, view, now)
-        if self._settling.certain:
+        if self._stable_view.certain:
             if self._followed is None or self._followed.instances != view.instances:
                 self._remember(view.instances)
             self._followed = view
@@ -256,11 +256,11 @@ class Supervisor:
         done = self._fleet.adjust(plan, now)
         sentence = _describe(plan, view)
         log.info("plan", says=sentence, done=done, nodes=view.nodes, instances=view.instances)
-        self._tell(sentence)
+        self._set_status(sentence)
 
     def _stop(self, why: str) -> None:
         log.info(why)
-        self._tell(why)
+        self._set_status(why)
         self._begin_to_end()
         self._stopping = True
         self._fleet.stop(time.monotonic())

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from peruserd.core.backoff import Backoff
+from peruserd.core.common.backoff import Backoff
 from peruserd.couch.errors import RefusedError
 
-_BACKOFF: Final = Backoff(first_seconds=1.0, most_seconds=15.0)
+_BACKOFF: Final = Backoff(initial_seconds=1.0, max_seconds=15.0)
 
 # While the server does not let the instance in nothing is sent, so to try is to look whether it does now.
 _SHUT_SECONDS: Final = 1.0

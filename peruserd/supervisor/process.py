@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import structlog
 
-from peruserd.core.messages import FromListener, ListenerStart, ToListener, decode_from_listener, encode
+from peruserd.core.processes.messages import FromListener, ListenerStart, ToListener, decode_from_listener, encode
 from peruserd.listener.process import main
 from peruserd.supervisor import forkserver
 
 # Far more than a listener needs that is busy, and far less than the loop may be silent.
-_LONGEST_SEND_SECONDS: Final = 5.0
+_MAX_SEND_SECONDS: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class ListenerProcess:
             theirs.close()
         self.pid: int = self._process.pid
         self.pidfd: int = self._open_pidfd()
-        self._heard_out = False
+        self._at_eof = False
 
     @property
     def pipe_fd(self) -> int:
@@ -51,9 +51,9 @@ class ListenerProcess:
         return int(self._pipe.fileno())
 
     @property
-    def heard_out(self) -> bool:
+    def at_eof(self) -> bool:
         """Say whether the child closed its end of the pipe: no message can come any more."""
-        return self._heard_out
+        return self._at_eof
 
     def send(self, message: ToListener) -> None:
         """Send a message; one to a child that is gone is dropped, its pidfd says so soon.
@@ -76,7 +76,7 @@ class ListenerProcess:
             while self._pipe.poll():
                 messages.append(decode_from_listener(self._pipe.recv_bytes()))
         except (EOFError, OSError):
-            self._heard_out = True
+            self._at_eof = True
         return messages
 
     def signal(self, number: signal.Signals) -> None:
@@ -112,7 +112,7 @@ class ListenerProcess:
 
 def _limit_sending(descriptor: int) -> None:
     """Let no write to a pipe of `multiprocess`, which is a pair of sockets, wait for long; one that did has EAGAIN."""
-    seconds = int(_LONGEST_SEND_SECONDS)
-    limit = struct.pack("@ll", seconds, int((_LONGEST_SEND_SECONDS - seconds) * 1_000_000))
+    seconds = int(_MAX_SEND_SECONDS)
+    limit = struct.pack("@ll", seconds, int((_MAX_SEND_SECONDS - seconds) * 1_000_000))
     with socket.socket(fileno=os.dup(descriptor)) as pipe:
         pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.inquiries import Inquiry, InquiryPage, KeptUser, Wish
-from peruserd.core.views import Copy
+from peruserd.core.cluster.views import Copy
+from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser, Wish
 
 # A listener answers between two saves; one that does not in this time is busy with a disk that hangs, or is gone.
 _PATIENCE_SECONDS: Final = 10.0
@@ -22,7 +22,7 @@ _PATIENCE_SECONDS: Final = 10.0
 _BRIEF_SECONDS: Final = 2.0
 
 # Few and short enough for any pipe; a listener that is well owes none for longer than a moment.
-_MOST_OWED: Final = 8
+_MAX_OWED: Final = 8
 
 
 class NotAnsweredError(Exception):
@@ -85,7 +85,7 @@ class Questions:
         answers: queue.SimpleQueue[InquiryPage] = queue.SimpleQueue()
         with self._lock:
             owed = self._owed.setdefault(copy, set())
-            if len(owed) >= _MOST_OWED:
+            if len(owed) >= _MAX_OWED:
                 raise NotAnsweredError(f"the listener of {copy} owes {len(owed)} answers")
             number = next(self._numbers)
             owed.add(number)

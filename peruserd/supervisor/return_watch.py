@@ -1,7 +1,8 @@
 """The return watch: it has the users looked at whose databases a node can have missed, once that node is back.
 
-It works in the watcher's thread, after each view, so that a return is seen to at once. `core.absences` says from which
-place on the list of databases is to be read. The places stand on disk while a node is away, so a restart forgets none.
+It works in the watcher's thread, after each view, so that a return is seen to at once. `core.cluster.absences` says
+from which place on the list of databases is to be read. The places stand on disk while a node is away, so a restart
+forgets none.
 """
 
 import time
@@ -12,10 +13,10 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
-from peruserd.core.absences import Absences
-from peruserd.core.directory import Mark, news_of
-from peruserd.core.leases import Breaks
-from peruserd.core.views import View
+from peruserd.core.cluster.absences import Absences
+from peruserd.core.cluster.directory import Mark, news_of
+from peruserd.core.cluster.leases import Breaks
+from peruserd.core.cluster.views import View
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.sources import DirectorySource
@@ -23,7 +24,7 @@ from peruserd.supervisor.files import write_whole
 from peruserd.supervisor.start_watch import StartWatch
 
 # The watcher has other things to see as well: so many thousands of rows, and the rest after its next view.
-_MOST_PAGES: Final = 10
+_MAX_PAGES: Final = 10
 
 _FILE: Final = "absences.json"
 
@@ -94,7 +95,7 @@ class ReturnWatch:
             log.exception("unforeseen failure of the return watch")
 
     def _read_again(self, source: DirectorySource) -> None:
-        for _ in range(_MOST_PAGES):
+        for _ in range(_MAX_PAGES):
             if (reading := self._absences.next_reading()) is None:
                 return
             returned, since = reading

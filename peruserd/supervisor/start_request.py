@@ -4,17 +4,18 @@ from collections.abc import Callable
 
 import msgspec
 
-from peruserd.core.messages import ListenerStart, Sequence
-from peruserd.core.views import Assignment
+from peruserd.core.cluster.views import Assignment
+from peruserd.core.feed.rows import Sequence
+from peruserd.core.processes.messages import ListenerStart
 from peruserd.supervisor.listener import Conditions
 
 
 class StartRequest(msgspec.Struct, frozen=True):
-    """A request to start a listener; `begin_near` is how far a listener of a range around its own had come."""
+    """A request to start a listener; `resume_near` is how far a listener of a range around its own had come."""
 
     assignment: Assignment
     conditions: Conditions
-    begin_near: Sequence | None
+    resume_near: Sequence | None
 
 
 StartMessage = Callable[[StartRequest], ListenerStart]

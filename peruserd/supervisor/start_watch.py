@@ -10,8 +10,8 @@ from typing import Final
 import msgspec
 import structlog
 
-from peruserd.core.leases import Breaks
-from peruserd.core.views import View
+from peruserd.core.cluster.leases import Breaks
+from peruserd.core.cluster.views import View
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
 from peruserd.couch.session import quoted

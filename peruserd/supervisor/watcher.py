@@ -10,24 +10,24 @@ from typing import Final
 
 import structlog
 
-from peruserd.core.config import CouchDBConfig
-from peruserd.core.views import Feed, Plan, View, make_database_plan, make_plan
+from peruserd.core.cluster.views import Feed, Plan, View, make_database_plan, make_plan
+from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.couch.client import Client, Membership
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError, Surroundings
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
 from peruserd.supervisor.attaching import Attaching, Attachment
+from peruserd.supervisor.membership import LeaseObserver, LiveInstances
 from peruserd.supervisor.pausing import pause_after
-from peruserd.supervisor.presence import Company, Onlooker
 from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.slashes import SlashesLostError, SlashWatch
 
 # Between two looks, also where one is asked for: a look is four requests, and few changes need to be seen sooner.
-_LEAST_SECONDS: Final = 0.2
+_MIN_SECONDS: Final = 0.2
 
 log = structlog.get_logger(__name__)
 
 
-class Lookout:
+class ClusterReader:
     """Sees the cluster through one node: attaches to it first, then looks; and plans by what was seen.
 
     `database` is where the leases are. An instance looks out for a `second_writer` as well; a command asks every node
@@ -38,14 +38,14 @@ class Lookout:
         self,
         client: Client,
         couchdb: CouchDBConfig,
-        onlooker: Onlooker,
+        observer: LeaseObserver,
         database: ClusterDatabase,
         second_writer: SecondWriter | None = None,
         slashes: SlashWatch | None = None,
     ) -> None:
         self._client = client
         self._couchdb = couchdb
-        self._onlooker = onlooker
+        self._observer = observer
         self._database = database
         self._second_writer = second_writer
         self._slashes = slashes
@@ -92,25 +92,25 @@ class Lookout:
         nodes = tuple(sorted(membership.all_nodes))
         shard_map = self._client.shard_map(attachment.node, self._couchdb.auth_db)
         if was_blind:
-            self._onlooker.excuse(attachment.node, time.monotonic())
-        company = self._read_leases(attachment.node, membership, auth_db_exists=shard_map is not None)
-        self._blind = company is None
-        if company is None:
-            company = self._onlooker.excuse(attachment.node, time.monotonic())
+            self._observer.suspend_expiry(attachment.node, time.monotonic())
+        live = self._read_leases(attachment.node, membership, auth_db_exists=shard_map is not None)
+        self._blind = live is None
+        if live is None:
+            live = self._observer.suspend_expiry(attachment.node, time.monotonic())
         if self._second_writer is not None:
             self._second_writer.look(attachment.node)
         return View(
             nodes=nodes,
-            instances=tuple(each for each in company.instances if each in nodes or each == attachment.node),
+            instances=tuple(each for each in live.instances if each in nodes or each == attachment.node),
             shard_map=shard_map,
-            standby=company.standby_for is not None,
-            newcomers=tuple(each for each in company.newcomers if each in nodes),
+            standby=live.standby_for is not None,
+            newcomers=tuple(each for each in live.newcomers if each in nodes),
             leases_readable=not self._blind,
             cut_off=not membership.has_majority,
-            breaks=company.breaks,
+            breaks=live.breaks,
         )
 
-    def _read_leases(self, node: str, membership: Membership, *, auth_db_exists: bool) -> Company | None:
+    def _read_leases(self, node: str, membership: Membership, *, auth_db_exists: bool) -> LiveInstances | None:
         """Return who is there by the leases, or None where these cannot be read or trusted now."""
         seen = _surroundings(node, membership, auth_db_exists)
         if not self._database.mind(seen, time.monotonic()).usable:
@@ -124,7 +124,7 @@ class Lookout:
             log.info("leases cannot be read", kind=error.kind, error=str(error))
             self._database.suspect()
             return None
-        return self._onlooker.observe(node, leases, time.monotonic())
+        return self._observer.observe(node, leases, time.monotonic())
 
     def _slashes_lost(self) -> SlashesLostError | None:
         return None if self._slashes is None else self._slashes.look()
@@ -204,8 +204,8 @@ class Watcher:
 
     def _stops_within(self, wait: float) -> bool:
         # A copy that stays away makes its listener ask again and again.
-        time.sleep(min(wait, _LEAST_SECONDS))
-        self._wanted.wait(max(0.0, wait - _LEAST_SECONDS))
+        time.sleep(min(wait, _MIN_SECONDS))
+        self._wanted.wait(max(0.0, wait - _MIN_SECONDS))
         self._wanted.clear()
         return self._stopping
 

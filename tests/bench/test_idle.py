@@ -84,7 +84,7 @@ def test_runs_are_compared_by_their_goals() -> None:
 def test_it_runs(tmp_path: Path) -> None:
     """On a simulated cluster every process of the instance is found and nobody's database is asked for."""
     with open_cluster((), ClusterOptions(nodes=1, q=2, n=1)) as cluster:
-        sample = measure(cluster, 1.0, settling=0.5)
+        sample = measure(cluster, 1.0, stable_view=0.5)
         version = cluster.version()
     assert sample.listeners == 2
     assert {each.role for each in sample.processes} <= set(ROLES)

@@ -10,11 +10,11 @@ from bench.pipeline.playing import Playing, play
 from bench.pipeline.recording import COPY, ME, OWNERSHIP, Recording, record
 from bench.pipeline.run import chart, playing_table, stages_table
 from bench.pipeline.server import UUID, RecordedServer, RecordedSession
-from peruserd.core import security
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.hashing import document_hash
-from peruserd.core.names import database_name
-from peruserd.core.rows import PAGE_ROWS, Page
+from peruserd.core.common.names import database_name
+from peruserd.core.configuration.config import DatabasesConfig
+from peruserd.core.feed.rows import PAGE_ROWS, Page
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.users import security
 from peruserd.couch.answers import Answer
 from peruserd.couch.client import Client, Creation
 from peruserd.couch.errors import InterruptedRequestError

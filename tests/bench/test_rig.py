@@ -11,8 +11,8 @@ from bench.rig.cluster import Cluster, ClusterError, open_cluster
 from bench.rig.contenders import BARE, BUILTIN, PERUSERD, available, rotated
 from bench.rig.leaving import Leaving
 from bench.rig.watching import Watch
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.security import first
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.users.security import first
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
 from tests.waiting import eventually
 

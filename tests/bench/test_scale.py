@@ -9,7 +9,7 @@ from bench.results import Chart, Result, Table
 from bench.scale.layouts import Layout
 from bench.scale.moving import couch_peruser_rule, lose_one, peruserd_rule, user_documents
 from bench.scale.traffic import Count, reckon
-from peruserd.core.config import ClusterConfig
+from peruserd.core.configuration.config import ClusterConfig
 
 LAYOUTS = [
     pytest.param(layout, id=f"{layout.nodes}-nodes-{layout.copies_made}-copies")

@@ -9,10 +9,10 @@ import pytest
 import structlog
 
 from peruserd.cli import audit, main, survey
-from peruserd.core.auditing import Diagnosis
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.findings import Finding, Remedy
-from peruserd.core.names import database_name, user_document_id
+from peruserd.core.audit.diagnosis import Diagnosis
+from peruserd.core.audit.findings import Finding, Remedy
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.couch.client import Client
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd

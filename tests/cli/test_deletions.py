@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.core.control import Answer, Done, Order, PauseAll, Refused, ResumeAll, ResumeOnly, Say
-from peruserd.core.deletions import Ending, Entry, Kind, Pause, PauseReason, Saying, Word
-from peruserd.core.names import database_name, user_document_id
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.deletions.journal import Ending, Entry, Kind, Pause, PauseReason, Saying, Word
+from peruserd.core.processes.control import Answer, Done, Order, PauseAll, Refused, ResumeAll, ResumeOnly, Say
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.journal import Journal
 from peruserd.daemon.control import ControlSocket

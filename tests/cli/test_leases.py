@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from peruserd.core.agreement import configuration_digest
-from peruserd.core.config import Config, DatabasesConfig
-from peruserd.core.leases import Lease
-from peruserd.core.templates import NO_TEMPLATES
+from peruserd.core.cluster.agreement import configuration_digest
+from peruserd.core.cluster.leases import Lease
+from peruserd.core.configuration.config import Config, DatabasesConfig
+from peruserd.core.users.templates import NO_TEMPLATES
 from peruserd.couch.client import Client
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd

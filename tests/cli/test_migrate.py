@@ -10,9 +10,9 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from peruserd.core.config import DeletionPolicy
-from peruserd.core.decoding import load
-from peruserd.core.names import database_name, user_document_id
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.configuration.config import DeletionPolicy
+from peruserd.core.configuration.decoding import load
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from peruserd.simcluster.peruser import database_of
 from tests.cli.running import peruserd

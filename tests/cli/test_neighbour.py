@@ -2,9 +2,9 @@
 
 import pytest
 
-from peruserd.cli.neighbour import Neighbour
-from peruserd.core.config import HTTPConfig
-from peruserd.core.readiness import Readiness, UserState
+from peruserd.cli.other_program import LocalDaemon
+from peruserd.core.configuration.config import HTTPConfig
+from peruserd.core.users.readiness import Readiness, UserState
 from tests.couch.connecting import Conversation, TalkingServer, answer
 
 HELD = {"user": "a/b", "state": "quarantined", "kind": "held", "passing": False}
@@ -20,7 +20,7 @@ def _asked(said: bytes) -> tuple[Readiness | None, str]:
         conversation.cut()
 
     with TalkingServer(script) as server:
-        found = Neighbour(HTTPConfig(server.url.rpartition("@")[2])).quarantined("a/b")
+        found = LocalDaemon(HTTPConfig(server.url.rpartition("@")[2])).quarantined("a/b")
         return found, server.requests[0].path
 
 
@@ -57,5 +57,5 @@ def test_any_other_answer_says_nothing(said: bytes) -> None:
 
 def test_nobody_is_asked_at_a_port_that_is_not_known() -> None:
     """Port 0 is any free one; nothing listens at the other."""
-    assert Neighbour(HTTPConfig("127.0.0.1:0")).quarantined("alice") is None
-    assert Neighbour(HTTPConfig("[::1]:1")).quarantined("alice") is None
+    assert LocalDaemon(HTTPConfig("127.0.0.1:0")).quarantined("alice") is None
+    assert LocalDaemon(HTTPConfig("[::1]:1")).quarantined("alice") is None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import requests
 
-from peruserd.core.leases import Lease, Role
+from peruserd.core.cluster.leases import Lease, Role
 from peruserd.couch.client import Client
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd

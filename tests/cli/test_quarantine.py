@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from peruserd.core.control import Order
-from peruserd.core.counters import Counters
-from peruserd.core.inquiries import Inquiry, InquiryPage, KeptUser, Wish
-from peruserd.core.lifecycle import State
-from peruserd.core.names import user_document_id
-from peruserd.core.quarantine import KINDS
-from peruserd.core.ranges import Range
-from peruserd.core.views import Copy
+from peruserd.core.cluster.views import Copy
+from peruserd.core.common.names import user_document_id
+from peruserd.core.ownership.ranges import Range
+from peruserd.core.processes.control import Order
+from peruserd.core.processes.counters import Counters
+from peruserd.core.processes.lifecycle import State
+from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser, Wish
+from peruserd.core.users.quarantine import KINDS
 from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.quarantine import QuarantineDesk
 from peruserd.supervisor.fleet_status import FleetStatus

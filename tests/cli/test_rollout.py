@@ -10,14 +10,14 @@ import pytest
 from peruserd.cli import rollout
 from peruserd.cli.connecting import Connected
 from peruserd.cli.rollout import GROUP, Counts, Pace, Rolled, Rollout, Seen, finish, in_groups
-from peruserd.core.config import Config, DatabasesConfig, DeletionConfig, Grant, OnReturn, SecurityConfig
-from peruserd.core.contents import Contents, Looked, Standing
-from peruserd.core.facts import CopyReading
-from peruserd.core.names import database_name
-from peruserd.core.rows import Page, Row
-from peruserd.core.security import Access, first, revoke
-from peruserd.core.templates import NO_TEMPLATES, Template, Templates
-from peruserd.core.views import Feed
+from peruserd.core.cluster.views import Feed
+from peruserd.core.common.names import database_name
+from peruserd.core.configuration.config import Config, DatabasesConfig, DeletionConfig, Grant, OnReturn, SecurityConfig
+from peruserd.core.feed.rows import Page, Row
+from peruserd.core.users.contents import Contents, Looked, Standing
+from peruserd.core.users.facts import CopyReading
+from peruserd.core.users.security import Access, first, revoke
+from peruserd.core.users.templates import NO_TEMPLATES, Template, Templates
 from peruserd.couch.client import Client
 from peruserd.couch.errors import UnauthorizedError, UnreachableError
 from peruserd.simcluster import ClusterOptions, SimClusterThread

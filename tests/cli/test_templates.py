@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from peruserd.core.config import DatabasesConfig, Grant
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.security import Access, first
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.configuration.config import DatabasesConfig, Grant
+from peruserd.core.users.security import Access, first
 from peruserd.couch.client import Client
 from peruserd.couch.session import quoted
 from peruserd.simcluster import ClusterOptions, SimClusterThread

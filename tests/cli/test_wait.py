@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from peruserd.core.readiness import Readiness, UserState
+from peruserd.core.users.readiness import Readiness, UserState
 from peruserd.daemon.http import HTTPServer, Page
 from peruserd.daemon.users_page import Access, UsersPage
 from peruserd.simcluster import ClusterOptions, SimClusterThread

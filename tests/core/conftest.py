@@ -15,10 +15,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from peruserd.core.hashing import document_hash
-from peruserd.core.ownership import Ownership
-from peruserd.core.ranges import HASH_SPACE, Range, ShardMap
-from peruserd.core.views import View
+from peruserd.core.cluster.views import View
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import HASH_SPACE, Range, ShardMap
 from tests.core.desk import Desk
 from tests.quick import examples
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import msgspec
 
-from peruserd.core import security
-from peruserd.core.contents import Contents, Looked, Standing
-from peruserd.core.decision import decide
-from peruserd.core.evidence import DocumentState, Verdict
-from peruserd.core.facts import CopyReading, Database, Facts, Hint
-from peruserd.core.security import Security
-from peruserd.core.steps import Ask, Create, Furnish, Step, Write, WriteEach
+from peruserd.core.users import security
+from peruserd.core.users.contents import Contents, Looked, Standing
+from peruserd.core.users.decision import decide
+from peruserd.core.users.evidence import DocumentState, Verdict
+from peruserd.core.users.facts import CopyReading, Database, Facts, Hint
+from peruserd.core.users.security import Security
+from peruserd.core.users.steps import Ask, Create, Furnish, Step, Write, WriteEach
 
 USER = "alice"
 FRESH: Security = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}

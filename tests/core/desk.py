@@ -1,9 +1,9 @@
 """Documents under way with what gives them out, for tests that put, take and finish changes."""
 
-from peruserd.core.changes import Change
-from peruserd.core.dispatch import Dispatch
-from peruserd.core.documents import Documents
-from peruserd.core.lanes import Lane
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.work.dispatch import Dispatch
+from peruserd.core.work.documents import Documents
 from tests.core.outcomes import RECALL
 from tests.core.tickets import CountingWatermark
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from peruserd.core.quarantine import UNSERVABLE_NAME, Advice, Failure
+from peruserd.core.users.quarantine import UNSERVABLE_NAME, Advice, Failure
 
 RECALL = 30.0
 FAILURES = [Failure("server_error", "500", advice) for advice in Advice] + [

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from peruserd.core.watermark import Watermark
+from peruserd.core.feed.watermark import Watermark
 
 
 class CountingWatermark(Watermark):

@@ -43,7 +43,7 @@ class AccountServer:
         self.roles: list[str] = settings.get("roles", ["_admin"])
         self.on_request: Callable[[Request, Conversation], bool] = lambda _request, _conversation: False
         self.refusals = 0
-        self.most_refusals = 0
+        self.max_refusals = 0
         self.logins = 0
         self.anonymous = 0
         self.strangers: set[str] = set()
@@ -146,7 +146,7 @@ class AccountServer:
             return LOCKED
         if password != self.password:
             self.refusals += 1
-            self.most_refusals = max(self.most_refusals, self.refusals)
+            self.max_refusals = max(self.max_refusals, self.refusals)
             return REFUSED
         return None
 

@@ -11,9 +11,9 @@ from typing import Self
 
 import msgspec
 
-from peruserd.core.config import CouchDBConfig
-from peruserd.core.decoding import load
-from peruserd.core.messages import Credentials
+from peruserd.core.configuration.config import CouchDBConfig
+from peruserd.core.configuration.decoding import load
+from peruserd.core.processes.messages import Credentials
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase, Surroundings
 from peruserd.couch.session import Session

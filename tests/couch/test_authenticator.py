@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.core import authentication
-from peruserd.core.backoff import Backoff
-from peruserd.core.config import CouchDBConfig
-from peruserd.core.decoding import ConfigError, load
-from peruserd.core.messages import Secret, Token
+from peruserd.core.common.backoff import Backoff
+from peruserd.core.common.secret import Secret
+from peruserd.core.configuration.config import CouchDBConfig
+from peruserd.core.configuration.decoding import ConfigError, load
+from peruserd.core.processes import authentication
+from peruserd.core.processes.messages import Token
 from peruserd.couch import authenticator as authenticator_module
 from peruserd.couch import errors
 from peruserd.couch.answers import Answer
@@ -96,7 +97,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pauses be short, and so the password file be read often. Windows stay as long as they are."""
     monkeypatch.setattr(authentication, "_AFTER_REFUSAL", (0.05, 0.1))
     for name in ("_AFTER_LOCK", "_AFTER_FAILURE"):
-        monkeypatch.setattr(authentication, name, Backoff(first_seconds=0.05, most_seconds=0.1))
+        monkeypatch.setattr(authentication, name, Backoff(initial_seconds=0.05, max_seconds=0.1))
     monkeypatch.setattr(authenticator_module, "_REREAD_SECONDS", 0.02)
 
 
@@ -128,7 +129,7 @@ def test_a_session_that_has_lapsed_is_refused_and_never_answered_as_nobodys(make
         server.change("pass")
         instance.get().expect(200)
         assert server.anonymous == 0
-        assert (server.logins, server.most_refusals) == (2, 0)
+        assert (server.logins, server.max_refusals) == (2, 0)
 
 
 def test_a_refreshed_session_is_taken_over(make: Make) -> None:
@@ -306,12 +307,12 @@ def test_other_processes_doubts_are_looked_into_and_answered(make: Make) -> None
         instance.wait_until_let_in()
         eventually(lambda: instance.told == [None], "all were told of the first session")
         first = instance.subject.state().token
-        instance.subject.doubt(77, 3, None)
-        eventually(lambda: {77: 3} in instance.told, "the doubt was looked into")
+        instance.subject.check_token(77, 3, None)
+        eventually(lambda: {77: 3} in instance.told, "the check was looked into")
         assert instance.told == [None, {77: 3}]
         server.change("pass")
-        instance.subject.doubt(78, 1, None)
-        eventually(lambda: {78: 1} in instance.told, "the doubt was looked into")
+        instance.subject.check_token(78, 1, None)
+        eventually(lambda: {78: 1} in instance.told, "the check was looked into")
         assert instance.told[2:] == [None, {78: 1}]
         second = instance.subject.state().token
         assert first is not None
@@ -348,7 +349,7 @@ def test_a_password_that_is_put_right_is_found_by_itself(make: Make) -> None:
         instance.password_file.write_text("pass")
         waiting.join(30)
         assert answers == [200]
-        assert server.most_refusals <= authentication.MOST_REFUSALS
+        assert server.max_refusals <= authentication.MAX_REFUSALS
         assert instance.subject.trouble is None
 
 
@@ -362,7 +363,7 @@ def test_a_wrong_password_never_locks_the_account(make: Make) -> None:
             time.sleep(0.02)
             with pytest.raises(errors.RefusedError):
                 instance.get()
-        assert server.refusals == authentication.MOST_REFUSALS
+        assert server.refusals == authentication.MAX_REFUSALS
         assert "not sent" in (instance.subject.trouble or "") or "asked again" in (instance.subject.trouble or "")
 
 
@@ -403,7 +404,7 @@ def test_a_change_with_64_requests_in_flight_counts_once(make: Make) -> None:
         for thread in threads:
             thread.join(30)
         assert wrong == []
-        assert (server.most_refusals, server.logins, server.anonymous) == (1, 2, 0)
+        assert (server.max_refusals, server.logins, server.anonymous) == (1, 2, 0)
 
 
 @pytest.mark.usefixtures("quick")
@@ -431,7 +432,7 @@ def test_refusals_outlive_a_restart_and_are_shared_with_commands(make: Make) -> 
             with pytest.raises(errors.RefusedError) as caught:
                 instance.get()
             instance.stop()
-        assert server.refusals == authentication.MOST_REFUSALS
+        assert server.refusals == authentication.MAX_REFUSALS
         assert "was refused 3 times within minutes" in str(caught.value)
         assert "wrong" not in (instance.directory / FILE_NAME).read_text()
 

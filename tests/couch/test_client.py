@@ -3,11 +3,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.leases import Lease, Role
-from peruserd.core.names import user_document_id
-from peruserd.core.ranges import Range, split_evenly
-from peruserd.core.views import Copy
+from peruserd.core.cluster.leases import Lease, Role
+from peruserd.core.cluster.views import Copy
+from peruserd.core.common.names import user_document_id
+from peruserd.core.configuration.config import DatabasesConfig
+from peruserd.core.ownership.ranges import Range, split_evenly
 from peruserd.couch import client as client_module
 from peruserd.couch import errors
 from peruserd.couch.client import Client, Creation, Membership
@@ -313,7 +313,7 @@ def test_more_leases_than_there_can_be_are_no_answer(client: Client, monkeypatch
     """Instances behind the last lease read would seem to be silent, and no more are read than that."""
     for number in range(4):
         client.put_lease("_users", Lease(f"n{number}", "i", 1))
-    monkeypatch.setattr(client_module, "MOST_LEASES", 3)
+    monkeypatch.setattr(client_module, "MAX_LEASES", 3)
     monkeypatch.setitem(client_module._ALL_LEASES, "limit", "4")
     with pytest.raises(errors.UnexpectedAnswerError, match="more than 3"):
         client.leases("_users")

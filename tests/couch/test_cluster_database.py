@@ -9,9 +9,9 @@ from urllib.parse import quote
 import pytest
 from structlog.testing import capture_logs
 
-from peruserd.core.cluster_database import ADMINS_ONLY, MARKER
-from peruserd.core.deletions import Pause, PauseReason, Saying, Word
-from peruserd.core.leases import Lease
+from peruserd.core.cluster.cluster_database import ADMINS_ONLY, MARKER
+from peruserd.core.cluster.leases import Lease
+from peruserd.core.deletions.journal import Pause, PauseReason, Saying, Word
 from peruserd.couch import client as client_module
 from peruserd.couch import cluster_database as module
 from peruserd.couch import errors
@@ -269,7 +269,7 @@ def test_an_open_copy_is_found_now_and_then(cluster: SimClusterThread, seat: Sea
     """Nobody says so when somebody changes it behind our back."""
     seat.look()
     put_copy_security(seat.client, cluster.node_names[1], {})
-    assert seat.look(module.MOST_SECONDS + 1.0).usable
+    assert seat.look(module.MAX_SECONDS + 1.0).usable
     assert securities(cluster) == [ADMINS_ONLY] * 3
 
 
@@ -493,7 +493,7 @@ def test_however_many_leases_were_forged_none_is_left(
         path = f"/{NAME}/_local/peruserd.active.x{number}"
         seat.client.session.request("PUT", path, body={"junk": "x" * 5_000}).expect(201)
     for each in (module, client_module):
-        monkeypatch.setattr(each, "MOST_LEASES", 7)
+        monkeypatch.setattr(each, "MAX_LEASES", 7)
     monkeypatch.setitem(client_module._ALL_LEASES, "limit", "8")
     put_copy_security(seat.client, cluster.node_names[1], OPEN)
     seat.database.suspect()

@@ -2,7 +2,7 @@ import base64
 
 import pytest
 
-from peruserd.core.messages import Secret
+from peruserd.core.common.secret import Secret
 from peruserd.couch.cookies import is_anothers, session_cookie
 
 

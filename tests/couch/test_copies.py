@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.evidence import DocumentState, Evidence, Winner, judge
-from peruserd.core.names import user_document_id
+from peruserd.core.common.names import user_document_id
+from peruserd.core.configuration.config import DatabasesConfig
+from peruserd.core.users.evidence import DocumentState, Evidence, Winner, judge
 from peruserd.couch import copies as copies_module
 from peruserd.couch import errors
 from peruserd.couch.client import Client

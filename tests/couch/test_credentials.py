@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.core.decoding import ConfigError, Loaded, load
-from peruserd.core.messages import Credentials, Secret
+from peruserd.core.common.secret import Secret
+from peruserd.core.configuration.decoding import ConfigError, Loaded, load
+from peruserd.core.processes.messages import Credentials
 from peruserd.couch.credentials import CredentialSource, resolve_credentials
 
 

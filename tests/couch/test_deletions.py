@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from peruserd.core.deletions import Ending, Entry, PauseReason, Saying, Word, as_document
+from peruserd.core.deletions.journal import Ending, Entry, PauseReason, Saying, Word, as_document
 from peruserd.couch import deletions as module
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.journal import Journal
@@ -43,7 +43,7 @@ def test_all_counts_of_drops_that_are_old_are_forgotten(
     journal: DeletionJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many there are, and none that still counts: with each hour that left some, more would pile up."""
-    monkeypatch.setattr(module, "_MOST_PURGED", 3)
+    monkeypatch.setattr(module, "_MAX_PURGED", 3)
     for number in range(8):
         begun = entry(number).begun(1_000.0 + number)
         assert begun.reservation is not None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from peruserd.core.config import DatabasesConfig
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.couch import listing
 from peruserd.couch.client import Client
 from peruserd.couch.listing import databases_after, databases_with

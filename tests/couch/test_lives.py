@@ -1,6 +1,6 @@
 """Which life of a database's name has ended, by a node's list of databases."""
 
-from peruserd.core.config import DatabasesConfig
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.couch.client import Client
 from peruserd.couch.lives import ended_life
 from peruserd.simcluster import SimClusterThread

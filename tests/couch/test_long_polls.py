@@ -8,8 +8,8 @@ from contextlib import closing, suppress
 
 import pytest
 
-from peruserd.core.config import CouchDBConfig
-from peruserd.core.rows import Page, Row
+from peruserd.core.configuration.config import CouchDBConfig
+from peruserd.core.feed.rows import Page, Row
 from peruserd.couch import bodies
 from peruserd.couch.client import Client
 from peruserd.couch.errors import InterruptedRequestError, NothingYetError, TimedOutError

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from peruserd.core.config import DatabasesConfig
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.couch.client import Client, Removal
 from peruserd.couch.copies import SingleLayout
 from peruserd.couch.errors import NotFoundError, UnexpectedAnswerError

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from peruserd.core import security
-from peruserd.core.auditing import Observation, Rules, Shape, diagnose
-from peruserd.core.config import DatabasesConfig, DeletionConfig
-from peruserd.core.evidence import DocumentState, judge
-from peruserd.core.findings import Finding, Remedy
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.ranges import WHOLE_SPACE, Range
-from peruserd.core.views import Copy, Feed
+from peruserd.core.audit.diagnosis import Observation, Rules, Shape, diagnose
+from peruserd.core.audit.findings import Finding, Remedy
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
+from peruserd.core.ownership.ranges import WHOLE_SPACE, Range
+from peruserd.core.users import security
+from peruserd.core.users.evidence import DocumentState, judge
 from peruserd.couch import errors
 from peruserd.couch.client import SECURITY_BYTES, Client
 from peruserd.couch.observing import Observer, Whereabouts, open_observer

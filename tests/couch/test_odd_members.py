@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from peruserd.core.views import Copy
+from peruserd.core.cluster.views import Copy
 from peruserd.couch.client import Client, Membership
 from peruserd.couch.cluster_database import ClusterDatabase, Surroundings
 from peruserd.couch.grounds import ShardGrounds

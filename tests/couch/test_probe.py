@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from peruserd.core.config import CouchDBConfig, DatabasesConfig
-from peruserd.core.ranges import WHOLE_SPACE, ShardMap
-from peruserd.core.views import Copy, Feed
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.configuration.config import CouchDBConfig, DatabasesConfig
+from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
 from peruserd.couch.answers import Answer
 from peruserd.couch.client import Client
 from peruserd.couch.errors import InterruptedRequestError, RefusedError

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from peruserd.core.config import Config
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.readiness import UserState
-from peruserd.core.security import first
-from peruserd.core.views import Feed
+from peruserd.core.cluster.views import Feed
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.configuration.config import Config
+from peruserd.core.users.readiness import UserState
+from peruserd.core.users.security import first
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError
 from peruserd.couch.readiness import ReadinessReader, open_reader

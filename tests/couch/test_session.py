@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.core.messages import Token
-from peruserd.core.quarantine import Advice
+from peruserd.core.processes.messages import Token
+from peruserd.core.users.quarantine import Advice
 from peruserd.couch import errors
 from peruserd.couch import session as session_module
 from peruserd.couch.answers import Answer

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from peruserd.core.cluster_database import ADMINS_ONLY, MARKER_ID
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.deletions import PauseReason, Saying, Word
+from peruserd.core.cluster.cluster_database import ADMINS_ONLY, MARKER_ID
+from peruserd.core.configuration.config import DatabasesConfig
+from peruserd.core.deletions.journal import PauseReason, Saying, Word
 from peruserd.couch import errors
 from peruserd.couch.client import Client
 from peruserd.couch.deletions import DeletionJournal

@@ -4,14 +4,13 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.hashing import document_hash
-from peruserd.core.messages import Sequence
-from peruserd.core.names import user_document_id, user_name
-from peruserd.core.progress import START
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.rows import PAGE_ROWS, Leaf, Page, Row
-from peruserd.core.views import Copy, Feed
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.common.names import user_document_id, user_name
+from peruserd.core.configuration.config import DatabasesConfig
+from peruserd.core.feed.progress import START
+from peruserd.core.feed.rows import PAGE_ROWS, Leaf, Page, Row, Sequence
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.ownership.ranges import WHOLE_SPACE
 from peruserd.couch import errors
 from peruserd.couch.client import Client
 from peruserd.couch.session import quoted

@@ -2,7 +2,7 @@
 
 import pytest
 
-from peruserd.core.templates import NO_TEMPLATES, Template, Templates
+from peruserd.core.users.templates import NO_TEMPLATES, Template, Templates
 from peruserd.couch import template_record
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError

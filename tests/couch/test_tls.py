@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.core.config import CouchDBConfig
-from peruserd.core.decoding import load
+from peruserd.core.configuration.config import CouchDBConfig
+from peruserd.core.configuration.decoding import load
 from peruserd.couch.session import Session
 from peruserd.couch.tls import tls_problems
 from peruserd.couch.tokens import NOBODY, Tokens

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from peruserd.core.config import CouchDBConfig
-from peruserd.core.lifecycle import Timing
+from peruserd.core.configuration.config import CouchDBConfig
+from peruserd.core.processes.lifecycle import Timing
 from peruserd.couch import bodies, errors
 from peruserd.couch.allowance import BYTES_A_SECOND, Allowance
 from peruserd.couch.errors import TimedOutError
@@ -176,8 +176,8 @@ def test_a_session_that_nobody_has_any_more_is_hung_up() -> None:
 def test_a_long_poll_that_trickles_ends_before_its_listener_is_taken_to_hang() -> None:
     """The supervisor would end the whole listener, which only reads what a proxy makes of an answer."""
     couchdb = CouchDBConfig()
-    assert bodies.whole_seconds(couchdb.read_timeout, LONG_POLL_SECONDS) < Timing().beat_seconds
-    assert bodies.whole_seconds(couchdb.read_timeout, 0.0) < Timing().beat_seconds
+    assert bodies.whole_seconds(couchdb.read_timeout, LONG_POLL_SECONDS) < Timing().silence_seconds
+    assert bodies.whole_seconds(couchdb.read_timeout, 0.0) < Timing().silence_seconds
 
 
 def test_an_allowance_ends() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from peruserd.core.contents import Found
+from peruserd.core.users.contents import Found
 from peruserd.couch.client import Client
 from peruserd.couch.errors import NotFoundError, UnexpectedAnswerError
 from peruserd.couch.user_documents import _READ_BYTES, UserDocuments, Written

@@ -4,17 +4,17 @@ from typing import Any
 
 import msgspec
 
-from peruserd.core.counters import Counters
-from peruserd.core.lifecycle import State
-from peruserd.core.messages import Report, Stage
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.views import Copy
+from peruserd.core.cluster.views import Copy
+from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.processes.counters import Counters
+from peruserd.core.processes.lifecycle import State
+from peruserd.core.processes.messages import Report, Stage
 from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import ListenerStatus
 
 _COPY = Copy("_users", WHOLE_SPACE, "node1@host", ".1")
 _REPORT = Report(
-    beats=1,
+    rounds=1,
     stage=Stage.FOLLOWING,
     caught_up=True,
     checkpoint=1,

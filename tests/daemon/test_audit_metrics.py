@@ -2,8 +2,8 @@
 
 from prometheus_client import CollectorRegistry
 
-from peruserd.core.findings import Finding
-from peruserd.core.rounds import AuditStanding, Summary
+from peruserd.core.audit.findings import Finding
+from peruserd.core.audit.rounds import AuditStanding, Summary
 from peruserd.daemon.audit_metrics import AuditCollector
 from tests.daemon.fleets import ReportingFleet, report
 

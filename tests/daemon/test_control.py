@@ -9,8 +9,9 @@ from typing import NoReturn
 
 import pytest
 
-from peruserd.core.control import (
-    MOST_BYTES,
+from peruserd.core.deletions.journal import Word
+from peruserd.core.processes.control import (
+    MAX_BYTES,
     Answer,
     Done,
     Noted,
@@ -24,7 +25,6 @@ from peruserd.core.control import (
     encode_line,
     socket_path,
 )
-from peruserd.core.deletions import Word
 from peruserd.daemon import control
 from peruserd.daemon.control import ControlSocket, reachable
 
@@ -136,7 +136,7 @@ def test_a_message_that_never_ends_is_not_read_to_the_end(tmp_path: Path, desk: 
         client.settimeout(30)
         client.connect(str(socket_path(tmp_path)))
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
-            client.sendall(b"x" * (20 * MOST_BYTES))
+            client.sendall(b"x" * (20 * MAX_BYTES))
     assert desk.orders == []
     assert talk(socket_path(tmp_path), encode_line(ORDER)) == [Done()]
 
@@ -160,7 +160,7 @@ def test_no_more_clients_are_served_than_there_are_places(tmp_path: Path, desk: 
     answers: list[list[Answer]] = []
     threads = [
         threading.Thread(target=lambda: answers.append(talk(socket_path(tmp_path), encode_line(ORDER))))
-        for _ in range(control._MOST_CLIENTS)
+        for _ in range(control._MAX_CLIENTS)
     ]
     for thread in threads:
         thread.start()
@@ -192,7 +192,7 @@ def test_a_client_for_whom_no_thread_can_be_made_harms_no_other(
     serving.start()
     with monkeypatch.context() as patched:
         patched.setattr(control.threading, "Thread", _no_thread)
-        for _ in range(control._MOST_CLIENTS + 1):
+        for _ in range(control._MAX_CLIENTS + 1):
             # It is hung up on, before its order was sent or after that.
             with contextlib.suppress(OSError):
                 assert talk(socket_path(tmp_path), encode_line(ORDER)) == []

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
-from peruserd.core.deletions import UNREADABLE, Pause, PauseReason, Standing
+from peruserd.core.deletions.journal import UNREADABLE, Pause, PauseReason, Standing
 from peruserd.daemon.deletion_metrics import DeletionCollector
 from tests.daemon.fleets import ReportingFleet, report
 

@@ -5,16 +5,16 @@ import time
 import msgspec
 import pytest
 
-from peruserd.core.counters import Counters
-from peruserd.core.lifecycle import State
-from peruserd.core.messages import Report, Stage
-from peruserd.core.ranges import Range, ShardMap
-from peruserd.core.views import Copy, View
+from peruserd.core.cluster.views import Copy, View
+from peruserd.core.ownership.ranges import Range, ShardMap
+from peruserd.core.processes.counters import Counters
+from peruserd.core.processes.lifecycle import State
+from peruserd.core.processes.messages import Report, Stage
 from peruserd.couch.cluster_database import DatabaseState
 from peruserd.daemon.health import Health
 from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import ListenerStatus
-from peruserd.supervisor.loop import LONGEST_WAIT_SECONDS
+from peruserd.supervisor.loop import MAX_WAIT_SECONDS
 
 LOWER, UPPER = Range(0, 0x7FFFFFFF), Range(0x80000000, 0xFFFFFFFF)
 VIEW = View(("n1",), ("n1",), ShardMap("_users", ".1", {LOWER: ("n1",), UPPER: ("n1",)}))
@@ -60,8 +60,8 @@ def test_an_instance_whose_loop_goes_round_is_healthy() -> None:
 
 def test_a_loop_that_hangs_is_unhealthy() -> None:
     """Past three of its longest rounds it does not go round; the lease is not written from then on."""
-    assert _health(VIEW, silent_seconds=2 * LONGEST_WAIT_SECONDS).goes_round()
-    hanging = _health(VIEW, silent_seconds=4 * LONGEST_WAIT_SECONDS)
+    assert _health(VIEW, silent_seconds=2 * MAX_WAIT_SECONDS).goes_round()
+    hanging = _health(VIEW, silent_seconds=4 * MAX_WAIT_SECONDS)
     assert not hanging.goes_round()
     well, why = hanging.healthy()
     assert not well

@@ -69,7 +69,7 @@ def test_a_port_in_use_is_an_error_at_once(url: str) -> None:
 
 def test_connections_without_end_are_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who opens connections and says nothing takes neither all threads nor all descriptors."""
-    monkeypatch.setattr(http, "_MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(http, "_MAX_CONNECTIONS", 2)
     page = Page(CollectorRegistry(), healthy=lambda: (True, "ok"), ready=lambda: (True, ""))
     server = HTTPServer(page, "127.0.0.1", 0)
     server.start()

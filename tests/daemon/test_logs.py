@@ -4,7 +4,7 @@ import pytest
 import structlog
 
 from peruserd import logs
-from peruserd.core.config import LogConfig, LogFormat
+from peruserd.core.configuration.config import LogConfig, LogFormat
 
 
 @pytest.mark.parametrize("form", [LogFormat.JSON, LogFormat.CONSOLE])

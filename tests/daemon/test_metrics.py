@@ -9,11 +9,11 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from peruserd.core.counters import Counters
-from peruserd.core.lifecycle import Reason, State
-from peruserd.core.messages import Report, Stage, Usage
-from peruserd.core.ranges import Range
-from peruserd.core.views import Copy, View
+from peruserd.core.cluster.views import Copy, View
+from peruserd.core.ownership.ranges import Range
+from peruserd.core.processes.counters import Counters
+from peruserd.core.processes.lifecycle import Reason, State
+from peruserd.core.processes.messages import Report, Stage, Usage
 from peruserd.couch.cluster_database import DatabaseState
 from peruserd.couch.tokens import NOBODY, Tokens
 from peruserd.daemon.health import Health
@@ -51,7 +51,7 @@ def status(
     counters.latency.observe(0.03)
     counters.latency.observe(400.0)
     report = Report(
-        beats=1,
+        rounds=1,
         stage=stage,
         caught_up=True,
         checkpoint=checkpoint,
@@ -101,14 +101,14 @@ class StandingAuthenticator:
 
 
 class StandingHeart:
-    """A heart that has beaten a while ago, or never."""
+    """A lease renewer that has renewed the lease a while ago, or never."""
 
     def __init__(self, silence: float | None, *, maintenance: bool) -> None:
         self._silence = silence
         self.failures = 2
         self.maintenance = maintenance
 
-    def silence(self) -> float | None:
+    def seconds_since_renewal(self) -> float | None:
         """Return how long it has been silent."""
         return self._silence
 
@@ -128,12 +128,12 @@ def exported(
 ) -> str:
     """Return what a scrape gets."""
     registry = CollectorRegistry()
-    heart = StandingHeart(silence, maintenance=maintenance)
+    lease_renewer = StandingHeart(silence, maintenance=maintenance)
     fleet, supervisor = StandingFleet(given), StandingSupervisor(view)
     database = StandingDatabase(leases)
     health = Health(fleet, supervisor, database, lambda: None)  # type: ignore[arg-type]
     others = (database, StandingSecondWriter(is_on=peruser_is_on), StandingAuthenticator())
-    registry.register(InstanceCollector(fleet, supervisor, heart, health, *others))  # type: ignore[arg-type]
+    registry.register(InstanceCollector(fleet, supervisor, lease_renewer, health, *others))  # type: ignore[arg-type]
     return generate_latest(registry).decode()
 
 

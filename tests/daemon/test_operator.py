@@ -4,8 +4,10 @@ from typing import Any
 import pytest
 import structlog
 
-from peruserd.core.control import (
-    MOST_USERS,
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.deletions.journal import Ending, Entry, Kind, Pause, PauseReason, Saying, Word
+from peruserd.core.processes.control import (
+    MAX_USERS,
     Done,
     Noted,
     Order,
@@ -16,8 +18,6 @@ from peruserd.core.control import (
     Say,
     Unknown,
 )
-from peruserd.core.deletions import Ending, Entry, Kind, Pause, PauseReason, Saying, Word
-from peruserd.core.names import database_name, user_document_id
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.journal import Journal
 from peruserd.daemon.operator import Operator
@@ -164,7 +164,7 @@ def test_only_some_can_be_resumed(office: Office, journal: DeletionJournal) -> N
     assert journal.pause().paused
 
 
-TOO_MANY = ("ann",) * (MOST_USERS + 1)
+TOO_MANY = ("ann",) * (MAX_USERS + 1)
 
 
 @pytest.mark.parametrize("order", [Say(Word.CANCEL, TOO_MANY), ResumeOnly(TOO_MANY)], ids=["say", "resume"])

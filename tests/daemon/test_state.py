@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.core.config import Config, StateConfig
-from peruserd.core.decoding import ConfigError
-from peruserd.core.ranges import WHOLE_SPACE, Range
-from peruserd.core.views import Copy, Feed
-from peruserd.daemon.claim import Claim
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.configuration.config import Config, StateConfig
+from peruserd.core.configuration.decoding import ConfigError
+from peruserd.core.ownership.ranges import WHOLE_SPACE, Range
 from peruserd.daemon.state import DEFAULT_STATE_DIRECTORY, StateDirectory
+from peruserd.daemon.state_lock import StateLock
 
 LOWER, UPPER = Range(0, 0x7FFFFFFF), Range(0x80000000, 0xFFFFFFFF)
 COPY = Copy("_users", LOWER, "n1@host", ".1")
@@ -93,7 +93,7 @@ def test_files_of_no_copy_in_use_are_retired(state: StateDirectory) -> None:
 
 def test_only_state_files_are_retired(state: StateDirectory) -> None:
     """The record of the claim, SQLite's own files and what was set aside are nobody's state."""
-    claim = Claim.take(state.path)
+    claim = StateLock.take(state.path)
     file = state.file_of(COPY)
     for name in (f"{file.name}-wal", f"{file.name}-shm", f"{file.name}.damaged-1", ".writable-1"):
         (state.path / name).touch()

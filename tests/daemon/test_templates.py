@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.core.config import Config, DatabasesConfig, TemplatesConfig
-from peruserd.core.decoding import ConfigError
-from peruserd.core.templates import NO_TEMPLATES, Template, Templates
+from peruserd.core.configuration.config import Config, DatabasesConfig, TemplatesConfig
+from peruserd.core.configuration.decoding import ConfigError
+from peruserd.core.users.templates import NO_TEMPLATES, Template, Templates
 from peruserd.couch.errors import ServerError
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import NOBODY, Tokens

@@ -10,8 +10,8 @@ import pytest
 import requests
 from prometheus_client import CollectorRegistry
 
-from peruserd.core.config import Audience, HTTPConfig
-from peruserd.core.readiness import Readiness, UserState
+from peruserd.core.configuration.config import Audience, HTTPConfig
+from peruserd.core.users.readiness import Readiness, UserState
 from peruserd.couch.errors import TimedOutError
 from peruserd.daemon import users_page
 from peruserd.daemon.http import HTTPServer, Page
@@ -231,7 +231,7 @@ def test_a_server_that_does_not_answer_is_503_with_the_kind_of_error_alone() -> 
 
 def test_waits_are_bounded_and_other_pages_are_answered_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more wait than there are places is 503 at once; health, metrics and a plain question are not held up."""
-    monkeypatch.setattr(users_page, "_MOST_WAITS", 3)
+    monkeypatch.setattr(users_page, "_MAX_WAITS", 3)
     looks = Looks(UserState.IN_PROGRESS)
     with _page(looks) as (url, users):
         with _asking(f"{url}/users/alice?wait={LONG}", 3) as answers:
@@ -250,8 +250,8 @@ def test_waits_are_bounded_and_other_pages_are_answered_meanwhile(monkeypatch: p
 
 def test_looks_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many ask, only so many requests are under way on the server; who waits too long for them is told."""
-    monkeypatch.setattr(users_page, "MOST_LOOKS", 2)
-    monkeypatch.setattr(users_page, "_MOST_AT_ONCE", 4)
+    monkeypatch.setattr(users_page, "MAX_LOOKS", 2)
+    monkeypatch.setattr(users_page, "_MAX_AT_ONCE", 4)
     monkeypatch.setattr(users_page, "_PATIENCE_SECONDS", 0.05)
     go, under_way, most = threading.Event(), [0], [0]
 
@@ -271,7 +271,7 @@ def test_looks_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_wait_goes_on_while_the_server_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its next look may have to stand in line for longer than one is patient, and that is no end of it."""
-    monkeypatch.setattr(users_page, "MOST_LOOKS", 1)
+    monkeypatch.setattr(users_page, "MAX_LOOKS", 1)
     monkeypatch.setattr(users_page, "_PATIENCE_SECONDS", 0.02)
     began, held, go, others = threading.Event(), threading.Event(), threading.Event(), []
 
@@ -308,7 +308,7 @@ def test_names_are_not_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_client_that_hangs_up_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait that nobody listens to any more is over, so nobody can hold all places without a connection each."""
-    monkeypatch.setattr(users_page, "_MOST_WAITS", 1)
+    monkeypatch.setattr(users_page, "_MAX_WAITS", 1)
     looks = Looks(UserState.IN_PROGRESS)
     with _page(looks) as (url, _):
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as client:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from peruserd.listener import ledger as ledger_module
+from peruserd.listener import change_tracker as tracker_module
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.listener.clocks import Clock
 from tests.listener.set_books import Books
@@ -23,7 +23,7 @@ def cluster() -> Iterator[SimClusterThread]:
 def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
     """Books of a copy that is followed, with nothing to do."""
     clock = Clock()
-    monkeypatch.setattr(ledger_module, "time", clock)
+    monkeypatch.setattr(tracker_module, "time", clock)
     made = Books(tmp_path / "copy.sqlite", clock)
     yield made
     made.store.close()

@@ -1,19 +1,19 @@
-"""A listener's store in memory, and a lock that shows what would wait: a ledger for tests without threads and time."""
+"""A listener's store in memory, and a lock that shows what would wait: a tracker for tests without threads and time."""
 
 from typing import Protocol
 
-from peruserd.core.progress import Saved
-from peruserd.core.quarantine import Quarantined
-from peruserd.core.records import Removal
-from peruserd.core.rounds import Rounds
-from peruserd.listener.waiting import Waiting
+from peruserd.core.audit.rounds import Rounds
+from peruserd.core.feed.progress import SavedProgress
+from peruserd.core.users.quarantine import Quarantined
+from peruserd.core.work.records import Removal
+from peruserd.listener.waiting import WorkCondition
 
 
 class WouldBlockError(Exception):
-    """The ledger wants to wait for something that only another thread could do."""
+    """The tracker wants to wait for something that only another thread could do."""
 
 
-class NeverWaits(Waiting):
+class NeverWaits(WorkCondition):
     def wait(self, timeout: float | None = None) -> bool:
         raise WouldBlockError(timeout)
 
@@ -22,10 +22,10 @@ class NeverWaits(Waiting):
 
 
 class Keeper(Protocol):
-    """The part of a store that a ledger uses."""
+    """The part of a store that a tracker uses."""
 
-    def load(self) -> tuple[Saved | None, list[Quarantined], set[str]]: ...
-    def save(self, saved: Saved) -> None: ...
+    def load(self) -> tuple[SavedProgress | None, list[Quarantined], set[str]]: ...
+    def save(self, saved: SavedProgress) -> None: ...
     def quarantine(self, entry: Quarantined) -> None: ...
     def doubt(self, document_id: str) -> None: ...
     def take_off(self, document_id: str, what: Removal) -> None: ...
@@ -36,7 +36,7 @@ class Disk:
     """The contents of a store in memory, which outlive its process."""
 
     def __init__(self) -> None:
-        self.saved: Saved | None = None
+        self.saved: SavedProgress | None = None
         self.quarantine: dict[str, Quarantined] = {}
         self.doubts: set[str] = set()
         self.rounds = Rounds()
@@ -50,10 +50,10 @@ class MemoryStore:
         self._released: set[str] = set()
         self._certain: set[str] = set()
 
-    def load(self) -> tuple[Saved | None, list[Quarantined], set[str]]:
+    def load(self) -> tuple[SavedProgress | None, list[Quarantined], set[str]]:
         return self._disk.saved, list(self._disk.quarantine.values()), set(self._disk.doubts)
 
-    def save(self, saved: Saved) -> None:
+    def save(self, saved: SavedProgress) -> None:
         self._disk.saved = saved
         for document_id in self._released:
             self._disk.quarantine.pop(document_id, None)

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from peruserd.core.changes import Change, make_look, make_review
-from peruserd.core.config import DatabasesConfig, DeletionConfig, DeletionPolicy, OnReturn
-from peruserd.core.lanes import Lane
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.security import AS_COUCH_PERUSER, Access
-from peruserd.core.templates import NO_TEMPLATES, Templates
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig, DeletionPolicy, OnReturn
+from peruserd.core.feed.changes import Change, make_look, make_review
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.users.security import AS_COUCH_PERUSER, Access
+from peruserd.core.users.templates import NO_TEMPLATES, Templates
 from peruserd.couch.client import Client
 from peruserd.couch.copies import Copies, Layout, ShardLayout
 from peruserd.listener.furnishing import open_furnisher

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from peruserd.core.changes import Change
-from peruserd.core.names import user_document_id
-from peruserd.core.ownership import Ownership
-from peruserd.core.progress import Identity
-from peruserd.core.quarantine import Failure
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.rows import Page, Row
-from peruserd.listener.ledger import Ledger
+from peruserd.core.common.names import user_document_id
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.progress import Identity
+from peruserd.core.feed.rows import Page, Row
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.users.quarantine import Failure
+from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
-from tests.listener.books import make_ledger
+from tests.listener.books import make_tracker
 from tests.listener.clocks import Clock
 from tests.listener.disks import NeverWaits, WouldBlockError
 
@@ -26,7 +26,7 @@ WHY = "no majority answers"
 
 
 class Books:
-    """A ledger without threads on a real store, whose clock is set."""
+    """A tracker without threads on a real store, whose clock is set."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self.clock = clock
@@ -34,16 +34,16 @@ class Books:
         self._seq = 0
         self.begin()
         for _ in range(3):
-            task = self.ledger.wait_for_scan()
+            task = self.tracker.wait_for_scan()
             assert task is not None
-            self.ledger.enter_scan(task, Page([], 0), ())
+            self.tracker.enter_scan(task, Page([], 0), ())
 
     def begin(self) -> None:
-        """Open the store and the ledger, as a process that starts."""
+        """Open the store and the tracker, as a process that starts."""
         self.store = Store.open(self._path)
-        self.ledger: Ledger = make_ledger(ownership=MINE, share=4, store=self.store)
-        self.ledger._changed = NeverWaits()
-        self.ledger.open(Identity("copy", self._seq))
+        self.tracker: ChangeTracker = make_tracker(ownership=MINE, share=4, store=self.store)
+        self.tracker._changed = NeverWaits()
+        self.tracker.open(Identity("copy", self._seq))
 
     def sign_up(self, *names: str, deleted: bool = False) -> None:
         """Enter a page of the live feed."""
@@ -51,12 +51,12 @@ class Books:
         for name in names:
             self._seq += 1
             rows.append(Row(self._seq, user_document_id(name), deleted))
-        self.ledger.enter_live(Page(rows, self._seq))
+        self.tracker.enter_live(Page(rows, self._seq))
 
     def take(self) -> Change | None:
         """Take a change, if one is given out."""
         try:
-            return self.ledger.take()
+            return self.tracker.take()
         except WouldBlockError:
             return None
 
@@ -64,14 +64,14 @@ class Books:
         """Take a change that must be there and give it back; return the user."""
         change = self.take()
         assert change is not None, "no work is given out"
-        self.ledger.give_back(change, outcome)
+        self.tracker.give_back(change, outcome)
         return change.document_id.removeprefix("org.couchdb.user:")
 
     def serve_all(self, outcome: Outcome = DONE) -> list[str]:
         """Serve everybody who waits, one after the other."""
         served = []
         while (change := self.take()) is not None:
-            self.ledger.give_back(change, outcome)
+            self.tracker.give_back(change, outcome)
             served.append(change.document_id.removeprefix("org.couchdb.user:"))
         return served
 
@@ -79,10 +79,10 @@ class Books:
         """Answer the probe, if it is due after so many seconds."""
         self.clock.now += after
         try:
-            assert self.ledger.failures.wait_for_probe()
+            assert self.tracker.failures.wait_for_probe()
         except WouldBlockError:
             return False
-        self.ledger.failures.probed(why)
+        self.tracker.failures.probed(why)
         return True
 
     @property

@@ -1,18 +1,18 @@
 """The pure state of a listener as tests drive it, without threads, disk and clock."""
 
-from peruserd.core.changes import Change
-from peruserd.core.listening import Listening
-from peruserd.core.names import user_document_id
-from peruserd.core.ownership import Ownership
-from peruserd.core.progress import Identity, OnDisk, Saved
-from peruserd.core.quarantine import UNSERVABLE_NAME, Advice, Failure
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.rows import Page, Row
+from peruserd.core.common.names import user_document_id
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.progress import Identity, OnDisk, SavedProgress
+from peruserd.core.feed.rows import Page, Row
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.users.quarantine import UNSERVABLE_NAME, Advice, Failure
+from peruserd.core.work.listener_state import ListenerState
 from peruserd.listener.outcome import Outcome
 from tests.listener.books import RECALL_SECONDS
 
 MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))
-SETTLED = Saved("copy", 0, MINE, settled=(MINE,))
+SETTLED = SavedProgress("copy", 0, MINE, settled=(MINE,))
 MADE = Outcome(provisioned=True, created=True, security_written=True, acted_on=False)
 ALREADY = Outcome(provisioned=True, acted_on=False)
 REVOKED = Outcome(revoked=True, security_written=True, acted_on=True)
@@ -21,26 +21,28 @@ FAILED = Outcome(failure=Failure("conflict", "409"))
 
 
 def unopened(
-    *, share: int = 8, new_per_minute: int = 0, saved: Saved | None = SETTLED, cut_off: bool = False
-) -> Listening:
+    *, share: int = 8, new_per_minute: int = 0, saved: SavedProgress | None = SETTLED, cut_off: bool = False
+) -> ListenerState:
     """Return the state of a listener that owns everything and does not know its copy yet."""
-    return Listening(
+    return ListenerState(
         "me",
         MINE,
         OnDisk(saved),
-        coming=None,
+        upcoming=None,
         share=share,
         new_per_minute=new_per_minute,
         nodes=(),
         cut_off=cut_off,
-        begin_near=None,
+        resume_near=None,
         recall_seconds=RECALL_SECONDS,
         digest="",
         now=0.0,
     )
 
 
-def listening(*, share: int = 8, new_per_minute: int = 0, saved: Saved = SETTLED, cut_off: bool = False) -> Listening:
+def listening(
+    *, share: int = 8, new_per_minute: int = 0, saved: SavedProgress = SETTLED, cut_off: bool = False
+) -> ListenerState:
     """Return the state of a listener that owns everything and has scanned it."""
     made = unopened(share=share, new_per_minute=new_per_minute, saved=saved, cut_off=cut_off)
     made.open(Identity("copy", 1_000_000), 0.0)
@@ -50,7 +52,7 @@ def listening(*, share: int = 8, new_per_minute: int = 0, saved: Saved = SETTLED
 class Feed:
     """The live feed of a listener's state."""
 
-    def __init__(self, state: Listening) -> None:
+    def __init__(self, state: ListenerState) -> None:
         self.state = state
         self.seq = 0
 

@@ -1,4 +1,4 @@
-"""The auditor of a listener, on a simulated cluster, with books and a ledger that only note what they are told."""
+"""The auditor of a listener, on a simulated cluster, with books and a tracker that only note what they are told."""
 
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -9,18 +9,18 @@ from zlib import crc32
 import pytest
 from structlog.testing import capture_logs
 
-from peruserd.core import security
-from peruserd.core.auditing import Rules
-from peruserd.core.backoff import Backoff
-from peruserd.core.config import DatabasesConfig, DeletionConfig
-from peruserd.core.findings import Finding
-from peruserd.core.hashing import document_hash
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.quarantine import Advice
-from peruserd.core.ranges import Range
-from peruserd.core.rounds import MOST_LOGGED, Pace, Part, Rounds, Summary
-from peruserd.core.templates import NO_TEMPLATES, Template, Templates
-from peruserd.core.views import Copy
+from peruserd.core.audit.diagnosis import Rules
+from peruserd.core.audit.findings import Finding
+from peruserd.core.audit.rounds import MAX_LOGGED, Pace, Part, Rounds, Summary
+from peruserd.core.cluster.views import Copy
+from peruserd.core.common.backoff import Backoff
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.ownership.ranges import Range
+from peruserd.core.users import security
+from peruserd.core.users.quarantine import Advice
+from peruserd.core.users.templates import NO_TEMPLATES, Template, Templates
 from peruserd.couch.copies import ShardLayout, copies_of
 from peruserd.couch.observing import open_observer
 from peruserd.couch.sources import open_source
@@ -132,7 +132,7 @@ def test_a_round_of_users_who_are_served_finds_nothing(cluster: SimClusterThread
 
 
 def test_users_whose_database_is_not_right_are_looked_at(cluster: SimClusterThread) -> None:
-    """The ledger gets those that a look mends; a database that is nobody's is reported and left alone."""
+    """The tracker gets those that a look mends; a database that is nobody's is reported and left alone."""
     users = served(cluster, 10)
     client = connect(cluster.urls[0])
     missing, public, options = users[:3]
@@ -174,7 +174,7 @@ def test_a_database_of_nobody_is_found_on_whichever_page(
     cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The names of databases are read page by page, and each database is found once."""
-    monkeypatch.setattr(auditing, "MOST_USERS", 4)
+    monkeypatch.setattr(auditing, "MAX_USERS", 4)
     served(cluster, 3)
     nobodies = [each for each in map("nobody{}".format, range(9)) if document_hash(user_document_id(each)) in LOW]
     for each in nobodies:
@@ -295,7 +295,7 @@ def test_copies_that_are_closed_all_keep_no_user_from_the_audit(
     cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That part is left out and said."""
-    monkeypatch.setattr(auditing, "_BLIND", Backoff(first_seconds=0.001, most_seconds=0.001))
+    monkeypatch.setattr(auditing, "_BLIND", Backoff(initial_seconds=0.001, max_seconds=0.001))
     (missing, *_) = served(cluster, 5)
     connect(cluster.urls[0]).delete_database(database_name("userdb-", missing))
     cluster.fail(1, 403, path_regex="node[23].*_changes")
@@ -344,7 +344,7 @@ def test_a_page_that_is_closed_keeps_no_user_from_the_audit(
     cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Something before the server forbids `_revs_diff`: that part is left out and said, and users are looked at."""
-    monkeypatch.setattr(feed, "_BACKOFF", dict.fromkeys(Advice, Backoff(first_seconds=0.001, most_seconds=0.001)))
+    monkeypatch.setattr(feed, "_BACKOFF", dict.fromkeys(Advice, Backoff(initial_seconds=0.001, max_seconds=0.001)))
     (missing, *_) = served(cluster, 5)
     connect(cluster.urls[0]).delete_database(database_name("userdb-", missing))
     cluster.fail(1, 403, path_regex="_revs_diff")
@@ -384,7 +384,7 @@ def test_a_cluster_without_a_majority_is_waited_for(cluster: SimClusterThread, m
 
 def test_the_log_names_the_first_users_of_a_kind_and_counts_the_rest(cluster: SimClusterThread) -> None:
     """A cluster that was restored without its databases makes no log of a million lines."""
-    users = served(cluster, MOST_LOGGED + 5)
+    users = served(cluster, MAX_LOGGED + 5)
     client = connect(cluster.urls[0])
     for user in users:
         client.delete_database(database_name("userdb-", user))
@@ -392,7 +392,7 @@ def test_the_log_names_the_first_users_of_a_kind_and_counts_the_rest(cluster: Si
         summary = Audit(cluster).until_round(1)
     assert summary.findings == {Finding.MISSING: len(users)}
     named = [line for line in lines if line["event"] == "audit finding"]
-    assert len(named) == MOST_LOGGED
+    assert len(named) == MAX_LOGGED
     assert {line["finding"] for line in named} == {"missing"}
     assert sum(line["event"].startswith("audit finding; more") for line in lines) == 1
     ended: list[Any] = [line for line in lines if line["event"] == "audit round ended"]

@@ -1,6 +1,6 @@
 """Users who are blamed for a failure of their own, while nobody who works comes back for what waits behind that."""
 
-from peruserd.core.quarantine import Failure
+from peruserd.core.users.quarantine import Failure
 from peruserd.listener.outcome import Outcome
 from tests.listener.states import Feed, listening
 

@@ -8,20 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from peruserd.core import documents as documents_module
-from peruserd.core import intake as intake_module
-from peruserd.core.changes import Change
-from peruserd.core.lanes import Lane
-from peruserd.core.names import user_document_id
-from peruserd.core.ownership import Ownership
-from peruserd.core.progress import Identity, Saved
-from peruserd.core.quarantine import RESTLESS_DATABASE, UNSERVABLE_NAME, Failure
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.rows import PAGE_ROWS, Page, Row
-from peruserd.listener import ledger as ledger_module
+from peruserd.core.common.names import user_document_id
+from peruserd.core.feed import intake as intake_module
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.feed.progress import Identity, SavedProgress
+from peruserd.core.feed.rows import PAGE_ROWS, Page, Row
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.users.quarantine import RESTLESS_DATABASE, UNSERVABLE_NAME, Failure
+from peruserd.core.work import documents as documents_module
+from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
-from tests.listener.books import make_ledger
+from tests.listener.books import make_tracker
 from tests.listener.clocks import Clock
 from tests.listener.states import ALREADY, FAILED, MADE, MINE, REVOKED, SETTLED, TOO_LONG, Feed, listening
 
@@ -50,19 +50,19 @@ def test_ids_of_any_length_never_wait() -> None:
 
 def test_a_hundred_thousand_names_that_are_too_long_leave_nothing_behind(store: Store) -> None:
     """Each is counted, none is kept in memory or on disk, and the checkpoint goes past them."""
-    ledger = make_ledger(ownership=MINE, share=1, store=store)
-    ledger.open(Identity("copy", 100_000))
+    tracker = make_tracker(ownership=MINE, share=1, store=store)
+    tracker.open(Identity("copy", 100_000))
     for page in range(100):
         first = page * PAGE_ROWS + 1
         rows = [Row(seq, user_document_id(f"{seq:0>200}")) for seq in range(first, first + PAGE_ROWS)]
-        ledger.enter_live(Page(rows, rows[-1].seq))
+        tracker.enter_live(Page(rows, rows[-1].seq))
         for _ in rows:
-            change = ledger.take()
+            change = tracker.take()
             assert change is not None
-            ledger.give_back(change, TOO_LONG)
-        assert len(ledger._state.documents) == 0
-    ledger.save()
-    report = ledger.report()
+            tracker.give_back(change, TOO_LONG)
+        assert len(tracker._state.documents) == 0
+    tracker.save()
+    report = tracker.report()
     assert report.counters.failures == {"unservable_name": 100_000}
     assert (report.quarantined, report.checkpoint) == (0, 100_000)
     saved, kept, doubts = store.load()
@@ -125,14 +125,14 @@ def test_users_who_sign_up_are_no_fight() -> None:
 
 def test_an_operator_is_told_of_a_program_that_always_deletes_a_database(store: Store) -> None:
     """In the log, with the user's document, and each time at the pace at which the database is made."""
-    ledger = make_ledger(ownership=MINE, share=1, store=store)
-    ledger.open(Identity("copy", 0))
+    tracker = make_tracker(ownership=MINE, share=1, store=store)
+    tracker.open(Identity("copy", 0))
     with capture_logs() as lines:
         for _ in range(3):
-            ledger.look([user_document_id("ann")], Lane.OPERATOR)
-            change = ledger.take()
+            tracker.look([user_document_id("ann")], Lane.OPERATOR)
+            change = tracker.take()
             assert change is not None
-            ledger.give_back(change, MADE)
+            tracker.give_back(change, MADE)
     told = [each for each in lines if each.get("kind") == RESTLESS_DATABASE]
     assert [each["document"] for each in told] == [user_document_id("ann")]
 
@@ -251,7 +251,7 @@ def test_no_minute_sees_more_new_databases_than_allowed(limit: int, steps: list[
 
 def test_the_quarantine_has_a_bound_and_nobody_is_lost_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user who finds no room there is found by a scan of everything, an hour later."""
-    monkeypatch.setattr(documents_module, "MOST_KEPT", 3)
+    monkeypatch.setattr(documents_module, "MAX_KEPT", 3)
     feed = Feed(listening())
     feed.enter(*"abcdef")
     feed.work(FAILED, 0.0)
@@ -270,7 +270,7 @@ def test_the_quarantine_has_a_bound_and_nobody_is_lost_by_it(monkeypatch: pytest
 
 def test_a_scan_that_is_owed_is_made_by_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checkpoint passed who is remembered nowhere, and says so on the disk."""
-    monkeypatch.setattr(documents_module, "MOST_KEPT", 1)
+    monkeypatch.setattr(documents_module, "MAX_KEPT", 1)
     feed = Feed(listening())
     feed.enter("a", "b")
     feed.work(FAILED, 0.0)
@@ -285,7 +285,7 @@ def test_a_scan_that_is_owed_is_made_by_the_next_process(monkeypatch: pytest.Mon
 
 def test_a_user_in_quarantine_stays_there_when_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only who comes when it is full finds no room."""
-    monkeypatch.setattr(documents_module, "MOST_KEPT", 1)
+    monkeypatch.setattr(documents_module, "MAX_KEPT", 1)
     feed = Feed(listening())
     feed.enter("a")
     feed.work(FAILED, 0.0)
@@ -303,24 +303,24 @@ def test_a_user_who_waits_for_a_node_is_tried_again_when_it_returns(
 ) -> None:
     """At once, in this process and after a restart that finds the entry on disk; until then hardly ever."""
     clock = Clock()
-    monkeypatch.setattr(ledger_module, "time", clock)
-    ledger = make_ledger(ownership=MINE, share=1, store=store, nodes=("n1",))
-    ledger.open(Identity("copy", 1))
-    ledger.enter_live(Page([Row(1, user_document_id("ann"), deleted=True)], 1))
-    change = ledger.take()
+    monkeypatch.setattr(tracker_module, "time", clock)
+    tracker = make_tracker(ownership=MINE, share=1, store=store, nodes=("n1",))
+    tracker.open(Identity("copy", 1))
+    tracker.enter_live(Page([Row(1, user_document_id("ann"), deleted=True)], 1))
+    change = tracker.take()
     assert change is not None
     away = Outcome(failure=Failure("copy_away", "n2 is away", waits_for=("n2",)))
-    ledger.give_back(change, away)
+    tracker.give_back(change, away)
     assert [entry.waits_for for entry in store.load()[1]] == [("n2",)]
     clock.now += 29.0
-    ledger.retry_due()
-    assert ledger.report().waiting == 0
-    ledger.inform(MINE, None, 1, nodes=("n1", "n3"))
-    ledger.retry_due()
-    assert ledger.report().waiting == 0
-    ledger.inform(MINE, None, 1, nodes=("n1", "n2", "n3"))
-    ledger.retry_due()
-    assert ledger.report().waiting == 1
+    tracker.retry_due()
+    assert tracker.report().waiting == 0
+    tracker.inform(MINE, None, 1, nodes=("n1", "n3"))
+    tracker.retry_due()
+    assert tracker.report().waiting == 0
+    tracker.inform(MINE, None, 1, nodes=("n1", "n2", "n3"))
+    tracker.retry_due()
+    assert tracker.report().waiting == 1
 
 
 # Memory beside the records
@@ -328,8 +328,8 @@ def test_a_user_who_waits_for_a_node_is_tried_again_when_it_returns(
 
 def test_a_page_of_a_scan_that_does_not_come_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it is waited for too much can come: then it is asked for again, and not believed."""
-    monkeypatch.setattr(documents_module, "_MOST_FRESH", 10)
-    state = listening(saved=Saved("copy", 0, MINE, scan=None, owed=True))
+    monkeypatch.setattr(documents_module, "_MAX_FRESH", 10)
+    state = listening(saved=SavedProgress("copy", 0, MINE, scan=None, owed=True))
     feed = Feed(state)
     state.open(Identity("copy", 1), 0.0)
     task = state.scan_task()

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peruserd.core import intake as intake_module
-from peruserd.core.changes import Change
-from peruserd.core.crowd import LEAST_PART, NEW_SECONDS
-from peruserd.core.lanes import Lane
-from peruserd.core.names import user_document_id
-from peruserd.core.progress import Saved
-from peruserd.core.rows import Leaf, Page, Row
+from peruserd.core.common.names import user_document_id
+from peruserd.core.feed import intake as intake_module
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.feed.progress import SavedProgress
+from peruserd.core.feed.rows import Leaf, Page, Row
+from peruserd.core.work.crowd import NEW_SECONDS, NEWEST_FRACTION
 from tests.listener.states import ALREADY, MADE, SETTLED, Feed, listening
 
 SHARES = [1, 2, 5, 8, 16]
@@ -24,7 +24,7 @@ SERVICE_SECONDS = 0.5
 class Rush:
     """A listener with workers for its whole share, each of whom takes as long; `served` are in their order."""
 
-    def __init__(self, share: int, new_per_minute: int = 0, saved: Saved = SETTLED) -> None:
+    def __init__(self, share: int, new_per_minute: int = 0, saved: SavedProgress = SETTLED) -> None:
         self.feed = Feed(listening(share=share, new_per_minute=new_per_minute, saved=saved))
         self.share = share
         self.now = 0.0
@@ -96,8 +96,8 @@ def test_who_comes_behind_a_crowd_need_not_wait_until_somebody_is_served(share: 
     while rush.feed.state.dispatch._crowd.newest:
         rush.step()
     rush.fill()
-    assert len(rush.working) == share - share // LEAST_PART
-    newcomers = rush.sign_up(share // LEAST_PART)
+    assert len(rush.working) == share - share // NEWEST_FRACTION
+    newcomers = rush.sign_up(share // NEWEST_FRACTION)
     rush.fill()
     assert {each.document_id for each in rush.working} > set(newcomers)
     assert len(rush.working) == share
@@ -123,7 +123,7 @@ def test_a_crowd_that_waits_is_served_in_its_order() -> None:
     rush.serve_all()
     new = int(NEW_SECONDS * 8 / SERVICE_SECONDS)
     out_of_turn = [each for each in rush.served[:new] if each >= user_document_id("user-03000")]
-    assert 0 < len(out_of_turn) <= new / LEAST_PART + 1
+    assert 0 < len(out_of_turn) <= new / NEWEST_FRACTION + 1
     rest = rush.served[new + 8 :]
     assert rest == sorted(rest)
 
@@ -339,10 +339,10 @@ def test_all_workers_help_with_the_end_of_a_crowd(share: int) -> None:
     crew.rush.now += NEW_SECONDS + 1.0
     crew.wake(5 * share)
     documents = crew.rush.feed.state.documents
-    assert len(crew.working) == share - share // LEAST_PART
+    assert len(crew.working) == share - share // NEWEST_FRACTION
     while documents.waiting >= share:
         crew.end_one()
-        assert len(crew.working) == share - share // LEAST_PART or documents.waiting < share
+        assert len(crew.working) == share - share // NEWEST_FRACTION or documents.waiting < share
     assert documents.waiting >= share // 2
     assert len(crew.working) == share
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from peruserd.core.listening import Listening
-from peruserd.core.names import user_document_id
-from peruserd.core.progress import Identity, Scan, Sweep
-from peruserd.core.rows import Page, Row
-from peruserd.core.scanning import ScanTask
+from peruserd.core.common.names import user_document_id
+from peruserd.core.feed.progress import Identity, Scan, Sweep
+from peruserd.core.feed.rows import Page, Row
+from peruserd.core.feed.scan import ScanTask
+from peruserd.core.work.listener_state import ListenerState
 from tests.listener.states import ALREADY, FAILED, MINE, Feed, listening, unopened
 
 ALONE: dict[str, Any] = {"nodes": ("n1",), "cut_off": True}
@@ -14,12 +14,12 @@ TOGETHER: dict[str, Any] = {"nodes": ("n1", "n2", "n3"), "cut_off": False}
 ANN = user_document_id("ann")
 
 
-def inform(state: Listening, now: float, *, nodes: tuple[str, ...], cut_off: bool) -> None:
+def inform(state: ListenerState, now: float, *, nodes: tuple[str, ...], cut_off: bool) -> None:
     """Tell a listener who is connected."""
     state.inform(MINE, None, 8, 0, nodes, now, cut_off=cut_off)
 
 
-def looked_at(state: Listening, task: ScanTask, *, deleted: bool = False) -> list[tuple[str, bool]]:
+def looked_at(state: ListenerState, task: ScanTask, *, deleted: bool = False) -> list[tuple[str, bool]]:
     """Enter a page of a scan; return the documents that are looked at, and whether their rows are believed."""
     state.enter_scan(task, Page([Row(1, ANN, deleted=deleted)], 1), set(), 3.0)
     change = state.dispatch.next(3.0)

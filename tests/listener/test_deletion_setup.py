@@ -1,8 +1,8 @@
 """Which deletions an instance may see to."""
 
-from peruserd.core.names import user_document_id
-from peruserd.core.ownership import Ownership
-from peruserd.core.ranges import ShardMap, split_evenly
+from peruserd.core.common.names import user_document_id
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import ShardMap, split_evenly
 from peruserd.listener.deletion_setup import Owned
 
 LOW, HIGH = split_evenly(2)
@@ -13,9 +13,9 @@ USERS = [user_document_id(f"u{number}") for number in range(100)]
 
 def test_only_what_it_owns_and_goes_on_owning_is_its_own() -> None:
     """A document is left alone already that another instance will own after the quiet period."""
-    for ownership, coming in ((ALONE, None), (BOTH, None), (ALONE, BOTH), (BOTH, ALONE)):
-        owned = Owned("n1", ownership, coming)
-        ownerships = [each for each in (ownership, coming) if each is not None]
+    for ownership, upcoming in ((ALONE, None), (BOTH, None), (ALONE, BOTH), (BOTH, ALONE)):
+        owned = Owned("n1", ownership, upcoming)
+        ownerships = [each for each in (ownership, upcoming) if each is not None]
         expected = [
             user for user in USERS if all(each.owner(user) == "n1" and each.is_inside(user) for each in ownerships)
         ]

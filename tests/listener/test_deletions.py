@@ -10,13 +10,13 @@ import msgspec
 import pytest
 import structlog
 
-from peruserd.core.config import DatabasesConfig, DeletionConfig, DeletionPolicy, OnReturn
-from peruserd.core.deletions import Ending, Entry, Kind, Pause, PauseReason, Saying, State, Word
-from peruserd.core.evidence import DocumentState, Verdict, judge
-from peruserd.core.facts import CopyReading
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.ranges import Range
-from peruserd.core.views import Copy
+from peruserd.core.cluster.views import Copy
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig, DeletionPolicy, OnReturn
+from peruserd.core.deletions.journal import Ending, Entry, Kind, Pause, PauseReason, Saying, State, Word
+from peruserd.core.ownership.ranges import Range
+from peruserd.core.users.evidence import DocumentState, Verdict, judge
+from peruserd.core.users.facts import CopyReading
 from peruserd.couch.client import Client
 from peruserd.couch.copies import open_copies
 from peruserd.couch.deletions import DeletionJournal
@@ -892,7 +892,7 @@ def test_what_has_to_stay_keeps_nothing_else_in_the_journal(
     cluster: SimClusterThread, clock: Clock, patient: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many entries guard their databases, those behind them are removed by a later reading."""
-    monkeypatch.setattr("peruserd.listener.purging._MOST_PURGED", 1)
+    monkeypatch.setattr("peruserd.listener.purging._MAX_PURGED", 1)
     two_that_ended_long_ago(cluster, clock, patient)
     for _ in range(2):
         patient.deletions.owners_changed()
@@ -906,7 +906,7 @@ def test_what_has_to_stay_is_not_looked_at_all_the_time(
     """A portion of which nothing could be removed is no reason to read the whole journal again soon."""
     ticks = SimpleNamespace(now=0.0)
     monkeypatch.setattr(deletions_module, "time", SimpleNamespace(monotonic=lambda: ticks.now))
-    monkeypatch.setattr("peruserd.listener.purging._MOST_PURGED", 1)
+    monkeypatch.setattr("peruserd.listener.purging._MAX_PURGED", 1)
     two_that_ended_long_ago(cluster, clock, patient)
     patient.deletions.owners_changed()
     patient.deletions.round()
@@ -931,7 +931,7 @@ def test_only_what_is_at_hand_is_on_disk(
     cluster: SimClusterThread, clock: Clock, tmp_path: Path, patient: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An entry that gives way to one due sooner leaves the disk, too."""
-    monkeypatch.setattr("peruserd.listener.pending.MOST_KEPT", 2)
+    monkeypatch.setattr("peruserd.listener.pending.MAX_KEPT", 2)
     for user in ("ann", "bob"):
         deleted_user(cluster, patient, user)
     hasty = DeletionConfig(policy=DeletionPolicy.DROP, grace_period=3_600.0)
@@ -945,7 +945,7 @@ def test_only_what_is_at_hand_is_on_disk(
 
 def test_only_so_many_are_kept_at_hand(cluster: SimClusterThread, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry beyond the bound is counted, stays in the journal and is carried out when there is room."""
-    monkeypatch.setattr("peruserd.listener.pending.MOST_KEPT", 2)
+    monkeypatch.setattr("peruserd.listener.pending.MAX_KEPT", 2)
     users = [f"u{number}" for number in range(5)]
     for user in users:
         deleted_user(cluster, desk, user)

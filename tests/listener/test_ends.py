@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.core.deletions import Ending, State
-from peruserd.core.names import database_name
+from peruserd.core.common.names import database_name
+from peruserd.core.deletions.journal import Ending, State
 from peruserd.couch.errors import NotFoundError
 from peruserd.couch.lives import ended_life
 from peruserd.listener.dropping import JournalMissingError

@@ -4,7 +4,7 @@ from typing import Final
 
 import pytest
 
-from peruserd.core.views import Copy
+from peruserd.core.cluster.views import Copy
 from peruserd.couch.probe import Probe, open_probe
 from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import SimClusterThread
@@ -42,7 +42,7 @@ def work(books: Books, evil: Outcome, honest: Outcome = DONE, most: int = 100) -
         elif most < 100:
             # His document changes again while his database is looked at.
             books.sign_up(user)
-        books.ledger.give_back(change, evil if user in ENEMIES else honest)
+        books.tracker.give_back(change, evil if user in ENEMIES else honest)
     return others
 
 
@@ -53,8 +53,8 @@ def assert_harmless(books: Books, evil: Outcome, probe: Probe) -> None:
         books.sign_up(*ENEMIES, f"u{number}")
         assert work(books, evil) == [f"u{number}"]
         books.probe(probe.ask(), after=1.1)
-        books.ledger.retry_due()
-    assert (books.ledger.report().counters.holds, books.kept) == (0, ENEMIES)
+        books.tracker.retry_due()
+    assert (books.tracker.report().counters.holds, books.kept) == (0, ENEMIES)
     # The cluster does fail now, and for everybody.
     books.sign_up("ann")
     books.serve(AWAY)
@@ -63,9 +63,9 @@ def assert_harmless(books: Books, evil: Outcome, probe: Probe) -> None:
     for _ in range(4):
         books.probe(WHY, after=6.0)
         work(books, evil, AWAY, most=10)
-    assert books.ledger.report().on_hold == WHY
+    assert books.tracker.report().on_hold == WHY
     books.probe(probe.ask())
-    assert books.ledger.report().on_hold is None
+    assert books.tracker.report().on_hold is None
     assert set(work(books, evil)) == {"ann", "bob", "cid"}
 
 

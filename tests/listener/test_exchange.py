@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.core import intake
-from peruserd.core.changes import Change
-from peruserd.core.lanes import Lane
-from peruserd.core.names import user_document_id
-from peruserd.core.ownership import Ownership
-from peruserd.core.progress import Identity, Saved
-from peruserd.core.quarantine import Failure, Quarantined
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.rows import Page, Row
-from peruserd.listener import ledger as ledger_module
-from peruserd.listener.ledger import Ledger
+from peruserd.core.common.names import user_document_id
+from peruserd.core.feed import intake
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.feed.progress import Identity, SavedProgress
+from peruserd.core.feed.rows import Page, Row
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.users.quarantine import Failure, Quarantined
+from peruserd.listener import change_tracker as tracker_module
+from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
-from tests.listener.books import make_ledger
+from tests.listener.books import make_tracker
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 HOSTS = ((WHOLE_SPACE, ("me", "other")),)
@@ -30,22 +30,22 @@ FAILED = Outcome(failure=Failure("conflict", "409"))
 
 
 class Counter:
-    """A ledger with nothing to scan, and how often it woke the main thread."""
+    """A tracker with nothing to scan, and how often it woke the main thread."""
 
     def __init__(self, path: Path) -> None:
         self.wakes = 0
         self.store = Store.open(path)
-        self.store.save(Saved("copy", 0, MINE, settled=(MINE,)))
-        self.ledger: Ledger = make_ledger(ownership=MINE, share=1, store=self.store, wake=self._wake)
-        self.ledger.open(Identity("copy", 0))
+        self.store.save(SavedProgress("copy", 0, MINE, settled=(MINE,)))
+        self.tracker: ChangeTracker = make_tracker(ownership=MINE, share=1, store=self.store, wake=self._wake)
+        self.tracker.open(Identity("copy", 0))
 
     def enter(self, *names: str) -> None:
-        self.ledger.enter_live(
+        self.tracker.enter_live(
             Page([Row(seq, user_document_id(name)) for seq, name in enumerate(names, start=1)], len(names))
         )
 
     def take(self) -> Change:
-        change = self.ledger.take()
+        change = self.tracker.take()
         assert change is not None
         return change
 
@@ -55,10 +55,10 @@ class Counter:
 
 @pytest.fixture
 def counter(tmp_path: Path) -> Iterator[Counter]:
-    """A ledger of which one change may be taken at a time."""
+    """A tracker of which one change may be taken at a time."""
     made = Counter(tmp_path / "copy.sqlite")
     yield made
-    made.ledger.stop()
+    made.tracker.stop()
     made.store.close()
 
 
@@ -67,13 +67,13 @@ def test_an_exchange_gives_back_and_takes(counter: Counter, outcome: Outcome) ->
     """The change is finished, its place is free, and the next change takes it; None once the listener stops."""
     counter.enter("ann", "bob")
     first = counter.take()
-    second = counter.ledger.exchange(first, outcome)
+    second = counter.tracker.exchange(first, outcome)
     assert second is not None
     assert second.document_id == user_document_id("bob")
-    assert (counter.ledger.report().checkpoint, counter.ledger.in_flight) == (1, 1)
-    counter.ledger.stop()
-    assert counter.ledger.exchange(second, outcome) is None
-    assert counter.ledger.report().checkpoint == 2
+    assert (counter.tracker.report().checkpoint, counter.tracker.in_flight) == (1, 1)
+    counter.tracker.stop()
+    assert counter.tracker.exchange(second, outcome) is None
+    assert counter.tracker.report().checkpoint == 2
 
 
 def test_a_failure_is_written_while_others_go_on(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,14 +82,14 @@ def test_a_failure_is_written_while_others_go_on(counter: Counter, monkeypatch: 
     reports = []
 
     def look_and_write(entry: Quarantined) -> None:
-        thread = threading.Thread(target=lambda: reports.append(counter.ledger.report()))
+        thread = threading.Thread(target=lambda: reports.append(counter.tracker.report()))
         thread.start()
         thread.join(PATIENCE_SECONDS)
         write(entry)
 
     monkeypatch.setattr(counter.store, "quarantine", look_and_write)
     counter.enter("ann", "bob")
-    counter.ledger.exchange(counter.take(), FAILED)
+    counter.tracker.exchange(counter.take(), FAILED)
     (seen,) = reports
     assert (seen.checkpoint, seen.in_flight) == (0, 1)
 
@@ -99,8 +99,8 @@ def test_an_exchange_comes_again_while_the_books_are_in_use(counter: Counter) ->
     counter.enter("ann", "bob")
     first = counter.take()
     taken: list[Change | None] = []
-    worker = threading.Thread(target=lambda: taken.append(counter.ledger.exchange(first, DONE)))
-    with counter.ledger._changed:
+    worker = threading.Thread(target=lambda: taken.append(counter.tracker.exchange(first, DONE)))
+    with counter.tracker._changed:
         worker.start()
         worker.join(0.01)
         assert not taken
@@ -115,7 +115,7 @@ def test_a_change_of_the_same_document_is_taken_by_who_finished_the_earlier(coun
     counter.enter("ann")
     first = counter.take()
     counter.enter("ann")
-    second = counter.ledger.exchange(first, DONE)
+    second = counter.tracker.exchange(first, DONE)
     assert second is not None
     assert second is not first
     assert second.document_id == first.document_id
@@ -123,18 +123,18 @@ def test_a_change_of_the_same_document_is_taken_by_who_finished_the_earlier(coun
 
 def test_the_place_that_a_scan_leaves_is_taken_by_one_who_waits(counter: Counter) -> None:
     """A worker that gives back a scanned change may take a live one; then another worker goes on with the scan."""
-    counter.ledger.inform(MINE, None, 4)
+    counter.tracker.inform(MINE, None, 4)
     for name in "abc":
-        counter.ledger._state.documents.put(Change(user_document_id(name), deleted=False, lane=Lane.SCAN, read_at=0.0))
+        counter.tracker._state.documents.put(Change(user_document_id(name), deleted=False, lane=Lane.SCAN, read_at=0.0))
     first, _ = counter.take(), counter.take()
     taken: list[Change | None] = []
-    worker = threading.Thread(target=lambda: taken.append(counter.ledger.take()))
+    worker = threading.Thread(target=lambda: taken.append(counter.tracker.take()))
     worker.start()
     worker.join(0.01)
     assert not taken, "a scan takes half of the work in flight"
     # As a page that is entered does, but for waking those who wait.
-    counter.ledger._state.documents.put(Change(user_document_id("live"), deleted=False, lane=Lane.LIVE, read_at=0.0))
-    live = counter.ledger.exchange(first, DONE)
+    counter.tracker._state.documents.put(Change(user_document_id("live"), deleted=False, lane=Lane.LIVE, read_at=0.0))
+    live = counter.tracker.exchange(first, DONE)
     assert live is not None
     assert live.lane is Lane.LIVE
     worker.join(PATIENCE_SECONDS)
@@ -143,29 +143,29 @@ def test_the_place_that_a_scan_leaves_is_taken_by_one_who_waits(counter: Counter
 
 def test_while_people_sign_up_a_scan_goes_one_by_one(counter: Counter) -> None:
     """Scanned changes are taken by one worker, again after a rest, and by nobody else meanwhile."""
-    counter.ledger.inform(MINE, None, 8)
-    counter.ledger.enter_live(Page([Row(1, "_design/_auth")], 1))
+    counter.tracker.inform(MINE, None, 8)
+    counter.tracker.enter_live(Page([Row(1, "_design/_auth")], 1))
     for name in "abc":
-        counter.ledger._state.documents.put(Change(user_document_id(name), deleted=False, lane=Lane.SCAN, read_at=0.0))
+        counter.tracker._state.documents.put(Change(user_document_id(name), deleted=False, lane=Lane.SCAN, read_at=0.0))
     first = counter.take()
     taken: list[Change | None] = []
-    worker = threading.Thread(target=lambda: taken.append(counter.ledger.take()))
+    worker = threading.Thread(target=lambda: taken.append(counter.tracker.take()))
     worker.start()
     worker.join(0.05)
     assert not taken
-    second = counter.ledger.exchange(first, DONE)
+    second = counter.tracker.exchange(first, DONE)
     assert second is not None
     assert [each.document_id for each in (first, second)] == [user_document_id("a"), user_document_id("b")]
     assert not taken
-    counter.ledger.stop()
+    counter.tracker.stop()
     worker.join(PATIENCE_SECONDS)
     assert taken == [None]
 
 
 def test_as_many_workers_are_woken_as_there_is_work(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A document of nobody's wakes no worker, and one user's document wakes one, however many wait."""
-    counter.ledger.inform(MINE, None, 8)
-    dispatch = counter.ledger._state.dispatch
+    counter.tracker.inform(MINE, None, 8)
+    dispatch = counter.tracker._state.dispatch
     take = dispatch.next
     looks: list[Change | None] = []
 
@@ -175,15 +175,15 @@ def test_as_many_workers_are_woken_as_there_is_work(counter: Counter, monkeypatc
 
     monkeypatch.setattr(dispatch, "next", look)
     taken: list[Change | None] = []
-    workers = [threading.Thread(target=lambda: taken.append(counter.ledger.take())) for _ in range(4)]
+    workers = [threading.Thread(target=lambda: taken.append(counter.tracker.take())) for _ in range(4)]
     for each in workers:
         each.start()
     eventually(lambda: len(looks) == len(workers), "all have looked for work")
-    counter.ledger.enter_live(Page([Row(1, "_design/_auth")], 1))
-    counter.ledger.enter_live(Page([Row(2, user_document_id("ann"))], 2))
+    counter.tracker.enter_live(Page([Row(1, "_design/_auth")], 1))
+    counter.tracker.enter_live(Page([Row(2, user_document_id("ann"))], 2))
     eventually(lambda: bool(taken), "one has found some")
     assert len(looks) == len(workers) + 1
-    counter.ledger.stop()
+    counter.tracker.stop()
     for each in workers:
         each.join(PATIENCE_SECONDS)
     assert len(taken) == len(workers)
@@ -195,30 +195,30 @@ def test_the_main_thread_is_woken_once_for_all_that_ends_until_it_saves(counter:
     before = counter.wakes
     change = counter.take()
     for _ in range(2):
-        taken = counter.ledger.exchange(change, DONE)
+        taken = counter.tracker.exchange(change, DONE)
         assert taken is not None
         change = taken
     assert counter.wakes == before + 1
-    counter.ledger.save()
-    counter.ledger.exchange(change, DONE)
+    counter.tracker.save()
+    counter.tracker.exchange(change, DONE)
     assert counter.wakes == before + 2
 
 
 def test_passing_over_what_is_held_back_lets_reading_go_on(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Room that a worker makes by finding that nothing may be done yet is seen at once, not at the next beat."""
     monkeypatch.setattr(intake, "_LIVE_WINDOW", 2)
-    monkeypatch.setattr(ledger_module, "_BEAT_SECONDS", 10 * PATIENCE_SECONDS)
+    monkeypatch.setattr(tracker_module, "_ROUND_SECONDS", 10 * PATIENCE_SECONDS)
     counter.enter("ann", "bob")
-    counter.ledger.inform(MINE, THEIRS, 1)
+    counter.tracker.inform(MINE, THEIRS, 1)
     read: list[object] = []
-    reader = threading.Thread(target=lambda: read.append(counter.ledger.wait_for_room()))
+    reader = threading.Thread(target=lambda: read.append(counter.tracker.wait_for_room()))
     reader.start()
-    eventually(lambda: bool(counter.ledger._changed.awaited), "the reader waits for room")
-    worker = threading.Thread(target=counter.ledger.take)
+    eventually(lambda: bool(counter.tracker._changed.awaited), "the reader waits for room")
+    worker = threading.Thread(target=counter.tracker.take)
     worker.start()
     reader.join(PATIENCE_SECONDS)
     assert read == [2]
-    counter.ledger.stop()
+    counter.tracker.stop()
     worker.join(PATIENCE_SECONDS)
 
 
@@ -227,9 +227,9 @@ def test_the_end_of_the_work_wakes_who_waits_for_it(counter: Counter) -> None:
     counter.enter("ann")
     change = counter.take()
     ended: list[bool] = []
-    thread = threading.Thread(target=lambda: ended.append(counter.ledger.wait_until_idle(PATIENCE_SECONDS)))
+    thread = threading.Thread(target=lambda: ended.append(counter.tracker.wait_until_idle(PATIENCE_SECONDS)))
     thread.start()
-    eventually(lambda: bool(counter.ledger._changed.awaited), "somebody waits for the end")
-    counter.ledger.give_back(change, DONE)
+    eventually(lambda: bool(counter.tracker._changed.awaited), "somebody waits for the end")
+    counter.tracker.give_back(change, DONE)
     thread.join(PATIENCE_SECONDS)
     assert ended == [True]

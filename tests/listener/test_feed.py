@@ -9,25 +9,25 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from peruserd.core.backoff import Backoff
-from peruserd.core.messages import Report, Sequence, Stage
-from peruserd.core.names import user_document_id
-from peruserd.core.ownership import Ownership
-from peruserd.core.progress import Identity, Saved
-from peruserd.core.quarantine import Advice
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.rows import PAGE_ROWS, Leaf, Page, Row
-from peruserd.core.views import Assignment, Feed, View, make_plan
+from peruserd.core.cluster.views import Assignment, Feed, View, make_plan
+from peruserd.core.common.backoff import Backoff
+from peruserd.core.common.names import user_document_id
+from peruserd.core.feed.progress import Identity, SavedProgress
+from peruserd.core.feed.rows import PAGE_ROWS, Leaf, Page, Row, Sequence
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.processes.messages import Report, Stage
+from peruserd.core.users.quarantine import Advice
 from peruserd.couch import errors
 from peruserd.couch.sources import ChangeSource, open_source
 from peruserd.listener import feed
+from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.feed import CopyReplacedError, Follower, Persistence, Scanner, Stopped
-from peruserd.listener.ledger import Ledger
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
-from tests.listener.books import make_ledger
+from tests.listener.books import make_tracker
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 REAL_WAITS = feed._BACKOFF
@@ -152,7 +152,7 @@ class ScriptedSource:
 
     def __init__(
         self,
-        ledger: Ledger,
+        tracker: ChangeTracker,
         identities: list[Identity],
         pages: list[Page | Exception],
         *,
@@ -160,7 +160,7 @@ class ScriptedSource:
         lost: Container[Row] = (),
         silent: Collection[bool] = (),
     ) -> None:
-        self._ledger = ledger
+        self._tracker = tracker
         # Of the questions for the history, which are not answered; the last one stands for all after it.
         self._silent = list(silent)
         self.questions = 0
@@ -219,9 +219,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def ledger(store: Store) -> Ledger:
-    """A ledger that owns everything."""
-    return make_ledger(ownership=MINE, share=1, store=store)
+def tracker(store: Store) -> ChangeTracker:
+    """A tracker that owns everything."""
+    return make_tracker(ownership=MINE, share=1, store=store)
 
 
 @pytest.fixture(autouse=True)
@@ -243,50 +243,50 @@ def _page(first: int, last: int) -> Page:
     return Page([Row(seq, user_document_id(str(seq))) for seq in range(first, last + 1)], last)
 
 
-def _follow(ledger: Ledger, identities: list[Identity], pages: list[Page | Exception]) -> ScriptedSource:
-    source = ScriptedSource(ledger, identities, pages)
+def _follow(tracker: ChangeTracker, identities: list[Identity], pages: list[Page | Exception]) -> ScriptedSource:
+    source = ScriptedSource(tracker, identities, pages)
     with pytest.raises(Stopped):
-        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+        Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
     return source
 
 
-def test_a_backlog_is_read_by_pages_and_the_tail_by_polls(ledger: Ledger) -> None:
+def test_a_backlog_is_read_by_pages_and_the_tail_by_polls(tracker: ChangeTracker) -> None:
     """Full pages follow each other at once; the first one that is not full is the end, and from there it is polled."""
     full, rest = _page(1, PAGE_ROWS), _page(PAGE_ROWS + 1, PAGE_ROWS + 3)
     source = _follow(
-        ledger, [Identity("copy", 0), Identity("copy", 1003)], [full, rest, Page([], 1003), _page(1004, 1004)]
+        tracker, [Identity("copy", 0), Identity("copy", 1003)], [full, rest, Page([], 1003), _page(1004, 1004)]
     )
     assert source.asked == [("page", 0), ("page", 1000), ("poll", 1003), ("poll", 1003), ("poll", 1004)]
 
 
-def test_many_changes_at_once_are_a_backlog_again(ledger: Ledger) -> None:
+def test_many_changes_at_once_are_a_backlog_again(tracker: ChangeTracker) -> None:
     """A poll that comes back full is followed by a page, which does not wait."""
-    source = _follow(ledger, [Identity("copy", 0)], [Page([], 0), _page(1, PAGE_ROWS), _page(1001, 1001)])
+    source = _follow(tracker, [Identity("copy", 0)], [Page([], 0), _page(1, PAGE_ROWS), _page(1001, 1001)])
     assert source.asked == [("page", 0), ("poll", 0), ("page", 1000), ("poll", 1001)]
 
 
-def test_the_follower_rests_after_single_changes_only(ledger: Ledger) -> None:
+def test_the_follower_rests_after_single_changes_only(tracker: ChangeTracker) -> None:
     """Before it polls again, that is: a backlog is read without a pause, what comes in crowds is, too."""
     full, pauses = _page(1, PAGE_ROWS), Pauses()
     pages: list[Page | Exception] = [full, _page(1001, 1001), Page([], 1001), _page(1002, 1003), _page(1004, 1004)]
-    source = ScriptedSource(ledger, [Identity("copy", 0), Identity("copy", 1001)], pages)
+    source = ScriptedSource(tracker, [Identity("copy", 0), Identity("copy", 1001)], pages)
     with pytest.raises(Stopped):
-        Follower(cast("ChangeSource", source), ledger, cast("threading.Event", pauses)).run()
+        Follower(cast("ChangeSource", source), tracker, cast("threading.Event", pauses)).run()
     assert source.asked == [("page", 0), ("page", 1000), ("poll", 1001), ("poll", 1001), ("poll", 1003), ("poll", 1004)]
     assert pauses.seconds == [feed._REST_SECONDS] * 2
 
 
-def test_stopping_ends_a_rest_at_once(ledger: Ledger) -> None:
+def test_stopping_ends_a_rest_at_once(tracker: ChangeTracker) -> None:
     """A follower that is told to stop asks nothing more, and that is no error."""
-    source = ScriptedSource(ledger, [Identity("copy", 0)], [_page(1, 1)])
-    Follower(cast("ChangeSource", source), ledger, cast("threading.Event", Pauses(stop_after=1))).run()
+    source = ScriptedSource(tracker, [Identity("copy", 0)], [_page(1, 1)])
+    Follower(cast("ChangeSource", source), tracker, cast("threading.Event", Pauses(stop_after=1))).run()
     assert source.asked == [("page", 0)]
 
 
-def test_after_a_failure_nobody_waits_for_a_poll_to_end(ledger: Ledger) -> None:
+def test_after_a_failure_nobody_waits_for_a_poll_to_end(tracker: ChangeTracker) -> None:
     """Whether the feed can be read again, and is of the same copy, is known at once and not after a quiet long poll."""
     pages: list[Page | Exception] = [Page([], 0), errors.UnreachableError(""), Page([], 0), Page([], 0)]
-    source = _follow(ledger, [Identity("copy", 0)], pages)
+    source = _follow(tracker, [Identity("copy", 0)], pages)
     assert [how for how, _ in source.asked] == ["page", "poll", "page", "poll", "poll"]
 
 
@@ -299,41 +299,45 @@ def test_after_a_failure_nobody_waits_for_a_poll_to_end(ledger: Ledger) -> None:
     ],
     ids=["another-copy-and-nothing", "behind-and-nothing", "another-copy-after-a-failure"],
 )
-def test_a_copy_that_was_replaced_is_not_believed(ledger: Ledger, now: Identity, pages: list[Page | Exception]) -> None:
+def test_a_copy_that_was_replaced_is_not_believed(
+    tracker: ChangeTracker, now: Identity, pages: list[Page | Exception]
+) -> None:
     """When nothing comes, or something failed, the copy must be the one it was; a stale sequence skips in silence."""
-    source = ScriptedSource(ledger, [Identity("copy", 5), now], pages)
+    source = ScriptedSource(tracker, [Identity("copy", 5), now], pages)
     with pytest.raises(CopyReplacedError):
-        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+        Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
 
 
-def test_a_copy_replaced_under_steady_traffic_is_noticed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_replaced_under_steady_traffic_is_noticed(
+    tracker: ChangeTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A feed that always has something is asked for its copy now and then, too."""
     monkeypatch.setattr(feed, "_CONFIRM_SECONDS", 0.0)
     pages: list[Page | Exception] = [_page(seq, seq) for seq in range(6, 20)]
-    source = ScriptedSource(ledger, [Identity("copy", 5), Identity("copy", 9), Identity("other", 99)], pages)
+    source = ScriptedSource(tracker, [Identity("copy", 5), Identity("copy", 9), Identity("other", 99)], pages)
     with pytest.raises(CopyReplacedError):
-        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
-    assert ledger.report().counters.changes_seen == 1
+        Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
+    assert tracker.report().counters.changes_seen == 1
 
 
-def test_a_page_of_a_replaced_copy_is_not_entered(ledger: Ledger) -> None:
+def test_a_page_of_a_replaced_copy_is_not_entered(tracker: ChangeTracker) -> None:
     """A page after a failure is looked at only once the copy is known to be the same."""
     source = ScriptedSource(
-        ledger, [Identity("copy", 5), Identity("other", 9)], [errors.UnreachableError(""), _page(6, 7)]
+        tracker, [Identity("copy", 5), Identity("other", 9)], [errors.UnreachableError(""), _page(6, 7)]
     )
     with pytest.raises(CopyReplacedError):
-        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
-    assert ledger.report().counters.changes_seen == 0
+        Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
+    assert tracker.report().counters.changes_seen == 0
 
 
-def test_files_that_were_put_back_while_a_feed_was_read_are_noticed(ledger: Ledger) -> None:
+def test_files_that_were_put_back_while_a_feed_was_read_are_noticed(tracker: ChangeTracker) -> None:
     """The node was stopped for that, so the feed broke. The copy is the same, and has lost what was read of it."""
     lost = _page(6, 7)
     pages: list[Page | Exception] = [lost, errors.UnreachableError(""), _page(8, 9)]
-    source = ScriptedSource(ledger, [Identity("copy", 9)], pages, lost=lost.results)
+    source = ScriptedSource(tracker, [Identity("copy", 9)], pages, lost=lost.results)
     with pytest.raises(CopyReplacedError, match="another history"):
-        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
-    assert ledger.report().counters.changes_seen == 2
+        Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
+    assert tracker.report().counters.changes_seen == 2
 
 
 def _row_of(seq: int, name: str = "ann") -> Row:
@@ -347,24 +351,24 @@ def _row_of(seq: int, name: str = "ann") -> Row:
 )
 def test_files_that_were_put_back_under_a_quiet_feed_are_noticed(store: Store, pages: list[Page | Exception]) -> None:
     """No row was read since the start, so the row at the checkpoint is the proof."""
-    store.save(Saved("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
-    ledger = make_ledger(ownership=MINE, share=1, store=store)
+    store.save(SavedProgress("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
+    tracker = make_tracker(ownership=MINE, share=1, store=store)
     identities = [Identity("copy", 7), Identity("copy", 12)]
-    source = ScriptedSource(ledger, identities, list(pages), newest=_row_of(7), lost=[_row_of(7)])
+    source = ScriptedSource(tracker, identities, list(pages), newest=_row_of(7), lost=[_row_of(7)])
     with pytest.raises(CopyReplacedError, match="another history"):
-        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
-    assert ledger.report().counters.changes_seen == 0
+        Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
+    assert tracker.report().counters.changes_seen == 0
 
 
 def test_a_copy_that_does_not_tell_its_history_at_the_start_is_scanned(store: Store, logged: Logged) -> None:
     """A proxy may refuse this question alone for ever, and nobody would be served until it is answered."""
-    store.save(Saved("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
-    ledger = make_ledger(ownership=MINE, share=1, store=store)
-    source = ScriptedSource(ledger, [Identity("copy", 9)], [_page(10, 11)], newest=_row_of(9, "bob"), silent=[True])
+    store.save(SavedProgress("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
+    tracker = make_tracker(ownership=MINE, share=1, store=store)
+    source = ScriptedSource(tracker, [Identity("copy", 9)], [_page(10, 11)], newest=_row_of(9, "bob"), silent=[True])
     with pytest.raises(Stopped):
-        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+        Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
     assert [how for how, _ in source.asked] == ["page", "poll"]
-    assert ledger.report().stage is Stage.SCANNING
+    assert tracker.report().stage is Stage.SCANNING
     assert [each["why"] for each in logged if each["event"] == "following"] == [
         "it cannot be found out whether the copy has the row at the checkpoint"
     ]
@@ -372,95 +376,95 @@ def test_a_copy_that_does_not_tell_its_history_at_the_start_is_scanned(store: St
 
 def test_a_question_for_the_history_that_fails_once_costs_no_scan(store: Store) -> None:
     """A node that is about to restart fails one request, and its copy tells when it is asked again."""
-    store.save(Saved("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
-    ledger = make_ledger(ownership=MINE, share=1, store=store)
-    source = ScriptedSource(ledger, [Identity("copy", 9)], [], newest=_row_of(9, "bob"), silent=[True, False])
+    store.save(SavedProgress("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
+    tracker = make_tracker(ownership=MINE, share=1, store=store)
+    source = ScriptedSource(tracker, [Identity("copy", 9)], [], newest=_row_of(9, "bob"), silent=[True, False])
     with pytest.raises(Stopped):
-        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+        Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
     assert source.asked == [("page", 7)]
 
 
-def test_a_copy_that_does_not_tell_its_history_is_followed_on(ledger: Ledger, logged: Logged) -> None:
+def test_a_copy_that_does_not_tell_its_history_is_followed_on(tracker: ChangeTracker, logged: Logged) -> None:
     """That is said once, each poll asks once more at most, and rows come as ever."""
     pages: list[Page | Exception] = [_page(6, 7), Page([], 7), Page([], 7), Page([], 7), _page(8, 9)]
-    source = ScriptedSource(ledger, [Identity("copy", 7)], pages, silent=[True])
+    source = ScriptedSource(tracker, [Identity("copy", 7)], pages, silent=[True])
     with pytest.raises(Stopped):
-        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
-    assert ledger.report().counters.changes_seen == 4
-    assert source.questions == feed._MOST_QUESTIONS + 2
+        Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
+    assert tracker.report().counters.changes_seen == 4
+    assert source.questions == feed._MAX_QUESTIONS + 2
     assert len([each for each in logged if "does not tell" in each["event"]]) == 1
 
 
-def test_what_was_read_while_a_copy_did_not_tell_its_history_proves_nothing(ledger: Ledger) -> None:
+def test_what_was_read_while_a_copy_did_not_tell_its_history_proves_nothing(tracker: ChangeTracker) -> None:
     """The copy can have been put back meanwhile, and rows that came since are a part of the other history."""
     before = _page(6, 7)
     pages: list[Page | Exception] = [before, Page([], 7), _page(8, 9), Page([], 9)]
-    silent = [True] * feed._MOST_QUESTIONS + [False]
-    source = ScriptedSource(ledger, [Identity("copy", 7)], pages, lost=before.results, silent=silent)
-    source.identities = [Identity("copy", 7)] * (feed._MOST_QUESTIONS + 1) + [Identity("copy", 9)]
+    silent = [True] * feed._MAX_QUESTIONS + [False]
+    source = ScriptedSource(tracker, [Identity("copy", 7)], pages, lost=before.results, silent=silent)
+    source.identities = [Identity("copy", 7)] * (feed._MAX_QUESTIONS + 1) + [Identity("copy", 9)]
     with pytest.raises(CopyReplacedError, match="another history"):
-        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+        Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
 
 
-def test_polls_that_break_are_made_ever_more_slowly_and_told_of_once(ledger: Ledger, logged: Logged) -> None:
+def test_polls_that_break_are_made_ever_more_slowly_and_told_of_once(tracker: ChangeTracker, logged: Logged) -> None:
     """Pages can be read all the time, so the copy would be asked who it is many times a second."""
     pauses = Pauses()
     pages: list[Page | Exception] = [Page([], 0)]
     pages += [errors.GatewayError(""), Page([], 0)] * 6
-    source = ScriptedSource(ledger, [Identity("copy", 0)], [*pages, Page([], 0), Page([], 0)])
+    source = ScriptedSource(tracker, [Identity("copy", 0)], [*pages, Page([], 0), Page([], 0)])
     with pytest.raises(Stopped):
-        Follower(cast("ChangeSource", source), ledger, cast("threading.Event", pauses)).run()
+        Follower(cast("ChangeSource", source), tracker, cast("threading.Event", pauses)).run()
     assert len([each for each in logged if "cannot be read" in each["event"]]) == 1
     assert [each["failures"] for each in logged if "can be read again" in each["event"]] == [6]
 
 
-def test_polls_that_end_at_once_with_nothing_are_made_slowly(ledger: Ledger) -> None:
+def test_polls_that_end_at_once_with_nothing_are_made_slowly(tracker: ChangeTracker) -> None:
     """Something in between answers them; without a pause it would be asked as often as it can answer."""
     pauses = Pauses()
     early = Page([], 0, early=True)
-    source = ScriptedSource(ledger, [Identity("copy", 0)], [Page([], 0), *[early] * 5, Page([], 0), Page([], 0)])
+    source = ScriptedSource(tracker, [Identity("copy", 0)], [Page([], 0), *[early] * 5, Page([], 0), Page([], 0)])
     with pytest.raises(Stopped):
-        Follower(cast("ChangeSource", source), ledger, cast("threading.Event", pauses)).run()
+        Follower(cast("ChangeSource", source), tracker, cast("threading.Event", pauses)).run()
     assert len(pauses.seconds) == 5
 
 
-def test_deleted_users_who_are_purged_are_no_other_history(ledger: Ledger) -> None:
+def test_deleted_users_who_are_purged_are_no_other_history(tracker: ChangeTracker) -> None:
     """Each purge would cost a restart of the listener and a scan of everybody."""
     deleted = Row(1, user_document_id("ann"), deleted=True)
     pages: list[Page | Exception] = [Page([deleted, Row(2, user_document_id("bob"))], 2), Page([], 2), Page([], 2)]
     identities = [Identity("copy", 0), Identity("copy", 2)]
-    source = ScriptedSource(ledger, identities, pages, lost=[deleted])
+    source = ScriptedSource(tracker, identities, pages, lost=[deleted])
     with pytest.raises(Stopped):
-        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+        Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
     assert source.questions == 2
 
 
-def test_a_backlog_is_read_without_pauses_after_polls_that_broke(ledger: Ledger) -> None:
+def test_a_backlog_is_read_without_pauses_after_polls_that_broke(tracker: ChangeTracker) -> None:
     """The pauses are between polls, and a whole crowd can have signed up meanwhile."""
     pauses = Pauses()
     backlog: list[Page | Exception] = [
         msgspec.structs.replace(_page(first, first + 1), cut=True) for first in (1, 3, 5, 7)
     ]
     pages: list[Page | Exception] = [Page([], 0), errors.GatewayError(""), *backlog, _page(9, 10)]
-    source = ScriptedSource(ledger, [Identity("copy", 0), Identity("copy", 0), Identity("copy", 10)], pages)
+    source = ScriptedSource(tracker, [Identity("copy", 0), Identity("copy", 0), Identity("copy", 10)], pages)
     with pytest.raises(Stopped):
-        Follower(cast("ChangeSource", source), ledger, cast("threading.Event", pauses)).run()
+        Follower(cast("ChangeSource", source), tracker, cast("threading.Event", pauses)).run()
     assert [how for how, _ in source.asked] == ["page", "poll", *["page"] * 5, "poll"]
     assert len(pauses.seconds) == 2, "after the failure, and before the next poll"
 
 
-def test_a_poll_that_shows_nothing_of_a_copy_that_has_gone_on_is_followed_by_a_page(ledger: Ledger) -> None:
+def test_a_poll_that_shows_nothing_of_a_copy_that_has_gone_on_is_followed_by_a_page(tracker: ChangeTracker) -> None:
     """A proxy may answer polls by itself. Once is enough, because writes of a security object leave no row."""
     nothing = Page([], 0)
     source = ScriptedSource(
-        ledger, [Identity("copy", 0), Identity("copy", 0), Identity("copy", 3)], [nothing, nothing, _page(1, 2)]
+        tracker, [Identity("copy", 0), Identity("copy", 0), Identity("copy", 3)], [nothing, nothing, _page(1, 2)]
     )
     with pytest.raises(Stopped):
-        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+        Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
     assert [how for how, _ in source.asked] == ["page", "poll", "page", "poll"]
-    quiet = ScriptedSource(ledger, [Identity("copy", 0), Identity("copy", 3)], [nothing] * 4)
+    quiet = ScriptedSource(tracker, [Identity("copy", 0), Identity("copy", 3)], [nothing] * 4)
     with pytest.raises(Stopped):
-        Follower(cast("ChangeSource", quiet), ledger, threading.Event()).run()
+        Follower(cast("ChangeSource", quiet), tracker, threading.Event()).run()
     assert [how for how, _ in quiet.asked] == ["page", "page", "poll", "poll", "poll"]
 
 
@@ -481,20 +485,20 @@ def test_a_checkpoint_is_used_only_where_its_row_is(
     scanned: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     """Files of a backup keep the identity of the copy, and its end says nothing once more has come than was lost."""
-    store.save(Saved("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
-    ledger = make_ledger(ownership=MINE, share=1, store=store)
-    source = ScriptedSource(ledger, [Identity("copy", 9)], [], newest=newest, lost=lost)
+    store.save(SavedProgress("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
+    tracker = make_tracker(ownership=MINE, share=1, store=store)
+    source = ScriptedSource(tracker, [Identity("copy", 9)], [], newest=newest, lost=lost)
     with pytest.raises(Stopped):
-        Follower(cast("ChangeSource", source), ledger, threading.Event()).run()
+        Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
     assert source.asked == [("page", 9 if scanned else 7)]
-    assert ledger._state.intake.is_scanning == scanned
+    assert tracker._state.intake.is_scanning == scanned
 
 
-def test_every_round_is_a_beat(ledger: Ledger) -> None:
+def test_every_round_is_a_beat(tracker: ChangeTracker) -> None:
     """Pages, empty polls and failures alike show that the loop goes round."""
     pages: list[Page | Exception] = [_page(1, 1), Page([], 1), errors.TimedOutError(""), Page([], 1)]
-    _follow(ledger, [Identity("copy", 0), Identity("copy", 1)], pages)
-    assert ledger.report().beats == 4
+    _follow(tracker, [Identity("copy", 0), Identity("copy", 1)], pages)
+    assert tracker.report().rounds == 4
 
 
 # On a simulated cluster
@@ -512,7 +516,7 @@ class Reading:
         self.stopping = threading.Event()
         assignment = self._assignment(cluster)
         self.copy = assignment.copy
-        self.ledger = make_ledger(
+        self.tracker = make_tracker(
             instance=cluster.node_names[0],
             ownership=assignment.ownership,
             share=1,
@@ -521,8 +525,8 @@ class Reading:
         )
         self.sources = [open_source(assignment.copy, connect(cluster.urls[0]), long_poll_seconds) for _ in range(2)]
         runs: list[Callable[[], Any]] = [
-            Follower(self.sources[0], self.ledger, self.stopping).run,
-            Scanner(self.sources[1], self.ledger, self.stopping, lambda _ids, *, remade=False: set()).run,  # noqa: ARG005 - an interface
+            Follower(self.sources[0], self.tracker, self.stopping).run,
+            Scanner(self.sources[1], self.tracker, self.stopping, lambda _ids, *, remade=False: set()).run,  # noqa: ARG005 - an interface
             self._act,
         ]
         self._threads = [threading.Thread(target=self._guarded, args=(run,)) for run in runs]
@@ -537,12 +541,12 @@ class Reading:
 
     def report(self) -> Report:
         """Return how it stands."""
-        return self.ledger.report()
+        return self.tracker.report()
 
     def stop(self) -> None:
         """End all threads as a listener does."""
         self.stopping.set()
-        self.ledger.stop()
+        self.tracker.stop()
         for source in self.sources:
             source.interrupt()
         for thread in self._threads:
@@ -558,9 +562,9 @@ class Reading:
             self.ended.append(error)
 
     def _act(self) -> None:
-        while (change := self.ledger.take()) is not None:
+        while (change := self.tracker.take()) is not None:
             self.acted.append(change.document_id)
-            self.ledger.give_back(change, Outcome(provisioned=True))
+            self.tracker.give_back(change, Outcome(provisioned=True))
 
 
 @pytest.fixture

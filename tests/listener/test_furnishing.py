@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.names import user_document_id
-from peruserd.core.quarantine import Advice
-from peruserd.core.templates import Template, Templates
+from peruserd.core.common.names import user_document_id
+from peruserd.core.configuration.config import DatabasesConfig
+from peruserd.core.users.quarantine import Advice
+from peruserd.core.users.templates import Template, Templates
 from peruserd.couch.client import Client
 from peruserd.couch.journal import Journal
 from peruserd.couch.session import quoted

@@ -5,13 +5,13 @@ from zlib import crc32
 
 import pytest
 
-from peruserd.core import security
-from peruserd.core.changes import Change
-from peruserd.core.config import DatabasesConfig, DeletionPolicy
-from peruserd.core.lanes import Lane
-from peruserd.core.names import user_document_id
-from peruserd.core.rows import Row
-from peruserd.core.views import Copy
+from peruserd.core.cluster.views import Copy
+from peruserd.core.common.names import user_document_id
+from peruserd.core.configuration.config import DatabasesConfig, DeletionPolicy
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.feed.rows import Row
+from peruserd.core.users import security
 from peruserd.couch.client import Client
 from peruserd.couch.sources import ShardSource
 from peruserd.listener.outcome import Outcome

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from peruserd.core.inquiries import MOST_ON_A_PAGE, Inquiry, KeptUser, Wish
-from peruserd.core.lanes import Lane
-from peruserd.core.names import user_document_id
-from peruserd.core.quarantine import Advice, Failure
-from peruserd.core.records import Record
+from peruserd.core.common.names import user_document_id
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.users.inquiries import MAX_ON_A_PAGE, Inquiry, KeptUser, Wish
+from peruserd.core.users.quarantine import Advice, Failure
+from peruserd.core.work.records import Record
+from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener import failures as failures_module
-from peruserd.listener import ledger as ledger_module
 from peruserd.listener.outcome import Outcome
 from tests.listener.clocks import Clock
 from tests.listener.set_books import DONE, Books
@@ -26,7 +26,7 @@ BUSY = Failure("conflict", "409 conflict")
 def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
     """Books with three users in quarantine: ann and cid for a reason that passes, bob for one that does not."""
     clock = Clock()
-    monkeypatch.setattr(ledger_module, "time", clock)
+    monkeypatch.setattr(tracker_module, "time", clock)
     made = Books(tmp_path / "copy.sqlite", clock)
     for name, failure in (("cid", BUSY), ("ann", BUSY), ("bob", HELD)):
         made.sign_up(name)
@@ -38,7 +38,7 @@ def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
 def ask(books: Books, wish: Wish = Wish.LIST, *names: str, kind: str | None = None) -> list[KeptUser]:
     """Return the users of all pages."""
     inquiry = Inquiry(1, wish, tuple(map(user_document_id, names)), kind)
-    page = books.ledger.failures.inquire(inquiry)
+    page = books.tracker.failures.inquire(inquiry)
     assert (page.number, page.more) == (1, False)
     return list(page.users)
 
@@ -70,31 +70,31 @@ def test_users_are_listed_by_name_or_kind(books: Books) -> None:
 
 def test_pages_are_bounded_and_go_on_where_the_last_one_ended(books: Books) -> None:
     """However many are in quarantine, one answer is small."""
-    for number in range(2 * MOST_ON_A_PAGE):
+    for number in range(2 * MAX_ON_A_PAGE):
         books.sign_up(f"u{number:03}")
         books.serve(Outcome(failure=BUSY))
     seen: list[str] = []
     more, after = True, ""
     while more:
-        page = books.ledger.failures.inquire(Inquiry(7, Wish.LIST, after=after))
-        assert 0 < len(page.users) <= MOST_ON_A_PAGE
+        page = books.tracker.failures.inquire(Inquiry(7, Wish.LIST, after=after))
+        assert 0 < len(page.users) <= MAX_ON_A_PAGE
         seen += names(list(page.users))
         more, after = page.more, page.users[-1].document
     assert seen == sorted(seen)
-    assert len(seen) == 3 + 2 * MOST_ON_A_PAGE
+    assert len(seen) == 3 + 2 * MAX_ON_A_PAGE
 
 
 def test_a_user_is_tried_at_once_when_the_operator_says_so(books: Books) -> None:
     """The answer shows the user as it was; who is served leaves quarantine, also on disk."""
     assert names(ask(books, Wish.RETRY, "bob")) == ["bob"]
     assert books.serve_all(DONE) == ["bob"]
-    books.ledger.save()
+    books.tracker.save()
     assert (books.kept, names(ask(books))) == (["ann", "cid"], ["ann", "cid"])
     assert names(ask(books, Wish.RETRY, kind="conflict")) == ["ann", "cid"]
     # Asked for twice is asked for once.
     ask(books, Wish.RETRY)
     assert books.serve_all(DONE) == ["ann", "cid"]
-    assert books.ledger.report().counters.retries == 3
+    assert books.tracker.report().counters.retries == 3
 
 
 def test_a_user_whom_nothing_but_a_change_helps_can_be_tried_too(books: Books) -> None:
@@ -111,9 +111,9 @@ def test_a_forgotten_user_comes_back_only_with_another_change(books: Books) -> N
     """Nothing is tried any more, neither now nor by the next process, until the document changes again."""
     assert names(ask(books, Wish.FORGET, "ann", "bob")) == ["ann", "bob"]
     books.clock.now += 10_000.0
-    books.ledger.retry_due()
+    books.tracker.retry_due()
     assert books.serve_all(DONE) == ["cid"]
-    books.ledger.save()
+    books.tracker.save()
     assert books.kept == []
     books.sign_up("ann")
     assert books.serve_all(DONE) == ["ann"]
@@ -125,16 +125,16 @@ def test_to_forget_a_user_who_is_tried_just_then_takes_nothing_away(books: Books
     change = books.take()
     assert change is not None
     ask(books, Wish.FORGET, "ann")
-    books.ledger.give_back(change, Outcome(failure=BUSY))
+    books.tracker.give_back(change, Outcome(failure=BUSY))
     assert "ann" in names(ask(books))
 
 
 def test_the_report_tells_permanent_and_passing_apart(books: Books) -> None:
     """Users whom time alone does not help are counted by themselves, too."""
-    report = books.ledger.report()
+    report = books.tracker.report()
     assert (report.quarantined, report.permanent) == (3, 1)
     ask(books, Wish.FORGET, "bob")
-    report = books.ledger.report()
+    report = books.tracker.report()
     assert (report.quarantined, report.permanent) == (2, 0)
 
 
@@ -150,18 +150,18 @@ class _Counted(dict[str, Record]):
 
 def test_all_pages_are_one_pass_through_the_records(books: Books) -> None:
     """Tens of thousands of users are as many pages as hundreds, and others wait for the books meanwhile."""
-    many = [f"u{number:03}" for number in range(3 * MOST_ON_A_PAGE)]
+    many = [f"u{number:03}" for number in range(3 * MAX_ON_A_PAGE)]
     books.sign_up(*many)
     books.serve_all(Outcome(failure=BUSY))
-    documents = books.ledger._state.documents
+    documents = books.tracker._state.documents
     counted = documents._records = _Counted(documents._records)
     found: list[str] = []
     inquiry = Inquiry(1, Wish.LIST)
-    while (page := books.ledger.failures.inquire(inquiry)).more:
+    while (page := books.tracker.failures.inquire(inquiry)).more:
         found += names(list(page.users))
         inquiry = msgspec.structs.replace(inquiry, after=page.users[-1].document)
         # One who is served meanwhile is not there any more.
-        books.sign_up(f"u{MOST_ON_A_PAGE + len(found):03}")
+        books.sign_up(f"u{MAX_ON_A_PAGE + len(found):03}")
         books.serve(DONE)
     found += names(list(page.users))
     assert found == [each for each in ("ann", "bob", "cid", *many) if each not in ("u200", "u300")]
@@ -172,15 +172,15 @@ def test_all_pages_are_one_pass_through_the_records(books: Books) -> None:
 def test_a_look_that_a_forgotten_retry_was_to_do_for_is_taken_up(books: Books) -> None:
     """The worker who sleeps is woken for it, because nothing else may happen for a long time."""
     books.clock.now += 1_000.0
-    books.ledger.retry_due()
-    books.ledger.look([user_document_id("ann")], Lane.OTHERS, 1)
+    books.tracker.retry_due()
+    books.tracker.look([user_document_id("ann")], Lane.OTHERS, 1)
     offered: list[int] = []
-    books.ledger._changed.offer = offered.append  # type: ignore[method-assign]
+    books.tracker._changed.notify_workers = offered.append  # type: ignore[method-assign]
     ask(books, Wish.FORGET, "ann")
     assert offered == [1]
     books.clock.now += 1_000.0
     assert "ann" in books.serve_all(DONE)
-    assert books.ledger.report().looked == 1
+    assert books.tracker.report().looked == 1
 
 
 def test_one_line_of_the_log_tells_of_many_users_who_wait_for_copies(

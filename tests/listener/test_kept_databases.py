@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from peruserd.core.changes import make_look, make_review
-from peruserd.core.config import DatabasesConfig, DeletionPolicy, WhenDeleted
-from peruserd.core.lanes import Lane
-from peruserd.core.names import user_document_id
-from peruserd.core.quarantine import Advice
+from peruserd.core.common.names import user_document_id
+from peruserd.core.configuration.config import DatabasesConfig, DeletionPolicy, WhenDeleted
+from peruserd.core.feed.changes import make_look, make_review
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.users.quarantine import Advice
 from peruserd.couch.client import Creation
 from peruserd.couch.lives import ended_life
 from peruserd.listener.outcome import Outcome

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from peruserd.core.deletions import Entry, Kind, Pause, Saying, Word
-from peruserd.core.dropping import Reason, Wait
+from peruserd.core.deletions.drop import Reason, Wait
+from peruserd.core.deletions.journal import Entry, Kind, Pause, Saying, Word
 from peruserd.listener.pending import Pending
 
 NOW = 1000.0

@@ -16,11 +16,14 @@ import multiprocess
 import psutil
 import pytest
 
-from peruserd.core.config import DeletionConfig, DeletionPolicy, LogConfig, LogFormat, LogLevel
-from peruserd.core.hashing import document_hash
-from peruserd.core.messages import (
+from peruserd.core.cluster.views import Assignment, View, make_plan
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.common.secret import Secret
+from peruserd.core.configuration.config import DeletionConfig, DeletionPolicy, LogConfig, LogFormat, LogLevel
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.processes.messages import (
+    CheckToken,
     Credentials,
-    Doubt,
     FromListener,
     Goodbye,
     Hello,
@@ -28,15 +31,12 @@ from peruserd.core.messages import (
     ListenerStart,
     Reauthenticate,
     Report,
-    Secret,
     Stage,
     Stop,
     ToListener,
     decode_from_listener,
     encode,
 )
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.views import Assignment, View, make_plan
 from peruserd.couch.tokens import basic_token
 from peruserd.listener.process import Exit, main
 from peruserd.listener.store import Store
@@ -518,9 +518,9 @@ def test_no_user_is_lost_when_listeners_are_killed(cluster: SimClusterThread, be
 # How it is let in
 
 
-def _doubts(child: Child) -> list[Doubt]:
+def _doubts(child: Child) -> list[CheckToken]:
     child.listen()
-    return [each for each in child.heard if isinstance(each, Doubt)]
+    return [each for each in child.heard if isinstance(each, CheckToken)]
 
 
 def test_a_listener_that_is_refused_asks_and_waits_and_no_user_is_to_blame(

@@ -2,13 +2,13 @@ from typing import Any
 
 import pytest
 
-from peruserd.core.changes import Change
-from peruserd.core.config import DatabasesConfig, DeletionPolicy, Grant, OnReturn
-from peruserd.core.hashing import document_hash
-from peruserd.core.lanes import Lane
-from peruserd.core.names import database_name, longest_name_bytes, user_document_id
-from peruserd.core.quarantine import Advice
-from peruserd.core.security import Access, first, is_public
+from peruserd.core.common.names import database_name, max_name_bytes, user_document_id
+from peruserd.core.configuration.config import DatabasesConfig, DeletionPolicy, Grant, OnReturn
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.users.quarantine import Advice
+from peruserd.core.users.security import Access, first, is_public
 from peruserd.couch.client import Client
 from peruserd.couch.copies import SingleLayout
 from peruserd.listener.dropping import JournalMissingError
@@ -192,7 +192,7 @@ def test_a_node_that_is_down_is_a_failure_to_try_again(cluster: SimClusterThread
 @pytest.mark.parametrize(
     "user",
     [
-        pytest.param("x" * (longest_name_bytes("userdb-") + 1), id="too-long"),
+        pytest.param("x" * (max_name_bytes("userdb-") + 1), id="too-long"),
         pytest.param("é" * 60, id="too-long-in-bytes"),
         pytest.param("", id="empty"),
     ],
@@ -208,7 +208,7 @@ def test_an_impossible_name_is_given_up_without_a_request(cluster: SimClusterThr
 
 def test_the_longest_name_is_served(cluster: SimClusterThread, office: Office) -> None:
     """A name of exactly as many bytes as CouchDB can take has its database."""
-    user = "x" * longest_name_bytes("userdb-")
+    user = "x" * max_name_bytes("userdb-")
     assert office.ensure(user).provisioned
     assert database_name("userdb-", user) in cluster.databases()
 

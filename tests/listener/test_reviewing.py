@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 
-from peruserd.core.config import DeletionPolicy
-from peruserd.core.evidence import DocumentState, Verdict
-from peruserd.core.names import user_document_id
-from peruserd.core.quarantine import Advice
-from peruserd.core.security import is_public
+from peruserd.core.common.names import user_document_id
+from peruserd.core.configuration.config import DeletionPolicy
+from peruserd.core.users.evidence import DocumentState, Verdict
+from peruserd.core.users.quarantine import Advice
+from peruserd.core.users.security import is_public
 from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect

@@ -3,10 +3,10 @@
 import pytest
 from structlog.testing import CapturingLogger
 
-from peruserd.core import intake
-from peruserd.core.lanes import Lane
-from peruserd.core.names import user_document_id
-from peruserd.core.quarantine import OF_THE_CLUSTER, UNCONFIRMED, Advice, Failure
+from peruserd.core.common.names import user_document_id
+from peruserd.core.feed import intake
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.users.quarantine import OF_THE_CLUSTER, UNCONFIRMED, Advice, Failure
 from peruserd.listener import failures as failures_module
 from peruserd.listener.outcome import Outcome
 from tests.listener.disks import WouldBlockError
@@ -24,13 +24,13 @@ def test_a_failure_of_the_cluster_is_nobodys_failure(books: Books, monkeypatch: 
         books.sign_up(name)
         assert books.take() is None
     books.probe(WHY)
-    report = books.ledger.report()
+    report = books.tracker.report()
     assert (report.on_hold, report.quarantined, report.caught_up, report.checkpoint) == (WHY, 0, False, 0)
     assert (report.waiting, report.counters.holds, books.kept) == (5, 1, [])
-    books.ledger.save()
+    books.tracker.save()
     assert books.probe(None)
     assert books.serve_all() == ["eve", "dan", "cid", "bob", "ann"]
-    report = books.ledger.report()
+    report = books.tracker.report()
     assert (report.on_hold, report.caught_up, report.checkpoint, books.kept) == (None, True, 5, [])
     assert [(call.args[0], call.kwargs) for call in log.calls] == [
         ("on hold: the cluster serves nobody, so no user is tried", {"why": WHY}),
@@ -43,22 +43,22 @@ def test_a_process_that_dies_on_hold_loses_nobody(books: Books) -> None:
     books.sign_up("ann", "bob")
     books.serve_all(AWAY)
     books.probe(WHY)
-    books.ledger.save()
+    books.tracker.save()
     books.store.close()
     books.begin()
-    assert books.ledger.wait_for_room() == 0
+    assert books.tracker.wait_for_room() == 0
 
 
 def test_who_fails_while_the_cluster_serves_goes_to_quarantine(books: Books) -> None:
     """An enemy whose database answers anything is alone with it: others are served meanwhile."""
     books.sign_up("enemy")
     books.serve(AWAY)
-    assert (books.kept, books.ledger.report().checkpoint) == ([], 0)
+    assert (books.kept, books.tracker.report().checkpoint) == ([], 0)
     books.sign_up("ann")
     assert books.serve(DONE) == "ann"
     assert books.probe(None)
-    assert (books.kept, books.ledger.report().checkpoint) == (["enemy"], 2)
-    assert books.ledger.report().counters.holds == 0
+    assert (books.kept, books.tracker.report().checkpoint) == (["enemy"], 2)
+    assert books.tracker.report().counters.holds == 0
 
 
 def test_a_user_who_is_set_aside_and_changes_again_is_tried_again(books: Books) -> None:
@@ -72,15 +72,15 @@ def test_a_user_who_is_set_aside_and_changes_again_is_tried_again(books: Books) 
     assert change.deleted
     assert books.probe(None)
     assert books.kept == []
-    books.ledger.give_back(change, DONE)
-    assert books.ledger.report().checkpoint == 2
+    books.tracker.give_back(change, DONE)
+    assert books.tracker.report().checkpoint == 2
 
 
 def test_a_user_who_is_set_aside_and_asked_for_is_judged_all_the_same(books: Books) -> None:
     """A look that somebody asks for meanwhile must not leave the user waiting for ever."""
     books.sign_up("ann")
     books.serve(AWAY)
-    books.ledger.look([user_document_id("ann")], Lane.AUDIT)
+    books.tracker.look([user_document_id("ann")], Lane.AUDIT)
     assert books.probe(None)
     assert books.kept == ["ann"]
 
@@ -92,7 +92,7 @@ def test_each_kind_that_can_be_the_clusters_waits_for_the_probe(books: Books, ki
     books.serve(Outcome(failure=Failure(kind, "words", Advice.ASK_OPERATOR)))
     assert books.kept == []
     assert books.probe(WHY)
-    assert books.ledger.report().on_hold == WHY
+    assert books.tracker.report().on_hold == WHY
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_what_is_in_quarantine_for_the_clusters_reason_is_due_when_it_is_back(bo
     assert books.take() is None
     books.probe(None)
     assert books.serve_all() == ["ann", "new", "old"]
-    books.ledger.save()
+    books.tracker.save()
     assert books.kept == ["own"]
 
 
@@ -131,10 +131,10 @@ def test_on_hold_reading_goes_on_until_the_window_is_full(books: Books, monkeypa
     books.probe(WHY)
     monkeypatch.setattr(intake, "_LIVE_WINDOW", 20)
     for group in range(2):
-        assert books.ledger.wait_for_room() is not None
+        assert books.tracker.wait_for_room() is not None
         books.sign_up(*[f"u{group}-{number}" for number in range(10)])
     with pytest.raises(WouldBlockError):
-        books.ledger.wait_for_room()
+        books.tracker.wait_for_room()
 
 
 def test_one_user_tries_now_and_then_and_ends_a_hold_that_is_wrong(books: Books) -> None:
@@ -149,15 +149,15 @@ def test_one_user_tries_now_and_then_and_ends_a_hold_that_is_wrong(books: Books)
     books.probe(WHY, after=6.0)
     # What shows nothing makes nobody wait.
     assert books.serve(SEEN) == "cid"
-    assert books.ledger.report().on_hold == WHY
+    assert books.tracker.report().on_hold == WHY
     assert books.serve(DONE) == "dan"
-    assert books.ledger.report().on_hold is None
+    assert books.tracker.report().on_hold is None
     assert sorted(books.serve_all()) == ["ann", "bob"]
     books.sign_up("enemy")
     books.serve(AWAY)
     assert books.kept == ["enemy"]
     assert books.probe(WHY)
-    assert books.ledger.report().on_hold is None
+    assert books.tracker.report().on_hold is None
 
 
 @pytest.mark.parametrize("resumed", [False, True], ids=["on hold", "after it"])
@@ -173,18 +173,18 @@ def test_users_who_are_lost_on_hold_are_their_next_owners(books: Books, resumed:
     if resumed:
         books.probe(None)
         # Another instance is about to own them, so none is tried any more.
-        books.ledger.inform(MINE, THEIRS, 4)
+        books.tracker.inform(MINE, THEIRS, 4)
         books.clock.now += 1.0
         books.sign_up("eve", deleted=True)
-    books.ledger.inform(THEIRS, None, 4)
-    assert books.ledger.report().waiting == 0
+    books.tracker.inform(THEIRS, None, 4)
+    assert books.tracker.report().waiting == 0
     books.probe(None)
     reviews = [books.take(), books.take()]
     assert books.take() is None
     assert {(each.document_id, each.lane, each.deleted) for each in reviews if each is not None} == {
         (user_document_id(name), Lane.REVIEW, False) for name in ("bob", "cid")
     }
-    assert books.ledger.report().checkpoint == 5 if resumed else 4
+    assert books.tracker.report().checkpoint == 5 if resumed else 4
 
 
 def test_a_listener_that_leaves_is_not_on_hold(books: Books) -> None:
@@ -194,11 +194,11 @@ def test_a_listener_that_leaves_is_not_on_hold(books: Books) -> None:
     books.serve(AWAY)
     books.probe(WHY)
     assert books.take() is None
-    books.ledger.leave()
+    books.tracker.leave()
     change = books.take()
     assert change is not None
     assert change.lane is Lane.REVIEW
-    books.ledger.give_back(change, AWAY)
+    books.tracker.give_back(change, AWAY)
     assert not books.probe(WHY)
 
 
@@ -216,13 +216,13 @@ def test_where_one_is_served_again_others_of_the_kind_try_before_their_time(book
     assert books.kept == [*["own"], *names]
     # Before the next tries are due.
     books.clock.now += 0.5
-    books.ledger.retry_due()
+    books.tracker.retry_due()
     assert books.serve_all() == []
     books.sign_up("u00")
     served = books.serve_all()
     assert served[:3] == ["u00", "u01", "u02"]
     assert sorted(served) == names
-    books.ledger.save()
+    books.tracker.save()
     assert books.kept == ["own"]
 
 
@@ -259,11 +259,11 @@ def test_who_fails_last_before_the_cluster_is_back_is_tried_again_within_seconds
     books.probe(None)
     assert books.kept == ["ann"]
     books.clock.now += 1.0
-    books.ledger.retry_due()
+    books.tracker.retry_due()
     assert books.serve_all() == ["ann"]
 
 
 def _spread_late(books: Books) -> None:
     """Let each next try be near the end of the time in which it can be."""
-    failures = books.ledger.failures
+    failures = books.tracker.failures
     failures._clocks = failures._clocks._replace(chance=lambda: 0.9)

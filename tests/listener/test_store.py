@@ -11,17 +11,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from peruserd.core.findings import Finding
-from peruserd.core.ownership import Ownership
-from peruserd.core.progress import Saved, Scan
-from peruserd.core.quarantine import Advice, Failure, Quarantined
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.records import Removal
-from peruserd.core.rounds import Part, Round, Rounds, Summary
+from peruserd.core.audit.findings import Finding
+from peruserd.core.audit.rounds import Part, Round, Rounds, Summary
+from peruserd.core.feed.progress import SavedProgress, Scan
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.users.quarantine import Advice, Failure, Quarantined
+from peruserd.core.work.records import Removal
 from peruserd.listener.store import Store, StoreError, retired_doubts
 
 OWNERSHIP = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("n1", "n2")),), ("n1", "n2"))
-SAVED = Saved("copy", 41, OWNERSHIP, settled=(OWNERSHIP,), scan=Scan(until=40, position=7))
+SAVED = SavedProgress("copy", 41, OWNERSHIP, settled=(OWNERSHIP,), scan=Scan(until=40, position=7))
 EMPTY: tuple[None, list[Quarantined], set[str]] = (None, [], set())
 
 
@@ -69,7 +69,7 @@ def test_everything_is_there_after_a_restart(opened: Callable[[], Store]) -> Non
     store.save(SAVED)
     store.quarantine(_entry("a"))
     store.quarantine(_entry("ü\0"))
-    store.doubt("b")
+    store.record_intent("b")
     saved, quarantined, doubts = opened().load()
     assert saved == SAVED
     assert sorted(quarantined, key=str) == sorted([_entry("a"), _entry("ü\0")], key=str)
@@ -80,11 +80,11 @@ def test_only_the_newest_is_kept(opened: Callable[[], Store]) -> None:
     """Progress and each user's entry are replaced, not piled up; a doubt can be noted twice."""
     store = opened()
     for checkpoint in (1, "2-opaque"):
-        store.save(Saved("copy", checkpoint, OWNERSHIP))
+        store.save(SavedProgress("copy", checkpoint, OWNERSHIP))
     for message in ("first", "second"):
         store.quarantine(_entry("a", message))
-        store.doubt("a")
-    assert opened().load() == (Saved("copy", "2-opaque", OWNERSHIP), [_entry("a", "second")], {"a"})
+        store.record_intent("a")
+    assert opened().load() == (SavedProgress("copy", "2-opaque", OWNERSHIP), [_entry("a", "second")], {"a"})
 
 
 def test_what_is_not_new_is_not_written(opened: Callable[[], Store]) -> None:
@@ -105,7 +105,7 @@ def test_those_served_are_forgotten_with_the_next_save(opened: Callable[[], Stor
     """Quarantine and doubt of a user go together with the progress that says the work is done, not before."""
     store = opened()
     store.quarantine(_entry("a"))
-    store.doubt("a")
+    store.record_intent("a")
     store.take_off("a", Removal.SERVED)
     store = opened()
     assert store.load() == (None, [_entry("a")], {"a"})
@@ -118,7 +118,7 @@ def test_those_released_stay_in_doubt(opened: Callable[[], Store]) -> None:
     """A user who belongs to somebody else now leaves the quarantine; whether the security object is right is open."""
     store = opened()
     store.quarantine(_entry("a"))
-    store.doubt("a")
+    store.record_intent("a")
     store.take_off("a", Removal.RELEASED)
     store.save(SAVED)
     assert opened().load() == (SAVED, [], {"a"})
@@ -129,10 +129,10 @@ def test_what_happens_after_it_was_served_stands(opened: Callable[[], Store]) ->
     store = opened()
     for document_id in "ab":
         store.quarantine(_entry(document_id, "old"))
-        store.doubt(document_id)
+        store.record_intent(document_id)
         store.take_off(document_id, Removal.SERVED)
     store.quarantine(_entry("a", "new"))
-    store.doubt("b")
+    store.record_intent("b")
     store.save(SAVED)
     saved, quarantined, doubts = opened().load()
     assert (saved, quarantined) == (SAVED, [_entry("a", "new")])
@@ -249,7 +249,7 @@ from peruserd.listener.store import Store
 store = Store.open(Path(sys.argv[1]))
 store.save(SAVED)
 store.quarantine(_entry("a"))
-store.doubt("b")
+store.record_intent("b")
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -279,7 +279,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing(opened: Callable[[], Store]) 
 
     with pytest.raises(StoreError, match=r"cannot keep state in .*full"):
         fill()
-    later = Saved("copy", 99, OWNERSHIP, settled=tuple([OWNERSHIP] * 500))
+    later = SavedProgress("copy", 99, OWNERSHIP, settled=tuple([OWNERSHIP] * 500))
     with pytest.raises(StoreError):
         store.save(later)
     saved, quarantined, _ = opened().load()
@@ -403,8 +403,8 @@ def test_a_damaged_file_that_cannot_be_moved_is_an_error(path: Path, monkeypatch
 def test_doubts_are_taken_out_of_a_retired_file(path: Path) -> None:
     """They are given to whoever sees to them, and gone from the file afterwards."""
     left = Store.open(path)
-    left.doubt("ann")
-    left.doubt("bob")
+    left.record_intent("ann")
+    left.record_intent("bob")
     left.close()
     with retired_doubts(path) as doubts:
         assert doubts == {"ann", "bob"}
@@ -415,7 +415,7 @@ def test_doubts_are_taken_out_of_a_retired_file(path: Path) -> None:
 def test_doubts_stay_in_a_retired_file_until_they_are_seen_to(path: Path) -> None:
     """An heir that fails to write them down leaves them where they are."""
     left = Store.open(path)
-    left.doubt("ann")
+    left.record_intent("ann")
     left.close()
     with pytest.raises(StoreError), retired_doubts(path):
         raise StoreError("full")
@@ -426,7 +426,7 @@ def test_doubts_stay_in_a_retired_file_until_they_are_seen_to(path: Path) -> Non
 def test_a_file_in_use_is_not_inherited_from(path: Path) -> None:
     """Its own listener sees to its doubts."""
     used = Store.open(path)
-    used.doubt("ann")
+    used.record_intent("ann")
     with retired_doubts(path) as doubts:
         assert doubts == set()
     assert used.load()[2] == {"ann"}
@@ -453,7 +453,7 @@ def test_a_retired_file_of_another_shape_is_left_alone(path: Path) -> None:
 def test_doubts_that_cannot_be_taken_out_of_a_retired_file_are_given_again(path: Path) -> None:
     """A disk that takes no more writes ends nobody; the doubts are seen to twice."""
     left = Store.open(path)
-    left.doubt("ann")
+    left.record_intent("ann")
     left.close()
     _change("CREATE TRIGGER full BEFORE DELETE ON doubt BEGIN SELECT RAISE(ABORT, 'full'); END")(path)
     for _ in range(2):

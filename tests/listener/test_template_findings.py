@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from peruserd.core.auditing import Diagnosis, Rules, diagnose
-from peruserd.core.config import DatabasesConfig, DeletionConfig
-from peruserd.core.contents import Contents
-from peruserd.core.findings import Finding, Remedy
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.templates import NO_TEMPLATES, Template, Templates
-from peruserd.core.views import Copy, Feed
+from peruserd.core.audit.diagnosis import Diagnosis, Rules, diagnose
+from peruserd.core.audit.findings import Finding, Remedy
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
+from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.users.contents import Contents
+from peruserd.core.users.templates import NO_TEMPLATES, Template, Templates
 from peruserd.couch import errors
 from peruserd.couch.client import Client
 from peruserd.couch.copies import ShardLayout

@@ -2,7 +2,7 @@
 
 import pytest
 
-from peruserd.core.quarantine import Advice, Failure
+from peruserd.core.users.quarantine import Advice, Failure
 from peruserd.listener.outcome import Outcome
 from tests.listener.set_books import AWAY, DONE, SEEN, WHY, Books
 
@@ -21,17 +21,17 @@ def test_an_enemy_who_changes_all_the_time_is_not_the_only_one_who_tries(books: 
     tried = []
     for _ in range(6):
         books.probe(WHY, after=6.0)
-        while books.ledger.report().on_hold is not None and (change := books.take()) is not None:
+        while books.tracker.report().on_hold is not None and (change := books.take()) is not None:
             user = change.document_id.removeprefix("org.couchdb.user:")
             tried.append(user)
             if user == "enemy":
                 books.sign_up("enemy")
-            books.ledger.give_back(change, answer if user == "enemy" else DONE)
+            books.tracker.give_back(change, answer if user == "enemy" else DONE)
             assert len(tried) < 10, "the enemy tries again and again"
-        if books.ledger.report().on_hold is None:
+        if books.tracker.report().on_hold is None:
             break
     assert tried[-1] == "ann"
-    assert books.ledger.report().on_hold is None
+    assert books.tracker.report().on_hold is None
 
 
 def hold(books: Books, *names: str) -> None:
@@ -39,7 +39,7 @@ def hold(books: Books, *names: str) -> None:
     books.sign_up(*names)
     books.serve_all(AWAY)
     books.probe(WHY)
-    assert books.ledger.report().on_hold == WHY
+    assert books.tracker.report().on_hold == WHY
 
 
 def test_twenty_enemies_before_an_honest_user_keep_up_no_hold(books: Books) -> None:
@@ -47,18 +47,18 @@ def test_twenty_enemies_before_an_honest_user_keep_up_no_hold(books: Books) -> N
     hold(books, *ENEMIES)
     books.sign_up("ann")
     began = books.clock.now
-    while books.ledger.report().on_hold is not None:
+    while books.tracker.report().on_hold is not None:
         books.probe(WHY, after=1.3)
         while (change := books.take()) is not None:
             user = change.document_id.removeprefix("org.couchdb.user:")
             if user != "ann":
                 books.sign_up(user)
-            books.ledger.give_back(change, DONE if user == "ann" else AWAY)
+            books.tracker.give_back(change, DONE if user == "ann" else AWAY)
             if user == "ann":
                 break
         assert books.clock.now - began < 29.0
     assert sorted(books.serve_all()) == sorted(ENEMIES)
-    assert books.ledger.report().checkpoint == books.ledger.wait_for_room()
+    assert books.tracker.report().checkpoint == books.tracker.wait_for_room()
 
 
 def test_enemies_whose_databases_hang_keep_nobody_from_trying(books: Books) -> None:
@@ -72,10 +72,10 @@ def test_enemies_whose_databases_hang_keep_nobody_from_trying(books: Books) -> N
         books.sign_up("ann")
     assert len(hanging) == 3
     assert hanging[2].document_id.endswith(":ann")
-    books.ledger.give_back(hanging[2], DONE)
-    assert books.ledger.report().on_hold is None
+    books.tracker.give_back(hanging[2], DONE)
+    assert books.tracker.report().on_hold is None
     for change in hanging[:2]:
-        books.ledger.give_back(change, AWAY)
+        books.tracker.give_back(change, AWAY)
     assert books.kept == ENEMIES[:2]
 
 
@@ -85,11 +85,11 @@ def test_one_who_has_tried_tries_again_where_nobody_else_waits(books: Books) -> 
     for _ in range(5):
         books.probe(WHY, after=6.0)
         if (change := books.take()) is not None:
-            books.ledger.give_back(change, AWAY)
+            books.tracker.give_back(change, AWAY)
             assert books.take() is None
     books.probe(WHY, after=6.0)
     assert books.serve(DONE) == "ann"
-    assert books.ledger.report().on_hold is None
+    assert books.tracker.report().on_hold is None
 
 
 def test_whatever_enemies_answer_a_probe_that_succeeds_ends_a_hold(books: Books) -> None:
@@ -100,14 +100,14 @@ def test_whatever_enemies_answer_a_probe_that_succeeds_ends_a_hold(books: Books)
         for _ in range(2):
             if (change := books.take()) is not None:
                 books.sign_up(change.document_id.removeprefix("org.couchdb.user:"))
-                books.ledger.give_back(change, AWAY)
+                books.tracker.give_back(change, AWAY)
     books.sign_up("bob")
     books.probe(None)
     served = books.serve_all()
     assert served[0] == "bob"
     assert sorted(served) == ["ann", "bob", "enemy"]
-    report = books.ledger.report()
-    assert (report.on_hold, report.waiting, report.checkpoint) == (None, 0, books.ledger.wait_for_room())
+    report = books.tracker.report()
+    assert (report.on_hold, report.waiting, report.checkpoint) == (None, 0, books.tracker.wait_for_room())
 
 
 def test_an_outage_after_a_wrong_hold_fills_the_quarantine_for_seconds(books: Books) -> None:
@@ -116,14 +116,14 @@ def test_an_outage_after_a_wrong_hold_fills_the_quarantine_for_seconds(books: Bo
     books.probe(WHY, after=6.0)
     books.serve(DONE)
     outage: list[str] = []
-    while books.ledger.report().on_hold is None:
+    while books.tracker.report().on_hold is None:
         outage.append(f"u{len(outage)}")
         books.sign_up(outage[-1])
-        books.ledger.retry_due()
+        books.tracker.retry_due()
         books.serve_all(AWAY)
         books.probe(WHY, after=0.5)
     assert len(books.kept) <= 21
     books.probe(None)
     assert set(books.serve_all()) == set(outage)
-    books.ledger.save()
+    books.tracker.save()
     assert books.kept == []

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from peruserd.core.messages import Usage
+from peruserd.core.processes.messages import Usage
 from peruserd.listener import usage
 from tests.waiting import eventually
 

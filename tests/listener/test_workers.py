@@ -5,17 +5,17 @@ from typing import Any, cast
 
 import pytest
 
-from peruserd.core.changes import Change
-from peruserd.core.names import user_document_id
-from peruserd.core.ownership import Ownership
-from peruserd.core.progress import Identity
-from peruserd.core.quarantine import Failure
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.rows import Page, Row
+from peruserd.core.common.names import user_document_id
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.progress import Identity
+from peruserd.core.feed.rows import Page, Row
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.users.quarantine import Failure
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store, StoreError
 from peruserd.listener.workers import Workers
-from tests.listener.books import make_ledger
+from tests.listener.books import make_tracker
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))
@@ -49,16 +49,16 @@ class SlowProvisioner:
 
 
 class Shop:
-    """Workers on a real ledger."""
+    """Workers on a real tracker."""
 
     def __init__(self, path: Path, *, most: int, share: int) -> None:
         self.store = Store.open(path)
-        self.ledger = make_ledger(ownership=MINE, share=share, store=self.store)
-        self.ledger.open(Identity("copy", 0))
+        self.tracker = make_tracker(ownership=MINE, share=share, store=self.store)
+        self.tracker.open(Identity("copy", 0))
         self.provisioner = SlowProvisioner()
         self.errors: list[Exception] = []
         self.before = set(threading.enumerate())
-        self.workers = Workers(self.ledger, cast("Any", self.provisioner), most, self.errors.append)
+        self.workers = Workers(self.tracker, cast("Any", self.provisioner), most, self.errors.append)
         self.workers.start()
         self._seq = 0
 
@@ -66,7 +66,7 @@ class Shop:
         """Let a page of changes come."""
         rows = [Row(self._seq + count, user_document_id(name), deleted) for count, name in enumerate(names, start=1)]
         self._seq += len(rows)
-        self.ledger.enter_live(Page(rows, self._seq))
+        self.tracker.enter_live(Page(rows, self._seq))
 
     def threads(self) -> list[threading.Thread]:
         """Return the workers that run."""
@@ -80,7 +80,7 @@ def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
     made = Shop(tmp_path / "copy.sqlite", most=most, share=share)
     yield made
     made.provisioner.go.set()
-    made.ledger.stop()
+    made.tracker.stop()
     for thread in made.threads():
         thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
@@ -92,7 +92,7 @@ def test_few_workers_are_enough_while_there_is_little(shop: Shop) -> None:
     shop.provisioner.go.set()
     for number in range(5):
         shop.enter(str(number))
-        eventually(lambda: shop.ledger.report().checkpoint == number + 1, "the user is served")  # noqa: B023
+        eventually(lambda: shop.tracker.report().checkpoint == number + 1, "the user is served")  # noqa: B023
     assert len(shop.threads()) <= 2
 
 
@@ -109,7 +109,7 @@ def test_workers_grow_with_the_work_up_to_the_share(shop: Shop) -> None:
     shop.enter(*map(str, range(20)))
     eventually(lambda: len(shop.provisioner.active) == 3, "three are worked on")
     shop.provisioner.go.set()
-    eventually(lambda: shop.ledger.report().checkpoint == 20, "all are served")
+    eventually(lambda: shop.tracker.report().checkpoint == 20, "all are served")
     assert shop.provisioner.most == 3
     assert len(shop.threads()) <= 4
 
@@ -130,7 +130,7 @@ def test_one_documents_changes_are_acted_on_in_order(shop: Shop) -> None:
     shop.enter("bob")
     eventually(lambda: len(shop.provisioner.active) == 2, "bob is worked on")
     shop.provisioner.go.set()
-    eventually(lambda: shop.ledger.report().checkpoint == 3, "all is done")
+    eventually(lambda: shop.tracker.report().checkpoint == 3, "all is done")
     ann = user_document_id("ann")
     assert [deleted for name, deleted in shop.provisioner.done if name == ann] == [False, True]
 
@@ -140,8 +140,8 @@ def test_a_failed_user_holds_up_nobody(shop: Shop) -> None:
     shop.provisioner.outcome = Outcome(failure=Failure("conflict", "409"))
     shop.provisioner.go.set()
     shop.enter(*map(str, range(10)))
-    eventually(lambda: shop.ledger.report().checkpoint == 10, "all were tried")
-    assert shop.ledger.report().counters.failures["conflict"] >= 10
+    eventually(lambda: shop.tracker.report().checkpoint == 10, "all were tried")
+    assert shop.tracker.report().counters.failures["conflict"] >= 10
     assert not shop.errors
 
 
@@ -153,5 +153,5 @@ def test_an_error_of_nobodys_is_handed_up(shop: Shop, error: Exception) -> None:
     shop.enter("ann")
     eventually(lambda: shop.errors, "the error is handed up")
     assert shop.errors == [error]
-    assert shop.ledger.report().checkpoint == 0
-    assert shop.ledger.wait_until_idle(0.0), "the end does not wait for work that nobody does"
+    assert shop.tracker.report().checkpoint == 0
+    assert shop.tracker.wait_until_idle(0.0), "the end does not wait for work that nobody does"

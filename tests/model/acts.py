@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from enum import Enum
 
-from peruserd.core.changes import Change
+from peruserd.core.feed.changes import Change
 from peruserd.listener.outcome import Outcome
 
 

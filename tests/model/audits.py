@@ -4,10 +4,10 @@ import threading
 from collections.abc import Callable, Collection
 from typing import Any
 
-from peruserd.core.auditing import Rules
-from peruserd.core.config import DatabasesConfig, DeletionConfig
-from peruserd.core.rounds import Pace
-from peruserd.core.views import Copy
+from peruserd.core.audit.diagnosis import Rules
+from peruserd.core.audit.rounds import Pace
+from peruserd.core.cluster.views import Copy
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
 from peruserd.couch.observing import open_observer
 from peruserd.couch.sources import open_source
 from peruserd.listener.audit_setup import other_copies

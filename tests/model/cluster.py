@@ -10,14 +10,14 @@ from urllib.parse import unquote
 
 import msgspec
 
-from peruserd.core.cluster_database import MARKER
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.lease_documents import LeaseRow, lease_id, read_leases
-from peruserd.core.leases import Lease
-from peruserd.core.progress import Identity
-from peruserd.core.ranges import ShardMap
-from peruserd.core.rows import Leaf, Page, Row
-from peruserd.core.views import Copy
+from peruserd.core.cluster.cluster_database import MARKER
+from peruserd.core.cluster.lease_documents import LeaseRow, lease_id, read_leases
+from peruserd.core.cluster.leases import Lease
+from peruserd.core.cluster.views import Copy
+from peruserd.core.configuration.config import DatabasesConfig
+from peruserd.core.feed.progress import Identity
+from peruserd.core.feed.rows import Leaf, Page, Row
+from peruserd.core.ownership.ranges import ShardMap
 from peruserd.couch import errors
 from peruserd.couch.answers import Answer
 from peruserd.couch.client import Creation, Membership

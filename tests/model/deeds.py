@@ -7,7 +7,7 @@ through a node, by the simulated cluster's own rules.
 from collections.abc import Collection
 from typing import Any, Final
 
-from peruserd.core.names import database_name, user_document_id, user_name
+from peruserd.core.common.names import database_name, user_document_id, user_name
 from peruserd.simcluster import documents
 from peruserd.simcluster.damage import Damage
 from peruserd.simcluster.errors import RefusalError

@@ -3,8 +3,8 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from peruserd.core.config import DatabasesConfig, WhenDeleted
-from peruserd.core.lanes import Lane
+from peruserd.core.configuration.config import DatabasesConfig, WhenDeleted
+from peruserd.core.feed.lanes import Lane
 from tests.model.deeds import UNKNOWN_USER, securities
 from tests.model.machine import ClusterMachine, FiveNodesMachine
 from tests.model.world import NODES, USERS, World

@@ -3,13 +3,13 @@
 import itertools
 from collections.abc import Callable, Iterable
 
-from peruserd.core.directory import Mark, News
-from peruserd.core.lanes import Lane
-from peruserd.core.outbox import Outbox
-from peruserd.core.progress import Identity
-from peruserd.core.rows import Leaf, Page, Row
-from peruserd.core.tray import Message
-from peruserd.core.views import Copy, Plan
+from peruserd.core.cluster.directory import Mark, News
+from peruserd.core.cluster.views import Copy, Plan
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.feed.progress import Identity
+from peruserd.core.feed.rows import Leaf, Page, Row
+from peruserd.core.processes.open_looks import Message
+from peruserd.core.processes.outbox import Outbox
 from peruserd.couch.errors import CouchError, UnreachableError
 from peruserd.simcluster.nodes import Node
 from peruserd.supervisor.directory_reader import DirectoryReader
@@ -132,7 +132,7 @@ class Following:
         """Note that the listener of a copy is gone, or leaves."""
         self._up.discard(copy)
 
-    def hear(self, copy: Copy, looked: int, looked_at_all: int) -> None:
+    def receive(self, copy: Copy, looked: int, looked_at_all: int) -> None:
         """Take in up to which number a listener has looked, and up to which one at everybody."""
         self._outbox.acknowledge(copy, looked, looked_at_all)
 

@@ -8,8 +8,8 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from peruserd.core.hashing import document_hash
-from peruserd.core.names import USER_DOCUMENT_PREFIX, database_name, user_name
+from peruserd.core.common.names import USER_DOCUMENT_PREFIX, database_name, user_name
+from peruserd.core.ownership.hashing import document_hash
 from peruserd.simcluster import documents, ids
 from peruserd.simcluster.damage import Damage
 from peruserd.simcluster.errors import RefusalError

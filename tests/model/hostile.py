@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from peruserd.core.names import database_name, user_name
+from peruserd.core.common.names import database_name, user_name
 from peruserd.simcluster import ids
 from tests.model.foes import GENERATIONS, PARTNERS, PREFIX, odd_ids
 from tests.model.machine import ClusterMachine, FiveNodesMachine

@@ -6,24 +6,24 @@ come between any two of them, and within an action between any two of its reques
 
 from typing import Any
 
-from peruserd.core.config import CouchDBConfig, DatabasesConfig, DeletionConfig
-from peruserd.core.directory import Mark
-from peruserd.core.lanes import Lane
-from peruserd.core.progress import is_behind
-from peruserd.core.settling import Settling
-from peruserd.core.tray import Message
-from peruserd.core.views import Assignment, Copy, Plan, View, difference, make_plan
+from peruserd.core.cluster.directory import Mark
+from peruserd.core.cluster.stable_view import StableView
+from peruserd.core.cluster.views import Assignment, Copy, Plan, View, difference, make_plan
+from peruserd.core.configuration.config import CouchDBConfig, DatabasesConfig, DeletionConfig
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.feed.progress import is_behind
+from peruserd.core.processes.open_looks import Message
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.copies import Copies, ShardLayout
 from peruserd.couch.errors import CouchError
 from peruserd.couch.probe import MajorityProbe
-from peruserd.listener.ledger import Ledger
+from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.provisioner import Provisioner
 from peruserd.simcluster.nodes import Node
-from peruserd.supervisor.presence import Presence
-from peruserd.supervisor.watcher import Lookout
-from tests.listener.books import make_ledger
+from peruserd.supervisor.membership import Member
+from peruserd.supervisor.watcher import ClusterReader
+from tests.listener.books import make_tracker
 from tests.listener.disks import Disk, MemoryStore, NeverWaits, WouldBlockError
 from tests.model.acts import Act, Fate
 from tests.model.audits import ModelAudit
@@ -55,7 +55,7 @@ class StateDirectory:
 
 
 class Listener:
-    """One listener: its ledger, its provisioner, its reading and its actions under way."""
+    """One listener: its tracker, its provisioner, its reading and its actions under way."""
 
     def __init__(
         self,
@@ -75,17 +75,17 @@ class Listener:
         self.looked = self.looked_at_all = 0
         self._me = node.name
         self._opened: str | None = None
-        self.ledger: Ledger = make_ledger(
+        self.tracker: ChangeTracker = make_tracker(
             instance=node.name,
             ownership=assignment.ownership,
             nodes=() if plan is None else plan.nodes,
             cut_off=plan is not None and plan.cut_off,
-            coming=assignment.coming,
+            upcoming=assignment.upcoming,
             share=SHARE,
             store=self.store,
             recall_seconds=TTL_SECONDS + QUIET_SECONDS + 2.0,
         )
-        self.ledger._changed = NeverWaits()
+        self.tracker._changed = NeverWaits()
         self._witness = model.witness
         client: Any = ModelClient(model, node)
         self._probe = MajorityProbe(client, LEASES, assignment.copy)
@@ -95,9 +95,9 @@ class Listener:
             databases=databases,
             deletion=DeletionConfig(),
             deletions=model.journal,
-            before_write=self.ledger.before_write,
-            in_doubt=self.ledger.in_doubt,
-            connected=lambda: self.ledger._state.documents.nodes,
+            before_write=self.tracker.before_write,
+            in_doubt=self.tracker.in_doubt,
+            connected=lambda: self.tracker._state.documents.nodes,
         )
         self._audit = ModelAudit(
             client,
@@ -106,32 +106,32 @@ class Listener:
             databases=databases,
             nodes=len(model.nodes),
             mine=self.is_mine,
-            look=lambda document_ids: self.ledger.look(document_ids, Lane.AUDIT),
+            look=lambda document_ids: self.tracker.look(document_ids, Lane.AUDIT),
             clock=model.clock,
         )
 
     def inform(self, assignment: Assignment, plan: Plan) -> None:
         self.assignment = assignment
-        self.ledger.inform(assignment.ownership, assignment.coming, SHARE, nodes=plan.nodes, cut_off=plan.cut_off)
+        self.tracker.inform(assignment.ownership, assignment.upcoming, SHARE, nodes=plan.nodes, cut_off=plan.cut_off)
 
     def follow(self) -> bool:
         """Read a page of the live feed and say whether anything came; ReplacedError where the copy is another one."""
         try:
             identity = self.source.identify()
             if self._opened is None:
-                self.ledger.open(identity)
+                self.tracker.open(identity)
                 self._opened = identity.uuid
             if identity.uuid != self._opened:
                 raise ReplacedError
-            since = self.ledger.wait_for_room()
+            since = self.tracker.wait_for_room()
             assert isinstance(since, int)
             page = self.source.page(since)
         except CouchError as error:
-            self.ledger.feed_failed(error.kind)
+            self.tracker.feed_failed(error.kind)
             return False
         if not page.results and is_behind(identity, since):
             raise ReplacedError
-        self.ledger.enter_live(page)
+        self.tracker.enter_live(page)
         return bool(page.results)
 
     def scan(self, limit: int) -> bool:
@@ -139,7 +139,7 @@ class Listener:
         if self._opened is None or self.leaving:
             return False
         try:
-            task = self.ledger.wait_for_scan()
+            task = self.tracker.wait_for_scan()
         except WouldBlockError:
             return False
         assert task is not None
@@ -150,15 +150,15 @@ class Listener:
             missing = self._provisioner.find_missing(candidates, remade=task.names) if candidates else set()
         except CouchError:
             return False
-        self.ledger.enter_scan(task, page, missing)
+        self.tracker.enter_scan(task, page, missing)
         return True
 
     def asked(self, message: Message) -> None:
         """Take in what the supervisor asks for."""
-        self.ledger.asked(message)
+        self.tracker.asked(message)
 
     def is_mine(self, document_id: str) -> bool:
-        return self.ledger._state.intake.is_mine(document_id)
+        return self.tracker._state.intake.is_mine(document_id)
 
     def audit(self, waits: int) -> bool:
         """Do a round of the audit, if it can be done while there is waiting for so many times; say whether it ended."""
@@ -167,17 +167,17 @@ class Listener:
     def probe(self) -> bool:
         """Ask the cluster whether it serves, if that is due."""
         try:
-            is_due = self.ledger.failures.wait_for_probe()
+            is_due = self.tracker.failures.wait_for_probe()
         except WouldBlockError:
             return False
         assert is_due
-        self.ledger.failures.probed(self._probe.ask())
+        self.tracker.failures.probed(self._probe.ask())
         return True
 
     def begin_work(self) -> bool:
         """Begin to act on the next change, if there is one."""
         try:
-            change = self.ledger.take()
+            change = self.tracker.take()
         except WouldBlockError:
             return False
         assert change is not None
@@ -192,17 +192,17 @@ class Listener:
 
     def leave(self) -> None:
         self.leaving = True
-        self.ledger.leave()
+        self.tracker.leave()
 
     @property
     def has_left(self) -> bool:
-        documents = self.ledger._state.documents
+        documents = self.tracker._state.documents
         return self.leaving and not documents.reviews and not documents.active
 
     def save(self) -> None:
         """Write the progress down, after checking that it passes no unfinished work."""
-        self.ledger.save()
-        report = self.ledger.report()
+        self.tracker.save()
+        report = self.tracker.report()
         self.looked, self.looked_at_all = report.looked, report.looked_at_all
         if self._opened is not None:
             self._check_checkpoint()
@@ -214,9 +214,9 @@ class Listener:
             return
         kept = {each.document_id for each in quarantined}
         mine = saved.current.belongs_to(self._me)
-        live = self.ledger._state.intake._live
+        live = self.tracker._state.intake._live
         assert live is not None
-        under_way = [each.waiting for each in self.ledger._state.documents._records.values()]
+        under_way = [each.waiting for each in self.tracker._state.documents._records.values()]
         held = {change.document_id: change for change in under_way if change is not None}
         held |= {act.change.document_id: act.change for act in self.acts}
         assert isinstance(saved.checkpoint, int)
@@ -237,7 +237,7 @@ class Listener:
             self.acts.remove(act)
             assert isinstance(act.outcome, Outcome)
             self._witness.ends(act)
-            self.ledger.give_back(act.change, act.outcome)
+            self.tracker.give_back(act.change, act.outcome)
 
 
 class ReplacedError(Exception):
@@ -263,10 +263,10 @@ class Instance:
         self._databases = databases
         self._client: Any = ModelClient(model, node)
         self.following = Following(node, state.mark, self._ask)
-        self.presence = Presence(incarnation=incarnation, replaces=replaces, ttl_seconds=TTL_SECONDS, version="model")
+        self.member = Member(incarnation=incarnation, replaces=replaces, ttl_seconds=TTL_SECONDS, version="model")
         self._database = ClusterDatabase(self._client, LEASES, mend=True)
-        self._lookout = Lookout(self._client, CouchDBConfig(node=node.name), self.presence, self._database)
-        self.settling = Settling(QUIET_SECONDS, TTL_SECONDS, expected=state.instances)
+        self._cluster_reader = ClusterReader(self._client, CouchDBConfig(node=node.name), self.member, self._database)
+        self.stable_view = StableView(QUIET_SECONDS, TTL_SECONDS, expected=state.instances)
         self.plan: Plan | None = None
         self._planned_for: tuple[View, View] | None = None
         self.listeners: dict[Copy, Listener] = {}
@@ -276,30 +276,30 @@ class Instance:
 
     def beat(self, now: float) -> None:
         """Write the lease, after a look at what it overwrites, as the heart does."""
-        if not self.presence.has_looked or not self._database.state.usable:
+        if not self.member.has_looked or not self._database.state.usable:
             return
         try:
-            self.presence.observe(self.node.name, self._client.leases(LEASES), now)
-            self._client.put_lease(LEASES, self.presence.sign(self.node.name))
+            self.member.observe(self.node.name, self._client.leases(LEASES), now)
+            self._client.put_lease(LEASES, self.member.sign(self.node.name))
         except CouchError:
             return
 
     def look(self, now: float) -> None:
         """See the cluster."""
         try:
-            view = self._lookout.look()
+            view = self._cluster_reader.look()
         except CouchError:
             return
-        self.settling = self.settling.see(view, now)
+        self.stable_view = self.stable_view.see(view, now)
 
     def go_round(self, now: float) -> None:
         """Put in force what is ripe, and bring the listeners to the plan."""
-        self.settling = self.settling.ripen(now)
+        self.stable_view = self.stable_view.advance(now)
         self._mind_leavers()
-        view, seen = self.settling.settled, self.settling.seen
+        view, seen = self.stable_view.in_force, self.stable_view.seen
         if view is None or seen is None:
             return
-        if self.settling.certain:
+        if self.stable_view.certain:
             self.state.instances = view.instances
         if self._planned_for == (view, seen):
             return
@@ -336,10 +336,10 @@ class Instance:
         """Read what is new in the list of databases; say whether anything was."""
         return self.following.read()
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         """Take in how far listeners have looked, and note how far the list of databases is seen to."""
         for copy, listener in self.listeners.items():
-            self.following.hear(copy, listener.looked, listener.looked_at_all)
+            self.following.receive(copy, listener.looked, listener.looked_at_all)
         self.state.mark = self.following.seen_to or self.state.mark
 
     def restart(self, copy: Copy) -> None:
@@ -362,10 +362,10 @@ class Instance:
             while listener.acts:
                 listener.step(0, Fate.DONE)
             listener.save()
-        self.hear()
+        self.receive()
         self.crash()
         try:
-            self._client.put_lease(LEASES, self.presence.sign(self.node.name, released=True))
+            self._client.put_lease(LEASES, self.member.sign(self.node.name, released=True))
         except CouchError:
             return
 
@@ -382,21 +382,21 @@ class Instance:
     def _start(self, assignment: Assignment) -> None:
         disk = self.state.files.setdefault(assignment.copy, Disk())
         self.listeners[assignment.copy] = Listener(self._model, self.node, assignment, self.plan, disk, self._databases)
-        self._bequeath()
+        self._reassign_in_doubt()
 
     def _mind_leavers(self) -> None:
         for leaver in [each for each in self.leavers if each.has_left]:
             leaver.save()
             leaver.crash()
             self.leavers.remove(leaver)
-        self._bequeath()
+        self._reassign_in_doubt()
 
-    def _bequeath(self) -> None:
+    def _reassign_in_doubt(self) -> None:
         in_use = {each.assignment.copy for each in self.all_listeners()}
         heir = next(iter(self.listeners.values()), None)
         if heir is None:
             return
         for copy, disk in self.state.files.items():
             if copy not in in_use and disk.doubts:
-                heir.ledger.inherit(sorted(disk.doubts))
+                heir.tracker.take_over_doubts(sorted(disk.doubts))
                 disk.doubts.clear()

@@ -15,18 +15,19 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from peruserd.core import quarantine, restless
-from peruserd.core.backoff import Backoff
-from peruserd.core.quarantine import Advice
+from peruserd.core.common.backoff import Backoff
+from peruserd.core.users import quarantine
+from peruserd.core.users.quarantine import Advice
+from peruserd.core.work import restless
 from peruserd.couch import cluster_database as cluster_database_module
 from peruserd.listener import auditing as auditing_module
+from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener import failures as failures_module
 from peruserd.listener import feed as feed_module
-from peruserd.listener import ledger as ledger_module
 from peruserd.listener import provisioner as provisioner_module
 from peruserd.supervisor import attaching as attaching_module
 from peruserd.supervisor import directory_reader as directory_reader_module
-from peruserd.supervisor import presence as presence_module
+from peruserd.supervisor import membership as membership_module
 from peruserd.supervisor import watcher as watcher_module
 from tests import quick
 from tests.model.acts import Fate
@@ -34,18 +35,18 @@ from tests.model.instances import Instance, Listener
 from tests.model.world import NODES, USERS, World
 
 _SILENCE = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
-_SOON = Backoff(first_seconds=0.5, most_seconds=1.0)
+_SOON = Backoff(initial_seconds=0.5, max_seconds=1.0)
 
 
 def patch(patches: pytest.MonkeyPatch, world: World) -> None:
     """Let the code under test live in the world's time, say nothing, and try again soon."""
     clock = SimpleNamespace(monotonic=lambda: world.now, time=lambda: world.now)
-    for module in (ledger_module, watcher_module):
+    for module in (tracker_module, watcher_module):
         patches.setattr(module, "time", clock)
     for module in (
-        ledger_module,
+        tracker_module,
         watcher_module,
-        presence_module,
+        membership_module,
         provisioner_module,
         cluster_database_module,
         directory_reader_module,
@@ -55,7 +56,7 @@ def patch(patches: pytest.MonkeyPatch, world: World) -> None:
         attaching_module,
     ):
         patches.setattr(module, "log", _SILENCE)
-    patches.setattr(ledger_module, "random", SimpleNamespace(random=lambda: 0.5))
+    patches.setattr(tracker_module, "random", SimpleNamespace(random=lambda: 0.5))
     # A world is at rest after less than the minute for which a restless document waits.
     patches.setattr(restless, "REST_SECONDS", 5.0)
     patches.setattr(quarantine, "_BACKOFF", dict.fromkeys((Advice.RETRY, Advice.ASK_OPERATOR), _SOON))
@@ -179,8 +180,8 @@ class ClusterMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.instances)
     @rule(data=st.data())
-    def hear(self, data: st.DataObject) -> None:
-        self.an_instance(data).hear()
+    def receive(self, data: st.DataObject) -> None:
+        self.an_instance(data).receive()
 
     # The listeners
 
@@ -213,7 +214,7 @@ class ClusterMachine(RuleBasedStateMachine):
         for instance, listener in self.world.listeners():
             self.world.follow(instance, listener)
         for _, listener in self.world.listeners():
-            listener.ledger.retry_due()
+            listener.tracker.retry_due()
             listener.probe()
             listener.scan(limit=3)
             while listener.begin_work() or listener.acts:

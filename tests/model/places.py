@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 
-from peruserd.core.hashing import document_hash
-from peruserd.core.ownership import Ownership
-from peruserd.core.ranges import ShardMap
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import ShardMap
 from peruserd.simcluster.nodes import Node
 from tests.model.witness import AUTH_DB, ObservedCluster
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
-from peruserd.core import security
-from peruserd.core.hashing import document_hash
-from peruserd.core.names import database_name, user_name
+from peruserd.core.common.names import database_name, user_name
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.users import security
 from peruserd.simcluster import ids
 from tests.model.acts import Fate
 from tests.model.foes import PARTNERS, PREFIX, odd_ids

@@ -1,9 +1,9 @@
 """The whole of peruserd's rules against everything a cluster goes through, in any order.
 
-The pure core, the real ledger and the real provisioner run on the simulated cluster's state, without sockets, processes
-and time. Nodes and instances die and come back at any step, an instance also between any two requests of an action;
-nodes are cut off; leases are read from copies that were away; every range is split, node by node; copies are made
-again; users sign up, come again and go through any node; requests fail, or are done and their answers lost.
+The pure core, the real tracker and the real provisioner run on the simulated cluster's state, without sockets,
+processes and time. Nodes and instances die and come back at any step, an instance also between any two requests of an
+action; nodes are cut off; leases are read from copies that were away; every range is split, node by node; copies are
+made again; users sign up, come again and go through any node; requests fail, or are done and their answers lost.
 
 Each run of the tests takes up to 5,500 steps (39 examples of 100 on three nodes, 16 of 100 on five); foes are in
 `test_hostile_model`, which takes twice as many. `python -m tests.model.long_run` runs as many as wanted.
@@ -18,9 +18,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from peruserd.core.hashing import document_hash
-from peruserd.core.ownership import Ownership
-from peruserd.core.ranges import WHOLE_SPACE, ShardMap
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
 from tests.model.acts import Fate
 from tests.model.instances import QUIET_SECONDS
 from tests.model.machine import ClusterMachine, FiveNodesMachine, patch, run_part
@@ -102,7 +102,7 @@ def _rounds(world: World, count: int) -> None:
 def _is_mine(world: World, node: int, document_id: str) -> bool:
     """Say whether the instance beside a node takes a document for its own."""
     return any(
-        document_hash(document_id) in copy.range and listener.ledger._state.intake.is_mine(document_id)
+        document_hash(document_id) in copy.range and listener.tracker._state.intake.is_mine(document_id)
         for copy, listener in world.instances[node, 0].listeners.items()
     )
 
@@ -137,7 +137,7 @@ def test_nobody_takes_over_from_those_who_start_at_the_same_time(world: World) -
             instance.go_round(world.now)
         for node, other in itertools.permutations(NODES, 2):
             assert not _is_mine(world, node, _owned_by(other)), f"{node} took over what is {other}'s"
-    assert all(instance.settling.certain for instance in world.instances.values())
+    assert all(instance.stable_view.certain for instance in world.instances.values())
 
 
 def test_two_that_write_the_same_lease_in_turns_see_each_other(world: World) -> None:

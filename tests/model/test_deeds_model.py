@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from peruserd.core.config import DatabasesConfig, WhenDeleted
-from peruserd.core.lanes import Lane
-from peruserd.core.names import database_name, user_name
+from peruserd.core.common.names import database_name, user_name
+from peruserd.core.configuration.config import DatabasesConfig, WhenDeleted
+from peruserd.core.feed.lanes import Lane
 from peruserd.listener import provisioner
 from peruserd.listener.auditing import Auditor
 from tests.model.deeds import UNKNOWN

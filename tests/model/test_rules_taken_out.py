@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from peruserd.core import decision, evidence, security
-from peruserd.core.evidence import DocumentState, Evidence, Verdict
-from peruserd.core.facts import Database, Facts
-from peruserd.core.steps import Create, Served, Step, Write
+from peruserd.core.users import decision, evidence, security
+from peruserd.core.users.evidence import DocumentState, Evidence, Verdict
+from peruserd.core.users.facts import Database, Facts
+from peruserd.core.users.steps import Create, Served, Step, Write
 from peruserd.listener import provisioner
 from tests.model import stories
 from tests.model.machine import patch

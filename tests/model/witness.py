@@ -1,7 +1,8 @@
 """The witness of peruserd's acts: an account of what everybody did, and the rules that each act has to keep.
 
 The witness sees every request of an act and every touch of somebody else. It judges with its own means: what the copies
-of a document say *together*, which no request shows. It shares no code with `core.decision` and `core.evidence`.
+of a document say *together*, which no request shows. It shares no code with `core.users.decision` and
+`core.users.evidence`.
 
 Judged at each request of an act:
 
@@ -21,10 +22,10 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import Any, Final
 
-from peruserd.core.changes import Change
-from peruserd.core.config import DatabasesConfig, WhenDeleted
-from peruserd.core.lanes import Lane
-from peruserd.core.names import database_name, decode_database_name, user_name
+from peruserd.core.common.names import database_name, decode_database_name, user_name
+from peruserd.core.configuration.config import DatabasesConfig, WhenDeleted
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.lanes import Lane
 from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import ids
 from peruserd.simcluster.copies import ShardCopy
@@ -43,8 +44,8 @@ BLANK: Final = ({}, {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_ad
 _SECTIONS: Final = ("admins", "members", "readers")
 
 # One creation, and five writes of a security object; an act that looks several times is a review.
-_MOST_WRITES: Final = 6
-_MOST_LOOKS: Final = 5
+_MAX_WRITES: Final = 6
+_MAX_LOOKS: Final = 5
 
 
 class ViolationError(BaseException):
@@ -287,7 +288,7 @@ class Witness:
         record.puts += 1
         self.puts[record.user] += 1
         copies = len(self._model.nodes)
-        if record.puts > _MOST_WRITES * copies * (_MOST_LOOKS if record.is_review else 1):
+        if record.puts > _MAX_WRITES * copies * (_MAX_LOOKS if record.is_review else 1):
             raise ViolationError(f"one act for {record.user} has made {record.puts} PUTs")
 
     def _see(self, record: Record, seen: dict[tuple[str, str], int]) -> None:

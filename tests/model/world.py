@@ -17,13 +17,13 @@ At rest nothing happens any more that peruserd has a reason to look at. Then:
 from collections import Counter
 from typing import Any, Final
 
-from peruserd.core.changes import Change
-from peruserd.core.cluster_database import ADMINS_ONLY
-from peruserd.core.config import DatabasesConfig, WhenDeleted
-from peruserd.core.hashing import document_hash
-from peruserd.core.names import database_name, decode_database_name, user_document_id, user_name
-from peruserd.core.quarantine import Failure
-from peruserd.core.security import admits, grants, is_public
+from peruserd.core.cluster.cluster_database import ADMINS_ONLY
+from peruserd.core.common.names import database_name, decode_database_name, user_document_id, user_name
+from peruserd.core.configuration.config import DatabasesConfig, WhenDeleted
+from peruserd.core.feed.changes import Change
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.users.quarantine import Failure
+from peruserd.core.users.security import admits, grants, is_public
 from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import documents
 from peruserd.simcluster.nodes import Node
@@ -44,10 +44,10 @@ USERS: Final = tuple(user_document_id(name) for name in ("ann", "bob", "cid", "d
 NOBODYS: Final = ("userdb-6", UNKNOWN)
 STRANGER_SECURITY: Final = {"members": {"names": ["op"]}, "admins": {"names": ["op"]}}
 
-_MOST_ROUNDS: Final = 200
+_MAX_ROUNDS: Final = 200
 
 # An audit waits where it cannot read, or where nobody can be confirmed: a few times for each of these users at most.
-_MOST_WAITS: Final = 1_000
+_MAX_WAITS: Final = 1_000
 
 # An instance that has just begun to look can take the leases of a dead one, which copies hold apart, for its growth.
 _REST_SECONDS: Final = 3 * TTL_SECONDS + QUIET_SECONDS + 2.0
@@ -259,7 +259,7 @@ class World:
         for _ in self.model.nodes:
             before = self.witness.security_puts.copy(), self.witness.puts.copy()
             for _, listener in self.listeners():
-                assert listener.audit(_MOST_WAITS), "the audit does not end"
+                assert listener.audit(_MAX_WAITS), "the audit does not end"
             self._come_to_rest()
         self._check_users(looked_at=True)
         self.check()
@@ -293,7 +293,7 @@ class World:
         if not self.instances:
             self.start(1)
         idle_since, seconds = self.now, 1.0
-        for _ in range(_MOST_ROUNDS):
+        for _ in range(_MAX_ROUNDS):
             # Most rounds only wait for what may still come: time goes faster then, and leases live for longer.
             if self._round(seconds):
                 idle_since, seconds = self.now, 1.0
@@ -318,7 +318,7 @@ class World:
         for instance, listener in self.listeners():
             busy |= self.follow(instance, listener)
         for _, listener in self.listeners():
-            listener.ledger.retry_due()
+            listener.tracker.retry_due()
             listener.probe()
             while listener.scan(limit=100):
                 busy = True
@@ -329,7 +329,7 @@ class World:
             busy |= any(not self._may_stay(*each) for each in self.witness.ended)
             listener.save()
         for instance in self.instances.values():
-            instance.hear()
+            instance.receive()
             instance.go_round(self.now)
         return busy
 
@@ -346,7 +346,7 @@ class World:
                 instance.node.name
                 for instance in self.instances.values()
                 for copy, listener in instance.listeners.items()
-                if document_hash(document_id) in copy.range and listener.ledger._state.intake.is_mine(document_id)
+                if document_hash(document_id) in copy.range and listener.tracker._state.intake.is_mine(document_id)
             ]
             assert actors == [self.owner(document_id).name], document_id
 

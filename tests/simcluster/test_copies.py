@@ -1,6 +1,6 @@
 """One shard copy: its log of changes stays short and right however often documents change."""
 
-from peruserd.core.ranges import WHOLE_SPACE
+from peruserd.core.ownership.ranges import WHOLE_SPACE
 from peruserd.simcluster.copies import ShardCopy
 from peruserd.simcluster.revisions import Leaves, edit
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from peruserd.core.hashing import document_hash
+from peruserd.core.ownership.hashing import document_hash
 from peruserd.simcluster import SimClusterThread
 
 Ask = Callable[..., requests.Response]

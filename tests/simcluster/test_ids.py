@@ -6,7 +6,7 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from peruserd.core.hashing import document_hash
+from peruserd.core.ownership.hashing import document_hash
 from peruserd.simcluster import errors, ids
 
 

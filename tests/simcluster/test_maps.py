@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peruserd.core.ranges import HASH_SPACE, Range, ShardMap
+from peruserd.core.ownership.ranges import HASH_SPACE, Range, ShardMap
 from peruserd.simcluster.maps import Added, Life, MapDocument, Split, join
 
 RANGES = ("00000000-7fffffff", "80000000-ffffffff")

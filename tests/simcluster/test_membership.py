@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from peruserd.core.hashing import document_hash
+from peruserd.core.ownership.hashing import document_hash
 from peruserd.simcluster import ClusterOptions, SimClusterProcess, SimClusterThread
 from peruserd.simcluster import documents as model_documents
 from peruserd.simcluster.model import ClusterModel

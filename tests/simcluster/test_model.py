@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from peruserd.core.hashing import document_hash
+from peruserd.core.ownership.hashing import document_hash
 from peruserd.simcluster import documents, errors
 from peruserd.simcluster.changes import DatabaseFeed
 from peruserd.simcluster.copies import DEFAULT_SECURITY

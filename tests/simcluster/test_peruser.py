@@ -6,7 +6,7 @@ from zlib import crc32
 
 import pytest
 
-from peruserd.core.hashing import document_key
+from peruserd.core.ownership.hashing import document_key
 from peruserd.simcluster import ClusterOptions, SimClusterThread, documents, seeding
 from peruserd.simcluster.model import ClusterModel
 from peruserd.simcluster.peruser import Peruser, _key, database_of

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from peruserd.core.backoff import Backoff
-from peruserd.core.config import CouchDBConfig
-from peruserd.core.lifecycle import RestartBudget, Timing
-from peruserd.core.messages import Credentials, ListenerStart, Reauthenticate, Secret, Stage, Token
-from peruserd.core.views import Plan, View, make_plan
+from peruserd.core.cluster.views import Plan, View, make_plan
+from peruserd.core.common.backoff import Backoff
+from peruserd.core.common.secret import Secret
+from peruserd.core.configuration.config import CouchDBConfig
+from peruserd.core.processes.lifecycle import RestartBudget, Timing
+from peruserd.core.processes.messages import Credentials, ListenerStart, Reauthenticate, Stage, Token
 from peruserd.couch.client import Client
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens, basic_token
@@ -23,19 +24,19 @@ from tests.starting import listener_start
 from tests.waiting import PATIENCE_SECONDS
 
 ME: Final = "node1@127.0.0.1"
-QUICK: Final = Timing(stop_seconds=5.0, abort_seconds=0.5, backoff=Backoff(first_seconds=0.05, most_seconds=0.2))
+QUICK: Final = Timing(stop_seconds=5.0, abort_seconds=0.5, backoff=Backoff(initial_seconds=0.05, max_seconds=0.2))
 
 
 class StandingGatekeeper:
-    """A gatekeeper who lets in with what it is given, and notes the doubts."""
+    """A gatekeeper who lets in with what it is given, and notes the checks."""
 
     def __init__(self, token: Token | None) -> None:
         self.token = token
-        self.doubts: list[tuple[Hashable, int, str | None]] = []
+        self.checks: list[tuple[Hashable, int, str | None]] = []
 
-    def doubt(self, who: Hashable, number: int, node: str | None) -> None:
-        """Note a doubt."""
-        self.doubts.append((who, number, node))
+    def check_token(self, who: Hashable, number: int, node: str | None) -> None:
+        """Note a check."""
+        self.checks.append((who, number, node))
 
     def state(self) -> Reauthenticate:
         """Return what it was given."""
@@ -58,7 +59,7 @@ class Rig:
         self.gatekeeper = StandingGatekeeper(self.token)
         self.fleet = Fleet(
             self._start_message,
-            most_in_flight=8,
+            max_in_flight=8,
             timing=timing,
             budget=RestartBudget(burst, period_seconds=600.0),
             retired_files=lambda _in_use: (),
@@ -73,12 +74,12 @@ class Rig:
     def skip(self, seconds: float) -> None:
         """Put the fleet's clock forward; listeners know nothing of it, and what they have said was said before."""
         for copy, _ in self.fleet.processes():
-            self.fleet.hear(copy, self.now())
+            self.fleet.receive(copy, self.now())
         self._ahead_seconds += seconds
 
     def start_message(self, index: int = 0) -> ListenerStart:
         """Return the message that starts the listener of one of the plan's copies."""
-        return self._start_message(StartRequest(self.plan().assignments[index], Conditions(share=8), begin_near=None))
+        return self._start_message(StartRequest(self.plan().assignments[index], Conditions(share=8), resume_near=None))
 
     def _start_message(self, request: StartRequest) -> ListenerStart:
         return listener_start(
@@ -88,7 +89,7 @@ class Rig:
             token=self.token,
             state_file=str(self.directory / f"{request.assignment.copy.range}.sqlite"),
             share=request.conditions.share,
-            begin_near=request.begin_near,
+            resume_near=request.resume_near,
         )
 
     def plan(self) -> Plan:
@@ -105,13 +106,13 @@ class Rig:
             poll = select.poll()
             owners = {}
             for copy, process in self.fleet.processes():
-                for descriptor in (process.pidfd, *([] if process.heard_out else [process.pipe_fd])):
+                for descriptor in (process.pidfd, *([] if process.at_eof else [process.pipe_fd])):
                     owners[descriptor] = (copy, descriptor == process.pidfd)
                     poll.register(descriptor, select.POLLIN)
             ready = [owners[descriptor] for descriptor, _ in poll.poll(50)]
             for copy, is_end in sorted(ready, key=lambda each: each[1]):
-                (self.fleet.bury if is_end else self.fleet.hear)(copy, self.now())
-            self.fleet.mind_deadlines(self.now())
+                (self.fleet.on_exit if is_end else self.fleet.receive)(copy, self.now())
+            self.fleet.run_deadlines(self.now())
 
     def stop(self) -> None:
         """Stop all listeners and wait for their end."""

@@ -2,10 +2,9 @@
 
 import pytest
 
-from peruserd.core.directory import Mark, News
-from peruserd.core.messages import Sequence
-from peruserd.core.progress import Identity
-from peruserd.core.rows import Leaf, Page, Row
+from peruserd.core.cluster.directory import Mark, News
+from peruserd.core.feed.progress import Identity
+from peruserd.core.feed.rows import Leaf, Page, Row, Sequence
 from peruserd.couch import errors
 from peruserd.supervisor.directory_reader import DirectoryReader
 

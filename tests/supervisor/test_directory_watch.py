@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.directory import Mark, News
-from peruserd.core.names import user_document_id
+from peruserd.core.cluster.directory import Mark, News
+from peruserd.core.common.names import user_document_id
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.couch.errors import TimedOutError
 from peruserd.couch.sources import LONG_POLL_SECONDS
 from peruserd.simcluster import ClusterOptions, SimClusterThread
@@ -34,8 +34,8 @@ def pair() -> Iterator[SimClusterThread]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory_watch_module, "_LEAST_SECONDS", 0.01)
-    monkeypatch.setattr(pausing, "_BACKOFF", pausing.Backoff(first_seconds=0.01, most_seconds=0.01))
+    monkeypatch.setattr(directory_watch_module, "_MIN_SECONDS", 0.01)
+    monkeypatch.setattr(pausing, "_BACKOFF", pausing.Backoff(initial_seconds=0.01, max_seconds=0.01))
 
 
 class Heard:
@@ -163,7 +163,7 @@ def test_a_quiet_poll_is_followed_by_another(pair: SimClusterThread, tmp_path: P
 
 def test_polls_are_held_apart(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where databases are made all the time each poll ends at once, and the next one waits a little."""
-    monkeypatch.setattr(directory_watch_module, "_LEAST_SECONDS", PATIENCE_SECONDS * 2)
+    monkeypatch.setattr(directory_watch_module, "_MIN_SECONDS", PATIENCE_SECONDS * 2)
     post.watch.start()
     eventually(lambda: post.polls() == 1, "it has asked where the feed ends")
     post.client.create_database("userdb-61", DatabasesConfig())
@@ -198,7 +198,7 @@ def test_one_that_is_refused_does_not_hammer_the_server(
     pair: SimClusterThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A path that is closed to the account is asked for again after the same pauses as any that fails."""
-    monkeypatch.setattr(pausing, "_BACKOFF", pausing.Backoff(first_seconds=60.0, most_seconds=60.0))
+    monkeypatch.setattr(pausing, "_BACKOFF", pausing.Backoff(initial_seconds=60.0, max_seconds=60.0))
     post = Post(pair, tmp_path, account="adm:wrong")
     post.watch.start()
     eventually(lambda: post.watch.failures == 1, "it was refused")

@@ -7,10 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from peruserd.core.backoff import Backoff
-from peruserd.core.lifecycle import Reason, State, Timing
-from peruserd.core.messages import FromListener, ListenerStart
-from peruserd.core.views import Plan
+from peruserd.core.cluster.views import Plan
+from peruserd.core.common.backoff import Backoff
+from peruserd.core.processes.lifecycle import Reason, State, Timing
+from peruserd.core.processes.messages import FromListener, ListenerStart
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor import fleet
 from peruserd.supervisor.process import ListenerProcess
@@ -103,7 +103,7 @@ def test_a_listener_that_hangs_while_it_starts_is_killed_and_replaced(
         return kind(start)
 
     monkeypatch.setattr(fleet, "ListenerProcess", first_unheard)
-    timing = Timing(stop_seconds=5.0, abort_seconds=0.2, backoff=Backoff(first_seconds=0.05, most_seconds=0.1))
+    timing = Timing(stop_seconds=5.0, abort_seconds=0.2, backoff=Backoff(initial_seconds=0.05, max_seconds=0.1))
     rig = Rig(cluster, tmp_path, timing)
     rig.fleet.adjust(rig.plan(), rig.now())
     victim, other = rig.pids()
@@ -132,27 +132,27 @@ def is_up(rig: Rig, pid: int) -> bool:
 
 def test_a_listener_whose_loop_goes_silent_is_killed_and_replaced(cluster: SimClusterThread, tmp_path: Path) -> None:
     """A process that stops beating is aborted, then killed, then started again; one that goes on is left alone."""
-    timing = Timing(stop_seconds=5.0, abort_seconds=0.2, backoff=Backoff(first_seconds=0.05, most_seconds=0.1))
+    timing = Timing(stop_seconds=5.0, abort_seconds=0.2, backoff=Backoff(initial_seconds=0.05, max_seconds=0.1))
     rig = Rig(cluster, tmp_path, timing)
     rig.fleet.adjust(rig.plan(), rig.now())
     rig.turn_until(rig.all_caught_up, "the listeners to be up")
     victim, other = rig.pids()
     os.kill(victim, signal.SIGSTOP)
-    before = beats(rig, other)
-    rig.skip(0.6 * timing.beat_seconds)
+    before = rounds(rig, other)
+    rig.skip(0.6 * timing.silence_seconds)
     # Their changes end the long poll that an idle listener's next beat waits for.
     rig.cluster.seed_users(10)
-    rig.turn_until(lambda: beats(rig, other) > before, "the other listener to beat")
-    rig.skip(0.6 * timing.beat_seconds)
+    rig.turn_until(lambda: rounds(rig, other) > before, "the other listener to beat")
+    rig.skip(0.6 * timing.silence_seconds)
     rig.turn_until(lambda: victim not in rig.pids() and rig.all_caught_up(), "the silent listener to be replaced")
     assert rig.fleet.status().stops == {Reason.SILENT: 1}
     rig.stop()
 
 
-def beats(rig: Rig, pid: int) -> int:
+def rounds(rig: Rig, pid: int) -> int:
     """Return how often a listener's loop has gone round, as it reported last."""
     (report,) = [each.report for each in rig.fleet.status().listeners if each.pid == pid]
-    return report.beats if report is not None else 0
+    return report.rounds if report is not None else 0
 
 
 def test_too_many_restarts_exhaust_the_fleet(cluster: SimClusterThread, tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from peruserd.core.lifecycle import Reason
-from peruserd.core.messages import Hello, JournalNews, Stop, encode
-from peruserd.core.views import Plan
+from peruserd.core.cluster.views import Plan
+from peruserd.core.processes.lifecycle import Reason
+from peruserd.core.processes.messages import Hello, JournalNews, Stop, encode
 from peruserd.supervisor import forkserver
 from peruserd.supervisor import process as process_module
 from peruserd.supervisor.process import ListenerProcess
@@ -171,7 +171,7 @@ def test_a_listener_has_no_descriptor_of_others(server: int, rig: Rig) -> None:
 
 _UNPREPARED = """
 import sys, time
-from peruserd.core.messages import decode_start
+from peruserd.core.processes.messages import decode_start
 from peruserd.supervisor import forkserver
 from peruserd.supervisor.process import ListenerProcess
 if __name__ == "__main__":
@@ -203,7 +203,7 @@ def test_imports_that_failed_are_told(rig: Rig, tmp_path: Path, module: str, war
 
 _SUPERVISOR = """
 import sys, time
-from peruserd.core.messages import decode_start
+from peruserd.core.processes.messages import decode_start
 from peruserd.supervisor.process import ListenerProcess
 if __name__ == "__main__":
     process = ListenerProcess(decode_start(bytes.fromhex(sys.stdin.readline())))
@@ -304,7 +304,7 @@ def test_a_fork_server_that_is_killed_takes_nobody_with_it(server: int, rig: Rig
 
 def test_a_listener_that_takes_no_message_holds_nobody_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The supervisor's loop does not wait for it, and as it may have half of a message it is killed."""
-    monkeypatch.setattr(process_module, "_LONGEST_SEND_SECONDS", 0.2)
+    monkeypatch.setattr(process_module, "_MAX_SEND_SECONDS", 0.2)
     listener = ListenerProcess(rig.start_message())
     until_greeted(listener)
     listener.signal(signal.SIGSTOP)
@@ -321,7 +321,7 @@ def test_a_start_with_a_fork_server_that_hangs_fails_and_the_next_one_works(
     before = set(pipes_and_sockets())
     os.kill(server, signal.SIGSTOP)
     with monkeypatch.context() as patch:
-        patch.setattr(forkserver, "_LONGEST_WAIT_SECONDS", SHORT_SECONDS)
+        patch.setattr(forkserver, "_MAX_WAIT_SECONDS", SHORT_SECONDS)
         with pytest.raises(OSError, match="the fork server ended"):
             ListenerProcess(rig.start_message())
     wait_until_gone(server)
@@ -339,7 +339,7 @@ def test_an_end_that_a_hanging_fork_server_does_not_tell_of_is_seen(
     process = ListenerProcess(rig.start_message())
     until_greeted(process)
     os.kill(server, signal.SIGSTOP)
-    monkeypatch.setattr(forkserver, "_LONGEST_WAIT_SECONDS", SHORT_SECONDS)
+    monkeypatch.setattr(forkserver, "_MAX_WAIT_SECONDS", SHORT_SECONDS)
     assert end(process) == forkserver.EXIT_CODE_LOST
     wait_until_gone(server)
 
@@ -348,7 +348,7 @@ def test_a_fleet_gets_over_a_fork_server_that_hangs(server: int, rig: Rig, monke
     """A start that failed is one more try, after a back-off."""
     os.kill(server, signal.SIGSTOP)
     with monkeypatch.context() as patch:
-        patch.setattr(forkserver, "_LONGEST_WAIT_SECONDS", SHORT_SECONDS)
+        patch.setattr(forkserver, "_MAX_WAIT_SECONDS", SHORT_SECONDS)
         rig.fleet.adjust(Plan(rig.plan().assignments[:1]), rig.now())
     rig.turn_until(rig.all_caught_up, "the listener to be up after all")
     assert [each.restarts > 0 for each in rig.fleet.status().listeners] == [True]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from peruserd.core.deletions import UNREADABLE, Pause, PauseReason, Saying, Word
-from peruserd.core.messages import JournalNews
+from peruserd.core.deletions.journal import UNREADABLE, Pause, PauseReason, Saying, Word
+from peruserd.core.processes.messages import JournalNews
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.journal import Journal
 from peruserd.simcluster import ClusterOptions, SimClusterThread

@@ -12,10 +12,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from peruserd import ending
-from peruserd.core.lifecycle import RestartBudget, Timing
-from peruserd.core.ranges import WHOLE_SPACE, ShardMap
-from peruserd.core.settling import Settling
-from peruserd.core.views import Plan, View, make_plan
+from peruserd.core.cluster.stable_view import StableView
+from peruserd.core.cluster.views import Plan, View, make_plan
+from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
+from peruserd.core.processes.lifecycle import RestartBudget, Timing
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.loop import Inbox, Outcome, Supervisor
@@ -44,10 +44,10 @@ def supervisor(
     return Supervisor(
         fleet,
         make_plan=plans,
-        settling=Settling(quiet, 4 * quiet, expected=expected),
+        stable_view=StableView(quiet, 4 * quiet, expected=expected),
         look_soon=look_soon,
         remember=([] if remembered is None else remembered).append,
-        tell=said.append,
+        set_status=said.append,
         on_hangup=on_hangup,
         on_end=on_end,
     )
@@ -61,7 +61,7 @@ def idle_fleet() -> Fleet:
 
     return Fleet(
         start_message,  # type: ignore[arg-type]
-        most_in_flight=1,
+        max_in_flight=1,
         timing=Timing(),
         budget=RestartBudget(1, 1.0),
         retired_files=lambda _copies: (),
@@ -220,11 +220,11 @@ class AdjustedFleet(Fleet):
     def next_deadline(self) -> None:
         return None
 
-    def mind_deadlines(self, now: float) -> None:
+    def run_deadlines(self, now: float) -> None:
         pass
 
-    def answer(self, doubts: Mapping[Hashable, int] | None) -> None:
-        self.answered.append(doubts)
+    def answer(self, checks: Mapping[Hashable, int] | None) -> None:
+        self.answered.append(checks)
 
     def adjust(self, plan: Plan, _now: float) -> str:
         self.adjusted.append(plan)

@@ -4,27 +4,27 @@ from collections.abc import Collection
 
 import pytest
 
-from peruserd.core.counters import Counters
-from peruserd.core.lifecycle import RestartBudget, Timing
-from peruserd.core.messages import (
-    Doubt,
+from peruserd.core.cluster.views import Copy, Plan, View, make_plan
+from peruserd.core.common.secret import Secret
+from peruserd.core.feed.rows import Sequence
+from peruserd.core.ownership.ranges import WHOLE_SPACE, Range, ShardMap, split_evenly
+from peruserd.core.processes.counters import Counters
+from peruserd.core.processes.lifecycle import RestartBudget, Timing
+from peruserd.core.processes.messages import (
+    CheckToken,
     FromListener,
     Hello,
     Inform,
-    Inherit,
     JournalNews,
     ListenerStart,
     Reauthenticate,
     Report,
-    Secret,
-    Sequence,
     Stage,
     Stop,
+    TakeOverDoubts,
     Token,
     ToListener,
 )
-from peruserd.core.ranges import WHOLE_SPACE, Range, ShardMap, split_evenly
-from peruserd.core.views import Copy, Plan, View, make_plan
 from peruserd.supervisor import fleet as fleet_module
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.start_request import StartRequest
@@ -79,7 +79,7 @@ class Noted:
         self.gatekeeper = StandingGatekeeper(Token(1, cookie=Secret("one")))
         self.fleet = Fleet(
             self._start_message,
-            most_in_flight=8,
+            max_in_flight=8,
             timing=Timing(),
             budget=RestartBudget(100, 600.0),
             retired_files=self._retired_files,
@@ -95,7 +95,7 @@ class Noted:
 
     def _start_message(self, request: StartRequest) -> ListenerStart:
         self.requests.append(request)
-        return listener_start(request.assignment, share=request.conditions.share, begin_near=request.begin_near)
+        return listener_start(request.assignment, share=request.conditions.share, resume_near=request.resume_near)
 
     def spawn(self, start: ListenerStart) -> NotedProcess:
         """Stand in for the making of a process."""
@@ -117,15 +117,15 @@ class Noted:
     def say(self, process: NotedProcess, *messages: FromListener) -> None:
         """Let a listener say something, and the fleet hear it."""
         process.says.extend(messages)
-        self.fleet.hear(process.copy, 0.0)
+        self.fleet.receive(process.copy, 0.0)
 
     def end(self, process: NotedProcess) -> None:
         """Let a listener's process be gone."""
-        self.fleet.bury(process.copy, 0.0)
+        self.fleet.on_exit(process.copy, 0.0)
 
     def begun_near(self) -> dict[str, Sequence | None]:
         """Return where each listener was told to begin near, by its range."""
-        return {str(each.assignment.copy.range): each.begin_near for each in self.requests}
+        return {str(each.assignment.copy.range): each.resume_near for each in self.requests}
 
 
 @pytest.fixture
@@ -139,13 +139,13 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
 def _report(
     stage: Stage = Stage.FOLLOWING,
     checkpoint: Sequence | None = None,
-    beats: int = 1,
+    rounds: int = 1,
     *,
     caught_up: bool = False,
     informed: int = 0,
 ) -> Report:
     return Report(
-        beats=beats,
+        rounds=rounds,
         stage=stage,
         caught_up=caught_up,
         checkpoint=checkpoint,
@@ -167,7 +167,7 @@ def test_a_listener_learns_what_has_changed_while_it_started(noted: Noted) -> No
     noted.adjust(make_plan(alone, "n1", both))
     assert process.sent == []
     noted.say(process, Hello())
-    assert process.planned == [Inform(1, warned.ownership, warned.coming, 8, nodes=("n1", "n2"))]
+    assert process.planned == [Inform(1, warned.ownership, warned.upcoming, 8, nodes=("n1", "n2"))]
 
 
 def test_a_listener_is_told_what_is_coming_and_what_is_in_force(noted: Noted) -> None:
@@ -209,11 +209,11 @@ def test_a_report_from_before_the_last_assignment_does_not_count(noted: Noted) -
     assert noted.fleet.status().ready
     noted.adjust(make_plan(alone, "n1"))
     assert not noted.fleet.status().ready
-    noted.say(process, _report(beats=2, caught_up=True, informed=1))
+    noted.say(process, _report(rounds=2, caught_up=True, informed=1))
     assert not noted.fleet.status().ready
-    noted.say(process, _report(beats=3, informed=2))
+    noted.say(process, _report(rounds=3, informed=2))
     assert not noted.fleet.status().ready
-    noted.say(process, _report(beats=4, caught_up=True, informed=2))
+    noted.say(process, _report(rounds=4, caught_up=True, informed=2))
     assert noted.fleet.status().ready
 
 
@@ -224,13 +224,13 @@ def test_what_a_listener_reported_before_its_end_does_not_count(noted: Noted) ->
     assert noted.fleet.status().ready
     noted.end(process)
     assert not noted.fleet.status().ready
-    noted.fleet.mind_deadlines(1.0)
+    noted.fleet.run_deadlines(1.0)
     successor = noted.processes[process.copy]
     noted.say(successor, Hello())
     assert not noted.fleet.status().ready
     noted.say(successor, _report(caught_up=True))
     assert not noted.fleet.status().ready
-    noted.say(successor, _report(beats=2, caught_up=True, informed=2))
+    noted.say(successor, _report(rounds=2, caught_up=True, informed=2))
     assert noted.fleet.status().ready
 
 
@@ -250,7 +250,7 @@ def test_a_listener_is_started_with_what_is_coming(noted: Noted) -> None:
     alone, both = (View(("n1", "n2"), names, shard_map) for names in (("n1",), ("n1", "n2")))
     plan = make_plan(alone, "n1", both)
     noted.adjust(plan)
-    assert plan.assignments[0].coming is not None
+    assert plan.assignments[0].upcoming is not None
     assert [each.assignment for each in noted.requests] == list(plan.assignments)
 
 
@@ -299,7 +299,7 @@ def test_a_copy_that_cannot_be_read_any_more_asks_for_a_look(noted: Noted) -> No
     noted.say(process, _report(Stage.SCANNING))
     noted.say(process, _report(Stage.CONNECTING))
     assert noted.looks_wanted == 1
-    noted.say(process, _report(Stage.CONNECTING, beats=2))
+    noted.say(process, _report(Stage.CONNECTING, rounds=2))
     assert noted.looks_wanted == 1
     noted.say(process, _report(), _report(Stage.CONNECTING))
     assert noted.looks_wanted == 2
@@ -321,7 +321,7 @@ def test_what_was_left_in_doubt_is_handed_to_a_listener_that_runs(noted: Noted) 
     starting, _ = noted.adjust(_plan(LOWER, UPPER))
     assert starting.sent == []
     noted.say(starting, Hello())
-    assert Inherit(("/state/old.sqlite",)) in starting.sent
+    assert TakeOverDoubts(("/state/old.sqlite",)) in starting.sent
 
 
 def test_a_listener_that_has_left_bequeaths_its_file(noted: Noted) -> None:
@@ -330,9 +330,9 @@ def test_a_listener_that_has_left_bequeaths_its_file(noted: Noted) -> None:
     noted.retired[frozenset((upper.copy,))] = ("/state/lower.sqlite",)
     noted.adjust(_plan(UPPER))
     noted.say(lower, _report())
-    assert not any(isinstance(message, Inherit) for message in upper.sent)
+    assert not any(isinstance(message, TakeOverDoubts) for message in upper.sent)
     noted.end(lower)
-    assert upper.sent[-1] == Inherit(("/state/lower.sqlite",))
+    assert upper.sent[-1] == TakeOverDoubts(("/state/lower.sqlite",))
 
 
 def test_a_listener_that_comes_back_bequeaths_nothing(noted: Noted) -> None:
@@ -343,13 +343,13 @@ def test_a_listener_that_comes_back_bequeaths_nothing(noted: Noted) -> None:
     noted.adjust(_plan(LOWER, UPPER))
     noted.end(lower)
     assert noted.processes[lower.copy] is not lower
-    assert not any(isinstance(message, Inherit) for each in noted.processes.values() for message in each.sent)
+    assert not any(isinstance(message, TakeOverDoubts) for each in noted.processes.values() for message in each.sent)
 
 
 def test_without_anything_left_nobody_inherits(noted: Noted) -> None:
     """No message is sent for nothing."""
     (process,) = noted.run(_plan(WHOLE_SPACE))
-    assert not any(isinstance(message, Inherit) for message in process.sent)
+    assert not any(isinstance(message, TakeOverDoubts) for message in process.sent)
 
 
 def test_what_a_listener_reported_last_outlives_it(noted: Noted) -> None:
@@ -383,15 +383,15 @@ def test_all_listeners_are_told_what_their_requests_carry_from_now_on(noted: Not
 
 
 def test_a_doubt_is_answered_to_the_process_that_has_it(noted: Noted) -> None:
-    """Another listener is told nothing, nor is another process of the same copy, whose doubts have other numbers."""
+    """Another listener is told nothing, nor is another process of the same copy, whose checks have other numbers."""
     lower, upper = noted.run(_plan(LOWER, UPPER))
-    noted.say(lower, Doubt(7, "n2"))
-    assert noted.gatekeeper.doubts == [(lower.pid, 7, "n2")]
+    noted.say(lower, CheckToken(7, "n2"))
+    assert noted.gatekeeper.checks == [(lower.pid, 7, "n2")]
     noted.fleet.answer({lower.pid: 7})
     assert [each.answers for each in _let_in(lower)] == [0, 7]
     assert [each.answers for each in _let_in(upper)] == [0]
     noted.end(lower)
-    noted.fleet.mind_deadlines(1.0)
+    noted.fleet.run_deadlines(1.0)
     successor = noted.processes[lower.copy]
     assert successor is not lower
     noted.say(successor, Hello())

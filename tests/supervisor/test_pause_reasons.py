@@ -2,8 +2,8 @@
 
 import pytest
 
-from peruserd.core.deletions import Pause, PauseReason
-from peruserd.core.messages import JournalNews
+from peruserd.core.deletions.journal import Pause, PauseReason
+from peruserd.core.processes.messages import JournalNews
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.journal import Journal
 from peruserd.simcluster import ClusterOptions, SimClusterThread

@@ -2,9 +2,9 @@
 
 import pytest
 
-from peruserd.core.inquiries import Inquiry, InquiryPage, KeptUser, Wish
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.views import Copy
+from peruserd.core.cluster.views import Copy
+from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser, Wish
 from peruserd.supervisor import questions as module
 from peruserd.supervisor.questions import NotAnsweredError, Questions
 
@@ -70,15 +70,15 @@ def test_a_listener_that_owes_answers_is_not_asked_for_ever() -> None:
     questions = Questions(lambda _, inquiry: numbers.append(inquiry.number), brief_seconds=0.001)
     for _ in range(100):
         assert questions.kept([COPY], "a") is None
-    assert len(numbers) == module._MOST_OWED
+    assert len(numbers) == module._MAX_OWED
     with pytest.raises(NotAnsweredError, match="owes 8 answers"):
         list(questions.ask(COPY, Inquiry(0, Wish.LIST)))
     questions.answered(COPY, InquiryPage(numbers[0], ()))
     questions.kept([COPY], "a")
-    assert len(numbers) == module._MOST_OWED + 1
+    assert len(numbers) == module._MAX_OWED + 1
     questions.ended(COPY)
     questions.kept([COPY], "a")
-    assert len(numbers) == module._MOST_OWED + 2
+    assert len(numbers) == module._MAX_OWED + 2
 
 
 def test_answers_that_nobody_asked_for_are_passed_over() -> None:

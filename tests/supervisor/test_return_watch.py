@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.core.config import DatabasesConfig
-from peruserd.core.directory import Mark
-from peruserd.core.messages import Sequence
-from peruserd.core.names import user_document_id
-from peruserd.core.ranges import WHOLE_SPACE, ShardMap
-from peruserd.core.rows import Page
-from peruserd.core.views import View
+from peruserd.core.cluster.directory import Mark
+from peruserd.core.cluster.views import View
+from peruserd.core.common.names import user_document_id
+from peruserd.core.configuration.config import DatabasesConfig
+from peruserd.core.feed.rows import Page, Sequence
+from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
 from peruserd.couch.sources import DirectorySource
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from peruserd.supervisor import return_watch as return_watch_module
@@ -148,7 +147,7 @@ def test_a_list_that_cannot_be_read_is_read_after_the_next_view(post: Post, pair
 
 def test_a_long_list_is_read_over_several_views(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     """The watcher has other things to see between two readings."""
-    monkeypatch.setattr(return_watch_module, "_MOST_PAGES", 1)
+    monkeypatch.setattr(return_watch_module, "_MAX_PAGES", 1)
     whole = DirectorySource.page
 
     def page_of_two(source: DirectorySource, since: Sequence) -> Page:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from peruserd.core.leases import Breaks
-from peruserd.core.views import View
+from peruserd.core.cluster.leases import Breaks
+from peruserd.core.cluster.views import View
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from peruserd.supervisor.start_watch import StartWatch
 from tests.couch.connecting import connect

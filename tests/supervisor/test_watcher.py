@@ -1,4 +1,4 @@
-"""The watcher and the lookout, on simulated clusters and on servers that are no cluster."""
+"""The watcher and the cluster reader, on simulated clusters and on servers that are no cluster."""
 
 import threading
 import time
@@ -11,12 +11,13 @@ import pytest
 import requests
 from structlog.testing import capture_logs
 
-from peruserd.core.backoff import Backoff
-from peruserd.core.config import CouchDBConfig, FeedChoice
-from peruserd.core.leases import Lease
-from peruserd.core.messages import Credentials, Secret
-from peruserd.core.settling import Settling
-from peruserd.core.views import Feed, View
+from peruserd.core.cluster.leases import Lease
+from peruserd.core.cluster.stable_view import StableView
+from peruserd.core.cluster.views import Feed, View
+from peruserd.core.common.backoff import Backoff
+from peruserd.core.common.secret import Secret
+from peruserd.core.configuration.config import CouchDBConfig, FeedChoice
+from peruserd.core.processes.messages import Credentials
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError
 from peruserd.couch.errors import (
@@ -34,9 +35,9 @@ from peruserd.couch.tokens import Tokens, basic_token
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from peruserd.supervisor import attaching, pausing, watcher
 from peruserd.supervisor.attaching import Attaching, Attachment, HiddenNodesError, NoShardsError
-from peruserd.supervisor.presence import Onlooker, Presence
+from peruserd.supervisor.membership import LeaseObserver, Member
 from peruserd.supervisor.second_writer import SecondWriter
-from peruserd.supervisor.watcher import Lookout, Watcher
+from peruserd.supervisor.watcher import ClusterReader, Watcher
 from tests.couch.connecting import TalkingServer, answering, make_lease_database
 from tests.proxies import Proxy, faithful
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -89,7 +90,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def looks_until_alone(eye: Lookout, clock: Clock) -> int:
+def looks_until_alone(eye: ClusterReader, clock: Clock) -> int:
     """Return how many looks, a quarter of a second apart, it takes until nobody is seen any more."""
     for number, _ in enumerate(clock.ticks(60.0)):
         if eye.look().instances == ():
@@ -97,9 +98,9 @@ def looks_until_alone(eye: Lookout, clock: Clock) -> int:
     pytest.fail("somebody is seen for ever")
 
 
-def presence(incarnation: str = "me") -> Presence:
+def member(incarnation: str = "me") -> Member:
     """Make an instance that has not looked round yet."""
-    return Presence(incarnation=incarnation, replaces=None, ttl_seconds=3600.0, version="1.0")
+    return Member(incarnation=incarnation, replaces=None, ttl_seconds=3600.0, version="1.0")
 
 
 def client_of(url: str) -> Client:
@@ -110,21 +111,21 @@ def client_of(url: str) -> Client:
     return Client(Session(couchdb, Tokens(basic_token(credentials))))
 
 
-def lookout(
+def cluster_reader(
     url: str,
     feed: FeedChoice = FeedChoice.AUTO,
     password: str | None = None,
-    onlooker: Onlooker | None = None,
+    observer: LeaseObserver | None = None,
     auth_db: str = "_users",
     second_writer: SecondWriter | None = None,
-) -> Lookout:
-    """Make a lookout on the server at `url`, which has credentials in it, for an instance of its own unless given."""
+) -> ClusterReader:
+    """Make a reader on the server at `url`, which has credentials in it; for an instance of its own unless given."""
     parts = urlsplit(url)
     couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}", feed=feed, auth_db=auth_db)
     credentials = Credentials(parts.username or "adm", Secret(password or parts.password or "pass"))
     client = Client(Session(couchdb, Tokens(basic_token(credentials))))
     database = ClusterDatabase(client, LEASES, mend=True)
-    return Lookout(client, couchdb, onlooker or presence(), database, second_writer)
+    return ClusterReader(client, couchdb, observer or member(), database, second_writer)
 
 
 class _NoNode(BaseHTTPRequestHandler):
@@ -155,12 +156,12 @@ def server_without_shards() -> Iterator[str]:
 
 def test_a_lookout_attaches_to_the_node_that_answers(cluster: SimClusterThread) -> None:
     """With node `_local` the instance bears the name of the node at its URL."""
-    assert [lookout(url).attach().node for url in cluster.urls] == cluster.node_names
+    assert [cluster_reader(url).attach().node for url in cluster.urls] == cluster.node_names
 
 
 def test_a_view_has_the_nodes_connected_and_the_shard_map(cluster: SimClusterThread) -> None:
     """A look shows what the cluster says of itself."""
-    view = lookout(cluster.urls[1]).look()
+    view = cluster_reader(cluster.urls[1]).look()
     assert view.nodes == tuple(sorted(cluster.node_names))
     assert view.shard_map is not None
     assert view.shard_map.holes() == ()
@@ -169,7 +170,7 @@ def test_a_view_has_the_nodes_connected_and_the_shard_map(cluster: SimClusterThr
 
 def test_a_stopped_node_leaves_the_view_and_stays_in_the_shard_map(cluster: SimClusterThread) -> None:
     """Hosts are what the shard map says; whether they live is what membership says."""
-    eye = lookout(cluster.urls[0])
+    eye = cluster_reader(cluster.urls[0])
     before = eye.look()
     cluster.stop_node(3)
     try:
@@ -182,7 +183,7 @@ def test_a_stopped_node_leaves_the_view_and_stays_in_the_shard_map(cluster: SimC
 
 def test_a_missing_authentication_database_is_a_view_without_a_map(cluster: SimClusterThread) -> None:
     """That there is nobody to serve yet is no error."""
-    eye = lookout(cluster.urls[0], auth_db="other_users")
+    eye = cluster_reader(cluster.urls[0], auth_db="other_users")
     view = eye.look()
     assert view.shard_map is None
     assert eye.plan(view, view).assignments == ()
@@ -190,7 +191,7 @@ def test_a_missing_authentication_database_is_a_view_without_a_map(cluster: SimC
 
 def test_only_nodes_with_a_lease_have_an_instance(team: SimClusterThread) -> None:
     """A connected node whose peruserd is dead or was never there must not own anything; the own one is there."""
-    eye = lookout(team.urls[0])
+    eye = cluster_reader(team.urls[0])
     client_of(team.urls[1]).put_lease(LEASES, Lease(team.node_names[1], "other", 1))
     view = eye.look()
     assert view.nodes == tuple(team.node_names)
@@ -200,7 +201,7 @@ def test_only_nodes_with_a_lease_have_an_instance(team: SimClusterThread) -> Non
 
 def test_a_lease_that_appears_later_is_a_newcomers_until_it_grows(team: SimClusterThread) -> None:
     """The view says who is about to show, which is no reason to believe in anybody."""
-    eye = lookout(team.urls[0])
+    eye = cluster_reader(team.urls[0])
     client = client_of(team.urls[1])
     eye.look()
     for counter, seen in ((1, ((), team.node_names[1:2])), (2, (team.node_names[1:2], ()))):
@@ -211,7 +212,7 @@ def test_a_lease_that_appears_later_is_a_newcomers_until_it_grows(team: SimClust
 
 def test_nobody_is_about_to_show_beside_a_node_that_is_away(team: SimClusterThread) -> None:
     """Its instance acts on its side of the cut, so its documents need not wait for it."""
-    eye = lookout(team.urls[0])
+    eye = cluster_reader(team.urls[0])
     eye.look()
     client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[2], "other", 1))
     assert eye.look().newcomers == (team.node_names[2],)
@@ -223,7 +224,7 @@ def test_a_lease_whose_node_is_away_is_no_instance(team: SimClusterThread) -> No
     """An instance beside a node that is cut off acts on its side of the cut, however fresh its lease is."""
     for name in team.node_names:
         client_of(team.urls[0]).put_lease(LEASES, Lease(name, name, 1))
-    eye = lookout(team.urls[0], onlooker=Onlooker(3600.0))
+    eye = cluster_reader(team.urls[0], observer=LeaseObserver(3600.0))
     assert eye.look().instances == tuple(team.node_names)
     team.stop_node(3)
     assert eye.look().instances == tuple(team.node_names[:2])
@@ -234,13 +235,13 @@ def test_a_lease_whose_node_is_away_is_no_instance(team: SimClusterThread) -> No
 def test_one_that_only_asks_is_no_instance(team: SimClusterThread) -> None:
     """A command beside a node does not make an instance of it."""
     client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[2], "other", 1))
-    assert lookout(team.urls[0], onlooker=Onlooker(3600.0)).look().instances == (team.node_names[2],)
+    assert cluster_reader(team.urls[0], observer=LeaseObserver(3600.0)).look().instances == (team.node_names[2],)
 
 
 def test_a_second_instance_beside_a_node_stands_by(team: SimClusterThread) -> None:
     """The view says so, and its plan is empty until the first one has gone."""
-    first, second = presence("first"), presence("second")
-    active, standing_by = (lookout(team.urls[0], onlooker=each) for each in (first, second))
+    first, second = member("first"), member("second")
+    active, standing_by = (cluster_reader(team.urls[0], observer=each) for each in (first, second))
     client = client_of(team.urls[0])
     active.look()
     client.put_lease(LEASES, first.sign(team.node_names[0]))
@@ -258,7 +259,7 @@ def test_while_the_database_of_leases_is_missing_nobody_is_taken_for_dead(team: 
     """Leases go with it; the instances that were alive are alive until leases can be read again."""
     client = client_of(team.urls[0])
     client.put_lease(LEASES, Lease(team.node_names[1], "other", 1))
-    eye = lookout(team.urls[0], onlooker=Onlooker(0.5))
+    eye = cluster_reader(team.urls[0], observer=LeaseObserver(0.5))
     before = eye.look()
     assert before.leases_readable
     assert client.delete_database("_users")
@@ -277,7 +278,7 @@ def test_while_leases_cannot_be_read_nobody_is_taken_for_dead(
 ) -> None:
     """The view says that silence says nothing, for those who would do what cannot be undone."""
     client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[1], "other", 1))
-    eye = lookout(team.urls[0], onlooker=Onlooker(0.5))
+    eye = cluster_reader(team.urls[0], observer=LeaseObserver(0.5))
     before = eye.look()
     team.fail(1, fault, path_regex="_local_docs")
     for _ in clock.ticks(1.5):
@@ -294,12 +295,12 @@ def test_an_instance_that_never_read_the_leases_does_not_take_itself_for_the_onl
     """A proxy's answer for a page that every node has shows nobody; whoever can be there is awaited still."""
     client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[1], "other", 1))
     team.fail(1, status, path_regex="_local_docs")
-    me = presence("me")
-    eye = lookout(team.urls[0], onlooker=me)
-    settling = Settling(quiet_seconds=1.0, newcomer_seconds=1.0)
+    me = member("me")
+    eye = cluster_reader(team.urls[0], observer=me)
+    stable_view = StableView(quiet_seconds=1.0, newcomer_seconds=1.0)
     for now in range(0, 1000, 100):
-        settling = settling.see(eye.look(), float(now)).ripen(float(now))
-        assert not settling.certain
+        stable_view = stable_view.see(eye.look(), float(now)).advance(float(now))
+        assert not stable_view.certain
     assert not me.has_looked
     team.clear_faults()
     assert team.node_names[1] in eye.look().instances
@@ -308,7 +309,7 @@ def test_an_instance_that_never_read_the_leases_does_not_take_itself_for_the_onl
 def test_while_the_node_does_not_answer_nobody_is_taken_for_dead(team: SimClusterThread, clock: Clock) -> None:
     """The time in which nothing was seen at all does not count as silence either."""
     client_of(team.urls[0]).put_lease(LEASES, Lease(team.node_names[1], "other", 1))
-    eye = lookout(team.urls[0], onlooker=Onlooker(1.0))
+    eye = cluster_reader(team.urls[0], observer=LeaseObserver(1.0))
     before = eye.look()
     team.fail(1, 503, path_regex="_membership")
     for _ in clock.ticks(2.0):
@@ -325,7 +326,7 @@ def test_a_database_of_leases_that_is_somebody_elses_ends_the_preparation(team: 
     client.session.request("PUT", f"/{LEASES}").expect(201)
     client.session.request("PUT", f"/{LEASES}/recipe", body={}).expect(201)
     client.put_lease(LEASES, Lease(team.node_names[1], "other", 1))
-    eye = lookout(team.urls[0])
+    eye = cluster_reader(team.urls[0])
     with pytest.raises(ForeignDatabaseError, match=r"cluster\.database"):
         eye.prepare()
     view = eye.look()
@@ -341,7 +342,7 @@ def test_leases_in_an_authentication_database_open_to_all_are_nobodys_word(team:
             path = f"/_users/_local/peruserd.active.{node}"
             lie = msgspec.json.encode(Lease(node, f"lie-{node}", counter))
             assert requests.put(team_url + path, data=lie, timeout=10).status_code == 201
-    eye = lookout(team.urls[0])
+    eye = cluster_reader(team.urls[0])
     for _ in range(2):
         view = eye.look()
         assert (view.instances, view.standby, view.newcomers) == ((team.node_names[0],), False, ())
@@ -361,18 +362,18 @@ def test_only_server_admins_can_write_leases(team: SimClusterThread, auth: tuple
 
 def test_what_is_coming_is_planned_by_the_view_seen_last(team: SimClusterThread) -> None:
     """A plan is made by both views: with another instance to come, its documents are named to be left alone."""
-    eye = lookout(team.urls[0])
+    eye = cluster_reader(team.urls[0])
     settled = eye.look()
     settled_plan = eye.plan(settled, settled)
     seen = msgspec.structs.replace(settled, instances=tuple(team.node_names[:2]))
     warned = eye.plan(settled, seen)
     assert warned.in_force == settled_plan.in_force
-    assert any(each.coming is not None for each in warned.assignments)
+    assert any(each.upcoming is not None for each in warned.assignments)
 
 
 def test_a_server_without_shards_is_read_by_its_own_feed(server_without_shards: str) -> None:
     """Where `/_node/_local` is missing, one listener follows the whole database."""
-    eye = lookout(server_without_shards)
+    eye = cluster_reader(server_without_shards)
     assert eye.attach().feed is Feed.DATABASE
     view = eye.look()
     (assignment,) = eye.plan(view, view).assignments
@@ -383,14 +384,14 @@ def test_a_server_without_shards_is_read_by_its_own_feed(server_without_shards: 
 def test_shards_that_are_asked_for_and_missing_are_an_error_for_the_operator(server_without_shards: str) -> None:
     """`feed = "shard"` on such a server says what to change."""
     with pytest.raises(NoShardsError, match=r"couchdb\.feed"):
-        lookout(server_without_shards, FeedChoice.SHARD).attach()
+        cluster_reader(server_without_shards, FeedChoice.SHARD).attach()
 
 
 @pytest.mark.parametrize("feed", [FeedChoice.AUTO, FeedChoice.SHARD])
 def test_a_proxy_without_a_server_is_no_server_without_shards(team: SimClusterThread, feed: FeedChoice) -> None:
     """It answers every path with 404 for a while: the instance waits, and does not take everything for its own."""
     team.fail(1, 404)
-    eye = lookout(team.urls[0], feed)
+    eye = cluster_reader(team.urls[0], feed)
     with pytest.raises(NotFoundError):
         eye.attach()
     team.clear_faults()
@@ -407,17 +408,17 @@ def test_a_server_that_does_not_know_the_pages_of_nodes_has_no_shards(status: in
     """CouchDB 1.x and 2.x answer 400; where shards are asked for, another configuration is needed."""
     pages = {NODE_NAME: (status, {"error": "e"}), ("GET", "/"): (200, {"couchdb": "Welcome", "version": version})}
     with TalkingServer(answering(pages)) as server:
-        assert lookout(server.url).attach() == Attachment("_local", Feed.DATABASE)
+        assert cluster_reader(server.url).attach() == Attachment("_local", Feed.DATABASE)
         with pytest.raises(NoShardsError, match=r"couchdb\.feed"):
-            lookout(server.url, FeedChoice.SHARD).attach()
+            cluster_reader(server.url, FeedChoice.SHARD).attach()
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 501])
 def test_a_proxy_that_hides_the_pages_of_nodes_is_no_server_without_shards(team: SimClusterThread, status: int) -> None:
     """CouchDB 3 has them. Users are served; where shards are asked for, they are waited for, and nobody gives up."""
     team.fail(1, status, path_regex=NODE_PAGES)
-    assert lookout(team.urls[0]).attach() == Attachment("_local", Feed.DATABASE)
-    eye = lookout(team.urls[0], FeedChoice.SHARD)
+    assert cluster_reader(team.urls[0]).attach() == Attachment("_local", Feed.DATABASE)
+    eye = cluster_reader(team.urls[0], FeedChoice.SHARD)
     with pytest.raises(HiddenNodesError, match=r"hides that page.*couchdb\.feed"):
         eye.attach()
     team.clear_faults()
@@ -431,21 +432,21 @@ def test_a_page_for_everything_is_no_server_without_shards(feed: FeedChoice) -> 
         TalkingServer(answering({("GET", "/"): (200, {"status": "starting"})})) as server,
         pytest.raises(UnexpectedAnswerError, match="what server this is"),
     ):
-        lookout(server.url, feed).attach()
+        cluster_reader(server.url, feed).attach()
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
 def test_one_answer_of_a_proxy_that_starts_decides_nothing(team: SimClusterThread, status: int) -> None:
     """What would decide for the database's feed is asked for twice."""
     team.fail(1, status, path_regex=NODE_PAGES, count=1)
-    assert lookout(team.urls[0]).attach() == Attachment(team.node_names[0], Feed.SHARD)
+    assert cluster_reader(team.urls[0]).attach() == Attachment(team.node_names[0], Feed.SHARD)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_an_answer_of_the_moment_decides_nothing(team: SimClusterThread, status: int) -> None:
     """It says nothing of shards, however often it comes."""
     team.fail(1, status, path_regex=NODE_PAGES)
-    eye = lookout(team.urls[0])
+    eye = cluster_reader(team.urls[0])
     for _ in range(2):
         with pytest.raises(CouchError):
             eye.look()
@@ -458,9 +459,9 @@ def test_shards_are_followed_as_soon_as_their_pages_open(
     team: SimClusterThread, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A proxy that was set up in two steps needs no restart of the daemon, which looks again and again."""
-    monkeypatch.setattr(attaching, "_ASKING_AGAIN", Backoff(first_seconds=0.01, most_seconds=0.02))
+    monkeypatch.setattr(attaching, "_ASKING_AGAIN", Backoff(initial_seconds=0.01, max_seconds=0.02))
     team.fail(1, status, path_regex=NODE_PAGES)
-    eye = lookout(team.urls[0])
+    eye = cluster_reader(team.urls[0])
     for _ in range(3):
         assert eye.look().shard_map is None
         time.sleep(0.03)
@@ -495,7 +496,7 @@ def test_a_node_that_was_renamed_is_asked_for_its_name() -> None:
         pages["GET", f"/_node/{quoted(known_as)}/_dbs/_users"] = (200, {"by_node": {known_as: ["00000000-ffffffff"]}})
 
     with TalkingServer(answering(pages)) as server:
-        eye = lookout(server.url)
+        eye = cluster_reader(server.url)
         for known_as in ("nonode@nohost", "couchdb@10.0.0.1", "couchdb@10.0.0.2"):
             name(known_as)
             view = eye.look()
@@ -512,7 +513,7 @@ def test_a_proxy_that_lets_at_databases_alone_is_a_server_without_shards(team: S
     """It forbids `/` as well as `/_node`; the log says what follows, because nobody hears of other instances then."""
     team.fail(1, 403, path_regex=r"^/(_(?!users\b).*)?$")
     with capture_logs() as logged:
-        eye = lookout(team.urls[0])
+        eye = cluster_reader(team.urls[0])
         assert eye.attach() == Attachment("_local", Feed.DATABASE)
     assert [line["log_level"] for line in logged if "one instance" in line.get("advice", "")] == ["warning"]
     view = eye.look()
@@ -535,10 +536,10 @@ def test_a_proxy_that_keeps_a_page_that_shards_need_makes_a_server_without_shard
     team: SimClusterThread, pages: str, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it answers in words of its own, users are served; shards are followed once all these pages are open."""
-    monkeypatch.setattr(attaching, "_ASKING_AGAIN", Backoff(first_seconds=0.01, most_seconds=0.02))
+    monkeypatch.setattr(attaching, "_ASKING_AGAIN", Backoff(initial_seconds=0.01, max_seconds=0.02))
     own = _proxy_page(status)
     with Proxy(team.urls[0], lambda path: own(path) if path.startswith(pages) else path) as proxy:
-        eye = lookout(proxy.url)
+        eye = cluster_reader(proxy.url)
         for _ in range(3):
             assert eye.look().shard_map is None
             time.sleep(0.03)
@@ -551,7 +552,7 @@ def test_a_proxy_that_keeps_a_page_that_shards_need_makes_a_server_without_shard
 def test_a_proxy_that_lets_at_nothing_is_waited_for(team: SimClusterThread, status: int) -> None:
     """It may let at everything in a moment, and an instance attaches once for its whole life."""
     team.fail(1, status)
-    eye = lookout(team.urls[0])
+    eye = cluster_reader(team.urls[0])
     with pytest.raises(CouchError):
         eye.attach()
     team.clear_faults()
@@ -562,13 +563,13 @@ def test_an_account_that_is_no_server_admin_is_no_proxy(team: SimClusterThread) 
     """CouchDB answers 401 for the pages of nodes then, and serving users would fail as well."""
     team.fail(1, 401, path_regex=NODE_PAGES)
     with pytest.raises(UnauthorizedError):
-        lookout(team.urls[0]).attach()
+        cluster_reader(team.urls[0]).attach()
 
 
 def test_shards_that_are_asked_for_and_forbidden_are_waited_for(team: SimClusterThread) -> None:
     """The proxy may be changed as well as the configuration, so the error names both."""
     team.fail(1, 403, path_regex=NODE_PAGES)
-    eye = lookout(team.urls[0], FeedChoice.SHARD)
+    eye = cluster_reader(team.urls[0], FeedChoice.SHARD)
     with pytest.raises(ForbiddenError, match=r"/_node.*couchdb\.feed"):
         eye.attach()
     team.clear_faults()
@@ -580,7 +581,7 @@ def test_the_database_feed_needs_no_page_of_a_node(team: SimClusterThread, statu
     """`feed = "database"` is obeyed behind a proxy that has none, and nothing is asked to find out."""
     team.fail(1, status)
     team.clear_requests()
-    eye = lookout(team.urls[0], FeedChoice.DATABASE)
+    eye = cluster_reader(team.urls[0], FeedChoice.DATABASE)
     for _ in range(3):
         view = eye.look()
     assert eye.attach() == Attachment("_local", Feed.DATABASE)
@@ -590,7 +591,7 @@ def test_the_database_feed_needs_no_page_of_a_node(team: SimClusterThread, statu
 
 def test_the_database_feed_can_be_asked_for_on_a_cluster(cluster: SimClusterThread) -> None:
     """`feed = "database"` is obeyed where there are shards, and stays."""
-    eye = lookout(cluster.urls[0], FeedChoice.DATABASE)
+    eye = cluster_reader(cluster.urls[0], FeedChoice.DATABASE)
     for _ in range(3):
         assert eye.look().shard_map is None
     assert eye.attach().feed is Feed.DATABASE
@@ -599,7 +600,7 @@ def test_the_database_feed_can_be_asked_for_on_a_cluster(cluster: SimClusterThre
 def test_refused_credentials_are_told_apart(cluster: SimClusterThread) -> None:
     """A wrong password is not a server that is away."""
     with pytest.raises(UnauthorizedError):
-        lookout(cluster.urls[0], password="wrong").attach()
+        cluster_reader(cluster.urls[0], password="wrong").attach()
 
 
 def test_a_look_finds_couch_peruser_on_the_own_node(team: SimClusterThread) -> None:
@@ -608,7 +609,7 @@ def test_a_look_finds_couch_peruser_on_the_own_node(team: SimClusterThread) -> N
     own = f"/_node/{team.node_names[0]}/_config/couch_peruser/enable"
     client.session.request("PUT", own, body="true").expect(200)
     second_writer = SecondWriter(client)
-    eye = lookout(team.urls[0], second_writer=second_writer)
+    eye = cluster_reader(team.urls[0], second_writer=second_writer)
     with capture_logs() as logged:
         for _ in range(3):
             eye.look()
@@ -619,7 +620,7 @@ def test_a_look_finds_couch_peruser_on_the_own_node(team: SimClusterThread) -> N
     ]
     team.fail(1, 403, path_regex="_config")
     hidden = SecondWriter(client)
-    assert lookout(team.urls[0], second_writer=hidden).look().nodes == tuple(team.node_names)
+    assert cluster_reader(team.urls[0], second_writer=hidden).look().nodes == tuple(team.node_names)
     assert hidden.is_on is None
 
 
@@ -627,7 +628,7 @@ def test_no_second_writer_is_looked_for_where_there_are_no_shards(team: SimClust
     """Such a server has no couch_peruser, and the node's name may be made up."""
     second_writer = SecondWriter(client_of(team.urls[0]))
     team.clear_requests()
-    lookout(team.urls[0], FeedChoice.DATABASE, second_writer=second_writer).look()
+    cluster_reader(team.urls[0], FeedChoice.DATABASE, second_writer=second_writer).look()
     assert second_writer.is_on is None
     assert "config" not in {kind for _, _, kind in team.requests()}
 
@@ -661,7 +662,7 @@ def watcher_of(eye: Eye, seen: list[View | None], interval_seconds: float = 0.01
 @pytest.mark.parametrize("error", [UnreachableError("away"), ValueError("what nobody foresaw")], ids=repr)
 def test_a_watcher_passes_on_what_it_sees_after_failures(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster that cannot be seen is looked at again, whatever the reason; no view is made up meanwhile."""
-    monkeypatch.setattr(pausing, "_BACKOFF", pausing.Backoff(first_seconds=0.01, most_seconds=0.01))
+    monkeypatch.setattr(pausing, "_BACKOFF", pausing.Backoff(initial_seconds=0.01, max_seconds=0.01))
     seen: list[View | None] = []
     watcher = watcher_of(Eye(error, VIEW), seen)
     watcher.start()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from peruserd.core.names import database_name
+from peruserd.core.common.names import database_name
 from peruserd.simcluster import Write
 from tests.system.target import PREFIX, Target
 

@@ -27,7 +27,7 @@ from tests.forking import hurry
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _STANDARD: Final = (0, 1, 2)
-_LONGEST_MESSAGE: Final = 1 << 20
+_MAX_MESSAGE: Final = 1 << 20
 
 
 def end_with_parent() -> None:
@@ -97,7 +97,7 @@ def _fork_helpers() -> None:
 def _wait_for_work(channel: socket.socket) -> NoReturn:
     code = 1
     try:
-        message, received, *_ = socket.recv_fds(channel, _LONGEST_MESSAGE, 8)
+        message, received, *_ = socket.recv_fds(channel, _MAX_MESSAGE, 8)
         if message:
             source, numbers = json.loads(message)
             # Out of the way first, because one may have the number that another shall have.

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import requests
 
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.security import is_private
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.users.security import is_private
 
 PREFIX: Final = "userdb-"
 

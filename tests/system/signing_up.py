@@ -16,7 +16,7 @@ _STEADY_PAUSE_SECONDS: Final = 0.1
 # A test that takes long makes fewer and fewer users: a scan amidst live users is slow, each of them is one more to scan
 # for, and a busy machine would never come to the end of it.
 _STEADY_GROWTH: Final = 1.03
-_LONGEST_PAUSE_SECONDS: Final = 0.6
+_MAX_PAUSE_SECONDS: Final = 0.6
 
 
 class SigningUp:
@@ -53,7 +53,7 @@ class SigningUp:
                 self._target.sign_up(group, node=self._nodes[number % len(self._nodes)])
                 self.names += group
                 time.sleep(pause)
-                pause = min(pause * growth, _LONGEST_PAUSE_SECONDS)
+                pause = min(pause * growth, _MAX_PAUSE_SECONDS)
         except Exception as error:  # noqa: BLE001 - raised in the test's own thread
             self._failure = error
 

@@ -14,12 +14,12 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
-from peruserd.core.hashing import document_hash
-from peruserd.core.leases import Role
-from peruserd.core.names import UnservableNameError, database_name, user_document_id
-from peruserd.core.ownership import Ownership
-from peruserd.core.ranges import ShardMap
-from peruserd.core.security import is_private
+from peruserd.core.cluster.leases import Role
+from peruserd.core.common.names import UnservableNameError, database_name, user_document_id
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.ownership.ranges import ShardMap
+from peruserd.core.users.security import is_private
 from peruserd.simcluster import ClusterOptions, ControlFace, SimClusterThread
 
 REAL_URLS: Final = [url for url in os.environ.get("PERUSERD_TEST_CLUSTER", "").split(",") if url]

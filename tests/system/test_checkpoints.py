@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from peruserd.core.hashing import document_hash
-from peruserd.core.names import database_name, user_document_id
-from peruserd.core.ranges import HASH_SPACE
+from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.ownership.ranges import HASH_SPACE
 from peruserd.simcluster import SimClusterThread
 from tests.system.daemon import Daemon
 from tests.system.server import PREFIX, Server

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from peruserd.core.names import database_name
+from peruserd.core.common.names import database_name
 from peruserd.simcluster import ClusterOptions
 from tests.cli.running import peruserd
 from tests.system.daemon import Daemon

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import requests
 
-from peruserd.core.leases import Lease
+from peruserd.core.cluster.leases import Lease
 from peruserd.simcluster import ClusterOptions
 from tests.couch.connecting import connect
 from tests.system.daemon import Daemon

@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from peruserd.core.names import database_name
-from peruserd.core.security import is_public
+from peruserd.core.common.names import database_name
+from peruserd.core.users.security import is_public
 from peruserd.simcluster import ClusterOptions
 from tests.system.daemon import Daemon
 from tests.system.signing_up import SigningUp

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.core.names import database_name
+from peruserd.core.common.names import database_name
 from peruserd.simcluster import ClusterOptions
 from peruserd.simcluster.peruser import database_of
 from tests.cli.running import peruserd

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from peruserd.core.security import is_public
+from peruserd.core.users.security import is_public
 from peruserd.simcluster import ClusterOptions
 from tests.system.daemon import Daemon
 from tests.system.signing_up import SigningUp

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from peruserd.core.names import database_name
+from peruserd.core.common.names import database_name
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.proxies import Proxy
 from tests.system.daemon import Daemon

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from peruserd.core.names import database_name
+from peruserd.core.common.names import database_name
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.system.daemon import Daemon
 from tests.system.server import PREFIX, Server

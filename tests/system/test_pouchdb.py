@@ -7,12 +7,13 @@ from typing import NoReturn
 
 import pytest
 
-from peruserd.core.config import CouchDBConfig
-from peruserd.core.messages import Credentials, Secret
-from peruserd.core.names import database_name
-from peruserd.core.ranges import WHOLE_SPACE
-from peruserd.core.security import first
-from peruserd.core.views import Copy, Feed
+from peruserd.core.cluster.views import Copy, Feed
+from peruserd.core.common.names import database_name
+from peruserd.core.common.secret import Secret
+from peruserd.core.configuration.config import CouchDBConfig
+from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.processes.messages import Credentials
+from peruserd.core.users.security import first
 from peruserd.couch.client import Client
 from peruserd.couch.probe import open_probe
 from peruserd.couch.session import Session

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import requests
 
-from peruserd.core.names import database_name
+from peruserd.core.common.names import database_name
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.proxies import Proxy, decoding, faithful
 from tests.system.daemon import Daemon

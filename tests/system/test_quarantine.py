@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from peruserd.core.names import database_name
+from peruserd.core.common.names import database_name
 from peruserd.simcluster import ClusterOptions
 from tests.cli.running import peruserd
 from tests.system.daemon import Daemon

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from peruserd.core.security import is_private
+from peruserd.core.users.security import is_private
 from peruserd.simcluster import ClusterOptions
 from tests.system.daemon import Daemon
 from tests.system.simulated import sim

@@ -2,8 +2,8 @@
 
 import pytest
 
-from peruserd.core.names import database_name
-from peruserd.core.security import Security, first
+from peruserd.core.common.names import database_name
+from peruserd.core.users.security import Security, first
 from peruserd.simcluster import ClusterOptions
 from tests.system.server import PREFIX, Server
 from tests.system.target import open_simulated

@@ -15,8 +15,8 @@ import pytest
 
 from peruserd import ending
 from peruserd.cli.parser import build_parser
-from peruserd.core.decoding import PASSWORD_CREDENTIAL
-from peruserd.core.lifecycle import EXIT_CONFIGURATION
+from peruserd.core.configuration.decoding import PASSWORD_CREDENTIAL
+from peruserd.core.processes.lifecycle import EXIT_CONFIGURATION
 from peruserd.daemon.state import DEFAULT_STATE_DIRECTORY
 from tests.system.daemon import Daemon
 from tests.waiting import eventually
@@ -24,7 +24,7 @@ from tests.waiting import eventually
 UNIT = Path(__file__).parents[2] / "peruserd.service"
 
 # systemd's own scale: 0 is safe, 10 is exposed; above 2 something was opened that is not needed.
-MOST_EXPOSED = 2.0
+MAX_EXPOSED = 2.0
 
 
 def settings() -> dict[str, list[str]]:
@@ -155,5 +155,5 @@ def test_systemd_understands_the_unit(analyze: Callable[..., subprocess.Complete
 
 def test_the_service_is_closed_in(analyze: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     """By the count of systemd itself, what the service could reach is little."""
-    outcome = analyze("security", "--offline=yes", f"--threshold={MOST_EXPOSED * 10:.0f}", "--no-pager")
+    outcome = analyze("security", "--offline=yes", f"--threshold={MAX_EXPOSED * 10:.0f}", "--no-pager")
     assert outcome.returncode == 0, outcome.stdout[-2000:] + outcome.stderr

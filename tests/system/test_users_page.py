@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from peruserd.core.names import database_name
+from peruserd.core.common.names import database_name
 from peruserd.simcluster import ClusterOptions
 from tests.cli.running import peruserd
 from tests.system.daemon import Daemon

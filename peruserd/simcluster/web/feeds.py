@@ -15,7 +15,7 @@ from peruserd.simcluster.waiting import wait_for_change
 from peruserd.simcluster.web.exchange import Exchange, encode, etag, raw_reply, reply, stream_reply
 
 # CouchDB's default for `changes_timeout`, which is also the longest it waits.
-_LONGEST_WAIT_SECONDS: Final = 60.0
+_MAX_WAIT_SECONDS: Final = 60.0
 _NO_LIMIT: Final = 1 << 62
 _FEEDS: Final = ("normal", "longpoll", "continuous", "eventsource")
 
@@ -47,7 +47,7 @@ class _Wanted(msgspec.Struct, frozen=True):
             since=exchange.key_or_text("since", "0"),
             limit=max(exchange.number("limit", _NO_LIMIT), 1),
             include_docs=exchange.flag("include_docs"),
-            wait_seconds=min(exchange.number("timeout", 60_000) / 1000, _LONGEST_WAIT_SECONDS),
+            wait_seconds=min(exchange.number("timeout", 60_000) / 1000, _MAX_WAIT_SECONDS),
             heartbeat_seconds=heartbeat_seconds,
             descending=exchange.flag("descending"),
             all_leaves=exchange.query.get("style") == "all_docs",

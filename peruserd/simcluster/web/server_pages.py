@@ -14,7 +14,7 @@ from peruserd.simcluster.options import AUTH_DATABASE
 from peruserd.simcluster.web.database_pages import database_info
 from peruserd.simcluster.web.exchange import Exchange, encode, etag, raw_reply, refusal, reply
 
-_MOST_KEYS: Final = 100
+_MAX_KEYS: Final = 100
 
 _WELCOME: Final = encode(
     {
@@ -122,7 +122,7 @@ async def databases_info(exchange: Exchange) -> web.Response:
     keys = (await exchange.object()).get("keys")
     if not isinstance(keys, list):
         raise errors.bad_request("`keys` member must exist.")
-    if len(keys) > _MOST_KEYS:
+    if len(keys) > _MAX_KEYS:
         raise errors.bad_request("too_many_keys")
     return reply([_described(exchange, key) for key in keys])
 

@@ -1,0 +1,1 @@
+"""The audit: its rounds, and the judgement on one user."""

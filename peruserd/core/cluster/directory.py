@@ -1,0 +1,68 @@
+"""The databases of a cluster as one node hears of them, and which of its rows tell of somebody else's deed.
+
+The node's list of shard maps, `_dbs`, has a row for each database that was made, made again, deleted or moved. A row of
+a database that this instance has just made itself is no news. It can only be the first revision of a map, without a
+conflict: two who make one database in different seconds make two maps, and one of them loses.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from peruserd.core.common.names import decode_database_name, user_document_id
+from peruserd.core.feed.progress import Identity, is_behind
+from peruserd.core.feed.rows import Row, Sequence
+
+FIRST_REVISION: Final = "1-"
+"""The beginning of the revision of a map that was never changed, and so not deleted either."""
+
+# Past so many rows, comparing the names of all users' databases is cheaper than looking at each.
+_MAX_ROWS: Final = 20_000
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """The place in one node's list up to which all rows were seen to, and the row that proves it.
+
+    Each node's list has a `uuid` and sequences of its own.
+    """
+
+    uuid: str
+    sequence: Sequence
+    last_row: Row | None = None
+
+
+class News(msgspec.Struct, frozen=True):
+    """The user documents whose databases rows tell of: `made`, for the first time, and `changed` in any other way."""
+
+    made: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+
+def news_of(rows: Iterable[Row], prefix: str) -> News:
+    """Return what rows, with all their leaves, tell of users' databases."""
+    made: list[str] = []
+    changed: list[str] = []
+    for row in rows:
+        name = decode_database_name(prefix, row.id)
+        if name is not None:
+            (made if _is_first(row) else changed).append(user_document_id(name))
+    return News(tuple(made), tuple(changed))
+
+
+def _is_first(row: Row) -> bool:
+    return not row.deleted and len(row.changes) == 1 and row.changes[0].rev.startswith(FIRST_REVISION)
+
+
+def why_not_from(mark: Mark | None, identity: Identity) -> str | None:
+    """Return in words why the list cannot be read on from a mark; None where it can, if it has the mark's row."""
+    if mark is None:
+        return "it is not known how far the list of databases was read"
+    if mark.uuid != identity.uuid:
+        return "the node's list of databases is another one"
+    if is_behind(identity, mark.sequence):
+        return "the node's list of databases is behind what was read of it"
+    sequences = (identity.update_seq, mark.sequence)
+    if isinstance(sequences[0], int) and isinstance(sequences[1], int) and sequences[0] - sequences[1] > _MAX_ROWS:
+        return "too many databases have changed since the list was read"
+    return None

@@ -1,0 +1,335 @@
+"""The configuration: typed, with a default and an explanation for each key.
+
+The types are the single source: decoding (`peruserd.core.configuration.decoding`), the sample that `peruserd config`
+prints and the README's table all follow from them. Intervals are seconds, as floats.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+UpToAnHour = Annotated[float, Meta(ge=0, le=3_600)]
+UpToAMonth = Annotated[float, Meta(gt=0, le=2_678_400)]
+UpToTenYears = Annotated[float, Meta(ge=0, le=315_360_000)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+
+MAX_SHARDS: Final = 1_024
+"""The most shards or copies of one database: each is a file, and a node that is asked for millions goes down."""
+
+Shards = Annotated[int, Meta(ge=1, le=MAX_SHARDS)]
+
+
+class FeedChoice(StrEnum):
+    """The kind of feed that listeners read changes from."""
+
+    AUTO = "auto"
+    SHARD = "shard"
+    DATABASE = "database"
+
+
+class DeletionPolicy(StrEnum):
+    """The fate of a user's database when the user document is deleted."""
+
+    REVOKE = "revoke"
+    KEEP = "keep"
+    DROP = "drop"
+
+
+class OnReturn(StrEnum):
+    """The way a user is treated who comes back to a database that stayed."""
+
+    REOPEN = "reopen"
+    HOLD = "hold"
+
+
+class Grant(StrEnum):
+    """The rights of a user in the database of their own."""
+
+    ADMIN = "admin"
+    MEMBER = "member"
+
+
+class Audience(StrEnum):
+    """The clients that may ask whether a user is served."""
+
+    LOOPBACK = "loopback"
+    EVERYBODY = "everybody"
+    NOBODY = "nobody"
+
+
+class WhenDeleted(StrEnum):
+    """The answer to somebody who deleted the database of a user who is there."""
+
+    REMAKE = "remake"
+    REPORT = "report"
+
+
+class LogFormat(StrEnum):
+    """The form of log lines."""
+
+    AUTO = "auto"
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least severe lines that are written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the configuration file."""
+
+
+class CouchDBConfig(Table, frozen=True):
+    """The CouchDB node this instance is attached to, and how to reach it."""
+
+    url: Annotated[
+        str,
+        Meta(
+            description="The node's address. Give the node itself, not a load balancer: an instance is attached to "
+            "one node. Credentials may stand in it (http://name:password@host:5984); they are taken out at once."
+        ),
+    ] = "http://127.0.0.1:5984"
+    username: Annotated[str | None, Meta(description="A server admin's name.")] = None
+    password_file: Annotated[
+        str | None,
+        Meta(
+            description="A file whose first line is the password; it is read again after a refusal and on SIGHUP. "
+            "Instead of it: the environment's PERUSERD_COUCHDB_PASSWORD, or the systemd credential couchdb-password."
+        ),
+    ] = None
+    auth_db: Annotated[
+        Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_$()+/-]*\Z")], Meta(description="The authentication database.")
+    ] = "_users"
+    node: Annotated[
+        Annotated[str, Meta(min_length=1)],
+        Meta(description="The node's Erlang name, as in node1@host; _local is whichever node answers at the url."),
+    ] = "_local"
+    ca_file: Annotated[str | None, Meta(description="PEM file of the authority that signed the server.")] = None
+    client_cert: Annotated[str | None, Meta(description="PEM file of a client certificate.")] = None
+    client_key: Annotated[str | None, Meta(description="Its key, where it is a file of its own.")] = None
+    connect_timeout: Annotated[Seconds, Meta(description="Seconds until a connection must stand.")] = 5.0
+    read_timeout: Annotated[
+        Seconds,
+        Meta(
+            description="Seconds without a byte after which a request has failed (long polls add theirs). A whole "
+            "answer may take twice as long, and a second more for each 256 KiB of it."
+        ),
+    ] = 30.0
+    long_poll_timeout: Annotated[
+        Annotated[float, Meta(ge=1, le=25)],
+        Meta(description="Seconds until a long poll ends that has no news; less than a proxy in between allows."),
+    ] = 25.0
+    feed: Annotated[
+        FeedChoice,
+        Meta(
+            description="shard: each shard copy's feed. database: the database's feed, by one listener, for servers "
+            "without shards. auto: shard where the server has /_node/_local, database elsewhere."
+        ),
+    ] = FeedChoice.AUTO
+
+
+class DatabasesConfig(Table, frozen=True):
+    """The databases that are made for users."""
+
+    prefix: Annotated[
+        str, Meta(description="What their names begin with; two hexadecimal digits for each byte of the name follow.")
+    ] = "userdb-"
+    q: Annotated[Shards, Meta(description="Shards of each.")] = 1
+    n: Annotated[
+        Shards | None, Meta(description="Copies of each shard; the server's default where it is not given.")
+    ] = None
+    placement: Annotated[
+        str | None, Meta(description="The zones the copies go to, as in metro-dc-a:2,metro-dc-b:1.")
+    ] = None
+    partitioned: Annotated[bool, Meta(description="Whether they are partitioned databases.")] = False
+    when_deleted: Annotated[
+        WhenDeleted,
+        Meta(
+            description="What happens when somebody deletes the database of a user who is there. remake: it is made "
+            "again, empty. report: the user goes to quarantine as database_deleted, until the operator has the user "
+            "looked at or somebody puts the database back."
+        ),
+    ] = WhenDeleted.REMAKE
+
+
+class SecurityConfig(Table, frozen=True):
+    """The rights that users have in their databases."""
+
+    grant: Annotated[
+        Grant,
+        Meta(
+            description="admin: the user is an admin and a member of the database, as with couch_peruser, and can "
+            "write its design documents and its security object. member: a member alone. Databases that are there "
+            "already stay as they are until `peruserd templates rollout`."
+        ),
+    ] = Grant.ADMIN
+
+
+class TemplatesConfig(Table, frozen=True):
+    """Documents, roles and options that each user's database gets."""
+
+    directory: Annotated[
+        str | None,
+        Meta(
+            description="A directory with documents/*.json, security.json and options.json; it is read at the start. "
+            "New databases get what is in it, and those that are there already by `peruserd templates rollout`."
+        ),
+    ] = None
+
+
+class DeletionConfig(Table, frozen=True):
+    """Deletions of user documents, and the databases that these leave."""
+
+    policy: Annotated[
+        DeletionPolicy,
+        Meta(
+            description="revoke: the user loses access, the database stays. keep: nothing changes. drop: the user "
+            "loses access at once, and the database is deleted when the grace period is over."
+        ),
+    ] = DeletionPolicy.REVOKE
+    grace_period: Annotated[
+        UpToTenYears,
+        Meta(
+            description="drop: seconds from the deletion of a user document to that of the database; 0 deletes it as "
+            "soon as the deletion is confirmed."
+        ),
+    ] = 604_800.0
+    max_drops: Annotated[
+        Count,
+        Meta(
+            description="drop: this many databases may be deleted within per_seconds, by all instances together. One "
+            "more stops all deletions until `peruserd deletions resume`. A database without a document never counts."
+        ),
+    ] = 100
+    per_seconds: Annotated[UpToAMonth, Meta(description="The time in which max_drops are counted.")] = 3_600.0
+    on_return: Annotated[
+        OnReturn,
+        Meta(
+            description="What happens when somebody signs up under the name of a deleted user whose database is still "
+            "there. reopen: the new user gets the database with all that is in it. hold: nobody is let in until "
+            "`peruserd deletions release` or `drop-now`."
+        ),
+    ] = OnReturn.REOPEN
+
+    @property
+    def uses_journal(self) -> bool:
+        """Say whether anything waits in the journal of deletions."""
+        return self.policy is DeletionPolicy.DROP or self.on_return is OnReturn.HOLD
+
+
+class ClusterConfig(Table, frozen=True):
+    """Ways in which the instances of a cluster know of each other, and watch the cluster."""
+
+    database: Annotated[
+        Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_$()+/-]{0,199}\Z")],
+        Meta(
+            description="The database of peruserd's own, for server admins only, in which the instances tell each "
+            "other that they live. The first one makes it; a database of that name that is somebody else's is not "
+            "touched. All instances of a cluster must name the same one."
+        ),
+    ] = "peruserd"
+    poll_interval: Annotated[Seconds, Meta(description="Seconds between two looks at membership and shard map.")] = 2.0
+    quiet_period: Annotated[
+        UpToAnHour,
+        Meta(
+            description="Seconds for which a change of the cluster must last before it takes effect; longer than a "
+            "restart of the daemon takes, so that one moves nothing."
+        ),
+    ] = 5.0
+    lease_interval: Annotated[Seconds, Meta(description="Seconds between two signs of life of an instance.")] = 5.0
+    lease_ttl: Annotated[Seconds, Meta(description="Seconds of silence after which an instance is dead.")] = 20.0
+
+
+class ProvisioningConfig(Table, frozen=True):
+    """Limits within which users are served."""
+
+    max_in_flight: Annotated[
+        Annotated[int, Meta(ge=1, le=1_024)],
+        Meta(description="Users this instance works on at once, over all its listeners."),
+    ] = 64
+    max_new_per_minute: Annotated[
+        Annotated[int, Meta(ge=0, le=1_000_000)],
+        Meta(
+            description="Databases this instance makes in a minute at most, divided among its listeners (at least one "
+            "each); who signs up beyond that waits. 0: no limit."
+        ),
+    ] = 0
+
+
+class AuditConfig(Table, frozen=True):
+    """The audit: every user is looked at in turn, whether or not anything has happened."""
+
+    interval: Annotated[
+        UpToAMonth,
+        Meta(
+            description="Seconds that a round over all users is spread over, and from the beginning of one to that of "
+            "the next. A round that needs more at the given rate takes longer; peruserd_audit_round_seconds tells."
+        ),
+    ] = 86_400.0
+    rate: Annotated[
+        Annotated[float, Meta(gt=0, le=10_000)],
+        Meta(
+            description="Requests a second that the audit of this instance makes at most, over all its listeners; "
+            "each user takes about one for each copy of the database, on whichever node that is."
+        ),
+    ] = 10.0
+
+
+class HTTPConfig(Table, frozen=True):
+    """Metrics, health, and whether a user is served."""
+
+    listen: Annotated[
+        str,
+        Meta(description="Address and port of /metrics, /healthz, /readyz and /users; port 0 takes a free one."),
+    ] = "127.0.0.1:9984"
+    users: Annotated[
+        Audience,
+        Meta(
+            description="Who may ask /users/{name} whether a user is served. loopback: programs of this machine, and "
+            "nobody where `listen` is no loopback address. everybody: all who reach the port. nobody: the page is "
+            "closed."
+        ),
+    ] = Audience.LOOPBACK
+
+
+class StateConfig(Table, frozen=True):
+    """The state that is kept between starts. Its loss costs a scan of the users, nothing else."""
+
+    directory: Annotated[
+        str | None,
+        Meta(description="The directory; by default systemd's $STATE_DIRECTORY, elsewhere /var/lib/peruserd."),
+    ] = None
+
+
+class LogConfig(Table, frozen=True):
+    """Log lines, on standard error."""
+
+    format: Annotated[
+        LogFormat, Meta(description="json, console (for people), or auto: console on a terminal, json elsewhere.")
+    ] = LogFormat.AUTO
+    level: Annotated[LogLevel, Meta(description="The least severe lines written.")] = LogLevel.INFO
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole configuration. A table or key that is not given has its default."""
+
+    couchdb: CouchDBConfig = CouchDBConfig()
+    databases: DatabasesConfig = DatabasesConfig()
+    security: SecurityConfig = SecurityConfig()
+    templates: TemplatesConfig = TemplatesConfig()
+    deletion: DeletionConfig = DeletionConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    provisioning: ProvisioningConfig = ProvisioningConfig()
+    audit: AuditConfig = AuditConfig()
+    http: HTTPConfig = HTTPConfig()
+    state: StateConfig = StateConfig()
+    log: LogConfig = LogConfig()

@@ -1,0 +1,333 @@
+"""From a TOML file and the environment to the configuration, strictly.
+
+Every mistake is found in one go, and each is reported with the file, the key's full path, what was found and what is
+allowed. Passwords in the URL are taken out here, before anything else can see them.
+"""
+
+import datetime as dt
+import difflib
+import re
+import tomllib
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import msgspec
+from msgspec import inspect
+
+from peruserd.core.common.names import check_prefix, decode_database_name
+from peruserd.core.common.secret import Secret
+from peruserd.core.configuration.config import ClusterConfig, Config, CouchDBConfig
+from peruserd.core.configuration.hosts import is_host
+from peruserd.core.configuration.services import is_of_service
+
+ENVIRONMENT_PREFIX: Final = "PERUSERD_"
+PASSWORD_VARIABLE: Final = "PERUSERD_COUCHDB_PASSWORD"  # noqa: S105 - the variable's name, not a password
+PASSWORD_CREDENTIAL: Final = "couchdb-password"  # noqa: S105 - the credential's name, not a password
+
+# Variables of this project's own tests, as PERUSERD_TEST_CLUSTER.
+_TESTS_PREFIX: Final = "PERUSERD_TEST_"
+
+# Editors of Windows put one before a text.
+_BYTE_ORDER_MARK: Final = "\ufeff"
+
+# The characters that can stand in the path of a request as they are.
+_PATH: Final = r"[!-~]*"
+
+PLAIN_TEXT: Final = "a text"
+"""The words for a key that takes any text."""
+
+_TABLES: Final = {field.name: field.type for field in msgspec.structs.fields(Config)}
+_KEYS: Final = {
+    table: {field.name: field for field in msgspec.structs.fields(struct)} for table, struct in _TABLES.items()
+}
+
+# The rest of the name of each variable that is read.
+_VARIABLES: Final = [
+    PASSWORD_VARIABLE.removeprefix(ENVIRONMENT_PREFIX),
+    *(f"{table}_{key}".upper() for table, keys in _KEYS.items() for key in keys),
+]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `problems` are sentences, one for each mistake."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A configuration whose URL has no credentials, and the ones it had, if any."""
+
+    config: Config
+    username: str | None = None
+    password: Secret | None = None
+
+
+def load(text: str, environment: Mapping[str, str], source: str) -> Loaded:
+    """Decode `text` (TOML), override it with `PERUSERD_<TABLE>_<KEY>` of `environment`, and check it.
+
+    `source` names the file in messages. A byte order mark before the text is no part of it. A key without a default
+    whose value is blank counts as not given. Raises ConfigError with every problem found.
+    """
+    try:
+        document = tomllib.loads(text.removeprefix(_BYTE_ORDER_MARK))
+    except (ValueError, RecursionError) as error:
+        # Besides its own error the parser raises those of numbers with thousands of digits, and of endless nesting.
+        raise ConfigError([f"{source}: not valid TOML: {error}"]) from error
+    reading = _Reading(source)
+    reading.take_document(document)
+    reading.take_environment(environment)
+    # A value that could not be read has its default here, so that mistakes in the rest are named in the same go.
+    loaded = _without_credentials(reading.config())
+    problems = reading.problems + [
+        f"{reading.origin(key)}: {key}: {problem}" for key, problem in _impossible(loaded.config)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return loaded
+
+
+class _Reading:
+    """The values read so far by table and key, where each came from, and what was wrong."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._values: dict[str, dict[str, Any]] = {table: {} for table in _TABLES}
+        self._origins: dict[str, str] = {}
+        self.problems: list[str] = []
+
+    def take_document(self, document: Mapping[str, Any]) -> None:
+        """Take in the file."""
+        for table, keys in document.items():
+            if table not in _TABLES:
+                self._complain(table, f"unknown table{_hint(table, _TABLES)}")
+            elif not isinstance(keys, dict):
+                self._complain(table, f"found {_found(keys)}, allowed is a table: [{table}]")
+            else:
+                for key, value in keys.items():
+                    if key not in _KEYS[table]:
+                        self._complain(f"{table}.{key}", f"unknown key{_hint(key, _KEYS[table])}")
+                    else:
+                        self._take(table, key, value, origin=self._source, strict=True)
+
+    def take_environment(self, environment: Mapping[str, str]) -> None:
+        """Take in what the environment overrides."""
+        for variable in sorted(environment):
+            origin = f"environment: {variable}"
+            if (capitals := variable.upper()) != variable and capitals.startswith(ENVIRONMENT_PREFIX):
+                # Two that differ in that alone would override each other by chance.
+                self.problems.append(f"{origin}: such variables are named in capitals (did you mean {capitals}?)")
+                continue
+            if not _is_ours(variable, environment[variable]):
+                continue
+            table, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
+            if table not in _TABLES or not key:
+                self.problems.append(f"{origin}: no key has this variable{_variable_hint(variable)}")
+            elif key not in _KEYS[table]:
+                self.problems.append(f"{origin}: there is no key {table}.{key}{_hint(key, _KEYS[table])}")
+            else:
+                self._take(table, key, environment[variable], origin=origin, strict=False)
+
+    def config(self) -> Config:
+        """Return the configuration that the values make, with defaults for the rest."""
+        return Config(**{table: _TABLES[table](**keys) for table, keys in self._values.items()})
+
+    def origin(self, key: str) -> str:
+        """Say where the value of a key (its full path) came from."""
+        return self._origins.get(key, self._source)
+
+    def _take(self, table: str, key: str, value: object, *, origin: str, strict: bool) -> None:
+        if _KEYS[table][key].default is None and is_blank(value):
+            # Not given, so what the file says stands. An empty path would be worse than none: an empty `ca_file` once
+            # turned the verification of the server off.
+            return
+        wanted = _KEYS[table][key].type
+        path = f"{table}.{key}"
+        self._origins[path] = origin
+        if isinstance(value, str) and not is_plain(value):
+            self._complain(path, f"found {_found(value)}, allowed is a text in UTF-8 without control characters")
+            return
+        try:
+            self._values[table][key] = msgspec.convert(value, wanted, strict=strict)
+        except msgspec.ValidationError:
+            self._complain(path, f"found {_found(value)}, allowed is {allowed_values(wanted)}")
+
+    def _complain(self, path: str, problem: str) -> None:
+        self.problems.append(f"{self.origin(path)}: {path}: {problem}")
+
+
+def is_blank(value: object) -> bool:
+    """Say whether a value is an empty text, or one of white space alone: such a text is no name and no path."""
+    return isinstance(value, str) and not value.strip()
+
+
+def is_plain(text: str) -> bool:
+    """Say whether a text has neither control characters nor bytes that are not UTF-8.
+
+    A file of variables with the line ends of Windows leaves a carriage return at the end of each. Python makes
+    surrogates of bytes of the environment that are not UTF-8.
+    """
+    return not any(unicodedata.category(each) in ("Cc", "Cs") for each in text)
+
+
+def _found(value: object) -> str:
+    """Show a value as the file has it, without what could be a password in a URL."""
+    shown = str(value).lower() if isinstance(value, bool) else repr(value)
+    if isinstance(value, dt.date | dt.time):
+        shown = value.isoformat()
+    return "something with an @ in it (not shown: it may hold a password)" if "@" in shown else shown
+
+
+def _hint(word: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else f"; known are {', '.join(known)}"
+
+
+def _is_ours(variable: str, value: str) -> bool:
+    """Say whether a variable must be a key's: neither the password, nor one of tests, nor one of a service."""
+    return (
+        variable.startswith(ENVIRONMENT_PREFIX)
+        and variable != PASSWORD_VARIABLE
+        and not variable.startswith(_TESTS_PREFIX)
+        and not is_of_service(variable, value)
+    )
+
+
+def _variable_hint(variable: str) -> str:
+    word = variable.removeprefix(ENVIRONMENT_PREFIX)
+    close = difflib.get_close_matches(word.upper(), _VARIABLES, n=1)
+    return f" (did you mean {ENVIRONMENT_PREFIX}{close[0]}?)" if close else f"; tables are {', '.join(_TABLES)}"
+
+
+def allowed_values(wanted: object) -> str:
+    """Say in words which values a type of the configuration allows."""
+    return _allowed(inspect.type_info(wanted))
+
+
+def _allowed(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.Metadata(type=inner):
+            words = _allowed(inner)
+        case inspect.UnionType(types=types):
+            words = " or ".join(_allowed(each) for each in types if not isinstance(each, inspect.NoneType))
+        case inspect.EnumType(cls=cls):
+            words = "one of " + ", ".join(repr(each.value) for each in cls)
+        case inspect.BoolType():
+            words = "true or false"
+        case inspect.IntType():
+            words = "a whole number" + _bounds(kind)
+        case inspect.FloatType():
+            words = "a number" + _bounds(kind)
+        case inspect.StrType(pattern=str(pattern)):
+            words = f"a text of the form {pattern}"
+        case inspect.StrType(min_length=1):
+            words = "a text that is not empty"
+        case _:
+            words = PLAIN_TEXT
+    return words
+
+
+def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
+    words = {"gt": "above", "ge": "from", "lt": "below", "le": "up to"}
+    bounds = [f" {word} {value:g}" for name, word in words.items() if (value := getattr(kind, name)) is not None]
+    return "".join(bounds)
+
+
+def _without_credentials(config: Config) -> Loaded:
+    try:
+        parts = urlsplit(config.couchdb.url)
+        host = parts.netloc.rpartition("@")[2]
+        username = _decoded(parts.username) if parts.username else None
+        password = Secret(_decoded(parts.password)) if parts.password else None
+    except ValueError:
+        # Not a URL at all; the check that follows says so.
+        return Loaded(config)
+    bare = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), parts.query, parts.fragment))
+    couchdb: CouchDBConfig = msgspec.structs.replace(config.couchdb, url=bare)
+    return Loaded(msgspec.structs.replace(config, couchdb=couchdb), username, password)
+
+
+def _decoded(text: str) -> str:
+    """Return what is percent-encoded; bytes that are not UTF-8 stay what they are, so that they can be found."""
+    return unquote(text, errors="surrogateescape")
+
+
+def _impossible(config: Config) -> list[tuple[str, str]]:
+    """Return what no single key shows: values that cannot be used, alone or together."""
+    checks = [
+        ("couchdb.url", _url_problem(config.couchdb.url)),
+        (
+            "couchdb.client_key",
+            "found without couchdb.client_cert, allowed only beside it"
+            if config.couchdb.client_key and not config.couchdb.client_cert
+            else None,
+        ),
+        ("databases.prefix", _prefix_problem(config.databases.prefix)),
+        ("cluster.database", _database_problem(config)),
+        ("cluster.lease_ttl", _lease_problem(config.cluster)),
+        ("http.listen", _listen_problem(config.http.listen)),
+    ]
+    return [(key, problem) for key, problem in checks if problem is not None]
+
+
+def _database_problem(config: Config) -> str | None:
+    database = config.cluster.database
+    if database == config.couchdb.auth_db:
+        return f"found {database!r}, allowed is a database of its own, not couchdb.auth_db"
+    if (user := decode_database_name(config.databases.prefix, database)) is not None:
+        return f"found {database!r}, which is the database of the user {user!r}, allowed is one that is no user's"
+    return None
+
+
+def _lease_problem(cluster: ClusterConfig) -> str | None:
+    # A renewal is seen at the next look, so a renewal that is lost leaves twice both without a sign of life.
+    least = 2 * (cluster.lease_interval + cluster.poll_interval)
+    if cluster.lease_ttl >= least:
+        return None
+    return (
+        f"found {cluster.lease_ttl:g}, allowed is at least {least:g}: twice cluster.lease_interval and "
+        "cluster.poll_interval together, so that one lost renewal is no death"
+    )
+
+
+def _url_problem(url: str) -> str | None:
+    allowed = "allowed is http://host:port or https://host:port"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        # Its words may quote a password: one with a / or # in it ends up where the port should be.
+        return f"found something that is no URL (not shown: it may hold a password), {allowed}"
+    usable = parts.scheme in ("http", "https") and is_host(parts.hostname or "") and port != 0
+    if not usable or not re.fullmatch(_PATH, parts.path) or parts.query or parts.fragment or "@" in url:
+        return f"found {_found(url)}, {allowed}"
+    return None
+
+
+def _prefix_problem(prefix: str) -> str | None:
+    try:
+        check_prefix(prefix)
+    except ValueError as error:
+        return f"found {prefix!r}: {error}"
+    return None
+
+
+def _listen_problem(listen: str) -> str | None:
+    try:
+        host, _ = split_address(listen)
+    except ValueError as error:
+        return f"found {listen!r}, allowed is address:port ({error})"
+    return None if is_host(host) else f"found {listen!r}, allowed is address:port ({host!r} is no host)"
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """Return the address and port of `127.0.0.1:9984` or `[::1]:9984`; ValueError where it is none."""
+    host, separator, port = listen.rpartition(":")
+    if not separator or not host:
+        raise ValueError("a port must follow the address and a colon")
+    if not port.isdecimal() or int(port) > 65_535:
+        raise ValueError(f"{port!r} is not a port")
+    return host.removeprefix("[").removesuffix("]"), int(port)

@@ -1,0 +1,343 @@
+"""The rows that are read of one copy, and how far they are finished: the live feed, and the scan beside it.
+
+Everything about sequences and about whose a document is comes together here; the rules are those of
+`core.feed.progress`. Rows become changes, for documents that are this instance's alone.
+"""
+
+import sys
+from collections.abc import Collection
+from typing import Final
+
+import msgspec
+
+from peruserd.core.common.names import USER_DOCUMENT_PREFIX
+from peruserd.core.feed import history
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.feed.progress import (
+    Identity,
+    SavedProgress,
+    Sweep,
+    change_owner,
+    compare_names,
+    owe_names,
+    reached,
+    resume,
+    scan_everything,
+    sweep_finished,
+)
+from peruserd.core.feed.rows import PAGE_ROWS, Page, Row, Sequence, is_short, proof_size_of
+from peruserd.core.feed.scan import ScanBook, ScanTask
+from peruserd.core.feed.watermark import Watermark
+from peruserd.core.ownership.ownership import Ownership
+
+# Documents that may wait before reading pauses. They are many, because a user who signs up behind a crowd is seen
+# only if the crowd was read. Each takes some 600 bytes (measured), and its text, which is as long as its writer likes.
+_LIVE_WINDOW: Final = 50 * PAGE_ROWS
+_HELD_WINDOW: Final = 100 * PAGE_ROWS
+_TEXT_WINDOW: Final = 32 << 20
+
+# After users failed for whom there was no room, until they are looked for: what all of them wait for takes its time.
+_OWED_SECONDS: Final = 3_600.0
+
+
+class Intake:
+    """The reading of one copy by the instance `me`, from what was `saved` of it on. Not thread-safe."""
+
+    def __init__(
+        self, me: str, ownership: Ownership, saved: SavedProgress | None, resume_near: Sequence | None, digest: str
+    ) -> None:
+        self._me = me
+        self._saved = saved
+        self._begin_near = resume_near
+        self._digest = digest
+        self._live: Watermark | None = None
+        # Rows that were read, of which those up to the checkpoint prove it.
+        self._history: tuple[Row, ...] = ()
+        self._scan = ScanBook()
+        self._catch_up_ticket: int | None = None
+        self.shard_sequence: Sequence | None = None
+        # How many live rows were passed over because no database can be called after them.
+        self.unservable = 0
+        # When everything is to be scanned, because some who need another look are remembered nowhere.
+        self.owed_at: float | None = None
+        self._cut_off = False
+        # The numbers of requests to look at everybody: of those that the scan under way answers, and of the newest one
+        # that a scan answers which is still to begin.
+        self._answering: list[int] = []
+        self._next: tuple[str, int] | None = None
+        self.looked_at_all = 0
+        self.ownership = ownership
+        self.is_mine = ownership.belongs_to(me)
+
+    def open(self, identity: Identity) -> str:
+        """Begin, or go on where the checkpoint says, once and before the first page; return in words why there."""
+        self._saved, why = resume(
+            self._saved, identity, self.ownership, self._me, self._begin_near, digest=self._digest
+        )
+        if self._saved.owed:
+            self._saved = scan_everything(self._saved, read=self._saved.checkpoint)
+        self._live = Watermark(self._saved.checkpoint, self._saved.last_row)
+        self._history = self._saved.proof
+        self._note_a_cut()
+        self.shard_sequence = identity.update_seq
+        self._scan.begin(self._saved, self._me)
+        self._look_at_all_next()
+        self._compare_names()
+        return why
+
+    def change_owner(self, ownership: Ownership) -> None:
+        """Put another ownership in force."""
+        self.ownership = ownership
+        self.is_mine = ownership.belongs_to(self._me)
+        saved = self.progress
+        if saved is not None and self._live is not None:
+            self._saved = change_owner(saved, ownership, self._me, read=self._live.read)
+            self._scan.begin(self._saved, self._me)
+            # A comparison that was under way, or waited for the end of a scan, may be all that is left to do.
+            self._compare_names()
+
+    # Reading
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether it is known what is read."""
+        return self._live is not None
+
+    @property
+    def read(self) -> Sequence | None:
+        """Return the sequence to read live from; None before it is open."""
+        return None if self._live is None else self._live.read
+
+    def live_has_room(self, held: int) -> bool:
+        """Say whether a page may be read live, while of the documents that wait so many are held back.
+
+        A retry does not count: however many users are in quarantine, the live feed goes first. Nor does a change that
+        is held back, up to a limit of its own: the other documents go on.
+        """
+        if self._live is None:
+            return True
+        under_way = self._live.under_way
+        return under_way - held < _LIVE_WINDOW and under_way < _HELD_WINDOW and self._live.size < _TEXT_WINDOW
+
+    def live_page(self, page: Page, now: float) -> list[Change]:
+        """Enter a page of the live feed; return what is to be acted on."""
+        mark = self._live
+        if mark is None:
+            raise RuntimeError("a page was entered before the copy was known")
+        changes = []
+        is_mine, is_inside = self.is_mine, self.ownership.is_inside
+        before, row_before = mark.read, mark.read_row
+        proof, proof_size = row_before, 0 if row_before is None else proof_size_of(row_before)
+        for row in page.results:
+            if row.id.startswith(USER_DOCUMENT_PREFIX) and is_mine(row.id) and is_inside(row.id):
+                if not is_short(row):
+                    # Not kept for a moment: thousands of ids of megabytes could wait.
+                    self.unservable += not row.deleted
+                else:
+                    if row_before is not proof and row_before is not None and (size := proof_size_of(row_before)):
+                        proof, proof_size = row_before, size
+                    ticket = mark.enter(before, proof, sys.getsizeof(row.id) + proof_size)
+                    changes.append(Change(row.id, row.deleted, Lane.LIVE, now, mark, ticket, sequence=row.seq))
+            before = row.seq
+            row_before = row
+        last = next((row for row in reversed(page.results) if proof_size_of(row)), proof)
+        mark.advance(page.last_seq, last)
+        self._history = history.noted(self._history, page.results) if page.results else self._history
+        if self.shard_sequence is None or not reached(self.shard_sequence, mark.read):
+            self.shard_sequence = mark.read
+        if page.is_last and self._catch_up_ticket is None:
+            self._catch_up_ticket = mark.next_ticket
+        return changes
+
+    @property
+    def is_scanning(self) -> bool:
+        """Say whether a sweep is under way."""
+        return self._scan.task is not None
+
+    @property
+    def is_comparing(self) -> bool:
+        """Say whether the sweep under way compares copies, of users who are served as far as a clustered read tells."""
+        return self._scan.task is not None and self._scan.task.sweep is Sweep.COPIES
+
+    @property
+    def scan_has_room(self) -> bool:
+        """Say whether a page of a scan is to be read."""
+        return self._scan.has_room
+
+    @property
+    def scan_task(self) -> ScanTask | None:
+        """Return the page of a scan to read next."""
+        return self._scan.task
+
+    def scan_page(self, task: ScanTask, page: Page, missing: Collection[str], now: float) -> list[Change] | None:
+        """Enter a page of a scan; return what is to be acted on, None where the scan has begun again meanwhile.
+
+        `missing` are those of the task's candidates on this page that have no database.
+        """
+        if not self._scan.is_of(task):
+            return None
+        changes = []
+        mark = task.mark
+        contested = task.contested(page, missing)
+        before = mark.read
+        for row in page.results:
+            if is_short(row) and task.picks(row, missing):
+                change = Change(
+                    row.id,
+                    row.deleted,
+                    Lane.SCAN,
+                    now,
+                    mark,
+                    mark.enter(before),
+                    in_place=task.sweep is not Sweep.DATABASES,
+                    each_copy=task.sweep is Sweep.COPIES,
+                    contested=task.careful or row.id in contested,
+                    sequence=row.seq,
+                )
+                changes.append(change)
+            before = row.seq
+        mark.advance(page.last_seq)
+        self._scan.entered(page)
+        return changes
+
+    # Finished work
+
+    def _note_a_cut(self) -> None:
+        if self._cut_off and self.is_open:
+            self.owed_at = None
+            self._owe()
+
+    def _owe(self) -> None:
+        if self._saved is not None and not self._saved.owed:
+            self._saved = msgspec.structs.replace(self._saved, owed=True)
+
+    def owe_scan(self, now: float) -> None:
+        """Note that somebody who failed is remembered nowhere: in a while everything is to be scanned."""
+        self._owe()
+        if self.owed_at is None and not self._cut_off:
+            self.owed_at = now + _OWED_SECONDS
+
+    def connect(self, *, cut_off: bool, now: float) -> None:
+        """Note whether a majority of the cluster's nodes is connected; scan everything once it is so again.
+
+        While it is not, a copy that names its user can be one that CouchDB's own repair sets back when the others
+        return, because the copies win that are more (`mem3_sync_security`). The one who wrote it can be gone by then.
+        """
+        if self._cut_off and not cut_off and self.is_open:
+            self.owed_at = now
+        self._cut_off = cut_off
+        self._note_a_cut()
+
+    def begin_owed_scan(self, now: float) -> None:
+        """Begin the scan that is owed, if its time has come."""
+        if self.owed_at is None or self.owed_at > now:
+            return
+        saved = self.progress
+        if saved is None or self._live is None:
+            return
+        self.owed_at = None
+        self._saved = scan_everything(saved, read=self._live.read)
+        self._scan.begin(self._saved, self._me)
+
+    def look_at_all(self, request: str, number: int) -> None:
+        """Scan everything, as is asked under a number; `looked_at_all` is that number once it is done.
+
+        A scan under way that answers another request ends first. So it gets on however often somebody asks, and what it
+        has passed is looked at once more.
+        """
+        saved = self._saved
+        if saved is not None and request == saved.request:
+            # An earlier process has begun, or ended.
+            if saved.scans_everything:
+                self._answering.append(number)
+            else:
+                self.looked_at_all = number
+            return
+        self._next = request, number
+        # On disk, where a scan under way does not answer it.
+        self._owe()
+        if not self._answering:
+            self._look_at_all_next()
+
+    def _look_at_all_next(self) -> None:
+        saved = self.progress
+        if self._next is None or saved is None or self._live is None:
+            return
+        (request, number), self._next = self._next, None
+        self._answering = [number]
+        self._saved = msgspec.structs.replace(scan_everything(saved, read=self._live.read), request=request)
+        if self._cut_off or self.owed_at is not None:
+            # Another scan is owed, which may not begin yet.
+            self._owe()
+        self._scan.begin(self._saved, self._me)
+
+    def owe_names(self) -> None:
+        """Compare names, at the end of a scan that is under way; a copy of which nothing is known is scanned anyway."""
+        if self._saved is not None:
+            self._saved = owe_names(self.progress or self._saved)
+            if not self._saved.names_owed:
+                # The scan under way does it: also for users it has served, whose databases can be gone since.
+                self._scan.forget_served()
+            self._compare_names()
+
+    def _compare_names(self) -> None:
+        saved = self.progress
+        if saved is not None and self._live is not None and saved.names_owed and saved.scan is None:
+            self._saved = compare_names(saved, read=self._live.read)
+            self._scan.begin(self._saved, self._me)
+
+    def served(self, change: Change) -> None:
+        """Note that a user was served."""
+        self._scan.served(change)
+
+    def settle(self) -> bool:
+        """Begin the next sweep where one is read and done; say whether that ended the scan."""
+        # Asked for after each change, and hardly ever so.
+        if not self._scan.is_finished or (saved := self.progress) is None:
+            return False
+        self._saved = sweep_finished(saved)
+        self._scan.begin(self._saved, self._me)
+        ended = not self.is_scanning
+        if ended:
+            self.looked_at_all = max(self.looked_at_all, *self._answering, 0)
+            self._answering = []
+            self._look_at_all_next()
+        self._compare_names()
+        return ended
+
+    @property
+    def progress(self) -> SavedProgress | None:
+        """Return what may be on disk of the copy now; None while nothing is known of it."""
+        if self._saved is None or self._live is None:
+            return self._saved
+        return msgspec.structs.replace(
+            self._saved,
+            checkpoint=self._live.finished,
+            last_row=self._live.finished_row,
+            earlier=self._earlier(self._live),
+            scan=self._scan.progress(self._saved.scan),
+        )
+
+    def _earlier(self, live: Watermark) -> tuple[Row, ...]:
+        last = live.finished_row
+        return tuple(row for row in history.finished(self._history, live.finished) if last is None or row.id != last.id)
+
+    @property
+    def proof(self) -> tuple[Row, ...]:
+        """Return the rows that prove what was read, oldest first; what is on disk of them, before it is open."""
+        if self.is_open:
+            return self._history
+        return () if self._saved is None else self._saved.proof
+
+    @property
+    def checkpoint(self) -> Sequence | None:
+        """Return the sequence up to which everything that was read live is finished."""
+        return None if self._live is None else self._live.finished
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Say whether everything is finished that was there when the live feed first came to its end."""
+        if self._live is None or self._catch_up_ticket is None:
+            return False
+        return self._live.oldest_ticket >= self._catch_up_ticket

@@ -1,0 +1,84 @@
+"""The low-water mark of a lane: the sequence up to which everything read from it is finished.
+
+Rows finish in any order; the mark follows the oldest that has not. Rows that need no work are never entered, so passing
+over a million of them costs one assignment.
+"""
+
+from collections import OrderedDict
+
+from peruserd.core.feed.rows import Row, Sequence
+
+
+class Watermark:
+    """Tickets for the rows under way, in the order in which they were read.
+
+    A `row` is the newest one at or before its sequence, where that is known.
+    """
+
+    def __init__(self, position: Sequence, row: Row | None = None) -> None:
+        self._read = position
+        self._read_row = row
+        # Ordered, because finding the oldest entry of a plain dict whose front is deleted over and over is quadratic.
+        self._open: OrderedDict[int, tuple[Sequence, Row | None, int]] = OrderedDict()
+        self._next_ticket = 0
+        self._size = 0
+
+    @property
+    def read(self) -> Sequence:
+        """Return the sequence up to which rows were read."""
+        return self._read
+
+    @property
+    def read_row(self) -> Row | None:
+        """Return the newest row that was read."""
+        return self._read_row
+
+    @property
+    def finished(self) -> Sequence:
+        """Return the sequence up to which every row is finished."""
+        return next(iter(self._open.values()))[0] if self._open else self._read
+
+    @property
+    def finished_row(self) -> Row | None:
+        """Return the newest row at or before `finished`."""
+        return next(iter(self._open.values()))[1] if self._open else self._read_row
+
+    @property
+    def under_way(self) -> int:
+        """Return how many rows are not finished."""
+        return len(self._open)
+
+    @property
+    def size(self) -> int:
+        """Return the sum of the sizes that rows were entered with which are not finished."""
+        return self._size
+
+    @property
+    def oldest_ticket(self) -> int:
+        """Return the oldest ticket that is not finished; the next one to be given where all are."""
+        return next(iter(self._open), self._next_ticket)
+
+    @property
+    def next_ticket(self) -> int:
+        """Return the ticket that will be given next."""
+        return self._next_ticket
+
+    def enter(self, before: Sequence, row_before: Row | None = None, size: int = 0) -> int:
+        """Take a ticket for a row; the mark stays at `before`, the sequence of the row before it, until it is finished.
+
+        Tickets are taken in the order of the rows. `size` is what is kept in memory for it, in bytes.
+        """
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        self._open[ticket] = (before, row_before, size)
+        self._size += size
+        return ticket
+
+    def advance(self, sequence: Sequence, row: Row | None = None) -> None:
+        """Note that rows were read up to and including `sequence`."""
+        self._read = sequence
+        self._read_row = row
+
+    def finish(self, ticket: int) -> None:
+        """Give a ticket back; KeyError for one that was given back before."""
+        self._size -= self._open.pop(ticket)[2]

@@ -1,0 +1,1 @@
+"""Moving from couch_peruser to peruserd."""

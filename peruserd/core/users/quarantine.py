@@ -1,0 +1,167 @@
+"""The reason why a user was not served, and the time of the next try.
+
+One user's failure never holds up another's: the checkpoint passes it once it is on disk. The entry is a part of its
+document's record (`core.work.records`).
+"""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from peruserd.core.common.backoff import Backoff
+
+
+class Advice(StrEnum):
+    """The remedies against a failure."""
+
+    RETRY = "retry"  # the same again, later
+    ASK_OPERATOR = "ask_operator"  # the same again, once somebody changed something
+    GIVE_UP = "give_up"  # nothing but another change of the document
+
+
+UNSERVABLE_NAME: Final = "unservable_name"
+"""The kind of failure of a user whose name can have no database."""
+
+UNCONFIRMED: Final = "unconfirmed"
+"""The kind of failure of a user whose document the copies could not confirm to be there or deleted."""
+
+RESTLESS_DATABASE: Final = "restless_database"
+"""The kind of failure of a user whose database somebody else deletes as often as it is made."""
+
+OF_THE_CLUSTER: Final = {
+    "accepted_only": "only a minority of the nodes has made the database",
+    "copies_away": "copies of the database cannot be read or written",
+    "journal_missing": "the journal of deletions cannot be written",
+    "no_majority": "too few copies could be reached",
+    "node_down": "the node that was to answer is not connected",
+    "not_found": "something is missing that was there a moment ago",
+    "refused": "the server did not let this instance in for too long",
+    "rejected": "the server does not accept the request as it is configured",
+    "server_error": "the server answered with an error of its own",
+    "timeout": "no answer came in time",
+    "too_large": "an answer is above its limit",
+    "unauthorized": "a path is closed to the account",
+    "unexpected_answer": "something else than CouchDB has answered",
+    "unreachable": "the server could not be reached, or the connection broke",
+    UNCONFIRMED: "too few copies say whether the user document is there",
+}
+"""The kinds of failure that can be the cluster's. A probe says whether one is (`core.work.circuit`)."""
+
+KINDS: Final = {
+    **OF_THE_CLUSTER,
+    "conflict": "somebody else was faster",
+    "copies_disagree": "the copies have different security objects, and nobody can say which is right",
+    "database_deleted": "somebody deleted the database of a user who is there",
+    "held": "the database was an earlier user's of this name; `peruserd deletions` decides",
+    "malformed_security": "the security object is none that can be read",
+    "restless": "the user document changes faster than it can be looked at",
+    RESTLESS_DATABASE: "somebody deletes the database as often as it is made",
+    "restless_documents": "somebody else writes the documents of templates as well",
+    "restless_security": "somebody else writes the security object again and again",
+    "template_refused": "the user's own database refuses a document of a template",
+    "to_be_seen_again": "all was put right, and is looked at once more",
+    "unforeseen": "a fault of peruserd; the log has its traceback",
+}
+"""Every kind of failure for which a user comes into quarantine, and what it means."""
+
+_BACKOFF: Final = {
+    Advice.RETRY: Backoff(initial_seconds=1.0, max_seconds=600.0),
+    # Nobody mends a permission within seconds.
+    Advice.ASK_OPERATOR: Backoff(initial_seconds=60.0, max_seconds=3_600.0),
+}
+
+
+# While each node is away that is waited for, a try only finds out whether it is not needed any more.
+_AWAY: Final = Backoff(initial_seconds=60.0, max_seconds=3_600.0)
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The reason why a user was not served, and what can be done about it. `kind` is a metric's label.
+
+    `waits_for` names nodes that were away: nothing else than their return helps.
+    """
+
+    kind: str
+    message: str
+    advice: Advice = Advice.RETRY
+    waits_for: tuple[str, ...] = ()
+
+    @property
+    def follows_from_name(self) -> bool:
+        """Say whether the user's name alone is to blame: then there is nothing to keep, and nothing to try again."""
+        return self.kind == UNSERVABLE_NAME
+
+    @property
+    def can_be_of_the_cluster(self) -> bool:
+        """Say whether the cluster can be to blame, and not the user."""
+        return self.kind in OF_THE_CLUSTER
+
+    @property
+    def is_passing(self) -> bool:
+        """Say whether time alone may help; nobody has to change anything."""
+        return self.advice is Advice.RETRY
+
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Say whether the copies could not confirm the user's document to be there or deleted."""
+        return self.kind == UNCONFIRMED
+
+
+# Together, of one listener. A try reads each copy of a user's database.
+_TRIES_A_SECOND: Final = 5.0
+
+
+def pause(awaited: int, chance: float) -> float:
+    """Return for how many seconds one of so many who wait for copies pauses at least.
+
+    Copies on a node can stay unreadable while the node is connected, all at once. So the more users wait, the more
+    seldom each tries, spread by `chance`, a random number of [0, 1).
+    """
+    return awaited / _TRIES_A_SECOND * (0.5 + chance)
+
+
+class Quarantined(msgspec.Struct, frozen=True):
+    """A user that could not be served. `since` is the wall clock at the first failure, in seconds, for people.
+
+    `contested` is the failed change's own: rows of both kinds were seen of the document.
+    """
+
+    document_id: str
+    deleted: bool
+    failure: Failure
+    failures: int
+    since: float
+    contested: bool = False
+
+    def contradicts(self, *, deleted: bool) -> bool:
+        """Say whether a row that is live, or `deleted`, makes the document contested."""
+        return self.contested or self.deleted != deleted
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Return the nodes whose return it waits for."""
+        return self.failure.waits_for
+
+    def anew(self) -> "Quarantined":
+        """Return an entry of the same user whose next tries follow each other as those after a first failure do."""
+        return msgspec.structs.replace(self, failures=min(self.failures, 1))
+
+    def next_try(self, now: float, chance: float, nodes: frozenset[str], awaited: int = 0) -> float | None:
+        """Return when it is to be tried again, while `nodes` are connected; None where nothing but a change helps.
+
+        `chance`, a random number of [0, 1), spreads those that failed together; so many are `awaited` of those who wait
+        for nodes.
+        """
+        backoff = _BACKOFF.get(self.failure.advice)
+        if backoff is None:
+            return None
+        if self.failure.can_be_of_the_cluster:
+            # The cluster may have come back between the failure and the probe.
+            backoff = _BACKOFF[Advice.RETRY]
+        if not self.waits_for or not nodes.isdisjoint(self.waits_for):
+            # A node that is connected and is waited for is about to have its copy.
+            least = pause(awaited, chance) if self.waits_for else 0.0
+            return now + max(least, backoff.delay(self.failures, chance))
+        # Not before half of the pause: each try is long, and in vain.
+        return now + (_AWAY.bound(self.failures) + _AWAY.delay(self.failures, chance)) / 2

@@ -1,0 +1,64 @@
+"""The steps that the decision about a user can take: questions, acts and ends."""
+
+from enum import Enum
+
+import msgspec
+
+from peruserd.core.users.quarantine import Failure
+from peruserd.core.users.security import Security
+
+
+class Ask(Enum):
+    """A fact to find out next."""
+
+    DOCUMENT = "document"  # the user document, copy by copy
+    GLANCE = "glance"  # the security object, by one clustered read
+    COPIES = "copies"  # the security object, copy by copy
+    CONTENTS = "contents"  # the documents and options that templates put into the database
+    ADMISSION = "admission"  # whether the operator lets the user in who came back
+    REMOVAL = "removal"  # whether somebody else deleted the database
+
+
+class Create(msgspec.Struct, frozen=True):
+    """Create the database, or learn that it is there."""
+
+
+class Write(msgspec.Struct, frozen=True):
+    """Write the security object to all copies at once."""
+
+    security: Security
+
+
+class WriteEach(msgspec.Struct, frozen=True):
+    """Write to each of these copies by itself, by its place among the copies."""
+
+    securities: tuple[tuple[int, Security], ...]
+
+
+class Furnish(msgspec.Struct, frozen=True):
+    """Write the documents and options that are due."""
+
+
+class Served(msgspec.Struct, frozen=True):
+    """The user is live, and the database is there and right."""
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """The user is deleted, and no copy of the database names it. `absent` says that there is no database at all."""
+
+    absent: bool = False
+
+
+class NothingToDo(msgspec.Struct, frozen=True):
+    """Nothing follows from the reason to look. `why` says so in words."""
+
+    why: str
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The act cannot come to its end now."""
+
+    failure: Failure
+
+
+Step = Ask | Create | Write | WriteEach | Furnish | Served | Removed | NothingToDo | Failed

@@ -1,0 +1,172 @@
+"""The consequences of work on a document that has ended: for its quarantine, its next try and its doubt.
+
+Pure functions on `core.work.records.Record`, whose invariants they keep.
+"""
+
+from typing import Final, Protocol
+
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.users.quarantine import Failure, Quarantined
+from peruserd.core.work import records
+from peruserd.core.work.records import PASSING, Act, Effect, Held, Keep, Queue, Record, Remind, Removal, Step, replace
+
+# A server's words are quoted in a failure, and an entry is kept for each user: so much of them is enough for people.
+_MAX_MESSAGE: Final = 500
+
+
+class Outcome(Protocol):
+    """The outcome of work, as far as it matters here."""
+
+    @property
+    def provisioned(self) -> bool:
+        """Whether the user has been served as one who is there."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the security object is known to be whole in all copies that count."""
+
+    @property
+    def acted_on(self) -> bool | None:
+        """Whether a deleted document was acted on, or one that is there; None where nothing was acted on."""
+
+
+class CountedOutcome(Outcome, Protocol):
+    """The outcome of work, as far as it is counted, too."""
+
+    @property
+    def created(self) -> bool:
+        """Whether the database has been made."""
+
+    @property
+    def revoked(self) -> bool:
+        """Whether access was taken away."""
+
+    @property
+    def security_written(self) -> bool:
+        """Whether the security object has been written."""
+
+    @property
+    def action(self) -> str | None:
+        """The change of access or existence that was made, in one word."""
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the work failed; None where it did not."""
+
+
+def after_success(record: Record, outcome: Outcome, now: float, *, recall: bool) -> tuple[Record, Removal | None]:
+    """The work succeeded: return the record, and what is to be taken off the disk.
+
+    The act is remembered where `recall` says so.
+    """
+    review = record.active is not None and record.active.lane is Lane.REVIEW
+    # A review looks at an earlier act, and most reviews do nothing: only one that served the user makes up for a retry.
+    released = record.kept is not None and (not review or outcome.provisioned)
+    certain = record.in_doubt and outcome.whole
+    removal = None
+    if released or certain:
+        removal = Removal.SERVED if released and certain else Removal.CERTAIN if certain else Removal.RELEASED
+        record = replace(taken_out(record) if released else record, in_doubt=record.in_doubt and not certain)
+    if review:
+        return replace(record, failed_review=None, review_due=None), removal
+    if recall and outcome.acted_on is not None:
+        record = replace(record, acted=Act(outcome.acted_on, now))
+    return record, removal
+
+
+def after_failure(
+    record: Record,
+    failure: Failure,
+    *,
+    is_mine: bool,
+    nodes: frozenset[str],
+    now: float,
+    wall: float,
+    chance: float,
+    awaited: int = 0,
+) -> Step:
+    """The work failed: keep what failed for another try, unless something newer is there or another owner.
+
+    `chance`, a random number of [0, 1), spreads the tries; `wall` is the time for people; `nodes` are connected, and so
+    many documents are `awaited` that wait for copies on nodes.
+    """
+    change = record.active
+    if change is None:
+        return record, ()
+    if change.lane is Lane.REVIEW:
+        entry = _entry(record.failed_review, change, failure, wall)
+        due = entry.next_try(now, chance, nodes)
+        if due is None:
+            return replace(record, failed_review=None, review_due=None), ()
+        return replace(record, failed_review=entry, review_due=due), (Remind(due),)
+    if not is_mine or record.waiting is not None:
+        return record, ()
+    if failure.follows_from_name:
+        return (taken_out(record), (Removal.RELEASED,)) if record.kept is not None else (record, ())
+    entry = _entry(record.kept, change, failure, wall)
+    due = entry.next_try(now, chance, nodes, awaited)
+    record = replace(record, kept=entry, due=due)
+    return record, (Keep(entry),) if due is None else (Keep(entry), Remind(due))
+
+
+def set_aside(record: Record, *, held: bool, unconfirmed: bool = False) -> Step:
+    """The work failed, perhaps for the cluster's reason: what was worked on waits again, unless something newer does.
+
+    Its ticket is not given back, so the checkpoint stays before it. With `held` it is left alone until it is freed.
+    `unconfirmed` says that the copies could not confirm the user's document.
+    """
+    change = record.active
+    if change is None or record.waiting is not None:
+        return records.ended(record)
+    why = Held.CLUSTER if held else None
+    record = replace(record, active=None, lost=False, waiting=change, held=why, unconfirmed=unconfirmed)
+    effects: tuple[Effect, ...] = () if held else (Queue(change.lane),)
+    return record, (*effects, Queue(Lane.REVIEW)) if record.review is not None else effects
+
+
+def recovered(record: Record, document_id: str, now: float) -> Step:
+    """The cluster serves again: what failed for a reason that can have been the cluster's is due now."""
+    kept, failed = record.kept, record.failed_review
+    due, review_due = record.due, record.review_due
+    if due is not None and kept is not None and kept.failure.can_be_of_the_cluster:
+        due = now
+    if review_due is not None and failed is not None and failed.failure.can_be_of_the_cluster:
+        review_due = now
+    if due == record.due and review_due == record.review_due:
+        return record, ()
+    return records.retried(replace(record, due=due, review_due=review_due), document_id, now)
+
+
+def _entry(known: Quarantined | None, change: Change, failure: Failure, wall: float) -> Quarantined:
+    again = known if known is not None and known.deleted == change.deleted else None
+    return Quarantined(
+        change.document_id,
+        change.deleted,
+        replace(failure, message=failure.message[:_MAX_MESSAGE]),
+        failures=1 if again is None else again.failures + 1,
+        since=wall if again is None else again.since,
+        contested=change.contested,
+    )
+
+
+def taken_out(record: Record) -> Record:
+    """Take a user out of quarantine, and with the entry the retry that waits or is held, which has no ticket.
+
+    A look that the retry was to do for as well waits on. It has a turn of its own for what the retry was held for.
+    """
+    waiting = record.waiting
+    if waiting is not None and waiting.lane is Lane.RETRY:
+        held = None if waiting.also is None or record.held in PASSING else record.held
+        record = replace(record, waiting=waiting.also, held=held)
+    return replace(record, kept=None, due=None)
+
+
+def released(record: Record) -> Step:
+    """Take a user out of quarantine who was not served, while nobody works on the document or somebody does."""
+    after = taken_out(record)
+    waiting = after.waiting
+    is_free = waiting is not None and after.active is None and after.held is None
+    if waiting is None or waiting is record.waiting or not is_free:
+        return after, ()
+    return after, (Queue(waiting.lane),)

@@ -1,0 +1,339 @@
+"""All documents under way: their records, and their order in each lane.
+
+Every change of a record goes through the pure functions of `core.work.records` and `core.work.aftermath`. The effects
+that they ask for are carried out here: tickets are given back, documents wait in lanes or for their next try. Not
+thread-safe, because its owner has a lock.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Sized
+from typing import Final
+
+from peruserd.core.feed.changes import Change, make_review
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.users.quarantine import Failure, Quarantined, pause
+from peruserd.core.work import aftermath, records
+from peruserd.core.work.kept import Kept
+from peruserd.core.work.records import EMPTY, Effect, Finish, Held, Keep, Queue, Record, Remind, Removal
+from peruserd.core.work.recovery import Recovery
+
+# Reminders of records that changed since stay until their time comes, or until they are so many more than needed.
+_SPARE_REMINDERS: Final = 1_000
+
+# Documents that are remembered while a page of a scan is read: a page comes within seconds, if the server does answer.
+_MAX_FRESH: Final = 100_000
+
+# Users in quarantine, in memory and on disk, some 100 MB. More of them fail only while nobody can be served, or where
+# somebody signs up who makes each database fail, and who must not fill the memory with it.
+MAX_KEPT: Final = 100_000
+
+
+class Documents(Kept):
+    """The record of each document under way. Times are of the caller's monotonic clock, in seconds.
+
+    An act of the last `recall_seconds` before a document is lost is looked at again.
+    """
+
+    def __init__(
+        self, kept: Iterable[Quarantined], doubts: Iterable[str], *, recall_seconds: float, now: float
+    ) -> None:
+        super().__init__()
+        self._nodes: frozenset[str] = frozenset()
+        self._recall_seconds = recall_seconds
+        self._reminders: list[tuple[float, str]] = []
+        # The documents that were acted on lately, the oldest first.
+        self._recent: deque[tuple[float, str]] = deque()
+        # The kinds of rows that were read live since a page of a scan was asked for: live, deleted, or both.
+        self._fresh: dict[str, frozenset[bool]] = {}
+        self._scan_page_open = False
+        self.recovery = Recovery()
+        self.waiting = self.active = self.held = self.reviews = self.quarantined = self.permanent = 0
+        for document_id in doubts:
+            self.mark_in_doubt(document_id)
+        for entry in kept:
+            # After a restart everything is due at once: the cause may be gone, and the limit on work in flight holds.
+            # Only those who wait for copies come one after the other, and each who is served lets others try.
+            due = None if entry.next_try(now, 0.0, self._nodes) is None else now
+            if due is not None and entry.waits_for:
+                due += pause(self.recovery.awaited, 0.0)
+            before = self.record(entry.document_id)
+            effects: tuple[Effect, ...] = () if due is None else (Remind(due),)
+            self._put(entry.document_id, before, (records.replace(before, kept=entry, due=due), effects))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    # Reading
+
+    def scan_page_requested(self) -> None:
+        """Note that a page of a scan is being read now.
+
+        Its rows can be older than live ones that arrive before it does, and acting on them afterwards would undo the
+        newer change: live changes put from now on make the page's rows of the same documents and kind void.
+        """
+        self._fresh.clear()
+        self._scan_page_open = True
+
+    def scan_page_ended(self) -> None:
+        """Note that the page of a scan was put, or never will be."""
+        self._fresh.clear()
+        self._scan_page_open = False
+
+    @property
+    def scan_page_is_void(self) -> bool:
+        """Say whether so much came meanwhile that the page that was asked for must be asked for again."""
+        return not self._scan_page_open
+
+    def put(self, change: Change) -> None:
+        """Let a change wait, or finish it at once where another one tells more of its document."""
+        document_id = change.document_id
+        fresh = records.NOTHING
+        if change.lane is Lane.SCAN:
+            fresh = self._fresh.get(document_id, fresh)
+        elif self._scan_page_open and change.lane is Lane.LIVE:
+            self._fresh[document_id] = self._fresh.get(document_id, frozenset()) | {change.deleted}
+            if len(self._fresh) > _MAX_FRESH:
+                self.scan_page_ended()
+        before = self._records.get(document_id, EMPTY)
+        self._put(document_id, before, records.seen(before, change, fresh))
+
+    # Working
+
+    def has_any(self, lane: Lane) -> bool:
+        """Say whether a document may wait in a lane; it can be one that need not any more."""
+        return bool(self._lanes[lane])
+
+    def queue(self, lane: Lane) -> Sized:
+        """Return the documents that wait in a lane, to count them; some of them need not any more."""
+        return self._lanes[lane]
+
+    def next_in(self, lane: Lane) -> Change | None:
+        """Return what is first in a lane, and take it out of it: to be taken, or held."""
+        queue = self._lanes[lane]
+        while queue:
+            change = self._records.get(queue.popleft(), EMPTY).next_of(lane)
+            # A document that waits for another reason by now, or is worked on, has its place elsewhere.
+            if change is not None:
+                return change
+        return None
+
+    def last_in(self, lane: Lane) -> Change | None:
+        """Return what is last in a lane, and take it out of it, as `next_in` does with what is first."""
+        queue = self._lanes[lane]
+        while queue:
+            change = self._records.get(queue.pop(), EMPTY).next_of(lane)
+            if change is not None:
+                return change
+        return None
+
+    def is_last_since(self, lane: Lane, since: float) -> bool:
+        """Say whether what is last in a lane was read at this time or later."""
+        queue = self._lanes[lane]
+        while queue:
+            change = self._records.get(queue[-1], EMPTY).next_of(lane)
+            if change is not None:
+                return change.read_at >= since
+            queue.pop()
+        return False
+
+    def take(self, change: Change) -> None:
+        """Note that a worker begins with a change that `next_in` returned."""
+        before = self._records[change.document_id]
+        self._put(change.document_id, before, (records.taken(before, change.lane), ()))
+
+    def hold(self, document_id: str, why: Held) -> None:
+        """Leave alone what waits, until it is freed."""
+        before = self._records[document_id]
+        self._put(document_id, before, (records.held_back(before, why), ()))
+
+    def free(self, why: Held) -> None:
+        """Let everything go on that was held for a reason."""
+        for document_id in [each for each, record in self._records.items() if record.held is why]:
+            before = self._records[document_id]
+            self._put(document_id, before, records.freed(before))
+
+    def free_one(self, document_id: str, why: Held) -> bool:
+        """Let a document go on, before all others in its lane, if it was held for a reason; say whether it was."""
+        before = self.record(document_id)
+        if before.held is not why:
+            return False
+        self._put(document_id, before, records.freed(before, first=True))
+        return True
+
+    def mark_in_doubt(self, document_id: str) -> None:
+        """Note that a security object is about to be written."""
+        before = self.record(document_id)
+        self._put(document_id, before, (records.doubted(before), ()))
+
+    def in_doubt(self, document_id: str) -> bool:
+        """Say whether a security object was begun to be written and not seen to be."""
+        return self._records.get(document_id, EMPTY).in_doubt
+
+    def succeed(self, change: Change, outcome: aftermath.Outcome, now: float, *, recall: bool) -> Removal | None:
+        """End work that succeeded; return what it takes off the disk. Without `recall` it is not remembered."""
+        self._expire(now)
+        document_id = change.document_id
+        before = self._records[document_id]
+        record, removal = aftermath.after_success(before, outcome, now, recall=recall)
+        if record.acted is not before.acted:
+            self._recent.append((now, document_id))
+        record, effects = records.ended(record)
+        self._put(document_id, before, (record, effects))
+        return removal
+
+    def fail(
+        self, change: Change, failure: Failure, *, is_mine: bool, now: float, wall: float, chance: float
+    ) -> tuple[Quarantined | None, Removal | None]:
+        """Note that work failed, which goes on until `end`.
+
+        Return what is to be on disk before that, and what is to be taken off it.
+        """
+        document_id = change.document_id
+        before = self._records[document_id]
+        record, effects = aftermath.after_failure(
+            before,
+            failure,
+            is_mine=is_mine,
+            nodes=self._nodes,
+            now=now,
+            wall=wall,
+            chance=chance,
+            awaited=self.recovery.awaited,
+        )
+        self._put(document_id, before, (record, effects))
+        kept = next((each.entry for each in effects if isinstance(each, Keep)), None)
+        return kept, next((each for each in effects if isinstance(each, Removal)), None)
+
+    def take_along(self, served: Quarantined | None, *, created: bool, now: float) -> int:
+        """Let a few others try now, because one was served who was in quarantine or is new; return how many."""
+        return sum(self.retry(each, now) for each in self.recovery.has_served(served, created=created))
+
+    @property
+    def has_too_many(self) -> bool:
+        """Say whether one user more is in quarantine than there is room for: who came last."""
+        return self.quarantined > MAX_KEPT
+
+    def forget(self, document_id: str) -> None:
+        """Take a user out of quarantine who was not served, before the entry is on disk."""
+        before = self._records[document_id]
+        self._put(document_id, before, (records.replace(before, kept=None, due=None), ()))
+
+    def end(self, change: Change) -> None:
+        """End the work on a change: the checkpoint may pass it, and a newer one of its document may begin."""
+        before = self._records[change.document_id]
+        self._put(change.document_id, before, records.ended(before))
+
+    # Owners and time
+
+    def lose_unless(self, is_mine: Callable[[str], bool], now: float) -> tuple[list[tuple[str, Removal]], int]:
+        """Let go of documents that are others' now; return what is to be taken off the disk, and how many to review."""
+        removals = []
+        reviews = 0
+        for document_id in [each for each in self._records if not is_mine(each)]:
+            before = self._records[document_id]
+            record, effects = records.lost(before, document_id, now, on_hold=self.on_hold)
+            reviews += record.review is not before.review
+            self._put(document_id, before, (record, effects))
+            removals += [(document_id, each) for each in effects if isinstance(each, Removal)]
+        return removals, reviews
+
+    def leave_unless(self, is_mine: Callable[[str], bool], now: float) -> int:
+        """Let reviews wait for what was done lately or is in doubt of others' documents; return how many."""
+        wanted = 0
+        for document_id in [each for each in self._records if not is_mine(each)]:
+            before = self._records[document_id]
+            record, effects = records.left(before, document_id, now, self._recall_seconds)
+            wanted += record is not before
+            self._put(document_id, before, (record, effects))
+        return wanted
+
+    def review(self, document_id: str, *, deleted: bool, now: float, contested: bool = False) -> None:
+        """Let a review wait of a document on which `deleted` was last acted; a `contested` one says nothing of that."""
+        before = self.record(document_id)
+        review = make_review(document_id, deleted=deleted, now=now, contested=contested)
+        self._put(document_id, before, records.reviewed(before, review))
+
+    def take_due(self, now: float) -> tuple[int, int]:
+        """Let those wait for a worker whose next try is due; return how many retries and how many reviews."""
+        self._expire(now)
+        retries = reviews = 0
+        while self._reminders and self._reminders[0][0] <= now:
+            _, document_id = heapq.heappop(self._reminders)
+            before = self.record(document_id)
+            record, effects = records.retried(before, document_id, now)
+            self._put(document_id, before, (record, effects))
+            retries += record.due != before.due
+            reviews += record.review_due != before.review_due
+        return retries, reviews
+
+    def connected(self, nodes: Iterable[str], now: float) -> None:
+        """Note which nodes are connected: what waited for one that is again is due at once."""
+        # At the start all are due anyway, by and by.
+        returned = frozenset(nodes) - self._nodes if self._nodes else frozenset()
+        self._nodes = frozenset(nodes)
+        if returned:
+            for document_id, before in list(self._records.items()):
+                self._put(document_id, before, records.returned(before, returned, now))
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Return the nodes that are connected."""
+        return self._nodes
+
+    def next_due(self) -> float | None:
+        """Return when `take_due` is worth asking next; None while nothing is to be tried again."""
+        return self._reminders[0][0] if self._reminders else None
+
+    # Inside
+
+    def _put(self, document_id: str, before: Record, step: records.Step) -> None:
+        record, effects = step
+        if record is not before:
+            self._count(before, record)
+            if record.kept is not before.kept or record.due != before.due:
+                self.recovery.note(document_id, before, record)
+            if record.is_at_rest:
+                self._records.pop(document_id, None)
+            else:
+                self._records[document_id] = record
+        for effect in effects:
+            if type(effect) is Queue:
+                queue = self._lanes[effect.lane]
+                (queue.appendleft if effect.first else queue.append)(document_id)
+            elif type(effect) is Finish:
+                effect.change.finish()
+            elif type(effect) is Remind:
+                self._remind(effect.at, document_id)
+
+    def _count(self, before: Record, after: Record) -> None:
+        # Hardly any event changes more than two of them, and each user is three events.
+        if after.waiting is not before.waiting:
+            self.waiting += (after.waiting is not None) - (before.waiting is not None)
+        if after.active is not before.active:
+            self.active += (after.active is not None) - (before.active is not None)
+        if after.held is not before.held:
+            self.held += (after.held is not None) - (before.held is not None)
+        if after.review is not before.review:
+            self.reviews += (after.review is not None) - (before.review is not None)
+        if after.kept is not before.kept:
+            self.quarantined += (after.kept is not None) - (before.kept is not None)
+            self.permanent += _is_permanent(after) - _is_permanent(before)
+
+    def _remind(self, at: float, document_id: str) -> None:
+        heapq.heappush(self._reminders, (at, document_id))
+        if len(self._reminders) > 2 * len(self._records) + _SPARE_REMINDERS:
+            dates = {(date, each) for each, record in self._records.items() for date in (record.due, record.review_due)}
+            self._reminders = [(date, each) for date, each in dates if date is not None]
+            heapq.heapify(self._reminders)
+
+    def _expire(self, now: float) -> None:
+        while self._recent and now - self._recent[0][0] > self._recall_seconds:
+            at, document_id = self._recent.popleft()
+            before = self._records.get(document_id)
+            if before is not None:
+                self._put(document_id, before, (records.expired(before, at), ()))
+
+
+def _is_permanent(record: Record) -> bool:
+    return record.kept is not None and not record.kept.failure.is_passing

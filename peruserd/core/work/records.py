@@ -1,0 +1,348 @@
+"""The state of one document under way, and how it changes: pure functions, (record, event, …) → (record, effects).
+
+A document at rest has no record. In the order in which a document usually goes through them, the states are:
+
+    none ──seen──▶ WAITING ──taken──▶ WORKING ──ended──▶ RECENT ──expired──▶ none
+                   │     ▲            │     ▲            QUARANTINED ──retried──▶ WAITING
+                 held  freed        seen  ended          IN_DOUBT
+                   ▼     │            ▼     │
+                   HELD ─┘            WORKING_NEWER
+
+Invariants, for every sequence of events:
+
+- One worker at a time works on a document: only a record without `active` can be `taken`.
+- Changes of one document act in their order, and of those that wait only the newest is kept.
+- Each ticket is given back exactly once, when its change has been acted on or another one takes its place.
+- A quarantined user leaves quarantine only when it was served, newer work succeeded, no database can exist for the
+  name, or the document has another owner. A review that served nobody changes nothing there.
+- A doubt ends only with a write that was completed, or with the end of the database.
+"""
+
+from collections.abc import Set as AbstractSet
+from enum import Enum, StrEnum
+from typing import Final
+
+import msgspec
+
+from peruserd.core.feed.changes import Change, contest, instead_of, joined, make_review
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.users.quarantine import Quarantined
+
+replace = msgspec.structs.replace
+
+
+class State(StrEnum):
+    """The state of a document."""
+
+    WAITING = "waiting"  # for a worker
+    HELD = "held"  # waits, and is left alone for now
+    WORKING = "working"
+    WORKING_NEWER = "working, and something newer waits"
+    QUARANTINED = "quarantined"  # the last try failed
+    IN_DOUBT = "in doubt"  # a security object was begun to be written and not seen to be
+    RECENT = "recent"  # acted on so lately that another owner may have to be reckoned with
+
+
+class Held(Enum):
+    """The reason why a change that waits is left alone."""
+
+    OWNER = "owner"  # another instance will own the document
+    RESTLESS = "restless"  # it changed too often, and was looked at a moment ago
+    LIMIT = "limit"  # enough databases are being made
+    CLUSTER = "cluster"  # the work failed, and it is not known yet whether for the user's reason or for the cluster's
+    SETTLING = "settling"  # somebody else is at the database
+    TRIED = "tried"  # it failed while the cluster serves nobody, and others try before it does again
+
+
+class Act(msgspec.Struct, frozen=True, gc=False):
+    """The last act on a document: whether the document was deleted, and when, by the monotonic clock."""
+
+    deleted: bool
+    at: float
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One document. Everything that a listener knows of it beyond its row on the disk is here and nowhere else.
+
+    `active` is with a worker, `waiting` and `review` are next; `lost` says that the document had another owner since
+    the work began. `kept` is what failed and is tried again at `due`, `failed_review` and `review_due` the same of a
+    review. `unconfirmed` says that the copies could not confirm what waits, when it was tried before, or
+    would not have: it is a deletion that has waited while the cluster served nobody.
+    """
+
+    active: Change | None = None
+    waiting: Change | None = None
+    review: Change | None = None
+    held: Held | None = None
+    lost: bool = False
+    kept: Quarantined | None = None
+    due: float | None = None
+    failed_review: Quarantined | None = None
+    review_due: float | None = None
+    in_doubt: bool = False
+    unconfirmed: bool = False
+    acted: Act | None = None
+
+    @property
+    def state(self) -> State:
+        """Return the state of the document."""
+        if self.active is not None:
+            return State.WORKING if self.waiting is None and self.review is None else State.WORKING_NEWER
+        if self.review is not None or (self.waiting is not None and self.held is None):
+            return State.WAITING
+        if self.waiting is not None:
+            return State.HELD
+        if self.kept is not None or self.failed_review is not None:
+            return State.QUARANTINED
+        return State.IN_DOUBT if self.in_doubt else State.RECENT
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Say whether nothing is to be remembered of the document."""
+        return (
+            self.active is None
+            and self.waiting is None
+            and self.acted is None
+            and self.review is None
+            and self.kept is None
+            and self.failed_review is None
+            and not self.in_doubt
+        )
+
+    def next_of(self, lane: Lane) -> Change | None:
+        """Return what a worker may take from a lane; None where there is nothing, or somebody works on it."""
+        if self.active is not None:
+            return None
+        if lane is Lane.REVIEW:
+            return self.review
+        return self.waiting if self.held is None and self.waiting is not None and self.waiting.lane is lane else None
+
+
+PASSING: Final = (None, Held.LIMIT, Held.SETTLING, Held.CLUSTER)
+"""A more urgent change of the document is not held for these."""
+
+EMPTY: Final = Record()
+"""The record of a document at rest."""
+
+
+class Finish(msgspec.Struct, frozen=True, gc=False):
+    """Give the ticket of a change back."""
+
+    change: Change
+
+
+class Queue(msgspec.Struct, frozen=True, gc=False):
+    """Let the document wait in a lane, `first` before all others."""
+
+    lane: Lane
+    first: bool = False
+
+
+class Remind(msgspec.Struct, frozen=True, gc=False):
+    """Look at the record again then."""
+
+    at: float
+
+
+class Keep(msgspec.Struct, frozen=True, gc=False):
+    """Write an entry of the quarantine to disk, before the work ends."""
+
+    entry: Quarantined
+
+
+class Removal(Enum):
+    """The part of a record that leaves the disk with the next save."""
+
+    RELEASED = "released"  # the entry of the quarantine
+    CERTAIN = "certain"  # the doubt
+    SERVED = "served"  # both
+
+
+Effect = Finish | Queue | Remind | Keep | Removal
+Step = tuple[Record, tuple[Effect, ...]]
+
+NOTHING: Final[AbstractSet[bool]] = frozenset()
+
+
+def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> Step:
+    """A row was read, or a retry is due: let it wait, or pass it over where another one tells more.
+
+    A row that is passed over for one of the other kind leaves that one contested. `fresh` are the kinds of rows that
+    were read live since the page of a scan was asked for that this row comes from: it can be older than they are.
+    """
+    waiting, active = record.waiting, record.active
+    if change.is_look:
+        return _asked_for(record, change)
+    if waiting is None and active is None and record.kept is None and not fresh:
+        # The usual case, thousands of times a second.
+        return replace(record, waiting=change), (Queue(change.lane),)
+    change = _with_hints(record, change, fresh)
+    if change.lane is not Lane.LIVE and _tells_less(record, change, fresh):
+        if waiting is not None:
+            record = replace(record, waiting=contest(waiting, change))
+        return record, (Finish(change),)
+    change, finished = instead_of(waiting, change)
+    effects: tuple[Effect, ...] = tuple(map(Finish, finished))
+    # A change that waited for room to make a database may need none any more.
+    held = None if record.held in PASSING else record.held
+    queued = waiting is not None and waiting.lane is change.lane and held is record.held
+    record = replace(record, waiting=change, held=held)
+    return record, effects if queued or active is not None or record.held is not None else (
+        *effects,
+        Queue(change.lane),
+    )
+
+
+def _asked_for(record: Record, look: Change) -> Step:
+    """A look is asked for: whatever waits already looks at everything then, if it is more urgent.
+
+    The look ends with that work, and not before. Work that is under way does not make up for it, because that can have
+    read what mattered too early.
+    """
+    waiting = record.waiting
+    if waiting is not None and waiting.lane <= look.lane:
+        also, finished = joined(waiting.also, look)
+        return replace(record, waiting=replace(waiting, contested=True, also=also)), tuple(map(Finish, finished))
+    look, finished = instead_of(waiting, look)
+    effects: tuple[Effect, ...] = tuple(map(Finish, finished))
+    held = None if record.held in PASSING else record.held
+    record = replace(record, waiting=look, held=held)
+    return record, effects if record.active is not None or held is not None else (*effects, Queue(look.lane))
+
+
+def _with_hints(record: Record, change: Change, fresh: AbstractSet[bool]) -> Change:
+    """Return the change with what everything else that is known of the document tells against it."""
+    if record.waiting is not None:
+        change = contest(change, record.waiting)
+    active, kept = record.active, record.kept
+    contested = change.contested or (bool(fresh) and fresh != {change.deleted})
+    if active is not None and active.lane is not Lane.REVIEW:
+        contested |= active.contested or active.deleted != change.deleted
+    if kept is not None:
+        contested |= kept.contradicts(deleted=change.deleted)
+    return replace(change, contested=True) if contested and not change.contested else change
+
+
+def _tells_less(record: Record, change: Change, fresh: AbstractSet[bool]) -> bool:
+    if record.waiting is not None and record.waiting.outranks(change):
+        return True
+    if fresh:
+        return not change.contested
+    active = record.active
+    if active is None or record.lost or not active.outranks(change):
+        return False
+    return active.contested or not change.contested
+
+
+def taken(record: Record, lane: Lane) -> Record:
+    """A worker begins with what waits in a lane, which `next_of` has shown."""
+    if lane is Lane.REVIEW:
+        return replace(record, active=record.review, review=None)
+    return replace(record, active=record.waiting, waiting=None, unconfirmed=False)
+
+
+def ended(record: Record) -> Step:
+    """The work is over: something newer comes first."""
+    effects: list[Effect] = [] if record.active is None else [Finish(record.active)]
+    record = replace(record, active=None, lost=False)
+    if record.waiting is not None and record.held is None:
+        effects.append(Queue(record.waiting.lane, first=True))
+    if record.review is not None:
+        effects.append(Queue(Lane.REVIEW))
+    return record, tuple(effects)
+
+
+def held_back(record: Record, why: Held) -> Record:
+    """The change that waits is left alone until it is `freed`; a review never is."""
+    return replace(record, held=why)
+
+
+def freed(record: Record, *, first: bool = False) -> Step:
+    """The change that was held may be taken again, `first` before all others in its lane."""
+    record = replace(record, held=None)
+    if record.waiting is None or record.active is not None:
+        return record, ()
+    return record, (Queue(record.waiting.lane, first),)
+
+
+def reviewed(record: Record, review: Change) -> Step:
+    """A review is wanted: it waits beside what else does, because it may concern an owner that is gone."""
+    queue = record.review is None and record.active is None
+    if record.review is not None and record.review.contested:
+        # It asks for more than this one.
+        review = replace(review, contested=True)
+    return replace(record, review=review), (Queue(Lane.REVIEW),) if queue else ()
+
+
+def doubted(record: Record) -> Record:
+    """A security object is about to be written."""
+    return replace(record, in_doubt=True)
+
+
+def retried(record: Record, document_id: str, now: float) -> Step:
+    """The time of the next try has come, for what was kept or for a review, or for neither any more."""
+    effects: tuple[Effect, ...] = ()
+    kept, failed = record.kept, record.failed_review
+    if kept is not None and record.due is not None and record.due <= now:
+        change = Change(document_id, kept.deleted, Lane.RETRY, now, contested=kept.contested)
+        record, effects = seen(replace(record, due=None), change)
+    if failed is not None and record.review_due is not None and record.review_due <= now:
+        review = make_review(document_id, deleted=failed.deleted, now=now, contested=failed.contested)
+        record, more = reviewed(replace(record, review_due=None), review)
+        effects += more
+    return record, effects
+
+
+def returned(record: Record, nodes: frozenset[str], now: float) -> Step:
+    """Nodes are connected that were not: what waited for one of them is due now, and soon again if it is too early."""
+    due, review_due = record.due, record.review_due
+    kept, failed = record.kept, record.failed_review
+    if due is not None and kept is not None and not nodes.isdisjoint(kept.waits_for):
+        kept, due = kept.anew(), min(due, now)
+    if review_due is not None and failed is not None and not nodes.isdisjoint(failed.waits_for):
+        failed, review_due = failed.anew(), min(review_due, now)
+    if kept is record.kept and failed is record.failed_review:
+        return record, ()
+    return replace(record, kept=kept, failed_review=failed, due=due, review_due=review_due), (Remind(now),)
+
+
+def lost(record: Record, document_id: str, now: float, *, on_hold: bool = False) -> Step:
+    """The document has another owner: nothing of it waits here any more, and what is under way tells nothing.
+
+    Changes can pass unseen until the document is this instance's again, and a row that is read then is newer. A failure
+    to confirm is looked at again all the same, and so is a deletion that has waited `on_hold`: the next owner's copy
+    may not show yet what this one has shown.
+    """
+    effects: tuple[Effect, ...] = () if record.waiting is None else (Finish(record.waiting),)
+    kept = record.kept
+    waiting = record.waiting
+    is_seen = waiting is not None and (record.unconfirmed or (on_hold and waiting.deleted))
+    unconfirmed: Change | Quarantined | None = waiting if is_seen else None
+    if kept is not None:
+        effects = (*effects, Removal.RELEASED)
+        unconfirmed = kept if kept.failure.is_unconfirmed else unconfirmed
+    record = replace(
+        record, waiting=None, held=None, kept=None, due=None, unconfirmed=False, lost=record.active is not None
+    )
+    if unconfirmed is None:
+        return record, effects
+    record, queue = reviewed(record, make_review(document_id, deleted=not unconfirmed.deleted, now=now))
+    return record, effects + queue
+
+
+def left(record: Record, document_id: str, now: float, recall_seconds: float) -> Step:
+    """Others may act on the document now: look again at what was done lately, once, and at a doubt until it ends.
+
+    The next owner may have acted on something newer before this instance did what it did last.
+    """
+    acted = record.acted
+    is_recent = acted is not None and now - acted.at <= recall_seconds
+    if not is_recent and not record.in_doubt:
+        return record, ()
+    deleted = acted is not None and is_recent and acted.deleted
+    return reviewed(replace(record, acted=None), make_review(document_id, deleted=deleted, now=now))
+
+
+def expired(record: Record, at: float) -> Record:
+    """The act of that moment need not be remembered any more."""
+    return replace(record, acted=None) if record.acted is not None and record.acted.at == at else record

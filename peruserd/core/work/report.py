@@ -1,0 +1,70 @@
+"""The report of a listener: how it stands, and what it has done.
+
+A part of `core.work.listener_state`, which has the state.
+"""
+
+from abc import ABC, abstractmethod
+
+import msgspec
+
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.intake import Intake
+from peruserd.core.processes.counters import Counters
+from peruserd.core.processes.messages import Report, Stage
+from peruserd.core.work.aftermath import CountedOutcome
+from peruserd.core.work.documents import Documents
+from peruserd.core.work.standstill import Standstill
+
+
+class Reporting(ABC):
+    """The part of a listener's state that tells of it."""
+
+    intake: Intake
+    documents: Documents
+    standstill: Standstill
+    counters: Counters
+    rounds: int
+    _feed_fails: bool
+
+    @property
+    @abstractmethod
+    def looked(self) -> int:
+        """Return the number up to which all that was asked for was looked at."""
+
+    def _count(self, change: Change, outcome: CountedOutcome) -> None:
+        counters = self.counters
+        # The last sweep of a scan finds users as a sweep before it has served them, unless it writes.
+        counters.users_provisioned += outcome.provisioned and (not change.each_copy or outcome.security_written)
+        counters.users_revoked += outcome.revoked
+        counters.looked(change.lane.name.lower())
+        counters.databases_created += outcome.created
+        counters.security_writes += outcome.security_written
+        if outcome.action is not None:
+            counters.changed(outcome.action)
+
+    def _caught_up(self) -> bool:
+        if self._feed_fails or self.standstill.on_hold or not self.intake.has_caught_up:
+            return False
+        return not self.intake.is_scanning or self.intake.is_comparing
+
+    def report(self) -> Report:
+        """Return how the listener stands."""
+        opened = self.intake.is_open and not self._feed_fails
+        scanning = self.intake.is_scanning
+        following = Stage.SCANNING if scanning else Stage.FOLLOWING
+        return Report(
+            rounds=self.rounds,
+            stage=following if opened else Stage.CONNECTING,
+            caught_up=self._caught_up(),
+            checkpoint=self.intake.checkpoint,
+            shard_sequence=self.intake.shard_sequence,
+            waiting=self.documents.waiting,
+            in_flight=self.documents.active,
+            quarantined=self.documents.quarantined,
+            on_hold=self.standstill.why,
+            permanent=self.documents.permanent,
+            # A copy by encoding: the counters go on changing while the report is under way.
+            counters=msgspec.convert(msgspec.to_builtins(self.counters), Counters),
+            looked=self.looked,
+            looked_at_all=self.intake.looked_at_all,
+        )

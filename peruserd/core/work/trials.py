@@ -1,0 +1,77 @@
+"""The choice of users who try, while a listener is on hold, whether the cluster serves again.
+
+A change that fails proves nothing, because users can make their own work fail, and can change their documents again
+whenever that is looked at. So nobody tries twice before all others who wait have tried once.
+"""
+
+from typing import Final
+
+from peruserd.core.feed.changes import Change
+from peruserd.core.work.documents import Documents
+from peruserd.core.work.records import Held
+
+# Past that many some try again before others have: memory is bounded.
+_MAX_TRIED: Final = 10_000
+
+
+class Trials:
+    """The work that is given out on hold. Not thread-safe: its owner has a lock."""
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+        self.on_hold = False
+        # How many more may begin, who is at it, and who has tried before others.
+        self._places = 0
+        self._under_way: dict[str, Change] = {}
+        self._tried: set[str] = set()
+
+    def hold(self) -> None:
+        """Give out nothing, until `go_on`, but trials."""
+        self.on_hold = True
+
+    def go_on(self) -> None:
+        """Give out work again."""
+        self.on_hold = False
+        self._places = 0
+        self._under_way.clear()
+        self._begin_round()
+
+    @property
+    def may_begin(self) -> bool:
+        """Say whether work may be given out."""
+        return not self.on_hold or self._places > 0
+
+    def let_some_try(self, users: int) -> None:
+        """Let so many users try, as soon as there are any who have not tried yet."""
+        if self._places or len(self._tried) > _MAX_TRIED:
+            # Nobody was left who had not.
+            self._begin_round()
+        self._places = users
+
+    def let_another_try(self) -> None:
+        """Let one more user try, because a trial has shown nothing of the cluster."""
+        self._places += 1
+
+    def include(self, change: Change) -> bool:
+        """Say whether work under way is a trial."""
+        return self._under_way.get(change.document_id) is change
+
+    def have_tried(self, document_id: str) -> bool:
+        """Say whether a document is to be left alone, because others have not tried yet."""
+        return document_id in self._tried
+
+    def begun(self, change: Change) -> None:
+        """Note that work on a change began."""
+        if self.on_hold:
+            self._places -= 1
+            self._under_way[change.document_id] = change
+            self._tried.add(change.document_id)
+
+    def ended(self, change: Change) -> None:
+        """Note that work on a change ended."""
+        self._under_way.pop(change.document_id, None)
+
+    def _begin_round(self) -> None:
+        if self._tried:
+            self._tried.clear()
+            self._documents.free(Held.TRIED)

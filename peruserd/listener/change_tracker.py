@@ -1,0 +1,331 @@
+"""The state of a listener (what it has read, does and has finished), shared by its threads, guarded by one lock.
+
+The follower and the scanner enter what they read, workers take it and give it back, and the main thread writes the
+progress to disk. Nothing is decided here: the state is `core.work.listener_state`'s, and this adds the lock, the
+waiting, the clock and the disk.
+"""
+
+import random
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+
+from peruserd.core.feed.changes import Change
+from peruserd.core.feed.progress import Identity
+from peruserd.core.feed.rows import Page, Row, Sequence
+from peruserd.core.feed.scan import ScanTask
+from peruserd.core.ownership.ownership import Ownership
+from peruserd.core.processes.messages import Report
+from peruserd.core.work.listener_state import ListenerState
+from peruserd.listener.asked import Asked
+from peruserd.listener.failures import Clocks, Failures, log_fights, log_standstill
+from peruserd.listener.outcome import Outcome
+from peruserd.listener.store import Store
+from peruserd.listener.waiting import WorkCondition
+
+# A worker that found the lock taken tries again after this time. Serving a few users takes as long at the utmost speed,
+# and a request takes many times as long.
+_PAUSE_SECONDS: Final = 0.0001
+
+# How often the follower shows that it is alive while it waits for room; well below a supervisor's patience.
+_ROUND_SECONDS: Final = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class ChangeTracker(Asked):
+    """The state of a listener behind its lock.
+
+    `wake` is called, with the lock held, whenever the main thread has something to do.
+    """
+
+    def __init__(self, state: ListenerState, store: Store, wake: Callable[[], None]) -> None:
+        self._state = state
+        self._store = store
+        self._wake = wake
+        self._changed = WorkCondition()
+        self._save_requested = False
+        self._stopping = False
+        self._abandoned = 0
+        self.failures = Failures(
+            state,
+            store,
+            lock=lambda: self._changed,
+            clocks=Clocks(_now, _wall, _chance),
+            pass_on=self._pass_on_to_all,
+            ended=lambda scan_ended: self._ended(scan_ended=scan_ended),
+            is_stopping=lambda: self._stopping,
+        )
+
+    # For the follower
+
+    @property
+    def proof(self) -> tuple[Row, ...]:
+        """Return the rows that prove what was read, oldest first; before `open`, those that were found on disk.
+
+        For the follower alone, who enters them.
+        """
+        return self._state.intake.proof
+
+    def open(self, identity: Identity) -> None:
+        """Begin, or go on where the checkpoint says; called once, before the first page."""
+        with self._changing():
+            why = self._state.open(identity, time.monotonic())
+            saved = self._state.intake.progress
+            scan = None if saved is None else saved.scan
+            log.info(
+                "following",
+                since=self._state.intake.checkpoint,
+                scanning_to=None if scan is None else scan.until,
+                position=None if scan is None else scan.position,
+                why=why,
+            )
+
+    def note_round(self) -> None:
+        """Note a round of the feed loop: the listener's sign of life."""
+        with self._changed:
+            self._state.rounds += 1
+            self._wake()
+
+    def feed_failed(self, kind: str) -> None:
+        """Note that the feed cannot be read for now."""
+        with self._changed:
+            self._state.feed_failed(kind)
+            self._wake()
+
+    def wait_for_room(self) -> Sequence | None:
+        """Return the sequence to read live from, as soon as there is room for a page; None when stopping."""
+        with self._changed:
+            while not self._changed.wait_until(lambda: self._stopping or self._state.live_has_room, _ROUND_SECONDS):
+                # WorkCondition for workers whose cluster is slow is no hang.
+                self.note_round()
+            return None if self._stopping else self._state.intake.read
+
+    def enter_live(self, page: Page) -> None:
+        """Enter a page of the live feed."""
+        with self._changed:
+            self._state.enter_live(page, time.monotonic())
+            self._pass_on()
+            self._changed.notify_if_ready()
+            self._wake()
+
+    # For the scanner
+
+    def wait_for_scan(self) -> ScanTask | None:
+        """Return the page of a scan to read next, as soon as one is wanted and there is room; None when stopping."""
+        with self._changed:
+            self._changed.wait_until(lambda: self._stopping or self._state.intake.scan_has_room)
+            return None if self._stopping else self._state.scan_task()
+
+    def enter_scan(self, task: ScanTask, page: Page, missing: Collection[str]) -> None:
+        """Enter a page of a scan; one of a scan that has begun again meanwhile is dropped.
+
+        `missing` are those of the task's candidates on this page that have no database.
+        """
+        with self._changing():
+            self._note_scan(ended=self._state.enter_scan(task, page, missing, time.monotonic()))
+
+    # For the workers
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many changes are with workers: a number that another thread may change at any moment."""
+        return self._state.documents.active
+
+    def take(self) -> Change | None:
+        """Return the next change to act on, as soon as there is one; None when stopping."""
+        dispatch, documents = self._state.dispatch, self._state.documents
+        with self._changed:
+            while not self._stopping:
+                held = documents.held
+                now = time.monotonic()
+                change = dispatch.next(now)
+                if documents.held > held:
+                    # Changes that were passed over leave room for others to be read, and may be due at some time.
+                    self._changed.notify_if_ready()
+                    self._wake()
+                if change is not None:
+                    if more := dispatch.to_wake(now):
+                        self._changed.notify_workers(more)
+                    return change
+                self._changed.wait_for_work(dispatch.patience(now))
+            return None
+
+    def before_write(self, document_id: str) -> None:
+        """Note on disk that a security object is about to be written; raises StoreError."""
+        self._store.record_intent(document_id)
+        with self._changed:
+            self._state.documents.mark_in_doubt(document_id)
+
+    def in_doubt(self, document_id: str) -> bool:
+        """Say whether the document's security object was begun to be written and not seen to be."""
+        # Without the lock: it is one look, by the worker whose own writes make and settle what it looks for.
+        return self._state.documents.record(document_id).in_doubt
+
+    def give_back(self, change: Change, outcome: Outcome) -> None:
+        """End the work on a change; one that failed goes to quarantine on disk first. Raises StoreError."""
+        if outcome.failure is None:
+            with self._changed:
+                self._ended(scan_ended=self._state.succeeded(change, outcome, time.monotonic()))
+            return
+        self.failures.take(change, outcome, outcome.failure)
+
+    def exchange(self, change: Change, outcome: Outcome) -> Change | None:
+        """Give a change back and take the next one, as `give_back` and `take` do.
+
+        A failure is written to disk in between, without the lock. Otherwise the lock is taken once, and without
+        queueing. A thread in the queue is given the lock while another one has the interpreter and wants the lock next.
+        With workers who have little to do both changed hands for each user, which took longer than serving the user.
+        """
+        if outcome.failure is not None:
+            self.give_back(change, outcome)
+            return self.take()
+        while not self._changed.acquire(blocking=False):
+            time.sleep(_PAUSE_SECONDS)
+        try:
+            self.give_back(change, outcome)
+            return self.take()
+        finally:
+            self._changed.release()
+
+    def abandon(self, change: Change) -> None:
+        """Note that nobody will give this change back: it holds the checkpoint, and no end waits for it."""
+        log.error("abandoned", document=change.document_id)
+        with self._changed:
+            self._abandoned += 1
+            self._changed.notify_all()
+
+    # For the main thread
+
+    def inform(
+        self,
+        ownership: Ownership,
+        upcoming: Ownership | None,
+        share: int,
+        new_per_minute: int = 0,
+        nodes: Collection[str] = (),
+        *,
+        cut_off: bool = False,
+    ) -> None:
+        """Put another ownership in force, let another one come, set the limits, and note who is connected."""
+        with self._changing():
+            self._state.inform(ownership, upcoming, share, new_per_minute, nodes, time.monotonic(), cut_off=cut_off)
+
+    def take_over_doubts(self, doubts: Collection[str]) -> None:
+        """Take over what was left in doubt of a copy that nobody listens to any more; raises StoreError."""
+        for document_id in doubts:
+            self._store.record_intent(document_id)
+        with self._changed:
+            self._state.take_over_doubts(doubts, time.monotonic())
+            self._pass_on()
+
+    def leave(self) -> None:
+        """Begin to leave the copy to others: give out only the reviews of what was done last."""
+        with self._changed:
+            self._state.leave(time.monotonic())
+            self._pass_on()
+
+    def wait_until_left(self, timeout_seconds: float) -> bool:
+        """Wait for those reviews; say whether they ended in time."""
+        documents = self._state.documents
+        with self._changed:
+            return self._changed.wait_until(
+                lambda: not documents.reviews and self.in_flight == self._abandoned, timeout_seconds
+            )
+
+    def retry_due(self) -> float | None:
+        """Let those of the quarantine whose time has come wait for a worker; return when the next one's comes."""
+        with self._changed:
+            due = self._state.due(time.monotonic())
+            self._pass_on()
+            # A scan may have begun.
+            self._changed.notify_if_ready()
+            return due
+
+    def save(self) -> None:
+        """Write the progress to disk; raises StoreError."""
+        with self._changed:
+            self._save_requested = False
+            # Also before the copy is open: what is owed must be on disk before the supervisor hears that it is noted.
+            progress = self._state.intake.progress
+        if progress is not None:
+            self._store.save(progress)
+
+    def report(self) -> Report:
+        """Return how the listener stands."""
+        with self._changed:
+            return self._state.report()
+
+    def stop(self) -> None:
+        """Take in nothing more and give out nothing more."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def wait_until_idle(self, timeout_seconds: float) -> bool:
+        """Wait for the work in flight; say whether it ended in time."""
+        with self._changed:
+            return self._changed.wait_until(lambda: self.in_flight == self._abandoned, timeout_seconds)
+
+    # Inside
+
+    def _now(self) -> float:
+        return _now()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Change so much that everybody is to look: with the lock held."""
+        with self._changed:
+            yield
+            self._pass_on()
+            self._changed.notify_all()
+            self._wake()
+
+    def _pass_on_to_all(self) -> None:
+        self._pass_on()
+        self._changed.notify_if_ready()
+        self._wake()
+
+    def _pass_on(self) -> None:
+        state = self._state
+        for document_id, what in state.removals:
+            self._store.take_off(document_id, what)
+        if wake := state.to_wake + state.standstill.to_wake:
+            self._changed.notify_workers(wake)
+        log_standstill(state.standstill)
+        log_fights(state.fought_over)
+        state.passed_on()
+
+    def _ended(self, *, scan_ended: bool) -> None:
+        self._pass_on()
+        self._note_scan(ended=scan_ended)
+        # No worker is woken: this change held up one other at most, by its document or its place among those in flight,
+        # and whoever gave it back comes for that one. Waking them all for each user took longer than serving the user.
+        self._changed.notify_if_ready()
+        if not self._save_requested:
+            # Once for all that ends until the next save: the system call lets go of the interpreter, here with the lock
+            # held, and whoever gets hold of it then wants the lock.
+            self._save_requested = True
+            self._wake()
+
+    def _note_scan(self, *, ended: bool) -> None:
+        if ended:
+            log.info("scan finished")
+
+
+# Looked up with each call, because tests put other clocks in their place.
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+def _wall() -> float:
+    return time.time()
+
+
+def _chance() -> float:
+    return random.random()  # noqa: S311 - spreads retries and probes, guards nothing
