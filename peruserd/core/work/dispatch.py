@@ -92,12 +92,14 @@ class Dispatch:
         if self._resting:
             self._free_rested(now)
         is_crowded = self._is_crowded
-        if self._was_crowded and not is_crowded:
-            self._left = self._throttle.share - self._documents.active
-        self._was_crowded = is_crowded
+        was_crowded = self._was_crowded or is_crowded
         change = self._next_amidst_crowd(now) if is_crowded else self._next_by_urgency(now)
         if change is not None:
             self._begin(change, now)
+        # The crowd may be over with this very change.
+        self._was_crowded = self._is_crowded
+        if was_crowded and not self._was_crowded:
+            self._left = self._throttle.share - self._documents.active
         return change
 
     def to_wake(self, now: float) -> int:
