@@ -1,7 +1,7 @@
 """The configuration: typed, with a default and an explanation for each key.
 
 The types are the single source: decoding (`peruserd.core.configuration.decoding`), the sample that `peruserd config`
-prints and the README's table all follow from them. Intervals are seconds, as floats.
+prints and the table of docs/configuration.md all follow from them. Intervals are seconds, as floats.
 """
 
 from enum import StrEnum

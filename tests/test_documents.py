@@ -1,0 +1,115 @@
+"""The documents name every key, metric and command that there is, and their links lead somewhere."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from peruserd.cli.parser import build_parser
+from peruserd.core.configuration.config import Config
+from peruserd.daemon.metrics import _COUNTERS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+COMMAND = re.compile(r"(?<![\w/.-])peruserd +([a-z-]+)")
+
+
+def defaults() -> dict[str, object]:
+    """Return each key of the configuration, as `table.key`, with its default."""
+    whole = msgspec.structs.asdict(Config())
+    return {
+        f"{table}.{key}": value for table, keys in whole.items() for key, value in msgspec.structs.asdict(keys).items()
+    }
+
+
+def rows(page: str) -> list[list[str]]:
+    """Return the cells of each row of each table of a page in `docs`."""
+    lines = (ROOT / "docs" / page).read_text().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| ")]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that the headings of a page make."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def examples(page: Path) -> list[str]:
+    """Return the lines of the blocks of code of a page, which are indented or fenced."""
+    found, fenced = [], False
+    for line in page.read_text().replace("\\\n", " ").splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        elif fenced or line.startswith("    "):
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("key", sorted(defaults()))
+def test_a_key_is_in_the_table_of_the_configuration_with_its_default(key: str) -> None:
+    """A row can have several keys, with their defaults in the same order."""
+    (row,) = [each for each in rows("configuration.md") if f"`{key}`" in each[0]]
+    value = defaults()[key]
+    shown = str(value).lower() if isinstance(value, bool) else getattr(value, "value", value)
+    keys, values = row[0].split(", "), row[1].replace("`", "").split(", ")
+    if isinstance(shown, int | float) and not isinstance(value, bool):
+        assert float(values[keys.index(f"`{key}`")]) == shown
+    elif shown is not None:
+        assert values[keys.index(f"`{key}`")] == shown
+
+
+def test_the_metrics_are_those_that_there_are() -> None:
+    """The page names each metric of the program, and no other."""
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    named = {re.sub("_(total|info)$", "", each) for each in re.findall(r"`(peruserd_\w+)", page)}
+    constants = {
+        node.value
+        for file in (ROOT / "peruserd" / "daemon").glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    made = {each for each in constants if re.fullmatch(r"peruserd_[a-z_]*[a-z]", each)}
+    assert named == made | {f"peruserd_{each}" for each in _COUNTERS}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_pages_and_headings_that_are_there(page: Path) -> None:
+    """A heading that was renamed or moved is a failure here."""
+    for target, _, anchor in re.findall(r"\]\(((?!https?:)[^)#]*)(#([^)]*))?\)", page.read_text()):
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_are_named_are_there(page: Path) -> None:
+    """Examples and tables name commands as the program has them."""
+    (adding,) = [each for each in build_parser()._actions if each.choices]
+    code = "\n".join(re.findall(r"`[^`\n]*`|^    .*$", page.read_text(), re.MULTILINE))
+    assert set(COMMAND.findall(code)) <= set(adding.choices or ())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_can_be_typed_as_they_stand(page: Path) -> None:
+    """The program understands the arguments of each example, apart from those with placeholders."""
+    typed = re.findall(r"^(?:.*[ /])?peruserd ([a-z].*)$", "\n".join(examples(page)), re.MULTILINE)
+    for each in typed:
+        if not re.search(r"[\[(…]", each):
+            build_parser().parse_args(shlex.split(each.partition(" > ")[0], comments=True))
+
+
+def test_the_tests_that_show_a_defence_are_there() -> None:
+    """Each defence names files of tests, by path or by name, and in quotes words of a test's name in them."""
+    files = {file.relative_to(ROOT).as_posix(): file for file in (ROOT / "tests").rglob("test_*.py")}
+    shown = [line.split(" | ")[-1] for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| ")]
+    for cell in shown[1:]:
+        cited = re.findall(r"`([\w/]+\.py)`", cell)
+        found = [[path for path in files if path == each or path.endswith(f"/{each}")] for each in cited]
+        assert found, cell
+        assert all(found), cell
+        source = "".join(files[path].read_text() for paths in found for path in paths)
+        for words in re.findall(r'"([^"]+)"', cell):
+            assert re.search("def test_[a-z0-9_]*" + words.strip("…").replace(" ", "_"), source), words
