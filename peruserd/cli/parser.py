@@ -18,17 +18,16 @@ from peruserd.cli.arguments import (
     HelpFormatter,
     Parser,
     UsageError,
-    account,
     add_command,
     add_config_option,
     add_json_option,
     count,
     exit_codes,
-    port,
     rate,
     seconds,
 )
 from peruserd.cli.operating import add_audit, add_deletions, add_migrate, add_quarantine, add_templates
+from peruserd.cli.simcluster_options import add_simcluster
 from peruserd.core.configuration.decoding import ConfigError
 
 EXIT_DONE: Final = 0
@@ -204,25 +203,8 @@ def _add_demo(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument("--rate", type=rate, default=50.0, metavar="N", help="sign-ups a second")
     seed = "makes names and the kill repeatable (default: another one each time)"
     parser.add_argument("--seed", type=int, default=None, metavar="N", help=seed)
-    parser.add_argument("--once", action="store_true", help="end when all are served, instead of after a last look")
-    add_json_option(parser)
-
-
-def _add_simcluster(commands: "Commands[argparse.ArgumentParser]") -> None:
-    parser = add_command(
-        commands,
-        "simcluster",
-        "run only the simulated cluster, until stopped",
-        "peruserd simcluster --nodes 3 --q 2 --port 15984 --user adm:pass",
-    )
-    parser.add_argument("--nodes", type=count, default=3, metavar="N", help="how many nodes")
-    parser.add_argument("--q", type=count, default=2, metavar="N", help="ranges of the authentication database")
-    parser.add_argument("--n", type=count, default=3, metavar="N", help="copies of each range")
-    ports = "port of the first node, each next one 10000 above; 0: free ones"
-    parser.add_argument("--port", type=port, default=15984, metavar="PORT", help=ports)
-    parser.add_argument("--user", type=account, default="adm:pass", metavar="NAME:PASSWORD", help="the admin")
-    control = "also serve the controls there (default: nowhere)"
-    parser.add_argument("--control-port", type=port, default=None, metavar="PORT", help=control)
+    once = "end once all are served and looked at, instead of waiting for Ctrl-C"
+    parser.add_argument("--once", action="store_true", help=once)
     add_json_option(parser)
 
 
@@ -240,5 +222,5 @@ _ADDERS: Final = (
     add_audit,
     add_migrate,
     _add_demo,
-    _add_simcluster,
+    add_simcluster,
 )

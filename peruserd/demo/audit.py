@@ -7,7 +7,7 @@ import msgspec
 
 from peruserd.core.common.names import database_name
 from peruserd.core.users.security import first
-from peruserd.simcluster import ControlFace
+from peruserd.simcluster import ControlClient
 
 
 class Audit(msgspec.Struct, frozen=True):
@@ -18,7 +18,7 @@ class Audit(msgspec.Struct, frozen=True):
     wrong: tuple[str, ...]
 
 
-def audit(cluster: ControlFace, users: Iterable[str], prefix: str) -> Audit:
+def audit(cluster: ControlClient, users: Iterable[str], prefix: str) -> Audit:
     """Look at the copies themselves, behind the API: a clustered read shows one copy, and copies can disagree."""
     wrong = []
     provisioned = secured = 0

@@ -3,29 +3,28 @@
 import asyncio
 import time
 
-from peruserd.simcluster import seeding
-from peruserd.simcluster.accounts import Accounts
-from peruserd.simcluster.damage import Damage
-from peruserd.simcluster.faults import Faults
-from peruserd.simcluster.listing import Listings
-from peruserd.simcluster.model import ClusterModel
-from peruserd.simcluster.moving import Mover
+from peruserd.simcluster.accounts.accounts import Accounts
+from peruserd.simcluster.events import seed
+from peruserd.simcluster.events.couch_peruser import SECTION, Peruser
+from peruserd.simcluster.events.damage import Damage
+from peruserd.simcluster.events.moves import Mover
+from peruserd.simcluster.events.splits import Job, Splitter
+from peruserd.simcluster.model.cluster_model import ClusterModel
 from peruserd.simcluster.options import ClusterOptions
-from peruserd.simcluster.performing import Controls
-from peruserd.simcluster.peruser import SECTION, Peruser
-from peruserd.simcluster.splitting import Job, Splitter
-from peruserd.simcluster.tally import Tally
 from peruserd.simcluster.web.exchange import Services
-from peruserd.simcluster.web.server import Listener, NodeServer
+from peruserd.simcluster.web.faults import Faults
+from peruserd.simcluster.web.request_log import RequestLog
+from peruserd.simcluster.web.server import NodeServer
+from peruserd.simcluster.web.sorted_documents import SortedDocuments
 
 
 class SimCluster:
-    """The cluster. Made, started, used and stopped in one loop; the controls are its methods, reached by `control`."""
+    """The cluster, made, started, used and stopped in one loop."""
 
     def __init__(self, options: ClusterOptions) -> None:
         self.options = options
         self.model = ClusterModel(options, time.time)
-        self.tally = Tally()
+        self.request_log = RequestLog()
         self.splitter = Splitter(self.model)
         self.mover = Mover(self.model)
         self.damage = Damage(self.model)
@@ -38,42 +37,28 @@ class SimCluster:
             model=self.model,
             splitter=self.splitter,
             accounts=self.accounts,
-            tally=self.tally,
-            listings=Listings(),
+            request_log=self.request_log,
+            sorted_documents=SortedDocuments(),
             on_split=self.schedule_splits,
             on_config=self._reconfigure,
         )
         self.servers = [
             NodeServer(services, self.faults, node, options.port_of(node.number)) for node in self.model.nodes
         ]
-        self._control = None
-        if options.control_port is not None:
-            self._control = Listener(Controls(self).handle, options.control_port)
         self._replication: asyncio.TimerHandle | None = None
         self._splits: dict[str, asyncio.TimerHandle] = {}
-        self.model.on_owed = self._schedule_replication
-        seeding.make_auth_database(self.model)
+        self.model.on_backlog = self._schedule_replication
+        seed.make_auth_database(self.model)
 
     @property
     def urls(self) -> list[str]:
         """The nodes' addresses, with credentials."""
         return [server.url for server in self.servers]
 
-    @property
-    def control_url(self) -> str | None:
-        """The address of the controls."""
-        return f"http://127.0.0.1:{self._control.port}" if self._control else None
-
     async def start(self) -> None:
-        """Open the nodes' ports; OSError where one is taken, and none stays open then."""
-        try:
-            for server in self.servers:
-                await server.listener.open()
-            if self._control:
-                await self._control.open()
-        except OSError:
-            await self.stop()
-            raise
+        """Open the nodes' ports. OSError where one is taken; `stop` closes those that are open then."""
+        for server in self.servers:
+            await server.listener.open()
 
     async def stop(self) -> None:
         """Cut all connections and close all ports."""
@@ -85,13 +70,11 @@ class SimCluster:
         for server in self.servers:
             server.release()
             await server.listener.close()
-        if self._control:
-            await self._control.close()
 
     # Driven by the clock.
 
     def set_replication_delay(self, seconds: float) -> None:
-        """Replicate this late from now on, what waits already as well."""
+        """Set the delay of replication, also for the documents that wait already."""
         self._replication_delay_seconds = seconds
         self.model.delayed = seconds > 0
         if self._replication:
@@ -100,7 +83,7 @@ class SimCluster:
         self._schedule_replication()
 
     def _schedule_replication(self) -> None:
-        if self._replication is None and self.model.owes():
+        if self._replication is None and self.model.has_backlog():
             loop = asyncio.get_running_loop()
             self._replication = loop.call_later(self._replication_delay_seconds, self._replicate)
 
@@ -109,12 +92,12 @@ class SimCluster:
         self.replicate()
 
     def replicate(self) -> None:
-        """Replicate what waits, and end the moves whose new copy lacks nothing any more."""
+        """Replicate the documents that wait, and end each move whose new copy is complete."""
         self.model.replicate()
         self.mover.finish()
 
     def schedule_splits(self) -> None:
-        """Let each job that waits take its next step in its turn, one delay after the other."""
+        """Plan the next step of each split job that waits, one delay after the other."""
         if self.split_delay_seconds is None:
             return
         loop = asyncio.get_running_loop()

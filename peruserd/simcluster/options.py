@@ -15,14 +15,18 @@ _HIGHEST_PORT: Final = 65_535
 class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The shape of a simulated cluster at its start.
 
-    `nodes` nodes are called `node1@127.0.0.1`, `node2@…`; the last `spare` of them run but have not joined. `q` and `n`
-    are the ranges and copies of a database made without saying how many, the authentication database among them.
-    `port` is node 1's, the others follow `PORT_STEP` apart; 0 takes any free ones. `control_port` serves the controls;
-    None leaves them out, 0 takes a free port. `user` is the server admin, as `name:password`. `seed` fixes every random
-    choice. `replication_delay_seconds` is how late a copy that did not get a write at once gets it;
-    `split_delay_seconds` how long each node waits, one after the other, before it splits its copy, and then before it
-    removes what it has split; `request_seconds` is added to every clustered write. Without `repairs_security` copies
-    keep different security objects: CouchDB's own repair passes a shard over that was made too late for it (measured).
+    - `nodes` are called `node1@127.0.0.1`, `node2@…`. The last `spare` of them run but have not joined.
+    - `q` and `n` are the ranges and copies of a database whose maker does not say how many, such as `_users`.
+    - `port` is node 1's. The other ports follow, `PORT_STEP` apart. 0 takes free ports.
+    - `control_port` serves the controls. None leaves them out, and 0 takes a free port.
+    - `user` is the server admin, as `name:password`.
+    - `seed` fixes every random choice.
+    - `replication_delay_seconds` is how late a copy gets a write that it did not get at once.
+    - `split_delay_seconds` is how long each node waits before it splits its copy, and again before it removes the old
+      one. The nodes wait one after the other.
+    - `request_seconds` is added to every clustered write.
+    - `repairs_security` lets copies agree on one security object again. CouchDB's own repair skips a shard
+      that was made too late for it (measured).
     """
 
     nodes: int = 3
@@ -39,7 +43,7 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
     repairs_security: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what no cluster can be."""
+        """Refuse impossible clusters with ValueError."""
         if self.nodes < 1 or self.q < 1 or self.n < 1:
             raise ValueError("a cluster has at least one node, one range and one copy")
         if not 0 <= self.spare < self.nodes:

@@ -1,4 +1,4 @@
-"""The simulated cluster as a process of its own: the client of its control port, and how tests start one."""
+"""The simulated cluster as a process of its own, and the client of its control port."""
 
 import subprocess
 import sys
@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from peruserd.simcluster.controls import ControlFace, decode_outcome
+from peruserd.simcluster.control_client import ControlClient
+from peruserd.simcluster.control_port import decode_response
 from peruserd.simcluster.options import ClusterOptions
 from peruserd.simcluster.runner import CONTROL_LINE, READY_LINE
 
@@ -20,8 +21,8 @@ _TIMEOUT_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 10.0
 
 
-class SimClusterControl(ControlFace):
-    """The controls over the control port, at `url` such as `http://127.0.0.1:1234`; one connection, safe to share."""
+class SimClusterControl(ControlClient):
+    """The controls over the control port at `url`, such as `http://127.0.0.1:1234`. Threads can share it."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -38,7 +39,7 @@ class SimClusterControl(ControlFace):
         with self._lock:
             try:
                 self._connection.request("POST", f"/{name}", msgspec.json.encode(arguments))
-                return decode_outcome(self._connection.getresponse().read())
+                return decode_response(self._connection.getresponse().read())
             except OSError:
                 self._connection.close()
                 raise
@@ -61,8 +62,8 @@ class SimClusterProcess(SimClusterControl):
         return self._process.pid
 
     def __enter__(self) -> Self:
-        """Start the process and return when its ports are open; RuntimeError where it ends before that."""
-        command = [sys.executable, "-m", "peruserd.simcluster", *_arguments(self.options)]
+        """Start the process and return when its ports are open. RuntimeError where it ends before that."""
+        command = [sys.executable, "-m", "peruserd.simcluster", *command_line(self.options)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ourselves
         control_url = None
         for line in _lines(self._process.stdout):
@@ -109,7 +110,8 @@ def _lines(stream: IO[str] | None) -> list[str]:
     return lines
 
 
-def _arguments(options: ClusterOptions) -> list[str]:
+def command_line(options: ClusterOptions) -> list[str]:
+    """Return the options of `peruserd simcluster` for a cluster. It always serves its controls."""
     return [
         f"--nodes={options.nodes}",
         f"--spare={options.spare}",

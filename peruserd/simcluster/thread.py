@@ -1,4 +1,4 @@
-"""The simulated cluster in a thread of its own, for tests and the demo: a synchronous face, safe from any thread."""
+"""The simulated cluster in a thread of its own, for tests. Every thread can call its controls."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,14 +7,15 @@ from threading import Thread
 from types import TracebackType
 from typing import Any, Self
 
-from peruserd.simcluster.cluster import SimCluster
-from peruserd.simcluster.controls import ControlFace
+from peruserd.simcluster.cluster_server import ClusterServer
+from peruserd.simcluster.control_client import ControlClient
+from peruserd.simcluster.control_port import perform
+from peruserd.simcluster.controls import Controls
 from peruserd.simcluster.options import ClusterOptions
-from peruserd.simcluster.performing import Controls
 
 
-class SimClusterThread(ControlFace):
-    """A context manager: the cluster runs from entering to leaving. OSError from entering where a port is taken."""
+class SimClusterThread(ControlClient):
+    """A context manager that runs a cluster from entry to exit. Entry raises OSError where a port is taken."""
 
     def __init__(self, options: ClusterOptions | None = None) -> None:
         self.options = options or ClusterOptions()
@@ -49,24 +50,24 @@ class SimClusterThread(ControlFace):
     def _call(self, name: str, arguments: Mapping[str, Any]) -> Any:
         if self._loop is None or self._controls is None:
             raise RuntimeError("the cluster is not running")
-        return asyncio.run_coroutine_threadsafe(self._controls.perform(name, arguments), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(perform(self._controls, name, arguments), self._loop).result()
 
     def _run(self, ready: "Future[None]") -> None:
         asyncio.run(self._serve(ready))
 
     async def _serve(self, ready: "Future[None]") -> None:
         try:
-            cluster = SimCluster(self.options)
-            await cluster.start()
+            server = ClusterServer(self.options)
+            await server.start()
         except Exception as error:  # noqa: BLE001 - it is raised again in the thread that asked
             ready.set_exception(error)
             return
-        self._controls = Controls(cluster)
+        self._controls = server.controls
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.urls = cluster.urls
-        self.node_names = [node.name for node in cluster.model.nodes]
-        self.control_url = cluster.control_url
+        self.urls = server.cluster.urls
+        self.node_names = [node.name for node in server.cluster.model.nodes]
+        self.control_url = server.control_url
         ready.set_result(None)
         await self._stop.wait()
-        await cluster.stop()
+        await server.stop()

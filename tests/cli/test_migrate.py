@@ -14,7 +14,7 @@ from peruserd.core.common.names import database_name, user_document_id
 from peruserd.core.configuration.config import DeletionPolicy
 from peruserd.core.configuration.decoding import load
 from peruserd.simcluster import ClusterOptions, SimClusterThread
-from peruserd.simcluster.peruser import database_of
+from peruserd.simcluster.events.couch_peruser import database_of
 from tests.cli.running import peruserd
 from tests.couch.connecting import TalkingServer, answering
 from tests.waiting import eventually

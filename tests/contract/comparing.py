@@ -30,9 +30,9 @@ HEADERS = ("Content-Type", "ETag", "Location", "Set-Cookie")
 
 
 class Comparison:
-    """Compares answers with recorded ones, and learns which recorded names stand for which new ones.
+    """Compares answers with recorded ones, and learns the new name of each recorded name.
 
-    `strict` also compares values and lengths; without it, the shape alone, and what errors say.
+    `strict` also compares values and lengths. Otherwise only the shape and the words of errors are compared.
     """
 
     def __init__(self, node_names: list[str], *, strict: bool) -> None:
@@ -97,13 +97,14 @@ class Comparison:
             yield from self.differences(one, other, f"{at}[{index}]", key)
 
     def _strings(self, recorded: str, answered: str, at: str, key: str) -> Iterator[str]:
-        alike = None
         if REV.fullmatch(recorded):
             self._revs[recorded] = answered
             # A database made again under its name has a shard map document of a later generation.
-            alike = REV.fullmatch(answered) and (not self._strict or _generation(recorded) == _generation(answered))
+            alike = bool(REV.fullmatch(answered))
+            if self._strict:
+                alike = alike and _generation(recorded) == _generation(answered)
         elif pattern := next((each for each in CHANCE if each.fullmatch(recorded)), None):
-            alike = pattern.fullmatch(answered)
+            alike = bool(pattern.fullmatch(answered))
         elif recorded.startswith('{"'):
             # A continuous feed: a line for each row.
             yield from self.differences(_rows(recorded), _rows(answered), at)

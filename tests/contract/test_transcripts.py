@@ -1,9 +1,9 @@
 """The recorded exchanges with a real CouchDB 3.5.0 cluster, made again.
 
-The same requests in the same states must be answered with the same status and the same shape of body: the same keys and
-types, and the same values where they do not depend on chance. They are made of the simulated cluster always, and of a
-real one too where PERUSERD_TEST_CLUSTER names its nodes (`url1,url2,url3`, with credentials): there only what neither
-kills nodes nor touches what the cluster holds, which shows that the recording is still true.
+The same request in the same state must have the same status and the same shape of body. Keys and types must be the
+same, and values too where they do not depend on chance. All requests are made to the simulated cluster. A real cluster
+gets the requests that neither kill nodes nor change its databases, where PERUSERD_TEST_CLUSTER names its nodes
+(`url1,url2,url3`, with credentials). These show that the recording is still true.
 """
 
 import os
@@ -70,7 +70,7 @@ def test_the_feed_of_shard_maps_is_as_recorded(directory_outcomes: list[list[str
 
 @pytest.mark.parametrize("index", range(len(HANDING_OVER)), ids=lambda index: _name_of(HANDING_OVER, index))
 def test_leases_and_returning_nodes_are_as_recorded(handing_over_outcomes: list[list[str]], index: int) -> None:
-    """Leases by name, and what becomes of a security object that a minority, or a majority, of the nodes took."""
+    """Leases by name, and the fate of a security object on a minority or on a majority of the nodes."""
     assert handing_over_outcomes[index] == []
 
 
@@ -83,10 +83,10 @@ def test_the_simulated_cluster_answers_as_recorded(simulated_outcomes: list[list
 # Exchanges for a real cluster read it, write local documents under a name of our own, and use databases of our own.
 # Left out are exchanges that
 # - kill nodes, or split or delete `_users`;
-# - depend on the configuration, on the recorded users or on what else is there;
-# - read copies that disagree, of which the cluster shows either;
-# - make a write again at once, which a copy that is behind accepts;
-# - send wrong passwords, which lock the account when the tests run often.
+# - depend on the configuration, on the recorded users or on other databases;
+# - read copies with different documents, because the cluster shows either;
+# - make a write again at once, because a copy that is behind accepts it;
+# - send wrong passwords, because they lock the account when the tests run often.
 REAL = (
     *(*range(5), 6, *range(9, 15), 22, 23, 24, 25, 27, 31, 32, 34),
     *(*range(38, 43), *range(44, 77), *range(125, 131), *range(134, 139), *range(140, 143), 144),

@@ -22,10 +22,10 @@ from peruserd.couch import errors
 from peruserd.couch.answers import Answer
 from peruserd.couch.client import Creation, Membership
 from peruserd.couch.shapes import Counts
-from peruserd.simcluster import documents, ids
-from peruserd.simcluster.copies import ShardCopy
-from peruserd.simcluster.errors import RefusalError, no_shard, node_down
-from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.model import documents, ids
+from peruserd.simcluster.model.copies import ShardCopy
+from peruserd.simcluster.model.errors import RefusalError, no_shard, node_down
+from peruserd.simcluster.model.nodes import Node
 from tests.model.acts import Fate, fate_of_request
 from tests.model.witness import ObservedCluster
 

@@ -8,10 +8,10 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from peruserd.core.common.names import database_name, user_document_id, user_name
-from peruserd.simcluster import documents
-from peruserd.simcluster.damage import Damage
-from peruserd.simcluster.errors import RefusalError
-from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.events.damage import Damage
+from peruserd.simcluster.model import documents
+from peruserd.simcluster.model.errors import RefusalError
+from peruserd.simcluster.model.nodes import Node
 from tests.model.foes import PREFIX
 from tests.model.witness import ObservedCluster
 

@@ -11,7 +11,7 @@ from peruserd.core.feed.rows import Leaf, Page, Row
 from peruserd.core.processes.open_looks import Message
 from peruserd.core.processes.outbox import Outbox
 from peruserd.couch.errors import CouchError, UnreachableError
-from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.model.nodes import Node
 from peruserd.supervisor.directory_reader import DirectoryReader
 from tests.model.foes import PREFIX
 

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from peruserd.core.common.names import USER_DOCUMENT_PREFIX, database_name, user_name
 from peruserd.core.ownership.hashing import document_hash
-from peruserd.simcluster import documents, ids
-from peruserd.simcluster.damage import Damage
-from peruserd.simcluster.errors import RefusalError
-from peruserd.simcluster.nodes import Node
-from peruserd.simcluster.revisions import Revision
+from peruserd.simcluster.events.damage import Damage
+from peruserd.simcluster.model import documents, ids
+from peruserd.simcluster.model.errors import RefusalError
+from peruserd.simcluster.model.nodes import Node
+from peruserd.simcluster.model.revisions import Revision
 from tests.model.witness import AUTH_DB, BLANK, ObservedCluster
 
 PREFIX: Final = "userdb-"

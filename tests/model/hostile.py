@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from peruserd.core.common.names import database_name, user_name
-from peruserd.simcluster import ids
+from peruserd.simcluster.model import ids
 from tests.model.foes import GENERATIONS, PARTNERS, PREFIX, odd_ids
 from tests.model.machine import ClusterMachine, FiveNodesMachine
 from tests.model.witness import AUTH_DB

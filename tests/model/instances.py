@@ -20,7 +20,7 @@ from peruserd.couch.probe import MajorityProbe
 from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.provisioner import Provisioner
-from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.model.nodes import Node
 from peruserd.supervisor.membership import Member
 from peruserd.supervisor.watcher import ClusterReader
 from tests.listener.books import make_tracker

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import ShardMap
-from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.model.nodes import Node
 from tests.model.witness import AUTH_DB, ObservedCluster
 
 

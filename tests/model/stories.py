@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from peruserd.core.common.names import database_name, user_name
 from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.users import security
-from peruserd.simcluster import ids
+from peruserd.simcluster.model import ids
 from tests.model.acts import Fate
 from tests.model.foes import PARTNERS, PREFIX, odd_ids
 from tests.model.instances import Listener
@@ -60,7 +60,7 @@ def a_copy_does_not_hear_of_a_deletion(world: World) -> None:
     """A copy is behind while Ann is deleted, and its word is taken for hers."""
     _serve(world, ANN)
     behind = _owner(world, ANN) % 3 + 1
-    world.model.hold(world.model.node(behind), "_users")
+    world.model.pause_replication(world.model.node(behind), "_users")
     world.write_user(ANN, _owner(world, ANN), deleted=True)
     world.model.replicate()
     _work(world)

@@ -27,12 +27,12 @@ from peruserd.core.configuration.config import DatabasesConfig, WhenDeleted
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.listener.outcome import Outcome
-from peruserd.simcluster import ids
-from peruserd.simcluster.copies import ShardCopy
-from peruserd.simcluster.model import ClusterModel
+from peruserd.simcluster.model import ids
+from peruserd.simcluster.model.cluster_model import ClusterModel
+from peruserd.simcluster.model.copies import ShardCopy
+from peruserd.simcluster.model.revisions import Leaves, join
+from peruserd.simcluster.model.security_objects import as_compared
 from peruserd.simcluster.options import ClusterOptions
-from peruserd.simcluster.revisions import Leaves, join
-from peruserd.simcluster.securities import as_compared
 from tests.listener.office import Notes
 from tests.model.acts import Act
 

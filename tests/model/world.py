@@ -25,10 +25,10 @@ from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.users.quarantine import Failure
 from peruserd.core.users.security import admits, grants, is_public
 from peruserd.listener.outcome import Outcome
-from peruserd.simcluster import documents
-from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.events.splits import Splitter, rebuild
+from peruserd.simcluster.model import documents
+from peruserd.simcluster.model.nodes import Node
 from peruserd.simcluster.options import ClusterOptions
-from peruserd.simcluster.splitting import Splitter, rebuild
 from tests.model.acts import Fate
 from tests.model.cluster import LEASES
 from tests.model.deeds import UNKNOWN, Deeds
@@ -131,7 +131,7 @@ class World:
         """Let a node's copies of the authentication database never catch up again; the copies of one node at most."""
         if self.behind <= {node}:
             self.behind.add(node)
-            self.model.hold(self.model.node(node), AUTH_DB)
+            self.model.pause_replication(self.model.node(node), AUTH_DB)
 
     def begin_split(self) -> None:
         """Begin to split every range, unless that is under way."""
@@ -286,7 +286,7 @@ class World:
         for node in self.model.nodes:
             self.set_alive(node.number, alive=True)
             if node.number not in self.behind:
-                self.model.release(node, AUTH_DB)
+                self.model.resume_replication(node, AUTH_DB)
         while waiting := self.splitter.waiting():
             self.splitter.run(waiting[0])
         self.model.replicate()

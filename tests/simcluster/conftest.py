@@ -23,9 +23,9 @@ def cluster() -> Iterator[SimClusterThread]:
 
 @pytest.fixture
 def ask(cluster: SimClusterThread) -> Ask:
-    """Make a request of a node: `ask(method, path, body, node=1)`; safe from several threads.
+    """Make a request to a node: `ask(method, path, body, node=1)`. Several threads can do so at once.
 
-    It is the server admin's, or that of `auth`, or with `nobody=True` that of nobody in particular.
+    The user is the server admin, or the one in `auth`. With `nobody=True` the request has no credentials.
     """
 
     def make(

@@ -1,4 +1,4 @@
-"""The cluster over HTTP: nodes that come and go, quorums, credentials, and what is made to go wrong."""
+"""The cluster over HTTP: nodes that come and go, quorums, credentials, and faults."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -196,7 +196,8 @@ def test_lists_of_databases_and_documents(ask: Ask) -> None:
         ask("PUT", f"/{name}")
 
     def names(query: str) -> list[str]:
-        return ask("GET", f"/_all_dbs?{query}").json()
+        found: list[str] = ask("GET", f"/_all_dbs?{query}").json()
+        return found
 
     assert names("") == ["_users", "a", "b", "c", "d/e"]
     assert names('start_key="b"&end_key="c"') == ["b", "c"]
@@ -306,7 +307,7 @@ def test_users_can_be_seeded_with_their_databases(cluster: SimClusterThread, ask
 
 
 def test_a_control_that_makes_no_sense_is_refused(cluster: SimClusterThread) -> None:
-    """A thing that is not there is a LookupError, a wish that makes no sense a ValueError."""
+    """A missing subject is a LookupError, and an impossible wish a ValueError."""
     with pytest.raises(LookupError):
         cluster.stop_node(4)
     with pytest.raises(LookupError):
@@ -318,7 +319,7 @@ def test_a_control_that_makes_no_sense_is_refused(cluster: SimClusterThread) -> 
 
 
 def test_requests_that_no_page_is_for(ask: Ask) -> None:
-    """An unknown method, an unknown node, a number that is none, a body that is no object."""
+    """An unknown method, an unknown node, a word for a number, a body without an object."""
     assert ask("DELETE", "/_membership").status_code == 405
     assert ask("POST", "/_node/_local/_config").status_code == 405
     assert ask("GET", "/_node/nobody/_dbs/_users").status_code == 404

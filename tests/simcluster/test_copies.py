@@ -1,8 +1,8 @@
 """One shard copy: its log of changes stays short and right however often documents change."""
 
 from peruserd.core.ownership.ranges import WHOLE_SPACE
-from peruserd.simcluster.copies import ShardCopy
-from peruserd.simcluster.revisions import Leaves, edit
+from peruserd.simcluster.model.copies import ShardCopy
+from peruserd.simcluster.model.revisions import Leaves, edit
 
 
 def _edited(copy: ShardCopy, document_id: str, *, deleted: bool = False) -> Leaves:

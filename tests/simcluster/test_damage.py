@@ -1,4 +1,4 @@
-"""Copies that are behind, that lost what they had, that were restored, and what clustered reads make of them."""
+"""Copies that are behind, have lost documents or were restored, and clustered reads of them."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def test_only_the_database_named_is_kept_behind(ask: Ask, cluster: SimClusterThr
 
 
 def test_a_read_of_all_copies_prefers_the_one_that_is_behind(ask: Ask, cluster: SimClusterThread) -> None:
-    """A majority says that the document was deleted; with `r` above that a document that lives wins."""
+    """A majority of copies has the deletion. With a higher `r` the living document wins."""
     made, _ = gone(ask, cluster, behind=3)
     assert all(ask("GET", "/db/x", node=number).status_code == 404 for number in (1, 2, 3) for _ in range(5))
     assert ask("GET", "/db/x?r=10").json()["_rev"] == made

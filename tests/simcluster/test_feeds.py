@@ -1,4 +1,4 @@
-"""Feeds over HTTP: nothing is lost, whoever waits is woken, and what a real server answers at the edges."""
+"""Feeds over HTTP: no row is lost, each waiting reader is woken, and edge cases are as on a real server."""
 
 import json
 from collections.abc import Callable
@@ -167,7 +167,7 @@ def test_a_split_under_load_loses_nothing(
 
 
 def test_while_a_range_is_split_the_map_holds_both(cluster: SimClusterThread, ask: Ask) -> None:
-    """The whole range on the nodes that have not split it, its halves on the one that has."""
+    """Some nodes have the whole range, and one node has its halves."""
     cluster.set_split_delay(None)
     cluster.split("_users", HIGH)
     cluster.release_splits([2])
@@ -231,7 +231,8 @@ def test_a_continuous_feed_of_a_database_goes_on_over_splits_and_deaths(cluster:
         lines = answer.iter_lines(chunk_size=1)
 
         def row() -> dict[str, object]:
-            return json.loads(next(line for line in lines if line))
+            found: dict[str, object] = json.loads(next(line for line in lines if line))
+            return found
 
         assert next(lines) == b""
         ask("PUT", "/db/one", {}, node=2)

@@ -7,11 +7,11 @@ import msgspec
 import pytest
 
 from peruserd.core.ownership.hashing import document_hash
-from peruserd.simcluster import errors, ids
+from peruserd.simcluster.model import errors, ids
 
 
 class Vector(msgspec.Struct):
-    """Bytes in hexadecimal; whether CouchDB takes them for an id, and what its JSON encoder makes of them."""
+    """Each case has bytes in hexadecimal, whether CouchDB takes them for an id, and the result of its JSON encoder."""
 
     bytes: str
     accepted: bool
@@ -46,7 +46,7 @@ def test_an_id_is_refused_where_couchdb_refuses_it(vector: Vector) -> None:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.bytes)
 def test_an_id_keeps_its_bytes(vector: Vector) -> None:
-    """The place in the hash space and the path are those of the bytes that came, never of what is shown."""
+    """The place in the hash space and the path are those of the bytes as sent, never as shown."""
     raw = bytes.fromhex(vector.bytes)
     assert ids.place(_id(vector)) == crc32(raw)
     assert ids.from_path(ids.to_path(_id(vector))) == _id(vector)

@@ -1,4 +1,4 @@
-"""Nodes that join and leave, copies that move, and the journal of who wrote what."""
+"""Nodes that join and leave, moves of copies, and the log of writes."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from peruserd.core.ownership.hashing import document_hash
 from peruserd.simcluster import ClusterOptions, SimClusterProcess, SimClusterThread
-from peruserd.simcluster import documents as model_documents
-from peruserd.simcluster.model import ClusterModel
-from peruserd.simcluster.moving import Mover
+from peruserd.simcluster.events.moves import Mover
+from peruserd.simcluster.model import documents as model_documents
+from peruserd.simcluster.model.cluster_model import ClusterModel
+from peruserd.simcluster.model.errors import RefusalError
 from tests.quick import examples
 from tests.simcluster.conftest import Ask
 
@@ -35,7 +36,7 @@ def cluster() -> Iterator[SimClusterThread]:
 
 @pytest.fixture
 def membership(ask: Ask) -> Callable[[int], tuple[list[str], list[str]]]:
-    """Return what a node says is connected, and what it says belongs."""
+    """Return the connected nodes and the members of the cluster, as a node lists them."""
 
     def read(node: int) -> tuple[list[str], list[str]]:
         said = ask("GET", "/_membership", node=node).json()
@@ -88,7 +89,7 @@ def test_a_spare_node_is_alone_until_it_joins(
 
 
 def test_databases_are_placed_on_members_only(cluster: SimClusterThread, ask: Ask) -> None:
-    """A node outside has no copy of what the cluster makes, one inside may, and who is alone keeps its own."""
+    """A node outside has no copy of the cluster's new databases, a member may, and a lonely node keeps its own."""
 
     def hosts(database: str, node: int = 1) -> set[str]:
         assert ask("PUT", f"/{database}?n=4", node=node).status_code == 201
@@ -131,7 +132,7 @@ def test_a_cluster_of_spares_alone_is_refused() -> None:
 def test_an_added_copy_begins_empty_and_is_filled_by_replication(
     cluster: SimClusterThread, ask: Ask, write_users: Callable[[int], list[str]]
 ) -> None:
-    """With a uuid of its own; the map names it at once, and what is written meanwhile is in it too."""
+    """The new copy has a uuid of its own. The map names it at once, and later writes are in it too."""
     write_users(20)
     cluster.join_node(4)
     cluster.replicate()
@@ -164,7 +165,7 @@ def test_an_added_copy_has_the_security_object_of_the_others(cluster: SimCluster
 
 
 def test_what_cannot_be_moved_is_refused(cluster: SimClusterThread) -> None:
-    """A copy for a stranger, a second one for a host, the removal of what is not there or of the last."""
+    """A copy for a stranger, a second copy for a host, the removal of a missing copy or of the last one."""
     with pytest.raises(ValueError, match="no member"):
         cluster.add_copy("_users", LOW, 4)
     with pytest.raises(ValueError, match="has a copy"):
@@ -272,7 +273,7 @@ class Moves(RuleBasedStateMachine):
             model_documents.write(
                 self.model, node, "db", document_id, before[0].rev if before else None, {"value": value}
             )
-        except model_documents.errors.RefusalError:
+        except RefusalError:
             return
         self.written.add(document_id)
 
@@ -293,12 +294,12 @@ class Moves(RuleBasedStateMachine):
 
     @rule(covered=st.sampled_from([LOW, HIGH]), giver=st.integers(1, 4), taker=st.integers(1, 4))
     def move(self, covered: str, giver: int, taker: int) -> None:
-        """Move a copy where that can be done; an operator waits until the nodes that are up know the same map."""
-        if self.model._met:
+        """Move a copy where possible. An operator waits until all live nodes know the same map."""
+        if self.model._may_have_met:
             return
         try:
             self.mover.move("db", covered, self.model.node(giver), self.model.node(taker))
-        except (LookupError, ValueError, model_documents.errors.RefusalError):
+        except (LookupError, ValueError, RefusalError):
             return
 
     @rule()
@@ -314,7 +315,7 @@ class Moves(RuleBasedStateMachine):
             self.model.set_joined(node, joined=True)
         self.replicate()
         self.replicate()
-        assert not self.model.owes()
+        assert not self.model.has_backlog()
         (shard_map,) = {id(node.maps["db"]): node.maps["db"] for node in self.model.nodes}.values()
         assert all(len(nodes) >= 2 for nodes in shard_map.hosts.values())
         for document_id in self.written:

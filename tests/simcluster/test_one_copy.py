@@ -23,7 +23,7 @@ def copy(ask: Ask, shard: Shard) -> Callable[..., str]:
 
 
 def test_documents_are_looked_up_by_keys(ask: Ask, copy: Callable[..., str]) -> None:
-    """Each with its revision, one that was deleted said so, one that never was as an error; in the order asked."""
+    """Each row has a revision, a mark for a deletion, or an error for a missing document, in the requested order."""
     made = ask("PUT", "/db/there", {"a": 1}).json()["rev"]
     rev = ask("PUT", "/db/gone", {}).json()["rev"]
     ended = ask("DELETE", f"/db/gone?rev={rev}").json()["rev"]
@@ -80,7 +80,7 @@ def test_one_copy_is_secured_alone(ask: Ask, copy: Callable[..., str], cluster: 
 def test_a_malformed_security_object_is_refused_by_a_copy(
     ask: Ask, copy: Callable[..., str], body: Any, status: int, reason: str
 ) -> None:
-    """A copy says what is wrong, where a clustered write only says that there is no majority."""
+    """A copy names the fault, while a clustered write only says that there is no majority."""
     answer = ask("PUT", copy() + "/_security", body)
     assert (answer.status_code, answer.json()["reason"]) == (status, reason)
     assert ask("PUT", "/db/_security", body).json()["reason"] == "no_majority"
@@ -92,7 +92,7 @@ def test_readers_are_not_looked_at_beside_members(ask: Ask, copy: Callable[..., 
 
 
 def test_a_copy_that_is_not_reached_or_not_there(ask: Ask, copy: Callable[..., str], cluster: SimClusterThread) -> None:
-    """412 for a node that is down, 404 for one nobody knows and for a range that is not cut so."""
+    """412 for a node that is down, 404 for an unknown node and for a range with other limits."""
     for method, under, body in (("GET", "_security", None), ("POST", "_all_docs", {"keys": []})):
         nowhere = copy().replace(WHOLE, "00000000-0fffffff")
         assert ask(method, f"{nowhere}/{under}", body).json()["reason"] == "no_db_file"
@@ -134,7 +134,7 @@ def test_a_document_with_odd_bytes_is_shown_as_another_and_never_reached_by_that
 
 
 def test_a_document_with_odd_bytes_lies_where_its_own_bytes_hash_to(ask: Ask) -> None:
-    """That can be another range than the one of the id it is shown by."""
+    """This range can be another one than the range of the shown id."""
     shown, odd = (ask("GET", f"/_users/_shards/{each}").json()["range"] for each in ("zoe", "%E0%81%BAoe"))
     assert (shown, odd) == ("00000000-7fffffff", "80000000-ffffffff")
 
@@ -167,10 +167,10 @@ def test_who_reads_is_said_by_readers_where_there_are_no_members(ask: Ask) -> No
 
 
 def test_who_is_no_admin_of_a_database_is_refused_by_each_of_its_copies(ask: Ask) -> None:
-    """A member who writes the security object is told that there is no majority, everybody else that he may not."""
+    """A member who writes the security object gets the answer that there is no majority. Others are refused."""
     ask("PUT", "/db")
     for name in ("u", "v"):
-        body = {"name": name, "type": "user", "roles": [], "password": "x"}
+        body: dict[str, object] = {"name": name, "type": "user", "roles": [], "password": "x"}
         ask("PUT", f"/_users/org.couchdb.user:{name}", body)
     ask("PUT", "/db/_security", {"members": {"names": ["u"]}})
     answer = ask("PUT", "/db/_security", {}, auth=("u", "x"))

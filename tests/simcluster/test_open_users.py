@@ -116,7 +116,7 @@ def test_a_live_branch_wins_over_a_tombstone_of_any_number(ask: Ask) -> None:
 
 
 def test_nobody_forges_a_deletion(ask: Ask) -> None:
-    """Neither of what is there, which nobody may read, nor of what is not."""
+    """A forged deletion with a revision of choice is refused, and so is a plain one."""
     rev = ask("PUT", USERS + "bob", user("bob")).json()["rev"]
     path = {"start": 2, "ids": ["c" * 32, rev.partition("-")[2]]}
     for document in ({"_deleted": True, "_rev": CHOSEN}, {"_deleted": True, "_revisions": path}):

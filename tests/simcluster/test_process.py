@@ -6,10 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import requests
 
+from peruserd.cli.parser import build_parser
+from peruserd.cli.simcluster import cluster_options
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
+from peruserd.simcluster.process import command_line
 
 pytestmark = pytest.mark.processes
 
@@ -83,3 +87,27 @@ def test_impossible_options_are_a_usage_error() -> None:
     """Exit code 2, as argparse has it."""
     ended = subprocess.run([*COMMAND, "--nodes=0"], capture_output=True, timeout=60, check=False, env=_environment())
     assert ended.returncode == 2
+
+
+def test_a_process_gets_all_options_that_a_cluster_can_have() -> None:
+    """The options that are written on the command line are read back as they were."""
+    wanted = ClusterOptions(
+        nodes=4,
+        spare=1,
+        q=5,
+        n=2,
+        port=7000,
+        control_port=7001,
+        user="boss:secret",
+        seed=9,
+        replication_delay_seconds=1.5,
+        split_delay_seconds=2.5,
+        request_seconds=3.5,
+    )
+    assert cluster_options(build_parser().parse_args(["simcluster", *command_line(wanted)])) == wanted
+
+
+def test_the_command_has_the_defaults_of_a_cluster() -> None:
+    """Only the port is another one: people want the same addresses each time."""
+    parsed = cluster_options(build_parser().parse_args(["simcluster"]))
+    assert parsed == msgspec.structs.replace(ClusterOptions(), port=15984)

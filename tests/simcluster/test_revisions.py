@@ -1,15 +1,15 @@
 """Revisions: edits continue leaves, and states join the same way whatever the order."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peruserd.simcluster.revisions import ConflictError, Leaves, edit, join, newest, same
+from peruserd.simcluster.model.revisions import ConflictError, Leaves, edit, join, newest, same
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Leaves]:
-    """States of one document that copies could hold: each edits a state that was there before."""
+    """Possible states of one document on copies. Each state edits an earlier one."""
     states = [edit(None, None, {"first": draw(st.integers(0, 2))}, deleted=False)]
     for step in range(draw(st.integers(0, 8))):
         before = draw(st.sampled_from(states))
@@ -17,6 +17,7 @@ def histories(draw: st.DrawFn) -> list[Leaves]:
     return states
 
 
+@settings(deadline=None)
 @given(histories(), st.data())
 def test_joining_is_commutative_associative_and_idempotent(states: list[Leaves], data: st.DataObject) -> None:
     """Copies converge in whatever order they meet."""
@@ -26,6 +27,7 @@ def test_joining_is_commutative_associative_and_idempotent(states: list[Leaves],
     assert join(one, one) is one
 
 
+@settings(deadline=None)
 @given(histories())
 def test_a_later_edit_replaces_what_it_continues(states: list[Leaves]) -> None:
     """No leaf of a joined state is an ancestor of another."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
-from peruserd.simcluster import ControlFace
+from peruserd.simcluster import ControlClient
 from tests.system.team import Team
 
 LOW: Final = "00000000-7fffffff"
@@ -14,7 +14,7 @@ HIGH: Final = "80000000-ffffffff"
 """The two ranges of the authentication database."""
 
 
-def sim(team: Team) -> ControlFace:
+def sim(team: Team) -> ControlClient:
     """Return the cluster's controls."""
     assert team.target.sim is not None
     return team.target.sim

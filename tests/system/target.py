@@ -20,7 +20,7 @@ from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import ShardMap
 from peruserd.core.users.security import is_private
-from peruserd.simcluster import ClusterOptions, ControlFace, SimClusterThread
+from peruserd.simcluster import ClusterOptions, ControlClient, SimClusterThread
 
 REAL_URLS: Final = [url for url in os.environ.get("PERUSERD_TEST_CLUSTER", "").split(",") if url]
 
@@ -35,7 +35,7 @@ _DERIVED: Final = {"password_scheme": "pbkdf2", "iterations": 10, "salt": "73616
 class Target:
     """A cluster to test on. `sim` are the simulated one's controls, None on a real one."""
 
-    def __init__(self, urls: Sequence[str], sim: ControlFace | None = None) -> None:
+    def __init__(self, urls: Sequence[str], sim: ControlClient | None = None) -> None:
         parts = [urlsplit(url) for url in urls]
         self.urls = [f"{each.scheme}://{each.hostname}:{each.port}" for each in parts]
         self.username, self.password = parts[0].username or "", parts[0].password or ""

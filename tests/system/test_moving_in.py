@@ -9,7 +9,7 @@ import pytest
 
 from peruserd.core.common.names import database_name
 from peruserd.simcluster import ClusterOptions
-from peruserd.simcluster.peruser import database_of
+from peruserd.simcluster.events.couch_peruser import database_of
 from tests.cli.running import peruserd
 from tests.system.daemon import Daemon
 from tests.system.target import PREFIX, Target, open_simulated

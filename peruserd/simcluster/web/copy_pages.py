@@ -1,6 +1,6 @@
 """Pages of one shard copy, as a node's own HTTP layer answers them under `/_node/{name}/shards%2F…`.
 
-Nothing here asks another copy: what is read is what this one has, and what is written is written here alone.
+These pages never ask another copy. They read this copy alone, and write to it alone.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from peruserd.simcluster import documents, errors, ids
-from peruserd.simcluster.changes import with_identity
-from peruserd.simcluster.copies import ShardCopy
-from peruserd.simcluster.nodes import Node
-from peruserd.simcluster.revisions import newest
-from peruserd.simcluster.securities import fault_of
+from peruserd.simcluster.model import documents, errors, ids
+from peruserd.simcluster.model.changes import with_identity
+from peruserd.simcluster.model.copies import ShardCopy
+from peruserd.simcluster.model.nodes import Node
+from peruserd.simcluster.model.revisions import newest
+from peruserd.simcluster.model.security_objects import fault_of
 from peruserd.simcluster.web.exchange import Exchange, etag, reply
 from peruserd.simcluster.web.feeds import shard_changes
 from peruserd.simcluster.web.revs_diff import known_of, missing_revisions
@@ -66,7 +66,9 @@ async def _all_documents(exchange: Exchange, copy: ShardCopy) -> web.Response:
     docs = exchange.flag("include_docs")
     keys = (await exchange.object()).get("keys") if exchange.method == "POST" else None
     if keys is None:
-        begin, found = exchange.services.listings.between([copy], exchange.key("start_key"), exchange.key("end_key"))
+        begin, found = exchange.services.sorted_documents.between(
+            [copy], exchange.key("start_key"), exchange.key("end_key")
+        )
         found = found[: exchange.number("limit", len(found))]
         rows = [row(document_id, leaves, include_docs=docs) for document_id, leaves in found]
         return reply({"total_rows": copy.doc_count, "offset": begin, "rows": rows})

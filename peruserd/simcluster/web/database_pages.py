@@ -5,19 +5,19 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from peruserd.simcluster import documents, errors, ids
-from peruserd.simcluster.accounts import may_administer, require_database_admin
-from peruserd.simcluster.changes import update_sequence
-from peruserd.simcluster.model import ClusterModel
-from peruserd.simcluster.naming import check_database_name
-from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.accounts.accounts import may_administer, require_database_admin
+from peruserd.simcluster.events.seed import add_design_document
+from peruserd.simcluster.model import documents, errors, ids
+from peruserd.simcluster.model.changes import update_sequence
+from peruserd.simcluster.model.cluster_model import ClusterModel
+from peruserd.simcluster.model.database_names import check_database_name
+from peruserd.simcluster.model.nodes import Node
 from peruserd.simcluster.options import AUTH_DATABASE
-from peruserd.simcluster.seeding import add_design_document
 from peruserd.simcluster.web.exchange import Exchange, reply
 
 
 async def create(exchange: Exchange) -> web.Response:
-    """Make a database: 201, or 202 where only a minority of the nodes knows of it yet."""
+    """Create a database: 201, or 202 where only a minority of the nodes knows it yet."""
     exchange.require_admin()
     name = exchange.database
     check_database_name(name)
@@ -29,7 +29,7 @@ async def create(exchange: Exchange) -> web.Response:
     agreed = exchange.model.create_database(exchange.node, name, q=q, n=n, props=props)
     if name == AUTH_DATABASE:
         add_design_document(exchange.model, exchange.node)
-    exchange.services.tally.created[name] += 1
+    exchange.services.request_log.created[name] += 1
     return reply({"ok": True}, 201 if agreed else 202, {"Location": exchange.location(quote(name, safe=""))})
 
 
@@ -43,7 +43,7 @@ async def delete(exchange: Exchange) -> web.Response:
     """Delete a database: 200, or 202 where only a minority of the nodes knows of it yet."""
     exchange.require_admin()
     agreed = exchange.model.delete_database(exchange.node, exchange.database)
-    exchange.services.tally.deleted[exchange.database] += 1
+    exchange.services.request_log.deleted[exchange.database] += 1
     return reply({"ok": True}, 200 if agreed else 202)
 
 
@@ -56,7 +56,7 @@ async def read_security(exchange: Exchange) -> web.Response:
 async def write_security(exchange: Exchange) -> web.Response:
     """Replace the security object of every copy that can be reached.
 
-    Each copy refuses for itself who is none of its admins, so one who may read is told that there is no majority.
+    Each copy refuses other users than its admins, so a reader gets the answer that there is no majority.
     """
     exchange.require_member()
     editable = exchange.node.config["couchdb"].get("users_db_security_editable", "false")
@@ -70,7 +70,7 @@ async def write_security(exchange: Exchange) -> web.Response:
 
 
 async def shards(exchange: Exchange) -> web.Response:
-    """Say which nodes host which range, or the range of one document; nodes that are down are listed too."""
+    """List the hosts of each range, or of one document's range, with nodes that are down."""
     exchange.require_member()
     document = exchange.model.map_of(exchange.node, exchange.database)
     document_id = exchange.rest(2)
@@ -102,13 +102,13 @@ async def write_revs_limit(exchange: Exchange) -> web.Response:
         copy.revs_limit = limit
     hosts = exchange.model.map_of(exchange.node, exchange.database).hosts
     if len(reached) < sum(map(len, hosts.values())):
-        # A real one waits for all copies, and answers so after a minute.
+        # A real server waits for all copies, and answers so after a minute.
         raise errors.crash("{badmatch,{error,timeout}}")
     return reply({"ok": True})
 
 
 def database_info(model: ClusterModel, node: Node, name: str) -> dict[str, Any]:
-    """Describe a database from one copy of each range; refuses where there is none."""
+    """Describe a database from one copy of each range. Refuses where there is none."""
     document = model.map_of(node, name)
     copies = model.covering(node, name)
     life = document.current

@@ -8,11 +8,12 @@ from urllib.parse import quote
 import msgspec
 from aiohttp import web
 
-from peruserd.simcluster import documents, errors, guards, ids, users
-from peruserd.simcluster.accounts import require_database_admin
-from peruserd.simcluster.changes import with_identity
+from peruserd.simcluster.accounts import user_documents
+from peruserd.simcluster.accounts.accounts import require_database_admin
+from peruserd.simcluster.model import documents, errors, ids, validation_functions
+from peruserd.simcluster.model.changes import with_identity
+from peruserd.simcluster.model.revisions import chosen, generation_of, newest
 from peruserd.simcluster.options import AUTH_DATABASE
-from peruserd.simcluster.revisions import chosen, generation_of, newest
 from peruserd.simcluster.web.exchange import Exchange, reply
 from peruserd.simcluster.web.leaf_pages import add_conflicts, every_leaf
 from peruserd.simcluster.web.revs_diff import known_of, missing_revisions
@@ -20,7 +21,7 @@ from peruserd.simcluster.web.rows import row
 
 
 async def read(exchange: Exchange) -> web.Response:
-    """Give a document; one that was deleted is refused as `deleted`, one that never was as `missing`."""
+    """Give a document. A deleted document is refused as `deleted`, and one without any revision as `missing`."""
     exchange.require_member()
     document_id = exchange.rest(1)
     leaves = documents.open_document(
@@ -45,11 +46,11 @@ async def read(exchange: Exchange) -> web.Response:
 
 def _require_reader(exchange: Exchange, document_id: str) -> None:
     if exchange.database == AUTH_DATABASE:
-        users.require_reader(document_id, exchange.writer())
+        user_documents.require_reader(document_id, exchange.writer())
 
 
 async def write(exchange: Exchange) -> web.Response:
-    """Write a document: 201, 200 where that deletes it, or 202 where only a minority of its copies has it yet."""
+    """Write a document: 201, 200 for a deletion, or 202 where only a minority of its copies has it yet."""
     exchange.require_member()
     document_id = exchange.rest(1)
     edit = _Edit.of(await exchange.object(), rev=named_rev(exchange), new=exchange.query.get("new_edits") != "false")
@@ -89,9 +90,9 @@ async def create(exchange: Exchange) -> web.Response:
 
 
 async def bulk(exchange: Exchange) -> web.Response:
-    """Write many documents, each on its own: some can be refused and others not.
+    """Write many documents, each on its own. Some can be refused while others are written.
 
-    With revisions of the writer's choice (`new_edits=false`) only those that were refused are answered for.
+    With revisions of the writer's choice (`new_edits=false`) the answer has only the refused documents.
     """
     exchange.require_member()
     sent = await exchange.object()
@@ -136,7 +137,7 @@ def _between(exchange: Exchange, total: int) -> web.Response:
     if backwards:
         first, last = last, first
     copies = exchange.model.covering(exchange.node, exchange.database)
-    before, found = exchange.services.listings.between(copies, first, last)
+    before, found = exchange.services.sorted_documents.between(copies, first, last)
     if backwards:
         before = total - before - len(found)
         found.reverse()
@@ -150,9 +151,9 @@ def _between(exchange: Exchange, total: int) -> web.Response:
 
 
 class _Edit(msgspec.Struct, frozen=True):
-    """The edit that a sent document asks for: the revision it names, those that came before it, its content.
+    """The edit in a sent document: its revision, the ancestors of this revision, and its content.
 
-    `new` says whether the revision is what is edited, or the name of what is written.
+    With `new` the document is an edit of this revision. Without, it is this revision itself.
     """
 
     rev: str | None
@@ -163,7 +164,7 @@ class _Edit(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, sent: dict[str, Any], *, rev: str | None, new: bool) -> "_Edit":
-        """Read a sent document; `rev` is what was said beside it. Refuses what is no revision."""
+        """Read a sent document. `rev` is a revision in the query or a header. Refuses impossible revisions."""
         path = _path(sent)
         if rev is not None:
             path = (rev,)
@@ -179,7 +180,7 @@ class _Edit(msgspec.Struct, frozen=True):
 
 
 def _path(sent: dict[str, Any]) -> tuple[str, ...]:
-    """Return the revision that a document says it is, and those before it."""
+    """Return the revision in a document, and the revisions before it."""
     match sent:
         case {"_revisions": {"start": int(start), "ids": [*hashes]}}:
             return tuple(f"{start - turn}-{each}" for turn, each in enumerate(hashes))
@@ -189,7 +190,7 @@ def _path(sent: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _edits(sent: object, exchange: Exchange, *, new: bool) -> list[tuple[str, _Edit]]:
-    """Read all documents that were sent at once: if one cannot be read, none is written."""
+    """Read all documents of a request. Where one cannot be read, none is written."""
     if not isinstance(sent, list):
         raise errors.bad_request("POST body must include `docs` parameter.")
     if not all(isinstance(each, dict) for each in sent):
@@ -204,19 +205,19 @@ def _store(exchange: Exchange, document_id: str, edit: _Edit) -> tuple[str, bool
     validate: documents.Validation | None = None
     if document_id.startswith("_design/"):
         require_database_admin(exchange.user, documents.read_security(model, node, database))
-        if guards.has_function(body):
+        if validation_functions.has_function(body):
             model.guarded.add(database)
     elif database == AUTH_DATABASE:
         writer = exchange.writer()
-        users.require_writer(document_id, writer)
-        body = users.with_derived_key(body, model.fresh_uuid())
+        user_documents.require_writer(document_id, writer)
+        body = user_documents.with_derived_key(body, model.fresh_uuid())
         validate = partial(_validate, document_id, None if deleted else body, writer)
     elif database in model.guarded:
         validate = partial(_require_allowed, exchange)
     if edit.new or edit.rev is None:
         known = documents.read(model, node, database, document_id) if edit.rev is not None else None
         if any(leaf.deleted and leaf.rev == edit.rev for leaf in known or ()):
-            # A deletion is gone on from by a write that does not name it (measured).
+            # A write without a revision continues the deletion of a document (measured).
             raise errors.conflict()
         return documents.write(model, node, database, document_id, edit.rev, body, deleted=deleted, validate=validate)
     revision = chosen((edit.rev, *edit.ancestors), body, deleted=deleted)
@@ -224,15 +225,15 @@ def _store(exchange: Exchange, document_id: str, edit: _Edit) -> tuple[str, bool
 
 
 def _validate(
-    document_id: str, body: dict[str, Any] | None, writer: users.Writer, before: dict[str, Any] | None
+    document_id: str, body: dict[str, Any] | None, writer: user_documents.Writer, before: dict[str, Any] | None
 ) -> None:
-    users.validate(document_id, body, before, writer)
+    user_documents.validate(document_id, body, before, writer)
 
 
 def _require_allowed(exchange: Exchange, _before: dict[str, Any] | None) -> None:
     copies = exchange.model.covering(exchange.node, exchange.database)
     designs = [copy.docs[each][1][0] for copy in copies for each in copy.docs if each.startswith("_design/")]
-    guards.require_allowed(each.body for each in designs if not each.deleted)
+    validation_functions.require_allowed(each.body for each in designs if not each.deleted)
 
 
 def _row_for_key(exchange: Exchange, key: str) -> dict[str, Any]:
@@ -243,13 +244,13 @@ def _row_for_key(exchange: Exchange, key: str) -> dict[str, Any]:
 
 
 def content(sent: dict[str, Any]) -> dict[str, Any]:
-    """Return what a sent document holds, without what CouchDB keeps apart."""
+    """Return the content of a sent document, without the fields that CouchDB keeps apart."""
     apart = ("_id", "_rev", "_deleted", "_revisions")
     return {key: _as_kept(value) for key, value in sent.items() if key not in apart}
 
 
 def _as_kept(value: Any) -> Any:
-    """Return a value as it is read again: a number that is too near to 0 is 0.0 then, and so is -0.0 (measured)."""
+    """Return a value as a later read gives it. A number too near to 0 is 0.0 then, and so is -0.0 (measured)."""
     match value:
         case float() if abs(value) < sys.float_info.min:
             return 0.0
@@ -261,7 +262,7 @@ def _as_kept(value: Any) -> Any:
 
 
 def named_rev(exchange: Exchange) -> str | None:
-    """Return the revision that is named beside the document: in the query, or by a header."""
+    """Return the revision outside the document: in the query, or in a header."""
     rev = exchange.query.get("rev") or exchange.request.headers.get("If-Match")
     return rev.strip('"') if rev else None
 

@@ -1,4 +1,4 @@
-"""One request to a node, and the answers it can be given."""
+"""One request to a node, and its possible answers."""
 
 from collections.abc import Callable
 from hashlib import md5
@@ -8,15 +8,22 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 from aiohttp import web
 
-from peruserd.simcluster import documents, errors, ids
-from peruserd.simcluster.accounts import COOKIE, Accounts, User, may_administer, require_member, require_server_admin
-from peruserd.simcluster.listing import Listings
-from peruserd.simcluster.model import ClusterModel
-from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.accounts.accounts import (
+    COOKIE,
+    Accounts,
+    User,
+    may_administer,
+    require_member,
+    require_server_admin,
+)
+from peruserd.simcluster.accounts.user_documents import Writer
+from peruserd.simcluster.events.splits import Splitter
+from peruserd.simcluster.model import documents, errors, ids
+from peruserd.simcluster.model.cluster_model import ClusterModel
+from peruserd.simcluster.model.nodes import Node
 from peruserd.simcluster.options import AUTH_DATABASE
-from peruserd.simcluster.splitting import Splitter
-from peruserd.simcluster.tally import Tally
-from peruserd.simcluster.users import Writer
+from peruserd.simcluster.web.request_log import RequestLog
+from peruserd.simcluster.web.sorted_documents import SortedDocuments
 
 _HEADERS: Final = {
     "Cache-Control": "must-revalidate",
@@ -34,16 +41,16 @@ class Services(msgspec.Struct, frozen=True):
     model: ClusterModel
     splitter: Splitter
     accounts: Accounts
-    tally: Tally
-    listings: Listings
-    # Told of new split jobs, which something with a clock has to run.
+    request_log: RequestLog
+    sorted_documents: SortedDocuments
+    # Called after new split jobs, because a driver with a clock has to run them.
     on_split: Callable[[], None]
-    # Told which section of a node's configuration was changed.
+    # Called with the section of a node's configuration that was changed.
     on_config: Callable[[str], None]
 
 
 class Exchange:
-    """A request on its way: the node that was asked, who asks, the path's segments as sent, the query."""
+    """A request and its context: the node that was asked, the user, the query, and the path's segments as sent."""
 
     __slots__ = ("method", "model", "node", "query", "request", "segments", "services", "user")
 
@@ -65,16 +72,16 @@ class Exchange:
 
     @property
     def address(self) -> str:
-        """The client's address: what a proxy says it is, since all clients here are near enough to be believed."""
+        """The client's address. The header of a proxy is believed, since all clients are on this machine."""
         forwarded = self.request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
         return forwarded or self.request.remote or ""
 
     def rest(self, start: int) -> str:
-        """Return the path's segments from `start` on, decoded; bytes that are no UTF-8 are kept, as in an id."""
+        """Return the decoded segments of the path from `start` on. Bytes that are no UTF-8 are kept, as in an id."""
         return ids.from_path("/".join(self.segments[start:]))
 
     async def json(self) -> Any:
-        """Return the body; refuses what is not JSON."""
+        """Return the body. Refuses other bodies than JSON."""
         try:
             return _decode(await self.request.read())
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -92,7 +99,7 @@ class Exchange:
         return self.query.get(name) == "true"
 
     def number(self, name: str, default: int) -> int:
-        """Return a parameter of the query that is a whole number, not negative; refuses anything else."""
+        """Return a parameter of the query that is a whole number from 0. Refuses other values."""
         text = self.query.get(name)
         if text is None:
             return default
@@ -101,7 +108,7 @@ class Exchange:
         return int(text)
 
     def key(self, *names: str) -> str | None:
-        """Return the first of these parameters that the query has, which is text in JSON."""
+        """Return the first of these parameters in the query, a text in JSON."""
         for name in names:
             if name in self.query:
                 try:
@@ -125,12 +132,12 @@ class Exchange:
         return self.query.get(name, default).removeprefix('"').removesuffix('"')
 
     def identify(self) -> None:
-        """Find out who asks, by what the node knows that was asked."""
+        """Set the user of the request, by the accounts of the node that was asked."""
         authorization, cookie = self._carried()
         self.user = self.services.accounts.identify(self.node, authorization, cookie, self.address)
 
     def identify_at(self, node: Node) -> None:
-        """Find out again who asks, by what another node knows to which the request is handed on."""
+        """Set the user of the request again, by the accounts of the node that it is handed on to."""
         self.user = self.services.accounts.identify_relayed(node, *self._carried())
 
     def _carried(self) -> tuple[str | None, str | None]:
@@ -142,20 +149,20 @@ class Exchange:
         require_server_admin(self.user)
 
     def require_member(self) -> None:
-        """Refuse who may not use the database; a missing database is refused first."""
+        """Refuse users without access to the database. A missing database is refused first."""
         if self.user.is_admin:
             self.model.map_of(self.node, self.database)
         else:
             require_member(self.user, documents.read_security(self.model, self.node, self.database))
 
     def require_lister(self) -> None:
-        """Refuse who may not list the documents of the database or follow it: `_users` is for server admins."""
+        """Refuse users who may not list the documents or read the feed. `_users` is for server admins."""
         if self.database == AUTH_DATABASE:
             self.require_admin()
         self.require_member()
 
     def writer(self) -> Writer:
-        """Return who asks, as the rules for user documents see it."""
+        """Return the user of the request in the terms of the rules for user documents."""
         user = self.user
         admin = user.is_admin or may_administer(user, documents.read_security(self.model, self.node, self.database))
         return Writer(user.name, user.is_admin, admin)
@@ -191,6 +198,6 @@ def refusal(error: errors.RefusalError) -> web.Response:
 
 
 def etag(*values: Any) -> dict[str, str]:
-    """Return a header that names the state of what is answered."""
+    """Return a header with the state of an answer."""
     digest = md5(encode(values), usedforsecurity=False).hexdigest()
     return {"ETag": f'"{digest[:25].upper()}"'}

@@ -7,14 +7,14 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from peruserd.simcluster import errors
-from peruserd.simcluster.changes import DatabaseFeed, Page, picked, shard_page, shard_since
-from peruserd.simcluster.copies import ShardCopy
-from peruserd.simcluster.nodes import Node
-from peruserd.simcluster.waiting import wait_for_change
+from peruserd.simcluster.change_watch import wait_for_change
+from peruserd.simcluster.model import errors
+from peruserd.simcluster.model.changes import DatabaseFeed, Page, picked, shard_page, shard_since
+from peruserd.simcluster.model.copies import ShardCopy
+from peruserd.simcluster.model.nodes import Node
 from peruserd.simcluster.web.exchange import Exchange, encode, etag, raw_reply, reply, stream_reply
 
-# CouchDB's default for `changes_timeout`, which is also the longest it waits.
+# CouchDB's default for `changes_timeout`, which is its maximum too.
 _MAX_WAIT_SECONDS: Final = 60.0
 _NO_LIMIT: Final = 1 << 62
 _FEEDS: Final = ("normal", "longpoll", "continuous", "eventsource")
@@ -56,21 +56,21 @@ class _Wanted(msgspec.Struct, frozen=True):
 
     @property
     def form(self) -> dict[str, bool]:
-        """Return how each row is to look."""
+        """Return the options for each row."""
         return {"include_docs": self.include_docs, "all_leaves": self.all_leaves}
 
     @property
     def is_picked(self) -> bool:
-        """Say whether not simply the next rows are asked for."""
+        """Say whether the request asks for other rows than simply the next ones."""
         return self.descending or self.document_ids is not None
 
     def pick(self, page: Page) -> Page:
-        """Return what was asked for of a page with all rows."""
+        """Return the rows that the request asks for, of a page with all rows."""
         return picked(page, self.limit, document_ids=self.document_ids, descending=self.descending)
 
 
 async def _document_ids(exchange: Exchange) -> frozenset[str] | None:
-    """Return the documents that a request is about; None where it is about all."""
+    """Return the ids of the documents that a request asks for. None where it asks for all."""
     if exchange.query.get("filter") != "_doc_ids":
         return None
     body = await exchange.json()
@@ -81,7 +81,7 @@ async def _document_ids(exchange: Exchange) -> frozenset[str] | None:
 
 
 async def shard_changes(exchange: Exchange, node: Node, copy: ShardCopy) -> web.StreamResponse:
-    """Answer for a node's copy: the answer is made there as a whole, and nothing is sent before it is ready."""
+    """Answer for a node's copy. The node makes the whole answer first, and sends nothing before it is ready."""
     wanted = await _Wanted.of(exchange)
     since = shard_since(copy, wanted.since)
     if wanted.is_picked and wanted.feed == "normal":
@@ -96,7 +96,7 @@ async def shard_changes(exchange: Exchange, node: Node, copy: ShardCopy) -> web.
 
 
 async def _await_shard_page(exchange: Exchange, node: Node, copy: ShardCopy, since: int, wanted: _Wanted) -> Page:
-    """Return the next changes as soon as there are any; none when the copy goes or the time is over."""
+    """Return the next changes as soon as there are any. None when the copy goes or the time is over."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wanted.wait_seconds
     while True:
@@ -139,7 +139,7 @@ async def database_changes(exchange: Exchange) -> web.StreamResponse:
 
 async def _long_poll(exchange: Exchange, feed: DatabaseFeed, wanted: _Wanted) -> web.StreamResponse:
     answer = stream_reply()
-    # Headers go out at once, so that a client sees the heartbeats, which are blank lines before the object.
+    # Headers go out at once, so that a client sees the heartbeats: blank lines before the object.
     await answer.prepare(exchange.request)
     page = await anext(_pages(answer, feed, wanted), None)
     await answer.write(encode(page or Page([], feed.position, 0)) + b"\n")
@@ -160,9 +160,9 @@ async def _continuous(exchange: Exchange, feed: DatabaseFeed, wanted: _Wanted) -
 
 
 async def _pages(answer: web.StreamResponse, feed: DatabaseFeed, wanted: _Wanted) -> AsyncIterator[Page]:
-    """Yield the changes that come, and send heartbeats meanwhile; end when waiting is over or the database gone.
+    """Yield changes as they come, and send heartbeats meanwhile. End with the wait or with the database.
 
-    Without a heartbeat it is over when nothing came for the time-out; with one it never is.
+    Without heartbeats the wait ends when no change came for the time-out. With heartbeats it never ends.
     """
     loop = asyncio.get_running_loop()
     pause = wanted.heartbeat_seconds if wanted.heartbeat_seconds is not None else wanted.wait_seconds

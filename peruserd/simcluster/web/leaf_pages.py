@@ -5,19 +5,19 @@ from typing import Any
 
 from aiohttp import web
 
-from peruserd.simcluster import errors
-from peruserd.simcluster.changes import with_identity
-from peruserd.simcluster.revisions import Leaves
+from peruserd.simcluster.model import errors
+from peruserd.simcluster.model.changes import with_identity
+from peruserd.simcluster.model.revisions import Leaves
 from peruserd.simcluster.web.exchange import Exchange, reply
 
 
 def every_leaf(document_id: str, leaves: Leaves) -> web.Response:
-    """Give every revision that nothing came after, deletions too."""
+    """Give every leaf, deletions too."""
     return reply([{"ok": with_identity(document_id, each.rev, each.body, deleted=each.deleted)} for each in leaves])
 
 
 def add_conflicts(rows: Sequence[dict[str, Any]], found: Sequence[tuple[str, Leaves]]) -> None:
-    """Name in each row's document the other leaves that are no deletion."""
+    """Add to each row's document its other leaves, except deletions."""
     for row, (_, leaves) in zip(rows, found, strict=True):
         others = [leaf.rev for leaf in leaves[1:] if not leaf.deleted]
         if others and row["doc"] is not None:
@@ -25,9 +25,9 @@ def add_conflicts(rows: Sequence[dict[str, Any]], found: Sequence[tuple[str, Lea
 
 
 async def purge(exchange: Exchange) -> web.Response:
-    """Remove documents of which every leaf is named, on every copy: one that is away would be told when it is back.
+    """Remove documents whose leaves are all named, on every copy. CouchDB would purge a copy that is away later.
 
-    A document with leaves that are not named is left alone, which is less than CouchDB does.
+    A document with other leaves is left alone, which is less than CouchDB does.
     """
     exchange.require_admin()
     named = await exchange.object()

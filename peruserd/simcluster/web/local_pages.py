@@ -1,11 +1,12 @@
-"""Pages of local documents: every reader of a database may write them, without history or validation."""
+"""Pages of local documents. Every reader of a database may write them, without history or validation."""
 
 from typing import Any
 
 from aiohttp import web
 
-from peruserd.simcluster import documents, errors, ids, users
-from peruserd.simcluster.changes import with_identity
+from peruserd.simcluster.accounts import user_documents
+from peruserd.simcluster.model import documents, errors, ids
+from peruserd.simcluster.model.changes import with_identity
 from peruserd.simcluster.options import AUTH_DATABASE
 from peruserd.simcluster.web.document_pages import address, content, named_rev
 from peruserd.simcluster.web.exchange import Exchange, etag, reply
@@ -35,7 +36,7 @@ def _local_row_for_key(exchange: Exchange, key: str, *, include_docs: bool) -> d
         local = documents.read_local(exchange.model, exchange.node, exchange.database, key)
     except errors.RefusalError as error:
         if error.status != 404:
-            # A document that cannot be read spoils the answer for all, with its own name for an error.
+            # An unreadable document makes the whole request fail, and its name is the error.
             raise errors.RefusalError(500, key, "{case_clause,{error,read_failure}}") from error
         return {"key": key, "error": "not_found"}
     return local_row(key, local, include_docs=include_docs)
@@ -50,7 +51,7 @@ async def read(exchange: Exchange) -> web.Response:
 
 
 async def write(exchange: Exchange) -> web.Response:
-    """Write a local document; with or without its revision, it always succeeds."""
+    """Write a local document. The write always succeeds, with or without a revision."""
     document_id = _writable(exchange)
     sent = await exchange.object()
     body = content(sent)
@@ -65,7 +66,7 @@ async def write(exchange: Exchange) -> web.Response:
 
 
 async def delete(exchange: Exchange) -> web.Response:
-    """Delete a local document; its revision is not looked at."""
+    """Delete a local document, whatever its revision is."""
     document_id = _writable(exchange)
     agreed = documents.delete_local(exchange.model, exchange.node, exchange.database, document_id)
     return reply(
@@ -74,10 +75,10 @@ async def delete(exchange: Exchange) -> web.Response:
 
 
 def _writable(exchange: Exchange) -> str:
-    """Return the id of the local document that is to be written; refuses who may not write it."""
+    """Return the id of the local document in the path. Refuses users who may not write it."""
     exchange.require_member()
     document_id = exchange.rest(1)
     ids.check(document_id)
     if exchange.database == AUTH_DATABASE:
-        users.require_writer(document_id, exchange.writer())
+        user_documents.require_writer(document_id, exchange.writer())
     return document_id

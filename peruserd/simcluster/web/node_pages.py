@@ -1,12 +1,12 @@
-"""Pages under `/_node/{name}`: what a node says of itself and its shard files, whichever node is asked."""
+"""Pages under `/_node/{name}`: a node's own state and its shard files, also through another node."""
 
 from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import web
 
-from peruserd.simcluster import errors
-from peruserd.simcluster.nodes import DIRECTORY, Node
+from peruserd.simcluster.model import errors
+from peruserd.simcluster.model.nodes import DIRECTORY, Node
 from peruserd.simcluster.web.copy_pages import copy_page
 from peruserd.simcluster.web.exchange import Exchange, reply
 from peruserd.simcluster.web.feeds import shard_changes
@@ -15,7 +15,7 @@ from peruserd.simcluster.web.server_pages import clock_page, read_session
 
 
 async def node_page(exchange: Exchange) -> web.StreamResponse:
-    """Serve any path under `/_node`: by the node itself where it is `_local` or its own name, else by relaying."""
+    """Serve any path under `/_node`, from the asked node itself or by relay from the node with this name."""
     exchange.require_admin()
     segments = exchange.segments
     node = _named(exchange, unquote(segments[1]) if len(segments) > 1 else "")
@@ -23,7 +23,7 @@ async def node_page(exchange: Exchange) -> web.StreamResponse:
         return reply({"name": node.name})
     if unquote(segments[2]) == "_config":
         return await _config(exchange, node)
-    # Also where it is the node that was asked: what comes this way is looked at as if it came from elsewhere.
+    # Even the asked node itself checks the credentials again here, as for a request from another node.
     exchange.identify_at(node)
     if unquote(segments[2]) == "_session":
         return await read_session(exchange)
@@ -75,7 +75,7 @@ def _shard_map(exchange: Exchange, node: Node, name: str) -> web.Response:
 
 
 async def _looked_up(exchange: Exchange, node: Node) -> web.Response:
-    """Say of each database that is asked for whether the node knows a shard map of it."""
+    """Return a row for each requested database, with the node's shard map of it."""
     keys = (await exchange.object()).get("keys")
     if not isinstance(keys, list):
         raise errors.bad_request("`keys` body member must be an array.")
@@ -85,7 +85,7 @@ async def _looked_up(exchange: Exchange, node: Node) -> web.Response:
 
 
 async def _revisions_missing(exchange: Exchange, node: Node) -> web.Response:
-    """Say of each shard map which of some revisions the node does not have."""
+    """Return the requested revisions of shard maps that the node does not have."""
     return await missing_revisions(exchange, lambda name: _known(node, name))
 
 

@@ -1,9 +1,9 @@
-"""Pages under `/_reshard`: splitting ranges, and how far that is."""
+"""Pages under `/_reshard`: new jobs that split ranges, and their progress."""
 
 import msgspec
 from aiohttp import web
 
-from peruserd.simcluster import errors
+from peruserd.simcluster.model import errors
 from peruserd.simcluster.web.exchange import Exchange, reply
 
 
@@ -18,7 +18,7 @@ class _SplitRequest(msgspec.Struct):
 
 
 async def start(exchange: Exchange) -> web.Response:
-    """Begin to split a range, or all of a database."""
+    """Start to split a range, or all ranges of a database."""
     exchange.require_admin()
     try:
         wanted = msgspec.convert(await exchange.json(), _SplitRequest)

@@ -1,4 +1,4 @@
-"""The page `_revs_diff`, of a copy, of a database and of a node's shard maps: which of some revisions are not there."""
+"""The page `_revs_diff` of a copy, a database or a node's shard maps: missing revisions of a given list."""
 
 import re
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from peruserd.simcluster import errors
-from peruserd.simcluster.revisions import Leaves
+from peruserd.simcluster.model import errors
+from peruserd.simcluster.model.revisions import Leaves
 from peruserd.simcluster.web.exchange import Exchange, reply
 
 _REVISION: Final = re.compile(r"(\d+)-.+")
@@ -22,7 +22,7 @@ class Known(msgspec.Struct, frozen=True):
 
 
 def known_of(leaves: Leaves | None) -> Known:
-    """Return what is known of a document with these leaves."""
+    """Return the known revisions of a document with these leaves."""
     return Known(
         frozenset(rev for leaf in leaves or () for rev in (leaf.rev, *leaf.ancestors)),
         {leaf.rev: leaf.generation for leaf in leaves or ()},
@@ -30,14 +30,14 @@ def known_of(leaves: Leaves | None) -> Known:
 
 
 async def missing_revisions(exchange: Exchange, known: Callable[[str], Known]) -> web.Response:
-    """Answer by document with the revisions that are not there and the older leaves, which may be their ancestors."""
+    """Answer with the missing revisions of each document, and with its older leaves, their possible ancestors."""
     asked = {document_id: _revisions(revs) for document_id, revs in (await exchange.object()).items()}
     differences = {document_id: _difference(known(document_id), revs) for document_id, revs in asked.items()}
     return reply({document_id: each for document_id, each in differences.items() if each})
 
 
 def _revisions(asked: object) -> dict[str, int]:
-    """Return the revisions that are asked for, with the number of each; refuses what is no revision."""
+    """Return the requested revisions with their numbers. Refuses values that are no revisions."""
     if not isinstance(asked, list):
         raise errors.bad_request("Invalid list of revisions")
     parsed = {each: _REVISION.fullmatch(each) if isinstance(each, str) else None for each in asked}

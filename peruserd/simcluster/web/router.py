@@ -1,11 +1,11 @@
-"""From a path to its page, and to the name of that kind of path in the request counters."""
+"""The pages of each kind of path, and the name of this kind in the request log."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from aiohttp import web
 
-from peruserd.simcluster import errors
+from peruserd.simcluster.model import errors
 from peruserd.simcluster.web import (
     database_pages,
     document_pages,
@@ -107,7 +107,7 @@ def route(segments: list[str]) -> Route:
 
 
 def page_of(exchange: Exchange, pages: Mapping[str, Page]) -> Page:
-    """Return the page for the request's method; refuses a method it does not have."""
+    """Return the page for the request's method. Refuses other methods."""
     page = pages.get(exchange.method)
     if page is None:
         allowed = ",".join(("GET", "HEAD", *pages) if "GET" in pages else pages)

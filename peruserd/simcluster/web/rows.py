@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from peruserd.simcluster import ids
-from peruserd.simcluster.changes import with_identity
-from peruserd.simcluster.copies import LocalDocument
-from peruserd.simcluster.revisions import Leaves
+from peruserd.simcluster.model import ids
+from peruserd.simcluster.model.changes import with_identity
+from peruserd.simcluster.model.copies import LocalDocument
+from peruserd.simcluster.model.revisions import Leaves
 
 
 def row(document_id: str, leaves: Leaves, *, include_docs: bool) -> dict[str, Any]:
-    """Return a document's row: its newest revision, whether that deletes it, and its content where that is wanted."""
+    """Return a document's row: its newest revision, a mark for a deletion, and its content on request."""
     winner = leaves[0]
     shown = ids.shown(document_id)
     found: dict[str, Any] = {"id": shown, "key": shown, "value": {"rev": winner.rev}}
@@ -21,7 +21,7 @@ def row(document_id: str, leaves: Leaves, *, include_docs: bool) -> dict[str, An
 
 
 def local_row(document_id: str, local: LocalDocument, *, include_docs: bool) -> dict[str, Any]:
-    """Return a local document's row: its revision, and its content where that is wanted."""
+    """Return a local document's row: its revision, and its content on request."""
     shown = ids.shown(document_id)
     found: dict[str, Any] = {"id": shown, "key": shown, "value": {"rev": local.rev}}
     if include_docs:

@@ -1,4 +1,4 @@
-"""One node's HTTP server: a socket that can be closed and opened again as a process that is killed and restarted."""
+"""One node's HTTP server. Its socket can be closed and opened again, like a process that is killed and restarted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,20 +6,20 @@ from typing import Final
 
 from aiohttp import web
 
-from peruserd.simcluster import errors
-from peruserd.simcluster.faults import Faults, error_body
-from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.model import errors
+from peruserd.simcluster.model.nodes import Node
 from peruserd.simcluster.web.exchange import Exchange, Services, refusal, reply
+from peruserd.simcluster.web.faults import Faults, error_body
 from peruserd.simcluster.web.router import page_of, route
 from peruserd.simcluster.web.server_pages import set_cookie
 
 _HOST: Final = "127.0.0.1"
-# Clustered writes: what `request_seconds` makes slower.
+# The methods of clustered writes, which `request_seconds` makes slower.
 _WRITES: Final = frozenset({"PUT", "POST", "DELETE"})
 
 
 class Listener:
-    """A port on the loopback interface that answers with one handler, and keeps its number when it is reopened."""
+    """A port on the loopback interface with one handler. It keeps its number when it is opened again."""
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], port: int) -> None:
         self.port = port
@@ -28,7 +28,7 @@ class Listener:
         self._socket: asyncio.Server | None = None
 
     async def open(self) -> None:
-        """Listen; OSError where the port is taken."""
+        """Listen. OSError where the port is taken."""
         server = web.Server(self._handler, access_log=None, handler_cancellation=True)
         self._socket = await asyncio.get_running_loop().create_server(
             server, _HOST, self.port, backlog=1024, reuse_address=True
@@ -37,7 +37,7 @@ class Listener:
         self.port = self._socket.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Cut all connections at once, in the middle of whatever they do, and stop listening."""
+        """Cut all connections at once, also in the middle of an answer, and stop listening."""
         if self._socket is None or self._server is None:
             return
         self._socket.close()
@@ -75,7 +75,7 @@ class NodeServer:
         path = request.raw_path
         exchange = Exchange(self._services, self.node, request, path)
         kind, pages = route(exchange.segments)
-        self._services.tally.count(self.node.name, request.method, kind, exchange.segments)
+        self._services.request_log.count(self.node.name, request.method, kind, exchange.segments)
         outcome = None
         if self._faults.any:
             await asyncio.sleep(self._faults.lateness(self.node.name, path))

@@ -7,9 +7,9 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from peruserd.simcluster import errors, ids
-from peruserd.simcluster.accounts import COOKIE, SESSION_SECONDS, WRONG, User
-from peruserd.simcluster.nodes import Node
+from peruserd.simcluster.accounts.accounts import COOKIE, SESSION_SECONDS, WRONG, User
+from peruserd.simcluster.model import errors, ids
+from peruserd.simcluster.model.nodes import Node
 from peruserd.simcluster.options import AUTH_DATABASE
 from peruserd.simcluster.web.database_pages import database_info
 from peruserd.simcluster.web.exchange import Exchange, encode, etag, raw_reply, refusal, reply
@@ -36,19 +36,19 @@ _WELCOME: Final = encode(
 
 
 async def welcome(_: Exchange) -> web.Response:
-    """Say what this pretends to be."""
+    """Describe the server."""
     return raw_reply(_WELCOME)
 
 
 async def up(exchange: Exchange) -> web.Response:
-    """Say whether the node is in service; it says so without its majority too."""
+    """Say whether the node is in service, also without a majority."""
     if exchange.node.in_maintenance:
         return reply({"status": "maintenance_mode"}, 404)
     return reply({"status": "ok", "seeds": {}})
 
 
 async def membership(exchange: Exchange) -> web.Response:
-    """List the nodes that are connected, and those that belong."""
+    """List the connected nodes, and the members of the cluster."""
     exchange.require_admin()
     model = exchange.model
     connected = sorted(node.name for node in model.reachable(exchange.node))
@@ -56,14 +56,14 @@ async def membership(exchange: Exchange) -> web.Response:
 
 
 async def setup_state(exchange: Exchange) -> web.Response:
-    """Say how far the set-up of the cluster is: it is finished once the authentication database is there."""
+    """Return the state of the set-up. It is finished when the authentication database exists."""
     exchange.require_admin()
     finished = exchange.node.database(AUTH_DATABASE) is not None
     return reply({"state": "cluster_finished" if finished else "cluster_enabled"})
 
 
 async def read_session(exchange: Exchange) -> web.Response:
-    """Say who asks."""
+    """Describe the user of the request."""
     user = exchange.user
     info: dict[str, Any] = {"authentication_handlers": ["cookie", "default"]}
     if user.handler is not None:
@@ -133,7 +133,7 @@ async def uuids(exchange: Exchange) -> web.Response:
 
 
 def clock_page(exchange: Exchange, node: Node) -> web.Response:
-    """Give out fresh identifiers of a node, with the time by its own clock, also where the answer is relayed."""
+    """Give out fresh identifiers of a node, with the time of its own clock, also where the answer is relayed."""
     found = [exchange.model.fresh_uuid() for _ in range(exchange.number("count", 1))]
     now = datetime.fromtimestamp(exchange.model.clock() + node.clock_offset_seconds, UTC)
     return reply({"uuids": found}, headers={"Date": now.strftime("%a, %d %b %Y %H:%M:%S GMT")})
@@ -151,7 +151,7 @@ def _shown(user: User) -> str | None:
 
 
 def set_cookie(exchange: Exchange, value: str) -> str:
-    """Return the header that gives a session cookie; an empty one takes it back."""
+    """Return the header with a session cookie. An empty value takes the cookie back."""
     expiry = datetime.fromtimestamp(exchange.model.clock() + SESSION_SECONDS, UTC)
     when = expiry.strftime("%a, %d-%b-%Y %H:%M:%S GMT")
     return f"{COOKIE}={value}; Version=1; Expires={when}; Max-Age={SESSION_SECONDS}; Path=/; HttpOnly"
