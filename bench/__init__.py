@@ -1,1 +1,1 @@
-"""The benchmark suite: `python -m bench`. It measures what the documentation claims, and keeps every sample."""
+"""The benchmarks, `python -m bench`: they measure the claims of the documentation, and keep every sample."""

@@ -1,30 +1,28 @@
-"""The benchmark `idle`: what an instance costs while nothing happens: processor time, memory, requests.
+"""The benchmark `idle`: the processor time, memory and requests of an instance while nothing happens.
 
-One instance beside one node, all users served, and then silence. Memory is what a process has for itself (USS): of what
-is shared, as listeners share with the fork server, every process' resident memory has all.
+One instance runs beside one node, serves all its users, and then has nothing to do. Memory is what a process has for
+itself (USS). Resident memory would count shared pages once for every process, and listeners share many with the fork
+server.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import mean
 from typing import Final
 
 import msgspec
 
-from bench.results import Chart, Figure, Options, Result, Table
-from bench.rig.cluster import PREFIX, Cluster, ClusterError, open_cluster
-from bench.rig.daemons import SETTLING_SECONDS, daemons
-from bench.rig.progress import steps
+from bench import benchmark
+from bench.benchmark import Options, Setting
+from bench.harness.cluster import PREFIX, ClusterError
+from bench.harness.daemons import START_WORK_SECONDS
+from bench.harness.progress import Steps
+from bench.results import Chart, Figure, Report, Table
 from peruserd.demo.instances import Instance
 from peruserd.simcluster import ClusterOptions
 
-RANGES: Final = (2, 8, 64)
-SECONDS: Final = 60.0
-
 _USERS: Final = 20
-
-_QUICK: Final = 10.0
 
 MAX_PERCENT: Final = 0.5
 MAX_MIB: Final = 20.0
@@ -38,8 +36,26 @@ ROLES: Final = (SUPERVISOR, FORK_SERVER, TRACKER, LISTENER)
 _MIB: Final = 2**20
 
 
+def _one_node(ranges: int) -> ClusterOptions:
+    return ClusterOptions(nodes=1, q=ranges, n=1)
+
+
+class Course(benchmark.Course, frozen=True, kw_only=True):
+    """The measured seconds, and the seconds before them in which the instance ends the work of its start.
+
+    A real cluster is measured with the ranges that it has.
+    """
+
+    simulated: tuple[ClusterOptions, ...] = (_one_node(2), _one_node(8), _one_node(64))
+    seconds: float = 60.0
+    start_work_seconds: float = START_WORK_SECONDS
+
+
+QUICK: Final = Course(simulated=(_one_node(2),), seconds=10.0, start_work_seconds=5.0)
+
+
 class Process(msgspec.Struct, frozen=True):
-    """One process of an instance: the processor time it used in the silence, and the memory it had at its end."""
+    """One process of an instance: the processor time that it used while idle, and its memory at the end."""
 
     role: str
     seconds: float
@@ -48,7 +64,7 @@ class Process(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """An instance with so many listeners, silent for so long. `requests` are by method and kind, where counted."""
+    """An instance with so many listeners, idle for so long. `requests` are by method and kind, where counted."""
 
     listeners: int
     seconds: float
@@ -57,7 +73,7 @@ class Sample(msgspec.Struct, frozen=True):
 
     @property
     def requests_a_minute(self) -> float | None:
-        """Return the mean; None where nobody counted."""
+        """Return the mean; None where requests were not counted."""
         return None if self.requests is None else sum(self.requests.values()) * 60 / self.seconds
 
     @property
@@ -66,45 +82,39 @@ class Sample(msgspec.Struct, frozen=True):
         return sum(percent(self).values())
 
 
-def run(options: Options) -> Result:
-    """Measure; a real cluster is measured with the ranges that it has."""
-    seconds = _QUICK if options.quick else SECONDS
-    ranges = (None,) if options.cluster else RANGES[:1] if options.quick else RANGES
-    samples = []
-    with steps("idle", len(ranges)) as progress:
-        for each in ranges:
-            progress.step("the ranges it has" if each is None else f"{each} ranges")
-            with open_cluster(options.cluster, ClusterOptions(nodes=1, q=each or 1, n=1)) as cluster:
-                version = cluster.version()
-                samples.append(measure(cluster, seconds, stable_view=_QUICK / 2 if options.quick else SETTLING_SECONDS))
-    return result(options, version, samples)
+def course(options: Options) -> Course:
+    """Return the size of the run."""
+    return QUICK if options.quick else Course()
 
 
-def measure(cluster: Cluster, seconds: float, *, stable_view: float) -> Sample:
+def measure(setting: Setting, course: Course, steps: Steps) -> Iterator[Sample]:
     """Let an instance beside the first node serve some users, and watch it while it has nothing to do."""
-    if cluster.sim is not None:
-        cluster.sim.seed_users(_USERS, provisioned_prefix=PREFIX)
-    with daemons(cluster) as instances:
-        instances.start([0])
-        instances.wait_until_settled()
-        time.sleep(stable_view)
-        instance = instances.all[0]
-        if cluster.sim is not None:
-            cluster.sim.clear_requests()
-        begin, before = time.monotonic(), _used(instance)
-        time.sleep(seconds)
-        taken, after = time.monotonic() - begin, _used(instance)
-        requests = None if cluster.sim is None else _counted(cluster.sim.requests())
-        if before.keys() != after.keys():
-            raise ClusterError(f"processes came or went in the silence:\n{instance.last_lines()}")
-        processes = list(_processes(instance, {pid: after[pid] - before[pid] for pid in after}))
-    return Sample(sum(each.role == LISTENER for each in processes), taken, processes, requests)
+    sim = setting.cluster.sim
+    steps.expect(1)
+    steps.step("the ranges of the cluster" if sim is None else f"{sim.options.q} ranges")
+    if sim is not None:
+        sim.seed_users(_USERS, provisioned_prefix=PREFIX)
+    setting.instances.start([0])
+    setting.instances.wait_until_settled()
+    time.sleep(course.start_work_seconds)
+    instance = setting.instances.all[0]
+    if sim is not None:
+        sim.clear_requests()
+    begin, before = time.monotonic(), _used(instance)
+    time.sleep(course.seconds)
+    taken, after = time.monotonic() - begin, _used(instance)
+    requests = None if sim is None else _counted(sim.requests())
+    if before.keys() != after.keys():
+        raise ClusterError(f"processes came or went while the instance was idle:\n{instance.last_lines()}")
+    processes = list(_processes(instance, {pid: after[pid] - before[pid] for pid in after}))
+    yield Sample(sum(each.role == LISTENER for each in processes), taken, processes, requests)
 
 
 def role(parent: int, supervisor: int, command: str) -> str:
-    """Return what a descendant of the supervisor is, by its parent's process id and its own command line.
+    """Return the role of a descendant of the supervisor, by its parent's process id and its own command line.
 
-    Listeners are children of the fork server and bear its command line; `multiprocess` starts the other two.
+    A listener is a child of the fork server, and has the command line of the fork server. `multiprocess` starts the
+    other two as children of the supervisor.
     """
     if parent != supervisor:
         return LISTENER
@@ -151,16 +161,25 @@ def _counted(requests: Mapping[tuple[str, str, str], int]) -> dict[str, int]:
     return dict(counted.most_common())
 
 
-def result(options: Options, version: str, samples: Sequence[Sample]) -> Result:
-    """Return all that was found, as tables and charts."""
-    least = samples[0]
-    return Result(
-        name="idle",
-        parameters={"cluster": version, "quick": options.quick},
-        samples={"runs": samples},
+def figures(samples: Sequence[Sample]) -> dict[str, Figure]:
+    """Return the three costs by the number of listeners; the goal of processor time is that of the fewest listeners."""
+    found: dict[str, Figure] = {}
+    for each in samples:
+        named = f", {each.listeners} listeners"
+        goal = MAX_PERCENT if each is samples[0] else None
+        found["processor time" + named] = Figure((each.percent,), "% of a core", "lower", goal)
+        found["memory of the largest listener" + named] = Figure((memory(each, LISTENER)[1],), "MiB", "lower", MAX_MIB)
+        if each.requests_a_minute is not None:
+            found["requests a minute" + named] = Figure((each.requests_a_minute,), "", "lower")
+    return found
+
+
+def report(course: Course, samples: Sequence[Sample]) -> Report:
+    """Return the three costs by the number of listeners as tables, and two of them as charts."""
+    return Report(
         tables=(
             Table(
-                f"Processor time of an instance, idle for {least.seconds:.0f} s, {version}: % of a core",
+                f"Processor time of an instance, idle for {course.seconds:.0f} s: % of a core",
                 ("listeners", *ROLES[:-1], "all listeners", "all"),
                 tuple(_time_row(each) for each in samples),
             ),
@@ -177,22 +196,7 @@ def result(options: Options, version: str, samples: Sequence[Sample]) -> Result:
                 "memory of an instance (USS)", "MiB", samples, lambda each: sum(one.uss_mib for one in each.processes)
             ),
         ),
-        figures=figures(samples),
     )
-
-
-def figures(samples: Iterable[Sample]) -> dict[str, Figure]:
-    """Return what runs are compared by; the goal of processor time is that of the fewest listeners."""
-    samples = list(samples)
-    made: dict[str, Figure] = {}
-    for each in samples:
-        named = f", {each.listeners} listeners"
-        goal = MAX_PERCENT if each is samples[0] else None
-        made["processor time" + named] = Figure((each.percent,), "% of a core", "lower", goal)
-        made["memory of the largest listener" + named] = Figure((memory(each, LISTENER)[1],), "MiB", "lower", MAX_MIB)
-        if each.requests_a_minute is not None:
-            made["requests a minute" + named] = Figure((each.requests_a_minute,), "", "lower")
-    return made
 
 
 def _time_row(sample: Sample) -> tuple[str, ...]:

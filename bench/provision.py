@@ -1,9 +1,13 @@
 """The benchmark `provision`: many users at once, until each has a secured database.
 
-Measured in turns, all with the same load: the ceiling (the two bare requests for each user from a loop, at several
-numbers in flight), peruserd with an instance beside each node, and couch_peruser where the server has it. The clock
-runs from the first user document written to the last database seen to be secured, by the same looks for all, which take
-their share of the cluster. Ratios are of medians of the same run.
+Three contenders get the same load in turns:
+
+- the ceiling, a loop that makes the two bare requests for each user, with several numbers of users in flight;
+- peruserd, with an instance beside each node;
+- couch_peruser, where the server has it.
+
+The clock runs from the first user document to the last database that is seen to be secured. Each contender is looked at
+in the same way, because looks take their share of the cluster. A ratio is of medians of the same run.
 """
 
 import time
@@ -14,44 +18,50 @@ from typing import Final
 
 import msgspec
 
-from bench.results import Chart, Figure, Options, Result, Table, spread
-from bench.rig.bare import Bare
-from bench.rig.cluster import Cluster, ClusterError, open_cluster
-from bench.rig.contenders import BARE, BUILTIN, PERUSERD, available, rotated, serving
-from bench.rig.daemons import QUICK_CLUSTER, Daemons, daemons
-from bench.rig.progress import Steps, steps
-
-USERS: Final = 2_000
-ROUNDS: Final = 2
-IN_FLIGHT: Final = (8, 16, 32, 64)
+from bench import benchmark
+from bench.benchmark import Options, Setting
+from bench.harness.bare import Bare
+from bench.harness.cluster import Cluster, ClusterError
+from bench.harness.contenders import BARE, BUILTIN, PERUSERD, available, rotated, serving
+from bench.harness.daemons import QUICK_CLUSTER, Daemons
+from bench.harness.progress import Steps
+from bench.results import Chart, Figure, Report, Table, spread
 
 # User documents of one request; a bare loop begins with the first ones while the next are written.
 _GROUP: Final = 250
 
-# Between two counts of the databases; near the end, where it is what the clock is wrong by, less. To count them costs a
-# node as much as a quarter of a user.
+# Between two counts of the databases, because a count costs a node as much as a quarter of a user. Near the end the
+# clock is wrong by this time, so it is shorter there.
 _LOOK_SECONDS: Final = 0.5
 _LAST_LOOK_SECONDS: Final = 0.1
 
-# The number of last users who are looked at before the clock stops: more than can be in flight at once.
+# The number of last users whose databases are read before the clock stops: more than can be in flight at once.
 _LAST: Final = 200
 
-# Past this without one more database the contender has stopped serving.
+# A contender that has made no database for so long has stopped serving.
 _STUCK_SECONDS: Final = 60.0
 
-FLOOR_OF_CEILING: Final = 0.9
-FLOOR_OF_BUILTIN: Final = 2.0
+MIN_RATIO_TO_CEILING: Final = 0.9
+MIN_RATIO_TO_BUILTIN: Final = 2.0
 MAX_PROCESSOR_MS: Final = 4.0
 
 
-Course = list[tuple[float, int]]
-"""How many databases there were, at some seconds since the start."""
+class Course(benchmark.Course, frozen=True, kw_only=True):
+    """The users of a round, the rounds, and the numbers of users whom the bare loops have in flight."""
+
+    users: int = 2_000
+    rounds: int = 2
+    in_flight: tuple[int, ...] = (8, 16, 32, 64)
+
+
+QUICK: Final = Course(users=100, rounds=1, in_flight=(16, 32), settings=QUICK_CLUSTER)
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One contender's run of one round. `unserved` users had no right database when nothing happened any more.
+    """One contender's run of one round. `unserved` users had no secured database when nothing happened any more.
 
-    `processor_ms` is the processor time that peruserd's processes took for each user.
+    `created` is the number of databases at some seconds since the start. `processor_ms` is the processor time that the
+    processes of peruserd took for each user.
     """
 
     contender: str
@@ -59,7 +69,7 @@ class Sample(msgspec.Struct, frozen=True):
     users: int
     unserved: int
     seconds: float
-    created: Course
+    created: list[tuple[float, int]]
     processor_ms: float | None = None
 
     @property
@@ -69,45 +79,39 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """Users a second by contender, the best of the bare ones, and peruserd's ratios."""
+    """Users a second by contender, the best of the bare loops, and peruserd's ratios."""
 
     rates: dict[str, float]
     best: str
     of_ceiling: float
     of_builtin: float | None
-    processor_ms: float
 
 
-def run(options: Options) -> Result:
-    """Measure; of a real cluster this takes about a minute a contender and round."""
-    users, rounds = (100, 1) if options.quick else (USERS, ROUNDS)
-    in_flight = IN_FLIGHT[1:3] if options.quick else IN_FLIGHT
-    config = QUICK_CLUSTER if options.quick else None
-    with open_cluster(options.cluster) as cluster, daemons(cluster, config) as instances:
-        contenders = available(cluster, [*map(ceiling, in_flight), PERUSERD, BUILTIN])
-        with steps("provision", rounds * len(contenders)) as progress:
-            samples = list(_measure(cluster, instances, contenders, users, rounds, progress))
-        return _result(options, cluster.version(), samples, users)
+def course(options: Options) -> Course:
+    """Return the size of the run; on a real cluster it takes about a minute a contender and round."""
+    return QUICK if options.quick else Course()
 
 
 def ceiling(in_flight: int) -> str:
-    """Return what the bare loop is called with so many users in flight."""
+    """Return the name of the bare loop with so many users in flight."""
     return f"{BARE}, {in_flight} in flight"
 
 
-def _measure(
-    cluster: Cluster, instances: Daemons, contenders: Sequence[str], users: int, rounds: int, progress: Steps
-) -> Iterator[Sample]:
-    for number in range(rounds):
+def measure(setting: Setting, course: Course, steps: Steps) -> Iterator[Sample]:
+    """Let each contender serve the users of each round."""
+    cluster = setting.cluster
+    contenders = available(cluster, [*map(ceiling, course.in_flight), PERUSERD, BUILTIN])
+    steps.expect(course.rounds * len(contenders))
+    for number in range(course.rounds):
         for contender in rotated(contenders, number):
-            progress.step(f"round {number + 1}: {contender}")
-            yield _run(cluster, instances, contender, users, number)
+            steps.step(f"round {number + 1}: {contender}")
+            yield _round(cluster, setting.instances, contender, course, number)
             cluster.clean()
 
 
-def _run(cluster: Cluster, instances: Daemons, contender: str, users: int, number: int) -> Sample:
+def _round(cluster: Cluster, instances: Daemons, contender: str, course: Course, number: int) -> Sample:
     with serving(cluster, instances, contender), ThreadPoolExecutor(1) as pool:
-        names = cluster.new_names(users)
+        names = cluster.new_names(course.users)
         others = cluster.database_count()
         before = instances.processor_seconds()
         begin = time.monotonic()
@@ -121,21 +125,21 @@ def _run(cluster: Cluster, instances: Daemons, contender: str, users: int, numbe
         return Sample(
             contender=contender,
             round=number,
-            users=users,
+            users=course.users,
             unserved=len(unserved),
             seconds=end - begin,
             created=created,
-            processor_ms=1000 * used / users if contender == PERUSERD else None,
+            processor_ms=1000 * used / course.users if contender == PERUSERD else None,
         )
 
 
 def _load(cluster: Cluster, contender: str, names: Sequence[str]) -> None:
-    """Sign everybody up; of a bare loop, serve them too."""
+    """Sign all users up; where the contender is a bare loop, serve them too."""
     if contender in (PERUSERD, BUILTIN):
         for _ in _signed_up(cluster, names):
             pass
     else:
-        Bare(cluster).serve_all(_signed_up(cluster, names), int(contender.split()[1]))
+        Bare(cluster).serve_all(_signed_up(cluster, names), _in_flight(contender))
 
 
 def _signed_up(cluster: Cluster, names: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -148,16 +152,17 @@ def _signed_up(cluster: Cluster, names: Sequence[str]) -> Iterator[Sequence[str]
 
 def _wait(
     cluster: Cluster, names: Sequence[str], begin: float, others: int, load: Future[None]
-) -> tuple[Course, float]:
-    """Wait until all are served, or nothing happens any more; return the course of it, and when it ended.
+) -> tuple[list[tuple[float, int]], float]:
+    """Wait until all users are served, or until nothing happens any more; return the numbers by time, and the end.
 
-    Databases are counted, which costs the cluster little; when all are there, those made last are looked at until they
+    Databases are counted first, which costs the cluster little. When all are there, those made last are read until they
     are secured. `others` are the databases that were there before. Raises what `load` raises.
     """
-    created: Course = [(0.0, 0)]
+    created = [(0.0, 0)]
     last = begin
     while created[-1][1] < len(names) and time.monotonic() - last < _STUCK_SECONDS:
-        time.sleep(_LOOK_SECONDS if created[-1][1] < len(names) - _LAST else _LAST_LOOK_SECONDS)
+        near_end = created[-1][1] >= len(names) - _LAST
+        time.sleep(_LAST_LOOK_SECONDS if near_end else _LOOK_SECONDS)
         if load.done():
             load.result()
         count, now = cluster.database_count() - others, time.monotonic()
@@ -172,40 +177,51 @@ def _wait(
 
 
 def summary(samples: Sequence[Sample]) -> Summary:
-    """Sum the samples up: the best ceiling, and how peruserd compares, by medians."""
-    rates = {each.contender: median(one.rate for one in samples if one.contender == each.contender) for each in samples}
+    """Sum the samples up: the best ceiling, and peruserd's ratios, by medians."""
+    rates = {each.contender: median(one.rate for one in _of(samples, each.contender)) for each in samples}
     best = max((name for name in rates if name not in (PERUSERD, BUILTIN)), key=rates.__getitem__)
-    mine = rates[PERUSERD]
     return Summary(
         rates=rates,
         best=best,
-        of_ceiling=mine / rates[best],
-        of_builtin=mine / rates[BUILTIN] if BUILTIN in rates else None,
-        processor_ms=median(each.processor_ms for each in samples if each.processor_ms is not None),
+        of_ceiling=rates[PERUSERD] / rates[best],
+        of_builtin=rates[PERUSERD] / rates[BUILTIN] if BUILTIN in rates else None,
     )
 
 
-def _result(options: Options, version: str, samples: list[Sample], users: int) -> Result:
+def figures(samples: Sequence[Sample]) -> dict[str, Figure]:
+    """Return the rates of every round, and the ratios, which are single values because they are of medians."""
     found = summary(samples)
-    rows = [
+    rates = {
+        f"rate: {name}": Figure(tuple(one.rate for one in _of(samples, name)), "users/s", "higher")
+        for name in found.rates
+    }
+    ratios = {"peruserd / ceiling": Figure((found.of_ceiling,), "", "higher", MIN_RATIO_TO_CEILING)}
+    if found.of_builtin is not None:
+        ratios["peruserd / couch_peruser"] = Figure((found.of_builtin,), "", "higher", MIN_RATIO_TO_BUILTIN)
+    used = tuple(one.processor_ms for one in samples if one.processor_ms is not None)
+    return {**rates, **ratios, "processor time of a user": Figure(used, "ms", "lower", MAX_PROCESSOR_MS)}
+
+
+def report(course: Course, samples: Sequence[Sample]) -> Report:
+    """Return the rates as a table; the databases over time, and the bare loops by users in flight, as charts."""
+    found = summary(samples)
+    rows = tuple(
         (
             name + (" (the ceiling)" if name == found.best else ""),
-            spread([one.rate for one in samples if one.contender == name], "{:.1f}"),
-            f"{found.rates[name] / found.rates[found.best]:.2f}",
-            str(sum(one.unserved for one in samples if one.contender == name)),
+            spread([one.rate for one in _of(samples, name)], "{:.1f}"),
+            f"{rate / found.rates[found.best]:.2f}",
+            str(sum(one.unserved for one in _of(samples, name))),
         )
-        for name in found.rates
-    ]
-    return Result(
-        name="provision",
-        parameters={"cluster": version, "users": users, "quick": options.quick},
-        samples={"runs": samples},
-        figures=figures(samples, found),
+        for name, rate in found.rates.items()
+    )
+    bare = [(float(_in_flight(name)), rate) for name, rate in found.rates.items() if name not in (PERUSERD, BUILTIN)]
+    shown = [name for name in (found.best, PERUSERD, BUILTIN) if name in found.rates]
+    return Report(
         tables=(
             Table(
-                f"{users:,} users at once, {version}: users a second, median (least–most)",  # noqa: RUF001
+                f"{course.users:,} users at once: users a second, median (least–most)",  # noqa: RUF001
                 ("served by", "users/s", "of the ceiling", "not served"),
-                tuple(rows),
+                rows,
             ),
         ),
         charts=(
@@ -213,15 +229,13 @@ def _result(options: Options, version: str, samples: list[Sample], users: int) -
                 "users served since the first document",
                 "seconds",
                 "databases",
-                {name: _course(samples, name) for name in (found.best, PERUSERD, BUILTIN) if name in found.rates},
+                {name: [(at, float(count)) for at, count in _of(samples, name)[0].created] for name in shown},
             ),
             Chart(
                 "bare requests by users in flight",
                 "users in flight",
                 "users/s",
-                {
-                    "bare": [(float(name.split()[1]), rate) for name, rate in found.rates.items() if "bare" in name],
-                },
+                {"bare": bare},
                 limit=found.rates[PERUSERD],
                 limit_label=PERUSERD,
             ),
@@ -229,19 +243,10 @@ def _result(options: Options, version: str, samples: list[Sample], users: int) -
     )
 
 
-def figures(samples: Sequence[Sample], found: Summary) -> dict[str, Figure]:
-    """Return what runs are compared by. Ratios are single values: they are of medians."""
-    rates = {
-        f"rate: {name}": Figure(tuple(one.rate for one in samples if one.contender == name), "users/s", "higher")
-        for name in found.rates
-    }
-    ratios = {"peruserd / ceiling": Figure((found.of_ceiling,), "", "higher", FLOOR_OF_CEILING)}
-    if found.of_builtin is not None:
-        ratios["peruserd / couch_peruser"] = Figure((found.of_builtin,), "", "higher", FLOOR_OF_BUILTIN)
-    used = tuple(one.processor_ms for one in samples if one.processor_ms is not None)
-    return {**rates, **ratios, "processor time of a user": Figure(used, "ms", "lower", MAX_PROCESSOR_MS)}
+def _of(samples: Sequence[Sample], contender: str) -> list[Sample]:
+    return [each for each in samples if each.contender == contender]
 
 
-def _course(samples: Sequence[Sample], contender: str) -> list[tuple[float, float]]:
-    first = next(each for each in samples if each.contender == contender)
-    return [(seconds, float(count)) for seconds, count in first.created]
+def _in_flight(contender: str) -> int:
+    """Return the number of users in flight of a bare loop, from its name."""
+    return int(contender.split()[1])

@@ -1,7 +1,9 @@
 """`python -m bench report DIR…`: set kept results side by side, each directory as one run.
 
-For each benchmark that any of them has: what differs in how and where it was measured, and its figures as a Markdown
-table with medians, least and most, and each run's ratio to the first directory's.
+Each benchmark has two Markdown tables:
+
+- the differences in how and where it was measured;
+- its figures: median, least and most of each run, and the ratio to the run of the first directory.
 """
 
 import argparse
@@ -19,11 +21,11 @@ _ABSENT: Final = "–"  # noqa: RUF001 - as in the tables of the benchmarks
 
 
 class ReportError(Exception):
-    """The directories cannot be compared; the message says which part of them and why."""
+    """The directories cannot be compared; the message says which of them and why."""
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """One benchmark's results, as `Result.write_json` keeps them. `figures` are missing where they are old."""
+    """The result of one benchmark, as `Result.write_json` keeps it. An old one has no `figures`."""
 
     name: str
     measured_on: dict[str, Any]
@@ -32,7 +34,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """The content of a directory: results by benchmark, and the files that are too old to be compared."""
+    """The content of a directory: results by benchmark, and files that are too old to be compared."""
 
     label: str
     results: dict[str, Kept]
@@ -40,7 +42,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def main(arguments: list[str]) -> int:
-    """Print the comparison; return the exit code, 2 where what was given cannot be compared."""
+    """Print the comparison; return the exit code, which is 2 where the directories cannot be compared."""
     parser = argparse.ArgumentParser(
         prog="python -m bench report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,7 +51,7 @@ def main(arguments: list[str]) -> int:
         nargs="+",
         type=Path,
         metavar="DIR",
-        help="where `python -m bench --out DIR` has written results; the first is what the others are compared to",
+        help="where `python -m bench --out DIR` has written results; the others are compared to the first one",
     )
     given = parser.parse_args(arguments)
     try:
@@ -64,7 +66,7 @@ def main(arguments: list[str]) -> int:
 
 
 def read(directory: Path) -> Run:
-    """Return the results in a directory; raises ReportError where there are none, or other things."""
+    """Return the results in a directory; raises ReportError where there are none, or where a file is no result."""
     if not directory.is_dir():
         raise ReportError(f"{directory}: no such directory")
     kept = {path: _read_file(path) for path in sorted(directory.glob("*.json"))}
@@ -90,7 +92,7 @@ def _read_file(path: Path) -> Kept:
 
 
 def text(runs: Sequence[Run]) -> str:
-    """Return the comparison; raises ReportError where nothing is left to be compared."""
+    """Return the comparison; raises ReportError where all results are too old for one."""
     names = sorted({name for run in runs for name in run.results})
     if not names:
         raise ReportError("all results are too old to be compared")
@@ -111,7 +113,7 @@ def _parts(name: str, runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _differences(kept: Sequence[Kept | None]) -> Iterator[tuple[str, ...]]:
-    """Yield what is not the same in all runs that have the benchmark; what they lack differs from what others have."""
+    """Yield facts that differ between the runs of a benchmark. A fact that one run lacks differs as well."""
     facts = [None if each is None else _facts(each) for each in kept]
     present = [each for each in facts if each is not None]
     for key in dict.fromkeys(key for each in present for key in each):
@@ -120,7 +122,7 @@ def _differences(kept: Sequence[Kept | None]) -> Iterator[tuple[str, ...]]:
 
 
 def _facts(kept: Kept) -> dict[str, str]:
-    """Return how and where it was measured, flat."""
+    """Return the facts about how and where it was measured, without nesting."""
     return dict([*_flat("parameters", kept.parameters), *_flat("measured on", kept.measured_on)])
 
 
@@ -148,7 +150,7 @@ def _figure_rows(kept: Sequence[Kept | None]) -> Iterator[tuple[str, ...]]:
 
 
 def _ratio(first: Figure | None, other: Figure | None) -> str:
-    """Return the ratio of medians; there is none where a run has no such figure, or another unit, or nothing at all."""
+    """Return the ratio of medians. There is none where a figure is missing, has another unit, or is 0 in the first."""
     if first is None or other is None or first.unit != other.unit or not median(first.values):
         return _ABSENT
     return f"{median(other.values) / median(first.values):.2f}"

@@ -1,4 +1,4 @@
-"""The results of a benchmark: tables to read, curves to look at, every sample to check, and the machine."""
+"""The result of a benchmark: tables, charts, figures, every sample, and the machine."""
 
 import datetime as dt
 import math
@@ -21,28 +21,15 @@ _MARK_STYLES: Final = ("--", ":", "-.")
 _VERDICTS: Final = {True: "reached", False: "missed"}
 
 
-class Options(msgspec.Struct, frozen=True):
-    """The options of a run. `cluster` are its nodes' URLs; where there are none, one is simulated.
-
-    `beside` is another checkout of peruserd, for benchmarks that measure two in turns; `users` is how many users there
-    are, for benchmarks that leave it open.
-    """
-
-    quick: bool
-    cluster: tuple[str, ...] = ()
-    beside: Path | None = None
-    users: int | None = None
-
-
 class Table(msgspec.Struct, frozen=True):
-    """Rows of text under a head; printed as Markdown, so that documentation can take it as it is."""
+    """Rows of text under a head. The table is printed as Markdown, so that documentation can take it as it is."""
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def text(self) -> str:
-        """Return the table; columns are as wide as their widest cell."""
+        """Return the table. Each column is as wide as its widest cell."""
         lines = [self.head, *self.rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
         rule = tuple("-" * width for width in widths)
@@ -56,10 +43,11 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class Chart(msgspec.Struct, frozen=True):
-    """Lines over one pair of axes, or as many clouds of `points`.
+    """Lines over one pair of axes, or clouds of `points`.
 
-    `limit` is a value of y that the lines should stay under; `marks` are values of x at which something happened.
-    `logarithmic` makes both axes so, `logarithmic_y` only that one.
+    - `limit`: a value of y, as a line of its own.
+    - `marks`: values of x at which something happened.
+    - `logarithmic`, `logarithmic_y`: both axes are logarithmic, or only that of y.
     """
 
     title: str
@@ -75,9 +63,9 @@ class Chart(msgspec.Struct, frozen=True):
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """A figure by which runs are compared: one value of each round or sample set, or a single one.
+    """A figure by which runs are compared: one value of each round, or a single one.
 
-    `goal` is the least or the most that the median should be, as `better` has it.
+    `goal` is a bound for the median: the lower bound if higher is better, or else the upper one.
     """
 
     values: Annotated[tuple[float, ...], Meta(min_length=1)]
@@ -87,21 +75,21 @@ class Figure(msgspec.Struct, frozen=True):
 
     @property
     def wanted(self) -> str | None:
-        """Say in words what the goal is."""
+        """Return the goal in words."""
         if self.goal is None:
             return None
         return f"at {'least' if self.better == 'higher' else 'most'} {self.goal:g}"
 
     @property
     def is_reached(self) -> bool:
-        """Say whether the median is as the goal wants it, where there is one."""
+        """Say whether the median reaches the goal; without a goal it does."""
         if self.goal is None:
             return True
         middle = median(self.values)
         return middle >= self.goal if self.better == "higher" else middle <= self.goal
 
     def __str__(self) -> str:
-        """Return median and spread, with three digits or more of the median."""
+        """Return median and spread, with at least three digits of the median."""
         size = abs(median(self.values))
         if size >= 100:
             shape = "{:,.0f}"
@@ -110,23 +98,34 @@ class Figure(msgspec.Struct, frozen=True):
         return spread(self.values, shape)
 
 
-class Result(msgspec.Struct, frozen=True):
-    """All that one benchmark found. `samples` are as they were taken; tables and charts only sum them up.
+class Report(msgspec.Struct, frozen=True):
+    """The tables and the charts of a benchmark. Both only sum up its samples."""
 
-    `figures` are by name what `python -m bench report` sets side by side; those that have a goal are printed beside it.
+    tables: tuple[Table, ...] = ()
+    charts: tuple[Chart, ...] = ()
+
+
+class Result(msgspec.Struct, frozen=True):
+    """The result of one benchmark. `samples` are as they were taken.
+
+    `python -m bench report` sets `figures` side by side, by name. A figure that has a goal is printed beside it.
     """
 
     name: str
     parameters: dict[str, Any]
-    samples: dict[str, Any]
-    tables: tuple[Table, ...]
-    charts: tuple[Chart, ...]
+    samples: list[Any]
+    report: Report = Report()
     figures: dict[str, Figure] = {}
 
+    def heading(self) -> str:
+        """Return the name of the benchmark, and the cluster where it used one, as a Markdown heading."""
+        cluster, nodes = self.parameters.get("cluster"), self.parameters.get("nodes")
+        return f"## {self.name}" + (f", {cluster} with {nodes} node{'' if nodes == 1 else 's'}" if cluster else "")
+
     def text(self) -> str:
-        """Return the tables, one after the other, and what became of the goals."""
+        """Return the tables, one after the other, and whether the goals are reached."""
         goals = self._goals()
-        return "\n\n".join(table.text() for table in (*self.tables, *([goals] if goals.rows else [])))
+        return "\n\n".join(table.text() for table in (*self.report.tables, *([goals] if goals.rows else [])))
 
     def _goals(self) -> Table:
         return Table(
@@ -139,24 +138,36 @@ class Result(msgspec.Struct, frozen=True):
             ),
         )
 
+    def _kept(self) -> dict[str, Any]:
+        return {
+            "measured_on": machine(),
+            "name": self.name,
+            "parameters": self.parameters,
+            "samples": self.samples,
+            "tables": self.report.tables,
+            "charts": self.report.charts,
+            "figures": self.figures,
+        }
+
     def write_json(self, folder: Path) -> Path:
-        """Write everything to `NAME.json` in `folder`, which is made; return the path."""
+        """Write everything to `NAME.json` in `folder`; return the path. The folder is made if needed."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.json"
-        path.write_bytes(msgspec.json.format(msgspec.json.encode({"measured_on": machine(), **_fields(self)})))
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(self._kept())))
         return path
 
     def write_chart(self, folder: Path) -> Path:
-        """Draw the charts side by side into `NAME.png` in `folder`, which is made; return the path."""
-        # It takes a second to load, and only this needs it.
+        """Draw the charts side by side into `NAME.png` in `folder`; return the path. The folder is made if needed."""
+        # matplotlib takes a second to load, and only this method needs it.
         import matplotlib as mpl  # noqa: PLC0415
 
         mpl.use("agg")
         from matplotlib import pyplot as plt  # noqa: PLC0415
 
         folder.mkdir(parents=True, exist_ok=True)
-        figure, axes = plt.subplots(1, len(self.charts), figsize=(6 * len(self.charts), 4.5), squeeze=False)
-        for place, chart in zip(axes[0], self.charts, strict=True):
+        charts = self.report.charts
+        figure, axes = plt.subplots(1, len(charts), figsize=(6 * len(charts), 4.5), squeeze=False)
+        for place, chart in zip(axes[0], charts, strict=True):
             for label, points in chart.lines.items():
                 look = {"linestyle": "", "alpha": 0.5} if chart.points else {}
                 place.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label, **look)
@@ -170,7 +181,7 @@ class Result(msgspec.Struct, frozen=True):
                 place.set(yscale="log")
             place.set(title=chart.title, xlabel=chart.x, ylabel=chart.y)
             place.grid(visible=True, alpha=0.3)
-            # Points can be anywhere, so their legend goes below the axes.
+            # Points can be anywhere, so the legend goes below the axes.
             place.legend(**({"loc": "upper center", "bbox_to_anchor": (0.5, -0.15)} if chart.points else {}))
         figure.tight_layout()
         path = folder / f"{self.name}.png"
@@ -180,7 +191,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 def spread(values: Sequence[float], shape: str) -> str:
-    """Return the median and, of several values, the least and the most, each in a shape such as `{:.1f}`."""
+    """Return the median in a shape such as `{:.1f}`, and of several values the least and the most as well."""
     middle = shape.format(median(values))
     if len(values) == 1:
         return middle
@@ -188,12 +199,12 @@ def spread(values: Sequence[float], shape: str) -> str:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the value that so many per cent of the values do not exceed: one of them, so 100 is the greatest."""
+    """Return the value that so many per cent do not exceed. It is one of them, and 100 gives the greatest."""
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def machine() -> dict[str, Any]:
-    """Return what the numbers depend on; neither the machine's name nor any path of it."""
+    """Return the facts about the machine on which numbers depend, without its name and its paths."""
     return {
         "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
@@ -208,7 +219,3 @@ def _processor() -> str:
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def _fields(result: Result) -> dict[str, Any]:
-    return {name: getattr(result, name) for name in result.__struct_fields__}

@@ -1,5 +1,6 @@
 """The benchmark `scale`: planning, the documents that a loss moves, and idle traffic, by the size of the cluster."""
 
-from bench.scale.run import run
+from bench.scale.measurement import course, measure
+from bench.scale.tables import figures, report
 
-__all__ = ["run"]
+__all__ = ["course", "figures", "measure", "report"]

@@ -1,4 +1,4 @@
-"""Clusters to reckon with: their nodes, and the shard map that CouchDB would give them."""
+"""Clusters to compute with: their nodes, and the shard map that CouchDB would give them."""
 
 from typing import Final
 
@@ -28,7 +28,7 @@ class Layout(msgspec.Struct, frozen=True):
         return min(self.copies, self.nodes)
 
     def shard_map(self) -> ShardMap:
-        """Return the map, with the copies dealt out to the nodes in turn, as mem3 deals them."""
+        """Return the map. The copies go to the nodes in turn, as mem3 places them."""
         names = self.names
         hosts = {
             str(covered): [names[(index * self.copies_made + copy) % self.nodes] for copy in range(self.copies_made)]
@@ -37,5 +37,5 @@ class Layout(msgspec.Struct, frozen=True):
         return ShardMap.build(DATABASE, ".1700000000", hosts)
 
     def view(self, instances: tuple[str, ...] | None = None) -> View:
-        """Return what is seen while every node is connected; every node has an instance, unless said otherwise."""
+        """Return the view while every node is connected. Without `instances`, every node has one."""
         return View(self.names, self.names if instances is None else instances, self.shard_map())

@@ -1,4 +1,4 @@
-"""Instances of benchmarks are forks in tests: to fork one takes a tenth of the time of a new interpreter."""
+"""Instances of benchmarks are forks in tests, because a fork takes a tenth of the time of a new interpreter."""
 
 import signal
 from collections.abc import Mapping

@@ -1,19 +1,19 @@
-"""The benchmark `filling`: how it sums up, and one small run. No time spent is asserted on."""
+"""The benchmark `filling`: its sums, and one small run. No test looks at the time that something took."""
 
 from unittest import mock
 
 import pytest
 
 from bench import filling
+from bench.benchmark import Options, run
 from bench.filling import Sample
-from bench.results import Options
-from bench.rig.arriving import Arrivals, arrive
-from bench.rig.cluster import Cluster, ClusterError, open_cluster
-from bench.rig.contenders import BARE, PERUSERD
+from bench.harness.arrivals import Arrivals, arrive
+from bench.harness.cluster import Cluster, ClusterError, open_cluster
+from bench.harness.contenders import BARE, PERUSERD
 
 
 def test_each_contender_is_compared_with_itself() -> None:
-    """The fullest cluster's median to the emptiest one's."""
+    """The ratio is of the median on the fullest cluster to that on the emptiest one."""
     samples = [
         Sample(BARE, 0, [10.0, 20.0, 90.0]),
         Sample(PERUSERD, 44, [30.0]),
@@ -28,28 +28,30 @@ def test_each_contender_is_compared_with_itself() -> None:
 
 
 def test_a_user_who_is_not_served_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A latency that is left out would make a cluster look fast."""
+    """A cluster would look fast if a latency were left out."""
     monkeypatch.setattr(filling, "arrive", lambda *_, **__: Arrivals([1.0], unserved=2, refused=3))
     with pytest.raises(ClusterError, match="3 users could not sign up, 2 were not served"):
-        filling._latencies(mock.Mock(spec=Cluster), PERUSERD, 6, 100.0)
+        filling._latencies(mock.Mock(spec=Cluster), PERUSERD, filling.QUICK, 6)
 
 
-def test_who_waits_in_vain_has_no_latency() -> None:
-    """It is counted instead, where nobody serves."""
+def test_a_user_who_waits_in_vain_has_no_latency() -> None:
+    """Such a user is counted instead. Here no contender serves."""
     with open_cluster(()) as cluster:
-        assert arrive(cluster, 3, rate=100.0, patience_seconds=0.3) == Arrivals([], unserved=3, refused=0)
+        assert arrive(cluster, 3, rate=100.0, patience_seconds=0.1, lead_seconds=0.01) == Arrivals(
+            [], unserved=3, refused=0
+        )
 
 
 def test_a_quick_run_fills_the_cluster_and_serves_everybody() -> None:
-    """On the simulated cluster: the sizes grow by what was filled in and by those who signed up."""
-    result = filling.run(Options(quick=True))
-    blocks: list[Sample] = result.samples["blocks"]
+    """On a simulated cluster the sizes grow by the databases that were filled in, and by the users who signed up."""
+    result = run("filling", filling, Options(quick=True))
+    blocks: list[Sample] = result.samples
     assert [(each.contender, each.databases) for each in blocks] == [
         (BARE, 0),
         (PERUSERD, 10),
         (PERUSERD, 50),
         (BARE, 60),
     ]
-    assert all(len(each.latencies_ms) == filling.QUICK_USERS for each in blocks)
+    assert all(len(each.latencies_ms) == filling.QUICK.users for each in blocks)
     assert "| databases" in result.text()
-    assert result.charts[0].lines.keys() == {BARE, PERUSERD}
+    assert result.report.charts[0].lines.keys() == {BARE, PERUSERD}

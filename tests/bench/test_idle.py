@@ -1,26 +1,26 @@
-"""The benchmark `idle`: its sums, and that it runs. Nothing is asserted of time spent."""
+"""The benchmark `idle`: its sums, and one small run. No test looks at the time that something took."""
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from bench import idle
+from bench.benchmark import Options, run
 from bench.idle import (
     FORK_SERVER,
     LISTENER,
     ROLES,
     SUPERVISOR,
     TRACKER,
+    Course,
     Process,
     Sample,
-    measure,
     memory,
     percent,
-    result,
+    report,
     role,
 )
-from bench.results import Options
-from bench.rig.cluster import open_cluster
-from peruserd.simcluster import ClusterOptions
 
 SAMPLE = Sample(
     2,
@@ -45,35 +45,35 @@ SAMPLE = Sample(
     ],
 )
 def test_processes_are_told_apart(parent: int, command: str, expected: str) -> None:
-    """By whose child it is and by its command line, which a forked listener has of the fork server."""
+    """The parent decides, and the command line: a forked listener has that of the fork server."""
     assert role(parent, 7, command) == expected
 
 
 def test_processor_time_is_of_a_core_and_by_role() -> None:
-    """It is summed over the processes of a role; the whole is the sum of all."""
+    """The time of a role is the sum over its processes, and the whole is the sum of all roles."""
     assert percent(SAMPLE) == pytest.approx({SUPERVISOR: 0.5, FORK_SERVER: 0.0, TRACKER: 0.0, LISTENER: 0.3})
     assert SAMPLE.percent == pytest.approx(0.8)
 
 
 def test_memory_is_summed_up_by_role() -> None:
-    """The mean and the largest of a role; a role that nobody has takes nothing."""
+    """Each role has a mean and a largest value, which are 0 for a role without processes."""
     assert memory(SAMPLE, LISTENER) == (10.0, 11.0)
     assert memory(SAMPLE, TRACKER) == (0.0, 0.0)
 
 
 def test_requests_are_by_the_minute() -> None:
-    """However long was counted; where nobody counted there is no table of them."""
+    """The time of counting does not matter. Where requests were not counted, there is no table of them."""
     assert SAMPLE.requests_a_minute == 42.0
-    tables = result(Options(quick=True), "CouchDB", [SAMPLE]).tables
+    tables = report(Course(), [SAMPLE]).tables
     assert ("2", "30.0", "12.0", "42.0") in [row for table in tables for row in table.rows]
     uncounted = Sample(2, 20.0, SAMPLE.processes)
-    assert len(result(Options(quick=True), "CouchDB", [uncounted]).tables) == len(tables) - 1
+    assert len(report(Course(), [uncounted]).tables) == len(tables) - 1
 
 
 def test_runs_are_compared_by_their_goals() -> None:
-    """The goal of processor time is that of the fewest listeners, the goal of memory every listener's."""
+    """The goal of processor time is for the fewest listeners, the goal of memory for every number of them."""
     more = Sample(8, 20.0, SAMPLE.processes)
-    found = result(Options(quick=True), "CouchDB", [SAMPLE, more]).figures
+    found = idle.figures([SAMPLE, more])
     assert found["memory of the largest listener, 8 listeners"].values == (11.0,)
     assert {name for name, each in found.items() if each.goal is None} == {
         "processor time, 8 listeners",
@@ -81,17 +81,17 @@ def test_runs_are_compared_by_their_goals() -> None:
     }
 
 
-def test_it_runs(tmp_path: Path) -> None:
-    """On a simulated cluster every process of the instance is found and nobody's database is asked for."""
-    with open_cluster((), ClusterOptions(nodes=1, q=2, n=1)) as cluster:
-        sample = measure(cluster, 1.0, stable_view=0.5)
-        version = cluster.version()
+def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a simulated cluster every process of the instance is found, and no user's database is asked for."""
+    monkeypatch.setattr(idle, "QUICK", msgspec.structs.replace(idle.QUICK, seconds=1.0, start_work_seconds=0.5))
+    found = run("idle", idle, Options(quick=True))
+    sample: Sample
+    (sample,) = found.samples
     assert sample.listeners == 2
     assert {each.role for each in sample.processes} <= set(ROLES)
     assert sum(each.role == SUPERVISOR for each in sample.processes) == 1
     assert all(each.uss_mib > 0 for each in sample.processes)
     assert sample.requests is not None
     assert not {"GET security", "PUT security", "PUT database", "POST dbs_docs"} & sample.requests.keys()
-    found = result(Options(quick=True), version, [sample])
     assert found.write_json(tmp_path).exists()
     assert found.write_chart(tmp_path).exists()

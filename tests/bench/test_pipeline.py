@@ -1,15 +1,15 @@
-"""The benchmark `pipeline`: its recordings, its playing and its sums. Nothing here looks at how long anything took."""
+"""The benchmark `pipeline`: its recordings, its replays and its sums. No test looks at the time that something took."""
 
 import threading
 from pathlib import Path
 
 import pytest
 
-from bench.pipeline import stages
-from bench.pipeline.playing import Playing, play
-from bench.pipeline.recording import COPY, ME, OWNERSHIP, Recording, record
-from bench.pipeline.run import chart, playing_table, stages_table
-from bench.pipeline.server import UUID, RecordedServer, RecordedSession
+from bench.listener import stages
+from bench.listener.recording import COPY, ME, OWNERSHIP, Recording, record
+from bench.listener.replay import Replay, replay
+from bench.listener.server import UUID, RecordedServer, RecordedSession
+from bench.pipeline import QUICK, Stage, rates_chart, rates_table, stages_table
 from peruserd.core.common.names import database_name
 from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.core.feed.rows import PAGE_ROWS, Page
@@ -33,7 +33,7 @@ def _client(recording: Recording) -> Client:
 
 @pytest.mark.parametrize("owned", [True, False], ids=["owned", "not-owned"])
 def test_a_recording_is_of_one_copy_and_of_one_kind(owned: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """Its rows are user documents of the copy's range, each once, all of this instance's or none, in full pages."""
+    """Its rows are user documents of the copy's range, each once, in full pages. This instance owns all, or none."""
     recording = record(2 * PAGE_ROWS + 1, owned=owned)
     rows = [row for page in _pages(recording) for row in page.results]
     assert [row.seq for row in rows] == list(range(1, 2 * PAGE_ROWS + 2))
@@ -45,13 +45,13 @@ def test_a_recording_is_of_one_copy_and_of_one_kind(owned: bool) -> None:  # noq
 
 
 def test_rows_are_as_long_as_a_servers() -> None:
-    """A row of a shard copy has 109 bytes on CouchDB 3.5, with names of usual length."""
+    """A row of a shard copy of CouchDB 3.5 has 109 bytes, with names of usual length."""
     (body,) = record(PAGE_ROWS, owned=True).pages.values()
     assert len(body) / PAGE_ROWS == pytest.approx(109, abs=3)
 
 
 def test_the_server_says_that_users_are_right() -> None:
-    """Their databases are there, and their security objects need no change; of the copy it knows name and end."""
+    """Their databases are there, and their security objects need no change. The copy has a name and an end."""
     recording = record(3, owned=True)
     client = _client(recording)
     database = database_name("userdb-", USER)
@@ -62,13 +62,13 @@ def test_the_server_says_that_users_are_right() -> None:
 
 
 def test_the_server_refuses_what_no_user_who_is_right_needs() -> None:
-    """A write, or a question nobody foresaw, would make the measure one of something else."""
+    """With a write, or with a request that was not expected, the benchmark would measure something else."""
     with pytest.raises(ValueError, match="PUT"):
         _client(record(3, owned=True)).put_security("userdb-61", {})
 
 
 def test_the_feed_ends_with_a_long_poll_that_is_interrupted() -> None:
-    """Page by page to the end, then nothing, until the listener wants no more; the server knows who asked how often."""
+    """Pages come up to the end, and then nothing until the listener wants no more. The server notes each request."""
     server = RecordedServer(record(3, owned=True))
     session: RecordedSession = server.open_session()
     source = ShardSource(Client(session), COPY)  # type: ignore[arg-type]
@@ -90,58 +90,58 @@ def test_the_feed_ends_with_a_long_poll_that_is_interrupted() -> None:
 
 
 @pytest.mark.parametrize("owned", [True, False], ids=["owned", "not-owned"])
-def test_a_listener_plays_a_feed_to_its_end(owned: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """A real listener finishes all rows, is seen to have done for them what it should, and ends."""
-    played = play(2 * PAGE_ROWS, owned=owned)
-    assert (played.rows, played.owned) == (2 * PAGE_ROWS, owned)
-    # Each page once, and the question whether there is more at least once.
-    assert len(played.pages) >= 3
-    assert list(played.pages) == sorted(played.pages)
-    assert played.rows_a_second > 0
+def test_a_feed_is_replayed_to_its_end(owned: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """A real listener finishes all rows, does for them what it should, and ends."""
+    replayed = replay(2 * PAGE_ROWS, owned=owned)
+    assert (replayed.rows, replayed.owned) == (2 * PAGE_ROWS, owned)
+    # Each page is asked for once, and what comes after the last page at least once.
+    assert len(replayed.pages) >= 3
+    assert list(replayed.pages) == sorted(replayed.pages)
+    assert replayed.rows_a_second > 0
 
 
 def test_every_stage_is_measured_alone() -> None:
-    """Each of them gives pyperf's values, all of which are kept."""
-    alone = stages.measure(quick=True)
+    """Each stage gives several values of pyperf, and all of them are kept."""
+    alone = stages.measure(QUICK.pyperf)
     assert tuple(alone) == stages.STAGES
     assert all(len(values) > 1 and min(values) > 0 for values in alone.values())
 
 
 def test_rates_are_of_the_whole_and_of_its_parts() -> None:
-    """The rate of a round is over the whole feed, its curve over some pages at a time, without those read ahead."""
-    played = Playing(10 * PAGE_ROWS, owned=True, seconds=2.0, pages=(*[0.0] * 6, 0.5, 0.75, 1.0, 1.5, 2.0))
-    assert played.rows_a_second == 5 * PAGE_ROWS
-    assert played.curve(2) == [(0.5, 4 * PAGE_ROWS), (1.0, 2 * PAGE_ROWS)]
-    drawn = chart([played])
+    """The rate of a round is over the whole feed. A point of its curve is over some pages."""
+    replayed = Replay(10 * PAGE_ROWS, owned=True, seconds=2.0, pages=(*[0.0] * 6, 0.5, 0.75, 1.0, 1.5, 2.0))
+    assert replayed.rows_a_second == 5 * PAGE_ROWS
+    assert replayed.curve(2) == [(0.5, 4 * PAGE_ROWS), (1.0, 2 * PAGE_ROWS)]
+    drawn = rates_chart([replayed])
     assert drawn.limit == 20_000
     assert len(drawn.lines) == 1
 
 
 def test_tables_show_medians_beside_goals() -> None:
-    """One line for each feed, and one for each stage, with what a row takes where there are rows."""
+    """Each feed and each stage has a line. A stage that has no rows has no time of a row."""
     rounds = {
-        owned: [Playing(1_000, owned=owned, seconds=seconds, pages=(0.0,)) for seconds in (1.0, 0.5, 0.1)]
+        owned: [Replay(1_000, owned=owned, seconds=seconds, pages=(0.0,)) for seconds in (1.0, 0.5, 0.1)]
         for owned in (False, True)
     }
-    assert [row[-2:] for row in playing_table(rounds).rows] == [
+    assert [row[-2:] for row in rates_table(rounds).rows] == [
         ("2,000 (1,000–10,000)", "200,000"),  # noqa: RUF001
         ("2,000 (1,000–10,000)", "20,000"),  # noqa: RUF001
     ]
-    rows = stages_table({stages.DECODE: [0.002, 0.001, 0.003], stages.SAVE: [0.0001]}).rows
+    rows = stages_table([Stage(stages.DECODE, [0.002, 0.001, 0.003]), Stage(stages.SAVE, [0.0001])]).rows
     assert rows == (
         (stages.DECODE, "2.000 (1.000–3.000)", "2.00", "500"),  # noqa: RUF001
-        (stages.SAVE, "0.100 (0.100–0.100)", "", ""),  # noqa: RUF001
+        (stages.SAVE, "0.100", "", ""),
     )
 
 
 def test_the_stage_that_saves_has_something_new_to_write_each_time(tmp_path: Path) -> None:
-    """A state that is the same as before is passed over, and would be measured as if saving cost nothing."""
-    desk, state = stages.Desk(tmp_path), tmp_path / "copy.sqlite"
+    """The store skips a state that is the same as before, so saving would seem to cost nothing."""
+    listener, state = stages.Listener(tmp_path), tmp_path / "copy.sqlite"
     sizes = []
     for _ in range(3):
-        desk.advance()
-        desk.save()
+        listener.advance()
+        listener.save()
         sizes.append(state.with_name(f"{state.name}-wal").stat().st_size)
     assert sizes[0] < sizes[1] < sizes[2]
-    desk.save()
+    listener.save()
     assert state.with_name(f"{state.name}-wal").stat().st_size == sizes[2]

@@ -1,4 +1,4 @@
-"""The benchmark `provision`: how its samples are summed up, and one small run."""
+"""The benchmark `provision`: its sums, and one small run."""
 
 import time
 from concurrent.futures import Future
@@ -6,10 +6,11 @@ from unittest import mock
 
 import pytest
 
-from bench.provision import Sample, _wait, ceiling, figures, run, summary
-from bench.results import Options
-from bench.rig.cluster import Cluster, ClusterError
-from bench.rig.contenders import BUILTIN, PERUSERD
+from bench import provision
+from bench.benchmark import Options, run
+from bench.harness.cluster import Cluster, ClusterError
+from bench.harness.contenders import BUILTIN, PERUSERD
+from bench.provision import Sample, _wait, ceiling, figures, summary
 
 
 def _sample(contender: str, rate: float, number: int = 0, unserved: int = 0) -> Sample:
@@ -19,7 +20,7 @@ def _sample(contender: str, rate: float, number: int = 0, unserved: int = 0) -> 
 
 
 def test_the_ceiling_is_the_best_of_the_bare_loops_by_medians() -> None:
-    """One lucky round of another number in flight does not make it the best."""
+    """One lucky round does not make a loop the best."""
     samples = [
         *(_sample(ceiling(8), rate, number) for number, rate in enumerate((50.0, 52.0, 90.0))),
         *(_sample(ceiling(16), rate, number) for number, rate in enumerate((60.0, 61.0, 62.0))),
@@ -30,25 +31,25 @@ def test_the_ceiling_is_the_best_of_the_bare_loops_by_medians() -> None:
     assert found.best == ceiling(16)
     assert found.of_ceiling == pytest.approx(54.9 / 61.0)
     assert found.of_builtin == pytest.approx(54.9 / 30.0)
-    assert found.processor_ms == 2.0
-    assert figures(samples, found)["peruserd / ceiling"].goal == 0.9
+    assert figures(samples)["processor time of a user"].values == (2.0,) * 3
+    assert figures(samples)["peruserd / ceiling"].goal == 0.9
 
 
 def test_users_who_were_not_served_do_not_count_as_served() -> None:
-    """A contender that stops halfway is as fast as what it did."""
+    """A contender that stops halfway gets the rate of the users whom it served."""
     assert _sample(BUILTIN, 25.0, unserved=50).rate == pytest.approx(25.0)
 
 
 def test_without_couch_peruser_there_is_no_ratio_to_it() -> None:
-    """On a simulated cluster it is not measured; nothing is made up for it."""
+    """A simulated cluster is such a case, and there is no figure then."""
     samples = [_sample(ceiling(8), 50.0), _sample(PERUSERD, 45.0)]
     found = summary(samples)
     assert found.of_builtin is None
-    assert not [name for name in figures(samples, found) if BUILTIN in name]
+    assert not [name for name in figures(samples) if BUILTIN in name]
 
 
 def test_a_loop_that_fails_ends_the_run() -> None:
-    """At once, with its reason, instead of being waited for."""
+    """The run ends at once with the error of the loop, and does not wait for the loop's users."""
     cluster = mock.Mock(spec=Cluster, urls=["http://a"])
     cluster.database_count.return_value = 0
     load: Future[None] = Future()
@@ -58,9 +59,9 @@ def test_a_loop_that_fails_ends_the_run() -> None:
 
 
 def test_a_quick_run_serves_everybody_and_compares() -> None:
-    """On the simulated cluster, from sign-ups to tables: every contender served all, and the course was followed."""
-    result = run(Options(quick=True))
-    runs = result.samples["runs"]
+    """On a simulated cluster every contender serves all users, and the databases over time lead up to all of them."""
+    result = run("provision", provision, Options(quick=True))
+    runs: list[Sample] = result.samples
     assert {each.contender for each in runs} == {ceiling(16), ceiling(32), PERUSERD}
     assert [each.unserved for each in runs] == [0] * 3
     assert all(each.created[-1][1] == each.users for each in runs)

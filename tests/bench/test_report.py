@@ -1,4 +1,4 @@
-"""`python -m bench report` on made-up runs."""
+"""`python -m bench report` on invented runs."""
 
 from pathlib import Path
 from typing import Any
@@ -8,31 +8,31 @@ import pytest
 
 import bench.__main__
 from bench import provision, report
+from bench.harness.contenders import BUILTIN, PERUSERD
 from bench.results import Figure, Result
-from bench.rig.contenders import BUILTIN, PERUSERD
 
 
 def keep(directory: Path, name: str = "speed", figures: dict[str, Figure] | None = None, **parameters: Any) -> Path:
     """Write a result as a benchmark does; return the directory."""
-    Result(name, parameters, {}, (), (), figures or {}).write_json(directory)
+    Result(name, parameters, [], figures=figures or {}).write_json(directory)
     return directory
 
 
 def change(path: Path, **fields: Any) -> None:
-    """Overwrite fields of a result; None takes one away."""
+    """Overwrite fields of a result; None removes a field."""
     written = msgspec.json.decode(path.read_bytes()) | fields
     path.write_bytes(msgspec.json.encode({key: value for key, value in written.items() if value is not None}))
 
 
 def cells(text: str, first: str) -> list[str]:
-    """Return the cells of the one row that begins with this cell."""
+    """Return the cells of the only row that begins with this cell."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     (row,) = [row for row in rows if row[0] == first]
     return row
 
 
 def test_figures_are_set_side_by_side(tmp_path: Path) -> None:
-    """Each run has its median, least and most; ratios are to the first run's median; the goal stands beside them."""
+    """Each run has its median, least and most, and the goal is beside them. A ratio is to the first run's median."""
     one = keep(tmp_path / "a", figures={"rate": Figure((80.0, 100.0, 125.0), "users/s", "higher", 90.0)})
     two = keep(tmp_path / "b", figures={"rate": Figure((12_345.6,), "users/s", "higher", 90.0)})
     text = report.text([report.read(one), report.read(two)])
@@ -46,15 +46,15 @@ def test_figures_are_set_side_by_side(tmp_path: Path) -> None:
 
 
 def test_small_figures_keep_their_digits(tmp_path: Path) -> None:
-    """A ratio shows two digits behind the point, something tiny three digits."""
+    """A ratio has two digits behind the point, and a tiny figure has three digits."""
     figures = {"ratio": Figure((1.234,), "", "lower", 1.5), "tiny": Figure((0.0012345,), "s", "lower")}
     text = report.text([report.read(keep(tmp_path, figures=figures))])
     assert cells(text, "ratio (lower is better)")[1:] == ["at most 1.5", "1.23"]
     assert cells(text, "tiny, s (lower is better)")[1:] == ["–", "0.00123"]  # noqa: RUF001
 
 
-def test_only_what_differs_between_runs_is_told(tmp_path: Path) -> None:
-    """Of parameters (nested ones, too), the machine and its libraries; what is the same is left out."""
+def test_only_differences_between_runs_are_shown(tmp_path: Path) -> None:
+    """Parameters (nested ones too), the machine and its libraries are compared. Equal ones are left out."""
     one = keep(tmp_path / "a", users=10, quick=False, settings={"ttl": 20.0, "poll": 2.0})
     two = keep(tmp_path / "b", users=20, quick=False, settings={"ttl": 30.0, "poll": 2.0}, extra="x")
     written = msgspec.json.decode((two / "speed.json").read_bytes())
@@ -69,7 +69,7 @@ def test_only_what_differs_between_runs_is_told(tmp_path: Path) -> None:
 
 
 def test_a_benchmark_that_a_run_lacks_has_empty_cells(tmp_path: Path) -> None:
-    """Every benchmark of any run is there; there is no ratio where one side is missing, of another unit or zero."""
+    """Every benchmark of any run is shown. There is no ratio where one side is missing, zero, or of another unit."""
     one = keep(tmp_path / "a", figures={"wait": Figure((0.0,), "s", "lower"), "size": Figure((1.0,), "MB", "lower")})
     two = keep(tmp_path / "b", figures={"wait": Figure((5.0,), "s", "lower"), "size": Figure((1.0,), "GB", "lower")})
     keep(two, "other", figures={"rate": Figure((5.0,), "1/s", "higher")})
@@ -81,13 +81,13 @@ def test_a_benchmark_that_a_run_lacks_has_empty_cells(tmp_path: Path) -> None:
 
 
 def test_one_run_has_nothing_that_differs(tmp_path: Path) -> None:
-    """A single directory gives its figures; a benchmark without figures says so."""
+    """A single directory gives its figures. For a benchmark without figures a sentence says so."""
     text = report.text([report.read(keep(tmp_path, users=10))])
     assert text == "## speed\n\nIt has no figures to compare."
 
 
 def test_results_without_figures_are_named_and_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A result from before there were figures does not keep the rest from being compared."""
+    """An old result has no figures. The other results are compared all the same."""
     keep(tmp_path, "old")
     keep(tmp_path, "new", figures={"rate": Figure((5.0,), "1/s", "higher")})
     change(tmp_path / "old.json", figures=None)
@@ -119,7 +119,7 @@ def test_results_without_figures_are_named_and_skipped(tmp_path: Path, capsys: p
 def test_files_that_are_no_results_are_errors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, complaint: str
 ) -> None:
-    """The message names the file and says what is wrong with it; nothing is printed as a result."""
+    """The message names the file and the reason, and no result is printed."""
     path = tmp_path / "speed.json"
     path.write_bytes(content.encode("latin-1"))
     assert report.main([str(tmp_path)]) == 2
@@ -131,7 +131,7 @@ def test_files_that_are_no_results_are_errors(
 
 @pytest.mark.parametrize("name", ["missing", "file", "empty"])
 def test_directories_without_results_are_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    """A directory that is not there, is none, or has no result in it is named."""
+    """A directory is named if it is missing, if it is a file, or if it has no result."""
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     good = keep(tmp_path / "good")
@@ -140,7 +140,7 @@ def test_directories_without_results_are_errors(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_result_that_cannot_be_read_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Such as one that is a directory."""
+    """A directory with the name of a result is such a case."""
     (tmp_path / "speed.json").mkdir()
     assert report.main([str(tmp_path)]) == 2
     assert "speed.json: cannot be read" in capsys.readouterr().err
@@ -148,7 +148,7 @@ def test_a_result_that_cannot_be_read_is_an_error(tmp_path: Path, capsys: pytest
 
 @pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2)])
 def test_the_command_explains_itself(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> None:
-    """`python -m bench report` has a help text of its own, and wants a directory."""
+    """`python -m bench report` has a help text of its own, and needs a directory."""
     with pytest.raises(SystemExit) as left:
         bench.__main__.main(["report", *arguments])
     assert left.value.code == code
@@ -157,22 +157,22 @@ def test_the_command_explains_itself(capsys: pytest.CaptureFixture[str], argumen
 
 
 def test_a_result_says_what_became_of_its_goals() -> None:
-    """Of each figure that has one: the median against the least or the most that it should be; the bound is enough."""
+    """Each figure that has a goal shows its median beside the bound. A median that equals the bound reaches it."""
     figures = {
         "rate": Figure((80.0, 100.0, 125.0), "users/s", "higher", 100.0),
         "wait": Figure((1.2, 1.6, 1.9), "s", "lower", 1.5),
         "memory": Figure((9.0,), "MiB", "lower"),
     }
-    goals = Result("speed", {}, {}, (), (), figures).text().splitlines()[4:]
+    goals = Result("speed", {}, [], figures=figures).text().splitlines()[4:]
     assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in goals] == [
         ["rate, users/s", "100 (80–125)", "at least 100", "reached"],  # noqa: RUF001
         ["wait, s", "1.60 (1.20–1.90)", "at most 1.5", "missed"],  # noqa: RUF001
     ]
-    assert Result("speed", {}, {}, (), ()).text() == ""
+    assert Result("speed", {}, []).text() == ""
 
 
 def test_provision_gives_figures_that_agree_with_its_summary() -> None:
-    """Rates by contender are of every round, the ratios those of the summary."""
+    """Rates by contender are of every round, and the ratios are those of the summary."""
 
     def sample(contender: str, number: int, seconds: float, used: float | None = None) -> provision.Sample:
         return provision.Sample(contender, number, 100, 0, seconds, [(0.0, 0)], used)
@@ -185,11 +185,11 @@ def test_provision_gives_figures_that_agree_with_its_summary() -> None:
         sample(PERUSERD, 1, 2.0, 5.0),
         sample(BUILTIN, 1, 4.0),
     ]
-    found = provision.figures(samples, provision.summary(samples))
+    found = provision.figures(samples)
     assert found["rate: peruserd"].values == (50.0, 50.0)
     assert found["rate: couch_peruser"].values == (20.0, 25.0)
     assert found["peruserd / ceiling"].values == (0.5,)
     assert found["peruserd / couch_peruser"].values == (50.0 / 22.5,)
     assert found["processor time of a user"].values == (3.0, 5.0)
     without = [each for each in samples if each.contender != BUILTIN]
-    assert "peruserd / couch_peruser" not in provision.figures(without, provision.summary(without))
+    assert "peruserd / couch_peruser" not in provision.figures(without)
