@@ -13,6 +13,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := .ci/requirements.txt
 PIP_TOOLS := pip-tools==7.6.2
+# What pyproject.toml says of Python must have been seen here.
+PYTHONS ?= 3.11 3.12 3.13 3.14
 
 # Each stamp is made last, so an installation that was cut off is done again.
 PYTHON_STAMP := $(VENV)/.installed
@@ -23,10 +25,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup pouchdb demo test test-fast lint lock clean
+.PHONY: help setup pouchdb demo test test-fast test-pythons coverage lint lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(PYTHON_STAMP) ## Make .venv with everything pinned in it (PYTHON=python3.12 chooses another Python)
 
@@ -41,6 +43,18 @@ test: setup pouchdb ## Run all tests (PYTEST="-k names" adds options, WORKERS=0 
 
 test-fast: setup ## Run all tests but those of whole processes and of benchmarks, with a quarter of the examples
 	$(RUN_TESTS) -m 'not processes' --quick $(PYTEST)
+
+test-pythons: setup ## Run test-fast on each Python that can be had (PYTHONS="3.12 3.13" chooses)
+	+@PIP=$(BIN)/pip .ci/test-pythons $(PYTHONS)
+
+# Shown, and not enforced: the report comes also where tests fail.
+coverage: setup pouchdb ## Run all tests and show which lines and branches they reach (PYTEST="tests/core" takes a part)
+	$(BIN)/coverage erase
+	-$(BIN)/coverage run -m pytest --numprocesses $(WORKERS) --dist worksteal $(PYTEST)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet
+	@echo "The twenty least covered files, and the total; htmlcov/index.html shows each line:"
+	@$(BIN)/coverage report --sort=cover | sed -n -e 1,22p -e '/^TOTAL/p'
 
 lint: setup ## Check style, formatting, types and the layers
 	$(BIN)/ruff check .
@@ -60,7 +74,8 @@ lock: setup ## Pin the dependencies anew, on Python 3.11 (LOCK=--upgrade takes n
 		-e '/^# WARNING: /,$$d' $(REQUIREMENTS)
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(POUCHDB)/node_modules .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv .venv-* $(POUCHDB)/node_modules dist htmlcov .coverage .coverage.* \
+		.pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # peruserd itself is installed without its dependencies, which are there already, each with its hash checked.

@@ -1,9 +1,11 @@
 """WorkCondition for other threads and processes: tests ask again and again, and never wait for a fixed time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 # No test needs nearly as long, and none fails for having been slow; a machine that is busy may be.
@@ -27,3 +29,18 @@ def eventually(
         now = time.monotonic()
         assert now < begin + within_seconds, f"not within {within_seconds:g} s: {what} (last seen: {value!r})"
         time.sleep(min(max(_POLL_SECONDS, _REST * (now - asked)), _MAX_PAUSE_SECONDS))
+
+
+def eventually_each(subjects: Iterable[S], check: Callable[[S], object], what: str) -> None:
+    """Wait until `check` is true of one subject after the other."""
+    for subject in subjects:
+        eventually(partial(check, subject), f"{what}: {subject!r}")
+
+
+def eventually_at_least(number: int, count: Callable[[], int], what: str = "as many as were waited for") -> None:
+    """Wait until `count` gives that number or more."""
+
+    def reached() -> bool:
+        return count() >= number
+
+    eventually(reached, what)

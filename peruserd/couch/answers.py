@@ -5,6 +5,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from peruserd.core.common.decoders import json_decoder
+from peruserd.core.common.nesting import MAX_LEVELS, is_too_deep, may_be_too_deep
 from peruserd.couch import errors
 from peruserd.couch.cookies import SessionCookie
 
@@ -26,10 +27,15 @@ class Answer(msgspec.Struct, frozen=True):
     def decode(self, shape: type[T]) -> T:
         """Return the body as `shape`; UnexpectedAnswerError where it is something else."""
         try:
-            return json_decoder(shape).decode(self.body)
+            found = json_decoder(shape).decode(self.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             # The last is raised by JSON that is nested without end.
             raise errors.UnexpectedAnswerError(f"{self.request}: {error}: {self._excerpt()}") from error
+        # A type of our own keeps nothing of what it does not name.
+        if isinstance(found, dict) and may_be_too_deep(self.body) and is_too_deep(found):
+            message = f"{self.request}: more than {MAX_LEVELS} objects inside one another: {self._excerpt()}"
+            raise errors.UnexpectedAnswerError(message)
+        return found
 
     def expect(self, *statuses: int) -> "Answer":
         """Return this answer where its status is one of `statuses`, otherwise raise what the status means."""

@@ -3,6 +3,7 @@
 A password that was refused is read again, because somebody may have changed it.
 """
 
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -110,17 +111,23 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+# Since Python 3.14 `Path.exists` and `Path.is_file` say of a path that cannot be looked at that it is not there.
+
+
 def _can_be_there(path: Path) -> bool:
     try:
-        return path.exists()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError:
         # To read it says what is wrong with it, such as a directory that is closed to this account.
         return True
+    return True
 
 
 def _can_be_read_again(path: Path) -> bool:
     try:
-        return path.is_file() or not path.exists()
+        return stat.S_ISREG(path.stat().st_mode)
     except OSError:
         # To read it says what is wrong with it.
         return True

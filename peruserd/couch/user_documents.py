@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from peruserd.core.common.nesting import MAX_LEVELS, is_too_deep
 from peruserd.core.users.contents import Found
 from peruserd.couch.errors import TooLargeError, UnexpectedAnswerError
 from peruserd.couch.session import Session, quoted
@@ -93,6 +94,11 @@ class _Row(msgspec.Struct, frozen=True):
     value: _Value | None = None
     doc: dict[str, Any] | None = None
     error: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a document that could not be worked with; the decoder makes this an error of its own."""
+        if self.doc is not None and is_too_deep(self.doc):
+            raise ValueError(f"more than {MAX_LEVELS} objects inside one another")
 
     @property
     def is_sound(self) -> bool:

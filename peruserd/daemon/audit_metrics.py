@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from peruserd.core.audit.findings import Finding
 from peruserd.core.audit.rounds import Summary
-from peruserd.supervisor.fleet import Fleet
+from peruserd.supervisor.fleet_status import StatusSource
 
 
 class AuditCollector(Collector):
@@ -18,7 +18,7 @@ class AuditCollector(Collector):
     A figure of whole rounds is there once every listener has one: with a part of them it would seem too good.
     """
 
-    def __init__(self, fleet: Fleet, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, fleet: StatusSource, wall_clock: Callable[[], float] = time.time) -> None:
         self._fleet = fleet
         self._wall_clock = wall_clock
 

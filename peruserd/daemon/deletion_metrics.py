@@ -8,14 +8,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from peruserd.core.deletions.journal import Pause, PauseReason
-from peruserd.supervisor.fleet import Fleet
+from peruserd.supervisor.fleet_status import StatusSource
 
 
 class DeletionCollector(Collector):
     """Makes these metrics at each scrape. Drops that were made are counted with the other counters."""
 
     def __init__(
-        self, fleet: Fleet, pause: Callable[[], Pause | None], wall_clock: Callable[[], float] = time.time
+        self, fleet: StatusSource, pause: Callable[[], Pause | None], wall_clock: Callable[[], float] = time.time
     ) -> None:
         self._fleet = fleet
         self._pause = pause

@@ -2,16 +2,49 @@
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
+from peruserd.core.cluster.views import View
 from peruserd.core.processes.lifecycle import State
-from peruserd.couch.cluster_database import ClusterDatabase
-from peruserd.supervisor.fleet import Fleet
-from peruserd.supervisor.fleet_status import FleetStatus
-from peruserd.supervisor.loop import MAX_WAIT_SECONDS, Supervisor
+from peruserd.couch.cluster_database import DatabaseState
+from peruserd.supervisor.fleet_status import FleetStatus, StatusSource
+from peruserd.supervisor.loop import MAX_WAIT_SECONDS
 
 # A loop that missed this many of its rounds hangs.
 _MISSED_ROUNDS: Final = 3
+
+
+class Supervising(Protocol):
+    """The part of a supervisor that says how far it has come."""
+
+    @property
+    def view(self) -> View | None:
+        """The view in force; None: not yet."""
+        ...
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether it has seen the cluster once."""
+        ...
+
+    @property
+    def leases_readable(self) -> bool:
+        """Whether its last look could read the leases."""
+        ...
+
+    @property
+    def last_round(self) -> float:
+        """The time at which its loop went round last, by the monotonic clock."""
+        ...
+
+
+class LeaseDatabase(Protocol):
+    """The part of the database of leases that says how it stands."""
+
+    @property
+    def state(self) -> DatabaseState:
+        """The state that was seen last."""
+        ...
 
 
 class Health:
@@ -22,7 +55,7 @@ class Health:
     """
 
     def __init__(
-        self, fleet: Fleet, supervisor: Supervisor, database: ClusterDatabase, trouble: Callable[[], str | None]
+        self, fleet: StatusSource, supervisor: Supervising, database: LeaseDatabase, trouble: Callable[[], str | None]
     ) -> None:
         self._fleet = fleet
         self._supervisor = supervisor

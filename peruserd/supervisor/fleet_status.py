@@ -1,5 +1,7 @@
 """The standing of all listeners of an instance together, as other threads read it."""
 
+from typing import Protocol
+
 import msgspec
 
 from peruserd.core.processes.counters import Counters
@@ -24,3 +26,11 @@ class FleetStatus(msgspec.Struct, frozen=True):
     def healthy(self) -> bool:
         """Say whether no listener has given up."""
         return all(each.state is not State.FAILED for each in self.listeners)
+
+
+class StatusSource(Protocol):
+    """Says how the listeners of an instance stand, as a fleet does."""
+
+    def status(self) -> FleetStatus:
+        """Return how they stand now."""
+        ...

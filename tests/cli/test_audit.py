@@ -17,6 +17,7 @@ from peruserd.couch.client import Client
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd
 from tests.couch.connecting import connect
+from tests.listener.clocks import Clock
 from tests.listener.office import delete_user
 
 
@@ -265,8 +266,8 @@ def test_a_repair_that_does_not_get_better_ends(monkeypatch: pytest.MonkeyPatch)
             ids = list(document_ids)
             return [stuck] + [slow for each in ids if each.endswith("slow") and self.looks < 2]
 
-    monkeypatch.setattr(audit, "_BETWEEN_SECONDS", 0.0)
-    monkeypatch.setattr(audit, "_NO_BETTER_SECONDS", 0.05)
+    clock = Clock()
+    monkeypatch.setattr(audit, "time", clock)
     stuck, slow = (Diagnosis(each, (Finding.PUBLIC,), Remedy.LOOK) for each in ("stuck", "slow"))
     other = Diagnosis("other", (Finding.OPTIONS,), Remedy.OPERATOR)
     assert audit._watch(Surveyed(), [stuck, slow, other]) == [other, stuck]  # type: ignore[arg-type]

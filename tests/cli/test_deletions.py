@@ -6,16 +6,29 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import get_args
 
+import msgspec
 import pytest
 
 from peruserd.core.common.names import database_name, user_document_id
 from peruserd.core.deletions.journal import Ending, Entry, Kind, Pause, PauseReason, Saying, Word
-from peruserd.core.processes.control import Answer, Done, Order, PauseAll, Refused, ResumeAll, ResumeOnly, Say
+from peruserd.core.processes.control import (
+    Answer,
+    DeletionOrder,
+    Done,
+    Order,
+    PauseAll,
+    Refused,
+    ResumeAll,
+    ResumeOnly,
+    Say,
+)
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.journal import Journal
 from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.operator import Operator
+from peruserd.daemon.orders import Orders
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd
 from tests.couch.connecting import connect, session_to
@@ -45,7 +58,7 @@ def environment(cluster: SimClusterThread, tmp_path: Path) -> dict[str, str]:
 def _daemon(journal: DeletionJournal, tmp_path: Path) -> Iterator[None]:
     """The parts of a daemon that this needs: the socket, and the operator that carries out orders."""
     operator = Operator(journal, prefix="userdb-", instance=lambda: "node1@host", on_change=lambda: None)
-    serving = ControlSocket(tmp_path, operator.carry_out)
+    serving = ControlSocket(tmp_path, Orders(dict.fromkeys(get_args(DeletionOrder), operator.carry_out)).carry_out)
     serving.start()
     yield
     serving.stop()
@@ -61,9 +74,8 @@ def waiting(journal: DeletionJournal, user: str, **more: object) -> Entry:
         revision="2-" + "a" * 32,
         noted_at=now - 60,
         due_at=now + 86_400 * 3,
-        **more,  # type: ignore[arg-type]
     )
-    return journal.note(entry)
+    return journal.note(msgspec.structs.replace(entry, **more))
 
 
 @pytest.mark.usefixtures("_daemon")

@@ -159,7 +159,7 @@ def test_why_a_host_has_no_instance_is_said(config: str, cluster: SimClusterThre
     client.put_lease("peruserd", Lease(NODES[0], "a", 7))
     client.put_lease("peruserd", Lease(NODES[1], "b", 8, released=True))
     cluster.stop_node(3)
-    whys = {}
+    whys: dict[str, str] = {}
     for user in map(str, range(20)):
         (explained,) = json.loads(peruserd("owner", user, "--json", "--no-wait", "--config", config).stdout)
         whys |= {each["node"]: each["why"] for each in explained["hosts"]}

@@ -87,7 +87,12 @@ def test_a_wait_is_told_if_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, and not at all where the answer comes soon."""
     said: list[str] = []
     is_told = threading.Event()
-    monkeypatch.setattr(progress_module, "say", lambda words: (said.append(words), is_told.set()))
+
+    def say(words: str) -> None:
+        said.append(words)
+        is_told.set()
+
+    monkeypatch.setattr(progress_module, "say", say)
     with told("waiting for the daemon"):
         pass
     monkeypatch.setattr(progress_module, "_QUIET_SECONDS", 0.0)

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from peruserd.cli import rollout
 from peruserd.cli.connecting import Connected
 from peruserd.cli.rollout import GROUP, Counts, Pace, Rolled, Rollout, Seen, finish, in_groups
 from peruserd.core.cluster.views import Feed
@@ -20,6 +19,7 @@ from peruserd.core.users.security import Access, first, revoke
 from peruserd.core.users.templates import NO_TEMPLATES, Template, Templates
 from peruserd.couch.client import Client
 from peruserd.couch.errors import UnauthorizedError, UnreachableError
+from peruserd.couch.sources import DatabaseSource
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import connect
 from tests.listener.office import delete_user, objects
@@ -59,13 +59,14 @@ def test_who_is_deleted_in_the_moment_of_a_rollout_loses_access(cluster: SimClus
     put_security = client.put_security
 
     def after_the_deletion(database: str, security: Any) -> None:
-        client.put_security = put_security  # type: ignore[method-assign]
+        patched.undo()
         delete_user(client, USER)
         put_security(database, revoke(first(USER), USER))
         put_security(database, security)
 
-    client.put_security = after_the_deletion  # type: ignore[method-assign]
-    rolling(client).roll_out(USER)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(client, "put_security", after_the_deletion)
+        rolling(client).roll_out(USER)
     assert all(USER not in str(each) for each in objects(cluster, DATABASE))
 
 
@@ -78,7 +79,9 @@ def test_a_user_who_waits_for_the_operator_is_left_alone(cluster: SimClusterThre
     assert all(USER not in str(each) for each in objects(cluster, DATABASE))
 
 
-def test_a_document_that_somebody_writes_meanwhile_is_read_again(client: Client) -> None:
+def test_a_document_that_somebody_writes_meanwhile_is_read_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is the user's own by then, and is kept."""
     templates = Templates((PROFILE,))
     path = f"/{DATABASE}/profile"
@@ -89,7 +92,7 @@ def test_a_document_that_somebody_writes_meanwhile_is_read_again(client: Client)
         client.session.request("PUT", path, body={"mine": True})
         return write(database, documents)
 
-    rollout_._furnisher._documents.write = after_another  # type: ignore[method-assign]
+    monkeypatch.setattr(rollout_._furnisher._documents, "write", after_another)
     seen = rollout_.look(USER)
     assert seen is not None
     assert seen.is_due(overwrite=False)
@@ -133,14 +136,16 @@ def test_a_database_that_cannot_be_read_is_that_users_failure(cluster: SimCluste
 
 
 @pytest.mark.parametrize("error", [UnreachableError("away"), UnauthorizedError("401")])
-def test_a_server_that_is_away_is_nobodys_failure(client: Client, error: Exception) -> None:
+def test_a_server_that_is_away_is_nobodys_failure(
+    client: Client, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The command ends with it, and blames no user."""
 
     def failing(_: str) -> tuple[CopyReading, ...]:
         raise error
 
     rollout_ = rolling(client)
-    rollout_._copies.security = failing  # type: ignore[method-assign]
+    monkeypatch.setattr(rollout_._copies, "security", failing)
     with pytest.raises(type(error)):
         rollout_.look(USER)
 
@@ -153,7 +158,7 @@ def test_all_users_are_gone_through_whatever_their_ids(client: Client, monkeypat
             [Row(3, "org.couchdb.user:a"), Row(4, "_design/_auth"), Row(5, "org.couchdb.user:" + "y" * 9000)], "5"
         ),
     }
-    monkeypatch.setattr(rollout.DatabaseSource, "page", lambda _self, since: pages[since])
+    monkeypatch.setattr(DatabaseSource, "page", lambda _self, since: pages[since])
     assert list(rolling(client).users()) == ["b", "a"]
 
 

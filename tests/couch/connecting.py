@@ -5,7 +5,7 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -172,7 +172,7 @@ class TalkingServer:
             self._script(Conversation(self, sock, number))
 
 
-def answering(answers: dict[tuple[str, str], tuple[int, object]]) -> Callable[[Conversation], None]:
+def answering(answers: Mapping[tuple[str, str], tuple[int, object]]) -> Callable[[Conversation], None]:
     """Return a script that gives the same answer to each method and path (without its query), and 404 to others."""
 
     def script(conversation: Conversation) -> None:

@@ -469,7 +469,7 @@ def test_an_accepted_password_leaves_no_mark(make: Make) -> None:
 def test_a_clock_that_was_set_back_keeps_nobody_out_for_ever(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refusals of a time to come count from now, and as long as any other."""
     now = 1_000_000.0
-    monkeypatch.setattr(authenticator_module.time, "time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
     with AccountServer() as server:
         instance = make(server)
         record = instance.directory / FILE_NAME

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from peruserd.core.cluster.cluster_database import ADMINS_ONLY, MARKER
 from peruserd.core.cluster.leases import Lease
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.core.deletions.journal import Pause, PauseReason, Saying, Word
 from peruserd.couch import client as client_module
 from peruserd.couch import cluster_database as module
@@ -156,7 +157,7 @@ def test_an_answer_is_no_success_before_it_is_read_back(
     cluster: SimClusterThread, seat: Seat, step: str, status: int | str
 ) -> None:
     """The next look goes on from what is there, whatever was answered and done."""
-    seat.client.create_database(NAME, module.DatabasesConfig(q=1, n=3)) if "_security" in step else None
+    seat.client.create_database(NAME, DatabasesConfig(q=1, n=3)) if "_security" in step else None
     if "_security" in step:
         put_copy_security(seat.client, seat.node, {})
     cluster.fail(1, status, count=1, path_regex=step, method="PUT")
@@ -184,14 +185,14 @@ def test_what_a_minority_accepted_is_asked_for_again(
 
 def test_a_making_that_was_cut_short_is_gone_on_with_by_another(cluster: SimClusterThread, seat: Seat) -> None:
     """The instance that made the database died before it wrote the marker."""
-    seat.client.create_database(NAME, module.DatabasesConfig(q=1, n=3))
+    seat.client.create_database(NAME, DatabasesConfig(q=1, n=3))
     assert Seat(cluster, 3).look().usable
 
 
 @pytest.mark.parametrize("what", ["documents", "members", "marker"])
 def test_somebody_elses_database_is_refused_and_not_touched(cluster: SimClusterThread, seat: Seat, what: str) -> None:
     """It is there under our name; nothing is written to it, neither then nor later."""
-    seat.client.create_database(NAME, module.DatabasesConfig(q=2, n=3))
+    seat.client.create_database(NAME, DatabasesConfig(q=2, n=3))
     if what == "documents":
         seat.client.session.request("PUT", f"/{NAME}/recipe", body={"salt": 1}).expect(201)
     elif what == "members":
@@ -209,7 +210,7 @@ def test_somebody_elses_database_is_refused_and_not_touched(cluster: SimClusterT
 
 def test_one_copy_that_lacks_the_marker_is_not_taken_for_the_whole(cluster: SimClusterThread, seat: Seat) -> None:
     """A copy was away when the marker was written, and is the only one that answers: the others are waited for."""
-    seat.client.create_database(NAME, module.DatabasesConfig(q=1, n=3))
+    seat.client.create_database(NAME, DatabasesConfig(q=1, n=3))
     cluster.set_replication_delay(3600.0)
     cluster.stop_node(3)
     assert seat.look().usable
@@ -323,7 +324,7 @@ def test_of_two_shard_maps_the_one_that_wins_is_secured_and_marked(cluster: SimC
     cluster.partition([[1, 2], [3]])
     assert seat.look().usable
     third = Seat(cluster, 3)
-    cluster_later = third.client.create_database(NAME, module.DatabasesConfig(q=1, n=3))
+    cluster_later = third.client.create_database(NAME, DatabasesConfig(q=1, n=3))
     assert cluster_later.value == 202
     before = seat.client.shard_map(seat.node, NAME)
     cluster.heal()

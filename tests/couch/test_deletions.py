@@ -25,11 +25,16 @@ def entry(number: int) -> Entry:
     return Entry("org.couchdb.user:x", f"userdb-{number:06x}", ".1", "2-" + "a" * 32, noted_at=1.0, due_at=2.0)
 
 
+def say(journal: DeletionJournal, number: int, saying: Saying) -> None:
+    """Write a word for one of those entries, whatever was said before."""
+    journal.say(entry(number).id, lambda _: saying)
+
+
 def test_every_word_of_a_distrusted_journal_becomes_a_hold(journal: DeletionJournal) -> None:
     """Nothing that stands there has consequences; what has ended stays, because it can guard a database."""
     words = list(Word)
     for number, word in enumerate(words):
-        journal.say(entry(number).id, lambda _, word=word: Saying(word, resumed=True))  # type: ignore[misc]
+        say(journal, number, Saying(word, resumed=True))
     cancelled = journal.note(entry(0)).ended(Ending.CANCELLED, 3.0)
     journal.change(cancelled.id, lambda _: cancelled)
     journal.distrust(7.0)

@@ -1,11 +1,13 @@
 """Answers of any size and shape: what is read is bounded, and nothing that is sent can end a thread."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from peruserd.core.common.nesting import MAX_LEVELS
 from peruserd.couch import errors, sources
 from peruserd.couch.client import SECURITY_BYTES
 from peruserd.couch.sources import DatabaseSource
@@ -52,8 +54,15 @@ def test_an_answer_without_an_end_is_left() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"[" * 100_000, b'{"a":' * 100_000, b'{"error": "\xff"}', b'"\xed\xa0\x80"', b"\xff\xfe{}"],
-    ids=["lists", "objects", "no-utf-8", "surrogate", "byte-order-mark"],
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"a":' * (MAX_LEVELS + 1) + b"1" + b"}" * (MAX_LEVELS + 1),
+        b'{"error": "\xff"}',
+        b'"\xed\xa0\x80"',
+        b"\xff\xfe{}",
+    ],
+    ids=["lists", "objects", "nested", "no-utf-8", "surrogate", "byte-order-mark"],
 )
 @pytest.mark.parametrize("status", [200, 500])
 def test_an_answer_of_any_bytes_is_an_error_of_its_kind(status: int, body: bytes) -> None:
@@ -66,12 +75,9 @@ def test_an_answer_of_any_bytes_is_an_error_of_its_kind(status: int, body: bytes
 def _feed(rows: list[dict[str, Any]]) -> Callable[[Conversation], None]:
     """Return a script that serves rows as a feed does."""
 
-    def parts(path: str) -> Iterator[tuple[str, str]]:
-        return (each.split("=", 1) for each in path.partition("?")[2].split("&"))  # type: ignore[misc]
-
     def script(conversation: Conversation) -> None:
         for request in conversation.requests():
-            asked = dict(parts(request.path))
+            asked = dict(parse_qsl(urlsplit(request.path).query))
             since, limit = int(asked["since"]), int(asked["limit"])
             page = [row for row in rows if row["seq"] > since][:limit]
             conversation.send(answer(200, {"results": page, "last_seq": page[-1]["seq"] if page else since}))

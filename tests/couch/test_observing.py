@@ -1,15 +1,16 @@
 """What is observed of many users at once, on a simulated cluster and from servers that answer as they are told."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from peruserd.core.audit.diagnosis import Observation, Rules, Shape, diagnose
+from peruserd.core.audit.diagnosis import Diagnosis, Observation, Rules, Shape, diagnose
 from peruserd.core.audit.findings import Finding, Remedy
 from peruserd.core.cluster.views import Copy, Feed
 from peruserd.core.common.names import database_name, user_document_id
+from peruserd.core.common.nesting import MAX_LEVELS
 from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
 from peruserd.core.ownership.ranges import WHOLE_SPACE, Range
 from peruserd.core.users import security
@@ -71,7 +72,9 @@ def test_each_user_is_seen_to_before_the_next_ones_objects_are_read(
     assert [after - before for before, after in pairwise(read)] == [3] * 4
 
 
-def test_a_user_without_a_sensible_answer_holds_up_no_other(cluster: SimClusterThread, observer: Observer) -> None:
+def test_a_user_without_a_sensible_answer_holds_up_no_other(
+    cluster: SimClusterThread, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The others are observed by smaller questions; nothing is known of that one."""
     users = _served(cluster, 4)
     bad = database_name("userdb-", users[2])
@@ -82,7 +85,7 @@ def test_a_user_without_a_sensible_answer_holds_up_no_other(cluster: SimClusterT
             raise errors.UnexpectedAnswerError("nonsense")
         return find(names)
 
-    observer._directory.find = find_but_one  # type: ignore[method-assign]
+    monkeypatch.setattr(observer._directory, "find", find_but_one)
     seen = observer.observe_each(_ids(*users), lambda each: each)
     assert [each.user for each in seen] == users
     assert _findings(seen) == {users[2]: {Finding.UNCONFIRMED}}
@@ -173,6 +176,26 @@ def test_an_object_too_large_to_be_read_concerns_its_user_alone(cluster: SimClus
         cluster.set_copy_security(node, database_name("userdb-", users[0]), large)
     seen = _observed(observer, _ids(*users))
     assert _findings(seen) == {users[0]: {Finding.UNREADABLE}}
+
+
+@pytest.mark.parametrize("levels", [150, 400])
+def test_a_deeply_nested_object_concerns_its_user_alone(
+    cluster: SimClusterThread, observer: Observer, levels: int
+) -> None:
+    """A comparison some calls further down must not be where its depth shows: the listener would end each time."""
+    users = _served(cluster, 2)
+    nested: list[Any] = []
+    for _ in range(levels):
+        nested = [nested]
+    for node in (1, 2, 3):
+        cluster.set_copy_security(node, database_name("userdb-", users[0]), {**security.first(users[0]), "x": nested})
+    diagnoses = observer.observe_each(_ids(*users), lambda each: _further_down(550, lambda: diagnose(each, RULES)))
+    unreadable = (Finding.COPIES_SILENT,) if levels > MAX_LEVELS else ()
+    assert [each.findings for each in diagnoses] == [unreadable, ()]
+
+
+def _further_down(calls: int, then: Callable[[], Diagnosis]) -> Diagnosis:
+    return then() if calls == 0 else _further_down(calls - 1, then)
 
 
 ANN = user_document_id("ann")

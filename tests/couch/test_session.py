@@ -5,7 +5,9 @@ import subprocess
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -423,7 +425,11 @@ class Authority:
     def __init__(self, openssl: str, directory: Path) -> None:
         self._openssl = openssl
         self._directory = directory
-        self.certificate, self._key = self._request("ca", "-x509", "-days", "2")
+        # Since Python 3.13 an authority is trusted only if its own certificate says that it may sign, and each that it
+        # signed must say by which key.
+        self.certificate, self._key = self._request(
+            "ca", "-x509", "-days", "2", "-addext", "keyUsage=critical,keyCertSign,cRLSign"
+        )
         self.server = self._signed("server", "subjectAltName=IP:127.0.0.1")
         self.client = self._signed("client", "extendedKeyUsage=clientAuth")
 
@@ -431,7 +437,7 @@ class Authority:
         request, key = self._request(name)
         certificate = str(self._directory / f"{name}.crt")
         extensions = self._directory / f"{name}.ext"
-        extensions.write_text(extension)
+        extensions.write_text(f"{extension}\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n")
         signing = ["-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial", "-days", "2"]
         self._run("x509", "-req", "-in", request, *signing, "-extfile", str(extensions), "-out", certificate)
         return certificate, key
@@ -491,7 +497,7 @@ def test_tls_files_that_cannot_be_used_are_an_error_of_the_request(
     path = tmp_path / "some.pem"
     if content is not None:
         path.write_text(content)
-    settings = {"ca_file": authority.certificate} | {setting: str(path)}
+    settings: dict[str, Any] = {"ca_file": authority.certificate, setting: str(path)}
     with pytest.raises(errors.UnreachableError):
         session_to(secure.url, **settings).request("GET", "/x")
     assert not secure.requests
@@ -518,11 +524,11 @@ def test_a_client_certificate_is_shown(authority: Authority, tmp_path: Path) -> 
     both = tmp_path / "both.pem"
     both.write_text(Path(certificate).read_text() + Path(key).read_text())
     with TalkingServer(_always, authority.context(wants_client=True)) as server:
-        trusting = {"ca_file": authority.certificate}
-        assert session_to(server.url, client_cert=certificate, client_key=key, **trusting).request("GET", "/x").status
-        assert session_to(server.url, client_cert=str(both), **trusting).request("GET", "/x").status
+        trusting = partial(session_to, server.url, ca_file=authority.certificate)
+        assert trusting(client_cert=certificate, client_key=key).request("GET", "/x").status
+        assert trusting(client_cert=str(both)).request("GET", "/x").status
         with pytest.raises(errors.UnreachableError):
-            session_to(server.url, **trusting).request("GET", "/x")
+            trusting().request("GET", "/x")
 
 
 def test_a_blocked_request_over_tls_ends_when_interrupted(authority: Authority) -> None:
@@ -572,7 +578,8 @@ def test_what_follows_from_what_was_read_is_not_sent_after_a_long_wait(
 ) -> None:
     """A database must not be deleted hours after its user's document was confirmed to be; others may come late."""
     monkeypatch.setattr(session_module, "_PROMPT_SECONDS", 0.05)
-    first, waiting, ended = Token(1), threading.Event(), []
+    first, waiting = Token(1), threading.Event()
+    ended: list[int | type[errors.CouchError]] = []
 
     def shut(_number: int, _node: str | None) -> None:
         tokens.shut(errors.RefusedError("CouchDB refuses the password"))

@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from peruserd.core.configuration.config import CouchDBConfig
@@ -25,7 +26,8 @@ def test_a_tls_file_that_cannot_be_used_is_named_by_its_key(tmp_path: Path, key:
         case "not-pem":
             path.write_text("no certificate")
     given = "/tmp/\0.pem" if kind == "zero-byte" else str(path)  # noqa: S108 - there can be no such file
-    (problem,) = tls_problems(CouchDBConfig(url="https://127.0.0.1", **{key: given}))
+    couchdb = msgspec.structs.replace(CouchDBConfig(url="https://127.0.0.1"), **{key: given})
+    (problem,) = tls_problems(couchdb)
     assert problem.startswith(f"couchdb.{key}: ")
     assert given in problem
 

@@ -17,10 +17,11 @@ from tests.waiting import PATIENCE_SECONDS
 
 # An answer as a whole has twice as long.
 READ_SECONDS = 0.5
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.045
 
-# Each of these would take four seconds to send, and is a complete answer at its end.
-TRICKLES = 200
+# Each of these would take four seconds to send, and is a complete answer at its end. The newest releases of Python take
+# no more than a hundred announcements of an answer.
+TRICKLES = 90
 
 BEGIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 CHUNKED = BEGIN + b"Transfer-Encoding: chunked\r\n\r\n"

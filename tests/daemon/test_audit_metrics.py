@@ -13,8 +13,8 @@ NOW = 1_000.0
 def scraped(*standings: AuditStanding | None) -> CollectorRegistry:
     """Return a registry with the audits of these listeners."""
     registry = CollectorRegistry()
-    fleet = ReportingFleet(*(each and report(audit=each) for each in standings))
-    registry.register(AuditCollector(fleet, lambda: NOW))  # type: ignore[arg-type]
+    fleet = ReportingFleet(*(report(audit=each) if each else None for each in standings))
+    registry.register(AuditCollector(fleet, lambda: NOW))
     return registry
 
 

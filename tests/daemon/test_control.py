@@ -46,6 +46,12 @@ class Desk:
         yield from self.answers
 
 
+class Unsendable(Done, frozen=True):
+    """An answer that cannot be put into bytes."""
+
+    secret: object = object()
+
+
 @pytest.fixture
 def desk() -> Desk:
     """Something that carries out orders."""
@@ -90,7 +96,7 @@ def test_only_its_owner_may_touch_the_socket(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("control_socket")
 def test_whoever_is_somebody_else_is_refused(tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A user whom the kernel names as another one than ours is not obeyed, however they got hold of the socket."""
-    monkeypatch.setattr(control.os, "geteuid", lambda: 12_345)
+    monkeypatch.setattr(os, "geteuid", lambda: 12_345)
     monkeypatch.setattr(control, "_CREDENTIALS", _Stranger)
     (answer,) = talk(socket_path(tmp_path), encode_line(ORDER))
     assert isinstance(answer, Refused)
@@ -178,9 +184,9 @@ def test_no_more_clients_are_served_than_there_are_places(tmp_path: Path, desk: 
 @pytest.mark.usefixtures("control_socket")
 def test_an_order_that_fails_unforeseen_harms_no_other(tmp_path: Path, desk: Desk) -> None:
     """An order that goes wrong keeps no later one from being carried out."""
-    broken, desk.answers = desk.answers, (object(),)  # type: ignore[assignment] - what cannot be sent
+    sent, desk.answers = desk.answers, (Unsendable(),)
     assert talk(socket_path(tmp_path), encode_line(ORDER)) == []
-    desk.answers = broken
+    desk.answers = sent
     assert talk(socket_path(tmp_path), encode_line(ORDER)) == [Done()]
 
 
@@ -191,7 +197,7 @@ def test_a_client_for_whom_no_thread_can_be_made_harms_no_other(
     serving = ControlSocket(tmp_path, desk)
     serving.start()
     with monkeypatch.context() as patched:
-        patched.setattr(control.threading, "Thread", _no_thread)
+        patched.setattr(threading, "Thread", _no_thread)
         for _ in range(control._MAX_CLIENTS + 1):
             # It is hung up on, before its order was sent or after that.
             with contextlib.suppress(OSError):

@@ -13,8 +13,8 @@ NOW = 1_000.0
 def exported(pause: Pause | None, *standings: Standing | None) -> dict[str, float | None]:
     """Return the values by name."""
     registry = CollectorRegistry()
-    fleet = ReportingFleet(*(each and report(deletions=each) for each in standings))
-    registry.register(DeletionCollector(fleet, lambda: pause, lambda: NOW))  # type: ignore[arg-type]
+    fleet = ReportingFleet(*(report(deletions=each) if each else None for each in standings))
+    registry.register(DeletionCollector(fleet, lambda: pause, lambda: NOW))
     names = ("waiting", "held_returns", "beyond_bound", "overdue_seconds", "paused")
     values = {name: registry.get_sample_value(f"peruserd_deletions_{name}") for name in names}
     return {**values, "breaker": registry.get_sample_value("peruserd_deletion_breaker_open")}

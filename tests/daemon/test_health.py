@@ -38,7 +38,7 @@ class Standing:
 
 def _health(view: View | None, *listeners: ListenerStatus, silent_seconds: float = 0.0) -> Health:
     both = Standing(view, *listeners, silent_seconds=silent_seconds)
-    return Health(both, both, both, lambda: None)  # type: ignore[arg-type]
+    return Health(both, both, both, lambda: None)
 
 
 def _listener(covered: Range, *, caught_up: bool | None, state: State = State.RUNNING) -> ListenerStatus:
@@ -107,7 +107,7 @@ def test_an_instance_that_does_not_know_yet_who_is_there_is_not_ready() -> None:
     """It serves what is its own in any case; whether that is all, the quiet period shows."""
     standing = Standing(None)
     standing.has_looked = True
-    health = Health(standing, standing, standing, lambda: None)  # type: ignore[arg-type]
+    health = Health(standing, standing, standing, lambda: None)
     assert health.ready() == (False, "waiting for the quiet period, to see which other instances are there")
     assert health.healthy() == (True, "ok")
 
@@ -118,7 +118,7 @@ def test_while_leases_cannot_be_read_the_instance_is_not_ready_and_says_why(view
     standing = Standing(view, _listener(LOWER, caught_up=True))
     standing.has_looked, standing.leases_readable = True, False
     standing.state = DatabaseState(why="no copy of the database peruserd answers: n1, n2")
-    health = Health(standing, standing, standing, lambda: None)  # type: ignore[arg-type]
+    health = Health(standing, standing, standing, lambda: None)
     ready, why = health.ready()
     assert not ready
     assert why.startswith("leases cannot be read")
@@ -128,7 +128,7 @@ def test_while_leases_cannot_be_read_the_instance_is_not_ready_and_says_why(view
 def test_an_instance_that_is_not_let_in_is_not_ready_and_healthy_all_the_same() -> None:
     """It says why, before all else; a restart would not help."""
     standing = Standing(VIEW)
-    health = Health(standing, standing, standing, lambda: "CouchDB refuses the password")  # type: ignore[arg-type]
+    health = Health(standing, standing, standing, lambda: "CouchDB refuses the password")
     assert health.ready() == (False, "CouchDB refuses the password")
     assert health.healthy() == (True, "ok")
 

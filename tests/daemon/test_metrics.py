@@ -75,6 +75,7 @@ class StandingSupervisor:
         self.view = view
         self.has_looked = view is not None
         self.leases_readable = view is not None
+        self.last_round = 0.0
         self.plans = 3
 
 
@@ -131,7 +132,7 @@ def exported(
     lease_renewer = StandingHeart(silence, maintenance=maintenance)
     fleet, supervisor = StandingFleet(given), StandingSupervisor(view)
     database = StandingDatabase(leases)
-    health = Health(fleet, supervisor, database, lambda: None)  # type: ignore[arg-type]
+    health = Health(fleet, supervisor, database, lambda: None)
     others = (database, StandingSecondWriter(is_on=peruser_is_on), StandingAuthenticator())
     registry.register(InstanceCollector(fleet, supervisor, lease_renewer, health, *others))  # type: ignore[arg-type]
     return generate_latest(registry).decode()

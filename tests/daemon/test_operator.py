@@ -8,9 +8,9 @@ from peruserd.core.common.names import database_name, user_document_id
 from peruserd.core.deletions.journal import Ending, Entry, Kind, Pause, PauseReason, Saying, Word
 from peruserd.core.processes.control import (
     MAX_USERS,
+    DeletionOrder,
     Done,
     Noted,
-    Order,
     PauseAll,
     Refused,
     ResumeAll,
@@ -61,7 +61,7 @@ class Office:
             wall_clock=lambda: NOW,
         )
 
-    def __call__(self, order: Order) -> list[Any]:
+    def __call__(self, order: DeletionOrder) -> list[Any]:
         return list(self._operator.carry_out(order, UID))
 
     def _changed(self) -> None:
@@ -168,7 +168,7 @@ TOO_MANY = ("ann",) * (MAX_USERS + 1)
 
 
 @pytest.mark.parametrize("order", [Say(Word.CANCEL, TOO_MANY), ResumeOnly(TOO_MANY)], ids=["say", "resume"])
-def test_an_order_that_names_too_many_is_refused_and_nothing_else(office: Office, order: Order) -> None:
+def test_an_order_that_names_too_many_is_refused_and_nothing_else(office: Office, order: DeletionOrder) -> None:
     """The last answer says how it ended, and that is not that it is done."""
     (answer,) = office(order)
     assert isinstance(answer, Refused)

@@ -4,6 +4,7 @@ import os
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from peruserd.core.configuration.config import Config, DatabasesConfig, TemplatesConfig
@@ -18,7 +19,7 @@ from tests.waiting import eventually
 
 def config_of(directory: Path, **more: object) -> Config:
     """Return a configuration with this directory."""
-    return Config(templates=TemplatesConfig(str(directory)), **more)  # type: ignore[arg-type]
+    return msgspec.structs.replace(Config(templates=TemplatesConfig(str(directory))), **more)
 
 
 def write(directory: Path, name: str, text: str) -> Path:

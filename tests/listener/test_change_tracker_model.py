@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.feed.progress import Identity, SavedProgress, Sweep
-from peruserd.core.feed.rows import Page, Row
+from peruserd.core.feed.rows import Page, Row, Sequence
 from peruserd.core.feed.scan import ScanTask
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
@@ -61,6 +61,17 @@ FAILURES = {advice: Failure("conflict", "409", advice) for advice in Advice}
 _SILENCE = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
 
 
+def number_of(sequence: Sequence) -> int:
+    """Return the number that a sequence is, as those of a shard copy are."""
+    assert isinstance(sequence, int)
+    return sequence
+
+
+def seq_of(row: Row) -> int:
+    """Return where a row stands."""
+    return number_of(row.seq)
+
+
 class ShardCopy:
     """A copy of a shard: each document once, at its newest sequence."""
 
@@ -86,7 +97,7 @@ class ShardCopy:
                 self.write(document_id, deleted=before[document_id].deleted)
 
     def page(self, since: int, limit: int) -> Page:
-        rows = sorted((row for row in self.rows.values() if row.seq > since), key=lambda row: row.seq)[:limit]
+        rows = sorted((row for row in self.rows.values() if seq_of(row) > since), key=seq_of)[:limit]
         return Page(rows, rows[-1].seq if rows else since)
 
 
@@ -261,12 +272,12 @@ class World:
         assert isinstance(saved.checkpoint, int)
         for document_id in USERS:
             row = self.copy.rows.get(document_id)
-            if row is None or row.seq > saved.checkpoint or not mine(document_id):
+            if row is None or seq_of(row) > saved.checkpoint or not mine(document_id):
                 continue
             spoken_of = bool(past) and all(was_mine(document_id) for was_mine in past)
             swept = saved.scan is not None and (
                 saved.scan.sweep is Sweep.COPIES
-                or (saved.scan.sweep is Sweep.SECURITY and row.seq <= saved.scan.position)
+                or (saved.scan.sweep is Sweep.SECURITY and seq_of(row) <= number_of(saved.scan.position))
             )
             if not spoken_of and saved.scan is not None and not swept:
                 continue

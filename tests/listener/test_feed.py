@@ -1,3 +1,4 @@
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, MutableMapping
@@ -80,7 +81,7 @@ def test_a_request_is_made_until_it_succeeds() -> None:
 def test_waits_grow_and_begin_anew_after_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each failure in a row doubles the bound of the wait, up to some seconds; a success ends the row."""
     monkeypatch.setattr(feed, "_BACKOFF", REAL_WAITS)
-    monkeypatch.setattr(feed.random, "random", lambda: 0.5)
+    monkeypatch.setattr(random, "random", lambda: 0.5)
     pauses = Pauses()
     persistence = _persistence(pauses)
     for _ in range(2):
@@ -95,7 +96,7 @@ def test_waits_grow_and_begin_anew_after_a_success(monkeypatch: pytest.MonkeyPat
 def test_a_path_that_was_closed_is_read_soon_after_it_is_open_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy, or a role that was taken away, closes it for minutes, and all who sign up wait for the feed."""
     monkeypatch.setattr(feed, "_BACKOFF", REAL_WAITS)
-    monkeypatch.setattr(feed.random, "random", lambda: 0.5)
+    monkeypatch.setattr(random, "random", lambda: 0.5)
     pauses = Pauses()
     _persistence(pauses).call(Failing(*[errors.UnauthorizedError("")] * 10))
     assert pauses.seconds[:3] == [0.5, 1.0, 2.0]

@@ -200,7 +200,12 @@ def test_a_revocation_with_two_of_three_copies_away_reaches_them_when_they_retur
 ) -> None:
     """The nodes that hold two copies of the database go as the write is about to be made; no copy is forgotten."""
     delete_user(office.client)
-    office.announce = lambda _: [cluster.stop_node(node) for node in (2, 3)] and None
+
+    def lose_two_nodes(_document_id: str) -> None:
+        for node in (2, 3):
+            cluster.stop_node(node)
+
+    office.announce = lose_two_nodes
     outcome = office.remove()
     assert outcome.failure is not None
     assert outcome.failure.kind == "no_majority"

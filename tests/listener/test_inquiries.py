@@ -169,13 +169,13 @@ def test_all_pages_are_one_pass_through_the_records(books: Books) -> None:
     assert documents._listed is None
 
 
-def test_a_look_that_a_forgotten_retry_was_to_do_for_is_taken_up(books: Books) -> None:
+def test_a_look_that_a_forgotten_retry_was_to_do_for_is_taken_up(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker who sleeps is woken for it, because nothing else may happen for a long time."""
     books.clock.now += 1_000.0
     books.tracker.retry_due()
     books.tracker.look([user_document_id("ann")], Lane.OTHERS, 1)
     offered: list[int] = []
-    books.tracker._changed.notify_workers = offered.append  # type: ignore[method-assign]
+    monkeypatch.setattr(books.tracker._changed, "notify_workers", offered.append)
     ask(books, Wish.FORGET, "ann")
     assert offered == [1]
     books.clock.now += 1_000.0

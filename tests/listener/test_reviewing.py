@@ -150,12 +150,12 @@ def test_with_the_policy_keep_a_review_of_a_deleted_user_changes_nobodys_access(
 
 
 def test_a_document_that_changes_all_the_time_is_reviewed_another_time(
-    cluster: SimClusterThread, office: Office
+    cluster: SimClusterThread, office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A review does not go on for ever; what is left is tried again later."""
     del cluster
     states = itertools.cycle([DocumentState.LIVE, DocumentState.DELETED])
-    office._provisioner.confirm = lambda _id: Verdict(next(states))  # type: ignore[method-assign]
+    monkeypatch.setattr(office._provisioner, "confirm", lambda _id: Verdict(next(states)))
     outcome = office.review(deleted=True)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.advice) == ("restless", Advice.RETRY)

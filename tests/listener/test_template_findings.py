@@ -11,10 +11,11 @@ from peruserd.core.common.names import database_name, user_document_id
 from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
 from peruserd.core.ownership.ranges import WHOLE_SPACE
 from peruserd.core.users.contents import Contents
+from peruserd.core.users.security import Security
 from peruserd.core.users.templates import NO_TEMPLATES, Template, Templates
 from peruserd.couch import errors
 from peruserd.couch.client import Client
-from peruserd.couch.copies import ShardLayout
+from peruserd.couch.copies import Place, ShardLayout
 from peruserd.couch.journal import Journal
 from peruserd.couch.observing import Observer, open_observer
 from peruserd.couch.session import quoted
@@ -217,10 +218,10 @@ def test_a_node_that_is_away_hides_no_template_and_one_that_hangs_is_waited_for_
     assert {user: set(each.findings) for user, each in found(observer, users).items()} == dict.fromkeys(users, both)
     security = observer._security
 
-    def hanging(place: object) -> object:
-        if "node3" in str(place):
+    def hanging(place: Place) -> Security:
+        if "node3" in place.node:
             raise errors.TimedOutError("no answer")
-        return security(place)  # type: ignore[arg-type]
+        return security(place)
 
     monkeypatch.setattr(observer, "_security", hanging)
     assert {each.findings for each in found(observer, users).values()} == {(Finding.COPIES_SILENT,)}

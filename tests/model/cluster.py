@@ -20,7 +20,8 @@ from peruserd.core.feed.rows import Leaf, Page, Row
 from peruserd.core.ownership.ranges import ShardMap
 from peruserd.couch import errors
 from peruserd.couch.answers import Answer
-from peruserd.couch.client import Creation, Membership
+from peruserd.couch.client import Client, Creation, Membership
+from peruserd.couch.session import Session
 from peruserd.couch.shapes import Counts
 from peruserd.simcluster.model import documents, ids
 from peruserd.simcluster.model.copies import ShardCopy
@@ -34,7 +35,7 @@ T = TypeVar("T")
 LEASES = "peruserd"
 
 
-class ModelClient:
+class ModelClient(Client):
     """The model's stand-in for `peruserd.couch.client.Client`, at one node."""
 
     has_directory = True
@@ -170,7 +171,7 @@ class ModelClient:
         return answer
 
 
-class ModelSession:
+class ModelSession(Session):
     """The requests to single shard copies that `peruserd.couch.copies` makes, answered through one node."""
 
     def __init__(self, client: ModelClient, model: ObservedCluster, node: Node) -> None:

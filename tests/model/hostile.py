@@ -1,5 +1,7 @@
 """The rules by which Hypothesis lets foes into a world: a hostile user, other writers, and damage to copies."""
 
+from typing import Any
+
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
@@ -51,7 +53,7 @@ class HostileMachine(ClusterMachine):
         self.world.write_user(document_id, node, deleted=True)
 
     @rule(document_id=st.sampled_from([*VICTIMS, *ODD]), node=hosts, deleted=st.booleans(), then_rests=st.booleans())
-    def act_before_a_change_is_everywhere(self, then_rests: bool, **change: object) -> None:  # noqa: FBT001
+    def act_before_a_change_is_everywhere(self, then_rests: bool, **change: Any) -> None:  # noqa: FBT001
         self.world.write_user(**change)
         self.everybody_works()
         if then_rests:
@@ -78,7 +80,7 @@ class HostileMachine(ClusterMachine):
         deleted=st.booleans(),
         extends=st.booleans(),
     )
-    def graft(self, **how: object) -> None:
+    def graft(self, **how: Any) -> None:
         self.world.graft(**how)
 
     @rule(node=hosts, times=st.integers(1, 4), work=st.booleans())

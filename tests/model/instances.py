@@ -4,8 +4,6 @@ The work of a daemon's threads is done by methods here, a step each: beat, look,
 come between any two of them, and within an action between any two of its requests.
 """
 
-from typing import Any
-
 from peruserd.core.cluster.directory import Mark
 from peruserd.core.cluster.stable_view import StableView
 from peruserd.core.cluster.views import Assignment, Copy, Plan, View, difference, make_plan
@@ -87,7 +85,7 @@ class Listener:
         )
         self.tracker._changed = NeverWaits()
         self._witness = model.witness
-        client: Any = ModelClient(model, node)
+        client = ModelClient(model, node)
         self._probe = MajorityProbe(client, LEASES, assignment.copy)
         self._provisioner = Provisioner(
             client,
@@ -261,7 +259,7 @@ class Instance:
         replaces, state.incarnation = state.incarnation, incarnation
         self._model = model
         self._databases = databases
-        self._client: Any = ModelClient(model, node)
+        self._client = ModelClient(model, node)
         self.following = Following(node, state.mark, self._ask)
         self.member = Member(incarnation=incarnation, replaces=replaces, ttl_seconds=TTL_SECONDS, version="model")
         self._database = ClusterDatabase(self._client, LEASES, mend=True)

@@ -106,7 +106,7 @@ def any_number_of_copies_is_a_majority(patches: pytest.MonkeyPatch) -> None:
 def differing_copies_are_left_alone(patches: pytest.MonkeyPatch) -> None:
     """Nothing is taken away where copies disagree."""
 
-    def mistaken(_facts: Facts, end: decision.Step) -> Step:
+    def mistaken(_facts: Facts, end: Step) -> Step:
         return end
 
     patches.setattr(decision, "_revoked_each", mistaken)

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import combinations
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from peruserd.core.common.names import database_name, decode_database_name, user_name
 from peruserd.core.configuration.config import DatabasesConfig, WhenDeleted
@@ -39,7 +40,7 @@ from tests.model.acts import Act
 AUTH_DB: Final = "_users"
 
 # The objects that a server makes, and that nobody ever wrote.
-BLANK: Final = ({}, {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}})
+BLANK: Final[tuple[dict[str, Any], ...]] = ({}, {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}})
 
 _SECTIONS: Final = ("admins", "members", "readers")
 
@@ -81,6 +82,8 @@ class Witness:
 
     def __init__(self, model: "ObservedCluster") -> None:
         self._model = model
+        # Of acts that somebody still has, each with the one record that goes with it.
+        self._records: WeakKeyDictionary[Act, Record] = WeakKeyDictionary()
         self.when_deleted = WhenDeleted.REMAKE
         self.moment = 0
         # Names that somebody other than peruserd put into a database.
@@ -208,7 +211,7 @@ class Witness:
 
     def ends(self, act: Act) -> None:
         """Note that an act has come to its end."""
-        record = getattr(act, "record", None)
+        record = self._records.get(act)
         assert act.outcome is not None
         self.ended.append((act.change, act.outcome))
         if record is None:
@@ -274,9 +277,7 @@ class Witness:
         thread = threading.current_thread()
         if not isinstance(thread, Act):
             return None
-        if not hasattr(thread, "record"):
-            thread.record = Record(thread.change, thread.node)
-        return thread.record
+        return self._records.setdefault(thread, Record(thread.change, thread.node))
 
     def _own(self, database: str) -> Record | None:
         record = self._record()

@@ -5,21 +5,19 @@ import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from peruserd.core.cluster.views import Plan, View, make_plan
 from peruserd.core.common.backoff import Backoff
-from peruserd.core.common.secret import Secret
-from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.core.processes.lifecycle import RestartBudget, Timing
-from peruserd.core.processes.messages import Credentials, ListenerStart, Reauthenticate, Stage, Token
+from peruserd.core.processes.messages import ListenerStart, Reauthenticate, Stage, Token
 from peruserd.couch.client import Client
 from peruserd.couch.session import Session
-from peruserd.couch.tokens import Tokens, basic_token
+from peruserd.couch.tokens import Tokens
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.listener import Conditions
 from peruserd.supervisor.start_request import StartRequest
+from tests.couch.connecting import settings_of, tokens_of
 from tests.starting import listener_start
 from tests.waiting import PATIENCE_SECONDS
 
@@ -50,12 +48,11 @@ class Rig:
     """
 
     def __init__(self, cluster: SimClusterThread, directory: Path, timing: Timing = QUICK, burst: int = 100) -> None:
-        parts = urlsplit(cluster.urls[0])
         self._ahead_seconds = 0.0
         self.cluster = cluster
         self.directory = directory
-        self.couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}")
-        self.token = basic_token(Credentials(parts.username, Secret(parts.password)))
+        self.couchdb, credentials = settings_of(cluster.urls[0])
+        self.token = tokens_of(credentials).current
         self.gatekeeper = StandingGatekeeper(self.token)
         self.fleet = Fleet(
             self._start_message,

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from peruserd.core.cluster.directory import Mark, News
+from peruserd.core.common.backoff import Backoff
 from peruserd.core.common.names import user_document_id
 from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.couch.errors import TimedOutError
@@ -35,7 +36,7 @@ def pair() -> Iterator[SimClusterThread]:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory_watch_module, "_MIN_SECONDS", 0.01)
-    monkeypatch.setattr(pausing, "_BACKOFF", pausing.Backoff(initial_seconds=0.01, max_seconds=0.01))
+    monkeypatch.setattr(pausing, "_BACKOFF", Backoff(initial_seconds=0.01, max_seconds=0.01))
 
 
 class Heard:
@@ -198,7 +199,7 @@ def test_one_that_is_refused_does_not_hammer_the_server(
     pair: SimClusterThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A path that is closed to the account is asked for again after the same pauses as any that fails."""
-    monkeypatch.setattr(pausing, "_BACKOFF", pausing.Backoff(initial_seconds=60.0, max_seconds=60.0))
+    monkeypatch.setattr(pausing, "_BACKOFF", Backoff(initial_seconds=60.0, max_seconds=60.0))
     post = Post(pair, tmp_path, account="adm:wrong")
     post.watch.start()
     eventually(lambda: post.watch.failures == 1, "it was refused")

@@ -26,7 +26,7 @@ from peruserd.supervisor import process as process_module
 from peruserd.supervisor.process import ListenerProcess
 from tests.supervisor import children
 from tests.supervisor.rig import Rig
-from tests.waiting import PATIENCE_SECONDS, eventually
+from tests.waiting import PATIENCE_SECONDS, eventually, eventually_each
 
 pytestmark = pytest.mark.processes
 
@@ -44,8 +44,7 @@ def is_gone(pid: int) -> bool:
 
 def wait_until_gone(*pids: int) -> None:
     """Wait for the end of processes."""
-    for pid in pids:
-        eventually(lambda pid=pid: is_gone(pid), f"{pid} is gone")
+    eventually_each(pids, is_gone, "it is gone")
 
 
 def pipes_and_sockets(pid: int | str = "self") -> list[str]:
@@ -402,7 +401,7 @@ def test_starts_work_again_after_the_temporary_directory_was_cleaned_up(server: 
 @pytest.fixture
 def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start no fork server; where it would have its address is what matters."""
-    monkeypatch.setattr(forkserver.forkserver, "ensure_running", lambda: None)
+    monkeypatch.setattr(multiprocess.forkserver, "ensure_running", lambda: None)
 
 
 @pytest.fixture
@@ -457,7 +456,7 @@ def test_a_fork_server_that_cannot_be_started_yet_does_not_stop_the_daemon(
     def ensure_running() -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(forkserver.forkserver, "ensure_running", ensure_running)
+    monkeypatch.setattr(multiprocess.forkserver, "ensure_running", ensure_running)
     with capture_logs() as logs:
         forkserver.begin(tmp_path)
     # That a path is too long for a socket is no news.

@@ -3,8 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -13,20 +13,16 @@ from structlog.testing import capture_logs
 from peruserd import ending
 from peruserd.core.cluster.leases import Lease, Role
 from peruserd.core.cluster.views import View
-from peruserd.core.common.secret import Secret
-from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.core.ownership.ranges import ShardMap
-from peruserd.core.processes.messages import Credentials
 from peruserd.couch.client import Client
 from peruserd.couch.errors import UnreachableError
 from peruserd.couch.session import Session
-from peruserd.couch.tokens import Tokens, basic_token
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor import lease_renewer as renewer_module
 from peruserd.supervisor.lease_renewer import LeaseRenewer
 from peruserd.supervisor.membership import Member
-from tests.couch.connecting import make_lease_database
-from tests.waiting import PATIENCE_SECONDS, eventually
+from tests.couch.connecting import make_lease_database, settings_of, tokens_of
+from tests.waiting import PATIENCE_SECONDS, eventually, eventually_at_least
 
 ME = "node1@127.0.0.1"
 LEASES = "peruserd"
@@ -39,10 +35,9 @@ class Chest:
     """A renewer, and what it needs; its node is asked for once in each beat."""
 
     def __init__(self, cluster: SimClusterThread) -> None:
-        parts = urlsplit(cluster.urls[0])
         # A request whose answer does not come waits for ever, unless it is interrupted.
-        couchdb = CouchDBConfig(url=f"http://{parts.hostname}:{parts.port}", read_timeout=NEVER_SECONDS)
-        tokens = Tokens(basic_token(Credentials(parts.username, Secret(parts.password))))
+        couchdb, credentials = settings_of(cluster.urls[0], read_timeout=NEVER_SECONDS)
+        tokens = tokens_of(credentials)
         self.member = Member(incarnation="me", replaces=None, ttl_seconds=3600.0, version="1.0")
         self.session, self.last_session = Session(couchdb, tokens), Session(couchdb, tokens)
         self.client = Client(Session(couchdb, tokens))
@@ -59,6 +54,11 @@ class Chest:
     def is_alive(self) -> bool:
         self.asked_whether_alive += 1
         return self.alive
+
+    def shows_maintenance(self, *, on: bool) -> bool:
+        """Say whether the lease says so of the node."""
+        lease = self.written()
+        return lease is not None and lease.maintenance is on
 
     def renewer(self, interval_seconds: float, node: Callable[[], str | None] | None = None) -> LeaseRenewer:
         """Make a renewer, which is stopped at the end of the test."""
@@ -300,12 +300,11 @@ def test_a_lease_that_can_be_written_again_is_logged_once(chest: Chest, cluster:
             cluster.fail(1, 500, path_regex="_local", method="PUT")
             if not renewer._thread.is_alive():
                 renewer.start()
-            eventually(lambda failures=failures: renewer.failures >= failures + 2)
+            eventually_at_least(failures + 2, lambda: renewer.failures)
             cluster.clear_faults()
-            count = chest.counter()
-            eventually(lambda count=count: chest.counter() >= count + 2)
+            eventually_at_least(chest.counter() + 2, chest.counter)
             # The lease can be read before the renewer has its answer.
-            eventually(lambda turn=turn: len(events(logged)) >= 2 * turn)
+            eventually_at_least(2 * turn, lambda: len(events(logged)))
     assert events(logged) == ["lease not written", "lease can be written again"] * 2
 
 
@@ -420,7 +419,7 @@ def test_maintenance_of_the_node_is_in_the_lease(chest: Chest, cluster: SimClust
         eventually(lambda: chest.counter() >= 2)
         for on in (True, False):
             cluster.maintenance(1, on=on)
-            eventually(lambda on=on: (lease := chest.written()) is not None and lease.maintenance is on)
+            eventually(partial(chest.shows_maintenance, on=on))
             assert renewer.maintenance is on
     events = [line["event"].partition(";")[0] for line in logged if line["event"].startswith("node in")]
     assert events == ["node in maintenance mode", "node in service"]

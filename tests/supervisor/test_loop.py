@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from peruserd.core.cluster.stable_view import StableView
 from peruserd.core.cluster.views import Plan, View, make_plan
 from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
 from peruserd.core.processes.lifecycle import RestartBudget, Timing
+from peruserd.core.processes.messages import ListenerStart
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet
-from peruserd.supervisor.loop import Inbox, Outcome, Supervisor
+from peruserd.supervisor.inbox import Inbox, Seen
+from peruserd.supervisor.loop import Outcome, Supervisor
 from peruserd.supervisor.signals import Signals
+from peruserd.supervisor.start_request import StartRequest
 from tests.supervisor.rig import Rig, StandingGatekeeper
-from tests.waiting import PATIENCE_SECONDS, eventually
+from tests.waiting import PATIENCE_SECONDS, eventually, eventually_at_least
 
 EMPTY = View(nodes=("n1",), instances=("n1",), shard_map=None)
 CALM = View(nodes=("n1",), instances=("n1",), shard_map=ShardMap("_users", ".1", {}))
@@ -56,11 +60,11 @@ def supervisor(
 def idle_fleet() -> Fleet:
     """Make a fleet that is never given a plan with anything in it."""
 
-    def start_message(*_arguments: object) -> None:
-        raise AssertionError("nothing was to be started")
+    def start_message(request: StartRequest) -> ListenerStart:
+        raise AssertionError(f"nothing was to be started, and this was: {request}")
 
     return Fleet(
-        start_message,  # type: ignore[arg-type]
+        start_message,
         max_in_flight=1,
         timing=Timing(),
         budget=RestartBudget(1, 1.0),
@@ -172,13 +176,16 @@ def test_a_view_that_flaps_within_the_quiet_period_makes_no_plan() -> None:
         planned.append((view, seen))
         return Plan()
 
+    def is_planned_for(view: View) -> bool:
+        return planned[-1][1] == view
+
     subject = supervisor(idle_fleet(), plan, [], quiet=3600.0)
     running = Running(subject)
     subject.on_view(CALM)
     eventually(lambda: bool(planned))
     for view in (FLAPPED, CALM, FLAPPED):
         subject.on_view(view)
-        eventually(lambda view=view: planned[-1][1] == view)
+        eventually(partial(is_planned_for, view))
     running.end()
     assert all(view == CALM for view, _ in planned)
     assert subject.view == CALM
@@ -192,6 +199,9 @@ def test_a_look_that_shows_nothing_new_is_not_planned_for() -> None:
     def plan(view: View, seen: View) -> Plan:
         planned.append((view, seen))
         return Plan()
+
+    def is_planned_for(view: View) -> bool:
+        return planned[-1][1] == view
 
     subject = supervisor(idle_fleet(), plan, [], quiet=3600.0)
     running = Running(subject)
@@ -243,7 +253,7 @@ def test_a_plan_is_made_by_the_view_in_force_and_the_one_seen_last() -> None:
     both = msgspec.structs.replace(alone, instances=("n1", "n2"))
     for number, view in enumerate((alone, both, alone), start=1):
         subject.on_view(view)
-        eventually(lambda number=number: len(fleet.adjusted) == number)
+        eventually_at_least(number, lambda: len(fleet.adjusted))
     running.end()
     assert fleet.adjusted == [make_plan(alone, "n1"), make_plan(alone, "n1", both), make_plan(alone, "n1")]
     assert subject.plans == 1, "what was only coming is no plan of its own"
@@ -311,7 +321,7 @@ def test_an_instance_that_stands_by_says_so() -> None:
     active = View(("n1",), ("n1",), ShardMap("_users", ".1", {WHOLE_SPACE: ("n1",)}))
     for number, view in enumerate((active, msgspec.structs.replace(active, standby=True), active), start=1):
         subject.on_view(view)
-        eventually(lambda number=number: len(fleet.adjusted) == number)
+        eventually_at_least(number, lambda: len(fleet.adjusted))
     running.end()
     assert [len(plan.assignments) for plan in fleet.adjusted] == [1, 0, 1]
     assert said[1] == "standing by: another instance is active beside this node"
@@ -346,7 +356,7 @@ def test_a_loop_runs_listeners_by_its_views_and_ends_them(cluster: SimClusterThr
     running = Running(subject)
     subject.on_view(EMPTY)
     eventually(lambda: rig.fleet.status().ready and rig.created() == 5)
-    os.kill(rig.fleet.status().listeners[0].pid, signal.SIGKILL)
+    os.kill(rig.pids()[0], signal.SIGKILL)
     eventually(lambda: sum(each.restarts for each in rig.fleet.status().listeners) == 1 and rig.fleet.status().ready)
     assert running.end() is Outcome.STOPPED
     assert rig.fleet.idle
@@ -369,9 +379,10 @@ def test_an_inbox_hands_over_in_order_and_wakes_its_reader() -> None:
     """Items come out in the order in which they were put, once."""
     inbox = Inbox()
     assert inbox.take_all() == []
-    inbox.put(EMPTY)
+    seen = Seen(EMPTY, at=1.0)
+    inbox.put(seen)
     inbox.put(signal.SIGTERM)
-    assert inbox.take_all() == [EMPTY, signal.SIGTERM]
+    assert inbox.take_all() == [seen, signal.SIGTERM]
     assert inbox.take_all() == []
 
 
@@ -380,7 +391,7 @@ def test_leases_count_as_read_only_while_looks_show_them() -> None:
     subject = supervisor(idle_fleet(), lambda _view, _seen: Plan(), [])
     blind = msgspec.structs.replace(EMPTY, leases_readable=False)
     readable = [subject.leases_readable]
-    for step in (lambda: subject.on_view(EMPTY), subject.lose_sight, lambda: subject.on_view(EMPTY)):
+    for step in (partial(subject.on_view, EMPTY), subject.lose_sight, partial(subject.on_view, EMPTY)):
         step()
         readable.append(subject.leases_readable)
     subject.on_view(blind)
@@ -396,4 +407,4 @@ def test_a_loop_that_gives_up_asks_for_another_configuration() -> None:
             subject.give_up("somebody else's")
         assert running.join() is Outcome.CONFIGURATION
     assert [line["error"] for line in logged if line["event"] == "cannot go on"] == ["somebody else's"]
-    assert Outcome.CONFIGURATION == 78
+    assert Outcome.CONFIGURATION.value == 78

@@ -18,7 +18,7 @@ def _member(incarnation: str = "me", replaces: str | None = None) -> Member:
 
 
 def _lease(incarnation: str, counter: int = 1, node: str = HERE, **more: object) -> Lease:
-    return Lease(node, incarnation, counter, **more)  # type: ignore[arg-type]
+    return msgspec.structs.replace(Lease(node, incarnation, counter), **more)
 
 
 def _beaten(member: Member, times: int) -> Member:

@@ -40,7 +40,7 @@ from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.watcher import ClusterReader, Watcher
 from tests.couch.connecting import TalkingServer, answering, make_lease_database
 from tests.proxies import Proxy, faithful
-from tests.waiting import PATIENCE_SECONDS, eventually
+from tests.waiting import PATIENCE_SECONDS, eventually, eventually_at_least
 
 LEASES = "peruserd"
 
@@ -662,7 +662,7 @@ def watcher_of(eye: Eye, seen: list[View | None], interval_seconds: float = 0.01
 @pytest.mark.parametrize("error", [UnreachableError("away"), ValueError("what nobody foresaw")], ids=repr)
 def test_a_watcher_passes_on_what_it_sees_after_failures(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster that cannot be seen is looked at again, whatever the reason; no view is made up meanwhile."""
-    monkeypatch.setattr(pausing, "_BACKOFF", pausing.Backoff(initial_seconds=0.01, max_seconds=0.01))
+    monkeypatch.setattr(pausing, "_BACKOFF", Backoff(initial_seconds=0.01, max_seconds=0.01))
     seen: list[View | None] = []
     watcher = watcher_of(Eye(error, VIEW), seen)
     watcher.start()
@@ -713,7 +713,8 @@ def test_a_look_that_is_asked_for_does_not_wait_for_the_interval() -> None:
     watcher = watcher_of(Eye(VIEW), seen, 3600.0)
     watcher.start()
     for looks in (1, 2, 3):
-        eventually(lambda looks=looks: len(seen) == looks)
+        eventually_at_least(looks, lambda: len(seen))
+        assert len(seen) == looks
         watcher.look_soon()
     eventually(lambda: len(seen) == 4)
     watcher.stop()

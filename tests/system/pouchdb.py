@@ -36,7 +36,7 @@ class PouchDBServer:
             "log": {"file": str(self._log), "level": "info"},
         }
         config.write_text(json.dumps(settings), encoding="utf-8")
-        options = ["--in-memory", "-n", "--dir", self._directory, "--config", config]
+        options = ["--in-memory", "-n", "--dir", str(self._directory), "--config", str(config)]
         self._started = Started([self._node, PROGRAM, *options], output=self._output, cwd=self._directory)
         try:
             self.port = eventually(self._listens, "PouchDB Server listens")

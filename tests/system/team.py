@@ -7,7 +7,7 @@ from typing import Any
 from tests.system.acting import Acting
 from tests.system.daemon import Daemon, Tables
 from tests.system.target import Target
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_each
 
 # A busy machine and the scan of some hundred users may add this to the time that is promised. It is no part of the
 # promise: no test fails for having been slow.
@@ -97,11 +97,11 @@ class Team:
     def wait_until_agreed(self, among: Sequence[Daemon] | None = None) -> None:
         """Wait until each of the instances believes in just as many, and acts by it."""
         expected = self._chosen(among)
-        for each in expected:
-            eventually(
-                lambda each=each: each.gauge("peruserd_instances_alive") == len(expected),
-                f"{each.directory.name} believes in {len(expected)} instances",
-            )
+        eventually_each(
+            expected,
+            lambda each: each.gauge("peruserd_instances_alive") == len(expected),
+            f"it believes in {len(expected)} instances",
+        )
 
     def wait_until_settled(self, among: Sequence[Daemon] | None = None) -> None:
         """Wait until the instances agree on who is there, and each has done all that follows from it."""

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ def test_users_deleted_in_the_moment_of_their_making_are_dropped_for_all_that(
     names = team.target.new_names(24)
     for name in names:
         team.target.sign_up([name])
-        eventually(lambda name=name: is_there(team, name), "the database appears")
+        eventually(partial(is_there, team, name), "the database appears")
         team.target.delete_user(name)
     eventually(lambda: not any(is_there(team, name) for name in names), "all are dropped")
     eventually(lambda: waiting(team) == [], "nothing waits any more")
@@ -199,8 +200,12 @@ def test_a_listener_killed_between_the_journal_and_the_drop_loses_nothing(
     for node in (1, 2, 3):
         sim(team).fail(node, "hang", method="DELETE", path_regex="userdb")
     team.target.delete_user(name)
-    listed = lambda: deletions(team.instances[0], "list")["deletions"]  # noqa: E731 - asked again and again
-    eventually(lambda: any(each["entry"].get("state") == "dropping" for each in listed()), "the drop was begun")
+    eventually(
+        lambda: any(
+            each["entry"].get("state") == "dropping" for each in deletions(team.instances[0], "list")["deletions"]
+        ),
+        "the drop was begun",
+    )
     for instance in team.instances:
         for pid in instance.listeners():
             instance.signal_listener(pid, signal.SIGKILL)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import msgspec
 import pytest
@@ -15,7 +16,7 @@ from tests.system.daemon import Daemon
 from tests.system.simulated import sim
 from tests.system.target import LEASES, Target, open_simulated
 from tests.system.team import Team
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_at_least, eventually_each
 
 NODES = ("node1@127.0.0.1", "node2@127.0.0.1", "node3@127.0.0.1")
 
@@ -96,8 +97,8 @@ def test_instances_that_start_together_on_a_new_cluster_share_one_database(
         each.launch()
     for each in instances:
         each.wait_until_started()
+    eventually_each(instances, lambda each: each.gauge("peruserd_instances_alive") == 3, "all know of each other")
     for each in instances:
-        eventually(lambda each=each: each.gauge("peruserd_instances_alive") == 3, "all know of each other")
         each.wait_until_ready()
         assert each.gauge("peruserd_lease_copies_live") == each.gauge("peruserd_lease_copies_expected") == 3
     assert target.sim is not None
@@ -126,6 +127,10 @@ def released(target: Target) -> list[bool]:
     return [each.released for each in leases]
 
 
+def _looks_in_vain(instance: Daemon) -> int:
+    return len(instance.lines("leases cannot be read"))
+
+
 def test_while_leases_cannot_be_read_nobody_is_declared_dead(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
@@ -134,17 +139,15 @@ def test_while_leases_cannot_be_read_nobody_is_declared_dead(
     *others, killed = team.instances
     for number in (1, 2):
         sim(team).fail(number, 500, path_regex=f"/{LEASES}/_local_docs")
+    eventually_each(others, lambda each: each.gauge("peruserd_leases_readable") == 0, "leases cannot be read")
     for each in others:
-        eventually(lambda each=each: each.gauge("peruserd_leases_readable") == 0, "leases cannot be read")
         answer = each.get("/readyz")
         assert (answer.status_code, "leases cannot be read" in answer.text) == (503, True)
     killed.kill()
-    looks = [len(each.lines("leases cannot be read")) for each in others]
+    looks = [_looks_in_vain(each) for each in others]
     for each, before in zip(others, looks, strict=True):
         # Longer than a lease lives, by the looks themselves, which are at most five a second.
-        eventually(
-            lambda each=each, before=before: len(each.lines("leases cannot be read")) > before + 16, "many looks"
-        )
+        eventually_at_least(before + 17, partial(_looks_in_vain, each), "many looks")
         assert each.gauge("peruserd_instances_alive") == 3
     names = team.target.new_names(30)
     with team.acting.unsettled():
@@ -199,9 +202,9 @@ def test_another_configuration_is_said_once(target: Target, make_daemon: Callabl
     one = make_daemon(url=target.urls[0], **account).start()
     other = make_daemon(url=target.urls[1], **account, config={"deletion": {"policy": "keep"}}).start()
     event = "instance has another configuration of databases or templates; users are served by either"
+    eventually_each((one, other), lambda each: each.line(event), "it is said")
+    eventually_each((one, other), lambda each: each.metrics().total("peruserd_plans_total") >= 1, "it went on")
     for each, node in ((one, NODES[1]), (other, NODES[0])):
-        eventually(lambda each=each: each.line(event), "it is said")
-        eventually(lambda each=each: each.metrics().total("peruserd_plans_total") >= 1, "it went on")
         assert [line["node"] for line in each.lines(event)] == [node]
 
 

@@ -4,6 +4,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -101,6 +102,10 @@ def test_no_user_is_lost_when_supervisors_are_killed_at_any_moment(team: Team) -
     team.wait_until_served(names)
 
 
+def _has_ended(instance: Daemon) -> bool:
+    return not instance.processes()
+
+
 def test_sigterm_ends_an_instance_in_the_middle_of_its_work_and_a_start_goes_on(team: Team) -> None:
     """Told to stop, it exits 0 and leaves no process; started again, it serves who signed up meanwhile."""
     names = team.target.new_names(300)
@@ -108,7 +113,7 @@ def test_sigterm_ends_an_instance_in_the_middle_of_its_work_and_a_start_goes_on(
     for each in team.instances:
         assert each.stop() == 0
         # The helpers of multiprocess end by themselves a moment later, once they see the supervisor gone.
-        eventually(lambda each=each: not each.processes(), "no process is left")
+        eventually(partial(_has_ended, each), "no process is left")
     later = team.target.new_names(20)
     team.target.sign_up(later)
     for each in team.instances:

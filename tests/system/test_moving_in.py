@@ -14,7 +14,7 @@ from tests.cli.running import peruserd
 from tests.system.daemon import Daemon
 from tests.system.target import PREFIX, Target, open_simulated
 from tests.system.team import Team
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_each
 
 pytestmark = pytest.mark.processes
 
@@ -42,8 +42,7 @@ def test_nobody_is_served_twice_and_nobody_is_forgotten(
     names = [*target.new_names(3), "tab\tone"]
     target.sign_up(names)
     sim.set_peruser(on=True)
-    for name in names:
-        eventually(lambda name=name: _has(target, name, database_of(PREFIX, name)), "couch_peruser has served all")
+    eventually_each(names, lambda name: _has(target, name, database_of(PREFIX, name)), "couch_peruser has served all")
     config = tmp_path / "first.toml"
     url = target.urls[0].replace("http://", f"http://{target.username}:{target.password}@")
     config.write_text(f'[couchdb]\nurl = "{url}"\n[state]\ndirectory = "{tmp_path}/none"\n')
@@ -55,8 +54,8 @@ def test_nobody_is_served_twice_and_nobody_is_forgotten(
 
     printed = tomllib.loads(moved["configuration"])
     team = Team(target, make_daemon, {table: printed[table] for table in ("databases", "deletion")}, nodes=[1])
-    for name in [*names[1:], late]:
-        eventually(lambda name=name: _has(target, name, database_name(PREFIX, name)), "peruserd has served all")
+    served = [*names[1:], late]
+    eventually_each(served, lambda name: _has(target, name, database_name(PREFIX, name)), "peruserd has served all")
     eventually(lambda: not _has(target, gone, database_name(PREFIX, gone)), "access was taken away")
     team.wait_until_settled()
     made = {name: count for name, count in sim.creations().items() if name.startswith(PREFIX)}

@@ -14,7 +14,7 @@ from peruserd.couch.refusals import FILE_NAME
 from peruserd.simcluster import ClusterOptions
 from tests.system.daemon import Daemon
 from tests.system.target import Target, open_target
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_each
 
 Make = Callable[..., Daemon]
 
@@ -42,8 +42,7 @@ def change_password(target: Target, password: str) -> None:
         )
         assert answer.status_code == 200, answer.text
     # CouchDB takes no password at all until it has derived the hash of the new one.
-    for url in target.urls:
-        eventually(lambda url=url: _is_taken(url, target.username, password), "the new password is taken")
+    eventually_each(target.urls, lambda url: _is_taken(url, target.username, password), "the new password is taken")
     target.password = password
     target._http.auth = (target.username, password)
 

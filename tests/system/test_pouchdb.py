@@ -23,7 +23,7 @@ from tests.cli.running import peruserd
 from tests.system.daemon import Daemon
 from tests.system.pouchdb import PROGRAM, PouchDBServer
 from tests.system.server import PREFIX, Server
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_each
 
 ADMIN = ("adm", "pass")
 BEFORE = ("alice", "bob", "a/b", "José", "with space", "\u0001", "😀")
@@ -75,8 +75,7 @@ def names(prefix: str, count: int) -> list[str]:
 
 def wait_until_served(server: Server, users: list[str] | tuple[str, ...]) -> None:
     """Wait until each of the users is served."""
-    for user in users:
-        eventually(lambda user=user: server.is_served(user), f"{user!r} is served")  # type: ignore[misc]
+    eventually_each(users, server.is_served, "the user is served")
 
 
 @pytest.mark.anew

@@ -10,7 +10,7 @@ from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.proxies import Proxy, decoding, faithful
 from tests.system.daemon import Daemon
 from tests.system.target import PREFIX, Target, open_simulated
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_each
 
 
 def test_slashes_that_are_decoded_on_the_way_are_said_once_and_waited_for(make_daemon: Callable[..., Daemon]) -> None:
@@ -59,8 +59,7 @@ def test_nothing_is_lost_where_a_proxy_begins_to_decode(make_daemon: Callable[..
         eventually(lambda: not names(target, before[0]), "and takes the access of the deleted one away")
         proxy.rewriting = faithful
         eventually(lambda: all(alive(each) == 2 and each.is_ready for each in two), "both serve again")
-        for each in two:
-            eventually(lambda each=each: not each.metrics().total("peruserd_quarantined_users"), "nobody is left over")
+        eventually_each(two, lambda each: not each.metrics().total("peruserd_quarantined_users"), "nobody is left over")
         assert not target.unserved([*before[1:], *after])
         assert not names(target, before[0])
         assert [line["kind"] for line in behind.lines() if "decodes %2F" in line.get("error", "")] == ["slashes_lost"]

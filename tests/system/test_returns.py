@@ -13,7 +13,7 @@ from tests.system.daemon import Daemon
 from tests.system.simulated import sim
 from tests.system.target import Target, open_simulated
 from tests.system.team import Team
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_each
 
 # No absence lasts so long, so each of them is one that has changed no owner.
 _QUIET_SECONDS = 600.0
@@ -52,8 +52,9 @@ def _sign_up_without(team: Team, node: str) -> list[str]:
     names = [name for name, owner in team.owners(team.target.new_names(12)).items() if owner != node]
     team.target.sign_up(names)
     eventually(lambda: _served(team.target, names), "they are served by the other nodes")
-    for instance in team.instances[:2]:
-        eventually(lambda at=instance: (at.state / "absences.json").exists(), "the absence is seen, and on disk")
+    eventually_each(
+        team.instances[:2], lambda each: (each.state / "absences.json").exists(), "the absence is seen, and on disk"
+    )
     return names
 
 

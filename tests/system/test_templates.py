@@ -12,7 +12,7 @@ from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd
 from tests.system.daemon import Daemon
 from tests.system.server import PREFIX, Server
-from tests.waiting import eventually
+from tests.waiting import eventually, eventually_each
 
 EARLY = ("ann", "bob", "kim")
 
@@ -59,8 +59,7 @@ def is_let_in(server: Server, user: str) -> bool:
 def sign_up(server: Server, users: tuple[str, ...]) -> None:
     """Sign up and wait to be let in."""
     server.sign_up(users)
-    for user in users:
-        eventually(lambda user=user: is_let_in(server, user), f"{user} is let in")  # type: ignore[misc]
+    eventually_each(users, lambda user: is_let_in(server, user), "the user is let in")
 
 
 def outdated(daemon: Daemon) -> float:

@@ -11,7 +11,7 @@ TTL = 20.0
 
 
 def _lease(incarnation: str = "a", counter: int = 1, node: str = "n1", **more: object) -> Lease:
-    return Lease(node, incarnation, counter, **more)  # type: ignore[arg-type]
+    return msgspec.structs.replace(Lease(node, incarnation, counter), **more)
 
 
 def _table(*looks: tuple[float, Iterable[Lease]]) -> LeaseTable:

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +44,7 @@ ENDED = ENTRY.ended(Ending.DROPPED, 1_700_700_000.0)
 
 def changed(**fields: object) -> Entry:
     """Return the entry with some fields changed."""
-    return Entry(**{**{name: getattr(ENTRY, name) for name in Entry.__struct_fields__}, **fields})  # type: ignore[arg-type]
+    return msgspec.structs.replace(ENTRY, **fields)
 
 
 # Ids

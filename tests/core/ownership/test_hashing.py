@@ -10,7 +10,7 @@ from peruserd.core.ownership.hashing import document_hash, document_key, documen
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
 
-VECTORS = json.loads((Path(__file__).parents[1] / "data" / "ownership-vectors.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[2] / "data" / "ownership-vectors.json").read_text())
 ROWS = [pytest.param(row, id=f"{row['db']}-{index}") for index, row in enumerate(VECTORS["rows"])]
 
 

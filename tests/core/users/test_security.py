@@ -51,7 +51,8 @@ def _members(security: Security) -> str:
 def _names(security: Security, section: str) -> list[str]:
     if section == "members":
         section = _members(security)
-    return security.get(section, {}).get("names", [])
+    names: list[str] = security.get(section, {}).get("names", [])
+    return names
 
 
 def _beside_names(security: Security) -> Security:
@@ -385,16 +386,15 @@ def test_no_object_that_names_somebody_is_blank(security: Security, user: str) -
     assert not is_blank(revoke(grant(security, user), user))
 
 
-MALFORMED = [
-    *({"readers": value} for value in (None, [], {"names": "alice"})),
-    *({"admins": value} for value in (None, [], "alice", 1)),
-    *({"members": value} for value in (None, [], "alice", False)),
-    *(
-        {section: {key: value}}
-        for section in ("admins", "members")
-        for key in ("names", "roles")
-        for value in (None, "alice", {}, [1], ["alice", None], [["alice"]])
-    ),
+NO_SECTIONS: dict[str, tuple[object, ...]] = {
+    "readers": (None, [], {"names": "alice"}),
+    "admins": (None, [], "alice", 1),
+    "members": (None, [], "alice", False),
+}
+NO_NAMES: tuple[object, ...] = (None, "alice", {}, [1], ["alice", None], [["alice"]])
+MALFORMED: list[Security] = [
+    *({section: value} for section, values in NO_SECTIONS.items() for value in values),
+    *({section: {key: value}} for section in ("admins", "members") for key in ("names", "roles") for value in NO_NAMES),
 ]
 
 

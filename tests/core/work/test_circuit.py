@@ -42,6 +42,10 @@ class Run:
         self.actions += done
         return done
 
+    def phase(self) -> Phase:
+        """Return the phase that it is in now."""
+        return self.circuit.phase
+
     def probe(self, answer: ProbeAnswered, took: float = 0.0) -> list[Action]:
         """Wait until the probe is due, make it, and give the answer."""
         assert self.circuit.probe_at is not None
@@ -168,7 +172,7 @@ def test_a_probe_that_was_wrong_holds_up_nobody_for_a_while(run: Run) -> None:
     assert run.probe(AWAY) == []
     assert run.circuit.phase is Phase.SERVING
     run.happen(Failed(), after=1.5)
-    assert run.circuit.phase is Phase.SUSPECTED
+    assert run.phase() is Phase.SUSPECTED
 
 
 def test_a_probe_that_is_wrong_again_and_again_is_disbelieved_longer(run: Run) -> None:
