@@ -21,7 +21,7 @@ from peruserd.core.deletions.journal import (
     Saying,
     Word,
     as_document,
-    drops_since,
+    drops_between,
     ids_of,
     read_entry,
     read_pause,
@@ -162,9 +162,9 @@ class DeletionJournal:
 
     # The count of drops
 
-    def count_drops(self, since: float, most: int) -> int:
-        """Return how many drops were begun since a moment, counting up to `most`."""
-        return self._journal.count(*drops_since(since), most)
+    def count_drops(self, since: float, until: float, most: int) -> int:
+        """Return how many drops were begun from one moment to another, counting up to `most`."""
+        return self._journal.count(*drops_between(since, until), most)
 
     def reserve(self, reservation: str, entry: Entry) -> None:
         """Write the document that counts a drop; one that is there already is the same one."""
@@ -180,7 +180,7 @@ class DeletionJournal:
     def forget_drops(self, until: float) -> int:
         """Remove the counts from before a moment; return how many there were."""
         gone = 0
-        for page in self._pages(drops_since(0.0)[0], drops_since(until)[0], _MAX_PURGED):
+        for page in self._pages(drops_between(0.0, until)[0], drops_between(until, until)[0], _MAX_PURGED):
             self._journal.purge(page)
             gone += len(page)
         return gone

@@ -81,7 +81,7 @@ class Health:
         view = self._supervisor.view
         status = self._fleet.status()
         if status.unreadable:
-            return False, f"nobody can read {', '.join(status.unreadable)}: none of the hosts is connected"
+            return False, f"nobody can read {', '.join(status.unreadable)}: no node that hosts it is connected"
         if (held := _held(status)) is not None:
             return False, held
         if not status.listeners and view is not None and view.shard_map is not None:

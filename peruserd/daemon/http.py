@@ -8,6 +8,7 @@ import select
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -75,6 +76,9 @@ class Page:
 # about users lets wait, scrapes and checks included.
 _MAX_CONNECTIONS: Final = 200
 
+# A connection that cannot be taken, for want of descriptors, stays there and would be tried again at once.
+_PAUSE_SECONDS: Final = 0.2
+
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
@@ -84,6 +88,14 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._places = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         super().__init__(*args, **kwargs)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Take a connection, or pause where that fails, so that the thread does not go round as fast as it can."""
+        try:
+            return super().get_request()
+        except OSError:
+            _pause()
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, or hang up where there are too many."""
@@ -108,6 +120,10 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
+
+
+def _pause() -> None:
+    time.sleep(_PAUSE_SECONDS)
 
 
 class _Server6(_Server):

@@ -240,5 +240,5 @@ def _listeners(status: FleetStatus) -> Iterator[Metric]:
         ends.add_metric([reason.value], count)
     yield from (states, stages, scans, holds, restarts, ends, *gauges.values())
     yield GaugeMetricFamily(
-        "peruserd_unreadable_ranges", "Ranges none of whose hosts is connected.", value=len(status.unreadable)
+        "peruserd_unreadable_ranges", "Ranges that no connected node hosts.", value=len(status.unreadable)
     )

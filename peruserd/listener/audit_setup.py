@@ -38,6 +38,7 @@ class AuditDesk:
         tracker: ChangeTracker,
         store: Store,
         owned: Owned,
+        waits: Callable[[str], bool],
         stopping: threading.Event,
         on_change: Callable[[], None],
     ) -> None:
@@ -64,6 +65,7 @@ class AuditDesk:
                 is_calm=lambda: _is_calm(tracker.report()),
                 look=lambda document_ids: tracker.look(document_ids, Lane.AUDIT),
                 has_room=lambda: tracker.report().waiting < _MAX_WAITING,
+                waits=waits,
                 on_change=on_change,
             ),
             store,

@@ -35,8 +35,8 @@ class Tools(msgspec.Struct, frozen=True):
 
     `others` gives the copies of the range that are on other nodes, and `rules` the desired state; both make requests.
     `mine` says of a document whether this instance owns it now. `is_calm` says that the listener has caught up.
-    `look` lets users be looked at, and `has_room` says that few enough wait already. `on_change` is called when there
-    is something to report.
+    `look` lets users be looked at, and `has_room` says that few enough wait already. `waits` says that the journal of
+    deletions may know of a user. `on_change` is called when there is something to report.
     """
 
     client: Client
@@ -49,6 +49,7 @@ class Tools(msgspec.Struct, frozen=True):
     is_calm: Callable[[], bool]
     look: Callable[[Collection[str]], None]
     has_room: Callable[[], bool]
+    waits: Callable[[str], bool]
     on_change: Callable[[], None]
 
 

@@ -218,7 +218,7 @@ class Auditor:
                 if ids:
                     diagnoses = self._twice(ids, rules)
                     self._take(diagnoses)
-                    wanted = [user_document_id(each.user) for each in diagnoses if each.wants_look]
+                    wanted = [user_document_id(each.user) for each in diagnoses if self._wants_look(each)]
                     if wanted := [each for each in wanted if self._tools.mine(each)]:
                         self._look(wanted)
                 self._keep(self._running.at(rows[-1].seq, rows=len(rows), users=len(ids)))
@@ -228,17 +228,27 @@ class Auditor:
                 return
             position = page.last_seq
 
+    def _wants_look(self, diagnosis: Diagnosis) -> bool:
+        """Say whether somebody should look: also where a database is to be dropped that no entry of the journal names.
+
+        The policy can have been another one when its user was deleted, and the journal can have been lost.
+        """
+        return diagnosis.wants_look or (
+            diagnosis.is_to_drop and not self._tools.waits(user_document_id(diagnosis.user))
+        )
+
     def _concerns(self, row: Row) -> bool:
         return is_short(row) and row.id.startswith(USER_DOCUMENT_PREFIX) and self._tools.mine(row.id)
 
     def _twice(self, ids: Sequence[str], rules: Rules) -> list[Diagnosis]:
         """Return what is found of these users; a difference is seen twice, some seconds apart."""
-        found = {each.user: each for each in self._seen(ids, rules) if each.findings}
+        found = {each.user: each for each in self._seen(ids, rules) if each.findings or each.is_to_drop}
         if doubtful := [user_document_id(user) for user, each in found.items() if each.differs]:
             self._rest(min(_AGAIN_SECONDS, self._pace.interval_seconds))
             for each in self._seen(doubtful, rules):
                 found[each.user] = seen_twice(found[each.user], each)
-        return [each for each in found.values() if each.findings and self._tools.mine(user_document_id(each.user))]
+        told = [each for each in found.values() if each.findings or each.is_to_drop]
+        return [each for each in told if self._tools.mine(user_document_id(each.user))]
 
     def _seen(self, ids: Sequence[str], rules: Rules) -> list[Diagnosis]:
         for failures in range(1, _MAX_BLIND + 1):

@@ -19,6 +19,7 @@ from peruserd.core.deletions.drop import (
     End,
     Known,
     Reason,
+    Redate,
     Wait,
     decide,
     forbids,
@@ -112,6 +113,8 @@ class Dropper:
                 return Look(entry, wait)
             case End(ending):
                 return self._end(entry, ending, known)
+            case Redate(moment):
+                return self._redated(entry, moment)
             case Drop():
                 return self._drop(entry, known)
 
@@ -145,7 +148,7 @@ class Dropper:
         return Breaker(max(0, others), self._config.max_drops)
 
     def _drops(self, pause: Pause, now: float) -> int:
-        return self._tools.journal.count_drops(self._since(pause, now), self._config.max_drops + 1)
+        return self._tools.journal.count_drops(self._since(pause, now), self._until(now), self._config.max_drops + 1)
 
     def _since(self, pause: Pause, now: float) -> float:
         """Return the moment from which on drops count: an operator's `resume` begins a new count.
@@ -155,9 +158,17 @@ class Dropper:
         is_past = pause.resumed_at <= now + CLOCKS_AGREE_WITHIN_SECONDS
         return max(now - self._config.per_seconds, pause.resumed_at if is_past else 0.0)
 
+    def _until(self, now: float) -> float:
+        """Return the moment up to which drops count: later ones were begun by a clock that was ahead.
+
+        They would count for ever, and no `resume` would help. Clocks that differ by less hide nothing.
+        """
+        return now + max(self._config.per_seconds, CLOCKS_AGREE_WITHIN_SECONDS)
+
     def _is_counted(self, entry: Entry, pause: Pause, now: float) -> bool:
         """Say whether the drop of an entry was begun, and within the time that counts."""
-        return entry.reservation is not None and (entry.begun_at or 0.0) >= self._since(pause, now)
+        begun_at = entry.begun_at or 0.0
+        return entry.reservation is not None and self._since(pause, now) <= begun_at <= self._until(now)
 
     def _is_freed(self, entry: Entry) -> bool | None:
         copies = self._tools.copies.security(entry.database) or ()
@@ -211,6 +222,20 @@ class Dropper:
     def _dated(self, entry: Entry) -> Entry:
         now = noting_time(self._tools, self._config)
         return msgspec.structs.replace(entry, noted_at=now, due_at=now + self._config.grace_period)
+
+    def _redated(self, entry: Entry, moment: float) -> Look:
+        """Let the grace period begin at a moment: by a clock that was ahead it would end too late, perhaps by years."""
+
+        def dated(found: Entry | None) -> Entry | None:
+            if _is_over(found):
+                return None
+            return msgspec.structs.replace(
+                found or entry, noted_at=moment, due_at=moment + entry.due_at - entry.noted_at
+            )
+
+        found = self._tools.journal.change(entry.id, dated) or entry
+        log.info("deletion was noted by a clock that was ahead", database=entry.database, due_at=found.due_at)
+        return Look(found, Wait(Reason.NOT_DUE, found.due_at))
 
     # Dropping
 

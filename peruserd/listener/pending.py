@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from peruserd.core.common.backoff import Backoff
-from peruserd.core.deletions.drop import Reason, Wait, forbids
+from peruserd.core.deletions.drop import CLOCKS_AGREE_WITHIN_SECONDS, Reason, Wait, forbids
 from peruserd.core.deletions.journal import Entry, Kind, Pause, Saying, Standing
 
 # More entries than this are left to the journal, and counted; each takes half a kilobyte here and as much on disk.
@@ -89,6 +89,8 @@ class Pending:
         # How many entries each document has here: asked for every user that is served.
         self._documents = Counter(each.entry.document for each in self._items.values())
         self._uncounted = 0
+        # When it was asked last what is due.
+        self._asked_at = 0.0
 
     def __contains__(self, entry_id: str) -> bool:
         return entry_id in self._items
@@ -198,8 +200,15 @@ class Pending:
     # Looks
 
     def due(self, now: float) -> list[Item]:
-        """Return those whose time has come, in the order of their dates, and those that failed last."""
+        """Return those whose time has come, in the order of their dates, and those that failed last.
+
+        Where the clock was set back, all are due: it can have been years ahead when they were postponed.
+        """
         with self._lock:
+            if now < self._asked_at - CLOCKS_AGREE_WITHIN_SECONDS:
+                for item in self._items.values():
+                    item.look_at = 0.0
+            self._asked_at = now
             due = [item for item in self._items.values() if item.look_at <= now]
         return sorted(due, key=lambda item: (item.failures, item.entry.due_at, item.entry.id))
 

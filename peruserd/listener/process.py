@@ -166,9 +166,8 @@ class Listener:
             start, self._tokens, client, self._tracker, store, self._owned
         )
         self._stopping = threading.Event()
-        self._audit = AuditDesk(
-            start, self._tokens, self._tracker, store, self._owned, self._stopping, self._wakeup.set
-        )
+        audited = (self._tracker, store, self._owned, self._deletions.knows)
+        self._audit = AuditDesk(start, self._tokens, *audited, self._stopping, self._wakeup.set)
         self._provisioner = Provisioner(
             client,
             copies,

@@ -137,8 +137,9 @@ class Provisioner:
     def find_missing(self, document_ids: Collection[str], *, remade: bool = False) -> set[str]:
         """Return which of these user documents have no database; raises CouchError.
 
-        With `remade` also those whose database was made again, or moved, since it was first made.
-        None of them, where the server cannot be asked about many at once. Names that cannot have one are left out.
+        With `remade` also those whose database was made again, or moved, since it was first made. Names that cannot
+        have one are left out. Where the server cannot be asked about many at once, nobody is missing, because a scan
+        looks at each later on. With `remade` everybody is, because nothing else follows.
         """
         databases: dict[str, str] = {}
         for document_id in document_ids:
@@ -149,7 +150,7 @@ class Provisioner:
         for start in range(0, len(names), MAX_NAMES):
             found = self._client.missing_databases(names[start : start + MAX_NAMES], remade=remade)
             if found is None:
-                return set()
+                return set(databases.values()) if remade else set()
             missing |= found
         return {databases[database] for database in missing}
 

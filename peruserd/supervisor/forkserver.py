@@ -48,6 +48,7 @@ def begin(state_directory: Path) -> None:
     was killed is cleared by the next one.
     """
     _settle(state_directory / DIRECTORY)
+    _pass_over_working_directory()
     try:
         forkserver.ensure_running()
     except OSError as error:
@@ -61,6 +62,7 @@ def start(process: Any) -> None:
     its parent is closed.
     """
     before = _pid()
+    _pass_over_working_directory()
     watch = threading.Timer(_MAX_WAIT_SECONDS, _kill_hung)
     watch.daemon = True
     try:
@@ -87,6 +89,14 @@ def join(process: Any) -> int:
         _kill_hung()
         process.join()
     return int(process.exitcode)
+
+
+def _pass_over_working_directory() -> None:
+    """Let Python import nothing from the working directory, where anybody may have put a module.
+
+    `multiprocess` runs the fork server by `python -c`, which looks there before all other places.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"
 
 
 def _settle(directory: Path) -> None:

@@ -110,14 +110,22 @@ class Supervisor:
     def look_on_return(self, node: str, document_ids: Iterable[str]) -> int | None:
         """Let the listeners look at users because a node is back; return the number of it; for any thread.
 
-        None where they do not know yet that it is.
+        None where they do not know yet that it is, and where there is no listener that could look later.
         """
         connected = self._fleet.connected
         if connected and node not in connected:
             return None
         with self._fleet.asking() as outbox:
+            if not outbox.has_ranges:
+                return None
             outbox.ask(Lane.OTHERS, document_ids)
             return outbox.number
+
+    @property
+    def has_ranges(self) -> bool:
+        """Say whether this instance listens to anything, or may soon; for any thread."""
+        with self._fleet.asking() as outbox:
+            return outbox.has_ranges
 
     @property
     def looked_to(self) -> int:
@@ -299,5 +307,5 @@ def _describe(plan: Plan, view: View) -> str:
         return "waiting for the authentication database, which does not exist"
     words = f"listening to {len(plan.assignments)} of {len(view.shard_map.hosts) if view.shard_map else 1} ranges"
     if plan.unreadable:
-        words += f"; {len(plan.unreadable)} cannot be read, because none of their hosts is connected"
+        words += f"; {len(plan.unreadable)} cannot be read, because no node that hosts them is connected"
     return words

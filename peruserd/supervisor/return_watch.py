@@ -41,6 +41,10 @@ class Looks(Protocol):
         """
 
     @property
+    def has_ranges(self) -> bool:
+        """Say whether there are listeners, or may soon be; a node is missed until some have looked."""
+
+    @property
     def looked_to(self) -> int:
         """Return the number up to which all looks are over."""
 
@@ -83,7 +87,7 @@ class ReturnWatch:
         try:
             node = self._node()
             self._started = () if node is None else self._starts.look(view, hosting)
-            if node is not None:
+            if node is not None and self._looks.has_ranges:
                 self._read_again(DirectorySource(self._client, node))
         except InterruptedRequestError:
             return

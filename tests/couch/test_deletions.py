@@ -54,7 +54,7 @@ def test_all_counts_of_drops_that_are_old_are_forgotten(
         assert begun.reservation is not None
         journal.reserve(begun.reservation, begun)
     assert journal.forget_drops(1_007.0) == 7
-    assert journal.count_drops(0.0, 100) == 1
+    assert journal.count_drops(0.0, 2_000.0, 100) == 1
 
 
 def test_entries_are_read_over_many_pages(journal: DeletionJournal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The HTTP page over a real socket."""
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -89,3 +90,21 @@ def _answers(port: int) -> bool:
         return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=10).status_code == 200
     except requests.ConnectionError:
         return False
+
+
+def test_a_connection_that_cannot_be_taken_makes_no_loop_without_pauses(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """No descriptor is left: the connection waits on, and the page answers once there is one again."""
+    pauses: list[None] = []
+    accept = http.socketserver.TCPServer.get_request
+
+    def refuse(server: http.socketserver.TCPServer) -> object:
+        if len(pauses) < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(server)
+
+    monkeypatch.setattr(http.socketserver.TCPServer, "get_request", refuse)
+    monkeypatch.setattr(http, "_pause", lambda: pauses.append(None))
+    assert requests.get(f"{url}/healthz", timeout=10).status_code == 200
+    assert len(pauses) == 3

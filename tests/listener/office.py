@@ -130,10 +130,10 @@ class Office:
         """Compare what was done last with the user document."""
         return self.act(make_review(user_document_id(user), deleted=deleted, now=0.0))
 
-    def missing(self, *users: str) -> set[str]:
-        """Return which of the users have no database."""
-        document_ids = [user_document_id(user) for user in users]
-        return {each.removeprefix("org.couchdb.user:") for each in self._provisioner.find_missing(document_ids)}
+    def missing(self, *users: str, remade: bool = False) -> set[str]:
+        """Return which of the users have no database, or one that was `remade`."""
+        found = self._provisioner.find_missing([user_document_id(user) for user in users], remade=remade)
+        return {each.removeprefix("org.couchdb.user:") for each in found}
 
     def _doubt(self, document_id: str) -> None:
         self.announce(document_id)

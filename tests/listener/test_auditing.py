@@ -15,7 +15,7 @@ from peruserd.core.audit.rounds import MAX_LOGGED, Pace, Part, Rounds, Summary
 from peruserd.core.cluster.views import Copy
 from peruserd.core.common.backoff import Backoff
 from peruserd.core.common.names import database_name, user_document_id
-from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig, DeletionPolicy
 from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.ownership.ranges import Range
 from peruserd.core.users import security
@@ -48,6 +48,8 @@ class Audit:
         mine: Callable[[str], bool] = lambda _id: True,
         interval: float = SOON,
         templates: Templates = NO_TEMPLATES,
+        policy: DeletionPolicy = DeletionPolicy.REVOKE,
+        noted: Collection[str] = (),
     ) -> None:
         self.kept = Rounds() if rounds is None else rounds
         self.history: list[Rounds] = []
@@ -69,11 +71,12 @@ class Audit:
                 source=open_source(copy, client),
                 observer=open_observer(client, copy, "userdb-", furnisher.reader()),
                 others=lambda: [each for each in copies_of(shard_map, [LOW]) if each.node != NODE],
-                rules=lambda: Rules(DatabasesConfig(), DeletionConfig(), 3),
+                rules=lambda: Rules(DatabasesConfig(), DeletionConfig(policy=policy), 3),
                 mine=lambda document_id: document_hash(document_id) in LOW and mine(document_id),
                 is_calm=lambda: True,
                 look=self._look,
                 has_room=self._has_room,
+                waits=lambda document_id: document_id in noted,
                 on_change=lambda: None,
             ),
             self,
@@ -129,6 +132,24 @@ def test_a_round_of_users_who_are_served_finds_nothing(cluster: SimClusterThread
     assert (summary.users, summary.findings) == (sum(each.startswith("org.") for each in copies["revs"]), {})
     assert audit.looked_at == []
     assert cluster.writes() == []
+
+
+@pytest.mark.parametrize("policy", list(DeletionPolicy))
+def test_a_database_that_is_to_be_dropped_and_was_never_noted_is_looked_at(
+    cluster: SimClusterThread, policy: DeletionPolicy
+) -> None:
+    """The policy was another one when its user was deleted, or the journal was lost; one that waits is no finding."""
+    gone, waiting, dropped = served(cluster, 3)
+    client = connect(cluster.urls[0])
+    for user in (gone, waiting, dropped):
+        path = f"/_users/{quote(user_document_id(user), safe='')}"
+        rev = client.session.request("GET", path).expect(200).decode(dict[str, Any])["_rev"]
+        client.session.request("DELETE", path, params={"rev": rev}).expect(200)
+        client.put_security(database_name("userdb-", user), security.SHUT)
+    client.delete_database(database_name("userdb-", dropped))
+    audit = Audit(cluster, policy=policy, noted=ids([waiting]))
+    assert audit.until_round(1).findings == {}
+    assert audit.looked_at == (ids([gone]) if policy is DeletionPolicy.DROP else [])
 
 
 def test_users_whose_database_is_not_right_are_looked_at(cluster: SimClusterThread) -> None:

@@ -652,6 +652,53 @@ def test_a_resumption_of_the_future_leaves_no_gap_in_the_breaker(
     assert desk.journal.pause().why is PauseReason.BREAKER
 
 
+YEAR = 365 * 86_400.0
+
+
+def test_a_clock_that_was_ahead_keeps_no_database_for_years(
+    cluster: SimClusterThread, clock: Clock, patient: Desk
+) -> None:
+    """A deletion noted by a machine whose clock is a year ahead is due seven days after somebody sees that."""
+    clock.advance(YEAR, nodes=())
+    database = deleted_user(cluster, patient)
+    patient.deletions.round()
+    clock.advance(-YEAR, nodes=())
+    patient.deletions.round()
+    (entry,) = patient.entries("ann")
+    assert clock() + WEEK - 60 < entry.due_at < clock() + WEEK + 60
+    clock.advance(WEEK + 60)
+    patient.deletions.round()
+    assert database not in cluster.databases()
+
+
+def test_without_a_grace_period_a_clock_that_was_ahead_holds_up_nothing(
+    cluster: SimClusterThread, clock: Clock, desk: Desk
+) -> None:
+    """It was due when it was noted, whenever that was."""
+    clock.advance(YEAR, nodes=())
+    deleted_user(cluster, desk)
+    clock.advance(-YEAR, nodes=())
+    desk.deletions.round()
+    assert desk.endings("ann") == [Ending.DROPPED]
+
+
+def test_drops_of_a_clock_that_was_ahead_do_not_count_for_ever(
+    cluster: SimClusterThread, clock: Clock, tmp_path: Path
+) -> None:
+    """Otherwise the breaker would be open for good, and no `resume` would close it."""
+    config = DeletionConfig(policy=DeletionPolicy.DROP, grace_period=0.0, max_drops=1, per_seconds=600.0)
+    desk = Desk(cluster, clock, tmp_path / "one.sqlite", config=config)
+    clock.advance(YEAR, nodes=())
+    deleted_user(cluster, desk)
+    desk.deletions.round()
+    clock.advance(-YEAR, nodes=())
+    for user in ("bob", "eve"):
+        deleted_user(cluster, desk, user)
+        desk.deletions.round()
+    assert (desk.drops, desk.endings("bob")) == (2, [Ending.DROPPED])
+    assert desk.journal.pause().why is PauseReason.BREAKER
+
+
 # Crashes
 
 
@@ -721,7 +768,7 @@ def test_a_process_that_dies_before_the_drop_has_written_what_it_meant_to_do(
     again = Desk(cluster, clock, tmp_path / "two.sqlite", node=2)
     again.deletions.round()
     assert database not in cluster.databases()
-    assert again.journal.count_drops(0.0, 10) == 1
+    assert again.journal.count_drops(0.0, clock(), 10) == 1
 
 
 def test_a_user_who_comes_back_in_the_moment_of_the_drop_is_served(
@@ -750,7 +797,7 @@ def test_what_changes_while_it_is_decided_is_not_dropped(
     desk.deletions.round()
     assert database in cluster.databases()
     assert desk.entries("ann")[0].state is State.WAITING
-    assert desk.journal.count_drops(0.0, 10) == 0
+    assert desk.journal.count_drops(0.0, time.time(), 10) == 0
 
 
 def test_an_accepted_drop_is_not_yet_one(
@@ -882,7 +929,7 @@ def test_what_ended_long_ago_is_removed(cluster: SimClusterThread, clock: Clock,
     patient.deletions.owners_changed()
     patient.deletions.round()
     assert (patient.endings("ann"), patient.endings("bob")) == ([Ending.CANCELLED], [])
-    assert patient.journal.count_drops(0.0, 10) == 0
+    assert patient.journal.count_drops(0.0, clock(), 10) == 0
     patient.client.delete_database(database_name("userdb-", "ann"))
     patient.deletions.owners_changed()
     patient.deletions.round()

@@ -30,6 +30,16 @@ def test_a_word_that_the_journal_shows_takes_effect() -> None:
     assert item.forbidden(Pause(), NOW) is None
 
 
+def test_a_clock_that_is_set_back_keeps_nothing_waiting() -> None:
+    """It was years ahead when the entries were postponed by some minutes."""
+    pending = Pending([ENTRY])
+    (item,) = pending.due(NOW + 1e9)
+    pending.postpone(item, item.turn, Wait(Reason.HOSTS_AWAY), NOW + 1e9)
+    assert pending.due(NOW) == [item]
+    pending.postpone(item, item.turn, Wait(Reason.HELD), NOW)
+    assert pending.due(NOW + 1.0) == []
+
+
 @pytest.mark.parametrize(("kind", "seconds"), [(Kind.DELETION, 600.0), (Kind.RETURN, 6 * 3_600.0)])
 def test_users_who_came_back_and_wait_for_a_word_cost_few_looks(kind: Kind, seconds: float) -> None:
     """A look at one takes a dozen requests, anybody can sign up under freed names, and a word is told at once."""

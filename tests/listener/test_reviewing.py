@@ -62,6 +62,12 @@ def test_a_server_that_cannot_be_asked_for_many_has_nobody_missing() -> None:
         assert Office(connect(server.url)).missing("ann", "bob") == set()
 
 
+def test_where_names_are_compared_a_server_that_cannot_be_asked_for_many_has_everybody_looked_at() -> None:
+    """No other sweep follows that would look at them."""
+    with TalkingServer(answering({})) as server:
+        assert Office(connect(server.url)).missing("ann", "bob", remade=True) == {"ann", "bob"}
+
+
 # Reviews
 
 

@@ -461,3 +461,30 @@ def test_a_fork_server_that_cannot_be_started_yet_does_not_stop_the_daemon(
         forkserver.begin(tmp_path)
     # That a path is too long for a socket is no news.
     assert [each["log_level"] for each in logs if each["log_level"] != "debug"] == ["warning"]
+
+
+RUN_IN_CHILD = """
+import os, sys
+from pathlib import Path
+from peruserd.supervisor import forkserver
+
+if __name__ == "__main__":
+    forkserver.begin(Path(sys.argv[1]))
+    process = forkserver.CONTEXT.Process(target=os.getpid)
+    forkserver.start(process)
+    sys.exit(forkserver.join(process))
+"""
+
+
+def test_nothing_is_imported_from_the_working_directory(tmp_path: Path) -> None:
+    """Anybody may have put a module there, and with a source tree there two versions would talk to each other."""
+    marker = tmp_path / "imported"
+    decoy = tmp_path / "elsewhere" / "peruserd"
+    decoy.mkdir(parents=True)
+    (decoy / "__init__.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
+    script = tmp_path / "script.py"
+    script.write_text(RUN_IN_CHILD)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    command = [sys.executable, str(script), str(tmp_path)]
+    assert subprocess.run(command, cwd=decoy.parent, env=environment, check=False).returncode == 0
+    assert not marker.exists()

@@ -102,6 +102,15 @@ def test_sigterm_ends_a_loop_that_has_nothing_to_do() -> None:
     assert said == ["stopping on SIGTERM"]
 
 
+def test_nobody_is_looked_at_on_a_return_while_there_is_no_range() -> None:
+    """The looks would be over at once, and the node would be missed no more when this instance gets ranges."""
+    fleet = idle_fleet()
+    subject = supervisor(fleet, lambda _view, _seen: Plan(), [])
+    assert (subject.has_ranges, subject.look_on_return("n2", [])) == (True, 0)
+    fleet.adjust(Plan(), 0.0)
+    assert (subject.has_ranges, subject.look_on_return("n2", ["org.couchdb.user:a"])) == (False, None)
+
+
 def test_a_listener_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that even SIGKILL does not end must not keep the lease from being released."""
     monkeypatch.setattr(ending, "FLEET_SECONDS", 0.1)

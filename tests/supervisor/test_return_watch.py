@@ -37,11 +37,12 @@ class Heard:
         self.asked: list[str] = []
         self.looked_to = 0
         self.knows_all = True
+        self.has_ranges = True
         self._number = 0
 
     def look_on_return(self, _node: str, document_ids: Iterable[str]) -> int | None:
         """Look at users because a node is back, once the listeners know that it is."""
-        if not self.knows_all:
+        if not self.knows_all or not self.has_ranges:
             return None
         self.asked += document_ids
         self._number += 1
@@ -105,6 +106,22 @@ def test_users_are_looked_at_whose_databases_a_node_missed(post: Post) -> None:
     assert post.heard.asked == []
     post.watch.on_view(BOTH)
     assert sorted(post.heard.asked) == [user_document_id("a"), user_document_id("b")]
+
+
+def test_an_instance_that_stands_by_misses_a_node_until_it_has_listeners(pair: SimClusterThread, post: Post) -> None:
+    """The active one can die before it has looked. The list is not read again and again meanwhile."""
+    post.watch.on_view(BOTH)
+    post.watch.on_view(ALONE)
+    post.make("a")
+    post.heard.has_ranges = False
+    pair.clear_requests()
+    for _ in range(3):
+        post.watch.on_view(BOTH)
+    assert (post.heard.asked, list(post.kept)) == ([], [OTHER])
+    assert [kind for _, _, kind in pair.requests() if "changes" in kind] == []
+    post.heard.has_ranges = True
+    post.watch.on_view(BOTH)
+    assert post.heard.asked == [user_document_id("a")]
 
 
 def test_nobody_is_looked_at_before_the_listeners_know_of_the_return(post: Post) -> None:

@@ -90,9 +90,12 @@ def test_what_others_did_while_the_instance_was_stopped_is_seen_to(server: Serve
     assert daemon.metrics().total("peruserd_looks_total") <= len(names)
 
 
-@pytest.mark.parametrize("lost", ["the place", "the list"])
-def test_after_a_gap_names_are_compared(server: Server, daemon: Daemon, lost: str) -> None:
-    """A place that is not known, or is another list's, says nothing of what was done meanwhile."""
+@pytest.mark.parametrize("lost", ["the place", "the list", "the place, and names cannot be asked for"])
+def test_after_a_gap_names_are_compared(cluster: SimClusterThread, server: Server, daemon: Daemon, lost: str) -> None:
+    """A place that is not known, or is another list's, says nothing of what was done meanwhile.
+
+    Where a proxy refuses the question for many names, each user is looked at.
+    """
     names = [f"user-{number}" for number in range(8)]
     served(server, daemon, names)
     wait_until_seen_to(daemon, server)
@@ -101,7 +104,9 @@ def test_after_a_gap_names_are_compared(server: Server, daemon: Daemon, lost: st
     server.ask("DELETE", database_name(PREFIX, names[1]))
     server.put(database_name(PREFIX, names[1]))
     file = daemon.state / "directory.json"
-    if lost == "the place":
+    if "cannot be asked" in lost:
+        cluster.fail(1, 403, method="POST", path_regex="_dbs/_revs_diff")
+    if lost.startswith("the place"):
         file.write_text("{")
     else:
         file.write_text(json.dumps({**json.loads(file.read_text()), "uuid": "of another node"}))

@@ -69,12 +69,17 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """The findings about one user, what mends them, and in words what would be done."""
+    """The findings about one user, what mends them, and in words what would be done.
+
+    `is_to_drop` says that the user is deleted, and that the configuration drops the database, which is there. That is
+    no finding, because it may wait for its time. But a look writes into the journal what was never noted there.
+    """
 
     user: str
     findings: tuple[Finding, ...] = ()
     remedy: Remedy = Remedy.NOTHING
     words: str = ""
+    is_to_drop: bool = False
 
     @property
     def differs(self) -> bool:
@@ -100,11 +105,13 @@ def diagnose(seen: Observation, rules: Rules) -> Diagnosis:
     if step is Ask.ADMISSION:
         # A rollout passes such a user over.
         findings = {*findings - {Finding.NOT_NAMED, Finding.TEMPLATE}, Finding.HELD}
+    is_deleted = verdict.state is DocumentState.DELETED and seen.copies is not None
+    is_to_drop = is_deleted and rules.deletion.policy is DeletionPolicy.DROP
     if not findings:
-        return Diagnosis(seen.user)
+        return Diagnosis(seen.user, is_to_drop=is_to_drop)
     remedy, words = _remedy(step, findings)
-    details = [words, *_details(seen, verdict, findings)]
-    return Diagnosis(seen.user, tuple(sorted(findings, key=_ORDER.index)), remedy, "; ".join(filter(None, details)))
+    text = "; ".join(filter(None, [words, *_details(seen, verdict, findings)]))
+    return Diagnosis(seen.user, tuple(sorted(findings, key=_ORDER.index)), remedy, text, is_to_drop)
 
 
 def seen_twice(first: Diagnosis, second: Diagnosis) -> Diagnosis:
@@ -115,7 +122,7 @@ def seen_twice(first: Diagnosis, second: Diagnosis) -> Diagnosis:
     """
     findings = tuple(each for each in second.findings if each in first.findings)
     if not findings:
-        return Diagnosis(second.user)
+        return Diagnosis(second.user, is_to_drop=second.is_to_drop)
     return second if findings == second.findings else msgspec.structs.replace(second, findings=findings)
 
 

@@ -95,6 +95,7 @@ class Plan(msgspec.Struct, frozen=True):
     """Which copies one instance listens to.
 
     `unreadable` are ranges it would have to listen to that no live node hosts: nobody can serve them until one returns.
+    Ranges that the shard map leaves out are among them.
     `nodes` are the nodes that were connected when the view was seen last, for users whose databases wait for one, and
     `cut_off` says that they were no majority of the cluster's nodes. A quiet period would only make users wait.
     """
@@ -143,7 +144,8 @@ def make_plan(view: View, me: str, seen: View | None = None) -> Plan:
     owners_to_come = owners if nothing_comes else Owners(present, seen.instances)
     instances, instances_seen = frozenset(view.instances), frozenset(seen.instances)
     assignments = []
-    unreadable = []
+    # A map that somebody has edited can leave a range out. Its users are served by nobody, and that must be said.
+    unreadable = list(present.holes())
     for covered, hosts in present.hosts.items():
         is_anothers = me not in hosts and not instances.isdisjoint(hosts)
         if is_anothers and not instances_seen.isdisjoint(hosts):

@@ -266,6 +266,7 @@ def _impossible(config: Config) -> list[tuple[str, str]]:
             else None,
         ),
         ("databases.prefix", _prefix_problem(config.databases.prefix)),
+        ("couchdb.auth_db", _user_database_problem(config, config.couchdb.auth_db)),
         ("cluster.database", _database_problem(config)),
         ("cluster.lease_ttl", _lease_problem(config.cluster)),
         ("http.listen", _listen_problem(config.http.listen)),
@@ -277,6 +278,11 @@ def _database_problem(config: Config) -> str | None:
     database = config.cluster.database
     if database == config.couchdb.auth_db:
         return f"found {database!r}, allowed is a database of its own, not couchdb.auth_db"
+    return _user_database_problem(config, database)
+
+
+def _user_database_problem(config: Config, database: str) -> str | None:
+    """Say what is wrong with a database that a user would be made the admin of, who has signed up under that name."""
     if (user := decode_database_name(config.databases.prefix, database)) is not None:
         return f"found {database!r}, which is the database of the user {user!r}, allowed is one that is no user's"
     return None

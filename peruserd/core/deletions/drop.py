@@ -63,7 +63,13 @@ class End(msgspec.Struct, frozen=True):
     ending: Ending
 
 
-Decision = Drop | Wait | End
+class Redate(msgspec.Struct, frozen=True):
+    """Let the entry have been noted at a moment, because the clock that it was noted by was ahead."""
+
+    at: float
+
+
+Decision = Drop | Wait | End | Redate
 
 
 class Hosts(msgspec.Struct, frozen=True):
@@ -138,9 +144,20 @@ def forbids(entry: Entry, saying: Saying, pause: Pause, now: float) -> Wait | No
     paused = _paused(saying, pause)
     if paused is not None:
         return paused
-    if saying.word is not Word.DROP_NOW and entry.kind is Kind.DELETION and now < entry.due_at:
+    is_timed = saying.word is not Word.DROP_NOW and entry.kind is Kind.DELETION and _has_grace(entry)
+    if is_timed and now < entry.due_at and not _is_noted_after(entry, now):
         return Wait(Reason.NOT_DUE, entry.due_at)
     return None
+
+
+def _has_grace(entry: Entry) -> bool:
+    """Say whether there is a grace period; without one there is nothing that a clock could be wrong about."""
+    return entry.due_at > entry.noted_at
+
+
+def _is_noted_after(entry: Entry, moment: float) -> bool:
+    """Say whether an entry was noted so long after a moment that one of two clocks is wrong."""
+    return entry.noted_at > moment + CLOCKS_AGREE_WITHIN_SECONDS
 
 
 def clocks_say(dates: Mapping[str, float], nodes: int) -> float | None:
@@ -231,14 +248,13 @@ def _paused(saying: Saying, pause: Pause) -> Wait | None:
 
 
 def _of_time(entry: Entry, known: Known) -> Decision | None:
-    if entry.kind is Kind.RETURN or known.saying.word is Word.DROP_NOW:
-        return None
-    if known.now < entry.due_at:
-        return Wait(Reason.NOT_DUE, entry.due_at)
-    if entry.due_at <= entry.noted_at:
-        # Without a grace period there is nothing that a clock could be wrong about.
+    if entry.kind is Kind.RETURN or known.saying.word is Word.DROP_NOW or not _has_grace(entry):
         return None
     theirs = clocks_say(known.dates, known.nodes)
+    if theirs is not None and _is_noted_after(entry, max(known.now, theirs)):
+        return Redate(max(known.now, theirs))
+    if known.now < entry.due_at:
+        return Wait(Reason.NOT_DUE, entry.due_at)
     if theirs is None:
         return Wait(Reason.CLOCKS)
     return Wait(Reason.NOT_DUE, known.now + entry.due_at - theirs) if theirs < entry.due_at else None

@@ -95,7 +95,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         """Return the entry as it is written before the drop; one that was begun before keeps its reservation."""
         if self.state is State.DROPPING and self.reservation is not None:
             return self
-        reservation = f"{DROP_PREFIX}{max(0, int(now * 1000)):015d}:{self.id}"
+        reservation = f"{_counted_at(now)}:{self.id}"
         return msgspec.structs.replace(self, state=State.DROPPING, begun_at=now, reservation=reservation)
 
     def waiting(self) -> "Entry":
@@ -186,9 +186,13 @@ def ids_of(kind: Kind, database: str | None = None) -> tuple[str, str]:
     return first, first + _LAST
 
 
-def drops_since(moment: float) -> tuple[str, str]:
-    """Return the first and the last id of the documents that count drops begun since a moment."""
-    return f"{DROP_PREFIX}{max(0, int(moment * 1000)):015d}:", f"{DROP_PREFIX}{_LAST}"
+def drops_between(since: float, until: float) -> tuple[str, str]:
+    """Return the first and the last id of the documents that count drops begun from one moment to another."""
+    return f"{_counted_at(since)}:", f"{_counted_at(until)}:{_LAST}"
+
+
+def _counted_at(moment: float) -> str:
+    return f"{DROP_PREFIX}{max(0, int(moment * 1000)):015d}"
 
 
 def read_saying(leaves: Sequence[Any]) -> Saying:

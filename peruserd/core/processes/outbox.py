@@ -36,7 +36,7 @@ class Outbox:
         # Before the first plan, when it is not known yet what is another instance's, of all ranges together.
         self._trays: dict[Range, Tray] = {WHOLE_SPACE: Tray(incarnation)}
         self._copies: frozenset[Copy] = frozenset()
-        # The number of a comparison that was asked for while this instance had no range.
+        # The number of the comparison that is to make up for all that was asked for while this instance had no range.
         self._compares_next: int | None = None
         self._marks: deque[tuple[int, Mark]] = deque()
         self._seen_to: Mark | None = None
@@ -49,6 +49,8 @@ class Outbox:
 
     def ask(self, lane: Lane, document_ids: Iterable[str], *, made: bool = False) -> None:
         """Open looks at these documents; `made` says that nothing is known but that their database was made."""
+        if not self.has_ranges:
+            self.compare_names()
         for place, (document_id, trays) in enumerate(self._followed(document_ids)):
             self._last += place % _MAX_IN_A_MESSAGE == 0
             if lane is Lane.OTHERS and sum(each.others for each in self._trays.values()) >= _MAX_OPEN:
@@ -69,12 +71,19 @@ class Outbox:
         max(self._trays.values(), key=lambda each: each.others).look_at_all(self._last)
         self._last += 1
 
+    @property
+    def has_ranges(self) -> bool:
+        """Say whether looks can be kept: an instance that stands by has no range, and one before its first plan all."""
+        return bool(self._trays)
+
     def compare_names(self) -> None:
         """Let names be compared in all ranges, by the listeners of the plan, or by the next ones there are."""
+        if not self.has_ranges and self._compares_next is not None:
+            return
         self._last += 1
         for tray in self._trays.values():
             tray.compare(self._last)
-        self._compares_next = None if self._trays else self._last
+        self._compares_next = None if self.has_ranges else self._last
 
     def mark(self, mark: Mark) -> None:
         """Note a place in the list of databases, which is seen to once all that was asked for so far is done."""
@@ -87,14 +96,17 @@ class Outbox:
         """Go by a plan that listens to these copies; looks at what is in none of them are another instance's.
 
         What is open in the ranges that nobody can read now stays so until somebody can, who need not scan them then.
+        A range that was in none of the earlier plan's has its names compared: its listener can go on from a checkpoint
+        of before, and what the list of databases told of its users meanwhile was passed over.
         """
         before = self._trays
         self._copies = frozenset(copies)
         ranges = {*(each.range for each in copies), *unreadable}
         self._trays = {each: before.get(each) or self._inherited(each, before) for each in sorted(ranges)}
-        if ranges and self._compares_next is not None:
-            for tray in self._trays.values():
-                tray.compare(self._compares_next)
+        if new := [each for each in self._trays if not any(known.holds(each) for known in before)]:
+            self._last += 1
+            for each in new:
+                self._trays[each].compare(self._last if self._compares_next is None else self._compares_next)
             self._compares_next = None
 
     def _inherited(self, covered: Range, trays: dict[Range, Tray]) -> Tray:

@@ -188,6 +188,13 @@ def test_a_node_without_a_copy_has_nothing_to_follow() -> None:
     assert make_plan(view, "n3") == Plan()
 
 
+def test_a_range_that_the_map_leaves_out_is_unreadable() -> None:
+    """Somebody has edited the map. Its users are served by nobody, so an instance must not be ready."""
+    plan = make_plan(_view("n1", {LOWER: ["n1"]}), "n1")
+    assert (_copies(plan), plan.unreadable) == ([f"{LOWER}@n1"], (UPPER,))
+    assert make_plan(_view("n1", {}), "n1").unreadable == (WHOLE_SPACE,)
+
+
 def test_a_range_that_no_connected_node_has_is_unreadable_until_one_returns() -> None:
     """A range whose hosts are all away is named, not forgotten, and adopted as soon as one of them is connected."""
     hosts = {LOWER: ["n1"], UPPER: ["n2", "n3"]}

@@ -239,6 +239,7 @@ def test_a_byte_order_mark_before_the_file_is_passed_over() -> None:
         ('[cluster]\ndatabase = ""', "cluster.database", "found ''", "a text of the form"),
         (f'[cluster]\ndatabase = "{"a" * 201}"', "cluster.database", "found 'aaa", "a text of the form"),
         ('[cluster]\ndatabase = "userdb-626f62"', "cluster.database", "the database of the user 'bob'", "no user's"),
+        ('[couchdb]\nauth_db = "userdb-626f62"', "couchdb.auth_db", "the database of the user 'bob'", "no user's"),
         (
             '[cluster]\ndatabase = "a"\n[couchdb]\nauth_db = "a"',
             "cluster.database",

@@ -13,6 +13,7 @@ from peruserd.core.deletions.drop import (
     Hosts,
     Known,
     Reason,
+    Redate,
     Wait,
     clocks_say,
     decide,
@@ -168,6 +169,16 @@ def test_the_number_of_a_revision_means_nothing() -> None:
 def test_what_need_not_be_waited_for(known: dict[str, Any]) -> None:
     """The operator's leave, a blank database and a single wrong clock keep nothing."""
     assert decide(ENTRY, knowing(**known)) == Drop()
+
+
+def test_an_entry_noted_by_a_clock_that_was_ahead_gets_another_date() -> None:
+    """Ours and those of the nodes must both say so, and it is looked at for that before it is due."""
+    ahead = msgspec.structs.replace(ENTRY, noted_at=NOW + 1e8, due_at=NOW + 2e8)
+    assert forbids(ahead, Saying(), Pause(), NOW) is None
+    assert decide(ahead, GOOD) == Redate(NOW)
+    assert decide(ahead, knowing(dates={"a": NOW + 1e8, "b": NOW + 1e8})) == Wait(Reason.NOT_DUE, ahead.due_at)
+    assert decide(ahead, knowing(dates={})) == Wait(Reason.NOT_DUE, ahead.due_at)
+    assert decide(ahead, knowing(now=NOW + 1e8)) == Wait(Reason.NOT_DUE, ahead.due_at)
 
 
 def test_without_a_grace_period_no_clock_is_asked() -> None:

@@ -15,7 +15,7 @@ from peruserd.core.deletions.journal import (
     State,
     Word,
     as_document,
-    drops_since,
+    drops_between,
     entry_id,
     ids_of,
     most_urgent,
@@ -86,17 +86,16 @@ def test_a_revision_that_couchdb_makes_is_shown_as_it_is() -> None:
 def test_no_kind_of_document_lies_among_another() -> None:
     """A page of one kind never holds documents of another: words, drops, the pause and both kinds of entries."""
     ids = [ENTRY.id, changed(kind=Kind.RETURN).id, word_id(ENTRY.id), PAUSE_ID, ENTRY.begun(1.0).reservation or ""]
-    spans = [ids_of(Kind.DELETION), ids_of(Kind.RETURN), drops_since(0.0)]
+    spans = [ids_of(Kind.DELETION), ids_of(Kind.RETURN), drops_between(0.0, 2_000_000_000.0)]
     assert [sum(first <= each <= last for first, last in spans) for each in ids] == [1, 1, 0, 0, 1]
 
 
-def test_drops_are_counted_from_a_moment_on() -> None:
+def test_drops_are_counted_from_one_moment_to_another() -> None:
     """The documents that count drops lie in the order of the moments at which the drops were begun."""
-    first, last = drops_since(1_700_000_000.0)
-    early, late = ENTRY.begun(1_699_999_999.9).reservation, ENTRY.begun(1_700_000_000.0).reservation
-    assert early is not None
-    assert late is not None
-    assert early < first < late < last
+    first, last = drops_between(1_700_000_000.0, 1_700_000_009.0)
+    moments = (1_699_999_999.9, 1_700_000_000.0, 1_700_000_009.0, 1_700_000_009.1)
+    counted = [first <= (ENTRY.begun(each).reservation or "") <= last for each in moments]
+    assert counted == [False, True, True, False]
 
 
 # All leaves together

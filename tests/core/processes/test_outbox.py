@@ -278,6 +278,33 @@ def test_an_instance_without_a_range_remembers_a_comparison_and_no_looks() -> No
     assert told(outbox, LOW) == (set(), True)
 
 
+def test_what_was_passed_over_while_an_instance_stood_by_is_compared_and_not_seen_to_before() -> None:
+    """The active one can have died with looks open, and the one that takes its place may hold a valid checkpoint."""
+    outbox = made_outbox()
+    outbox.mark(place(1))
+    outbox.follow([])
+    outbox.ask(Lane.OTHERS, IN_LOW[:1])
+    outbox.mark(place(2))
+    assert (outbox.has_ranges, outbox.seen_to) == (False, place(1))
+    outbox.follow([LOW, HIGH])
+    assert (told(outbox, LOW), told(outbox, HIGH)) == ((set(), True), (set(), True))
+    outbox.acknowledge(LOW, outbox.number)
+    assert outbox.seen_to == place(1)
+    outbox.acknowledge(HIGH, outbox.number)
+    assert outbox.seen_to == place(2)
+
+
+def test_a_range_that_joins_the_plan_has_its_names_compared() -> None:
+    """Its looks were another instance's until now, such as those of a range that is adopted for the second time."""
+    outbox = made_outbox()
+    outbox.follow([LOW])
+    outbox.ask(Lane.OTHERS, IN_HIGH)
+    outbox.mark(place(1))
+    assert outbox.seen_to == place(1)
+    outbox.follow([LOW, HIGH])
+    assert (told(outbox, LOW), told(outbox, HIGH)) == ((set(), False), (set(), True))
+
+
 def test_looks_at_what_nobody_here_listens_to_are_closed() -> None:
     """Another instance owns them, and has begun with a scan of its own."""
     outbox = made_outbox()
