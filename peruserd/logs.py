@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from typing import Final
+from contextlib import suppress
+from typing import Final, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor
@@ -20,6 +21,26 @@ _LEVELS: Final = {
 _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
+
+
+class _Log:
+    """A stream that takes lines where it can. A disk that is full must keep nobody from being served.
+
+    Lines that do not fit are lost, apart from the few that the stream keeps until there is room.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: str) -> None:
+        """Write a line, or lose it."""
+        with suppress(OSError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        """Write what is kept, or keep it."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def configure(config: LogConfig, **context: str) -> None:
@@ -44,6 +65,6 @@ def configure(config: LogConfig, **context: str) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.level]),
         # Standard error carries the lines of all of an instance's processes, so each is one write.
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Log(sys.stderr))),
         cache_logger_on_first_use=True,
     )

@@ -101,6 +101,18 @@ def count(text: str) -> int:
     return int(text)
 
 
+def threads(text: str) -> int:
+    """Return a number of requests that may be under way at once; each has a thread and a connection."""
+    found = count(text)
+    if found > _MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {_MAX_THREADS}")
+    return found
+
+
+# CouchDB answers no faster with more than some dozens.
+_MAX_THREADS: Final = 256
+
+
 def number(text: str) -> int:
     """Return a whole number from 0."""
     if not text.isdecimal():

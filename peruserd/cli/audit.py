@@ -12,11 +12,11 @@ from typing import Final
 
 import msgspec
 
-from peruserd.cli.connecting import Connected, need_users, with_server
+from peruserd.cli.connecting import Connected, as_command_error, need_users, with_server
 from peruserd.cli.loading import load_file
 from peruserd.cli.ordering import NotTakenError, answers, refused
-from peruserd.cli.output import CommandError, print_json
-from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
+from peruserd.cli.output import CommandError, print_json, say, told_beside
+from peruserd.cli.parser import EXIT_DONE, EXIT_INTERRUPTED, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.cli.progress import Progress, announce
 from peruserd.cli.survey import Known, Survey
 from peruserd.core.audit.diagnosis import Diagnosis, Rules
@@ -28,6 +28,7 @@ from peruserd.core.configuration.config import Config
 from peruserd.core.processes import control
 from peruserd.core.users.evidence import DocumentState
 from peruserd.couch.copies import open_layout
+from peruserd.couch.errors import CouchError
 from peruserd.daemon.state import StateDirectory
 from peruserd.listener.furnishing import open_furnisher
 from peruserd.supervisor.attaching import attach
@@ -50,12 +51,16 @@ class _Listed(msgspec.Struct, frozen=True):
 
 
 class _Absent(msgspec.Struct, frozen=True):
-    """A user who was named and is not there; `silent` are nodes that may know the user and could not be read."""
+    """A user who was named and is not there; `silent` are nodes that may know the user and could not be read.
+
+    `hint` says what was meant instead of a name that looks like an id.
+    """
 
     user: str
     database: str
     database_exists: bool
     silent: tuple[str, ...] = ()
+    hint: str | None = None
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -88,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     # Before a round that may take an hour.
     _check_names(config, options.users)
     if options.repair and not options.dry_run:
-        _send(StateDirectory.configured(config).path, [])
+        _send(StateDirectory.configured(config).path, [], [])
     return with_server(options, lambda connected: _audit(connected, options), connections=options.threads)
 
 
@@ -118,11 +123,12 @@ def _audit(connected: Connected, options: argparse.Namespace) -> int:
     with Progress("users looked at", len(ids)) as progress:
         found = _without(survey.differing(ids, progress), options.ignore)
     sent = [each.user for each in found if each.wants_look] if options.repair else []
+    trouble: CommandError | None = None
     if sent and not options.dry_run:
         _report_found(options, config.databases.prefix, found)
-        _send(directory, sent)
-        found = _without(_watch(survey, found), options.ignore)
-    return _report(options, _result(config.databases.prefix, len(ids), began, found, sent, known))
+        found, sent, trouble = _repaired(directory, survey, found, sent)
+        found = _without(found, options.ignore)
+    return _report(options, _result(config.databases.prefix, len(ids), began, found, sent, known), trouble)
 
 
 def _survey(connected: Connected, threads: int) -> Survey:
@@ -140,7 +146,7 @@ def _all_ids(survey: Survey) -> list[str]:
     with Progress("users found") as progress:
         users = survey.users(progress)
     # Sorted, so that two rounds of the same users go the same way.
-    return [*sorted(users), *survey.nobodies(users)]
+    return [*sorted(users), *survey.nobodies(users, survey.databases())]
 
 
 def _without(found: Sequence[Diagnosis], ignored: Sequence[Finding]) -> list[Diagnosis]:
@@ -155,8 +161,33 @@ def _without(found: Sequence[Diagnosis], ignored: Sequence[Finding]) -> list[Dia
 # The repair
 
 
-def _send(directory: Path, users: Sequence[str]) -> None:
-    """Name users to the daemon; raises NotTakenError. With none, it is only asked whether it is there."""
+def _repaired(
+    directory: Path, survey: Survey, found: Sequence[Diagnosis], users: Sequence[str]
+) -> tuple[list[Diagnosis], list[str], CommandError | None]:
+    """Name users to the daemon, and watch them; return what is left, who was named, and what ended it too early.
+
+    All that was found before is kept then: to find it can have taken an hour.
+    """
+    sent: list[str] = []
+    left = {each.user: each for each in found}
+    trouble: CommandError | None = None
+    try:
+        _send(directory, users, sent)
+        _watch(survey, left)
+    except CommandError as error:
+        trouble = error
+    except CouchError as error:
+        trouble = as_command_error(error)
+    except KeyboardInterrupt:
+        trouble = CommandError(EXIT_INTERRUPTED, "interrupted", "interrupted")
+    return [left[user] for user in sorted(left)], sent, trouble
+
+
+def _send(directory: Path, users: Sequence[str], sent: list[str]) -> None:
+    """Name users to the daemon, and note them in `sent`; raises NotTakenError.
+
+    With none, it is only asked whether it is there.
+    """
     parts = [users[begin : begin + control.MAX_USERS] for begin in range(0, len(users), control.MAX_USERS)] or [[]]
     for part in parts:
         for answer in answers(directory, control.LookAt(tuple(part))):
@@ -166,12 +197,12 @@ def _send(directory: Path, users: Sequence[str]) -> None:
                 raise refused(answer)
         else:
             raise NotTakenError(EXIT_LATER, "no_answer", "the daemon ended before it took the users")
+        sent.extend(part)
 
 
-def _watch(survey: Survey, found: Sequence[Diagnosis]) -> list[Diagnosis]:
-    """Look at those that a look mends until none is left, or it does not get better; return all that is left."""
-    left = {each.user: each for each in found}
-    waiting = {each.user for each in found if each.remedy is Remedy.LOOK}
+def _watch(survey: Survey, left: dict[str, Diagnosis]) -> None:
+    """Look at those that a look mends until none is left, or it does not get better; keep in `left` what is left."""
+    waiting = {each.user for each in left.values() if each.remedy is Remedy.LOOK}
     better_at = time.monotonic()
     announce(f"waiting until {counted(len(waiting), 'user')} can be seen to be put right")
     with Progress("users put right", len(waiting)) as progress:
@@ -186,7 +217,6 @@ def _watch(survey: Survey, found: Sequence[Diagnosis]) -> list[Diagnosis]:
                 left.pop(user, None)
             left.update(seen)
             waiting = still
-    return [left[user] for user in sorted(left)]
 
 
 # Printing
@@ -214,7 +244,8 @@ def _result(
 
 
 def _absent(known: Known) -> _Absent:
-    return _Absent(known.user, known.database, known.database_exists, known.silent)
+    hint = advice_on_id(known.user) if known.state is DocumentState.MISSING else None
+    return _Absent(known.user, known.database, known.database_exists, known.silent, hint)
 
 
 def _listed(prefix: str, diagnosis: Diagnosis) -> _Listed:
@@ -225,9 +256,11 @@ def _listed(prefix: str, diagnosis: Diagnosis) -> _Listed:
     return _Listed(diagnosis.user, database, diagnosis.findings, diagnosis.remedy, diagnosis.words)
 
 
-def _report(options: argparse.Namespace, result: _Result) -> int:
+def _report(options: argparse.Namespace, result: _Result, trouble: CommandError | None) -> int:
+    for words in () if trouble is None else trouble.problems:
+        say(words)
     if options.json:
-        print_json(result)
+        print_json(msgspec.to_builtins(result) | told_beside(trouble))
     else:
         for each in result.unknown:
             print(f"{named(each.user)}: {_unknown_words(each)}")
@@ -235,15 +268,14 @@ def _report(options: argparse.Namespace, result: _Result) -> int:
             print(f"{named(each.user)}: the user was deleted; {_database_words(each)}")
         _print_list(result.left)
         print(_summary(result, options))
-    return result.code
+    return result.code if trouble is None else trouble.code
 
 
 def _unknown_words(absent: _Absent) -> str:
     nodes = ", ".join(absent.silent)
     doubt = f" as far as can be seen without {nodes}" if nodes else ""
     words = f"there is no such user{doubt}; {_database_words(absent)}"
-    advice = advice_on_id(absent.user)
-    return f"{words}; {advice}" if advice else words
+    return f"{words}; {absent.hint}" if absent.hint else words
 
 
 def _database_words(absent: _Absent) -> str:
@@ -254,7 +286,7 @@ def _report_found(options: argparse.Namespace, prefix: str, found: Sequence[Diag
     if not options.json:
         _print_list([_listed(prefix, each) for each in found])
         users = counted(sum(each.wants_look for each in found), "user")
-        print(f"{users} named to the daemon; what is left is listed again:")
+        print(f"naming {users} to the daemon; what is left is listed again:", flush=True)
 
 
 def _print_list(listed: Sequence[_Listed]) -> None:

@@ -4,7 +4,10 @@ Where the daemon has a state directory already, its record of refused passwords 
 """
 
 import argparse
+import stat
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -22,6 +25,8 @@ from peruserd.couch.client import Client, Membership
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.errors import CouchError
 from peruserd.couch.listing import databases_with
+from peruserd.couch.majority import lacks_majority
+from peruserd.couch.pluses import PLUS_LOST, plus_is_lost
 from peruserd.supervisor.membership import LeaseObserver
 from peruserd.supervisor.second_writer import ADVICE, is_peruser_on
 from peruserd.supervisor.slashes import slashes_lost
@@ -84,6 +89,8 @@ def _check(connected: Connected, options: argparse.Namespace) -> int:
 def _look(connected: Connected, path: str | None, report: _Report) -> None:
     config, client, templates = connected.config, connected.client, connected.templates
     report.say("configuration", f"{path or 'defaults'}: valid")
+    if (words := _exposed(config.couchdb.password_file)) is not None:
+        report.say("password", words)
     report.say("server", _server(connected))
     observer = LeaseObserver(config.cluster.lease_ttl)
     database = ClusterDatabase(client, config.cluster.database, mend=False)
@@ -97,6 +104,8 @@ def _look(connected: Connected, path: str | None, report: _Report) -> None:
         _look_at_nodes(connected, attachment.node, view, report)
         _look_at_leases(connected, database, observer, report)
     auth_db = config.couchdb.auth_db
+    if attachment.feed is Feed.DATABASE:
+        _look_at_majority(connected, attachment.feed, report)
     if not client.database_exists(auth_db):
         words = f"the authentication database {auth_db} does not exist; the daemon would wait for it"
         report.say("users", words, clear=False)
@@ -117,12 +126,29 @@ def _look_at_nodes(connected: Connected, node: str, view: View, report: _Report)
     client = connected.client
     members = client.membership()
     report.say("node", f"{node}; {_connected(members)}")
-    if (lost := slashes_lost(client)) is not None:
-        report.say("paths", str(lost), clear=False)
+    _look_at_paths(connected, report)
     others = ", ".join(each for each in view.instances if each != node)
     report.say("instances", f"leases of others: {others or 'none'} (`peruserd plan` watches them for life)")
     is_on, words = _second_writer(client, members.all_nodes)
     report.say("second writer", words, clear=not is_on)
+
+
+def _look_at_paths(connected: Connected, report: _Report) -> None:
+    """Look for what changes paths on the way; where nothing does, the copies can be asked one by one."""
+    if (lost := slashes_lost(connected.client)) is not None:
+        # What decodes a slash decodes a plus as well, and is mended in the same way.
+        report.say("paths", str(lost), clear=False)
+        return
+    if plus_is_lost(connected.client):
+        report.say("paths", PLUS_LOST, clear=False)
+    _look_at_majority(connected, Feed.SHARD, report)
+
+
+def _look_at_majority(connected: Connected, feed: Feed, report: _Report) -> None:
+    config = connected.config
+    lacking = lacks_majority(connected.client, feed, config.cluster.database, config.couchdb.auth_db)
+    if lacking is not None:
+        report.say("majority", lacking, clear=False)
 
 
 def _look_at_leases(connected: Connected, database: ClusterDatabase, observer: LeaseObserver, report: _Report) -> None:
@@ -171,6 +197,22 @@ def _second_writer(client: Client, nodes: Iterable[str]) -> tuple[bool, str]:
     if silent := ", ".join(node for node, is_on in found.items() if is_on is None):
         said.append(f"whether couch_peruser is on at {silent} cannot be read")
     return bool(enabled), "; ".join(said)
+
+
+def _exposed(password_file: str | None) -> str | None:
+    """Say that other accounts of this machine can read or write the password; None where they cannot."""
+    try:
+        is_open = password_file is not None and Path(password_file).stat().st_mode & _OTHERS
+    except OSError:
+        # The password is from elsewhere then, such as the environment.
+        return None
+    if not is_open:
+        return None
+    return f"every account of this machine can get at {password_file}: chmod 640, with the group that peruserd runs as"
+
+
+# Whoever can write it decides which password is sent.
+_OTHERS: Final = stat.S_IROTH | stat.S_IWOTH
 
 
 def _server(connected: Connected) -> str:

@@ -55,19 +55,25 @@ def with_server(
     try:
         with _connect(options.config, connections, finishes=finishes) as connected:
             return command(connected)
-    except RefusedError as error:
-        raise CommandError(EXIT_LATER, error.kind, str(error)) from error
-    except ForbiddenError as error:
-        words = "CouchDB has other words for that, so something before it keeps the page"
-        raise CommandError(EXIT_LATER, error.kind, str(error), words) from error
-    except UnauthorizedError as error:
-        words = "check the account in [couchdb]: username and password; it must be a server admin's"
-        raise CommandError(EXIT_LATER, error.kind, str(error), words) from error
     except CouchError as error:
-        if error.advice is Advice.ASK_OPERATOR:
-            words = "check [couchdb] in the configuration"
-            raise CommandError(EXIT_CONFIGURATION, error.kind, str(error), words) from error
-        raise CommandError(EXIT_LATER, error.kind, str(error)) from error
+        raise as_command_error(error) from error
+
+
+def as_command_error(error: CouchError) -> CommandError:
+    """Return the error of a command that ends with this one of the server's, and what there is to check."""
+    match error:
+        case RefusedError():
+            return CommandError(EXIT_LATER, error.kind, str(error))
+        case ForbiddenError():
+            words = "CouchDB has other words for that, so something before it keeps the page"
+            return CommandError(EXIT_LATER, error.kind, str(error), words)
+        case UnauthorizedError():
+            words = "check the account in [couchdb]: username and password; it must be a server admin's"
+            return CommandError(EXIT_LATER, error.kind, str(error), words)
+        case CouchError() if error.advice is Advice.ASK_OPERATOR:
+            return CommandError(EXIT_CONFIGURATION, error.kind, str(error), "check [couchdb] in the configuration")
+        case _:
+            return CommandError(EXIT_LATER, error.kind, str(error))
 
 
 def need_users(client: Client, auth_db: str) -> None:

@@ -13,7 +13,7 @@ from peruserd.cli.ordering import Ordering
 from peruserd.cli.output import print_json, say, told_beside
 from peruserd.cli.parser import EXIT_DONE
 from peruserd.core.common.escaping import argument, counted, date, named, shown, span
-from peruserd.core.common.names import user_name
+from peruserd.core.common.names import advice_on_id, user_name
 from peruserd.core.configuration.config import Config
 from peruserd.core.deletions.journal import Entry, Kind, Pause, Saying, Word, most_urgent
 from peruserd.core.processes import control
@@ -34,9 +34,18 @@ class _Listed(msgspec.Struct, frozen=True):
     entry: Entry
 
 
+class _Unknown(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A user who was named and for whom nothing is listed; `hint` says what was meant instead of an id."""
+
+    user: str
+    reason: str
+    hint: str | None = None
+
+
 class _List(msgspec.Struct, frozen=True):
     pause: Pause
     deletions: list[_Listed]
+    unknown: list[_Unknown]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,11 +73,20 @@ def _list(connected: Connected, options: argparse.Namespace) -> int:
             raise
         say(f"there is no database {journal.database} yet: no deletion was ever noted")
         pause, found = Pause(), []
+    unknown = _unknown(options, found)
+    for each in unknown:
+        say(f"{named(each.user)}: {each.reason}" + (f"; {each.hint}" if each.hint else ""))
     if options.json:
-        print_json(_List(pause, found))
+        print_json(_List(pause, found, unknown))
     else:
         print(_in_words(pause, found, time.time()))
     return EXIT_DONE
+
+
+def _unknown(options: argparse.Namespace, found: Iterable[_Listed]) -> list[_Unknown]:
+    reason = "nothing was ever noted" if options.all else "nothing waits"
+    listed = {each.user for each in found}
+    return [_Unknown(each, reason, advice_on_id(each)) for each in dict.fromkeys(options.users) if each not in listed]
 
 
 def _counted(entries: Iterable[Entry]) -> Iterator[Entry]:

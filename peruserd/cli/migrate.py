@@ -18,9 +18,8 @@ from peruserd.cli.survey import Survey
 from peruserd.core.audit.diagnosis import Rules
 from peruserd.core.cluster.views import Feed
 from peruserd.core.common.escaping import counted, shown
-from peruserd.core.common.names import MAX_ID_CHARACTERS, user_name
 from peruserd.core.configuration.config import Config
-from peruserd.core.migration.differences import Group, Item, Roll, WayBack, groups, order, way_back
+from peruserd.core.migration.differences import Group, Item, Roll, WayBack, groups, order, roll_of, way_back
 from peruserd.core.migration.settings import (
     Difference,
     Peruser,
@@ -32,9 +31,7 @@ from peruserd.core.migration.settings import (
 )
 from peruserd.couch.client import Client
 from peruserd.couch.errors import NotFoundError, RejectedError, UnauthorizedError
-from peruserd.couch.listing import databases_with, rows_of
 from peruserd.couch.peruser import Settings, read_settings
-from peruserd.couch.sources import DatabaseSource
 from peruserd.supervisor.attaching import attach
 
 # Of each group that is printed; JSON has all.
@@ -91,7 +88,7 @@ def _migrate(connected: Connected, options: argparse.Namespace) -> int:
     need_users(client, config.couchdb.auth_db)
     announce("looking at all users, and at each copy of their databases")
     survey = _survey(client, config, attachment.node, attachment.feed, options.threads)
-    found = _found(connected, settings, peruser, config, _looked(survey, client, config), began)
+    found = _found(connected, settings, peruser, config, _looked(survey, config), began)
     if options.json:
         print_json(found)
     else:
@@ -129,32 +126,19 @@ def _survey(client: Client, config: Config, node: str, feed: Feed, threads: int)
     return Survey(client, node, feed, config.couchdb.auth_db, rules, threads)
 
 
-def _looked(survey: Survey, client: Client, config: Config) -> _Looked:
+def _looked(survey: Survey, config: Config) -> _Looked:
     with Progress("users found") as progress:
         users = survey.users(progress)
-    with Progress("rows and databases read") as progress:
-        roll = _roll(client, config, progress)
-    ids = [*sorted(users), *survey.nobodies(users)]
+    databases: set[str] = set()
+    with Progress("databases found") as progress:
+        for name in survey.databases():
+            databases.add(name)
+            progress.advance(1)
+    roll = roll_of(users, databases)
+    ids = [*sorted(users), *survey.nobodies(users, databases)]
     with Progress("users looked at", len(ids)) as progress:
         found = survey.differing(ids, progress)
     return _Looked(len(users), roll, groups(found, roll, config.databases.prefix, config.deletion.policy))
-
-
-def _roll(client: Client, config: Config, progress: Progress) -> Roll:
-    """Read the feed of the authentication database and the names of databases; for counts, and no proof of anything."""
-    live: set[str] = set()
-    deleted: set[str] = set()
-    for rows in rows_of(DatabaseSource(client, config.couchdb.auth_db)):
-        for row in rows:
-            name = user_name(row.id)
-            if name is not None and len(row.id) <= MAX_ID_CHARACTERS:
-                (deleted if row.deleted else live).add(name)
-        progress.advance(len(rows))
-    databases: set[str] = set()
-    for names in databases_with(client, config.databases.prefix):
-        databases.update(names)
-        progress.advance(len(names))
-    return Roll(frozenset(live), frozenset(deleted - live), frozenset(databases))
 
 
 def _found(

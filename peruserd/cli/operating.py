@@ -10,10 +10,10 @@ from peruserd.cli.arguments import (
     add_command,
     add_config_option,
     add_json_option,
-    count,
     exit_codes,
     number,
     rate,
+    threads,
 )
 from peruserd.core.audit.findings import Finding
 from peruserd.core.users.quarantine import KINDS
@@ -208,13 +208,20 @@ def add_audit(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--ignore",
         metavar="KIND",
         nargs="+",
-        type=Finding,
-        choices=list(Finding),
+        type=_finding,
         default=[],
         help=f"pass over findings of these kinds (default: none): {', '.join(Finding)}",
     )
-    parser.add_argument("--threads", type=count, default=8, metavar="N", help="requests under way at once")
+    parser.add_argument("--threads", type=threads, default=8, metavar="N", help="requests under way at once")
     add_json_option(parser)
+
+
+def _finding(text: str) -> Finding:
+    """Return a kind of finding. An unknown one is an error that names them all."""
+    try:
+        return Finding(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no kind of finding; there are {', '.join(Finding)}") from None
 
 
 def add_migrate(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -229,5 +236,5 @@ def add_migrate(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     add_config_option(parser)
     parser.add_argument("--check", action="store_true", help="print only what differs, and exit 1 if anything does")
-    parser.add_argument("--threads", type=count, default=4, metavar="N", help="requests under way at once")
+    parser.add_argument("--threads", type=threads, default=4, metavar="N", help="requests under way at once")
     add_json_option(parser, more=", with all names")

@@ -96,9 +96,9 @@ class Ordering(ABC):
         raise NotTakenError(EXIT_LATER, "no_answer", "the daemon ended before it was done; what was done stays done")
 
     def _not_found(self, user: str, why: str) -> None:
-        self._unknown.append({"user": user, "reason": why})
-        self._code = max(self._code, EXIT_NOT_DONE)
         advice = advice_on_id(user)
+        self._unknown.append({"user": user, "reason": why, **({"hint": advice} if advice else {})})
+        self._code = max(self._code, EXIT_NOT_DONE)
         say(f"{named(user)}: {shown(why)}" + (f"; {advice}" if advice else ""))
 
 

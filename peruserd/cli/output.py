@@ -7,6 +7,7 @@ prints an object too, so that a script never has to read a sentence.
 import errno
 import io
 import os
+import select
 import sys
 import threading
 from contextlib import suppress
@@ -17,7 +18,7 @@ import msgspec
 from peruserd.core.common.escaping import as_json_text, harmless
 
 # The output cannot be written, for a reason that can pass.
-OUTPUT_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 # Set once the one JSON document is printed, so that a command that is interrupted right then prints no second one.
 _answered: Final = threading.Event()
@@ -34,6 +35,32 @@ class CommandError(Exception):
         self.code = code
         self.kind = kind
         self.problems = problems
+
+
+class OutputError(Exception):
+    """Standard output that cannot be written. It is no OSError, so that nobody takes it for trouble with a file.
+
+    `is_quiet` says that nobody reads it any more, which is no failure worth a word (`peruserd config | head`).
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"the output cannot be written: {error.strerror}")
+        self.is_quiet = error.errno == errno.EPIPE
+        self.is_passing = error.errno in _PASSING
+
+
+class _Descriptor(io.FileIO):
+    """Standard output: it raises OutputError, and waits where it does not take more just now."""
+
+    def write(self, data: Any, /) -> int:
+        """Write what fits; return how many bytes that were."""
+        try:
+            while (written := super().write(data)) is None:
+                # Another program has made this pipe or terminal one that does not block.
+                select.select((), (self,), ())
+        except OSError as error:
+            raise OutputError(error) from error
+        return written
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -74,8 +101,20 @@ def fail(error: CommandError, *, as_json: bool) -> int:
     for problem in error.problems:
         say(problem)
     if as_json and not _answered.is_set():
-        print_json(Failure(error.kind, "; ".join(error.problems), error.code))
+        try:
+            print_json(Failure(error.kind, "; ".join(error.problems), error.code))
+            sys.stdout.flush()
+        except OutputError as trouble:
+            # The exit code says more of what was asked for.
+            give_up(trouble)
     return error.code
+
+
+def give_up(trouble: OutputError) -> None:
+    """Write no more to standard output, and say why, unless its reader has just seen enough."""
+    discard()
+    if not trouble.is_quiet:
+        say(str(trouble))
 
 
 def told_beside(error: CommandError | None) -> dict[str, object]:
@@ -92,13 +131,30 @@ def prepare() -> None:
     not have is written out.
     """
     _answered.clear()
+    _guard_output()
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             # The lowest number that is free is that one.
-            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+            opened = open(os.devnull, "r" if number == 0 else "w", encoding="utf-8")  # noqa: SIM115, PTH123
+            # Listeners are processes of their own, and need these descriptors as much.
+            os.set_inheritable(opened.fileno(), True)  # noqa: FBT003 - the standard library's name for it
+            setattr(sys, name, opened)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _guard_output() -> None:
+    """Let standard output raise OutputError; what has been put in its place is left alone."""
+    plain = sys.stdout
+    if plain is None or plain is not sys.__stdout__ or not isinstance(plain, io.TextIOWrapper):
+        return
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(_Descriptor(plain.fileno(), "w", closefd=False)),
+        encoding=plain.encoding,
+        errors=plain.errors,
+        line_buffering=plain.line_buffering or plain.write_through,
+    )
 
 
 def discard() -> None:

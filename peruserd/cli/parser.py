@@ -48,16 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             # Here, because an error at Python's own end cannot be caught.
             sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of the output has seen enough (`peruserd config | head`).
-        output.discard()
-        return EXIT_NOT_DONE
-    except OSError as error:
-        if error.errno not in output.OUTPUT_FULL:
-            raise
-        output.discard()
-        output.say(f"the output cannot be written: {error.strerror}")
-        return EXIT_LATER
+    except output.OutputError as error:
+        output.give_up(error)
+        return EXIT_LATER if error.is_passing else EXIT_NOT_DONE
     except KeyboardInterrupt:
         # Before the command has begun, or when it has ended.
         output.say("interrupted")

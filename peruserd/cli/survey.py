@@ -34,6 +34,12 @@ T = TypeVar("T")
 # Few enough that what was read first of a user is still so when the last of it is read.
 _BATCH: Final = 100
 
+# So few users make too many requests for the documents of each part.
+_LEAST_BATCH: Final = 10
+
+# Parts for each thread, so that none of them is left alone with the last one.
+_SHARES: Final = 4
+
 # A user who has just signed up is served within this, and a copy has caught up, as a rule.
 _AGAIN_SECONDS: Final = 3.0
 
@@ -75,12 +81,12 @@ class Survey:
         self._observer = open_observer(client, self._copy, rules.databases.prefix, contents)
         self._stopping = threading.Event()
 
-    def users(self, progress: Progress) -> set[str]:
-        """Return the ids of all user documents that any copy has, or had.
+    def users(self, progress: Progress) -> dict[str, bool]:
+        """Return the ids of all user documents that any copy has, or had, and whether one shows it as not deleted.
 
         A copy that cannot be read is passed over, where another one of its range can be.
         """
-        found: set[str] = set()
+        found: dict[str, bool] = {}
         for copies in self._copies():
             trouble: CouchError | None = None
             is_read = False
@@ -88,7 +94,9 @@ class Survey:
                 try:
                     for rows in rows_of(open_source(copy, self._client)):
                         before = len(found)
-                        found.update(each.id for each in rows if _is_users(each.id))
+                        for row in rows:
+                            if _is_users(row.id):
+                                found[row.id] = not row.deleted or found.get(row.id, False)
                         progress.advance(len(found) - before)
                     is_read = True
                 except (UnauthorizedError, *SILENCE) as error:
@@ -97,30 +105,32 @@ class Survey:
                 raise trouble
         return found
 
-    def nobodies(self, known: Collection[str]) -> list[str]:
+    def databases(self) -> Iterator[str]:
+        """Give the names of all databases with the prefix."""
+        for names in databases_with(self._client, self._rules.databases.prefix):
+            yield from names
+
+    def nobodies(self, known: Collection[str], databases: Iterable[str]) -> list[str]:
         """Return the ids that user documents would have whose databases are there, other than those that are known."""
         prefix = self._rules.databases.prefix
-        ids = (
-            user_document_id(user)
-            for names in databases_with(self._client, prefix)
-            for name in names
-            if (user := decode_database_name(prefix, name)) is not None
-        )
+        users = (decode_database_name(prefix, name) for name in databases)
+        ids = (user_document_id(user) for user in users if user is not None)
         return [each for each in ids if each not in known]
 
     def differing(self, document_ids: Iterable[str], progress: Progress) -> list[Diagnosis]:
         """Return what is found of these users, without those of whom nothing is; sorted by user.
 
-        A difference is seen twice. A fact that could not be seen is not, because a node that is away would make every
-        round two.
+        A difference is seen twice, where it can be gone in a moment. A fact that could not be seen is not, because a
+        node that is away would make every round two.
         """
         found = {each.user: each for each in self._diagnosed(document_ids, progress) if each.findings}
-        doubtful = [user for user, each in found.items() if each.differs]
+        doubtful = [user for user, each in found.items() if each.may_pass]
         if doubtful:
             announce(f"looking at {counted(len(doubtful), 'user')} once more, in {_AGAIN_SECONDS:g} s")
             time.sleep(_AGAIN_SECONDS)
-        for each in self._diagnosed(map(user_document_id, doubtful), Progress("users looked at again")):
-            found[each.user] = seen_twice(found[each.user], each)
+        with Progress("users looked at again", len(doubtful)) as again:
+            for each in self._diagnosed(map(user_document_id, doubtful), again):
+                found[each.user] = seen_twice(found[each.user], each)
         return [found[user] for user in sorted(found) if found[user].findings]
 
     def at_once(self, document_ids: Iterable[str]) -> list[Diagnosis]:
@@ -153,9 +163,10 @@ class Survey:
             progress.advance(len(ids))
             return found
 
+        wanted = list(document_ids)
         with ThreadPoolExecutor(self._threads) as pool:
             try:
-                for found in pool.map(batch, _batches(document_ids, _BATCH)):
+                for found in pool.map(batch, _batches(wanted, _batch_size(len(wanted), self._threads))):
                     yield from found
             except BaseException:
                 self._stopping.set()
@@ -181,6 +192,11 @@ def _known(prefix: str, seen: Observation) -> Known:
 
 def _is_users(document_id: str) -> bool:
     return document_id.startswith(USER_DOCUMENT_PREFIX) and len(document_id) <= MAX_ID_CHARACTERS
+
+
+def _batch_size(users: int, threads: int) -> int:
+    """Return how many users to observe at once: small parts of a small number, which all threads have work of."""
+    return min(_BATCH, max(_LEAST_BATCH, users // (threads * _SHARES)))
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -21,7 +21,8 @@ from peruserd.core.cluster.views import Feed
 from peruserd.core.common.escaping import counted, named, shown
 from peruserd.core.configuration.config import Grant
 from peruserd.core.users.contents import Standing
-from peruserd.couch.errors import CouchError
+from peruserd.core.users.quarantine import Advice
+from peruserd.couch.errors import CouchError, UnauthorizedError
 from peruserd.couch.journal import Journal
 from peruserd.couch.single_journal import prepare_journal
 from peruserd.couch.template_record import TemplateRecord
@@ -153,7 +154,7 @@ class _RollingOut(_Command):
         except CouchError as error:
             # Changes made so far are told all the same.
             say(str(error))
-            code = EXIT_LATER
+            code = _code_of(error)
             self._trouble = CommandError(code, error.kind, str(error))
         is_done = is_whole and not self.failures
         self._end(is_whole=is_whole, is_done=is_done)
@@ -225,9 +226,10 @@ class _RollingOut(_Command):
             words = (
                 f"stopped after {counted(self.counts.users, 'user')}, of whom {len(self.failures):,} failed; run it "
             )
-            mended = " once that is mended" if self.failures else ""
+            is_to_mend = self.failures or (self._trouble is not None and self._trouble.code == EXIT_NOT_DONE)
+            mended = "again once that is mended" if is_to_mend else "again"
             more = ", or let more fail: --max-failures" if self.failures else ""
-            say(f"{words}again{mended}, which passes over what is right{more}")
+            say(f"{words}{mended}, which passes over what is right{more}")
         if self.options.json:
             answer = {
                 "done": is_done,
@@ -251,6 +253,15 @@ class _RollingOut(_Command):
         )
 
 
+def _code_of(error: CouchError) -> int:
+    """Return the exit code of a rollout that ended with this error: 75 only where the same can succeed later.
+
+    A path can be closed for a while, because CouchDB locks an account that gives a wrong password.
+    """
+    is_to_mend = error.advice is Advice.ASK_OPERATOR and not isinstance(error, UnauthorizedError)
+    return EXIT_NOT_DONE if is_to_mend else EXIT_LATER
+
+
 def _in_words(connected: Connected, counts: Counts) -> Iterator[str]:
     yield from template_words(connected.templates, connected.config.security.grant)
     yield f"{counted(counts.users, 'user')}, {counts.without_database:,} of them without a database yet"
@@ -264,7 +275,21 @@ def _in_words(connected: Connected, counts: Counts) -> Iterator[str]:
     yield f"rights (grant {grant}, roles): {counted(counts.rights_due, 'database')} to be changed"
     if connected.templates.options:
         yield f"options: {counted(counts.options_due, 'database')} to be changed"
-    yield f"a rollout would change {counted(counts.due, 'database')}" if counts.due else "everything is up to date"
+    yield _verdict(counts)
+
+
+def _verdict(counts: Counts) -> str:
+    """Say in one sentence what a rollout would do."""
+    if counts.due:
+        return f"a rollout would change {counted(counts.due, 'database')}"
+    if counts.unreadable:
+        read = "everything that could be read is up to date" if counts.up_to_date else "nothing could be read"
+        return f"{read}; {counted(counts.unreadable, 'database')} could not be"
+    if counts.up_to_date:
+        return "every database that is there is up to date" if counts.without_database else "everything is up to date"
+    if not counts.users:
+        return "there are no users, so there is nothing to roll out"
+    return "nobody has a database yet, so there is nothing to roll out: daemons make databases as they are configured"
 
 
 def _nothing(_user: str) -> Rolled:

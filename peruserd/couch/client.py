@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.cluster.directory import FIRST_REVISION
 from peruserd.core.cluster.lease_documents import FIRST_ID, LAST_ID, MAX_BYTES, MAX_LEASES, lease_id, read_leases
 from peruserd.core.cluster.leases import Lease
 from peruserd.core.cluster.views import Copy
 from peruserd.core.configuration.config import DatabasesConfig
+from peruserd.core.feed.rows import FIRST_REVISION
 from peruserd.core.ownership.ranges import ShardMap
 from peruserd.couch.answers import Answer
 from peruserd.couch.errors import NotFoundError, UnexpectedAnswerError

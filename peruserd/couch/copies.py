@@ -192,12 +192,31 @@ class Copies:
         }
 
     def security(self, database: str) -> tuple[CopyReading, ...] | None:
-        """Return the security object of each copy; None where there is no such database. Raises CouchError."""
-        places = self._layout.of_database(database)
-        if places is None:
+        """Return the security object of each copy; None where there is no such database. Raises CouchError.
+
+        That no copy is there at all is not believed. The database can have been deleted since its map was read, and a
+        proxy that decodes `%2F` makes a node say the same of each. A clustered read makes the copy of the node that is
+        asked then, where all are lost.
+        """
+        found = self._securities(database)
+        if not found or not all(each.lost for each in found):
+            return found
+        try:
+            self._client.security(database)
+        except NotFoundError:
             return None
-        read = _answers(places, self._security)
-        return tuple(CopyReading(each.node, read.get(each), each.path) for each in places)
+        found = self._securities(database)
+        if not found or not all(each.lost for each in found):
+            return found
+        return tuple(msgspec.structs.replace(each, lost=False) for each in found)
+
+    def fill(self, database: str) -> None:
+        """Let CouchDB bring documents to copies that were just made, at once; raises CouchError.
+
+        Their security objects must be the same by then. Otherwise the one of the copies that are more wins, also where
+        it is a new database's (measured).
+        """
+        self._client.session.request("POST", f"/{quoted(database)}/_sync_shards", body={}).expect(202)
 
     def write_each(self, wanted: Iterable[tuple[CopyReading, Security]]) -> None:
         """Write each of these copies by itself; raises the first CouchError once all were tried."""
@@ -211,6 +230,23 @@ class Copies:
                 failure = failure or error
         if failure is not None:
             raise failure
+
+    def _securities(self, database: str) -> tuple[CopyReading, ...] | None:
+        places = self._layout.of_database(database)
+        if places is None:
+            return None
+        lost: set[Place] = set()
+
+        def read(place: Place) -> Security:
+            try:
+                return self._security(place)
+            except NotFoundError as error:
+                if error.is_of_file:
+                    lost.add(place)
+                raise
+
+        found = _answers(places, read)
+        return tuple(CopyReading(each.node, found.get(each), each.path, lost=each in lost) for each in places)
 
     def _security(self, place: Place) -> Security:
         path = f"{place.path}/_security"

@@ -84,7 +84,12 @@ class NotFoundError(CouchError):
     @property
     def is_of_database(self) -> bool:
         """Say whether the server knows no database of that name; a proxy that finds nothing says something else."""
-        return self.reason in ("Database does not exist.", "no_db_file")
+        return self.is_of_file or self.reason == "Database does not exist."
+
+    @property
+    def is_of_file(self) -> bool:
+        """Say whether a node has no file of that name, in which a copy would be."""
+        return self.reason == "no_db_file"
 
 
 class ConflictError(CouchError):

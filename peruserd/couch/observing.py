@@ -183,18 +183,20 @@ class Observer:
         too_large = gone = 0
         for place in where.places:
             found: Security | None = None
+            lost = False
             try:
                 found = None if place.node in away else self._security(place)
             except TooLargeError:
                 too_large += 1
             except NotFoundError as error:
                 gone += error.is_of_database
+                lost = error.is_of_file
             except (NodeDownError, TimedOutError) as error:
                 # It would be waited for once for each user.
                 away[place.node] = isinstance(error, TimedOutError)
             except (UnauthorizedError, *SILENCE):
                 pass
-            copies.append(CopyReading(place.node, found, place.path))
+            copies.append(CopyReading(place.node, found, place.path, lost))
         # Deleted since its map was read. A map that somebody has edited can name no copy at all.
         if where.places and gone == len(where.places):
             return Observation(user, evidence, None, where.shape, bool(too_large), unpadded)

@@ -121,7 +121,7 @@ class ServerProbe:
     def _ask(self) -> str | None:
         for database in self._databases:
             if self._is_there(database):
-                why = self._without_majority(database)
+                why = self.without_majority(database)
                 is_own = database == self._databases[0]
                 return _without_writes(self._client, database) if why is None and is_own else why
         # Without an authentication database there are no users, and nobody to ask about.
@@ -134,7 +134,8 @@ class ServerProbe:
             return True
         return answer.expect(200, 404).status == 200
 
-    def _without_majority(self, database: str) -> str | None:
+    def without_majority(self, database: str) -> str | None:
+        """Return in words why no range of a database has a majority, None where one has; raises CouchError."""
         hosts = self._hosts(database)
         connected = self._connected() if hosts else None
         if not hosts or connected is None:

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from peruserd import ending
 from peruserd.core.configuration.decoding import ConfigError, split_address
+from peruserd.core.configuration.loopback import host_problem
 from peruserd.daemon.users_page import IS_GONE, PATH, UsersPage
 
 if TYPE_CHECKING:
@@ -130,9 +131,25 @@ class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
+# A request of these versions may leave the Host out.
+_WITHOUT_HOST: Final = frozenset({"HTTP/0.9", "HTTP/1.0"})
+
+
 class _Quiet(WSGIRequestHandler):
     # A client that sends nothing must not keep its thread for ever.
     timeout = 30
+    error_content_type = "text/plain; charset=utf-8"
+    error_message_format = "%(message)s\n"
+
+    def parse_request(self) -> bool:
+        """Read the head of a request; return whether it can be answered, and refuse it where it cannot."""
+        if not super().parse_request():
+            return False
+        hosts = [str(each) for each in self.headers.get_all("Host", ())]
+        problem = host_problem(hosts, needs_host=self.request_version not in _WITHOUT_HOST)
+        if problem is not None:
+            self.send_error(400, problem)
+        return problem is None
 
     def get_environ(self) -> "WSGIEnvironment":
         environ = super().get_environ()

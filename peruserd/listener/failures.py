@@ -117,11 +117,11 @@ class Failures:
                 if inquiry.wish is Wish.FORGET:
                     documents.release(document_id)
                     self._state.removals.append((document_id, Removal.RELEASED))
-                    # A look that a retry was to do for as well waits for a worker now.
-                    self._state.to_wake += 1
-                elif documents.retry(document_id, now):
-                    self._state.counters.retries += 1
-                    self._state.to_wake += 1
+                else:
+                    self._state.counters.retries += documents.retry(document_id, now)
+                    self._state.dispatch.hurry(document_id)
+                # A look that a retry was to do for as well waits for a worker now, and so does a change that was held.
+                self._state.to_wake += 1
             self._pass_on()
         return InquiryPage(inquiry.number, users, more=len(found) > len(page))
 

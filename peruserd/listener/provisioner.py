@@ -296,11 +296,27 @@ class Provisioner:
         if isinstance(step, Write):
             self._client.put_security(act.database, step.security)
             act.outcome.security_written = True
+            if facts.lost:
+                self._fill(act, facts.lost)
         else:
             self._copies.write_each(((facts.copies or ())[place], wanted) for place, wanted in step.securities)
         facts = msgspec.structs.replace(facts, written=facts.written + 1)
         # Nobody else has written to a database that was made a moment ago, and if somebody has, the audit finds it.
         return facts if facts.database in (Database.CREATED, Database.ACCEPTED) else self._compare(act, facts)
+
+    def _fill(self, act: _Act, nodes: Collection[str]) -> None:
+        """Let copies that the write has made again get their documents, which they do with the next write as well."""
+        log.warning("copies of a database had no file; they were made again", database=act.database, nodes=nodes)
+        try:
+            self._copies.fill(act.database)
+        except InterruptedRequestError:
+            raise
+        except CouchError as error:
+            log.warning(
+                "copies that were made again have their documents once somebody writes to the database",
+                database=act.database,
+                error=str(error),
+            )
 
 
 def _is_operators(change: Change) -> bool:

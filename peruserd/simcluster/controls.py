@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from peruserd.simcluster.cluster import SimCluster
 from peruserd.simcluster.events import seed, splits
 from peruserd.simcluster.events.couch_peruser import SECTION
-from peruserd.simcluster.model import ids
+from peruserd.simcluster.model import ids, lost
 from peruserd.simcluster.web.faults import Delay, Fault
 from peruserd.simcluster.web.request_log import Write
 
@@ -172,6 +172,10 @@ class Controls:
     def rebuild_copy(self, node: int, database: str, covered: str) -> None:
         """Make a node's copy of a range again from scratch, with another uuid and other sequence numbers."""
         splits.rebuild(self._cluster.model, self._cluster.model.node(node), database, covered)
+
+    def lose_copy(self, node: int, database: str, covered: str | None = None) -> None:
+        """Remove the files of a node's copies of a database, or of one range; the shard map names them still."""
+        lost.lose(self._cluster.model.node(node), database, covered)
 
     def pause_replication(self, node: int, database: str) -> None:
         """Keep a node's copies of a database behind. They still answer, but get no document from now on."""

@@ -13,7 +13,10 @@ from peruserd.core.audit.diagnosis import Diagnosis
 from peruserd.core.audit.findings import Finding, Remedy
 from peruserd.core.common.names import database_name, user_document_id
 from peruserd.core.configuration.config import DatabasesConfig
+from peruserd.core.processes.control import Answer, Done, LookAt, Order
 from peruserd.couch.client import Client
+from peruserd.couch.errors import UnreachableError
+from peruserd.daemon.control import ControlSocket
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd
 from tests.couch.connecting import connect
@@ -270,7 +273,67 @@ def test_a_repair_that_does_not_get_better_ends(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(audit, "time", clock)
     stuck, slow = (Diagnosis(each, (Finding.PUBLIC,), Remedy.LOOK) for each in ("stuck", "slow"))
     other = Diagnosis("other", (Finding.OPTIONS,), Remedy.OPERATOR)
-    assert audit._watch(Surveyed(), [stuck, slow, other]) == [other, stuck]  # type: ignore[arg-type]
+    left = {each.user: each for each in (stuck, slow, other)}
+    audit._watch(Surveyed(), left)  # type: ignore[arg-type]
+    assert left == {"other": other, "stuck": stuck}
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Iterator[list[Order]]:
+    """A daemon that takes the first order and ends then; the list has its orders."""
+    taken: list[Order] = []
+
+    def carry_out(order: Order, _uid: int) -> Iterator[Answer]:
+        taken.append(order)
+        return iter([Done()] if len(taken) == 1 else [])
+
+    serving = ControlSocket(tmp_path, carry_out)
+    serving.start()
+    yield taken
+    serving.stop()
+
+
+def test_a_repair_whose_daemon_ends_midway_says_what_was_found(
+    cluster: SimClusterThread, client: Client, command: Command, orders: list[Order], tmp_path: Path
+) -> None:
+    """To find it can have taken an hour, so it is printed, with the reason and a code that says to try again."""
+    missing, right = served(cluster, 2)
+    client.delete_database(database_name("userdb-", missing))
+    code, printed, said = command.run("--repair", "--json", PERUSERD_STATE_DIRECTORY=str(tmp_path))
+    answer = json.loads(printed)
+    assert (code, answer["exit_code"], answer["error"]) == (75, 75, "no_answer")
+    assert answer["reason"] in said
+    assert [each["user"] for each in answer["left"]] == [missing]
+    assert (answer["users"], answer["differing"], answer["sent"]) == (2, 1, [])
+    assert orders == [LookAt(()), LookAt((missing,))]
+    orders.clear()
+    code, printed, said = command.run("--repair", PERUSERD_STATE_DIRECTORY=str(tmp_path))
+    assert (code, printed.count(f"{missing}  userdb-")) == (75, 2)
+    assert right not in printed
+    assert "the daemon ended before it took the users" in said
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "word"),
+    [(UnreachableError("away"), 75, "unreachable"), (KeyboardInterrupt(), 130, "interrupted")],
+)
+def test_a_repair_that_is_cut_short_says_what_was_found(
+    failure: BaseException, code: int, word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The server goes away while the daemon puts users right, or the operator has seen enough."""
+
+    def failing(_survey: object, left: dict[str, Diagnosis]) -> None:
+        left.pop("mended")
+        raise failure
+
+    monkeypatch.setattr(audit, "_send", lambda _directory, users, sent: sent.extend(users))
+    monkeypatch.setattr(audit, "_watch", failing)
+    found = [Diagnosis(each, (Finding.PUBLIC,), Remedy.LOOK) for each in ("mended", "open")]
+    users = [each.user for each in found]
+    left, sent, trouble = audit._repaired(tmp_path, None, found, users)  # type: ignore[arg-type]
+    assert (left, sent) == (found[1:], users)
+    assert trouble is not None
+    assert (trouble.code, trouble.kind) == (code, word)
 
 
 def test_a_name_that_nobody_has_is_not_taken_for_right(client: Client, command: Command) -> None:
@@ -290,6 +353,8 @@ def test_a_name_that_nobody_has_is_not_taken_for_right(client: Client, command: 
         ("nobody", False),
         ("left", True),
     ]
+    _, _, result = command.listed("--user", "org.couchdb.user:nobody")
+    assert result["unknown"][0]["hint"].startswith("a name is given without ")
 
 
 def test_a_user_who_is_deleted_as_it_should_be_is_right(

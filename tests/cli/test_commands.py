@@ -51,11 +51,20 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
         ["demo", "--rate", "-1"],
         ["simcluster", "--port", "x"],
         ["simcluster", "--nodes", "9"],
+        ["audit", "--threads", "100000000"],
+        ["migrate", "--threads", "257"],
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str]) -> None:
     """An argument that cannot be understood is refused before anything is done."""
     assert peruserd(*arguments).returncode == 2
+
+
+def test_an_unknown_kind_of_finding_names_those_there_are() -> None:
+    """As an unknown kind of failure does for `quarantine`."""
+    ran = peruserd("audit", "--ignore", "options", "foo")
+    assert ran.returncode == 2
+    assert "argument --ignore: 'foo' is no kind of finding; there are missing, " in ran.stderr
 
 
 def test_names_are_encoded_and_decoded() -> None:
@@ -154,6 +163,29 @@ def test_check_says_what_the_daemon_would_do_and_changes_nothing(config: str, cl
     assert written == {("POST", "session")}, "a login, and nothing else"
     assert not (Path(config).parent / "state").exists()
     assert "pass" not in checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize(("mode", "is_said"), [(0o600, False), (0o640, False), (0o644, True), (0o602, True)])
+def test_check_says_that_everybody_can_read_the_password(
+    config: str, tmp_path: Path, cluster: SimClusterThread, mode: int, *, is_said: bool
+) -> None:
+    """It stands in nobody's way, because some platforms give files no other rights."""
+    file = tmp_path / "password"
+    file.write_text("pass")
+    file.chmod(mode)
+    url = cluster.urls[0].replace("adm:pass@", "")
+    account = {
+        "PERUSERD_COUCHDB_URL": url,
+        "PERUSERD_COUCHDB_USERNAME": "adm",
+        "PERUSERD_COUCHDB_PASSWORD_FILE": str(file),
+    }
+    checked = peruserd("check", "--config", config, environment=account)
+    assert checked.returncode == 0, checked.stderr
+    assert (f"every account of this machine can get at {file}: chmod 640" in checked.stdout) is is_said
+    # The file is not there, and not needed.
+    file.unlink()
+    checked = peruserd("check", "--config", config, environment={**account, "PERUSERD_COUCHDB_PASSWORD": "pass"})
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_check_says_what_an_account_without_a_user_document_costs(config: str, cluster: SimClusterThread) -> None:

@@ -109,6 +109,16 @@ def test_a_user_for_whom_nothing_waits_is_exit_1(journal: DeletionJournal, envir
 
 
 @pytest.mark.usefixtures("_daemon")
+def test_an_id_in_the_place_of_a_name_has_a_hint_in_json(environment: dict[str, str]) -> None:
+    """The words for people have it as well."""
+    ran = peruserd("deletions", "cancel", "org.couchdb.user:kim", "--json", environment=environment)
+    (unknown,) = json.loads(ran.stdout)["unknown"]
+    assert ran.returncode == 1
+    assert unknown["hint"] == "a name is given without 'org.couchdb.user:', which begins the id of its document"
+    assert unknown["hint"] in ran.stderr
+
+
+@pytest.mark.usefixtures("_daemon")
 def test_all_is_paused_shown_and_resumed(journal: DeletionJournal, environment: dict[str, str]) -> None:
     """A pause is in force for the whole cluster until it is taken back, and the list begins with it."""
     paused = peruserd("deletions", "pause", environment=environment)
@@ -237,6 +247,12 @@ def test_what_waits_is_listed_in_the_order_of_its_dates(cluster: SimClusterThrea
     assert every["pause"]["why"] == "breaker"
     one = peruserd("deletions", "list", "soon", environment=environment).stdout.splitlines()
     assert len(one) == 2
+    ran = peruserd("deletions", "list", "soon", "org.couchdb.user:soon", "--json", environment=environment)
+    document = json.loads(ran.stdout)
+    assert (ran.returncode, [each["user"] for each in document["deletions"]]) == (0, ["soon"])
+    (unknown,) = document["unknown"]
+    assert (unknown["user"], unknown["reason"]) == ("org.couchdb.user:soon", "nothing waits")
+    assert unknown["hint"] in ran.stderr
 
 
 def test_a_journal_that_is_not_there_yet_is_empty(cluster: SimClusterThread) -> None:

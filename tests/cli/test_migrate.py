@@ -182,6 +182,24 @@ def test_nothing_differs_is_0_and_no_output(cluster: SimClusterThread, config: s
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", words)
 
 
+def test_each_copy_of_each_database_is_read_once(cluster: SimClusterThread, config: str) -> None:
+    """Of 20,000 users these are 60,000; nothing else is read for each of them, nor twice without need."""
+    count = 40
+    cluster.seed_users(count, "user", provisioned_prefix="userdb-")
+    for node in (1, 2, 3):
+        _set(cluster, node, "couch_peruser", "q", "2")
+    cluster.clear_requests()
+    ran = peruserd("migrate", "--check", "--json", "--config", config)
+    asked: dict[str, int] = {}
+    for (_, _, kind), number in cluster.requests().items():
+        asked[kind] = asked.get(kind, 0) + number
+    # All of them were made with other options than the settings have now.
+    assert (ran.returncode, len(_items(json.loads(ran.stdout), "options"))) == (1, count)
+    assert asked.pop("shard_security") == 3 * count
+    assert sum(asked.values()) < 3 * count, asked
+    assert "once more" not in ran.stderr
+
+
 def test_a_node_that_does_not_say_is_named_and_is_1(cluster: SimClusterThread, config: str) -> None:
     """It can differ from the others; with none that says anything there is nothing to go by."""
     cluster.fail(1, 403, path_regex="node2.*_config")

@@ -56,6 +56,17 @@ def test_a_proxy_that_decodes_slashes_is_named_once_and_is_1(config: str, proxy:
     assert all("cannot be read now" in line for line in followed)
 
 
+def test_a_proxy_that_decodes_plus_signs_is_named_and_is_1(config: str, proxy: Proxy) -> None:
+    """CouchDB takes such a plus for a space, so a prefix or a template with one would be another name."""
+    proxy.rewriting = lambda path: path.replace("%2B", "+")
+    checked = peruserd("check", "--config", config)
+    assert checked.returncode == 1, checked.stdout + checked.stderr
+    (said,) = [line for line in checked.stdout.splitlines() if line.startswith("paths:")]
+    assert "decodes %2B in paths" in said
+    assert "let the proxy pass paths on as they are" in said
+    assert "cannot be read now" not in checked.stdout
+
+
 def test_a_proxy_that_refuses_slashes_is_1(config: str, proxy: Proxy) -> None:
     """Apache answers such paths itself unless it is told otherwise."""
     proxy.rewriting = lambda path: 404 if "%2F" in path.partition("?")[0] else path

@@ -171,6 +171,16 @@ def test_odd_names_are_said_and_the_others_are_done(environment: dict[str, str])
 
 
 @pytest.mark.usefixtures("listeners")
+def test_json_has_the_hint_that_the_words_have(environment: dict[str, str]) -> None:
+    """A script that gave an id in the place of a name hears of it as a person does."""
+    ran = peruserd("quarantine", "show", "org.couchdb.user:ann", "dan", "--json", environment=environment)
+    hints = {each["user"]: each.get("hint") for each in json.loads(ran.stdout)["unknown"]}
+    assert hints.keys() == {"org.couchdb.user:ann", "dan"}
+    assert "without 'org.couchdb.user:'" in hints["org.couchdb.user:ann"]
+    assert hints["dan"] is None
+
+
+@pytest.mark.usefixtures("listeners")
 def test_nobody_is_an_answer(environment: dict[str, str]) -> None:
     """A kind that nobody has is no failure."""
     for action in ("list", "show", "retry", "forget"):

@@ -111,7 +111,7 @@ def test_templates_are_counted_rolled_out_and_counted_again(client: Client, temp
     assert body(client, "ann", "profile") == {"of": "ann", "version": 1}
     code, printed, said = templates.run("status")
     assert (code, said) == (0, "peruserd: looking at 4 users, at most 50 a second\n")
-    assert printed.endswith("everything is up to date\n")
+    assert printed.endswith("every database that is there is up to date\n")
 
     templates.write("documents/profile.json", {"_id": "profile", "of": "{user}", "version": 2})
     put(client, "bob", "profile", {"of": "bob", "mine": True})
@@ -152,6 +152,38 @@ def test_a_rollout_stops_at_the_first_failures(client: Client, templates: Templa
         {"of": "ann", "version": 1},
         {"of": "kim", "version": 1},
     ]
+
+
+def test_a_request_that_the_server_rejects_is_no_reason_to_wait(
+    cluster: SimClusterThread, client: Client, templates: Templates
+) -> None:
+    """The same again ends in the same way, so it is 1. Where it is about one user, that user is named."""
+    cluster.fail(1, 400, path_regex=f"{database_name('userdb-', 'bob')}/_bulk_docs")
+    code, answer = templates.answer("rollout", "--max-failures", "1")
+    assert (code, [each["user"] for each in answer["failures"]]) == (1, ["bob"])
+    assert answer["failures"][0]["why"].startswith("rejected: ")
+    assert body(client, "kim", "profile") is not None
+    cluster.fail(1, 400, path_regex="_users/_changes")
+    code, printed, said = templates.run("rollout", "--json")
+    answer = json.loads(printed)
+    assert (code, answer["exit_code"], answer["error"], answer["done"]) == (1, 1, "rejected", False)
+    assert "run it again once that is mended" in said
+
+
+def test_nobody_is_called_up_to_date_who_has_no_database(
+    cluster: SimClusterThread, client: Client, templates: Templates
+) -> None:
+    """A rollout has nothing to do then, and daemons have."""
+    for user in USERS:
+        client.delete_database(database_name("userdb-", user))
+    code, printed, _ = templates.run("status")
+    assert code == 0
+    assert "up to date" not in printed.splitlines()[-1]
+    assert printed.splitlines()[-1].startswith("nobody has a database yet")
+    client.create_database(database_name("userdb-", "ann"), DatabasesConfig())
+    cluster.fail(1, 500, path_regex=database_name("userdb-", "ann"))
+    code, printed, _ = templates.run("status")
+    assert (code, printed.splitlines()[-1]) == (1, "nothing could be read; 1 database could not be")
 
 
 def test_rights_and_roles_reach_databases_that_are_there(client: Client, templates: Templates) -> None:

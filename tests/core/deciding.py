@@ -28,7 +28,8 @@ NODES = ("node1", "node2", "node3")
 class World:
     """One user's database and document. `copies` is None where there is no database.
 
-    `admits` is the operator's word on a user who came back.
+    Copies that are `lost` have no file, and a write to all makes them again. `admits` is the operator's word on a user
+    who came back.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class World:
         document: DocumentState,
         *,
         away: frozenset[int] = frozenset(),
+        lost: frozenset[int] = frozenset(),
         admits: bool = False,
     ) -> None:
         self.copies = copies
         self.document = document
         self.away = away
+        self.lost = lost
         self.deleted_by_others = False
         self.admits = admits
         self.after_write: Callable[[World], None] = lambda _world: None
@@ -103,7 +106,7 @@ class World:
         if self.copies is None:
             return having(facts, database=Database.ABSENT)
         readings = tuple(
-            CopyReading(node, None if place in self.away else found)
+            CopyReading(node, None if place in self.away | self.lost else found, lost=place in self.lost)
             for place, (node, found) in enumerate(zip(NODES, self.copies, strict=True))
         )
         known = facts.database if facts.database is not Database.UNKNOWN else Database.THERE
@@ -112,6 +115,8 @@ class World:
     def _write(self, step: Write | WriteEach) -> None:
         everywhere = range(len(NODES))
         changed = dict.fromkeys(everywhere, step.security) if isinstance(step, Write) else dict(step.securities)
+        if isinstance(step, Write):
+            self.lost = frozenset()
         assert self.copies is not None
         for place, wanted in changed.items():
             if place not in self.away:

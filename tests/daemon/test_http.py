@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import socketserver
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -92,19 +93,42 @@ def _answers(port: int) -> bool:
         return False
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example.org", 400),
+        ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Other: 1\r\nhost: localhost", 400),
+        ("GET /users/alice HTTP/1.1\r\nHost: localhost:1,evil.example.org", 400),
+        ("GET /healthz HTTP/1.1\r\nX-Other: 1", 400),
+        ("GET /healthz HTTP/1.0\r\nHost: a\r\nHost: b", 400),
+        ("GET /healthz HTTP/1.0", 200),
+        ("GET /healthz HTTP/1.1\r\nHost: localhost", 200),
+    ],
+)
+def test_a_request_without_exactly_one_host_is_400(url: str, head: str, status: int) -> None:
+    """So RFC 9112 wants it: with two of them, a proxy and this page can each go by another one."""
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10) as client:
+        client.sendall(f"{head}\r\n\r\n".encode())
+        answer = client.makefile("rb").read().decode()
+    assert answer.startswith(f"HTTP/1.0 {status} ")
+    kind, body = answer.partition("\r\n\r\n")[::2]
+    assert "text/plain" in kind
+    assert body.count("\n") == 1
+
+
 def test_a_connection_that_cannot_be_taken_makes_no_loop_without_pauses(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     """No descriptor is left: the connection waits on, and the page answers once there is one again."""
     pauses: list[None] = []
-    accept = http.socketserver.TCPServer.get_request
+    accept = socketserver.TCPServer.get_request
 
-    def refuse(server: http.socketserver.TCPServer) -> object:
+    def refuse(server: socketserver.TCPServer) -> object:
         if len(pauses) < 3:
             raise OSError(errno.EMFILE, "Too many open files")
         return accept(server)
 
-    monkeypatch.setattr(http.socketserver.TCPServer, "get_request", refuse)
+    monkeypatch.setattr(socketserver.TCPServer, "get_request", refuse)
     monkeypatch.setattr(http, "_pause", lambda: pauses.append(None))
     assert requests.get(f"{url}/healthz", timeout=10).status_code == 200
     assert len(pauses) == 3

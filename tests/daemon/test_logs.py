@@ -1,5 +1,9 @@
 """Log lines: what they must never show."""
 
+import contextlib
+import sys
+from pathlib import Path
+
 import pytest
 import structlog
 
@@ -29,3 +33,19 @@ def test_a_traceback_shows_where_and_no_local_variable(capsys: pytest.CaptureFix
     assert "request" in written
     assert "node1" in written
     assert "hunter2" not in written
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "/dev/null"])
+def test_a_line_that_cannot_be_written_is_lost_and_nothing_else(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk under the log must stop no listener; nor must a descriptor that is open for reading alone."""
+    before = structlog.get_config()
+    file = Path(path).open("r+" if path == "/dev/full" else "r", encoding="utf-8")  # noqa: SIM115 - closed below
+    monkeypatch.setattr(sys, "stderr", file)
+    try:
+        logs.configure(LogConfig(format=LogFormat.JSON))
+        for _ in range(3):
+            structlog.get_logger().error("said" * 10_000)
+    finally:
+        structlog.configure(**before)
+        with contextlib.suppress(OSError):
+            file.close()

@@ -114,6 +114,29 @@ def test_a_database_that_another_program_always_deletes_is_made_once_a_minute() 
     assert [change.document_id for change in feed.work(MADE, 3_600.0)] == [user_document_id("bob")]
 
 
+@pytest.mark.parametrize("waits", ["nothing", "a row", "a look of the audit"])
+def test_an_operator_does_not_wait_for_the_rest_of_a_restless_user(waits: str) -> None:
+    """The look goes before the minute is over, whatever has waited for it; after that the user rests again."""
+    ann = [user_document_id("ann")]
+    feed = Feed(listening())
+    for number in range(6):
+        feed.enter("ann", deleted=number % 2 == 0)
+        feed.work(MADE, 0.0)
+    assert len(feed.work(ALREADY, 60.0)) == 1
+    if waits == "a row":
+        feed.enter("ann", now=61.0)
+    elif waits == "a look of the audit":
+        feed.state.look(ann, Lane.AUDIT, 61.0)
+    assert feed.work(ALREADY, 61.0) == []
+    feed.state.look(ann, Lane.OPERATOR, 62.0, 1)
+    looked = feed.work(ALREADY, 62.0)
+    assert [(each.document_id, each.is_of_operator) for each in looked] == [(ann[0], True)]
+    assert feed.state.looked == 1
+    feed.enter("ann", now=63.0)
+    assert feed.work(ALREADY, 63.0) == []
+    assert len(feed.work(ALREADY, 122.0)) == 1
+
+
 def test_users_who_sign_up_are_no_fight() -> None:
     """Nothing is remembered of those whose database is made for the first time."""
     feed = Feed(listening())

@@ -15,7 +15,7 @@ from peruserd.core.feed.rows import PAGE_ROWS, Page, Row
 from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import WHOLE_SPACE, split_evenly
-from peruserd.core.processes.messages import Report, Stage
+from peruserd.core.processes.messages import CompareNames, LookAtAll, Report, Stage
 from peruserd.core.users.quarantine import Advice, Failure, Quarantined
 from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener.outcome import Outcome
@@ -437,6 +437,34 @@ def test_caught_up_is_when_the_backlog_is_done(books: Books) -> None:
     books.live(_row(PAGE_ROWS + 2))
     books.tracker.give_back(change, DONE)
     assert books.report().caught_up
+
+
+def test_looking_at_everybody_once_more_is_not_catching_up(books: Books) -> None:
+    """All were served before, and whoever signs up goes first, so the listener is ready during such a scan."""
+    books.live()
+    books.tracker.asked(LookAtAll(1, "me 1"))
+    assert (books.report().stage, books.report().caught_up) == (Stage.SCANNING, True)
+    books.tracker.inform(SHARED, None, 4)
+    assert (books.report().stage, books.report().caught_up) == (Stage.SCANNING, True)
+    books.tracker.inform(MINE, None, 4)
+    assert not books.report().caught_up, "users were gained whom nobody here has served"
+
+
+def test_looking_at_everybody_once_more_amidst_the_first_scan_is_catching_up(books: Books) -> None:
+    """Users whom that scan has not come to yet may have no database."""
+    books.tracker.save()
+    books.end()
+    books.begin(identity=Identity("another", 5))
+    books.live()
+    books.tracker.asked(LookAtAll(1, "me 1"))
+    assert (books.report().stage, books.report().caught_up) == (Stage.SCANNING, False)
+
+
+def test_comparing_names_is_not_catching_up(books: Books) -> None:
+    """Somebody else may have deleted databases, of users who were served before."""
+    books.live()
+    books.tracker.asked(CompareNames(1))
+    assert (books.report().stage, books.report().caught_up) == (Stage.SCANNING, True)
 
 
 def test_gaining_users_is_catching_up_again(books: Books) -> None:

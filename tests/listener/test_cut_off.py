@@ -65,13 +65,15 @@ def test_a_restart_during_or_after_a_cut_looks_at_everybody_too() -> None:
     assert still_cut_off.owed
     after = listening(saved=during).intake.progress
     assert after is not None
-    assert (after.owed, after.scan) == (False, Scan(until=0, careful=True))
+    assert (after.owed, after.scan) == (False, Scan(until=0, careful=True, known=True))
 
 
 def test_a_careful_scan_that_is_interrupted_goes_on_with_care() -> None:
     """A user who failed is tried again with the same care, and so is the rest after a restart."""
     feed = Feed(listening())
     state = feed.state
+    feed.enter("ann")
+    feed.work(ALREADY, 0.0)
     inform(state, 1.0, **ALONE)
     inform(state, 2.0, **TOGETHER)
     state.due(2.0)

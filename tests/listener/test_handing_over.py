@@ -67,7 +67,7 @@ def sweep(tracker: ChangeTracker, *rows: Row, missing: Collection[str] = ()) -> 
     """Enter the last page of a sweep."""
     task = tracker.wait_for_scan()
     assert task is not None
-    tracker.enter_scan(task, Page(list(rows), rows[-1].seq if rows else task.since), missing)
+    tracker.enter_scan(task, Page(list(rows), task.since if task.until is None else task.until), missing)
 
 
 def live(tracker: ChangeTracker, *rows: Row) -> None:
@@ -364,7 +364,7 @@ def test_a_scan_makes_missing_databases_before_it_looks_at_security_objects(trac
 
 def begin_a_scan(tracker: ChangeTracker) -> None:
     """Let the tracker gain what it had lost."""
-    live(tracker, Row(1, "another document"))
+    live(tracker, Row(2, "another document"))
     tracker.inform(THEIRS, None, 8)
     tracker.inform(MINE, None, 8)
 

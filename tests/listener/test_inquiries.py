@@ -200,3 +200,20 @@ def test_one_line_of_the_log_tells_of_many_users_who_wait_for_copies(
     books.sign_up("another")
     books.serve(Outcome(failure=away))
     assert lines[-1]["users"] == 301
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_retry_does_not_wait_for_the_rest_of_a_restless_user(books: Books, *, waits: bool) -> None:
+    """The operator says that the user is to be tried now, whether or not a change of the user has waited for it."""
+    for number in range(6):
+        books.sign_up("dan", deleted=number % 2 == 0)
+        books.serve_all(Outcome(failure=HELD))
+    books.clock.now += 60.0
+    books.tracker.retry_due()
+    assert "dan" in books.serve_all(Outcome(failure=HELD))
+    if waits:
+        books.sign_up("dan")
+        assert "dan" not in books.serve_all(DONE)
+    ask(books, Wish.RETRY, "dan")
+    assert "dan" in books.serve_all(DONE)
+    assert ask(books, Wish.LIST, "dan") == []

@@ -57,6 +57,7 @@ class ModelAudit:
             is_calm=lambda: True,
             look=look,
             has_room=lambda: True,
+            waits=lambda _document_id: False,
             on_change=lambda: None,
         )
         self._auditor = Auditor(tools, kept, Pace(0.0, 1.0), self._patience, clock)

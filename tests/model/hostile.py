@@ -144,7 +144,7 @@ class HostileMachine(ClusterMachine):
     @rule(node=hosts, behind=st.booleans())
     def stay_behind_or_catch_up(self, node: int, behind: bool) -> None:  # noqa: FBT001
         at = self.world.model.node(node)
-        (self.world.model.hold if behind else self.world.model.release)(at, AUTH_DB)
+        (self.world.model.pause_replication if behind else self.world.model.resume_replication)(at, AUTH_DB)
 
     def teardown(self) -> None:
         try:

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.audit.findings import NO_REASON_TO_LOOK, UNSEEN, Finding, Remedy
+from peruserd.core.audit.findings import LASTING, NO_REASON_TO_LOOK, UNSEEN, Finding, Remedy
 from peruserd.core.common.names import database_name
 from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig, DeletionPolicy
 from peruserd.core.users import security
@@ -85,6 +85,11 @@ class Diagnosis(msgspec.Struct, frozen=True):
     def differs(self) -> bool:
         """Say whether anything is other than it should be."""
         return not UNSEEN.issuperset(self.findings)
+
+    @property
+    def may_pass(self) -> bool:
+        """Say whether a second look can show something else: the user has just signed up, or a copy catches up."""
+        return not (LASTING | UNSEEN).issuperset(self.findings)
 
     @property
     def wants_look(self) -> bool:
@@ -215,14 +220,16 @@ def _of_database(seen: Observation, verdict: Verdict, rules: Rules) -> Iterable[
         return
     if seen.too_large:
         yield Finding.UNREADABLE
-    is_silent = not seen.copies or any(each.security is None for each in seen.copies)
+    is_silent = not seen.copies or any(each.security is None and not each.lost for each in seen.copies)
     if (is_silent and not seen.too_large) or seen.contents_unread:
         yield Finding.COPIES_SILENT
     if is_live and seen.shape is not None and not _is_as_configured(seen.shape, rules):
         yield Finding.OPTIONS
     if is_live and seen.contents is not None and seen.contents.is_due(overwrite=False):
         yield Finding.TEMPLATE
-    found = [each.security for each in seen.copies if each.security is not None]
+    # One that is lost names nobody, and CouchDB can make it between two looks.
+    objects = [security.SHUT if each.lost else each.security for each in seen.copies]
+    found = [each for each in objects if each is not None]
     yield from _of_security(found, seen.user, rules.access if is_live else None)
 
 
@@ -286,13 +293,19 @@ def _details(seen: Observation, verdict: Verdict, findings: set[Finding]) -> Ite
     if Finding.COPY_BEHIND in findings:
         nodes = ", ".join(nodes_behind(seen.evidence, verdict))
         yield f"the copy of the user document on {nodes} does not know revision {verdict.rev}"
-    silent = sorted({each.node for each in seen.copies or () if each.security is None})
+    yield from _details_of_copies(seen, findings)
+    if seen.too_large and Finding.UNREADABLE in findings:
+        yield "the security object is too large to be read"
+
+
+def _details_of_copies(seen: Observation, findings: set[Finding]) -> Iterable[str]:
+    silent = sorted({each.node for each in seen.copies or () if each.security is None and not each.lost})
+    if lost := sorted({each.node for each in seen.copies or () if each.lost}):
+        yield f"{', '.join(lost)} has no file of its copy"
     if Finding.COPIES_SILENT in findings and silent:
         yield f"the security object could not be read on {', '.join(silent)}"
     if Finding.COPIES_SILENT in findings and seen.contents_unread:
         yield f"its documents of templates could not be read: {seen.contents_unread}"
-    if seen.too_large and Finding.UNREADABLE in findings:
-        yield "the security object is too large to be read"
 
 
 def _due(contents: Contents) -> str:

@@ -10,7 +10,7 @@ class Finding(StrEnum):
     MISSING = "missing"  # the user is there, and the database is not
     NOT_NAMED = "not_named"  # a copy does not name the user as it should
     PUBLIC = "public"  # a copy lets everybody in
-    COPIES_DIFFER = "copies_differ"  # the copies of the security object are not the same
+    COPIES_DIFFER = "copies_differ"  # the security objects of the copies differ, or a node has no file of its copy
     STILL_NAMED = "still_named"  # the user is deleted, and a copy names the user still
     HELD = "held"  # kept shut, because the user came back under a name that was free
     UNREADABLE = "unreadable"  # a security object of a shape, or of a size, that is not read
@@ -25,6 +25,9 @@ class Finding(StrEnum):
 
 UNSEEN: Final = frozenset({Finding.COPIES_SILENT, Finding.UNCONFIRMED})
 """These tell that something could not be seen; they are no difference."""
+
+LASTING: Final = frozenset({Finding.OPTIONS, Finding.UNPADDED})
+"""These are not gone in a moment: how a database was made, and which name it got. One look is enough for them."""
 
 NO_REASON_TO_LOOK: Final = UNSEEN | {Finding.TEMPLATE}
 """Where nothing else was found, a look would change nothing: templates reach databases that are there by a rollout."""

@@ -12,10 +12,7 @@ import msgspec
 
 from peruserd.core.common.names import decode_database_name, user_document_id
 from peruserd.core.feed.progress import Identity, is_behind
-from peruserd.core.feed.rows import Row, Sequence
-
-FIRST_REVISION: Final = "1-"
-"""The beginning of the revision of a map that was never changed, and so not deleted either."""
+from peruserd.core.feed.rows import Row, Sequence, is_first
 
 # Past so many rows, comparing the names of all users' databases is cheaper than looking at each.
 _MAX_ROWS: Final = 20_000
@@ -46,12 +43,8 @@ def news_of(rows: Iterable[Row], prefix: str) -> News:
     for row in rows:
         name = decode_database_name(prefix, row.id)
         if name is not None:
-            (made if _is_first(row) else changed).append(user_document_id(name))
+            (made if is_first(row) else changed).append(user_document_id(name))
     return News(tuple(made), tuple(changed))
-
-
-def _is_first(row: Row) -> bool:
-    return not row.deleted and len(row.changes) == 1 and row.changes[0].rev.startswith(FIRST_REVISION)
 
 
 def why_not_from(mark: Mark | None, identity: Identity) -> str | None:

@@ -5,7 +5,8 @@ rebinding), or from a page of its own that names the address. Both show in the h
 """
 
 import ipaddress
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,6 +24,9 @@ _PASSED_ON: Final = (
 # The words of a browser for a request that a page of another site makes.
 _OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 
+# A host and a port, as RFC 9112 and RFC 3986 have them: an IPv6 address in brackets, or a name or IPv4 address.
+_HOST: Final = re.compile(r"(\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(:[0-9]*)?")
+
 HEADERS: Final = ("host", "origin", "sec-fetch-site", *_PASSED_ON)
 """The headers that are looked at."""
 
@@ -38,6 +42,20 @@ def is_loopback(host: str) -> bool:
         return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return (mapped or address).is_loopback
+
+
+def host_problem(hosts: Sequence[str], *, needs_host: bool) -> str | None:
+    """Return in words why a request with these `Host` headers is to be refused with 400; None where it is not.
+
+    Two readers of a request with two of them can each go by another one. `needs_host` is true from HTTP/1.1 on. The
+    rules are those of RFC 9112, section 3.2.
+    """
+    if len(hosts) > 1:
+        return f"the request has {len(hosts)} Host headers, and may have one"
+    if not hosts:
+        return "the request has no Host header" if needs_host else None
+    is_one = _HOST.fullmatch(hosts[0].strip(" \t")) is not None
+    return None if is_one else "the Host of the request is no name or address with a port"
 
 
 def is_from_elsewhere(headers: Mapping[str, str]) -> str | None:

@@ -26,7 +26,7 @@ from peruserd.core.feed.progress import (
     scan_everything,
     sweep_finished,
 )
-from peruserd.core.feed.rows import PAGE_ROWS, Page, Row, Sequence, is_short, proof_size_of
+from peruserd.core.feed.rows import PAGE_ROWS, Page, Row, Sequence, is_first, is_short, proof_size_of
 from peruserd.core.feed.scan import ScanBook, ScanTask
 from peruserd.core.feed.watermark import Watermark
 from peruserd.core.ownership.ownership import Ownership
@@ -127,6 +127,8 @@ class Intake:
             raise RuntimeError("a page was entered before the copy was known")
         changes = []
         is_mine, is_inside = self.is_mine, self.ownership.is_inside
+        # A document that changes is behind the end of a scan, which does not look at it any more then.
+        careful = self._scan.task is not None and self._scan.task.careful
         before, row_before = mark.read, mark.read_row
         proof, proof_size = row_before, 0 if row_before is None else proof_size_of(row_before)
         for row in page.results:
@@ -138,7 +140,10 @@ class Intake:
                     if row_before is not proof and row_before is not None and (size := proof_size_of(row_before)):
                         proof, proof_size = row_before, size
                     ticket = mark.enter(before, proof, sys.getsizeof(row.id) + proof_size)
-                    changes.append(Change(row.id, row.deleted, Lane.LIVE, now, mark, ticket, sequence=row.seq))
+                    care = careful and not (row.deleted or is_first(row))
+                    changes.append(
+                        Change(row.id, row.deleted, Lane.LIVE, now, mark, ticket, contested=care, sequence=row.seq)
+                    )
             before = row.seq
             row_before = row
         last = next((row for row in reversed(page.results) if proof_size_of(row)), proof)
@@ -156,9 +161,9 @@ class Intake:
         return self._scan.task is not None
 
     @property
-    def is_comparing(self) -> bool:
-        """Say whether the sweep under way compares copies, of users who are served as far as a clustered read tells."""
-        return self._scan.task is not None and self._scan.task.sweep is Sweep.COPIES
+    def is_awaited(self) -> bool:
+        """Say whether users may wait for the scan under way who were never served."""
+        return self._saved is not None and self._saved.scan is not None and self._saved.scan.is_awaited
 
     @property
     def scan_has_room(self) -> bool:

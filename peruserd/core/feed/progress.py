@@ -38,7 +38,8 @@ class Scan(msgspec.Struct, frozen=True):
     """A scan under way: this sweep is finished up to `position`, and ends at `until`.
 
     A `careful` one believes no row, and asks each copy of the document and of the security object. So it needs no sweep
-    to compare copies. One of `names` looks only for users whose database is not there or was made again.
+    to compare copies. One of `names` looks only for users whose database is not there or was made again. One of `known`
+    users looks at nobody who was not served before, as far as a clustered read tells.
     """
 
     until: Sequence
@@ -46,6 +47,12 @@ class Scan(msgspec.Struct, frozen=True):
     sweep: Sweep = Sweep.DATABASES
     careful: bool = False
     names: bool = False
+    known: bool = False
+
+    @property
+    def is_awaited(self) -> bool:
+        """Say whether users may wait for this scan who were never served."""
+        return not self.known and self.sweep is not Sweep.COPIES
 
 
 class SavedProgress(msgspec.Struct, frozen=True):
@@ -194,7 +201,7 @@ def change_owner(saved: SavedProgress, ownership: Ownership, me: str, *, read: S
     """Return what is known once `ownership` is in force, with a scan where documents are gained.
 
     The scan ends where the live feed has `read` to: what comes after is judged by the new ownership. A scan under way
-    begins again, because it looked for other documents.
+    begins again, because it looked for other documents. One that was careful stays so, because its reason stays.
     """
     settled = saved.settled
     if settled and saved.current not in settled:
@@ -205,9 +212,15 @@ def change_owner(saved: SavedProgress, ownership: Ownership, me: str, *, read: S
     if len(settled) > _MAX_HISTORY:
         settled = ()
     names_owed = saved.names_owed or _compares_names(saved)
-    return msgspec.structs.replace(
-        saved, current=ownership, settled=settled, scan=Scan(until=read), names_owed=names_owed
-    )
+    careful = saved.scan is not None and saved.scan.careful and not saved.scan.names
+    known = _knows_all(saved) and not ownership.gains(me, saved.current)
+    scan = Scan(until=read, careful=careful, known=known)
+    return msgspec.structs.replace(saved, current=ownership, settled=settled, scan=scan, names_owed=names_owed)
+
+
+def _knows_all(saved: SavedProgress) -> bool:
+    """Say whether everybody was served before whose document is this instance's."""
+    return bool(saved.settled) if saved.scan is None else not saved.scan.is_awaited
 
 
 def _compares_names(saved: SavedProgress) -> bool:
@@ -233,7 +246,8 @@ def _sweep_after(scan: Scan) -> Sweep | None:
 
 def scan_everything(saved: SavedProgress, *, read: Sequence) -> SavedProgress:
     """Return what is known once the scan begins that is owed, up to where the live feed has `read` to."""
-    return msgspec.structs.replace(saved, settled=(), scan=Scan(until=read, careful=True), owed=False, names_owed=False)
+    scan = Scan(until=read, careful=True, known=_knows_all(saved))
+    return msgspec.structs.replace(saved, settled=(), scan=scan, owed=False, names_owed=False)
 
 
 def owe_names(saved: SavedProgress) -> SavedProgress:
@@ -246,7 +260,8 @@ def owe_names(saved: SavedProgress) -> SavedProgress:
 
 def compare_names(saved: SavedProgress, *, read: Sequence) -> SavedProgress:
     """Return what is known once the comparison of names begins that is owed."""
-    return msgspec.structs.replace(saved, scan=Scan(until=read, careful=True, names=True), names_owed=False)
+    scan = Scan(until=read, careful=True, names=True, known=_knows_all(saved))
+    return msgspec.structs.replace(saved, scan=scan, names_owed=False)
 
 
 def wanted_by_scan(saved: SavedProgress, me: str) -> Callable[[str], bool]:

@@ -13,6 +13,9 @@ Sequence = int | str
 # Reads a backlog fastest over one connection: 35,000 rows/s against 13,000 with 100 rows a page, 9,000 with 20,000.
 PAGE_ROWS: Final = 1_000
 
+FIRST_REVISION: Final = "1-"
+"""The beginning of the revision of a document that was never changed, and so not deleted either."""
+
 # CouchDB's own have a number and 32 digits.
 _MAX_REV: Final = 64
 
@@ -35,6 +38,11 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     def rev(self) -> str | None:
         """Return the winning revision; None where the row does not tell."""
         return self.changes[0].rev if self.changes else None
+
+
+def is_first(row: Row) -> bool:
+    """Say whether a row is of a document's first revision, without a conflict."""
+    return not row.deleted and len(row.changes) == 1 and row.changes[0].rev.startswith(FIRST_REVISION)
 
 
 def is_short(row: Row) -> bool:

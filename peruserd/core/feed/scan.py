@@ -25,9 +25,9 @@ _MAX_SERVED: Final = 100_000
 class ScanTask(msgspec.Struct, frozen=True):
     """The page of a scan to read next, for documents that are `wanted`.
 
-    `mark` tells this sweep from one that has begun again meanwhile. The users in `served` were served by the first
-    sweep, so the others need not look at their live rows. A `careful` scan believes no row. One of `names` picks users
-    whose database was made again, too.
+    `mark` tells this sweep from one that has begun again meanwhile, and `until` is its end. The users in `served` were
+    served by the first sweep, so the others need not look at their live rows. A `careful` scan believes no row. One of
+    `names` picks users whose database was made again, too.
     """
 
     mark: Watermark
@@ -37,6 +37,7 @@ class ScanTask(msgspec.Struct, frozen=True):
     served: Container[str]
     careful: bool = False
     names: bool = False
+    until: Sequence | None = None
 
     def candidates(self, page: Page) -> list[str]:
         """Return the documents for whose rows it matters whether their database is there.
@@ -53,7 +54,12 @@ class ScanTask(msgspec.Struct, frozen=True):
         ]
 
     def picks(self, row: Row, missing: Collection[str]) -> bool:
-        """Say whether a row is to be acted on; `missing` are those of the candidates that have no database."""
+        """Say whether a row is to be acted on; `missing` are those of the candidates that have no database.
+
+        A page can have rows behind the end of the scan. These are read live, or were.
+        """
+        if self._is_behind_the_end(row):
+            return False
         if self.sweep is Sweep.DATABASES:
             return not row.deleted and row.id in missing
         if not row.id.startswith(USER_DOCUMENT_PREFIX) or not self.wanted(row.id):
@@ -61,6 +67,9 @@ class ScanTask(msgspec.Struct, frozen=True):
         # One id can show two documents, so a tombstone is not skipped for a live row that was served. An act for one
         # compares the copies in any case.
         return self.sweep is Sweep.SECURITY and row.id not in missing if row.deleted else row.id not in self.served
+
+    def _is_behind_the_end(self, row: Row) -> bool:
+        return isinstance(row.seq, int) and isinstance(self.until, int) and row.seq > self.until
 
     def contested(self, page: Page, missing: Collection[str]) -> set[str]:
         """Return the documents of which this scan shows a live row and a tombstone, as far as this page tells."""
@@ -90,7 +99,9 @@ class ScanBook:
         if scan is not None:
             mark = Watermark(scan.position)
             wanted = wanted_by_scan(saved, me)
-            self.task = ScanTask(mark, mark.read, scan.sweep, wanted, self._served, scan.careful, scan.names)
+            self.task = ScanTask(
+                mark, mark.read, scan.sweep, wanted, self._served, scan.careful, scan.names, self._until
+            )
 
     @property
     def has_room(self) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 
 from peruserd.core.audit.diagnosis import Diagnosis
 from peruserd.core.audit.findings import UNSEEN, Finding
-from peruserd.core.common.names import UnservableNameError, database_name
+from peruserd.core.common.names import UnservableNameError, database_name, user_name
 from peruserd.core.configuration.config import DeletionPolicy
 from peruserd.core.migration.settings import Peruser, shared, unpadded_names
 
@@ -32,6 +32,13 @@ class Roll(msgspec.Struct, frozen=True):
     live: frozenset[str]
     deleted: frozenset[str]
     databases: frozenset[str]
+
+
+def roll_of(users: Mapping[str, bool], databases: Iterable[str]) -> Roll:
+    """Return the roll of these user documents, by id and whether they are not deleted, and of these databases."""
+    names = {name: is_live for each, is_live in users.items() if (name := user_name(each)) is not None}
+    live = frozenset(name for name, is_live in names.items() if is_live)
+    return Roll(live, frozenset(names) - live, frozenset(databases))
 
 
 class Item(msgspec.Struct, frozen=True):

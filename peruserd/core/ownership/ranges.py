@@ -1,7 +1,7 @@
 """Ranges of the hash space, and the shard map: which nodes host which range."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Self
 
 import msgspec
@@ -76,6 +76,14 @@ class ShardMap(msgspec.Struct, frozen=True):
     def hosts_of(self, position: int) -> tuple[str, ...]:
         """Return all nodes that host a place of the hash space, sorted by name."""
         return tuple(sorted({node for each in self.ranges_holding(position) for node in self.hosts[each]}))
+
+    def without_majority(self, silent: Collection[tuple[Range, str]]) -> tuple[Range, ...]:
+        """Return the ranges of which no majority of the copies is left, ascending; `silent` copies are not there."""
+        return tuple(
+            each
+            for each, nodes in self.hosts.items()
+            if 2 * sum((each, node) not in silent for node in nodes) <= len(nodes)
+        )
 
     def holes(self) -> tuple[Range, ...]:
         """Return the parts of the hash space that no range covers; none in a map that is whole."""

@@ -7,7 +7,7 @@ import msgspec
 from peruserd.core.configuration.config import DeletionPolicy, OnReturn, WhenDeleted
 from peruserd.core.users.contents import Contents
 from peruserd.core.users.evidence import DocumentState, Verdict
-from peruserd.core.users.security import AS_COUCH_PERUSER, Access, Security
+from peruserd.core.users.security import AS_COUCH_PERUSER, SHUT, Access, Security
 
 
 class Hint(Enum):
@@ -31,12 +31,14 @@ class Database(Enum):
 class CopyReading(msgspec.Struct, frozen=True):
     """The security object of one copy of a database; `security` is None where the copy could not be read.
 
-    `path` is where the copy is read and written; it means nothing here.
+    `path` is where the copy is read and written; it means nothing here. A copy is `lost` where its node answers that it
+    has no file of it, although the shard map names it. It holds nothing then.
     """
 
     node: str
     security: Security | None
     path: str = ""
+    lost: bool = False
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -98,9 +100,22 @@ class Facts(msgspec.Struct, frozen=True):
         return self.on_return is OnReturn.HOLD
 
     @property
+    def lost(self) -> tuple[str, ...]:
+        """Return the nodes whose copy has no file, sorted: a write makes it again, as it makes a new database's.
+
+        None while another copy cannot be read, because that one may hold what the lost one has held. And none once this
+        act has written, because a second write would not make what the first one has not.
+        """
+        copies = self.copies or ()
+        if self.written or any(each.security is None and not each.lost for each in copies):
+            return ()
+        return tuple(sorted({each.node for each in copies if each.lost}))
+
+    @property
     def readable(self) -> tuple[Security, ...]:
-        """Return the security objects of the copies that could be read."""
-        return tuple(each.security for each in self.copies or () if each.security is not None)
+        """Return the security objects of the copies that could be read; one that is lost is a new one's."""
+        found = tuple(each.security for each in self.copies or () if each.security is not None)
+        return (*found, *(SHUT for each in self.copies or () if each.lost)) if self.lost else found
 
     @property
     def has_majority(self) -> bool:
@@ -110,6 +125,8 @@ class Facts(msgspec.Struct, frozen=True):
     @property
     def silent(self) -> tuple[str, ...]:
         """Return the nodes whose copy could not be read, sorted."""
+        if self.lost:
+            return ()
         return tuple(sorted({each.node for each in self.copies or () if each.security is None}))
 
     @property
@@ -118,4 +135,5 @@ class Facts(msgspec.Struct, frozen=True):
 
         CouchDB makes the copy of a node that was away some seconds after its return, with an object of its own.
         """
-        return tuple(each for each in self.silent if each in self.connected)
+        answered = self.connected.union(each.node for each in self.copies or () if each.lost)
+        return tuple(each for each in self.silent if each in answered)

@@ -77,6 +77,11 @@ class Dispatch:
         self._leaves = leaves or _nobody
         self._documents.free(Held.OWNER)
 
+    def hurry(self, document_id: str) -> None:
+        """Let a restless document be worked on once before its rest is over, because the operator asks."""
+        self._restless.hurry(document_id)
+        self._documents.free_one(document_id, Held.RESTLESS)
+
     def read_live(self, changes: Iterable[Change], now: float) -> None:
         """Note that a page that was not empty was read live, with these changes."""
         self._throttle.live(now)

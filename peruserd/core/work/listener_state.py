@@ -303,13 +303,13 @@ class ListenerState(Reporting):
         document of another owner is left alone, unless the operator asks: who acts last has acted on the newest then.
         """
         asked = None if number is None else self._asked
-        for document_id in document_ids:
-            if made and self._is_made_here(document_id, now):
-                continue
+        for document_id in (each for each in document_ids if not (made and self._is_made_here(each, now))):
             if self._stays(document_id):
                 ticket = -1 if asked is None else asked.enter(asked.read)
                 self.documents.put(make_look(document_id, lane, now, asked, ticket))
                 self.to_wake += 1
+                if lane is Lane.OPERATOR:
+                    self.dispatch.hurry(document_id)
             elif lane is Lane.OPERATOR:
                 self.documents.review(document_id, deleted=False, now=now, contested=True)
                 self._reviews(1)
@@ -327,9 +327,8 @@ class ListenerState(Reporting):
         self._asked.advance(number)
 
     def _is_made_here(self, document_id: str, now: float) -> bool:
-        record = self.documents.record(document_id)
         # Work on it ends with a look at what is there, or has made the database.
-        return record.active is not None or self._creations.includes(document_id, now)
+        return self.documents.record(document_id).active is not None or self._creations.includes(document_id, now)
 
     @property
     def looked(self) -> int:

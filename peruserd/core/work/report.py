@@ -45,7 +45,7 @@ class Reporting(ABC):
     def _caught_up(self) -> bool:
         if self._feed_fails or self.standstill.on_hold or not self.intake.has_caught_up:
             return False
-        return not self.intake.is_scanning or self.intake.is_comparing
+        return not self.intake.is_awaited
 
     def report(self) -> Report:
         """Return how the listener stands."""

@@ -78,6 +78,12 @@ class Restless:
         if watched is not None:
             watched.looked_at = now
 
+    def hurry(self, document_id: str) -> None:
+        """Let the document be looked at once more before its rest is over."""
+        watched = self.watched.get(document_id)
+        if watched is not None:
+            watched.looked_at = float("-inf")
+
     def rests_until(self, document_id: str, now: float) -> float | None:
         """Return until when the document is to be left alone; None where it is not."""
         watched = self.watched.get(document_id)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from peruserd.core.ownership.ranges import Range
-from peruserd.simcluster.model import errors, ids
+from peruserd.simcluster.model import errors, ids, lost
 from peruserd.simcluster.model.cluster_model import ClusterModel
 from peruserd.simcluster.model.copies import LocalDocument, ShardCopy
 from peruserd.simcluster.model.nodes import Node
@@ -174,6 +174,7 @@ def list_local(model: ClusterModel, at: Node, name: str) -> list[tuple[str, Loca
 def read_security(model: ClusterModel, at: Node, name: str) -> Any:
     """Return the security object of one copy, the node's own where it has one. Other copies may have other ones."""
     model.map_of(at, name)
+    lost.make_again(model, [at], name)
     return model.covering(at, name)[-1].security
 
 
@@ -186,6 +187,7 @@ def write_security(model: ClusterModel, at: Node, name: str, security: Any) -> N
     document = model.map_of(at, name)
     if not isinstance(security, dict) or fault_of(security) is not None:
         raise errors.no_majority()
+    lost.make_again(model, model.reachable(at), name)
     reached: dict[Range, int] = {}
     for copy in model.copies_of(at, name):
         copy.set_security(security)

@@ -10,7 +10,7 @@ this very id.
 
 import re
 from typing import Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_plus
 from zlib import crc32
 
 from peruserd.simcluster.model import errors
@@ -34,7 +34,7 @@ _LEADS: Final = {1: range(0x80), 2: range(0xC0, 0xE0), 3: range(0xE0, 0xF0), 4: 
 
 def from_path(segments: str) -> str:
     """Return the id that a part of a path stands for."""
-    return unquote(segments, errors=_ESCAPE)
+    return unquote_plus(segments, errors=_ESCAPE)
 
 
 def to_path(document_id: str, *, safe: str = "") -> str:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from peruserd.simcluster.accounts.accounts import may_administer, require_database_admin
 from peruserd.simcluster.events.seed import add_design_document
-from peruserd.simcluster.model import documents, errors, ids
+from peruserd.simcluster.model import documents, errors, ids, lost
 from peruserd.simcluster.model.changes import update_sequence
 from peruserd.simcluster.model.cluster_model import ClusterModel
 from peruserd.simcluster.model.database_names import check_database_name
@@ -80,6 +80,13 @@ async def shards(exchange: Exchange) -> web.Response:
     position = ids.place(document_id)
     covered, nodes = next(pair for pair in document.hosts.items() if position in pair[0])
     return reply({"range": str(covered), "nodes": nodes[::-1]})
+
+
+async def synchronise(exchange: Exchange) -> web.Response:
+    """Let the copies replicate to each other now, without a write."""
+    exchange.require_admin()
+    lost.synchronise(exchange.model, exchange.node, exchange.database)
+    return reply({"ok": True}, 202)
 
 
 async def read_revs_limit(exchange: Exchange) -> web.Response:

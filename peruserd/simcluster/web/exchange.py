@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from hashlib import md5
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote_plus
 
 import msgspec
 from aiohttp import web
@@ -68,7 +68,7 @@ class Exchange:
     @property
     def database(self) -> str:
         """The name of the database that the path begins with."""
-        return unquote(self.segments[0])
+        return unquote_plus(self.segments[0])
 
     @property
     def address(self) -> str:

@@ -1,7 +1,7 @@
 """Pages under `/_node/{name}`: a node's own state and its shard files, also through another node."""
 
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
 from aiohttp import web
 
@@ -18,17 +18,17 @@ async def node_page(exchange: Exchange) -> web.StreamResponse:
     """Serve any path under `/_node`, from the asked node itself or by relay from the node with this name."""
     exchange.require_admin()
     segments = exchange.segments
-    node = _named(exchange, unquote(segments[1]) if len(segments) > 1 else "")
+    node = _named(exchange, unquote_plus(segments[1]) if len(segments) > 1 else "")
     if len(segments) == 2:
         return reply({"name": node.name})
-    if unquote(segments[2]) == "_config":
+    if unquote_plus(segments[2]) == "_config":
         return await _config(exchange, node)
     # Even the asked node itself checks the credentials again here, as for a request from another node.
     exchange.identify_at(node)
-    if unquote(segments[2]) == "_session":
+    if unquote_plus(segments[2]) == "_session":
         return await read_session(exchange)
     exchange.require_admin()
-    match unquote(segments[2]):
+    match unquote_plus(segments[2]):
         case "_dbs" if exchange.rest(3) == "_changes":
             return await shard_changes(exchange, node, node.directory)
         case "_dbs" if exchange.rest(3) in ("_all_docs", "_revs_diff"):
@@ -42,7 +42,7 @@ async def node_page(exchange: Exchange) -> web.StreamResponse:
         case path:
             copy = node.shards.get(path)
             if copy is None:
-                raise errors.no_shard() if path.startswith("shards/") else errors.no_document()
+                raise errors.no_document() if path.startswith("_") else errors.no_shard()
             return await copy_page(exchange, node, copy)
 
 
@@ -110,7 +110,7 @@ def _map_row(node: Node, name: str, *, include_docs: bool) -> dict[str, Any]:
 
 
 async def _config(exchange: Exchange, node: Node) -> web.Response:
-    names = [unquote(segment) for segment in exchange.segments[3:]]
+    names = [unquote_plus(segment) for segment in exchange.segments[3:]]
     if exchange.method not in (("GET", "PUT", "DELETE") if len(names) == 2 else ("GET",)):
         raise errors.method_not_allowed("GET,PUT,DELETE" if len(names) == 2 else "GET")
     if not names:

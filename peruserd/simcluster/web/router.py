@@ -55,6 +55,7 @@ _DATABASE: Final[Route] = (
 
 _OF_DATABASE: Final[Mapping[str, Route]] = {
     "_security": ("security", {"GET": database_pages.read_security, "PUT": database_pages.write_security}),
+    "_sync_shards": ("sync_shards", {"POST": database_pages.synchronise}),
     "_shards": ("shards", {"GET": database_pages.shards}),
     "_revs_limit": (
         "revs_limit",

@@ -93,6 +93,28 @@ def test_the_database_of_a_user_who_is_there(objects: list[Security | None], fin
 
 
 @pytest.mark.parametrize(
+    ("state", "found", "findings"),
+    [
+        (DocumentState.LIVE, PARTNERS, (Finding.NOT_NAMED, Finding.COPIES_DIFFER)),
+        (DocumentState.DELETED, REVOKED, (Finding.COPIES_DIFFER,)),
+    ],
+    ids=["live", "deleted"],
+)
+def test_a_copy_without_a_file_is_a_difference_that_a_look_mends(
+    state: DocumentState, found: Security, findings: tuple[Finding, ...]
+) -> None:
+    """Its node says that there is none, so it is no copy that could not be read."""
+    copies = (CopyReading("n1", found), CopyReading("n2", None, lost=True), CopyReading("n3", found))
+    diagnosis = diagnose(Observation(USER, _evidence(state), copies), RULES)
+    assert (diagnosis.findings, diagnosis.remedy) == (findings, Remedy.LOOK)
+    assert diagnosis.wants_look
+    assert diagnosis.words == "the security object is written to all copies; n2 has no file of its copy"
+    # CouchDB makes copies of its own accord where somebody has just written a document, and lets the new ones win.
+    made = diagnose(_seen(state, *[FRESH] * 3), RULES)
+    assert seen_twice(diagnosis, made).wants_look is (state is DocumentState.LIVE)
+
+
+@pytest.mark.parametrize(
     ("objects", "findings"),
     [
         pytest.param([], set(), id="no-database"),
@@ -272,6 +294,16 @@ _ALL_RULES = [
 def _all_seen() -> list[Observation]:
     copies = [(), *product(_CATALOGUE, repeat=3)]
     return [_seen(state, *objects) for state in _STATES for objects in copies]
+
+
+def test_a_difference_that_stays_is_seen_once() -> None:
+    """How a database was made is as it is; beside it, anything that can pass is looked at again."""
+    for lasting in (Finding.OPTIONS, Finding.UNPADDED):
+        assert not Diagnosis("u", (lasting,)).may_pass
+        assert not Diagnosis("u", (lasting, Finding.COPIES_SILENT)).may_pass
+        assert Diagnosis("u", (lasting, Finding.MISSING)).may_pass
+    assert not Diagnosis("u").may_pass
+    assert Diagnosis("u", (Finding.PUBLIC,)).may_pass
 
 
 def test_what_the_audit_finds_is_what_a_look_would_change() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from peruserd.core.configuration.loopback import is_from_elsewhere, is_loopback
+from peruserd.core.configuration.loopback import host_problem, is_from_elsewhere, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,25 @@ def test_programs_and_pages_of_this_machine_are_let_in(headers: dict[str, str]) 
 def test_a_web_site_cannot_ask_through_a_browser(headers: dict[str, str]) -> None:
     """Neither a name of its own that leads here, nor a page of its own that names the address."""
     assert is_from_elsewhere(headers)
+
+
+@pytest.mark.parametrize("host", ["", "localhost", "localhost:9984", "127.0.0.1:", "[::1]:9984", "é"])
+def test_one_host_is_read_as_the_standard_has_it(host: str) -> None:
+    """An empty one is allowed, and letters outside of ASCII are not."""
+    assert (host_problem([host], needs_host=True) is None) is (host != "é")
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [["localhost", "localhost"], ["localhost", "evil.example.org"], ["localhost:1,evil.example.org"], ["a b"], ["a@b"]],
+)
+def test_hosts_that_two_readers_can_read_in_two_ways_are_refused(hosts: list[str]) -> None:
+    """A proxy may have gone by the one, and this program by the other."""
+    assert host_problem(hosts, needs_host=True) is not None
+    assert host_problem(hosts, needs_host=False) is not None
+
+
+def test_a_host_may_be_missing_before_http_1_1() -> None:
+    """Health checks of load balancers speak HTTP/1.0."""
+    assert host_problem([], needs_host=False) is None
+    assert host_problem([], needs_host=True) is not None

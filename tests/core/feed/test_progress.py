@@ -256,22 +256,25 @@ def test_every_document_is_spoken_of_or_wanted(history: list[tuple[Ownership, in
     """Through any changes of owners and any ends of sweeps, a document owned now was owned all along or is scanned.
 
     `alone` is the plain bookkeeping: the documents that the instance has been responsible for since they were last
-    certainly finished.
+    certainly finished. `served` are those whose users it has served, which the first two sweeps do.
     """
     documents = [f"org.couchdb.user:{number}" for number in range(40)]
     saved = _saved(first)
-    alone = {each for each in documents if first.belongs_to(ME)(each)}
+    served = alone = {each for each in documents if first.belongs_to(ME)(each)}
     for read, (ownership, sweeps) in enumerate(history, start=60):
         saved = change_owner(saved, ownership, ME, read=read)
         mine = {each for each in documents if ownership.belongs_to(ME)(each)}
-        alone &= mine
+        alone, served = alone & mine, served & mine
         wanted = set(filter(wanted_by_scan(saved, ME), documents)) if saved.scan is not None else set()
         assert wanted <= mine
         assert mine - alone <= wanted, "a document gained is scanned for"
         if saved.scan is not None:
-            assert saved.scan == Scan(until=read, position=START)
+            assert saved.scan == Scan(until=read, position=START, known=saved.scan.known)
+            assert not saved.scan.known or served == mine, "a user may wait for the scan"
         for _ in range(sweeps if saved.scan is not None else 0):
             saved = sweep_finished(saved)
+        if saved.scan is None or saved.scan.sweep is Sweep.COPIES:
+            served = mine
         if saved.scan is None:
             alone = mine
         else:

@@ -7,7 +7,18 @@ import pytest
 from peruserd.core.audit.diagnosis import Diagnosis
 from peruserd.core.audit.findings import Finding
 from peruserd.core.configuration.config import DeletionPolicy
-from peruserd.core.migration.differences import _WORDS, Group, Item, More, Roll, WayBack, groups, order, way_back
+from peruserd.core.migration.differences import (
+    _WORDS,
+    Group,
+    Item,
+    More,
+    Roll,
+    WayBack,
+    groups,
+    order,
+    roll_of,
+    way_back,
+)
 from peruserd.core.migration.settings import Peruser
 
 EMPTY = Roll(frozenset(), frozenset(), frozenset())
@@ -40,6 +51,12 @@ def test_a_database_without_padding_is_named_as_couch_peruser_names_it_and_is_no
     assert [(each.kind, each.items[0].database) for each in groups(found, roll, "u-", DeletionPolicy.REVOKE)] == [
         (Finding.UNPADDED, "u-12"),
     ]
+
+
+def test_a_user_of_whom_a_document_is_there_is_not_deleted() -> None:
+    """Other documents of the authentication database are nobody's."""
+    documents = {"org.couchdb.user:a": True, "org.couchdb.user:b": False, "_design/_auth": True}
+    assert roll_of(documents, ["u-61"]) == Roll(frozenset({"a"}), frozenset({"b"}), frozenset({"u-61"}))
 
 
 def test_databases_that_users_share_are_named_where_they_are_there() -> None:

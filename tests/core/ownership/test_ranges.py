@@ -148,3 +148,16 @@ def test_holes_are_exactly_the_places_that_no_range_holds(ranges: set[Range], po
     for place in filter(range(HASH_SPACE).__contains__, {position, 0, HASH_SPACE - 1, *ends}):
         in_hole = any(place in hole for hole in shard_map.holes())
         assert in_hole != bool(shard_map.ranges_holding(place))
+
+
+@pytest.mark.parametrize(
+    ("copies", "silent", "is_lacking"),
+    [(3, 1, False), (3, 2, True), (2, 1, True), (1, 0, False), (1, 1, True), (4, 2, True)],
+)
+def test_a_range_needs_more_than_half_of_its_copies(copies: int, silent: int, *, is_lacking: bool) -> None:
+    """As CouchDB counts the answers to a write; the other range has all of its own."""
+    first, second = split_evenly(2)
+    nodes = [f"n{number}" for number in range(copies)]
+    shard_map = ShardMap.build("_users", ".1", {str(first): nodes, str(second): nodes})
+    lacking = shard_map.without_majority({(first, node) for node in nodes[:silent]})
+    assert lacking == ((first,) if is_lacking else ())

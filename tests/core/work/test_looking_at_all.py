@@ -11,6 +11,7 @@ from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
 
 SHARD_MAP = ShardMap("_users", ".1", {WHOLE_SPACE: ("n1", "n2")})
 ALONE = Ownership.of(SHARD_MAP, WHOLE_SPACE, ["n1"])
+BOTH = Ownership.of(SHARD_MAP, WHOLE_SPACE, ["n1", "n2"])
 COPY = Identity("copy", 3)
 
 
@@ -124,3 +125,52 @@ def test_a_scan_that_is_owed_for_another_reason_stays_owed() -> None:
     assert intake.looked_at_all == 7
     assert intake.progress is not None
     assert intake.progress.owed
+
+
+def test_a_change_of_the_owner_amid_a_scan_takes_no_care_away() -> None:
+    """The scan begins again for other documents, and each of them is still asked for copy by copy."""
+    intake = _opened()
+    intake.look_at_all("me 7", 7)
+    _read(intake, pages=5)
+    intake.change_owner(BOTH)
+    for again in (intake, _opened(intake.progress)):
+        saved = again.progress
+        assert saved is not None
+        assert saved.scan is not None
+        assert (saved.scan.position, saved.scan.careful) == (0, True)
+    mine = {f"org.couchdb.user:{each}" for each in (1, 2, 3) if BOTH.belongs_to("n1")(f"org.couchdb.user:{each}")}
+    assert mine
+    assert _read(intake) == mine
+    assert intake.looked_at_all == 7
+
+
+def test_rows_behind_the_end_of_a_scan_are_the_live_feeds() -> None:
+    """A page of a scan can have those who have signed up since it began, and the live feed serves them."""
+    intake = _opened()
+    intake.look_at_all("me 7", 7)
+    for _ in Sweep.DATABASES, Sweep.SECURITY:
+        task = intake.scan_task
+        assert task is not None
+        late = [_row(4), Row(5, "org.couchdb.user:5", deleted=True, changes=(Leaf("2-a"),))]
+        page = Page([_row(1), _row(2), _row(3), *late], 5)
+        changes = intake.scan_page(task, page, {each.id for each in page.results}, 0.0)
+        assert changes is not None
+        assert [each.sequence for each in changes] == [1, 2, 3]
+        for change in changes:
+            change.finish()
+        intake.settle()
+    assert intake.looked_at_all == 7
+
+
+def test_a_user_whose_document_changes_amid_a_scan_is_looked_at_with_care_all_the_same() -> None:
+    """The row is behind the end of the scan then, and the live feed alone shows it; who is new needs no care."""
+    intake = _opened()
+    rows = [Row(4, "org.couchdb.user:1", changes=(Leaf("2-b"),)), _row(5)]
+    intake.look_at_all("me 7", 7)
+    changes = intake.live_page(Page(rows, 5), 0.0)
+    assert [(each.sequence, each.contested) for each in changes] == [(4, True), (5, False)]
+    for change in changes:
+        change.finish()
+    assert _read(intake) == {f"org.couchdb.user:{number}" for number in (1, 2, 3)}
+    later = intake.live_page(Page([Row(6, "org.couchdb.user:1", changes=(Leaf("3-c"),))], 6), 0.0)
+    assert [each.contested for each in later] == [False]

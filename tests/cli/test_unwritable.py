@@ -1,0 +1,136 @@
+"""Every command where its output cannot be written: a sentence or silence, an exit code, and no traceback."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from peruserd.cli import main
+from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.cli.running import peruserd
+from tests.cli.test_every_command import COMMANDS
+from tests.forking import CONTEXT, hurry
+
+pytestmark = pytest.mark.processes
+
+WITHOUT_SERVER = {
+    "run": ["--help"],
+    "config": [],
+    "name": ["ann"],
+    "demo": ["--help"],
+    "simcluster": ["--nodes", "1", "--port", "0"],
+}
+WITH_SERVER = {
+    "check": [],
+    "owner": ["waiting000000", "--no-wait"],
+    "plan": ["--no-wait"],
+    "wait": ["waiting000000", "--timeout", "0"],
+    "audit": [],
+    "migrate": [],
+    "deletions list": [],
+    "templates status": [],
+    "templates rollout": ["--dry-run"],
+}
+WITHOUT_DAEMON = {
+    **{f"deletions {each}": ["ann", "--json"] for each in ("cancel", "drop-now", "release", "pause")},
+    "deletions resume": ["--json"],
+    "quarantine list": ["--json"],
+    "quarantine show": ["--json"],
+    "quarantine retry": ["--all", "--json"],
+    "quarantine forget": ["ann", "--json"],
+}
+ARGUMENTS = {**WITHOUT_SERVER, **WITH_SERVER, **WITHOUT_DAEMON}
+
+OUTPUTS = {
+    "for reading": (1, "peruserd: the output cannot be written: Bad file descriptor"),
+    "full": (75, "peruserd: the output cannot be written: No space left on device"),
+    "without a reader": (1, None),
+}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SimClusterThread]:
+    """Run a cluster with one user, who is not served."""
+    with SimClusterThread(ClusterOptions(nodes=1, q=1, n=1)) as running:
+        running.seed_users(1, "waiting")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def configuration(cluster: SimClusterThread, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Write the configuration for the cluster."""
+    path = tmp_path_factory.mktemp("unwritable") / "peruserd.toml"
+    path.write_text(f'[couchdb]\nurl = "{cluster.urls[0]}"\n[state]\ndirectory = "{path.parent}/state"\n')
+    return str(path)
+
+
+def opened(kind: str) -> int:
+    """Return a descriptor that cannot be written."""
+    if kind == "without a reader":
+        reading, writing = os.pipe()
+        os.close(reading)
+        return writing
+    return os.open("/dev/full", os.O_WRONLY) if kind == "full" else os.open("/dev/null", os.O_RDONLY)
+
+
+def _child(arguments: list[str], kind: str, said: Path) -> None:
+    os.dup2(opened(kind), 1)
+    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT, 0o600), 2)
+    for name in [each for each in os.environ if each.startswith("PERUSERD_")]:
+        del os.environ[name]
+    hurry()
+    sys.exit(main(arguments))
+
+
+def test_the_table_has_every_command() -> None:
+    """A command that is added later has its line here."""
+    assert ARGUMENTS.keys() == COMMANDS.keys()
+
+
+# The output is the same for all commands, so one of each kind is enough where a command takes a second.
+CASES = [
+    *((command, "for reading") for command in sorted(ARGUMENTS)),
+    *((command, kind) for command in ("config", "run", "wait", "quarantine list") for kind in OUTPUTS),
+]
+
+
+@pytest.mark.parametrize(("command", "kind"), dict.fromkeys(CASES))
+def test_a_command_whose_output_cannot_be_written_says_so(
+    command: str, kind: str, configuration: str, tmp_path: Path
+) -> None:
+    """Other programs do the same: 1, or 75 where the disk is full, and silence where a pipe has no reader any more."""
+    arguments = [*command.split(), *ARGUMENTS[command]]
+    if command not in WITHOUT_SERVER:
+        arguments += ["--config", configuration]
+    said = tmp_path / "stderr"
+    process = CONTEXT.Process(target=_child, args=(arguments, kind, said))
+    process.start()
+    process.join(60)
+    code, sentence = OUTPUTS[kind]
+    lines = said.read_text().splitlines()
+    assert [line for line in lines if not line.startswith("peruserd: ")] == []
+    assert process.exitcode == code
+    if sentence is not None:
+        assert lines[-1] == sentence
+    else:
+        assert "cannot be written" not in said.read_text()
+
+
+@pytest.mark.parametrize(("user", "redirection"), [("full", "2> /dev/full"), ("closed", "<&- >&- 2>&-")])
+def test_an_instance_whose_log_cannot_be_written_serves(
+    user: str, redirection: str, cluster: SimClusterThread, configuration: str, tmp_path: Path
+) -> None:
+    """Lines of the log are lost then. Listeners are processes of their own, and have the same descriptors."""
+    cluster.add_user(user, "x")
+    state = {"PERUSERD_STATE_DIRECTORY": str(tmp_path), "PERUSERD_HTTP_LISTEN": "127.0.0.1:0"}
+    command = f"exec {sys.executable} -m peruserd run --config {configuration} {redirection}"
+    with subprocess.Popen(  # noqa: S602 - a shell's redirections are what is tested
+        command, shell=True, env={**os.environ, **state}
+    ) as running:
+        waited = peruserd("wait", user, "--timeout", "60", "--config", configuration, environment=state)
+        running.terminate()
+        assert running.wait(60) == 0
+    assert waited.returncode == 0, waited.stdout + waited.stderr
