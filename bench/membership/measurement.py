@@ -59,7 +59,7 @@ class Course(benchmark.Course, frozen=True, kw_only=True):
 
 
 QUICK: Final = Course(
-    rate=10.0, rounds=1, stay=0.5, warm_up=0.5, before=1.0, during=4.5, after=1.0, settings=QUICK_CLUSTER
+    rate=10.0, rounds=1, stay=0.5, warm_up=0.5, before=2.0, during=4.5, after=1.0, settings=QUICK_CLUSTER
 )
 
 
