@@ -11,6 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NoReturn
 
+import hypothesis
 import psutil
 import pytest
 
@@ -35,9 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell the modules of the tests, which decide on examples when they are imported."""
+    """Tell the modules of the tests and hypothesis, which decide on examples when they are imported."""
     if config.getoption("--quick"):
         os.environ[quick.VARIABLE] = "1"
+    # On a busy machine any example can take long, and no test asserts on time spent.
+    hypothesis.settings.register_profile("untimed", deadline=None, max_examples=quick.examples(100))
+    hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import TypeVar
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from peruserd.core.cluster.views import View
@@ -20,11 +19,6 @@ from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import HASH_SPACE, Range, ShardMap
 from tests.core.desk import Desk
-from tests.quick import examples
-
-# On a busy machine an example can take any time; no test asserts on time spent.
-settings.register_profile("untimed", deadline=None, max_examples=examples(100))
-settings.load_profile("untimed")
 
 T = TypeVar("T")
 

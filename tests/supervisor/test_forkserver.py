@@ -109,6 +109,7 @@ def look_around() -> tuple[set[str], int, float]:
 # The possessions of a child
 
 
+@pytest.mark.skipif("coverage" in sys.modules, reason="coverage imports modules of its own into each process")
 def test_a_listeners_imports_are_there_when_it_starts(server: int, rig: Rig) -> None:
     """From its start to its end a listener imports nothing, and the collector keeps off what was imported."""
     code = "import multiprocess.forkserver, peruserd.listener.preload, sys; print(*sys.modules)"

@@ -5,17 +5,19 @@ sequence again, by replication or because a user signs up once more, and all row
 different ages are remembered. There are some thirty of them, whatever the length of the history.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Final
 
-from peruserd.core.feed import rows
-from peruserd.core.feed.rows import Row, proof_size_of
+from peruserd.core.feed.rows import Row, Sequence, proof_size_of
 
 # The newest rows are all remembered: most files that are put back lack a few minutes or hours.
 _NEWEST: Final = 8
 
+# Beyond these a row is at most so many times as far away as the one before it.
+_RATIO: Final = 4
 
-def noted(known: Iterable[Row], page: Sequence[Row]) -> tuple[Row, ...]:
+
+def noted(known: Iterable[Row], page: Collection[Row]) -> tuple[Row, ...]:
     """Return the rows to remember once a page was read after those that are `known`, oldest first.
 
     Two kinds of rows prove nothing:
@@ -29,7 +31,7 @@ def noted(known: Iterable[Row], page: Sequence[Row]) -> tuple[Row, ...]:
     return _thinned([row for row in rows if not row.deleted or row is rows[-1]])
 
 
-def finished(known: Iterable[Row], checkpoint: rows.Sequence) -> tuple[Row, ...]:
+def finished(known: Iterable[Row], checkpoint: Sequence) -> tuple[Row, ...]:
     """Return the rows at or before a checkpoint; only integers can be compared."""
     if not isinstance(checkpoint, int):
         return ()
@@ -40,10 +42,14 @@ def _thinned(rows: list[Row]) -> tuple[Row, ...]:
     newest = rows[-1].seq if rows else None
     if not isinstance(newest, int):
         return tuple(rows[-1:])
-    # By the power of two of the distance. The oldest one stays until it is as far away as those of the next power, so
-    # none of them is without a row for long.
-    by_distance: dict[int, Row] = {}
-    for row in reversed(rows[:-_NEWEST]):
-        if isinstance(row.seq, int):
-            by_distance[(newest - row.seq).bit_length()] = row
-    return (*reversed(by_distance.values()), *rows[-_NEWEST:])
+    distances = [(newest - row.seq, row) for row in reversed(rows) if isinstance(row.seq, int)]
+    latest, older = distances[:_NEWEST], distances[_NEWEST:]
+    kept = [row for _, row in latest]
+    nearest = latest[-1][0]
+    # A row goes if the next one beyond it is near enough by itself. All rows move away by the same distance with each
+    # page, so the ratio of two of them only gets smaller, and no age is left without a row.
+    for place, (distance, row) in enumerate(older, start=1):
+        if place == len(older) or older[place][0] > _RATIO * nearest:
+            kept.append(row)
+            nearest = distance
+    return tuple(reversed(kept))

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from peruserd.core.feed import history
@@ -22,6 +22,7 @@ def test_few_rows_are_all_remembered() -> None:
 
 
 @given(pages=st.lists(st.integers(1, 300), min_size=1, max_size=60))
+@example(pages=[1] * 7 + [2, 300, 300, 300, 300, 97, 1, 1, 31, 110, 300, 300, 257, 30, 297, 1, 57, 255, 56])
 def test_rows_of_all_ages_are_remembered_and_not_many(pages: list[int]) -> None:
     """However the rows came: the newest eight, and one at least of each age that is twice another."""
     known: tuple[Row, ...] = ()
