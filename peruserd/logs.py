@@ -1,4 +1,4 @@
-"""Log lines: structured, on standard error, for people on a terminal and as JSON elsewhere."""
+"""Structured log lines on standard error: readable on a terminal, JSON elsewhere."""
 
 import logging
 import sys
@@ -17,16 +17,16 @@ _LEVELS: Final = {
     LogLevel.ERROR: logging.ERROR,
 }
 
-# Without local variables: those of a request hold its credentials.
+# Tracebacks leave local variables out, because those of a request hold its credentials.
 _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
 
 
 class _Log:
-    """A stream that takes lines where it can. A disk that is full must keep nobody from being served.
+    """A stream that ignores errors, because a full disk must not keep users from being served.
 
-    Lines that do not fit are lost, apart from the few that the stream keeps until there is room.
+    Lines that cannot be written are lost, apart from a few in the stream's buffer.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -38,13 +38,13 @@ class _Log:
             self._stream.write(line)
 
     def flush(self) -> None:
-        """Write what is kept, or keep it."""
+        """Write the buffer, or keep it."""
         with suppress(OSError):
             self._stream.flush()
 
 
 def configure(config: LogConfig, **context: str) -> None:
-    """Set up logging for this process, with `context` in each of its lines, whichever thread writes them."""
+    """Set up logging for this process; each line of every thread has `context`."""
 
     def add_context(_logger: object, _method: str, event: EventDict) -> EventDict:
         return {**context, **event}
@@ -64,7 +64,7 @@ def configure(config: LogConfig, **context: str) -> None:
             *rendering,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.level]),
-        # Standard error carries the lines of all of an instance's processes, so each is one write.
+        # All processes of an instance share standard error, so each line is a single write.
         logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Log(sys.stderr))),
         cache_logger_on_first_use=True,
     )

@@ -18,15 +18,15 @@ import pytest
 from tests import quick
 from tests.waiting import PATIENCE_SECONDS
 
-# Where Python is told to keep no bytecode, hundreds of processes would each compile the same code for themselves, which
-# is a third of the processor time that an instance takes to start.
+# If Python keeps no bytecode, hundreds of processes each compile the same code. That is a third of the processor time
+# of an instance's start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# Every process that tests start has it in its environment, also one whose parent is gone.
+# Every process that the tests start has this variable in its environment, even after its parent has ended.
 _MARK = "TESTS_OF_PERUSERD"
 
-# Nearly every test there starts daemons or benchmarks; elsewhere a module says it of itself.
+# Nearly every test in these folders starts daemons or benchmarks. Other modules mark themselves.
 _OF_PROCESSES = [Path(__file__).parent / name for name in ("bench", "system")]
 
 
@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell the modules of the tests and hypothesis, which decide on examples when they are imported."""
+    """Set the variable for the test modules, and hypothesis' profile; both are read when modules are imported."""
     if config.getoption("--quick"):
         os.environ[quick.VARIABLE] = "1"
     # On a busy machine any example can take long, and no test asserts on time spent.
@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _spread(few: list[list[pytest.Item]], many: list[list[pytest.Item]]) -> Iterator[list[pytest.Item]]:
-    """Give all modules: after each part of the tests of the one kind come as large a part of those of the other."""
+    """Return all modules, mixed so that the tests of both kinds advance at the same rate."""
     places = [*_places(few), *_places(many)]
     return (module for _, module in sorted(places, key=itemgetter(0)))
 
@@ -79,7 +79,7 @@ def _places(modules: list[list[pytest.Item]]) -> Iterator[tuple[float, list[pyte
 
 @pytest.fixture(scope="session")
 def unavailable() -> Callable[[str], NoReturn]:
-    """Say what a test needs and this machine has not: the test is skipped, or fails in CI, where all must be there."""
+    """Skip a test that needs something missing on this machine; in CI the test fails, because all must be there."""
 
     def give_up(why: str) -> NoReturn:
         if os.environ.get("CI", "").lower() not in ("", "0", "false"):
@@ -91,7 +91,7 @@ def unavailable() -> Callable[[str], NoReturn]:
 
 @pytest.fixture(scope="session")
 def need_tool(unavailable: Callable[[str], NoReturn]) -> Callable[[str], str]:
-    """Return the path of a program that a test needs; see `unavailable` for what follows where it is missing."""
+    """Return the path of a program that a test needs; if it is missing, see `unavailable`."""
 
     def find(name: str) -> str:
         return shutil.which(name) or unavailable(f"{name} is not installed")
@@ -101,11 +101,11 @@ def need_tool(unavailable: Callable[[str], NoReturn]) -> Callable[[str], str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_process_left() -> Iterator[None]:
-    """Fail the run if a process that it started is still there at its end, and end that process."""
+    """Fail the run if one of its processes is still there at its end, and end that process."""
     before = os.environ.get(_MARK)
     mark = os.environ[_MARK] = secrets.token_hex(16)
     yield
-    # A process that was just told to end may need a moment, and on a busy machine more than that.
+    # A process that is ending may need a moment, and more on a busy machine.
     _, left = psutil.wait_procs(_started_here(mark), timeout=PATIENCE_SECONDS)
     names = [_described(process) for process in left]
     for process in left:
@@ -121,7 +121,7 @@ def _no_process_left() -> Iterator[None]:
 def _started_here(mark: str) -> list[psutil.Process]:
     found = set(psutil.Process().children(recursive=True))
     for process in psutil.process_iter():
-        # A process of somebody else, or one that ends while it is looked at.
+        # The process belongs to another user, or it has just ended.
         with contextlib.suppress(psutil.Error):
             if process.pid != os.getpid() and process.environ().get(_MARK) == mark:
                 found.add(process)
@@ -132,7 +132,7 @@ def _is_helper(process: psutil.Process) -> bool:
     """Say whether this is a helper of `multiprocess`, which lives as long as pytest's own process."""
     try:
         words = " ".join(process.cmdline())
-        # A process that a fork server made has its command line too, but another parent.
+        # A child of a fork server has the same command line, but another parent.
         return "resource_tracker" in words or ("forkserver" in words and process.ppid() == os.getpid())
     except psutil.Error:
         return False

@@ -1,7 +1,7 @@
-"""Programs of peruserd in processes that are forked from one that has imported them, once for all tests.
+"""Runs programs of peruserd in processes that are forked from one process with all imports.
 
-To import them again takes ten times as long as to run one. A process that is forked has all that a process of its own
-has: its own environment, directory, descriptors and exit code.
+Importing them again takes ten times as long as running one. A forked process has its own environment, directory,
+descriptors and exit code, like any other.
 """
 
 import importlib
@@ -13,17 +13,17 @@ from peruserd.core.common.backoff import Backoff
 _COMMANDS: Final = ("check", "config", "deletions", "name", "owner", "plan", "run")
 
 CONTEXT: Final = multiprocessing.get_context("forkserver")
-"""Makes such processes. Not of `multiprocess`, which peruserd itself has to find as a new interpreter has it."""
+"""The fork server of the tests. The one of `multiprocess` is peruserd's, and must stay as in a new interpreter."""
 
 CONTEXT.set_forkserver_preload(
     [*(f"peruserd.cli.{each}" for each in _COMMANDS), "peruserd.listener.process", "tests.system.forked"]
 )
 
-# Times that have no key in the configuration, because they suit every cluster that people run: tests wait for them only
-# to see what comes after. Processes that begin with a new interpreter have the times of users.
+# These times have no configuration key, because they suit every real cluster. Tests would only wait for them to pass.
+# Processes that begin with a new interpreter have the times of users.
 _HURRIED: Final = (
     ("peruserd.cli.survey", "_AGAIN_SECONDS", 0.5),
-    ("peruserd.core.work.dispatch", "_SETTLING_SECONDS", 1.0),
+    ("peruserd.core.work.dispatch", "_OTHERS_REST_SECONDS", 1.0),
     ("peruserd.listener.auditing", "_AGAIN_SECONDS", 1.0),
     ("peruserd.supervisor.attaching", "_ASKING_AGAIN", Backoff(initial_seconds=0.2, max_seconds=5.0)),
     ("peruserd.supervisor.attaching", "_SURE_SECONDS", 0.1),
@@ -35,7 +35,7 @@ _HURRIED: Final = (
 
 
 def hurry() -> None:
-    """Shorten what tests would wait for, in this process and in those that are forked from it."""
+    """Shorten these times, in this process and in its children."""
     for module, name, value in _HURRIED:
         there = importlib.import_module(module)
         assert hasattr(there, name), f"{module} has no {name} any more"

@@ -1,4 +1,4 @@
-"""A proxy between a program and a node, which changes paths on the way as badly configured ones do."""
+"""A proxy between a program and a node, which changes paths like a badly configured one."""
 
 import contextlib
 import http.client
@@ -10,19 +10,19 @@ from typing import Self
 from urllib.parse import quote, unquote, urlsplit
 
 Rewriting = Callable[[str], str | int | bytes]
-"""The path and query that a proxy sends on instead of those it was sent, or its own answer: a status, or JSON."""
+"""The new path and query, or the proxy's own answer: a status, or JSON."""
 
 _DROPPED = ("transfer-encoding", "connection", "content-length")
 
 
 def decoding(path: str) -> str:
-    """Decode and encode the path again, as nginx does where its `proxy_pass` has a path part: each %2F is lost."""
+    """Decode and encode the path again, like nginx with a path part in `proxy_pass`: each %2F is lost."""
     route, mark, query = path.partition("?")
     return quote(unquote(route), safe="/@:+$,;=") + mark + query
 
 
 def faithful(path: str) -> str:
-    """Pass the path on as it came."""
+    """Pass the path on unchanged."""
     return path
 
 
@@ -91,7 +91,7 @@ def _handler_of(proxy: Proxy, host: str, port: int) -> type[BaseHTTPRequestHandl
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command != "HEAD":
-                # A client that is ended does not wait for its answer.
+                # A client that has ended does not wait for its answer.
                 with contextlib.suppress(OSError):
                     self.wfile.write(body)
 

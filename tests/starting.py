@@ -1,4 +1,4 @@
-"""The message that starts a listener, as tests send it."""
+"""The start message of a listener, for tests."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from peruserd.core.processes.messages import ListenerStart
 
 
 def listener_start(assignment: Assignment, **changes: Any) -> ListenerStart:
-    """Return the message for an assignment, with default settings and for node `n1` unless told otherwise."""
+    """Return the message for an assignment, by default with default settings and for node `n1`."""
     start = ListenerStart(
         copy=assignment.copy,
         ownership=assignment.ownership,

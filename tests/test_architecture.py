@@ -1,4 +1,4 @@
-"""The page on the architecture names files and functions that are there."""
+"""The page on the architecture names only files and functions that exist."""
 
 import ast
 import re
@@ -31,7 +31,7 @@ def test_a_file_that_is_named_is_there(file: str) -> None:
 
 @pytest.mark.parametrize(("file", "name"), CITED)
 def test_a_function_that_is_named_is_there(file: str, name: str) -> None:
-    """A function that was renamed or moved is a failure here, so the page stays true."""
+    """After a function is renamed or moved, this test fails until the page is corrected."""
     assert name in defined(ROOT / "peruserd" / file)
 
 

@@ -1,4 +1,4 @@
-"""The documents name every key, metric and command that there is, and their links lead somewhere."""
+"""The documents name every key, metric and command, and their links work."""
 
 import ast
 import re
@@ -32,7 +32,7 @@ def rows(page: str) -> list[list[str]]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors that the headings of a page make."""
+    """Return the anchors of the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
@@ -77,7 +77,7 @@ def test_the_metrics_are_those_that_there_are() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_pages_and_headings_that_are_there(page: Path) -> None:
-    """A heading that was renamed or moved is a failure here."""
+    """After a heading is renamed or moved, this test fails until its links are corrected."""
     for target, _, anchor in re.findall(r"\]\(((?!https?:)[^)#]*)(#([^)]*))?\)", page.read_text()):
         file = (page.parent / target).resolve() if target else page
         assert file.exists(), target
@@ -86,7 +86,7 @@ def test_links_lead_to_pages_and_headings_that_are_there(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_are_named_are_there(page: Path) -> None:
-    """Examples and tables name commands as the program has them."""
+    """Examples and tables name only commands that exist."""
     (adding,) = [each for each in build_parser()._actions if each.choices]
     code = "\n".join(re.findall(r"`[^`\n]*`|^    .*$", page.read_text(), re.MULTILINE))
     assert set(COMMAND.findall(code)) <= set(adding.choices or ())

@@ -1,4 +1,4 @@
-"""Core dumps are forbidden, in a process of its own each time: it lasts until the end of the process."""
+"""Core dumps are forbidden. Each test needs its own process, because the setting lasts until the process ends."""
 
 import os
 import resource
@@ -30,7 +30,7 @@ def _run(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_process_that_forbids_dumps_leaves_none_and_tells_its_threads_all_the_same(tmp_path: Path) -> None:
-    """After SIGABRT there is faulthandler's traceback, and no file."""
+    """After SIGABRT there is faulthandler's traceback, and no core file."""
     ended = _run(f"{_FORBID}{_DUMPABLE}import faulthandler, os; faulthandler.enable(); os.abort()", tmp_path)
     assert ended.returncode == -signal.SIGABRT
     assert ended.stdout.split() == ["0"]
@@ -39,19 +39,19 @@ def test_a_process_that_forbids_dumps_leaves_none_and_tells_its_threads_all_the_
 
 
 def test_a_fork_of_such_a_process_is_like_it(tmp_path: Path) -> None:
-    """Nobody has a moment in which a child can be dumped."""
+    """At no moment can a child be dumped."""
     ended = _run(f"{_FORBID}import os; pid = os.fork(); {_DUMPABLE}pid and os.wait()", tmp_path)
     assert ended.stdout.split() == ["0", "0"]
 
 
 def test_the_fork_servers_imports_forbid_dumps(tmp_path: Path) -> None:
-    """It is a program of its own, so it has to say it for itself."""
+    """The child is a new program, so it must make the setting for itself."""
     assert _run(f"{_DUMPABLE}import peruserd.listener.preload; {_DUMPABLE}", tmp_path).stdout.split()[1] == "0"
 
 
 @pytest.mark.parametrize("where", ["/proc/self/fd", "/proc/self/statm"])
 def test_such_a_process_can_still_look_at_itself(tmp_path: Path, where: str) -> None:
-    """The process can still read its own numbers, also without privileges."""
+    """The process can still read its own figures, also without privileges."""
     look = "import os; from peruserd import dumps; from peruserd.listener import usage; "
     look += f"os.geteuid() or os.setuid(65534); {_FORBID}"
     look += f"print(os.path.isdir({where!r}) and len(os.listdir({where!r})) or open({where!r}).read()); "

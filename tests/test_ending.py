@@ -1,4 +1,4 @@
-"""The end of an instance has a limit, whatever hangs."""
+"""The end of an instance has a time limit, even if a part hangs."""
 
 import subprocess
 import sys
@@ -12,20 +12,20 @@ from tests.waiting import PATIENCE_SECONDS
 
 
 def test_the_listeners_have_the_time_to_be_asked_aborted_and_killed() -> None:
-    """A listener that saves what it has done is not left behind."""
+    """A listener has enough time to save its work."""
     timing = Timing()
     assert timing.stop_seconds + 2 * timing.abort_seconds < ending.FLEET_SECONDS
 
 
 def test_all_parts_end_before_the_last_resort() -> None:
-    """It is for what nobody foresaw, and would leave a lease in place."""
+    """The last resort is for unforeseen faults, because it leaves the lease in place."""
     assert 0 < ending.LEASE_GRACE_SECONDS < ending.LEASE_SECONDS
     all_of_them = ending.FLEET_SECONDS + ending.LEASE_SECONDS + ending.PARTS * ending.PART_SECONDS
     assert all_of_them < ending.LAST_RESORT_SECONDS
 
 
 def test_a_thread_that_does_not_end_is_left_behind_and_named() -> None:
-    """The end of the others goes on."""
+    """The other parts still end."""
     released = threading.Event()
     thread = threading.Thread(target=released.wait, name="stubborn", daemon=True)
     thread.start()
@@ -39,7 +39,7 @@ def test_a_thread_that_does_not_end_is_left_behind_and_named() -> None:
 
 
 def test_the_last_resort_ends_a_process_that_hangs_at_its_very_end() -> None:
-    """It says where each thread stands; the supervisor of the supervisor sees that it was no success."""
+    """The stack of each thread is logged, and the exit code tells systemd of the failure."""
     program = (
         "import atexit, threading\n"
         "from peruserd import ending\n"

@@ -1,4 +1,4 @@
-"""WorkCondition for other threads and processes: tests ask again and again, and never wait for a fixed time."""
+"""Waiting for other threads and processes: tests check again and again, and never wait for a fixed time."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -8,11 +8,11 @@ from typing import Final, TypeVar
 S = TypeVar("S")
 T = TypeVar("T")
 
-# No test needs nearly as long, and none fails for having been slow; a machine that is busy may be.
+# No test needs nearly as long. The limit is generous, because a busy machine is slow.
 PATIENCE_SECONDS: Final = 60.0
 
 _POLL_SECONDS: Final = 0.01
-# A check that is work itself, such as a scrape, leaves most of the time to those who are waited for.
+# If a check takes time itself, such as a scrape, the pause leaves most of the time to the other side.
 _REST: Final = 4.0
 _MAX_PAUSE_SECONDS: Final = 0.5
 
@@ -20,7 +20,7 @@ _MAX_PAUSE_SECONDS: Final = 0.5
 def eventually(
     check: Callable[[], T | None], what: str = "what was waited for", *, within_seconds: float = PATIENCE_SECONDS
 ) -> T:
-    """Return the first true value of `check`, asked again and again; fails, saying `what` did not come about."""
+    """Return the first true value of `check`, called again and again; fail with `what` after the limit."""
     begin = time.monotonic()
     while True:
         asked = time.monotonic()

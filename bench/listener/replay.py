@@ -108,7 +108,7 @@ def listen(start: bytes, pipe: Connection, noted: Connection, rows: int, *, owne
 def _prepare(state_file: Path) -> None:
     """Leave the state of a listener that has finished everything up to the start of the feed: there is no scan."""
     store = Store.open(state_file)
-    store.save(SavedProgress(UUID, 0, OWNERSHIP, settled=(OWNERSHIP,), digest=databases_digest(DatabasesConfig())))
+    store.save(SavedProgress(UUID, 0, OWNERSHIP, covered=(OWNERSHIP,), digest=databases_digest(DatabasesConfig())))
     store.close()
 
 

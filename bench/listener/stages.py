@@ -82,7 +82,7 @@ class Listener:
         self.pages = {owned: each.decode(Page) for owned, each in self.answers.items()}
         self.mine = OWNERSHIP.belongs_to(ME)
         store = Store.open(directory / "copy.sqlite")
-        store.save(SavedProgress(UUID, 0, OWNERSHIP, settled=(OWNERSHIP,)))
+        store.save(SavedProgress(UUID, 0, OWNERSHIP, covered=(OWNERSHIP,)))
         state = ListenerState(
             ME,
             OWNERSHIP,

@@ -1,15 +1,15 @@
-"""The parts that the parsers of commands share: how a command is added, its options, and the values that they take.
+"""Parts shared by the parsers of commands: adding a command, its options, and checks of their values.
 
-The functions for values raise ArgumentTypeError, saying what is allowed.
+The functions for values raise ArgumentTypeError, and its message says what is allowed.
 """
 
 import argparse
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 
 def exit_codes(done: str = "done", not_done: str = "not done", later: str = "try again later") -> str:
-    """Return the sentence about exit codes; the others mean the same for every command."""
+    """Return the sentence about exit codes; the codes without a parameter mean the same for every command."""
     return f"Exit codes: 0 {done}, 1 {not_done}, 2 usage, 75 {later}, 78 configuration, 130 interrupted."
 
 
@@ -19,7 +19,7 @@ Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public n
 
 
 class UsageError(Exception):
-    """Arguments that cannot be understood; `usage` is how the command is called."""
+    """Arguments that cannot be understood; `usage` is the text on how to call the command."""
 
     def __init__(self, message: str, usage: str) -> None:
         super().__init__(message)
@@ -27,15 +27,34 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are raised, so that they are said as those of commands are."""
+    """A parser that raises its errors, so that they are printed in the same way as errors of commands."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what is wrong with the arguments."""
+        """Raise UsageError."""
         raise UsageError(f"{self.prog.partition(' ')[2] or 'arguments'}: {message}", self.format_usage())
 
 
+class Once(argparse.Action):
+    """An option with one value, which is refused where it is given again: the last one would win without a word.
+
+    Its default is None.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - an interface
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002 - an interface
+    ) -> None:
+        """Take the value."""
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "given twice; it has one value")
+        setattr(namespace, self.dest, values)
+
+
 class HelpFormatter(argparse.HelpFormatter):
-    """Keeps the lines of examples, fills all other text, and says each option's default."""
+    """Keeps the lines of examples, fills all other text, and adds each option's default."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         fill = super()._fill_text
@@ -70,7 +89,7 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_json_option(parser: argparse.ArgumentParser, *, more: str = "") -> None:
-    """Add the option for scripts; `more` says what is special about it."""
+    """Add the option for scripts; `more` is a text about the document."""
     parser.add_argument("--json", action="store_true", help=f"print one JSON document{more}, also where it fails")
 
 
@@ -139,7 +158,7 @@ def seconds(text: str) -> float:
 
 
 def rate(text: str) -> float:
-    """Return how many a second; one in a quarter of an hour at least, because nobody can wait for ever."""
+    """Return a number a second; the least is one in a quarter of an hour, because nobody can wait for ever."""
     try:
         found = float(text)
     except ValueError:

@@ -1,6 +1,7 @@
-"""`peruserd audit`: a round of the audit now, what differs, what would be done, and on demand the repair of it.
+"""`peruserd audit`: do a round of the audit now, list the differences, and repair them on demand.
 
-The command itself changes nothing. With `--repair` it names users to the running daemon, whose listeners look at them.
+The command itself changes nothing. With `--repair` it sends users to the running daemon, and the listeners look at
+them.
 """
 
 import argparse
@@ -14,8 +15,8 @@ import msgspec
 
 from peruserd.cli.connecting import Connected, as_command_error, need_users, with_server
 from peruserd.cli.loading import load_file
-from peruserd.cli.ordering import NotTakenError, answers, refused
-from peruserd.cli.output import CommandError, print_json, say, told_beside
+from peruserd.cli.order_command import NotTakenError, answers, refused
+from peruserd.cli.output import CommandError, error_fields, print_json, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_INTERRUPTED, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.cli.progress import Progress, announce
 from peruserd.cli.survey import Known, Survey
@@ -30,12 +31,12 @@ from peruserd.core.users.evidence import DocumentState
 from peruserd.couch.copies import open_layout
 from peruserd.couch.errors import CouchError
 from peruserd.daemon.state import StateDirectory
-from peruserd.listener.furnishing import open_furnisher
+from peruserd.listener.template_writer import open_template_writer
 from peruserd.supervisor.attaching import attach
 
 _BETWEEN_SECONDS: Final = 2.0
 
-# A look takes moments; the one that waits for others, such as a crowd that signs up, takes longer.
+# A look takes moments, but longer when it must wait for others, such as a crowd that signs up.
 _NO_BETTER_SECONDS: Final = 30.0
 
 
@@ -51,9 +52,9 @@ class _Listed(msgspec.Struct, frozen=True):
 
 
 class _Absent(msgspec.Struct, frozen=True):
-    """A user who was named and is not there; `silent` are nodes that may know the user and could not be read.
+    """A named user without a document; `silent` are the nodes that may have the document and could not be read.
 
-    `hint` says what was meant instead of a name that looks like an id.
+    `hint` says which user was probably meant, where the name looks like an id.
     """
 
     user: str
@@ -64,10 +65,11 @@ class _Absent(msgspec.Struct, frozen=True):
 
 
 class _Result(msgspec.Struct, frozen=True):
-    """The result as JSON: `left` are those that are other than they should be, after the repair if there was one.
+    """The result as JSON: `left` are the users who still differ, after the repair if there was one.
 
-    `sent` are the users that were named to the daemon, or would have been. Of the users who were named on the command
-    line, `unknown` never had a document, and the document of `deleted` is deleted.
+    - `sent` are the users who were sent to the daemon, or would have been.
+    - `unknown` are the users of the command line who never had a document.
+    - `deleted` are those whose document is deleted.
     """
 
     users: int
@@ -81,16 +83,16 @@ class _Result(msgspec.Struct, frozen=True):
 
     @property
     def code(self) -> int:
-        """Return 0 where all is right, 1 where something is not, and 75 where all that is known is that much."""
+        """Return 0 where nothing differs, 1 where something does, and 75 where the rest could not be seen."""
         if self.differing or any(not each.silent for each in self.unknown):
             return EXIT_NOT_DONE
         return EXIT_LATER if self.left or self.unknown else EXIT_DONE
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do a round; exit 0 where nothing differs, 1 where something does, 75 where all that is known is that much."""
+    """Do a round; exit as `_Result.code` says."""
     config = load_file(options.config).config
-    # Before a round that may take an hour.
+    # This is checked before the round, which may take an hour.
     _check_names(config, options.users)
     if options.repair and not options.dry_run:
         _send(StateDirectory.configured(config).path, [], [])
@@ -98,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_names(config: Config, users: Sequence[str]) -> None:
-    """Raise CommandError where a user who was named can have no database."""
+    """Raise CommandError where a named user cannot have a database."""
     problems = []
     for user in users:
         try:
@@ -138,19 +140,19 @@ def _survey(connected: Connected, threads: int) -> Survey:
     auth_db, templates = config.couchdb.auth_db, connected.templates
     rules = Rules(config.databases, config.deletion, nodes, templates.access(config.security.grant))
     layout = open_layout(client, attachment.feed, "_local", auth_db)
-    contents = open_furnisher(client, layout, config.cluster.database, templates).reader()
+    contents = open_template_writer(client, layout, config.cluster.database, templates).reader()
     return Survey(client, attachment.node, attachment.feed, auth_db, rules, threads, contents)
 
 
 def _all_ids(survey: Survey) -> list[str]:
     with Progress("users found") as progress:
         users = survey.users(progress)
-    # Sorted, so that two rounds of the same users go the same way.
+    # They are sorted, so that two rounds take the same users in the same order.
     return [*sorted(users), *survey.nobodies(users, survey.databases())]
 
 
 def _without(found: Sequence[Diagnosis], ignored: Sequence[Finding]) -> list[Diagnosis]:
-    """Return what was found without the kinds that the operator knows of."""
+    """Return the diagnoses without the kinds that the operator wants to ignore."""
     kept = [
         msgspec.structs.replace(each, findings=tuple(kind for kind in each.findings if kind not in ignored))
         for each in found
@@ -164,9 +166,9 @@ def _without(found: Sequence[Diagnosis], ignored: Sequence[Finding]) -> list[Dia
 def _repaired(
     directory: Path, survey: Survey, found: Sequence[Diagnosis], users: Sequence[str]
 ) -> tuple[list[Diagnosis], list[str], CommandError | None]:
-    """Name users to the daemon, and watch them; return what is left, who was named, and what ended it too early.
+    """Send users to the daemon and watch them; return the remaining diagnoses, the users sent, and an early error.
 
-    All that was found before is kept then: to find it can have taken an hour.
+    After an error the diagnoses are kept, because the round can have taken an hour.
     """
     sent: list[str] = []
     left = {each.user: each for each in found}
@@ -184,9 +186,9 @@ def _repaired(
 
 
 def _send(directory: Path, users: Sequence[str], sent: list[str]) -> None:
-    """Name users to the daemon, and note them in `sent`; raises NotTakenError.
+    """Send users to the daemon, and note them in `sent`; raises NotTakenError.
 
-    With none, it is only asked whether it is there.
+    Without users, this only asks whether the daemon answers.
     """
     parts = [users[begin : begin + control.MAX_USERS] for begin in range(0, len(users), control.MAX_USERS)] or [[]]
     for part in parts:
@@ -201,11 +203,11 @@ def _send(directory: Path, users: Sequence[str], sent: list[str]) -> None:
 
 
 def _watch(survey: Survey, left: dict[str, Diagnosis]) -> None:
-    """Look at those that a look mends until none is left, or it does not get better; keep in `left` what is left."""
+    """Look at repairable users until none is left or there is no progress; keep the remaining diagnoses in `left`."""
     waiting = {each.user for each in left.values() if each.remedy is Remedy.LOOK}
     better_at = time.monotonic()
-    announce(f"waiting until {counted(len(waiting), 'user')} can be seen to be put right")
-    with Progress("users put right", len(waiting)) as progress:
+    announce(f"waiting until {counted(len(waiting), 'user')} can be seen to be repaired")
+    with Progress("users repaired", len(waiting)) as progress:
         while waiting and time.monotonic() - better_at < _NO_BETTER_SECONDS:
             time.sleep(_BETWEEN_SECONDS)
             seen = {each.user: each for each in survey.at_once(map(user_document_id, sorted(waiting)))}
@@ -260,7 +262,7 @@ def _report(options: argparse.Namespace, result: _Result, trouble: CommandError 
     for words in () if trouble is None else trouble.problems:
         say(words)
     if options.json:
-        print_json(msgspec.to_builtins(result) | told_beside(trouble))
+        print_json(msgspec.to_builtins(result) | error_fields(trouble))
     else:
         for each in result.unknown:
             print(f"{named(each.user)}: {_unknown_words(each)}")
@@ -286,11 +288,11 @@ def _report_found(options: argparse.Namespace, prefix: str, found: Sequence[Diag
     if not options.json:
         _print_list([_listed(prefix, each) for each in found])
         users = counted(sum(each.wants_look for each in found), "user")
-        print(f"naming {users} to the daemon; what is left is listed again:", flush=True)
+        print(f"sending {users} to the daemon; those that still differ are listed again:", flush=True)
 
 
 def _print_list(listed: Sequence[_Listed]) -> None:
-    """Print a line for each user who differs; of those who could not be seen only some, because a node is away."""
+    """Print a line for each user who differs, and only for some of those who could not be seen."""
     differing = [each for each in listed if not UNSEEN.issuperset(each.findings)]
     unseen = [each for each in listed if UNSEEN.issuperset(each.findings)]
     for each in [*differing, *unseen[:_MAX_UNSEEN]]:
@@ -303,15 +305,15 @@ def _print_list(listed: Sequence[_Listed]) -> None:
 def _summary(result: _Result, options: argparse.Namespace) -> str:
     lines = [f"{kind.value:<14} {count:,}" for kind, count in result.findings.items()]
     unseen = len(result.left) - result.differing
-    words = f"{counted(result.users, 'user')} in {result.seconds:g} s, {result.differing:,} other than they should be"
-    words += f", {unseen:,} that could not be seen whole" if unseen else ""
+    words = f"{counted(result.users, 'user')} in {result.seconds:g} s, {result.differing:,} differ"
+    words += f", {unseen:,} could not be seen whole" if unseen else ""
     lines.append(words + (f", {len(result.unknown):,} not there" if result.unknown else ""))
     mended = sum(each.remedy is Remedy.LOOK for each in result.left)
     if options.repair and options.dry_run:
-        lines.append(f"with --repair alone, {counted(len(result.sent), 'user')} would be named to the daemon")
+        lines.append(f"with --repair alone, {counted(len(result.sent), 'user')} would be sent to the daemon")
     elif mended and not options.repair:
-        lines.append(f"`peruserd audit --repair` lets the running daemon put {mended:,} of them right")
+        lines.append(f"`peruserd audit --repair` lets the running daemon repair {mended:,} of them")
     elif mended:
         users = counted(mended, "user")
-        lines.append(f"{users} not put right in time; the daemon's log and `peruserd plan` may say why")
+        lines.append(f"{users} not repaired in time; the daemon's log and `peruserd plan` may say why")
     return "\n".join(lines)

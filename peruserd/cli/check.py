@@ -1,6 +1,6 @@
-"""`peruserd check`: what the daemon would do, in plain words. It changes nothing, on the server or on disk.
+"""`peruserd check`: say in plain words what the daemon would do. It changes nothing, on the server or on disk.
 
-Where the daemon has a state directory already, its record of refused passwords is kept up to date, too.
+There is one exception. An existing state directory has a record of refused passwords, and this command updates it.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from peruserd.couch.errors import CouchError
 from peruserd.couch.listing import databases_with
 from peruserd.couch.majority import lacks_majority
 from peruserd.couch.pluses import PLUS_LOST, plus_is_lost
+from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.membership import LeaseObserver
 from peruserd.supervisor.second_writer import ADVICE, is_peruser_on
 from peruserd.supervisor.slashes import slashes_lost
-from peruserd.supervisor.watcher import ClusterReader
 
 _ON_DELETION = {
     DeletionPolicy.REVOKE: "the user loses access to the database, which stays",
@@ -40,7 +40,7 @@ _ON_DELETION = {
 
 
 class _Line(msgspec.Struct, frozen=True):
-    """One thing that was found. `clear` is false where it stands in the way of serving users."""
+    """One finding. `clear` is false where it prevents the daemon from serving users."""
 
     about: str
     message: str
@@ -55,20 +55,20 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 class _Report:
-    """Prints each thing as it is found, or with `as_json` all of them at the end."""
+    """Prints each finding at once, or with `as_json` all of them at the end."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._lines: list[_Line] = []
 
     def say(self, about: str, message: str, *, clear: bool = True) -> None:
-        """Note one thing. A line without `about` goes on with the subject of the line before."""
+        """Note one finding. A line without `about` continues the subject of the line before."""
         self._lines.append(_Line(about or self._lines[-1].about, message, clear))
         if not self._as_json:
             print(f"{about + ':' if about else '':<15} {harmless(message)}", flush=True)
 
     def end(self) -> int:
-        """Print what is still to be printed, and return the exit code."""
+        """Print the JSON, if there is any, and return the exit code."""
         is_clear = all(line.clear for line in self._lines)
         if self._as_json:
             print_json(_Found(is_clear, self._lines))
@@ -76,7 +76,7 @@ class _Report:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print one line for each thing found; exit 1 where something stands in the way of serving users."""
+    """Print one line for each finding; exit 1 where something prevents the daemon from serving users."""
     return with_server(options, lambda connected: _check(connected, options))
 
 
@@ -96,7 +96,7 @@ def _look(connected: Connected, path: str | None, report: _Report) -> None:
     database = ClusterDatabase(client, config.cluster.database, mend=False)
     cluster_reader = ClusterReader(client, config.couchdb, observer, database)
     attachment = cluster_reader.attach()
-    view = _with_instance(cluster_reader.look(), attachment.node)
+    view = _with_instance(cluster_reader.read(), attachment.node)
     plan = cluster_reader.plan(view, view)
     if attachment.feed is Feed.DATABASE:
         report.say("node", "no shards here: one listener follows the database's own feed, and serves every user")
@@ -134,9 +134,9 @@ def _look_at_nodes(connected: Connected, node: str, view: View, report: _Report)
 
 
 def _look_at_paths(connected: Connected, report: _Report) -> None:
-    """Look for what changes paths on the way; where nothing does, the copies can be asked one by one."""
+    """Look for a proxy that changes paths; without one, each copy can be asked by itself."""
     if (lost := slashes_lost(connected.client)) is not None:
-        # What decodes a slash decodes a plus as well, and is mended in the same way.
+        # A proxy that decodes slashes decodes a plus too, and the remedy is the same.
         report.say("paths", str(lost), clear=False)
         return
     if plus_is_lost(connected.client):
@@ -177,17 +177,17 @@ def _on_deletion(deletion: DeletionConfig) -> str:
     days = deletion.grace_period / 86_400
     when = f"{days:g} days later" if days else "as soon as the deletion is confirmed"
     words = _ON_DELETION[deletion.policy].format(when=when)
-    shut = "; a database that is left is kept shut when its name is used again"
+    shut = "; a database that is left stays closed to a new user of the same name"
     return words + shut if deletion.on_return is OnReturn.HOLD else words
 
 
 def _with_instance(view: View, node: str) -> View:
-    """Return the view as it would be with a daemon beside the node, which is what is asked for."""
+    """Return the view with a daemon beside this node, because the command says what that daemon would do."""
     return msgspec.structs.replace(view, instances=tuple(sorted({*view.instances, node})))
 
 
 def _second_writer(client: Client, nodes: Iterable[str]) -> tuple[bool, str]:
-    """Say whether couch_peruser is on anywhere, and in words where; each node has a configuration of its own."""
+    """Return whether couch_peruser is on anywhere, and the words about it; each node has its own configuration."""
     found = {node: is_peruser_on(client, node) for node in sorted(nodes)}
     said = []
     if enabled := ", ".join(node for node, is_on in found.items() if is_on):
@@ -200,18 +200,19 @@ def _second_writer(client: Client, nodes: Iterable[str]) -> tuple[bool, str]:
 
 
 def _exposed(password_file: str | None) -> str | None:
-    """Say that other accounts of this machine can read or write the password; None where they cannot."""
+    """Return a warning where other accounts of this machine can read or write the password file."""
     try:
         is_open = password_file is not None and Path(password_file).stat().st_mode & _OTHERS
     except OSError:
-        # The password is from elsewhere then, such as the environment.
+        # The password has another source, such as the environment.
         return None
     if not is_open:
         return None
-    return f"every account of this machine can get at {password_file}: chmod 640, with the group that peruserd runs as"
+    words = f"every account of this machine can read or write {password_file}"
+    return f"{words}: chmod 640, with the group that peruserd runs as"
 
 
-# Whoever can write it decides which password is sent.
+# An account that can write the file decides which password is sent.
 _OTHERS: Final = stat.S_IROTH | stat.S_IWOTH
 
 
@@ -223,15 +224,15 @@ def _server(connected: Connected) -> str:
 
 def _account(client: Client, auth_db: str, username: str) -> str:
     if client.document_exists(auth_db, user_document_id(username)):
-        return f"{username} has a user document, which CouchDB keeps at hand"
+        return f"{username} has a user document, and CouchDB caches it"
     return (
-        f"{username} has no user document, and CouchDB looks for one on several nodes with every request: "
+        f"{username} has no user document, so CouchDB searches several nodes for one with every request: "
         'see "The account" in the README'
     )
 
 
 def _followed(client: Client, assignment: Assignment) -> tuple[str, bool]:
-    """Say what would be followed, and whether it can be read."""
+    """Return the words about a copy that would be followed, and whether it can be read."""
     copy, ownership = assignment.copy, assignment.ownership
     if copy.feed is Feed.DATABASE:
         return f"{copy.database}, the whole database", True

@@ -1,4 +1,4 @@
-"""`peruserd config`: the default configuration, explained."""
+"""`peruserd config`: print the default configuration with explanations."""
 
 import argparse
 import sys

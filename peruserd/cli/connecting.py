@@ -1,4 +1,4 @@
-"""Commands that ask a server share this: a connection by the configuration, and exit codes for all that fails."""
+"""Parts shared by the commands that ask a server: a connection by the configuration, and exit codes for failures."""
 
 import argparse
 import signal
@@ -35,7 +35,7 @@ class Connected(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def templates(self) -> Templates:
-        """The templates, read once; raises ConfigError. A command that does without them can run without the files."""
+        """The templates, read once; raises ConfigError. A command that does not use them runs without their files."""
         return load_templates(self.config)
 
 
@@ -46,11 +46,16 @@ def with_server(
     connections: int = 1,
     finishes: bool = False,
 ) -> int:
-    """Run a command that talks to the server, and return its exit code; raises CommandError for what prevented it.
+    """Run a command that talks to the server; return its exit code, or raise CommandError where it failed.
 
-    The code is 78 where the configuration must change first. It is 75 where the server does not answer or refuses the
-    account, because that can change on the server, and a lock ends by itself. `connections` is how many may be open at
-    once. Ctrl-C ends the requests under way, unless the command `finishes` what it began.
+    The exit code of an error is:
+
+    - 78 where the configuration must change first
+    - 75 where the server does not answer or refuses the account. That can change on the server, and a lock ends by
+      itself.
+
+    `connections` is the number of connections that may be open at once. Ctrl-C ends the requests under way, unless the
+    command `finishes` its work first.
     """
     try:
         with _connect(options.config, connections, finishes=finishes) as connected:
@@ -60,12 +65,12 @@ def with_server(
 
 
 def as_command_error(error: CouchError) -> CommandError:
-    """Return the error of a command that ends with this one of the server's, and what there is to check."""
+    """Return the command's error for an error of the server, with advice on what to check."""
     match error:
         case RefusedError():
             return CommandError(EXIT_LATER, error.kind, str(error))
         case ForbiddenError():
-            words = "CouchDB has other words for that, so something before it keeps the page"
+            words = "CouchDB words this answer otherwise, so a proxy in front of it blocks the page"
             return CommandError(EXIT_LATER, error.kind, str(error), words)
         case UnauthorizedError():
             words = "check the account in [couchdb]: username and password; it must be a server admin's"
@@ -85,11 +90,11 @@ def need_users(client: Client, auth_db: str) -> None:
 
 @contextmanager
 def _connect(path: str | None, connections: int, *, finishes: bool) -> Iterator[Connected]:
-    # A command prints its own words; only trouble underneath is worth a log line, and people read it.
+    # A command prints its own lines. Only trouble in lower layers is logged, in a form for people.
     logs.configure(LogConfig(LogFormat.CONSOLE, LogLevel.WARNING))
     loaded = load_file(path)
     source = credentials_for(loaded)
-    # The daemon's own record: a command must not use up what CouchDB allows, nor the other way round.
+    # Command and daemon share this record, so that they do not use up CouchDB's allowed attempts for each other.
     record = RefusalFile(StateDirectory.configured(loaded.config).path)
     authenticator = Authenticator(loaded.config.couchdb, source, record, asks_again=False)
     session = Session(loaded.config.couchdb, authenticator.tokens, connections=connections)
@@ -107,13 +112,13 @@ def _interruptible(session: Session) -> Iterator[None]:
     """Let Ctrl-C end the requests of all threads, because the command waits for its threads."""
 
     def on_interrupt(_number: int, _frame: object) -> None:
-        # By another thread, because this one may hold a lock of the session's just now.
+        # Another thread interrupts, because this one may hold a lock of the session.
         threading.Thread(target=session.interrupt, name="interrupt", daemon=True).start()
         raise KeyboardInterrupt
 
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        # Signals are the main thread's. A job in the background of a script was started to ignore this one.
+        # Only the main thread gets signals. A background job of a script ignores this signal from its start.
         yield
         return
     before = signal.signal(signal.SIGINT, on_interrupt)

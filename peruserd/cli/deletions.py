@@ -1,4 +1,4 @@
-"""`peruserd deletions`: what waits to be dropped, and the operator's word on it."""
+"""`peruserd deletions`: list the databases that wait to be dropped, and give orders about them."""
 
 import argparse
 import time
@@ -9,8 +9,8 @@ import msgspec
 
 from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.loading import load_file
-from peruserd.cli.ordering import Ordering
-from peruserd.cli.output import print_json, say, told_beside
+from peruserd.cli.order_command import OrderCommand
+from peruserd.cli.output import error_fields, print_json, say
 from peruserd.cli.parser import EXIT_DONE
 from peruserd.core.common.escaping import argument, counted, date, named, shown, span
 from peruserd.core.common.names import advice_on_id, user_name
@@ -22,7 +22,7 @@ from peruserd.couch.errors import NotFoundError
 from peruserd.couch.journal import Journal
 from peruserd.daemon.state import StateDirectory
 
-# Work that lasts longer than this says how far it has come.
+# Work that lasts longer than this prints its progress.
 _QUIET_SECONDS: Final = 2.0
 
 _WORDS: Final = {"cancel": Word.CANCEL, "drop-now": Word.DROP_NOW, "release": Word.RELEASE}
@@ -35,7 +35,7 @@ class _Listed(msgspec.Struct, frozen=True):
 
 
 class _Unknown(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A user who was named and for whom nothing is listed; `hint` says what was meant instead of an id."""
+    """A named user without an entry; `hint` says which user was probably meant, where the name looks like an id."""
 
     user: str
     reason: str
@@ -49,11 +49,11 @@ class _List(msgspec.Struct, frozen=True):
 
 
 def run(options: argparse.Namespace) -> int:
-    """List what waits, or give an order to the daemon; exit 1 where nothing waits for a user that was named."""
+    """List the entries, or give an order to the daemon; exit 1 where a named user has no entry."""
     if options.action == "list":
         return with_server(options, lambda connected: _list(connected, options))
     config = load_file(options.config).config
-    return _Ordering(config, options).run()
+    return _DeletionCommand(config, options).run()
 
 
 # Listing
@@ -90,11 +90,11 @@ def _unknown(options: argparse.Namespace, found: Iterable[_Listed]) -> list[_Unk
 
 
 def _counted(entries: Iterable[Entry]) -> Iterator[Entry]:
-    told = time.monotonic() + _QUIET_SECONDS
+    next_progress = time.monotonic() + _QUIET_SECONDS
     for number, entry in enumerate(entries):
-        if time.monotonic() > told:
+        if time.monotonic() > next_progress:
             say(f"{counted(number, 'entry', 'entries')} read")
-            told = time.monotonic() + _QUIET_SECONDS
+            next_progress = time.monotonic() + _QUIET_SECONDS
         yield entry
 
 
@@ -130,7 +130,7 @@ def _state(entry: Entry, now: float) -> str:
 
 
 class _After(msgspec.Struct, frozen=True):
-    """The sentence after an order was taken, and the command that takes it back, where one does."""
+    """The sentence printed after an order was taken, and the command that undoes it, if there is one."""
 
     words: str
     undo: str | None = None
@@ -146,8 +146,10 @@ _AFTER: Final = {
         "these users are let in within seconds, to all that is in the database; to shut one out again, delete the user "
         "document"
     ),
-    "pause": _After("nothing is deleted of these until `{undo}`", "peruserd deletions resume --only {user}"),
-    "resume": _After("these go on, whatever is paused; `{undo}` holds them again", "peruserd deletions pause {user}"),
+    "pause": _After("none of these databases is deleted until `{undo}`", "peruserd deletions resume --only {user}"),
+    "resume": _After(
+        "these deletions go on in spite of any pause; `{undo}` holds them again", "peruserd deletions pause {user}"
+    ),
 }
 
 _AFTER_ALL: Final = {
@@ -160,8 +162,8 @@ _AFTER_ALL: Final = {
 }
 
 
-class _Ordering(Ordering):
-    """Gives an order about deletions."""
+class _DeletionCommand(OrderCommand):
+    """Gives orders about deletions."""
 
     def __init__(self, config: Config, options: argparse.Namespace) -> None:
         super().__init__(StateDirectory.configured(config).path, options)
@@ -201,7 +203,7 @@ class _Ordering(Ordering):
                 self._not_found(user, why)
 
     def _after(self) -> _After | None:
-        """Return what is so from now on; None where nothing was noted."""
+        """Return the sentence about the effect of the order; None where nothing was noted."""
         action = self._options.action
         if not self._options.users:
             return None if self._error is not None else _AFTER_ALL[action]
@@ -221,5 +223,5 @@ class _Ordering(Ordering):
             "noted": self._noted,
             "unknown": self._unknown,
             "undo": None if after is None else after.undo,
-            **told_beside(self._error),
+            **error_fields(self._error),
         }

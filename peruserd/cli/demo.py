@@ -9,7 +9,7 @@ from peruserd.core.common.escaping import counted
 
 
 def run(options: argparse.Namespace) -> int:
-    """Play the demo; exit 0 only if every user was left with a correct database."""
+    """Play the demo; exit 0 only if every user has a correct database at the end."""
     try:
         from peruserd.demo import instances, scenario, show  # noqa: PLC0415 - an extra, missing in a plain install
     except ModuleNotFoundError as error:

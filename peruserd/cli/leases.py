@@ -1,4 +1,4 @@
-"""The lines of `peruserd check` about the leases: where they are kept, whether they can be read, and who differs."""
+"""The lines of `peruserd check` about leases: their database, whether it can be read, and instances that differ."""
 
 import shlex
 import time
@@ -46,9 +46,9 @@ def _mending(
         return
     away = sorted(set(state.hosts).difference(members.all_nodes))
     if away:
-        yield "to mend", f"start {', '.join(away)} again, if that is not gone for good"
+        yield "to mend", f"start {', '.join(away)} again, unless it is gone for good"
     if not state.live:
-        yield "to mend", "if all of them are, delete the database, and the daemon makes it anew without what was in it:"
+        yield "to mend", "if all of them are gone for good, delete the database; the daemon makes a new, empty one:"
         yield "", _curl(connected, "DELETE", f"/{quoted(database.name)}")
         return
     able = set(members.all_nodes).intersection(members.cluster_nodes)
@@ -78,7 +78,7 @@ def _apart(connected: Connected, observer: LeaseObserver) -> Iterator[Line]:
         instance = f"the instance beside {lease.node} (version {lease.version})"
         yield (
             "configuration",
-            f"that of {instance} differs in what users get and what follows a deletion; users are served by either",
+            f"{instance} has other settings for databases or deletions; users get those of the one that serves them",
         )
 
 
@@ -91,5 +91,5 @@ def sign_up(connected: Connected) -> Iterator[Line]:
         yield "sign-up", f"the security object of {auth_db} cannot be understood: {error}"
         return
     if is_open:
-        fine = "that is fine: nothing that is written there is taken for the word of an instance"
+        fine = "that is safe, because no instance trusts what is written there"
         yield "sign-up", f"{auth_db} has no members, so anybody can sign up and read the names of all; {fine}"

@@ -1,4 +1,4 @@
-"""All commands share this: reading the configuration, and the files that it names."""
+"""Parts shared by all commands: reading the configuration, and the files that it names."""
 
 import os
 from pathlib import Path
@@ -22,9 +22,9 @@ def load_file(path: str | None) -> Loaded:
 
 
 def credentials_for(loaded: Loaded) -> CredentialSource:
-    """Return who to be for the server; raises ConfigError where a file that a connection needs cannot be used.
+    """Return the source of the account for the server; raises ConfigError where a file for the connection is unusable.
 
-    The environment has no password afterwards, so that no child inherits it.
+    The password is removed from the environment, so that no child process inherits it.
     """
     problems = tls_problems(loaded.config.couchdb)
     try:

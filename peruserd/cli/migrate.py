@@ -1,6 +1,6 @@
-"""`peruserd migrate`: moving in from CouchDB's couch_peruser. It reads, and changes nothing.
+"""`peruserd migrate`: moving from CouchDB's couch_peruser to peruserd. It reads, and changes nothing.
 
-It prints the configuration that does what couch_peruser does, what differs, and in which order to switch.
+It prints the configuration that does the same as couch_peruser, the differences, and the order in which to switch.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from peruserd.core.audit.diagnosis import Rules
 from peruserd.core.cluster.views import Feed
 from peruserd.core.common.escaping import counted, shown
 from peruserd.core.configuration.config import Config
-from peruserd.core.migration.differences import Group, Item, Roll, WayBack, groups, order, roll_of, way_back
+from peruserd.core.migration.differences import Group, Inventory, Item, WayBack, groups, inventory_of, order, way_back
 from peruserd.core.migration.settings import (
     Difference,
     Peruser,
@@ -34,16 +34,18 @@ from peruserd.couch.errors import NotFoundError, RejectedError, UnauthorizedErro
 from peruserd.couch.peruser import Settings, read_settings
 from peruserd.supervisor.attaching import attach
 
-# Of each group that is printed; JSON has all.
+# Printed items of each group; JSON has all.
 _MAX_SHOWN: Final = 10
 
-_NOBODY_SAYS: Final = "no node says what couch_peruser does; that takes a server admin's account, and an open /_node"
+_NOBODY_SAYS: Final = (
+    "no node shows its couch_peruser settings; to read them takes a server admin's account and an open /_node"
+)
 
 _SHOWN_SETTINGS: Final = ("delete_dbs", "database_prefix", "q", "auth_db", "default_security", "cluster_quiet_period")
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """All that was found, as it is printed as JSON; `differs` has all names of each kind."""
+    """All findings, as printed as JSON; `differs` has all names of each kind."""
 
     settings: dict[str, Peruser]
     hidden: dict[str, str]
@@ -58,7 +60,7 @@ class _Found(msgspec.Struct, frozen=True):
 
     @property
     def code(self) -> int:
-        """Return 1 where anything differs, and 75 where all that is known is that a database could not be seen."""
+        """Return 1 where anything differs, and 75 where only some database could not be seen."""
         are_apart = self.hidden or self.setting_differences or self.obstacles
         if are_apart or any(not each.is_unseen for each in self.differs):
             return EXIT_NOT_DONE
@@ -66,7 +68,7 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was found; exit 0, or with --check 1 where anything differs."""
+    """Print the findings; exit 0, or with --check 1 where anything differs."""
     return with_server(options, lambda connected: _migrate(connected, options), connections=options.threads)
 
 
@@ -78,12 +80,12 @@ def _migrate(connected: Connected, options: argparse.Namespace) -> int:
     if not settings.found:
         raise CommandError(EXIT_NOT_DONE, "settings_hidden", *_hidden(settings), _NOBODY_SAYS)
     peruser = leading(settings.found)
-    # The account can stand in the url, out of which it was taken.
+    # The account may come from the url, from which it has been removed.
     config = as_configured(peruser, connected.config, _username(connected))
     if not options.json:
         if not options.check:
             _print_all(_of_settings(settings, peruser, config))
-        # Before users are looked at, because there may be none, or no database of them.
+        # This is printed before users are looked at, because there may be none, or no authentication database.
         _print_all(_apart(settings, peruser))
     need_users(client, config.couchdb.auth_db)
     announce("looking at all users, and at each copy of their databases")
@@ -99,13 +101,13 @@ def _migrate(connected: Connected, options: argparse.Namespace) -> int:
 
 
 def _nodes(client: Client, feed: Feed) -> list[str]:
-    """Return the nodes of the cluster; those that are away are asked too, to be named."""
+    """Return the nodes of the cluster, also those that are away, because the output must name them."""
     try:
         members = client.membership()
     except (NotFoundError, RejectedError, UnauthorizedError):
         if feed is Feed.SHARD:
             raise
-        # CouchDB 1.x, which has no such page, or a proxy that keeps it to itself.
+        # CouchDB 1.x has no such page, and a proxy can block it.
         return ["_local"]
     return sorted({*members.all_nodes, *members.cluster_nodes})
 
@@ -116,7 +118,7 @@ def _username(connected: Connected) -> str | None:
 
 class _Looked(msgspec.Struct, frozen=True):
     users: int
-    roll: Roll
+    inventory: Inventory
     groups: list[Group]
 
 
@@ -134,11 +136,11 @@ def _looked(survey: Survey, config: Config) -> _Looked:
         for name in survey.databases():
             databases.add(name)
             progress.advance(1)
-    roll = roll_of(users, databases)
+    inventory = inventory_of(users, databases)
     ids = [*sorted(users), *survey.nobodies(users, databases)]
     with Progress("users looked at", len(ids)) as progress:
         found = survey.differing(ids, progress)
-    return _Looked(len(users), roll, groups(found, roll, config.databases.prefix, config.deletion.policy))
+    return _Looked(len(users), inventory, groups(found, inventory, config.databases.prefix, config.deletion.policy))
 
 
 def _found(
@@ -154,7 +156,7 @@ def _found(
         seconds=round(time.monotonic() - began, 1),
         differs=looked.groups,
         order=order(config.couchdb.url, [*settings.found, *settings.hidden], username=_username(connected)),
-        way_back=way_back(looked.roll, looked.groups, config.databases.prefix, peruser),
+        way_back=way_back(looked.inventory, looked.groups, config.databases.prefix, peruser),
     )
 
 
@@ -167,7 +169,7 @@ def _print_all(lines: Iterator[str]) -> None:
 
 
 def _of_settings(settings: Settings, peruser: Peruser, config: Config) -> Iterator[str]:
-    """Say what couch_peruser does, and which configuration does the same."""
+    """Return the lines on couch_peruser's settings, and on the configuration that does the same."""
     on = [node for node, each in settings.found.items() if each.enable]
     yield f"couch_peruser is on at {_names(on)}" if on else "couch_peruser is off on every node that answered"
     for name in _SHOWN_SETTINGS:
@@ -181,7 +183,7 @@ def _of_settings(settings: Settings, peruser: Peruser, config: Config) -> Iterat
 
 def _hidden(settings: Settings) -> Iterator[str]:
     for node, why in settings.hidden.items():
-        yield f"what couch_peruser does at {shown(node)} cannot be read: {shown(why)}"
+        yield f"the couch_peruser settings of {shown(node)} cannot be read: {shown(why)}"
 
 
 def _names(nodes: Iterable[str]) -> str:
@@ -189,7 +191,7 @@ def _names(nodes: Iterable[str]) -> str:
 
 
 def _apart(settings: Settings, peruser: Peruser) -> Iterator[str]:
-    """Say what is not the same on all nodes, and what no configuration does in the same way."""
+    """Return the lines on settings that differ between nodes, and on those that peruserd cannot imitate."""
     yield from _hidden(settings)
     for each in differences(settings.found):
         values = "; ".join(f"{shown(value)} at {_names(nodes)}" for value, nodes in each.values.items())
@@ -226,7 +228,7 @@ def _item(item: Item) -> str:
 
 
 def _back(found: WayBack) -> Iterator[str]:
-    """Say what stops couch_peruser on the way back."""
+    """Return the lines on users and databases at which couch_peruser stops after a way back."""
     stops = (
         (found.no_database, "deleted users without a database"),
         (found.too_long, "users with a name too long for a database"),

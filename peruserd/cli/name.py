@@ -1,4 +1,4 @@
-"""`peruserd name`: from users to databases and back."""
+"""`peruserd name`: from user names to database names and back."""
 
 import argparse
 
@@ -12,7 +12,7 @@ from peruserd.core.common.names import UnservableNameError, check_prefix, databa
 
 
 class _Named(msgspec.Struct, frozen=True):
-    """A user and the database; one of the two is None where `error` says why there is none."""
+    """A user and the database; where one of the two does not exist, it is None, and `error` says why."""
 
     user: str | None
     database: str | None
@@ -20,9 +20,9 @@ class _Named(msgspec.Struct, frozen=True):
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print one line for each name; those that have no answer go to standard error, and the exit code is 1.
+    """Print one line for each name; exit 1 if any has no answer, with the reason on standard error.
 
-    With `--json` all of them are in one list, with an `error` for those that have no answer.
+    With `--json` all names are in one list; a name without an answer has an `error`.
     """
     prefix = options.prefix if options.prefix is not None else load_file(options.config).config.databases.prefix
     try:

@@ -1,4 +1,4 @@
-"""Commands that say who is alive share this: they look at the leases until each has grown or its time is up."""
+"""A part shared by `owner` and `plan`: watching the leases until each has grown or its time is up."""
 
 import time
 from typing import Final
@@ -13,12 +13,12 @@ from peruserd.core.cluster.views import Feed, View
 from peruserd.core.common.escaping import counted
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.supervisor.attaching import Attachment
+from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.membership import LeaseObserver, Peer
-from peruserd.supervisor.watcher import ClusterReader
 
 _LOOK_SECONDS: Final = 0.5
 
-# A lease can be this much later than its interval and still be in order.
+# A lease may be later than its interval by this much, and its instance still counts as healthy.
 _LATE_SECONDS: Final = 1.0
 
 START: Final = (
@@ -27,10 +27,10 @@ START: Final = (
 
 
 class Observed(msgspec.Struct, frozen=True):
-    """The cluster as it was seen, and every instance of which a lease was.
+    """The observed cluster, and every instance with a lease.
 
-    `apart` are the leases of living instances whose configuration differs from the one this command was given.
-    `why_never_started` says in words that no instance has run here yet; empty where one has.
+    - `apart` are the leases of live instances with another configuration than this command's.
+    - `why_never_started` says that no instance has run here yet; it is empty where one has.
     """
 
     attachment: Attachment
@@ -40,11 +40,11 @@ class Observed(msgspec.Struct, frozen=True):
     why_never_started: str = ""
 
     def why_not_alive(self) -> dict[str, str]:
-        """Return, for every node without a live instance that is known, why it has none."""
+        """Return the reason for every known node without a live instance."""
         reasons: dict[str, str] = {}
         for each in self.peers:
-            if each.standing is not LeaseStatus.ALIVE:
-                reasons[each.lease.node] = f"its instance: {each.standing.value}"
+            if each.status is not LeaseStatus.ALIVE:
+                reasons[each.lease.node] = f"its instance: {each.status.value}"
         shard_map = self.view.shard_map
         hosts = {node for nodes in shard_map.hosts.values() for node in nodes} if shard_map else set()
         for node in hosts.difference(self.view.nodes):
@@ -53,9 +53,9 @@ class Observed(msgspec.Struct, frozen=True):
 
 
 def observe(connected: Connected, *, wait: bool) -> Observed:
-    """Look at the cluster; with `wait`, until each lease was seen to grow or is silent for good. Raises CouchError.
+    """Look at the cluster; with `wait`, until each lease has grown or its time is up. Raises CouchError.
 
-    Without it every lease that is there is taken at its word, although its instance may be dead.
+    Without `wait` every existing lease counts as alive, although its instance may be dead.
     """
     cluster = connected.config.cluster
     observer = LeaseObserver(cluster.lease_ttl)
@@ -63,9 +63,9 @@ def observe(connected: Connected, *, wait: bool) -> Observed:
     cluster_reader = ClusterReader(connected.client, connected.config.couchdb, observer, database)
     attachment = cluster_reader.attach()
     if attachment.feed is Feed.DATABASE:
-        # Nothing else is asked then, and a server that is away or refuses the account is no answer.
+        # Nothing else would ask the server here, so this finds out whether it answers and accepts the account.
         connected.client.database_exists(connected.config.couchdb.auth_db)
-    view = cluster_reader.look()
+    view = cluster_reader.read()
     if wait and observer.unproven(time.monotonic()) and attachment.feed is Feed.SHARD:
         view = _watch(cluster_reader, observer, view, cluster.lease_interval)
     why_never_started = ""
@@ -82,12 +82,12 @@ def _watch(cluster_reader: ClusterReader, observer: LeaseObserver, view: View, i
     silent_after = time.monotonic() + interval_seconds + _LATE_SECONDS
     unproven = counted(len(observer.unproven(time.monotonic())), "lease")
     say(f"watching {unproven} for a sign of life, up to {interval_seconds:g} s")
-    told = False
+    is_announced = False
     while silent := observer.unproven(time.monotonic()):
-        if time.monotonic() > silent_after and not told:
+        if time.monotonic() > silent_after and not is_announced:
             names = ", ".join(sorted({lease.node for lease in silent}))
             say(f"no sign of life from {names} yet; waiting until the time to live is over")
-            told = True
+            is_announced = True
         time.sleep(_LOOK_SECONDS)
-        view = cluster_reader.look()
+        view = cluster_reader.read()
     return view

@@ -1,7 +1,7 @@
-"""The output that all commands share: lines on standard error, one JSON document on standard output, and errors.
+"""The output of all commands: lines on standard error, one JSON document on standard output, and errors.
 
-Names and the words of servers are written so that they cannot steer a terminal. With `--json` a command that fails
-prints an object too, so that a script never has to read a sentence.
+Control characters in names and in answers of servers are escaped, so that they cannot control a terminal. With `--json`
+a failing command prints an object too, so a script never has to read a sentence.
 """
 
 import errno
@@ -17,17 +17,17 @@ import msgspec
 
 from peruserd.core.common.escaping import as_json_text, harmless
 
-# The output cannot be written, for a reason that can pass.
+# Reasons that can pass by themselves why output cannot be written.
 _PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
-# Set once the one JSON document is printed, so that a command that is interrupted right then prints no second one.
+# Set once the JSON document is printed, so that a command prints no second one if it is interrupted just then.
 _answered: Final = threading.Event()
 
 
 class CommandError(Exception):
-    """The end of a command that has no answer: `code` is its exit code, `kind` a word for scripts.
+    """The end of a command without an answer: `code` is its exit code, `kind` a word for scripts.
 
-    `problems` are sentences for people, the first of which says what went wrong.
+    `problems` are sentences for people; the first one says what went wrong.
     """
 
     def __init__(self, code: int, kind: str, *problems: str) -> None:
@@ -38,9 +38,9 @@ class CommandError(Exception):
 
 
 class OutputError(Exception):
-    """Standard output that cannot be written. It is no OSError, so that nobody takes it for trouble with a file.
+    """Standard output cannot be written. This is not an OSError, so that nobody mistakes it for trouble with a file.
 
-    `is_quiet` says that nobody reads it any more, which is no failure worth a word (`peruserd config | head`).
+    `is_quiet` says that nobody reads the output any more, as in `peruserd config | head`. That is no failure to report.
     """
 
     def __init__(self, error: OSError) -> None:
@@ -50,13 +50,13 @@ class OutputError(Exception):
 
 
 class _Descriptor(io.FileIO):
-    """Standard output: it raises OutputError, and waits where it does not take more just now."""
+    """Standard output that raises OutputError, and waits while it accepts no more bytes."""
 
     def write(self, data: Any, /) -> int:
-        """Write what fits; return how many bytes that were."""
+        """Write as much as fits; return the number of bytes."""
         try:
             while (written := super().write(data)) is None:
-                # Another program has made this pipe or terminal one that does not block.
+                # Another program has set this pipe or terminal to non-blocking.
                 select.select((), (self,), ())
         except OSError as error:
             raise OutputError(error) from error
@@ -64,7 +64,7 @@ class _Descriptor(io.FileIO):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The JSON object of a command that has no answer; `error` and `reason` are named as CouchDB names them."""
+    """The JSON object of a command without an answer; `error` and `reason` are CouchDB's own field names."""
 
     error: str
     reason: str
@@ -80,14 +80,14 @@ def say(words: str) -> None:
 def say_as_it_is(text: str) -> None:
     """Print text of our own on standard error.
 
-    Standard error that cannot be written, such as a log on a full disk, must keep no command from its work and answer.
+    A failure is ignored: standard error may be a log on a full disk, and the command must still do its work and answer.
     """
     with suppress(OSError):
         print(text, end="", file=sys.stderr, flush=True)
 
 
 def print_json(value: object) -> None:
-    """Print a value as one line of JSON. Bytes of a command line that are no UTF-8 are written out."""
+    """Print a value as one line of JSON. Bytes of the command line that are not UTF-8 are escaped."""
     try:
         encoded = msgspec.json.encode(value)
     except UnicodeEncodeError:
@@ -97,7 +97,7 @@ def print_json(value: object) -> None:
 
 
 def fail(error: CommandError, *, as_json: bool) -> int:
-    """Say why a command has no answer, and return its exit code."""
+    """Print why a command has no answer, and return its exit code."""
     for problem in error.problems:
         say(problem)
     if as_json and not _answered.is_set():
@@ -105,38 +105,38 @@ def fail(error: CommandError, *, as_json: bool) -> int:
             print_json(Failure(error.kind, "; ".join(error.problems), error.code))
             sys.stdout.flush()
         except OutputError as trouble:
-            # The exit code says more of what was asked for.
+            # The exit code of the first error is kept, because it says more about the command.
             give_up(trouble)
     return error.code
 
 
 def give_up(trouble: OutputError) -> None:
-    """Write no more to standard output, and say why, unless its reader has just seen enough."""
+    """Write no more to standard output, and print why, unless its reader has simply stopped reading."""
     discard()
     if not trouble.is_quiet:
         say(str(trouble))
 
 
-def told_beside(error: CommandError | None) -> dict[str, object]:
-    """Return what the JSON of a command that did a part of its work says of the error that ended it."""
+def error_fields(error: CommandError | None) -> dict[str, object]:
+    """Return the JSON fields about the error that ended a command in the middle of its work."""
     if error is None:
         return {}
     return {"error": error.kind, "reason": "; ".join(error.problems), "exit_code": error.code}
 
 
 def prepare() -> None:
-    """Make standard output and standard error usable, whatever the command was started with.
+    """Make standard output and standard error usable, even if the command was started without them.
 
-    A descriptor that was closed would be the next file's that is opened. A character that the terminal's encoding does
-    not have is written out.
+    A closed descriptor would otherwise be reused by the next file that is opened. Characters that the terminal's
+    encoding lacks are escaped.
     """
     _answered.clear()
     _guard_output()
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            # The lowest number that is free is that one.
+            # `open` takes the lowest free number, and that is this descriptor's.
             opened = open(os.devnull, "r" if number == 0 else "w", encoding="utf-8")  # noqa: SIM115, PTH123
-            # Listeners are processes of their own, and need these descriptors as much.
+            # Listeners are processes of their own, and need these descriptors too.
             os.set_inheritable(opened.fileno(), True)  # noqa: FBT003 - the standard library's name for it
             setattr(sys, name, opened)
     for stream in (sys.stdout, sys.stderr):
@@ -145,7 +145,7 @@ def prepare() -> None:
 
 
 def _guard_output() -> None:
-    """Let standard output raise OutputError; what has been put in its place is left alone."""
+    """Let standard output raise OutputError, unless a test or another program has replaced the stream."""
     plain = sys.stdout
     if plain is None or plain is not sys.__stdout__ or not isinstance(plain, io.TextIOWrapper):
         return
@@ -158,7 +158,7 @@ def _guard_output() -> None:
 
 
 def discard() -> None:
-    """Write no more to standard output, which takes nothing; Python would try to once more at its end."""
+    """Send standard output to /dev/null; otherwise Python would try to flush it once more at its end."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
     os.dup2(descriptor, sys.stdout.fileno())
     os.close(descriptor)

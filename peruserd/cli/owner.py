@@ -1,4 +1,4 @@
-"""`peruserd owner`: which instance serves a user, and why."""
+"""`peruserd owner`: say which instance serves a user, and why."""
 
 import argparse
 
@@ -12,7 +12,7 @@ from peruserd.core.common.escaping import named, shown
 
 
 def run(options: argparse.Namespace) -> int:
-    """Explain each user's owner; exit 1 where one has none now."""
+    """Explain each user's owner; exit 1 where a user has none now."""
     return with_server(options, lambda connected: _owners(connected, options))
 
 

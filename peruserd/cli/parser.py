@@ -1,7 +1,7 @@
-"""The command line: what can be asked for, and how what went wrong becomes an exit code.
+"""The command line: the parsers of all commands, and the exit codes of errors.
 
-0 done, 1 not done, 2 usage, 75 try again later, 78 configuration (sysexits' EX_TEMPFAIL and EX_CONFIG), 130
-interrupted by Ctrl-C, as shells have it.
+0 done, 1 not done, 2 usage, 75 try again later, 78 configuration (sysexits' EX_TEMPFAIL and EX_CONFIG), 130 interrupted
+by Ctrl-C, as in shells.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from peruserd.cli.arguments import (
     rate,
     seconds,
 )
-from peruserd.cli.operating import add_audit, add_deletions, add_migrate, add_quarantine, add_templates
+from peruserd.cli.operator_parsers import add_audit, add_deletions, add_migrate, add_quarantine, add_templates
 from peruserd.cli.simcluster_options import add_simcluster
 from peruserd.core.configuration.decoding import ConfigError
 
@@ -46,13 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             code = _run(given)
         finally:
-            # Here, because an error at Python's own end cannot be caught.
+            # The flush is here, because an error at Python's own end cannot be caught.
             sys.stdout.flush()
     except output.OutputError as error:
         output.give_up(error)
         return EXIT_LATER if error.is_passing else EXIT_NOT_DONE
     except KeyboardInterrupt:
-        # Before the command has begun, or when it has ended.
+        # This interruption came before the command began or after it ended.
         output.say("interrupted")
         return EXIT_INTERRUPTED
     return code
@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = Parser(
         prog="peruserd",
         description="A private database for every CouchDB user, kept by one process for each shard.",
-        epilog=f"`peruserd COMMAND --help` says more of each.\n\n{EXIT_CODES}",
+        epilog=f"`peruserd COMMAND --help` says more about each.\n\n{EXIT_CODES}",
         formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"peruserd {__version__}")
@@ -162,7 +162,7 @@ def _add_observing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-wait",
         action="store_true",
-        help="take every lease at its word, instead of watching for a sign of life (a few seconds, or lease_ttl where "
+        help="count every lease as alive, instead of watching for a sign of life (a few seconds, or lease_ttl where "
         "one is silent)",
     )
 

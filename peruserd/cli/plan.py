@@ -1,4 +1,4 @@
-"""`peruserd plan`: who is alive, and who listens to what."""
+"""`peruserd plan`: show the live instances, and the ranges to which each listens."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the whole plan; exit 1 where a part of it has nobody to carry it out, or where there is none."""
+    """Print the whole plan; exit 1 where there is none, or where no instance can carry out a part of it."""
     return with_server(options, lambda connected: _plan(connected, options))
 
 
@@ -38,7 +38,7 @@ def _plan(connected: Connected, options: argparse.Namespace) -> int:
     observed = observe(connected, wait=not options.no_wait)
     plan = _planned(connected, observed)
     if options.json:
-        instances = tuple(_Instance(each.standing.value, each.lease) for each in observed.peers)
+        instances = tuple(_Instance(each.status.value, each.lease) for each in observed.peers)
         apart = tuple(lease.node for lease in observed.apart)
         print_json(_Document(plan, instances, observed.view.leases_readable, apart, bool(observed.why_never_started)))
     elif observed.attachment.feed is Feed.DATABASE:
@@ -51,7 +51,7 @@ def _plan(connected: Connected, options: argparse.Namespace) -> int:
 
 
 def _planned(connected: Connected, observed: Observed) -> WholePlan | None:
-    """Return the plan; None where there is none, and then why is said."""
+    """Return the plan; where there is none, print why and return None."""
     if observed.attachment.feed is Feed.DATABASE:
         return lone_plan(connected.config.couchdb.auth_db, observed.attachment.node)
     try:
@@ -90,7 +90,9 @@ def _in_words(plan: WholePlan, observed: Observed) -> str:
         parts.insert(1, _table(head, map(_instance, observed.peers)))
     if observed.apart:
         names = ", ".join(lease.node for lease in observed.apart)
-        parts.append(f"another configuration of databases, rights, templates or deletion than this command's: {names}")
+        parts.append(
+            f"instances with other settings for databases, rights, templates or deletion than this command's: {names}"
+        )
     if observed.why_never_started:
         parts.append(f"{observed.why_never_started}, so nobody is served; {START}")
     elif not observed.view.leases_readable:
@@ -103,9 +105,9 @@ def _in_words(plan: WholePlan, observed: Observed) -> str:
 
 
 def _instance(peer: Peer) -> tuple[str, ...]:
-    lease, standing = peer.lease, peer.standing
+    lease, status = peer.lease, peer.status
     role = lease.role.value + (", node in maintenance mode" if lease.maintenance else "")
-    return lease.node, standing.value, role, str(lease.counter), lease.version, lease.address
+    return lease.node, status.value, role, str(lease.counter), lease.version, lease.address
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

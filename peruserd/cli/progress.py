@@ -1,4 +1,4 @@
-"""Progress of work that takes more than moments: a bar on a terminal, and a line at the start where nobody watches."""
+"""Progress of longer work: a bar on a terminal, and elsewhere one line at the start."""
 
 import os
 import sys
@@ -11,27 +11,27 @@ from typing import Final, Self
 
 from peruserd.cli.output import say
 
-# Work that is over by then shows nothing.
+# Shorter work than this shows no progress.
 _QUIET_SECONDS: Final = 2.0
 
 _BETWEEN_SECONDS: Final = 0.2
 _WIDTH: Final = 30
 
-# A terminal that cannot write over a line gets a new one, and fewer of them.
+# A terminal that cannot overwrite a line gets a new line each time, and fewer of them.
 _BETWEEN_LINES_SECONDS: Final = 10.0
 
 _USUAL_COLUMNS: Final = 80
 
 
 def announce(words: str) -> None:
-    """Say what begins, where standard error is no terminal. There the bar says it, once it takes longer."""
+    """Print what begins, unless standard error is a terminal; there the bar says it."""
     if not sys.stderr.isatty():
         say(words)
 
 
 @contextmanager
-def told(words: str) -> Iterator[None]:
-    """Say what is waited for, if it takes longer than moments."""
+def announce_if_slow(words: str) -> Iterator[None]:
+    """Print the words if the block takes longer than a moment."""
     timer = threading.Timer(_QUIET_SECONDS, say, (words,))
     timer.daemon = True
     timer.start()
@@ -42,7 +42,7 @@ def told(words: str) -> Iterator[None]:
 
 
 class Progress:
-    """A bar on standard error, where that is a terminal; for any thread. `total` is None while it is not known."""
+    """A bar on standard error, if that is a terminal; any thread may call. `total` is None while unknown."""
 
     def __init__(self, what: str, total: int | None = None, *, quiet_seconds: float = _QUIET_SECONDS) -> None:
         self._what = what
@@ -69,7 +69,7 @@ class Progress:
             say(self._counts())
             return
         self._is_shown = True
-        # A line that is wider than the terminal cannot be written over.
+        # A line wider than the terminal could not be overwritten.
         line = self._line()[: max(_columns() - 1, 0)]
         print(f"\r{line}", end="\x1b[K", file=sys.stderr, flush=True)
 
@@ -88,13 +88,13 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._is_shown:
             print("\r", end="\x1b[K", file=sys.stderr, flush=True)
 
 
 def _columns() -> int:
-    """Return how wide the terminal is on which the bar is shown; `shutil` would ask that of standard output."""
+    """Return the width of the terminal of standard error; `shutil` would return that of standard output."""
     given = os.environ.get("COLUMNS", "")
     if given.isascii() and given.isdecimal() and int(given) > 0:
         return int(given)

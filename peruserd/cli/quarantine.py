@@ -1,4 +1,4 @@
-"""`peruserd quarantine`: the users whom this node's instance could not serve, and what an operator does about them."""
+"""`peruserd quarantine`: list the users whom this node's instance could not serve, and retry or forget them."""
 
 import argparse
 import time
@@ -9,49 +9,54 @@ from typing import Any, Final
 import msgspec
 
 from peruserd.cli.loading import load_file
-from peruserd.cli.ordering import Ordering
-from peruserd.cli.output import CommandError, print_json, say, told_beside
+from peruserd.cli.order_command import OrderCommand
+from peruserd.cli.output import CommandError, error_fields, print_json, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_USAGE
 from peruserd.core.common.escaping import counted, date, named, shown, span
 from peruserd.core.processes import control
-from peruserd.core.users.inquiries import Wish
+from peruserd.core.users.inquiries import QuarantineAction
 from peruserd.core.users.quarantine import KINDS
 from peruserd.daemon.state import StateDirectory
 
-_WISHES: Final = {"list": Wish.LIST, "show": Wish.LIST, "retry": Wish.RETRY, "forget": Wish.FORGET}
+_ACTIONS: Final = {
+    "list": QuarantineAction.LIST,
+    "show": QuarantineAction.LIST,
+    "retry": QuarantineAction.RETRY,
+    "forget": QuarantineAction.FORGET,
+}
 
 _DONE: Final = {"retry": "tried now", "forget": "forgotten"}
 
 _AFTER: Final = {
     "retry": "`peruserd quarantine list` shows in a moment who could not be served again",
-    "forget": "nobody tries these again by itself; `peruserd audit --repair --user USER` looks at one once more",
+    "forget": "peruserd does not try these again; `peruserd audit --repair --user USER` looks at one once more",
 }
 
-# More users than this who wait for copies on the same nodes are one line.
+# More users than this who wait for copies on the same nodes are printed as one line.
 _MANY: Final = 20
 
-# Work that lasts longer than this says how far it has come.
+# Work that lasts longer than this prints its progress.
 _QUIET_SECONDS: Final = 2.0
 
 
 def run(options: argparse.Namespace) -> int:
-    """Ask the daemon of this node; exit 1 where a user that was named is not in quarantine."""
+    """Ask the daemon of this node; exit 1 where a named user is not in quarantine."""
     if options.action in _DONE and not (options.users or options.kind or options.all):
         words = f"quarantine {options.action}: name users, or a kind with --kind, or all with --all"
         raise CommandError(EXIT_USAGE, "usage", words)
     if options.users and getattr(options, "all", False):
         raise CommandError(EXIT_USAGE, "usage", f"quarantine {options.action}: name users or say --all, not both")
     config = load_file(options.config).config
-    return _Asking(StateDirectory.configured(config).path, options).run()
+    return _QuarantineCommand(StateDirectory.configured(config).path, options).run()
 
 
-class _Asking(Ordering):
+class _QuarantineCommand(OrderCommand):
     """Asks for users in quarantine."""
 
     def __init__(self, directory: Path, options: argparse.Namespace) -> None:
         super().__init__(directory, options)
         self._found: list[control.Found] = []
-        self._told = time.monotonic() + _QUIET_SECONDS
+        self._next_progress = time.monotonic() + _QUIET_SECONDS
 
     def _print(self) -> None:
         self._found.sort(key=lambda each: (each.kept.passing, each.kept.kind, each.user))
@@ -61,11 +66,11 @@ class _Asking(Ordering):
             print(words)
 
     def _orders(self) -> Iterator[control.Quarantine]:
-        wish, kind = _WISHES[self._options.action], self._options.kind
+        action, kind = _ACTIONS[self._options.action], self._options.kind
         if not self._options.users:
-            yield control.Quarantine(wish, kind=kind)
+            yield control.Quarantine(action, kind=kind)
         for part in self._parts:
-            yield control.Quarantine(wish, part, kind)
+            yield control.Quarantine(action, part, kind)
 
     def _take(self, answer: control.Answer) -> None:
         match answer:
@@ -73,15 +78,15 @@ class _Asking(Ordering):
                 self._found.append(answer)
             case control.Unknown(user, why):
                 self._not_found(user, why)
-        if time.monotonic() > self._told:
-            self._told = time.monotonic() + _QUIET_SECONDS
+        if time.monotonic() > self._next_progress:
+            self._next_progress = time.monotonic() + _QUIET_SECONDS
             say(f"{counted(len(self._found), 'user')} so far")
 
     def _as_json(self) -> dict[str, Any]:
         users = [
             {"user": each.user, "listener": each.listener, **msgspec.to_builtins(each.kept)} for each in self._found
         ]
-        return {"done": self._code == EXIT_DONE, "users": users, "unknown": self._unknown, **told_beside(self._error)}
+        return {"done": self._code == EXIT_DONE, "users": users, "unknown": self._unknown, **error_fields(self._error)}
 
     def _in_words(self, now: float) -> Iterator[str]:
         action = self._options.action
@@ -112,7 +117,7 @@ class _Asking(Ordering):
 
 
 def _lines(users: list[control.Found], now: float) -> Iterator[str]:
-    """Return a line for each user, and one for all who wait for copies on the same nodes, where these are many."""
+    """Return a line for each user; many users who wait for copies on the same nodes get one line together."""
     together: dict[tuple[str, tuple[str, ...]], list[control.Found]] = {}
     for each in users:
         if each.kept.waits_for:
@@ -123,7 +128,7 @@ def _lines(users: list[control.Found], now: float) -> Iterator[str]:
         names = ", ".join(map(shown, nodes))
         yield (
             f"  {len(found):,} users  {kind}  wait for copies on {names}, which cannot be read, the first for "
-            f"{span(now - since)}; each that is served lets others try (`quarantine show` has all)"
+            f"{span(now - since)}; when one is served, others are tried (`quarantine show` lists all)"
         )
     yield from (_line(each, now) for each in users if (each.kept.kind, each.kept.waits_for) not in many)
 
@@ -140,7 +145,7 @@ def _details(found: control.Found, now: float) -> Iterator[str]:
     yield f"  {named(found.user)}"
     details = {
         "document": shown(kept.document) + (", deleted" if kept.deleted else ""),
-        "kind": f"{kept.kind}: {KINDS.get(kept.kind, 'another version of peruserd knows more')}",
+        "kind": f"{kept.kind}: {KINDS.get(kept.kind, 'a kind of another version of peruserd')}",
         "error": shown(kept.error),
         "failures": f"{kept.failures}, the first one {date(kept.since)} ({span(now - kept.since)} ago)",
         "next try": _next(found),
@@ -152,9 +157,9 @@ def _details(found: control.Found, now: float) -> Iterator[str]:
 
 
 _ADVICE: Final = {
-    "retry": "none is needed: the same again, later, can succeed",
+    "retry": "none is needed: a later try can succeed",
     "ask_operator": "change what the error names, then `peruserd quarantine retry`",
-    "give_up": "nothing but another change of the user document helps",
+    "give_up": "only another change of the user document helps",
 }
 
 

@@ -1,12 +1,12 @@
-"""Looking at the databases of all users, and bringing them to the templates and rights that are configured.
+"""Comparing the databases of all users with the configured templates and rights, and updating them.
 
-The command does this itself, with the act that daemons serve users by. So one command reaches the users of all nodes,
-knows how each act ended, and stops where something goes wrong. Nothing is remembered between two commands: what is
-right is found right by reading it, and is passed over.
+The command does this itself, with the same code by which daemons serve users. So one command reaches the users of all
+nodes, knows how each act ended, and stops where something goes wrong. Nothing is remembered between two commands: each
+reads every database again and skips those that are right.
 
-Daemons go on serving beside it. A document is written over the revision that was read, so who comes second reads again.
-A security object has no revision. So the user document is looked at once more after each write of one, as daemons do
-where two of them could have acted on one user.
+Daemons go on serving beside it. A document is written over the revision that was read, so the second writer gets a
+conflict and reads again. A security object has no revision. So the user document is looked at once more after each
+write of a security object, as daemons do after a handover.
 """
 
 import time
@@ -24,7 +24,7 @@ from peruserd.core.feed.changes import make_look, make_review
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.feed.rows import is_short
 from peruserd.core.users import security
-from peruserd.core.users.contents import Contents, Standing
+from peruserd.core.users.contents import Contents, TemplateStatus
 from peruserd.core.users.security import MalformedSecurityError
 from peruserd.couch.copies import Copies, open_layout
 from peruserd.couch.errors import (
@@ -36,20 +36,20 @@ from peruserd.couch.errors import (
     UnreachableError,
 )
 from peruserd.couch.sources import DatabaseSource
-from peruserd.listener.furnishing import open_furnisher
 from peruserd.listener.provisioner import Provisioner
+from peruserd.listener.template_writer import open_template_writer
 
 GROUP: Final = 20
-"""Users that are looked at together. After each group it is decided whether to go on."""
+"""The number of users that are looked at together. After each group the command decides whether to go on."""
 
 THREADS: Final = 8
 
-# These say nothing of one user: the command ends with them.
+# These errors are not about one user, so the command ends with them.
 _OF_THE_SERVER: Final = (InterruptedRequestError, RefusedError, UnauthorizedError, UnreachableError)
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """One user's database as it was read. Without `contents` there is none; `why` says why it could not be read."""
+    """One user's database as read. `contents` is None without a database; `why` says why it could not be read."""
 
     user: str
     database: str
@@ -58,44 +58,44 @@ class Seen(msgspec.Struct, frozen=True):
     why: str = ""
 
     def is_due(self, *, overwrite: bool) -> bool:
-        """Say whether anything is to be written."""
+        """Say whether anything must be written."""
         return self.rights_due or (self.contents is not None and self.contents.is_due(overwrite=overwrite))
 
 
 class Rolled(msgspec.Struct, frozen=True):
-    """The end of the rollout to one user. A rollout that is neither done nor failed is left to the daemons."""
+    """The end of the rollout to one user. A user who is neither done nor failed is left to the daemons."""
 
     is_done: bool
     why: str = ""
 
 
-class _Aside:
-    """Stands in the place of the journal of deletions, which is for those who own users and hear of each deletion."""
+class _NoDeletionNotes:
+    """A substitute for the journal of deletions, which only an owner of users may write."""
 
     def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
-        """Leave it to the owner of the user."""
+        """Leave this to the owner of the user."""
 
     def admits(self, document_id: str, database: str) -> bool:  # noqa: ARG002 - an interface
-        """Let nobody in who waits for the operator."""
+        """Let no user in who waits for the operator."""
         return False
 
     def knows(self, document_id: str) -> bool:  # noqa: ARG002 - an interface
-        """Know of no deletion: the document is confirmed in any case."""
+        """Return False, because a rollout confirms the document in any case."""
         return False
 
     def knows_end(self, database: str, life: str) -> bool:  # noqa: ARG002 - an interface
-        """Know of no end: nothing is made again here."""
+        """Return False, because a rollout makes no database again."""
         return False
 
     def note_end(self, database: str, life: str) -> None:
-        """Leave it to the owner of the user."""
+        """Leave this to the owner of the user."""
 
     def served(self, document_id: str) -> None:
-        """Leave it to the owner of the user."""
+        """Leave this to the owner of the user."""
 
 
 class Rollout:
-    """Looks at users and rolls out, from several threads. Errors that say nothing of one user are raised."""
+    """Looks at users and rolls out, from several threads. Errors that are not about one user are raised."""
 
     def __init__(self, connected: Connected, feed: Feed, *, overwrite: bool = False) -> None:
         config, client = connected.config, connected.client
@@ -105,7 +105,7 @@ class Rollout:
         self._access = connected.templates.access(config.security.grant)
         layout = open_layout(client, feed, "_local", self._auth_db)
         self._copies = Copies(client, layout)
-        self._furnisher = open_furnisher(
+        self._template_writer = open_template_writer(
             client, layout, config.cluster.database, connected.templates, overwrite=overwrite
         )
         self._provisioner = Provisioner(
@@ -113,18 +113,18 @@ class Rollout:
             self._copies,
             databases=config.databases,
             deletion=config.deletion,
-            deletions=_Aside(),
+            deletions=_NoDeletionNotes(),
             before_write=lambda _: None,
             in_doubt=lambda _: False,
             access=self._access,
-            furnisher=self._furnisher,
+            template_writer=self._template_writer,
         )
 
     def users(self) -> Iterator[str]:
         """Give the names of all users who can have a database, in the order in which they were changed last.
 
-        The order of their ids would be an enemy's: CouchDB shows ids whose bytes are no UTF-8 as other ones, and a
-        reader who went on from such an id could read the same page for ever.
+        An enemy could abuse the order of ids. CouchDB shows an id that is not valid UTF-8 as another id. A reader that
+        continued from such an id could read the same page for ever.
         """
         source = DatabaseSource(self._client, self._auth_db)
         since: int | str = 0
@@ -138,17 +138,17 @@ class Rollout:
             since = page.last_seq
 
     def look(self, user: str) -> Seen | None:
-        """Read what is in a user's database; None where the name can have none."""
+        """Read a user's database; None where the name cannot have one."""
         try:
             database = database_name(self._prefix, user)
         except UnservableNameError:
             return None
         try:
-            contents = self._furnisher.contents(user, database)
+            contents = self._template_writer.contents(user, database)
             copies = self._copies.security(database)
             if copies is None:
                 return Seen(user, database)
-            # A rollout that was stopped can have reached some of them alone, and a clustered read shows one.
+            # An interrupted rollout can have reached only some of the copies, and a clustered read shows one.
             found = [each.security for each in copies if each.security is not None]
             why = "" if found else "no copy of its security object can be read"
             right = sum(security.grants(each, user, self._access) for each in found)
@@ -161,7 +161,7 @@ class Rollout:
             return Seen(user, database, why=str(error))
 
     def roll_out(self, user: str) -> Rolled:
-        """Bring a user's database to what is configured."""
+        """Update a user's database to the configured templates and rights."""
         document_id = user_document_id(user)
         outcome = self._provisioner.act(make_look(document_id, Lane.ROLLOUT, time.monotonic()))
         failure = outcome.failure
@@ -176,7 +176,7 @@ class Rollout:
 def in_groups(
     users: Iterable[str], pool: ThreadPoolExecutor, look: Callable[[str], Seen | None]
 ) -> Iterator[list[Seen]]:
-    """Give what is seen of users, in small groups; one pool of threads looks."""
+    """Yield the results of looking at users, in small groups; the pool's threads look."""
     group: list[str] = []
     for user in users:
         group.append(user)
@@ -188,7 +188,7 @@ def in_groups(
 
 
 def finish(rollouts: Iterable[tuple[Seen, Future[Rolled]]], take: Callable[[Seen, Rolled], None]) -> None:
-    """Wait for all of these, and tell how each ended; after an interruption only for those that have begun."""
+    """Wait for all rollouts and pass on each result; after an interruption wait only for those that have begun."""
     interruption: KeyboardInterrupt | None = None
     left = deque(rollouts)
     while left:
@@ -209,7 +209,7 @@ def _seen(group: list[str], pool: ThreadPoolExecutor, look: Callable[[str], Seen
 
 
 class Counts(msgspec.Struct):
-    """The users seen so far, counted. `documents` counts standings by the id of the document."""
+    """Counts of the users seen so far. `documents` counts standings by the id of the document."""
 
     users: int = 0
     without_database: int = 0
@@ -235,12 +235,12 @@ class Counts(msgspec.Struct):
         self.rights_due += seen.rights_due
         self.options_due += bool(seen.contents.options)
         for each in seen.contents.documents:
-            counts = self.documents.setdefault(each.id, dict.fromkeys(map(str, Standing), 0))
-            counts[each.standing] += 1
+            counts = self.documents.setdefault(each.id, dict.fromkeys(map(str, TemplateStatus), 0))
+            counts[each.status] += 1
 
 
 class Pace:
-    """Lets so many users pass in a second, by the caller's monotonic clock; without a rate all of them."""
+    """Limits the users a second, by the caller's monotonic clock; without a rate there is no limit."""
 
     def __init__(self, rate: float | None, now: float) -> None:
         self._rate = rate
@@ -248,6 +248,6 @@ class Pace:
         self._passed = 0
 
     def wait_seconds(self, users: int, now: float) -> float:
-        """Count users who have passed; return how long to wait before the next."""
+        """Count these users; return the seconds to wait before the next ones."""
         self._passed += users
         return 0.0 if self._rate is None else max(0.0, self._began + self._passed / self._rate - now)

@@ -1,4 +1,4 @@
-"""`peruserd simcluster`: only the simulated cluster, until stopped."""
+"""`peruserd simcluster`: run only the simulated cluster, until stopped."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def cluster_options(options: argparse.Namespace) -> "ClusterOptions":
-    """Return the cluster that the options ask for; ValueError where there can be none."""
+    """Return the cluster for these options; ValueError where it is impossible."""
     from peruserd.simcluster import ClusterOptions  # noqa: PLC0415 - as above
 
     return ClusterOptions(

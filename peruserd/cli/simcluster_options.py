@@ -1,6 +1,6 @@
-"""The options of `peruserd simcluster`, which are those of `python -m peruserd.simcluster` too.
+"""The options of `peruserd simcluster` and of `python -m peruserd.simcluster`.
 
-They are no part of `peruserd.simcluster`, because its web server is an extra, and the help has to work without it.
+They are not in `peruserd.simcluster`, because its web server is an extra, and the help must work without it.
 """
 
 import argparse
@@ -9,7 +9,7 @@ from peruserd.cli.arguments import Commands, account, add_command, add_json_opti
 
 
 def add_simcluster(commands: "Commands[argparse.ArgumentParser]") -> None:
-    """Add the command. Each option has the name and the default of a field of `ClusterOptions`, but for `--port`."""
+    """Add the command. Each option except `--port` has the name and the default of a field of `ClusterOptions`."""
     parser = add_command(
         commands,
         "simcluster",

@@ -1,4 +1,4 @@
-"""A round of the audit by a command: all users of the cluster, from whichever copy knows them, by several threads."""
+"""A round of the audit by a command: several threads check all users whom any copy of the cluster knows."""
 
 import threading
 import time
@@ -31,16 +31,16 @@ from peruserd.couch.sources import open_source
 
 T = TypeVar("T")
 
-# Few enough that what was read first of a user is still so when the last of it is read.
+# Users in one batch: so few that their first facts are still true when the last ones are read.
 _BATCH: Final = 100
 
-# So few users make too many requests for the documents of each part.
+# Smaller batches would need too many requests for the documents of each part.
 _LEAST_BATCH: Final = 10
 
-# Parts for each thread, so that none of them is left alone with the last one.
+# Batches for each thread, so that no thread works alone for long at the end.
 _SHARES: Final = 4
 
-# A user who has just signed up is served within this, and a copy has caught up, as a rule.
+# A difference is checked again after this. By then, as a rule, a new user is served and a copy has caught up.
 _AGAIN_SECONDS: Final = 3.0
 
 _TRIES: Final = 3
@@ -48,7 +48,7 @@ _PAUSE_SECONDS: Final = 1.0
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A user who was named: whether the document is there, and whether the database is.
+    """A named user: the state of the document, and whether the database exists.
 
     `silent` are the nodes whose copies of the document could not be read.
     """
@@ -61,7 +61,7 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Survey:
-    """Looks at users through one client, which has a connection for each of the threads. Methods raise CouchError."""
+    """Looks at users through one client with a connection for each thread. Methods raise CouchError."""
 
     def __init__(
         self,
@@ -77,14 +77,14 @@ class Survey:
         self._rules = rules
         self._threads = threads
         self._copy = Copy(auth_db, WHOLE_SPACE, node, feed=feed)
-        # No copy is followed here: an id counts that any of them has.
+        # No copy is followed here, so an id counts if any copy has it.
         self._observer = open_observer(client, self._copy, rules.databases.prefix, contents)
         self._stopping = threading.Event()
 
     def users(self, progress: Progress) -> dict[str, bool]:
-        """Return the ids of all user documents that any copy has, or had, and whether one shows it as not deleted.
+        """Return the ids of all user documents in any copy, with False for those that every copy shows as deleted.
 
-        A copy that cannot be read is passed over, where another one of its range can be.
+        An unreadable copy is skipped if another copy of its range can be read.
         """
         found: dict[str, bool] = {}
         for copies in self._copies():
@@ -111,17 +111,17 @@ class Survey:
             yield from names
 
     def nobodies(self, known: Collection[str], databases: Iterable[str]) -> list[str]:
-        """Return the ids that user documents would have whose databases are there, other than those that are known."""
+        """Return the ids of users who have a database and whose document is not known."""
         prefix = self._rules.databases.prefix
         users = (decode_database_name(prefix, name) for name in databases)
         ids = (user_document_id(user) for user in users if user is not None)
         return [each for each in ids if each not in known]
 
     def differing(self, document_ids: Iterable[str], progress: Progress) -> list[Diagnosis]:
-        """Return what is found of these users, without those of whom nothing is; sorted by user.
+        """Return the diagnoses with findings, sorted by user.
 
-        A difference is seen twice, where it can be gone in a moment. A fact that could not be seen is not, because a
-        node that is away would make every round two.
+        A difference that may pass by itself is checked twice. A fact that could not be seen is not checked again:
+        otherwise a node that is away would make every round a double one.
         """
         found = {each.user: each for each in self._diagnosed(document_ids, progress) if each.findings}
         doubtful = [user for user, each in found.items() if each.may_pass]
@@ -134,11 +134,11 @@ class Survey:
         return [found[user] for user in sorted(found) if found[user].findings]
 
     def at_once(self, document_ids: Iterable[str]) -> list[Diagnosis]:
-        """Return what is found of these users now, without those of whom nothing is."""
+        """Return the diagnoses with findings from a single look now."""
         return [each for each in self._diagnosed(document_ids, Progress("users")) if each.findings]
 
     def known(self, document_ids: Sequence[str]) -> list[Known]:
-        """Return what is known of the documents and databases of these users now."""
+        """Return the present state of the documents and databases of these users."""
         return [
             known
             for ids in _batches(document_ids, _BATCH)
@@ -195,7 +195,7 @@ def _is_users(document_id: str) -> bool:
 
 
 def _batch_size(users: int, threads: int) -> int:
-    """Return how many users to observe at once: small parts of a small number, which all threads have work of."""
+    """Return how many users to observe at once: smaller parts for fewer users, so that all threads have work."""
     return min(_BATCH, max(_LEAST_BATCH, users // (threads * _SHARES)))
 
 

@@ -1,4 +1,4 @@
-"""The words of commands about templates."""
+"""The lines of several commands about templates."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from peruserd.daemon.templates import DESIGNS_CHANGEABLE
 
 
 def template_words(templates: Templates, grant: Grant) -> Iterator[str]:
-    """Say what each new database gets beside its user; nothing where there is nothing."""
+    """Return the lines on the templates for new databases; none without templates."""
     if templates.documents:
         yield f"new databases get {counted(len(templates.documents), 'document')}: {_listed(templates)}"
     roles = {"admins": templates.admin_roles, "members": templates.member_roles}

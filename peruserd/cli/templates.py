@@ -1,4 +1,4 @@
-"""`peruserd templates`: how databases stand to the templates and rights that are configured, and rolling these out."""
+"""`peruserd templates`: compare databases with the configured templates and rights, and roll these out."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ import msgspec
 
 from peruserd.cli.connecting import Connected, need_users, with_server
 from peruserd.cli.observing import Observed, observe
-from peruserd.cli.output import CommandError, print_json, say, told_beside
+from peruserd.cli.output import CommandError, error_fields, print_json, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_INTERRUPTED, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.cli.progress import announce
 from peruserd.cli.rollout import THREADS, Counts, Pace, Rolled, Rollout, Seen, finish, in_groups
@@ -20,7 +20,7 @@ from peruserd.cli.template_words import template_words
 from peruserd.core.cluster.views import Feed
 from peruserd.core.common.escaping import counted, named, shown
 from peruserd.core.configuration.config import Grant
-from peruserd.core.users.contents import Standing
+from peruserd.core.users.contents import TemplateStatus
 from peruserd.core.users.quarantine import Advice
 from peruserd.couch.errors import CouchError, UnauthorizedError
 from peruserd.couch.journal import Journal
@@ -28,24 +28,25 @@ from peruserd.couch.single_journal import prepare_journal
 from peruserd.couch.template_record import TemplateRecord
 from peruserd.daemon.templates import DESIGNS_CHANGEABLE
 
-# Work that lasts longer than this says how far it has come, and again after each such time.
+# Longer work prints its progress each time after this.
 _QUIET_SECONDS: Final = 2.0
 
-# Where nobody watches, a line now and then is enough.
+# Without a terminal, a line now and then is enough.
 _UNWATCHED_SECONDS: Final = 30.0
 
-# A look at users changes nothing, so it goes on for a while where some of them cannot be read.
+# The largest number of unreadable users before `status` stops. It changes nothing, so some do not matter.
 _MAX_UNREADABLE: Final = 100
 
 
 def run(options: argparse.Namespace) -> int:
-    """Say how things stand, or roll out; exit 1 where something is to be done still."""
+    """Print the status, or roll out; exit 1 where something remains to be done."""
     command = _Status if options.action == "status" else _RollingOut
     return with_server(
         options,
         lambda connected: command(connected, options).run(),
         connections=THREADS,
-        # After each write of a security object the user document is looked at once more.
+        # A rollout finishes its acts, because each write of a security object must be followed by a look at the user
+        # document.
         finishes=command is _RollingOut,
     )
 
@@ -57,7 +58,7 @@ class _Failed(msgspec.Struct, frozen=True):
 
 
 class _Command(ABC):
-    """The part that both actions share: going through all users in small groups."""
+    """The common part of both actions: going through all users in small groups."""
 
     def __init__(self, connected: Connected, options: argparse.Namespace) -> None:
         self.connected = connected
@@ -77,7 +78,7 @@ class _Command(ABC):
         """Carry it out; return the exit code."""
 
     def groups(self, rollout: Rollout, pool: ThreadPoolExecutor) -> Iterator[list[Seen]]:
-        """Give users in groups at the wanted pace, count them, and tell how it goes."""
+        """Yield users in groups at the wanted rate, count them, and print the progress."""
         pace = Pace(self.options.rate, time.monotonic())
         for group in in_groups(rollout.users(), pool, rollout.look):
             for seen in group:
@@ -85,15 +86,15 @@ class _Command(ABC):
                 if seen.why:
                     self.fail(seen, seen.why)
             yield group
-            self._tell()
+            self._print_progress()
             time.sleep(pace.wait_seconds(len(group), time.monotonic()))
 
     def fail(self, seen: Seen, why: str) -> None:
-        """Note that something about one user failed, and say so."""
+        """Note and print a failure of one user."""
         self.failures.append(_Failed(seen.user, seen.database, why))
         say(f"{named(seen.user)}: {shown(why)}")
 
-    def _tell(self) -> None:
+    def _print_progress(self) -> None:
         now = time.monotonic()
         if now < self._next_word:
             return
@@ -104,7 +105,7 @@ class _Command(ABC):
 
 class _Status(_Command):
     def run(self) -> int:
-        """Count how databases stand; exit 0 where a rollout would change nothing."""
+        """Count the databases by their status; exit 0 where a rollout would change nothing."""
         feed = observe(self.connected, wait=False).attachment.feed
         rollout = Rollout(self.connected, feed)
         with ThreadPoolExecutor(THREADS) as pool:
@@ -152,7 +153,7 @@ class _RollingOut(_Command):
             code = EXIT_INTERRUPTED
             self._trouble = CommandError(code, "interrupted", "interrupted")
         except CouchError as error:
-            # Changes made so far are told all the same.
+            # The changes made so far are printed all the same.
             say(str(error))
             code = _code_of(error)
             self._trouble = CommandError(code, error.kind, str(error))
@@ -161,7 +162,7 @@ class _RollingOut(_Command):
         return EXIT_DONE if is_done else code
 
     def _put_on_record(self, observed: Observed) -> str | None:
-        """Write down what is rolled out, so that a later rollout knows it; return why that is not possible."""
+        """Record the templates of this rollout for later ones; return the reason where that is impossible."""
         client, name = self.connected.client, self.connected.config.cluster.database
         if not self.templates.documents:
             return None
@@ -208,17 +209,17 @@ class _RollingOut(_Command):
         )
         if not self.options.json:
             did = "would change" if self.options.dry_run else "changed"
-            parts = [*(f"{each.id} ({each.standing})" for each in due), *options, *(["rights"] * seen.rights_due)]
+            parts = [*(f"{each.id} ({each.status})" for each in due), *options, *(["rights"] * seen.rights_due)]
             print(f"{named(seen.user)}: {did}: {shown(', '.join(parts))}", flush=True)
 
     def _note_kept(self, seen: Seen) -> None:
         if self.overwrite or seen.contents is None or not seen.contents.kept:
             return
         for each in seen.contents.kept:
-            kept = {"user": seen.user, "database": seen.database, "document": each.id, "standing": each.standing}
+            kept = {"user": seen.user, "database": seen.database, "document": each.id, "standing": each.status}
             self._kept.append(kept)
         if not self.options.json:
-            parts = ", ".join(f"{each.id} ({each.standing})" for each in seen.contents.kept)
+            parts = ", ".join(f"{each.id} ({each.status})" for each in seen.contents.kept)
             print(f"{named(seen.user)}: kept: {shown(parts)}", flush=True)
 
     def _end(self, *, is_whole: bool, is_done: bool) -> None:
@@ -229,7 +230,7 @@ class _RollingOut(_Command):
             is_to_mend = self.failures or (self._trouble is not None and self._trouble.code == EXIT_NOT_DONE)
             mended = "again once that is mended" if is_to_mend else "again"
             more = ", or let more fail: --max-failures" if self.failures else ""
-            say(f"{words}{mended}, which passes over what is right{more}")
+            say(f"{words}{mended}{more}; it skips what is already right")
         if self.options.json:
             answer = {
                 "done": is_done,
@@ -243,7 +244,7 @@ class _RollingOut(_Command):
                 "kept": self._kept,
                 "failures": self.failures,
             }
-            print_json(answer | told_beside(self._trouble))
+            print_json(answer | error_fields(self._trouble))
             return
         did = "would be changed" if self.options.dry_run else "changed"
         print(
@@ -254,9 +255,9 @@ class _RollingOut(_Command):
 
 
 def _code_of(error: CouchError) -> int:
-    """Return the exit code of a rollout that ended with this error: 75 only where the same can succeed later.
+    """Return the exit code of a rollout that ended with this error: 75 only where a repetition can succeed.
 
-    A path can be closed for a while, because CouchDB locks an account that gives a wrong password.
+    An unauthorized answer counts as passing, because CouchDB locks an account for a while after wrong passwords.
     """
     is_to_mend = error.advice is Advice.ASK_OPERATOR and not isinstance(error, UnauthorizedError)
     return EXIT_NOT_DONE if is_to_mend else EXIT_LATER
@@ -265,12 +266,12 @@ def _code_of(error: CouchError) -> int:
 def _in_words(connected: Connected, counts: Counts) -> Iterator[str]:
     yield from template_words(connected.templates, connected.config.security.grant)
     yield f"{counted(counts.users, 'user')}, {counts.without_database:,} of them without a database yet"
-    standings = [str(each) for each in Standing]
+    statuses = [str(each) for each in TemplateStatus]
     width = max([len(each) for each in counts.documents] + [len("document")])
     if counts.documents:
-        yield "  ".join(["document".ljust(width), *(each.rjust(len(each)) for each in standings)])
+        yield "  ".join(["document".ljust(width), *(each.rjust(len(each)) for each in statuses)])
     for name, found in sorted(counts.documents.items()):
-        yield "  ".join([shown(name).ljust(width), *(f"{found[each]:,}".rjust(len(each)) for each in standings)])
+        yield "  ".join([shown(name).ljust(width), *(f"{found[each]:,}".rjust(len(each)) for each in statuses)])
     grant = connected.config.security.grant.value
     yield f"rights (grant {grant}, roles): {counted(counts.rights_due, 'database')} to be changed"
     if connected.templates.options:
@@ -279,7 +280,7 @@ def _in_words(connected: Connected, counts: Counts) -> Iterator[str]:
 
 
 def _verdict(counts: Counts) -> str:
-    """Say in one sentence what a rollout would do."""
+    """Return one sentence on what a rollout would do."""
     if counts.due:
         return f"a rollout would change {counted(counts.due, 'database')}"
     if counts.unreadable:

@@ -1,7 +1,7 @@
 """`peruserd wait`: wait until users are served.
 
-The command asks the server itself, in the way in which `GET /users/{name}` does, so it needs no daemon on this machine.
-Where there is one, it says which users it keeps in quarantine.
+The command asks the server itself, as `GET /users/{name}` does, so it needs no daemon on this machine. If a daemon runs
+here, it is asked which users are in quarantine.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from peruserd.cli.connecting import Connected, need_users, with_server
-from peruserd.cli.other_program import LocalDaemon
+from peruserd.cli.local_daemon import LocalDaemon
 from peruserd.cli.output import print_json
 from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.cli.progress import Progress, announce
@@ -23,10 +23,10 @@ from peruserd.couch.errors import CouchError, RefusedError, UnauthorizedError
 from peruserd.couch.readiness import ReadinessReader, open_reader
 from peruserd.supervisor.attaching import attach
 
-# Users looked at at once: as many as the daemon's page looks at.
+# Users looked at in parallel, as many as by the daemon's page.
 _THREADS: Final = 4
 
-# A wait that is over by then says nothing of itself.
+# A shorter wait than this prints nothing about itself.
 _QUIET_SECONDS: Final = 2.0
 
 _WORDS: Final = {
@@ -35,7 +35,7 @@ _WORDS: Final = {
     UserState.UNKNOWN: "unknown: there is no such user document",
     UserState.QUARANTINED: "in quarantine",
     UserState.UNSERVABLE: "cannot be served",
-    UserState.UNCLEAR: "cannot be told now",
+    UserState.UNCLEAR: "not known now",
 }
 
 
@@ -45,7 +45,7 @@ class _Result(msgspec.Struct, frozen=True):
 
 
 def run(options: argparse.Namespace) -> int:
-    """Wait until all users are served, or one cannot be, or the time is over; return the exit code."""
+    """Wait until each user is served or cannot be, or the time is over; return the exit code."""
     return with_server(options, lambda connected: _wait(connected, options), connections=_THREADS)
 
 
@@ -66,18 +66,18 @@ def _wait(connected: Connected, options: argparse.Namespace) -> int:
 
 
 class _Waiting:
-    """Looks at users in rounds, each time at those alone of whom nothing final is known."""
+    """Looks at users in rounds, each time only at those without a final state."""
 
-    def __init__(self, reader: ReadinessReader, neighbour: LocalDaemon, users: list[str]) -> None:
+    def __init__(self, reader: ReadinessReader, local_daemon: LocalDaemon, users: list[str]) -> None:
         self._reader = reader
-        self._neighbour = neighbour
+        self._local_daemon = local_daemon
         self._found = {user: Readiness(user, UserState.IN_PROGRESS) for user in users}
 
     def run(self, until: float) -> None:
-        """Look until all is known or the time is over; raises CouchError where the server cannot be asked at all."""
+        """Look until every state is final or the time is over; raises CouchError where the first look fails."""
         number = 0
         began = time.monotonic()
-        is_told = False
+        is_announced = False
         with (
             ThreadPoolExecutor(_THREADS, thread_name_prefix="look") as pool,
             Progress("users known, waiting for the others", len(self._found)) as progress,
@@ -89,8 +89,8 @@ class _Waiting:
                 pause = min(pause_seconds(number), until - time.monotonic())
                 if pause <= 0:
                     return
-                if not is_told and (left := len(self._waiting())) and time.monotonic() - began > _QUIET_SECONDS:
-                    is_told = True
+                if not is_announced and (left := len(self._waiting())) and time.monotonic() - began > _QUIET_SECONDS:
+                    is_announced = True
                     announce(f"waiting for {counted(left, 'user')}, up to {until - began:.0f} s")
                 if self._waiting():
                     time.sleep(pause)
@@ -100,7 +100,7 @@ class _Waiting:
         return [user for user, found in self._found.items() if not found.is_final]
 
     def found(self) -> list[Readiness]:
-        """Return what is known of each user, in the order in which they were named."""
+        """Return the state of each user, in the order of the command line."""
         return list(self._found.values())
 
     def _look(self, user: str, number: int) -> Readiness:
@@ -108,18 +108,18 @@ class _Waiting:
             found = self._reader.look(user, number)
             if found is None:
                 return self._found[user]
-            return (found.state is UserState.IN_PROGRESS and self._neighbour.quarantined(user)) or found
+            return (found.state is UserState.IN_PROGRESS and self._local_daemon.quarantined(user)) or found
         except (RefusedError, UnauthorizedError):
             raise
         except CouchError as error:
             if number == 0:
                 raise
-            # It answered at the beginning, so it may be back within the time.
+            # The server answered at the beginning, so it may be back within the time.
             return Readiness(user, UserState.UNCLEAR, error.kind) if is_whole_look(number) else self._found[user]
 
 
 def _code(found: Iterable[Readiness]) -> int:
-    """Return 75 where nothing but the server's silence stands in the way."""
+    """Return 75 where the only trouble is that the server does not answer."""
     silent = (UserState.SERVED, UserState.UNCLEAR)
     return EXIT_LATER if all(each.state in silent for each in found) else EXIT_NOT_DONE
 

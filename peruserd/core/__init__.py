@@ -1,1 +1,1 @@
-"""The pure part: every decision as a function of what is known. No I/O, no clock, no randomness of its own."""
+"""The pure part: every decision as a function of known facts. No I/O, no clock, no randomness of its own."""

@@ -1,4 +1,4 @@
-"""Connections that another thread can end: the adapter of requests that a session sends through."""
+"""Connections that another thread can end: an adapter for `requests`, through which sessions send."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ from peruserd.couch.allowance import Allowance, response_class
 
 
 class _Retry(Retry):
-    """Retries what broke, and not what took too long: three silences in a row outlast the patience of a supervisor."""
+    """Retries after a broken connection, not after a time-out: three time-outs take longer than a supervisor waits."""
 
     def increment(
         self,
@@ -32,9 +32,9 @@ class _Retry(Retry):
         return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
-# A connection kept alive can be closed by the server just as it is used again; a second try finds that out. Requests
-# that change something are not repeated here: what a broken one did is for the caller to judge. An answer is never a
-# reason to ask again: one with `Retry-After` in it urllib3 would read to its end, however large it is, and throw away.
+# The server can close a kept-alive connection just as it is used again, so a read gets a second try. A request that
+# changes something is not repeated here, because only the caller can judge what a broken request did. An answer is
+# never a reason to try again: urllib3 would read an answer with `Retry-After` to its end, of any size, and drop it.
 _RETRY: Final = _Retry(
     total=2,
     backoff_factor=0.1,
@@ -47,7 +47,7 @@ _NO_RETRY: Final = _Retry(total=0, read=False)
 
 
 class Sockets:
-    """The sockets a session has open, so that another thread can shut them down."""
+    """The open sockets of a session, so that another thread can shut them down."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,12 +55,12 @@ class Sockets:
         self.interrupted = False
 
     def refuse_if_interrupted(self) -> None:
-        """Raise what a connection that cannot be made raises; before it is made, which can take a while."""
+        """Raise ConnectionAbortedError after an interruption. A connect can take long, so this comes before it."""
         if self.interrupted:
             raise ConnectionAbortedError("the session was interrupted")
 
     def opened(self, sock: socket.socket) -> None:
-        """Take note of a new connection's socket."""
+        """Note the socket of a new connection."""
         with self._lock:
             if self.interrupted:
                 sock.close()
@@ -68,7 +68,7 @@ class Sockets:
             self._open.add(sock)
 
     def interrupt(self) -> None:
-        """Shut all down, and refuse new ones."""
+        """Shut all sockets down, and refuse new ones."""
         with self._lock:
             self.interrupted = True
             sockets = list(self._open)
@@ -76,30 +76,31 @@ class Sockets:
             try:
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
-                # Closed or never connected: no read can hang on it.
+                # The socket is closed or was never connected, so no read can hang on it.
                 continue
 
 
 class InterruptibleAdapter(HTTPAdapter):
-    """An adapter whose connections tell a `Sockets` of theirs, and whose answers take no longer than allowed."""
+    """An adapter whose connections register with a `Sockets`, and whose answers have a time limit."""
 
     def __init__(self, sockets: Sockets, connections: int, *, repeat_reads: bool) -> None:
-        # The answer to a request is read by the thread that sends it.
+        # The thread that sends a request also reads the answer, so the allowance is thread-local.
         current = self._current = threading.local()
-        # A class is a part of a cycle. It must not hold the adapter, whose connections end when nobody has it any more.
+        # A class is part of a reference cycle. It must not refer to the adapter, because the adapter's connections are
+        # closed once nothing refers to it.
         self._pools = _pool_classes(sockets, response_class(lambda: current.allowance))
         retry = _RETRY if repeat_reads else _NO_RETRY
         super().__init__(pool_connections=1, pool_maxsize=connections, max_retries=retry)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools of such connections."""
+        """Make pools with these connection classes."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pools
 
     def ask(self, request: requests.PreparedRequest, allowance: Allowance, **options: Any) -> requests.Response:
-        """Send a request, and return its answer as it begins; `options` are those of `send`.
+        """Send a request, and return the answer once its head has arrived; `options` are those of `send`.
 
-        Reading the answer raises TimedOutError once the allowance is used up. It is one for all tries together.
+        Reading the answer raises TimedOutError once the allowance is used up. All tries share one allowance.
         """
         self._current.allowance = allowance
         return self.send(request, stream=True, **options)

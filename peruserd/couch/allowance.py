@@ -1,8 +1,8 @@
-"""The time that an answer may take as a whole, from the sending of the request to the last byte.
+"""The time limit of a whole answer, from the sending of the request to the last byte.
 
-The time-out of a socket runs between two bytes. A proxy that sends a byte every few seconds would hold a thread for
-ever, and with it the user whom that thread works for. So the connections of this package read through an
-`AllowedReader`. It bounds the whole wherever in the answer the bytes trickle: in its head, in its body or behind it.
+The time-out of a socket counts from one byte to the next. A proxy that sends a byte every few seconds would hold a
+thread for ever, together with the user for whom the thread works. So the connections of this package read through an
+`AllowedReader`. It limits the whole answer, also if the bytes trickle in its head or after its body.
 """
 
 import io
@@ -14,14 +14,14 @@ from typing import Any, Final, cast
 
 from peruserd.couch.errors import TimedOutError
 
-# A large answer over a slow line is no trickle: so many bytes are worth a second more.
+# A large answer over a slow line is legitimate, so this many bytes extend the limit by a second.
 BYTES_A_SECOND: Final = 262_144
 
 
 class Allowance:
-    """The time for one answer: `seconds`, and a second more for each `BYTES_A_SECOND` that came.
+    """The time for one answer: `seconds`, and a second more for each `BYTES_A_SECOND` received.
 
-    No more than `limit_bytes` count, because what comes beyond them is not read; `clock` is a monotonic one.
+    Only `limit_bytes` count, because bytes beyond them are not read. `clock` is monotonic.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Allowance:
         self._received = 0
 
     def left(self) -> float:
-        """Return how many seconds are left; raises TimedOutError where there are none."""
+        """Return how many seconds are left; raises TimedOutError if none are."""
         allowed = self._seconds + min(self._received, self._limit_bytes) / BYTES_A_SECOND
         left = self._begun_at + allowed - self._clock()
         if left <= 0:
@@ -43,22 +43,22 @@ class Allowance:
         return left
 
     def received(self, count: int) -> None:
-        """Take note of bytes that came."""
+        """Count received bytes."""
         self._received += count
 
 
 class AllowedReader(io.RawIOBase):
-    """The bytes that a socket receives, as long as an allowance lasts."""
+    """Reads from a socket, as long as an allowance lasts."""
 
     def __init__(self, sock: socket.socket, allowance: Allowance) -> None:
         super().__init__()
         self._sock = sock
-        # It counts as a user of the socket, so that the socket is not closed before the answer is read.
+        # This file keeps the socket open until the answer is read.
         self._raw = cast("io.RawIOBase", sock.makefile("rb", buffering=0))
         self._allowance = allowance
 
     def readable(self) -> bool:
-        """Say that it is for reading."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
@@ -66,7 +66,7 @@ class AllowedReader(io.RawIOBase):
         return self._raw.fileno()
 
     def readinto(self, buffer: Any) -> int | None:
-        """Receive what is there, or wait for it; raises TimedOutError where the allowance is used up."""
+        """Receive bytes, or wait for some; raises TimedOutError once the allowance is used up."""
         left, patience = self._allowance.left(), self._sock.gettimeout()
         if patience is None or left < patience:
             count = self._read_within(left, patience, buffer)
@@ -86,25 +86,25 @@ class AllowedReader(io.RawIOBase):
             self._sock.settimeout(patience)
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Release the socket."""
         self._raw.close()
         super().close()
 
 
 class AllowedSocket:
-    """A socket for the parser of answers, which makes a file of it."""
+    """A stand-in for a socket. The parser of answers only calls its `makefile`."""
 
     def __init__(self, sock: socket.socket, allowance: Allowance) -> None:
         self._sock = sock
         self._allowance = allowance
 
     def makefile(self, *_arguments: Any, **_options: Any) -> io.BufferedReader:
-        """Return a file of what it receives."""
+        """Return a file that reads within the allowance."""
         return io.BufferedReader(AllowedReader(self._sock, self._allowance))
 
 
 def response_class(current: Callable[[], Allowance]) -> type[HTTPResponse]:
-    """Return the class of answers that are read as long as the allowance lasts that is current when they begin."""
+    """Return a class of answers. Each answer is read within the allowance that `current` returns when it begins."""
 
     class AllowedResponse(HTTPResponse):
         def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:

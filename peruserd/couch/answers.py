@@ -1,4 +1,4 @@
-"""Answers of a server: decoded, and the errors that their statuses mean."""
+"""Answers of a server: their decoding, and the errors for their statuses."""
 
 from typing import Final, TypeVar
 
@@ -11,25 +11,25 @@ from peruserd.couch.cookies import SessionCookie
 
 T = TypeVar("T")
 
-# CouchDB's own words, since 3.4.
+# CouchDB's reason, since 3.4.
 _LOCKED: Final = "Account is temporarily locked due to multiple authentication failures"
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """An answer of a server: `request` names the question in messages, `date` is the header of that name."""
+    """An answer of a server. `request` names the request in messages; `date` is the header of that name."""
 
     request: str
     status: int
     body: bytes
-    session: SessionCookie | None = None  # that the server gives with it
+    session: SessionCookie | None = None  # a session that comes with the answer
     date: str = ""
 
     def decode(self, shape: type[T]) -> T:
-        """Return the body as `shape`; UnexpectedAnswerError where it is something else."""
+        """Return the body as `shape`; raises UnexpectedAnswerError if it is something else."""
         try:
             found = json_decoder(shape).decode(self.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            # The last is raised by JSON that is nested without end.
+            # Deeply nested JSON raises RecursionError.
             raise errors.UnexpectedAnswerError(f"{self.request}: {error}: {self._excerpt()}") from error
         # A type of our own keeps nothing of what it does not name.
         if isinstance(found, dict) and may_be_too_deep(self.body) and is_too_deep(found):
@@ -38,19 +38,19 @@ class Answer(msgspec.Struct, frozen=True):
         return found
 
     def expect(self, *statuses: int) -> "Answer":
-        """Return this answer where its status is one of `statuses`, otherwise raise what the status means."""
+        """Return this answer if its status is one of `statuses`; otherwise raise the error for its status."""
         if self.status in statuses:
             return self
         raise self._error()
 
     @property
     def reason(self) -> str:
-        """The server's word for a status that is no success."""
+        """The server's reason for a failure."""
         return self._failure().reason
 
     @property
     def has_reason(self) -> bool:
-        """Say whether a status that is no success comes with CouchDB's form of a reason, and not in a proxy's words."""
+        """Say whether a failure has a reason in CouchDB's form; a proxy's answer has not."""
         try:
             json_decoder(_Reason).decode(self.body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -59,17 +59,17 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def refuses(self) -> bool:
-        """Say whether this can mean that the server does not take who asks. A user's own code can say the same."""
+        """Say whether the server may have refused the token. A user's own code can give the same answer."""
         return self.status == 401 or self.is_locked
 
     @property
     def is_locked(self) -> bool:
-        """Say whether the account is locked for this address, if it is CouchDB that says so."""
+        """Say whether CouchDB has locked the account for this address."""
         return self.status == 403 and self.reason == _LOCKED
 
     @property
     def is_of_couchdb(self) -> bool:
-        """Say whether a refusal has CouchDB's form, and not that of a proxy before it."""
+        """Say whether a refusal has CouchDB's form, and not a proxy's."""
         return self._failure().error in ("unauthorized", "forbidden")
 
     def _error(self) -> errors.CouchError:

@@ -1,7 +1,8 @@
-"""The one thread of an instance that sends the password: it logs in, finds out about checks, and waits at the gate.
+"""The authenticator: the only thread of an instance that sends the password. It logs in and checks tokens.
 
-All other requests, of all processes, carry the token that it hands out, and wait while there is none. So whatever the
-server refuses is asked about by one request at a time, and CouchDB never counts enough of them to lock the account.
+All other requests, in all processes, carry the token that it hands out, and wait while there is none. If the server
+refuses a token, only this thread checks it, with one request at a time. So CouchDB never counts enough refusals to lock
+the account.
 """
 
 import threading
@@ -11,29 +12,29 @@ from typing import Final, Protocol
 
 import structlog
 
-from peruserd import ending
 from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.core.configuration.decoding import ConfigError
 from peruserd.core.processes.authentication import Gate, Verdict
 from peruserd.core.processes.messages import Credentials, Reauthenticate, Token
 from peruserd.couch.errors import CouchError, GatewayError, RefusedError, ServerError, TimedOutError
 from peruserd.couch.login import Admission, Login
-from peruserd.couch.login_words import LoginWords
+from peruserd.couch.login_messages import LoginMessages
 from peruserd.couch.refusals import BusyError, RefusalFile, Refusals
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import NOBODY, Tokens
+from peruserd.repeated_task import RepeatedTask
 
-# How often a password that was refused is looked for in its file anew.
+# After the password was refused, its file is read again this often.
 _REREAD_SECONDS: Final = 2.0
 
-# Another process that asks is done within a request or two.
+# The other process that is asking has finished after a request or two.
 _BUSY_SECONDS: Final = 0.2
 
-# CouchDB's own default; and when to log in again where no answer has brought a newer cookie before.
+# CouchDB's default for the life of a session. After this part of it, without a newer cookie, the thread logs in again.
 _USUAL_LIFETIME_SECONDS: Final = 600.0
 _RENEWED_AFTER: Final = 0.8
 
-# The thread sleeps no longer than this, even with nothing to do.
+# The thread wakes up at least this often.
 _MAX_WAIT_SECONDS: Final = 60.0
 
 _AFTER_FAULT_SECONDS: Final = 15.0
@@ -42,33 +43,34 @@ log = structlog.get_logger(__name__)
 
 
 class Source(Protocol):
-    """The place that the credentials come from."""
+    """The source of the credentials."""
 
     @property
     def credentials(self) -> Credentials | None:
-        """The credentials as they were read last."""
+        """The credentials that were read last."""
 
     @property
     def is_file(self) -> bool:
-        """Say whether they can change."""
+        """Say whether the password comes from a file, and so can change."""
 
     @property
     def origin(self) -> str:
-        """Say where the password comes from."""
+        """Name the origin of the password."""
 
     def read(self) -> Credentials | None:
-        """Read them again; raises ConfigError."""
+        """Read the credentials again; raises ConfigError."""
 
 
 Answers = dict[Hashable, int]
-"""The newest doubt of each process that was looked into."""
+"""The newest check of each process that was answered."""
 
 
 class Authenticator:
-    """Keeps `tokens`, those of this process, right; `notify` is called when other processes have to be told.
+    """Keeps the token of this process up to date, in `tokens`, and notifies other processes.
 
-    It gets the checks that were looked into, or None where every process has to be told, and must return at once.
-    `state` says what is so. With `asks_again` unset the words about a refusal are those of a command, which ends.
+    - `notify` is called with the answered checks, or with None for a message to every process. It must return at once.
+    - `state` returns the message for other processes.
+    - `asks_again` is False for a command, which ends after a refusal; the error messages then say so.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class Authenticator:
         self.tokens = Tokens(NOBODY) if self._credentials is None else Tokens(None, self._ask)
         self._gate = Gate()
         self._lifetime = _USUAL_LIFETIME_SECONDS
-        self._said: Verdict | None = None
+        self._last_verdict: Verdict | None = None
         self._number = 0
         self._lock = threading.Lock()
         self._checks: Answers = {}
@@ -99,88 +101,82 @@ class Authenticator:
         self._own_check = 0
         self._own_answered = 0
         self._rereads = False
-        self._stopping = False
-        self._wanted = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="authenticator", daemon=True)
+        self._task = RepeatedTask("authenticator", self._turn)
         self.logins = 0
         self.refusals = 0
 
     def start(self) -> None:
-        """Begin to log in, if there are credentials."""
+        """Start the thread, if there are credentials."""
         if self._credentials is not None:
-            self._thread.start()
+            self._task.start()
 
     def stop(self) -> None:
-        """Look into nothing more, and let nobody wait; returns once the thread has ended, or does not in time."""
-        self._stopping = True
+        """End the thread, and interrupt all waits for a token; returns when it has ended, or its time is over."""
+        self._task.stop()
         self.tokens.close()
         self._session.interrupt()
-        self._wanted.set()
-        if self._thread.ident is not None:
-            ending.join(self._thread)
+        self._task.join()
         self._session.close()
 
     # For other threads
 
     def check_token(self, who: Hashable, number: int, node: str | None) -> None:
-        """Take in a doubt of another process; `node` is the other node that it is about, if it is."""
+        """Add a check of another process; `node` is the node whose path was refused, if not the attached one."""
         with self._lock:
             self._checks[who] = number
             self._nodes |= {node} if node is not None else set()
-        self._wanted.set()
+        self._task.soon()
 
     def reread(self) -> None:
-        """Read the credentials again, because somebody says that they have changed."""
+        """Read the credentials again, because of SIGHUP."""
         self._rereads = True
-        self._wanted.set()
+        self._task.soon()
 
     def state(self) -> Reauthenticate:
-        """Return what requests carry now, and what stands in the way."""
+        """Return the message for other processes: the current token, and the reason if there is none."""
         trouble = self.tokens.trouble
         return Reauthenticate(self.tokens.current, None if trouble is None else str(trouble))
 
     @property
     def trouble(self) -> str | None:
-        """Why the server does not let this instance in; None while it does, or while that is not known."""
+        """The reason why the server does not let this instance in; None while it does, or while that is not known."""
         return str(self.tokens.trouble) if self.tokens.current is None and self.tokens.trouble is not None else None
 
     def _ask(self, number: int, node: str | None) -> None:
         with self._lock:
             self._own_check = number
             self._nodes |= {node} if node is not None else set()
-        self._wanted.set()
+        self._task.soon()
 
     # The thread
 
-    def _run(self) -> None:
-        while not self._stopping:
-            try:
-                wait = self._turn()
-            except Exception:
-                # The thread goes on, because nobody would ever be let in again without it.
-                log.exception("unforeseen failure of a login")
-                wait = _AFTER_FAULT_SECONDS
-            # Connections are not kept: the next time is minutes away, and the server may have hung up by then.
-            self._session.close()
-            self._wanted.wait(wait)
-            self._wanted.clear()
-
     def _turn(self) -> float:
-        """Do what there is to do; return for how many seconds nothing will have to be done."""
+        try:
+            return self._do_due()
+        except Exception:
+            # The thread goes on, because without it the instance could never log in again.
+            log.exception("unforeseen failure of a login")
+            return _AFTER_FAULT_SECONDS
+        finally:
+            # Connections are closed: the next use is minutes away, and the server may have closed them by then.
+            self._session.close()
+
+    def _do_due(self) -> float:
+        """Do what is due; return the seconds until the next turn."""
         with self._lock:
             own, checks, nodes = self._own_check, dict(self._checks), set(self._nodes)
         rereads, self._rereads = self._rereads, False
         if rereads or self._gate.refused:
-            self._reread(is_told=rereads)
+            self._reread(is_asked=rereads)
         before = self.tokens.current
         trouble: CouchError | None = None
-        wait = self._until_old(before)
+        wait = self._seconds_until_login(before)
         if before is not None and (checks or own > self._own_answered):
-            wait, trouble = self._look_into(before, nodes)
+            wait, trouble = self._check(before, nodes)
         elif before is None or wait <= 0:
-            wait, trouble = self._enter()
+            wait, trouble = self._log_in()
         with self._lock:
-            # The checks go only after they were looked into, because each is waited for.
+            # A check is removed only after it was answered, because a thread waits for each.
             self._checks = {who: number for who, number in self._checks.items() if number != checks.get(who)}
             self._nodes -= nodes
         self._own_answered = own
@@ -192,29 +188,30 @@ class Authenticator:
             self._notify(checks)
         return wait
 
-    def _look_into(self, token: Token, nodes: set[str]) -> tuple[float, CouchError | None]:
-        """Find out whether the server takes the token; where it does not, try to get another.
+    def _check(self, token: Token, nodes: set[str]) -> tuple[float, CouchError | None]:
+        """Check whether the server takes the token; if it does not, try to get another.
 
-        Returns after how many seconds to look again, and what stands in the way of finding out.
+        Returns the seconds until the next turn, and the error if the check failed.
         """
         if token.cookie is None:
-            # It carries the password, so to find out is to ask for it. It may still be right while the gate is shut.
-            wait, trouble = self._enter()
+            # The token carries the password, so to check it is to send the password. It may still be right while the
+            # gate is closed.
+            wait, trouble = self._log_in()
             if trouble is not None and (self._gate.refused or self._gate.locked):
-                self.tokens.shut(trouble)
+                self.tokens.refuse(trouble)
             return wait, trouble
         try:
             if self._login().takes(token):
-                self._look_into_nodes(token, nodes)
-                return self._until_old(token), None
+                self._check_nodes(token, nodes)
+                return self._seconds_until_login(token), None
         except CouchError as error:
-            return self._until_old(token), error
+            return self._seconds_until_login(token), error
         log.info("the server does not take the session any more; logging in again")
         self.tokens.withdraw()
-        return self._enter()
+        return self._log_in()
 
-    def _look_into_nodes(self, token: Token, nodes: set[str]) -> None:
-        """Find out whether other nodes take the session; where one does not, they get the password as well."""
+    def _check_nodes(self, token: Token, nodes: set[str]) -> None:
+        """Check whether other nodes take the session. If one does not, other nodes' paths get the password as well."""
         if token.relayed is None and (strangers := sorted(each for each in nodes if not self._is_taken(token, each))):
             log.warning("nodes do not take the session of another; their paths get the password", nodes=strangers)
             self._relays = True
@@ -225,35 +222,36 @@ class Authenticator:
         try:
             return self._login().takes(token, node)
         except CouchError:
-            # The node may be away. The answer that was doubted is then about the path.
+            # The node may be away. In that case the refusal was about the path.
             return True
 
-    def _enter(self) -> tuple[float, CouchError | None]:
-        """Ask to be let in, if the gate lets us; return after how many seconds to try again, and what was in the way.
+    def _log_in(self) -> tuple[float, CouchError | None]:
+        """Log in, if the gate allows it; return the seconds until the next try, and the error, if any.
 
-        A token that there is stays until there is another one.
+        The current token stays until there is another one.
         """
-        wait, trouble = self._attempt()
+        wait, trouble = self._try_to_log_in()
         if trouble is not None and self.tokens.current is None:
-            self.tokens.shut(trouble)
+            self.tokens.refuse(trouble)
         if trouble is not None and self._gate.refused and self._source.is_file:
             wait = min(wait, _REREAD_SECONDS)
         return wait, trouble
 
-    def _attempt(self) -> tuple[float, CouchError | None]:
+    def _try_to_log_in(self) -> tuple[float, CouchError | None]:
         try:
             with self._record.held() as record:
                 now = time.time()
                 self._gate = self._gate.recall(record.times, now)
                 if any(each > now for each in record.times):
-                    # They are of a clock that was set back since. Left so, they would be new again at each look.
+                    # The clock was set back since these times were written. Unchanged, they would count as new each
+                    # time.
                     record.write(self._gate.refusals)
                 pause = self._gate.pause(now)
                 if pause > 0:
                     return pause, RefusedError(self._why_shut(pause))
                 return self._send(record)
         except BusyError:
-            # Sessions that wait for the first verdict go on waiting; a check was not looked into.
+            # Sessions that wait for the first verdict go on waiting. A check stays without an answer.
             in_doubt = TimedOutError("another process of this instance is asking just now")
             return _BUSY_SECONDS, self.tokens.trouble or (in_doubt if self.tokens.current is not None else None)
 
@@ -268,27 +266,27 @@ class Authenticator:
 
         trouble: CouchError | None = None
         try:
-            admission = self._login().enter(self._number + 1, before_sending)
+            admission = self._login().log_in(self._number + 1, before_sending)
         except CouchError as error:
             trouble = error
-            # An answer of the server's that is no refusal was not counted as one.
+            # If the server itself answered without a refusal, it did not count one.
             lost = sent and (isinstance(error, GatewayError) or not isinstance(error, ServerError))
             admission = Admission(Verdict.UNANSWERED if lost else Verdict.UNJUDGED)
         now = time.time()
-        self._gate = asking.hear(admission.verdict, now)
+        self._gate = asking.answered(admission.verdict, now)
         if sent:
             record.write(self._gate.refusals)
         pause = self._gate.pause(now)
         if (token := admission.token) is not None:
             self._admitted(admission, self._login().relayed(token, token.number) if self._relays else token)
-            return self._until_old(token), None
+            return self._seconds_until_login(token), None
         if admission.verdict is Verdict.REFUSED:
             self.refusals += 1
         trouble = trouble or RefusedError(self._why_refused(admission.verdict, pause))
-        is_news = self._said is not admission.verdict or admission.verdict is Verdict.REFUSED
+        is_news = self._last_verdict is not admission.verdict or admission.verdict is Verdict.REFUSED
         if is_news and self._asks_again:
             log.warning("not let in", error=str(trouble), kind=trouble.kind, again_in_seconds=round(pause))
-        self._said = admission.verdict
+        self._last_verdict = admission.verdict
         return pause, trouble
 
     def _admitted(self, admission: Admission, token: Token) -> None:
@@ -299,9 +297,9 @@ class Authenticator:
         log.info("logged in", username=self._username, by="session" if token.cookie is not None else "password")
         if admission.is_admin is False:
             log.warning("the account is no server admin, and little can be done with it", username=self._username)
-        self._said = Verdict.ACCEPTED
+        self._last_verdict = Verdict.ACCEPTED
 
-    def _reread(self, *, is_told: bool) -> None:
+    def _reread(self, *, is_asked: bool) -> None:
         before = self._credentials
         try:
             self._credentials = self._source.read() or before
@@ -310,7 +308,7 @@ class Authenticator:
             return
         if self._credentials != before:
             self._gate = self._gate.renew()
-        if self._credentials != before or is_told:
+        if self._credentials != before or is_asked:
             words = "another one" if self._credentials != before else "the same as before"
             log.info("the password was read again", found=words)
 
@@ -318,19 +316,19 @@ class Authenticator:
 
     def _why_refused(self, verdict: Verdict, pause: float) -> str:
         if verdict is Verdict.LOCKED:
-            return self._words.locked(pause, by_us=bool(self._gate.refusals))
-        return self._words.refused(pause)
+            return self._messages.locked(pause, by_us=bool(self._gate.refusals))
+        return self._messages.refused(pause)
 
     def _why_shut(self, pause: float) -> str:
-        if self._said in (Verdict.REFUSED, Verdict.LOCKED):
-            return self._why_refused(self._said, pause)
+        if self._last_verdict in (Verdict.REFUSED, Verdict.LOCKED):
+            return self._why_refused(self._last_verdict, pause)
         if self._gate.refusals and not self._gate.failed:
-            return self._words.spared(len(self._gate.refusals), pause)
-        return self._words.unanswered(pause)
+            return self._messages.withheld(len(self._gate.refusals), pause)
+        return self._messages.unanswered(pause)
 
     @property
-    def _words(self) -> LoginWords:
-        return LoginWords(self._username, self._source.origin, self._source.is_file, self._asks_again)
+    def _messages(self) -> LoginMessages:
+        return LoginMessages(self._username, self._source.origin, self._source.is_file, self._asks_again)
 
     @property
     def _username(self) -> str:
@@ -341,8 +339,8 @@ class Authenticator:
             raise RuntimeError("nobody is to be logged in")
         return Login(self._session, self._credentials)
 
-    def _until_old(self, token: Token | None) -> float:
-        """Return in how many seconds it is time to log in again, because no answer brought a newer cookie."""
+    def _seconds_until_login(self, token: Token | None) -> float:
+        """Return the seconds until the next login. A newer cookie in an answer moves it further away."""
         if token is None or token.cookie is None:
             return _MAX_WAIT_SECONDS
         due = self.tokens.renewed_at + self._lifetime * _RENEWED_AFTER

@@ -1,4 +1,4 @@
-"""The bodies of answers: read with a limit, and a long poll's with as much patience as it was asked for."""
+"""Reading the bodies of answers: with a size limit, and for a long poll with a time limit of its own."""
 
 import time
 from collections.abc import Iterator
@@ -9,28 +9,29 @@ from urllib3.exceptions import ReadTimeoutError
 
 from peruserd.couch import errors
 
-# A long poll that is answered this long after the time it was asked to wait is a late one; later than that, none.
+# A long poll may end this long after the time that the server was asked to wait. After that it counts as empty.
 _LATE_SECONDS: Final = 5.0
 
 _CHUNK_BYTES: Final = 65_536
 
 
 def whole_seconds(read_timeout: float, wait_seconds: float) -> float:
-    """Return how long a whole answer may take, besides what its size is worth.
+    """Return how long a whole answer may take; `Allowance` adds time for a large one.
 
-    It is one silence before the answer and one in its midst. The first one of a long poll lasts until it is late.
+    The limit allows for one silence before the answer and one within it. A long poll's answer may last until the poll
+    is late.
     """
     silence = read_timeout + wait_seconds
     return silence + (wait_seconds + _LATE_SECONDS if wait_seconds > 0 else silence)
 
 
 def chunks(response: requests.Response) -> Iterator[bytes]:
-    """Give the body as it comes."""
+    """Yield the body as it arrives."""
     return response.iter_content(_CHUNK_BYTES)
 
 
 def bounded(named: str, response: requests.Response, parts: Iterator[bytes], limit_bytes: int) -> bytes:
-    """Return the body; one that goes on beyond the limit is not read any further, and its connection is ended."""
+    """Return the body. If it is longer than the limit, close the connection and raise TooLargeError."""
     body = bytearray()
     for chunk in parts:
         body += chunk
@@ -41,10 +42,10 @@ def bounded(named: str, response: requests.Response, parts: Iterator[bytes], lim
 
 
 def patiently(named: str, response: requests.Response, wait_seconds: float) -> Iterator[bytes]:
-    """Give the body of a long poll's answer.
+    """Yield the body of a long poll's answer.
 
-    PouchDB Server begins to answer at once, takes no notice of the time it is asked to wait, and sends a line break
-    now and then for ever; when the database is deleted meanwhile, not even that.
+    PouchDB Server begins to answer at once, ignores the time that it is asked to wait, and sends a line break now and
+    then, for ever. If the database is deleted meanwhile, it sends nothing at all.
     """
     patience_ends = time.monotonic() + wait_seconds + _LATE_SECONDS
     with response:
@@ -60,5 +61,5 @@ def patiently(named: str, response: requests.Response, wait_seconds: float) -> I
 
 
 def is_silence(error: Exception) -> bool:
-    """Say whether this is a time-out in the midst of an answer, which requests calls a broken connection."""
+    """Say whether this is a time-out within an answer; `requests` reports it as a broken connection."""
     return any(isinstance(each, ReadTimeoutError) for each in error.args)

@@ -1,4 +1,4 @@
-"""The requests peruserd makes of a CouchDB node, typed. Nothing here decides; each method is one request."""
+"""The requests of peruserd to a CouchDB node, with types. Nothing here decides; most methods are one request."""
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -9,6 +9,7 @@ import msgspec
 from peruserd.core.cluster.lease_documents import FIRST_ID, LAST_ID, MAX_BYTES, MAX_LEASES, lease_id, read_leases
 from peruserd.core.cluster.leases import Lease
 from peruserd.core.cluster.views import Copy
+from peruserd.core.common.majority import is_majority
 from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.core.feed.rows import FIRST_REVISION
 from peruserd.core.ownership.ranges import ShardMap
@@ -31,19 +32,19 @@ from peruserd.couch.shapes import (
 
 
 class Welcome(msgspec.Struct, frozen=True):
-    """The words of a server about itself at `/`."""
+    """The answer of a server at `/`."""
 
     version: str = "unknown"
     couchdb: str | None = None
 
     @property
     def is_known(self) -> bool:
-        """Say whether the server says its version; a page that a proxy has for everything does not."""
+        """Say whether the server tells its version; a proxy's page for every path does not."""
         return self.version != "unknown"
 
     @property
     def has_shards(self) -> bool:
-        """Say whether this is a CouchDB that has shards and pages of its nodes, which it has since 3.0."""
+        """Say whether this is CouchDB 3.0 or later, with shards and pages of its nodes."""
         major = self.version.partition(".")[0]
         return self.couchdb is not None and major.isascii() and major.isdecimal() and int(major[:9]) >= 3
 
@@ -56,18 +57,18 @@ class Membership(msgspec.Struct, frozen=True):
 
     @property
     def has_majority(self) -> bool:
-        """Say whether more than half of the nodes that belong are connected."""
+        """Say whether more than half of the cluster's nodes are connected."""
         members = set(self.cluster_nodes)
-        return 2 * len(members.intersection(self.all_nodes)) > len(members)
+        return is_majority(len(members.intersection(self.all_nodes)), len(members))
 
     @property
     def strays(self) -> list[str]:
-        """The nodes that are connected and do not belong to the cluster, sorted."""
+        """The connected nodes that do not belong to the cluster, sorted."""
         return sorted(set(self.all_nodes).difference(self.cluster_nodes))
 
 
 class Creation(Enum):
-    """How a request to create a database ended."""
+    """The result of a request to create a database."""
 
     CREATED = 201
     ACCEPTED = 202  # by a minority of the nodes; the others catch up later
@@ -75,7 +76,7 @@ class Creation(Enum):
 
 
 class Removal(Enum):
-    """How a request to delete a database ended."""
+    """The result of a request to delete a database."""
 
     DELETED = 200
     ACCEPTED = 202  # by a minority of the nodes; the others have it still
@@ -83,25 +84,25 @@ class Removal(Enum):
 
 
 SECURITY_BYTES: Final = 1 << 20
-"""The limit of a security object: an admin of the database, such as its user, can make it as large as a request."""
+"""The limit of a security object. An admin of the database, such as its user, can make it as large as a request."""
 
-# How many databases to ask about in one request: an answer takes 25 ms, and 300 where each is looked up (measured).
+# The number of databases in one request: an answer takes 25 ms, or 300 ms if each is looked up (measured).
 MAX_NAMES: Final = 500
 
-# This revision is later than every other, so that a node answers with all that it has.
+# This revision is later than every other, so the node answers with all revisions that it has.
 _NO_REVISION: Final = "999999999-0"
 
-# The answers of a server, or of something before it, that does not know a page: CouchDB 1.x and 2.x say 400 (measured).
+# The statuses of a server or proxy that does not know a page. CouchDB 1.x and 2.x answer 400 (measured).
 _NO_SUCH_PAGE: Final = frozenset({400, 404, 405, 501})
 
-# The answer of a proxy that keeps a page to itself.
+# The status of a proxy that closes a page.
 _CLOSED_PAGE: Final = 403
 
 
 class Client:
     """One node's API, over one session.
 
-    Without `directory` the node's list of shard maps is not asked for where another answer does as well.
+    Without `directory` the client avoids the node's list of shard maps wherever another request will do.
     """
 
     def __init__(self, session: Session, *, directory: bool = True) -> None:
@@ -109,20 +110,20 @@ class Client:
         self.has_directory = directory
 
     def welcome(self) -> Welcome:
-        """Ask the server what it is."""
+        """Return the server's own description."""
         return self.session.request("GET", "/").expect(200).decode(Welcome)
 
     def node_name(self, node: str = "_local") -> str | None:
-        """Return the Erlang name of a node, or None on a server that has no `/_node` at all."""
+        """Return the Erlang name of a node; None on a server without `/_node`."""
         answer = self.session.request("GET", f"/_node/{quoted(node)}")
         return None if answer.status in _NO_SUCH_PAGE else answer.expect(200).decode(Named).name
 
     def membership(self) -> Membership:
-        """Return the nodes that are connected and those that belong."""
+        """Return the connected nodes and the cluster's nodes."""
         return self.session.request("GET", "/_membership").expect(200).decode(Membership)
 
     def shard_map(self, node: str, database: str) -> ShardMap | None:
-        """Return a database's shard map as `node` has it, or None where there is no such database."""
+        """Return a database's shard map as `node` has it; None if there is no such database."""
         answer = self.session.request("GET", map_path(node, database))
         if answer.status == 404 and answer.reason in ("missing", "deleted"):
             believe_missing(self.session, database, answer)
@@ -138,14 +139,14 @@ class Client:
         return self.session.request("GET", map_path(node, database)).expect(200).decode(dict[str, Any])
 
     def database_exists(self, database: str) -> bool:
-        """Say whether there is such a database."""
+        """Say whether the database exists."""
         answer = self.session.request("GET", f"/{quoted(database)}").expect(200, 404)
         if answer.status == 404:
             believe_missing(self.session, database, answer)
         return answer.status == 200
 
     def create_database(self, database: str, options: DatabasesConfig) -> Creation:
-        """Create a database, or learn that it exists."""
+        """Create a database; the result also says whether it existed."""
         params = {"q": str(options.q)}
         if options.n is not None:
             params["n"] = str(options.n)
@@ -154,34 +155,34 @@ class Client:
         if options.partitioned:
             params["partitioned"] = "true"
         answer = self.session.request("PUT", f"/{quoted(database)}", params=params)
-        # 412 is also what a dead node's path answers, but not this path: here it only means file_exists.
+        # The path of a dead node answers 412 too, but on this path 412 only means file_exists.
         return Creation(answer.expect(201, 202, 412).status)
 
     def setup_state(self) -> str | None:
-        """Return the state of the cluster's set-up as the server names it; None where it says nothing of it."""
+        """Return the state of the cluster's set-up in the server's words; None if the server does not tell."""
         answer = self.session.request("GET", "/_cluster_setup")
         return answer.decode(Setup).state if answer.status == 200 else None
 
     def put_document(self, database: str, document_id: str, content: Mapping[str, Any]) -> bool:
-        """Write a document that is not there; False where only a minority of its copies has it, or another one is."""
+        """Write a new document; False if only a minority of its copies took it, or if there is one already."""
         path = f"/{quoted(database)}/{quoted(document_id)}"
         return self.session.request("PUT", path, body=content).expect(201, 202, 409).status == 201
 
     def delete_database(self, database: str) -> bool:
-        """Delete a database; False where only a minority of the nodes did. A database that is not there is deleted."""
+        """Delete a database; False if only a minority of the nodes did. A missing database counts as deleted."""
         return self.drop_database(database) is not Removal.ACCEPTED
 
     def drop_database(self, database: str) -> Removal:
-        """Delete a database, and say how that ended."""
+        """Delete a database, and return the result."""
         answer = self.session.request("DELETE", f"/{quoted(database)}", prompt=True)
         if answer.status == 404:
             believe_missing(self.session, database, answer)
         return Removal(answer.expect(200, 202, 404).status)
 
     def documents_in(self, path: str) -> int:
-        """Return how many documents, deleted ones too, the database or the copy at this quoted path has, or more.
+        """Return the number of documents, including deleted ones, of the database or copy at this quoted path, or more.
 
-        PouchDB Server does not count deleted ones, but it counts changes.
+        PouchDB Server does not count deleted documents, but it counts changes.
         """
         found = self.session.request("GET", path).expect(200).decode(Counts)
         if found.doc_del_count is not None:
@@ -189,9 +190,9 @@ class Client:
         return max(found.doc_count, found.update_seq) if isinstance(found.update_seq, int) else found.doc_count + 1
 
     def security(self, database: str) -> dict[str, Any]:
-        """Read a database's security object (from one copy: it cannot show that copies disagree).
+        """Read a database's security object. The answer is that of one copy, so it cannot show that copies differ.
 
-        NotFoundError means that there is no such database.
+        Raises NotFoundError if there is no such database.
         """
         answer = self.session.request("GET", f"/{quoted(database)}/_security", limit_bytes=SECURITY_BYTES)
         if answer.status == 404:
@@ -199,24 +200,24 @@ class Client:
         return answer.expect(200).decode(dict[str, Any])
 
     def put_security(self, database: str, security: Mapping[str, Any]) -> None:
-        """Write a database's security object; returns only where a majority of the copies has it."""
+        """Write a database's security object; returns only if a majority of the copies took it."""
         self.session.request("PUT", f"/{quoted(database)}/_security", body=security, prompt=True).expect(200)
 
     def document_exists(self, database: str, document_id: str) -> bool:
-        """Say whether a clustered read shows the document: for people, and no proof of anything."""
+        """Say whether a clustered read shows the document. This is for people, and proves nothing."""
         return self.session.request("HEAD", f"/{quoted(database)}/{quoted(document_id)}").expect(200, 404).status == 200
 
     def missing_databases(self, names: Iterable[str], *, remade: bool = False) -> set[str] | None:
-        """Return which of some databases (`MAX_NAMES` or so) are not there; None where the server cannot be asked so.
+        """Return which of some databases (`MAX_NAMES` or so) are missing; None if the server has no such page.
 
-        With `remade` also those whose map has changed since they were first made.
+        With `remade` the result also has the databases whose map has changed since it was first made.
 
-        They are looked up in the node's own list of shard maps. `_dbs_info` would open every copy of each, which takes
-        many times as long where there are more databases than a node keeps open (measured).
+        The node's own list of shard maps is asked. `_dbs_info` would open every copy of each database. That takes many
+        times as long if there are more databases than a node keeps open (measured).
 
-        `_revs_diff` finds the revisions of all maps in one walk through the list, in a tenth of the time that
-        `_all_docs` takes, which looks one up after the other (measured). It does not say which are deleted; only those
-        that have changed since they were made can be, and they alone are looked up.
+        `_revs_diff` finds the revisions of all maps in one walk through the list. `_all_docs` looks up one map after
+        the other, and takes ten times as long (measured). But `_revs_diff` does not say which maps are deleted. Only a
+        map that has changed since it was made can be deleted, so only these are looked up.
         """
         if not self.has_directory:
             return None
@@ -240,16 +241,16 @@ class Client:
         return set(keys) - {each.key for each in rows if each.value is not None and not each.value.deleted}
 
     def put_lease(self, database: str, lease: Lease) -> None:
-        """Write a lease over whatever is there, on every copy that can be reached."""
+        """Write a lease over the old one, on every copy that can be reached."""
         path = _local_path(database, lease_id(lease.node, lease.role))
         self.session.request("PUT", path, body=lease).expect(201, 202)
 
     def leases(self, database: str) -> tuple[Lease, ...]:
-        """Return all leases, each as some copy has it.
+        """Return all leases, each from some copy.
 
-        Every other answer is an error, and none means that there are no leases: each server with shards lists local
-        documents, so a 404 or 405 is a proxy's word, or that of a node without the database. More leases than there
-        can be are an error, because those that are left out would seem to be silent.
+        Every answer but a list raises CouchError, and no such answer means that there are no leases. Each server with
+        shards lists local documents. So a 404 or 405 comes from a proxy, or from a node without the database. More
+        leases than possible are an error too, because a lease that was left out would seem to be silent.
         """
         answer = self._local_docs(database, include_docs=True)
         rows = answer.expect(200).decode(LeaseListing).rows
@@ -258,7 +259,7 @@ class Client:
         return read_leases(rows)
 
     def lease_ids(self, database: str) -> list[str]:
-        """Return the ids of documents that stand where leases do, whatever is in them: one more than can be at most."""
+        """Return the ids of all documents in the place of leases, with any content; one more than possible at most."""
         rows = self._local_docs(database, include_docs=False).expect(200).decode(LeaseListing).rows
         return [each.id for each in rows]
 
@@ -268,11 +269,11 @@ class Client:
         return self.session.request("GET", path, params=params, limit_bytes=_LEASES_BYTES)
 
     def delete_local(self, database: str, document_id: str) -> None:
-        """Delete a local document from every copy that can be reached; one that is not there is deleted."""
+        """Delete a local document from every copy that can be reached; a missing one counts as deleted."""
         self.session.request("DELETE", _local_path(database, document_id)).expect(200, 202, 404)
 
     def setting(self, node: str, section: str, key: str) -> str | None:
-        """Return a setting of a node's configuration as it is in force; None where it is not set."""
+        """Return a setting in force on a node; None if it is not set."""
         path = f"/_node/{quoted(node)}/_config/{quoted(section)}/{quoted(key)}"
         try:
             return self.session.request("GET", path).expect(200).decode(str)
@@ -286,11 +287,11 @@ class Client:
         return self.session.request("GET", "/_up").expect(200, 404).decode(Up).status == "maintenance_mode"
 
     def count_user_documents(self, database: str) -> int:
-        """Return how many user documents the authentication database has: all but its design documents."""
+        """Return the number of user documents in the authentication database: all but its design documents."""
         return self._count_documents(f"/{quoted(database)}")
 
     def count_copy_documents(self, copy: Copy) -> int:
-        """Return how many documents one copy of a shard has: all but its design documents."""
+        """Return the number of documents in one copy of a shard: all but its design documents."""
         return self._count_documents(copy_path(copy))
 
     def _count_documents(self, path: str) -> int:
@@ -300,7 +301,7 @@ class Client:
         return total - len(designs.rows)
 
     def copy_is_untouched(self, copy: Copy) -> bool:
-        """Say whether one copy of a shard has no document, and none that was deleted either."""
+        """Say whether one copy of a shard has no document, not even a deleted one."""
         return self.documents_in(copy_path(copy)) == 0
 
     def copy_security(self, copy: Copy) -> dict[str, Any]:
@@ -308,7 +309,7 @@ class Client:
         return self.session.request("GET", f"{copy_path(copy)}/_security").expect(200).decode(dict[str, Any])
 
     def copy_document(self, copy: Copy, document_id: str) -> dict[str, Any] | None:
-        """Read a document of one copy of a shard; None where that copy has none, or only its tombstone."""
+        """Read a document from one copy of a shard; None if that copy has none, or only a tombstone."""
         try:
             answer = self.session.request("GET", f"{copy_path(copy)}/{quoted(document_id)}").expect(200)
         except NotFoundError as error:
@@ -326,7 +327,7 @@ class Client:
 
 
 NO_DATABASE: Final = "Database does not exist."
-"""The reason by which CouchDB tells a missing database from a page that it does not have."""
+"""CouchDB's reason for a missing database. A page that it does not have gives another reason."""
 
 _ALL_LEASES: Final = {
     "start_key": f'"{FIRST_ID}"',
@@ -334,7 +335,7 @@ _ALL_LEASES: Final = {
     "limit": str(MAX_LEASES + 1),
 }
 
-# Twice as much as the longest leases take that there can be.
+# Twice the size of the longest possible list of leases.
 _LEASES_BYTES: Final = 2 * MAX_LEASES * MAX_BYTES
 
 

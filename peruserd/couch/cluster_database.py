@@ -1,7 +1,7 @@
-"""Peruserd's own database on the cluster: made, marked, closed to all but server admins, and kept so.
+"""Peruserd's own database on the cluster: this module makes it, marks it, and keeps it closed to all but server admins.
 
-`core.cluster.cluster_database` decides; this module reads what is known and carries the decisions out. The database may
-be used only while `state` says so.
+`core.cluster.cluster_database` decides. This module reads the facts and carries the decisions out. The database may be
+used only while `state` says so.
 """
 
 import threading
@@ -19,12 +19,12 @@ from peruserd.core.cluster.cluster_database import (
     CopyState,
     Create,
     Known,
-    Mark,
     Ready,
     Refuse,
     Secure,
     Step,
     Wait,
+    WriteMarker,
     copies_wanted,
     holds_marker,
     next_step,
@@ -45,13 +45,13 @@ from peruserd.couch.errors import (
 )
 from peruserd.couch.journal import Journal
 
-# A look at every copy comes this soon after something was found wrong, and half as often each time nothing was; not
-# quite so seldom while a copy does not answer although its node is connected.
+# The pause before the next check of every copy. It starts anew after a fault, and doubles after each check without one.
+# The limit is lower while a copy does not answer although its node is connected.
 _FIRST_SECONDS: Final = 2.0
 MAX_SECONDS: Final = 600.0
 _MAX_SECONDS_UNANSWERED: Final = 60.0
 
-# Making takes three steps; each can have to be done again once, because another instance does it at the same time.
+# To make the database takes three steps; each may be repeated once, if another instance does the same.
 _MAX_STEPS: Final = 6
 
 _REPLICATOR: Final = "_replicator"
@@ -59,23 +59,23 @@ _REPLICATOR: Final = "_replicator"
 _SHOWN: Final = 300
 
 CLOSED_UNCLEARED: Final[dict[str, Any]] = {**ADMINS_ONLY, "peruserd": "closed, but not cleared yet"}
-"""The security object of a database that was open, until what was written meanwhile is cleared.
+"""The security object of a database that was open, until everything written meanwhile is cleared.
 
-It is not the one that copies must have. So whoever looks next goes on where a process has ended in between.
+It differs from the final security object. So if this process ends in between, the next check goes on from here.
 """
 
 log = structlog.get_logger(__name__)
 
 
 class ForeignDatabaseError(CouchError):
-    """The database of that name is somebody else's."""
+    """The database with the configured name belongs to somebody else."""
 
     kind = "foreign_database"
     advice = Advice.ASK_OPERATOR
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """The cluster as a look has shown it: the node that is asked, the connected nodes and those that belong to it."""
+    """The cluster as it was read: the node that is asked, the connected nodes and the cluster's members."""
 
     node: str
     connected: tuple[str, ...]
@@ -84,11 +84,12 @@ class Surroundings(msgspec.Struct, frozen=True):
 
 
 class DatabaseState(msgspec.Struct, frozen=True):
-    """How the database stands.
+    """The state of the database.
 
-    `usable`: it is ours, a copy answers, and each that does is closed to all but server admins; otherwise `why` says
-    what is the matter. `refused`: it is somebody else's. `live` are the nodes whose copies answered and that are
-    connected still, `hosts` all that should have one, `expected` how many copies there should be.
+    - `usable`: it is ours, a copy answers, and each such copy is closed to all but server admins; else `why` has a
+      reason.
+    - `refused`: the database is somebody else's.
+    - `live`: connected nodes whose copies answered; `hosts`: nodes with a copy; `expected`: the wanted number.
     """
 
     usable: bool = False
@@ -103,7 +104,7 @@ class DatabaseState(msgspec.Struct, frozen=True):
 class ClusterDatabase:
     """The database `name`, as one instance or command sees it.
 
-    One thread looks, by `mind`; `state` and `suspect` are for any thread. With `mend` unset nothing is ever written.
+    One thread calls `check`; any thread may use `state` and `check_soon`. Without `mend` nothing is written.
     """
 
     def __init__(self, client: Client, name: str, *, mend: bool) -> None:
@@ -115,38 +116,38 @@ class ClusterDatabase:
         self._connected: frozenset[str] = frozenset()
         self._pause = _FIRST_SECONDS
         self._due_at = 0.0
-        # The ailments of copies whose nodes are connected, so that each is told once.
-        self._ailing: dict[str, str] = {}
-        self._suspected = threading.Event()
+        # The faults of copies whose nodes are connected, by node, so that each is logged once.
+        self._faults: dict[str, str] = {}
+        self._check_wanted = threading.Event()
         self.was_usable = False
 
     @property
     def state(self) -> DatabaseState:
-        """Return how the database stood at the last look."""
+        """Return the state of the last check."""
         return self._state
 
-    def suspect(self) -> None:
-        """Let every copy be looked at with the next `mind`: the shard map was written, or an answer was strange."""
-        self._suspected.set()
+    def check_soon(self) -> None:
+        """Make the next `check` check every copy, because the shard map was written or an answer was strange."""
+        self._check_wanted.set()
 
-    def mind(self, seen: Surroundings, now: float) -> DatabaseState:
-        """Look at the database where that is due, and return how it stands; raises CouchError.
+    def check(self, seen: Surroundings, now: float) -> DatabaseState:
+        """Check the database if that is due, and return its state; raises CouchError.
 
-        Every copy is looked at whenever a node has returned, because a copy that was away can have another security
-        object; whenever the database was not usable; and now and then. `now` is of a monotonic clock, in seconds.
+        Every copy is checked while the database is not usable, after `check_soon`, from time to time, and when a node
+        has returned: a copy that was away can have another security object. `now` is of a monotonic clock, in seconds.
         """
         connected = frozenset(seen.connected)
         returned = connected - self._connected
-        if returned or self._suspected.is_set() or now >= self._due_at or not self._state.usable:
-            self._suspected.clear()
-            # Only when the look has come to its end it counts, for those that returned and for a suspicion.
+        if returned or self._check_wanted.is_set() or now >= self._due_at or not self._state.usable:
+            self._check_wanted.clear()
+            # A check that failed does not count, neither for a returned node nor for a suspicion.
             try:
                 self.ensure(seen)
             except CouchError:
-                self._suspected.set()
+                self._check_wanted.set()
                 raise
             self._due_at = now + self._pause
-            self._pause = min(2 * self._pause, _MAX_SECONDS_UNANSWERED if self._ailing else MAX_SECONDS)
+            self._pause = min(2 * self._pause, _MAX_SECONDS_UNANSWERED if self._faults else MAX_SECONDS)
         else:
             live = tuple(node for node in self._state.live if node in connected)
             self._conclude(msgspec.structs.replace(self._state, live=live, expected=_expected(seen)), Ready())
@@ -154,9 +155,9 @@ class ClusterDatabase:
         return self._state
 
     def ensure(self, seen: Surroundings) -> DatabaseState:
-        """Make, mark and secure the database as far as that is possible now, and return how it stands then.
+        """Make, mark and secure the database as far as that is possible now, and return its state.
 
-        Nothing an answer says counts, only what is read back. Raises CouchError where the own node does not answer.
+        Only the next reading proves a write. Raises CouchError if the attached node does not answer.
         """
         for _ in range(_MAX_STEPS):
             known = self._look(seen)
@@ -182,11 +183,11 @@ class ClusterDatabase:
             if not seen.auth_db_exists:
                 return known
             setup, replicator = self._client.setup_state(), self._client.database_exists(_REPLICATOR)
-            # A node that is connected and no member can know databases of another cluster.
+            # A connected node that is no member may know databases of another cluster.
             others = set(seen.connected).intersection(seen.members).difference({seen.node})
             known_by = tuple(sorted(filter(self._is_known_by, others)))
             known = msgspec.structs.replace(known, setup=setup, has_replicator=replicator, known_by=known_by)
-            # Another instance may have made it between the two questions.
+            # Another instance may have made it between the two requests.
             shard_map = self._client.shard_map(seen.node, self.name) if known_by else None
         if shard_map is None:
             return known
@@ -205,11 +206,11 @@ class ClusterDatabase:
         except (InterruptedRequestError, RefusedError):
             raise
         except CouchError:
-            # A node that does not answer says nothing; a majority of the nodes is connected, or nothing is made.
+            # A silent node tells nothing. Without a majority of the nodes nothing is made anyway.
             return False
 
     def _copies(self, shard_map: ShardMap, seen: Surroundings) -> Iterable[CopyState]:
-        before, self._ailing = self._ailing, {}
+        before, self._faults = self._faults, {}
         hosts = {node for nodes in shard_map.hosts.values() for node in nodes}
         agreeing = {node for node in hosts.intersection(seen.connected) if self._goes_by(shard_map, node, seen)}
         for covered, nodes in shard_map.hosts.items():
@@ -217,12 +218,12 @@ class ClusterDatabase:
                 copy = Copy(self.name, covered, node, shard_map.suffix)
                 if (state := self._copy_state(copy)) is not None:
                     yield state
-        for node, ailment in self._ailing.items():
-            if before.get(node) != ailment:
-                log.info("copy of the cluster database does not take part", node=node, why=ailment)
+        for node, fault in self._faults.items():
+            if before.get(node) != fault:
+                log.info("copy of the cluster database does not take part", node=node, why=fault)
 
     def _goes_by(self, shard_map: ShardMap, node: str, seen: Surroundings) -> bool:
-        """Say whether a node knows the same life of the database: of two that were made at once, one is forgotten."""
+        """Say whether a node has the same database by its shard map: of two made at once, CouchDB keeps one."""
         if node == seen.node:
             return True
         try:
@@ -232,7 +233,7 @@ class ClusterDatabase:
             return False
         if theirs is not None and theirs.suffix == shard_map.suffix:
             return True
-        self._ailing[node] = "its node goes by another shard map"
+        self._faults[node] = "its node goes by another shard map"
         return False
 
     def _copy_state(self, copy: Copy) -> CopyState | None:
@@ -241,7 +242,7 @@ class ClusterDatabase:
             marker = self._client.copy_document(copy, MARKER_ID) if holds else None
             untouched = marker is None and self._client.copy_is_untouched(copy)
             if holds and marker is None and not untouched:
-                # Another instance may have written it between the two questions.
+                # Another instance may have written it between the two requests.
                 marker = self._client.copy_document(copy, MARKER_ID)
             return CopyState(copy.node, self._client.copy_security(copy), holds, marker, untouched)
         except CouchError as error:
@@ -249,10 +250,10 @@ class ClusterDatabase:
             return None
 
     def _unanswered(self, node: str, error: CouchError) -> None:
-        # A failure that stops this instance, or is the same for every request, is not the matter of one copy.
+        # An interruption or a refused instance concerns every request, and not this copy.
         if isinstance(error, InterruptedRequestError | RefusedError):
             raise error
-        self._ailing[node] = str(error)
+        self._faults[node] = str(error)
 
     # Acting
 
@@ -269,7 +270,7 @@ class ClusterDatabase:
         self.was_usable |= usable
         if self._logged != (usable, why):
             self._logged = (usable, why)
-            report = log.info if usable or isinstance(step, Create | Mark) else log.warning
+            report = log.info if usable or isinstance(step, Create | WriteMarker) else log.warning
             report("cluster database", database=self.name, usable=usable, says=why, copies=facts.live)
 
     def _carry_out(self, step: Step, known: Known) -> None:
@@ -277,7 +278,7 @@ class ClusterDatabase:
             match step:
                 case Create(copies):
                     self._create(copies)
-                case Mark():
+                case WriteMarker():
                     written = self._client.put_document(self.name, MARKER_ID, MARKER)
                     log.info("cluster database marked", database=self.name, by_a_majority=written)
                 case Secure(open_copies):
@@ -285,14 +286,14 @@ class ClusterDatabase:
         except (InterruptedRequestError, RefusedError):
             raise
         except CouchError as error:
-            # It may have been done all the same, in part or by another instance: what is read back says so.
+            # The step may have succeeded in part, or another instance may have done it. The next reading shows that.
             log.warning("step for the cluster database failed", step=type(step).__name__, error=str(error))
 
     def _create(self, copies: int) -> None:
         try:
             made = self._client.create_database(self.name, DatabasesConfig(q=1, n=copies))
         except RejectedError as error:
-            # The server places copies by a rule of its own, which does not allow so many.
+            # The server's own rule for placing copies does not allow so many.
             log.warning("cluster database is made with as many copies as the server likes", error=str(error))
             made = self._client.create_database(self.name, DatabasesConfig(q=1))
         event = "cluster database made" if made is Creation.CREATED else "cluster database not made by this instance"
@@ -314,9 +315,9 @@ class ClusterDatabase:
         self._client.put_security(self.name, ADMINS_ONLY)
 
     def _clear(self) -> None:
-        """Take away what anybody may have written while the database was open, so that nothing comes of it.
+        """Remove what anybody may have written while the database was open, so that it has no effect.
 
-        The leases are deleted, and ours are written anew. The journal stays, and an operator has to look at it.
+        All leases are deleted; instances write theirs again. The journal stays, and an operator has to check it.
         """
         names = self._client.lease_ids(self.name)
         for name in names:
@@ -343,7 +344,7 @@ def _words(database: str, step: Step) -> str:
             return f"the database {database} is in order"
         case Create(copies):
             return f"the database {database} is not there yet; it is to have {copies} copies"
-        case Mark():
+        case WriteMarker():
             return f"the database {database} has no marker yet"
         case Secure(open_copies):
             return f"the database {database} is open to others than server admins on {', '.join(open_copies)}"

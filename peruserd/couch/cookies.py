@@ -1,4 +1,4 @@
-"""The one cookie that is of interest: CouchDB's session. All others pass by unseen."""
+"""CouchDB's session cookie; all other cookies are ignored."""
 
 import base64
 import re
@@ -11,7 +11,7 @@ from peruserd.core.common.secret import Secret
 
 NAME: Final = "AuthSession"
 
-# RFC 6265, 4.1.1: what a cookie's value may be made of. Nothing else can end up in a header of ours.
+# The characters of a cookie's value (RFC 6265, 4.1.1). No other value gets into a header of ours.
 _VALUE: Final = re.compile(r"[!#-+\--:<-\[\]-~]{1,4096}")
 _MAX_AGE: Final = re.compile(r"max-age=([0-9]{1,9})", re.IGNORECASE)
 
@@ -20,14 +20,14 @@ _CONTENT: Final = re.compile(rb"([^:]+):[0-9A-F]{8}:.*", re.DOTALL | re.IGNORECA
 
 
 class SessionCookie(msgspec.Struct, frozen=True):
-    """A session that a server gives; `lifetime_seconds` is None where the server does not say how long it lasts."""
+    """A session from a server; `lifetime_seconds` is None if the server does not say how long it lasts."""
 
     value: Secret
     lifetime_seconds: float | None
 
 
 def session_cookie(headers: Iterable[str]) -> SessionCookie | None:
-    """Return the session that the values of these Set-Cookie headers give; None where they give none, or end one."""
+    """Return the session in these values of Set-Cookie headers; None if there is none, or if they end one."""
     for header in headers:
         pair, *attributes = (each.strip() for each in header.split(";"))
         name, _, value = pair.partition("=")
@@ -38,9 +38,9 @@ def session_cookie(headers: Iterable[str]) -> SessionCookie | None:
 
 
 def is_anothers(value: Secret, ours: Secret) -> bool:
-    """Say whether a cookie is a session of another account than `ours`, as far as CouchDB's form of cookies shows.
+    """Say whether a cookie is a session of another account than `ours`, as far as CouchDB's cookie format tells.
 
-    A proxy that keeps answers can hand out what was given to somebody else.
+    A proxy that caches answers can send a cookie that was meant for somebody else.
     """
     accounts = [_account(each.value) for each in (value, ours)]
     return None not in accounts and accounts[0] != accounts[1]

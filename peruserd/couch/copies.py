@@ -1,8 +1,8 @@
-"""The copies of one document and of one security object, each read and written by itself.
+"""The copies of documents and security objects, each read and written by itself.
 
-A clustered read shows one copy, and which one is the cluster's choice. Where access or data is at stake, every copy is
-asked: through `/_node/{node}/shards%2F…`, which any node relays to any other. A server without shards has one copy of
-everything, which is read at the database's own path.
+A clustered read shows one copy, and the cluster chooses which. If access or data is at stake, every copy is asked,
+through `/_node/{node}/shards%2F…`: any node relays such a request to any other. A server without shards has one copy of
+everything, at the database's own path.
 
 Nothing here decides; `core.users.evidence` and `core.users.decision` do.
 """
@@ -35,21 +35,21 @@ from peruserd.couch.paths import copy_path
 from peruserd.couch.revisions import COPY_SECONDS, known_of_many, winners
 from peruserd.couch.session import quoted
 
-# A map that was read is believed this long. A copy that has come since is no part of the majority for that time. One
-# that has gone answers 404, and then the map is read again at once.
+# A shard map is cached this long. For that time a new copy does not count in the majority. A copy that has gone answers
+# 404, and then the map is read again at once.
 _MAP_SECONDS: Final = 5.0
 
 SILENCE: Final = (NodeDownError, NotFoundError, ServerError, TimedOutError, UnexpectedAnswerError)
-"""Failures that make one copy silent, and say nothing of the others; a path that is closed to the account is one more.
+"""Failures that make one copy silent, and tell nothing about the others. A path closed to the account is one more.
 
-Any other failure concerns all of them and is raised, such as a server that does not let this instance in.
+Any other failure concerns all copies and is raised, such as a server that does not let this instance in.
 """
 
 T = TypeVar("T")
 
 
 class Place(msgspec.Struct, frozen=True):
-    """The place of one copy: the node that holds it, and the path at which it is read and written."""
+    """The place of one copy: its node, and the path at which it is read and written."""
 
     node: str
     path: str
@@ -62,14 +62,14 @@ class Layout(Protocol):
         """Return the places of a document of the authentication database."""
 
     def of_database(self, database: str) -> tuple[Place, ...] | None:
-        """Return the places of a database's security object; None where there is no such database."""
+        """Return the places of a database's security object; None if there is no such database."""
 
     def distrust(self) -> None:
-        """Forget what was read before, because a copy was not where it should be."""
+        """Drop the cached map, because a copy was not in its place."""
 
 
 class ShardLayout:
-    """The places of a cluster's copies, by the shard maps of one node."""
+    """The places of a cluster's copies, from the shard maps of one node."""
 
     def __init__(self, client: Client, node: str, auth_db: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
@@ -81,7 +81,7 @@ class ShardLayout:
         self._read_at = float("-inf")
 
     def of_document(self, document_id: str) -> tuple[Place, ...]:
-        """Return one place for each copy of each range that holds the document; none while there is no `_users`."""
+        """Return one place for each copy of each range that holds the document; none if there is no `_users`."""
         shard_map = self._auth_map()
         return () if shard_map is None else places_of(shard_map, shard_map.ranges_holding(document_hash(document_id)))
 
@@ -122,11 +122,11 @@ class SingleLayout:
         return (Place(self._node, f"/{quoted(database)}"),) if self._client.database_exists(database) else None
 
     def distrust(self) -> None:
-        """Nothing is remembered."""
+        """Do nothing, because nothing is cached."""
 
 
 class Copies:
-    """Asks copies one by one, from any number of threads; `followed` is the node whose copy shows what to ask about."""
+    """Asks copies one by one, from any number of threads; `followed` is the node whose copy a listener follows."""
 
     def __init__(self, client: Client, layout: Layout, followed: str | None = None) -> None:
         self._client = client
@@ -134,13 +134,13 @@ class Copies:
         self._followed = followed
 
     def evidence(self, document_id: str) -> Evidence:
-        """Return what the copies of a user document say; raises CouchError where the server cannot be asked."""
+        """Return the evidence of all copies about a user document; raises CouchError if the server cannot be asked."""
         return self.evidences([document_id])[document_id]
 
     def evidences(self, document_ids: Iterable[str]) -> dict[str, Evidence]:
-        """Return what the copies of some user documents say, with one or two requests for each copy.
+        """Return the evidence of all copies about some user documents, with one or two requests for each copy.
 
-        Raises CouchError where the server cannot be asked.
+        Raises CouchError if the server cannot be asked.
         """
         places = {each: self._layout.of_document(each) for each in document_ids}
         read = self._shown(places)
@@ -156,7 +156,7 @@ class Copies:
         }
 
     def _shown(self, places: Mapping[str, Iterable[Place]]) -> dict[str, dict[Place, Reading]]:
-        """Return the answer of each copy that can be read, by document."""
+        """Return the reading of each copy that answers, by document."""
         asked: dict[Place, list[str]] = {}
         for document_id, hosts in places.items():
             for place in hosts:
@@ -170,10 +170,10 @@ class Copies:
         }
 
     def _informed(self, read: dict[str, dict[Place, Reading]]) -> dict[str, dict[Place, Reading]]:
-        """Return the readings of documents that copies show differently, with what each copy knows of the others'.
+        """Add to each reading which of the other copies' revisions the copy knows; for documents whose copies differ.
 
-        A copy that never heard of a document knows none of its revisions, and is not asked. One that does not answer
-        this time has no reading any more.
+        A copy that never had the document knows none of its revisions, and is not asked. A copy that does not answer
+        now loses its reading.
         """
         asked: dict[Place, dict[str, frozenset[str]]] = {}
         for document_id, found in read.items():
@@ -192,11 +192,11 @@ class Copies:
         }
 
     def security(self, database: str) -> tuple[CopyReading, ...] | None:
-        """Return the security object of each copy; None where there is no such database. Raises CouchError.
+        """Return the security object of each copy; None if there is no such database. Raises CouchError.
 
-        That no copy is there at all is not believed. The database can have been deleted since its map was read, and a
-        proxy that decodes `%2F` makes a node say the same of each. A clustered read makes the copy of the node that is
-        asked then, where all are lost.
+        If all copies seem to be lost, another request checks that. The database may have been deleted since its map was
+        read, or a proxy that decodes `%2F` may make each copy seem lost. If all copies are really lost, a clustered
+        read makes CouchDB create the copy on the attached node.
         """
         found = self._securities(database)
         if not found or not all(each.lost for each in found):
@@ -211,15 +211,15 @@ class Copies:
         return tuple(msgspec.structs.replace(each, lost=False) for each in found)
 
     def fill(self, database: str) -> None:
-        """Let CouchDB bring documents to copies that were just made, at once; raises CouchError.
+        """Make CouchDB copy documents to new copies at once; raises CouchError.
 
-        Their security objects must be the same by then. Otherwise the one of the copies that are more wins, also where
-        it is a new database's (measured).
+        The security objects of all copies must be the same before this. Otherwise CouchDB takes the one that most
+        copies have, even if it is a new database's (measured).
         """
         self._client.session.request("POST", f"/{quoted(database)}/_sync_shards", body={}).expect(202)
 
     def write_each(self, wanted: Iterable[tuple[CopyReading, Security]]) -> None:
-        """Write each of these copies by itself; raises the first CouchError once all were tried."""
+        """Write each of these copies by itself; raises the first CouchError after all were tried."""
         failure: CouchError | None = None
         for copy, security in wanted:
             try:
@@ -255,9 +255,9 @@ class Copies:
 
 
 class CopyOptions:
-    """Reads and writes an option of a database copy by copy, such as `_revs_limit`.
+    """Reads and writes a database's option, such as `_revs_limit`, copy by copy.
 
-    A clustered write waits for each copy: where one node is away, CouchDB gives no answer for a minute (measured).
+    A clustered write waits for every copy: if one node is away, CouchDB does not answer for a minute (measured).
     """
 
     def __init__(self, client: Client, layout: Layout) -> None:
@@ -265,11 +265,11 @@ class CopyOptions:
         self._layout = layout
 
     def read(self, database: str, name: str) -> tuple[int, ...]:
-        """Return the option as each copy has it that can be read; raises CouchError, also where there is none."""
+        """Return the option of each copy that can be read; raises CouchError, also if no copy can."""
         return tuple(self._each(database, lambda place: self._read(place, name)).values())
 
     def write(self, database: str, name: str, value: int) -> None:
-        """Set the option on each copy that can be reached; raises CouchError, also where there is none."""
+        """Set the option on each copy that can be reached; raises CouchError, also if no copy can."""
         self._each(database, lambda place: self._write(place, name, value))
 
     def _each(self, database: str, ask: Callable[[Place], T]) -> dict[Place, T]:
@@ -289,20 +289,20 @@ class CopyOptions:
 
 
 def open_layout(client: Client, feed: Feed, node: str, auth_db: str) -> Layout:
-    """Return where copies are on this kind of server; `node` bears the copies of one without shards."""
+    """Return the layout for this kind of server; on one without shards `node` has all copies."""
     return SingleLayout(client, node, auth_db) if feed is Feed.DATABASE else ShardLayout(client, "_local", auth_db)
 
 
 def open_copies(client: Client, followed: Copy) -> Copies:
-    """Return the reader of copies on the kind of server that a listener follows a copy of."""
+    """Return the reader of copies for the kind of server that a listener follows."""
     return Copies(client, open_layout(client, followed.feed, followed.node, followed.database), followed.node)
 
 
 def _answers(places: Iterable[Place], ask: Callable[[Place], T]) -> dict[Place, T]:
-    """Return what the copies answer that can be read.
+    """Return the answers of the copies that can be read.
 
-    A node that let one question wait is asked no more of them, because it can hold many ranges of one database. Raises
-    UnauthorizedError where the path of each copy is closed to the account: to wait would not open it.
+    After a time-out a node is asked for no more copies, because it can hold many ranges of one database. Raises
+    UnauthorizedError if the path of every copy is closed to the account, because waiting would not open it.
     """
     found: dict[Place, T] = {}
     others_silent = False

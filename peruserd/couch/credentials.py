@@ -1,6 +1,6 @@
-"""The account of this instance at CouchDB, and where its password comes from, which is kept in memory only.
+"""The account of this instance at CouchDB, and the source of its password. The password is kept only in memory.
 
-A password that was refused is read again, because somebody may have changed it.
+After a refusal the password is read again, because somebody may have changed it.
 """
 
 import stat
@@ -14,14 +14,14 @@ from peruserd.core.processes.messages import Credentials
 
 
 class CredentialSource:
-    """The source of the credentials for as long as the process runs. Making one reads them; raises ConfigError.
+    """The source of the credentials while the process runs. The constructor reads them; raises ConfigError.
 
-    The environment and the URL say the same for ever. The password file and the systemd credential can change.
+    The environment and the URL never change. The password file and the systemd credential can change.
     """
 
     def __init__(self, loaded: Loaded, environment: Mapping[str, str]) -> None:
         self._loaded = loaded
-        # The process's own environment loses the password soon, so that no child inherits it.
+        # The password is soon removed from the process's environment, so that no child inherits it.
         self._fixed = Secret(environment.get(PASSWORD_VARIABLE) or "")
         self._directory = environment.get("CREDENTIALS_DIRECTORY") or ""
         self.credentials = resolve_credentials(loaded, environment)
@@ -36,7 +36,7 @@ class CredentialSource:
 
     @property
     def origin(self) -> str:
-        """Say where the password comes from, as far as that has a name."""
+        """Name the origin of the password."""
         file = self._loaded.config.couchdb.password_file
         if self._fixed.value:
             return f"{PASSWORD_VARIABLE} in the environment"
@@ -46,20 +46,20 @@ class CredentialSource:
         return f"the systemd credential {PASSWORD_CREDENTIAL}" if is_credential else "couchdb.url"
 
     def read(self) -> Credentials | None:
-        """Read them again; raises ConfigError where that is not possible now."""
+        """Read the credentials again; raises ConfigError if that is not possible now."""
         file = self._loaded.config.couchdb.password_file
         if file is None or _can_be_read_again(Path(file)):
             environment = {PASSWORD_VARIABLE: self._fixed.value, "CREDENTIALS_DIRECTORY": self._directory}
             self.credentials = resolve_credentials(self._loaded, environment)
-        # A pipe has said all that it had to say, and reading it again would take for ever.
+        # A pipe can be read only once; a second read would wait for ever.
         return self.credentials
 
 
 def resolve_credentials(loaded: Loaded, environment: Mapping[str, str]) -> Credentials | None:
-    """Return the account to use at CouchDB, or None where nothing names a user.
+    """Return the account to use at CouchDB; None if no user is configured.
 
-    The password is the first of: the environment's, that of `password_file`, the systemd credential's, the URL's.
-    Raises ConfigError where a user has no password or a password no user, or where its file cannot be read.
+    The password comes from the first of these that is there: the environment, `password_file`, the systemd credential,
+    the URL. Raises ConfigError if a user has no password, if a password has no user, or if its file cannot be read.
     """
     couchdb = loaded.config.couchdb
     username = couchdb.username or loaded.username
@@ -84,14 +84,14 @@ def resolve_credentials(loaded: Loaded, environment: Mapping[str, str]) -> Crede
     if not all(_is_unicode(each) for each in (username, password.value)):
         raise ConfigError(["couchdb.username: the name or the password has bytes that are not UTF-8"])
     if not all(is_plain(each) for each in (username, password.value)):
-        # RFC 7617, 2: neither may have one.
+        # RFC 7617, 2, forbids control characters in both.
         problem = "couchdb.username: the name or the password has control characters, such as a carriage return"
         raise ConfigError([problem])
     return Credentials(username, password)
 
 
 def _configured_password(couchdb: CouchDBConfig, environment: Mapping[str, str]) -> Secret | None:
-    # An empty variable is one that is not given: a password of no characters is none that CouchDB takes.
+    # An empty variable counts as not given, because CouchDB takes no empty password.
     if environment.get(PASSWORD_VARIABLE):
         return Secret(environment[PASSWORD_VARIABLE])
     if couchdb.password_file is not None:
@@ -103,7 +103,7 @@ def _configured_password(couchdb: CouchDBConfig, environment: Mapping[str, str])
 
 
 def _is_unicode(text: str) -> bool:
-    """Say whether a text can be sent; Python makes surrogates of bytes of the environment that are not UTF-8."""
+    """Say whether a text can be sent. Python turns bytes of the environment that are not UTF-8 into surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -111,7 +111,7 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-# Since Python 3.14 `Path.exists` and `Path.is_file` say of a path that cannot be looked at that it is not there.
+# Since Python 3.14 `Path.exists` and `Path.is_file` return False also if the path cannot be read.
 
 
 def _can_be_there(path: Path) -> bool:
@@ -120,7 +120,7 @@ def _can_be_there(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        # To read it says what is wrong with it, such as a directory that is closed to this account.
+        # Reading it will say what is wrong, such as a directory that is closed to this account.
         return True
     return True
 
@@ -129,13 +129,13 @@ def _can_be_read_again(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:
-        # To read it says what is wrong with it.
+        # Reading it will say what is wrong.
         return True
 
 
 def _first_line(path: Path, where: str) -> Secret:
     try:
-        # A password can hold other characters that end a line for Python, such as U+2028.
+        # A password may contain characters such as U+2028, at which Python's `splitlines` would end the line.
         line = path.read_text(encoding="utf-8-sig").partition("\n")[0]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"

@@ -1,7 +1,7 @@
-"""The journal of deletions, typed: entries, the operator's words, the pause, and the count of drops.
+"""The journal of deletions with types: entries, the operator's words, the pause, and the count of drops.
 
-A writer may have been overtaken by another instance or an operator. So each change is made on what is there now, and a
-change that was not made is told. Nothing here decides; `core.deletions.journal` and `core.deletions.drop` do.
+Another instance or an operator may write at the same time. So each change is made on the document as it is now, and a
+change that failed raises an error. Nothing here decides; `core.deletions.journal` and `core.deletions.drop` do.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,48 +33,48 @@ from peruserd.core.deletions.lives import End, end_id, is_newer, read_end
 from peruserd.couch.errors import ConflictError, CouchError
 from peruserd.couch.journal import PAGE_ROWS, Document, Journal
 
-# Behind every id that begins with a prefix.
+# Sorts after every id that begins with a prefix.
 _LAST: Final = "\ufff0"
 
-# A document that others write all the time is left for another look.
+# After so many conflicts in a row the write is given up for now.
 _TRIES: Final = 5
 
-# CouchDB takes so many in one request to purge, by its default `[purge] max_document_id_number`.
+# CouchDB purges so many documents in one request, by its default `[purge] max_document_id_number`.
 _MAX_PURGED: Final = 100
 
 
 class DeletionJournal:
-    """Reads and writes the journal; for any number of threads. All of it raises CouchError."""
+    """Reads and writes the journal; for any number of threads. Every method raises CouchError."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     @property
     def database(self) -> str:
-        """Return the name of the database it is kept in."""
+        """Return the name of the journal's database."""
         return self._journal.database
 
     # Entries
 
     def entry(self, entry_id: str) -> Entry | None:
-        """Return an entry; None where there is none that can be read."""
+        """Return an entry; None if there is none that can be read."""
         return _entry(self._journal.read(entry_id))
 
     def entries(self, kind: Kind, database: str | None = None) -> Iterator[Entry]:
-        """Return the entries of a kind, all or those of one database, in pages of bounded size."""
+        """Return the entries of a kind, of all databases or of one; they are read in pages of bounded size."""
         for document in self._documents(*ids_of(kind, database)):
             entry = _entry(document)
             if entry is not None:
                 yield entry
 
     def note(self, entry: Entry) -> Entry:
-        """Write a new entry, or return the one that is there; one that had ended is opened again where it must be."""
+        """Write a new entry, or return the known one; an entry that has ended is opened again if necessary."""
         return self.change(entry.id, lambda known: entry if known is None or renews(known, entry) else None) or entry
 
     def change(self, entry_id: str, edit: Callable[[Entry | None], Entry | None]) -> Entry | None:
-        """Write what `edit` makes of the entry as it is; it returns None where nothing has to change.
+        """Write what `edit` makes of the current entry; `edit` returns None if nothing has to change.
 
-        Returns the entry as it is then. Raises ConflictError where others write it again and again.
+        Returns the entry after that. Raises ConflictError if others write it again and again.
         """
         for _ in range(_TRIES):
             document = self._journal.read(entry_id)
@@ -87,7 +87,7 @@ class DeletionJournal:
         raise ConflictError(f"{entry_id}: others write it all the time")
 
     def purge(self, entries: list[Entry]) -> None:
-        """Remove entries with all that was said of them."""
+        """Remove entries together with the words about them."""
         names = [name for each in entries for name in (each.id, word_id(each.id))]
         for begin in range(0, len(names), _MAX_PURGED):
             documents = [self._journal.read(name) for name in names[begin : begin + _MAX_PURGED]]
@@ -96,11 +96,11 @@ class DeletionJournal:
     # Ends of databases
 
     def end(self, database: str) -> str | None:
-        """Return the newest life of a database of which is noted that its end is no loss; None where there is none."""
+        """Return the newest life of a database whose end is noted as no loss; None if none is noted."""
         return read_end(self._journal.read(end_id(database)).bodies)
 
     def note_end(self, database: str, suffix: str) -> None:
-        """Note that the end of a life of a database is no loss, unless that is noted of it or of a newer one."""
+        """Note that the end of a database's life is no loss, unless this life or a newer one is noted already."""
         for _ in range(_TRIES):
             document = self._journal.read(end_id(database))
             if not is_newer(suffix, read_end(document.bodies)):
@@ -112,15 +112,15 @@ class DeletionJournal:
     # Words
 
     def saying(self, entry_id: str) -> Saying:
-        """Return what the operator says of an entry."""
+        """Return the operator's word about an entry."""
         return read_saying(self._journal.read(word_id(entry_id)).bodies)
 
     def sayings(self) -> dict[str, Saying]:
-        """Return what the operator says, by the id of the entry; read in pages of bounded size."""
+        """Return all the operator's words, by the id of the entry; they are read in pages of bounded size."""
         return dict(self._sayings())
 
     def say(self, entry_id: str, edit: Callable[[Saying], Saying]) -> Saying:
-        """Write a word over what was said before, on every leaf of it; raises ConflictError."""
+        """Replace the word about an entry, on every leaf of its document; raises ConflictError."""
         name = word_id(entry_id)
         for _ in range(_TRIES):
             document = self._journal.read(name)
@@ -132,28 +132,28 @@ class DeletionJournal:
     # The pause
 
     def pause(self) -> Pause:
-        """Return whether all drops wait."""
+        """Return the pause of all drops."""
         return read_pause(self._journal.read(PAUSE_ID).bodies)
 
     def pause_or_unreadable(self) -> Pause:
-        """Return whether all drops wait; a pause that cannot be read for whatever reason is one."""
+        """Return the pause of all drops; if it cannot be read, for any reason, all drops are paused."""
         try:
             return self.pause()
         except CouchError:
             return UNREADABLE
 
     def set_pause(self, pause: Pause) -> None:
-        """Write a pause, or that there is none, on every leaf; raises ConflictError."""
+        """Write the pause, or its end, on every leaf of its document; raises ConflictError."""
         for _ in range(_TRIES):
             if self._written_over(self._journal.read(PAUSE_ID), as_document(pause)):
                 return
         raise ConflictError(f"{PAUSE_ID}: others write it all the time")
 
     def distrust(self, now: float) -> None:
-        """Let nothing that stands here have consequences before an operator has looked at it; raises CouchError.
+        """Suspend the effects of the journal until an operator has checked it; raises CouchError.
 
-        All drops wait, and each word becomes a hold: neither is a database dropped nor is a user let in. Entries stay,
-        because one that has ended can be what keeps a database from being dropped.
+        All drops are paused, and each word becomes a hold. So no database is dropped and no user is let in. Entries
+        stay, because even an entry that has ended can keep a database from being dropped.
         """
         self.set_pause(Pause(paused=True, why=PauseReason.EXPOSED, at=now))
         for entry_id, saying in self._sayings():
@@ -163,22 +163,22 @@ class DeletionJournal:
     # The count of drops
 
     def count_drops(self, since: float, until: float, most: int) -> int:
-        """Return how many drops were begun from one moment to another, counting up to `most`."""
+        """Return how many drops were begun between two times, counting up to `most`."""
         return self._journal.count(*drops_between(since, until), most)
 
     def reserve(self, reservation: str, entry: Entry) -> None:
-        """Write the document that counts a drop; one that is there already is the same one."""
+        """Write the document that counts a drop; if it exists already, it is the same."""
         try:
             self._journal.write(reservation, {"database": entry.database, "at": entry.begun_at}, None)
         except ConflictError:
             return
 
     def unreserve(self, reservation: str) -> None:
-        """Take the count of a drop back that was not made."""
+        """Take back the count of a drop that was not made."""
         self._journal.purge([self._journal.read(reservation)])
 
     def forget_drops(self, until: float) -> int:
-        """Remove the counts from before a moment; return how many there were."""
+        """Remove the counts from before a time; return how many there were."""
         gone = 0
         for page in self._pages(drops_between(0.0, until)[0], drops_between(until, until)[0], _MAX_PURGED):
             self._journal.purge(page)
@@ -188,7 +188,7 @@ class DeletionJournal:
     # Changes
 
     def changed_since(self, since: int | str) -> tuple[list[str], int | str]:
-        """Return the ids of documents that changed after a place in the feed, and the place up to which was read."""
+        """Return the ids of documents that changed after a place in the feed, and the place where this page ends."""
         return self._journal.changed_since(since)
 
     def _sayings(self) -> Iterator[tuple[str, Saying]]:
@@ -208,9 +208,9 @@ class DeletionJournal:
             after = page.documents[-1].id
 
     def _written_over(self, document: Document, body: dict[str, object]) -> bool:
-        """Write over every leaf that is no deletion, or anew; say whether nobody else was faster.
+        """Write over every leaf that is no deletion, or a new document; False if somebody else was faster.
 
-        A leaf left beside the new one would go on saying what it said.
+        A leaf that stays beside the new one would still be in force.
         """
         living = [each for each in document.leaves if each.body is not None]
         try:
@@ -224,6 +224,6 @@ class DeletionJournal:
 
 
 def _entry(document: Document) -> Entry | None:
-    """Return the entry that a document shows; a leaf that is about another database or revision than its id is none."""
+    """Return the entry in a document; leaves whose database or revision does not fit the id are ignored."""
     entries = ((body, read_entry([body])) for body in document.bodies)
     return read_entry([body for body, entry in entries if entry is not None and entry.id == document.id])

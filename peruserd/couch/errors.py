@@ -1,6 +1,6 @@
-"""The ways in which a request fails, by what the caller can do about it.
+"""The errors of requests, by what the caller can do about them.
 
-Messages name the request and the server's own words; they never hold credentials, because the session's URLs have none.
+Messages have the request and the server's own words. They never have credentials, because a session's URLs have none.
 """
 
 from typing import ClassVar
@@ -9,71 +9,71 @@ from peruserd.core.users.quarantine import Advice
 
 
 class CouchError(Exception):
-    """A request that did not give what was asked for. `kind` is its name in metrics."""
+    """A request has failed. `kind` is the name of the failure in metrics."""
 
     kind: ClassVar[str] = "error"
     advice: ClassVar[Advice] = Advice.RETRY
 
 
 class UnreachableError(CouchError):
-    """No connection, or it broke; whether the server acted is unknown."""
+    """There was no connection, or it broke; whether the server acted is unknown."""
 
     kind = "unreachable"
 
 
 class TimedOutError(CouchError):
-    """No answer in time; whether the server acted is unknown."""
+    """There was no answer in time; whether the server acted is unknown."""
 
     kind = "timeout"
 
 
 class NothingYetError(TimedOutError):
-    """The server began to answer a long poll, and did not end its answer when it was asked to; it may well be alive."""
+    """The server began to answer a long poll, and did not end the answer in time. The server may well be alive."""
 
 
 class InterruptedRequestError(CouchError):
-    """This side ended the request, because it is stopping."""
+    """This process ended the request, because it is stopping."""
 
     kind = "interrupted"
 
 
 class ServerError(CouchError):
-    """An answer of 500 or above, or one that says to come later."""
+    """The server answered with a status of 500 or above, or asked to come back later."""
 
     kind = "server_error"
 
 
 class GatewayError(ServerError):
-    """A proxy's word for a server that did not answer it; whether the server acted is unknown."""
+    """A proxy got no answer from the server; whether the server acted is unknown."""
 
 
 class NoMajorityError(ServerError):
-    """Too few copies could be reached. These *are* changed, so the write must be repeated until it is a 200."""
+    """Too few copies could be reached. Those copies *are* changed, so the write must be repeated until it succeeds."""
 
     kind = "no_majority"
 
 
 class NodeDownError(CouchError):
-    """The node that was to answer is not connected to the one that was asked."""
+    """The node that should answer is not connected to the node that was asked."""
 
     kind = "node_down"
 
 
 class UnexpectedAnswerError(CouchError):
-    """An answer that is not what CouchDB gives: another server, or something in between."""
+    """The answer is not CouchDB's: it came from another server, or from a proxy."""
 
     kind = "unexpected_answer"
 
 
 class TooLargeError(CouchError):
-    """An answer above its limit: what is read is bounded, because a user decides how much a document holds."""
+    """The answer is larger than its limit. Answers are limited because users decide how large documents are."""
 
     kind = "too_large"
     advice = Advice.ASK_OPERATOR
 
 
 class NotFoundError(CouchError):
-    """Status 404; `reason` is the server's word, which tells missing from deleted."""
+    """Status 404; `reason` is the server's own, such as "missing" or "deleted"."""
 
     kind = "not_found"
 
@@ -83,46 +83,46 @@ class NotFoundError(CouchError):
 
     @property
     def is_of_database(self) -> bool:
-        """Say whether the server knows no database of that name; a proxy that finds nothing says something else."""
+        """Say whether the server itself knows no such database; a proxy's 404 has another reason."""
         return self.is_of_file or self.reason == "Database does not exist."
 
     @property
     def is_of_file(self) -> bool:
-        """Say whether a node has no file of that name, in which a copy would be."""
+        """Say whether a node has no file for a copy."""
         return self.reason == "no_db_file"
 
 
 class ConflictError(CouchError):
-    """Status 409: somebody else was faster."""
+    """Status 409: another writer was faster."""
 
     kind = "conflict"
 
 
 class RejectedError(CouchError):
-    """A request the server does not accept as it stands: a placement it does not know, a name it does not allow."""
+    """The server does not accept the request as it is: an unknown placement, or a name that is not allowed."""
 
     kind = "rejected"
     advice = Advice.ASK_OPERATOR
 
 
 class RefusedError(CouchError):
-    """The server does not let this instance in: the request waits to be sent, and was not.
+    """The server does not let this instance in, so the request was not sent.
 
-    The password is wrong, or the account is locked. That is a state of the whole instance, and of no user.
+    The password is wrong, or the account is locked. This concerns the whole instance, and no single user.
     """
 
     kind = "refused"
 
 
 class UnauthorizedError(CouchError):
-    """Status 401 or 403 although the server knows who asks: this one path is closed to the account."""
+    """Status 401 or 403 although the server takes the token: this one path is closed to the account."""
 
     kind = "unauthorized"
     advice = Advice.ASK_OPERATOR
 
 
 class ForbiddenError(UnauthorizedError):
-    """Status 403, or a 401 in other words than CouchDB's: something before it has answered.
+    """Status 403, or a 401 that is not in CouchDB's form: a proxy has answered.
 
-    For a page that is for server admins CouchDB answers 401.
+    CouchDB itself answers 401 for a page of server admins.
     """

@@ -1,7 +1,7 @@
-"""The journal of deletions as documents of peruserd's own database: read in pages, and with every leaf of a document.
+"""The journal's documents in peruserd's own database, read in pages, with every leaf of each document.
 
-Only a majority's consent is a success. A conflict is told and never overcome, so a writer reads first what is there.
-Rules are `core.deletions.journal`'; nothing here decides.
+A write succeeds only if a majority takes it. A conflict is raised and never overwritten, so a writer reads the document
+first. The rules are in `core.deletions.journal`; nothing here decides.
 """
 
 from collections.abc import Iterable
@@ -14,37 +14,37 @@ from peruserd.couch.errors import NoMajorityError, UnexpectedAnswerError
 from peruserd.couch.session import Session, quoted
 
 PAGE_ROWS: Final = 500
-"""Documents read at once; an entry has some 500 bytes."""
+"""The number of documents in a page; an entry has some 500 bytes."""
 
-# More leaves than instances and operators can make of one document by not knowing of each other.
+# Instances and operators that do not know of each other make far fewer leaves of one document.
 _MAX_LEAVES: Final = 100
 
 
-# Servers say these that have no `_purge`. PouchDB Server takes it for a document, and answers 400 (measured).
+# The statuses of servers without `_purge`. PouchDB Server takes the path for a document's, and answers 400 (measured).
 _NO_PURGE: Final = frozenset({400, 404, 405, 501})
 
 
 class Leaf(msgspec.Struct, frozen=True):
-    """One revision of a document that nothing came after; `body` is None where it is a deletion."""
+    """A leaf of a document's revision tree: no revision follows it. `body` is None if it is a deletion."""
 
     rev: str
     body: dict[str, Any] | None
 
 
 class Document(msgspec.Struct, frozen=True):
-    """A document with all its leaves, deleted ones last; without a leaf it never was."""
+    """A document with all its leaves, deleted ones last. Without leaves there never was such a document."""
 
     id: str
     leaves: tuple[Leaf, ...] = ()
 
     @property
     def bodies(self) -> list[dict[str, Any] | None]:
-        """Return the contents of its leaves."""
+        """Return the bodies of its leaves."""
         return [each.body for each in self.leaves]
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A page of documents by id. `more` says that there may be others behind the last one."""
+    """A page of documents, by id. `more` says that others may follow the last one."""
 
     documents: tuple[Document, ...]
     more: bool
@@ -77,7 +77,7 @@ class _Changes(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """The documents of one database, by one session; for any number of threads."""
+    """The documents of one database, through one session; for any number of threads."""
 
     def __init__(self, session: Session, database: str) -> None:
         self.database = database
@@ -92,16 +92,16 @@ class Journal:
             return Document(document_id)
         revisions = answer.expect(200).decode(list[_OpenRevision])
         if len(revisions) > _MAX_LEAVES:
-            # The most careful of them may be the one that is not read.
+            # A leaf that is not read may be the most careful one.
             raise UnexpectedAnswerError(f"{answer.request}: more than {_MAX_LEAVES} conflicting revisions; delete it")
         leaves = [_leaf(each.ok, document_id) for each in revisions if each.ok is not None]
-        # CouchDB gives them in no order that means anything.
+        # CouchDB returns leaves in no meaningful order.
         return Document(document_id, tuple(sorted(leaves, key=_liveliest, reverse=True)))
 
     def write(self, document_id: str, body: dict[str, Any], rev: str | None) -> str:
-        """Write a new document, or over a revision; return the new revision.
+        """Write a new document, or a new revision of one; return the revision.
 
-        Raises ConflictError where something else is there, NoMajorityError where only a minority has taken it.
+        Raises ConflictError if there is another revision, NoMajorityError if only a minority took the write.
         """
         content = body if rev is None else {**body, "_rev": rev}
         answer = self._session.request("PUT", self._path(quoted(document_id)), body=content).expect(201, 202)
@@ -110,7 +110,7 @@ class Journal:
         return answer.decode(_Written).rev
 
     def page(self, first: str, last: str, *, after: str | None = None, limit: int = PAGE_ROWS) -> Page:
-        """Return the documents from `first` to `last`, or those behind the id `after`; raises CouchError."""
+        """Return the documents from `first` to `last`, or only those after the id `after`; raises CouchError."""
         params = {
             "include_docs": "true",
             "conflicts": "true",
@@ -121,24 +121,24 @@ class Journal:
         answer = self._session.request("GET", self._path("_all_docs"), params=params)
         rows = answer.expect(200).decode(_Rows).rows
         if rows and after is not None and rows[-1].id <= after:
-            # To read page after page would never come to an end.
+            # With such answers reading page after page would never end.
             raise UnexpectedAnswerError(f"{answer.request}: the answer is not about what comes after {after!r}")
         return Page(tuple(self._of_row(each) for each in rows[:limit]), more=len(rows) >= limit)
 
     def count(self, first: str, last: str, most: int) -> int:
-        """Return how many documents there are from `first` to `last`, counting up to `most`; raises CouchError."""
+        """Count the documents from `first` to `last`, up to `most`; raises CouchError."""
         params = {"start_key": _key(first), "end_key": _key(last), "limit": str(most)}
         answer = self._session.request("GET", self._path("_all_docs"), params=params)
         return len(answer.expect(200).decode(_Rows).rows)
 
     def changed_since(self, since: int | str, limit: int = PAGE_ROWS) -> tuple[list[str], int | str]:
-        """Return the ids of documents changed after a place in the feed, and the place up to which was read."""
+        """Return the ids of documents that changed after a place in the feed, and the place where this page ends."""
         params = {"since": str(since), "limit": str(limit)}
         found = self._session.request("GET", self._path("_changes"), params=params).expect(200).decode(_Changes)
         return [each.id for each in found.results], found.last_seq
 
     def purge(self, documents: Iterable[Document]) -> None:
-        """Remove documents with all their history, so that nothing of them piles up; raises CouchError.
+        """Remove documents with all their history, so that no tombstones pile up; raises CouchError.
 
         A server that cannot purge keeps their tombstones.
         """

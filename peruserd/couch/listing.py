@@ -1,4 +1,4 @@
-"""Lists of what there is: the ids that a copy of the authentication database has, and the databases with a prefix."""
+"""Lists: the rows of a copy of the authentication database, and the databases with a prefix."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -7,14 +7,14 @@ from peruserd.core.feed.rows import Row, Sequence
 from peruserd.couch.client import Client
 from peruserd.couch.sources import ChangeSource
 
-# Behind a prefix, this ends the names that begin with it.
+# Appended to a prefix, this sorts after every name that begins with it.
 _LAST: Final = "\ufff0"
 
 _PAGE: Final = 10_000
 
 
 def rows_of(source: ChangeSource, since: Sequence = 0) -> Iterator[list[Row]]:
-    """Yield the rows of a copy, page by page, up to its end; raises CouchError."""
+    """Yield all rows of a copy, page by page; raises CouchError."""
     while True:
         page = source.page(since)
         yield page.results
@@ -24,10 +24,10 @@ def rows_of(source: ChangeSource, since: Sequence = 0) -> Iterator[list[Row]]:
 
 
 def databases_after(client: Client, prefix: str, after: str | None, limit: int) -> tuple[list[str], bool]:
-    """Return some names of databases, and whether these are the last; raises CouchError.
+    """Return the next names of databases, and whether these are the last; raises CouchError.
 
-    They are those with the prefix behind `after`, on a server that knows keys and limits. One that does not know them
-    sends all names there are each time.
+    They are the names with the prefix that follow `after`. A server that ignores keys and limits returns all its names
+    each time.
     """
     start = prefix if after is None else after + "\x00"
     found = client.databases(start_key=start, end_key=prefix + _LAST, limit=limit)

@@ -1,7 +1,7 @@
-"""The question which life of a database's name has ended, answered by a node's list of databases.
+"""Finds out which life of a database's name has ended, by a node's list of databases.
 
-CouchDB's tombstone of a shard map keeps what the map was, and with it the suffix of the shards (measured on 3.5.0). It
-outlives the compaction of the list.
+CouchDB's tombstone of a shard map keeps the content of the map, including the suffix of the shards (measured on 3.5.0).
+The tombstone survives a compaction of the list.
 """
 
 import msgspec
@@ -24,8 +24,8 @@ class _Open(msgspec.Struct, frozen=True):
 def ended_life(client: Client, database: str) -> str | None:
     """Return the suffix of the newest life of a database that was deleted; raises CouchError.
 
-    It is None of one that is there or never was, and where the server has no list. It is the empty text where the list
-    does not tell one life from another.
+    Returns None if the database exists, if it never did, or if the server has no list. Returns the empty text if the
+    list does not tell one life from another.
     """
     if not client.has_directory:
         return None

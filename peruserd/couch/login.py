@@ -1,11 +1,12 @@
-"""The requests by which an instance becomes somebody for CouchDB, and finds out whether it still is.
+"""The requests of a login at CouchDB, and of the check whether its token is still valid.
 
-A session cookie is preferred: CouchDB counts refused passwords, and never a refused cookie. Basic is what is left where
-the server, or something before it, gives none.
+A session cookie is preferred, because CouchDB counts refused passwords, and never refused cookies. If the server or a
+proxy before it gives no cookie, requests use Basic authentication.
 
-A request whose cookie has lapsed would be answered as if nobody in particular had asked, and such an answer can be a
-lie: a user document that is there is 404 for nobody. So requests with a cookie also name, by Basic, an account that
-does not exist. CouchDB looks at it only where it does not take the cookie, refuses the request, and counts nothing.
+CouchDB answers a request with an expired cookie as an anonymous request. Such an answer can mislead: for anonymous
+requests a user document that exists is 404. So a request with a cookie also names, by Basic, an account that does not
+exist. CouchDB uses that account only if it does not take the cookie. It then refuses the request, and counts no
+failure.
 """
 
 import secrets
@@ -25,17 +26,18 @@ from peruserd.couch.tokens import NOBODY, basic_token, basic_value
 _SESSION = "/_session"
 _WELCOME = "/"
 
-# Servers that have no such path say these, and proxies that let nobody at it.
+# The statuses of servers without this path, and of proxies that close it.
 _NO_SESSIONS = frozenset({400, 403, 404, 405, 501})
 
 log = structlog.get_logger(__name__)
 
 
 class Admission(msgspec.Struct, frozen=True):
-    """The result of asking to be let in.
+    """The result of a login.
 
-    `token` is there where the verdict is ACCEPTED. `lifetime_seconds` is how long its session lasts, None where that is
-    not known, or where there is none. `is_admin` is None where the server does not say.
+    - `token` is there if the verdict is ACCEPTED.
+    - `lifetime_seconds` is how long its session lasts; None if that is not known, or without a session.
+    - `is_admin` is None if the server does not say.
     """
 
     verdict: Verdict
@@ -61,25 +63,25 @@ class _Roles(msgspec.Struct, frozen=True):
 
 
 class Login:
-    """Lets an account in over one session, which sends nothing of its own with its requests."""
+    """Logs an account in through one session, which adds no token of its own to requests."""
 
     def __init__(self, session: Session, credentials: Credentials) -> None:
         self._session = session
         self._credentials = credentials
 
-    def enter(self, number: int, before_sending: Callable[[], None]) -> Admission:
-        """Ask to be let in; the token will have this number.
+    def log_in(self, number: int, before_sending: Callable[[], None]) -> Admission:
+        """Log in; the token will have this number.
 
-        `before_sending` is called right before the password is sent. CouchDB looks at it once at most: it is sent again
-        only where something else has answered. Raises CouchError where there is no answer that says anything.
+        `before_sending` is called right before the password is sent. CouchDB checks it at most once: it is sent again
+        only if a proxy has answered. Raises CouchError if no useful answer comes.
         """
-        # Asked first, without the password: a server that does not answer at all must not be sent it in vain.
+        # The first request has no password: a server that does not answer must not get it in vain.
         offered = self._session.exchange(NOBODY, "GET", _SESSION)
         if offered.status in _NO_SESSIONS:
             before_sending()
-            return self._enter_with_basic(number, _WELCOME)
+            return self._log_in_with_basic(number, _WELCOME)
         if offered.status != 401:
-            # A page that something has for every path is no server's word, and must not get the password.
+            # If a proxy has the same page for every path, it must not get the password.
             offered.expect(200).decode(_Offer)
         before_sending()
         body = {"name": self._credentials.username, "password": self._credentials.password.value}
@@ -95,12 +97,12 @@ class Login:
         elif answer.status != 401 and answer.status not in _NO_SESSIONS:
             answer.expect(200)
         log.info("the server gives no session that it takes; the password goes with each request")
-        return self._enter_with_basic(number, _SESSION)
+        return self._log_in_with_basic(number, _SESSION)
 
     def takes(self, token: Token, node: str | None = None) -> bool:
-        """Say whether the server, or another node of its cluster, takes a token with a cookie.
+        """Say whether the server, or another node of its cluster, accepts a token with a cookie.
 
-        Raises CouchError where it does not say.
+        Raises CouchError if the answer does not tell.
         """
         path = _SESSION if node is None else f"/_node/{quoted(node)}{_SESSION}"
         answer = self._session.exchange(token, "GET", path)
@@ -112,11 +114,11 @@ class Login:
         try:
             return self.takes(token)
         except CouchError as error:
-            # The password was accepted all the same; whoever is refused later will ask again.
+            # The password was accepted all the same. A request that is refused later starts another check.
             log.warning("a new session could not be checked", kind=error.kind, error=str(error))
             return True
 
-    def _enter_with_basic(self, number: int, path: str) -> Admission:
+    def _log_in_with_basic(self, number: int, path: str) -> Admission:
         token = basic_token(self._credentials, number)
         answer = self._session.exchange(token, "GET", path)
         if answer.is_locked:
@@ -127,10 +129,10 @@ class Login:
         return Admission(Verdict.ACCEPTED, token)
 
     def relayed(self, token: Token, number: int) -> Token:
-        """Return a token like this one, which will be taken by other nodes too that do not take its session.
+        """Return a token like this one that other nodes accept too, if they do not accept its session.
 
-        Each node signs sessions with its own secret and the salt of its own copy of the account. Another node checks
-        again what it is handed, and takes the password then. It counts no refusals of what was handed to it.
+        Each node signs sessions with its own secret and the salt of its own copy of the account. A node checks a
+        relayed request again, and then takes the password. It counts no refusals of relayed requests.
         """
         return msgspec.structs.replace(token, number=number, relayed=basic_value(self._credentials))
 

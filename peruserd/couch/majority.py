@@ -1,4 +1,4 @@
-"""The question which ranges of a database lack a majority of their copies, asked copy by copy.
+"""Finds the ranges of a database without a majority of their copies, by a request to each copy.
 
 A clustered read does not show that, because a minority answers it as well. Nothing is written.
 """
@@ -13,7 +13,7 @@ from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedEr
 from peruserd.couch.paths import copy_path
 from peruserd.couch.probe import ServerProbe
 
-# A copy that has not answered by then is none that serves anybody in time.
+# A copy that takes longer than this serves no user in time.
 _COPY_SECONDS: Final = 5.0
 
 _MAX_NAMED: Final = 5
@@ -25,9 +25,9 @@ _ADVICE: Final = (
 
 
 def lacks_majority(client: Client, feed: Feed, own: str, auth_db: str) -> str | None:
-    """Return in words of which ranges of `auth_db` no majority of the copies answers; None where there is none.
+    """Return a text with the ranges of `auth_db` whose copies have no majority; None if there are none.
 
-    Raises CouchError where the map of the ranges cannot be read.
+    Raises CouchError if the map of the ranges cannot be read.
     """
     if feed is Feed.DATABASE:
         why = ServerProbe(client, own, auth_db).without_majority(auth_db)
@@ -37,7 +37,7 @@ def lacks_majority(client: Client, feed: Feed, own: str, auth_db: str) -> str | 
 
 
 def _silent(client: Client, shard_map: ShardMap) -> set[tuple[Range, str]]:
-    """Return the copies that cannot be read, by range and node; a node that lets one question wait is asked no more."""
+    """Return the copies that cannot be read, by range and node. After a time-out a node is not asked again."""
     silent: set[tuple[Range, str]] = set()
     hanging: set[str] = set()
     for copy in copies_of(shard_map, shard_map.hosts):

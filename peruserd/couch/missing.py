@@ -1,11 +1,12 @@
 """Whether a 404 means that a database is not there.
 
-To take a database for missing ends a revocation and a drop, so it must be CouchDB's word about this database. Two
-things can stand between:
+A missing database ends a revocation or a drop, so the 404 must come from CouchDB and be about this database. A proxy
+can cause a false one in two ways:
 
-- A proxy has a 404 of its own, in other words or without any.
-- A proxy decodes `%2F`. A database with a slash in its name is asked for by another one's path then, and CouchDB says
-  in its own words that there is no such thing. The server's list of names is asked for without a slash.
+- It answers with its own 404, not in CouchDB's form.
+- It decodes `%2F`. The path of a database with a slash in its name then becomes another path, and CouchDB says in its
+  own words that this one is missing. A request for the server's list of names needs no slash in the path, so it shows
+  the truth.
 """
 
 import msgspec
@@ -16,7 +17,7 @@ from peruserd.couch.session import Session
 
 
 def believe_missing(session: Session, database: str, answer: Answer) -> None:
-    """Return where a 404 means that there is no such database; raises UnexpectedAnswerError where it does not."""
+    """Return if a 404 really means that there is no such database; raise UnexpectedAnswerError if not."""
     if not answer.has_reason:
         raise UnexpectedAnswerError(f"{answer.request}: 404 in words that are not CouchDB's")
     if "/" in database and database in names_between(session, database, database, limit=1):
@@ -28,7 +29,7 @@ def believe_missing(session: Session, database: str, answer: Answer) -> None:
 def names_between(session: Session, start_key: str, end_key: str, *, limit: int) -> list[str]:
     """Return the names of the databases from `start_key` up to `end_key`, at most `limit`, ascending.
 
-    CouchDB 1.x passes over all of that, and returns every name.
+    CouchDB 1.x ignores keys and limit, and returns every name.
     """
     params = {
         "start_key": msgspec.json.encode(start_key).decode(),

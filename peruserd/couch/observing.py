@@ -1,8 +1,14 @@
 """Observing many users at once: their documents, databases and security objects, each copy by itself.
 
-For some hundred users this takes one request for each copy of the authentication database, one for all shard maps, and
-one for each copy of each database. Where there are templates, each database takes one more for its documents, and each
-option one for each copy and one for the map. Nothing here decides; `core.audit.diagnosis` does.
+The requests for some hundred users are:
+
+- one for each copy of the authentication database,
+- one for all shard maps,
+- one for each copy of each database,
+- with templates, one more for the documents of each database, and for each option one for each copy and one for the
+  map.
+
+Nothing here decides; `core.audit.diagnosis` does.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,35 +42,35 @@ from peruserd.couch.shapes import ShardMapDocument
 T = TypeVar("T")
 
 ReadContents: TypeAlias = Callable[[str, str], Contents]
-"""Reads how documents and options of templates stand in a user's database, by both names; raises CouchError."""
+"""Reads the templates' documents and options in a user's database; gets both names. Raises CouchError."""
 
 MAX_USERS: Final = 500
-"""How many users to observe at once: as many keys as CouchDB looks up in a third of a second."""
+"""The number of users to observe at once: CouchDB looks up so many keys in a third of a second."""
 
 
-class Whereabouts(msgspec.Struct, frozen=True):
-    """The places of a database's copies, and how it was made, where the server tells."""
+class DatabasePlaces(msgspec.Struct, frozen=True):
+    """The places of a database's copies, and how the database was made, if the server tells."""
 
     places: tuple[Place, ...]
     shape: Shape | None = None
 
 
 class Directory(Protocol):
-    """Says which of some databases are there, and where."""
+    """Finds out which of some databases exist, and where their copies are."""
 
-    def find(self, names: Sequence[str]) -> Mapping[str, Whereabouts]:
-        """Return those that are there; raises CouchError."""
+    def find(self, names: Sequence[str]) -> Mapping[str, DatabasePlaces]:
+        """Return the databases that exist; raises CouchError."""
 
 
 class ShardDirectory:
-    """The shard maps of one node, for many databases with one request."""
+    """The shard maps of one node; one request reads those of many databases."""
 
     def __init__(self, client: Client, node: str = "_local") -> None:
         self._client = client
         self._path = f"/_node/{quoted(node)}/_dbs/_all_docs"
 
-    def find(self, names: Sequence[str]) -> dict[str, Whereabouts]:
-        """Return those that are there. Maps of many ranges are large, so fewer are asked for where they are."""
+    def find(self, names: Sequence[str]) -> dict[str, DatabasePlaces]:
+        """Return the databases that exist. If an answer is too large, because maps have many ranges, ask for fewer."""
         if not names:
             return {}
         try:
@@ -80,29 +86,29 @@ class ShardDirectory:
         if [each.key for each in rows] != list(names):
             raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the databases asked for")
         try:
-            return {each.key: _whereabouts(each.key, each.doc) for each in rows if each.doc is not None}
+            return {each.key: _database_places(each.key, each.doc) for each in rows if each.doc is not None}
         except ValueError as error:
             raise UnexpectedAnswerError(f"{answer.request}: {error}") from error
 
 
 class SingleDirectory:
-    """A server without shards: each database is asked for by itself, and has one copy."""
+    """A server without shards: each database takes one request, and has one copy."""
 
     def __init__(self, client: Client, node: str) -> None:
         self._client = client
         self._node = node
 
-    def find(self, names: Sequence[str]) -> dict[str, Whereabouts]:
-        """Return those that are there."""
+    def find(self, names: Sequence[str]) -> dict[str, DatabasePlaces]:
+        """Return the databases that exist."""
         return {
-            each: Whereabouts((Place(self._node, f"/{quoted(each)}"),))
+            each: DatabasePlaces((Place(self._node, f"/{quoted(each)}"),))
             for each in names
             if self._client.database_exists(each)
         }
 
 
 class Observer:
-    """Observes users through one client, from any number of threads; without `contents` nothing of templates."""
+    """Observes users through one client, from any number of threads; without `contents` templates are left out."""
 
     def __init__(
         self, client: Client, copies: Copies, directory: Directory, prefix: str, contents: ReadContents | None = None
@@ -114,9 +120,9 @@ class Observer:
         self._contents = contents
 
     def observe(self, document_ids: Iterable[str], then: Callable[[Observation], T]) -> list[T]:
-        """Return what `then` makes of each of these users, without those for whom there can be no database.
+        """Return the results of `then` for these users; users whose name can have no database are left out.
 
-        No more than one user's security objects are kept at a time, because users decide how large these are. Raises
+        Only one user's security objects are in memory at a time, because users decide how large these are. Raises
         CouchError.
         """
         names = {each: known for each in document_ids if (known := self._names(each)) is not None}
@@ -136,7 +142,7 @@ class Observer:
         ]
 
     def observe_each(self, document_ids: Sequence[str], then: Callable[[Observation], T]) -> list[T]:
-        """Return the same; a user about whom no sensible answer comes has no evidence, and holds up no other."""
+        """Do the same as `observe`. A user with a useless answer only has no evidence, and affects no other user."""
         try:
             return self.observe(document_ids, then)
         except (TooLargeError, UnexpectedAnswerError):
@@ -145,15 +151,15 @@ class Observer:
             half = len(document_ids) // 2
             return self.observe_each(document_ids[:half], then) + self.observe_each(document_ids[half:], then)
 
-    def strangers(self, document_ids: Iterable[str]) -> list[str]:
-        """Return those of which no copy that can be read knows a document; raises CouchError."""
+    def unknown_documents(self, document_ids: Iterable[str]) -> list[str]:
+        """Return the documents that no readable copy knows; raises CouchError."""
         evidences = self._copies.evidences(document_ids)
         return [each for each, found in evidences.items() if all(one.winner is None for one in found.readings)]
 
     def lacking(self, document_ids: Iterable[str], node: str) -> dict[str, bool]:
-        """Return those of which the copy on `node` has never heard what another copy shows; raises CouchError.
+        """Return the documents of which the copy on `node` lacks what another copy shows; raises CouchError.
 
-        The value says whether it has the document all the same, in another state.
+        The value says whether the copy on `node` has the document in another state.
         """
         evidences = self._copies.evidences(document_ids)
         return {each: has_document(found, node) for each, found in evidences.items() if lacks(found, node)}
@@ -171,11 +177,11 @@ class Observer:
         self,
         document_id: str,
         evidence: Evidence,
-        where: Whereabouts | None,
+        where: DatabasePlaces | None,
         unpadded: str | None,
         away: dict[str, bool],
     ) -> Observation:
-        """Observe one user; `away` has nodes that did not answer, and whether they let others wait."""
+        """Observe one user; `away` has the nodes that did not answer, and whether that was a time-out."""
         user = user_name(document_id) or ""
         if where is None:
             return Observation(user, evidence, unpadded=unpadded)
@@ -192,16 +198,17 @@ class Observer:
                 gone += error.is_of_database
                 lost = error.is_of_file
             except (NodeDownError, TimedOutError) as error:
-                # It would be waited for once for each user.
+                # Without this, each user would wait for the node once more.
                 away[place.node] = isinstance(error, TimedOutError)
             except (UnauthorizedError, *SILENCE):
                 pass
             copies.append(CopyReading(place.node, found, place.path, lost))
-        # Deleted since its map was read. A map that somebody has edited can name no copy at all.
+        # The database was deleted after its map was read. `places` can be empty, because somebody may have edited the
+        # map.
         if where.places and gone == len(where.places):
             return Observation(user, evidence, None, where.shape, bool(too_large), unpadded)
         contents, unread = None, ""
-        # A node that lets others wait would be waited for once more.
+        # After a time-out of a node, another request would wait for it once more.
         if judge(evidence).state is DocumentState.LIVE and not any(away.get(each.node) for each in where.places):
             contents, unread = self._templated(user)
         return Observation(
@@ -209,7 +216,7 @@ class Observer:
         )
 
     def _templated(self, user: str) -> tuple[Contents | None, str]:
-        """Return how templates stand in the user's database, and why that could not be read."""
+        """Return the contents of templates in the user's database, and why these could not be read."""
         if self._contents is None:
             return None, ""
         try:
@@ -226,7 +233,7 @@ class Observer:
 
 
 def open_observer(client: Client, followed: Copy, prefix: str, contents: ReadContents | None = None) -> Observer:
-    """Return the observer on the kind of server that a listener follows a copy of."""
+    """Return the observer for the kind of server that a listener follows."""
     directory = SingleDirectory(client, followed.node) if followed.feed is Feed.DATABASE else ShardDirectory(client)
     return Observer(client, open_copies(client, followed), directory, prefix, contents)
 
@@ -248,9 +255,9 @@ class _Maps(msgspec.Struct, frozen=True):
     rows: list[_MapRow]
 
 
-def _whereabouts(database: str, document: _MapDocument) -> Whereabouts:
+def _database_places(database: str, document: _MapDocument) -> DatabasePlaces:
     shard_map = ShardMap.build(database, document.suffix, document.hosts())
-    return Whereabouts(places_of(shard_map, shard_map.hosts), _shape(shard_map, document))
+    return DatabasePlaces(places_of(shard_map, shard_map.hosts), _shape(shard_map, document))
 
 
 def _shape(shard_map: ShardMap, document: _MapDocument) -> Shape | None:

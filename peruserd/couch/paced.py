@@ -1,4 +1,4 @@
-"""A session that makes its requests at a pace, for work that nobody waits for."""
+"""A session with a limited rate of requests, for background work."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +9,13 @@ from peruserd.couch.session import Session
 
 
 class PacedSession(Session):
-    """Calls `before_request` before each request; whatever that raises is raised in the place of an answer."""
+    """Calls `before_request` before each request. An exception from it is raised instead of sending the request."""
 
     def __init__(self, *arguments: Any, before_request: Callable[[], None], **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._before_request = before_request
 
     def exchange(self, token: Token, method: str, path: str, **more: Any) -> Answer:
-        """Send one request when its time has come."""
+        """Send one request, once `before_request` has returned."""
         self._before_request()
         return super().exchange(token, method, path, **more)

@@ -1,4 +1,4 @@
-"""Paths of pages that CouchDB has for one node, or for one copy of a shard."""
+"""The paths of CouchDB's pages for one node, or for one copy of a shard."""
 
 from peruserd.core.cluster.views import Copy
 from peruserd.couch.session import quoted
@@ -10,5 +10,5 @@ def map_path(node: str, database: str) -> str:
 
 
 def copy_path(copy: Copy) -> str:
-    """Return the path at which one copy of a shard is asked, through whichever node."""
+    """Return the path of one copy of a shard, which is the same through every node."""
     return f"/_node/{quoted(copy.node)}/{quoted(copy.shard_name)}"

@@ -1,4 +1,4 @@
-"""Reading the settings of couch_peruser on the nodes of a cluster."""
+"""Reads the settings of couch_peruser on the nodes of a cluster."""
 
 from collections.abc import Iterable
 
@@ -10,14 +10,14 @@ from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedEr
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """The settings of couch_peruser on each node that says so, and in words why the others do not."""
+    """The settings of couch_peruser by node, and for each other node the reason why they could not be read."""
 
     found: dict[str, Peruser]
     hidden: dict[str, str]
 
 
 def read_settings(client: Client, nodes: Iterable[str]) -> Settings:
-    """Ask each of these nodes; raises CouchError only where the server lets nobody in."""
+    """Ask each of these nodes; raises CouchError only if the server does not let this instance in."""
     found: dict[str, Peruser] = {}
     hidden: dict[str, str] = {}
     for node in sorted(nodes):

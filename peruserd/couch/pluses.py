@@ -1,7 +1,7 @@
-"""The fate of an encoded plus sign in a path, on its way to the server.
+"""Finds out whether an encoded plus sign in a path reaches the server unchanged.
 
-CouchDB takes a plus that stands in a path as it is for a space, so a proxy that decodes `%2B` makes another name of one
-with a plus. That can be a prefix of databases, a document of a template, or the name of a node.
+CouchDB reads a plain plus in a path as a space. So if a proxy decodes `%2B`, a name with a plus becomes another name.
+That can be a prefix of databases, a document of a template, or the name of a node.
 """
 
 from typing import Final
@@ -10,7 +10,7 @@ from peruserd.couch.client import Client
 
 _PROBE: Final = "/_node/peruserd%2Bprobe/_dbs/_dbs"
 
-# CouchDB says which node it does not know.
+# CouchDB names the node that it does not know.
 _LOST: Final = "no such node: peruserd probe"
 
 PLUS_LOST: Final = (
@@ -21,9 +21,9 @@ PLUS_LOST: Final = (
 
 
 def plus_is_lost(client: Client) -> bool:
-    """Say whether a plus that is encoded in a path becomes another character; on a server with `/_node` pages.
+    """Say whether an encoded plus in a path becomes another character, on a server with `/_node` pages.
 
-    Another answer than CouchDB's own says nothing of it. Raises CouchError.
+    An answer that is not CouchDB's proves nothing. Raises CouchError.
     """
     answer = client.session.request("GET", _PROBE)
     return answer.status == 404 and answer.reason == _LOST

@@ -1,16 +1,16 @@
-"""A question whether the cluster serves at all, that no user's own code or document can answer.
+"""The probe: finds out whether the cluster serves users at all, without the influence of any user's code or document.
 
-CouchDB serves a user when a majority of the nodes that hold the copies can be reached. A clustered read does not show
-that, because a minority answers it as well. So the copies of peruserd's own database are asked one by one, through the
-node that is asked for everything: a majority of them must answer. Where that database is not there, the copies of the
-range that the listener follows are asked instead.
+CouchDB serves a user if a majority of the nodes with the copies can be reached. A clustered read does not show that,
+because a minority answers it as well. So the probe asks the copies of peruserd's own database one by one, through the
+attached node, and a majority must answer. If that database does not exist, it asks the copies of the range that the
+listener follows.
 
-Where the database's own feed is followed, no node and no copy is asked for by itself: the server may have none, or a
-proxy before it. There the pages of databases tell as much.
+If the listener follows the database's own feed, the probe asks no single node or copy: the server may have none, or a
+proxy may hide them. There it uses the pages of databases.
 
-Reads alone do not show everything: a full disk, or a proxy that lets nothing but reads pass, keeps the cluster from
-serving as well. So a local document of peruserd's own database is written, where that database is there and is ours. It
-is always the same one, and a majority of its copies must take it.
+Reads alone do not show everything: with a full disk, or behind a proxy that passes only reads, the cluster serves
+nobody either. So the probe writes a local document to peruserd's own database, if that exists and is ours. It is always
+the same document, and a majority of its copies must take it.
 """
 
 from collections.abc import Callable
@@ -26,14 +26,14 @@ from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.paths import copy_path
 from peruserd.couch.session import quoted
 
-# The document that is read, which is never there and need not be, and the local one that is written.
+# The id of two documents: the probe reads one, which need not exist, and writes a local one.
 _DOCUMENT: Final = "peruserd-probe"
 _NO_DOCUMENT: Final = frozenset({"missing", "deleted"})
 
-# The answers of a server, or of something before it, that does not know a page or keeps it to itself.
+# The statuses of a server or proxy that does not know a page or closes it.
 _NO_PAGE: Final = frozenset({400, 403, 404, 405, 501})
 
-# A copy that has not answered by then is none that serves anybody in time.
+# A copy that takes longer than this serves no user in time.
 _MAX_SECONDS: Final = 5.0
 
 
@@ -41,14 +41,14 @@ class Probe(Protocol):
     """Finds out whether the cluster serves."""
 
     def ask(self) -> str | None:
-        """Return in words what keeps the cluster from serving, None where nothing does.
+        """Return the reason why the cluster does not serve, as a text; None if it serves.
 
         Raises InterruptedRequestError.
         """
 
 
 class MajorityProbe:
-    """Asks the copies of the database `own`, or else those of the range of the copy that is `followed`."""
+    """Asks the copies of the database `own`; without it, the copies of the range that is `followed`."""
 
     def __init__(self, client: Client, own: str, followed: Copy) -> None:
         self._client = client
@@ -56,7 +56,7 @@ class MajorityProbe:
         self._followed = followed
 
     def ask(self) -> str | None:
-        """Return in words what keeps the cluster from serving, None where nothing does."""
+        """Return the reason why the cluster does not serve, as a text; None if it serves."""
         return _in_words(self._ask)
 
     def _ask(self) -> str | None:
@@ -70,11 +70,11 @@ class MajorityProbe:
             except InterruptedRequestError:
                 raise
             except CouchError as error:
-                # Also one that refuses this instance, and of which nobody can find out why: it is one copy's word.
+                # A copy that refuses this instance counts as failed too: it is only one copy's answer.
                 failures[copy.node] = str(error)
             else:
                 answered += 1
-            # A node that hangs takes its time, so nobody is asked for nothing.
+            # A node that hangs takes long, so no copy is asked once the result is known.
             if answered >= needed or len(failures) > len(copies) - needed:
                 break
         if answered >= needed or not copies:
@@ -85,11 +85,11 @@ class MajorityProbe:
 
     def _copies(self) -> list[Copy]:
         shard_map = self._client.shard_map("_local", self._own)
-        # A map without a range tells nothing, whoever made it up.
+        # A map without ranges tells nothing; somebody may have edited it.
         if shard_map is not None and shard_map.hosts:
             covered = min(shard_map.hosts)
         else:
-            # Without an authentication database there are no users, and nobody to ask about.
+            # Without an authentication database there are no users, so nothing needs to be served.
             covered = self._followed.range
             shard_map = self._client.shard_map("_local", self._followed.database)
             if shard_map is None or covered not in shard_map.hosts:
@@ -99,15 +99,17 @@ class MajorityProbe:
 
 
 class ServerProbe:
-    """Asks by the pages of databases alone: for the database `own`, or else for the authentication database.
+    """Asks only the pages of databases: of the database `own`, or without it of the authentication database.
 
-    Two questions show what one cannot:
+    Two requests are necessary, because each shows what the other does not:
 
-    - A majority of the hosts of a range must be connected, by the list of hosts and the membership. A read is answered
-      by the one copy that is left (measured: documents, lists, security objects, revisions, all of them).
-    - A document is read. Hosts that hang are connected for a minute still, and CouchDB waits for a second copy of it.
+    - By the list of hosts and the membership, a majority of the hosts of a range must be connected. A read does not
+      show that: the one copy that is left answers all reads (measured with documents, lists, security objects and
+      revisions).
+    - A document is read. The membership does not show hosts that hang, because these stay connected for a minute. The
+      read does, because CouchDB waits for a second copy.
 
-    A server without shards tells of no hosts. There the read alone is asked for.
+    A server without shards has no list of hosts. There only the document is read.
     """
 
     def __init__(self, client: Client, own: str, auth_db: str) -> None:
@@ -115,7 +117,7 @@ class ServerProbe:
         self._databases = (own, auth_db)
 
     def ask(self) -> str | None:
-        """Return in words what keeps the server from serving, None where nothing does."""
+        """Return the reason why the server does not serve, as a text; None if it serves."""
         return _in_words(self._ask)
 
     def _ask(self) -> str | None:
@@ -124,18 +126,18 @@ class ServerProbe:
                 why = self.without_majority(database)
                 is_own = database == self._databases[0]
                 return _without_writes(self._client, database) if why is None and is_own else why
-        # Without an authentication database there are no users, and nobody to ask about.
+        # Without an authentication database there are no users, so nothing needs to be served.
         return None
 
     def _is_there(self, database: str) -> bool:
-        """Read a document, which need not be there; False where there is no such database."""
+        """Read a document, which need not exist; False if there is no such database."""
         answer = self._client.session.request("GET", f"/{quoted(database)}/{quoted(_DOCUMENT)}")
         if answer.status == 404 and answer.reason in _NO_DOCUMENT:
             return True
         return answer.expect(200, 404).status == 200
 
     def without_majority(self, database: str) -> str | None:
-        """Return in words why no range of a database has a majority, None where one has; raises CouchError."""
+        """Return why no range of a database has a majority, or None if one has; raises CouchError."""
         hosts = self._hosts(database)
         connected = self._connected() if hosts else None
         if not hosts or connected is None:
@@ -147,27 +149,27 @@ class ServerProbe:
         return f"no majority of the hosts of {database} is connected: {silent} not"
 
     def _hosts(self, database: str) -> dict[str, list[str]]:
-        """Return the hosts of each range; none on a server without shards, or where that is nobody's business."""
+        """Return the hosts of each range; none on a server without shards, or if the page is closed."""
         answer = self._client.session.request("GET", f"/{quoted(database)}/_shards")
         return answer.expect(200).decode(_Hosts).shards if answer.status not in _NO_PAGE else {}
 
     def _connected(self) -> frozenset[str] | None:
-        """Return the nodes that are connected; None where the server does not say."""
+        """Return the connected nodes; None if the server does not say."""
         answer = self._client.session.request("GET", "/_membership")
         return None if answer.status in _NO_PAGE else frozenset(answer.expect(200).decode(_Connected).all_nodes)
 
 
 def open_probe(client: Client, own: str, followed: Copy) -> Probe:
-    """Return the probe for the kind of server that a listener follows a copy of."""
+    """Return the probe for the kind of server that a listener follows."""
     if followed.feed is Feed.DATABASE:
         return ServerProbe(client, own, followed.database)
     return MajorityProbe(client, own, followed)
 
 
 def _without_writes(client: Client, own: str) -> str | None:
-    """Write to the database `own`; return in words why a majority does not take it, None where it does.
+    """Write to the database `own`; return why a majority does not take the write, or None if it does.
 
-    A database of that name that is somebody else's is never written to.
+    Nothing is written if the database of that name is somebody else's.
     """
     marker = client.session.request("GET", f"/{quoted(own)}/{quoted(MARKER_ID)}").expect(200, 404)
     if marker.status == 404 or not is_marker(marker.decode(dict[str, Any])):
@@ -175,7 +177,7 @@ def _without_writes(client: Client, own: str) -> str | None:
     path = f"/{quoted(own)}/_local/{quoted(_DOCUMENT)}"
     answer = client.session.request("PUT", path, body={})
     if answer.status == 409:
-        # PouchDB Server takes a second write only with the revision of the first; CouchDB never asks for it (measured).
+        # PouchDB Server takes a second write only with the revision of the first; CouchDB does not need it (measured).
         written = client.session.request("GET", path).expect(200).decode(_Written)
         answer = client.session.request("PUT", path, body={"_rev": written.rev})
     answer.expect(201, 202)
@@ -183,7 +185,7 @@ def _without_writes(client: Client, own: str) -> str | None:
 
 
 def _in_words(ask: Callable[[], str | None]) -> str | None:
-    """Return what a question finds, or its failure: whatever the reason, no answer came that shows a majority."""
+    """Return the result of a probe, or its failure as a text: for any failure, no answer has shown a majority."""
     try:
         return ask()
     except InterruptedRequestError:
@@ -204,8 +206,8 @@ class _Connected(msgspec.Struct, frozen=True):
     all_nodes: list[str]
 
 
-def probing(couchdb: CouchDBConfig) -> CouchDBConfig:
-    """Return how to reach the node for a probe, whose answer is worth nothing when it is late."""
+def with_short_timeouts(couchdb: CouchDBConfig) -> CouchDBConfig:
+    """Return the connection settings for a probe, with short time-outs, because a late answer is useless."""
     return msgspec.structs.replace(
         couchdb,
         connect_timeout=min(couchdb.connect_timeout, _MAX_SECONDS),

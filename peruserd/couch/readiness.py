@@ -1,4 +1,4 @@
-"""Looking whether a user is ready, on the server itself; nothing is changed, and no other instance is asked."""
+"""Finds out whether a user is ready, on the server itself; it changes nothing, and asks no other instance."""
 
 from peruserd.core.cluster.views import Feed
 from peruserd.core.common.names import database_name, user_document_id
@@ -10,7 +10,7 @@ from peruserd.couch.errors import NotFoundError
 
 
 class ReadinessReader:
-    """Looks at users, from any number of threads."""
+    """Reads the state of users, from any number of threads."""
 
     def __init__(self, client: Client, copies: Copies, prefix: str) -> None:
         self._client = client
@@ -18,10 +18,10 @@ class ReadinessReader:
         self._prefix = prefix
 
     def look(self, user: str, number: int = 0) -> Readiness | None:
-        """Return the state of a user, by the look with this number, from 0; raises CouchError.
+        """Return the state of a user; `number` counts the looks at the same user, from 0. Raises CouchError.
 
-        None, where a small look (see `core.users.readiness`) shows that the user is not served yet. A whole look is a
-        request to each copy of the document and of the database; a small one is a single request.
+        Returns None if a small look (see `core.users.readiness`) shows that the user is not served yet. A small look is
+        one request. A whole look is a request to each copy of the document and of the database.
         """
         if unservable(self._prefix, user) is not None:
             return Readiness(user, UserState.UNSERVABLE)
@@ -39,7 +39,7 @@ class ReadinessReader:
 
 
 def open_reader(client: Client, feed: Feed, node: str, config: Config) -> ReadinessReader:
-    """Return the reader on a server whose feeds are read so, by this node."""
+    """Return the reader for a server with this kind of feed, attached to this node."""
     auth_db = config.couchdb.auth_db
     layout = SingleLayout(client, node, auth_db) if feed is Feed.DATABASE else ShardLayout(client, "_local", auth_db)
     return ReadinessReader(client, Copies(client, layout), config.databases.prefix)

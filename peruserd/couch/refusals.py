@@ -1,7 +1,8 @@
-"""The times of refused passwords on disk, which all processes of an instance share with its commands.
+"""The times of refused passwords on disk, for the instance and its commands together.
 
-One small file in the state directory. Its lock, which the kernel gives back when its holder ends, lets one of them ask
-at a time. It is written over in place: a rename would make it belong to whoever wrote last, and commands run as root.
+They are in one small file in the state directory. Its lock lets only one process send the password at a time; the
+kernel releases the lock when its holder ends. The file is overwritten in place: a rename would change its owner,
+because commands run as root.
 """
 
 import fcntl
@@ -18,18 +19,18 @@ from peruserd.core.common.decoders import json_decoder
 
 FILE_NAME: Final = "refusals.json"
 
-# More than the few times take.
+# The few times take less than this.
 _MAX_BYTES: Final = 4_096
 
 log = structlog.get_logger(__name__)
 
 
 class BusyError(Exception):
-    """Another process is asking just now."""
+    """Another process holds the lock."""
 
 
 class Refusals(msgspec.Struct, frozen=True):
-    """The record: what is in it, and how to write it. `write` never raises: a full disk must not stop a login."""
+    """The times on record. `write` replaces them, and never raises: a full disk must not stop a login."""
 
     times: tuple[float, ...]
     write: Callable[[tuple[float, ...]], None]
@@ -40,7 +41,7 @@ class _Record(msgspec.Struct, frozen=True):
 
 
 class RefusalFile:
-    """The file in this state directory. Where it cannot be used, this process knows of its own refusals alone."""
+    """The file in this state directory. If it cannot be used, this process knows only its own refusals."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / FILE_NAME
@@ -49,13 +50,13 @@ class RefusalFile:
 
     @contextmanager
     def held(self) -> Iterator[Refusals]:
-        """Hold the record while the password may be on its way; raises BusyError where another process does."""
+        """Hold the lock while the password is being sent; raises BusyError if another process holds it."""
         try:
             descriptor = self._open()
         except BlockingIOError as error:
             raise BusyError from error
         except OSError as error:
-            # A missing state directory is not worth a word: no daemon has run here, and no command makes one.
+            # A missing state directory is not logged: no daemon has run here, and commands do not make one.
             if not isinstance(error, FileNotFoundError):
                 self._log_once(error)
             yield Refusals(self._kept, self._keep)
@@ -66,12 +67,12 @@ class RefusalFile:
             os.close(descriptor)
 
     def _open(self) -> int:
-        """Return the file, open and locked; raises OSError, and BlockingIOError where another process holds it."""
+        """Return the open and locked file; raises OSError, and BlockingIOError if another process holds it."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             owner = self._path.parent.stat()
             if os.geteuid() == 0 and os.fstat(descriptor).st_uid != owner.st_uid:
-                # A command of root's made it, and the daemon has another account.
+                # A command made the file as root, and the daemon has another account.
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -85,7 +86,8 @@ class RefusalFile:
     def _write(self, descriptor: int, times: tuple[float, ...]) -> None:
         record = msgspec.json.encode(_Record(times))
         try:
-            # One write goes over the end of a longer record, so that there is one to read whenever this process ends.
+            # One write covers a longer old record to its end. So if this process is killed, the record can still be
+            # read.
             os.pwrite(descriptor, record.ljust(os.fstat(descriptor).st_size), 0)
         except OSError as error:
             self._log_once(error)
@@ -103,5 +105,5 @@ def _read(descriptor: int) -> tuple[float, ...]:
     try:
         return json_decoder(_Record).decode(os.pread(descriptor, _MAX_BYTES, 0)).refusals
     except (OSError, RecursionError, msgspec.MsgspecError):
-        # The disk fails, or a crash or a person has left something else there.
+        # The disk fails, or the file has other content after a crash or an edit.
         return ()

@@ -1,4 +1,4 @@
-"""The questions what a copy shows of some documents, and which of their revisions it has ever heard of."""
+"""Asks a copy for the winning revisions of some documents, and for the revisions that it knows."""
 
 import secrets
 from collections.abc import Collection, Mapping, Sequence
@@ -13,10 +13,10 @@ from peruserd.couch.session import Session
 _RANDOM_BYTES: Final = 16
 
 COPY_SECONDS: Final = 5.0
-"""How long one copy may be silent. Its answer takes milliseconds, also under load some hundreds of them.
+"""The limit for one copy's silence. An answer takes milliseconds, under load some hundreds of them.
 
-A node that relays a request to one that is just starting never gets an answer (measured), nor from one that hangs. For
-those who wait for the other copies' word this must be a small part of the promise of half a minute.
+If a node relays a request to a starting or hanging node, no answer ever comes (measured for a starting one). Meanwhile
+users wait for the other copies' answers, so the limit must be a small part of the promised half minute.
 """
 
 
@@ -40,9 +40,9 @@ class _Rows(msgspec.Struct, frozen=True):
 
 
 def winners(session: Session, path: str, document_ids: Sequence[str]) -> dict[str, Winner | None]:
-    """Return what the copy or database at `path` shows of some documents; None of one that it never heard of.
+    """Return the winning revisions of some documents at the copy or database `path`; None for an unknown document.
 
-    Raises CouchError; also where the answer is not about each of the documents.
+    Raises CouchError, also if the answer is not about each of the documents.
     """
     answer = session.request(
         "POST", f"{path}/_all_docs", body={"keys": list(document_ids)}, within_seconds=COPY_SECONDS
@@ -55,10 +55,10 @@ def winners(session: Session, path: str, document_ids: Sequence[str]) -> dict[st
 
 
 def known_of_many(session: Session, path: str, asked: Mapping[str, Collection[str]]) -> dict[str, frozenset[str]]:
-    """Return for each document those of its revisions that the copy or database at `path` knows; raises CouchError.
+    """Return, for each document, which of these revisions the copy or database at `path` knows; raises CouchError.
 
-    CouchDB leaves out what it knows. So a revision that never was is asked for as well, of each document: an answer
-    that leaves that out is not CouchDB's.
+    CouchDB leaves known revisions out of its answer. So the request also has, for each document, a random revision that
+    cannot exist. An answer that leaves this one out is not CouchDB's.
     """
     unheard = f"1-{secrets.token_hex(_RANDOM_BYTES)}"
     body = {document_id: [*sorted(revisions), unheard] for document_id, revisions in asked.items()}

@@ -1,7 +1,7 @@
-"""HTTP to one CouchDB node over requests: keep-alive, who asks, TLS, time-outs on everything, and interruption.
+"""HTTP to one CouchDB node, over `requests`: keep-alive, tokens, TLS, time-outs on everything, and interruption.
 
-A flag alone does not end a blocked read (PEP 475 retries it), so the session knows its sockets and can shut them down;
-a request that ends that way raises InterruptedRequestError.
+A flag does not end a blocked read, because PEP 475 retries it. So the session knows its sockets and can shut them down.
+A request that ends like this raises InterruptedRequestError.
 """
 
 import time
@@ -28,31 +28,33 @@ from peruserd.couch.tokens import NOBODY, Tokens
 T = TypeVar("T")
 
 MAX_BYTES: Final = 16 << 20
-"""The limit of an answer where nothing else is said: ten thousand names of databases take 2.4 MB."""
+"""The default limit of an answer: ten thousand names of databases take 2.4 MB."""
 
 
-# A write that had to wait longer to be let in is decided on anew: within hours a name can be another user's.
+# If a write had to wait longer than this for a token, it must be decided again: within hours a name can be another
+# user's.
 _PROMPT_SECONDS: Final = 10.0
 
-# How often one request is sent again with a newer token before the answer is taken for one about its path.
+# A request is repeated at most this often with a newer token. After that the answer counts as one about the path.
 _MAX_REPEATS: Final = 2
 
 _NODES: Final = "/_node/"
 
-# A status below this announces an answer. The library passes over 100 alone.
+# A status below this only announces an answer. The library skips 100 and no other.
 _FIRST_FINAL: Final = 200
 
 _REFUSING: Final = frozenset({401, 403})
 
-# Methods whose requests say how long their body is even where there is none.
+# Requests with these methods have a Content-Length even without a body.
 _WITH_BODY: Final = frozenset({"PUT", "POST"})
 
 
 class Session:
-    """Requests to one node, from any number of threads; `connections` bounds how many stay open.
+    """Requests to one node, from any number of threads; at most `connections` connections stay open.
 
-    `tokens` says what requests carry. `patience_seconds` is how long one waits to be sent while the server does not let
-    this instance in. Without `repeat_reads` no request is ever sent twice, also where a connection breaks.
+    - `tokens` has the token that requests carry.
+    - `patience_seconds` is how long a request waits while the server does not let this instance in.
+    - Without `repeat_reads` no request is sent twice, not even a read after a broken connection.
     """
 
     def __init__(
@@ -69,13 +71,13 @@ class Session:
         self._patience = patience_seconds
         self._timeout = (couchdb.connect_timeout, couchdb.read_timeout)
         self._sockets = Sockets()
-        # The part that all requests have in common is prepared once. A session of requests would merge and check it
-        # each time, a third of what a request takes of the processor. It would also look into the environment, whose
-        # proxies and ~/.netrc must not reroute or re-identify requests to a node beside this process.
+        # The common part of all requests is prepared once. `requests.Session` would merge and check it for each
+        # request, which is a third of a request's processor time. It would also use the environment's proxies and
+        # ~/.netrc, and these must not redirect a request to the node beside this process, nor change its credentials.
         self._template = requests.Request(
             "GET",
             couchdb.url,
-            # A server that compresses holds back the line breaks by which a long poll shows that it is alive.
+            # With compression a server would hold back the line breaks of a long poll, which show that it is alive.
             headers={
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
@@ -84,7 +86,7 @@ class Session:
             },
         ).prepare()
         self._templates = (NOBODY, self._template, self._template)
-        # The value is never false: for requests that would mean not to verify at all.
+        # The value is never false, because for `requests` that would mean not to verify at all.
         self._verify: bool | str = couchdb.ca_file or True
         self._cert: str | tuple[str, str] | None = couchdb.client_cert or None
         if couchdb.client_cert and couchdb.client_key:
@@ -105,20 +107,23 @@ class Session:
     ) -> Answer:
         """Send one request and return the answer, whatever its status.
 
-        `path` is already quoted; `body` is sent as JSON; `wait_seconds` is how long the server was asked to wait before
-        it answers (a long poll). `within_seconds` bounds its silence where the configuration allows for more. Raises:
+        `path` is already quoted, and `body` is sent as JSON. `wait_seconds` is how long the server was asked to wait
+        before it answers (a long poll). `within_seconds` is a limit for its silence, if the configuration's is longer.
+        This method raises:
 
         - UnreachableError or InterruptedRequestError.
-        - TimedOutError where the server is silent for too long, or the whole answer takes too long.
-        - NothingYetError where a long poll began to answer and did not come to an end.
-        - RefusedError where nothing may be sent.
-        - TooLargeError where the answer has more than `limit_bytes`.
+        - TimedOutError if the server is silent for too long, or if the whole answer takes too long.
+        - NothingYetError if a long poll began to answer and did not end.
+        - RefusedError if nothing may be sent.
+        - TooLargeError if the answer has more than `limit_bytes`.
 
-        A `prompt` request follows from what was just read:
-        RefusedError is raised where it had to wait so long to be sent that this may be otherwise by now.
+        A `prompt` request depends on facts that were just read. If it had to wait so long for a token that they may
+        have changed, RefusedError is raised.
 
-        An answer that seems to refuse the token is looked into first. Where the server takes the token, the answer is
-        about the path; where it does not, nothing was done, so the request is sent again with the next token.
+        If an answer seems to refuse the token, the token is checked first:
+
+        - If the server takes the token, the answer is about the path, and is returned.
+        - If the server does not take the token, the request had no effect, and is sent again with the next token.
         """
         late_at = time.monotonic() + _PROMPT_SECONDS if prompt else float("inf")
         token = self._tokens.current or self._tokens.obtain(self._patience, self._is_interrupted)
@@ -157,7 +162,7 @@ class Session:
         limit_bytes: int = MAX_BYTES,
         within_seconds: float = float("inf"),
     ) -> Answer:
-        """Send one request with this token and return the answer, whatever it says; otherwise as `request`."""
+        """Send one request with this token, and return the answer. The token is not checked; otherwise as `request`."""
         named = f"{method} {path}"
         connect, read = self._timeout[0], min(self._timeout[1], within_seconds)
         allowance = Allowance(named, whole_seconds(read, wait_seconds), limit_bytes)
@@ -171,21 +176,21 @@ class Session:
                 cert=self._cert,
             )
             if response.status_code < _FIRST_FINAL:
-                # The true answer follows, and must not be taken for that to the next request of this connection.
+                # The real answer follows, and must not become the answer to this connection's next request.
                 response.close()
                 raise errors.UnexpectedAnswerError(f"{named}: {response.status_code}, and no answer yet")
             parts = patiently(named, response, wait_seconds) if wait_seconds > 0 else chunks(response)
             content = bounded(named, response, parts, limit_bytes)
         except (OSError, ValueError) as error:
-            # Each error of requests is an OSError, and a TLS file that is not there is nothing else. The library below
-            # lets others out where an answer is against all rules, such as a chunk of a negative size.
+            # Each error of `requests` is an OSError, and so is that of a missing TLS file. The library below raises
+            # other errors for invalid answers, such as a chunk with a negative size.
             raise self._failure(named, error) from error
         given = response.raw.headers.getlist("Set-Cookie") if "Set-Cookie" in response.headers else ()
         cookie = session_cookie(given) if given else None
         return Answer(named, response.status_code, content, cookie, response.headers.get("Date", ""))
 
     def interrupt(self) -> None:
-        """End every request under way and refuse new ones; for another thread to call."""
+        """End every request under way and refuse new ones; for any thread."""
         self._sockets.interrupt()
         self._tokens.wake()
 
@@ -243,7 +248,7 @@ def _refuse_if_late(method: str, path: str, late_at: float) -> None:
 
 
 def _other_node(path: str) -> str | None:
-    """Return the node whose own path this is; None where the node answers that is asked."""
+    """Return the node that a path names; None if the attached node itself answers."""
     if not path.startswith(_NODES):
         return None
     node = path[len(_NODES) :].partition("/")[0]
@@ -251,12 +256,12 @@ def _other_node(path: str) -> str | None:
 
 
 def quoted(segment: str) -> str:
-    """Return one path segment with everything quoted that is not plain, slashes included."""
+    """Return one path segment, quoted, including its slashes."""
     return quote(segment, safe="")
 
 
 def _innermost(error: BaseException) -> str:
-    """Return the words of the error at the bottom: urllib3 wraps a plain 'Connection refused' three times."""
+    """Return the text of the innermost error: urllib3 wraps a plain 'Connection refused' three times."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The JSON of CouchDB's answers, as far as it is read: what else stands in an answer is passed over."""
+"""The shapes of CouchDB's JSON answers. They have only the fields that are read; all others are ignored."""
 
 import msgspec
 
@@ -6,32 +6,32 @@ from peruserd.core.cluster.lease_documents import LeaseRow
 
 
 class Named(msgspec.Struct, frozen=True):
-    """A node, by its name."""
+    """The name of a node."""
 
     name: str
 
 
 class Suffixed(msgspec.Struct, frozen=True):
-    """The ending of the names of a database's shards.
+    """The suffix in the names of a database's shards.
 
-    CouchDB writes it as a list of numbers, and takes a text as well, as somebody writes it who edits a map by hand.
-    Databases from before shards had suffixes have none.
+    CouchDB writes it as a list of numbers. It also accepts a text: a person may have edited the map by hand. Very old
+    databases have no suffix.
     """
 
     shard_suffix: list[int] | str = []
 
     @property
     def suffix(self) -> str:
-        """Return it as a text; ValueError where it cannot end a name."""
+        """Return it as a text; raises ValueError if it is not valid."""
         if isinstance(self.shard_suffix, str):
             return self.shard_suffix.encode("ascii").decode()
         return bytes(self.shard_suffix).decode("ascii")
 
 
 class ShardMapDocument(Suffixed, frozen=True, kw_only=True):
-    """The part of a shard map that CouchDB builds shards from (`mem3_util:build_shards`).
+    """The part of a shard map from which CouchDB builds shards (`mem3_util:build_shards`).
 
-    `by_range` only gives an order there.
+    CouchDB uses `by_range` only for an order.
     """
 
     by_node: dict[str, list[str]]
@@ -46,7 +46,7 @@ class ShardMapDocument(Suffixed, frozen=True, kw_only=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """How much a database, or a copy of one of its shards, has in it."""
+    """The counts of a database, or of a copy of one of its shards."""
 
     doc_count: int
     doc_del_count: int | None = None
@@ -54,13 +54,13 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """Rows that are only counted."""
+    """A list whose rows are only counted."""
 
     rows: list[msgspec.Raw]
 
 
 class LeaseListing(msgspec.Struct, frozen=True):
-    """Local documents, as leases."""
+    """A list of local documents, read as leases."""
 
     rows: list[LeaseRow]
 
@@ -72,31 +72,31 @@ class Setup(msgspec.Struct, frozen=True):
 
 
 class Up(msgspec.Struct, frozen=True):
-    """Whether a node is in service."""
+    """The status of a node: in service or not."""
 
     status: str = ""
 
 
 class MapRevision(msgspec.Struct, frozen=True):
-    """The revision of a shard map that won."""
+    """The winning revision of a shard map."""
 
     deleted: bool = False
 
 
 class DirectoryRow(msgspec.Struct, frozen=True):
-    """A row of a listing of shard maps; `value` is None where there never was one."""
+    """A row of a list of shard maps; `value` is None if there never was such a map."""
 
     key: str
     value: MapRevision | None = None
 
 
 class Directory(msgspec.Struct, frozen=True):
-    """Shard maps, by the names of their databases."""
+    """A list of shard maps, by the names of their databases."""
 
     rows: list[DirectoryRow]
 
 
 class RevisionsMissing(msgspec.Struct, frozen=True):
-    """The revisions of a shard map that a node has, where it was asked for a later one."""
+    """A node's revisions of a shard map, in answer to a request for a later revision."""
 
     possible_ancestors: list[str] = []

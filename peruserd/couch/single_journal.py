@@ -1,6 +1,6 @@
-"""The journal's database on a server without shards, where one instance serves everybody and nobody shares it.
+"""The journal's database on a server without shards, where only one instance runs.
 
-A cluster's is made and guarded by `couch.cluster_database`; here it is made by the one instance there is.
+On a cluster `couch.cluster_database` makes and guards it.
 """
 
 import time
@@ -21,10 +21,10 @@ log = structlog.get_logger(__name__)
 
 
 def prepare_journal(client: Client, name: str) -> bool:
-    """Make the database, mark it and close it to all but server admins; False where it is somebody else's.
+    """Make the database, mark it and close it to all but server admins; False if it is somebody else's.
 
-    One without the marker is taken for one whose making was cut short if nobody ever wrote to it and nobody was given
-    access. Raises CouchError.
+    A database without the marker counts as ours if it never had a document and gives nobody access: an earlier attempt
+    to make it may have been cut short. Raises CouchError.
     """
     journal = Journal(client.session, name)
     if not client.database_exists(name):

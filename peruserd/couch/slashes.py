@@ -1,4 +1,4 @@
-"""The fate of an encoded slash in a path, on its way to the server."""
+"""Finds out whether an encoded slash in a path reaches the server unchanged."""
 
 from enum import Enum
 from typing import Final
@@ -7,36 +7,40 @@ from peruserd.couch.client import Client
 from peruserd.couch.errors import UnexpectedAnswerError
 from peruserd.couch.shapes import Named
 
-# This names a database that cannot be, unless something makes a slash of the %2F on the way: then it is a node's page.
+# No database can have this name. If a proxy decodes the %2F, the path becomes that of a node's page.
 _PROBE: Final = "/_node%2F_local"
 
-# Statuses that say nothing of the path.
+# Statuses that say nothing about the path.
 _OF_THE_MOMENT: Final = frozenset({401, 408, 429})
 
 
-class SlashFate(Enum):
-    """The fate of an encoded slash on its way to the server."""
+class SlashHandling(Enum):
+    """The handling of an encoded slash on its way to the server."""
 
     KEPT = "kept"
     DECODED = "decoded"
     REFUSED = "refused"
 
 
-def fate_of_slashes(client: Client) -> SlashFate:
-    """Find out whether a slash that is encoded in a path reaches the server so; on one that has `/_node` pages.
+def probe_slashes(client: Client) -> SlashHandling:
+    """Find out whether an encoded slash in a path reaches a server with `/_node` pages unchanged.
 
-    CouchDB refuses the path that is asked for in its own words. An answer to the other path proves that something has
-    decoded the slash. A redirection, or a refusal in other words, says something of the slash only where the other path
-    is open. Raises CouchError where nothing follows.
+    The result follows from the answer:
+
+    - If CouchDB refuses the path in its own words, the slash is kept.
+    - If the answer is the node's page, a proxy has decoded the slash.
+    - A redirection, or a refusal in other words, counts only if the node's page itself is open.
+
+    Raises CouchError if the answer proves nothing.
     """
     answer = client.session.request("GET", _PROBE)
     if answer.status == 200:
         answer.decode(Named)
-        return SlashFate.DECODED
+        return SlashHandling.DECODED
     if answer.status in _OF_THE_MOMENT or not 300 <= answer.status < 500:
         raise UnexpectedAnswerError(f"{answer.request}: {answer.status}")
     if answer.status >= 400 and answer.has_reason:
-        return SlashFate.KEPT
+        return SlashHandling.KEPT
     if client.node_name() is None:
         raise UnexpectedAnswerError(f"{answer.request}: {answer.status}, and nodes have no pages here")
-    return SlashFate.DECODED if answer.status < 400 else SlashFate.REFUSED
+    return SlashHandling.DECODED if answer.status < 400 else SlashHandling.REFUSED

@@ -1,8 +1,9 @@
-"""Change sources, from which a listener reads. They have one small interface and two back ends.
+"""The change sources from which a listener reads: one small interface and two back ends.
 
-A shard copy is read through `/_node/{node}/…`, with integer sequences private to the copy; a server without shards
-through the database's own feed, whose sequences are whatever the server makes them. `feed=continuous` is never used: on
-the shard path the node buffers it until it ends, in its own memory (measured).
+- A shard copy is read through `/_node/{node}/…`, with integer sequences that belong to the copy.
+- A server without shards is read through the database's own feed, with opaque sequences.
+
+`feed=continuous` is never used: on a shard's path the node buffers the whole feed in memory until it ends (measured).
 """
 
 import secrets
@@ -20,76 +21,79 @@ from peruserd.couch.paths import copy_path
 from peruserd.couch.revisions import COPY_SECONDS, known_of_many
 from peruserd.couch.session import quoted
 
-# Below the 30 s at which proxies hang up; a node keeps the handler of a client that went away this long.
+# The length of a long poll. It is below 30 s, after which proxies hang up. A node keeps the handler of a lost client
+# this long.
 LONG_POLL_SECONDS: Final = 25.0
 
-# Names one life of a database on a server whose own answer does not.
+# This document identifies one life of a database, on a server that does not do so itself.
 _IDENTITY_DOCUMENT: Final = "_local/peruserd.identity"
 
 
-# A page of ordinary rows has 110 kB. Ids can be as long as a document may be, so a page can be of any size: then fewer
-# rows are asked for, down to one, whose id CouchDB's own limit on documents bounds (8 MB, six times that in JSON).
+# A page of ordinary rows has 110 kB. But an id can be as long as a document, so a page can be of any size. If a page is
+# too large, fewer rows are asked for, down to one. CouchDB's own limit on documents bounds the id of one row (8 MB, six
+# times that in JSON).
 _PAGE_BYTES: Final = 16 << 20
 _ROW_BYTES: Final = 256 << 20
 _FEWER: Final = 10
 
-# So many rows prove a history of which none was read yet, if they are short; ids can be as long as said above.
+# This many rows prove a history of which no row was read yet. Only short rows count, because ids can be as long as said
+# above.
 _RECENT: Final = 64
 
-# An empty long poll that ends this soon, or in half its time, has not waited: something in between has answered.
+# An empty long poll that ends this soon, or within half its time, has not waited: a proxy has answered.
 _EARLY_SECONDS: Final = 1.0
 
 
 class ChangeSource(Protocol):
-    """A source of changes. Every method raises CouchError; `NotFoundError` means that the copy is gone."""
+    """A source of changes. Every method raises CouchError; NotFoundError means that the copy is gone."""
 
     def identify(self) -> Identity:
-        """Ask which copy this is; to be compared with what a checkpoint was made for."""
+        """Return the identity of the copy, to compare it with a checkpoint's."""
 
     def page(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
-        """Return the next rows after `since`, at once; none at the end."""
+        """Return the next rows after `since` at once; none at the end."""
 
     def poll(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
-        """Return the next rows after `since` as soon as there is one, or none when the poll has lasted its time."""
+        """Return the next rows after `since` as soon as there is one, or none after the time of the long poll."""
 
     def recent(self) -> list[Row]:
         """Return some of the newest rows, oldest first."""
 
     def has(self, *rows: Row) -> bool:
-        """Say whether rows that were read are a part of the history still, though their documents may have moved on.
+        """Say whether rows that were read earlier still belong to the history, even if documents have changed since.
 
-        The files of a copy can be put back from a backup; it keeps its identity then, and has lost the newest rows.
+        If the files of a copy are restored from a backup, the copy keeps its identity and has lost its newest rows.
         """
 
     def interrupt(self) -> None:
-        """End a request under way; for another thread to call."""
+        """End a request under way; for any thread."""
 
 
 def open_source(copy: Copy, client: Client, long_poll_seconds: float = LONG_POLL_SECONDS) -> ChangeSource:
-    """Return the change source of a copy; the client's session serves it alone."""
+    """Return the change source of a copy; it must be the only user of the client's session."""
     if copy.feed is Feed.DATABASE:
         return DatabaseSource(client, copy.database, long_poll_seconds)
     return ShardSource(client, copy, long_poll_seconds)
 
 
 class _FeedSource:
-    """The part that all sources share: how a page of `_changes` is asked for."""
+    """The common part of all sources: it asks for pages of `_changes`."""
 
     def __init__(self, client: Client, path: str, long_poll_seconds: float) -> None:
         self._session = client.session
         self._path = path
         self._long_poll_seconds = long_poll_seconds
-        # The parameters of each page.
+        # Parameters for each page.
         self._form: dict[str, str] = {}
-        # How long the server may be silent when it is asked about one document.
+        # How long the server may be silent after a request about single documents.
         self._question_seconds = float("inf")
 
     def page(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
-        """Return the next rows after `since`, at once; none at the end."""
+        """Return the next rows after `since` at once; none at the end."""
         return self._rows(since, {}, limit)
 
     def poll(self, since: Sequence, limit: int = PAGE_ROWS) -> Page:
-        """Return the next rows after `since` as soon as there is one, or none when the poll has lasted its time."""
+        """Return the next rows after `since` as soon as there is one, or none after the time of the long poll."""
         params = {"feed": "longpoll", "timeout": str(int(self._long_poll_seconds * 1000))}
         early_until = time.monotonic() + min(_EARLY_SECONDS, self._long_poll_seconds / 2)
         try:
@@ -101,7 +105,7 @@ class _FeedSource:
         return msgspec.structs.replace(page, early=True)
 
     def _rows(self, since: Sequence, params: dict[str, str], limit: int, *, wait_seconds: float = 0.0) -> Page:
-        """Return the rows that are asked for, or only the first of them where all are too many bytes."""
+        """Return the requested rows, or fewer if the answer would be too large."""
         wanted = limit
         while True:
             try:
@@ -118,11 +122,11 @@ class _FeedSource:
                 wanted = max(1, wanted // _FEWER)
                 continue
             if not answer.body.strip() and wait_seconds:
-                # A long poll that hangs on a shard while it is split away ends with an empty 200.
+                # If a shard is split during a long poll, the poll ends with an empty 200.
                 return Page([], since)
             page = answer.decode(Page)
             if page.results and page.last_seq == since:
-                # A proxy that drops the question's parameters: to ask again would bring the same rows for ever.
+                # A proxy has dropped the request's parameters. Another request would return the same rows, for ever.
                 raise UnexpectedAnswerError(f"{answer.request}: the rows end at {since!r}, where they should begin")
             return page if wanted == limit else msgspec.structs.replace(page, cut=True)
 
@@ -131,7 +135,7 @@ class _FeedSource:
         return self._newest(_RECENT)
 
     def newest(self) -> Row | None:
-        """Return the newest row; None where there is none."""
+        """Return the newest row; None if there is none."""
         return next(iter(self._newest(1)), None)
 
     def _newest(self, limit: int) -> list[Row]:
@@ -140,7 +144,7 @@ class _FeedSource:
         return answer.expect(200).decode(Page).results[::-1]
 
     def has(self, *rows: Row) -> bool:
-        """Say whether rows that were read are a part of the history still, though their documents may have moved on."""
+        """Say whether rows that were read earlier still belong to the history, even if documents have changed since."""
         asked = {row.id: row for row in rows}
         answer = self._session.request(
             "POST",
@@ -172,14 +176,14 @@ class _ShardInfo(msgspec.Struct, frozen=True):
 
 
 class _LocalSource(_FeedSource):
-    """A database that one node keeps for itself: a shard, or its list of databases."""
+    """A database that belongs to one node: a shard, or the node's list of databases."""
 
     def __init__(self, client: Client, path: str, long_poll_seconds: float) -> None:
         super().__init__(client, path, long_poll_seconds)
         self._question_seconds = COPY_SECONDS
 
     def identify(self) -> Identity:
-        """Ask the node for the copy's `uuid`, made anew with each copy, and its last sequence."""
+        """Ask the node for the copy's `uuid`, which is new for each copy, and its last sequence."""
         info = self._session.request("GET", self._path).expect(200).decode(_ShardInfo)
         return Identity(info.uuid, info.update_seq)
 
@@ -192,10 +196,10 @@ class ShardSource(_LocalSource):
 
 
 class DirectorySource(_LocalSource):
-    """The databases as one node hears of them: a row, by its name and with all leaves, for each map that was written.
+    """One node's list of databases: each written map makes a row with the database's name and all leaves of the map.
 
-    It can be filtered for one name, and must not be: each change that the filter leaves out begins the time of a long
-    poll anew (measured), so on a cluster where databases are made all the time none would come to an end.
+    The feed must not be filtered for one name. Each change that the filter leaves out restarts the time of a long poll
+    (measured). On a cluster where databases are made all the time, no long poll would ever end.
     """
 
     def __init__(self, client: Client, node: str, long_poll_seconds: float = LONG_POLL_SECONDS) -> None:
@@ -214,15 +218,15 @@ class _IdentityDocument(msgspec.Struct, frozen=True):
 class DatabaseSource(_FeedSource):
     """A whole database, on a server without shards.
 
-    Such a server has no `uuid` for a database, so the first listener leaves one in a local document: it goes with the
-    database when that is deleted, and another database of the same name does not have it.
+    Such a server has no `uuid` for a database. So the first listener writes one into a local document. If the database
+    is deleted, so is this document, and a later database of the same name does not have it.
     """
 
     def __init__(self, client: Client, database: str, long_poll_seconds: float = LONG_POLL_SECONDS) -> None:
         super().__init__(client, f"/{quoted(database)}", long_poll_seconds)
 
     def identify(self) -> Identity:
-        """Read the database's identity, or give it one."""
+        """Read the database's identity, or write a new one."""
         info = self._session.request("GET", self._path).expect(200).decode(_DatabaseInfo)
         return Identity(self._uuid(), info.update_seq)
 

@@ -1,7 +1,7 @@
-"""The record of all versions of templates that were ever in force, in peruserd's own database.
+"""The record of all versions of templates that were ever in force; it is in peruserd's own database.
 
-A document in a user's database that equals one of them is ours, whoever is asked. The database is for server admins
-only, and each version proves itself: its id holds a digest of its body.
+If a document in a user's database equals one of them, it came from a template. Only server admins can write to the
+record, and each version proves itself, because its id has a digest of its body.
 """
 
 import threading
@@ -17,19 +17,18 @@ from peruserd.couch.journal import Journal
 _PREFIX: Final = "template:"
 _TYPE: Final = "peruserd.template"
 
-# A template has 256 KiB at most, so a page stays far below what is read of an answer.
+# A template has 256 KiB at most, so a page stays far below the limit of an answer.
 _PAGE_ROWS: Final = 32
 
-# More versions of one template than this, the oldest of which nobody has any more, as a rule.
+# The limit for versions of one template. Usually no database still has the oldest of so many.
 _MAX_VERSIONS: Final = 2_000
 
-# The versions that were read are believed this long. A version that came since is taken for its user's own until then,
-# and is kept.
+# Versions are cached this long. Until then a document of a newer version counts as its user's own, and is kept.
 _READ_SECONDS: Final = 60.0
 
 
 class TemplateRecord:
-    """Reads and writes the record; for any number of threads. All of it raises CouchError."""
+    """Reads and writes the record; for any number of threads. Every method raises CouchError."""
 
     def __init__(self, journal: Journal, clock: Callable[[], float] = time.monotonic) -> None:
         self._journal = journal
@@ -38,9 +37,9 @@ class TemplateRecord:
         self._read: dict[str, tuple[float, tuple[Template, ...]]] = {}
 
     def keep(self, templates: Templates) -> int:
-        """Write down the versions that are not on record yet; return how many these were.
+        """Add the versions that are not on record yet; return how many these were.
 
-        A version is a constant, so those who write it at once write the same.
+        A version never changes, so two instances that write it at the same time write the same.
         """
         written = 0
         for each in templates.documents:
@@ -55,7 +54,7 @@ class TemplateRecord:
         return written
 
     def earlier(self, document_id: str) -> tuple[Template, ...]:
-        """Return all versions of one template, the one in force as well."""
+        """Return all versions of one template, including the one in force."""
         now = self._clock()
         with self._lock:
             read_at, found = self._read.get(document_id, (float("-inf"), ()))
@@ -80,7 +79,7 @@ class TemplateRecord:
                     return
                 after = page.documents[-1].id
         except NotFoundError as error:
-            # There is no database before the first instance has come to know its cluster.
+            # The database does not exist before the first instance has made it.
             if not error.is_of_database:
                 raise
 

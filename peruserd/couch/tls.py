@@ -1,6 +1,6 @@
-"""The files of a TLS connection, looked at before anything is sent: a path that cannot be used ends the start.
+"""Checks the files for TLS before anything is sent: a file that cannot be used ends the start.
 
-Later, while the daemon runs, such a file is read anew for each connection; one that is gone then is a failed request.
+While the daemon runs, each connection reads these files again. If one is missing then, the request fails.
 """
 
 import ssl
@@ -12,7 +12,7 @@ from peruserd.core.configuration.config import CouchDBConfig
 
 
 def tls_problems(couchdb: CouchDBConfig) -> list[str]:
-    """Return a sentence for each TLS file that cannot be used, which begins with its key."""
+    """Return a sentence for each TLS file that cannot be used; it begins with the configuration key."""
     problems = []
     cert, key = couchdb.client_cert, couchdb.client_key
     for name, path in (("ca_file", couchdb.ca_file), ("client_cert", cert), ("client_key", key)):
@@ -23,7 +23,7 @@ def tls_problems(couchdb: CouchDBConfig) -> list[str]:
     if (ca_file := couchdb.ca_file) is not None:
         problems += _tried("ca_file", ca_file, lambda context: context.load_verify_locations(ca_file))
     if cert is not None:
-        # A key that is encrypted must not make the start ask for its pass phrase on the terminal.
+        # The empty password keeps an encrypted key from asking for its pass phrase on the terminal.
         problems += _tried("client_cert", cert, lambda context: context.load_cert_chain(cert, key, password=""))
     return problems
 
@@ -31,14 +31,14 @@ def tls_problems(couchdb: CouchDBConfig) -> list[str]:
 def _unreadable(path: str) -> str | None:
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
-            # A pipe would hold up the start for ever.
+            # To read a pipe could block the start for ever.
             return "it is not a file"
         with Path(path).open("rb") as file:
             file.read(1)
     except OSError as error:
         return error.strerror or str(error)
     except ValueError as error:
-        # A path with a zero byte in it.
+        # The path has a zero byte in it.
         return str(error)
     return None
 

@@ -1,8 +1,8 @@
-"""The token of a process: what its requests carry, who waits for it, and what is done when one is doubted.
+"""The token that all requests of a process carry: threads wait for it, and have it checked after a refusal.
 
-One thread of the supervisor finds out what the server takes (`peruserd.couch.authenticator`); all others, in all
-processes, have it from here. A request that is refused is never a verdict by itself: a user's own code can throw any
-status. It is a check, whose answer comes from there.
+One thread of the supervisor logs in and checks tokens (`peruserd.couch.authenticator`). All other threads, in all
+processes, take the token from here. A refused request alone proves nothing, because a user's own code can return any
+status. It only starts a check, which that thread answers.
 """
 
 import base64
@@ -29,21 +29,21 @@ from peruserd.couch.errors import (
 NOBODY: Final = Token()
 """The token without credentials."""
 
-# To find out takes a request or three, each of which may take as long as a request may.
+# A login or a check takes up to three requests, and each may take as long as any request.
 _MAX_VERDICT_SECONDS: Final = 120.0
 _MAX_CHECK_SECONDS: Final = 40.0
 
-# Failures of a login or a probe that mean the same for every request.
+# Failures of a login or a check that mean the same for every request.
 _OF_THE_SERVER: Final = (RefusedError, ServerError, TimedOutError, UnexpectedAnswerError, UnreachableError)
 
 
 def basic_token(credentials: Credentials, number: int = 0) -> Token:
-    """Return the token that carries the password itself."""
+    """Return a token with the password itself."""
     return Token(number, authorization=basic_value(credentials))
 
 
 def basic_value(credentials: Credentials) -> Secret:
-    """Return the value of an Authorization header."""
+    """Return the value of a Basic Authorization header."""
     pair = f"{credentials.username}:{credentials.password.value}".encode()
     return Secret(f"Basic {base64.b64encode(pair).decode('ascii')}")
 
@@ -51,9 +51,10 @@ def basic_value(credentials: Credentials) -> Secret:
 class Tokens:
     """The token that all sessions of a process share; for any number of threads.
 
-    `ask` hands the number of a check, and the other node that it is about, to whoever finds out, and returns at once.
-    Without it the token stays what it is, and an answer that refuses it is just an answer. With it and without a token
-    it is not known yet whether the server lets this instance in.
+    - `ask` starts a check, and returns at once. It gets the number of the check, and the node if it is not the attached
+      one.
+    - Without `ask` the token never changes, and a refusal is an ordinary answer.
+    - With `ask` and no token, it is not known yet whether the server lets this instance in.
     """
 
     def __init__(self, token: Token | None, ask: Callable[[int, str | None], None] | None = None) -> None:
@@ -73,16 +74,16 @@ class Tokens:
 
     @property
     def trouble(self) -> CouchError | None:
-        """Why there is no token, or why the last check could not be looked into."""
+        """The reason why there is no token, or why the last check failed."""
         return self._trouble
 
     # For sessions
 
     def obtain(self, patience_seconds: float, is_interrupted: Callable[[], bool]) -> Token:
-        """Return the token, as soon as there is one.
+        """Return the token as soon as there is one.
 
-        Waits as long as it is not known whether the server lets this instance in, and `patience_seconds` where it is
-        known not to. Raises RefusedError, or what else stands in the way, and InterruptedRequestError.
+        If the result of the login is not known yet, wait for it. If the server does not let this instance in, wait up
+        to `patience_seconds`. Raises RefusedError or another error of the login, and InterruptedRequestError.
         """
         token = self._token
         if token is not None:
@@ -101,10 +102,10 @@ class Tokens:
     def check(
         self, token: Token, node: str | None, patience_seconds: float, is_interrupted: Callable[[], bool]
     ) -> Token | None:
-        """Find out about a token that an answer refuses; return one to send the request with again.
+        """Have a token checked that an answer refused; return a newer token for another try.
 
-        `node` is the other node that the request was for, if it was. None is returned where the server takes the token,
-        so that the answer is about the path alone. Raises as `obtain` does, and what stands in the way of finding out.
+        `node` is the node in the request's path, if not the attached one. Returns None if the server takes the token,
+        so that the answer is only about the path. Raises the same errors as `obtain`, and those of a check that failed.
         """
         if self._ask is None:
             return None
@@ -120,9 +121,9 @@ class Tokens:
         return None if newer == token else newer
 
     def refresh(self, token: Token, cookie: Secret) -> None:
-        """Take the cookie that the server gives to who came with `token`, unless another thread was faster.
+        """Take a newer cookie that the server gave in answer to `token`, unless another thread was faster.
 
-        The cookie of another account is none: what it may not see would be taken for missing.
+        A cookie of another account is ignored: documents that this account may not see would seem to be missing.
         """
         if token.cookie is not None and is_anothers(cookie, token.cookie):
             return
@@ -132,7 +133,7 @@ class Tokens:
                 self.renewed_at = time.monotonic()
 
     def wake(self) -> None:
-        """Let those who wait look whether they are interrupted."""
+        """Wake all waiting threads, so that they notice an interruption."""
         with self._changed:
             self._changed.notify_all()
 
@@ -148,21 +149,21 @@ class Tokens:
             self._changed.notify_all()
 
     def withdraw(self) -> None:
-        """Let requests wait until it is known whether there is another token."""
+        """Make requests wait until the next login has ended."""
         with self._changed:
             self._token = None
             self._trouble = None
             self._changed.notify_all()
 
-    def shut(self, trouble: CouchError) -> None:
-        """Let requests wait: the server does not let this instance in, for what `trouble` says."""
+    def refuse(self, trouble: CouchError) -> None:
+        """Make requests wait, because the server does not let this instance in; `trouble` is the reason."""
         with self._changed:
             self._token = None
             self._trouble = trouble
             self._changed.notify_all()
 
     def answer(self, number: int, trouble: CouchError | None = None) -> None:
-        """Take note that all checks up to `number` were looked into; `trouble` is why that was not possible."""
+        """Note that all checks up to `number` are answered; `trouble` is the reason if they failed."""
         with self._changed:
             self._answered = max(self._answered, number)
             if self._token is not None:
@@ -170,7 +171,7 @@ class Tokens:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody wait any more: whoever does is interrupted."""
+        """Interrupt all waiting threads, and let no other wait."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -197,10 +198,9 @@ class Tokens:
 
 
 def _again(trouble: CouchError | None) -> CouchError:
-    """Return an error of one's own for each thread: what is raised twice has two tracebacks in one.
+    """Return a new error for each thread, because an error that is raised twice collects both tracebacks.
 
-    A login or a probe can fail in a way that would mean something else to the caller. A 404 of theirs must not be taken
-    for a database that is not there.
+    A failure of a login or a check could mislead the caller: its 404 must not look like a missing database.
     """
     if trouble is None:
         return TimedOutError("not known in time whether the server lets this instance in")

@@ -1,6 +1,6 @@
-"""The documents of templates in one user's database: read and written, nothing decided.
+"""Reads and writes the documents of templates in users' databases; nothing here decides.
 
-Everything in such a database is its user's: a document can be large, nested without end, or something else than it was.
+Everything in such a database is under its user's control: a document can be large, deeply nested, or changed.
 """
 
 from collections.abc import Sequence
@@ -9,21 +9,22 @@ from typing import Any, Final
 import msgspec
 
 from peruserd.core.common.nesting import MAX_LEVELS, is_too_deep
-from peruserd.core.users.contents import Found
+from peruserd.core.users.contents import StoredDocument
 from peruserd.couch.errors import TooLargeError, UnexpectedAnswerError
 from peruserd.couch.session import Session, quoted
 
 _MAX_WORDS: Final = 200
 
-# All files of templates have 1 MiB together, before names are filled in.
+# All template files together have at most 1 MiB, before names are filled in.
 _READ_BYTES: Final = 4 << 20
 
 
 class Written(msgspec.Struct, frozen=True):
-    """How a request to write several documents ended.
+    """The result of a request to write several documents.
 
-    `agreed` says that a majority of the copies of each took it. `conflicts` are the ids of documents that somebody
-    else wrote meanwhile, `refusals` the server's words for those that it does not take.
+    - `agreed` says that a majority of the copies took each document.
+    - `conflicts` are the ids of documents that somebody else wrote meanwhile.
+    - `refusals` are the server's reasons for the documents that it does not take.
     """
 
     agreed: bool
@@ -32,15 +33,15 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class UserDocuments:
-    """Reads and writes through one session, from any number of threads. All of it raises CouchError."""
+    """Reads and writes through one session, from any number of threads. Every method raises CouchError."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def read(self, database: str, ids: Sequence[str]) -> dict[str, Found]:
-        """Return these documents as a majority of the copies shows them.
+    def read(self, database: str, ids: Sequence[str]) -> dict[str, StoredDocument]:
+        """Return these documents, as a majority of the copies shows them.
 
-        Users make documents as large, and as deeply nested, as they like. Such a one hides no other.
+        Users can make documents large or deeply nested. Such a document must not hide another one.
         """
         if not ids:
             return {}
@@ -60,17 +61,17 @@ class UserDocuments:
             raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the documents asked for")
         return found
 
-    def _beyond(self, path: str, document_id: str) -> Found:
-        """Return the revision of a document that cannot be read, by an answer that leaves its content out."""
+    def _beyond(self, path: str, document_id: str) -> StoredDocument:
+        """Return only the revision of a document whose content cannot be read."""
         answer = self._session.request("POST", path, body={"keys": [document_id]}, limit_bytes=_READ_BYTES).expect(200)
         rows = answer.decode(_Rows).rows
         value = rows[0].value if len(rows) == 1 and rows[0].key == document_id else None
         if value is None:
             raise UnexpectedAnswerError(f"{answer.request}: the answer is not about the document asked for")
-        return Found(value.rev) if value.deleted else Found(value.rev, beyond=True)
+        return StoredDocument(value.rev) if value.deleted else StoredDocument(value.rev, beyond=True)
 
     def write(self, database: str, documents: Sequence[dict[str, Any]]) -> Written:
-        """Write documents in one request; each is taken or refused by itself."""
+        """Write documents in one request; the server takes or refuses each by itself."""
         answer = self._session.request(
             "POST", f"/{quoted(database)}/_bulk_docs", body={"docs": documents}, prompt=True
         ).expect(201, 202)
@@ -102,18 +103,20 @@ class _Row(msgspec.Struct, frozen=True):
 
     @property
     def is_sound(self) -> bool:
-        """Say whether the row says one thing: that there is none, that it was deleted, or what it is."""
+        """Say whether the row is consistent: the document is missing, deleted, or there."""
         if self.value is None:
             return self.error == "not_found"
         return self.value.deleted or (self.doc is not None and self.doc.get("_id") == self.key)
 
-    def found(self) -> Found:
-        """Return the document; its id and revision are no part of its body."""
+    def found(self) -> StoredDocument:
+        """Return the document; the body has no id and no revision."""
         if self.value is None:
-            return Found()
+            return StoredDocument()
         if self.value.deleted or self.doc is None:
-            return Found(self.value.rev)
-        return Found(self.value.rev, {key: value for key, value in self.doc.items() if key not in ("_id", "_rev")})
+            return StoredDocument(self.value.rev)
+        return StoredDocument(
+            self.value.rev, {key: value for key, value in self.doc.items() if key not in ("_id", "_rev")}
+        )
 
 
 class _Rows(msgspec.Struct, frozen=True):
@@ -127,6 +130,6 @@ class _Result(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """Return why the document was refused: a user's own function says so, in any number of words."""
+        """Return why the document was refused. A user's own function may write this text, so it is cut."""
         reason = self.reason if isinstance(self.reason, str) else msgspec.json.encode(self.reason).decode()
         return f"{self.id}: {(self.error or '')[:_MAX_WORDS]}: {reason[:_MAX_WORDS]}"

@@ -1,1 +1,1 @@
-"""The running instance: supervisor, HTTP and systemd, put together."""
+"""The running instance: the supervisor, the HTTP page and systemd together."""

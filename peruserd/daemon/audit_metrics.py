@@ -1,4 +1,4 @@
-"""The metrics of the audit: what the rounds found, how long a round takes, and how old the last whole one is."""
+"""The metrics of the audit: the findings of its rounds, how long a round takes, and how old the last one is."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +13,9 @@ from peruserd.supervisor.fleet_status import StatusSource
 
 
 class AuditCollector(Collector):
-    """Makes these metrics at each scrape, from the last whole round of each listener and from those that go on.
+    """Makes these metrics at each scrape, from each listener's last complete round and its current one.
 
-    A figure of whole rounds is there once every listener has one: with a part of them it would seem too good.
+    A figure of complete rounds appears once every listener has completed one: before that it would seem too good.
     """
 
     def __init__(self, fleet: StatusSource, wall_clock: Callable[[], float] = time.time) -> None:
@@ -25,9 +25,9 @@ class AuditCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the metric families."""
         listeners = self._fleet.status().listeners
-        standings = [each.report.audit for each in listeners if each.report is not None]
-        last = [each.last for each in standings if each.last is not None]
-        running = [each.running for each in standings if each.running is not None]
+        statuses = [each.report.audit for each in listeners if each.report is not None]
+        last = [each.last for each in statuses if each.last is not None]
+        running = [each.running for each in statuses if each.running is not None]
         is_whole = bool(last) and len(last) == len(listeners)
         findings = GaugeMetricFamily(
             "peruserd_audit_findings",

@@ -1,7 +1,7 @@
-"""The control socket: a Unix socket in the state directory by which an operator's commands reach the running daemon.
+"""The control socket: operators' commands reach the running daemon through this Unix socket in the state directory.
 
-Only the account that the daemon runs as, and root, are answered: the socket's mode says so, and so does the kernel,
-which knows the user at the other end. Clients, messages and time are bounded, so no client keeps another one waiting.
+Only the daemon's own account and root get an answer. The socket's mode ensures that, and the daemon also asks the
+kernel for the client's user. Clients, messages and times are bounded, so no client keeps another one waiting.
 """
 
 import os
@@ -19,21 +19,21 @@ import structlog
 from peruserd.core.processes.control import MAX_BYTES, SOCKET_NAME, Answer, Order, Refused, decode_order, encode_line
 
 CarryOut = Callable[[Order, int], Iterator[Answer]]
-"""Carries out an order of the user with this id, and tells how it goes."""
+"""Carries out an order of the user with this id, and yields answers about its progress."""
 
-# An operator types one command at a time; scripts wait for each other's.
+# An operator types one command at a time. Scripts wait for their turn.
 _MAX_CLIENTS: Final = 8
 
-# A client that sends or takes nothing for this long is hung up on.
+# The daemon hangs up on a client that sends or reads nothing for this long.
 _PATIENCE_SECONDS: Final = 10.0
 
-# A client for whom there is no place is listened to this long: no other one can come in meanwhile.
+# The daemon listens this long to a client without a place. Meanwhile it accepts no other client.
 _BRIEF_SECONDS: Final = 0.2
 
-# After an error that concerns no client, such as no descriptor left.
+# The pause after an error that no client caused, for example if no descriptor is left.
 _PAUSE_SECONDS: Final = 1.0
 
-# The longest path of a Unix socket that the kernel takes, the zero at its end included.
+# The size of the kernel's buffer for the path of a Unix socket, with the final zero byte.
 _MAX_PATH_BYTES: Final = 108
 
 _CREDENTIALS: Final = struct.Struct("3i")
@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 
 class ControlSocket:
-    """Serves orders from a thread, each client in one of its own."""
+    """Accepts clients in one thread, and serves each client in another."""
 
     def __init__(self, directory: Path, carry_out: CarryOut) -> None:
         self._directory = directory
@@ -51,15 +51,15 @@ class ControlSocket:
         self._places = threading.BoundedSemaphore(_MAX_CLIENTS)
 
     def start(self) -> None:
-        """Begin to listen; raises OSError where the socket cannot be made.
+        """Begin to listen; raises OSError if the socket cannot be made.
 
-        One that is there already was left by a daemon that was killed: the state directory has one holder at a time.
+        A socket that is there already was left by a killed daemon, because only one holds the state directory.
         """
         path = self._directory / SOCKET_NAME
         path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            # Before it has a name, so that nobody can connect while its mode is another one.
+            # The mode is set before the socket has a name, so no other account can connect in between.
             os.fchmod(listener.fileno(), 0o600)
             with reachable(path) as address:
                 listener.bind(address)
@@ -71,7 +71,7 @@ class ControlSocket:
         threading.Thread(target=self._accept, args=(listener,), name="control", daemon=True).start()
 
     def stop(self) -> None:
-        """Listen no more; an order that is under way goes on until the process ends."""
+        """Stop listening; an order under way goes on until the process ends."""
         listener, self._listener = self._listener, None
         if listener is None:
             return
@@ -96,7 +96,8 @@ class ControlSocket:
             try:
                 threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
             except RuntimeError as error:
-                # No thread can be made now. This one goes on, because without it no order is ever taken again.
+                # No thread can be started now. This one must go on, because without it no order would be taken any
+                # more.
                 log.warning("control socket cannot serve a client", error=str(error))
                 self._places.release()
                 client.close()
@@ -104,7 +105,7 @@ class ControlSocket:
     def _turn_away(self, client: socket.socket) -> None:
         with client, suppress(OSError):
             client.settimeout(_BRIEF_SECONDS)
-            # Data that is left unread when a socket is closed takes the answer with it.
+            # If a socket is closed with unread data, the client loses the answer.
             _line(client)
             _send(client, Refused(f"{_MAX_CLIENTS} other commands are under way; try again"))
 
@@ -137,7 +138,7 @@ class ControlSocket:
 
 
 def _line(client: socket.socket) -> bytes:
-    """Return the message that a client sends; one too long is no message."""
+    """Return the message that a client sends; a longer one is cut one byte beyond the limit, and is not valid."""
     received = bytearray()
     while not received.endswith(b"\n") and len(received) <= MAX_BYTES:
         chunk = client.recv(65_536)
@@ -153,7 +154,7 @@ def _send(client: socket.socket, answer: Answer) -> None:
 
 @contextmanager
 def reachable(path: Path) -> Iterator[str]:
-    """Give an address of a Unix socket that the kernel takes, however long the path is."""
+    """Give an address of a Unix socket that the kernel accepts, for a path of any length."""
     if len(os.fsencode(path)) < _MAX_PATH_BYTES:
         yield str(path)
         return

@@ -1,4 +1,4 @@
-"""The metrics of deletions: how many wait, how long, and whether all of them are stopped."""
+"""The metrics of deletions: how many wait, how long, and whether all drops are paused."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from peruserd.supervisor.fleet_status import StatusSource
 
 
 class DeletionCollector(Collector):
-    """Makes these metrics at each scrape. Drops that were made are counted with the other counters."""
+    """Makes these metrics at each scrape. The number of drops is among the other counters."""
 
     def __init__(
         self, fleet: StatusSource, pause: Callable[[], Pause | None], wall_clock: Callable[[], float] = time.time
@@ -23,21 +23,21 @@ class DeletionCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return the metric families."""
-        standings = [each.report.deletions for each in self._fleet.status().listeners if each.report is not None]
-        due = [each.oldest_due for each in standings if each.oldest_due is not None]
+        statuses = [each.report.deletions for each in self._fleet.status().listeners if each.report is not None]
+        due = [each.oldest_due for each in statuses if each.oldest_due is not None]
         overdue = max(0.0, self._wall_clock() - min(due)) if due else 0.0
         gauges = {
             "peruserd_deletions_waiting": (
                 "Databases of deleted users that wait to be dropped.",
-                sum(each.waiting for each in standings),
+                sum(each.waiting for each in statuses),
             ),
             "peruserd_deletions_held_returns": (
                 "Databases kept shut because their user came back under a freed name.",
-                sum(each.held for each in standings),
+                sum(each.held for each in statuses),
             ),
             "peruserd_deletions_beyond_bound": (
                 "Deletions that are left to the journal, because too many wait.",
-                sum(each.uncounted for each in standings),
+                sum(each.uncounted for each in statuses),
             ),
             "peruserd_deletions_overdue_seconds": ("How long the oldest deletion is overdue.", overdue),
         }
@@ -55,7 +55,7 @@ class DeletionCollector(Collector):
             "peruserd_deletion_breaker_open",
             "1 while all drops wait because there were too many; no value while that cannot be read.",
         )
-        # A pause that cannot be read may be the breaker's.
+        # If the pause cannot be read, the breaker may have set it.
         if pause.why is not PauseReason.UNREADABLE:
             breaker.add_metric([], pause.paused and pause.why is PauseReason.BREAKER)
         yield breaker

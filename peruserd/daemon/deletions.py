@@ -1,6 +1,6 @@
-"""The work of an instance for deletions beside its listeners: watching the journal and taking orders.
+"""The instance's part in deletions: it watches the journal for its listeners and carries out operators' orders.
 
-With a configuration that lets nothing wait the journal is not watched, and an idle instance asks for nothing more.
+If the configuration lets no deletion wait, the journal is not watched, and costs no request.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from peruserd.couch.session import Session
 from peruserd.daemon.operator import Operator
 from peruserd.supervisor.journal_watch import JournalWatch
 
-# How many looks at the cluster there are to one at the journal: what an operator says can take that long.
+# The journal is read once in this many intervals of the watcher. An order can take that long to have an effect.
 _LOOKS = 2
 
 
-class DeletionOffice:
-    """The watch and the operator's desk of one instance; `session` is theirs alone."""
+class DeletionService:
+    """The journal watch and the operator's orders of one instance; no other part uses `session`."""
 
     def __init__(
         self,
@@ -43,20 +43,20 @@ class DeletionOffice:
         self.operator = Operator(journal, prefix=config.databases.prefix, instance=instance, on_change=self._on_change)
 
     def pause(self) -> Pause | None:
-        """Return whether all drops wait, as far as it is known; None where nothing is ever dropped."""
+        """Return the pause of all drops, as far as it is known; None if the configuration never drops anything."""
         return None if self._watch is None else self._watch.pause
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the watch."""
         if self._watch is not None:
             self._watch.start()
 
     def stop(self) -> None:
-        """Watch no more, and carry nothing out any more."""
+        """End the watch, and carry out no more orders."""
         self._session.interrupt()
         if self._watch is not None:
             self._watch.stop()
 
     def _on_change(self) -> None:
         if self._watch is not None:
-            self._watch.look_soon()
+            self._watch.read_soon()

@@ -1,4 +1,4 @@
-"""Whether an instance is well and whether it is ready, each in one line that says why or why not."""
+"""Whether an instance is healthy and whether it is ready, each with one line that says why or why not."""
 
 import time
 from collections.abc import Callable
@@ -10,48 +10,51 @@ from peruserd.couch.cluster_database import DatabaseState
 from peruserd.supervisor.fleet_status import FleetStatus, StatusSource
 from peruserd.supervisor.loop import MAX_WAIT_SECONDS
 
-# A loop that missed this many of its rounds hangs.
+# A loop that has missed this many rounds counts as hanging.
 _MISSED_ROUNDS: Final = 3
 
 
 class Supervising(Protocol):
-    """The part of a supervisor that says how far it has come."""
+    """The part of a supervisor that health depends on."""
 
     @property
     def view(self) -> View | None:
-        """The view in force; None: not yet."""
+        """The view in force; None before there is one."""
         ...
 
     @property
-    def has_looked(self) -> bool:
-        """Whether it has seen the cluster once."""
+    def has_seen_cluster(self) -> bool:
+        """Whether it has ever seen the cluster."""
         ...
 
     @property
     def leases_readable(self) -> bool:
-        """Whether its last look could read the leases."""
+        """Whether its last reading has shown the leases."""
         ...
 
     @property
     def last_round(self) -> float:
-        """The time at which its loop went round last, by the monotonic clock."""
+        """The monotonic time of its loop's last round."""
         ...
 
 
 class LeaseDatabase(Protocol):
-    """The part of the database of leases that says how it stands."""
+    """The part of the database of leases that health depends on."""
 
     @property
     def state(self) -> DatabaseState:
-        """The state that was seen last."""
+        """The state at the last check."""
         ...
 
 
 class Health:
-    """Healthy: the supervisor's loop goes round and no listener has given up. Ready: all it owns is served.
+    """The health and readiness of an instance.
 
-    `trouble` says why the server does not let the instance in, or why questions do not reach it; None while neither is
-    known. A restart would change nothing about it, so the instance is healthy all the same.
+    - Healthy: the supervisor's loop goes round and no listener has given up.
+    - Ready: every user that the instance owns is served.
+
+    `trouble` returns why the server does not let the instance in, or why requests do not reach it; None while neither
+    is known. A restart would not help there, so the instance stays healthy.
     """
 
     def __init__(
@@ -63,11 +66,11 @@ class Health:
         self._trouble = trouble
 
     def goes_round(self) -> bool:
-        """Say whether the supervisor's loop goes round; the lease is written only while it does."""
+        """Say whether the supervisor's loop goes round. The lease is written only while it does."""
         return self._silence() <= _MISSED_ROUNDS * MAX_WAIT_SECONDS
 
     def healthy(self) -> tuple[bool, str]:
-        """Say whether a restart of the whole daemon would help."""
+        """Say whether the instance is healthy; False means that a restart of the whole daemon may help."""
         if not self.goes_round():
             return False, f"the supervisor's loop has not gone round for {self._silence():.0f} s"
         if not self._fleet.status().healthy:
@@ -92,11 +95,11 @@ class Health:
         return status.ready, "ok" if status.ready else f"not caught up: {', '.join(behind)}"
 
     def _obstacle(self) -> str | None:
-        """Return what keeps the instance from serving anybody, before its listeners are looked at."""
+        """Return why the instance can serve no user at all; None if its listeners decide."""
         view = self._supervisor.view
         if (trouble := self._trouble()) is not None:
             return trouble
-        if not self._supervisor.has_looked:
+        if not self._supervisor.has_seen_cluster:
             return "waiting for CouchDB"
         if not self._supervisor.leases_readable:
             return f"leases cannot be read, so it is not known which instances live: {self._why()}"
@@ -113,7 +116,7 @@ class Health:
 
 
 def _held(status: FleetStatus) -> str | None:
-    """Return why listeners are on hold; None where none is."""
+    """Return why listeners are on hold; None if none is."""
     running = [each for each in status.listeners if each.state is State.RUNNING]
     reasons = {str(each.copy): each.report.on_hold for each in running if each.report is not None}
     held = {copy: why for copy, why in reasons.items() if why is not None}

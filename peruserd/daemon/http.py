@@ -1,7 +1,7 @@
-"""The instance's HTTP page: /metrics for Prometheus, /healthz and /readyz for whoever restarts or routes.
+"""The instance's HTTP page: /metrics for Prometheus, /healthz and /readyz for supervisors and load balancers.
 
-Healthy means that the supervisor's loop goes round and no listener has given up; ready, that every range this instance
-listens to has caught up. `/users/{name}` is `daemon.users_page`'s. Anything else is 404: the page is small on purpose.
+`daemon.health` says when an instance is healthy or ready, and `daemon.users_page` answers `/users/{name}`. Every other
+path is 404: the page is small on purpose.
 """
 
 import select
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 Check = Callable[[], tuple[bool, str]]
-"""Says whether all is well, and in one line why or why not."""
+"""Says whether a check passes, and in one line why or why not."""
 
 _INDEX: Final = (
     b"peruserd\n\n/metrics       for Prometheus\n/healthz       is the process well\n"
@@ -37,9 +37,12 @@ _INDEX: Final = (
 
 _READING: Final = ("GET", "HEAD")
 
+# How often the server checks whether it must stop. The default of 0.5 s would make each stop half a second longer.
+_POLL_SECONDS: Final = 0.1
+
 
 class Page:
-    """The WSGI application; without `users` the page about them is not there."""
+    """The WSGI application; without `users` there is no page about users."""
 
     def __init__(
         self, registry: CollectorRegistry, *, healthy: Check, ready: Check, users: UsersPage | None = None
@@ -73,17 +76,18 @@ class Page:
         return "404 Not Found", plain, b"there is /metrics, /healthz, /readyz and /users/{name}\n"
 
 
-# Each connection is a thread and a descriptor of the supervisor, which needs both for its listeners. More than the page
-# about users lets wait, scrapes and checks included.
+# Each connection takes a thread and a descriptor of the supervisor, which needs both for its listeners. The limit
+# leaves room for all waits at the page about users, and for scrapes and checks.
 _MAX_CONNECTIONS: Final = 200
 
-# A connection that cannot be taken, for want of descriptors, stays there and would be tried again at once.
+# If no descriptor is left, a connection stays in the queue, and the server would try to accept it again at once.
 _PAUSE_SECONDS: Final = 0.2
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
-    # Many ask about users at once; the kernel lets the next scrape wait, and does not drop it.
+    # Many clients ask about users at once. With this backlog the kernel keeps the next scrape waiting instead of
+    # dropping it.
     request_queue_size = 128
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -91,7 +95,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         super().__init__(*args, **kwargs)
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Take a connection, or pause where that fails, so that the thread does not go round as fast as it can."""
+        """Take a connection, or pause if that fails, so that the thread does not spin."""
         try:
             return super().get_request()
         except OSError:
@@ -99,7 +103,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, or hang up where there are too many."""
+        """Answer in a thread, or hang up if there are too many connections."""
         if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
             return
@@ -110,14 +114,14 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, and give the place back."""
+        """Answer, and release the place."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._places.release()
 
     def server_bind(self) -> None:
-        # WSGIServer asks the resolver for the host's name here, which can hang for many seconds.
+        # WSGIServer would look up the host's name here, which can hang for many seconds.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
@@ -131,18 +135,18 @@ class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
-# A request of these versions may leave the Host out.
+# Requests of these versions need no Host header.
 _WITHOUT_HOST: Final = frozenset({"HTTP/0.9", "HTTP/1.0"})
 
 
 class _Quiet(WSGIRequestHandler):
-    # A client that sends nothing must not keep its thread for ever.
+    # A client that sends nothing must not hold its thread for ever.
     timeout = 30
     error_content_type = "text/plain; charset=utf-8"
     error_message_format = "%(message)s\n"
 
     def parse_request(self) -> bool:
-        """Read the head of a request; return whether it can be answered, and refuse it where it cannot."""
+        """Read the head of a request; return whether it can be answered, and refuse it if not."""
         if not super().parse_request():
             return False
         hosts = [str(each) for each in self.headers.get_all("Host", ())]
@@ -157,7 +161,7 @@ class _Quiet(WSGIRequestHandler):
         return environ
 
     def _is_gone(self) -> bool:
-        """Say whether the client has hung up; one that waits for the answer sends nothing."""
+        """Say whether the client has hung up: its connection is readable, and has no data."""
         poll = select.poll()
         poll.register(self.connection, select.POLLIN)
         if not poll.poll(0):
@@ -168,26 +172,28 @@ class _Quiet(WSGIRequestHandler):
             return True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Write no line for each scrape."""
+        """Log nothing, because each scrape would be a line."""
 
 
 class HTTPServer:
-    """Serves a page from a thread; `port` is the one in use, also where a free one was asked for."""
+    """Serves a page from a thread. `port` is the port in use, also if the kernel chose it (port 0)."""
 
     def __init__(self, page: Page, host: str, port: int) -> None:
         kind = _Server6 if ":" in host else _Server
         self._server = make_server(host, port, page, server_class=kind, handler_class=_Quiet)
         self.host = host
         self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": _POLL_SECONDS}, name="http", daemon=True
+        )
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer no more."""
-        # To ask the thread to end is to wait for it: that is left to a thread that need not end.
+        """Stop the server."""
+        # `shutdown` waits until the thread has ended. So another thread calls it, for which nothing waits.
         asking = threading.Thread(target=self._server.shutdown, name="http-stop", daemon=True)
         asking.start()
         ending.join(self._thread)
@@ -195,7 +201,7 @@ class HTTPServer:
 
 
 def registry_of(collectors: Iterable[Collector]) -> CollectorRegistry:
-    """Return a registry of these, and of what is known of this process."""
+    """Return a registry of these collectors, and of Prometheus' own ones for this process."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     for collector in collectors:
@@ -207,7 +213,7 @@ def registry_of(collectors: Iterable[Collector]) -> CollectorRegistry:
 
 
 def serve(page: Page, listen: str) -> HTTPServer:
-    """Begin to serve a page at the address that the configuration names; raises ConfigError where that cannot be."""
+    """Begin to serve a page at the configured address; raises ConfigError if that is impossible."""
     host, port = split_address(listen)
     try:
         server = HTTPServer(page, host, port)

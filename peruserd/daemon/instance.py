@@ -28,13 +28,13 @@ from peruserd.couch.tokens import Tokens
 from peruserd.daemon.audit_metrics import AuditCollector
 from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.deletion_metrics import DeletionCollector
-from peruserd.daemon.deletions import DeletionOffice
+from peruserd.daemon.deletions import DeletionService
 from peruserd.daemon.health import Health
 from peruserd.daemon.http import HTTPServer, Page, registry_of, serve
 from peruserd.daemon.metrics import InstanceCollector
 from peruserd.daemon.orders import Looks, Orders
 from peruserd.daemon.own_database import own_database_test
-from peruserd.daemon.quarantine import QuarantineDesk
+from peruserd.daemon.quarantine import QuarantineOrders
 from peruserd.daemon.start_messages import start_messages
 from peruserd.daemon.state import StateDirectory
 from peruserd.daemon.state_lock import InUseError, StateLock
@@ -43,6 +43,7 @@ from peruserd.daemon.templates import keep_templates, load_templates, log_templa
 from peruserd.daemon.users_page import MAX_LOOKS, open_page
 from peruserd.supervisor import forkserver
 from peruserd.supervisor.attaching import NoShardsError
+from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.directory_watch import DirectoryWatch
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.lease_renewer import LeaseRenewer
@@ -51,15 +52,15 @@ from peruserd.supervisor.membership import Member
 from peruserd.supervisor.return_watch import ReturnWatch
 from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.slashes import SlashWatch
-from peruserd.supervisor.watcher import ClusterReader, Watcher
+from peruserd.supervisor.watcher import Watcher
 
-# More restarts than this within ten minutes are no single listener's bad luck.
+# With more restarts than this within ten minutes the fault is not a single listener's.
 _BUDGET: Final = RestartBudget(burst=60, period_seconds=600.0)
 
-# A lease that cannot be written within this is late already.
+# A lease that takes longer than this to write is late already.
 _MAX_RENEWAL_SECONDS: Final = 5.0
 
-# The last lease has the time that is left when the renewal before it was interrupted.
+# The last lease has the time that is left after the renewal before it was interrupted.
 _MAX_LAST_SECONDS: Final = (ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS) / 2
 
 log = structlog.get_logger(__name__)
@@ -88,7 +89,7 @@ def _cannot_start_yet(why: str) -> int:
 
 
 class Instance:
-    """One instance, put together. `run` is its main thread, and the only place where something is started or ended."""
+    """One instance, with all its parts. Only `run`, in the main thread, starts and ends parts."""
 
     def __init__(
         self, config: Config, source: CredentialSource, notifier: Notifier, state: StateDirectory, state_lock: StateLock
@@ -110,8 +111,8 @@ class Instance:
         self._authenticator = Authenticator(config.couchdb, source, RefusalFile(state.path), self._on_answered)
         self._tokens = self._authenticator.tokens
         self._session = Session(config.couchdb, self._tokens)
-        # A copy that does not answer must not keep the watcher from the others for long; nor a setting that is hidden.
-        self._database_session = Session(_hasty(config), self._tokens)
+        # A copy that does not answer, or a setting that is hidden, must not delay the watcher for long.
+        self._database_session = Session(_with_short_timeouts(config), self._tokens)
         self._database = ClusterDatabase(Client(self._database_session), cluster.database, mend=True)
         self._second_writer = SecondWriter(Client(self._database_session))
         self._slashes = SlashWatch(Client(self._session))
@@ -119,10 +120,10 @@ class Instance:
             Client(self._session), config.couchdb, self._member, self._database, self._second_writer, self._slashes
         )
         self._watcher = Watcher(
-            self._cluster_reader.look,
+            self._cluster_reader.read,
             interval_seconds=cluster.poll_interval,
             on_view=self._on_view,
-            on_failure=self._on_failed_look,
+            on_failure=self._on_failed_reading,
         )
         self._fleet = Fleet(
             start_messages(config, templates, self._tokens, state, self._cluster_reader),
@@ -138,7 +139,7 @@ class Instance:
             self._fleet,
             make_plan=self._cluster_reader.plan,
             stable_view=StableView(cluster.quiet_period, cluster.lease_ttl, expected=state_lock.expected),
-            look_soon=self._watcher.look_soon,
+            read_soon=self._watcher.read_soon,
             remember=_remembering(state_lock),
             set_status=notifier.status,
             on_hangup=self._authenticator.reread,
@@ -146,19 +147,19 @@ class Instance:
         )
         self._health = Health(self._fleet, self._supervisor, self._database, self._trouble)
         self._lease_renewer = LeaseRenewer(
-            Client(Session(_hasty(config), self._tokens)),
-            Client(Session(_hasty(config, _MAX_LAST_SECONDS), self._tokens)),
+            Client(Session(_with_short_timeouts(config), self._tokens)),
+            Client(Session(_with_short_timeouts(config, _MAX_LAST_SECONDS), self._tokens)),
             self._member,
             database=self._database,
             interval_seconds=cluster.lease_interval,
             node=self._cluster_reader.shard_node,
-            # Others take over from one that can read no copy.
+            # If the instance can read no copy, its lease must lapse, so that others take over.
             is_alive=lambda: self._health.goes_round() and self._slashes.trouble is None,
         )
         self._directory_watch = DirectoryWatch(
             Client(Session(config.couchdb, self._tokens)),
             node=self._cluster_reader.shard_node,
-            on_change={config.couchdb.auth_db: self._watcher.look_soon, cluster.database: self._look_at_copies},
+            on_change={config.couchdb.auth_db: self._watcher.read_soon, cluster.database: self._look_at_copies},
             prefix=config.databases.prefix,
             looks=self._supervisor,
             directory=state.path,
@@ -173,20 +174,20 @@ class Instance:
             looks=self._supervisor,
             directory=state.path,
         )
-        users = Client(Session(_hasty(config), self._tokens, connections=MAX_LOOKS))
+        users = Client(Session(_with_short_timeouts(config), self._tokens, connections=MAX_LOOKS))
         self._users = open_page(users, self._cluster_reader, config, self._fleet.kept)
-        self._deletions = _see_to_deletions(config, self._tokens, self._cluster_reader, self._supervisor)
+        self._deletions = _deletion_service(config, self._tokens, self._cluster_reader, self._supervisor)
         self._keeper = keep_templates(config, templates, self._tokens, self._cluster_reader, self._supervisor)
-        desk = QuarantineDesk(self._fleet, self._fleet.questions)
-        self._control = ControlSocket(state.path, _orders(self._deletions, self._supervisor, desk).carry_out)
+        quarantine = QuarantineOrders(self._fleet, self._fleet.questions)
+        self._control = ControlSocket(state.path, _orders(self._deletions, self._supervisor, quarantine).carry_out)
 
     def run(self) -> int:
         """Run until told to stop; return the exit code. Raises ConfigError.
 
-        Parts are ended in the reverse order of their starts, and only those that were started. Before all of them,
-        whatever waits for an answer is interrupted.
+        Parts end in the reverse order of their starts, and only those that were started. Before that, every request
+        that waits for an answer is interrupted.
         """
-        # Before there is anything to listen to, so that its imports are done by then.
+        # The fork server starts first, so that its imports are done before the first listener starts.
         forkserver.begin(self._state.path)
         with ExitStack() as stack:
             self._authenticator.start()
@@ -217,11 +218,11 @@ class Instance:
             http=f"{server.host}:{server.port}",
         )
         self._watcher.start()
-        # The lease renewer is ended first: others wait for its last lease, and for no other part.
+        # The lease renewer ends first: other instances wait for its last lease, and for no other part.
         for each in (self._keeper, self._directory_watch, self._deletions, self._lease_renewer):
             each.start()
             stack.callback(each.stop)
-        # A part that waits for an answer would hold up the end of the others.
+        # A part that waits for an answer would delay the end of the others.
         stack.callback(self._interrupt)
         self._notifier.ready()
         stack.callback(self._notifier.stopping)
@@ -244,20 +245,20 @@ class Instance:
             self._supervisor.give_up(self._database.state.why)
 
     def _on_copy_lost(self) -> None:
-        self._watcher.look_soon()
+        self._watcher.read_soon()
 
     def _trouble(self) -> str | None:
         if (known := self._authenticator.trouble or self._slashes.trouble) is not None:
             return known
-        unseen = None if self._supervisor.has_looked else self._watcher.trouble
+        unseen = None if self._supervisor.has_seen_cluster else self._watcher.trouble
         return None if unseen is None else f"waiting for CouchDB: {unseen}"
 
-    def _on_failed_look(self) -> None:
-        self._supervisor.lose_sight()
+    def _on_failed_reading(self) -> None:
+        self._supervisor.on_failed_reading()
 
     def _look_at_copies(self) -> None:
-        self._database.suspect()
-        self._watcher.look_soon()
+        self._database.check_soon()
+        self._watcher.read_soon()
 
     def _collectors(self) -> Iterable[Collector]:
         yield InstanceCollector(
@@ -283,20 +284,20 @@ def _remembering(state_lock: StateLock) -> Callable[[tuple[str, ...]], None]:
     return remember
 
 
-def _orders(deletions: DeletionOffice, supervisor: Supervisor, desk: QuarantineDesk) -> Orders:
+def _orders(deletions: DeletionService, supervisor: Supervisor, quarantine: QuarantineOrders) -> Orders:
     by_type: dict[type, Callable[[Any, int], Iterator[Answer]]] = {
         LookAt: Looks(supervisor).carry_out,
-        Quarantine: desk.carry_out,
+        Quarantine: quarantine.carry_out,
     }
     by_type.update(dict.fromkeys(get_args(DeletionOrder), deletions.operator.carry_out))
     return Orders(by_type)
 
 
-def _see_to_deletions(
+def _deletion_service(
     config: Config, tokens: Tokens, cluster_reader: ClusterReader, supervisor: Supervisor
-) -> DeletionOffice:
+) -> DeletionService:
     session = Session(config.couchdb, tokens, connections=2)
-    return DeletionOffice(
+    return DeletionService(
         config,
         session,
         is_usable=own_database_test(config, session, cluster_reader, supervisor),
@@ -305,8 +306,8 @@ def _see_to_deletions(
     )
 
 
-def _hasty(config: Config, max_seconds: float = _MAX_RENEWAL_SECONDS) -> CouchDBConfig:
-    """Return how to reach the node for what is worth nothing when it is late."""
+def _with_short_timeouts(config: Config, max_seconds: float = _MAX_RENEWAL_SECONDS) -> CouchDBConfig:
+    """Return the connection settings with short time-outs, for requests whose late answer is useless."""
     couchdb = config.couchdb
     return msgspec.structs.replace(
         couchdb,
@@ -316,10 +317,10 @@ def _hasty(config: Config, max_seconds: float = _MAX_RENEWAL_SECONDS) -> CouchDB
 
 
 def _attach_first(cluster_reader: ClusterReader) -> bool:
-    """Try once to attach, so that a mistake in the configuration ends the start.
+    """Try once to attach, so that a mistake in the configuration ends the start. Return whether to go on.
 
-    A node that is away does not, nor does one that refuses the account: what is wrong with it can change on the server,
-    or in the password's file, which is read again.
+    A node that is away does not end the start. A node that refuses the account does not either: the account can change
+    on the server, and the password's file is read again.
     """
     try:
         cluster_reader.prepare()

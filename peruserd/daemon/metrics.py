@@ -1,7 +1,7 @@
-"""The metrics of an instance for Prometheus, from the reports of its listeners alone.
+"""The metrics of an instance for Prometheus, made from the reports of its listeners and the supervisor's state.
 
-Names follow Prometheus' conventions: base units, `_total` on counters alone, bounded labels. No label ever names a user
-or a process id.
+Names follow Prometheus' conventions: base units, `_total` only on counters, bounded labels. No label names a user or a
+process id.
 """
 
 from collections.abc import Iterable, Iterator
@@ -57,7 +57,7 @@ class InstanceCollector(Collector):
     ) -> None:
         self._fleet = fleet
         self._supervisor = supervisor
-        self._heart = lease_renewer
+        self._lease_renewer = lease_renewer
         self._health = health
         self._database = database
         self._second_writer = second_writer
@@ -69,7 +69,7 @@ class InstanceCollector(Collector):
         yield InfoMetricFamily("peruserd_build", "The program.", value={"version": __version__})
         yield from _counted(status.counters)
         yield from _listeners(status)
-        yield from _cluster(self._supervisor, self._heart)
+        yield from _cluster(self._supervisor, self._lease_renewer)
         yield from _leases(self._supervisor, self._database)
         yield from _second_writer(self._second_writer)
         ready, _ = self._health.ready()
@@ -79,7 +79,7 @@ class InstanceCollector(Collector):
 
     @staticmethod
     def _sampled(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
-        """Return what each listener says of its own process: nobody else may look into it."""
+        """Return the figures of each listener's process. The listener measures them itself: no other process may."""
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {
             "cpu": CounterMetricFamily(
                 "peruserd_listener_cpu_seconds", "Processor time of the listener's process.", labels=["listener"]
@@ -140,7 +140,7 @@ def _authentication(authenticator: Authenticator) -> Iterator[Metric]:
 
 
 def _cluster(supervisor: Supervisor, lease_renewer: LeaseRenewer) -> Iterator[Metric]:
-    """Return what is believed of the cluster: gauges that have no value yet are left out."""
+    """Return the metrics of the cluster as this instance sees it; a gauge without a value yet is left out."""
     view = supervisor.view
     if view is not None:
         yield GaugeMetricFamily("peruserd_nodes_connected", "CouchDB nodes connected.", value=len(view.nodes))
@@ -159,7 +159,7 @@ def _cluster(supervisor: Supervisor, lease_renewer: LeaseRenewer) -> Iterator[Me
 
 
 def _leases(supervisor: Supervisor, database: ClusterDatabase) -> Iterator[Metric]:
-    """Return how the database of the leases stands; nothing before it was looked at."""
+    """Return the metrics of the database of the leases; none before it was checked once."""
     state = database.state
     if not state.expected:
         return
@@ -233,7 +233,7 @@ def _listeners(status: FleetStatus) -> Iterator[Metric]:
             holds.add_metric([copy], each.report.on_hold is not None)
         for name, family in gauges.items():
             value = getattr(each.report, name, None)
-            # A clustered feed's sequences are opaque: there is no number to show.
+            # The sequences of a clustered feed are opaque texts, so there is no number to show.
             if isinstance(value, int):
                 family.add_metric([copy], value)
     for reason, count in status.stops.items():

@@ -1,4 +1,4 @@
-"""Carrying out the orders of an operator: writing words and the pause into the journal, for all instances to read."""
+"""Carries out an operator's orders about deletions: writes words and the pause into the journal, for all instances."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from peruserd.core.processes.control import (
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.errors import CouchError, NotFoundError
 
-# The kinds of entries that each word is about. A return is never held: it waits for a word anyway.
+# The kinds of entries that each word applies to. A return is never held, because it waits for a word anyway.
 _ABOUT: Final = {
     Word.CANCEL: (Kind.DELETION,),
     Word.HOLD: (Kind.DELETION,),
@@ -37,14 +37,14 @@ _ABOUT: Final = {
 
 _PAUSED: Final = "all drops are paused; what was said takes effect after `peruserd deletions resume`"
 
-# A command shows progress once it has lasted some seconds; more often than this nobody could read it.
+# The least time between two answers about progress; a person could not read them more often.
 _PROGRESS_SECONDS: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
 
 class Operator:
-    """Carries out orders, one at a time or several at once. `on_change` is called after each that wrote something."""
+    """Carries out orders, also several at once. `on_change` is called after each order."""
 
     def __init__(
         self,
@@ -97,10 +97,10 @@ class Operator:
     def _each(
         self, users: tuple[str, ...], kinds: tuple[Kind, ...], action: str, edit: Callable[[Saying], Saying], uid: int
     ) -> Iterator[Answer]:
-        told = time.monotonic()
+        shown_at = time.monotonic()
         for done, user in enumerate(users):
-            if time.monotonic() - told > _PROGRESS_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - shown_at > _PROGRESS_SECONDS:
+                shown_at = time.monotonic()
                 yield Progress(done, len(users))
             yield from self._one(user, kinds, action, edit, uid)
 
@@ -141,6 +141,6 @@ def _worded(said: Saying, word: Word) -> Saying:
 
 
 def _resumed(said: Saying) -> Saying:
-    """Let an entry pass a pause; a hold is a pause of one."""
+    """Let an entry pass the pause; this also ends a hold of that entry."""
     word = Word.NOTHING if said.word is Word.HOLD else said.word
     return msgspec.structs.replace(said, word=word, resumed=True)

@@ -1,4 +1,4 @@
-"""The orders of an operator, each handed to the part of the daemon that carries it out."""
+"""Hands each order of an operator to the part of the daemon that carries it out."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 class Orders:
-    """Carries out any order by what is named for its type."""
+    """Carries out an order with the function for its type."""
 
     def __init__(self, by_type: Mapping[type, Callable[[Any, int], Iterator[Answer]]]) -> None:
         self._by_type = by_type
@@ -25,13 +25,13 @@ class Orders:
 
 
 class Looks:
-    """Lets the listeners look at the users that an operator names."""
+    """Asks the listeners for looks at the users that an operator names."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 
     def carry_out(self, order: LookAt, uid: int) -> Iterator[Answer]:
-        """Pass the users on, whoever owns them."""
+        """Pass the users on; a listener looks at those that this instance owns."""
         if len(order.users) > MAX_USERS:
             yield Refused(f"no more than {MAX_USERS} users can be named at once", again=False)
             return

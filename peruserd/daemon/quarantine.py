@@ -1,4 +1,4 @@
-"""The quarantine of all listeners of this instance, for an operator: listed, tried now, or forgotten."""
+"""Carries out an operator's orders about quarantined users: to list them, try them now, or forget them."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import structlog
 from peruserd.core.common.names import user_document_id, user_name
 from peruserd.core.processes.control import MAX_USERS, Answer, Done, Found, Quarantine, Refused, Unknown
 from peruserd.core.processes.lifecycle import State
-from peruserd.core.users.inquiries import Inquiry, Wish
+from peruserd.core.users.inquiries import Inquiry, QuarantineAction
 from peruserd.core.users.quarantine import UNSERVABLE_NAME
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.listener import ListenerStatus
@@ -22,7 +22,7 @@ _NOT_THERE = (
 log = structlog.get_logger(__name__)
 
 
-class QuarantineDesk:
+class QuarantineOrders:
     """Carries out orders about the quarantine, by asking one listener after the other."""
 
     def __init__(self, fleet: Fleet, questions: Questions) -> None:
@@ -46,8 +46,8 @@ class QuarantineDesk:
                     yield found
             except NotAnsweredError as error:
                 silent.append(str(error))
-        if order.wish is not Wish.LIST:
-            log.info("quarantine", order=order.wish.value, users=count, kind=order.kind, by=uid)
+        if order.action is not QuarantineAction.LIST:
+            log.info("quarantine", order=order.action.value, users=count, kind=order.kind, by=uid)
         if silent:
             yield Refused(f"not all of the quarantine was seen: {'; '.join(silent)}")
             return
@@ -57,6 +57,6 @@ class QuarantineDesk:
     def _found(self, listener: ListenerStatus, order: Quarantine) -> Iterator[Found]:
         if listener.state is not State.RUNNING:
             raise NotAnsweredError(f"the listener of {listener.copy} does not run now")
-        inquiry = Inquiry(0, order.wish, tuple(map(user_document_id, order.users)), order.kind)
+        inquiry = Inquiry(0, order.action, tuple(map(user_document_id, order.users)), order.kind)
         for kept in self._questions.ask(listener.copy, inquiry):
             yield Found(user_name(kept.document) or "", str(listener.copy), kept)

@@ -1,18 +1,18 @@
-"""The messages that start listeners: the configuration of the instance, and what its fleet knows of each."""
+"""The start messages of listeners, made from the configuration and from the fleet's request."""
 
 from peruserd.core.configuration.config import ClusterConfig, Config
 from peruserd.core.processes.messages import ListenerStart
 from peruserd.core.users.templates import Templates
 from peruserd.couch.tokens import Tokens
 from peruserd.daemon.state import StateDirectory
+from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.start_request import StartMessage, StartRequest
-from peruserd.supervisor.watcher import ClusterReader
 
 
 def start_messages(
     config: Config, templates: Templates, tokens: Tokens, state: StateDirectory, cluster_reader: ClusterReader
 ) -> StartMessage:
-    """Return the function that makes the message to start a listener."""
+    """Return the function that makes the start message of a listener."""
 
     def start_message(request: StartRequest) -> ListenerStart:
         assignment, conditions = request.assignment, request.conditions
@@ -44,5 +44,5 @@ def start_messages(
 
 
 def _recall_seconds(cluster: ClusterConfig) -> float:
-    """Return for how long two instances can act on the same document, because one has not noticed the other yet."""
+    """Return how long two instances can act on the same document before one notices the other."""
     return cluster.lease_ttl + cluster.quiet_period + 2 * cluster.poll_interval

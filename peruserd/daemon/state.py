@@ -1,4 +1,4 @@
-"""The state directory: where it is, whether it can be used, and which file in it belongs to which shard copy."""
+"""The state directory: its path, whether it is writable, and the state file of each shard copy."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ DEFAULT_STATE_DIRECTORY: Final = "/var/lib/peruserd"
 
 _SUFFIX: Final = ".sqlite"
 
-# Errors of the machine that can pass, and none of the directory that was configured.
+# Errors that can pass without another configuration, such as a full disk.
 _PASSING: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
 )
@@ -29,17 +29,17 @@ class StateDirectory:
 
     @classmethod
     def configured(cls, config: Config) -> "StateDirectory":
-        """Return the directory as configured, else systemd's, else the usual one.
+        """Return the configured directory, or else systemd's, or else the default.
 
-        A unit can have several, and then systemd gives a list with colons, in the order of the unit.
+        A unit can have several state directories. Systemd lists them with colons, in the order of the unit.
         """
         of_systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
         return cls(Path(config.state.directory or of_systemd or DEFAULT_STATE_DIRECTORY))
 
     def prepare(self) -> None:
-        """Make it where it is missing; raises ConfigError where it cannot be written to.
+        """Make the directory if it is missing; raises ConfigError if it is not writable.
 
-        What ends without another configuration, such as a full disk, raises OSError.
+        An error that can pass without another configuration, such as a full disk, raises OSError.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -52,11 +52,11 @@ class StateDirectory:
             raise ConfigError([f"state.directory: cannot write to {self.path}: {error.strerror}"]) from error
 
     def file_of(self, copy: Copy) -> Path:
-        """Return the state file of one copy: its name says which, whatever its node is called."""
+        """Return the state file of one copy. Its name identifies the copy; special characters are quoted."""
         parts = (copy.database, copy.node, str(copy.range), copy.feed.value + copy.suffix)
         return self.path / ("~".join(quote(part, safe="@") for part in parts) + _SUFFIX)
 
     def retired(self, in_use: Collection[Copy]) -> tuple[str, ...]:
-        """Return the state files that belong to none of the copies `in_use`, sorted."""
+        """Return the state files, sorted, that belong to none of the copies `in_use`."""
         used = {self.file_of(copy) for copy in in_use}
         return tuple(sorted(str(file) for file in self.path.glob(f"*{_SUFFIX}") if file not in used))

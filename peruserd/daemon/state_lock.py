@@ -1,7 +1,8 @@
-"""The lock on a state directory: one instance at a time, and what the one before it left.
+"""The lock on a state directory, for one instance at a time, and the record that the last holder left.
 
-A lock that the kernel gives back when its holder ends, however it ends, proves the predecessor dead; so a restart need
-not wait for its own old lease to run out. And the instances that it believed in are those to expect.
+The kernel releases the lock whenever its holder ends. So to hold the lock proves that the predecessor has ended, and a
+restart need not wait for its own old lease to expire. The record names the instances that the predecessor took for
+alive, and the new start expects these.
 """
 
 import fcntl
@@ -14,7 +15,7 @@ import msgspec
 
 _FILE: Final = "instance.json"
 
-# More than the names of any cluster's nodes take.
+# The names of a cluster's nodes take less than this.
 _MAX_BYTES: Final = 1 << 20
 
 
@@ -28,10 +29,13 @@ class _Record(msgspec.Struct, frozen=True):
 
 
 class StateLock:
-    """A state directory held by this process until it ends.
+    """A state directory that this process holds until it ends.
 
-    `incarnation` is this start's name, `replaces` that of the start before it and `expected` the instances that one
-    believed in last; both None where there was none or its record cannot be read.
+    - `incarnation` is the name of this start.
+    - `replaces` is the name of the start before it.
+    - `expected` are the instances that the earlier start took for alive.
+
+    The last two are None if there was no earlier start, or if its record cannot be read.
     """
 
     def __init__(self, descriptor: int, incarnation: str, before: _Record | None) -> None:
@@ -42,8 +46,8 @@ class StateLock:
 
     @classmethod
     def take(cls, directory: Path) -> Self:
-        """Take the directory; raises InUseError where another process has it, OSError where it cannot be written."""
-        # Python's descriptors are not inherited, so no listener keeps the lock for a supervisor that died.
+        """Take the directory; raises InUseError if another process holds it, OSError if it is not writable."""
+        # Children do not inherit Python's descriptors, so no listener keeps the lock after its supervisor has died.
         descriptor = os.open(directory / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,13 +63,13 @@ class StateLock:
         return state_lock
 
     def remember(self, instances: tuple[str, ...] | None) -> None:
-        """Write down which instances are believed in; raises OSError."""
+        """Write the live instances into the record; raises OSError."""
         record = msgspec.json.encode(_Record(self.incarnation, instances))
-        # In one write, over the end of a longer one: whenever this process ends, there is a record that can be read.
+        # One write covers a longer old record to its end. So if this process is killed, the record can still be read.
         os.pwrite(self._descriptor, record.ljust(os.fstat(self._descriptor).st_size), 0)
 
     def release(self) -> None:
-        """Give the directory back; the record stays."""
+        """Release the directory; the record stays."""
         os.close(self._descriptor)
 
 

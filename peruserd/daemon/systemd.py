@@ -1,6 +1,6 @@
 """Notifications to systemd (sd_notify), for `Type=notify`. Without systemd every call does nothing.
 
-A notification that fails is logged and never fatal: the daemon's work does not depend on it.
+A notification that fails is only logged, because the daemon's work does not depend on it.
 """
 
 import os
@@ -12,7 +12,7 @@ log = structlog.get_logger(__name__)
 
 
 class Notifier:
-    """Speaks to the socket that the environment's NOTIFY_SOCKET names."""
+    """Sends notifications to a socket, whose address is in the environment's NOTIFY_SOCKET."""
 
     def __init__(self, address: str | None) -> None:
         # A leading @ stands for the zero byte of Linux' abstract socket names.
@@ -23,7 +23,7 @@ class Notifier:
         self._send("READY=1")
 
     def status(self, sentence: str) -> None:
-        """Say in one line what the daemon is doing; `systemctl status` shows it."""
+        """Set the status line, which `systemctl status` shows."""
         self._send(f"STATUS={' '.join(sentence.splitlines())}")
 
     def stopping(self) -> None:
@@ -42,5 +42,5 @@ class Notifier:
 
 
 def from_environment() -> Notifier:
-    """Return the notifier for this process, and keep its children from notifying in its place."""
+    """Return the notifier for this process. Its children lose the variable, so they cannot notify in its place."""
     return Notifier(os.environ.pop("NOTIFY_SOCKET", None) or None)

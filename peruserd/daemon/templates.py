@@ -1,4 +1,4 @@
-"""The templates of an instance: read from their directory, told of, and kept on record."""
+"""The templates of an instance: read from their directory, logged, and kept on record."""
 
 import os
 import stat
@@ -19,12 +19,12 @@ from peruserd.couch.session import Session
 from peruserd.couch.template_record import TemplateRecord
 from peruserd.couch.tokens import Tokens
 from peruserd.daemon.own_database import own_database_test
+from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.loop import Supervisor
-from peruserd.supervisor.watcher import ClusterReader
 
 _JSON: Final = ".json"
 
-# The directory is for templates alone, so a directory that is full of other things is a mistake.
+# The directory is for templates only. With more files than this the configuration names a wrong one.
 _MAX_FILES: Final = 1_000
 
 DESIGNS_CHANGEABLE: Final = (
@@ -35,14 +35,14 @@ log = structlog.get_logger(__name__)
 
 
 def load_templates(config: Config) -> Templates:
-    """Return the templates that are configured; raises ConfigError with every mistake that is found."""
+    """Return the configured templates; raises ConfigError with all mistakes at once."""
     if config.templates.directory is None:
         return NO_TEMPLATES
     top = Path(config.templates.directory)
     problems: list[str] = []
     files: dict[str, bytes] = {}
     found = _entries(top, problems)
-    # A link that leads nowhere is there, and must not pass for a directory that nobody wants.
+    # A dangling link is a mistake. It must not count as a directory that is simply not there.
     documents = _entries(top / DOCUMENTS, problems) if top / DOCUMENTS in found else []
     for path in [*found, *documents]:
         name = str(path.relative_to(top))
@@ -66,7 +66,7 @@ def load_templates(config: Config) -> Templates:
 
 
 def _entries(directory: Path, problems: list[str]) -> list[Path]:
-    """Return what is in a directory, sorted, without hidden names: a mounted volume of Kubernetes has some."""
+    """Return the entries of a directory, sorted, without hidden names: a mounted volume of Kubernetes has some."""
     try:
         found = sorted(each for each in directory.iterdir() if not each.name.startswith("."))
     except OSError as error:
@@ -79,9 +79,9 @@ def _entries(directory: Path, problems: list[str]) -> list[Path]:
 
 
 def _content(path: Path, problems: list[str]) -> bytes | None:
-    """Return what is in a file, one byte more than is allowed at most."""
+    """Return the content of a file; at most one byte more than allowed."""
     try:
-        # Something else than a file, such as a pipe, could be waited for without end.
+        # If the path is not a file but a pipe, for example, opening or reading it could wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -93,7 +93,7 @@ def _content(path: Path, problems: list[str]) -> bytes | None:
 
 
 def log_templates(templates: Templates, config: Config) -> None:
-    """Write into the log what is put into databases."""
+    """Log the templates that are put into databases."""
     if templates == NO_TEMPLATES:
         return
     log.info(
@@ -108,9 +108,9 @@ def log_templates(templates: Templates, config: Config) -> None:
 
 
 class TemplateKeeper:
-    """Puts the templates in force on record, from a thread of its own that ends when they are there.
+    """Puts the templates in force on record, in its own thread, which ends when that is done.
 
-    Nobody waits for that: a version that never came on record only makes a later rollout keep what it put in.
+    No other part waits for that. If a version never comes on record, a later rollout only keeps its documents.
     """
 
     def __init__(
@@ -131,18 +131,18 @@ class TemplateKeeper:
         self._thread = threading.Thread(target=self._run, name="template-keeper", daemon=True)
 
     def start(self) -> None:
-        """Begin to try."""
+        """Start the thread, if there are templates of documents."""
         if self._templates.documents:
             self._thread.start()
 
     def stop(self) -> None:
-        """Try no more."""
+        """Stop trying."""
         self._stopping.set()
-        # Nothing of it is half done at any moment, so its end is not waited for.
+        # Each write is complete in itself, so `stop` does not wait for the thread.
         self._session.interrupt()
 
     def _run(self) -> None:
-        told: str | None = None
+        logged_kind: str | None = None
         while not self._stopping.is_set():
             try:
                 if self._is_usable():
@@ -152,9 +152,9 @@ class TemplateKeeper:
             except InterruptedRequestError:
                 return
             except CouchError as error:
-                if error.kind != told:
+                if error.kind != logged_kind:
                     log.warning("templates cannot be put on record yet", kind=error.kind, error=str(error))
-                told = error.kind
+                logged_kind = error.kind
             except Exception:
                 log.exception("templates could not be put on record")
             self._stopping.wait(self._interval)
@@ -163,7 +163,7 @@ class TemplateKeeper:
 def keep_templates(
     config: Config, templates: Templates, tokens: Tokens, cluster_reader: ClusterReader, supervisor: Supervisor
 ) -> TemplateKeeper:
-    """Return the keeper of an instance."""
+    """Return the template keeper of an instance."""
     session = Session(config.couchdb, tokens)
     return TemplateKeeper(
         session,

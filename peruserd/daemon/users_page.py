@@ -1,10 +1,13 @@
 """`GET /users/{name}`: whether a user is ready, in JSON, for applications and scripts.
 
-Everybody who reaches the port can ask, for any name and again and again. So the page is closed beyond loopback unless
-the configuration opens it, and what it does at once and in a second is bounded; what is beyond is answered 503 at once.
-Other pages are answered meanwhile, because each request has a thread of its own.
+Every client that reaches the port can ask for any name, again and again. So the page has limits:
 
-It says the state of a user and nothing else: neither what is in the document, nor the server's own words.
+- Beyond loopback it is closed, unless the configuration opens it.
+- The number of requests at once, and of looks per second, is bounded. Beyond a limit the answer is 503 at once.
+
+Other pages are answered meanwhile, because each request has its own thread.
+
+The answer has the state of a user and nothing else: no content of the document, and no text of the server.
 """
 
 import math
@@ -34,29 +37,30 @@ from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError
 from peruserd.couch.readiness import ReadinessReader, open_reader
 from peruserd.supervisor.attaching import Attachment
-from peruserd.supervisor.watcher import ClusterReader
+from peruserd.supervisor.cluster_reader import ClusterReader
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 Look = Callable[[str, int], Readiness | None]
-"""Looks at a user for the time with this number, from 0; raises CouchError. See `couch.readiness.ReadinessReader`."""
+"""Looks at a user; the first look has the number 0. Raises CouchError. See `couch.readiness.ReadinessReader`."""
 
 PATH: Final = "/users/"
 
 IS_GONE: Final = "peruserd.client_is_gone"
-"""The key under which the server puts a function that says whether the client has hung up."""
+"""The WSGI key of a function that says whether the client has hung up."""
 
-# Threads that wait for users, and threads that answer at once. A client that hangs up gives its place back.
+# The limits for threads that wait for users, and for threads that answer at once. A client that hangs up frees its
+# place.
 _MAX_WAITS: Final = 64
 _MAX_AT_ONCE: Final = 16
 
 MAX_LOOKS: Final = 4
-"""Looks under way, over both kinds. A whole look is seven requests on three nodes, one after the other."""
+"""The limit for looks at once, over both kinds. A whole look on three nodes is seven requests in sequence."""
 
 _PATIENCE_SECONDS: Final = 10.0
 
-# Beyond this somebody goes through names; an application that asks once for each sign-up does not come near it.
+# An application that asks once for each sign-up stays far below this rate. A client above it tries out names.
 _LOOKS_PER_SECOND: Final = 50.0
 _BURST: Final = 200
 
@@ -75,23 +79,23 @@ _RETRY: Final = ("Retry-After", "1")
 
 
 class Access(msgspec.Struct, frozen=True):
-    """The callers that may ask: anybody where `is_open` says so, with `loopback_only` programs of this machine."""
+    """The clients that may ask. Without `is_open` none may; with `loopback_only` only programs on this machine may."""
 
     is_open: bool
     loopback_only: bool
 
     @classmethod
     def configured(cls, http: HTTPConfig) -> Self:
-        """Return what the configuration says."""
+        """Return the access that the configuration gives."""
         loopback_only = http.users is Audience.LOOPBACK
         is_open = is_loopback(split_address(http.listen)[0]) if loopback_only else http.users is Audience.EVERYBODY
         return cls(is_open, loopback_only)
 
 
 class Looks:
-    """Looks at users by the attachment of the instance, which can change while it runs.
+    """Looks at users through the attachment of the instance, which can change while it runs.
 
-    `kept` says what of a user document this instance keeps in quarantine.
+    `kept` returns the quarantine entry of a user document in this instance.
     """
 
     def __init__(
@@ -124,7 +128,7 @@ class _Refusal(Exception):  # noqa: N818 - an answer, not an error of this progr
 
 
 class UsersPage:
-    """The WSGI application of this page; `stop` ends what waits."""
+    """The WSGI application of this page; `stop` ends all waits."""
 
     def __init__(self, look: Look, access: Access, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._look = look
@@ -155,7 +159,7 @@ class UsersPage:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def stop(self) -> None:
-        """Let everything that waits be answered now, and nothing wait any more."""
+        """Answer all waiting requests now, and let no later one wait."""
         self._stopping.set()
 
     def _answer(self, environ: Mapping[str, Any]) -> Readiness:
@@ -181,7 +185,7 @@ class UsersPage:
             raise _Refusal("403 Forbidden", "elsewhere", why)
 
     def _found(self, user: str, until: float, is_gone: Callable[[], bool]) -> Readiness:
-        """Look until the state is final, the time is over, the instance stops or nobody listens any more."""
+        """Look until the state is final, the time is over, the instance stops, or the client has hung up."""
         number = 0
         found = self._look_once(user, number) or Readiness(user, UserState.IN_PROGRESS)
         while not found.is_final:
@@ -193,10 +197,10 @@ class UsersPage:
         return found
 
     def _look_once(self, user: str, number: int) -> Readiness | None:
-        """Look once; a first look that cannot be made is refused, and a later one has shown nothing new."""
+        """Look once. If that is not possible now, the first look is refused, and a later one shows nothing new."""
         is_first = number == 0
         with self._counting:
-            # A wait that was let in is paced by itself.
+            # Only first looks count: within one wait, the pauses limit the rate.
             is_let_in = not is_first or self._bucket.take(self._clock())
         if not is_let_in:
             raise _busy(f"more than {_LOOKS_PER_SECOND:g} users a second are asked for")
@@ -207,7 +211,7 @@ class UsersPage:
         try:
             return self._look(user, number)
         except CouchError as error:
-            # A small look that failed says nothing; the next whole one finds out.
+            # A small look that failed shows nothing; the next whole look finds out.
             return Readiness(user, UserState.UNCLEAR, error.kind) if is_whole_look(number) else None
         finally:
             self._looks.release()
@@ -216,7 +220,7 @@ class UsersPage:
 def open_page(
     client: Client, cluster_reader: ClusterReader, config: Config, kept: Callable[[str], KeptUser | None]
 ) -> UsersPage:
-    """Return the page of an instance; the client's session may have `MAX_LOOKS` connections."""
+    """Return the page of an instance; the client's session should have `MAX_LOOKS` connections."""
     return UsersPage(Looks(client, cluster_reader, config, kept).look, Access.configured(config.http))
 
 
@@ -229,10 +233,10 @@ def _stays() -> bool:
 
 
 def _user(environ: Mapping[str, Any]) -> str:
-    """Return the name that the path says: all that follows `/users/`, slashes included."""
+    """Return the user's name from the path: the rest after `/users/`, including slashes."""
     path: str = environ.get("PATH_INFO", "")
     try:
-        # WSGI gives the bytes of the path, percent-decoded, as characters.
+        # WSGI gives the percent-decoded bytes of the path as Latin-1 characters.
         user = path.removeprefix(PATH).encode("latin-1").decode("utf-8")
     except UnicodeError as error:
         raise _Refusal("400 Bad Request", "bad_name", "the name is not UTF-8, percent-encoded") from error

@@ -1,1 +1,1 @@
-"""The demo: the main job on a simulated cluster, shown live. It runs the commands that an operator runs."""
+"""The demo: peruserd's main job on a simulated cluster, shown live. It runs the same commands as an operator."""

@@ -1,4 +1,4 @@
-"""The last look of the demo: is every user's database there, the user's alone in every copy, and made once?"""
+"""The final check of the demo: every user has a database, it is private in every copy, and it was made once."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from peruserd.simcluster import ControlClient
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """The findings: how many users have a database, how many of these are right in every copy, and what is wrong."""
+    """The findings: the number of users with a database, how many of these are right in every copy, and the faults."""
 
     provisioned: int
     secured: int
@@ -19,7 +19,7 @@ class Audit(msgspec.Struct, frozen=True):
 
 
 def audit(cluster: ControlClient, users: Iterable[str], prefix: str) -> Audit:
-    """Look at the copies themselves, behind the API: a clustered read shows one copy, and copies can disagree."""
+    """Check the copies themselves, behind the API: a clustered read shows only one copy, and copies can disagree."""
     wrong = []
     provisioned = secured = 0
     existing = set(cluster.databases())

@@ -49,15 +49,15 @@ def start_program(environment: Mapping[str, str], log: Path) -> "subprocess.Pope
 class Instance:
     """One instance: the process, its log, its HTTP page.
 
-    Its state is in `directory`, and found there again by the next one of the same node. `settings` are environment
-    variables of the configuration.
+    Its state is in `directory`, where the next instance of the same node finds it. `settings` are environment variables
+    of the configuration.
     """
 
     def __init__(self, url: str, node: str, directory: Path, settings: Mapping[str, str] | None = None) -> None:
         self.node = node
         self._log = directory / f"{node}.log"
         parts = urlsplit(url)
-        # The address of an earlier one of the same node would be found there.
+        # The log is emptied, because it may hold the address of an earlier instance of this node.
         self._log.write_bytes(b"")
         self._process = start_program(
             {
@@ -106,22 +106,22 @@ class Instance:
         return samples
 
     def is_ready(self) -> bool:
-        """Say whether everything it listens to has caught up; raises requests.RequestException."""
+        """Say whether all its listeners have caught up; raises requests.RequestException."""
         return self._http.get(f"http://{self._address}/readyz", timeout=5.0).ok
 
     def listener_pids(self) -> list[int]:
         """Return the process ids of its listeners, ascending."""
-        # The only processes that its children have: a fork server makes them, and is no listener itself.
+        # Listeners are grandchildren: the child in between is the fork server, which is no listener itself.
         children = psutil.Process(self._process.pid).children()
         return sorted(each.pid for child in children for each in _children(child))
 
     def processes(self) -> list[psutil.Process]:
-        """Return its process and all that descend from it."""
+        """Return its process and all descendants of it."""
         own = psutil.Process(self._process.pid)
         return [own, *own.children(recursive=True)]
 
     def kill(self) -> None:
-        """End its process at once, which ends those that descend from it, and wait for that."""
+        """Kill its process, and wait until that and all descendants have ended."""
         descendants = self.processes()
         self._process.kill()
         self._process.wait()
@@ -132,7 +132,7 @@ class Instance:
         self._process.send_signal(signal.SIGTERM)
 
     def wait(self) -> int:
-        """Wait for its end and return the exit code; what does not end in time is killed."""
+        """Wait for its end and return the exit code; kill it if it does not end in time."""
         try:
             return self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -144,7 +144,7 @@ class Instance:
             try:
                 started = msgspec.json.decode(line, type=_StartedLine)
             except msgspec.MsgspecError:
-                # Something else wrote there (a traceback); `check` tells of it if the process ends.
+                # This line is not JSON (a traceback). `check` reports it if the process ends.
                 continue
             if started.event == "started":
                 return started.http

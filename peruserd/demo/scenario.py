@@ -1,4 +1,4 @@
-"""The demo from beginning to end: cluster, instances, sign-ups, a listener killed, the last look."""
+"""The demo from beginning to end: cluster, instances, sign-ups, a killed listener, the final check."""
 
 import os
 import random
@@ -20,7 +20,7 @@ from peruserd.simcluster import ClusterOptions, SimClusterProcess
 
 PREFIX: Final = "userdb-"
 
-# The time that anything may take that takes seconds: past it the demo has failed, and says what it waited for.
+# The longest wait for any step that takes seconds; after it the demo fails, and says what it waited for.
 _PATIENCE_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.2
 
@@ -37,7 +37,7 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """The outcome; `wrong` lists what should not be."""
+    """The outcome; `wrong` lists the faults."""
 
     users: int
     provisioned: int
@@ -55,7 +55,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class TimedOutError(Exception):
-    """Something the demo waited for did not happen."""
+    """An expected event did not happen in time."""
 
 
 def play(options: Options, show: Show) -> Result:
@@ -138,7 +138,7 @@ class _Play:
         try:
             return happened()
         except requests.RequestException:
-            # A page that does not answer under load answers the next time; `check` sees an instance that ended.
+            # A page that does not answer under load answers the next time. `check` notices an instance that has ended.
             return False
 
     def _all_ready(self) -> bool:

@@ -1,4 +1,4 @@
-"""The demo's display: a table that redraws on a terminal, plain lines elsewhere, nothing where JSON is asked for."""
+"""The demo's display: a table that redraws on a terminal, plain lines elsewhere, nothing with `--json`."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ _REDRAWS_A_SECOND: Final = 8
 
 
 class ListenerPicture(msgspec.Struct, frozen=True):
-    """One listener at one moment: of which range and instance, in which state, how far, how often restarted."""
+    """One listener at one moment: its range, instance and state, its progress, and its restarts."""
 
     range: str
     instance: str
@@ -51,14 +51,14 @@ class Show(Protocol):
     ) -> None: ...
 
     def draw(self, picture: Picture) -> None:
-        """Show how things are now."""
+        """Show the present picture."""
 
     def show_event(self, event: str) -> None:
-        """Show that something happened."""
+        """Show an event."""
 
 
 def choose_show(*, silent: bool) -> Show:
-    """Return the show that fits where the output goes."""
+    """Return the show for the kind of output."""
     if silent:
         return Silence()
     return TerminalShow() if sys.stdout.isatty() else LineShow()
@@ -84,7 +84,7 @@ class Silence:
 
 
 class LineShow(Silence):
-    """A line a second, and one for each event."""
+    """Prints a line a second, and a line for each event."""
 
     def __init__(self) -> None:
         self._last = 0.0
@@ -108,7 +108,7 @@ class LineShow(Silence):
 
 
 class TerminalShow(Silence):
-    """A table that redraws in place, the events below it."""
+    """A table that redraws in place, with the events below it."""
 
     _KEPT_EVENTS: Final = 6
 
@@ -146,7 +146,7 @@ def _summary(picture: Picture) -> Text:
 
 
 def _listeners(picture: Picture) -> Table:
-    """One row a range, one column an instance; the last row says what each instance owned and made."""
+    """Return a table with a row for each range and a column for each instance; the last row counts owned and made."""
     instances = sorted(picture.owned)
     table = Table(title="listeners: state, changes done, waiting, restarts", title_justify="left")
     table.add_column("range")

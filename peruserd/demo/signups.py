@@ -1,6 +1,6 @@
-"""People sign up: user documents written at a steady rate, and how long each waits for a secured database.
+"""Sign-ups: user documents written at a steady rate, and the time until each user has a secured database.
 
-Open loop: a sign-up begins at its time whether or not the ones before it are served, as people do.
+The loop is open: a sign-up begins at its time, whether or not the earlier ones are served, as with real people.
 """
 
 import random
@@ -16,7 +16,7 @@ import requests
 from peruserd.core.common.names import database_name, user_document_id
 from peruserd.core.users.security import is_private
 
-# Names of several scripts and lengths, so that the demo shows names as they are, not only letters a to z.
+# Syllables of several scripts and lengths, so that the names are realistic, and not only letters a to z.
 _SYLLABLES: Final = (
     "an",
     "be",
@@ -37,7 +37,7 @@ _SYLLABLES: Final = (
     "жи",
 )
 
-# The pause between looks at a user who waits: well below the latencies to be seen, and a small load beside the job.
+# The pause between looks at a waiting user: well below the latencies to measure, and still a small load.
 _LOOK_SECONDS: Final = 0.004
 
 
@@ -49,7 +49,7 @@ def names(count: int, seed: int) -> Iterator[str]:
 
 
 class SignUps:
-    """Signs users up from one thread, and watches from another when each is served.
+    """Signs users up from one thread; another thread measures when each is served.
 
     `signed_up` and `latencies` (seconds, of those served) grow; reading them from other threads is safe.
     """
@@ -70,17 +70,17 @@ class SignUps:
             threading.Thread(target=self._guarded, args=(run,), daemon=True).start()
 
     def stop(self) -> None:
-        """Sign nobody up any more, watch nobody any more."""
+        """Stop signing up and watching."""
         self._stopping.set()
 
     def check(self) -> None:
-        """Raise what went wrong in one of the threads."""
+        """Raise the error of one of the threads, if there was one."""
         if self._failure is not None:
             raise self._failure
 
     @property
     def waiting(self) -> int:
-        """Return how many have signed up and are not served yet."""
+        """Return the number of users who have signed up and are not served yet."""
         with self._lock:
             return len(self._waiting)
 
@@ -128,7 +128,8 @@ class SignUps:
                 if served:
                     self.latencies.append(time.monotonic() - since)
                 else:
-                    # To the end of the line: one who waits long must not hide that the others are served.
+                    # The user goes to the end of the queue, so that a long wait does not delay the measurement of
+                    # others.
                     self._waiting[name] = since
 
     def _is_served(self, http: requests.Session, name: str) -> bool:

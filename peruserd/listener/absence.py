@@ -1,21 +1,21 @@
-"""Databases of users that are not there: whether somebody else deleted one, and which ends are no loss.
+"""Missing databases of users: whether somebody else deleted one, and which ends of databases are no loss.
 
-The rule is `core.deletions.lives`'; the node's list of databases and the journal of deletions know the facts.
+`core.deletions.lives` has the rule. The facts are in the node's list of databases and in the journal of deletions.
 """
 
 from peruserd.couch.client import Client
 from peruserd.couch.lives import ended_life
-from peruserd.listener.deletion_desk import DeletionDesk
+from peruserd.listener.deletion_notes import DeletionNotes
 
 
-def is_deleted_by_others(client: Client, deletions: DeletionDesk, database: str) -> bool:
-    """Say whether a database that is not there was deleted by somebody, and is missed; raises CouchError."""
+def is_deleted_by_others(client: Client, deletions: DeletionNotes, database: str) -> bool:
+    """Say whether somebody else deleted this missing database, and no entry explains it; raises CouchError."""
     life = ended_life(client, database)
     return life is not None and not deletions.knows_end(database, life)
 
 
-def note_end(client: Client, deletions: DeletionDesk, database: str) -> None:
-    """Write down that the database of a deleted user is gone, which a user who signs up later does not miss.
+def note_end(client: Client, deletions: DeletionNotes, database: str) -> None:
+    """Write down that the database of a deleted user is gone, so that nobody is warned when the user signs up again.
 
     Raises CouchError.
     """

@@ -1,4 +1,4 @@
-"""The parts of a listener's auditor put together."""
+"""Building a listener's auditor from its parts."""
 
 import threading
 import time
@@ -21,15 +21,16 @@ from peruserd.listener.audit_tools import Tools
 from peruserd.listener.auditing import Auditor
 from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.deletion_setup import Owned
-from peruserd.listener.furnishing import furnisher_of
 from peruserd.listener.store import Store
+from peruserd.listener.template_writer import template_writer_of
 
-# Users who may wait before the audit gives more of them: so that workers never starve, and little memory.
+# The audit adds no more users while so many wait. Workers then always have something to do, and the queue takes little
+# memory.
 _MAX_WAITING: Final = 1_000
 
 
-class AuditDesk:
-    """The auditor of a listener, the session by which it looks, and its part of the instance's pace."""
+class AuditSetup:
+    """The auditor of a listener, its own session, and its share of the instance's request rate."""
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class AuditDesk:
         self._stopping = stopping
         self._pace = Pace(start.audit.interval, start.audit.rate)
         self.share(start.share)
-        # Nobody waits for the audit, so it waits to be let in for as long as that takes.
+        # Nobody waits for the audit, so its requests may wait without limit until the server lets the instance in.
         self._session = PacedSession(
             start.couchdb, tokens, patience_seconds=float("inf"), before_request=self._wait_for_turn
         )
@@ -57,7 +58,7 @@ class AuditDesk:
                 copy=start.copy,
                 source=open_source(start.copy, client),
                 observer=open_observer(
-                    client, start.copy, start.databases.prefix, furnisher_of(client, start).reader()
+                    client, start.copy, start.databases.prefix, template_writer_of(client, start).reader()
                 ),
                 others=lambda: other_copies(client, start.copy),
                 rules=lambda: self._rules(client),
@@ -74,7 +75,7 @@ class AuditDesk:
         )
 
     def share(self, in_flight: int) -> None:
-        """Go at the pace of a listener that may work on so many users: the rate is divided as they are."""
+        """Set the rate for a listener that may work on so many users: both are divided in the same way."""
         self._pace.divide(in_flight, self._start.max_in_flight)
 
     def interrupt(self) -> None:
@@ -92,7 +93,7 @@ class AuditDesk:
 
 
 def other_copies(client: Client, followed: Copy) -> Sequence[Copy]:
-    """Return the copies on other nodes that can have documents of the range followed, in an order that stays.
+    """Return the copies on other nodes that can hold documents of this range, always in the same order.
 
     Raises CouchError.
     """

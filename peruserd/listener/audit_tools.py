@@ -1,4 +1,4 @@
-"""The things that an auditor works with: its ways to see and to act, and how rows and names are cut into batches."""
+"""The functions that an auditor calls to read and to act, and the cutting of rows and names into batches."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol
@@ -17,7 +17,7 @@ from peruserd.couch.session import quoted
 from peruserd.couch.sources import ChangeSource
 
 OF_THE_INSTANCE: Final = (UnreachableError, RefusedError, InterruptedRequestError)
-"""Failures that say nothing of what was asked for: the server is away, or does not let this instance in."""
+"""Failures that say nothing about the copy in question: the server is away, or does not let this instance in."""
 
 
 class Kept(Protocol):
@@ -31,12 +31,14 @@ class Kept(Protocol):
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """The ways in which an auditor sees and acts. `source` reads the copy that the listener follows.
+    """The functions that an auditor calls. `source` reads the copy that the listener follows.
 
-    `others` gives the copies of the range that are on other nodes, and `rules` the desired state; both make requests.
-    `mine` says of a document whether this instance owns it now. `is_calm` says that the listener has caught up.
-    `look` lets users be looked at, and `has_room` says that few enough wait already. `waits` says that the journal of
-    deletions may know of a user. `on_change` is called when there is something to report.
+    - `others` returns the copies of the range on other nodes, and `rules` the desired state. Both make requests.
+    - `mine` says whether this instance owns a document now.
+    - `is_calm` says whether the listener has caught up.
+    - `look` requests a look at users, and `has_room` says whether few enough users wait for one.
+    - `waits` says whether the journal of deletions may know of a user.
+    - `on_change` is called when there is something to report.
     """
 
     client: Client
@@ -59,7 +61,7 @@ def audited_path(copy: Copy) -> str:
 
 
 def page_or_silence(source: ChangeSource, since: int | str) -> Page | CouchError:
-    """Return a page, or why this copy alone cannot be read; raises what concerns all of them.
+    """Return a page, or the reason why this one copy cannot be read; raises errors that concern all copies.
 
     A proxy can close the path of one copy, or answer it with anything.
     """
@@ -78,7 +80,7 @@ def parts(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def batches(rows: Iterable[Row], concerns: Callable[[Row], bool], most: int) -> Iterator[list[Row]]:
-    """Cut rows wherever there are so many, at most, that concern this instance."""
+    """Cut rows into batches, each with at most so many rows of users of this instance."""
     batch: list[Row] = []
     inside = 0
     for each in rows:

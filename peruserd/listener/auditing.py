@@ -1,11 +1,14 @@
-"""The auditor of a listener: a thread that looks at every user of the range in turn, slowly, for ever.
+"""The auditor of a listener: a thread that slowly checks every user of the range, round after round.
 
-It reads alone. A user with a difference that a look mends is given to the tracker, whose workers look. So is a user
-whom another copy knows and this one does not: a listener follows one copy, and that one can be behind for ever. A
-failure of the server is waited for; it is no finding, and ends nothing.
+The auditor only reads. It hands two kinds of users to the tracker, and the workers look at them:
+
+- users with a difference that a look repairs
+- users whom another copy knows and the copy that is followed does not. A listener follows one copy, and that copy can
+  stay behind for ever.
+
+A failure of the server is not a finding. The auditor waits until it is over.
 """
 
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +19,7 @@ import structlog
 
 from peruserd.core.audit.diagnosis import Diagnosis, Rules, diagnose, seen_twice
 from peruserd.core.audit.findings import Finding
-from peruserd.core.audit.rounds import MAX_LOGGED, AuditStanding, Pace, Part, Round
+from peruserd.core.audit.rounds import MAX_LOGGED, AuditStatus, Pace, Part, Round
 from peruserd.core.cluster.views import Copy
 from peruserd.core.common.backoff import Backoff
 from peruserd.core.common.names import USER_DOCUMENT_PREFIX, decode_database_name, user_document_id, user_name
@@ -28,18 +31,21 @@ from peruserd.couch.revisions import known_of_many
 from peruserd.couch.sources import open_source
 from peruserd.listener.audit_tools import OF_THE_INSTANCE, Kept, Tools, audited_path, batches, page_or_silence, parts
 from peruserd.listener.feed import Persistence, Stopped
+from peruserd.listener.jitter import jitter
 
-# So few that what was read first of a user is still so when the last of it is read, at ten requests a second.
+# Users in one batch. At ten requests a second so few are read within seconds, before the first facts can be outdated.
 _BATCH: Final = 20
 
-# A user who has just signed up is served within this, and a copy has caught up, as a rule.
+# A difference is checked again after this. By then, as a rule, a new user is served and a copy has caught up.
 _AGAIN_SECONDS: Final = 3.0
 
-# After a start the listener has better things to do; the others of the cluster may start at the same moment.
+# The first round begins about so long after a start. The listener has more urgent work then, and the other instances of
+# the cluster may start at the same moment.
 _FIRST_SECONDS: Final = 60.0
 _ASK_AGAIN_SECONDS: Final = 1.0
 
-# A cluster without a majority confirms no user at all, and is waited for; users whose copies disagree are not.
+# The auditor waits for a cluster without a majority, because that confirms no user at all. It does not wait for single
+# users whose copies disagree.
 _BLIND: Final = Backoff(initial_seconds=1.0, max_seconds=60.0)
 _MAX_BLIND: Final = 8
 
@@ -50,11 +56,11 @@ T = TypeVar("T")
 
 
 class GivenUpError(Exception):
-    """A request that failed again and again; whatever else can be audited is."""
+    """A request failed again and again. The rest of the audit goes on."""
 
 
 class Auditor:
-    """`run` is a thread of its own; `standing` is for any thread."""
+    """`run` is a thread of its own; `status` is for any thread."""
 
     def __init__(
         self,
@@ -79,12 +85,12 @@ class Auditor:
         self._total = 0
 
     @property
-    def standing(self) -> AuditStanding:
+    def status(self) -> AuditStatus:
         """Return how the audit stands."""
-        return self._rounds.standing
+        return self._rounds.status
 
     def run(self) -> None:
-        """Do one round after the other until the listener stops; raises Stopped then, and StoreError."""
+        """Do one round after the other until the listener stops; raises Stopped and StoreError."""
         self._begin_in_peace()
         while True:
             if self._rounds.running is None:
@@ -93,8 +99,7 @@ class Auditor:
             self._do_round()
 
     def _begin_in_peace(self) -> None:
-        chance = random.random()  # noqa: S311 - spreads the beginnings, guards nothing
-        self._rest(min(_FIRST_SECONDS, self._pace.interval_seconds) * (1.0 + chance) / 2)
+        self._rest(min(_FIRST_SECONDS, self._pace.interval_seconds) * (1.0 + jitter()) / 2)
         while not self._tools.is_calm():
             self._rest(_ASK_AGAIN_SECONDS)
 
@@ -126,7 +131,7 @@ class Auditor:
             log.info("audit round ended", users=last.users, findings=found, seconds=round(last.ended - last.begun, 1))
 
     def _look(self, document_ids: Sequence[str]) -> None:
-        """Let users be looked at once few wait: a copy that lost everything has millions of users to be looked at."""
+        """Request a look at users as soon as few others wait: a copy that lost everything needs millions of looks."""
         while not self._tools.has_room():
             self._rest(_ASK_AGAIN_SECONDS)
         self._tools.look(document_ids)
@@ -134,7 +139,7 @@ class Auditor:
     # The revisions that another copy knows
 
     def _read_other(self, _rules: Rules) -> None:
-        """Read another copy each round, and the next one in the place of one that cannot be read."""
+        """Read another copy each round; where it cannot be read, read the next one instead."""
         for failures in range(1, _MAX_BLIND + 1):
             others = self._persistence.call(self._tools.others)
             for turn in range(len(others)):
@@ -142,13 +147,13 @@ class Auditor:
                     return
             if not others:
                 return
-            self._rest(_BLIND.delay(failures, random.random()))  # noqa: S311 - spreads tries, guards nothing
+            self._rest(_BLIND.delay(failures, jitter()))
         raise GivenUpError("no copy on another node can be read")
 
     def _read_copy(self, copy: Copy) -> bool:
         """Read the rows of another copy to their end; False where it cannot be read.
 
-        It is read from its start also after a restart, so what was counted of it before counts no more.
+        After a restart the copy is read from its start again, so its earlier counts are reset.
         """
         self._keep(msgspec.structs.replace(self._running, findings={}))
         source = open_source(copy, self._tools.client)
@@ -177,14 +182,14 @@ class Auditor:
         if not mine:
             return
         why = f"the copy on {self._tools.copy.node} does not know what the one on {copy.node} has"
-        # One of which this copy has a row is found by that as well, and counts then.
+        # Users with a row in the followed copy are counted later, when that row is audited.
         strange = [each for each in mine if not lacking[each]]
         self._take([Diagnosis(user_name(each) or "", (Finding.COPY_BEHIND,), words=why) for each in strange])
         self._look(mine)
         self._keep(self._running)
 
     def _unknown(self, revisions: dict[str, str]) -> list[str]:
-        """Return the documents whose revision the copy that is followed has never heard of."""
+        """Return the documents whose revision the followed copy does not know."""
         asked = {each: (rev,) for each, rev in revisions.items()}
         client, path = self._tools.client, audited_path(self._tools.copy)
         known = self._call(known_of_many, client.session, path, asked)
@@ -202,7 +207,7 @@ class Auditor:
             )
             ids = [user_document_id(user) for each in names if (user := decode_database_name(prefix, each)) is not None]
             ids = [each for each in ids if self._tools.mine(each)]
-            if ids and (strangers := self._call(self._tools.observer.strangers, ids)):
+            if ids and (strangers := self._call(self._tools.observer.unknown_documents, ids)):
                 self._take(self._twice(strangers, rules))
             if not is_last:
                 self._keep(self._running.at(names[-1]))
@@ -229,9 +234,10 @@ class Auditor:
             position = page.last_seq
 
     def _wants_look(self, diagnosis: Diagnosis) -> bool:
-        """Say whether somebody should look: also where a database is to be dropped that no entry of the journal names.
+        """Say whether a worker should look: also where a database is to be dropped and the journal has no entry for it.
 
-        The policy can have been another one when its user was deleted, and the journal can have been lost.
+        The entry can be missing because the policy was another one when the user was deleted, or because the journal
+        was lost.
         """
         return diagnosis.wants_look or (
             diagnosis.is_to_drop and not self._tools.waits(user_document_id(diagnosis.user))
@@ -241,27 +247,27 @@ class Auditor:
         return is_short(row) and row.id.startswith(USER_DOCUMENT_PREFIX) and self._tools.mine(row.id)
 
     def _twice(self, ids: Sequence[str], rules: Rules) -> list[Diagnosis]:
-        """Return what is found of these users; a difference is seen twice, some seconds apart."""
+        """Return the diagnoses of these users; a difference counts only if it is seen twice, some seconds apart."""
         found = {each.user: each for each in self._seen(ids, rules) if each.findings or each.is_to_drop}
         if doubtful := [user_document_id(user) for user, each in found.items() if each.differs]:
             self._rest(min(_AGAIN_SECONDS, self._pace.interval_seconds))
             for each in self._seen(doubtful, rules):
                 found[each.user] = seen_twice(found[each.user], each)
-        told = [each for each in found.values() if each.findings or each.is_to_drop]
-        return [each for each in told if self._tools.mine(user_document_id(each.user))]
+        diagnoses = [each for each in found.values() if each.findings or each.is_to_drop]
+        return [each for each in diagnoses if self._tools.mine(user_document_id(each.user))]
 
     def _seen(self, ids: Sequence[str], rules: Rules) -> list[Diagnosis]:
         for failures in range(1, _MAX_BLIND + 1):
             found = self._persistence.call(self._tools.observer.observe_each, ids, lambda each: diagnose(each, rules))
             if not found or any(Finding.UNCONFIRMED not in each.findings for each in found):
                 break
-            self._rest(_BLIND.delay(failures, random.random()))  # noqa: S311 - spreads tries, guards nothing
+            self._rest(_BLIND.delay(failures, jitter()))
         return found
 
     def _call(self, request: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what a request returns of a part that can be left out; raises GivenUpError where it fails for good.
+        """Make a request for a part of the audit that can be left out; raises GivenUpError where it keeps failing.
 
-        A server that is away, or does not let this instance in, is waited for all the same.
+        It does wait for a server that is away or does not let this instance in.
         """
         failures = 0
 
@@ -279,7 +285,7 @@ class Auditor:
 
         return self._persistence.call(once)
 
-    # The books
+    # The record of the round
 
     @property
     def _running(self) -> Round:
@@ -288,7 +294,7 @@ class Auditor:
         return self._rounds.running
 
     def _take(self, diagnoses: Sequence[Diagnosis]) -> None:
-        """Count what was found, and name the first users of each kind in the log."""
+        """Count the findings, and log the first users of each kind."""
         running = self._running
         for each in diagnoses:
             for kind in each.findings:

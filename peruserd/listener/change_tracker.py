@@ -1,11 +1,10 @@
 """The state of a listener (what it has read, does and has finished), shared by its threads, guarded by one lock.
 
 The follower and the scanner enter what they read, workers take it and give it back, and the main thread writes the
-progress to disk. Nothing is decided here: the state is `core.work.listener_state`'s, and this adds the lock, the
-waiting, the clock and the disk.
+progress to disk. Nothing is decided here. The decisions are in `core.work.listener_state`; the tracker adds the lock,
+the waiting, the clock and the disk.
 """
 
-import random
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -20,23 +19,25 @@ from peruserd.core.feed.scan import ScanTask
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.processes.messages import Report
 from peruserd.core.work.listener_state import ListenerState
-from peruserd.listener.asked import Asked
-from peruserd.listener.failures import Clocks, Failures, log_fights, log_standstill
+from peruserd.listener.failures import Clocks, Failures, log_fights, log_hold
+from peruserd.listener.jitter import jitter
+from peruserd.listener.look_requests import LookRequests
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
-from peruserd.listener.waiting import WorkCondition
+from peruserd.listener.work_condition import WorkCondition
 
-# A worker that found the lock taken tries again after this time. Serving a few users takes as long at the utmost speed,
-# and a request takes many times as long.
+# A worker that found the lock taken tries again after this time. At full speed that is the time for a few users, and
+# much less than one request takes.
 _PAUSE_SECONDS: Final = 0.0001
 
-# How often the follower shows that it is alive while it waits for room; well below a supervisor's patience.
+# How often the follower shows that it is alive while it waits for room. It is well below the silence that a supervisor
+# tolerates.
 _ROUND_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
 
 
-class ChangeTracker(Asked):
+class ChangeTracker(LookRequests):
     """The state of a listener behind its lock.
 
     `wake` is called, with the lock held, whenever the main thread has something to do.
@@ -54,7 +55,7 @@ class ChangeTracker(Asked):
             state,
             store,
             lock=lambda: self._changed,
-            clocks=Clocks(_now, _wall, _chance),
+            clocks=Clocks(_now, _wall, jitter),
             pass_on=self._pass_on_to_all,
             ended=lambda scan_ended: self._ended(scan_ended=scan_ended),
             is_stopping=lambda: self._stopping,
@@ -64,9 +65,9 @@ class ChangeTracker(Asked):
 
     @property
     def proof(self) -> tuple[Row, ...]:
-        """Return the rows that prove what was read, oldest first; before `open`, those that were found on disk.
+        """Return the rows that prove what was read, oldest first; before `open`, the rows from the disk.
 
-        For the follower alone, who enters them.
+        Only the follower may call this, because it alone changes them.
         """
         return self._state.intake.proof
 
@@ -100,7 +101,7 @@ class ChangeTracker(Asked):
         """Return the sequence to read live from, as soon as there is room for a page; None when stopping."""
         with self._changed:
             while not self._changed.wait_until(lambda: self._stopping or self._state.live_has_room, _ROUND_SECONDS):
-                # WorkCondition for workers whose cluster is slow is no hang.
+                # Waiting for workers on a slow cluster is not a hang.
                 self.note_round()
             return None if self._stopping else self._state.intake.read
 
@@ -121,9 +122,9 @@ class ChangeTracker(Asked):
             return None if self._stopping else self._state.scan_task()
 
     def enter_scan(self, task: ScanTask, page: Page, missing: Collection[str]) -> None:
-        """Enter a page of a scan; one of a scan that has begun again meanwhile is dropped.
+        """Enter a page of a scan; a page is ignored if its scan has begun again meanwhile.
 
-        `missing` are those of the task's candidates on this page that have no database.
+        `missing` are the task's candidates on this page without a database.
         """
         with self._changing():
             self._note_scan(ended=self._state.enter_scan(task, page, missing, time.monotonic()))
@@ -144,7 +145,8 @@ class ChangeTracker(Asked):
                 now = time.monotonic()
                 change = dispatch.next(now)
                 if documents.held > held:
-                    # Changes that were passed over leave room for others to be read, and may be due at some time.
+                    # The dispatch has set changes aside. That makes room for reading more, and such a change can become
+                    # due later.
                     self._changed.notify_if_ready()
                     self._wake()
                 if change is not None:
@@ -161,12 +163,12 @@ class ChangeTracker(Asked):
             self._state.documents.mark_in_doubt(document_id)
 
     def in_doubt(self, document_id: str) -> bool:
-        """Say whether the document's security object was begun to be written and not seen to be."""
-        # Without the lock: it is one look, by the worker whose own writes make and settle what it looks for.
+        """Say whether a write of the document's security object was begun, and its end was not seen."""
+        # The lock is not needed: it is a single read, and only this worker's own writes set and clear the mark.
         return self._state.documents.record(document_id).in_doubt
 
     def give_back(self, change: Change, outcome: Outcome) -> None:
-        """End the work on a change; one that failed goes to quarantine on disk first. Raises StoreError."""
+        """End the work on a change; a failed one first goes to quarantine on disk. Raises StoreError."""
         if outcome.failure is None:
             with self._changed:
                 self._ended(scan_ended=self._state.succeeded(change, outcome, time.monotonic()))
@@ -176,9 +178,10 @@ class ChangeTracker(Asked):
     def exchange(self, change: Change, outcome: Outcome) -> Change | None:
         """Give a change back and take the next one, as `give_back` and `take` do.
 
-        A failure is written to disk in between, without the lock. Otherwise the lock is taken once, and without
-        queueing. A thread in the queue is given the lock while another one has the interpreter and wants the lock next.
-        With workers who have little to do both changed hands for each user, which took longer than serving the user.
+        A failure is written to disk in between, without the lock. Otherwise the lock is taken once, and it is polled
+        instead of queued for. A queued thread gets the lock while another thread still holds the GIL and wants the lock
+        next. With workers that have little to do, lock and GIL then changed hands for every user, and that took longer
+        than serving the user.
         """
         if outcome.failure is not None:
             self.give_back(change, outcome)
@@ -192,7 +195,7 @@ class ChangeTracker(Asked):
             self._changed.release()
 
     def abandon(self, change: Change) -> None:
-        """Note that nobody will give this change back: it holds the checkpoint, and no end waits for it."""
+        """Note that nobody will give this change back: the checkpoint stays before it, and no stop waits for it."""
         log.error("abandoned", document=change.document_id)
         with self._changed:
             self._abandoned += 1
@@ -210,12 +213,12 @@ class ChangeTracker(Asked):
         *,
         cut_off: bool = False,
     ) -> None:
-        """Put another ownership in force, let another one come, set the limits, and note who is connected."""
+        """Put an ownership in force, note the upcoming one, set the limits, and note the connected nodes."""
         with self._changing():
             self._state.inform(ownership, upcoming, share, new_per_minute, nodes, time.monotonic(), cut_off=cut_off)
 
     def take_over_doubts(self, doubts: Collection[str]) -> None:
-        """Take over what was left in doubt of a copy that nobody listens to any more; raises StoreError."""
+        """Take over the documents in doubt of a copy without a listener; raises StoreError."""
         for document_id in doubts:
             self._store.record_intent(document_id)
         with self._changed:
@@ -223,13 +226,13 @@ class ChangeTracker(Asked):
             self._pass_on()
 
     def leave(self) -> None:
-        """Begin to leave the copy to others: give out only the reviews of what was done last."""
+        """Begin to hand the copy over: from now on give workers only the reviews of the latest work."""
         with self._changed:
             self._state.leave(time.monotonic())
             self._pass_on()
 
     def wait_until_left(self, timeout_seconds: float) -> bool:
-        """Wait for those reviews; say whether they ended in time."""
+        """Wait for the reviews of `leave`; say whether they ended in time."""
         documents = self._state.documents
         with self._changed:
             return self._changed.wait_until(
@@ -237,7 +240,7 @@ class ChangeTracker(Asked):
             )
 
     def retry_due(self) -> float | None:
-        """Let those of the quarantine whose time has come wait for a worker; return when the next one's comes."""
+        """Queue the quarantined users whose time has come for a worker; return when the next one is due."""
         with self._changed:
             due = self._state.due(time.monotonic())
             self._pass_on()
@@ -249,7 +252,8 @@ class ChangeTracker(Asked):
         """Write the progress to disk; raises StoreError."""
         with self._changed:
             self._save_requested = False
-            # Also before the copy is open: what is owed must be on disk before the supervisor hears that it is noted.
+            # The progress is saved also before the copy is open. A scan that is owed must be on disk before the
+            # supervisor is told that it is noted.
             progress = self._state.intake.progress
         if progress is not None:
             self._store.save(progress)
@@ -260,7 +264,7 @@ class ChangeTracker(Asked):
             return self._state.report()
 
     def stop(self) -> None:
-        """Take in nothing more and give out nothing more."""
+        """Accept no more pages, and give workers no more changes."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -277,7 +281,7 @@ class ChangeTracker(Asked):
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Change so much that everybody is to look: with the lock held."""
+        """Hold the lock for a large change, and wake every thread afterwards."""
         with self._changed:
             yield
             self._pass_on()
@@ -293,21 +297,22 @@ class ChangeTracker(Asked):
         state = self._state
         for document_id, what in state.removals:
             self._store.take_off(document_id, what)
-        if wake := state.to_wake + state.standstill.to_wake:
+        if wake := state.to_wake + state.cluster_hold.to_wake:
             self._changed.notify_workers(wake)
-        log_standstill(state.standstill)
-        log_fights(state.fought_over)
-        state.passed_on()
+        log_hold(state.cluster_hold)
+        log_fights(state.restless_databases)
+        state.clear_results()
 
     def _ended(self, *, scan_ended: bool) -> None:
         self._pass_on()
         self._note_scan(ended=scan_ended)
-        # No worker is woken: this change held up one other at most, by its document or its place among those in flight,
-        # and whoever gave it back comes for that one. Waking them all for each user took longer than serving the user.
+        # No worker is woken. A finished change frees at most one other: the next change of its document, or one that
+        # waited for a free slot. The worker that finished this change takes that one next. Waking all workers for each
+        # user took longer than serving the user.
         self._changed.notify_if_ready()
         if not self._save_requested:
-            # Once for all that ends until the next save: the system call lets go of the interpreter, here with the lock
-            # held, and whoever gets hold of it then wants the lock.
+            # The main thread is woken once until the next save. The system call releases the GIL while this thread
+            # holds the lock, and a thread that then gets the GIL wants the lock as well.
             self._save_requested = True
             self._wake()
 
@@ -316,7 +321,7 @@ class ChangeTracker(Asked):
             log.info("scan finished")
 
 
-# Looked up with each call, because tests put other clocks in their place.
+# These functions are looked up at each call, because tests replace them.
 
 
 def _now() -> float:
@@ -325,7 +330,3 @@ def _now() -> float:
 
 def _wall() -> float:
     return time.time()
-
-
-def _chance() -> float:
-    return random.random()  # noqa: S311 - spreads retries and probes, guards nothing

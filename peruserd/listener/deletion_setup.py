@@ -1,4 +1,4 @@
-"""The parts of a listener's deletions put together, and the documents that they may act on."""
+"""Building a listener's deletions from their parts, and the check whether this instance owns a document."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from peruserd.core.users.evidence import judge
 from peruserd.couch.client import Client
 from peruserd.couch.copies import open_copies
 from peruserd.couch.deletions import DeletionJournal
-from peruserd.couch.grounds import open_grounds
+from peruserd.couch.drop_facts import open_drop_facts_reader
 from peruserd.couch.journal import Journal
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens
@@ -22,7 +22,7 @@ from peruserd.listener.store import Store
 
 
 class Owned:
-    """Says of documents whether this instance owns them, and goes on owning them; for any thread."""
+    """Says whether this instance owns a document now and will keep it; any thread may call."""
 
     def __init__(self, instance: str, ownership: Ownership, upcoming: Ownership | None) -> None:
         self._instance = instance
@@ -31,11 +31,11 @@ class Owned:
         self._tests = self._made(ownership, upcoming)
 
     def __call__(self, document_id: str) -> bool:
-        """Say so; what another instance will own soon is left alone already."""
+        """Say whether the document is owned; one that moves to another instance soon counts as not owned."""
         return all(test(document_id) for test in self._tests)
 
     def change(self, ownership: Ownership, upcoming: Ownership | None) -> bool:
-        """Put other ownerships in force; say whether anything is different."""
+        """Put these ownerships in force; say whether anything changed."""
         with self._lock:
             if (ownership, upcoming) == self._ownerships:
                 return False
@@ -55,10 +55,10 @@ class Owned:
 def open_deletions(
     start: ListenerStart, tokens: Tokens, workers: Client, tracker: ChangeTracker, store: Store, owned: Owned
 ) -> tuple[Deletions, Session]:
-    """Return the deletions of a listener, and the session by which they look, for somebody to interrupt.
+    """Return the deletions of a listener, and the session of their thread, so that the caller can interrupt it.
 
-    `workers` is the client by which workers note a deletion. It waits to be let in, as they do. The session does not,
-    because a look acts on what it has just read.
+    `workers` is the client of the workers, who note deletions by it. Its requests wait until the server lets the
+    instance in. Those of the session do not wait, because a drop must follow at once what was read before it.
     """
 
     def tools(client: Client) -> Tools:
@@ -67,7 +67,7 @@ def open_deletions(
             prefix=start.databases.prefix,
             client=client,
             copies=copies,
-            grounds=open_grounds(client, start.copy, start.cluster_database),
+            facts=open_drop_facts_reader(client, start.copy, start.cluster_database),
             journal=DeletionJournal(Journal(client.session, start.cluster_database)),
             confirm=lambda document_id: judge(copies.evidence(document_id)),
             look_again=tracker.look_again,
@@ -82,7 +82,7 @@ def open_deletions(
         config=start.deletion,
         instance=start.instance,
         mine=owned,
-        on_drop=tracker.dropped,
-        on_failure=tracker.deletion_failed,
+        on_drop=tracker.count_drop,
+        on_failure=tracker.count_deletion_failure,
     )
     return deletions, session

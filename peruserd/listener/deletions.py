@@ -1,11 +1,10 @@
-"""The deletions that a listener's instance owns: noted in the journal, kept at hand, looked at when they are due.
+"""The deletions that a listener's instance owns: noted in the journal, kept in memory, looked at when they are due.
 
-Access is revoked by the provisioner, at once; what waits here is the drop. Each entry stands in the journal before
-anything is done about it, so losing everything here costs reading the journal, and nothing else. The thread that looks
-outlives every failure.
+The provisioner revokes access at once; only the drop waits here. Each entry is in the journal before anything is done
+about it, so losing this memory costs one reading of the journal and nothing else. The thread that looks at entries
+survives every failure.
 """
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,36 +17,39 @@ from peruserd.core.common.names import decode_database_name, user_document_id
 from peruserd.core.configuration.config import DeletionConfig, DeletionPolicy, OnReturn
 from peruserd.core.deletions.drop import Reason
 from peruserd.core.deletions.journal import (
+    DeletionStatus,
     Entry,
     Kind,
     Pause,
-    Standing,
     entry_id,
     revision_key,
 )
-from peruserd.core.deletions.lives import is_no_loss
+from peruserd.core.deletions.lives import is_expected_end
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
 from peruserd.listener.dropping import Dropper, JournalMissingError, Look, Tools, noting_time
+from peruserd.listener.jitter import jitter
 from peruserd.listener.pending import Item, Kept, Pending
 from peruserd.listener.purging import Purging
-from peruserd.listener.returning import end_return, note_return
+from peruserd.listener.returned_users import end_return, note_return
 from peruserd.listener.store import StoreError
 
 # Entries looked at in one round: each takes a dozen requests, one after the other, so a round ends within a minute.
 _MAX_LOOKED_AT: Final = 50
 
-# After so many in a round that could not be decided, because hosts are away or requests fail, the rest has to wait.
+# After so many entries of a round could not be decided, because hosts are away or requests fail, the round ends.
 _MAX_UNLUCKY: Final = 5
 _PAUSE_SECONDS: Final = 15.0
 _OF_THE_CLUSTER: Final = frozenset({Reason.HOSTS_AWAY, Reason.CLOCKS, Reason.DOCUMENT_UNCLEAR, Reason.DATABASE_UNCLEAR})
 
-# The longest without a round: what another instance or an operator wrote is told, and this is for what was not.
+# The longest time without a round. A round normally follows the news that another instance or an operator has written;
+# this is for news that was lost.
 _IDLE_SECONDS: Final = 600.0
 
-# How often the whole journal is read again. A news of it can be lost, and an entry written by an owner of before.
+# How often the whole journal is read again. News of the journal can be lost, and an earlier owner can have written an
+# entry.
 _READ_AGAIN_SECONDS: Final = 3_600.0
 
-# The next reading, where this one has removed as much as it may.
+# How soon the journal is read again after a reading that removed as many entries as it may.
 _PURGE_AGAIN_SECONDS: Final = 60.0
 
 _BACKOFF: Final = Backoff(initial_seconds=1.0, max_seconds=60.0)
@@ -56,7 +58,7 @@ log = structlog.get_logger(__name__)
 
 
 class Deletions:
-    """For any number of threads; `run` is one of its own, which looks by `tools`. Workers note by `noting`."""
+    """Any thread may call. `run` is a thread of its own that looks with `tools`; workers note with `noting`."""
 
     def __init__(
         self,
@@ -91,8 +93,8 @@ class Deletions:
     def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
         """Write down that a database is to be dropped, before its change is finished; raises CouchError, StoreError.
 
-        Nothing is written where there is no database. A word that would have let the user in, who came back and went
-        again, is not for somebody who comes later.
+        Nothing is written where there is no database. The operator may have allowed this user to return. That
+        permission ends with this deletion, and does not hold for a later user of the same name.
         """
         if self._config.on_return is OnReturn.HOLD and end_return(self._noting, database):
             self.served(document_id)
@@ -101,7 +103,7 @@ class Deletions:
         key = revision_key(revision)
         if entry_id(Kind.DELETION, database, key) in self._pending:
             return
-        suffix = self._noting.grounds.suffix(database)
+        suffix = self._noting.facts.suffix(database)
         if suffix is None:
             return
         now = noting_time(self._noting, self._config)
@@ -121,9 +123,9 @@ class Deletions:
             raise JournalMissingError(f"the deletion cannot be noted: {error}") from error
 
     def admits(self, document_id: str, database: str) -> bool:
-        """Say whether a user may be let in who came back to a database that is nobody's; raises CouchError, StoreError.
+        """Say whether a user may return to a database without an owner; raises CouchError, StoreError.
 
-        Where the operator has not said so, the return is noted, and waits for a word.
+        Where the operator has not allowed it, the return is noted and waits for the operator.
         """
         entry, is_released = note_return(self._noting, document_id, database, self._instance)
         if entry is not None:
@@ -135,7 +137,7 @@ class Deletions:
         journal = self._noting.journal
         try:
             entries = (each for kind in Kind for each in journal.entries(kind, database))
-            return is_no_loss(life, journal.end(database), entries)
+            return is_expected_end(life, journal.end(database), entries)
         except NotFoundError:
             # Where there is no journal, nothing was ever dropped.
             return False
@@ -152,14 +154,14 @@ class Deletions:
         return self._pending.knows(document_id)
 
     def served(self, document_id: str) -> None:
-        """Note that a user is there and has the database: whatever waits for it is looked at soon."""
+        """Note that a user exists and has the database: waiting entries for it are looked at soon."""
         if self._pending.served(document_id):
             self._wanted.set()
 
     # For the main thread
 
-    def told(self, spoken_of: frozenset[str], *, pause_changed: bool, usable: bool) -> None:
-        """Take in of which entries somebody has spoken, and whether the journal can be read and trusted now."""
+    def take_news(self, spoken_of: frozenset[str], *, pause_changed: bool, usable: bool) -> None:
+        """Take in which entries have a new word of somebody, and whether the journal can be read and trusted now."""
         self._usable = usable
         unknown = self._pending.spoken_of(spoken_of)
         if pause_changed:
@@ -173,14 +175,14 @@ class Deletions:
         return user is not None and self._mine(user_document_id(user))
 
     def owners_changed(self) -> None:
-        """Let go of what is others' now, and look for what has become ours."""
+        """Forget the entries that other instances own now, and read the journal for those that this one has gained."""
         self._kept.forget_deletions(self._pending.remove_unless(self._mine))
         self._read_at = None
         self._wanted.set()
 
-    def standing(self) -> Standing:
+    def status(self) -> DeletionStatus:
         """Return how the deletions stand."""
-        return self._pending.standing()
+        return self._pending.status()
 
     def stop(self) -> None:
         """Let `run` end."""
@@ -190,7 +192,7 @@ class Deletions:
     # The thread that looks
 
     def run(self) -> None:
-        """Look whenever something is due, until stopped; raises StoreError alone, as nothing can be kept then."""
+        """Look whenever something is due, until stopped; raises only StoreError, because nothing can be kept then."""
         failures = 0
         last_kind: str | None = None
         while self._config.uses_journal and not self._stopping:
@@ -207,7 +209,7 @@ class Deletions:
                     log.warning("deletions cannot be looked at; trying again", kind=error.kind, error=str(error))
                 last_kind = error.kind
                 self._on_failure(error.kind)
-                wait = _BACKOFF.delay(failures, random.random())  # noqa: S311 - spreads tries, guards nothing
+                wait = _BACKOFF.delay(failures, jitter())
             except Exception:
                 failures += 1
                 log.exception("deletions could not be looked at")
@@ -217,9 +219,9 @@ class Deletions:
             self._wanted.clear()
 
     def round(self) -> float:
-        """Look at what is due, as far as one round goes; return the seconds until the next one is worth while."""
+        """Look at the entries that are due, up to the limit of a round; return the seconds until the next round."""
         if not self._usable:
-            # Nobody knows who is alive, nor whether somebody else could write to the journal.
+            # It is not known which instances are alive, nor whether somebody else could write to the journal.
             return _IDLE_SECONDS
         self._read_journal()
         now = self._tools.wall_clock()
@@ -246,7 +248,7 @@ class Deletions:
         return left
 
     def _look(self, item: Item, pause: Pause) -> bool:
-        """Look at one; say whether the cluster let it be decided."""
+        """Look at one entry; say whether the state of the cluster allowed a decision."""
         if self._stopping or not self._usable:
             return True
         turn, before = item.turn, item.entry
@@ -281,20 +283,20 @@ class Deletions:
             self._pending.postpone(item, turn, look.wait, self._tools.wall_clock())
 
     def _failed(self, item: Item, turn: int, kind: str) -> bool:
-        """Take note of one entry's failure, which holds up no other entry; the cluster may be the cause."""
+        """Postpone an entry that failed, so that it delays no other; the cluster may be the cause."""
         self._on_failure(kind)
         self._pending.postpone(item, turn, None, self._tools.wall_clock())
         return False
 
     def _say_why_all_wait(self) -> None:
-        standing = self.standing()
+        status = self.status()
         now = self._tools.wall_clock()
         log.error(
             "too many databases were to be deleted: all deletions wait for `peruserd deletions resume`",
             max_drops=self._config.max_drops,
             per_seconds=self._config.per_seconds,
-            waiting_here=standing.waiting,
-            oldest_overdue_seconds=None if standing.oldest_due is None else round(now - standing.oldest_due),
+            waiting_here=status.waiting,
+            oldest_overdue_seconds=None if status.oldest_due is None else round(now - status.oldest_due),
         )
 
     # Entries at hand
@@ -303,7 +305,7 @@ class Deletions:
         now = time.monotonic()
         if self._read_at is not None and now - self._read_at < _READ_AGAIN_SECONDS:
             return
-        # Before it is read: who changes something from now on may have done so too late for this reading.
+        # The time is taken before the reading, because the reading may miss a change that is made meanwhile.
         self._read_at = now
         try:
             sayings = self._tools.journal.sayings()
@@ -316,7 +318,7 @@ class Deletions:
             self._read_at = time.monotonic() - _READ_AGAIN_SECONDS + _PURGE_AGAIN_SECONDS
 
     def _open_entries(self) -> Iterator[Entry]:
-        """Yield what is to be seen to, and offer what has ended to be removed."""
+        """Yield the open entries of this instance, and offer its ended ones for removal."""
         now = self._tools.wall_clock()
         for kind in Kind:
             for entry in self._tools.journal.entries(kind):
@@ -333,7 +335,7 @@ class Deletions:
         return self._is_wanted(entry) and self._mine(entry.document)
 
     def _take(self, entry: Entry) -> None:
-        # A document can be another instance's by now, which finds the entry in the journal.
+        # Another instance can own the document by now. It finds the entry in the journal.
         if entry.is_open and self._is_mine(entry) and self._pending.put(entry):
             self._kept.keep_deletions([entry])
             self._wanted.set()

@@ -1,7 +1,7 @@
-"""Carrying out what was decided of one deletion: gathering what is known, writing the journal first, dropping, ending.
+"""Carrying out one deletion: gather the facts, let the core decide, write the journal, then drop the database.
 
-The process can end between any two lines. So each step is written to the journal before it is made, each can be made
-twice, and what cannot be told afterwards is looked at again.
+The process can end between any two lines. So each step is written to the journal before it is made, and each can be
+made twice. Where the result of a step is not known afterwards, the entry is looked at again.
 """
 
 import time
@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from peruserd.core.common.majority import is_majority
 from peruserd.core.common.names import user_name
 from peruserd.core.configuration.config import DeletionConfig
 from peruserd.core.deletions.drop import (
@@ -31,8 +32,8 @@ from peruserd.core.users.quarantine import Advice
 from peruserd.couch.client import Client, Removal
 from peruserd.couch.copies import Copies
 from peruserd.couch.deletions import DeletionJournal
+from peruserd.couch.drop_facts import DropFactsReader
 from peruserd.couch.errors import CouchError
-from peruserd.couch.grounds import Grounds
 
 log = structlog.get_logger(__name__)
 
@@ -45,16 +46,16 @@ class JournalMissingError(CouchError):
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """The tools of a drop. `confirm` asks the copies of a user document; `look_again` lets a user be served.
+    """The tools of a drop. `confirm` asks the copies of a user document; `look_again` has a worker look at a user.
 
-    `prefix` is what the names of users' databases begin with. `notes_ends` says that it is kept for good which ends of
-    databases are no loss.
+    `prefix` is the beginning of the names of users' databases. `notes_ends` says that the expected ends of databases
+    are recorded for good.
     """
 
     prefix: str
     client: Client
     copies: Copies
-    grounds: Grounds
+    facts: DropFactsReader
     journal: DeletionJournal
     confirm: Callable[[str], Verdict]
     look_again: Callable[[str], None]
@@ -65,10 +66,10 @@ class Tools(msgspec.Struct, frozen=True):
 def noting_time(tools: Tools, config: DeletionConfig) -> float:
     """Return the time of a note; raises CouchError.
 
-    It is the later of the times by our clock and by the server's, so no clock that is behind shortens a grace period.
+    It is the later of our time and the server's, so a slow clock never shortens a grace period.
     """
     now = tools.wall_clock()
-    return max(now, tools.grounds.now() or now) if config.grace_period else now
+    return max(now, tools.facts.now() or now) if config.grace_period else now
 
 
 class Look(msgspec.Struct):
@@ -83,7 +84,7 @@ class Look(msgspec.Struct):
 
 
 class Dropper:
-    """Looks at single entries and carries out what is decided of them; not for two threads at once."""
+    """Looks at single entries and carries out the decisions on them; not for two threads at once."""
 
     def __init__(self, tools: Tools, config: DeletionConfig, instance: str) -> None:
         self._tools = tools
@@ -93,7 +94,7 @@ class Dropper:
     def look(self, entry: Entry, pause: Pause, *, is_owner: bool, closely: bool) -> Look:
         """Decide what becomes of an entry, and do it; raises CouchError.
 
-        Unless it is looked at `closely`, what waits for its date or a word is not looked into any further.
+        An entry that waits for its date or for the operator is examined no further, unless `closely` is set.
         """
         entry = self._tools.journal.entry(entry.id) or entry
         saying = self._tools.journal.saying(entry.id)
@@ -120,7 +121,7 @@ class Dropper:
 
     def _gather(self, entry: Entry, saying: Saying, pause: Pause, *, is_owner: bool) -> Known:
         tools, now = self._tools, self._tools.wall_clock()
-        scene = tools.grounds.scene(
+        facts = tools.facts.read(
             entry.document,
             entry.database,
             with_dates=entry.due_at > entry.noted_at and saying.word is not Word.DROP_NOW,
@@ -130,13 +131,13 @@ class Dropper:
             saying=saying,
             pause=pause,
             now=now,
-            dates=scene.dates,
-            nodes=scene.nodes,
+            dates=facts.dates,
+            nodes=facts.nodes,
             is_owner=is_owner,
             document=tools.confirm(entry.document),
-            suffixes=scene.suffixes,
-            hosts=scene.hosts,
-            is_blank=tools.grounds.is_blank(entry.database),
+            suffixes=facts.suffixes,
+            hosts=facts.hosts,
+            is_blank=tools.facts.is_blank(entry.database),
             breaker=self._breaker(entry, pause, now),
             is_freed=entry.kind is Kind.DELETION or self._is_freed(entry),
         )
@@ -151,22 +152,23 @@ class Dropper:
         return self._tools.journal.count_drops(self._since(pause, now), self._until(now), self._config.max_drops + 1)
 
     def _since(self, pause: Pause, now: float) -> float:
-        """Return the moment from which on drops count: an operator's `resume` begins a new count.
+        """Return the moment from which drops count: an operator's `resume` begins a new count.
 
-        A resumption of the future was written by a clock that is wrong, and would leave nothing to count till then.
+        A `resume` with a time in the future comes from a wrong clock. It is ignored, because nothing would count until
+        then.
         """
         is_past = pause.resumed_at <= now + CLOCKS_AGREE_WITHIN_SECONDS
         return max(now - self._config.per_seconds, pause.resumed_at if is_past else 0.0)
 
     def _until(self, now: float) -> float:
-        """Return the moment up to which drops count: later ones were begun by a clock that was ahead.
+        """Return the moment up to which drops count: later ones come from a clock that was ahead.
 
-        They would count for ever, and no `resume` would help. Clocks that differ by less hide nothing.
+        Such drops would count for years, and no `resume` would help. Smaller differences between clocks hide no drop.
         """
         return now + max(self._config.per_seconds, CLOCKS_AGREE_WITHIN_SECONDS)
 
     def _is_counted(self, entry: Entry, pause: Pause, now: float) -> bool:
-        """Say whether the drop of an entry was begun, and within the time that counts."""
+        """Say whether the entry's own drop was begun within the time that counts."""
         begun_at = entry.begun_at or 0.0
         return entry.reservation is not None and self._since(pause, now) <= begun_at <= self._until(now)
 
@@ -174,8 +176,8 @@ class Dropper:
         copies = self._tools.copies.security(entry.database) or ()
         user = user_name(entry.document) or ""
         found = [each.security for each in copies if each.security is not None]
-        if 2 * sum(security.names_user(each, user) for each in found) > len(copies):
-            # The user was let in, and the copies that are left cannot change that.
+        if is_majority(sum(security.names_user(each, user) for each in found), len(copies)):
+            # A majority of the copies names the user, so the other copies cannot change the answer.
             return False
         return security.is_freed(found, len(found), user) if found and len(found) == len(copies) else None
 
@@ -184,20 +186,20 @@ class Dropper:
     def _end(self, entry: Entry, ending: Ending, known: Known) -> Look:
         more: tuple[Entry, ...] = ()
         if ending is Ending.SUPERSEDED and known.document.rev is not None and entry.kind is Kind.DELETION:
-            # Before the old one ends, so that no moment is without an entry.
+            # The new entry is written before the old one ends, so that there is an entry at every moment.
             anew = msgspec.structs.replace(entry.waiting(), revision=revision_key(known.document.rev))
             more = (self._tools.journal.note(self._dated(anew)),)
         if ending is Ending.RELEASED and known.document.state in (DocumentState.DELETED, DocumentState.MISSING):
-            # The user has gone again: the word must not let in somebody who comes later.
+            # The user was deleted again. The permission must not let in a later user of that name.
             return self._ended(entry, Ending.SUPERSEDED, known.saying)
         if ending is Ending.RELEASED:
-            # A worker that serves the user sees the word, lets the user in, and ends the entry.
+            # A worker that serves the user reads the permission, lets the user in, and ends the entry.
             self._tools.look_again(entry.document)
             let_in = known.is_freed is False
             return self._ended(entry, ending, known.saying) if let_in else Look(entry, Wait(Reason.HELD))
         look = self._ended(entry, ending, known.saying)
         if ending in (Ending.RETURNED, Ending.SUPERSEDED) or entry.state is State.DROPPING:
-            # The user may have come back since the document was read, and must have a database then.
+            # The user may have signed up again since the document was read, and then needs a database.
             self._tools.look_again(entry.document)
         return msgspec.structs.replace(look, more=more)
 
@@ -207,7 +209,7 @@ class Dropper:
             self._tools.journal.unreserve(entry.reservation)
         ended = self._tools.journal.change(entry.id, lambda known: (known or entry).ended(ending, now))
         if ending is Ending.GONE and entry.state is State.DROPPING:
-            # The request to drop it was made, or about to be made, and nobody has seen its answer.
+            # The request to drop the database may have been sent, but nobody has seen an answer.
             _write_down(entry, saying, entry.revision, incomplete="answer_lost")
         else:
             log.info(
@@ -224,7 +226,7 @@ class Dropper:
         return msgspec.structs.replace(entry, noted_at=now, due_at=now + self._config.grace_period)
 
     def _redated(self, entry: Entry, moment: float) -> Look:
-        """Let the grace period begin at a moment: by a clock that was ahead it would end too late, perhaps by years."""
+        """Begin the grace period anew at a moment: noted by a clock that was ahead, it could end years too late."""
 
         def dated(found: Entry | None) -> Entry | None:
             if _is_over(found):
@@ -248,7 +250,8 @@ class Dropper:
             return Look(begun or entry, Wait(Reason.NOT_OWNER))
         if not known.is_blank:
             tools.journal.reserve(begun.reservation, begun)
-            # Counted again with its own: of several instances that begin at once, none is one too many.
+            # The drops are counted again, now with this one. So several instances that begin at once do not exceed the
+            # limit together.
             if not known.saying.resumed and self._drops(known.pause, known.now) > self._config.max_drops:
                 return self._trip(begun)
         if not self._is_still_so(begun, known):
@@ -257,24 +260,24 @@ class Dropper:
         if removal is Removal.ACCEPTED:
             return Look(begun, Wait(Reason.HOSTS_AWAY))
         if removal is Removal.ABSENT:
-            # No drop of ours. Whether it is gone, two nodes say at the next look.
+            # This is not a drop of ours. At the next look two nodes say whether the database is gone.
             return Look(begun, Wait(Reason.DATABASE_UNCLEAR))
         return self._dropped(begun, known)
 
     def _begun(self, entry: Entry, known: Known) -> Entry:
-        # A drop that was begun long ago, and failed since, would be counted nowhere if it kept its reservation.
+        # A drop that began long ago and failed must not keep its old reservation, because nobody counts that any more.
         is_counted = self._is_counted(entry, known.pause, known.now)
         return (entry if is_counted else entry.waiting()).begun(known.now)
 
     def _is_still_so(self, entry: Entry, known: Known) -> bool:
-        """Ask once more, as the last thing before the drop: the document, the database, and a pause of that moment."""
+        """Ask once more, directly before the drop, for the document, the words, the pause and the database."""
         verdict = self._tools.confirm(entry.document)
         before = known.document
         if (verdict.state, verdict.rev, verdict.behind) != (before.state, before.rev, before.behind):
             return False
         if self._tools.journal.saying(entry.id) != known.saying or self._tools.journal.pause() != known.pause:
             return False
-        return self._tools.grounds.suffix(entry.database) in known.suffixes
+        return self._tools.facts.suffix(entry.database) in known.suffixes
 
     def _put_back(self, entry: Entry) -> Entry:
         if entry.reservation is not None:
@@ -282,7 +285,7 @@ class Dropper:
         return self._tools.journal.change(entry.id, _waiting_again) or entry
 
     def _trip(self, entry: Entry) -> Look:
-        """Stop all drops of the cluster, and say so."""
+        """Pause all drops of the cluster, and record the reason."""
         now = self._tools.wall_clock()
         self._tools.journal.set_pause(Pause(paused=True, why=PauseReason.BREAKER, at=now, instance=self._instance))
         return Look(self._put_back(entry), Wait(Reason.BREAKER), tripped=True)

@@ -1,10 +1,9 @@
 """The two readers of a listener: the follower of the live feed, and the scanner that reads the range from the start.
 
-Both outlive every failure of the server: a request that fails is made again, with back-off, until it succeeds or the
-listener stops. They enter the rows into the tracker, and do not decide whether anything is done about them.
+Both survive every failure of the server: a failed request is made again, with back-off, until it succeeds or the
+listener stops. They enter the rows into the tracker, and decide nothing about them.
 """
 
-import random
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -21,6 +20,7 @@ from peruserd.core.users.quarantine import Advice
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.sources import ChangeSource
 from peruserd.listener.change_tracker import ChangeTracker
+from peruserd.listener.jitter import jitter
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,32 +28,32 @@ T = TypeVar("T")
 _BACKOFF: Final = {
     Advice.RETRY: Backoff(initial_seconds=0.2, max_seconds=5.0),
     Advice.GIVE_UP: Backoff(initial_seconds=5.0, max_seconds=60.0),
-    # A person has to change something, or a proxy has an hour of its own. All who sign up wait for the end of it.
+    # A person has to change something, or a proxy has a bad hour. Every new user waits until it is over.
     Advice.ASK_OPERATOR: Backoff(initial_seconds=1.0, max_seconds=15.0),
 }
 
-# Between two long polls of which the first broke, or ended with nothing well before its time: a proxy cuts them, or
-# answers itself. A user who signs up then waits this long at most.
+# The pause after a long poll that broke, or that ended early with nothing, because a proxy cuts polls or answers them
+# itself. A user who signs up then waits at most this long.
 _POLLS_APART: Final = Backoff(initial_seconds=0.2, max_seconds=2.0)
 
-# How often a copy that can be read is asked for the history before it counts as one that does not tell.
+# How often a readable copy is asked for its history before it counts as a copy that does not answer.
 _MAX_QUESTIONS: Final = 3
 _QUESTIONS_APART: Final = Backoff(initial_seconds=0.2, max_seconds=2.0)
 
-# A feed that is never quiet is asked for its copy this often: one small request in that time.
+# How often the identity of the copy is checked on a feed that is never quiet: one small request in that time.
 _CONFIRM_SECONDS: Final = 60.0
 
-# After a single change came, before the next long poll. To begin one costs a node more than to answer it, and all
-# instances would do so just when the node has a database to create; and whoever signs up meanwhile comes with the same
-# answer. At 10 sign-ups a second each cost a real cluster 126 ms of processor time instead of 136 (with 50 ms no less),
-# p50 and p99 were lower. Where changes come several at a time there is nothing to gain.
+# The pause between a single change and the next long poll. To begin a poll costs a node more than to answer it, and
+# without the pause all instances would do so just when the node has a database to create. Users who sign up during the
+# pause come with the same answer. At 10 sign-ups a second each cost a real cluster 126 ms of processor time instead of
+# 136, and p50 and p99 were lower; 50 ms saved no more. Where several changes come at a time there is nothing to gain.
 _REST_SECONDS: Final = 0.025
 
 log = structlog.get_logger(__name__)
 
 
 class CopyReplacedError(Exception):
-    """The copy being followed is no longer the one it was: all that is known of it is void."""
+    """The followed copy was replaced by another one: all that is known of it is void."""
 
 
 class Stopped(Exception):  # noqa: N818 - an end, not an error
@@ -61,9 +61,9 @@ class Stopped(Exception):  # noqa: N818 - an end, not an error
 
 
 class Persistence:
-    """Makes requests until they succeed. `on_failure` learns the kind of each failure; the log has each kind once.
+    """Makes requests until they succeed. `on_failure` gets the kind of each failure; each kind is logged once.
 
-    A success ends the trouble, unless `lasts` says that what has failed was not tried again.
+    A success ends the trouble, unless `lasts` says that the failed kind of request was not tried again.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Persistence:
             log.warning(self._trouble, kind=error.kind, error=str(error))
             self._last_kind = error.kind
         backoff = _BACKOFF[error.advice]
-        if self._stopping.wait(backoff.delay(self._failures, _chance())):
+        if self._stopping.wait(backoff.delay(self._failures, jitter())):
             raise Stopped
 
 
@@ -126,14 +126,14 @@ class Follower:
         # How many long polls in a row broke or ended well before their time.
         self._odd_polls = 0
         # How far the copy had gone on when it was last read without a poll because of that.
-        self._looked_to: Sequence | None = None
+        self._read_up_to: Sequence | None = None
         # The rows that prove the history, and whether the copy did not tell whether it has them.
         self._proof: tuple[Row, ...] = ()
-        self._untold = False
+        self._history_unknown = False
         self._persistence = Persistence(stopping, self._on_failure, lasts=lambda: self._odd_polls > 0)
 
     def run(self) -> None:
-        """Follow until the listener stops. Raises CopyReplacedError where the copy is another one meanwhile."""
+        """Follow until the listener stops. Raises CopyReplacedError where the copy was replaced meanwhile."""
         identity = self._identify(self._tracker.proof)
         self._tracker.open(identity)
         self._proof = self._tracker.proof
@@ -141,12 +141,15 @@ class Follower:
         while (since := self._tracker.wait_for_room()) is not None:
             page = self._persistence.call(self._read, since)
             self._at_end = page.is_last
-            # A copy that was replaced answers a sequence beyond its end with nothing (measured), not with an error. So
-            # an empty page is believed only once the copy was seen to be the same, and so is a page after a failure.
-            # A busy feed is asked now and then, because a copy replaced between two polls would never be noticed. A
-            # proxy can hide that a poll broke, so the history is asked for whenever the copy is.
+            # A replaced copy answers a sequence beyond its end with nothing (measured), not with an error. So the copy
+            # is confirmed in three cases:
+            # - after an empty page, which proves nothing by itself
+            # - after a failure
+            # - on a busy feed, now and then. A copy that was replaced between two polls would otherwise never be
+            #   noticed.
+            # A proxy can hide that a poll broke, so the history is checked together with the copy.
             if self._failed or not page.results or time.monotonic() >= confirm_at:
-                # Of a busy feed the page tells which documents have moved on.
+                # On a busy feed the page shows which documents have changed since.
                 now = self._confirm(identity, since, () if self._failed else page.results)
                 self._failed = False
                 confirm_at = time.monotonic() + _CONFIRM_SECONDS
@@ -154,28 +157,28 @@ class Follower:
                     self._doubt_the_end(now, since)
             self._tracker.enter_live(page)
             self._tracker.note_round()
-            if not self._untold:
-                # Rows that were read since would prove what came since.
+            if not self._history_unknown:
+                # This is skipped while the history is unknown: newer rows would prove only the newer history.
                 self._proof = self._tracker.proof
             if (pause := self._pause(page)) and self._stopping.wait(pause):
                 return
 
     def _identify(self, proof: tuple[Row, ...]) -> Identity:
-        """Ask which copy this is, and whether it has the rows of the checkpoint; none where none is known."""
+        """Ask which copy this is, and whether it has the rows that prove the checkpoint."""
         identity = self._persistence.call(self._source.identify)
         recent = history.noted((), self._persistence.call(self._source.recent))
         has_last_row: bool | None = not recent
         if proof:
             has_last_row = self._has(proof)
         if has_last_row is None and recent[-1:] == proof[-1:]:
-            # Where it does not tell more, the row that would be the newest says enough.
+            # Where the copy does not answer more, its newest row is proof enough.
             has_last_row = True
         return msgspec.structs.replace(identity, recent=recent, has_last_row=has_last_row)
 
     def _confirm(self, identity: Identity, since: Sequence, page: Collection[Row]) -> Identity:
-        """Return what the copy says of itself now; raises CopyReplacedError where it is not the one that was read.
+        """Return the copy's identity as it is now; raises CopyReplacedError where it is another copy than before.
 
-        Documents on the page prove nothing by their rows of before.
+        Documents on the page have changed, so their earlier rows prove nothing.
         """
         now = self._persistence.call(self._source.identify)
         if now.uuid != identity.uuid or is_behind(now, since):
@@ -187,15 +190,16 @@ class Follower:
         return now
 
     def _has(self, rows: tuple[Row, ...]) -> bool | None:
-        """Say whether the copy has all these rows; None where it does not tell, although it can be read.
+        """Say whether the copy has all these rows; None where it does not answer that, although it can be read.
 
-        Nobody is served while the answer is waited for, and a proxy may refuse this question alone for ever.
+        The number of questions is limited, because nobody is served meanwhile, and a proxy may refuse this question for
+        ever.
         """
-        # Once the copy did not tell, each further question is asked once.
-        for number in range(1 if self._untold else _MAX_QUESTIONS):
+        # Once the copy did not answer, it is asked only once each time.
+        for number in range(1 if self._history_unknown else _MAX_QUESTIONS):
             if number:
-                self._rest(_QUESTIONS_APART.delay(number, _chance()))
-                # A copy that cannot be read either is waited for.
+                self._rest(_QUESTIONS_APART.delay(number, jitter()))
+                # Where the copy cannot be read at all, this waits until it can.
                 self._persistence.call(self._source.identify)
             try:
                 has = self._source.has(*rows)
@@ -204,30 +208,30 @@ class Follower:
             except CouchError as error:
                 trouble = error
             else:
-                if self._untold:
+                if self._history_unknown:
                     log.info("the copy tells again which history it has")
-                self._untold = False
+                self._history_unknown = False
                 return has
             self._tracker.note_round()
-        if not self._untold:
+        if not self._history_unknown:
             log.warning(
                 "the copy does not tell which history it has; one that was put back from a backup may go unnoticed",
                 kind=trouble.kind,
                 error=str(trouble),
             )
-        self._untold = True
+        self._history_unknown = True
         return None
 
     def _doubt_the_end(self, now: Identity, since: Sequence) -> None:
-        """Let a copy that has gone on be read at once, where a poll has shown nothing: in between may be a liar."""
-        if isinstance(now.update_seq, int) and now.update_seq not in (since, self._looked_to):
-            self._looked_to = now.update_seq
+        """Read a copy at once if it has newer changes than a poll showed: a proxy may have answered the poll."""
+        if isinstance(now.update_seq, int) and now.update_seq not in (since, self._read_up_to):
+            self._read_up_to = now.update_seq
             self._at_end = False
 
     def _pause(self, page: Page) -> float:
-        """Return for how long to rest after a page, in seconds; not at all amidst a backlog."""
+        """Return the pause after a page, in seconds; there is none within a backlog."""
         if self._odd_polls and self._at_end:
-            return _POLLS_APART.delay(self._odd_polls, _chance())
+            return _POLLS_APART.delay(self._odd_polls, jitter())
         return _REST_SECONDS if len(page.results) == 1 else 0.0
 
     def _rest(self, seconds: float) -> None:
@@ -235,8 +239,8 @@ class Follower:
             raise Stopped
 
     def _read(self, since: Sequence) -> Page:
-        # A backlog is read page by page; only at its end is there something to wait for. Nor is there after a failure:
-        # whether the feed can be read again, and is of the same copy still, must not be unknown for a whole long poll.
+        # A long poll is used only at the end of a backlog, and not after a failure. After a failure it must soon be
+        # known whether the feed can be read again and whether it is of the same copy; a long poll would take too long.
         if not self._at_end or self._failed:
             return self._source.page(since)
         odd_polls = self._odd_polls
@@ -248,19 +252,15 @@ class Follower:
     def _on_failure(self, kind: str) -> None:
         self._failed = True
         self._tracker.feed_failed(kind)
-        # A server that is away does not make this loop a dead one.
+        # The loop is alive even if the server is away.
         self._tracker.note_round()
 
 
-def _chance() -> float:
-    return random.random()  # noqa: S311 - spreads tries, guards nothing
-
-
 class FindMissing(Protocol):
-    """Finds out which databases are not there."""
+    """Finds out which databases are missing."""
 
     def __call__(self, document_ids: Collection[str], *, remade: bool = False) -> set[str]:
-        """Return which of these user documents have no database, or with `remade` one that was made again, too."""
+        """Return the user documents without a database; with `remade` also those whose database was made again."""
 
 
 class Scanner:

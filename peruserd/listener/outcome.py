@@ -1,4 +1,4 @@
-"""The result of one look at a user, as workers hand it on."""
+"""The result of one look at a user, as a worker gives it back."""
 
 import msgspec
 
@@ -8,9 +8,10 @@ from peruserd.core.users.quarantine import Failure
 class Outcome(msgspec.Struct):
     """The result of one action: what it did, and whether it came to its end.
 
-    `acted_on` says whether the action was for a deleted document or for one that is there, whatever the change hinted
-    at; None where nothing was acted on. `whole` says that the security object is known to be right in every copy,
-    so nothing of it is in doubt any more. `furnished` says that documents or options of templates were written.
+    - `acted_on` says whether the document was deleted when the action was made, whatever the change said; None without
+      an action.
+    - `whole` says that the security object is known to be right in every copy, so it is no longer in doubt.
+    - `templates_written` says that documents or options of templates were written.
     """
 
     provisioned: bool = False
@@ -20,11 +21,11 @@ class Outcome(msgspec.Struct):
     whole: bool = False
     failure: Failure | None = None
     acted_on: bool | None = None
-    furnished: bool = False
+    templates_written: bool = False
 
     @property
     def action(self) -> str | None:
-        """Return what was done to access or existence, in one word; None where nothing was."""
+        """Return the change of access or existence in one word; None where there was none."""
         if self.created:
             return "create"
         if self.revoked:

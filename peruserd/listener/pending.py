@@ -1,10 +1,10 @@
-"""The entries of the journal that a listener has at hand: when each is to be looked at, and what was said of it.
+"""The journal's entries that a listener keeps in memory: when to look at each, and the operator's word on it.
 
-Bounded: what is due last is left to the journal and counted. Any thread may call; nothing here makes a request.
+The number of entries is bounded. Those due last stay in the journal only, and are counted. Any thread may call; nothing
+here makes a request.
 """
 
 import heapq
-import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -12,28 +12,32 @@ from typing import Final, Protocol
 
 from peruserd.core.common.backoff import Backoff
 from peruserd.core.deletions.drop import CLOCKS_AGREE_WITHIN_SECONDS, Reason, Wait, forbids
-from peruserd.core.deletions.journal import Entry, Kind, Pause, Saying, Standing
+from peruserd.core.deletions.journal import DeletionStatus, Entry, Kind, Pause, Saying
+from peruserd.listener.jitter import jitter
 
-# More entries than this are left to the journal, and counted; each takes half a kilobyte here and as much on disk.
+# The largest number of entries in memory; further ones stay in the journal and are counted. Each takes half a kilobyte
+# here and as much on disk.
 MAX_KEPT: Final = 50_000
 
-# Entries held by the operator or the breaker are looked at when something is said, and now and then.
+# Entries that wait for the operator or the breaker are looked at when there is a new word, and this often.
 _HELD_SECONDS: Final = 600.0
 
 _BACKOFF: Final = Backoff(initial_seconds=2.0, max_seconds=600.0)
 
 # Two reasons to wait hardly ever end by themselves: an authentication database that was made anew knows nothing of a
-# user, and a user who came back waits for a word. A word is told at once, and anybody can come back under many names.
+# user, and a returned user waits for the operator. The operator's word arrives at once anyway. And anybody can return
+# under many names, so looks at them must be rare.
 _RARELY_SECONDS: Final = 6 * 3_600.0
 
 _PATIENT: Final = frozenset({Reason.HELD, Reason.PAUSED, Reason.BREAKER, Reason.PAUSE_UNREADABLE})
 
 
 class Item:
-    """One entry at hand. `saying` is the operator's word, and None where somebody has spoken and it was not read yet.
+    """One entry in memory. `saying` is the operator's word, and None where there is a new word that was not read yet.
 
-    `look_at` is when to look next, by the wall clock. `closely` asks for a look whatever the date and the words say.
-    `turn` grows whenever something happens to it, so that an earlier look does not undo it.
+    - `look_at` is the time of the next look, by the wall clock.
+    - `closely` asks for a look whatever the date and the words say.
+    - `turn` grows with every event, so that a look that began before the event does not undo it.
     """
 
     __slots__ = ("closely", "entry", "failures", "look_at", "reason", "saying", "turn")
@@ -49,47 +53,47 @@ class Item:
 
     @property
     def is_return(self) -> bool:
-        """Say whether it is about a user who came back."""
+        """Say whether the entry is about a user who came back."""
         return self.entry.kind is Kind.RETURN
 
     def hasten(self) -> None:
-        """Let it be looked at in the next round."""
+        """Look at the entry in the next round."""
         self.look_at, self.failures = 0.0, 0
         self.turn += 1
 
     def forbidden(self, pause: Pause, now: float) -> Wait | None:
-        """Say why it need not be looked at."""
+        """Return the reason why no look is needed, None where one is."""
         if self.closely or self.saying is None:
             return None
         return forbids(self.entry, self.saying, pause, now)
 
 
 class Kept(Protocol):
-    """The disk of this machine, as far as it keeps entries."""
+    """The part of the state on disk that keeps entries."""
 
     def deletions(self) -> list[Entry]:
-        """Return what was kept."""
+        """Return the kept entries."""
 
     def keep_deletions(self, entries: Iterable[Entry]) -> None:
-        """Keep entries, or what has become of them; raises StoreError."""
+        """Keep new entries, and replace older versions of them; raises StoreError."""
 
     def replace_deletions(self, entries: Iterable[Entry]) -> None:
         """Keep these entries and no others; raises StoreError."""
 
     def forget_deletions(self, ids: Iterable[str]) -> None:
-        """Keep these no more; raises StoreError."""
+        """Remove these entries; raises StoreError."""
 
 
 class Pending:
-    """All of them."""
+    """The entries in memory, and the number of those left in the journal."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._lock = threading.Lock()
         self._items = {each.id: Item(each) for each in entries if each.is_open}
-        # How many entries each document has here: asked for every user that is served.
+        # The number of entries of each document, read for every user that is served.
         self._documents = Counter(each.entry.document for each in self._items.values())
         self._uncounted = 0
-        # When it was asked last what is due.
+        # The time of the last call of `due`, to notice a clock that was set back.
         self._asked_at = 0.0
 
     def __contains__(self, entry_id: str) -> bool:
@@ -97,16 +101,16 @@ class Pending:
 
     @property
     def uncounted(self) -> int:
-        """Return how many are left to the journal."""
+        """Return the number of entries that stay in the journal only."""
         return self._uncounted
 
-    def standing(self) -> Standing:
-        """Return how they stand."""
+    def status(self) -> DeletionStatus:
+        """Return the numbers for the report."""
         with self._lock:
             entries = [item.entry for item in self._items.values()]
             uncounted = self._uncounted
         waiting = [each for each in entries if each.kind is Kind.DELETION]
-        return Standing(
+        return DeletionStatus(
             waiting=len(waiting),
             held=len(entries) - len(waiting),
             uncounted=uncounted,
@@ -116,7 +120,7 @@ class Pending:
     # Changes
 
     def put(self, entry: Entry) -> bool:
-        """Have an entry at hand, to be looked at in the next round; False, counted, where there are too many."""
+        """Add an entry, to be looked at in the next round; count it and return False where there are too many."""
         with self._lock:
             if entry.id not in self._items and len(self._items) >= MAX_KEPT:
                 self._uncounted += 1
@@ -126,7 +130,7 @@ class Pending:
             return True
 
     def replace(self, entries: Iterable[Entry], sayings: dict[str, Saying]) -> list[Entry]:
-        """Have at hand what the journal has, those due first before all others; return them."""
+        """Replace the entries by those of the journal, preferring those due first; return them."""
         soonest: list[tuple[float, str, Entry]] = []
         beyond = 0
         for entry in entries:
@@ -137,7 +141,7 @@ class Pending:
                 heapq.heappushpop(soonest, ranked)
                 beyond += 1
         with self._lock:
-            # Entries that were noted while the journal was read are not among those read.
+            # Entries that were noted while the journal was read may be missing in what was read.
             names = {name for _, name, _ in soonest}
             spare = MAX_KEPT - len(names)
             for name in [each for each in self._items if each not in names]:
@@ -151,12 +155,12 @@ class Pending:
             return [item.entry for item in self._items.values()]
 
     def remove(self, entry_id: str) -> None:
-        """Have an entry at hand no more."""
+        """Remove an entry."""
         with self._lock:
             self._taken_out(entry_id)
 
     def remove_unless(self, mine: Callable[[str], bool]) -> list[str]:
-        """Let go of every entry whose document is not `mine`; return their ids."""
+        """Remove every entry whose document is not `mine`; return their ids."""
         with self._lock:
             lost = [name for name, item in self._items.items() if not mine(item.entry.document)]
             for name in lost:
@@ -166,7 +170,7 @@ class Pending:
     # News
 
     def spoken_of(self, entry_ids: frozenset[str]) -> list[str]:
-        """Let the entries be looked at of which somebody has spoken; return the ids without an entry at hand."""
+        """Look at the entries with a new word in the next round; return the ids without an entry in memory."""
         with self._lock:
             for name in entry_ids & self._items.keys():
                 self._items[name].saying = None
@@ -174,20 +178,21 @@ class Pending:
             return [each for each in entry_ids if each not in self._items]
 
     def pause_changed(self) -> None:
-        """Let those be looked at that wait for a word."""
+        """Look at the entries that wait for the operator in the next round."""
         with self._lock:
             for item in self._items.values():
                 if item.reason in _PATIENT:
                     item.hasten()
 
     def knows(self, document_id: str) -> bool:
-        """Say whether anything may wait for a user: also where there are more entries than can be at hand."""
-        # Without the lock: it is one look, made for every user.
+        """Say whether an entry may exist for a user; always True while some entries are in the journal only."""
+        # The lock is not taken for this single read, because it is made for every user.
         return document_id in self._documents or bool(self._uncounted)
 
     def served(self, document_id: str) -> bool:
-        """Let what waits for a user be looked at closely, because the user is there; say whether there is anything."""
-        # Without the lock: it is one look, made for every user that is served, and an entry noted later is looked at.
+        """Look closely at the entries of a user, because the user exists; say whether there are any."""
+        # The lock is not taken for this single read, because it is made for every user that is served. An entry noted
+        # later gets a look of its own.
         if document_id not in self._documents:
             return False
         with self._lock:
@@ -200,9 +205,9 @@ class Pending:
     # Looks
 
     def due(self, now: float) -> list[Item]:
-        """Return those whose time has come, in the order of their dates, and those that failed last.
+        """Return the entries whose time has come, in the order of their dates; entries that failed come last.
 
-        Where the clock was set back, all are due: it can have been years ahead when they were postponed.
+        After the clock was set back all entries are due, because it can have been years ahead when they were postponed.
         """
         with self._lock:
             if now < self._asked_at - CLOCKS_AGREE_WITHIN_SECONDS:
@@ -213,19 +218,19 @@ class Pending:
         return sorted(due, key=lambda item: (item.failures, item.entry.due_at, item.entry.id))
 
     def next_look(self) -> float | None:
-        """Return when the next one's time comes; None while there is none."""
+        """Return the time of the next look; None without entries."""
         with self._lock:
             return min((item.look_at for item in self._items.values()), default=None)
 
     def seen(self, item: Item, turn: int, entry: Entry, saying: Saying) -> None:
-        """Take in what a look has shown that began at this turn."""
+        """Take in the result of a look that began at this turn."""
         with self._lock:
             item.entry = entry
             if item.turn == turn:
                 item.saying, item.closely = saying, False
 
     def postpone(self, item: Item, turn: int, wait: Wait | None, now: float) -> None:
-        """Look again later, by the reason to wait, or after a failure; unless something has happened since the turn."""
+        """Look again later, depending on the reason to wait; skip this if something has happened since the turn."""
         with self._lock:
             item.reason = None if wait is None else wait.reason
             if item.turn != turn:
@@ -238,7 +243,7 @@ class Pending:
                 item.failures, item.look_at = 0, now + _HELD_SECONDS
             else:
                 item.failures += 1
-                item.look_at = now + _BACKOFF.delay(item.failures, random.random())  # noqa: S311 - spreads tries
+                item.look_at = now + _BACKOFF.delay(item.failures, jitter())
 
     # Inside, with the lock held
 
@@ -259,7 +264,7 @@ class Pending:
             del self._documents[item.entry.document]
 
     def _spoken(self, item: Item, saying: Saying) -> None:
-        # Where somebody has spoken since the sayings were read, they are older than that word.
+        # A word that came after the sayings were read is newer than they are.
         if item.saying is not None and saying != item.saying:
             item.saying = saying
             item.hasten()

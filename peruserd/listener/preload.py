@@ -1,10 +1,12 @@
-"""All imports of a listener: the fork server imports this module once, and has them for every listener.
+"""All imports of a listener: the fork server imports this module once, and every listener has them.
 
-So a listener starts in the time of a fork, and shares the memory of all code with the others. The collector is told to
-leave what was imported alone: it writes into each object that it looks at, and what is written to is shared no more.
+So a listener starts in the time of a fork, and shares the memory of all code with the others. The garbage collector
+must leave the imported objects alone. It writes into each object that it examines, and a page that is written to is no
+longer shared.
 
-Modules that others import only when they first need them stand here by name: those for the child's end of its pipe, for
-the names of hosts, and for the console script. `multiprocess` runs that script again in each child, under another name.
+Some modules are imported here by name, because their users import them only when they first need them. They are for the
+child's end of its pipe, for the names of hosts, and for the console script. `multiprocess` runs that script again in
+each child, under another name.
 
 Nothing here may start a thread or open a descriptor, because a fork copies open descriptors and the locks of threads.
 """
@@ -20,7 +22,8 @@ import multiprocess.popen_forkserver  # noqa: F401
 import peruserd.listener.process  # noqa: F401
 from peruserd import dumps
 
-# The fork server knows no password, but its children begin as it is. They say it again, and log where it fails.
+# The fork server knows no password, but its children inherit this setting. Each child forbids dumps once more, and logs
+# a failure.
 dumps.forbid()
 
 gc.collect()

@@ -3,14 +3,14 @@
 from peruserd.core.processes.messages import ListenerStart
 from peruserd.couch.client import Client
 from peruserd.couch.errors import InterruptedRequestError
-from peruserd.couch.probe import Probe, open_probe, probing
+from peruserd.couch.probe import Probe, open_probe, with_short_timeouts
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens
 from peruserd.listener.failures import Failures
 
 
 class Prober:
-    """Asks the cluster whether it serves, whenever somebody failed who may not be to blame."""
+    """Asks the cluster whether it serves, whenever a user failed and the cluster may be the cause."""
 
     def __init__(self, probe: Probe, failures: Failures) -> None:
         self._probe = probe
@@ -27,6 +27,6 @@ class Prober:
 
 
 def open_prober(start: ListenerStart, tokens: Tokens, failures: Failures) -> tuple[Prober, Session]:
-    """Return the prober of a listener, and the session that it asks by, which ends with it."""
-    session = Session(probing(start.couchdb), tokens)
+    """Return the prober of a listener, and its session."""
+    session = Session(with_short_timeouts(start.couchdb), tokens)
     return Prober(open_probe(Client(session), start.cluster_database, start.copy), failures), session

@@ -1,4 +1,4 @@
-"""The listener as a process: what the supervisor starts, its control pipe, its threads, its end.
+"""The listener as a process: its start by the supervisor, its control pipe, its threads, its end.
 
 The main thread obeys the pipe, writes the progress to disk and reports; the follower, the scanner and the workers each
 have threads of their own. Reports carry the rounds of the follower's loop, never those of the main thread's, so a feed
@@ -53,31 +53,32 @@ from peruserd.couch.session import Session
 from peruserd.couch.sources import open_source
 from peruserd.couch.tokens import Tokens
 from peruserd.listener import usage
-from peruserd.listener.audit_setup import AuditDesk
+from peruserd.listener.audit_setup import AuditSetup
 from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.deletion_setup import Owned, open_deletions
 from peruserd.listener.feed import CopyReplacedError, Follower, Scanner, Stopped
-from peruserd.listener.furnishing import furnisher_of
 from peruserd.listener.probing import open_prober
 from peruserd.listener.provisioner import Provisioner
 from peruserd.listener.store import Store, StoreError, retired_doubts
+from peruserd.listener.template_writer import template_writer_of
 from peruserd.listener.wakeup import Wakeup, die_with_parent
 from peruserd.listener.workers import Workers
 
 PRELOAD: Final = "peruserd.listener.preload"
 """The module with all imports of a listener, which the fork server is told to import."""
 
-# While there is work, progress is written and reported this often: what a crash can make a successor do twice. At four
-# times a second it was a tenth of the processor time that serving a user took at 10 a second.
+# How often progress is written and reported while there is work. After a crash the next process repeats at most the
+# work of this time. At four times a second, writing took a tenth of the processor time of serving 10 users a second.
 _SAVE_SECONDS: Final = 0.5
 
-# Rows that have just been read are being acted on. Their progress is written and told when that is probably over.
+# Progress is first written this long after rows were read, when the work on them is probably over.
 _FIRST_SAVE_SECONDS: Final = 0.1
 
-# How long a reader waits to be let in before it says again that it is alive; well below a supervisor's patience.
+# How long a reader waits for the server to let the instance in before it reports that it is alive. It is well below the
+# silence that a supervisor tolerates.
 _READER_PATIENCE_SECONDS: Final = 10.0
 
-# How long an end that nobody bounded may take: a Stop message says its own.
+# How long a stop may take without a Stop message, which brings its own limit.
 _STOP_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
@@ -86,7 +87,7 @@ log = structlog.get_logger(__name__)
 class Exit(IntEnum):
     """A listener's exit codes; the supervisor restarts it after all but 0.
 
-    None of them says that another configuration is needed: what a listener goes by was checked before it was started.
+    None of them says that the configuration is wrong, because it was checked before the listener was started.
     """
 
     DONE = 0
@@ -103,7 +104,7 @@ def main(start: bytes, pipe: Connection) -> None:
     if forbidden is not None:
         log.warning("core dumps of this process cannot be forbidden", error=forbidden)
     if forkserver.get_inherited_fds() is not None and PRELOAD not in sys.modules:
-        # `multiprocess` passes over an import that fails without a word.
+        # `multiprocess` ignores an import that fails, and logs nothing.
         log.warning("the fork server could not import the listener's code: starts are slow, and no memory is shared")
     die_with_parent(Exit.FAULT)
     sys.exit(_run(message, pipe))
@@ -122,7 +123,7 @@ def _run(start: ListenerStart, pipe: Connection) -> Exit:
 
 
 class Listener:
-    """One listener, put together; `run` is its main thread."""
+    """One listener with all its parts; `run` is its main thread."""
 
     def __init__(self, start: ListenerStart, pipe: Connection, store: Store) -> None:
         self._pipe = pipe
@@ -149,12 +150,13 @@ class Listener:
         self._sending = threading.Lock()
         self._tokens = Tokens(start.token, self._check_token)
         if start.token is None:
-            self._tokens.shut(RefusedError("the server has not let this instance in yet"))
+            self._tokens.refuse(RefusedError("the server has not let this instance in yet"))
         sessions = [Session(start.couchdb, self._tokens, patience_seconds=_READER_PATIENCE_SECONDS) for _ in range(2)]
         self._feed, self._scan = (
             open_source(start.copy, Client(session), start.couchdb.long_poll_timeout) for session in sessions
         )
-        # A user is no failure because the server does not let the instance in, so whoever serves one waits.
+        # A worker waits, without a limit, until the server lets the instance in, because that is no failure of the
+        # user.
         client = Client(
             Session(start.couchdb, self._tokens, connections=start.max_in_flight, patience_seconds=float("inf")),
             directory=start.copy.feed is Feed.SHARD,
@@ -167,7 +169,7 @@ class Listener:
         )
         self._stopping = threading.Event()
         audited = (self._tracker, store, self._owned, self._deletions.knows)
-        self._audit = AuditDesk(start, self._tokens, *audited, self._stopping, self._wakeup.set)
+        self._audit = AuditSetup(start, self._tokens, *audited, self._stopping, self._wakeup.set)
         self._provisioner = Provisioner(
             client,
             copies,
@@ -177,7 +179,7 @@ class Listener:
             before_write=self._tracker.before_write,
             in_doubt=self._tracker.in_doubt,
             access=start.access,
-            furnisher=furnisher_of(client, start),
+            template_writer=template_writer_of(client, start),
             connected=lambda: state.documents.nodes,
         )
         self._workers = Workers(self._tracker, self._provisioner, start.max_in_flight, self._fail)
@@ -201,7 +203,7 @@ class Listener:
             return Exit.AGAIN
 
     def _serve(self) -> None:
-        # Whether something happened since the last save; what happens is told through the wake-up.
+        # Whether something happened since the last save. Other threads report it by the wake-up.
         unsaved = False
         next_save = 0.0
         while self._stop_within is None and self._fault is None:
@@ -212,7 +214,8 @@ class Listener:
                 self._tracker.save()
                 self._report()
                 next_save = now + _SAVE_SECONDS
-            # Watched only while nothing waits to be saved, so that a busy listener saves as often as it may, no more.
+            # The wake-up is watched only while nothing waits to be saved, so a busy listener does not save more often
+            # than it may.
             watched: list[Any] = [self._pipe] if unsaved else [self._pipe, self._wakeup]
             deadlines = [each for each in (due, next_save if unsaved else None) if each is not None]
             ready = wait(watched, max(0.0, min(deadlines) - now) if deadlines else None)
@@ -243,9 +246,9 @@ class Listener:
             case Stop(within_seconds, leaving):
                 self._stop_within, self._leaving = within_seconds, leaving
             case JournalNews(usable, spoken_of, pause_changed):
-                self._deletions.told(frozenset(spoken_of), pause_changed=pause_changed, usable=usable)
+                self._deletions.take_news(frozenset(spoken_of), pause_changed=pause_changed, usable=usable)
             case Look() | LookAtAll() | CompareNames():
-                self._tracker.asked(message)
+                self._tracker.on_request(message)
             case Inquiry():
                 self._send(self._tracker.failures.inquire(message))
             case TakeOverDoubts(state_files):
@@ -258,7 +261,7 @@ class Listener:
         if message.token is not None:
             self._tokens.admit(message.token)
         else:
-            self._tokens.shut(trouble or RefusedError("it is not known whether the server lets this instance in"))
+            self._tokens.refuse(trouble or RefusedError("it is not known whether the server lets this instance in"))
         self._tokens.answer(message.answers, trouble)
 
     def _check_token(self, number: int, node: str | None) -> None:
@@ -269,7 +272,7 @@ class Listener:
             with retired_doubts(Path(file)) as doubts:
                 if doubts:
                     log.info("inherited", file=Path(file).name, doubts=len(doubts))
-                # On this listener's disk before they leave the other one.
+                # They are on this listener's disk before they are removed from the other file.
                 self._tracker.take_over_doubts(doubts)
 
     def _end(self) -> Exit:
@@ -334,8 +337,8 @@ class Listener:
         report = msgspec.structs.replace(
             self._tracker.report(),
             usage=usage.measure(),
-            deletions=self._deletions.standing(),
-            audit=self._audit.auditor.standing,
+            deletions=self._deletions.status(),
+            audit=self._audit.auditor.status,
             informed=self._informed,
         )
         self._send(report)
@@ -345,5 +348,5 @@ class Listener:
             with self._sending:
                 self._pipe.send_bytes(encode(message))
         except OSError:
-            # The supervisor is gone, and with it everybody who could want to know.
+            # The supervisor is gone, so nobody could receive the message.
             self._stop_within = _STOP_SECONDS

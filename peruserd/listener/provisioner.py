@@ -1,9 +1,8 @@
 """Serving one user: the only code that touches a user's database.
 
-`core.users.decision` decides what is to be done. The provisioner finds out the facts that the decision asks for and
-carries its steps out. It writes each change of access or existence into the log, as an `audit` line. It never touches a
-database that is not the prefix plus a valid encoding of a user name, because the names it works on come out of
-`core.common.names` alone.
+`core.users.decision` decides each step. The provisioner finds out the facts that the decision asks for, and carries its
+steps out. It logs each change of access or existence as an `audit` line. It touches only databases named by the prefix
+plus a valid encoding of a user name, because it gets all names from `core.common.names`.
 """
 
 import contextlib
@@ -28,14 +27,14 @@ from peruserd.couch.client import MAX_NAMES, Client, Creation
 from peruserd.couch.copies import Copies
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
 from peruserd.listener.absence import is_deleted_by_others, note_end
-from peruserd.listener.deletion_desk import DeletionDesk
-from peruserd.listener.furnishing import Furnisher
+from peruserd.listener.deletion_notes import DeletionNotes
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import StoreError
+from peruserd.listener.template_writer import TemplateWriter
 
 log = structlog.get_logger(__name__)
 
-# A user document that changes more often than this while it is reviewed is left for another time.
+# A review ends as a failure, and is tried later, if the user document changes more often than this meanwhile.
 _REVIEW_ROUNDS: Final = 5
 
 # More steps than any act needs, unless somebody deletes the database again and again while it is served.
@@ -43,7 +42,7 @@ _MAX_STEPS: Final = 40
 
 _COMES_AND_GOES: Final = Failed(Failure(RESTLESS_DATABASE, "the database comes and goes faster than it is served"))
 
-# The state of a document by what was last acted on: whether it was deleted.
+# The state of a document, by whether it was deleted when it was last acted on.
 _STATES: Final[dict[bool | None, DocumentState]] = {False: DocumentState.LIVE, True: DocumentState.DELETED}
 
 _CREATED: Final = {
@@ -54,7 +53,7 @@ _CREATED: Final = {
 
 
 class _Act(msgspec.Struct):
-    """One look at one user: what it is about, and what came of it so far."""
+    """One look at one user, with its outcome so far."""
 
     change: Change
     name: str
@@ -67,9 +66,10 @@ class _Act(msgspec.Struct):
 class Provisioner:
     """Acts on users through one client, from any number of threads.
 
-    `before_write` is called with the document id before a security object is written; `in_doubt` says whether one of
-    that document was begun and not seen to end. `connected` returns the nodes that are connected. No database is
-    dropped here: `deletions` notes those that are to be.
+    - `before_write` is called with the document id before a security object is written.
+    - `in_doubt` says whether an earlier write for that document was begun, and its end was not seen.
+    - `connected` returns the connected nodes.
+    - `deletions` notes databases to be dropped; no database is dropped here.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class Provisioner:
         *,
         databases: DatabasesConfig,
         deletion: DeletionConfig,
-        deletions: DeletionDesk,
+        deletions: DeletionNotes,
         before_write: Callable[[str], None],
         in_doubt: Callable[[str], bool],
         access: Access = AS_COUCH_PERUSER,
-        furnisher: Furnisher | None = None,
+        template_writer: TemplateWriter | None = None,
         connected: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._client = client
@@ -94,14 +94,14 @@ class Provisioner:
         self._before_write = before_write
         self._in_doubt = in_doubt
         self._access = access
-        self._furnisher = furnisher
+        self._template_writer = template_writer
         self._connected = connected
 
     def act(self, change: Change) -> Outcome:
-        """Look at the user that a change names, and do what is to be done.
+        """Look at the user of a change, and take the steps that are due.
 
-        A failure is part of the outcome, even if nobody foresaw it: it is the user's own, and must not end the process
-        again and again. Two errors are raised all the same:
+        A failure is part of the outcome, even an unforeseen one, so that one user cannot end the process again and
+        again. Two errors are raised all the same:
 
         - StoreError: without a state nothing can be kept in quarantine.
         - InterruptedRequestError: the listener is stopping, and that is no user's failure.
@@ -113,7 +113,7 @@ class Provisioner:
         try:
             database = database_name(self._databases.prefix, name)
         except UnservableNameError as error:
-            # Nothing was ever made for such a name, so its deletion leaves nothing to do.
+            # No database was ever made for such a name, so nothing remains to be done when its user is deleted.
             if not change.deleted:
                 outcome.failure = Failure("unservable_name", str(error), Advice.GIVE_UP)
             return outcome
@@ -137,9 +137,10 @@ class Provisioner:
     def find_missing(self, document_ids: Collection[str], *, remade: bool = False) -> set[str]:
         """Return which of these user documents have no database; raises CouchError.
 
-        With `remade` also those whose database was made again, or moved, since it was first made. Names that cannot
-        have one are left out. Where the server cannot be asked about many at once, nobody is missing, because a scan
-        looks at each later on. With `remade` everybody is, because nothing else follows.
+        - With `remade`, the result includes users whose database was made again or moved since it was first made.
+        - Users whose name allows no database are left out.
+        - Where the server cannot be asked about many databases at once, the result is empty, because a scan looks at
+          each user later. With `remade` it is everybody, because no scan follows.
         """
         databases: dict[str, str] = {}
         for document_id in document_ids:
@@ -155,7 +156,7 @@ class Provisioner:
         return {databases[database] for database in missing}
 
     def confirm(self, document_id: str) -> Verdict:
-        """Ask the copies of a user document whether it is there; raises CouchError."""
+        """Ask the copies of a user document whether it exists; raises CouchError."""
         return judge(self._copies.evidence(document_id))
 
     def _look(self, act: _Act) -> None:
@@ -170,10 +171,10 @@ class Provisioner:
         self._carry_out(act, facts)
 
     def _review(self, act: _Act) -> None:
-        """Compare what was done with the user document as it is, and do it over until the two agree.
+        """Compare the latest action with the user document, and act again until the two agree.
 
-        The document is read again after each action, because whoever owns it now may act at the same time: whichever of
-        the two acts last has then acted on the newest. A database is never dropped here.
+        The document is read again after each action, because its present owner may act at the same time. So the last of
+        the two to act has seen the newest document. A database is never dropped here.
         """
         facts = self._first_facts(act, Hint.CONTESTED)
         done = None if facts.in_doubt or act.change.contested else act.change.deleted
@@ -188,7 +189,7 @@ class Provisioner:
         act.outcome.failure = Failure("restless", "the user document changes faster than it can be reviewed")
 
     def _carry_out(self, act: _Act, facts: Facts) -> tuple[Facts, Step]:
-        """Take one step after the other until the act ends; return what is known then, and the last step."""
+        """Take one step after the other until the act ends; return the facts and the last step."""
         for _ in range(_MAX_STEPS):
             step = decide(facts)
             match step:
@@ -201,8 +202,8 @@ class Provisioner:
                 case Ask.ADMISSION:
                     admitted = self._deletions.admits(act.change.document_id, act.database)
                     facts = msgspec.structs.replace(facts, admitted=admitted)
-                case _ if self._furnisher is not None and self._furnisher.takes(step):
-                    facts = self._furnisher.carry_out(step, act.database, facts)
+                case _ if self._template_writer is not None and self._template_writer.takes(step):
+                    facts = self._template_writer.carry_out(step, act.database, facts)
                 case Ask.REMOVAL:
                     missed = is_deleted_by_others(self._client, self._deletions, act.database)
                     facts = msgspec.structs.replace(facts, deleted_by_others=missed)
@@ -219,7 +220,7 @@ class Provisioner:
         return facts, step
 
     def _note_deletion(self, act: _Act, facts: Facts) -> None:
-        """Let the journal know, whether or not every copy was seen to be without the user yet."""
+        """Note the deletion in the journal, even if some copies may still name the user."""
         is_there = facts.database is not Database.ABSENT and facts.copies is not None
         rev = facts.document.rev if facts.document is not None and facts.state is DocumentState.DELETED else None
         if self._deletion.uses_journal and is_there and rev is not None:
@@ -235,16 +236,16 @@ class Provisioner:
             case Removed(absent):
                 if absent and facts.notes_ends:
                     note_end(self._client, self._deletions, act.database)
-                # A second look ends what an earlier one could not.
+                # A second look completes the write that an earlier one left in doubt.
                 outcome.revoked = not absent and (act.wrote or facts.in_doubt)
                 outcome.acted_on = None if absent else True
             case Failed(failure):
                 outcome.failure = msgspec.structs.replace(failure, message=f"{act.database}: {failure.message}")
-        outcome.furnished |= facts.furnished > 0
+        outcome.templates_written |= facts.template_writes > 0
         outcome.whole = outcome.failure is None and (act.wrote or facts.in_doubt)
 
     def _hint(self, change: Change) -> Hint:
-        # No row is believed that would give something back to a user of whose deletion the journal knows.
+        # If the journal knows of the user's deletion, a row alone must not give access back.
         if change.contested or (not change.deleted and self._deletions.knows(change.document_id)):
             return Hint.CONTESTED
         return Hint.DELETED if change.deleted else Hint.LIVE
@@ -263,7 +264,7 @@ class Provisioner:
             rollout=act.change.lane is Lane.ROLLOUT,
             connected=self._connected(),
         )
-        return facts if self._furnisher is None else self._furnisher.first_facts(facts)
+        return facts if self._template_writer is None else self._template_writer.first_facts(facts)
 
     def _confirm(self, act: _Act) -> Verdict:
         act.verdict = self.confirm(act.change.document_id)
@@ -285,7 +286,7 @@ class Provisioner:
     def _create(self, act: _Act, facts: Facts) -> Facts:
         found = _CREATED[self._client.create_database(act.database, self._databases)]
         act.outcome.created |= found is not Database.THERE
-        # Somebody can delete what is there by now, so whether somebody has is asked anew.
+        # Somebody can delete the new database too, so the earlier answer is dropped.
         return msgspec.structs.replace(
             facts, database=found, glance=None, copies=None, written=0, deleted_by_others=None
         )
@@ -305,7 +306,7 @@ class Provisioner:
         return facts if facts.database in (Database.CREATED, Database.ACCEPTED) else self._compare(act, facts)
 
     def _fill(self, act: _Act, nodes: Collection[str]) -> None:
-        """Let copies that the write has made again get their documents, which they do with the next write as well."""
+        """Fill copies that the write has made again with their documents, before the next write does so."""
         log.warning("copies of a database had no file; they were made again", database=act.database, nodes=nodes)
         try:
             self._copies.fill(act.database)
@@ -320,12 +321,12 @@ class Provisioner:
 
 
 def _is_operators(change: Change) -> bool:
-    """Say whether the operator asked for this look: at a document of another owner by a review that says nothing."""
+    """Say whether the operator asked for this look. For a document of another owner it is a contested review."""
     return change.is_of_operator or (change.lane is Lane.REVIEW and change.contested)
 
 
 def _write_down(act: _Act) -> None:
-    """Write one line for a change of access or existence: what, which database, why, and on whose word."""
+    """Log a change of access or existence: the action, the database, the reason, and the revision it follows."""
     outcome = act.outcome
     action = outcome.action or ("write" if act.wrote else None)
     if action is None:

@@ -1,7 +1,7 @@
-"""Removing from the journal of deletions what ended and guards nothing any more.
+"""Removing entries from the journal of deletions that have ended and protect nothing any more.
 
-An entry whose database is there still says that it is not to be dropped: without it, a scan could note the same
-tombstone anew. So only what has no database, or concerns none, is removed.
+While its database exists, an ended entry prevents a drop: without the entry, a scan could note the same tombstone anew.
+So only entries without a database are removed, and those that concern no database.
 """
 
 from typing import Final
@@ -14,7 +14,7 @@ from peruserd.couch.deletions import DeletionJournal
 # Entries looked at in one go: as many as one request can ask about.
 _MAX_PURGED: Final = MAX_NAMES
 
-# An entry that ended is kept this long, for people to read. It is kept for a shorter time where it guards no database,
+# An ended entry is kept this long for people to read. It is kept for a shorter time where it protects no database,
 # because users who come and go can make many such entries.
 _KEPT_SECONDS: Final = 30 * 86_400.0
 _BRIEFLY_KEPT_SECONDS: Final = 86_400.0
@@ -23,9 +23,9 @@ _GUARDS_NOTHING: Final = frozenset({Ending.RETURNED, Ending.RELEASED, Ending.SUP
 
 
 class Purging:
-    """Takes portions of the entries that ended long ago; each reading of the journal offers all, in the order of ids.
+    """Removes old ended entries in portions; each reading of the journal offers all of them, in the order of ids.
 
-    A portion of which nothing may be removed does not stand in the way of the next one.
+    After a portion without removable entries, the next portion follows all the same.
     """
 
     def __init__(self, client: Client, journal: DeletionJournal, *, notes_ends: bool) -> None:
@@ -36,12 +36,12 @@ class Purging:
         self._after = ""
 
     def offer(self, entry: Entry, now: float) -> None:
-        """Take an entry that has ended into the portion, if nobody wants to read it any more and there is room."""
+        """Add an ended entry to the portion, if it is old enough and there is room."""
         if _is_old(entry, now) and entry.id > self._after and len(self._portion) < _MAX_PURGED:
             self._portion[entry.id] = entry
 
     def purge(self) -> bool:
-        """Remove what guards nothing; say whether it is worth while to read the journal soon for more of the same.
+        """Remove the entries that protect nothing; say whether a further reading of the journal would soon find more.
 
         Raises CouchError.
         """
@@ -56,7 +56,7 @@ class Purging:
         return is_full and bool(gone)
 
     def _note_ends(self, gone: list[Entry]) -> None:
-        """Keep of entries that they explain the end of a database, where somebody asks for that."""
+        """Record the ends of databases that these entries explain, where the configuration asks for that."""
         for entry in filter(is_expected, gone if self._notes_ends else ()):
             self._journal.note_end(entry.database, entry.suffix)
 

@@ -1,8 +1,13 @@
 """The state of a listener on disk: one SQLite file for each shard copy, written by that copy's listener alone.
 
-It holds the progress, the quarantine, and the documents *in doubt*: those whose security object was being written when
-the process ended, which must be written again whatever a read shows (copies can disagree, and a read shows one).
-Losing the file costs a scan. A file that cannot be used is set aside, never trusted.
+It holds:
+
+- the progress
+- the quarantine
+- the documents *in doubt*: their security object was being written when the process ended. It must be written again
+  whatever a read shows, because copies can disagree and a read shows only one.
+
+Losing the file costs a scan. An unusable file is set aside, never trusted.
 """
 
 import os
@@ -22,7 +27,7 @@ from peruserd.core.feed.progress import SavedProgress
 from peruserd.core.users.quarantine import Quarantined
 from peruserd.core.work.records import Removal
 
-# Raised whenever what is in the file means something else: a file of another version is set aside.
+# `_VERSION` is raised whenever the meaning of the file changes: a file of another version is set aside.
 _SAVED: Final = msgspec.msgpack.Decoder(SavedProgress)
 _QUARANTINED: Final = msgspec.msgpack.Decoder(Quarantined)
 _ENTRY: Final = msgspec.msgpack.Decoder(Entry)
@@ -35,7 +40,7 @@ _SCHEMA: Final = """
     CREATE TABLE doubt (document_id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
-# Beside the rest, whatever its version: losing one of them costs no scan.
+# These tables are independent of the version, because losing one of them costs no scan.
 _AUDIT: Final = "CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY CHECK (id = 1), rounds BLOB NOT NULL)"
 _DELETIONS: Final = "CREATE TABLE IF NOT EXISTS deletions (id TEXT PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID"
 
@@ -47,20 +52,20 @@ class StoreError(Exception):
 
 
 class Store:
-    """One open state file. Any thread may call; a lock of its own keeps them apart."""
+    """One open state file. Any thread may call; the store has a lock of its own."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
         self._lock = threading.Lock()
         self._saved: SavedProgress | None = None
-        # The documents whose entry of the quarantine, and those whose doubt, goes with the next save.
+        # The documents whose quarantine entry, and those whose doubt, is deleted with the next save.
         self._released: set[str] = set()
         self._certain: set[str] = set()
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open or create the file; one that is damaged or of another version is set aside first.
+        """Open or create the file; a damaged file, or one of another version, is set aside first.
 
         Raises StoreError where there can be no file at all.
         """
@@ -107,10 +112,10 @@ class Store:
         )
 
     def save(self, saved: SavedProgress) -> None:
-        """Write the progress, together with what `take_off` noted since the last time, if any is new."""
+        """Write the progress and the removals that `take_off` noted, if anything is new."""
         with self._lock:
             if saved == self._saved and not self._released and not self._certain:
-                # Long polls that end with nothing, all day.
+                # This is the common case: long polls that end with nothing, all day.
                 return
             released = [(document_id,) for document_id in self._released]
             certain = [(document_id,) for document_id in self._certain]
@@ -124,7 +129,7 @@ class Store:
             self._saved = saved
 
     def quarantine(self, entry: Quarantined) -> None:
-        """Keep a user aside, before the checkpoint passes the change that failed."""
+        """Keep a user in quarantine, before the checkpoint passes the failed change."""
         with self._lock:
             self._released.discard(entry.document_id)
             self._write(
@@ -135,27 +140,27 @@ class Store:
             )
 
     def record_intent(self, document_id: str) -> None:
-        """Note that a security object is about to be written; the note is taken off when it surely was."""
+        """Note that a security object is about to be written; the note is removed when the write is certain."""
         with self._lock:
             self._certain.discard(document_id)
             self._write(("INSERT OR IGNORE INTO doubt VALUES (?)", [(document_id,)]))
 
     def take_off(self, document_id: str, what: Removal) -> None:
-        """Forget a user's quarantine, doubt or both, with the next `save`: until then at worst work is done twice."""
+        """Remove a user's quarantine, doubt or both with the next `save`: before that, at worst work is done twice."""
         with self._lock:
-            if what is not Removal.CERTAIN:
+            if what is not Removal.DOUBT:
                 self._released.add(document_id)
-            if what is not Removal.RELEASED:
+            if what is not Removal.ENTRY:
                 self._certain.add(document_id)
 
     def deletions(self) -> list[Entry]:
-        """Return the deletions that were kept, without unreadable ones: the journal has them all."""
+        """Return the kept deletions without unreadable ones: the journal has them all."""
         with self._lock:
             rows = self._connection.execute("SELECT entry FROM deletions").fetchall()
         return [entry for (row,) in rows if (entry := _entry(row)) is not None]
 
     def keep_deletions(self, entries: Iterable[Entry]) -> None:
-        """Keep entries of the journal here, too; losing them costs reading the journal."""
+        """Keep entries of the journal here too; losing them costs one reading of the journal."""
         rows = [(each.id, msgspec.msgpack.encode(each)) for each in entries]
         with self._lock:
             self._write(("INSERT OR REPLACE INTO deletions VALUES (?, ?)", rows))
@@ -167,7 +172,7 @@ class Store:
             self._write(("DELETE FROM deletions", [()]), ("INSERT INTO deletions VALUES (?, ?)", rows))
 
     def forget_deletions(self, ids: Iterable[str]) -> None:
-        """Keep these no more."""
+        """Remove these entries."""
         with self._lock:
             self._write(("DELETE FROM deletions WHERE id = ?", [(each,) for each in ids]))
 
@@ -202,9 +207,9 @@ class Store:
 
 @contextmanager
 def retired_doubts(path: Path) -> Iterator[set[str]]:
-    """Give the documents in doubt of a state file that nobody uses any more, and take them out of it afterwards.
+    """Give the documents in doubt of an unused state file, and remove them from it afterwards.
 
-    None, where the file cannot be read, or is in use after all: then it stays as it is.
+    Where the file cannot be read, or is in use after all, it gives none and leaves the file as it is.
     """
     doubts: set[str] = set()
     with ExitStack() as stack:
@@ -218,7 +223,7 @@ def retired_doubts(path: Path) -> Iterator[set[str]]:
             if doubts:
                 connection.execute("DELETE FROM doubt")
         except sqlite3.Error as error:
-            # To take them over twice does no harm.
+            # It does no harm to take them over twice.
             log.warning("retired state file cannot be written", file=path.name, reason=str(error))
 
 
@@ -229,11 +234,11 @@ class _UnusableError(Exception):
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
     try:
-        # Exclusive: a second process on this file would be a second listener, and must not get past here.
+        # The lock is exclusive, because a second process on this file would be a second listener.
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA journal_mode=WAL")
-        # Survives the death of this process without a sync for each write; a power cut can lose the last writes, but
-        # never their order, so the checkpoint found then is an older one, not a wrong one.
+        # NORMAL survives the death of this process without a sync for each write. A power cut can lose the last writes,
+        # but it keeps their order, so the checkpoint is then an older one, never a wrong one.
         connection.execute("PRAGMA synchronous=NORMAL")
         if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
             raise _UnusableError("it is damaged")  # noqa: TRY301 - one place closes the connection
@@ -263,12 +268,12 @@ def _entry(row: bytes) -> Entry | None:
 
 
 def _is_of_the_file(error: sqlite3.Error) -> bool:
-    """Say whether the file is to blame; where it is locked, full or not permitted, it may be sound."""
+    """Say whether the file itself is unusable; a file that is locked, full or not permitted may be sound."""
     return not isinstance(error, sqlite3.OperationalError) or "no such" in str(error)
 
 
 def _odd_file(path: Path) -> str | None:
-    """Return the name of what stands where SQLite keeps its files and cannot be used: a folder, a file of root's."""
+    """Return the name of an unusable thing in the place of one of SQLite's files: a folder, or a file of root's."""
     for each in (path, *_beside(path)):
         is_there = os.path.lexists(each)
         if is_there and not (each.is_file() and os.access(each, os.R_OK | os.W_OK)):
@@ -277,12 +282,12 @@ def _odd_file(path: Path) -> str | None:
 
 
 def _beside(path: Path) -> tuple[Path, ...]:
-    """Return where SQLite keeps what belongs to a file."""
+    """Return the paths of the files that SQLite keeps beside a file."""
     return tuple(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
 
 
 def _set_aside(path: Path) -> str:
-    """Rename a file and what SQLite keeps beside it, without overwriting an earlier one; return the new name."""
+    """Rename a file and SQLite's files beside it, without overwriting an earlier one; return the new name."""
     number = 1
     while os.path.lexists(aside := path.with_name(f"{path.name}.unusable-{number}")):
         number += 1

@@ -1,4 +1,4 @@
-"""The use of the machine by this process. Only the process itself may look: it forbids others to, with its dumps."""
+"""The use of the machine by this process. Only the process itself can read it, because it forbids core dumps."""
 
 import os
 import time
@@ -12,10 +12,10 @@ _SELF: Final = Path("/proc/self")
 
 
 def measure() -> Usage | None:
-    """Return it as it is now, None where there is no /proc; takes 0.1 ms."""
+    """Return the present use, None where there is no /proc; takes 0.1 ms."""
     try:
         resident_pages = int((_SELF / "statm").read_bytes().split()[1])
-        # The directory that is being read is open meanwhile, and nothing of the process's own.
+        # One descriptor is subtracted: the one by which this directory is read.
         descriptors = sum(1 for _ in (_SELF / "fd").iterdir()) - 1
         threads = sum(1 for _ in (_SELF / "task").iterdir())
     except OSError:

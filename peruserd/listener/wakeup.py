@@ -1,4 +1,4 @@
-"""The ways in which a listener's process is woken, and ended, from outside its main thread."""
+"""Waking a listener's main thread from other threads, and ending its process together with its parent."""
 
 import os
 import threading
@@ -7,7 +7,7 @@ from multiprocess import parent_process
 
 
 def die_with_parent(code: int) -> None:
-    """End this process at once when the supervisor's ends, however it ends: nobody would restart or stop it then.
+    """End this process as soon as the supervisor's process ends, because nobody would restart or stop it then.
 
     `code` is its exit code.
     """
@@ -35,5 +35,5 @@ class Wakeup:
         os.eventfd_write(self._descriptor, 1)
 
     def clear(self) -> None:
-        """Make it readable no more; only after it was."""
+        """Make it unreadable again; only while it is readable."""
         os.eventfd_read(self._descriptor)

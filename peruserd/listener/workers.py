@@ -10,9 +10,10 @@ from peruserd.listener.provisioner import Provisioner
 
 
 class Workers:
-    """As many threads as were ever busy at once, and one that waits: a slow user must hold up nobody who comes next.
+    """A pool of threads that grows on demand. It keeps one idle thread, so a slow user never delays the next one.
 
-    `on_error` gets an exception no change is to blame for, such as a full disk; the listener cannot go on then.
+    `most` is the largest number of threads. `on_error` gets exceptions that no change caused, such as a full disk; the
+    listener cannot go on then.
     """
 
     def __init__(
@@ -26,7 +27,7 @@ class Workers:
         self._started = 0
 
     def start(self) -> None:
-        """Start another worker if nobody waits for work, unless there are as many as there may be."""
+        """Start another worker if none is idle and the limit is not reached."""
         with self._lock:
             if self._started >= self._most or self._somebody_waits():
                 return
@@ -45,7 +46,7 @@ class Workers:
                     self.start()
                 change = self._serve(change)
         except InterruptedRequestError:
-            # The listener is stopping; the change stays where it was, before the checkpoint.
+            # The listener is stopping. The checkpoint stays before the change, so the next start takes it up.
             return
         except Exception as error:  # noqa: BLE001 - handed to the main thread, which ends the process with it
             self._on_error(error)

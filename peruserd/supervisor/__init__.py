@@ -1,1 +1,1 @@
-"""The supervisor: watches the cluster and runs one listener process for each shard copy; it serves nobody itself."""
+"""The supervisor watches the cluster and runs one listener process for each shard copy. It serves no user itself."""

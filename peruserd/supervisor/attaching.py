@@ -1,7 +1,7 @@
 """Finding out which node answers, and how its feeds are read.
 
-A proxy can make any answer, and it can be one that is being set up. So an answer that decides for the feed of the whole
-database is asked for twice, and asked for again as long as it is in force: see `Attaching`.
+A proxy can make any answer, and somebody may be setting it up just now. So an answer in favour of the whole database's
+feed must come twice. The instance asks again for as long as it uses that feed: see `Attaching`.
 """
 
 import time
@@ -24,11 +24,11 @@ from peruserd.couch.errors import (
 )
 from peruserd.couch.session import quoted
 
-# A server that has no pages of nodes still has none after this time. A proxy that starts is through by then, or answers
+# A server without pages of nodes still has none after this time. A proxy that starts has started by then, or it answers
 # `/` with an error as well.
 _SURE_SECONDS: Final = 1.0
 
-# One small request each time, on a server that will hardly ever answer it otherwise.
+# Each time costs one small request. Such a server will hardly ever answer it differently.
 _ASKING_AGAIN: Final = Backoff(initial_seconds=2.0, max_seconds=60.0)
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class NoShardsError(CouchError):
 
 
 class HiddenNodesError(CouchError):
-    """The server has pages of nodes, and something before it does not let this instance at them."""
+    """The server has pages of nodes, and a proxy before it keeps them from this instance."""
 
     kind = "nodes_hidden"
 
@@ -57,11 +57,11 @@ class Attachment(msgspec.Struct, frozen=True):
 class Attaching:
     """The attachment of an instance or a command, which can change while an instance runs.
 
-    - An attachment that follows from the configuration alone stays.
-    - The database's feed, where nothing but closed or missing pages of nodes spoke for it, is left for the shards as
-      soon as these pages answer.
-    - The name of the node is asked for again where the cluster has no node of that name: it was renamed, or had no
-      name yet.
+    - An attachment stays if the configuration alone decides it.
+    - If the database's feed was chosen only because pages of nodes were closed or missing, the instance changes to the
+      shards as soon as these pages answer.
+    - If the cluster has no node of the known name, the instance asks for the name again: the node was renamed, or had
+      no name yet.
     """
 
     def __init__(self, client: Client, couchdb: CouchDBConfig) -> None:
@@ -72,13 +72,13 @@ class Attaching:
         self.current: Attachment | None = None
 
     def attach(self) -> Attachment:
-        """Return the attachment, made at the first call; raises CouchError while that is not possible."""
+        """Return the attachment; the first call makes it, and raises CouchError while that is impossible."""
         return self.current or self._take(attach(self._client, self._couchdb))
 
     def review(self, now: float) -> Attachment:
-        """Return the attachment, after another look at the pages of nodes where they were missing; see the class.
+        """Return the attachment. If pages of nodes were missing, ask for them again first; see the class.
 
-        Raises CouchError where there is none yet. `now` is of a monotonic clock, in seconds.
+        Raises CouchError if there is no attachment yet. `now` is of a monotonic clock, in seconds.
         """
         attachment = self.attach()
         if attachment.feed is Feed.SHARD or self._couchdb.feed is not FeedChoice.AUTO or now < self._ask_again_at:
@@ -86,7 +86,7 @@ class Attaching:
         self._asked_again += 1
         self._ask_again_at = now + _ASKING_AGAIN.bound(self._asked_again)
         if self._asked_again == 1:
-            # It was asked for a moment ago.
+            # `attach` asked a moment ago.
             return attachment
         name = self._asked_name()
         if name is None or closed_page(self._client, name, self._couchdb.auth_db) is not None:
@@ -94,7 +94,7 @@ class Attaching:
         return self._take(Attachment(name, Feed.SHARD))
 
     def confirm(self, attachment: Attachment, membership: Membership) -> Attachment:
-        """Return the attachment under the name that the cluster knows the node by; raises CouchError."""
+        """Return the attachment, with the name by which the cluster knows the node; raises CouchError."""
         if attachment.node in membership.all_nodes or self._couchdb.node != "_local":
             return attachment
         name = self._client.node_name()
@@ -109,7 +109,7 @@ class Attaching:
         except (InterruptedRequestError, RefusedError):
             raise
         except CouchError:
-            # Closed still, or the server is away, which the listener finds out and says.
+            # The page is still closed, or the server is away; in that case the listener notices and logs it.
             return None
 
     def _take(self, attachment: Attachment) -> Attachment:
@@ -121,9 +121,8 @@ class Attaching:
 def attach(client: Client, couchdb: CouchDBConfig) -> Attachment:
     """Find out which node answers and how to read it. Raises CouchError.
 
-    The absence of `/_node/_local` is the sign of a server without shards (PouchDB Server, CouchDB 1.x and 2.x). A proxy
-    that forbids `/_node` makes one without shards of any server. Where the database's feed is configured, nothing is
-    asked at all.
+    A server without `/_node/_local` has no shards (PouchDB Server, CouchDB 1.x and 2.x). A proxy that forbids `/_node`
+    makes any server look like that. If the configuration asks for the database's feed, no request is sent.
     """
     if couchdb.feed is FeedChoice.DATABASE:
         return Attachment(couchdb.node, Feed.DATABASE)
@@ -144,9 +143,9 @@ def attach(client: Client, couchdb: CouchDBConfig) -> Attachment:
 
 
 def closed_page(client: Client, name: str, auth_db: str) -> CouchError | None:
-    """Return the refusal of a page without which shards cannot be followed; None where none is known to be closed.
+    """Return the refusal of a page that is needed to follow shards; None if no such page is known to be closed.
 
-    A proxy can let at some of these pages alone. Raises InterruptedRequestError and RefusedError.
+    A proxy can open only some of these pages. Raises InterruptedRequestError and RefusedError.
     """
     for ask in (client.membership, lambda: client.shard_map(name, auth_db)):
         try:
@@ -156,21 +155,21 @@ def closed_page(client: Client, name: str, auth_db: str) -> CouchError | None:
         except (InterruptedRequestError, RefusedError):
             raise
         except CouchError as error:
-            # Of this moment, as far as anybody knows: looks at the cluster ask again, and say so.
+            # The failure may pass. Each later reading of the cluster asks again, and logs a failure.
             log.debug("a page of the cluster cannot be read now", kind=error.kind, error=str(error))
     return None
 
 
 def _name_or_obstacle(client: Client, couchdb: CouchDBConfig) -> str | CouchError | None:
-    """Return the node's name, or what keeps shards from this instance, or None on a server without shards.
+    """Return the node's name, the error that keeps this instance from the shards, or None without shards.
 
-    A page that is missing is believed only of something that says at `/` what it is: a proxy whose server is not there
-    yet can answer every path with 404. CouchDB 3 has the page, so something before it hides it.
+    A missing page counts only if the server says at `/` what it is. A proxy whose server has not started yet can answer
+    every path with 404. CouchDB 3 has the page, so there a proxy hides it.
     """
     try:
         name = client.node_name()
     except (ForbiddenError, UnexpectedAnswerError) as error:
-        # Something before the server keeps the page, or sends those who ask for it elsewhere.
+        # A proxy before the server closes the page, or redirects the request.
         return error
     if name is not None:
         return closed_page(client, name, couchdb.auth_db) or name
@@ -183,10 +182,10 @@ def _name_or_obstacle(client: Client, couchdb: CouchDBConfig) -> str | CouchErro
 
 
 def _closed(client: Client, couchdb: CouchDBConfig, error: CouchError) -> Attachment:
-    """Return how to read a server whose `/_node` something before it keeps closed. Raises CouchError.
+    """Return how to read a server whose `/_node` is closed by a proxy. Raises CouchError.
 
-    A proxy that is being set up can forbid everything for a while. So the closed page is believed only where the page
-    of the authentication database is open.
+    A proxy can forbid everything while somebody sets it up. So the closed page counts only if the page of the
+    authentication database is open.
     """
     if couchdb.feed is FeedChoice.SHARD:
         raise type(error)(

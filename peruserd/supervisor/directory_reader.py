@@ -1,6 +1,7 @@
-"""How far one node's list of databases was read, and what follows from its rows.
+"""Reads one node's list of databases: how far it was read, and what its rows mean for users.
 
-Without a thread, a clock and a disk: `supervisor.directory_watch` has these, and reads on whenever there is something.
+This module has no thread, clock or disk. `supervisor.directory_watch` has these, and calls it whenever the list has new
+rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from peruserd.core.feed.progress import Identity
 from peruserd.core.feed.rows import Page, Row, Sequence, is_short
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
 
-# How often the node is asked for the history of its list before it counts as one that does not tell.
+# The node may fail this often to tell the history of its list. After that the reader goes on without an answer.
 _MAX_QUESTIONS: Final = 2
 
 log = structlog.get_logger(__name__)
@@ -23,34 +24,34 @@ class Looks(Protocol):
     """Lets listeners look at users; `supervisor.loop` does. Its methods return at once."""
 
     def on_news(self, news: News, mark: Mark) -> None:
-        """Look at users of whose databases there is news; `seen_to` comes to the mark once all that is done."""
+        """Look at the users whose databases have changed; `seen_to` becomes the mark once these looks are over."""
 
     def compare_names(self) -> None:
-        """Compare the names of all users' databases with what is there."""
+        """Compare the names of all users' databases with the databases that exist."""
 
     @property
     def seen_to(self) -> Mark | None:
-        """Return the newest mark up to which all is done."""
+        """Return the newest mark up to which all looks are over."""
 
 
 class Directory(Protocol):
     """One node's list of databases; every method raises CouchError."""
 
     def identify(self) -> Identity:
-        """Ask which list this is, and how far it goes."""
+        """Return the identity of this list, and its last sequence."""
 
     def poll(self, since: Sequence) -> Page:
-        """Return the next rows after `since`, or none."""
+        """Return the next rows after `since`; the page is empty if there are none."""
 
     def newest(self) -> Row | None:
-        """Return the newest row; None where there is none."""
+        """Return the newest row; None if the list is empty."""
 
     def has(self, row: Row) -> bool:
-        """Say whether a row that was once read is a part of the history still."""
+        """Say whether a row that was read earlier still belongs to the list's history."""
 
 
 class DirectoryReader:
-    """Reads from `mark` on, which is where it stands; calls `on_change` of a database whose shard map was written."""
+    """Reads the list from `mark` on. If the shard map of a database was written, calls the `on_change` of that name."""
 
     def __init__(
         self, mark: Mark | None, *, on_change: Mapping[str, Callable[[], None]], prefix: str, looks: Looks
@@ -59,12 +60,12 @@ class DirectoryReader:
         self._on_change = on_change
         self._prefix = prefix
         self._looks = looks
-        # Whether this process knows how far the list was read, and how often in a row the node did not tell.
+        # Whether this process knows how far the list was read.
         self._begun = False
-        self._untold = 0
+        self._failed_questions = 0
 
     def begin(self, directory: Directory) -> Mark:
-        """Return the place to read on from: where it was, if this is the list that was read. Raises CouchError."""
+        """Return the mark to read on from: the last one, if this is still the same list. Raises CouchError."""
         mark, identity = self.mark, directory.identify()
         why = why_not_from(mark, identity)
         if why is None and mark is not None:
@@ -84,9 +85,9 @@ class DirectoryReader:
         return begun
 
     def _has(self, directory: Directory, mark: Mark) -> bool | None:
-        """Say whether the list has the row of a mark; None where the node does not tell, although it can be read.
+        """Say whether the list has the row of a mark; None if the node does not tell, although it serves the list.
 
-        A proxy may refuse this question alone for ever. Raises CouchError where it is to be asked once more.
+        A proxy may refuse only this request, for ever. Raises CouchError while the request should be tried again.
         """
         if mark.last_row is None:
             return True
@@ -95,24 +96,24 @@ class DirectoryReader:
         except (InterruptedRequestError, RefusedError):
             raise
         except CouchError as error:
-            self._untold += 1
-            if self._untold < _MAX_QUESTIONS:
+            self._failed_questions += 1
+            if self._failed_questions < _MAX_QUESTIONS:
                 raise
-            if self._untold == _MAX_QUESTIONS:
+            if self._failed_questions == _MAX_QUESTIONS:
                 log.warning(
                     "the node does not tell which history its list of databases has",
                     kind=error.kind,
                     error=str(error),
                 )
             return None
-        self._untold = 0
+        self._failed_questions = 0
         return has
 
     def read_on(self, directory: Directory, mark: Mark) -> Mark:
-        """Read what is new after a mark, and return the next one. Raises CouchError."""
+        """Read the rows after a mark, and return the new mark. Raises CouchError."""
         page = directory.poll(mark.sequence)
         if not page.results:
-            # A list that was replaced answers a place behind its end with nothing.
+            # A list that was replaced can be shorter. It returns nothing for a sequence beyond its end.
             mark = self.begin(directory)
         newest = next((row for row in reversed(page.results) if is_short(row)), mark.last_row)
         self.mark = mark = Mark(mark.uuid, page.last_seq if page.results else mark.sequence, newest)

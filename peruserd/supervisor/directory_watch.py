@@ -1,13 +1,13 @@
-"""The directory watch: a thread that follows a node's list of databases, and says at once what changes there.
+"""The directory watch: a thread that follows a node's list of databases, and reports each change at once.
 
 Two kinds of changes matter:
 
-- The shard map of a database that the instance itself depends on. From that moment new documents go to the copies that
-  the new map names, and nobody listens to those before the watcher has looked. The watcher would find out by itself,
-  one interval later.
-- A user's database that somebody made, made again or deleted. Its owner looks at that user. How far the list was read
-  stands on disk once all looks are done, so a restart goes on there. Where it cannot, the names of all users' databases
-  are compared with what is there.
+- The shard map of a database on which the instance itself depends. From that moment new documents go to the copies in
+  the new map, and no instance listens to these copies until its watcher has read the cluster again. Without this watch
+  that would happen one interval later.
+- A user's database was created, created again or deleted. Its owner looks at that user. Once all looks are over, the
+  place in the list is written to disk, and a restart goes on from there. If it cannot, the names of all users'
+  databases are compared with the databases that exist.
 """
 
 import threading
@@ -28,19 +28,19 @@ from peruserd.supervisor.directory_reader import DirectoryReader, Looks
 from peruserd.supervisor.files import write_whole
 from peruserd.supervisor.pausing import pause_after
 
-# Between two polls. The maps of all databases are listed, many a second where many users sign up: polls twice a second
-# were some 7 % of all that three nodes had to do for 500 users at once (counted in Erlang's reductions), once a second
-# half of that.
+# The pause between two polls. The list has the maps of all databases, so it grows by many rows a second while many
+# users sign up. For 500 users at once, polls twice a second made up some 7 % of the work of three nodes (counted in
+# Erlang's reductions). Polls once a second cost half of that.
 _MIN_SECONDS: Final = 1.0
 
-# A server without shards can turn out to have some, behind a proxy that hid them.
+# A server that seemed to have no shards can turn out to have some: a proxy hid them.
 _NO_SHARDS_SECONDS: Final = 10.0
 
-# Between two writes of the place. A crash repeats the looks of this time.
+# The time between two writes of the place. After a crash the looks of this time are repeated.
 _SAVE_SECONDS: Final = 5.0
 
-# So many failures in a row are a break. A proxy may end each long poll by itself, so a connection that breaks is tried
-# once more before a node could have started again.
+# This many failures in a row count as a break of the connection to the node. A proxy may end each long poll by itself.
+# So after a broken connection one try follows quickly, before a node could have restarted.
 _BREAK: Final = 2
 _ONCE_MORE_SECONDS: Final = 0.1
 
@@ -50,11 +50,13 @@ log = structlog.get_logger(__name__)
 
 
 class DirectoryWatch:
-    """Follows the list of the node that `node` returns; calls `on_change` of a database whose shard map was written.
+    """Follows the list of the node that `node` returns; calls `on_change` of a database once its shard map was written.
 
-    `node` raises CouchError while it is unknown and returns None while there are no shards, and so nothing to watch.
-    The client's session serves this alone: to interrupt it ends the wait. The place is kept in `directory`. `on_break`
-    is called when the node is away, which a wait shows at once, and the next try.
+    - `node` raises CouchError while the node is unknown. It returns None while there are no shards, and so nothing to
+      watch.
+    - The client's session belongs to this watch alone, so `stop` can interrupt it.
+    - The place in the list is kept in `directory`.
+    - `on_break` is called when the node cannot be reached: the open long poll failed, and so did the next try.
     """
 
     def __init__(
@@ -88,11 +90,11 @@ class DirectoryWatch:
 
     @property
     def place(self) -> Mark | None:
-        """Return how far the list was read, now or by an earlier process; for any thread."""
+        """Return how far this process, or an earlier one, has read the list; for any thread."""
         return self._reader.mark
 
     def stop(self) -> None:
-        """Watch no more; returns once the thread has ended, or does not in time."""
+        """End the watch; returns once the thread has ended, or after the time that a part may take to end."""
         self._stopped.set()
         self._client.session.interrupt()
         ending.join(self._thread)
@@ -125,7 +127,7 @@ class DirectoryWatch:
                 self._save()
 
     def _save(self) -> None:
-        """Write down the place up to which all looks are done."""
+        """Write the place up to which all looks are over to disk."""
         mark = self._looks.seen_to
         if mark is None or mark == self._saved:
             return
@@ -148,7 +150,7 @@ class DirectoryWatch:
 
 
 def _read(file: Path) -> Mark | None:
-    """Return the mark that was kept; None where there is none that can be read, which costs a comparison of names."""
+    """Return the stored mark; None if none can be read. In that case all names are compared."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=Mark)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""The listeners of one instance: brought to the plan, kept alive, heard and counted.
+"""The listeners of one instance: the fleet starts and stops them by the plan, restarts them and sums their counters.
 
-Decisions are `core.cluster.views.difference` and `core.processes.lifecycle.step`; this carries them out. Only the
-supervisor's loop changes a fleet; other threads read it through `status`.
+`core.cluster.views.difference` and `core.processes.lifecycle.step` decide; the fleet carries their decisions out. Only
+the supervisor's loop changes a fleet. Other threads read it through `status`.
 """
 
 import os
@@ -43,17 +43,17 @@ log = structlog.get_logger(__name__)
 
 
 RetiredFiles = Callable[[Collection[Copy]], tuple[str, ...]]
-"""Finds the state files that belong to none of the given copies."""
+"""Returns the state files that belong to none of the given copies."""
 
 
 class Gatekeeper(Protocol):
-    """The part that lets the instance in. Its methods return at once."""
+    """The part of the instance that logs in at CouchDB. Its methods return at once."""
 
     def check_token(self, who: Hashable, number: int, node: str | None) -> None:
-        """Look into a listener's doubt; `Fleet.answer` is to get it back."""
+        """Check whether the server still takes a listener's token; the result goes to `Fleet.send_token`."""
 
     def state(self) -> Reauthenticate:
-        """Return what requests carry now."""
+        """Return the token that requests carry now."""
 
 
 class Fleet:
@@ -84,13 +84,14 @@ class Fleet:
         self._retired = Counters()
         self._stops: dict[Reason, int] = {}
         self._restarts: dict[Copy, int] = {}
-        # How far listeners had come whose copy is gone; the halves of a range that was split go on near there.
+        # The last checkpoint of each listener that was stopped because its copy left the plan. After a split the
+        # listeners of the two halves start near there.
         self._left_at: dict[Copy, Sequence] = {}
-        # For listeners that start later: whether the journal can be used. They read by themselves what was said.
+        # Whether the journal can be used, for listeners that start later. These read the operator's words themselves.
         self._journal: JournalNews | None = None
         self._outbox = Outbox(secrets.token_hex(8))
         self._lock = threading.Lock()
-        # For other threads, too: a question changes nothing here, and one without a process does not answer it.
+        # Other threads use this too: a question changes nothing here, and a listener without a process does not answer.
         self.questions = Questions(self._question)
 
     # For the loop to wait for
@@ -107,7 +108,7 @@ class Fleet:
 
     @property
     def exhausted(self) -> bool:
-        """Say whether there were more restarts than allowed: then the fault is not one listener's."""
+        """Say whether there were more restarts than allowed; in that case the fault is not one listener's."""
         return self._budget.exceeded
 
     @property
@@ -118,7 +119,7 @@ class Fleet:
     # Steps of the loop
 
     def adjust(self, plan: Plan, now: float) -> str:
-        """Bring the listeners to the plan; return a sentence that says what was done."""
+        """Start, inform and stop listeners until they match the plan; return a sentence for the log."""
         with self._lock:
             self._plan = plan
             running = {copy: each.assignment for copy, each in self._listeners.items() if each.child.wanted}
@@ -139,12 +140,12 @@ class Fleet:
         return f"{len(change.start)} started, {len(change.inform)} informed, {len(change.stop)} stopped"
 
     def receive(self, copy: Copy, now: float) -> None:
-        """Take in what a listener says."""
+        """Read and handle the messages of a listener."""
         with self._lock:
             self._receive(self._listeners[copy], now)
 
     def on_exit(self, copy: Copy, now: float) -> None:
-        """Take note that a listener's process is gone, as its pidfd says, and do what follows."""
+        """Handle the end of a listener's process, once its pidfd has become readable."""
         with self._lock:
             listener = self._listeners[copy]
             if listener.process is None:
@@ -161,14 +162,14 @@ class Fleet:
             self._reassign_in_doubt()
 
     def run_deadlines(self, now: float) -> None:
-        """Do what is due: restart after a back-off, abort what hangs, kill what survives that."""
+        """Do what is due: restart after a back-off, abort a process that hangs, kill one that is still there."""
         with self._lock:
             for listener in list(self._listeners.values()):
                 if listener.child.deadline is not None and now >= listener.child.deadline:
                     self._step(listener, lifecycle.Due(), now)
 
-    def pass_on(self, news: JournalNews) -> None:
-        """Tell every listener what became known of the journal of deletions; one that starts later is told as well."""
+    def send_journal_news(self, news: JournalNews) -> None:
+        """Send news of the journal of deletions to every listener, also to those that start later."""
         with self._lock:
             self._journal = JournalNews(news.usable)
             for listener in self._listeners.values():
@@ -177,7 +178,7 @@ class Fleet:
 
     @contextmanager
     def asking(self) -> Iterator[Outbox]:
-        """Give what listeners are asked for, and pass on what is added: now, or when they are up again."""
+        """Give the outbox of looks. Looks that the caller adds are sent now, or once the listener has started again."""
         with self._lock:
             before = self._outbox.number
             yield self._outbox
@@ -190,8 +191,8 @@ class Fleet:
                 self._step(listener, lifecycle.Unwanted(Reason.SHUTDOWN), now)
             self._forget_the_stopped()
 
-    def answer(self, checks: Mapping[Hashable, int] | None) -> None:
-        """Tell listeners what requests carry now: those whose checks were looked into, or all where it is None."""
+    def send_token(self, checks: Mapping[Hashable, int] | None) -> None:
+        """Send the current token to the listeners whose checks are answered, or to all if `checks` is None."""
         with self._lock:
             for listener in self._listeners.values():
                 if listener.process is not None and (checks is None or listener.process.pid in checks):
@@ -218,12 +219,12 @@ class Fleet:
 
     @property
     def connected(self) -> tuple[str, ...]:
-        """Return the nodes that listeners take for connected, none where there is no listener; for any thread."""
+        """Return the connected nodes as the plan names them to listeners; none without a plan. For any thread."""
         with self._lock:
             return self._plan.nodes
 
     def kept(self, document_id: str) -> KeptUser | None:
-        """Return what a listener keeps in quarantine of a user; for any thread but the loop's."""
+        """Return a user's entry in a listener's quarantine; for any thread but the loop's."""
         position = document_hash(document_id)
         with self._lock:
             copies = [copy for copy, _ in self.processes() if position in copy.range]
@@ -252,7 +253,8 @@ class Fleet:
         try:
             process = ListenerProcess(self._start_message(self._start_request(listener)))
         except OSError as error:
-            # No memory, no process, no descriptor left: to be tried again like a child that ended at once.
+            # Memory, processes or descriptors are used up. The start is tried again, as after a child that ended at
+            # once.
             log.error("listener cannot be started", copy=str(listener.copy), error=str(error))  # noqa: TRY400
             self._step(listener, lifecycle.Exited(os.EX_OSERR, random.random()), now)  # noqa: S311
             return
@@ -260,7 +262,7 @@ class Fleet:
 
     def _start_request(self, listener: SupervisedListener) -> StartRequest:
         around = [each for each in self._left_at if each.is_around(listener.copy)]
-        # The narrowest is the newest: ranges are only ever split.
+        # The narrowest range is the newest, because CouchDB only ever splits ranges.
         nearest = min(around, key=lambda each: each.range.width, default=None)
         return StartRequest(
             assignment=listener.assignment,
@@ -287,7 +289,7 @@ class Fleet:
         match message:
             case Hello():
                 self._step(listener, lifecycle.Greeted(), now)
-                # The plan can have changed while the process started from what it was given then.
+                # The plan may have changed since the process was given its start message.
                 listener.inform()
                 self._reauthenticate(listener.process)
                 if self._journal is not None:
@@ -297,12 +299,12 @@ class Fleet:
             case Report():
                 self._outbox.acknowledge(listener.copy, message.looked, message.looked_at_all)
                 if listener.has_lost_its_copy(message):
-                    # Perhaps it was split, and a look shows what is there instead.
+                    # Perhaps the range was split. Another reading of the cluster shows the new copies.
                     self._on_copy_lost()
-                if listener.take(message):
+                if listener.take_report(message):
                     self._step(listener, lifecycle.Progressed(listener.caught_up), now)
             case CheckToken(number, node):
-                # By its process: another one of the same copy would take the answer for one of its own.
+                # The process id is the key, because a later process of the same copy would take the answer for its own.
                 self._gatekeeper.check_token(listener.process.pid, number, node)
             case Goodbye(reason):
                 log.debug("listener says goodbye", copy=str(listener.copy), reason=reason)
@@ -321,7 +323,7 @@ class Fleet:
         process.send(msgspec.structs.replace(self._gatekeeper.state(), answers=answers))
 
     def _reassign_in_doubt(self) -> None:
-        """Hand what is left in doubt of copies that nobody listens to any more to somebody who can see to it."""
+        """Hand doubtful writes of copies without a listener to some listener that runs."""
         successors = (each for each in self._listeners.values() if each.child.state is State.RUNNING)
         successor = next(successors, None)
         if successor is None or successor.process is None:
@@ -330,7 +332,7 @@ class Fleet:
             successor.process.send(TakeOverDoubts(files))
 
     def _conditions(self) -> Conditions:
-        """Divide the limits of the instance among the listeners of the plan; each may do something."""
+        """Divide the limits of the instance among the listeners of the plan; each gets at least 1."""
         listeners = max(1, len(self._plan.assignments))
         return Conditions(
             share=max(1, self._max_in_flight // listeners),

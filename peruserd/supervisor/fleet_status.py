@@ -1,4 +1,4 @@
-"""The standing of all listeners of an instance together, as other threads read it."""
+"""The status of all listeners of an instance, for other threads."""
 
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from peruserd.supervisor.listener import ListenerStatus
 
 
 class FleetStatus(msgspec.Struct, frozen=True):
-    """All listeners, the counters of all that ever ran, and the parts of the plan nobody can read."""
+    """The listeners, the counters of all listeners that ever ran, and the ranges that no instance can read."""
 
     listeners: tuple[ListenerStatus, ...]
     counters: Counters
@@ -29,8 +29,8 @@ class FleetStatus(msgspec.Struct, frozen=True):
 
 
 class StatusSource(Protocol):
-    """Says how the listeners of an instance stand, as a fleet does."""
+    """A source of the status of all listeners, such as a fleet."""
 
     def status(self) -> FleetStatus:
-        """Return how they stand now."""
+        """Return the current status."""
         ...

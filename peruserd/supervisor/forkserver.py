@@ -1,9 +1,12 @@
-"""The fork server: the process that listeners are forked from, so that what they import is imported once.
+"""The fork server: listeners are forked from this process, so modules are imported only once.
 
-`multiprocess` runs it: starts it where it is not running, which includes after its end, and reaps what it forked.
-It lives until neither the supervisor nor a listener is left: all of them hold the end of a pipe that it watches. Its
-own end takes no listener with it; only their exit codes are lost then. A fork server that
-hangs is killed, so that the supervisor's loop goes on with an error instead of waiting for it.
+`multiprocess` runs it:
+
+- `multiprocess` starts the fork server if it does not run, also after it has ended. The fork server reaps its children.
+- The fork server lives until the supervisor and all listeners have ended. It watches a pipe, whose other end they all
+  hold.
+- When the fork server ends, listeners go on; only their exit codes are lost.
+- A fork server that hangs is killed. The supervisor's loop then gets an error instead of waiting.
 """
 
 import contextlib
@@ -21,31 +24,32 @@ from multiprocess import forkserver
 
 from peruserd.listener.process import PRELOAD
 
-# Named, because the default differs between versions; `fork` would copy the supervisor's threads' locks as they are.
+# The method is named, because the default differs between versions of Python. The method `fork` would also copy locks
+# in the state in which other threads hold them.
 CONTEXT: Final = multiprocess.get_context("forkserver")
 CONTEXT.set_forkserver_preload([PRELOAD])
 
 EXIT_CODE_LOST: Final = 255
-"""The exit code that `multiprocess` gives for a process whose fork server ended first."""
+"""The exit code that `multiprocess` reports if the fork server ended before the process."""
 
-# It answers within milliseconds, or a second where it has yet to import. Below the 30 s after which the supervisor's
-# loop is taken to hang itself.
+# A fork server answers within milliseconds, or a second if it must still import modules. The limit is below 30 s, after
+# which the supervisor's own loop would be taken to hang.
 _MAX_WAIT_SECONDS: Final = 20.0
 
 DIRECTORY: Final = "forkserver"
 """The directory, in the state directory, of the fork server's address."""
 
-# The path of a Unix socket has 107 bytes at most, and `multiprocess` adds /listener- and 8 letters.
+# The path of a Unix socket has 107 bytes at most, and `multiprocess` adds `/listener-` and 8 letters.
 _MAX_PATH_BYTES: Final = 107 - len("/listener-12345678")
 
 log = structlog.get_logger(__name__)
 
 
 def begin(state_directory: Path) -> None:
-    """Start it, if it does not run yet, and do not wait for its imports; the first `start` does.
+    """Start the fork server if it does not run yet. Only the first `start` waits for its imports.
 
-    Its address is a socket below the state directory, which has one holder at a time. So what a supervisor left that
-    was killed is cleared by the next one.
+    Its address is a socket below the state directory. Only one supervisor at a time holds that directory, so it may
+    remove what a killed predecessor left there.
     """
     _settle(state_directory / DIRECTORY)
     _pass_over_working_directory()
@@ -56,10 +60,10 @@ def begin(state_directory: Path) -> None:
 
 
 def start(process: Any) -> None:
-    """Start a process of CONTEXT's; raises OSError where that fails.
+    """Start a process of CONTEXT; raises OSError if that fails.
 
-    A start that fails in the middle can have made the process all the same. It ends at once: the pipe that stands for
-    its parent is closed.
+    A start that fails in the middle may have made the process. That process ends at once, because the pipe to its
+    parent is closed.
     """
     before = _pid()
     _pass_over_working_directory()
@@ -83,7 +87,7 @@ def start(process: Any) -> None:
 
 
 def join(process: Any) -> int:
-    """Return the exit code of a process that is gone; negative: the signal."""
+    """Return the exit code of a process that has ended; a negative one is the signal that ended it."""
     process.join(_MAX_WAIT_SECONDS)
     if process.exitcode is None:
         _kill_hung()
@@ -92,7 +96,7 @@ def join(process: Any) -> int:
 
 
 def _pass_over_working_directory() -> None:
-    """Let Python import nothing from the working directory, where anybody may have put a module.
+    """Let Python import nothing from the working directory, because others may have put modules there.
 
     `multiprocess` runs the fork server by `python -c`, which looks there before all other places.
     """
@@ -101,7 +105,7 @@ def _pass_over_working_directory() -> None:
 
 def _settle(directory: Path) -> None:
     if len(os.fsencode(directory)) > _MAX_PATH_BYTES:
-        # Then `multiprocess` makes a directory of its own below TMPDIR, and a killed supervisor leaves it there.
+        # In this case `multiprocess` makes its own directory below TMPDIR, and a killed supervisor leaves it there.
         log.debug("state directory has too long a path for the fork server's address", directory=str(directory))
         return
     try:
@@ -115,7 +119,7 @@ def _settle(directory: Path) -> None:
 
 
 def _move() -> None:
-    """Let the next one have another address: somebody cleaned the temporary directory up, and this one's is gone."""
+    """Give the next fork server another address: somebody has cleaned up the temporary directory with this one's."""
     _kill()
     multiprocess.current_process()._config["tempdir"] = None  # noqa: SLF001 - there is no other way to have a new one
 
@@ -128,7 +132,7 @@ def _kill_hung() -> None:
 def _kill() -> None:
     pid = _pid()
     if pid is not None:
-        # Nobody else has this id: `multiprocess` reaps it only when it starts the next one.
+        # The id still belongs to the fork server: `multiprocess` reaps it only when it starts the next one.
         os.kill(pid, signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""The inbox of the supervisor's loop: what other threads and signal handlers hand to it."""
+"""The inbox of the supervisor's loop, for other threads and signal handlers."""
 
 import os
 import signal
@@ -12,37 +12,37 @@ from peruserd.core.processes.messages import JournalNews
 from peruserd.core.processes.outbox import Outbox
 
 
-class GivingUp(msgspec.Struct, frozen=True):
-    """A reason to end that only another configuration can take away."""
+class EndRequest(msgspec.Struct, frozen=True):
+    """A reason to end; only another configuration can remove it."""
 
     why: str
 
 
-class Asking(msgspec.Struct, frozen=True):
-    """An order to ask something of the listeners."""
+class LookRequest(msgspec.Struct, frozen=True):
+    """An order to ask the listeners for looks."""
 
     ask: Callable[[Outbox], None]
 
 
-class Answered(msgspec.Struct, frozen=True):
-    """An order to tell listeners what their requests carry: those that have these checks, or all where it is None."""
+class TokenNews(msgspec.Struct, frozen=True):
+    """An order to send the token to the listeners that have these checks, or to all if `checks` is None."""
 
     checks: dict[Hashable, int] | None
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """A view, and when the look ended that showed it, by the monotonic clock: the loop may take it in later."""
+class NewView(msgspec.Struct, frozen=True):
+    """A view, and the monotonic time at which it was read: the loop may handle it later."""
 
     view: View
     at: float
 
 
-Item = Seen | signal.Signals | Answered | GivingUp | JournalNews | Asking
-"""The things that can be handed to the loop."""
+Item = NewView | signal.Signals | TokenNews | EndRequest | JournalNews | LookRequest
+"""The types of items that the loop takes."""
 
 
 class Inbox:
-    """Things that other threads and signal handlers hand to the loop; `fileno` is readable when there is one."""
+    """A queue to the loop, from other threads and signal handlers. The descriptor is readable while it has an item."""
 
     def __init__(self) -> None:
         self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -53,12 +53,12 @@ class Inbox:
         return self._descriptor
 
     def put(self, item: "Item") -> None:
-        """Hand something over; safe in a signal handler, because a deque's append takes no lock that it could hold."""
+        """Add an item. A signal handler may do this too, because a deque's `append` takes no lock."""
         self._items.append(item)
         os.eventfd_write(self._descriptor, 1)
 
     def take_all(self) -> list["Item"]:
-        """Return what has come, in its order."""
+        """Return the waiting items in the order of their arrival."""
         try:
             os.eventfd_read(self._descriptor)
         except BlockingIOError:

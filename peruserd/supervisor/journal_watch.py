@@ -1,24 +1,24 @@
-"""Watching the journal of deletions for what operators and other instances write, once for all listeners.
+"""The journal watch: a thread that reads what operators and other instances write about deletions.
 
-It follows the journal's own feed, in which nothing happens while nobody is deleted: one small request every few
-seconds for the whole instance. Listeners are told of what was said; what they noted themselves they know.
+One watch serves all listeners of an instance. It follows the journal's own feed, with one small request every few
+seconds; the feed is empty while no user is deleted. The watch tells listeners only about operators' words and the
+pause, because listeners already know their own entries.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 
-from peruserd import ending
 from peruserd.core.deletions.journal import PAUSE_ID, UNREADABLE, WORD_PREFIX, Pause, PauseReason
 from peruserd.core.processes.messages import JournalNews
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.journal import PAGE_ROWS
+from peruserd.repeated_task import RepeatedTask
 
-# Where many users are deleted at once, a word of the operator stands behind thousands of entries in the feed.
+# If many users are deleted at once, an operator's word stands behind thousands of entries in the feed.
 _MAX_PAGES: Final = 20
 
 _WHY_PAUSED: Final = {
@@ -32,9 +32,9 @@ log = structlog.get_logger(__name__)
 
 
 class JournalWatch:
-    """Looks from a thread of its own, and tells `on_news` what has changed.
+    """Reads the journal in its own thread, and calls `on_news` with each change.
 
-    `is_usable` says whether the journal's database is ours and closed to others.
+    `is_usable` says whether the journal's database is peruserd's own and closed to others.
     """
 
     def __init__(
@@ -49,45 +49,42 @@ class JournalWatch:
         self._is_usable = is_usable
         self._on_news = on_news
         self._interval = interval_seconds
-        self._wanted = threading.Event()
-        self._stopping = False
         self._place: int | str | None = None
         self._usable = False
-        self._told = False
+        self._has_notified = False
         self._last_kind: str | None = None
         self._pause = UNREADABLE
         self._pause_read = False
-        self._thread = threading.Thread(target=self._run, name="journal-watch", daemon=True)
+        self._task = RepeatedTask("journal-watch", self._turn)
 
     @property
     def usable(self) -> bool:
-        """Say whether the journal could be read and trusted at the last look; for any thread."""
+        """Say whether the journal could be read and trusted the last time; for any thread."""
         return self._usable
 
     @property
     def pause(self) -> Pause:
-        """Return whether all drops wait; a journal that cannot be read is a pause. For any thread."""
+        """Return the pause of all drops. A journal that cannot be read counts as a pause. For any thread."""
         return self._pause if self._usable else UNREADABLE
 
     def start(self) -> None:
-        """Begin to look."""
-        self._thread.start()
+        """Start the thread."""
+        self._task.start()
 
     def stop(self) -> None:
-        """Look no more; a request under way has to be interrupted by whoever owns its session.
+        """End the watch. The owner of the session has to interrupt a request that is under way.
 
-        Returns once the thread has ended, or does not in time.
+        Returns once the thread has ended, or after the time that a part may take to end.
         """
-        self._stopping = True
-        self._wanted.set()
-        ending.join(self._thread)
+        self._task.stop()
+        self._task.join()
 
-    def look_soon(self) -> None:
-        """Look at once, because something was written."""
-        self._wanted.set()
+    def read_soon(self) -> None:
+        """Read the journal at once, because an order has written to it."""
+        self._task.soon()
 
-    def look(self) -> None:
-        """Look once, and tell what has changed; failures are told as a journal that cannot be used."""
+    def read(self) -> None:
+        """Read the journal once, and report changes. After a failure it is reported as not usable."""
         try:
             if not self._is_usable():
                 self._notify(usable=False)
@@ -101,7 +98,7 @@ class JournalWatch:
                     "journal of deletions cannot be read; nothing is dropped", kind=error.kind, error=str(error)
                 )
             self._last_kind = error.kind
-            # Words that are written meanwhile are found by reading all of them.
+            # After a failure all words are read again, so words written meanwhile are not missed.
             self._place = None
             self._notify(usable=False)
             return
@@ -110,7 +107,7 @@ class JournalWatch:
         self._notify(usable=True, spoken_of=spoken_of, pause_changed=PAUSE_ID in changed)
 
     def _changed(self) -> list[str]:
-        """Return the ids of the documents changed since the last look; at the first one all that matter."""
+        """Return the ids of the documents that changed since the last time; the first time all that matter."""
         if self._place is None:
             _, place = self._journal.changed_since("now")
             changed = [PAUSE_ID, *(f"{WORD_PREFIX}{each}" for each in self._journal.sayings())]
@@ -122,7 +119,7 @@ class JournalWatch:
         return changed
 
     def _read_on(self, place: int | str) -> tuple[list[str], int | str]:
-        """Return what operators wrote after a place, and the place up to which was read."""
+        """Return the ids that operators wrote to after a place, and the place up to which the feed was read."""
         found: list[str] = []
         for _ in range(_MAX_PAGES):
             page, place = self._journal.changed_since(place)
@@ -146,17 +143,15 @@ class JournalWatch:
             log.info("deletions go on")
 
     def _notify(self, *, usable: bool, spoken_of: tuple[str, ...] = (), pause_changed: bool = False) -> None:
-        if self._told and usable == self._usable and not spoken_of and not pause_changed:
+        if self._has_notified and usable == self._usable and not spoken_of and not pause_changed:
             return
-        self._told, self._usable = True, usable
+        self._has_notified, self._usable = True, usable
         self._on_news(JournalNews(usable, spoken_of, pause_changed))
 
-    def _run(self) -> None:
-        while not self._stopping:
-            try:
-                self.look()
-            except Exception:
-                log.exception("journal of deletions could not be looked at")
-                self._notify(usable=False)
-            self._wanted.wait(self._interval)
-            self._wanted.clear()
+    def _turn(self) -> float:
+        try:
+            self.read()
+        except Exception:
+            log.exception("journal of deletions could not be read")
+            self._notify(usable=False)
+        return self._interval

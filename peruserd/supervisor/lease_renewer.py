@@ -1,11 +1,10 @@
-"""The lease renewer: a thread that writes this instance's lease again and again, while the supervisor's loop runs.
+"""The lease renewer: a thread that writes this instance's lease again and again while the supervisor's loop runs.
 
-It has a session of its own, so that nothing the watcher waits for delays a renewal, and another one for its
-last words, which no renewal delays either. It decides nothing.
+It has its own session, so a slow answer to the watcher delays no renewal. A second session is for the last lease, so a
+slow renewal does not delay that one. It decides nothing.
 """
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -26,6 +25,7 @@ from peruserd.couch.errors import (
     UnauthorizedError,
     UnexpectedAnswerError,
 )
+from peruserd.repeated_task import RepeatedTask
 from peruserd.supervisor.membership import Member
 
 # Two instances beside one node write the same document. Jitter lets each of them see the other's lease.
@@ -41,8 +41,8 @@ log = structlog.get_logger(__name__)
 class LeaseRenewer:
     """Renews the lease every `interval_seconds`, beside the node that `node` returns.
 
-    `node` raises CouchError while it is unknown and returns None where no leases are kept. `is_alive` says whether the
-    work that the lease stands for goes on: a daemon that hangs must lose its lease.
+    `node` raises CouchError while the node is unknown, and returns None on a server where no leases are kept.
+    `is_alive` says whether the supervisor works: a daemon that hangs must lose its lease.
     """
 
     def __init__(
@@ -63,9 +63,8 @@ class LeaseRenewer:
         self._interval = interval_seconds
         self._node = node
         self._is_alive = is_alive
-        self._wanted = threading.Event()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="renewer", daemon=True)
+        self._task = RepeatedTask("renewer", self._turn, at_end=self._release)
+        self._renewals = 0
         self._renewed_at: float | None = None
         self._written: Lease | None = None
         self._failed_kind: str | None = None
@@ -74,33 +73,31 @@ class LeaseRenewer:
 
     def start(self) -> None:
         """Begin to renew the lease."""
-        self._thread.start()
+        self._task.start()
 
     def notice(self, view: View) -> None:
-        """Renew the lease at once where a look shows that the last lease is no longer right.
+        """Renew the lease at once if a view shows that the last lease is out of date.
 
-        The role has changed, or leases can be written again after a while in which they could not.
+        That is so if the role has changed, or if leases can be written again after a failure.
         """
         written = self._written
         if view.leases_readable and (written is None or written.role is not self._member.lease.role):
-            self._wanted.set()
+            self._task.soon()
 
     def seconds_since_renewal(self) -> float | None:
-        """Return the seconds since the lease was last written; None while it never was."""
+        """Return the seconds since the lease was last written; None before the first time."""
         return None if self._renewed_at is None else time.monotonic() - self._renewed_at
 
     def stop(self) -> None:
-        """Renew the lease no more. A last lease says that this instance has stopped, if one ever said that it lives.
+        """Stop the renewal. If a lease was ever written, write a last one, to say that this instance has stopped.
 
-        A renewal that is under way may end if it is quick, and is interrupted otherwise. Returns once the last lease
-        was written, or was not in time.
+        A renewal under way gets a short time to end, and is interrupted after that. Returns once the last lease is
+        written or its time is over.
         """
-        self._stopping = True
-        self._wanted.set()
-        self._thread.join(ending.LEASE_GRACE_SECONDS)
-        if self._thread.is_alive():
+        self._task.stop()
+        if not self._task.ends_within(ending.LEASE_GRACE_SECONDS):
             self._client.session.interrupt()
-            ending.join(self._thread, ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS)
+            self._task.join(ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS)
 
     def _release(self) -> None:
         if self._renewed_at is None or not self._database.state.usable:
@@ -113,30 +110,25 @@ class LeaseRenewer:
                 if self._written is not None:
                     self._remove_as_standby(self._last_client, last, [self._written])
         except CouchError as error:
-            # The others will find out by its silence.
+            # Other instances will notice that the lease no longer grows.
             log.warning("lease not released", kind=error.kind, error=str(error))
 
-    def _run(self) -> None:
-        renewals = 0
-        while not self._stopping:
-            if self._is_alive():
-                self._renew()
-                renewals += 1
-            pause = self._interval if renewals > _FIRST_RENEWALS else min(self._interval, _FIRST_SECONDS)
-            jitter = 1 + random.uniform(-_JITTER, _JITTER)  # noqa: S311 - spreads requests, guards nothing
-            self._wanted.wait(pause * jitter)
-            self._wanted.clear()
-        self._release()
+    def _turn(self) -> float:
+        if self._is_alive():
+            self._renew()
+            self._renewals += 1
+        pause = self._interval if self._renewals > _FIRST_RENEWALS else min(self._interval, _FIRST_SECONDS)
+        return pause * (1 + random.uniform(-_JITTER, _JITTER))  # noqa: S311 - spreads requests, guards nothing
 
     def _renew(self) -> None:
         try:
-            if (node := self._node()) is None or not self._member.has_looked:
+            if (node := self._node()) is None or not self._member.has_read_leases:
                 return
             if not self._database.state.usable:
-                # It is not there, or somebody else's, or others could have written there; the watcher says so.
+                # The database is missing, somebody else's, or was open to others; the watcher logs that.
                 self._written = None
                 return
-            # A lease that another instance beside the same node has written since would be overwritten unseen.
+            # Another instance beside the same node may have written its lease since. Read it before it is overwritten.
             leases = self._client.leases(self._database.name)
             self._member.observe(node, leases, time.monotonic())
             self._look_for_maintenance()
@@ -147,14 +139,15 @@ class LeaseRenewer:
             return
         except NotFoundError as error:
             self._written = None
-            self._database.suspect()
-            # A database that was deleted a moment ago the watcher makes again, and says so. Nobody mends a proxy.
+            self._database.check_soon()
+            # If the database was deleted, the watcher makes it again and logs that. If a proxy answered 404, nobody
+            # else would report it.
             if not error.is_of_database:
                 self._failed(error.kind, error)
         except CouchError as error:
             self._failed(error.kind, error)
         except Exception as error:
-            # Without this thread the instance would be dead for all others, and would not know.
+            # Without this thread all others would take the instance for dead, and it would not know.
             log.exception("unforeseen failure while the lease was renewed")
             self._failed("unforeseen", error)
         else:
@@ -163,9 +156,9 @@ class LeaseRenewer:
             self._recovered()
 
     def _remove_as_standby(self, client: Client, lease: Lease, leases: Iterable[Lease]) -> None:
-        """Remove what this instance wrote as a standby, now that it is active.
+        """Remove the lease that this instance wrote as a standby, now that it is active.
 
-        It would be taken for another instance that has fallen silent, by each later start and by each look at the plan.
+        Otherwise each later start and each `peruserd plan` would take it for another instance that has fallen silent.
         """
         if lease.role is not Role.ACTIVE:
             return
@@ -176,7 +169,7 @@ class LeaseRenewer:
         try:
             before, self.maintenance = self.maintenance, self._client.in_maintenance()
         except (RejectedError, UnauthorizedError, UnexpectedAnswerError):
-            # A proxy keeps `/_up` to itself, or answers it in its own words. The lease is worth more than this.
+            # A proxy closes `/_up`, or answers it itself. The lease must be written all the same.
             return
         if self.maintenance is not before:
             log.info(

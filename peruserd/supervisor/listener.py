@@ -1,10 +1,10 @@
-"""One listener as its supervisor holds it: what it was told last, its life, and its process where it has one.
+"""One listener as its supervisor sees it: its assignment, its state, and its process while it has one.
 
-A report says how the listener stood when it was written, and it can be under way while the listener is told something
-new. Such a report says nothing about the new assignment. So every `Inform` has a number, and a listener counts as
-caught up only by a report that answers the newest one.
+A report shows the listener at the moment at which it was written. It can cross an `Inform` message with a new
+assignment, about which the report says nothing. So every `Inform` has a number. A listener counts as caught up only if
+its report has the newest number.
 
-Nothing is decided here: the life is `core.processes.lifecycle`'s, and `fleet` says what each listener is told.
+Nothing is decided here: `core.processes.lifecycle` decides about the process, and `fleet` about the assignment.
 """
 
 import signal
@@ -20,7 +20,8 @@ from peruserd.core.processes.lifecycle import Action, Child, Reason, State, Timi
 from peruserd.core.processes.messages import Inform, Report, Stage, Stop
 from peruserd.supervisor.process import ListenerProcess
 
-# The child must be done before the supervisor's own patience ends, to save its checkpoint and say goodbye.
+# The child gets this part of the supervisor's time, so that it has saved its checkpoint before the supervisor aborts
+# it.
 _ASKED_SHARE: Final = 0.8
 
 _SIGNALS: Final = {Action.ABORT: signal.SIGABRT, Action.KILL: signal.SIGKILL}
@@ -31,8 +32,9 @@ log = structlog.get_logger(__name__)
 class Conditions(msgspec.Struct, frozen=True):
     """Conditions that hold for all listeners of an instance alike.
 
-    `share` is how many users each may work on at once, `new_per_minute` how many databases each may make in a minute (0
-    is no limit). `nodes` are the nodes connected in the view seen last, `cut_off` says that they are no majority.
+    - `share` is how many users each listener may work on at once.
+    - `new_per_minute` is how many databases each may make in a minute; 0 is no limit.
+    - `nodes` are the nodes connected in the view seen last; `cut_off` says that they are no majority.
     """
 
     share: int
@@ -42,9 +44,9 @@ class Conditions(msgspec.Struct, frozen=True):
 
 
 class ListenerStatus(msgspec.Struct, frozen=True):
-    """One listener as others may see it. `pid` is None while it has no process, `report` until its first one.
+    """The status of one listener. `pid` is None while it has no process, `report` before its first report.
 
-    `caught_up` says that it runs and has finished all that it was told to do, by a report that is not out of date.
+    `caught_up` says that the listener runs and, by an up-to-date report, has finished all its work.
     """
 
     copy: Copy
@@ -70,12 +72,12 @@ class SupervisedListener:
 
     @property
     def copy(self) -> Copy:
-        """Return the copy that it follows."""
+        """Return the copy that the listener follows."""
         return self.assignment.copy
 
     @property
     def caught_up(self) -> bool:
-        """Say whether it has finished all that it was told to do."""
+        """Say whether the listener has finished all the work of its newest assignment."""
         report = self.report
         return (
             self.child.state is State.RUNNING
@@ -85,12 +87,12 @@ class SupervisedListener:
         )
 
     def step(self, event: lifecycle.Event, now: float, timing: Timing) -> tuple[Action, ...]:
-        """Let something happen in its life; return what is to be done to its process, in order."""
+        """Handle an event of its life cycle; return the actions on its process, in order."""
         self.child, actions = lifecycle.step(self.child, event, now, timing)
         return actions
 
     def carry_out(self, action: Action, timing: Timing) -> None:
-        """Do one of these things to its process, where it has one; but to make one is the fleet's."""
+        """Do one of these actions to its process, if it has one. Only the fleet carries out SPAWN."""
         if self.process is None:
             return
         if action is Action.ASK:
@@ -107,19 +109,19 @@ class SupervisedListener:
         self.process.signal(_SIGNALS[action])
 
     def begin(self, process: ListenerProcess) -> None:
-        """Take note of its new process."""
+        """Begin with a new process."""
         self.process = process
         self._rounds = 0
         log.info("listener started", copy=str(self.copy), pid=process.pid)
 
     def change(self, assignment: Assignment, conditions: Conditions) -> None:
-        """Tell it what it does from now on, if that is anything new."""
+        """Give the listener its assignment and conditions, if they have changed."""
         if (assignment, conditions) != (self.assignment, self.conditions):
             self.assignment, self.conditions = assignment, conditions
             self.inform()
 
     def inform(self) -> None:
-        """Tell it what it does; one that is not up yet is told when it says hello."""
+        """Send its assignment to the listener; one that has not started yet gets it after its hello."""
         if self.process is None or self.child.state is not State.RUNNING:
             return
         self._informs += 1
@@ -137,17 +139,17 @@ class SupervisedListener:
         )
 
     def has_lost_its_copy(self, report: Report) -> bool:
-        """Say whether the copy could be read and by this report cannot be any more."""
+        """Say whether the copy could be read before, and by this report cannot be read any more."""
         return report.stage is Stage.CONNECTING and self.report is not None and self.report.is_reading
 
-    def take(self, report: Report) -> bool:
-        """Take in how it stands; say whether that is a sign of life."""
+    def take_report(self, report: Report) -> bool:
+        """Keep a report; say whether it is a sign of life."""
         self.report = report
         progressed, self._rounds = report.rounds != self._rounds, report.rounds
         return progressed
 
     def reap(self) -> tuple[int, Counters]:
-        """Forget its process, which is gone; return the exit code, and what it counted."""
+        """Forget its process, which has ended; return the exit code and the process's counters."""
         if self.process is None:
             raise RuntimeError(f"{self.copy} has no process")
         code = self.process.reap()
@@ -155,12 +157,12 @@ class SupervisedListener:
         if self.report is None:
             return code, Counters()
         counted = self.report.counters
-        # The fleet goes on with its counters; the rest of the report is still the last that is known.
+        # The fleet keeps the counters. The rest of the report stays, because it is the newest there is.
         self.report = msgspec.structs.replace(self.report, counters=Counters(), in_flight=0)
         return code, counted
 
     def log_end(self, code: int, now: float) -> None:
-        """Say in the log how its process ended and what follows."""
+        """Log how its process ended, and when the next one starts."""
         child = self.child
         report = log.info if child.state in (State.STOPPED, State.STARTING) else log.warning
         report(
@@ -173,7 +175,7 @@ class SupervisedListener:
         )
 
     def status(self, restarts: int) -> ListenerStatus:
-        """Return how it stands, after so many restarts of this copy's listener."""
+        """Return the status; `restarts` is how often this copy's listener was restarted."""
         return ListenerStatus(
             copy=self.copy,
             state=self.child.state,

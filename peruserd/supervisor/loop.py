@@ -1,7 +1,7 @@
-"""The supervisor's loop: one thread that waits for processes, pipes, signals, views, deadlines, and does what follows.
+"""The supervisor's loop: one thread waits for processes, pipes, signals, views and deadlines, and acts on them.
 
-Signal handlers only queue: what they mean is decided in the loop. Each round ends with a sentence that says what was
-done, which is the log line and systemd's status.
+Signal handlers only add the signal to a queue; the loop decides what it means. Each round that changes something ends
+with one sentence, for the log and for systemd's status.
 """
 
 import select
@@ -22,10 +22,10 @@ from peruserd.core.processes.lifecycle import EXIT_CONFIGURATION
 from peruserd.core.processes.messages import JournalNews
 from peruserd.core.processes.outbox import Outbox
 from peruserd.supervisor.fleet import Fleet
-from peruserd.supervisor.inbox import Answered, Asking, GivingUp, Inbox, Seen
+from peruserd.supervisor.inbox import EndRequest, Inbox, LookRequest, NewView, TokenNews
 from peruserd.supervisor.signals import Signals
 
-# A round at least this often, so that others can tell a loop that waits from one that hangs.
+# The loop goes round at least this often, so a loop that waits can be told from one that hangs.
 MAX_WAIT_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
@@ -40,11 +40,13 @@ class Outcome(IntEnum):
 
 
 class Supervisor:
-    """Runs a fleet by the views that come in, until a signal or the restart budget ends it.
+    """Runs a fleet by the views that arrive, until a signal or the restart budget ends it.
 
-    `look_soon` asks for another view. `remember` gets the instances in force whenever they have changed, for the next
-    start to expect. `on_hangup` is called on SIGHUP, `on_end` once there is a reason to end: in the signal's handler,
-    although the loop may hang.
+    - `read_soon` asks for another view.
+    - `remember` gets the instances in force whenever they have changed; the next start expects these.
+    - `on_hangup` is called on SIGHUP.
+    - `on_end` is called once there is a reason to end. For a signal that happens in its handler, because the loop may
+      hang.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class Supervisor:
         *,
         make_plan: Callable[[View, View], Plan],
         stable_view: StableView,
-        look_soon: Callable[[], None],
+        read_soon: Callable[[], None],
         remember: Callable[[tuple[str, ...]], None],
         set_status: Callable[[str], None],
         on_hangup: Callable[[], None],
@@ -62,20 +64,21 @@ class Supervisor:
         self._fleet = fleet
         self._make_plan = make_plan
         self._stable_view = stable_view
-        self._look_soon = look_soon
-        # The time for which a look was asked for.
-        self._looks_at: float | None = None
+        self._read_soon = read_soon
+        # The due time of the last reading that was asked for.
+        self._reading_asked_for: float | None = None
         self._remember = remember
         self._set_status = set_status
         self._on_hangup = on_hangup
         self._on_end = on_end
-        # When listeners that are still there are left behind; None until there is a reason to end.
+        # When the loop ends without the listeners that still run; None until there is a reason to end.
         self._leaves_at: float | None = None
         self._inbox = Inbox()
         self._plan: Plan | None = None
-        # Rounds are many, and a plan of many ranges takes its time: it is made only of something new.
+        # The loop goes round often, and a plan of many ranges takes time. So a plan is made only if a view has changed.
         self._planned_for: tuple[View, View] | None = None
-        # Told to other threads only after the fleet was adjusted: no listener before that does not mean ready.
+        # Other threads see a view only after the fleet was adjusted to it. Before that, no listener does not mean
+        # ready.
         self._followed: View | None = None
         self.plans = 0
         self._stopping = False
@@ -86,31 +89,31 @@ class Supervisor:
     def on_view(self, view: View) -> None:
         """Hand a view to the loop; for any thread."""
         self._leases_readable = view.leases_readable
-        self._inbox.put(Seen(view, time.monotonic()))
+        self._inbox.put(NewView(view, time.monotonic()))
 
     def on_journal(self, news: JournalNews) -> None:
-        """Hand what became known of the journal of deletions to the loop; for any thread."""
+        """Hand news of the journal of deletions to the loop; for any thread."""
         self._inbox.put(news)
 
     def on_look(self, document_ids: Iterable[str], lane: Lane) -> None:
-        """Let the listeners look at these user documents; for any thread."""
+        """Ask the listeners for looks at these user documents; for any thread."""
         asked = tuple(document_ids)
-        self._inbox.put(Asking(lambda outbox: outbox.ask(lane, asked)))
+        self._inbox.put(LookRequest(lambda outbox: outbox.ask(lane, asked)))
 
     def on_news(self, news: News, mark: Mark) -> None:
-        """Let the listeners look at the users of whose databases there is news; for any thread."""
+        """Ask the listeners for looks at the users whose databases have changed; for any thread."""
 
         def ask(outbox: Outbox) -> None:
             outbox.ask(Lane.OTHERS, news.changed)
             outbox.ask(Lane.OTHERS, news.made, made=True)
             outbox.mark(mark)
 
-        self._inbox.put(Asking(ask))
+        self._inbox.put(LookRequest(ask))
 
     def look_on_return(self, node: str, document_ids: Iterable[str]) -> int | None:
-        """Let the listeners look at users because a node is back; return the number of it; for any thread.
+        """Ask for looks because a node is back; return their number. For any thread.
 
-        None where they do not know yet that it is, and where there is no listener that could look later.
+        Returns None if the listeners have not heard yet that the node is back, or if there is no listener.
         """
         connected = self._fleet.connected
         if connected and node not in connected:
@@ -123,7 +126,7 @@ class Supervisor:
 
     @property
     def has_ranges(self) -> bool:
-        """Say whether this instance listens to anything, or may soon; for any thread."""
+        """Say whether this instance has listeners, or may soon have some; for any thread."""
         with self._fleet.asking() as outbox:
             return outbox.has_ranges
 
@@ -134,40 +137,40 @@ class Supervisor:
             return outbox.finished
 
     def compare_names(self) -> None:
-        """Let the listeners compare the names of all users' databases with what is there; for any thread."""
-        self._inbox.put(Asking(Outbox.compare_names))
+        """Let the listeners compare the names of all users' databases with those that exist; for any thread."""
+        self._inbox.put(LookRequest(Outbox.compare_names))
 
     @property
     def seen_to(self) -> Mark | None:
-        """Return the newest mark of `on_news` up to which all is done; for any thread."""
+        """Return the newest mark of `on_news` up to which all looks are over; for any thread."""
         with self._fleet.asking() as outbox:
             return outbox.seen_to
 
-    def lose_sight(self) -> None:
-        """Take note that the last look has failed: the view in force stays, and no lease was read; for any thread."""
+    def on_failed_reading(self) -> None:
+        """Note that the last reading has failed: the view in force stays, and no lease was read. For any thread."""
         self._leases_readable = False
 
     def give_up(self, why: str) -> None:
         """End the instance in order, with the exit code that asks for another configuration; for any thread."""
-        self._inbox.put(GivingUp(why))
+        self._inbox.put(EndRequest(why))
 
     def on_answered(self, checks: dict[Hashable, int] | None) -> None:
-        """Let the loop tell listeners what their requests carry now; for any thread."""
-        self._inbox.put(Answered(checks))
+        """Let the loop send the current token to listeners; for any thread."""
+        self._inbox.put(TokenNews(checks))
 
     def run(self, begin: Callable[[], None]) -> Outcome:
-        """Supervise until told to stop and no process is left, or none that ends in time.
+        """Supervise until a signal or a fault ends it, and until all processes have ended or their time is over.
 
-        `begin` starts whatever has to be ended in order: it is called once signals are obeyed, and no longer end the
-        process on the spot.
+        `begin` starts the other parts of the instance. It is called once the signal handlers are set, because before
+        that a signal would end the process without ending these parts in order.
         """
         with Signals(self._inbox.put, self._begin_to_end):
             begin()
             while not (self._stopping and (self._fleet.idle or self._is_late())):
                 self._wait()
                 self._take_in()
-                self._mind_deadlines()
-                self._ask_for_look()
+                self._run_deadlines()
+                self._ask_for_reading()
                 self._follow_view()
         if not self._fleet.idle:
             log.error("listeners do not end, and are left behind")
@@ -183,7 +186,7 @@ class Supervisor:
         for copy, process in self._fleet.processes():
             processes[process.pidfd] = copy
             poll.register(process.pidfd, select.POLLIN)
-            # A pipe whose far end is closed stays readable for ever; only the pidfd has something to say then.
+            # A pipe stays readable for ever once its far end is closed. From then on only the pidfd matters.
             if not process.at_eof:
                 pipes[process.pipe_fd] = copy
                 poll.register(process.pipe_fd, select.POLLIN)
@@ -197,11 +200,11 @@ class Supervisor:
                 self._fleet.on_exit(processes[descriptor], now)
 
     def _patience(self) -> float:
-        look_due = self._stable_view.look_due
+        reading_due = self._stable_view.reading_due
         possible = (
             self._fleet.next_deadline(),
             self._stable_view.due,
-            None if look_due == self._looks_at else look_due,
+            None if reading_due == self._reading_asked_for else reading_due,
             self._leaves_at,
         )
         deadlines = [each for each in possible if each is not None]
@@ -210,14 +213,14 @@ class Supervisor:
 
     def _take_in(self) -> None:
         for item in self._inbox.take_all():
-            if isinstance(item, Seen):
-                self._stable_view = self._stable_view.see(item.view, item.at)
+            if isinstance(item, NewView):
+                self._stable_view = self._stable_view.observe(item.view, item.at)
             elif isinstance(item, JournalNews):
-                self._fleet.pass_on(item)
-            elif isinstance(item, Asking):
+                self._fleet.send_journal_news(item)
+            elif isinstance(item, LookRequest):
                 with self._fleet.asking() as outbox:
                     item.ask(outbox)
-            elif isinstance(item, GivingUp):
+            elif isinstance(item, EndRequest):
                 if not self._gave_up:
                     log.error("cannot go on", error=item.why)
                 self._gave_up = True
@@ -225,22 +228,22 @@ class Supervisor:
             elif item is signal.SIGHUP:
                 log.info("SIGHUP: the password is read again; restart to apply a change of the configuration")
                 self._on_hangup()
-            elif isinstance(item, Answered):
-                self._fleet.answer(item.checks)
+            elif isinstance(item, TokenNews):
+                self._fleet.send_token(item.checks)
             else:
                 self._stop(f"stopping on {item.name}")
 
-    def _mind_deadlines(self) -> None:
+    def _run_deadlines(self) -> None:
         self._fleet.run_deadlines(time.monotonic())
         if self._fleet.exhausted and not self._stopping:
             self._stop("stopping: listeners were restarted too often; the fault is not one listener's")
 
-    def _ask_for_look(self) -> None:
-        """Ask once for a look that tells whether somebody who is awaited has come: the next one can be far away."""
-        date = self._stable_view.look_due
-        if date is not None and date != self._looks_at and time.monotonic() >= date:
-            self._looks_at = date
-            self._look_soon()
+    def _ask_for_reading(self) -> None:
+        """Ask once for a reading when an awaited instance is due, because the next regular one can be far away."""
+        date = self._stable_view.reading_due
+        if date is not None and date != self._reading_asked_for and time.monotonic() >= date:
+            self._reading_asked_for = date
+            self._read_soon()
 
     def _follow_view(self) -> None:
         now = time.monotonic()
@@ -258,7 +261,7 @@ class Supervisor:
             self._followed = view
 
     def _carry_out(self, plan: Plan, view: View, now: float) -> None:
-        # An ownership that is only coming holds a few documents back; a plan is new when it changes who does what.
+        # An upcoming ownership only holds a few documents back. A plan counts as new if it changes who does what.
         self.plans += self._plan is None or plan.in_force != self._plan.in_force
         self._plan = plan
         done = self._fleet.adjust(plan, now)
@@ -283,20 +286,20 @@ class Supervisor:
 
     @property
     def view(self) -> View | None:
-        """The view in force, once it is known who is there and its plan was carried out; for any thread."""
+        """The view in force, once the live instances are known and its plan was carried out; for any thread."""
         return self._followed
 
     @property
     def leases_readable(self) -> bool:
-        """Say whether the last look has shown the leases; for any thread. Until there was one, none has.
+        """Say whether the last reading has shown the leases; False before the first one. For any thread.
 
-        While it is False nothing may be done that cannot be undone: who is silent may be alive.
+        While it is False nothing irreversible may be done, because a silent instance may be alive.
         """
         return self._leases_readable
 
     @property
-    def has_looked(self) -> bool:
-        """Say whether the cluster was seen at all; for any thread."""
+    def has_seen_cluster(self) -> bool:
+        """Say whether the cluster was ever seen; for any thread."""
         return self._plan is not None
 
 

@@ -1,11 +1,12 @@
-"""This instance among the others: its own lease, and what it believes of theirs.
+"""Membership: this instance's own lease, and which other instances it takes for alive by their leases.
 
-Used by two threads: the lease renewer writes the lease, and the watcher reads all of them. Rules are
-`core.cluster.leases`'.
+Two threads use it: the lease renewer writes the lease, and the watcher reads all leases. The rules are in
+`core.cluster.leases`.
 """
 
 import threading
 from collections.abc import Iterable
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -17,17 +18,17 @@ log = structlog.get_logger(__name__)
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Another instance as it is believed to be."""
+    """Another instance: its lease, and whether it is taken for alive."""
 
     lease: Lease
-    standing: LeaseStatus
+    status: LeaseStatus
 
 
 class LiveInstances(msgspec.Struct, frozen=True):
-    """The instances that are there: their nodes, sorted, and the lease for which this instance stands by, if any.
+    """The nodes, sorted, of all live instances, and the lease for which this instance stands by, if any.
 
-    `newcomers` are the nodes, sorted, whose instance has written a lease that is not believed yet. `breaks` tells of
-    each living one how often it could not reach its node any more.
+    `newcomers` are the nodes, sorted, whose instance has written a lease that is not believed yet. `breaks` counts for
+    each live instance how often it lost the connection to its node.
     """
 
     instances: tuple[str, ...]
@@ -36,78 +37,64 @@ class LiveInstances(msgspec.Struct, frozen=True):
     breaks: tuple[Breaks, ...] = ()
 
 
+class LeaseTracker(Protocol):
+    """Takes readings of the leases; `node` is the node to which their reader is attached. `now` is monotonic."""
+
+    def observe(self, node: str, leases: Iterable[Lease], now: float, /) -> LiveInstances:
+        """Add one reading of the leases, and return the live instances."""
+
+    def suspend_expiry(self, node: str, now: float, /) -> LiveInstances:
+        """Note that no instance could write a lease until now, and return the live instances."""
+
+
 class LeaseObserver:
-    """Watches the leases without having one: for commands that only ask."""
+    """Reads leases without having one, for commands. Not thread-safe."""
 
     def __init__(self, ttl_seconds: float) -> None:
-        self._lock = threading.Lock()
         self._table = LeaseTable(ttl_seconds)
 
-    def observe(self, node: str, leases: Iterable[Lease], now: float) -> LiveInstances:
-        """Take in one reading of the leases and say who is there.
+    def observe(self, _node: str, leases: Iterable[Lease], now: float, /) -> LiveInstances:
+        """Add one reading of the leases, and return the live instances."""
+        self._table = self._table.observe(leases, now)
+        return self._live_instances(now)
 
-        `node` is the one the observer is attached to.
-        """
-        with self._lock:
-            self._table = self._table.see(self._others(leases, node), now)
-            self._log_changes(now)
-            return self._live_instances(node, now)
-
-    def suspend_expiry(self, node: str, now: float) -> LiveInstances:
-        """Take note that nobody could write a lease until now, and say who is there."""
-        with self._lock:
-            self._table = self._table.suspend_expiry(now)
-            return self._live_instances(node, now)
-
-    @property
-    def has_looked(self) -> bool:
-        """Say whether all leases were read once; until then nobody can be told from a newcomer."""
-        with self._lock:
-            return self._table.opened
+    def suspend_expiry(self, _node: str, now: float, /) -> LiveInstances:
+        """Note that no instance could write a lease until now, and return the live instances."""
+        self._table = self._table.suspend_expiry(now)
+        return self._live_instances(now)
 
     def peers(self, now: float) -> list[Peer]:
-        """Return every other instance of which a lease was seen, sorted by node."""
-        with self._lock:
-            table = self._table
-            known = [Peer(each.lease, table.standing(name, now)) for name, each in table.observed.items()]
+        """Return every other instance whose lease was seen, sorted by node."""
+        known = [Peer(each.lease, self._table.status(name, now)) for name, each in self._table.observed.items()]
         return sorted(known, key=lambda each: (each.lease.node, each.lease.incarnation))
 
     def living(self, now: float) -> tuple[Lease, ...]:
-        """Return the leases of all other instances that are believed alive."""
-        with self._lock:
-            return self._table.living(now)
+        """Return the leases of all other instances that are taken for alive."""
+        return self._table.living(now)
 
     def unproven(self, now: float) -> tuple[Lease, ...]:
-        """Return the leases that are believed and were not seen to grow yet."""
-        with self._lock:
-            return self._table.unproven(now)
+        """Return the leases that count as alive although they were not seen to grow yet."""
+        return self._table.unproven(now)
 
-    # Inside, with the lock held
-
-    def _others(self, leases: Iterable[Lease], _node: str) -> Iterable[Lease]:
-        return leases
-
-    def _live_instances(self, _node: str, now: float) -> LiveInstances:
+    def _live_instances(self, now: float) -> LiveInstances:
         return LiveInstances(_sorted_nodes(self._table.living(now)), newcomers=_sorted_nodes(self._table.newcomers()))
 
-    def _log_changes(self, now: float) -> None:
-        """Say nothing: commands print what they found. An instance keeps a log."""
 
+class Member:
+    """An instance with its own lease. Its role follows from the leases that it reads.
 
-class Member(LeaseObserver):
-    """An instance that has a lease of its own. Its role follows from what it sees.
-
-    It never takes itself for dead: if its lease cannot be written, others may do its work as well, which is harmless,
-    while nobody doing it would not be.
+    It never takes itself for dead. If its lease cannot be written, another instance may do the same work at the same
+    time. That is harmless, and work that no instance does is not.
     """
 
     def __init__(
         self, *, incarnation: str, replaces: str | None, ttl_seconds: float, version: str, digest: str = ""
     ) -> None:
-        super().__init__(ttl_seconds)
+        self._lock = threading.Lock()
+        self._table = LeaseTable(ttl_seconds)
         self._logged: dict[str, LeaseStatus] = {}
         self._logged_differing: set[tuple[str, str]] = set()
-        # Until it has looked round it claims nothing.
+        # Until it has read the leases it claims nothing.
         self._own = Lease(
             node="",
             incarnation=incarnation,
@@ -120,9 +107,28 @@ class Member(LeaseObserver):
 
     @property
     def lease(self) -> Lease:
-        """The lease as it was signed last."""
+        """The newest lease that was signed."""
         with self._lock:
             return self._own
+
+    def observe(self, node: str, leases: Iterable[Lease], now: float, /) -> LiveInstances:
+        """Add one reading of the leases, and return the live instances."""
+        with self._lock:
+            self._table = self._table.observe(self._others(leases, node), now)
+            self._log_changes(now)
+            return self._live_instances(node, now)
+
+    def suspend_expiry(self, node: str, now: float, /) -> LiveInstances:
+        """Note that no instance could write a lease until now, and return the live instances."""
+        with self._lock:
+            self._table = self._table.suspend_expiry(now)
+            return self._live_instances(node, now)
+
+    @property
+    def has_read_leases(self) -> bool:
+        """Say whether all leases were read once; before that an old instance cannot be told from a new one."""
+        with self._lock:
+            return self._table.opened
 
     def set_address(self, address: str) -> None:
         """Set the address of the HTTP page, once it is known."""
@@ -130,21 +136,23 @@ class Member(LeaseObserver):
             self._own = msgspec.structs.replace(self._own, address=address)
 
     def note_break(self) -> None:
-        """Note that the node cannot be reached any more, for the leases to come; for any thread."""
+        """Count one break of the connection to the node, for all later leases; for any thread."""
         with self._lock:
             self._own = msgspec.structs.replace(self._own, breaks=self._own.breaks + 1)
 
     def sign(self, node: str, *, maintenance: bool = False, released: bool = False) -> Lease:
-        """Return the lease to write now: its counter has grown."""
+        """Return the lease to write now, with a counter that is one higher."""
         with self._lock:
             self._own = msgspec.structs.replace(
                 self._own, node=node, counter=self._own.counter + 1, maintenance=maintenance, released=released
             )
             return self._own
 
+    # Inside, with the lock held
+
     def _others(self, leases: Iterable[Lease], node: str) -> Iterable[Lease]:
         own = self._own
-        # The lock on the state directory proves its predecessor dead, whatever is written of that one.
+        # The lock on the state directory proves that its predecessor has ended, so that lease says nothing.
         return [
             each
             for each in leases
@@ -157,7 +165,7 @@ class Member(LeaseObserver):
         chosen = holder(node, (own, *living))
         standby_for = None if chosen is own else chosen
         self._take_role(own, standby_for)
-        # An instance that stands by counts its node as well: another one acts for it.
+        # An instance that stands by counts its node as well, because another instance acts there.
         instances = _sorted_nodes(living, node)
         breaks = tuple(Breaks(each.node, each.incarnation, each.breaks) for each in living)
         return LiveInstances(instances, standby_for, _sorted_nodes(self._table.newcomers()), breaks)
@@ -169,13 +177,13 @@ class Member(LeaseObserver):
         self._own = msgspec.structs.replace(own, role=role)
 
     def _log_changes(self, now: float) -> None:
-        standings = {name: self._table.standing(name, now) for name in self._table.observed}
-        for name, standing in standings.items():
-            if self._logged.get(name) is not standing:
+        statuses = {name: self._table.status(name, now) for name in self._table.observed}
+        for name, status in statuses.items():
+            if self._logged.get(name) is not status:
                 log.info(
-                    "instance", node=self._table.observed[name].lease.node, incarnation=name, standing=standing.value
+                    "instance", node=self._table.observed[name].lease.node, incarnation=name, standing=status.value
                 )
-        self._logged = standings
+        self._logged = statuses
         self._log_differences(now)
 
     def _log_differences(self, now: float) -> None:

@@ -1,8 +1,8 @@
-"""A listener's process as the supervisor holds it: its pipe, its pidfd, its signals.
+"""A listener's process as the supervisor sees it: its pipe, its pidfd and its signals.
 
-The pidfd alone says that a process is gone: the sentinel is a pipe, which a grandchild can hold open. Nothing here or
-elsewhere may reap a child but `multiprocess` itself (no `waitpid(-1)`, no `psutil.Process.wait`): its status would be
-lost.
+Only the pidfd says reliably that a process has ended. The sentinel of `multiprocess` is a pipe, and a grandchild can
+hold it open. Only `multiprocess` itself may reap a child (no `waitpid(-1)`, no `psutil.Process.wait`), because
+otherwise the exit status is lost.
 """
 
 import contextlib
@@ -18,19 +18,19 @@ from peruserd.core.processes.messages import FromListener, ListenerStart, ToList
 from peruserd.listener.process import main
 from peruserd.supervisor import forkserver
 
-# Far more than a listener needs that is busy, and far less than the loop may be silent.
+# A busy listener reads its pipe far sooner. The limit is also far below the time that the loop may be silent.
 _MAX_SEND_SECONDS: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
 
 class ListenerProcess:
-    """One running (or just ended) listener process; making one raises OSError where it cannot be started."""
+    """One listener process, running or just ended; the constructor raises OSError if it cannot be started."""
 
     def __init__(self, start: ListenerStart) -> None:
         self._pipe, theirs = forkserver.CONTEXT.Pipe(duplex=True)
         _limit_sending(self._pipe.fileno())
-        # A daemon in multiprocess' sense: should the supervisor fail, its exit ends the child and does not wait for it.
+        # `daemon` as multiprocess means it: if the supervisor fails, its exit ends the child and does not wait for it.
         self._process: Any = forkserver.CONTEXT.Process(
             target=main, args=(encode(start), theirs), name=str(start.copy), daemon=True
         )
@@ -52,14 +52,14 @@ class ListenerProcess:
 
     @property
     def at_eof(self) -> bool:
-        """Say whether the child closed its end of the pipe: no message can come any more."""
+        """Say whether the child has closed its end of the pipe, so that no message can come any more."""
         return self._at_eof
 
     def send(self, message: ToListener) -> None:
-        """Send a message; one to a child that is gone is dropped, its pidfd says so soon.
+        """Send a message. If the child has ended, the message is dropped, and the pidfd soon becomes readable.
 
-        A child that takes nothing off its pipe is killed. The supervisor's loop must not wait for it, and what it would
-        read next may be half of a message.
+        A child that does not read its pipe is killed. The supervisor's loop must not wait for it, and its next read
+        could return half of a message.
         """
         try:
             self._pipe.send_bytes(encode(message))
@@ -80,12 +80,12 @@ class ListenerProcess:
         return messages
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal through the pidfd, which cannot hit a process that has since been given the same id."""
+        """Send a signal through the pidfd, so it cannot reach a later process with the same id."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, number)
 
     def reap(self) -> int:
-        """Return the exit code of a process whose pidfd became readable (negative: the signal), and close all of it."""
+        """Release a process whose pidfd is readable; return its exit code, which is negative after a signal."""
         code = self._collect()
         os.close(self.pidfd)
         return code
@@ -94,11 +94,11 @@ class ListenerProcess:
         try:
             return os.pidfd_open(self.pid)
         except ProcessLookupError:
-            # It ended at once, and the fork server, whose child it is, has reaped it already.
+            # It ended at once. The fork server is its parent and has reaped it already.
             self._collect()
             raise
         except OSError:
-            # No descriptor left, for one: nobody could tell when it ends.
+            # Descriptors may be used up. Without a pidfd its end would not be noticed.
             self._process.kill()
             self._collect()
             raise
@@ -111,7 +111,7 @@ class ListenerProcess:
 
 
 def _limit_sending(descriptor: int) -> None:
-    """Let no write to a pipe of `multiprocess`, which is a pair of sockets, wait for long; one that did has EAGAIN."""
+    """Limit the time that a write may wait; after it the write fails with EAGAIN. The pipe is a pair of sockets."""
     seconds = int(_MAX_SEND_SECONDS)
     limit = struct.pack("@ll", seconds, int((_MAX_SEND_SECONDS - seconds) * 1_000_000))
     with socket.socket(fileno=os.dup(descriptor)) as pipe:

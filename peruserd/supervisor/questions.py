@@ -1,7 +1,7 @@
-"""Questions that another thread asks listeners, and the answers, which the supervisor's loop hears and passes on.
+"""Questions from other threads to listeners. The supervisor's loop receives the answers and passes them on.
 
-Everybody who reaches the HTTP page can cause questions, and a listener that takes nothing off its pipe is killed. So no
-listener is asked again that owes too many answers.
+Every client of the HTTP page can cause questions, and a listener that does not read its pipe is killed. So a listener
+that owes too many answers is asked nothing more.
 """
 
 import itertools
@@ -13,24 +13,24 @@ from typing import Final
 import msgspec
 
 from peruserd.core.cluster.views import Copy
-from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser, Wish
+from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser, QuarantineAction
 
-# A listener answers between two saves; one that does not in this time is busy with a disk that hangs, or is gone.
+# A listener answers between two saves. If it does not answer in this time, its disk hangs or it has ended.
 _PATIENCE_SECONDS: Final = 10.0
 
-# Somebody waits at the HTTP page who learns no more by a longer wait.
+# A client of the HTTP page waits meanwhile, and a longer wait would tell it nothing more.
 _BRIEF_SECONDS: Final = 2.0
 
-# Few and short enough for any pipe; a listener that is well owes none for longer than a moment.
+# So many short questions fit into any pipe. A healthy listener owes an answer only for a moment.
 _MAX_OWED: Final = 8
 
 
 class NotAnsweredError(Exception):
-    """A listener that was asked did not answer in time, or owes too many answers already."""
+    """A listener did not answer in time, or owes too many answers already."""
 
 
 class Questions:
-    """Asks listeners, one page after the other. `send` hands a question to a listener; any thread may ask."""
+    """Asks listeners and reads their answers page by page, from any thread. `send` sends a question to a listener."""
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class Questions:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._open: dict[int, queue.SimpleQueue[InquiryPage]] = {}
-        # The numbers of the questions to which a listener owes the answer, whether or not anybody waits for it still.
+        # The numbers of a listener's unanswered questions, including those for which no thread waits any more.
         self._owed: dict[Copy, set[int]] = {}
 
     def ask(self, copy: Copy, inquiry: Inquiry) -> Iterator[KeptUser]:
-        """Return the users that a listener answers with, from all pages; raises NotAnsweredError."""
+        """Return the users in all pages of a listener's answer; raises NotAnsweredError."""
         while True:
             page = self._page(copy, inquiry, self._patience)
             yield from page.users
@@ -58,10 +58,10 @@ class Questions:
             inquiry = msgspec.structs.replace(inquiry, after=page.users[-1].document)
 
     def kept(self, copies: Iterable[Copy], document_id: str) -> KeptUser | None:
-        """Return what the first listener says that keeps a user in quarantine; None where none says so in time."""
+        """Return a user's quarantine entry from the first listener that has one; None if none says so in time."""
         for copy in copies:
             try:
-                page = self._page(copy, Inquiry(0, Wish.LIST, (document_id,)), self._brief)
+                page = self._page(copy, Inquiry(0, QuarantineAction.LIST, (document_id,)), self._brief)
             except NotAnsweredError:
                 continue
             if page.users:
@@ -69,7 +69,7 @@ class Questions:
         return None
 
     def answered(self, copy: Copy, page: InquiryPage) -> None:
-        """Take in an answer; one that nobody waits for any more is dropped."""
+        """Pass an answer to the thread that waits for it; drop the answer if no thread does."""
         with self._lock:
             self._owed.get(copy, set()).discard(page.number)
             waiting = self._open.get(page.number)
@@ -77,7 +77,7 @@ class Questions:
             waiting.put(page)
 
     def ended(self, copy: Copy) -> None:
-        """Note that the process of a listener is gone, which answers no more."""
+        """Note that a listener's process has ended, so it owes no answers."""
         with self._lock:
             self._owed.pop(copy, None)
 

@@ -1,8 +1,8 @@
-"""The return watch: it has the users looked at whose databases a node can have missed, once that node is back.
+"""The return watch: once a node is back, it asks for looks at all users whose databases the node may have missed.
 
-It works in the watcher's thread, after each view, so that a return is seen to at once. `core.cluster.absences` says
-from which place on the list of databases is to be read. The places stand on disk while a node is away, so a restart
-forgets none.
+It runs in the watcher's thread after each view, so it notices a return at once. `core.cluster.absences` says from which
+place the list of databases must be read again. While a node is away, these places are on disk, so a restart does not
+lose them.
 """
 
 import time
@@ -23,7 +23,8 @@ from peruserd.couch.sources import DirectorySource
 from peruserd.supervisor.files import write_whole
 from peruserd.supervisor.start_watch import StartWatch
 
-# The watcher has other things to see as well: so many thousands of rows, and the rest after its next view.
+# The watcher has other work too. So at most this many pages of a thousand rows are read; the rest follows after the
+# next view.
 _MAX_PAGES: Final = 10
 
 _FILE: Final = "absences.json"
@@ -35,14 +36,15 @@ class Looks(Protocol):
     """Lets listeners look at users; `supervisor.loop` does. Its methods return at once."""
 
     def look_on_return(self, node: str, document_ids: Iterable[str]) -> int | None:
-        """Look at users because a node is back; return the number of these looks.
+        """Ask for looks because a node is back; return their number.
 
-        None where the listeners do not know yet that it is: their looks could end without its copies.
+        Returns None if the listeners have not heard yet that the node is back, because their looks could miss its
+        copies.
         """
 
     @property
     def has_ranges(self) -> bool:
-        """Say whether there are listeners, or may soon be; a node is missed until some have looked."""
+        """Say whether there are listeners, or may soon be some. A node counts as missed until some have looked."""
 
     @property
     def looked_to(self) -> int:
@@ -50,9 +52,9 @@ class Looks(Protocol):
 
 
 class ReturnWatch:
-    """Follows the views of one instance; `node` returns the node whose list of databases is read, None without shards.
+    """Follows the views of one instance. `node` returns the node whose list of databases is read; None without shards.
 
-    `place` returns how far that list was read, and is asked from the watcher's thread.
+    `place` returns how far the directory watch has read that list; the watcher's thread calls it.
     """
 
     def __init__(
@@ -77,16 +79,16 @@ class ReturnWatch:
         self._absences = Absences(self._saved, place())
 
     def on_view(self, view: View) -> None:
-        """Take in who is connected now, and have users looked at where a node is back."""
+        """Note which nodes are connected now, and ask for looks for each node that is back."""
         hosts = () if view.shard_map is None else view.shard_map.hosts.values()
         hosting = {node for each in hosts for node in each}
         breaks = (*view.breaks, *self._started)
-        self._absences.see(view.nodes, hosting, self._place(), time.monotonic(), breaks)
+        self._absences.observe(view.nodes, hosting, self._place(), time.monotonic(), breaks)
         self._absences.seen_to(self._looks.looked_to)
         self._save()
         try:
             node = self._node()
-            self._started = () if node is None else self._starts.look(view, hosting)
+            self._started = () if node is None else self._starts.ask_next(view, hosting)
             if node is not None and self._looks.has_ranges:
                 self._read_again(DirectorySource(self._client, node))
         except InterruptedRequestError:
@@ -95,7 +97,7 @@ class ReturnWatch:
             # The next view comes soon, and the reading goes on then.
             log.info("it cannot be read what a node has missed", kind=error.kind, error=str(error))
         except Exception:
-            # The thread is the watcher's, and without it the last view would stay in force for ever.
+            # This is the watcher's thread. If it ended, the last view would stay in force for ever.
             log.exception("unforeseen failure of the return watch")
 
     def _read_again(self, source: DirectorySource) -> None:
@@ -124,7 +126,7 @@ class ReturnWatch:
 
 
 def _read(file: Path) -> dict[str, Mark]:
-    """Return since which places nodes were missed; none where nothing can be read, and the audit finds what follows."""
+    """Return the stored places, by node. If they cannot be read there are none, and the audit finds what was missed."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, Mark])
     except FileNotFoundError:

@@ -1,9 +1,13 @@
-"""CouchDB's built-in couch_peruser beside this program: two writers of the same databases.
+"""Detects CouchDB's built-in couch_peruser, which would write to the same databases as this program.
 
-Nothing goes wrong with both, because nobody's word but the user document's counts and copies are compared before they
-are written over. But each undoes what the other does where they differ: couch_peruser names a user whom this program
-has revoked on a stale row, deletes databases where it is told to, and calls some of them by another name. So it is said
-in the log, in a metric and by `peruserd check`.
+Both can run together without harm to data: only the user document decides, and copies are compared before they are
+written over. But where the two differ, each undoes the work of the other:
+
+- couch_peruser can act on an old row and name a user whom this program has revoked.
+- It deletes databases if its configuration says so.
+- It uses other names for some databases.
+
+So the log, a metric and `peruserd check` report it.
 """
 
 import threading
@@ -16,7 +20,7 @@ import structlog
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError
 
-# The setting changes by an operator's hand, and one small request in this time finds it.
+# Only an operator changes the setting, so one small request in this time is enough.
 _ASK_SECONDS: Final = 60.0
 
 ADVICE: Final = "switch one of them off: [couch_peruser] enable = false on every node"
@@ -25,16 +29,16 @@ log = structlog.get_logger(__name__)
 
 
 def is_peruser_on(client: Client, node: str) -> bool | None:
-    """Say whether couch_peruser is enabled on a node; None where the server does not say. Raises no CouchError."""
+    """Say whether couch_peruser is enabled on a node; None if the server does not say. Raises no CouchError."""
     try:
         return client.setting(node, "couch_peruser", "enable") == "true"
     except CouchError:
-        # A proxy that keeps the configuration to itself, or a node that is away: both are said elsewhere.
+        # A proxy closes the configuration, or the node is away. Other parts report both.
         return None
 
 
 class SecondWriter:
-    """Asks the attached node now and then whether couch_peruser is on. Any thread may read `is_on`."""
+    """Asks the attached node once a minute whether couch_peruser is on. Any thread may read `is_on`."""
 
     def __init__(self, client: Client, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
@@ -45,11 +49,11 @@ class SecondWriter:
 
     @property
     def is_on(self) -> bool | None:
-        """Say what is known: None while nothing is."""
+        """Say whether couch_peruser is on; None while that is not known."""
         return self._is_on
 
-    def look(self, node: str) -> None:
-        """Ask, if it is time to, and say in the log what has changed."""
+    def check(self, node: str) -> None:
+        """Ask the node if it is time to, and log a change."""
         with self._lock:
             now = self._clock()
             if now - self._asked_at < _ASK_SECONDS:

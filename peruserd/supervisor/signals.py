@@ -1,4 +1,4 @@
-"""The signals that the supervisor's loop obeys. Their handlers only queue: the loop decides what they mean."""
+"""The signals of the supervisor's loop. Handlers only add them to the inbox; the loop decides what they mean."""
 
 import signal
 import threading
@@ -8,9 +8,9 @@ from typing import Final, Self
 
 
 class Signals:
-    """Queues the signals the loop obeys, and puts the handlers back afterwards.
+    """Adds signals to the loop's inbox, and restores the handlers afterwards.
 
-    `on_end` is called for each of them but SIGHUP.
+    `on_end` is called in the handler, for each signal but SIGHUP.
     """
 
     _OBEYED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -21,7 +21,7 @@ class Signals:
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
-        """Take the signals over."""
+        """Set the handlers."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in self._OBEYED}
         return self
@@ -29,7 +29,7 @@ class Signals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Put the handlers back."""
+        """Restore the handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 

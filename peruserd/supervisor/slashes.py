@@ -1,18 +1,18 @@
-"""Whether encoded slashes reach the server: a shard is named `shards%2F…` in paths, and some proxies decode that.
+"""Whether encoded slashes reach the server: paths name a shard `shards%2F…`, and some proxies decode that.
 
-Then no copy can be read, and the server says of each only that it is not there. So the reason is asked for by itself,
-and said as one sentence instead of one for each range.
+Behind such a proxy no copy can be read, and the server answers only that each copy is missing. So a request of its own
+finds the reason, and one sentence replaces one error for each range.
 """
 
 import structlog
 
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
-from peruserd.couch.slashes import SlashFate, fate_of_slashes
+from peruserd.couch.slashes import SlashHandling, probe_slashes
 
 _WORDS = {
-    SlashFate.DECODED: "something between this host and CouchDB decodes %2F in paths",
-    SlashFate.REFUSED: "something between this host and CouchDB does not let paths with %2F pass",
+    SlashHandling.DECODED: "something between this host and CouchDB decodes %2F in paths",
+    SlashHandling.REFUSED: "something between this host and CouchDB does not let paths with %2F pass",
 }
 
 _ADVICE = (
@@ -30,13 +30,13 @@ class SlashesLostError(CouchError):
 
 
 def slashes_lost(client: Client) -> SlashesLostError | None:
-    """Ask the server, and return what keeps encoded slashes from it; None where nothing does. Raises CouchError."""
-    fate = fate_of_slashes(client)
-    return SlashesLostError(f"{_WORDS[fate]}, {_ADVICE}") if fate in _WORDS else None
+    """Return the error if encoded slashes do not reach the server; None if they do. Raises CouchError."""
+    handling = probe_slashes(client)
+    return SlashesLostError(f"{_WORDS[handling]}, {_ADVICE}") if handling in _WORDS else None
 
 
 class SlashWatch:
-    """Asks at each look: a proxy can begin to decode at any time, and a poll under way hides that for half a minute.
+    """Asks again each time: a proxy can begin to decode at any moment, and a long poll hides that for half a minute.
 
     Any thread may read `trouble`.
     """
@@ -47,13 +47,13 @@ class SlashWatch:
 
     @property
     def trouble(self) -> str | None:
-        """Say why no copy can be read; None where nothing is known to stand in the way."""
+        """Say why no copy can be read; None if no reason is known."""
         return None if self._found is None else str(self._found)
 
-    def look(self) -> SlashesLostError | None:
-        """Ask, and return why no copy can be read; None where nothing is known of that.
+    def check(self) -> SlashesLostError | None:
+        """Ask the server, and return why no copy can be read; None if no reason is known.
 
-        A question without an answer says nothing.
+        A request without an answer counts as no reason.
         """
         try:
             found = slashes_lost(self._client)

@@ -1,4 +1,4 @@
-"""The request to start a listener, which whoever knows the configuration makes a message of."""
+"""The fleet's request to start a listener. A function that knows the configuration makes the start message of it."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from peruserd.supervisor.listener import Conditions
 
 
 class StartRequest(msgspec.Struct, frozen=True):
-    """A request to start a listener; `resume_near` is how far a listener of a range around its own had come."""
+    """A request to start a listener. `resume_near` is the last checkpoint of a listener with a wider range."""
 
     assignment: Assignment
     conditions: Conditions

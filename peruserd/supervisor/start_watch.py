@@ -1,7 +1,7 @@
-"""Starts of nodes beside which no instance runs: a start that nobody else tells of can fall between two views.
+"""The start watch: it notices restarts of nodes without an instance, also a restart between two views.
 
-CouchDB opens a node's own list of databases when the node starts, and says when that was. One small request shows a
-start however short it was. So each view one such node is asked, the next one with the next view.
+CouchDB opens a node's own list of databases when the node starts, and its answer says when that was. So one small
+request shows each restart, however short. With each view one such node is asked in turn.
 """
 
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
 from peruserd.couch.session import quoted
 
-# A node that hangs lets others wait for its answer, and the watcher has other things to see.
+# A node that hangs must not delay the watcher for longer.
 _WITHIN_SECONDS: Final = 1.0
 
-# Views in which a node is passed over that did not answer.
+# After a node has not answered, it is left out for this many views.
 _PASSED_OVER: Final = 10
 
 log = structlog.get_logger(__name__)
@@ -30,14 +30,14 @@ class StartWatch:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        # Of each node: when it started, and how many starts there were since the first one that was seen.
+        # For each node: its last start, and the number of starts since the first one that was seen.
         self._starts: dict[str, tuple[str, int]] = {}
-        # The nodes that are still to be asked in this round.
+        # The nodes that are not asked yet in this round.
         self._queue: list[str] = []
         self._silent: dict[str, int] = {}
 
-    def look(self, view: View, hosts: Iterable[str]) -> tuple[Breaks, ...]:
-        """Ask one of the `hosts` that are connected and have no instance; return how often those were started."""
+    def ask_next(self, view: View, hosts: Iterable[str]) -> tuple[Breaks, ...]:
+        """Ask one of the connected `hosts` without an instance; return how often each of these was started."""
         lonely = set(hosts).intersection(view.nodes).difference(view.instances)
         self._starts = {node: known for node, known in self._starts.items() if node in lonely}
         self._silent = {node: views - 1 for node, views in self._silent.items() if node in lonely and views > 1}
@@ -61,6 +61,6 @@ class StartWatch:
 
 
 class _Opened(msgspec.Struct, frozen=True):
-    """The answer about a database; servers that do not say when it was opened say the same each time."""
+    """The answer about a database. A server that does not say when it was opened gives the same text each time."""
 
     instance_start_time: str = ""

@@ -21,7 +21,7 @@ from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd
 from tests.couch.connecting import connect
 from tests.listener.clocks import Clock
-from tests.listener.office import delete_user
+from tests.listener.provisioner_harness import delete_user
 
 
 class Command:
@@ -97,7 +97,7 @@ def test_where_nothing_differs_it_is_0(cluster: SimClusterThread, command: Comma
     code, said, _ = command.run()
     assert (code, said.splitlines()) == (0, [said.strip()])
     assert said.startswith("120 users in ")
-    assert said.strip().endswith(", 0 other than they should be")
+    assert said.strip().endswith(", 0 differ")
     assert cluster.writes() == []
 
 
@@ -123,7 +123,7 @@ def test_what_differs_is_listed_with_what_would_be_done(
         ["no_user", "1"],
     ]
     assert "4 users in" in lines[7]
-    assert lines[8] == "`peruserd audit --repair` lets the running daemon put 2 of them right"
+    assert lines[8] == "`peruserd audit --repair` lets the running daemon repair 2 of them"
 
 
 def test_users_and_kinds_can_be_chosen(cluster: SimClusterThread, client: Client, command: Command) -> None:
@@ -186,7 +186,7 @@ def test_what_cannot_be_seen_is_75_and_not_listed_without_end(cluster: SimCluste
     code, said, _ = command.run()
     assert code == 75
     assert "… and 20 users more that could not be seen whole" in said
-    assert "0 other than they should be, 30 that could not be seen whole" in said
+    assert "0 differ, 30 could not be seen whole" in said
     code, found, _ = command.listed()
     assert (code, len(found)) == (75, 30)
 
@@ -194,12 +194,12 @@ def test_what_cannot_be_seen_is_75_and_not_listed_without_end(cluster: SimCluste
 def test_a_dry_run_says_who_would_be_named_and_needs_no_daemon(
     cluster: SimClusterThread, client: Client, command: Command
 ) -> None:
-    """The users that a look mends would be named to the daemon; a real repair without one is 75 at once."""
+    """The users that a look mends would be sent to the daemon; a real repair without one is 75 at once."""
     missing, _ = served(cluster, 2)
     client.delete_database(database_name("userdb-", missing))
     code, _, result = command.listed("--repair", "--dry-run")
     assert (code, result["sent"]) == (1, [missing])
-    assert "1 user would be named to the daemon" in command.run("--repair", "--dry-run")[1]
+    assert "1 user would be sent to the daemon" in command.run("--repair", "--dry-run")[1]
     cluster.clear_requests()
     code, said, error = command.run("--repair")
     assert (code, said) == (75, "")

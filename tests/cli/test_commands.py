@@ -181,7 +181,7 @@ def test_check_says_that_everybody_can_read_the_password(
     }
     checked = peruserd("check", "--config", config, environment=account)
     assert checked.returncode == 0, checked.stderr
-    assert (f"every account of this machine can get at {file}: chmod 640" in checked.stdout) is is_said
+    assert (f"every account of this machine can read or write {file}: chmod 640" in checked.stdout) is is_said
     # The file is not there, and not needed.
     file.unlink()
     checked = peruserd("check", "--config", config, environment={**account, "PERUSERD_COUCHDB_PASSWORD": "pass"})

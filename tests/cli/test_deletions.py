@@ -144,7 +144,7 @@ def test_one_alone_is_paused_and_resumed(journal: DeletionJournal, environment: 
     """With names, `pause` and `resume --only` concern these, and no pause of all."""
     entry = waiting(journal, "lee")
     paused = peruserd("deletions", "pause", "lee", environment=environment)
-    assert paused.stdout.endswith("nothing is deleted of these until `peruserd deletions resume --only lee`\n")
+    assert paused.stdout.endswith("none of these databases is deleted until `peruserd deletions resume --only lee`\n")
     assert journal.saying(entry.id).word is Word.HOLD
     assert peruserd("deletions", "resume", "--only", "lee", environment=environment).returncode == 0
     said = journal.saying(entry.id)

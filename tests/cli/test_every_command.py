@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from peruserd.cli.arguments import UsageError
 from peruserd.cli.parser import build_parser
 
 DOCUMENTS = Path(__file__).parents[2] / "docs" / "commands.md"
@@ -39,3 +40,22 @@ def test_every_command_has_a_section_in_the_documents(command: str) -> None:
     options = {word for each in COMMANDS[command]._actions for word in each.option_strings if word.startswith("--")}
     common = {"--help", "--config", "--json"}
     assert {each for each in options - common if each not in section} == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "values"),
+    [
+        (["audit", "--repair", "--user", "a", "--user", "b", "c"], "users", ["a", "b", "c"]),
+        (["audit", "--ignore", "public", "--ignore", "missing"], "ignore", ["public", "missing"]),
+        (["deletions", "resume", "--only", "a", "--only", "b"], "users", ["a", "b"]),
+    ],
+)
+def test_an_option_with_many_values_may_be_given_again(arguments: list[str], key: str, values: list[str]) -> None:
+    """Nobody who was named is passed over without a word."""
+    assert getattr(build_parser().parse_args(arguments), key) == values
+
+
+def test_a_kind_that_is_given_twice_is_refused() -> None:
+    """The second one would win, and users of the first kind would be passed over without a word."""
+    with pytest.raises(UsageError, match="--kind: given twice"):
+        build_parser().parse_args(["quarantine", "retry", "--kind", "held", "--kind", "unforeseen"])

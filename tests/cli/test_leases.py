@@ -133,7 +133,7 @@ def test_check_and_plan_name_who_has_another_configuration(config: str, client: 
     assert NODES[2] not in words
     planned = peruserd("plan", "--no-wait", "--config", config)
     assert (
-        f"another configuration of databases, rights, templates or deletion than this command's: {NODES[1]}"
+        f"instances with other settings for databases, rights, templates or deletion than this command's: {NODES[1]}"
         in planned.stdout
     )
     assert "\x1b" not in planned.stdout + words
@@ -171,4 +171,4 @@ def test_check_says_that_anybody_can_sign_up_and_that_this_is_fine(config: str, 
     cluster.open_users()
     (words,) = about(check(config), "sign-up")
     assert "anybody can sign up" in words
-    assert "that is fine" in words
+    assert "that is safe" in words

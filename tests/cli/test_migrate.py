@@ -206,12 +206,12 @@ def test_a_node_that_does_not_say_is_named_and_is_1(cluster: SimClusterThread, c
     some = peruserd("migrate", "--check", "--config", config)
     cluster.clear_faults()
     assert some.returncode == 1
-    assert some.stdout.startswith(f"what couch_peruser does at {NODES[1]} cannot be read: ")
+    assert some.stdout.startswith(f"the couch_peruser settings of {NODES[1]} cannot be read: ")
     cluster.fail(1, 403, path_regex="_config")
     none = peruserd("migrate", "--json", "--config", config)
     cluster.clear_faults()
     assert (none.returncode, json.loads(none.stdout)["error"]) == (1, "settings_hidden")
-    assert "no node says what couch_peruser does" in none.stderr
+    assert "no node shows its couch_peruser settings" in none.stderr
 
 
 def test_a_server_without_couch_peruser_is_1(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_server_without_couch_peruser_is_1(tmp_path: Path) -> None:
         path.write_text(f'[couchdb]\nurl = "{server.url}"\n[state]\ndirectory = "{tmp_path}/state"\n')
         ran = peruserd("migrate", "--config", str(path))
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert "what couch_peruser does at _local cannot be read" in ran.stderr
+    assert "the couch_peruser settings of _local cannot be read" in ran.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["--check"], ["--json"]])

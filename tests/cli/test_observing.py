@@ -23,7 +23,7 @@ NODES = [f"node{number}@127.0.0.1" for number in (1, 2, 3)]
 LEASES = "[cluster]\npoll_interval = 0.5\nlease_interval = 0.2\nlease_ttl = 4.0\n"
 
 
-class Beating:
+class RenewedLeases:
     """Instances whose leases grow, beside some nodes, until the end."""
 
     def __init__(self, client: Client) -> None:
@@ -72,7 +72,7 @@ def client(cluster: SimClusterThread) -> Client:
 @pytest.fixture
 def alive(client: Client) -> Iterator[Callable[..., None]]:
     """Let instances live beside nodes: `alive(*nodes)`."""
-    beating = Beating(client)
+    beating = RenewedLeases(client)
     yield beating.begin
     beating.end()
 

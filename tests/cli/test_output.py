@@ -172,7 +172,7 @@ def test_output_that_cannot_be_written_is_no_traceback(redirection: str, code: i
 def test_words_that_nobody_can_read_keep_no_command_from_its_answer(config: str) -> None:
     """Standard error is a file on a full disk: what is asked for is printed all the same, also an error as JSON."""
     for command, code, said in (
-        (f"audit --config {config}", 1, "1 other than they should be"),
+        (f"audit --config {config}", 1, "1 differ"),
         (f"audit --json --config {config}", 1, '"differing":1'),
         ("fly --json", 2, '"error":"usage"'),
         ("check --json --config none.toml", 78, '"error":"configuration"'),

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from peruserd.cli import progress as progress_module
-from peruserd.cli.progress import Progress, announce, told
+from peruserd.cli.progress import Progress, announce, announce_if_slow
 
 
 class Terminal(io.StringIO):
@@ -93,9 +93,9 @@ def test_a_wait_is_told_if_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
         is_told.set()
 
     monkeypatch.setattr(progress_module, "say", say)
-    with told("waiting for the daemon"):
+    with announce_if_slow("waiting for the daemon"):
         pass
     monkeypatch.setattr(progress_module, "_QUIET_SECONDS", 0.0)
-    with told("waiting for the server"):
+    with announce_if_slow("waiting for the server"):
         assert is_told.wait(60)
     assert said == ["waiting for the server"]

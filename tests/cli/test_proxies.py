@@ -100,5 +100,5 @@ def test_a_page_that_a_proxy_keeps_is_not_blamed_on_the_account(cluster: SimClus
     with Proxy(cluster.urls[0], lambda path: status if path.startswith("/_all_dbs") else path) as proxy:
         ran = peruserd("check", environment={"PERUSERD_COUCHDB_URL": proxy.url})
     assert ran.returncode == 75
-    assert "something before it keeps the page" in ran.stderr
+    assert "a proxy in front of it blocks the page" in ran.stderr
     assert "username and password" not in ran.stderr

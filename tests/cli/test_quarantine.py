@@ -13,10 +13,10 @@ from peruserd.core.ownership.ranges import Range
 from peruserd.core.processes.control import Order
 from peruserd.core.processes.counters import Counters
 from peruserd.core.processes.lifecycle import State
-from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser, Wish
+from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser, QuarantineAction
 from peruserd.core.users.quarantine import KINDS
 from peruserd.daemon.control import ControlSocket
-from peruserd.daemon.quarantine import QuarantineDesk
+from peruserd.daemon.quarantine import QuarantineOrders
 from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import ListenerStatus
 from peruserd.supervisor.questions import Questions
@@ -85,7 +85,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def listeners(tmp_path: Path) -> Iterator[Listeners]:
     """Listeners behind a control socket."""
     made = Listeners()
-    desk = QuarantineDesk(made, made.questions)  # type: ignore[arg-type]
+    desk = QuarantineOrders(made, made.questions)  # type: ignore[arg-type]
 
     def carry_out(order: Order, uid: int) -> object:
         return desk.carry_out(order, uid)  # type: ignore[arg-type]
@@ -135,12 +135,12 @@ def test_users_can_be_tried_now_and_forgotten(listeners: Listeners, environment:
     ran = peruserd("quarantine", "retry", "ann", "cid", environment=environment)
     assert (ran.returncode, ran.stdout.splitlines()[:2]) == (0, ["ann: tried now", "cid: tried now"])
     assert "`peruserd quarantine list` shows" in ran.stdout.splitlines()[2]
-    assert {each.wish for each in listeners.asked} == {Wish.RETRY}
+    assert {each.action for each in listeners.asked} == {QuarantineAction.RETRY}
     assert listeners.asked[0].document_ids == (user_document_id("ann"), user_document_id("cid"))
     ran = peruserd("quarantine", "forget", "--kind", "held", environment=environment)
     assert (ran.returncode, ran.stdout.splitlines()[0]) == (0, "bob: forgotten")
     assert "`peruserd audit --repair --user USER` looks at one once more" in ran.stdout
-    assert (listeners.asked[-1].wish, listeners.asked[-1].kind) == (Wish.FORGET, "held")
+    assert (listeners.asked[-1].action, listeners.asked[-1].kind) == (QuarantineAction.FORGET, "held")
     ran = peruserd("quarantine", "retry", "--all", environment=environment)
     assert (ran.returncode, ran.stdout.count(": tried now\n")) == (0, 3)
 

@@ -13,7 +13,7 @@ from peruserd.core.cluster.views import Feed
 from peruserd.core.common.names import database_name
 from peruserd.core.configuration.config import Config, DatabasesConfig, DeletionConfig, Grant, OnReturn, SecurityConfig
 from peruserd.core.feed.rows import Page, Row
-from peruserd.core.users.contents import Contents, Looked, Standing
+from peruserd.core.users.contents import Contents, JudgedDocument, TemplateStatus
 from peruserd.core.users.facts import CopyReading
 from peruserd.core.users.security import Access, first, revoke
 from peruserd.core.users.templates import NO_TEMPLATES, Template, Templates
@@ -22,7 +22,7 @@ from peruserd.couch.errors import UnauthorizedError, UnreachableError
 from peruserd.couch.sources import DatabaseSource
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import connect
-from tests.listener.office import delete_user, objects
+from tests.listener.provisioner_harness import delete_user, objects
 
 USER = "ann"
 DATABASE = database_name("userdb-", USER)
@@ -86,13 +86,13 @@ def test_a_document_that_somebody_writes_meanwhile_is_read_again(
     templates = Templates((PROFILE,))
     path = f"/{DATABASE}/profile"
     rollout_ = rolling(client, templates, Grant.ADMIN)
-    write = rollout_._furnisher._documents.write
+    write = rollout_._template_writer._documents.write
 
     def after_another(database: str, documents: Any) -> Any:
         client.session.request("PUT", path, body={"mine": True})
         return write(database, documents)
 
-    monkeypatch.setattr(rollout_._furnisher._documents, "write", after_another)
+    monkeypatch.setattr(rollout_._template_writer._documents, "write", after_another)
     seen = rollout_.look(USER)
     assert seen is not None
     assert seen.is_due(overwrite=False)
@@ -190,10 +190,13 @@ def test_the_pace_is_so_many_users_a_second() -> None:
 def test_users_are_counted_by_what_was_seen() -> None:
     """Each user once, and each document by how it stands."""
     counts = Counts(documents={})
-    contents = Contents((Looked("a", Standing.CHANGED, "1-x"), Looked("b", Standing.CURRENT, "1-x")), ("_revs_limit",))
+    contents = Contents(
+        (JudgedDocument("a", TemplateStatus.CHANGED, "1-x"), JudgedDocument("b", TemplateStatus.CURRENT, "1-x")),
+        ("_revs_limit",),
+    )
     for seen in (
         Seen("u", "d", contents),
-        Seen("v", "d", Contents((Looked("a", Standing.CHANGED, "1-x"),))),
+        Seen("v", "d", Contents((JudgedDocument("a", TemplateStatus.CHANGED, "1-x"),))),
         Seen("w", "d", Contents(), rights_due=True),
         Seen("x", "d"),
         Seen("y", "d", why="500"),

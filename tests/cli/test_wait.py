@@ -90,7 +90,7 @@ def test_a_server_that_does_not_answer_is_75_and_so_are_too_few_nodes(config: st
     cluster.stop_node(2)
     cluster.stop_node(3)
     few = peruserd("wait", "served000000", "--timeout", "0", "--config", config)
-    assert (few.returncode, few.stdout) == (75, "served000000: cannot be told now: no_majority\n")
+    assert (few.returncode, few.stdout) == (75, "served000000: not known now: no_majority\n")
     cluster.stop_node(1)
     none = peruserd("wait", "served000000", "--timeout", "0", "--config", config)
     assert (none.returncode, none.stdout) == (75, "")

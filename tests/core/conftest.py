@@ -1,9 +1,8 @@
-"""How to draw values of core, registered by type: tests say `st.from_type(View)`.
+"""Strategies for values of core, registered by type. Tests say `st.from_type(View)`.
 
-The shard maps drawn here are those of a cluster caught at any moment of splitting its ranges: each node has cut its own
-copies at places of its own and may have lost some, so ranges overlap and their hosts differ. Many of the places are
-exactly where one of the shared documents lies, or one beyond it, because that is where an interval that is off by one
-shows.
+The shard maps are those of a cluster at any moment of splitting its ranges. Each node has cut its own copies at its own
+places and may have lost some, so ranges overlap and their hosts differ. Many cuts are exactly at the hash of a shared
+document, or one beyond it, because an interval that is off by one shows there.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""A small world in memory, in which decisions are carried out: copies, a document, and what can be reached."""
+"""A small world in memory, in which decisions are carried out: copies, a document, and reachable nodes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 
 from peruserd.core.users import security
-from peruserd.core.users.contents import Contents, Looked, Standing
+from peruserd.core.users.contents import Contents, JudgedDocument, TemplateStatus
 from peruserd.core.users.decision import decide
 from peruserd.core.users.evidence import DocumentState, Verdict
 from peruserd.core.users.facts import CopyReading, Database, Facts, Hint
 from peruserd.core.users.security import Security
-from peruserd.core.users.steps import Ask, Create, Furnish, Step, Write, WriteEach
+from peruserd.core.users.steps import Ask, Create, Step, Write, WriteEach, WriteTemplates
 
 USER = "alice"
 FRESH: Security = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
@@ -51,7 +51,7 @@ class World:
         self.after_confirmation: Callable[[World], None] = lambda _world: None
         self.steps: list[Step] = []
         # Documents of templates by their id, as they stand; what is refused, and what happens at each write of them.
-        self.documents: dict[str, Standing] = {}
+        self.documents: dict[str, TemplateStatus] = {}
         self.refusing = ""
         self.after_furnishing: Callable[[World], None] = lambda _world: None
 
@@ -72,8 +72,8 @@ class World:
                     facts = having(facts, deleted_by_others=self.deleted_by_others)
                 case Ask.ADMISSION:
                     facts = having(facts, admitted=self.admits)
-                case Ask.CONTENTS | Furnish():
-                    facts = self._furnish(facts) if isinstance(step, Furnish) else self._look_inside(facts)
+                case Ask.CONTENTS | WriteTemplates():
+                    facts = self._furnish(facts) if isinstance(step, WriteTemplates) else self._look_inside(facts)
                 case Create():
                     facts = self._create(facts)
                 case Write() | WriteEach():
@@ -90,16 +90,16 @@ class World:
         return having(facts, database=Database.CREATED)
 
     def _look_inside(self, facts: Facts) -> Facts:
-        looked = tuple(Looked(name, standing) for name, standing in self.documents.items())
+        looked = tuple(JudgedDocument(name, standing) for name, standing in self.documents.items())
         return having(facts, contents=Contents(looked))
 
     def _furnish(self, facts: Facts) -> Facts:
         if not self.refusing:
             assert facts.contents is not None
             for each in facts.contents.due(overwrite=facts.overwrite):
-                self.documents[each.id] = Standing.CURRENT
+                self.documents[each.id] = TemplateStatus.CURRENT
         self.after_furnishing(self)
-        return having(facts, contents=None, furnished=facts.furnished + 1, refusals=self.refusing)
+        return having(facts, contents=None, template_writes=facts.template_writes + 1, refusals=self.refusing)
 
     def look(self, facts: Facts) -> Facts:
         """Read the copies that can be read."""

@@ -1,4 +1,4 @@
-"""Documents under way with what gives them out, for tests that put, take and finish changes."""
+"""Documents under way and their dispatch, for tests that put, take and finish changes."""
 
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
@@ -9,7 +9,7 @@ from tests.core.tickets import CountingWatermark
 
 
 class Desk:
-    """Documents and what gives them out; changes know when they were made: `read_at` is the document's own version."""
+    """Documents and their dispatch. The `read_at` of a change is the version of the document."""
 
     def __init__(self, share: int = 100) -> None:
         self.documents = Documents((), (), recall_seconds=RECALL, now=0.0)

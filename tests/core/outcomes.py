@@ -1,4 +1,4 @@
-"""The ends that work on a document can come to, for tests of what follows from them."""
+"""The possible outcomes of work on a document, for tests of their consequences."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""A server that has one account, as CouchDB has it: sessions, Basic, the lock-out, passwords that change."""
+"""A server with one account that behaves like CouchDB: sessions, Basic, the lock-out, changed passwords."""
 
 import base64
 import contextlib
@@ -26,9 +26,9 @@ Said = tuple[int, object]
 
 
 class AccountServer:
-    """Such a server; a context manager. `on_request` can answer in its place, and `settings` say how it differs.
+    """A server with one account; a context manager. `on_request` can answer instead; `settings` change details.
 
-    `refusals` counts the passwords that it refused, which is what locks the account; `requests` are all there were.
+    `refusals` counts the refused passwords, because these lock the account. `requests` has all requests.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -70,18 +70,18 @@ class AccountServer:
         )
 
     def change(self, password: str) -> None:
-        """Change the password: no session of before holds, and the lock-out counts anew."""
+        """Change the password. Earlier sessions become invalid, and the lock-out counts from 0."""
         self.password = password
         self.salt = secrets.token_hex(4)
         self.refusals = 0
         self._given: set[str] = set()
 
     def lock_account(self) -> None:
-        """Let somebody else fail."""
+        """Lock the account, as after failures of another client."""
         self.refusals = _THRESHOLD
 
     def unlock_account(self) -> None:
-        """Let the time of the lock be over."""
+        """End the lock."""
         self.refusals = 0
 
     def _talk(self, conversation: Conversation) -> None:

@@ -11,12 +11,12 @@ from tests.couch.connecting import connect
 
 @pytest.fixture
 def cluster() -> Iterator[SimClusterThread]:
-    """Three nodes, the authentication database with two ranges."""
+    """Run three nodes with two ranges of the authentication database."""
     with SimClusterThread(ClusterOptions()) as running:
         yield running
 
 
 @pytest.fixture
 def client(cluster: SimClusterThread) -> Client:
-    """A client of node 1."""
+    """Make a client of node 1."""
     return connect(cluster.urls[0])

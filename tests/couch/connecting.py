@@ -1,4 +1,4 @@
-"""Clients for the tests of `couch` and `listener`, and servers that answer as they are told, byte by byte."""
+"""Clients for the tests of `couch` and `listener`, and servers whose answers are given, byte by byte."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ from tests.waiting import PATIENCE_SECONDS
 
 
 def settings_of(url: str, **more: object) -> tuple[CouchDBConfig, Credentials | None]:
-    """Take a URL with credentials apart, as the configuration does; `more` are other settings."""
+    """Split a URL with credentials, as the configuration does; `more` are other settings."""
     loaded = load(f"[couchdb]\nurl = {json.dumps(url)}", {}, "test")
     credentials = None
     if loaded.username is not None and loaded.password is not None:
@@ -31,13 +31,13 @@ def settings_of(url: str, **more: object) -> tuple[CouchDBConfig, Credentials | 
 
 
 def session_to(url: str, *, connections: int = 1, **more: object) -> Session:
-    """Return a session to a URL with credentials in it, which go with each request."""
+    """Return a session to a URL whose credentials go with each request."""
     couchdb, credentials = settings_of(url, **more)
     return Session(couchdb, tokens_of(credentials), connections=connections)
 
 
 def tokens_of(credentials: Credentials | None) -> Tokens:
-    """Return tokens that carry the password itself and stay what they are."""
+    """Return tokens with the password itself, which never change."""
     return Tokens(NOBODY if credentials is None else basic_token(credentials))
 
 
@@ -47,12 +47,12 @@ def connect(url: str, *, connections: int = 1, **more: object) -> Client:
 
 
 def make_lease_database(client: Client) -> ClusterDatabase:
-    """Make the database that leases are kept in, as an instance beside the client's node does."""
+    """Make the database of the leases, like an instance beside the client's node."""
     database = ClusterDatabase(client, "peruserd", mend=True)
     node, membership = client.node_name(), client.membership()
     assert node is not None
     exists = client.shard_map(node, "_users") is not None
-    state = database.mind(Surroundings(node, membership.all_nodes, membership.cluster_nodes, exists), 0.0)
+    state = database.check(Surroundings(node, membership.all_nodes, membership.cluster_nodes, exists), 0.0)
     assert state.usable, state
     return database
 
@@ -75,7 +75,7 @@ def answer(status: int, body: object = None, *, close: bool = False) -> bytes:
 
 
 class Conversation:
-    """One connection to a `TalkingServer`, as its script sees it; `number` counts connections from 1."""
+    """One connection to a `TalkingServer`, for its script; `number` counts connections from 1."""
 
     def __init__(self, server: "TalkingServer", sock: socket.socket, number: int) -> None:
         self._server = server
@@ -83,7 +83,7 @@ class Conversation:
         self.number = number
 
     def requests(self) -> Iterator[Request]:
-        """Yield requests as they come, until the client hangs up."""
+        """Yield requests until the client hangs up."""
         with self._sock.makefile("rb") as stream:
             while True:
                 head = b""
@@ -102,7 +102,7 @@ class Conversation:
         return next(self.requests())
 
     def send(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Send these bytes."""
         self._sock.sendall(data)
 
     def cut(self) -> None:
@@ -111,16 +111,16 @@ class Conversation:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def pause(self, seconds: float) -> None:
-        """Say nothing for a while, or until the server is closed."""
+        """Send nothing for a while, or until the server is closed."""
         self._server.closing.wait(seconds)
 
     def hold(self) -> None:
-        """Say nothing until the server is closed."""
+        """Send nothing until the server is closed."""
         self._server.closing.wait()
 
 
 class TalkingServer:
-    """A server on a free port that talks with each connection as its script does; a context manager."""
+    """A server on a free port, whose script handles each connection; a context manager."""
 
     def __init__(self, script: Callable[[Conversation], None], tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
@@ -142,7 +142,7 @@ class TalkingServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Cut all connections and stop listening."""
+        """Close all connections and stop listening."""
         self.closing.set()
         for sock in [self._listener, *self._sockets]:
             with contextlib.suppress(OSError):

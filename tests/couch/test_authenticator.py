@@ -1,4 +1,4 @@
-"""How an instance is let in: the one that logs in, the sessions that wait for it, and a server that counts."""
+"""How an instance logs in: the authenticator, the sessions that wait for it, and a server that counts failures."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ RIGHT = "pass"
 
 
 class Instance:
-    """An instance's part of all this: an authenticator, a session, a password file and a state directory."""
+    """The parts of an instance for this: an authenticator, a session, a password file and a state directory."""
 
     def __init__(self, server: AccountServer, directory: Path, password: str) -> None:
         self.directory = directory
@@ -55,7 +55,7 @@ class Instance:
         return Session(self.couchdb, self.subject.tokens, patience_seconds=patience_seconds, connections=connections)
 
     def start(self) -> "Instance":
-        """Begin to log in."""
+        """Start the authenticator."""
         self.subject.start()
         return self
 
@@ -68,7 +68,7 @@ class Instance:
         eventually(lambda: self.subject.tokens.current is not None, "the instance is let in")
 
     def stop(self) -> None:
-        """End all of it."""
+        """Stop all parts."""
         self.subject.stop()
         self.session.close()
 
@@ -78,7 +78,7 @@ Make = Callable[..., Instance]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Make instances, which share nothing unless they share a directory."""
+    """Make instances; these share nothing but a directory, if it is the same."""
     made: list[Instance] = []
 
     def build(server: AccountServer, name: str = "one", password: str = RIGHT) -> Instance:
@@ -94,7 +94,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pauses be short, and so the password file be read often. Windows stay as long as they are."""
+    """Make pauses short, and so read the password file often. The windows for counting keep their length."""
     monkeypatch.setattr(authentication, "_AFTER_REFUSAL", (0.05, 0.1))
     for name in ("_AFTER_LOCK", "_AFTER_FAILURE"):
         monkeypatch.setattr(authentication, name, Backoff(initial_seconds=0.05, max_seconds=0.1))
@@ -109,7 +109,7 @@ def _count(server: AccountServer, method: str, path: str) -> int:
 
 
 def test_requests_carry_a_session_and_never_the_password(make: Make) -> None:
-    """One login for all of them; the password is in it alone."""
+    """All sessions share one login, and only that request has the password."""
     with AccountServer() as server:
         instance = make(server).start()
         for _ in range(5):
@@ -122,7 +122,7 @@ def test_requests_carry_a_session_and_never_the_password(make: Make) -> None:
 
 
 def test_a_session_that_has_lapsed_is_refused_and_never_answered_as_nobodys(make: Make) -> None:
-    """A read as nobody can be a lie, such as 404 for a document that is there; the next login follows by itself."""
+    """The answer to an anonymous read can mislead, such as 404 for a document that exists. The next login follows."""
     with AccountServer() as server:
         instance = make(server).start()
         instance.get().expect(200)
@@ -133,7 +133,7 @@ def test_a_session_that_has_lapsed_is_refused_and_never_answered_as_nobodys(make
 
 
 def test_a_refreshed_session_is_taken_over(make: Make) -> None:
-    """The server gives a newer cookie now and then, which is good for as long again; nobody has to log in."""
+    """The server gives a newer cookie now and then, which is valid as long again, so no login is necessary."""
     with AccountServer(refreshes=True) as server:
         instance = make(server).start()
         for _ in range(4):
@@ -144,7 +144,7 @@ def test_a_refreshed_session_is_taken_over(make: Make) -> None:
 
 
 def test_the_session_of_another_account_is_not_taken_over() -> None:
-    """A proxy that keeps answers hands it out; documents that are there would seem to be missing then."""
+    """A proxy that caches answers may send another account's cookie, with which documents could seem to be missing."""
     ours, anothers, newer = (
         Secret(base64.urlsafe_b64encode(each).decode().rstrip("="))
         for each in (b"adm:6A6B6C6D:aaaa", b"mallory:6A6B6C6E:bbbb", b"adm:6A6B6C6F:cccc")
@@ -158,7 +158,7 @@ def test_the_session_of_another_account_is_not_taken_over() -> None:
 
 @pytest.mark.parametrize("page", [b"<html>hello</html>", b"{}", b"[]", b'{"userCtx": null}'])
 def test_a_page_for_everything_does_not_get_the_password(make: Make, page: bytes) -> None:
-    """A portal, or another program behind the address, answers every path; CouchDB says who asks."""
+    """A portal, or another program, may answer every path. CouchDB's answer names the user."""
 
     def say(_request: Request, conversation: Conversation) -> bool:
         conversation.send(answer(200, page))
@@ -174,7 +174,7 @@ def test_a_page_for_everything_does_not_get_the_password(make: Make, page: bytes
 
 
 def test_a_session_that_nobody_refreshes_is_made_anew_well_before_its_end(make: Make) -> None:
-    """The server says how long it lasts."""
+    """The server says how long a session lasts."""
     with AccountServer(max_age=1) as server:
         instance = make(server).start()
         instance.get().expect(200)
@@ -184,7 +184,7 @@ def test_a_session_that_nobody_refreshes_is_made_anew_well_before_its_end(make: 
 
 
 def test_nobody_logs_in_without_credentials(tmp_path: Path) -> None:
-    """A server that lets everybody do everything is asked nothing more than before; a refusal is an answer."""
+    """Without credentials no login is tried, and a refusal is an ordinary answer."""
     with AccountServer() as server:
         loaded = load(f"[couchdb]\nurl = '{server.url}'", {}, "test")
         subject = Authenticator(loaded.config.couchdb, CredentialSource(loaded, {}), RefusalFile(tmp_path))
@@ -198,7 +198,7 @@ def test_nobody_logs_in_without_credentials(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
 def test_a_server_without_sessions_gets_the_password_with_each_request(make: Make, status: int) -> None:
-    """Also one before which a proxy forbids the path."""
+    """The same holds if a proxy forbids the path."""
     with AccountServer(sessions=False, no_sessions_status=status) as server:
         instance = make(server).start()
         instance.get().expect(200)
@@ -207,7 +207,7 @@ def test_a_server_without_sessions_gets_the_password_with_each_request(make: Mak
 
 
 def test_a_server_that_does_not_take_its_own_sessions_gets_the_password(make: Make) -> None:
-    """A server is configured so, or several servers behind one address do not share a secret."""
+    """The server is configured so, or several servers behind one address do not share a secret."""
     with AccountServer(takes_cookies=False) as server:
         instance = make(server).start()
         instance.get().expect(200)
@@ -216,7 +216,7 @@ def test_a_server_that_does_not_take_its_own_sessions_gets_the_password(make: Ma
 
 
 def test_nodes_that_do_not_take_anothers_session_get_the_password_too(make: Make) -> None:
-    """Where their secrets or salts differ; the paths of the node itself go on without it."""
+    """If the secrets or salts of nodes differ, other nodes' paths get the password, and the own node's do not."""
     with AccountServer() as server:
         server.strangers = {"n2@host"}
         instance = make(server).start()
@@ -238,7 +238,7 @@ def test_nodes_that_do_not_take_anothers_session_get_the_password_too(make: Make
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_what_a_users_own_code_answers_closes_nothing(make: Make, status: int) -> None:
-    """A validation function can throw any status and any words; the answer is about that path alone."""
+    """A validation function can return any status and any text; the answer is only about that path."""
     words = "Account is temporarily locked due to multiple authentication failures"
     said = answer(status, {"error": "unauthorized", "reason": words})
 
@@ -259,7 +259,7 @@ def test_what_a_users_own_code_answers_closes_nothing(make: Make, status: int) -
 
 
 def test_a_403_is_about_its_path_and_asks_for_nothing(make: Make) -> None:
-    """Only 401, and CouchDB's own words for a lock, are a reason to look."""
+    """Only 401, and CouchDB's own text about a lock, are a reason for a check."""
 
     def forbid(request: Request, conversation: Conversation) -> bool:
         if request.path == "/closed":
@@ -277,7 +277,7 @@ def test_a_403_is_about_its_path_and_asks_for_nothing(make: Make) -> None:
 
 
 def test_a_doubt_that_cannot_be_looked_into_is_the_trouble_that_is_in_the_way(make: Make) -> None:
-    """Whether the session holds is not known, so the answer is not taken for one about the path."""
+    """It is not known whether the session is valid, so the answer does not count as one about the path."""
     broken = threading.Event()
 
     def fail(request: Request, conversation: Conversation) -> bool:
@@ -301,7 +301,7 @@ def test_a_doubt_that_cannot_be_looked_into_is_the_trouble_that_is_in_the_way(ma
 
 
 def test_other_processes_doubts_are_looked_into_and_answered(make: Make) -> None:
-    """Each gets its number back, and everybody is told of another session."""
+    """Each process gets the number of its check back, and all are told of a new session."""
     with AccountServer() as server:
         instance = make(server).start()
         instance.wait_until_let_in()
@@ -324,7 +324,7 @@ def test_other_processes_doubts_are_looked_into_and_answered(make: Make) -> None
 
 
 def test_a_refused_password_is_sent_once_and_said(make: Make) -> None:
-    """A caller is told at once; nothing more goes to the server."""
+    """A caller gets the error at once, and no more requests go to the server."""
     with AccountServer() as server:
         instance = make(server, password="wrong").start()
         for _ in range(20):
@@ -338,7 +338,7 @@ def test_a_refused_password_is_sent_once_and_said(make: Make) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_a_password_that_is_put_right_is_found_by_itself(make: Make) -> None:
-    """Its file is read again; whoever is patient does not even notice."""
+    """The password's file is read again. A session that waits long enough does not even notice."""
     with AccountServer() as server:
         instance = make(server, password="wrong").start()
         eventually(lambda: instance.subject.trouble, "it was refused")
@@ -355,7 +355,7 @@ def test_a_password_that_is_put_right_is_found_by_itself(make: Make) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_a_wrong_password_never_locks_the_account(make: Make) -> None:
-    """However long it goes on, and also where it is another wrong one each time."""
+    """The account is never locked, for any length of time, and also if the password is another wrong one each time."""
     with AccountServer() as server:
         instance = make(server, password="wrong").start()
         for number in range(30):
@@ -368,7 +368,7 @@ def test_a_wrong_password_never_locks_the_account(make: Make) -> None:
 
 
 def test_a_change_with_64_requests_in_flight_counts_once(make: Make) -> None:
-    """A refused cookie is not counted, and one request asks for all; when the password is there, all go on."""
+    """A refused cookie is not counted, and one request checks it for all. With the new password all go on."""
     with AccountServer() as server:
         instance = make(server).start()
         instance.get().expect(200)
@@ -409,7 +409,7 @@ def test_a_change_with_64_requests_in_flight_counts_once(make: Make) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_a_lock_by_somebody_else_is_said_and_waited_for(make: Make) -> None:
-    """Nothing of ours was refused, so the words say who it was; a session that there is goes on."""
+    """No password of ours was refused, so the error says that it was somebody else. An existing session goes on."""
     with AccountServer() as server:
         running = make(server, "running").start()
         running.get().expect(200)
@@ -425,7 +425,7 @@ def test_a_lock_by_somebody_else_is_said_and_waited_for(make: Make) -> None:
 
 
 def test_refusals_outlive_a_restart_and_are_shared_with_commands(make: Make) -> None:
-    """A daemon that is started again and again, and commands beside it, are one for the server."""
+    """For the server a daemon with many restarts, and the commands beside it, are the same client."""
     with AccountServer() as server:
         for number in range(10):
             instance = make(server, password=f"wrong-{number}").start()
@@ -456,7 +456,7 @@ def test_one_that_ended_while_it_asked_counts_as_refused(make: Make) -> None:
 
 
 def test_an_accepted_password_leaves_no_mark(make: Make) -> None:
-    """However often instances start."""
+    """The number of starts does not matter."""
     with AccountServer() as server:
         for _ in range(5):
             instance = make(server).start()
@@ -467,7 +467,7 @@ def test_an_accepted_password_leaves_no_mark(make: Make) -> None:
 
 
 def test_a_clock_that_was_set_back_keeps_nobody_out_for_ever(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refusals of a time to come count from now, and as long as any other."""
+    """Refusals with a time in the future count from now, as long as any other."""
     now = 1_000_000.0
     monkeypatch.setattr(time, "time", lambda: now)
     with AccountServer() as server:
@@ -483,12 +483,12 @@ def test_a_clock_that_was_set_back_keeps_nobody_out_for_ever(make: Make, monkeyp
         instance.wait_until_let_in()
 
 
-# Troubles of other kinds
+# Other failures
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_server_that_is_away_is_asked_until_it_is_there(make: Make) -> None:
-    """It is said as what it is, and its return is noticed; no password is sent in vain."""
+    """The error says that the server is away, its return is noticed, and no password is sent in vain."""
     away = threading.Event()
     away.set()
 
@@ -512,7 +512,7 @@ def test_a_server_that_is_away_is_asked_until_it_is_there(make: Make) -> None:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("status", [500, 503, 429])
 def test_a_server_that_cannot_say_whether_counts_nothing(make: Make, status: int) -> None:
-    """A login is tried until it is answered, more often than a refused one would be."""
+    """A login is tried until it gets an answer, more often than after a refusal."""
     failures = [None] * 6
 
     def fail(request: Request, conversation: Conversation) -> bool:
@@ -531,7 +531,7 @@ def test_a_server_that_cannot_say_whether_counts_nothing(make: Make, status: int
 
 @pytest.mark.usefixtures("quick")
 def test_logins_whose_answers_are_lost_count_as_refused(make: Make) -> None:
-    """The server may have refused and counted each."""
+    """The server may have refused each, and counted it."""
 
     def lose(request: Request, conversation: Conversation) -> bool:
         if request.method == "POST":
@@ -548,7 +548,7 @@ def test_logins_whose_answers_are_lost_count_as_refused(make: Make) -> None:
 
 
 def test_a_redirect_is_not_followed_with_the_password(make: Make) -> None:
-    """It is an answer that CouchDB does not give; the password is not sent at all."""
+    """CouchDB does not answer like that, so the password is not sent at all."""
     seen: list[str] = []
 
     def redirect(request: Request, conversation: Conversation) -> bool:
@@ -566,7 +566,7 @@ def test_a_redirect_is_not_followed_with_the_password(make: Make) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_a_password_file_that_is_gone_for_a_moment_is_no_end(make: Make) -> None:
-    """Editors and rotations take files away; what was read before stays, until it is there again."""
+    """Editors and rotations remove files for a moment. The earlier password stays until the file is there again."""
     with AccountServer() as server:
         instance = make(server, password="wrong").start()
         eventually(lambda: instance.subject.trouble, "it was refused")
@@ -578,7 +578,7 @@ def test_a_password_file_that_is_gone_for_a_moment_is_no_end(make: Make) -> None
 
 
 def test_a_password_pipe_is_read_once(tmp_path: Path) -> None:
-    """A second read would wait for ever."""
+    """A second read of a pipe would wait for ever."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=lambda: pipe.write_text("pass\n"))
@@ -592,7 +592,7 @@ def test_a_password_pipe_is_read_once(tmp_path: Path) -> None:
 
 
 def test_what_a_source_says_can_change(tmp_path: Path) -> None:
-    """The file and the systemd credential can; the environment says the same for ever."""
+    """The file and the systemd credential can change; the environment cannot."""
     (tmp_path / "couchdb-password").write_text("one")
     loaded = load("[couchdb]\nusername = 'adm'", {}, "test")
     source = CredentialSource(loaded, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
@@ -611,7 +611,7 @@ def test_what_a_source_says_can_change(tmp_path: Path) -> None:
 
 
 def test_an_account_that_is_no_admin_is_said(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is let in, and little can be done with it."""
+    """The account can log in, but can do little."""
     with AccountServer(roles=[]) as server:
         instance = make(server).start()
         instance.wait_until_let_in()
@@ -619,7 +619,7 @@ def test_an_account_that_is_no_admin_is_said(make: Make, capsys: pytest.CaptureF
 
 
 def test_a_stop_ends_whoever_waits(make: Make) -> None:
-    """Nobody waits for a password after the end."""
+    """After the end no thread waits for a password."""
     with AccountServer() as server:
         instance = make(server, password="wrong").start()
         eventually(lambda: instance.subject.trouble, "it was refused")
@@ -643,7 +643,7 @@ def test_a_stop_ends_whoever_waits(make: Make) -> None:
 
 
 def test_neither_password_nor_session_is_ever_shown(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not in any log line, error or representation, nor on disk, whatever becomes of a login."""
+    """The password is in no log line, error, representation or file, for any result of a login."""
     said = ""
     with AccountServer() as server:
         server.change(PASSWORD)
@@ -669,7 +669,7 @@ def test_neither_password_nor_session_is_ever_shown(make: Make, capsys: pytest.C
 
 
 def test_a_probe_that_is_not_found_says_nothing_of_what_was_asked_for(make: Make) -> None:
-    """A proxy begins to hide `/_session`: a database whose page is refused meanwhile is not taken for a missing one."""
+    """A proxy begins to hide `/_session`. A database whose page is refused meanwhile must not count as missing."""
     hidden = threading.Event()
 
     def hide(request: Request, conversation: Conversation) -> bool:
@@ -689,7 +689,7 @@ def test_a_probe_that_is_not_found_says_nothing_of_what_was_asked_for(make: Make
 
 
 def test_a_doubt_of_an_old_session_is_looked_into_before_another_login_is_tried(make: Make) -> None:
-    """The session is refused and so is the password: that is known of the instance, and is no answer about a path."""
+    """The session and the password are refused. That concerns the whole instance, and is no answer about a path."""
     with AccountServer() as server:
         instance = make(server).start()
         instance.get().expect(200)
@@ -702,7 +702,7 @@ def test_a_doubt_of_an_old_session_is_looked_into_before_another_login_is_tried(
 
 @contextmanager
 def _another_asks(directory: Path) -> Iterator[None]:
-    """Hold the record as another process does, as soon as the instance has let go of it after its own login."""
+    """Hold the record like another process, as soon as the instance has released it after its own login."""
     with ExitStack() as stack:
 
         def hold() -> object:
@@ -715,7 +715,7 @@ def _another_asks(directory: Path) -> Iterator[None]:
 
 
 def test_a_doubt_while_another_process_asks_is_no_answer_about_the_path(make: Make) -> None:
-    """The password goes with each request, and only one process at a time may find out whether it is still right."""
+    """The password goes with each request, and only one process at a time may check whether it is still right."""
     with AccountServer(sessions=False) as server:
         instance = make(server).start()
         instance.get().expect(200)

@@ -23,12 +23,12 @@ def _answered(method: str, path: str, status: int, body: object) -> TalkingServe
 
 
 def test_a_server_says_what_it_is(client: Client) -> None:
-    """The welcome names the version."""
+    """The server's page at `/` has its version."""
     assert (client.welcome().couchdb, client.welcome().version) == ("Welcome", "3.5.0")
 
 
 def test_a_server_that_is_something_else_is_told_apart() -> None:
-    """A server that is no CouchDB has another welcome, or none at all."""
+    """A server other than CouchDB has another page at `/`, or none."""
     with _answered("GET", "/", 200, {"hello": 1}) as server:
         assert connect(server.url).welcome().couchdb is None
     with _answered("GET", "/", 200, b"<html>") as server, pytest.raises(errors.UnexpectedAnswerError):
@@ -36,7 +36,7 @@ def test_a_server_that_is_something_else_is_told_apart() -> None:
 
 
 def test_nodes_have_names(cluster: SimClusterThread) -> None:
-    """`_local` is the node that answers; another is asked by its name."""
+    """`_local` is the node that answers; another node is named."""
     client = connect(cluster.urls[1])
     assert client.node_name() == cluster.node_names[1]
     assert client.node_name(cluster.node_names[2]) == cluster.node_names[2]
@@ -44,9 +44,9 @@ def test_nodes_have_names(cluster: SimClusterThread) -> None:
 
 @pytest.mark.parametrize("status", [400, 404, 405, 501])
 def test_a_server_without_nodes_has_no_name(status: int) -> None:
-    """Where there is no `/_node`, there is nothing to name: the sign to fall back to the database's own feed.
+    """A server without `/_node` has no node names, and is followed by the database's own feed.
 
-    CouchDB 1.x takes the path for the name of a database, and 2.x for one that is not complete: both answer 400.
+    CouchDB 1.x and 2.x answer 400: 1.x takes the path for a database's name, and 2.x for an incomplete one.
     """
     with _answered("GET", "/_node/_local", status, {"error": "x", "reason": "y"}) as server:
         assert connect(server.url).node_name() is None
@@ -56,7 +56,7 @@ def test_a_server_without_nodes_has_no_name(status: int) -> None:
     ("status", "error"), [(401, errors.UnauthorizedError), (403, errors.ForbiddenError), (500, errors.ServerError)]
 )
 def test_a_node_that_may_be_there_is_not_without_a_name(status: int, error: type[errors.CouchError]) -> None:
-    """The caller decides what follows from a path that is closed."""
+    """The caller decides what a closed path means."""
     with (
         _answered("GET", "/_node/_local", status, {"error": "x", "reason": "y"}) as server,
         pytest.raises(error) as caught,
@@ -66,14 +66,14 @@ def test_a_node_that_may_be_there_is_not_without_a_name(status: int, error: type
 
 
 def test_a_node_that_is_away_is_down(cluster: SimClusterThread, client: Client) -> None:
-    """Asking one node for another that is not connected is an error of its own."""
+    """A request about a node that is not connected has its own error."""
     cluster.stop_node(3)
     with pytest.raises(errors.NodeDownError):
         client.node_name(cluster.node_names[2])
 
 
 def test_membership_follows_the_nodes(cluster: SimClusterThread, client: Client) -> None:
-    """Connected nodes and nodes that belong are told apart, and say whether there is a majority."""
+    """Connected nodes and members are kept apart, and show whether there is a majority."""
     names = tuple(cluster.node_names)
     assert client.membership() == Membership(names, names)
     cluster.stop_node(3)
@@ -89,7 +89,7 @@ def test_membership_follows_the_nodes(cluster: SimClusterThread, client: Client)
     [("ab", "abcd", False), ("abc", "abcd", True), ("abx", "abcd", False), ("a", "a", True), ("ab", "ab", True)],
 )
 def test_a_majority_is_more_than_half_of_those_that_belong(connected: str, belonging: str, majority: bool) -> None:  # noqa: FBT001
-    """Half is none, and nodes that do not belong do not count."""
+    """Half of the members is no majority, and nodes that are no members do not count."""
     assert Membership(tuple(connected), tuple(belonging)).has_majority == majority
 
 
@@ -104,7 +104,7 @@ def test_the_shard_map_is_read(cluster: SimClusterThread, client: Client) -> Non
 
 
 def test_a_missing_database_has_no_shard_map(client: Client) -> None:
-    """A database that never was, and one that was deleted, have none; that is no error."""
+    """A database that never existed, or was deleted, has no map; that is no error."""
     assert client.shard_map("_local", "nothing") is None
     client.create_database("some", PLAIN)
     assert client.shard_map("_local", "some") is not None
@@ -113,7 +113,7 @@ def test_a_missing_database_has_no_shard_map(client: Client) -> None:
 
 
 def test_a_missing_node_is_no_missing_database(client: Client) -> None:
-    """A node that cannot say is an error, and not a database that is not there."""
+    """If a node cannot answer, that is an error, and not a missing database."""
     with pytest.raises(errors.NotFoundError, match="no such node"):
         client.shard_map("node9@127.0.0.1", "_users")
 
@@ -131,7 +131,7 @@ def test_a_missing_node_is_no_missing_database(client: Client) -> None:
     ids=["range", "suffix-not-ascii", "suffix-no-bytes", "suffix-odd-text", "suffix-null", "no-nodes"],
 )
 def test_a_shard_map_that_cannot_be_read_is_unexpected(document: dict[str, Any]) -> None:
-    """A document of another shape is an error the watcher can live with."""
+    """A document of another shape is an ordinary error for the watcher."""
     with (
         _answered("GET", "/_node/_local/_dbs/_users", 200, document) as server,
         pytest.raises(errors.UnexpectedAnswerError),
@@ -140,7 +140,7 @@ def test_a_shard_map_that_cannot_be_read_is_unexpected(document: dict[str, Any])
 
 
 def test_a_shard_map_is_read_by_its_nodes() -> None:
-    """CouchDB builds shards from `by_node`; `by_range` can say something else, and an old map has no suffix."""
+    """CouchDB builds shards from `by_node`. `by_range` can differ, and an old map has no suffix."""
     whole = "00000000-ffffffff"
     document = {"by_node": {"n2": [whole], "n1": [whole]}, "by_range": {whole: ["n1"]}}
     with _answered("GET", "/_node/_local/_dbs/_users", 200, document) as server:
@@ -150,7 +150,7 @@ def test_a_shard_map_is_read_by_its_nodes() -> None:
 
 
 def test_the_suffix_of_a_map_can_be_a_text() -> None:
-    """CouchDB takes one as well, as somebody writes it who edits a map by hand."""
+    """CouchDB accepts a text too, which a person may write into a map."""
     document = {"by_node": {"n1": ["00000000-ffffffff"]}, "shard_suffix": ".1789"}
     with _answered("GET", "/_node/_local/_dbs/_users", 200, document) as server:
         found = connect(server.url).shard_map("_local", "_users")
@@ -159,7 +159,7 @@ def test_the_suffix_of_a_map_can_be_a_text() -> None:
 
 
 def test_databases_are_made_and_deleted(client: Client) -> None:
-    """Made once, found there after that, gone when deleted, and deleting what is gone is done."""
+    """A database is made once, exists after that, and is deleted once. To delete a missing one succeeds."""
     name = "a/b+c"
     assert not client.database_exists(name)
     assert client.create_database(name, PLAIN) is Creation.CREATED
@@ -171,7 +171,7 @@ def test_databases_are_made_and_deleted(client: Client) -> None:
 
 
 def test_a_minority_accepts(cluster: SimClusterThread, client: Client) -> None:
-    """With two of three nodes away, making and deleting are accepted only."""
+    """With two of three nodes away, creating and deleting are only accepted."""
     cluster.stop_node(2)
     cluster.stop_node(3)
     assert client.create_database("some", PLAIN) is Creation.ACCEPTED
@@ -179,7 +179,7 @@ def test_a_minority_accepts(cluster: SimClusterThread, client: Client) -> None:
 
 
 def test_a_database_is_made_as_asked() -> None:
-    """Shards, copies, placement and partitioning are asked for where they are configured, and only then."""
+    """Shards, copies, placement and partitioning are requested only if they are configured."""
     with _answered("PUT", "/some", 201, {"ok": True}) as server:
         client = connect(server.url)
         client.create_database("some", PLAIN)
@@ -189,7 +189,7 @@ def test_a_database_is_made_as_asked() -> None:
 
 
 def test_a_name_that_is_not_allowed_is_rejected(client: Client) -> None:
-    """An object that the server does not accept as it stands needs somebody to look at it."""
+    """A security object that the server does not accept needs an operator."""
     with pytest.raises(errors.RejectedError, match="illegal_database_name"):
         client.create_database("Capital", PLAIN)
 
@@ -207,7 +207,7 @@ def test_security_objects_are_read_and_written(client: Client) -> None:
 
 
 def test_a_security_object_without_a_majority_is_not_written(cluster: SimClusterThread, client: Client) -> None:
-    """The write returns only where most copies have it."""
+    """The write succeeds only if most copies took it."""
     client.create_database("some", PLAIN)
     cluster.partition([[1], [2, 3]])
     with pytest.raises(errors.NoMajorityError):
@@ -215,7 +215,7 @@ def test_a_security_object_without_a_majority_is_not_written(cluster: SimCluster
 
 
 def test_a_document_is_seen_by_its_name(cluster: SimClusterThread, client: Client) -> None:
-    """A document of any name is found, and one that is not there is no error."""
+    """A document with any name is found, and a missing one is no error."""
     cluster.add_user("a/ü", "x")
     assert client.document_exists("_users", user_document_id("a/ü"))
     assert not client.document_exists("_users", "never")
@@ -226,7 +226,7 @@ LOOKED_UP = ("POST", "/_node/_local/_dbs/_all_docs")
 
 
 def test_missing_databases_are_found_in_one_request(client: Client, cluster: SimClusterThread) -> None:
-    """As long as none was changed: what was only made is not deleted."""
+    """This holds if no map was changed, because a map that was only made is not deleted."""
     for name in ("userdb-61", "a/b+c"):
         client.create_database(name, PLAIN)
     cluster.clear_requests()
@@ -236,7 +236,7 @@ def test_missing_databases_are_found_in_one_request(client: Client, cluster: Sim
 
 
 def test_databases_whose_maps_have_changed_are_looked_up(client: Client, cluster: SimClusterThread) -> None:
-    """They can have been deleted, or deleted and made again, or moved or split: in one more request for all of them."""
+    """Changed maps may be deleted, made again, moved or split. One more request looks all of them up."""
     for name in ("userdb-61", "userdb-62", "userdb-63", "userdb-64"):
         client.create_database(name, PLAIN)
     for name in ("userdb-62", "userdb-63"):
@@ -251,7 +251,7 @@ def test_databases_whose_maps_have_changed_are_looked_up(client: Client, cluster
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
 def test_a_server_that_cannot_be_asked_for_many_databases_says_nothing_of_them(status: int) -> None:
-    """Where the list of shard maps is not there, or closed, nothing is known to be missing, and nothing to be there."""
+    """If the list of shard maps is missing or closed, nothing is known about databases."""
     with _answered(*REVISIONS, status, {"error": "x", "reason": "y"}) as server:
         assert connect(server.url).missing_databases(["userdb-61"]) is None
 
@@ -272,7 +272,7 @@ CHANGED = {REVISIONS: (200, {"userdb-61": {"possible_ancestors": ["2-a"]}})}
 def test_a_server_that_fails_to_say_what_is_missing_is_an_error(
     answers: dict[tuple[str, str], tuple[int, object]], error: type[Exception]
 ) -> None:
-    """A failure must not look like a server of another kind, nor like databases that are there."""
+    """A failure must not look like another kind of server, nor like existing databases."""
     with TalkingServer(answering(answers)) as server, pytest.raises(error):
         connect(server.url).missing_databases(["userdb-61"])
 
@@ -286,7 +286,7 @@ def test_a_server_that_fails_to_say_what_is_missing_is_an_error(
     ],
 )
 def test_a_revision_of_the_first_generation_is_not_deleted(revisions: object, missing: bool) -> None:  # noqa: FBT001
-    """A revision that is not deleted wins over all that is in conflict with it."""
+    """A revision that is not deleted wins over deleted ones in conflict."""
     with _answered(*REVISIONS, 200, {"userdb-61": revisions}) as server:
         assert connect(server.url).missing_databases(["userdb-61"]) == ({"userdb-61"} if missing else set())
         assert len(server.requests) == 1
@@ -298,7 +298,7 @@ LEASE = Lease(
 
 
 def test_leases_are_read_as_they_were_written(cluster: SimClusterThread, client: Client) -> None:
-    """With all that stands in them, from any node, whatever a node is called, in one request."""
+    """One request to any node reads all leases with all fields, for any node names."""
     strange = Lease("n%41/ü@host", "c3", 1, Role.STANDBY, released=True)
     for lease in (LEASE, strange):
         client.put_lease("_users", lease)
@@ -310,7 +310,7 @@ def test_leases_are_read_as_they_were_written(cluster: SimClusterThread, client:
 
 
 def test_more_leases_than_there_can_be_are_no_answer(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Instances behind the last lease read would seem to be silent, and no more are read than that."""
+    """The number of leases in an answer is limited, and an instance beyond the limit would seem to be silent."""
     for number in range(4):
         client.put_lease("_users", Lease(f"n{number}", "i", 1))
     monkeypatch.setattr(client_module, "MAX_LEASES", 3)
@@ -320,7 +320,7 @@ def test_more_leases_than_there_can_be_are_no_answer(client: Client, monkeypatch
 
 
 def test_what_is_read_of_leases_is_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documents of such names can hold anything; leases are still told by their ids, and so deleted."""
+    """Documents with such names can have any content. They count as leases by their ids, and are deleted."""
     monkeypatch.setattr(client_module, "_LEASES_BYTES", 2_000)
     path = f"/_users/_local/peruserd.active.{LEASE.node}"
     client.session.request("PUT", path, body={"junk": "x" * 3_000}).expect(201)
@@ -330,7 +330,7 @@ def test_what_is_read_of_leases_is_bounded(client: Client, monkeypatch: pytest.M
 
 
 def test_a_lease_is_written_over_the_one_before(client: Client) -> None:
-    """Also without knowing its revision, and by another incarnation; each role of a node has a lease of its own."""
+    """No revision is necessary, and another incarnation may write it. Each role of a node has its own lease."""
     other = msgspec.structs.replace(LEASE, incarnation="e5", counter=1)
     standby = msgspec.structs.replace(LEASE, role=Role.STANDBY)
     for lease in (LEASE, standby, other):
@@ -339,7 +339,7 @@ def test_a_lease_is_written_over_the_one_before(client: Client) -> None:
 
 
 def test_a_lease_is_written_where_only_a_minority_can_be_reached(cluster: SimClusterThread, client: Client) -> None:
-    """On its side of a cut an instance says that it lives as well as it can."""
+    """On its side of a cut an instance still writes its lease to the copies that it can reach."""
     cluster.stop_node(2)
     cluster.stop_node(3)
     client.put_lease("_users", LEASE)
@@ -347,7 +347,7 @@ def test_a_lease_is_written_where_only_a_minority_can_be_reached(cluster: SimClu
 
 
 def test_nodes_without_a_lease_have_none(client: Client) -> None:
-    """That nobody wrote one yet is no error."""
+    """Before the first lease is written the list is empty, without an error."""
     assert client.leases("_users") == ()
 
 
@@ -363,7 +363,7 @@ def test_nodes_without_a_lease_have_none(client: Client) -> None:
     ids=["empty", "cut", "counter", "role", "node"],
 )
 def test_what_is_no_lease_is_passed_over(client: Client, content: dict[str, Any]) -> None:
-    """A document by somebody else's hand, or of a version to come, hides no other lease."""
+    """A document from another author or a later version does not hide other leases."""
     standby = msgspec.structs.replace(LEASE, role=Role.STANDBY)
     client.put_lease("_users", standby)
     client.session.request("PUT", f"/_users/_local/peruserd.active.{LEASE.node}", body=content).expect(201)
@@ -371,14 +371,14 @@ def test_what_is_no_lease_is_passed_over(client: Client, content: dict[str, Any]
 
 
 def test_a_lease_of_a_later_version_is_understood_as_far_as_it_is_known(client: Client) -> None:
-    """The rest of its answer is its own affair."""
+    """The rest of the answer does not matter."""
     content = {"node": LEASE.node, "incarnation": "x", "counter": 1, "mood": "good"}
     client.session.request("PUT", f"/_users/_local/peruserd.active.{LEASE.node}", body=content).expect(201)
     assert client.leases("_users") == (Lease(LEASE.node, "x", 1),)
 
 
 def test_rows_that_say_nothing_are_no_leases() -> None:
-    """A row without a document, or with none that is there, is passed over."""
+    """A row without a document, or with an empty one, is ignored."""
     rows = [{"key": "x", "error": "not_found"}, {"id": "y", "doc": None}, {"id": "z", "doc": "text"}]
     with _answered("GET", "/_users/_local_docs", 200, {"rows": rows}) as server:
         assert connect(server.url).leases("_users") == ()
@@ -388,7 +388,7 @@ def test_rows_that_say_nothing_are_no_leases() -> None:
     ("status", "reason"), [(404, "missing"), (405, "Only GET,HEAD allowed"), (404, "no such page"), (404, "no_db_file")]
 )
 def test_an_answer_that_there_is_no_list_of_leases_is_no_empty_list(status: int, reason: str) -> None:
-    """Each node with shards has that page, so a proxy, or a node without the database, has answered."""
+    """Each node with shards has that page. So a proxy has answered, or a node without the database."""
     with (
         _answered("GET", "/_users/_local_docs", status, {"error": "x", "reason": reason}) as server,
         pytest.raises(errors.CouchError, match=reason),
@@ -397,7 +397,7 @@ def test_an_answer_that_there_is_no_list_of_leases_is_no_empty_list(status: int,
 
 
 def test_a_missing_database_has_neither_leases_nor_a_place_for_them(client: Client) -> None:
-    """It is not taken for a server that cannot be asked: the database may be there in a moment."""
+    """The answer does not mean another kind of server, because the database may exist in a moment."""
     with pytest.raises(errors.NotFoundError, match="Database does not exist"):
         client.leases("nothing")
     with pytest.raises(errors.NotFoundError, match="Database does not exist"):
@@ -405,7 +405,7 @@ def test_a_missing_database_has_neither_leases_nor_a_place_for_them(client: Clie
 
 
 def test_leases_that_cannot_be_read_or_written_are_an_error(cluster: SimClusterThread, client: Client) -> None:
-    """A failure says nothing about who lives."""
+    """A failure tells nothing about live instances."""
     cluster.fail(1, 500, path_regex="_local")
     with pytest.raises(errors.ServerError):
         client.leases("_users")
@@ -414,7 +414,7 @@ def test_leases_that_cannot_be_read_or_written_are_an_error(cluster: SimClusterT
 
 
 def test_a_node_says_whether_it_is_in_maintenance(cluster: SimClusterThread, client: Client) -> None:
-    """Taken out of service and back in; another node's state is its own."""
+    """A node is taken out of service and back; other nodes are not affected."""
     assert not client.in_maintenance()
     cluster.maintenance(1, on=True)
     assert client.in_maintenance()
@@ -427,13 +427,13 @@ def test_a_node_says_whether_it_is_in_maintenance(cluster: SimClusterThread, cli
     ("status", "body"), [(404, {"error": "not_found", "reason": "missing"}), (404, {"status": "nolb"}), (200, {})]
 )
 def test_a_server_that_knows_no_maintenance_is_in_none(status: int, body: object) -> None:
-    """One without `_up`, and one that is only kept out of a load balancer, are in service."""
+    """A node without `_up`, or one that is only kept out of a load balancer, is in service."""
     with _answered("GET", "/_up", status, body) as server:
         assert not connect(server.url).in_maintenance()
 
 
 def test_user_documents_are_counted(cluster: SimClusterThread, client: Client) -> None:
-    """Design documents are no users, of the database and of each copy."""
+    """Design documents do not count as users, neither in the database nor in a copy."""
     cluster.seed_users(20)
     assert client.count_user_documents("_users") == 20
     shard_map = client.shard_map("_local", "_users")
@@ -446,13 +446,13 @@ def test_user_documents_are_counted(cluster: SimClusterThread, client: Client) -
 
 
 def test_counting_a_missing_copy_is_an_error(cluster: SimClusterThread, client: Client) -> None:
-    """A copy that is not there is not an empty one."""
+    """A missing copy is not an empty one."""
     with pytest.raises(errors.NotFoundError):
         client.count_copy_documents(Copy("_users", Range(0, 1), cluster.node_names[0], ".1"))
 
 
 def test_databases_are_listed_in_pages(client: Client) -> None:
-    """Names come in order, between two keys, both included, no more than asked for."""
+    """Names come in order, between two keys (inclusive), up to a limit."""
     for name in ("userdb-61", "userdb-62", "userdb-63", "other"):
         client.create_database(name, PLAIN)
     assert client.databases(start_key="userdb-", end_key="userdb-~", limit=2) == ["userdb-61", "userdb-62"]
@@ -460,13 +460,13 @@ def test_databases_are_listed_in_pages(client: Client) -> None:
 
 
 def test_wrong_credentials_are_refused(cluster: SimClusterThread) -> None:
-    """A wrong password is an error that says not to try again soon."""
+    """A wrong password is an error that does not allow a quick retry."""
     with pytest.raises(errors.UnauthorizedError):
         connect(cluster.urls[0].replace("adm:pass", "adm:wrong")).membership()
 
 
 def test_the_set_up_of_a_cluster_is_known_as_the_server_names_it(client: Client) -> None:
-    """A server or a proxy that does not answer it says nothing."""
+    """If a server or proxy does not answer, the setting is unknown."""
     assert client.setup_state() == "cluster_finished"
     for status in (401, 404, 405):
         with _answered("GET", "/_cluster_setup", status, {"error": "x", "reason": "y"}) as server:
@@ -474,7 +474,7 @@ def test_the_set_up_of_a_cluster_is_known_as_the_server_names_it(client: Client)
 
 
 def test_one_copy_can_be_asked_alone(cluster: SimClusterThread, client: Client) -> None:
-    """Its security object, a document of it, and whether anything was ever written there; the others may differ."""
+    """The copy's security object, document and first write are its own; other copies may differ."""
     client.create_database("db", DatabasesConfig(q=1, n=3))
     shard_map = client.shard_map("_local", "db")
     assert shard_map is not None
@@ -496,7 +496,7 @@ def test_one_copy_can_be_asked_alone(cluster: SimClusterThread, client: Client) 
 
 
 def test_an_answer_about_another_document_is_none() -> None:
-    """A proxy's own page of JSON is no document of a copy, such as the marker that says whose a database is."""
+    """A proxy's own JSON page must not count as a document, such as the marker."""
     copy = Copy("db", Range(0, 1), "n1", ".1")
     with (
         _answered("GET", f"{copy_path(copy)}/d", 200, {"status": "ok"}) as server,
@@ -506,7 +506,7 @@ def test_an_answer_about_another_document_is_none() -> None:
 
 
 def test_a_document_that_is_there_is_not_written_over(cluster: SimClusterThread, client: Client) -> None:
-    """The same is no success either, nor is what a minority has accepted."""
+    """Neither the same document nor a write that only a minority accepted is a success."""
     client.create_database("db", DatabasesConfig(q=1, n=3))
     assert client.put_document("db", "d", {"a": 1})
     assert not client.put_document("db", "d", {"a": 2})
@@ -517,7 +517,7 @@ def test_a_document_that_is_there_is_not_written_over(cluster: SimClusterThread,
 
 
 def test_a_local_document_is_deleted_or_was_not_there(client: Client) -> None:
-    """Both leave none."""
+    """In both cases no document is left."""
     client.put_lease("_users", LEASE)
     for _ in range(2):
         client.delete_local("_users", f"_local/peruserd.active.{LEASE.node}")

@@ -1,4 +1,4 @@
-"""Peruserd's own database on simulated clusters: made, marked, closed to others, and kept so."""
+"""Peruserd's own database on simulated clusters: creation, marker, security and repair."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +29,7 @@ OPEN: dict[str, Any] = {"admins": {"roles": ["_admin"]}, "members": {"names": ["
 
 
 class Seat:
-    """One instance's database, beside one node; time is given."""
+    """The database of an instance beside one node, with a given time."""
 
     def __init__(self, cluster: SimClusterThread, node: int = 1, *, mend: bool = True) -> None:
         self.client = connect(cluster.urls[node - 1])
@@ -42,12 +42,12 @@ class Seat:
         return Surroundings(self.node, membership.all_nodes, membership.cluster_nodes, exists)
 
     def look(self, now: float = 0.0) -> DatabaseState:
-        return self.database.mind(self.surroundings(), now)
+        return self.database.check(self.surroundings(), now)
 
 
 @pytest.fixture
 def seat(cluster: SimClusterThread) -> Seat:
-    """An instance beside the first node."""
+    """Make an instance beside the first node."""
     return Seat(cluster)
 
 
@@ -71,13 +71,13 @@ def copy_path(client: Client, node: str, page: str) -> str:
 
 
 def put_copy_security(client: Client, node: str, security: Any) -> None:
-    """Write the security object of one copy, as a disk that was replaced or an operator would."""
+    """Write the security object of one copy, as after the replacement of a disk or by an operator."""
     path = copy_path(client, node, "_security")
     client.session.request("PUT", path, body=security).expect(200)
 
 
 def test_the_database_is_made_marked_and_closed(cluster: SimClusterThread, seat: Seat) -> None:
-    """One range, a copy on each node, the marker in it, and each copy for server admins only."""
+    """The database has one range, a copy on each node, the marker, and access for server admins only."""
     state = seat.look()
     assert state.usable, state
     assert state.live == state.hosts == tuple(cluster.node_names)
@@ -92,14 +92,14 @@ def test_the_database_is_made_marked_and_closed(cluster: SimClusterThread, seat:
 
 
 def test_it_has_five_copies_at_most(cluster_of_seven: SimClusterThread) -> None:
-    """A reading costs every copy something, however large the cluster is."""
+    """A reading costs work on every copy, so their number is limited on a large cluster."""
     state = Seat(cluster_of_seven).look()
     assert (len(state.hosts), len(state.live), state.expected) == (5, 5, 5)
 
 
 @pytest.mark.parametrize("instances", [2, 3, 6])
 def test_instances_that_start_together_make_one_database(cluster: SimClusterThread, instances: int) -> None:
-    """None of them takes what another one is just making for somebody else's."""
+    """No instance takes the half-made database of another one for somebody else's."""
     seats = [Seat(cluster, 1 + number % 3) for number in range(instances)]
     with ThreadPoolExecutor(instances) as pool:
         states = list(pool.map(Seat.look, seats))
@@ -109,7 +109,7 @@ def test_instances_that_start_together_make_one_database(cluster: SimClusterThre
 
 
 def test_what_is_in_order_is_not_written_to(cluster: SimClusterThread, seat: Seat) -> None:
-    """Another instance that finds it reads each copy, and writes nothing."""
+    """Another instance reads each copy, and writes nothing."""
     seat.look()
     cluster.clear_requests()
     assert Seat(cluster, 2).look().usable
@@ -117,13 +117,13 @@ def test_what_is_in_order_is_not_written_to(cluster: SimClusterThread, seat: Sea
 
 
 def test_a_look_asks_the_copies_only_when_it_is_due(cluster: SimClusterThread, seat: Seat) -> None:
-    """In the long run that is every ten minutes: what is seldom asked costs nothing."""
+    """In the long run the checks are ten minutes apart, and cost next to nothing."""
     seat.look()
     seen = seat.surroundings()
     looks = []
     for second in range(1, 4000, 2):
         cluster.clear_requests()
-        seat.database.mind(seen, float(second))
+        seat.database.check(seen, float(second))
         if cluster.requests():
             looks.append(second)
     assert len(looks) <= 15
@@ -131,7 +131,7 @@ def test_a_look_asks_the_copies_only_when_it_is_due(cluster: SimClusterThread, s
 
 
 def test_the_making_of_it_waits_for_the_authentication_database(cluster: SimClusterThread, seat: Seat) -> None:
-    """Before that there is nobody to serve, and a set-up may be under way."""
+    """Before that there are no users to serve, and a set-up may be under way."""
     assert seat.client.delete_database("_users")
     assert not seat.look().usable
     assert NAME not in cluster.databases()
@@ -140,7 +140,7 @@ def test_the_making_of_it_waits_for_the_authentication_database(cluster: SimClus
 
 
 def test_the_making_of_it_waits_for_a_majority(cluster: SimClusterThread, seat: Seat) -> None:
-    """Made by a minority it would be made again on the other side of the cut."""
+    """If a minority made the database, the other side of the cut would make it again."""
     cluster.stop_node(2)
     cluster.stop_node(3)
     state = seat.look()
@@ -156,7 +156,7 @@ def test_the_making_of_it_waits_for_a_majority(cluster: SimClusterThread, seat: 
 def test_an_answer_is_no_success_before_it_is_read_back(
     cluster: SimClusterThread, seat: Seat, step: str, status: int | str
 ) -> None:
-    """The next look goes on from what is there, whatever was answered and done."""
+    """The next check goes on from the current state, after any answer and any partial success."""
     seat.client.create_database(NAME, DatabasesConfig(q=1, n=3)) if "_security" in step else None
     if "_security" in step:
         put_copy_security(seat.client, seat.node, {})
@@ -169,7 +169,7 @@ def test_an_answer_is_no_success_before_it_is_read_back(
 def test_what_a_minority_accepted_is_asked_for_again(
     cluster: SimClusterThread, seat: Seat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer of 202 that comes to nothing is no success; what counts is what is read back."""
+    """An answer of 202 without an effect is no success. Only reading again proves the write."""
     lost = {"create_database": Creation.ACCEPTED, "put_document": False}
     for name, answer in lost.items():
         done = getattr(seat.client, name)
@@ -191,7 +191,7 @@ def test_a_making_that_was_cut_short_is_gone_on_with_by_another(cluster: SimClus
 
 @pytest.mark.parametrize("what", ["documents", "members", "marker"])
 def test_somebody_elses_database_is_refused_and_not_touched(cluster: SimClusterThread, seat: Seat, what: str) -> None:
-    """It is there under our name; nothing is written to it, neither then nor later."""
+    """The name is taken, and nothing is ever written to that database."""
     seat.client.create_database(NAME, DatabasesConfig(q=2, n=3))
     if what == "documents":
         seat.client.session.request("PUT", f"/{NAME}/recipe", body={"salt": 1}).expect(201)
@@ -209,7 +209,7 @@ def test_somebody_elses_database_is_refused_and_not_touched(cluster: SimClusterT
 
 
 def test_one_copy_that_lacks_the_marker_is_not_taken_for_the_whole(cluster: SimClusterThread, seat: Seat) -> None:
-    """A copy was away when the marker was written, and is the only one that answers: the others are waited for."""
+    """The only copy that answers was away when the marker was written. The instance waits for the others."""
     seat.client.create_database(NAME, DatabasesConfig(q=1, n=3))
     cluster.set_replication_delay(3600.0)
     cluster.stop_node(3)
@@ -223,7 +223,7 @@ def test_one_copy_that_lacks_the_marker_is_not_taken_for_the_whole(cluster: SimC
 
 
 def test_one_copy_that_is_left_is_enough(cluster: SimClusterThread, seat: Seat) -> None:
-    """The loss of all hosts but one does not stop the leases; how many are left is known."""
+    """With one host left leases still work, and the number of copies left is known."""
     seat.look()
     cluster.stop_node(2)
     cluster.stop_node(3)
@@ -233,7 +233,7 @@ def test_one_copy_that_is_left_is_enough(cluster: SimClusterThread, seat: Seat) 
 
 
 def test_a_database_none_of_whose_copies_answers_is_not_usable() -> None:
-    """Its hosts are away; the node that is asked has no copy."""
+    """The database's hosts are away, and the attached node has no copy."""
     with SimClusterThread(ClusterOptions(nodes=7)) as cluster:
         first = Seat(cluster)
         hosts = first.look().hosts
@@ -252,7 +252,7 @@ def test_a_database_none_of_whose_copies_answers_is_not_usable() -> None:
 
 
 def test_a_copy_that_returns_open_is_closed_before_it_is_believed(cluster: SimClusterThread, seat: Seat) -> None:
-    """Its disk was replaced while it was away; that is loudly logged, and what could be forged is deleted."""
+    """The node's disk was replaced while it was away. An error is logged, and everything that may be forged goes."""
     seat.look()
     seat.client.put_lease(NAME, Lease(seat.node, "forged", 1 << 40))
     cluster.stop_node(3)
@@ -267,7 +267,7 @@ def test_a_copy_that_returns_open_is_closed_before_it_is_believed(cluster: SimCl
 
 
 def test_an_open_copy_is_found_now_and_then(cluster: SimClusterThread, seat: Seat) -> None:
-    """Nobody says so when somebody changes it behind our back."""
+    """A change of the security object is not announced."""
     seat.look()
     put_copy_security(seat.client, cluster.node_names[1], {})
     assert seat.look(module.MAX_SECONDS + 1.0).usable
@@ -275,11 +275,11 @@ def test_an_open_copy_is_found_now_and_then(cluster: SimClusterThread, seat: Sea
 
 
 def test_an_open_copy_that_cannot_be_closed_makes_it_unusable(cluster: SimClusterThread, seat: Seat) -> None:
-    """Documents there could be anybody's word."""
+    """Any user could have written the documents there."""
     seat.look()
     put_copy_security(seat.client, cluster.node_names[1], {})
     cluster.fail(1, 500, path_regex="/_security", method="PUT")
-    seat.database.suspect()
+    seat.database.check_soon()
     state = seat.look(1.0)
     assert not state.usable
     assert cluster.node_names[1] in state.why
@@ -288,10 +288,10 @@ def test_an_open_copy_that_cannot_be_closed_makes_it_unusable(cluster: SimCluste
 
 
 def test_a_database_that_was_deleted_is_made_again(cluster: SimClusterThread, seat: Seat) -> None:
-    """By whomever, and whenever."""
+    """Any other writer may delete it, at any time."""
     seat.look()
     assert seat.client.delete_database(NAME)
-    seat.database.suspect()
+    seat.database.check_soon()
     assert seat.look(1.0).usable
     assert cluster.creations() == {NAME: 2}
 
@@ -299,7 +299,7 @@ def test_a_database_that_was_deleted_is_made_again(cluster: SimClusterThread, se
 def test_a_database_that_other_nodes_know_is_not_made_once_more(
     cluster: SimClusterThread, seat: Seat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A node whose list of databases is behind would make a second shard map, and lose what is written by one."""
+    """A node whose list of databases is behind would make a second shard map, and the data of one would be lost."""
     assert Seat(cluster, 2).look().usable
     shard_map = seat.client.shard_map
 
@@ -317,9 +317,9 @@ def test_a_database_that_other_nodes_know_is_not_made_once_more(
 
 
 def test_of_two_shard_maps_the_one_that_wins_is_secured_and_marked(cluster: SimClusterThread, seat: Seat) -> None:
-    """Two nodes made the database in different seconds, and saw each other later: one map is forgotten.
+    """Two nodes made the database in different seconds, and saw each other later: one map loses.
 
-    What was written by it is not seen any more, so each step is done again by the other.
+    The data under that map is lost, so each step is done again with the other map.
     """
     cluster.partition([[1, 2], [3]])
     assert seat.look().usable
@@ -333,7 +333,7 @@ def test_of_two_shard_maps_the_one_that_wins_is_secured_and_marked(cluster: SimC
     assert before is not None
     assert after is not None
     assert before.suffix != after.suffix
-    seat.database.suspect()
+    seat.database.check_soon()
     assert seat.look(1.0).usable
     assert securities(cluster) == [ADMINS_ONLY] * 3
     marker = seat.client.session.request("GET", copy_path(seat.client, seat.node, NAME))
@@ -341,16 +341,16 @@ def test_of_two_shard_maps_the_one_that_wins_is_secured_and_marked(cluster: SimC
 
 
 def test_a_node_that_goes_by_another_map_has_no_copy_that_counts(cluster: SimClusterThread, seat: Seat) -> None:
-    """Until it has heard of the map that won; the others are enough."""
+    """A node takes no part until it knows the map that won. The others are enough."""
     seat.look()
     cluster.fail(1, 404, path_regex=rf"/_node/node3[^/]*/_dbs/{NAME}")
-    seat.database.suspect()
+    seat.database.check_soon()
     state = seat.look(1.0)
     assert (state.usable, state.live) == (True, tuple(cluster.node_names[:2]))
 
 
 def test_a_copy_that_does_not_answer_is_told_once(cluster: SimClusterThread, seat: Seat) -> None:
-    """It is asked again, at growing intervals of at most a minute."""
+    """The copy is asked again, after growing pauses of at most a minute."""
     seat.look()
     cluster.fail(1, 500, path_regex="/_node/node3[^/]*/shards")
     seen = seat.surroundings()
@@ -358,7 +358,7 @@ def test_a_copy_that_does_not_answer_is_told_once(cluster: SimClusterThread, sea
         looks = []
         for second in range(1, 1000, 2):
             cluster.clear_requests()
-            state = seat.database.mind(seen, float(second))
+            state = seat.database.check(seen, float(second))
             if cluster.requests():
                 looks.append(second)
     assert (state.usable, state.live) == (True, tuple(cluster.node_names[:2]))
@@ -367,14 +367,14 @@ def test_a_copy_that_does_not_answer_is_told_once(cluster: SimClusterThread, sea
 
 
 def test_a_server_that_places_fewer_copies_is_content(cluster: SimClusterThread, seat: Seat) -> None:
-    """It has a rule of its own for placing copies; the database is made with as many as that gives."""
+    """The server has its own rule for placing copies, and the database gets the resulting number."""
     cluster.fail(1, 400, path_regex=r"n=3", method="PUT")
     assert seat.look().usable
 
 
 @pytest.mark.parametrize("what", ["/_security", "/_dbs/peruserd"])
 def test_not_being_let_in_is_no_matter_of_a_copy(seat: Seat, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    """The look has to know of it: it is a state of the whole instance."""
+    """The refusal is raised, because it concerns the whole instance."""
     seat.look()
     request = seat.client.session.request
 
@@ -384,7 +384,7 @@ def test_not_being_let_in_is_no_matter_of_a_copy(seat: Seat, monkeypatch: pytest
         return request(method, path, **more)
 
     monkeypatch.setattr(seat.client.session, "request", refused)
-    seat.database.suspect()
+    seat.database.check_soon()
     with pytest.raises(errors.RefusedError):
         seat.look(1.0)
 
@@ -393,10 +393,10 @@ def test_not_being_let_in_is_no_matter_of_a_copy(seat: Seat, monkeypatch: pytest
 def test_a_copy_whose_path_is_closed_to_the_account_does_not_take_part(
     cluster: SimClusterThread, seat: Seat, status: int
 ) -> None:
-    """A proxy that keeps one path to itself says nothing of the others, and stops no instance."""
+    """A proxy that closes one path tells nothing about the others, and stops no instance."""
     seat.look()
     cluster.fail(1, status, path_regex=f"_node/{cluster.node_names[2].partition('@')[0]}.*/_security")
-    seat.database.suspect()
+    seat.database.check_soon()
     with capture_logs() as logged:
         state = seat.look(1.0)
     assert (state.usable, state.live) == (True, tuple(cluster.node_names[:2]))
@@ -404,14 +404,14 @@ def test_a_copy_whose_path_is_closed_to_the_account_does_not_take_part(
 
 
 def test_one_that_only_looks_writes_nothing(cluster: SimClusterThread, seat: Seat) -> None:
-    """The commands say what the daemon would do."""
+    """The commands report the daemon's next step."""
     command = Seat(cluster, mend=False)
     assert not command.look().usable
     assert NAME not in cluster.databases()
     seat.look()
     assert command.look(1.0).usable
     put_copy_security(seat.client, seat.node, {})
-    command.database.suspect()
+    command.database.check_soon()
     state = command.look(2.0)
     assert not state.usable
     assert "open to others" in state.why
@@ -419,15 +419,15 @@ def test_one_that_only_looks_writes_nothing(cluster: SimClusterThread, seat: Sea
 
 
 def test_a_suspicion_outlives_a_look_that_failed(cluster: SimClusterThread, seat: Seat) -> None:
-    """Somebody says that the copies may have changed, and the node does not answer just then."""
+    """A check is requested, and the node does not answer just then."""
     seat.look()
     put_copy_security(seat.client, cluster.node_names[1], OPEN)
-    seat.database.suspect()
+    seat.database.check_soon()
     seen = seat.surroundings()
     cluster.fail(1, 500, count=1, path_regex=f"/_dbs/{NAME}")
     with pytest.raises(errors.ServerError):
-        seat.database.mind(seen, 1.0)
-    assert seat.database.mind(seen, 1.5).usable
+        seat.database.check(seen, 1.0)
+    assert seat.database.check(seen, 1.5).usable
     assert securities(cluster) == [ADMINS_ONLY] * 3
 
 
@@ -443,21 +443,21 @@ FORGED = Saying(Word.DROP_NOW, resumed=True, at=5.0)
 
 
 def test_what_anybody_could_write_leads_to_nothing(cluster: SimClusterThread, seat: Seat) -> None:
-    """The database was open: all drops wait for an operator, and no word of before is acted on."""
+    """After the database was open all drops wait for an operator, and earlier words have no effect."""
     seat.look()
     journal = journal_of(seat)
     journal.set_pause(Pause(resumed_at=1e12))
     for name in ("deletion:userdb-61:2-a", "return:userdb-62:.1"):
         journal.say(name, lambda _: FORGED)
     put_copy_security(seat.client, cluster.node_names[1], {})
-    seat.database.suspect()
+    seat.database.check_soon()
     with capture_logs() as logged:
         assert seat.look(1.0).usable
     pause = journal.pause()
     assert (pause.paused, pause.why) == (True, PauseReason.EXPOSED)
     assert {(each.word, each.resumed) for each in journal.sayings().values()} == {(Word.HOLD, False)}
     assert any("deletions are paused" in line["event"] for line in logged)
-    seat.database.suspect()
+    seat.database.check_soon()
     journal.set_pause(Pause(resumed_at=2e12))
     assert seat.look(2.0).usable
     assert not journal.pause().paused
@@ -465,13 +465,13 @@ def test_what_anybody_could_write_leads_to_nothing(cluster: SimClusterThread, se
 
 @pytest.mark.parametrize("path", ["_local_docs", "_local/", f"/{NAME}/pause", f"/{NAME}/word"])
 def test_it_is_not_used_before_it_is_cleared(cluster: SimClusterThread, seat: Seat, path: str) -> None:
-    """The process may end at any step: another instance finds the rest undone, and does it."""
+    """The process may end after any step. Another instance notices, and does the rest."""
     seat.look()
     seat.client.put_lease(NAME, Lease(seat.node, "forged", 1 << 40))
     journal = journal_of(seat)
     journal.say("deletion:userdb-61:2-a", lambda _: FORGED)
     put_copy_security(seat.client, cluster.node_names[1], OPEN)
-    seat.database.suspect()
+    seat.database.check_soon()
     cluster.fail(1, 500, path_regex=path)
     assert not seat.look(1.0).usable
     assert OPEN not in securities(cluster)
@@ -487,7 +487,7 @@ def test_it_is_not_used_before_it_is_cleared(cluster: SimClusterThread, seat: Se
 def test_however_many_leases_were_forged_none_is_left(
     cluster: SimClusterThread, seat: Seat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than are ever read at once, and some that are no leases at all but fill their place."""
+    """There are more documents than one answer has, and some of them are no leases."""
     seat.look()
     for number in range(10):
         seat.client.put_lease(NAME, Lease(f"n{number}", "forged", 1 << 40))
@@ -497,6 +497,6 @@ def test_however_many_leases_were_forged_none_is_left(
         monkeypatch.setattr(each, "MAX_LEASES", 7)
     monkeypatch.setitem(client_module._ALL_LEASES, "limit", "8")
     put_copy_security(seat.client, cluster.node_names[1], OPEN)
-    seat.database.suspect()
+    seat.database.check_soon()
     assert seat.look(1.0).usable
     assert seat.client.lease_ids(NAME) == []

@@ -16,7 +16,7 @@ from peruserd.couch.cookies import is_anothers, session_cookie
     ],
 )
 def test_a_session_is_found_among_other_cookies(headers: list[str], value: str, lifetime: float | None) -> None:
-    """With the time that it lasts, where the server says so."""
+    """The session has its lifetime, if the server says so."""
     found = session_cookie(headers)
     assert found is not None
     assert (found.value.value, found.lifetime_seconds) == (value, lifetime)
@@ -40,13 +40,13 @@ def test_a_session_is_found_among_other_cookies(headers: list[str], value: str, 
     ],
 )
 def test_what_is_no_session_is_passed_over(header: str) -> None:
-    """A session that was ended, another name, and text that does not belong into a header of ours."""
+    """The end of a session, another name, and invalid characters give no session."""
     assert session_cookie([header]) is None
 
 
 @pytest.mark.parametrize("age", ["-1", "x", "1.5", "99999999999"])
 def test_a_lifetime_that_is_no_number_is_not_known(age: str) -> None:
-    """The session is one all the same."""
+    """The lifetime is unknown, and the session is valid."""
     found = session_cookie([f"AuthSession=abc; Max-Age={age}"])
     assert found is not None
     assert found.lifetime_seconds is None
@@ -58,7 +58,7 @@ def _cookie(account: bytes) -> Secret:
 
 
 def test_a_session_of_another_account_is_told_apart() -> None:
-    """By the name that CouchDB puts into its cookies; a cookie of another form says nothing."""
+    """CouchDB's cookies have the name of the account. A cookie of another form tells nothing."""
     assert not is_anothers(_cookie(b"adm"), _cookie(b"adm"))
     assert is_anothers(_cookie(b"mallory"), _cookie(b"adm"))
     assert is_anothers(_cookie("ådm".encode()), _cookie(b"adm"))

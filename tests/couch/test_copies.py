@@ -1,4 +1,4 @@
-"""Answers of single copies, from a simulated cluster and from servers that answer as they are told."""
+"""Answers of single copies, from a simulated cluster and from servers whose answers are given."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def test_each_copy_is_asked(client: Client, copies: Copies) -> None:
 
 
 def test_the_copy_that_has_moved_on_knows_the_others_past(cluster: SimClusterThread, copies: Copies) -> None:
-    """Two copies are behind a deletion: the one that has it knows what they show, and they do not know it."""
+    """Two copies lack a deletion. The third knows their revisions, and they do not know its revision."""
     there = connect(cluster.urls[0])
     rev = _write(there, "ann")
     cluster.set_replication_delay(3600.0)
@@ -64,7 +64,7 @@ def test_the_copy_that_has_moved_on_knows_the_others_past(cluster: SimClusterThr
 
 
 def test_a_node_that_is_down_is_silent(cluster: SimClusterThread, client: Client, copies: Copies) -> None:
-    """The others answer, and the one that is away is named."""
+    """The other copies answer, and the missing node is named."""
     _write(client, "ann")
     cluster.stop_node(3)
     evidence = copies.evidence(ANN)
@@ -75,7 +75,7 @@ def test_a_node_that_is_down_is_silent(cluster: SimClusterThread, client: Client
 def test_a_copy_that_has_moved_is_found_at_the_next_question(
     cluster: SimClusterThread, client: Client, copies: Copies
 ) -> None:
-    """The shard map is remembered for moments only, and not at all once a copy was not where it should be."""
+    """The shard map is cached for moments only, and not at all after a copy was not in its place."""
     _write(client, "ann")
     copies.evidence(ANN)
     cluster.clear_requests()
@@ -89,7 +89,7 @@ def test_a_copy_that_has_moved_is_found_at_the_next_question(
 
 
 def test_the_security_object_of_each_copy_is_read_and_written(client: Client, copies: Copies) -> None:
-    """One copy alone can be written; a database that is not there has no copies."""
+    """A single copy can be written. A missing database has no copies."""
     assert copies.security("some") is None
     client.create_database("some", DatabasesConfig())
     found = copies.security("some")
@@ -122,7 +122,7 @@ def test_a_copy_that_cannot_be_written_holds_up_no_other(
 def test_a_copy_of_a_security_object_that_cannot_be_read_is_no_blank_one(
     cluster: SimClusterThread, client: Client, copies: Copies
 ) -> None:
-    """A node that is away leaves a gap, not an empty object."""
+    """For a node that is away there is no object, not an empty one."""
     client.create_database("some", DatabasesConfig())
     cluster.stop_node(2)
     found = copies.security("some")
@@ -133,7 +133,7 @@ def test_a_copy_of_a_security_object_that_cannot_be_read_is_no_blank_one(
 def test_a_node_that_hangs_is_waited_for_once(
     cluster: SimClusterThread, client: Client, copies: Copies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It holds eight ranges of one database, and each of them would be waited for."""
+    """The node has eight ranges of one database, and each request would wait."""
     monkeypatch.setattr(copies_module, "COPY_SECONDS", 0.1)
     client.create_database("userdb-616e6e", DatabasesConfig(q=8))
     cluster.fail(1, "hang", path_regex="node2.*_security")
@@ -158,7 +158,7 @@ class OneCopy:
         return (Place("n1", "/here"),)
 
     def distrust(self) -> None:
-        """Nothing is remembered."""
+        """Do nothing, because nothing is cached."""
 
 
 def _asked(layout: Layout, status: int, body: object) -> Evidence:
@@ -182,7 +182,7 @@ def _asked(layout: Layout, status: int, body: object) -> Evidence:
     ids=["no-row", "another-row", "half-a-row", "both", "no-rev", "html", "moved", "node-down", "fault"],
 )
 def test_an_answer_that_is_not_about_the_document_is_silence(status: int, body: object) -> None:
-    """The answer of a proxy or a broken node is neither a life nor a deletion."""
+    """The answer of a proxy or a broken node proves neither a live document nor a deletion."""
     assert _asked(OneCopy(), status, body).readings == ()
 
 
@@ -196,7 +196,7 @@ class ThreeCopies:
         return self.of_document("")
 
     def distrust(self) -> None:
-        """Nothing is remembered."""
+        """Do nothing, because nothing is cached."""
 
 
 CLOSED = {"error": "forbidden", "reason": "no"}
@@ -204,7 +204,7 @@ CLOSED = {"error": "forbidden", "reason": "no"}
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_path_that_is_closed_is_a_silent_copy(status: int) -> None:
-    """A proxy keeps one node's paths to itself: the other copies are a majority, and the user is served by them."""
+    """A proxy closes one node's paths. The other copies are a majority, and the user is served."""
     answers: dict[tuple[str, str], tuple[int, object]] = {
         **{("POST", f"/{name}/_all_docs"): (200, {"rows": [_row("1-a")]}) for name in ("n1", "n3")},
         **{("GET", f"/{name}/_security"): (200, {"admins": {}}) for name in ("n1", "n3")},
@@ -222,7 +222,7 @@ def test_a_path_that_is_closed_is_a_silent_copy(status: int) -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_paths_that_are_all_closed_are_no_silence(status: int) -> None:
-    """The operator has to open them and learns of it; waiting would help nothing."""
+    """The operator has to open the paths, and gets the error, because waiting would not help."""
     paths = [("POST", f"/{name}/_all_docs") for name in ("n1", "n2", "n3")]
     paths += [("GET", f"/{name}/_security") for name in ("n1", "n2", "n3")]
     with TalkingServer(answering(dict.fromkeys(paths, (status, CLOSED)))) as server:
@@ -234,7 +234,7 @@ def test_paths_that_are_all_closed_are_no_silence(status: int) -> None:
 
 
 def test_a_closed_path_among_silent_copies_is_waited_for() -> None:
-    """The others can come back, and then they are enough."""
+    """The other copies may come back, and are enough then."""
     answers: dict[tuple[str, str], tuple[int, object]] = {
         ("POST", "/n1/_all_docs"): (403, CLOSED),
         ("POST", "/n2/_all_docs"): (412, {"error": "nodedown", "reason": "n2 is down"}),
@@ -246,7 +246,7 @@ def test_a_closed_path_among_silent_copies_is_waited_for() -> None:
 
 
 def test_not_being_let_in_concerns_every_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a state of the whole instance, and raised."""
+    """The refusal concerns the whole instance, and is raised."""
     with TalkingServer(answering({})) as server:
         client = connect(server.url)
 
@@ -264,9 +264,9 @@ def _row(rev: str, *, deleted: bool = False) -> dict[str, object]:
 
 @pytest.mark.parametrize("body", [{}, {"somebody else": {"missing": ["1-b"]}}, {ANN: {"missing": ["1-a"]}}])
 def test_an_answer_that_is_not_about_the_revisions_gives_no_copy_knowledge(body: object) -> None:
-    """An empty object means that all revisions are known, and can be anybody's answer to anything.
+    """An empty object would mean that all revisions are known, but any proxy may answer so.
 
-    A copy that has a newer, live document must not fall because something before another copy answers so.
+    A live document in one copy must not lose against such an answer.
     """
     answers: dict[tuple[str, str], tuple[int, object]] = {
         ("POST", "/n1/_all_docs"): (200, {"rows": [_row("1-b")]}),
@@ -282,7 +282,7 @@ def test_an_answer_that_is_not_about_the_revisions_gives_no_copy_knowledge(body:
 
 
 def test_a_server_without_shards_has_one_copy(cluster: SimClusterThread, client: Client) -> None:
-    """The database itself is asked, at its own path, for documents and for security objects."""
+    """On such a server documents and security objects are read at the database's own path."""
     del cluster
     copies = Copies(client, SingleLayout(client, "server", "_users"))
     rev = _write(client, "ann")
@@ -299,7 +299,7 @@ def test_a_server_without_shards_has_one_copy(cluster: SimClusterThread, client:
 
 
 def test_an_authentication_database_that_is_gone_has_no_copies() -> None:
-    """No copy and no host make no majority, so nothing is confirmed."""
+    """Without copies and hosts there is no majority, so nothing is confirmed."""
     answers: dict[tuple[str, str], tuple[int, object]] = {
         ("GET", "/_node/_local/_dbs/_users"): (404, {"error": "not_found", "reason": "missing"})
     }

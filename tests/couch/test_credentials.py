@@ -14,7 +14,7 @@ def _loaded(toml: str) -> Loaded:
 
 @pytest.fixture
 def password_file(tmp_path: Path) -> Path:
-    """A password file, with more than the password in it."""
+    """A password file with more than the password in it."""
     path = tmp_path / "password"
     path.write_text("from file\nsomething else\n")
     return path
@@ -22,7 +22,7 @@ def password_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def credentials_directory(tmp_path: Path) -> Path:
-    """The directory that systemd gives a unit with `LoadCredential=`."""
+    """The directory from systemd for a unit with `LoadCredential=`."""
     directory = tmp_path / "credentials"
     directory.mkdir()
     (directory / "couchdb-password").write_text("from systemd")
@@ -41,7 +41,7 @@ def test_nobody_needs_no_password() -> None:
 
 
 def test_a_password_without_a_user_is_a_mistake(password_file: Path, credentials_directory: Path) -> None:
-    """A forgotten `username` is said at the start, and is not a server's 401 for ever."""
+    """A forgotten `username` is an error at the start, and not a server's 401 for ever."""
     for toml, environment in (
         ("", {"PERUSERD_COUCHDB_PASSWORD": "x"}),
         ("", {"CREDENTIALS_DIRECTORY": str(credentials_directory)}),
@@ -52,8 +52,8 @@ def test_a_password_without_a_user_is_a_mistake(password_file: Path, credentials
 
 
 def test_a_credential_that_cannot_be_looked_at_is_a_mistake(tmp_path: Path) -> None:
-    """A directory of systemd's that is closed to the account is said in one sentence, with the path."""
-    # A name that is too long for the file system fails for root, too, whom no permission stops.
+    """If systemd's directory is closed to the account, the error is one sentence with the path."""
+    # A name that is too long for the file system fails even for root, because permissions do not stop root.
     directory = tmp_path / ("x" * 300)
     with pytest.raises(ConfigError, match=r"systemd credential couchdb-password: cannot read .*: File name too long"):
         resolve_credentials(_loaded("username = 'adm'"), {"CREDENTIALS_DIRECTORY": str(directory)})
@@ -71,7 +71,7 @@ def test_the_first_source_of_a_password_wins(password_file: Path, credentials_di
 
 
 def test_an_empty_variable_is_no_password(password_file: Path) -> None:
-    """`PERUSERD_COUCHDB_PASSWORD=` and an empty `CREDENTIALS_DIRECTORY` are not given, so the next source counts."""
+    """An empty `PERUSERD_COUCHDB_PASSWORD` or `CREDENTIALS_DIRECTORY` does not count; the next source is used."""
     loaded = _loaded(f"username = 'adm'\npassword_file = '{password_file}'")
     assert _password(loaded, {"PERUSERD_COUCHDB_PASSWORD": "", "CREDENTIALS_DIRECTORY": ""}) == "from file"
     with pytest.raises(ConfigError, match="has no password"):
@@ -79,7 +79,7 @@ def test_an_empty_variable_is_no_password(password_file: Path) -> None:
 
 
 def test_the_password_of_another_account_is_not_sent() -> None:
-    """A name of its own in the configuration needs a password of its own, which then goes before the URL's."""
+    """A user name in the configuration needs its own password, which has priority over the URL's."""
     loaded = _loaded('url = "http://adm:secret@host"\nusername = "other"')
     with pytest.raises(ConfigError, match="another account") as caught:
         resolve_credentials(loaded, {})
@@ -91,7 +91,7 @@ def test_the_password_of_another_account_is_not_sent() -> None:
 
 
 def test_a_user_without_a_password_is_a_mistake(tmp_path: Path) -> None:
-    """The error names the user and every place a password could be in; an empty systemd directory gives none."""
+    """The error names the user and every possible source of a password. An empty systemd directory has none."""
     with pytest.raises(ConfigError, match=r"'adm' has no password.*password_file.*PERUSERD_COUCHDB_PASSWORD"):
         resolve_credentials(_loaded('username = "adm"'), {"CREDENTIALS_DIRECTORY": str(tmp_path)})
 
@@ -108,7 +108,7 @@ def test_a_user_without_a_password_is_a_mistake(tmp_path: Path) -> None:
     ids=["missing", "empty", "empty-line", "byte-order-mark", "not-utf-8"],
 )
 def test_a_password_file_that_cannot_be_used_is_a_mistake(tmp_path: Path, content: bytes | None, problem: str) -> None:
-    """The error names the key, the file and what is wrong with it, and shows nothing of its content."""
+    """The error names the key, the file and the problem, and shows nothing of the content."""
     path = tmp_path / "password"
     if content is not None:
         path.write_bytes(content)
@@ -122,34 +122,34 @@ def test_a_password_file_that_cannot_be_used_is_a_mistake(tmp_path: Path, conten
 
 @pytest.mark.parametrize("content", ["secret", "secret\n", "secret\r\n", "secret\nmore\n", "\ufeffsecret\r\n"])
 def test_the_first_line_is_the_password(tmp_path: Path, content: str) -> None:
-    """Neither a byte order mark, nor the end of the line and everything after it, is part of the password."""
+    """The byte order mark, the end of the line and all after it are no part of the password."""
     path = tmp_path / "password"
     path.write_bytes(content.encode())
     assert _password(_loaded(f"username = 'adm'\npassword_file = '{path}'"), {}) == "secret"
 
 
 def test_spaces_belong_to_a_password(tmp_path: Path) -> None:
-    """A password is taken as it stands."""
+    """A password is used unchanged."""
     path = tmp_path / "password"
     path.write_text(" päss word \n")
     assert _password(_loaded(f"username = 'adm'\npassword_file = '{path}'"), {}) == " päss word "
 
 
 def test_credentials_do_not_show_the_password(password_file: Path) -> None:
-    """Credentials can be logged without harm."""
+    """Logged credentials do not show the password."""
     credentials = resolve_credentials(_loaded(f"username = 'adm'\npassword_file = '{password_file}'"), {})
     assert "from file" not in repr(credentials)
 
 
 def test_a_name_or_a_password_that_cannot_be_sent_is_a_mistake() -> None:
-    """Bytes of the environment that are no UTF-8 are found at the start, and not at the first login."""
+    """Bytes in the environment that are not UTF-8 are an error at the start, and not at the first login."""
     with pytest.raises(ConfigError, match="not UTF-8") as caught:
         resolve_credentials(_loaded("username = 'adm'"), {"PERUSERD_COUCHDB_PASSWORD": "secret\udcff"})
     assert "secret" not in str(caught.value)
 
 
 def test_a_password_file_that_cannot_be_looked_at_any_more_is_a_mistake(tmp_path: Path) -> None:
-    """It was there when the process began; whatever stands in its way now is said in the same words."""
+    """The credential existed at the start. If it cannot be read now, for any reason, the error is the same."""
     path = tmp_path / "password"
     path.write_text("secret")
     source = CredentialSource(_loaded(f"username = 'adm'\npassword_file = '{path}'"), {})
@@ -161,7 +161,7 @@ def test_a_password_file_that_cannot_be_looked_at_any_more_is_a_mistake(tmp_path
 
 @pytest.mark.parametrize("end", ["\v", "\f", "\x1c", "\x85", "\u2028"])
 def test_a_password_is_never_cut(tmp_path: Path, end: str) -> None:
-    """A character that ends a line for Python alone belongs to it; one that cannot be sent is a mistake."""
+    """A line separator that only Python knows belongs to the password. A character that cannot be sent is a mistake."""
     file = tmp_path / "password"
     file.write_text(f"a{end}b\r\nanother line", encoding="utf-8")
     loaded = load(f'[couchdb]\nusername = "adm"\npassword_file = "{file}"', {}, "test")
@@ -173,21 +173,21 @@ def test_a_password_is_never_cut(tmp_path: Path, end: str) -> None:
 
 
 def test_a_carriage_return_at_the_end_of_a_password_is_a_mistake() -> None:
-    """It is that of a file of variables from Windows, and CouchDB would lock the account for it."""
+    """A file of variables from Windows has such a character, and CouchDB would lock the account for it."""
     loaded = load('[couchdb]\nusername = "adm"', {}, "test")
     with pytest.raises(ConfigError, match="carriage return"):
         resolve_credentials(loaded, {"PERUSERD_COUCHDB_PASSWORD": "pass\r"})
 
 
 def test_a_password_in_another_encoding_is_a_mistake() -> None:
-    """A URL can have bytes that are not UTF-8, and they would become another password."""
+    """A URL can have bytes that are not UTF-8, which would become another password."""
     loaded = load('[couchdb]\nurl = "http://adm:p%E9ss@h"', {}, "test")
     with pytest.raises(ConfigError, match="not UTF-8"):
         resolve_credentials(loaded, {})
 
 
 def test_where_the_password_comes_from_can_be_said(password_file: Path, credentials_directory: Path) -> None:
-    """In the order in which the places count, so that somebody who has to mend it looks at the right one."""
+    """The error names the source that is used, so that an operator looks at the right place."""
     named, file = "username = 'adm'\n", f"username = 'adm'\npassword_file = '{password_file}'"
     given = {"PERUSERD_COUCHDB_PASSWORD": "x", "CREDENTIALS_DIRECTORY": str(credentials_directory)}
     systemd = {"CREDENTIALS_DIRECTORY": str(credentials_directory)}

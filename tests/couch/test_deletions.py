@@ -1,4 +1,4 @@
-"""The journal of deletions, typed, on a simulated cluster."""
+"""The journal of deletions, on a simulated cluster."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ def say(journal: DeletionJournal, number: int, saying: Saying) -> None:
 
 
 def test_every_word_of_a_distrusted_journal_becomes_a_hold(journal: DeletionJournal) -> None:
-    """Nothing that stands there has consequences; what has ended stays, because it can guard a database."""
+    """No entry or word has an effect any more. Ended entries stay, because they can protect a database."""
     words = list(Word)
     for number, word in enumerate(words):
         say(journal, number, Saying(word, resumed=True))
@@ -47,7 +47,7 @@ def test_every_word_of_a_distrusted_journal_becomes_a_hold(journal: DeletionJour
 def test_all_counts_of_drops_that_are_old_are_forgotten(
     journal: DeletionJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many there are, and none that still counts: with each hour that left some, more would pile up."""
+    """All old counts are removed, and no current one. Otherwise more would pile up every hour."""
     monkeypatch.setattr(module, "_MAX_PURGED", 3)
     for number in range(8):
         begun = entry(number).begun(1_000.0 + number)
@@ -58,14 +58,14 @@ def test_all_counts_of_drops_that_are_old_are_forgotten(
 
 
 def test_entries_are_read_over_many_pages(journal: DeletionJournal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each once, in the order of their ids."""
+    """Each entry comes once, in the order of the ids."""
     monkeypatch.setattr(module, "PAGE_ROWS", 2)
     noted = [journal.note(entry(number)) for number in range(5)]
     assert list(journal.entries(noted[0].kind)) == noted
 
 
 def test_an_entry_under_anothers_id_is_none(journal: DeletionJournal) -> None:
-    """Somebody copied a document to another id: what is done about the one must not be done to the other's database."""
+    """If a document was copied to another id, an action for the one must not touch the database of the other."""
     mine, theirs = entry(1), entry(2)
     journal._journal.write(mine.id, as_document(theirs), None)
     assert journal.entry(mine.id) is None

@@ -20,12 +20,12 @@ def cluster() -> Iterator[SimClusterThread]:
 
 
 def journal_at(cluster: SimClusterThread, node: int) -> Journal:
-    """Return the journal as read and written through a node, counted from 1."""
+    """Return the journal through a node, counted from 1."""
     return Journal(session_to(cluster.urls[node - 1]), DATABASE)
 
 
 def test_what_is_written_is_read_again(cluster: SimClusterThread) -> None:
-    """A document is read with its content and without CouchDB's own fields, at whichever node."""
+    """A document is read at any node, with its content and without CouchDB's own fields."""
     rev = journal_at(cluster, 1).write("deletion:db/1:1-a", {"a": 1}, None)
     document = journal_at(cluster, 2).read("deletion:db/1:1-a")
     assert document.leaves == (Leaf(rev, {"a": 1}),)
@@ -33,14 +33,14 @@ def test_what_is_written_is_read_again(cluster: SimClusterThread) -> None:
 
 
 def test_what_never_was_has_no_leaf(cluster: SimClusterThread) -> None:
-    """A document that is not there is no error; a database that is not there is one."""
+    """A missing document is no error, but a missing database is."""
     assert journal_at(cluster, 1).read("pause") == Document("pause")
     with pytest.raises(NotFoundError):
         Journal(session_to(cluster.urls[0]), "elsewhere").read("pause")
 
 
 def test_a_write_over_what_was_not_read_is_a_conflict(cluster: SimClusterThread) -> None:
-    """Two writers who know nothing of each other do not undo each other: the second is told."""
+    """Two writers do not overwrite each other: the second one gets an error."""
     journal = journal_at(cluster, 1)
     first = journal.write("pause", {"n": 1}, None)
     with pytest.raises(ConflictError):
@@ -52,7 +52,7 @@ def test_a_write_over_what_was_not_read_is_a_conflict(cluster: SimClusterThread)
 
 
 def test_a_minority_is_no_success(cluster: SimClusterThread) -> None:
-    """A write that one of three copies has taken is told as a failure, and is there when it is looked for."""
+    """A write that only one of three copies took is reported as a failure, and a read still finds it."""
     cluster.partition([[1], [2, 3]])
     with pytest.raises(NoMajorityError):
         journal_at(cluster, 1).write("pause", {"n": 1}, None)
@@ -61,7 +61,7 @@ def test_a_minority_is_no_success(cluster: SimClusterThread) -> None:
 
 
 def test_every_leaf_is_read(cluster: SimClusterThread) -> None:
-    """The writes of both sides of a cut are there afterwards, one by one and in a page, with deletions as nothing."""
+    """After a cut the writes of both sides are there, singly and in a page; deletions have no body."""
     cluster.partition([[1], [2, 3]])
     with pytest.raises(NoMajorityError):
         journal_at(cluster, 1).write("word:x", {"said": "one"}, None)
@@ -80,7 +80,7 @@ def test_every_leaf_is_read(cluster: SimClusterThread) -> None:
 
 
 def test_pages_follow_each_other(cluster: SimClusterThread) -> None:
-    """Reading page after page gives each document once, in the order of the ids, and nothing of other kinds."""
+    """Page after page gives each document once, in the order of the ids, and none of other kinds."""
     journal = journal_at(cluster, 1)
     for name in ("drop:1", "deletion:a:1-x", "deletion:b:1-x", "deletion:c:1-x", "pause"):
         journal.write(name, {"n": name}, None)
@@ -91,7 +91,7 @@ def test_pages_follow_each_other(cluster: SimClusterThread) -> None:
 
 
 def test_counting_stops_where_it_may(cluster: SimClusterThread) -> None:
-    """However many documents there are, no more are counted than are asked for."""
+    """The count stops at its limit, for any number of documents."""
     journal = journal_at(cluster, 1)
     for number in range(5):
         journal.write(f"drop:{number}", {}, None)
@@ -100,7 +100,7 @@ def test_counting_stops_where_it_may(cluster: SimClusterThread) -> None:
 
 
 def test_what_is_purged_leaves_nothing(cluster: SimClusterThread) -> None:
-    """A purged document is gone with its history, conflicts and all, and can be written anew."""
+    """A purged document is gone with its history and conflicts, and can be written again."""
     journal = journal_at(cluster, 1)
     rev = journal.write("drop:1", {"n": 1}, None)
     journal.write("drop:1", {"n": 2}, rev)
@@ -117,7 +117,7 @@ def test_what_is_purged_leaves_nothing(cluster: SimClusterThread) -> None:
     ("status", "reason"), [(404, "missing"), (405, "Only GET allowed"), (501, "no"), (400, "only_multipart_accepted")]
 )
 def test_a_server_that_cannot_purge_is_asked_to_delete(status: int, reason: str) -> None:
-    """Where there is no `_purge`, each leaf is deleted; the last of these is PouchDB Server's answer."""
+    """On a server without `_purge` each leaf is deleted. The last of these answers is PouchDB Server's."""
     answers: dict[tuple[str, str], tuple[int, object]] = {
         ("GET", "/peruserd/drop:1"): (200, [{"ok": {"_id": "drop:1", "_rev": "1-a", "n": 1}}]),
         ("POST", "/peruserd/_purge"): (status, {"error": "x", "reason": reason}),
@@ -131,7 +131,7 @@ def test_a_server_that_cannot_purge_is_asked_to_delete(status: int, reason: str)
 
 
 def test_what_changed_is_told_from_a_place_on(cluster: SimClusterThread) -> None:
-    """The feed names what was written since, and goes on from there."""
+    """The feed names the documents written since, and goes on from there."""
     journal = journal_at(cluster, 1)
     _, place = journal.changed_since("now")
     journal.write("word:x", {}, None)
@@ -150,7 +150,7 @@ def test_what_changed_is_told_from_a_place_on(cluster: SimClusterThread) -> None
     ],
 )
 def test_an_answer_about_something_else_is_none(body: object) -> None:
-    """A proxy's answer in the place of the document is a failure, never an empty document."""
+    """A proxy's answer instead of the document is a failure, and never an empty document."""
     with (
         TalkingServer(answering({("GET", "/peruserd/pause"): (200, body)})) as server,
         pytest.raises(UnexpectedAnswerError),
@@ -159,7 +159,7 @@ def test_an_answer_about_something_else_is_none(body: object) -> None:
 
 
 def test_each_node_tells_its_own_time(cluster: SimClusterThread) -> None:
-    """The clock of another node can be read through the one that is asked."""
+    """The clock of another node can be read through the attached node."""
     cluster.set_clock(2, 7_200.0)
     client = connect(cluster.urls[0])
     ours, theirs = node_clock(client, "_local"), node_clock(client, cluster.node_names[1])
@@ -169,7 +169,7 @@ def test_each_node_tells_its_own_time(cluster: SimClusterThread) -> None:
 
 
 def test_a_server_that_tells_no_time_is_not_believed_to() -> None:
-    """An answer without a date, or with one that is none, is no time."""
+    """An answer without a valid date gives no time."""
     with TalkingServer(answering({("GET", "/_node/_local/_uuids"): (200, {"uuids": ["x"]})})) as server:
         assert node_clock(connect(server.url), "_local") is None
 
@@ -186,7 +186,7 @@ def test_a_server_that_tells_no_time_is_not_believed_to() -> None:
     ],
 )
 def test_a_database_is_empty_only_where_the_server_says_so(info: dict[str, object], documents: int) -> None:
-    """A server that does not count deleted documents says by its sequence whether anybody ever wrote."""
+    """A server that does not count deleted documents shows by its sequence whether there ever was a write."""
     with TalkingServer(answering({("GET", "/db"): (200, info)})) as server:
         assert connect(server.url).documents_in("/db") == documents
 
@@ -195,7 +195,7 @@ def test_a_database_is_empty_only_where_the_server_says_so(info: dict[str, objec
     "date", ["Thu, 26 Nov 2026 19:56:15 +99999999999999", "Thu, 26 Nov 2026 19:56:15 -0000", "soon", "Mon, 99 Nov 2026"]
 )
 def test_a_date_of_another_form_is_no_time(date: str) -> None:
-    """There is one form for a server's date; one without a zone would be taken for the time of this machine's zone."""
+    """A server's date has one form. A date without a zone would count as one of this machine's zone."""
 
     def script(conversation: Conversation) -> None:
         for _ in conversation.requests():
@@ -207,7 +207,7 @@ def test_a_date_of_another_form_is_no_time(date: str) -> None:
 
 
 def test_pages_that_go_nowhere_are_an_error() -> None:
-    """A server that takes no notice of the key to begin at would be read for ever."""
+    """Without this error, a server that ignores the start key would be read for ever."""
     rows = [{"id": "word:a", "doc": {"_id": "word:a", "_rev": "1-a"}}]
     with TalkingServer(answering({("GET", "/peruserd/_all_docs"): (200, {"rows": rows})})) as server:
         journal = Journal(session_to(server.url), DATABASE)
@@ -218,7 +218,7 @@ def test_pages_that_go_nowhere_are_an_error() -> None:
 
 
 def test_no_leaf_is_left_unread() -> None:
-    """The most careful word can be in any of them, so a document with too many is an error."""
+    """Any leaf can have the most careful word, so a document with too many leaves is an error."""
     leaves = [{"ok": {"_id": "word:a", "_rev": f"1-{number}", "word": "drop-now"}} for number in range(101)]
     with TalkingServer(answering({("GET", "/peruserd/word%3Aa"): (200, leaves)})) as server:
         journal = Journal(session_to(server.url), DATABASE)

@@ -1,4 +1,4 @@
-"""Answers of any size and shape: what is read is bounded, and nothing that is sent can end a thread."""
+"""Answers of any size and shape: the bytes read are limited, and no answer can end a thread."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def _endless(conversation: Conversation) -> None:
 
 @pytest.mark.parametrize("length", [SECURITY_BYTES + 1, 1 << 40], ids=["one-more", "a-lie"])
 def test_an_answer_above_its_limit_is_not_kept(length: int) -> None:
-    """A security object of more than a mebibyte is an error for the operator, and is not read to its end."""
+    """A security object of more than a mebibyte is an error, and is not read to its end."""
 
     def script(conversation: Conversation) -> None:
         for _ in conversation.requests():
@@ -38,7 +38,7 @@ def test_an_answer_above_its_limit_is_not_kept(length: int) -> None:
 
 
 def test_an_answer_of_exactly_the_limit_is_taken() -> None:
-    """The limit itself is allowed, and the connection serves the next request."""
+    """An answer exactly as large as the limit is allowed, and the connection serves the next request."""
     padded = b"{}".ljust(SECURITY_BYTES)
     with TalkingServer(answering({("GET", "/some/_security"): (200, padded)})) as server:
         client = connect(server.url)
@@ -47,7 +47,7 @@ def test_an_answer_of_exactly_the_limit_is_taken() -> None:
 
 
 def test_an_answer_without_an_end_is_left() -> None:
-    """A server that goes on and on is hung up on at the limit."""
+    """At the limit the connection to an endless answer is closed."""
     with TalkingServer(_endless) as server, pytest.raises(errors.TooLargeError):
         connect(server.url).security("some")
 
@@ -66,14 +66,14 @@ def test_an_answer_without_an_end_is_left() -> None:
 )
 @pytest.mark.parametrize("status", [200, 500])
 def test_an_answer_of_any_bytes_is_an_error_of_its_kind(status: int, body: bytes) -> None:
-    """JSON nested without end, or bytes that are no UTF-8, raise what a caller expects."""
+    """Deeply nested JSON, or bytes that are not UTF-8, raise an ordinary error."""
     script = answering({("GET", "/some/_security"): (status, body)})
     with TalkingServer(script) as server, pytest.raises(errors.CouchError):
         connect(server.url).security("some")
 
 
 def _feed(rows: list[dict[str, Any]]) -> Callable[[Conversation], None]:
-    """Return a script that serves rows as a feed does."""
+    """Return a script that serves rows like a feed."""
 
     def script(conversation: Conversation) -> None:
         for request in conversation.requests():
@@ -86,7 +86,7 @@ def _feed(rows: list[dict[str, Any]]) -> Callable[[Conversation], None]:
 
 
 def test_a_page_of_huge_ids_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody signs up with ids of megabytes: fewer rows are asked for, and none is passed over."""
+    """With ids of megabytes fewer rows are asked for, and none is left out."""
     monkeypatch.setattr(sources, "_PAGE_BYTES", 10_000)
     rows = [{"seq": seq, "id": "x" * (9_000 if seq % 3 == 0 else 10)} for seq in range(1, 40)]
     seen: list[int] = []
@@ -101,7 +101,7 @@ def test_a_page_of_huge_ids_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_row_that_no_document_can_have_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a single row is above its limit there is nothing smaller to ask for."""
+    """If a single row is above its limit, the error is raised, because nothing smaller can be asked for."""
     monkeypatch.setattr(sources, "_PAGE_BYTES", 1_000)
     monkeypatch.setattr(sources, "_ROW_BYTES", 2_000)
     with TalkingServer(_feed([{"seq": 1, "id": "x" * 3_000}])) as server, pytest.raises(errors.TooLargeError):
@@ -109,7 +109,7 @@ def test_a_row_that_no_document_can_have_is_an_error(monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_cut_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page with fewer rows because of their size does not make a listener believe that it has caught up."""
+    """A page that is short because of its size does not make a listener believe that it has caught up."""
     monkeypatch.setattr(sources, "_PAGE_BYTES", len(json.dumps({"seq": 1, "id": "x" * 50})) * 20)
     rows = [{"seq": seq, "id": "x" * 50} for seq in range(1, 200)]
     with TalkingServer(_feed(rows)) as server:

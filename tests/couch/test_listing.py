@@ -1,4 +1,4 @@
-"""Lists of databases, page by page, from servers that know keys and limits and from one that does not."""
+"""Lists of databases, page by page, from servers with and without keys and limits."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.couch.connecting import TalkingServer, answering, connect
 
 
 def test_all_names_with_a_prefix_come_page_by_page(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is left out or comes twice, and none of another prefix is among them."""
+    """No name is left out or comes twice, and none has another prefix."""
     monkeypatch.setattr(listing, "_PAGE", 2)
     names = [f"mine-{number}" for number in range(4)]
     for name in [*names, "mind", "mines"]:
@@ -23,7 +23,7 @@ def test_all_names_with_a_prefix_come_page_by_page(client: Client, monkeypatch: 
 
 
 def test_a_server_that_sends_everything_each_time_ends_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It can have just as many databases as a page has."""
+    """The server may have exactly as many databases as a page has."""
     monkeypatch.setattr(listing, "_PAGE", 3)
     with TalkingServer(answering({("GET", "/_all_dbs"): (200, ["a", "mine-1", "mine-2"])})) as server:
         pages = list(databases_with(connect(server.url), "mine-"))

@@ -1,4 +1,4 @@
-"""Which life of a database's name has ended, by a node's list of databases."""
+"""The life of a database's name that has ended, by a node's list of databases."""
 
 from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.couch.client import Client
@@ -10,14 +10,14 @@ NAME = "userdb-616e6e"
 
 
 def suffix_of(client: Client) -> str:
-    """Return the suffix of the database that is there."""
+    """Return the suffix of the existing database."""
     shard_map = client.shard_map("_local", NAME)
     assert shard_map is not None
     return shard_map.suffix
 
 
 def test_the_life_that_ended_last_is_told(cluster: SimClusterThread, client: Client) -> None:
-    """None of a database that never was or is there; the last one's suffix after each deletion, on every node."""
+    """Each node returns None for a database that exists or never did, and after each deletion the last suffix."""
     other = connect(cluster.urls[1])
     assert ended_life(client, NAME) is None
     lives = []
@@ -31,7 +31,7 @@ def test_the_life_that_ended_last_is_told(cluster: SimClusterThread, client: Cli
 
 
 def test_without_a_list_of_databases_nothing_is_told(cluster: SimClusterThread) -> None:
-    """No page of a node is asked for where there may be none."""
+    """Without a list of databases no page of a node is requested."""
     client = Client(connect(cluster.urls[0]).session, directory=False)
     client.create_database(NAME, DatabasesConfig())
     client.delete_database(NAME)

@@ -1,4 +1,4 @@
-"""Long polls of servers that take no notice of the time they are asked to wait, or that say nothing at all."""
+"""Long polls of servers that ignore the requested time, or send nothing at all."""
 
 import socket
 import threading
@@ -27,7 +27,7 @@ def chunk(data: bytes) -> bytes:
 
 
 class Peer:
-    """A server that answers every request by `answer`, and counts them."""
+    """A server that answers every request with `answer`, and counts requests."""
 
     def __init__(self, answer: Callable[[socket.socket], None]) -> None:
         self.requests = 0
@@ -38,7 +38,7 @@ class Peer:
 
     def close(self) -> None:
         """Accept no more."""
-        # A blocked accept outlives a close; it does not outlive this.
+        # A blocked accept goes on after a close; a shutdown ends it.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
@@ -57,7 +57,7 @@ class Peer:
 
 @pytest.fixture
 def start() -> Iterator[Callable[[Callable[[socket.socket], None]], tuple[Peer, Session]]]:
-    """Start a peer, and a session with it that has a second's patience."""
+    """Start a server, and a session to it with a time-out of one second."""
     peers: list[Peer] = []
 
     def make(answer: Callable[[socket.socket], None]) -> tuple[Peer, Session]:
@@ -75,7 +75,7 @@ def silence(connection: socket.socket) -> None:
 
 
 def line_breaks_for_ever(connection: socket.socket) -> None:
-    """Begin the answer, and show that there is life."""
+    """Begin the answer, and send line breaks."""
     connection.sendall(BEGIN + chunk(b'{"results":[\n'))
     while True:
         time.sleep(0.05)
@@ -83,7 +83,7 @@ def line_breaks_for_ever(connection: socket.socket) -> None:
 
 
 def a_beginning_only(connection: socket.socket) -> None:
-    """Begin the answer, and say no more."""
+    """Begin the answer, and send nothing more."""
     connection.sendall(BEGIN + chunk(b'{"results":[\n'))
     silence(connection)
 
@@ -91,13 +91,12 @@ def a_beginning_only(connection: socket.socket) -> None:
 Start = Callable[[Callable[[socket.socket], None]], tuple[Peer, Session]]
 
 
-# Line breaks are listened to as long as an answer may be late. Silence ends by itself, long before the time of a whole
-# answer is over.
+# Line breaks are read as long as an answer may be late. Silence ends long before the time of a whole answer is over.
 @pytest.mark.parametrize(("answer", "late_seconds"), [(line_breaks_for_ever, 0.1), (a_beginning_only, 60.0)])
 def test_an_answer_without_an_end_is_nothing_new(
     monkeypatch: pytest.MonkeyPatch, start: Start, answer: Callable[[socket.socket], None], late_seconds: float
 ) -> None:
-    """A long poll that began to be answered and did not end has no rows; the next one goes over a new connection."""
+    """A long poll whose answer began and did not end has no rows. The next one uses a new connection."""
     monkeypatch.setattr(bodies, "_LATE_SECONDS", late_seconds)
     peer, http = start(answer)
     with closing(http):
@@ -110,7 +109,7 @@ def test_an_answer_without_an_end_is_nothing_new(
 
 
 def test_rows_that_come_late_are_taken(start: Start) -> None:
-    """Line breaks before them do no harm."""
+    """Line breaks before the rows do no harm."""
 
     def answer(connection: socket.socket) -> None:
         connection.sendall(BEGIN + chunk(b'{"results":[\n') + chunk(b"\n") + chunk(b"\n"))
@@ -124,7 +123,7 @@ def test_rows_that_come_late_are_taken(start: Start) -> None:
 
 @pytest.mark.parametrize("wait_seconds", [0.0, 0.1])
 def test_silence_is_a_time_out_and_not_asked_again(start: Start, wait_seconds: float) -> None:
-    """A server that accepts a request and says nothing costs one time-out, not three."""
+    """A server that accepts a request and sends nothing costs one time-out, not three."""
     peer, http = start(silence)
     with closing(http):
         with pytest.raises(TimedOutError) as caught:
@@ -134,14 +133,14 @@ def test_silence_is_a_time_out_and_not_asked_again(start: Start, wait_seconds: f
 
 
 def test_silence_in_the_midst_of_an_answer_is_a_time_out(start: Start) -> None:
-    """Of a request that is no long poll, that is."""
+    """This is a request that is no long poll."""
     _, http = start(a_beginning_only)
     with closing(http), pytest.raises(TimedOutError):
         http.request("GET", "/")
 
 
 def test_a_long_poll_under_way_can_be_interrupted(start: Start) -> None:
-    """Another thread ends it at once, while line breaks still arrive."""
+    """Another thread ends the long poll at once, while line breaks still arrive."""
     begun = threading.Event()
 
     def answer(connection: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""Answers of 404 that CouchDB did not give about the database that was asked for."""
+"""Answers of 404 that are not CouchDB's, or not about the requested database."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ PLAIN = "userdb-616c696365"
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
-    """Run a cluster of one node with both databases behind a proxy that is faithful at first."""
+    """Run a cluster of one node with both databases, behind a proxy that changes nothing at first."""
     with SimClusterThread(ClusterOptions(nodes=1, q=1, n=1)) as cluster, Proxy(cluster.urls[0], faithful) as running:
         client = connect(cluster.urls[0])
         for each in (SLASHED, PLAIN):
@@ -28,12 +28,12 @@ def proxy() -> Iterator[Proxy]:
 
 @pytest.fixture
 def client(proxy: Proxy) -> Client:
-    """Return a client on the far side of the proxy."""
+    """Return a client behind the proxy."""
     return connect(proxy.url)
 
 
 def test_a_database_is_there_behind_a_proxy_that_decodes(proxy: Proxy, client: Client) -> None:
-    """CouchDB says in its own words that another database is missing, and the user must not keep access for that."""
+    """CouchDB says in its own words that another database is missing. The user must not keep access because of that."""
     proxy.rewriting = decoding
     layout = SingleLayout(client, "server", "_users")
     for ask in (
@@ -52,7 +52,7 @@ def test_a_database_is_there_behind_a_proxy_that_decodes(proxy: Proxy, client: C
 
 @pytest.mark.parametrize("database", [SLASHED, PLAIN])
 def test_a_proxys_own_words_say_nothing_of_a_database(proxy: Proxy, client: Client, database: str) -> None:
-    """A page that it does not find is its own matter."""
+    """A page that the proxy does not find tells nothing about the database."""
     proxy.rewriting = lambda _path: 404
     for ask in (
         lambda: client.security(database),
@@ -64,7 +64,7 @@ def test_a_proxys_own_words_say_nothing_of_a_database(proxy: Proxy, client: Clie
 
 
 def test_a_database_with_a_slash_that_is_missing_is_missing(proxy: Proxy, client: Client) -> None:
-    """Also while a proxy decodes: the list of names shows that there is none."""
+    """The list of names shows the missing database, even while a proxy decodes slashes."""
     for proxy.rewriting in (faithful, decoding):
         with pytest.raises(NotFoundError):
             client.security("user/db-ff")

@@ -1,4 +1,4 @@
-"""What is observed of many users at once, on a simulated cluster and from servers that answer as they are told."""
+"""Observing many users at once, on a simulated cluster and with servers whose answers are given."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -17,7 +17,7 @@ from peruserd.core.users import security
 from peruserd.core.users.evidence import DocumentState, judge
 from peruserd.couch import errors
 from peruserd.couch.client import SECURITY_BYTES, Client
-from peruserd.couch.observing import Observer, Whereabouts, open_observer
+from peruserd.couch.observing import DatabasePlaces, Observer, open_observer
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
 
@@ -50,7 +50,7 @@ def _findings(seen: list[Observation], rules: Rules = RULES) -> dict[str, set[Fi
 
 
 def test_many_users_take_few_requests(cluster: SimClusterThread, observer: Observer) -> None:
-    """One request for each copy of each range, one for the shard maps of all, and one for each copy of a database."""
+    """The requests are one for each copy of each range, one for all shard maps, and one for each copy of a database."""
     users = _served(cluster, 40)
     cluster.clear_requests()
     seen = _observed(observer, _ids(*users))
@@ -65,7 +65,7 @@ def test_many_users_take_few_requests(cluster: SimClusterThread, observer: Obser
 def test_each_user_is_seen_to_before_the_next_ones_objects_are_read(
     cluster: SimClusterThread, observer: Observer
 ) -> None:
-    """Users decide how large their security objects are, so those of one user at a time are kept."""
+    """Users decide how large their security objects are, so only one user's are in memory at a time."""
     users = _served(cluster, 5)
     cluster.clear_requests()
     read = observer.observe(_ids(*users), lambda _: sum(cluster.requests().values()))
@@ -75,12 +75,12 @@ def test_each_user_is_seen_to_before_the_next_ones_objects_are_read(
 def test_a_user_without_a_sensible_answer_holds_up_no_other(
     cluster: SimClusterThread, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others are observed by smaller questions; nothing is known of that one."""
+    """The others are observed with smaller requests, and nothing is known of that user."""
     users = _served(cluster, 4)
     bad = database_name("userdb-", users[2])
     find = observer._directory.find
 
-    def find_but_one(names: Sequence[str]) -> Mapping[str, Whereabouts]:
+    def find_but_one(names: Sequence[str]) -> Mapping[str, DatabasePlaces]:
         if bad in names:
             raise errors.UnexpectedAnswerError("nonsense")
         return find(names)
@@ -92,7 +92,7 @@ def test_a_user_without_a_sensible_answer_holds_up_no_other(
 
 
 def test_each_kind_of_damage_is_found(cluster: SimClusterThread, client: Client, observer: Observer) -> None:
-    """What others do to a user's database shows, each thing by its own name, and nobody else's is concerned."""
+    """Each change by others to a user's database has its own name, and concerns no other user."""
     users = _served(cluster, 8)
     missing, fresh, public, apart, opened, options, deleted, right = users
     for user in (missing, fresh, public, options):
@@ -128,14 +128,14 @@ def _delete(client: Client, user: str) -> None:
 
 
 def test_a_database_under_the_unpadded_name_is_found(client: Client, observer: Observer) -> None:
-    """It is looked for only for a user whose name has a byte below 0x10."""
+    """Only for a user whose name has a byte below 0x10 another database is looked for."""
     client.create_database("userdb-61962", DatabasesConfig())
     (seen,) = _observed(observer, _ids("a\tb"))
     assert (seen.unpadded, seen.copies) == ("userdb-61962", None)
 
 
 def test_a_copy_that_lost_documents_is_behind(cluster: SimClusterThread, observer: Observer) -> None:
-    """The users are live by the others' word, and the node whose copy lacks them is named."""
+    """The users are live by the other copies, and the node whose copy lacks them is named."""
     users = _served(cluster, 6)
     cluster.forget_documents(2, "_users", _ids(*users[:2]))
     seen = _observed(observer, _ids(*users))
@@ -144,7 +144,7 @@ def test_a_copy_that_lost_documents_is_behind(cluster: SimClusterThread, observe
 
 
 def test_a_node_that_is_away_is_silent_and_asked_once(cluster: SimClusterThread, observer: Observer) -> None:
-    """Its copies could not be read, which is no difference; and it is not asked again for each user."""
+    """Its copies could not be read, so they count as no difference. The node is not asked again for each user."""
     users = _served(cluster, 10)
     cluster.stop_node(3)
     cluster.clear_requests()
@@ -162,14 +162,14 @@ def test_a_node_that_is_away_is_silent_and_asked_once(cluster: SimClusterThread,
 
 
 def test_users_who_can_have_no_database_are_passed_over(cluster: SimClusterThread, observer: Observer) -> None:
-    """A design document, an empty name and one that is too long are nobody's."""
+    """A design document, an empty name and too long a name belong to no user."""
     cluster.clear_requests()
     assert _observed(observer, ["_design/_auth", "org.couchdb.user:", user_document_id("x" * 200)]) == []
     assert cluster.requests() == {}
 
 
 def test_an_object_too_large_to_be_read_concerns_its_user_alone(cluster: SimClusterThread, observer: Observer) -> None:
-    """Its user made it that large; the others are observed all the same."""
+    """The user made it so large. The other users are observed all the same."""
     users = _served(cluster, 2)
     for node in (1, 2, 3):
         large = {**security.first(users[0]), "x": "x" * SECURITY_BYTES}
@@ -210,7 +210,7 @@ ANSWERS: dict[tuple[str, str], tuple[int, object]] = {
 
 
 def _asked(**changed: tuple[int, object]) -> list[Observation]:
-    """Observe one user on a server that answers as above, but for the answers that are changed."""
+    """Observe one user on a server with the answers above, some of them changed."""
     names = {"maps": 2, "document": 1, "security": 3}
     answers = dict(ANSWERS)
     for name, value in changed.items():
@@ -221,7 +221,7 @@ def _asked(**changed: tuple[int, object]) -> list[Observation]:
 
 
 def test_the_answers_are_taken_as_they_should_be() -> None:
-    """Nothing is found of a user who is served."""
+    """A user who is served has no findings."""
     assert _findings(_asked()) == {}
     assert _findings(_asked(maps=(200, {"rows": [{"key": "userdb-616e6e", "doc": None}]}))) == {
         "ann": {Finding.MISSING}
@@ -241,13 +241,13 @@ def test_the_answers_are_taken_as_they_should_be() -> None:
     ids=["no-row", "another-row", "html", "no-range", "fault", "no-page"],
 )
 def test_an_answer_that_is_not_about_the_databases_is_no_missing_one(maps: tuple[int, object]) -> None:
-    """Nothing is said of any user; whoever asked asks again."""
+    """The error is raised, so nothing is reported about any user, and the caller tries again."""
     with pytest.raises(errors.CouchError):
         _asked(maps=maps)
 
 
 def test_a_database_that_goes_meanwhile_is_missing_and_not_silent() -> None:
-    """Its copies say that there is no such file, all of them; another 404 is a proxy's."""
+    """All its copies say that there is no such file. Any other 404 is a proxy's."""
     gone = (404, {"error": "not_found", "reason": "no_db_file"})
     assert _findings(_asked(security=gone)) == {"ann": {Finding.MISSING}}
     nothing = (404, {"error": "not_found", "reason": "nothing here"})
@@ -255,20 +255,20 @@ def test_a_database_that_goes_meanwhile_is_missing_and_not_silent() -> None:
 
 
 def test_a_map_that_names_no_copy_is_no_missing_database() -> None:
-    """Somebody has edited it, and CouchDB says that the database is there: to make it would be in vain."""
+    """An edited map can be without copies. By CouchDB the database exists, so to make it would be in vain."""
     maps = (200, {"rows": [{"key": "userdb-616e6e", "doc": {"by_node": {}}}]})
     assert _findings(_asked(maps=maps)) == {"ann": {Finding.COPIES_SILENT}}
 
 
 @pytest.fixture
 def single() -> Iterator[SimClusterThread]:
-    """One node, which is read as a server without shards."""
+    """Run one node, and read it like a server without shards."""
     with SimClusterThread(ClusterOptions(nodes=1, n=1)) as running:
         yield running
 
 
 def test_a_server_without_shards_has_one_copy_of_everything(single: SimClusterThread) -> None:
-    """The same kinds of damage are found, but for the options, which such a server does not tell."""
+    """The same kinds of damage are found, except for options, because such a server does not tell them."""
     client = connect(single.urls[0])
     observer = open_observer(client, Copy("_users", WHOLE_SPACE, "server", feed=Feed.DATABASE), "userdb-")
     right, missing, public = single.seed_users(3, provisioned_prefix="userdb-")

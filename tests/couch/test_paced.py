@@ -1,4 +1,4 @@
-"""Sessions that make their requests at a pace."""
+"""Sessions with a limited rate of requests."""
 
 import pytest
 
@@ -11,7 +11,7 @@ ANSWERS: dict[tuple[str, str], tuple[int, object]] = {("GET", "/"): (200, {"couc
 
 
 def test_each_request_waits_for_its_turn_and_none_is_sent_once_it_stops() -> None:
-    """Whatever the turn raises is raised in the place of an answer."""
+    """An exception from `before_request` is raised, and no request is sent."""
     turns: list[int] = []
 
     def turn() -> None:

@@ -1,4 +1,4 @@
-"""The question whether the cluster serves, on a simulated cluster and on servers that answer as they are told."""
+"""The probe, on a simulated cluster and with servers whose answers are given."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
 from peruserd.couch.answers import Answer
 from peruserd.couch.client import Client
 from peruserd.couch.errors import InterruptedRequestError, RefusedError
-from peruserd.couch.probe import MajorityProbe, Probe, open_probe, probing
+from peruserd.couch.probe import MajorityProbe, Probe, open_probe, with_short_timeouts
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens
 from peruserd.simcluster import SimClusterThread
@@ -34,7 +34,7 @@ def _probe(client: Client) -> MajorityProbe:
 
 
 def without_majority(cluster: SimClusterThread, probe: Probe) -> str:
-    """Stop one node, which changes nothing, and another one; return what the probe says then."""
+    """Stop one node, which changes nothing, and then another one; return the probe's result."""
     assert probe.ask() is None
     cluster.stop_node(3)
     assert probe.ask() is None
@@ -46,7 +46,7 @@ def without_majority(cluster: SimClusterThread, probe: Probe) -> str:
 
 @pytest.mark.parametrize("own", [True, False], ids=["own database", "authentication database"])
 def test_a_majority_of_the_copies_must_answer(cluster: SimClusterThread, own: bool) -> None:  # noqa: FBT001
-    """One of three away: it serves. Two away: it does not, and the sentence says who is silent. Back again: it does."""
+    """With one of three nodes away the cluster serves. With two away it does not, and the text names them."""
     client = connect(cluster.urls[0])
     if own:
         make_lease_database(client)
@@ -54,14 +54,14 @@ def test_a_majority_of_the_copies_must_answer(cluster: SimClusterThread, own: bo
     why = without_majority(cluster, probe)
     assert "node2@127.0.0.1, node3@127.0.0.1" in why
     assert ("copies of peruserd" in why) == own
-    # A read of the whole cluster shows nothing of it, because one copy is enough for that.
+    # A clustered read does not show the missing majority, because one copy is enough for it.
     assert client.session.request("GET", "/_users").status == 200
     cluster.start_node(3)
     assert probe.ask() is None
 
 
 def test_the_node_that_is_asked_can_be_away(cluster: SimClusterThread) -> None:
-    """Then nobody is served through it, whatever the others do."""
+    """No user is served through this node, whatever the other nodes do."""
     client = connect(cluster.urls[0])
     probe = _probe(client)
     cluster.stop_node(1)
@@ -72,7 +72,7 @@ def test_the_node_that_is_asked_can_be_away(cluster: SimClusterThread) -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 500, 503])
 def test_an_error_for_everybody_keeps_the_cluster_from_serving(cluster: SimClusterThread, status: int) -> None:
-    """A proxy or a server that answers all paths of copies with an error."""
+    """A proxy or server answers all paths of copies with an error."""
     client = connect(cluster.urls[0])
     make_lease_database(client)
     probe = _probe(client)
@@ -84,7 +84,7 @@ def test_an_error_for_everybody_keeps_the_cluster_from_serving(cluster: SimClust
 
 @pytest.mark.parametrize("status", [401, 403, 404, 412, 500])
 def test_one_odd_copy_is_one_copy(cluster: SimClusterThread, status: int) -> None:
-    """A node with another password, or a proxy that keeps one path to itself, is outvoted by the others."""
+    """One odd copy does not matter if the others are a majority: another password, or a path that a proxy closes."""
     client = connect(cluster.urls[0])
     make_lease_database(client)
     probe = _probe(client)
@@ -97,7 +97,7 @@ def test_one_odd_copy_is_one_copy(cluster: SimClusterThread, status: int) -> Non
 
 
 def test_one_copy_whose_refusal_cannot_be_looked_into_is_one_copy(cluster: SimClusterThread) -> None:
-    """A doubt that nobody can answer is no word of the whole cluster's."""
+    """A check that fails for one node is no result for the whole cluster."""
     plain = connect(cluster.urls[0])
     make_lease_database(plain)
     token = plain.session._tokens.current
@@ -113,12 +113,12 @@ def test_one_copy_whose_refusal_cannot_be_looked_into_is_one_copy(cluster: SimCl
     cluster.fail(1, 401, path_regex="^/_node/node1")
     assert probe.ask() is None
     assert doubts == ["node1@127.0.0.1"]
-    tokens.shut(RefusedError("the password is wrong"))
+    tokens.refuse(RefusedError("the password is wrong"))
     assert probe.ask() == "the password is wrong"
 
 
 def test_what_users_databases_answer_is_not_asked(cluster: SimClusterThread) -> None:
-    """An enemy can make his own database answer anything; the probe never comes there."""
+    """An enemy controls the answers of his own database, so the probe never asks it."""
     client = connect(cluster.urls[0])
     make_lease_database(client)
     probe = _probe(client)
@@ -131,7 +131,7 @@ def test_what_users_databases_answer_is_not_asked(cluster: SimClusterThread) -> 
 @pytest.mark.parametrize("feed", [Feed.SHARD, Feed.DATABASE])
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 413, 429, 500, 503])
 def test_a_cluster_that_answers_reads_alone_serves_nobody(cluster: SimClusterThread, feed: Feed, status: int) -> None:
-    """A full disk, or a proxy that lets no write pass, is nobody's own failure."""
+    """A full disk, or a proxy that passes no writes, is not the failure of a single user."""
     client = connect(cluster.urls[0])
     make_lease_database(client)
     probe = open_probe(client, OWN, msgspec.structs.replace(_followed(client), feed=feed))
@@ -146,7 +146,7 @@ def test_a_cluster_that_answers_reads_alone_serves_nobody(cluster: SimClusterThr
 def test_a_write_is_one_document_and_a_majority_must_take_it(
     cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However often it is asked, there is one; an answer that only a minority took it is none that helps."""
+    """All probes write the same document. If only a minority takes the write, the cluster does not serve."""
     client = connect(cluster.urls[0])
     make_lease_database(client)
     probe = _probe(client)
@@ -167,7 +167,7 @@ def test_a_write_is_one_document_and_a_majority_must_take_it(
 
 @pytest.mark.parametrize("feed", [Feed.SHARD, Feed.DATABASE])
 def test_a_database_of_somebody_else_is_never_written_to(cluster: SimClusterThread, feed: Feed) -> None:
-    """It has the name of peruserd's own and not its marker."""
+    """The database has the name of peruserd's own, but not its marker."""
     client = connect(cluster.urls[0])
     client.create_database(OWN, DatabasesConfig())
     client.put_document(OWN, "peruserd", {"type": "somebody else's"})
@@ -177,7 +177,7 @@ def test_a_database_of_somebody_else_is_never_written_to(cluster: SimClusterThre
 
 
 def test_without_any_database_there_is_nothing_to_ask(cluster: SimClusterThread) -> None:
-    """No users without an authentication database: the cluster is not to blame for that."""
+    """Without an authentication database there are no users, and the cluster counts as serving."""
     client = connect(cluster.urls[0])
     probe = _probe(client)
     client.delete_database("_users")
@@ -210,7 +210,7 @@ def test_a_server_that_compares_revisions_of_local_documents_takes_each_write(
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405])
 def test_a_server_without_shards_is_asked_for_its_database(cluster: SimClusterThread, status: int) -> None:
-    """Nothing is asked of copies or nodes, which it may not have; that its hosts are unknown is no failure."""
+    """No copy or node is asked, because the server may have none. Unknown hosts are no failure."""
     probe = open_probe(connect(cluster.urls[0]), OWN, WHOLE_DATABASE)
     cluster.fail(1, 500, path_regex="^/_node")
     cluster.fail(1, status, path_regex="_shards|_membership")
@@ -226,7 +226,7 @@ def test_by_pages_of_databases_a_majority_of_the_hosts_must_be_there(
     cluster: SimClusterThread,
     own: bool,  # noqa: FBT001
 ) -> None:
-    """No page of a node is asked for, because a proxy may forbid them all."""
+    """No page of a node is requested, because a proxy may forbid them all."""
     client = connect(cluster.urls[0])
     if own:
         make_lease_database(client)
@@ -241,7 +241,7 @@ def test_by_pages_of_databases_a_majority_of_the_hosts_must_be_there(
 
 @pytest.mark.parametrize("page", ["_shards", "_membership", "peruserd-probe"])
 def test_by_pages_of_databases_an_error_keeps_the_cluster_from_serving(cluster: SimClusterThread, page: str) -> None:
-    """A read that hangs or fails is the cluster's; nothing of a user's is asked for."""
+    """A read that hangs or fails concerns the cluster, because no user's database is asked."""
     client = connect(cluster.urls[0])
     make_lease_database(client)
     probe = open_probe(client, OWN, WHOLE_DATABASE)
@@ -253,7 +253,7 @@ def test_by_pages_of_databases_an_error_keeps_the_cluster_from_serving(cluster: 
 
 
 def test_by_pages_of_databases_nobody_is_to_blame_where_there_are_none(cluster: SimClusterThread) -> None:
-    """No users without an authentication database."""
+    """Without an authentication database there are no users."""
     client = connect(cluster.urls[0])
     client.delete_database("_users")
     assert open_probe(client, OWN, WHOLE_DATABASE).ask() is None
@@ -261,7 +261,7 @@ def test_by_pages_of_databases_nobody_is_to_blame_where_there_are_none(cluster: 
 
 @pytest.mark.parametrize("feed", list(Feed))
 def test_an_interruption_is_no_answer(cluster: SimClusterThread, feed: Feed) -> None:
-    """The listener is stopping, and that says nothing of the cluster."""
+    """The listener is stopping, and that tells nothing about the cluster."""
     client = connect(cluster.urls[0])
     probe = open_probe(client, OWN, Copy("_users", WHOLE_SPACE, "here", "", feed))
     client.session.interrupt()
@@ -270,14 +270,17 @@ def test_an_interruption_is_no_answer(cluster: SimClusterThread, feed: Feed) -> 
 
 
 def test_a_probe_does_not_wait_as_long_as_a_request_may() -> None:
-    """Its answer is worth nothing when it is late; shorter time-outs of the configuration stay."""
-    assert (probing(CouchDBConfig()).connect_timeout, probing(CouchDBConfig()).read_timeout) == (5.0, 5.0)
-    short = probing(CouchDBConfig(connect_timeout=0.5, read_timeout=1.5))
+    """A late answer to a probe is useless. Shorter time-outs in the configuration stay."""
+    assert (
+        with_short_timeouts(CouchDBConfig()).connect_timeout,
+        with_short_timeouts(CouchDBConfig()).read_timeout,
+    ) == (5.0, 5.0)
+    short = with_short_timeouts(CouchDBConfig(connect_timeout=0.5, read_timeout=1.5))
     assert (short.connect_timeout, short.read_timeout) == (0.5, 1.5)
 
 
 def test_a_map_without_a_range_is_no_map(cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is to blame for such an answer, and it must not end the listener."""
+    """Such an answer must not end the listener."""
     client = connect(cluster.urls[0])
     probe = _probe(client)
     true_map = client.shard_map

@@ -1,4 +1,4 @@
-"""Looking whether users are ready, on a simulated cluster and on a server without shards."""
+"""The readiness of users, on a simulated cluster and on a server without shards."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ DATABASE = database_name("userdb-", "alice")
 
 @pytest.fixture
 def reader(client: Client) -> ReadinessReader:
-    """A reader of the copies of a cluster."""
+    """Make a reader for the copies of a cluster."""
     return open_reader(client, Feed.SHARD, "node1@127.0.0.1", Config())
 
 
@@ -36,7 +36,7 @@ def _sign_up(client: Client) -> str:
 
 @pytest.mark.parametrize("feed", [Feed.SHARD, Feed.DATABASE])
 def test_a_user_is_followed_from_the_sign_up_to_the_deletion(client: Client, feed: Feed) -> None:
-    """Unknown, in progress without a database and with a blank one, served, and unknown again with access still."""
+    """A user is unknown, then in progress (no database, or a blank one), served, and unknown again with access left."""
     reader = open_reader(client, feed, "node1@127.0.0.1", Config())
     states = [_state(reader)]
     rev = _sign_up(client)
@@ -53,7 +53,7 @@ def test_a_user_is_followed_from_the_sign_up_to_the_deletion(client: Client, fee
 def test_a_small_look_is_one_request_and_a_whole_one_follows_where_the_user_seems_served(
     cluster: SimClusterThread, client: Client, reader: ReadinessReader
 ) -> None:
-    """A wait costs little while nothing happens, and nobody is called served by one copy's word."""
+    """A wait is cheap while nothing happens, and one copy alone does not make a user served."""
     _sign_up(client)
     cluster.clear_requests()
     assert _state(reader, 1) is None
@@ -69,7 +69,7 @@ def test_a_small_look_is_one_request_and_a_whole_one_follows_where_the_user_seem
 def test_nodes_that_are_away_leave_the_state_unclear_only_without_a_majority(
     cluster: SimClusterThread, client: Client, reader: ReadinessReader
 ) -> None:
-    """With one node of three away a user is served still; with two nobody can tell."""
+    """With one of three nodes away a user is still served; with two away the state is unclear."""
     _sign_up(client)
     client.create_database(DATABASE, Config().databases)
     client.put_security(DATABASE, first("alice"))
@@ -80,7 +80,7 @@ def test_nodes_that_are_away_leave_the_state_unclear_only_without_a_majority(
 
 
 def test_a_server_that_is_away_is_an_error(cluster: SimClusterThread, reader: ReadinessReader) -> None:
-    """The caller says what that means."""
+    """The caller decides what the error means."""
     cluster.stop_node(1)
     with pytest.raises(CouchError):
         reader.look("alice")
@@ -90,7 +90,7 @@ def test_a_server_that_is_away_is_an_error(cluster: SimClusterThread, reader: Re
 def test_a_name_without_a_database_is_not_asked_for(
     cluster: SimClusterThread, reader: ReadinessReader, name: str
 ) -> None:
-    """Such a name is answered by the rules of names alone."""
+    """For such a name the rules of names are enough, without a request."""
     cluster.clear_requests()
     found = reader.look(name)
     assert found is not None

@@ -10,7 +10,7 @@ from peruserd.couch.refusals import FILE_NAME, BusyError, RefusalFile
 
 
 def test_what_one_process_writes_another_one_reads(tmp_path: Path) -> None:
-    """Each look is at the file, and a shorter record leaves nothing of a longer one."""
+    """Each use reads the file, and a shorter record leaves nothing of a longer one."""
     with RefusalFile(tmp_path).held() as record:
         assert record.times == ()
         record.write((1.0, 2.0, 3.5))
@@ -25,7 +25,7 @@ def test_what_one_process_writes_another_one_reads(tmp_path: Path) -> None:
 
 
 def test_one_at_a_time_holds_the_record(tmp_path: Path) -> None:
-    """Another process is told at once that it must wait, and may when the first is done."""
+    """Another process learns at once that it must wait, and gets the lock when the first has finished."""
     with RefusalFile(tmp_path).held(), pytest.raises(BusyError), RefusalFile(tmp_path).held():
         pass
     with RefusalFile(tmp_path).held():
@@ -33,7 +33,7 @@ def test_one_at_a_time_holds_the_record(tmp_path: Path) -> None:
 
 
 def test_without_a_state_directory_a_process_knows_its_own(tmp_path: Path) -> None:
-    """Nothing is made on disk: a command must not, before the daemon ran."""
+    """No file is made, because a command must not make one before the daemon ran."""
     file = RefusalFile(tmp_path / "nowhere")
     with file.held() as record:
         record.write((5.0,))
@@ -45,7 +45,7 @@ def test_without_a_state_directory_a_process_knows_its_own(tmp_path: Path) -> No
 def test_what_cannot_be_written_is_known_to_the_process_at_least(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk stops no login, and makes no refusal undone."""
+    """With a full disk logins go on, and refusals are still counted."""
     file = RefusalFile(tmp_path)
 
     def full(*_arguments: object) -> int:
@@ -61,7 +61,7 @@ def test_what_cannot_be_written_is_known_to_the_process_at_least(
 @given(content=st.binary(max_size=200))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_a_record_that_cannot_be_read_is_an_empty_one(tmp_path: Path, content: bytes) -> None:
-    """A file that a crash or a person has spoilt can be written over."""
+    """A damaged file is overwritten."""
     (tmp_path / FILE_NAME).write_bytes(content)
     with RefusalFile(tmp_path).held() as record:
         assert all(isinstance(each, float) for each in record.times)
@@ -74,7 +74,7 @@ def test_a_record_that_cannot_be_read_is_an_empty_one(tmp_path: Path, content: b
 def test_a_file_that_cannot_be_locked_or_read_stops_no_login(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """A file system without locks, or one that is failing: the process goes on with what it knows itself."""
+    """If the file system has no locks or fails, the process goes on with its own refusals."""
     file = RefusalFile(tmp_path)
 
     def fail(*_arguments: object) -> bytes:

@@ -47,7 +47,7 @@ def _silent(conversation: Conversation) -> None:
 
 @pytest.mark.parametrize("status", [101, 102, 103, 199])
 def test_what_follows_an_announcement_is_no_answer_to_the_next_request(status: int) -> None:
-    """The true answer comes later, on the same connection: it must not be taken for that to another question."""
+    """The real answer comes later, on the same connection, and must not become the answer to another request."""
 
     def talk(conversation: Conversation) -> None:
         for request in conversation.requests():
@@ -65,7 +65,7 @@ def test_what_follows_an_announcement_is_no_answer_to_the_next_request(status: i
 
 @pytest.mark.parametrize("size", [b"-5", b"-1", b"zz", b"", b"1_0"])
 def test_a_chunk_of_an_impossible_size_is_a_failed_request(size: bytes) -> None:
-    """The library below has an error of another kind for some of them."""
+    """The library below raises another kind of error for some of them."""
 
     def talk(conversation: Conversation) -> None:
         conversation.request()
@@ -77,7 +77,7 @@ def test_a_chunk_of_an_impossible_size_is_a_failed_request(size: bytes) -> None:
 
 
 def test_connections_are_kept() -> None:
-    """Requests one after the other go over one connection."""
+    """Requests in sequence use one connection."""
     with TalkingServer(_always) as server:
         session = session_to(server.url)
         for _ in range(5):
@@ -86,7 +86,7 @@ def test_connections_are_kept() -> None:
 
 
 def test_a_request_says_who_asks_and_for_what() -> None:
-    """Method, path as it is quoted, query, JSON body and Basic credentials arrive; nothing else identifies anybody."""
+    """Method, quoted path, query, JSON body and Basic credentials arrive, and nothing else identifies the sender."""
     with TalkingServer(_always) as server:
         session_to(server.url).request("PUT", f"/{quoted('a/b+c')}", params={"q": "1 2"}, body={"é": [1]})
         (request,) = server.requests
@@ -115,7 +115,7 @@ def test_nobody_is_somebody() -> None:
 
 
 def test_the_environment_does_not_reroute_or_reidentify(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Proxy variables and ~/.netrc are for other programs."""
+    """Proxy variables and ~/.netrc are ignored."""
     netrc = tmp_path / ".netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
     netrc.chmod(0o600)
@@ -135,7 +135,7 @@ def test_the_environment_does_not_reroute_or_reidentify(monkeypatch: pytest.Monk
 
 
 def test_redirects_are_not_followed() -> None:
-    """A server that sends credentials elsewhere is an unexpected answer, not a place to go to."""
+    """A redirection is an unexpected answer, and is not followed with the credentials."""
 
     def script(conversation: Conversation) -> None:
         for _ in conversation.requests():
@@ -175,7 +175,7 @@ def test_redirects_are_not_followed() -> None:
 def test_a_status_says_what_can_be_done(
     status: int, body: object, expected: type[errors.CouchError], advice: Advice
 ) -> None:
-    """Every answer that is not expected is an error of the class its status and reason call for, with its advice."""
+    """Every unexpected answer is an error whose class and advice follow from status and reason."""
     with TalkingServer(answering({("POST", "/x"): (status, body)})) as server:
         given = session_to(server.url).request("POST", "/x")
     with pytest.raises(errors.CouchError) as caught:
@@ -187,7 +187,7 @@ def test_a_status_says_what_can_be_done(
 
 
 def test_the_reason_of_a_404_is_kept() -> None:
-    """Missing and deleted are told apart by the server's own word."""
+    """The server's reason tells missing from deleted."""
     with pytest.raises(errors.NotFoundError) as caught:
         Answer("GET /x", 404, b'{"error":"not_found","reason":"deleted"}').expect(200)
     assert caught.value.reason == "deleted"
@@ -195,7 +195,7 @@ def test_the_reason_of_a_404_is_kept() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"ok": 1}', b"[true]", b'{"ok": "\xff"}'])
 def test_a_body_of_another_shape_is_unexpected(body: bytes) -> None:
-    """A body that cannot be decoded is an error that names the request and shows how the body begins."""
+    """If a body cannot be decoded, the error names the request and shows the beginning of the body."""
     with pytest.raises(errors.UnexpectedAnswerError, match="GET /x"):
         Answer("GET /x", 200, body).decode(dict[str, bool])
 
@@ -205,7 +205,7 @@ def test_a_body_of_another_shape_is_unexpected(body: bytes) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_a_server_that_never_answers_times_out(method: str) -> None:
-    """A server that accepts and says nothing is a time-out, and is asked once."""
+    """A server that accepts and sends nothing is a time-out, and is asked once."""
     with TalkingServer(_silent) as server:
         with pytest.raises(errors.TimedOutError, match=f"{method} /x"):
             session_to(server.url, read_timeout=SHORT_SECONDS).request(method, "/x")
@@ -225,7 +225,7 @@ def test_an_answer_that_stops_in_the_middle_times_out() -> None:
 
 
 def test_a_slow_answer_is_an_answer() -> None:
-    """A server that trickles, never silent for as long as the time-out, is heard to the end."""
+    """An answer that trickles without long silences is read to its end."""
     sent = threading.Event()
 
     def script(conversation: Conversation) -> None:
@@ -240,7 +240,7 @@ def test_a_slow_answer_is_an_answer() -> None:
 
 
 def test_a_long_poll_is_given_its_time() -> None:
-    """The time a server was asked to wait comes on top of the time-out."""
+    """The time that a server was asked to wait is added to the time-out."""
     begun = threading.Event()
 
     def script(conversation: Conversation) -> None:
@@ -257,7 +257,7 @@ def test_a_long_poll_is_given_its_time() -> None:
 
 
 def test_a_refused_connection_is_unreachable() -> None:
-    """Where nothing listens, the error says so in the system's words."""
+    """If no server listens, the error has the system's text."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(errors.UnreachableError, match="refused"):
@@ -266,7 +266,7 @@ def test_a_refused_connection_is_unreachable() -> None:
 
 @pytest.mark.parametrize("kept", [1, len(OK) - 1], ids=["in-the-status", "in-the-body"])
 def test_an_answer_cut_short_is_unreachable(kept: int) -> None:
-    """An answer that ends in the middle is no answer: what the server did is unknown."""
+    """An answer that ends in the middle is an error, and whether the server acted is unknown."""
 
     def script(conversation: Conversation) -> None:
         conversation.request()
@@ -279,7 +279,7 @@ def test_an_answer_cut_short_is_unreachable(kept: int) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_read_is_made_again_over_a_dropped_connection(method: str) -> None:
-    """A kept connection that the server closes as it is used again costs a reader nothing."""
+    """A read is repeated if the server closes a kept connection just as it is used again."""
 
     def script(conversation: Conversation) -> None:
         for count, _ in enumerate(conversation.requests()):
@@ -296,7 +296,7 @@ def test_a_read_is_made_again_over_a_dropped_connection(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])
 def test_a_write_is_not_made_again_over_a_dropped_connection(method: str) -> None:
-    """The effect of a broken write is unknown, so the caller judges."""
+    """The effect of a broken write is unknown, so the caller decides."""
 
     def script(conversation: Conversation) -> None:
         for count, _ in enumerate(conversation.requests()):
@@ -330,13 +330,13 @@ def test_a_server_that_always_hangs_up_is_given_up() -> None:
 
 
 def _interrupted(session: Session, server: TalkingServer, *, wait_seconds: float = 0.0) -> BaseException | None:
-    """Interrupt a request that hangs; give what it raised."""
+    """Interrupt a request that hangs; return the error that it raised."""
     raised: list[BaseException] = []
 
     def ask() -> None:
         try:
             session.request("GET", "/x", wait_seconds=wait_seconds)
-        except BaseException as error:  # noqa: BLE001 - that is what is looked at
+        except BaseException as error:  # noqa: BLE001 - the test looks at this error
             raised.append(error)
 
     thread = threading.Thread(target=ask)
@@ -359,7 +359,7 @@ def _begun(conversation: Conversation) -> None:
 def test_a_blocked_request_ends_at_once_when_interrupted(
     script: Callable[[Conversation], None], wait_seconds: float
 ) -> None:
-    """Another thread ends a read that would go on for minutes, and the error says that this side did it."""
+    """Another thread ends a read that would last for minutes, and the error names the interruption."""
     with TalkingServer(script) as server:
         session = session_to(server.url, read_timeout=600.0)
         error = _interrupted(session, server, wait_seconds=wait_seconds)
@@ -367,7 +367,7 @@ def test_a_blocked_request_ends_at_once_when_interrupted(
 
 
 def test_an_interrupted_session_asks_nothing_more() -> None:
-    """After the interruption every request is refused, over kept connections too, and none reaches the server."""
+    """After the interruption every request is refused, even on kept connections, and none reaches the server."""
     with TalkingServer(_always) as server:
         session = session_to(server.url, connections=2)
         session.request("GET", "/x")
@@ -379,7 +379,7 @@ def test_an_interrupted_session_asks_nothing_more() -> None:
 
 
 def test_sessions_are_interrupted_one_by_one() -> None:
-    """Interrupting a session leaves others alone."""
+    """The interruption of a session does not affect other sessions."""
     with TalkingServer(_always) as server:
         one, other = session_to(server.url), session_to(server.url)
         one.interrupt()
@@ -399,7 +399,7 @@ def _all_words(error: BaseException | None) -> str:
 
 @pytest.mark.parametrize("ending", ["refused", "cut", "silent", "status", "interrupted"])
 def test_no_error_shows_the_password(ending: str) -> None:
-    """Neither the password nor its encoded form stands in any word of an error or its causes."""
+    """No error and none of its causes has the password or its encoded form."""
     scripts = {"cut": lambda conversation: conversation.request() and conversation.cut(), "silent": _silent}
     script = scripts.get(ending, answering({("PUT", "/x"): (401, {"error": "unauthorized", "reason": "wrong"})}))
     with TalkingServer(script) as server:
@@ -420,7 +420,7 @@ def test_no_error_shows_the_password(ending: str) -> None:
 
 
 class Authority:
-    """A certificate authority of our own, and what it signed: paths of PEM files."""
+    """A certificate authority of the tests, and the files that it signed: paths of PEM files."""
 
     def __init__(self, openssl: str, directory: Path) -> None:
         self._openssl = openssl
@@ -452,7 +452,7 @@ class Authority:
         subprocess.run([self._openssl, *arguments], check=True, capture_output=True)
 
     def context(self, *, wants_client: bool = False) -> ssl.SSLContext:
-        """Return what a server uses."""
+        """Return the context for a server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self.server)
         if wants_client:
@@ -469,20 +469,20 @@ def authority(need_tool: Callable[[str], str], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def secure(authority: Authority) -> Iterator[TalkingServer]:
-    """A server whose certificate that authority signed."""
+    """Run a server whose certificate is signed by that authority."""
     with TalkingServer(_always, authority.context()) as server:
         yield server
 
 
 def test_a_server_signed_by_the_given_authority_is_trusted(secure: TalkingServer, authority: Authority) -> None:
-    """With `ca_file` the server is believed, and its connection is kept."""
+    """With `ca_file` the server is trusted, and its connection is kept."""
     session = session_to(secure.url, ca_file=authority.certificate)
     assert [session.request("GET", "/x").status for _ in range(2)] == [200, 200]
     assert secure.connections == 1
 
 
 def test_a_server_signed_by_nobody_known_is_not(secure: TalkingServer) -> None:
-    """Without `ca_file` nothing is sent to such a server."""
+    """Without `ca_file` no request is sent to such a server."""
     with pytest.raises(errors.UnreachableError, match=r"TLS to .* failed: .*certificate verify failed"):
         session_to(secure.url).request("GET", "/x")
     assert not secure.requests
@@ -493,7 +493,7 @@ def test_a_server_signed_by_nobody_known_is_not(secure: TalkingServer) -> None:
 def test_tls_files_that_cannot_be_used_are_an_error_of_the_request(
     secure: TalkingServer, authority: Authority, tmp_path: Path, setting: str, content: str | None
 ) -> None:
-    """A file that is gone, or is something else, is a failure to try again, and brings no listener down."""
+    """A missing or wrong file is a failure that is tried again, and ends no listener."""
     path = tmp_path / "some.pem"
     if content is not None:
         path.write_text(content)
@@ -504,7 +504,7 @@ def test_tls_files_that_cannot_be_used_are_an_error_of_the_request(
 
 
 def test_an_answer_that_trickles_over_tls_times_out(authority: Authority) -> None:
-    """The whole of an answer is bounded there as well."""
+    """The time of a whole answer is limited there as well."""
 
     def script(conversation: Conversation) -> None:
         conversation.request()
@@ -519,7 +519,7 @@ def test_an_answer_that_trickles_over_tls_times_out(authority: Authority) -> Non
 
 
 def test_a_client_certificate_is_shown(authority: Authority, tmp_path: Path) -> None:
-    """A server that wants one gets it, from two files or from one."""
+    """A server that asks for a client certificate gets it, from two files or from one."""
     certificate, key = authority.client
     both = tmp_path / "both.pem"
     both.write_text(Path(certificate).read_text() + Path(key).read_text())
@@ -542,7 +542,7 @@ def test_a_blocked_request_over_tls_ends_when_interrupted(authority: Authority) 
 
 
 def test_many_threads_share_a_session() -> None:
-    """Each thread gets its own answer, over no more connections kept than asked for."""
+    """Each thread gets its own answer, and at most the given number of connections is kept."""
 
     def script(conversation: Conversation) -> None:
         for request in conversation.requests():
@@ -576,13 +576,13 @@ def test_many_threads_share_a_session() -> None:
 def test_what_follows_from_what_was_read_is_not_sent_after_a_long_wait(
     monkeypatch: pytest.MonkeyPatch, *, is_refused_first: bool, prompt: bool
 ) -> None:
-    """A database must not be deleted hours after its user's document was confirmed to be; others may come late."""
+    """A database must not be deleted hours after its user's document was confirmed as deleted. Others may be late."""
     monkeypatch.setattr(session_module, "_PROMPT_SECONDS", 0.05)
     first, waiting = Token(1), threading.Event()
     ended: list[int | type[errors.CouchError]] = []
 
     def shut(_number: int, _node: str | None) -> None:
-        tokens.shut(errors.RefusedError("CouchDB refuses the password"))
+        tokens.refuse(errors.RefusedError("CouchDB refuses the password"))
         waiting.set()
 
     def talk(conversation: Conversation) -> None:
@@ -617,7 +617,7 @@ def test_what_follows_from_what_was_read_is_not_sent_after_a_long_wait(
 
 @pytest.mark.parametrize("status", [413, 429, 503])
 def test_an_answer_that_says_when_to_ask_again_is_an_answer(status: int) -> None:
-    """It is handed to the caller, who decides on a pause; the request is not sent again underneath."""
+    """The answer goes to the caller, who decides on a pause. The library below does not repeat the request."""
 
     def script(conversation: Conversation) -> None:
         for _ in conversation.requests():
@@ -629,7 +629,7 @@ def test_an_answer_that_says_when_to_ask_again_is_an_answer(status: int) -> None
 
 
 def test_an_answer_that_says_when_to_ask_again_is_bounded() -> None:
-    """A proxy that answers so and never comes to an end is hung up on."""
+    """The connection to a proxy with such an endless answer is closed."""
 
     def script(conversation: Conversation) -> None:
         for _ in conversation.requests():

@@ -1,4 +1,4 @@
-"""The journal's database on a server that one instance has to itself."""
+"""The journal's database on a server with a single instance."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from peruserd.couch.journal import Journal
 from peruserd.couch.single_journal import prepare_journal
 from peruserd.simcluster import SimClusterThread
 
-# A name may have any character that CouchDB allows in one.
+# A name may have any character that CouchDB allows.
 NAMES = ["peruserd", "own/journal+1"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_made_marked_and_closed(client: Client, name: str) -> None:
-    """Once; it is found in order ever after."""
+    """The database is made once, and is in order from then on."""
     for _ in range(2):
         assert prepare_journal(client, name)
         assert client.security(name) == ADMINS_ONLY
@@ -32,7 +32,7 @@ def test_it_is_made_marked_and_closed(client: Client, name: str) -> None:
 def test_a_making_that_was_cut_short_is_gone_on_with(
     client: Client, name: str, security: dict[str, Any] | None
 ) -> None:
-    """The process ended after the database was made, on a server of either default."""
+    """The process ended after it had made the database, on servers with both defaults."""
     client.create_database(name, DatabasesConfig())
     if security is not None:
         client.put_security(name, security)
@@ -42,7 +42,7 @@ def test_a_making_that_was_cut_short_is_gone_on_with(
 
 @pytest.mark.parametrize("what", ["documents", "members", "marker"])
 def test_somebody_elses_database_is_left_alone(client: Client, what: str) -> None:
-    """A database with documents, with access for somebody, or with another document in the marker's place."""
+    """The database has documents, gives somebody access, or has another document instead of the marker."""
     client.create_database("peruserd", DatabasesConfig())
     if what == "members":
         client.put_security("peruserd", {"members": {"names": ["eve"]}})
@@ -58,7 +58,7 @@ def test_somebody_elses_database_is_left_alone(client: Client, what: str) -> Non
 def test_one_that_was_opened_is_closed_and_distrusted(
     cluster: SimClusterThread, client: Client, path: str | None
 ) -> None:
-    """Also where the process ends between the two, or a request fails: it is not used before both are done."""
+    """The process may end between the two steps, or a request may fail. Until both are done there is no use of it."""
     assert prepare_journal(client, "peruserd")
     journal = DeletionJournal(Journal(client.session, "peruserd"))
     journal.say("deletion:userdb-61:2-a", lambda _: Saying(Word.DROP_NOW))

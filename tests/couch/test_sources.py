@@ -37,13 +37,13 @@ DATABASE = Copy("_users", WHOLE_SPACE, "n", feed=Feed.DATABASE)
 
 @pytest.fixture(params=["shard", "database"])
 def copy(request: pytest.FixtureRequest, cluster: SimClusterThread, client: Client) -> Copy:
-    """Either kind of copy: one of the first range, or the whole database."""
+    """Both kinds of copies: one of the first range, and the whole database."""
     return DATABASE if request.param == "database" else _copies(cluster, client)[0]
 
 
 @pytest.fixture
 def source(copy: Copy, client: Client) -> ChangeSource:
-    """Either kind of source."""
+    """Both kinds of sources."""
     return open_source(copy, client)
 
 
@@ -57,7 +57,7 @@ def _all_rows(source: ChangeSource, limit: int, since: Sequence = START) -> list
 
 
 class Asking:
-    """A long poll in a thread of its own."""
+    """A long poll in its own thread."""
 
     def __init__(self, ask: Callable[[], Page]) -> None:
         self.page: Page | None = None
@@ -94,7 +94,7 @@ def test_a_copy_names_its_kind(cluster: SimClusterThread, client: Client) -> Non
 
 @pytest.mark.parametrize("limit", [1, 7, 1000])
 def test_pages_end_where_the_feed_ends(cluster: SimClusterThread, source: ChangeSource, limit: int) -> None:
-    """Page by page every document comes once, and at the end none."""
+    """Page by page every document comes once, and the last page is empty."""
     cluster.seed_users(30)
     rows = _all_rows(source, limit)
     assert len({row.id for row in rows}) == len(rows)
@@ -104,7 +104,7 @@ def test_pages_end_where_the_feed_ends(cluster: SimClusterThread, source: Change
 
 
 def test_ranges_share_the_documents(cluster: SimClusterThread, client: Client) -> None:
-    """The copies of all ranges have together what the database has; sequences are integers that grow."""
+    """The copies of all ranges together have all documents. Sequences are growing integers."""
     cluster.seed_users(30)
     together = [_all_rows(open_source(copy, client), 10) for copy in _copies(cluster, client)]
     for rows in together:
@@ -115,7 +115,7 @@ def test_ranges_share_the_documents(cluster: SimClusterThread, client: Client) -
 
 
 def test_any_node_reads_anothers_copy(cluster: SimClusterThread, client: Client) -> None:
-    """A copy is read through whichever node relays; one of a node that is away is an error that says so."""
+    """A copy can be read through any node. If its own node is away, the error says so."""
     cluster.seed_users(10)
     far = open_source(_copies(cluster, client, node=3)[0], client)
     near = open_source(_copies(cluster, connect(cluster.urls[2]), node=3)[0], connect(cluster.urls[2]))
@@ -126,7 +126,7 @@ def test_any_node_reads_anothers_copy(cluster: SimClusterThread, client: Client)
 
 
 def test_deleted_documents_are_marked(cluster: SimClusterThread, client: Client, source: ChangeSource) -> None:
-    """A document that is deleted stands once in the feed, at its newest sequence, as deleted."""
+    """A deleted document is in the feed once, at its newest sequence."""
     name = next(name for name in map(str, range(100)) if _in_first_range(name))
     cluster.add_user(name, "x")
     (before,) = [row for row in _all_rows(source, 100) if row.id == user_document_id(name)]
@@ -143,14 +143,14 @@ def _in_first_range(name: str) -> bool:
 
 
 def test_a_long_poll_returns_what_is_there_at_once(cluster: SimClusterThread, source: ChangeSource) -> None:
-    """With changes after the sequence, a long poll waits for nothing."""
+    """With changes after the sequence a long poll returns at once."""
     cluster.seed_users(10)
     page = source.poll(START, 3)
     assert len(page.results) == 3
 
 
 def test_a_long_poll_returns_when_a_change_arrives(cluster: SimClusterThread, source: ChangeSource) -> None:
-    """At the end of the feed a long poll waits, and has the change as soon as there is one."""
+    """At the end of the feed a long poll waits, and returns a change as soon as there is one."""
     end = source.identify().update_seq
     cluster.clear_requests()
     asking = Asking(lambda: source.poll(end))
@@ -164,7 +164,7 @@ def test_a_long_poll_returns_when_a_change_arrives(cluster: SimClusterThread, so
 
 
 def test_a_long_poll_ends_with_nothing(cluster: SimClusterThread, copy: Copy, client: Client) -> None:
-    """When nothing comes for as long as a poll lasts, its page is empty and goes on from the same place."""
+    """If no change comes during a poll, its page is empty, and the next one goes on from the same place."""
     source = open_source(copy, client, long_poll_seconds=0.05)
     cluster.seed_users(5)
     end = source.page(START).last_seq
@@ -174,7 +174,7 @@ def test_a_long_poll_ends_with_nothing(cluster: SimClusterThread, copy: Copy, cl
 
 
 def test_a_long_poll_is_interrupted(cluster: SimClusterThread, source: ChangeSource) -> None:
-    """Another thread ends a poll that waits."""
+    """Another thread ends a waiting poll."""
     end = source.identify().update_seq
     cluster.clear_requests()
     asking = Asking(lambda: source.poll(end))
@@ -186,7 +186,7 @@ def test_a_long_poll_is_interrupted(cluster: SimClusterThread, source: ChangeSou
 
 @pytest.mark.parametrize("body", [b"", b"\n", {"results": [], "last_seq": 7}])
 def test_a_poll_on_a_shard_that_is_split_away_is_an_empty_page(body: object) -> None:
-    """CouchDB ends such a poll with an empty 200; it is a page without rows and not an error, and comes early."""
+    """CouchDB ends such a poll early, with an empty 200. That is a page without rows, and no error."""
     copy = Copy("_users", WHOLE_SPACE, "n1", ".1")
     path = "/_node/n1/shards%2F00000000-ffffffff%2F_users.1/_changes"
     with TalkingServer(answering({("GET", path): (200, body)})) as server:
@@ -195,7 +195,7 @@ def test_a_poll_on_a_shard_that_is_split_away_is_an_empty_page(body: object) -> 
 
 
 def test_rows_that_do_not_go_on_are_no_feed() -> None:
-    """A proxy that drops what follows the question mark brings the same page for ever; it is not asked for at once."""
+    """A proxy that drops the query returns the same page for ever. As an error this brings a pause."""
     copy = Copy("_users", WHOLE_SPACE, "n1", ".1")
     path = "/_node/n1/shards%2F00000000-ffffffff%2F_users.1/_changes"
     body = {"results": [{"seq": 7, "id": "a", "changes": [{"rev": "1-a"}]}], "last_seq": 7}
@@ -209,14 +209,14 @@ def test_rows_that_do_not_go_on_are_no_feed() -> None:
 
 
 def test_a_sequence_beyond_the_end_is_answered_with_nothing(cluster: SimClusterThread, client: Client) -> None:
-    """A stale checkpoint is no error to the server, which is why the copy must be identified first."""
+    """The server does not report an old checkpoint as an error, so the copy must be identified first."""
     cluster.seed_users(5)
     source = open_source(_copies(cluster, client)[0], client)
     assert source.page(1_000_000) == Page([], 1_000_000)
 
 
 def test_a_directory_tells_of_shard_maps_that_were_written(cluster: SimClusterThread, client: Client) -> None:
-    """From its end on, a row for each database that is made, split or deleted."""
+    """Each database that is created, split or deleted makes a new row."""
     directory = DirectorySource(client, cluster.node_names[1])
     end = directory.page("now", 1).last_seq
     client.create_database("userdb-61", DatabasesConfig())
@@ -236,7 +236,7 @@ def test_a_directory_tells_of_shard_maps_that_were_written(cluster: SimClusterTh
 
 
 def test_each_copy_has_an_identity(cluster: SimClusterThread, client: Client) -> None:
-    """Copies differ in their uuid, and each says how far it has got."""
+    """Copies have different uuids, and each tells its last sequence."""
     cluster.seed_users(20)
     identities = []
     for node in (1, 2, 3):
@@ -250,7 +250,7 @@ def test_each_copy_has_an_identity(cluster: SimClusterThread, client: Client) ->
 
 
 def test_a_copy_made_again_is_another_one(cluster: SimClusterThread, client: Client) -> None:
-    """After a rebuild the uuid is another, though the copy's name is the same."""
+    """After a rebuild the copy has the same name and another uuid."""
     cluster.seed_users(20)
     source = open_source(_copies(cluster, client)[0], client)
     before = source.identify()
@@ -259,7 +259,7 @@ def test_a_copy_made_again_is_another_one(cluster: SimClusterThread, client: Cli
 
 
 def test_the_newest_rows_are_told(cluster: SimClusterThread, source: ChangeSource) -> None:
-    """They have their revisions; an empty feed has none."""
+    """The newest rows have their revisions. An empty feed has no rows."""
     cluster.seed_users(5)
     rows = _all_rows(source, PAGE_ROWS)
     assert [(row.id, row.changes) for row in source.recent()] == [(row.id, row.changes) for row in rows]
@@ -269,7 +269,7 @@ def test_the_newest_rows_are_told(cluster: SimClusterThread, source: ChangeSourc
 def test_a_row_is_known_wherever_its_document_has_gone_since(
     cluster: SimClusterThread, client: Client, source: ChangeSource
 ) -> None:
-    """A document that is changed or deleted has left its row behind, and the history is the same."""
+    """After a document changes its row moves, and the history is the same."""
     cluster.seed_users(3)
     rows = _all_rows(source, PAGE_ROWS)
     assert all(source.has(row) for row in rows)
@@ -282,7 +282,7 @@ def test_a_row_is_known_wherever_its_document_has_gone_since(
 def test_a_conflict_at_the_row_is_no_other_history(
     cluster: SimClusterThread, client: Client, source: ChangeSource
 ) -> None:
-    """Anybody can add one that loses to the own document; it moves the document on, and the history is the same."""
+    """A user can add a losing revision. The document's row moves, and the history is the same."""
     cluster.seed_users(3)
     rows = [row for row in _all_rows(source, PAGE_ROWS) if row.id.startswith("org.couchdb.user:")]
     losing = {"_rev": f"1-{32 * '0'}", "type": "user", "roles": []}
@@ -296,7 +296,7 @@ def test_a_conflict_at_the_row_is_no_other_history(
 
 
 def test_a_row_that_never_was_is_not_known(cluster: SimClusterThread, source: ChangeSource) -> None:
-    """Neither one of another document, nor another revision of one that is there."""
+    """Neither a row of an unknown document nor one with an unknown revision is in the history."""
     cluster.seed_users(3)
     row = _all_rows(source, PAGE_ROWS)[-1]
     assert not source.has(msgspec.structs.replace(row, id="org.couchdb.user:nobody"))
@@ -304,7 +304,7 @@ def test_a_row_that_never_was_is_not_known(cluster: SimClusterThread, source: Ch
 
 
 def test_files_that_were_put_back_do_not_have_the_newest_rows(cluster: SimClusterThread, client: Client) -> None:
-    """Also where as many rows have come since, and where internal replication has brought the lost ones again."""
+    """This holds even if as many rows have come since, or if internal replication has brought the lost rows back."""
     source = open_source(_copies(cluster, client)[0], client)
     cluster.seed_users(4)
     backup = cluster.back_up_copies(1, "_users")
@@ -319,7 +319,7 @@ def test_files_that_were_put_back_do_not_have_the_newest_rows(cluster: SimCluste
 
 
 def test_a_copy_that_is_gone_is_not_found(client: Client, source: ChangeSource) -> None:
-    """With the database deleted, every question about its copy is answered with NotFoundError."""
+    """After the database is deleted, every request about its copy raises NotFoundError."""
     client.delete_database("_users")
     for ask in (source.identify, lambda: source.page(START), lambda: source.poll(START)):
         with pytest.raises(errors.NotFoundError):
@@ -327,7 +327,7 @@ def test_a_copy_that_is_gone_is_not_found(client: Client, source: ChangeSource) 
 
 
 def test_a_database_keeps_the_identity_it_was_given(cluster: SimClusterThread, client: Client) -> None:
-    """The first to ask gives a database its identity; everybody finds the same one, whatever changes."""
+    """The first instance writes the database's identity. All find the same one, after any changes."""
     first = open_source(DATABASE, client).identify()
     cluster.seed_users(3)
     second = open_source(DATABASE, connect(cluster.urls[1])).identify()
@@ -336,14 +336,14 @@ def test_a_database_keeps_the_identity_it_was_given(cluster: SimClusterThread, c
 
 
 def test_a_databases_identity_is_in_no_feed(client: Client) -> None:
-    """The identity is a local document: it is no change, and no replication takes it along."""
+    """The identity is a local document, so it is no change, and is not replicated."""
     source = open_source(DATABASE, client)
     source.identify()
     assert [row.id for row in source.page(START).results] == ["_design/_auth"]
 
 
 def test_a_database_made_again_is_another_one(client: Client) -> None:
-    """The identity goes with the database: one of the same name has another."""
+    """A new database of the same name has another identity."""
     source = open_source(DATABASE, client)
     before = source.identify()
     client.delete_database("_users")
@@ -352,7 +352,7 @@ def test_a_database_made_again_is_another_one(client: Client) -> None:
 
 
 def test_a_feed_is_followed_through_the_end_of_a_node() -> None:
-    """A database's opaque sequences from one node are good at another."""
+    """Opaque sequences of a database from one node are valid at another."""
     with SimClusterThread(ClusterOptions()) as cluster:
         cluster.seed_users(10)
         first = open_source(DATABASE, connect(cluster.urls[0])).page(START, 5)

@@ -1,4 +1,4 @@
-"""The record of templates in peruserd's own database: what is written, and what is believed of it."""
+"""The record of templates in peruserd's own database."""
 
 import pytest
 
@@ -19,13 +19,13 @@ OTHER = Template("a", {"n": 1})
 
 @pytest.fixture
 def journal(client: Client) -> Journal:
-    """The database, which is there."""
+    """Make the database."""
     client.session.request("PUT", f"/{DATABASE}", params={"q": "1"}).expect(201)
     return Journal(client.session, DATABASE)
 
 
 def test_versions_stay_on_record(cluster: SimClusterThread, journal: Journal) -> None:
-    """Each one is written once, whoever writes it, and is read again as it was."""
+    """Each version is written once, by any instance, and is read unchanged."""
     assert TemplateRecord(journal).keep(Templates((FIRST, OTHER))) == 2
     elsewhere = Journal(session_to(cluster.urls[1]), DATABASE)
     assert TemplateRecord(elsewhere).keep(Templates((SECOND, OTHER))) == 1
@@ -38,7 +38,7 @@ def test_versions_stay_on_record(cluster: SimClusterThread, journal: Journal) ->
 
 
 def test_more_versions_than_a_page_holds_are_all_read(journal: Journal) -> None:
-    """A template that changed often is recognized in its first version, too."""
+    """Even the first version of a template that changed often is recognized."""
     versions = [Template("a", {"n": number}) for number in range(2 * template_record._PAGE_ROWS + 3)]
     for each in versions:
         TemplateRecord(journal).keep(Templates((each,)))
@@ -47,7 +47,7 @@ def test_more_versions_than_a_page_holds_are_all_read(journal: Journal) -> None:
 
 
 def test_a_version_that_does_not_prove_itself_is_none(client: Client, journal: Journal) -> None:
-    """Its id holds a digest of its body, so what somebody changed by mistake is not taken for ours."""
+    """Its id has a digest of its body, so a changed version does not count as ours."""
     record = TemplateRecord(journal)
     record.keep(Templates((OTHER,)))
     (name,) = [each.id for each in journal.page("template:", "template:\ufff0").documents]
@@ -59,12 +59,12 @@ def test_a_version_that_does_not_prove_itself_is_none(client: Client, journal: J
 
 
 def test_without_a_database_nothing_is_on_record(client: Client) -> None:
-    """The first instance has not made it yet."""
+    """The first instance has not made the database yet."""
     assert TemplateRecord(Journal(client.session, DATABASE)).earlier("a") == ()
 
 
 def test_a_proxy_that_finds_nothing_is_no_empty_record() -> None:
-    """Its 404 would make each document its user's own."""
+    """If a proxy's 404 counted as an empty record, each document would count as its user's own."""
     with TalkingServer(
         answering({("GET", f"/{DATABASE}/_all_docs"): (404, {"error": "not_found", "reason": "nothing here"})})
     ) as server:
@@ -74,7 +74,7 @@ def test_a_proxy_that_finds_nothing_is_no_empty_record() -> None:
 
 
 def test_what_was_read_is_believed_for_a_while(journal: Journal) -> None:
-    """A rollout to many users reads the record now and then, and not for each of them."""
+    """A rollout to many users reads the record once a minute, and not for each user."""
     now = [0.0]
     record = TemplateRecord(journal, lambda: now[0])
     assert record.earlier("a") == ()

@@ -14,7 +14,7 @@ from peruserd.couch.tokens import NOBODY, Tokens
 @pytest.mark.parametrize("key", ["ca_file", "client_cert"])
 @pytest.mark.parametrize("kind", ["missing", "directory", "pipe", "empty", "not-pem", "zero-byte"])
 def test_a_tls_file_that_cannot_be_used_is_named_by_its_key(tmp_path: Path, key: str, kind: str) -> None:
-    """The error is one sentence with the key and the path, and nothing hangs on a pipe."""
+    """The error is one sentence with the key and the path, and a pipe blocks nothing."""
     path = tmp_path / "some.pem"
     match kind:
         case "directory":
@@ -34,7 +34,7 @@ def test_a_tls_file_that_cannot_be_used_is_named_by_its_key(tmp_path: Path, key:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
 def test_a_tls_file_without_permission_is_named(tmp_path: Path) -> None:
-    """It is there and may not be read."""
+    """The file exists and is not readable."""
     path = tmp_path / "some.pem"
     path.touch(mode=0)
     (problem,) = tls_problems(CouchDBConfig(ca_file=str(path)))
@@ -42,7 +42,7 @@ def test_a_tls_file_without_permission_is_named(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """Also where the certificate beside it is not there: both are said in one go."""
+    """If the certificate is missing too, both errors are reported together."""
     couchdb = CouchDBConfig(client_cert=str(tmp_path / "cert"), client_key=str(tmp_path / "key"))
     assert [each.partition(":")[0] for each in tls_problems(couchdb)] == ["couchdb.client_cert", "couchdb.client_key"]
 
@@ -54,7 +54,7 @@ def test_without_tls_files_there_is_nothing_to_find() -> None:
 
 @pytest.mark.parametrize("ca_file", [None, "", " ", "/etc/ca.pem"])
 def test_a_server_is_verified_whatever_the_ca_file_is(ca_file: str | None) -> None:
-    """For requests a false value means not to verify; no configuration leads to one, however it was made."""
+    """For `requests` a false value means not to verify. No configuration leads to one."""
     session = Session(CouchDBConfig(url="https://127.0.0.1", ca_file=ca_file), Tokens(NOBODY))
     assert session._verify
     decoded = load(f"[couchdb]\nca_file = '{ca_file or ''}'", {}, "test").config.couchdb

@@ -1,4 +1,4 @@
-"""Answers that neither fall silent nor end: the whole of an answer is bounded, wherever its bytes trickle."""
+"""Answers that trickle without an end: the time of a whole answer is limited, in its head, body and tail."""
 
 import gc
 import threading
@@ -15,12 +15,12 @@ from peruserd.couch.sources import LONG_POLL_SECONDS, DatabaseSource
 from tests.couch.connecting import Conversation, TalkingServer, connect, session_to
 from tests.waiting import PATIENCE_SECONDS
 
-# An answer as a whole has twice as long.
+# A whole answer has twice this time.
 READ_SECONDS = 0.5
 PAUSE_SECONDS = 0.045
 
-# Each of these would take four seconds to send, and is a complete answer at its end. The newest releases of Python take
-# no more than a hundred announcements of an answer.
+# Each of these takes four seconds to send, and is a complete answer at the end. The newest releases of Python take no
+# more than a hundred announcements of an answer.
 TRICKLES = 90
 
 BEGIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -29,7 +29,7 @@ EMPTY = BEGIN + b"Content-Length: 2\r\n\r\n{}"
 
 
 class _Clock:
-    """A clock that is put forward."""
+    """A clock that the test puts forward."""
 
     now = 100.0
 
@@ -97,7 +97,7 @@ def _trickling(place: Callable[[], tuple[bytes, bytes, bytes]]) -> Callable[[Con
 
 @pytest.mark.parametrize("place", PLACES)
 def test_an_answer_that_trickles_times_out(place: Callable[[], tuple[bytes, bytes, bytes]]) -> None:
-    """A byte now and then does not hold a thread, and the request is not sent again."""
+    """A byte now and then does not block a thread for long, and the request is not repeated."""
     with TalkingServer(_trickling(place)) as server:
         session = session_to(server.url, read_timeout=READ_SECONDS)
         with pytest.raises(TimedOutError, match="GET /x: the answer did not come to its end"):
@@ -107,7 +107,7 @@ def test_an_answer_that_trickles_times_out(place: Callable[[], tuple[bytes, byte
 
 @pytest.mark.parametrize("place", PLACES)
 def test_the_same_answers_are_understood_where_there_is_time(place: Callable[[], tuple[bytes, bytes, bytes]]) -> None:
-    """They are slow, and nothing else is wrong with them; the connection serves the next request."""
+    """Such answers are only slow. The connection serves the next request."""
     begin, again, end = place()
 
     def script(conversation: Conversation) -> None:
@@ -121,7 +121,7 @@ def test_the_same_answers_are_understood_where_there_is_time(place: Callable[[],
 
 
 def test_a_long_poll_whose_rows_trickle_is_no_poll_without_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Taken for one without rows it would make a listener believe that it has caught up."""
+    """If the poll counted as empty, a listener would believe that it has caught up."""
     monkeypatch.setattr(bodies, "_LATE_SECONDS", 0.1)
     with TalkingServer(_trickling(_in_the_size_of_a_chunk)) as server:
         source = DatabaseSource(connect(server.url, read_timeout=READ_SECONDS), "_users", long_poll_seconds=0.1)
@@ -139,7 +139,7 @@ def test_a_request_that_changes_something_is_bounded_as_well() -> None:
 
 
 def test_the_tries_of_one_request_have_one_allowance_together() -> None:
-    """A server that cuts the connection after a while is asked again, and not for ever."""
+    """If the server cuts the connection after a while, the request is repeated, but not for ever."""
 
     def script(conversation: Conversation) -> None:
         conversation.request()
@@ -155,7 +155,7 @@ def test_the_tries_of_one_request_have_one_allowance_together() -> None:
 
 
 def test_a_session_that_nobody_has_any_more_is_hung_up() -> None:
-    """At once, and not when the collector comes round: what reads an answer holds no session."""
+    """The connection is closed at once, without the garbage collector: nothing refers back to the session."""
     ended = threading.Event()
 
     def script(conversation: Conversation) -> None:
@@ -175,14 +175,14 @@ def test_a_session_that_nobody_has_any_more_is_hung_up() -> None:
 
 
 def test_a_long_poll_that_trickles_ends_before_its_listener_is_taken_to_hang() -> None:
-    """The supervisor would end the whole listener, which only reads what a proxy makes of an answer."""
+    """Otherwise the supervisor would end the whole listener for a proxy's slow answer."""
     couchdb = CouchDBConfig()
     assert bodies.whole_seconds(couchdb.read_timeout, LONG_POLL_SECONDS) < Timing().silence_seconds
     assert bodies.whole_seconds(couchdb.read_timeout, 0.0) < Timing().silence_seconds
 
 
 def test_an_allowance_ends() -> None:
-    """The time that is left grows less, and then there is an error that names the request."""
+    """The time left shrinks to nothing. Then the error names the request."""
     clock = _Clock()
     allowance = Allowance("GET /x", 60.0, 1_000, clock)
     assert allowance.left() == 60.0
@@ -194,7 +194,7 @@ def test_an_allowance_ends() -> None:
 
 
 def test_a_large_answer_has_more_time_than_a_small_one() -> None:
-    """A slow line is no trickle; what comes beyond the limit of an answer is worth nothing."""
+    """More bytes extend the time, because a slow line is legitimate. Bytes beyond the limit of an answer do not."""
     clock = _Clock()
     allowance = Allowance("GET /x", 60.0, 3 * BYTES_A_SECOND, clock)
     left = []

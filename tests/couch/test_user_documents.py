@@ -1,11 +1,11 @@
-"""Documents of templates in one database: read and written in one request each, and not taken at a proxy's word."""
+"""Documents of templates in one database: one request each to read and write, and no trust in a proxy's answer."""
 
 import json
 from typing import Any
 
 import pytest
 
-from peruserd.core.users.contents import Found
+from peruserd.core.users.contents import StoredDocument
 from peruserd.couch.client import Client
 from peruserd.couch.errors import NotFoundError, UnexpectedAnswerError
 from peruserd.couch.user_documents import _READ_BYTES, UserDocuments, Written
@@ -18,19 +18,19 @@ BULK = f"/{DATABASE}/_bulk_docs"
 
 @pytest.fixture
 def documents(client: Client) -> UserDocuments:
-    """The documents of a database that is there."""
+    """The documents of an existing database."""
     client.session.request("PUT", f"/{DATABASE}", params={"q": "1"}).expect(201)
     return UserDocuments(client.session)
 
 
 def test_documents_are_written_and_read_again(documents: UserDocuments) -> None:
-    """One that is there is no part of the writes that fail; one that was deleted has a revision and no body."""
+    """A document that exists fails alone, and the others are written. A deleted document has a revision and no body."""
     assert documents.write(DATABASE, [{"_id": "a", "n": 1}, {"_id": "_design/b"}]) == Written(agreed=True)
     assert documents.write(DATABASE, [{"_id": "a", "n": 2}, {"_id": "c"}]) == Written(agreed=True, conflicts=("a",))
     found = documents.read(DATABASE, ["a", "_design/b", "c", "never"])
-    assert found["a"] == Found(found["a"].rev, {"n": 1})
+    assert found["a"] == StoredDocument(found["a"].rev, {"n": 1})
     assert found["_design/b"].body == {}
-    assert found["never"] == Found()
+    assert found["never"] == StoredDocument()
     documents.write(DATABASE, [{"_id": "a", "_rev": found["a"].rev, "_deleted": True}])
     gone = documents.read(DATABASE, ["a"])["a"]
     assert gone.body is None
@@ -46,7 +46,7 @@ def test_documents_are_written_and_read_again(documents: UserDocuments) -> None:
     ids=["large", "endless", "nested", "half-a-character"],
 )
 def test_a_document_that_cannot_be_read_hides_no_other(content: str) -> None:
-    """Its user made it so; it is known to be there, by its revision."""
+    """The user made it so. Its revision shows that it exists."""
     asked: list[list[str]] = []
 
     def row(key: str, *, with_doc: bool) -> str:
@@ -63,12 +63,16 @@ def test_a_document_that_cannot_be_read_hides_no_other(content: str) -> None:
 
     with TalkingServer(script) as server:
         found = UserDocuments(connect(server.url).session).read(DATABASE, ["a", "b", "c"])
-    assert found == {"a": Found("1-a", {"x": 1}), "b": Found("1-b", beyond=True), "c": Found("1-c", {"x": 1})}
+    assert found == {
+        "a": StoredDocument("1-a", {"x": 1}),
+        "b": StoredDocument("1-b", beyond=True),
+        "c": StoredDocument("1-c", {"x": 1}),
+    }
     assert asked == [["a", "b", "c"], ["a"], ["b", "c"], ["b"], ["b"], ["c"]]
 
 
 def test_a_database_that_is_gone_is_said(client: Client) -> None:
-    """Nobody writes into it."""
+    """Nothing is written into a missing database."""
     with pytest.raises(NotFoundError):
         UserDocuments(client.session).read(DATABASE, ["a"])
 
@@ -91,7 +95,7 @@ A = {"key": "a", "value": {"rev": "1-x"}, "doc": {"_id": "a", "_rev": "1-x"}}
     ],
 )
 def test_an_answer_about_something_else_is_none(rows: object) -> None:
-    """A document that seems to be missing would be written, and one that seems to be another kept."""
+    """With such an answer a document could be written although it exists, or kept although it is another one."""
     with (
         TalkingServer(answering({("POST", PATH): (200, {"rows": rows})})) as server,
         pytest.raises(UnexpectedAnswerError),
@@ -101,7 +105,7 @@ def test_an_answer_about_something_else_is_none(rows: object) -> None:
 
 @pytest.mark.parametrize("results", [[], [{"id": "b", "ok": True}], {"ok": True}, [{"ok": True}]])
 def test_a_write_that_is_not_answered_for_is_none(results: object) -> None:
-    """Each document that was sent must be in the answer."""
+    """The answer must have each document that was sent."""
     with TalkingServer(answering({("POST", BULK): (201, results)})) as server, pytest.raises(UnexpectedAnswerError):
         UserDocuments(connect(server.url).session).write(DATABASE, [{"_id": "a"}])
 
@@ -120,14 +124,14 @@ def test_a_write_that_is_not_answered_for_is_none(results: object) -> None:
     ],
 )
 def test_a_refusal_is_told_in_the_servers_words(result: dict[str, Any], words: str) -> None:
-    """A user's own function can say anything, of any length."""
+    """A user's own function can return any text, of any length."""
     with TalkingServer(answering({("POST", BULK): (201, [{"id": "a", **result}])})) as server:
         written = UserDocuments(connect(server.url).session).write(DATABASE, [{"_id": "a"}])
     assert written == Written(agreed=True, refusals=(words,))
 
 
 def test_a_minority_does_not_agree() -> None:
-    """CouchDB says 202, and that the document is accepted."""
+    """CouchDB answers 202, and says that the document is accepted."""
     with TalkingServer(
         answering({("POST", BULK): (202, [{"id": "a", "ok": True, "accepted": True, "rev": "1-x"}])})
     ) as server:

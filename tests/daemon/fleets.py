@@ -1,4 +1,4 @@
-"""A fleet whose listeners have reported what a test says."""
+"""A fleet whose listeners have given reports."""
 
 from typing import Any
 
@@ -32,13 +32,13 @@ def report(**parts: Any) -> Report:
 
 
 class ReportingFleet:
-    """A fleet of listeners that have reported; None: one that has not reported yet."""
+    """A fleet of listeners with these reports; None is a listener without a report."""
 
     def __init__(self, *reports: Report | None) -> None:
         self._reports = reports
 
     def status(self) -> FleetStatus:
-        """Return how they stand."""
+        """Return the status."""
         listeners = tuple(
             ListenerStatus(_COPY, State.RUNNING, None, restarts=0, pid=None, report=each, caught_up=each is not None)
             for each in self._reports

@@ -3,17 +3,17 @@
 from prometheus_client import CollectorRegistry
 
 from peruserd.core.audit.findings import Finding
-from peruserd.core.audit.rounds import AuditStanding, Summary
+from peruserd.core.audit.rounds import AuditStatus, Summary
 from peruserd.daemon.audit_metrics import AuditCollector
 from tests.daemon.fleets import ReportingFleet, report
 
 NOW = 1_000.0
 
 
-def scraped(*standings: AuditStanding | None) -> CollectorRegistry:
+def scraped(*statuses: AuditStatus | None) -> CollectorRegistry:
     """Return a registry with the audits of these listeners."""
     registry = CollectorRegistry()
-    fleet = ReportingFleet(*(report(audit=each) if each else None for each in standings))
+    fleet = ReportingFleet(*(report(audit=each) if each else None for each in statuses))
     registry.register(AuditCollector(fleet, lambda: NOW))
     return registry
 
@@ -24,10 +24,10 @@ def findings(registry: CollectorRegistry, kind: Finding, which: str) -> float | 
 
 
 def test_findings_are_added_over_listeners_and_none_is_left_out() -> None:
-    """A kind that was not found is 0, so that an alert sees it come and go."""
+    """A kind without findings is 0, so an alert sees it appear and disappear."""
     registry = scraped(
-        AuditStanding(None, Summary(100.0, 160.0, 7, {Finding.MISSING: 2})),
-        AuditStanding(Summary(900.0, None, 2, {Finding.PUBLIC: 1}), Summary(100.0, 400.0, 5, {Finding.MISSING: 1})),
+        AuditStatus(None, Summary(100.0, 160.0, 7, {Finding.MISSING: 2})),
+        AuditStatus(Summary(900.0, None, 2, {Finding.PUBLIC: 1}), Summary(100.0, 400.0, 5, {Finding.MISSING: 1})),
     )
     assert findings(registry, Finding.MISSING, "last") == 3
     assert findings(registry, Finding.PUBLIC, "last") == 0
@@ -38,17 +38,17 @@ def test_findings_are_added_over_listeners_and_none_is_left_out() -> None:
 
 
 def test_a_listener_without_a_whole_round_leaves_the_figures_of_whole_rounds_out() -> None:
-    """A sum over some of the users would seem better than it is."""
-    whole = AuditStanding(None, Summary(100.0, 160.0, 7, {Finding.MISSING: 2}))
+    """A sum over only some of the users would seem too good."""
+    whole = AuditStatus(None, Summary(100.0, 160.0, 7, {Finding.MISSING: 2}))
     assert findings(scraped(whole, None), Finding.MISSING, "last") is None
-    registry = scraped(whole, AuditStanding(Summary(900.0, None, 2, {}), None))
+    registry = scraped(whole, AuditStatus(Summary(900.0, None, 2, {}), None))
     assert findings(registry, Finding.MISSING, "last") is None
     assert findings(registry, Finding.MISSING, "running") == 0
     assert registry.get_sample_value("peruserd_audit_age_seconds") is None
 
 
 def test_before_the_first_report_there_is_no_figure() -> None:
-    """Nothing is known, which is not the same as nothing found."""
+    """Before the first round nothing is known, and that is not the same as no findings."""
     registry = scraped(None)
     assert findings(registry, Finding.MISSING, "last") is None
     assert registry.get_sample_value("peruserd_audit_round_seconds") is None

@@ -32,7 +32,7 @@ ORDER = Say(Word.CANCEL, ("ann", "bob"))
 
 
 class Desk:
-    """Carries out orders by noting them; each is answered with what it is told to say."""
+    """Notes orders, and answers each with given answers."""
 
     def __init__(self, *answers: Answer) -> None:
         self.orders: list[tuple[Order, int]] = []
@@ -54,13 +54,13 @@ class Unsendable(Done, frozen=True):
 
 @pytest.fixture
 def desk() -> Desk:
-    """Something that carries out orders."""
+    """A part that carries out orders."""
     return Desk()
 
 
 @pytest.fixture
 def control_socket(tmp_path: Path, desk: Desk) -> Iterator[ControlSocket]:
-    """A socket that is listened to, in a directory of its own."""
+    """A control socket in a directory of its own, in use."""
     serving = ControlSocket(tmp_path, desk)
     serving.start()
     yield serving
@@ -80,7 +80,7 @@ def talk(path: Path, message: bytes) -> list[Answer]:
 
 @pytest.mark.usefixtures("control_socket")
 def test_an_order_is_carried_out_and_answered(tmp_path: Path, desk: Desk) -> None:
-    """The order arrives as it was sent, with the user who sent it; every answer comes back in its order."""
+    """The order arrives unchanged, with the user who sent it, and the answers come back in order."""
     desk.answers = (Noted("ann", "deletion:x:1-a", "x"), Done("all is well"))
     assert talk(socket_path(tmp_path), encode_line(ORDER)) == list(desk.answers)
     assert desk.orders == [(ORDER, os.geteuid())]
@@ -88,14 +88,14 @@ def test_an_order_is_carried_out_and_answered(tmp_path: Path, desk: Desk) -> Non
 
 @pytest.mark.usefixtures("control_socket")
 def test_only_its_owner_may_touch_the_socket(tmp_path: Path) -> None:
-    """Nobody but the account that the daemon runs as can connect, by the mode of the file."""
+    """By the mode of the file only the daemon's account can connect."""
     mode = socket_path(tmp_path).stat().st_mode
     assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o600)
 
 
 @pytest.mark.usefixtures("control_socket")
 def test_whoever_is_somebody_else_is_refused(tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user whom the kernel names as another one than ours is not obeyed, however they got hold of the socket."""
+    """If the kernel names another user than ours, the order is refused, even if that user could connect."""
     monkeypatch.setattr(os, "geteuid", lambda: 12_345)
     monkeypatch.setattr(control, "_CREDENTIALS", _Stranger)
     (answer,) = talk(socket_path(tmp_path), encode_line(ORDER))
@@ -105,7 +105,7 @@ def test_whoever_is_somebody_else_is_refused(tmp_path: Path, desk: Desk, monkeyp
 
 
 class _Stranger:
-    """Stands for the kernel's word on who is there."""
+    """Stands in for the kernel's answer about the client."""
 
     size = 12
 
@@ -129,7 +129,7 @@ class _Stranger:
     ],
 )
 def test_what_is_not_understood_does_nothing(tmp_path: Path, desk: Desk, message: bytes) -> None:
-    """A message of another version, or no message at all, is told so and carried out by nobody."""
+    """A message of another version, or an invalid one, is answered with an error, and not carried out."""
     (answer,) = talk(socket_path(tmp_path), message)
     assert isinstance(answer, Refused)
     assert desk.orders == []
@@ -137,7 +137,7 @@ def test_what_is_not_understood_does_nothing(tmp_path: Path, desk: Desk, message
 
 @pytest.mark.usefixtures("control_socket")
 def test_a_message_that_never_ends_is_not_read_to_the_end(tmp_path: Path, desk: Desk) -> None:
-    """A client that sends more than a message may have is refused, and takes no more memory than that."""
+    """A client that sends too long a message is refused, and takes no more memory than a message may have."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(30)
         client.connect(str(socket_path(tmp_path)))
@@ -149,7 +149,7 @@ def test_a_message_that_never_ends_is_not_read_to_the_end(tmp_path: Path, desk: 
 
 @pytest.mark.usefixtures("control_socket")
 def test_a_silent_client_keeps_nobody_waiting(tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client who connects and says nothing is hung up on; others are served meanwhile."""
+    """The daemon hangs up on a client that sends nothing, and serves others meanwhile."""
     monkeypatch.setattr(control, "_PATIENCE_SECONDS", 0.2)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.settimeout(30)
@@ -161,7 +161,7 @@ def test_a_silent_client_keeps_nobody_waiting(tmp_path: Path, desk: Desk, monkey
 
 @pytest.mark.usefixtures("control_socket")
 def test_no_more_clients_are_served_than_there_are_places(tmp_path: Path, desk: Desk) -> None:
-    """A crowd of commands is told to try again, and those under way come to their end."""
+    """With too many commands at once the others are told to try again. Commands under way end regularly."""
     desk.gate.clear()
     answers: list[list[Answer]] = []
     threads = [
@@ -183,7 +183,7 @@ def test_no_more_clients_are_served_than_there_are_places(tmp_path: Path, desk: 
 
 @pytest.mark.usefixtures("control_socket")
 def test_an_order_that_fails_unforeseen_harms_no_other(tmp_path: Path, desk: Desk) -> None:
-    """An order that goes wrong keeps no later one from being carried out."""
+    """After an order that failed later ones are carried out."""
     sent, desk.answers = desk.answers, (Unsendable(),)
     assert talk(socket_path(tmp_path), encode_line(ORDER)) == []
     desk.answers = sent
@@ -193,13 +193,13 @@ def test_an_order_that_fails_unforeseen_harms_no_other(tmp_path: Path, desk: Des
 def test_a_client_for_whom_no_thread_can_be_made_harms_no_other(
     tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine out of threads for a moment costs one command; its place is free again."""
+    """If no thread can be started for a moment, one command fails, and its place is free again."""
     serving = ControlSocket(tmp_path, desk)
     serving.start()
     with monkeypatch.context() as patched:
         patched.setattr(threading, "Thread", _no_thread)
         for _ in range(control._MAX_CLIENTS + 1):
-            # It is hung up on, before its order was sent or after that.
+            # The daemon hangs up on it, before or after its order was sent.
             with contextlib.suppress(OSError):
                 assert talk(socket_path(tmp_path), encode_line(ORDER)) == []
     assert talk(socket_path(tmp_path), encode_line(ORDER)) == [Done()]
@@ -211,7 +211,7 @@ def _no_thread(**_options: object) -> NoReturn:
 
 
 def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path, desk: Desk) -> None:
-    """A daemon that was killed leaves its socket; the next one listens all the same, and takes it away in the end."""
+    """A killed daemon leaves its socket. The next one listens all the same, and removes the socket at its end."""
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(socket_path(tmp_path)))
     left.close()
@@ -224,7 +224,7 @@ def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path, desk: Desk) -
 
 
 def test_a_long_path_is_no_obstacle(tmp_path: Path, desk: Desk) -> None:
-    """A state directory whose path is longer than the kernel takes for a socket serves as well."""
+    """The socket works even if the path of the state directory is too long for the kernel."""
     directory = tmp_path / ("d" * 120) / ("e" * 120)
     directory.mkdir(parents=True)
     serving = ControlSocket(directory, desk)
@@ -235,7 +235,7 @@ def test_a_long_path_is_no_obstacle(tmp_path: Path, desk: Desk) -> None:
 
 @pytest.mark.parametrize("order", [ORDER, PauseAll(), ResumeOnly(("ann\n\x1b[2J", "\u202e"))])
 def test_a_message_is_one_line(order: Order) -> None:
-    """No user's name can end a message and begin another one."""
+    """No user's name can end a message and start another one."""
     line = encode_line(order)
     assert line.count(b"\n") == 1
     assert decode_order(line) == order

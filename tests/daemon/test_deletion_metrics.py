@@ -3,17 +3,17 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
-from peruserd.core.deletions.journal import UNREADABLE, Pause, PauseReason, Standing
+from peruserd.core.deletions.journal import UNREADABLE, DeletionStatus, Pause, PauseReason
 from peruserd.daemon.deletion_metrics import DeletionCollector
 from tests.daemon.fleets import ReportingFleet, report
 
 NOW = 1_000.0
 
 
-def exported(pause: Pause | None, *standings: Standing | None) -> dict[str, float | None]:
+def exported(pause: Pause | None, *statuses: DeletionStatus | None) -> dict[str, float | None]:
     """Return the values by name."""
     registry = CollectorRegistry()
-    fleet = ReportingFleet(*(report(deletions=each) if each else None for each in standings))
+    fleet = ReportingFleet(*(report(deletions=each) if each else None for each in statuses))
     registry.register(DeletionCollector(fleet, lambda: pause, lambda: NOW))
     names = ("waiting", "held_returns", "beyond_bound", "overdue_seconds", "paused")
     values = {name: registry.get_sample_value(f"peruserd_deletions_{name}") for name in names}
@@ -21,9 +21,14 @@ def exported(pause: Pause | None, *standings: Standing | None) -> dict[str, floa
 
 
 def test_what_waits_is_summed_over_the_listeners() -> None:
-    """All listeners count, and the oldest of all deletions says how long one is overdue."""
-    standings = (Standing(3, 1, 0, oldest_due=900.0), Standing(2, 0, 5, oldest_due=700.0), None, Standing())
-    found = exported(Pause(), *standings)
+    """The sums are over all listeners. The oldest deletion says how long one is overdue."""
+    statuses = (
+        DeletionStatus(3, 1, 0, oldest_due=900.0),
+        DeletionStatus(2, 0, 5, oldest_due=700.0),
+        None,
+        DeletionStatus(),
+    )
+    found = exported(Pause(), *statuses)
     assert found == {
         "waiting": 5,
         "held_returns": 1,
@@ -35,8 +40,8 @@ def test_what_waits_is_summed_over_the_listeners() -> None:
 
 
 def test_what_is_not_due_is_not_overdue() -> None:
-    """A deletion within its grace period is nothing to worry about."""
-    assert exported(Pause(), Standing(1, oldest_due=2_000.0))["overdue_seconds"] == 0
+    """A deletion within its grace period is not overdue."""
+    assert exported(Pause(), DeletionStatus(1, oldest_due=2_000.0))["overdue_seconds"] == 0
 
 
 @pytest.mark.parametrize(
@@ -49,9 +54,9 @@ def test_what_is_not_due_is_not_overdue() -> None:
     ],
 )
 def test_a_stop_is_told_from_a_pause(pause: Pause | None, paused: float | None, breaker: float | None) -> None:
-    """An alert can tell the breaker from an operator; where nothing is ever dropped neither is exported.
+    """An alert can tell the breaker from an operator. If nothing is ever dropped, neither metric is exported.
 
-    A pause that cannot be read is a pause, and may be the breaker's: neither an open nor a closed one is shown.
+    A pause that cannot be read counts as a pause. The breaker may have set it, so the breaker's metric has no value.
     """
     found = exported(pause)
     assert (found["paused"], found["breaker"]) == (paused, breaker)

@@ -1,4 +1,4 @@
-"""Health and readiness, with a fleet and a supervisor that stand still."""
+"""Health and readiness, with a fixed fleet and supervisor."""
 
 import time
 
@@ -21,11 +21,11 @@ VIEW = View(("n1",), ("n1",), ShardMap("_users", ".1", {LOWER: ("n1",), UPPER: (
 
 
 class Standing:
-    """A fleet, a supervisor and a database of leases, whose state is given."""
+    """A fleet, a supervisor and a database of leases with a given state."""
 
     def __init__(self, view: View | None, *listeners: ListenerStatus, silent_seconds: float = 0.0) -> None:
         self.view = view
-        self.has_looked = view is not None
+        self.has_seen_cluster = view is not None
         self.leases_readable = True
         self.state = DatabaseState(usable=True)
         self.last_round = time.monotonic() - silent_seconds
@@ -42,7 +42,7 @@ def _health(view: View | None, *listeners: ListenerStatus, silent_seconds: float
 
 
 def _listener(covered: Range, *, caught_up: bool | None, state: State = State.RUNNING) -> ListenerStatus:
-    """A listener; `caught_up` is None for one that has not reported yet."""
+    """A listener; `caught_up` is None before its first report."""
     report = None
     if caught_up is not None:
         report = Report(1, Stage.FOLLOWING, caught_up, 5, 5, 0, 0, 0, Counters())
@@ -51,7 +51,7 @@ def _listener(covered: Range, *, caught_up: bool | None, state: State = State.RU
 
 
 def test_an_instance_whose_loop_goes_round_is_healthy() -> None:
-    """Also while it waits, has nobody to serve or is behind: a restart would not help."""
+    """An instance is healthy also while it waits, serves no user or is behind: a restart would not help."""
     for view, listeners in ((None, ()), (VIEW, (_listener(LOWER, caught_up=False, state=State.BACKOFF),))):
         health = _health(view, *listeners)
         assert health.healthy() == (True, "ok")
@@ -59,7 +59,7 @@ def test_an_instance_whose_loop_goes_round_is_healthy() -> None:
 
 
 def test_a_loop_that_hangs_is_unhealthy() -> None:
-    """Past three of its longest rounds it does not go round; the lease is not written from then on."""
+    """After the time of three rounds the loop counts as hanging, and the lease is no longer written."""
     assert _health(VIEW, silent_seconds=2 * MAX_WAIT_SECONDS).goes_round()
     hanging = _health(VIEW, silent_seconds=4 * MAX_WAIT_SECONDS)
     assert not hanging.goes_round()
@@ -69,20 +69,20 @@ def test_a_loop_that_hangs_is_unhealthy() -> None:
 
 
 def test_a_listener_that_has_given_up_is_unhealthy() -> None:
-    """The words say where to look, and the loop goes round all the same."""
+    """The text says where to look, and the loop still goes round."""
     health = _health(VIEW, _listener(LOWER, caught_up=True), _listener(UPPER, caught_up=None, state=State.FAILED))
     assert health.healthy() == (False, "a listener has given up; the log says why")
     assert health.goes_round()
 
 
 def test_ready_is_when_every_listener_has_caught_up() -> None:
-    """Progress, and not life."""
+    """Readiness means that the work is done, not that a process lives."""
     assert _health(VIEW, *(_listener(each, caught_up=True) for each in (LOWER, UPPER))).ready() == (True, "ok")
 
 
 @pytest.mark.parametrize("caught_up", [False, None], ids=["behind", "not-heard-yet"])
 def test_whoever_is_behind_is_named(*, caught_up: bool | None) -> None:
-    """An operator sees which copies are not served yet."""
+    """The text names the copies that are not served yet."""
     health = _health(VIEW, _listener(LOWER, caught_up=True), _listener(UPPER, caught_up=caught_up))
     assert health.ready() == (False, "not caught up: 80000000-ffffffff@n1")
 
@@ -97,16 +97,16 @@ def test_whoever_is_behind_is_named(*, caught_up: bool | None) -> None:
     ids=["no-view", "no-database", "standby"],
 )
 def test_an_instance_that_serves_nobody_yet_is_not_ready_and_says_why(view: View | None, why: str) -> None:
-    """A server that was not seen, a database that is not there, another instance beside the node."""
+    """The reasons are an unreachable server, a missing database, and another instance beside the node."""
     health = _health(view)
     assert health.ready() == (False, why)
     assert health.healthy() == (True, "ok")
 
 
 def test_an_instance_that_does_not_know_yet_who_is_there_is_not_ready() -> None:
-    """It serves what is its own in any case; whether that is all, the quiet period shows."""
+    """It serves the users that it owns in any case. Only the quiet period shows whether these are all."""
     standing = Standing(None)
-    standing.has_looked = True
+    standing.has_seen_cluster = True
     health = Health(standing, standing, standing, lambda: None)
     assert health.ready() == (False, "waiting for the quiet period, to see which other instances are there")
     assert health.healthy() == (True, "ok")
@@ -114,9 +114,9 @@ def test_an_instance_that_does_not_know_yet_who_is_there_is_not_ready() -> None:
 
 @pytest.mark.parametrize("view", [None, VIEW], ids=["at-the-start", "later"])
 def test_while_leases_cannot_be_read_the_instance_is_not_ready_and_says_why(view: View | None) -> None:
-    """A silent instance may be dead, and its users served by nobody; a restart would not help."""
+    """A silent instance may be dead, so its users may not be served. A restart would not help."""
     standing = Standing(view, _listener(LOWER, caught_up=True))
-    standing.has_looked, standing.leases_readable = True, False
+    standing.has_seen_cluster, standing.leases_readable = True, False
     standing.state = DatabaseState(why="no copy of the database peruserd answers: n1, n2")
     health = Health(standing, standing, standing, lambda: None)
     ready, why = health.ready()
@@ -126,7 +126,7 @@ def test_while_leases_cannot_be_read_the_instance_is_not_ready_and_says_why(view
 
 
 def test_an_instance_that_is_not_let_in_is_not_ready_and_healthy_all_the_same() -> None:
-    """It says why, before all else; a restart would not help."""
+    """This reason comes before all others. A restart would not help."""
     standing = Standing(VIEW)
     health = Health(standing, standing, standing, lambda: "CouchDB refuses the password")
     assert health.ready() == (False, "CouchDB refuses the password")
@@ -134,14 +134,14 @@ def test_an_instance_that_is_not_let_in_is_not_ready_and_healthy_all_the_same() 
 
 
 def test_an_instance_that_has_nothing_to_do_is_ready() -> None:
-    """Beside a node without a copy, every user that it owns is served: there is none."""
+    """An instance beside a node without a copy owns no users, so all of them are served."""
     ready, why = _health(VIEW).ready()
     assert ready
     assert "no part of the authentication database" in why
 
 
 def test_an_instance_on_hold_is_well_and_not_ready() -> None:
-    """A restart would not help; the sentence says what keeps the cluster from serving, and who has seen it."""
+    """A restart would not help. The text says why the cluster does not serve, and which listeners have seen it."""
     held = _listener(UPPER, caught_up=False)
     assert held.report is not None
     report = msgspec.structs.replace(held.report, on_hold="no majority answers")

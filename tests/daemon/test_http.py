@@ -40,7 +40,7 @@ def test_metrics_are_served_in_prometheus_format(url: str) -> None:
 
 
 def test_checks_answer_200_or_503_with_the_reason(url: str) -> None:
-    """Health and readiness are told apart, and a No says why."""
+    """Health and readiness have their own pages, and a negative answer says why."""
     assert requests.get(f"{url}/healthz", timeout=10).status_code == 200
     ready = requests.get(f"{url}/readyz", timeout=10)
     assert ready.status_code == 503
@@ -62,7 +62,7 @@ def test_only_reading_is_allowed(url: str) -> None:
 
 
 def test_a_port_in_use_is_an_error_at_once(url: str) -> None:
-    """Two servers on one port is the operator's to know."""
+    """Two servers on one port are an error of the configuration."""
     port = int(url.rpartition(":")[2])
     page = Page(CollectorRegistry(), healthy=lambda: (True, ""), ready=lambda: (True, ""))
     with pytest.raises(OSError, match="in use"):
@@ -70,7 +70,7 @@ def test_a_port_in_use_is_an_error_at_once(url: str) -> None:
 
 
 def test_connections_without_end_are_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who opens connections and says nothing takes neither all threads nor all descriptors."""
+    """A client that opens connections and sends nothing cannot take all threads or descriptors."""
     monkeypatch.setattr(http, "_MAX_CONNECTIONS", 2)
     page = Page(CollectorRegistry(), healthy=lambda: (True, "ok"), ready=lambda: (True, ""))
     server = HTTPServer(page, "127.0.0.1", 0)
@@ -106,7 +106,7 @@ def _answers(port: int) -> bool:
     ],
 )
 def test_a_request_without_exactly_one_host_is_400(url: str, head: str, status: int) -> None:
-    """So RFC 9112 wants it: with two of them, a proxy and this page can each go by another one."""
+    """RFC 9112 demands that: with two Host headers a proxy and this page could each use another one."""
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10) as client:
         client.sendall(f"{head}\r\n\r\n".encode())
         answer = client.makefile("rb").read().decode()
@@ -119,7 +119,7 @@ def test_a_request_without_exactly_one_host_is_400(url: str, head: str, status: 
 def test_a_connection_that_cannot_be_taken_makes_no_loop_without_pauses(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    """No descriptor is left: the connection waits on, and the page answers once there is one again."""
+    """While no descriptor is left the connection waits, and the page answers once there is one."""
     pauses: list[None] = []
     accept = socketserver.TCPServer.get_request
 

@@ -1,4 +1,4 @@
-"""Log lines: what they must never show."""
+"""Log lines never show credentials."""
 
 import contextlib
 import sys
@@ -13,7 +13,7 @@ from peruserd.core.configuration.config import LogConfig, LogFormat
 
 @pytest.mark.parametrize("form", [LogFormat.JSON, LogFormat.CONSOLE])
 def test_a_traceback_shows_where_and_no_local_variable(capsys: pytest.CaptureFixture[str], form: LogFormat) -> None:
-    """A fault in the middle of a request must not put the credentials that were at hand into the log."""
+    """An error in the middle of a request must not put its credentials into the log."""
     before = structlog.get_config()
 
     def request() -> None:
@@ -37,7 +37,7 @@ def test_a_traceback_shows_where_and_no_local_variable(capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("path", ["/dev/full", "/dev/null"])
 def test_a_line_that_cannot_be_written_is_lost_and_nothing_else(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk under the log must stop no listener; nor must a descriptor that is open for reading alone."""
+    """A full disk under the log must stop no listener, and neither must a descriptor that is only open for reading."""
     before = structlog.get_config()
     file = Path(path).open("r+" if path == "/dev/full" else "r", encoding="utf-8")  # noqa: SIM115 - closed below
     monkeypatch.setattr(sys, "stderr", file)

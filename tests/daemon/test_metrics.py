@@ -25,13 +25,13 @@ COPY = Copy("_users", Range(0, 0x7FFFFFFF), "node1@127.0.0.1", ".1")
 
 
 class StandingFleet:
-    """A fleet whose status is given."""
+    """A fleet with a given status."""
 
     def __init__(self, status: FleetStatus) -> None:
         self._status = status
 
     def status(self) -> FleetStatus:
-        """Return it."""
+        """Return the status."""
         return self._status
 
 
@@ -69,18 +69,18 @@ def status(
 
 
 class StandingSupervisor:
-    """A supervisor whose view is given."""
+    """A supervisor with a given view."""
 
     def __init__(self, view: View | None) -> None:
         self.view = view
-        self.has_looked = view is not None
+        self.has_seen_cluster = view is not None
         self.leases_readable = view is not None
         self.last_round = 0.0
         self.plans = 3
 
 
 class StandingDatabase:
-    """A database of leases whose state is given."""
+    """A database of leases with a given state."""
 
     def __init__(self, state: DatabaseState) -> None:
         self.state = state
@@ -94,7 +94,7 @@ class StandingSecondWriter:
 
 
 class StandingAuthenticator:
-    """An authenticator that is let in."""
+    """An authenticator with a token."""
 
     tokens = Tokens(NOBODY)
     logins = 4
@@ -102,7 +102,7 @@ class StandingAuthenticator:
 
 
 class StandingHeart:
-    """A lease renewer that has renewed the lease a while ago, or never."""
+    """A lease renewer that renewed the lease a while ago, or never."""
 
     def __init__(self, silence: float | None, *, maintenance: bool) -> None:
         self._silence = silence
@@ -110,7 +110,7 @@ class StandingHeart:
         self.maintenance = maintenance
 
     def seconds_since_renewal(self) -> float | None:
-        """Return how long it has been silent."""
+        """Return the seconds since the renewal."""
         return self._silence
 
 
@@ -127,7 +127,7 @@ def exported(
     leases: DatabaseState = LEASES,
     peruser_is_on: bool | None = None,
 ) -> str:
-    """Return what a scrape gets."""
+    """Return the result of a scrape."""
     registry = CollectorRegistry()
     lease_renewer = StandingHeart(silence, maintenance=maintenance)
     fleet, supervisor = StandingFleet(given), StandingSupervisor(view)
@@ -149,14 +149,14 @@ def value(text: str, name: str, **labels: str) -> float:
 
 @pytest.mark.parametrize("stage", [Stage.FOLLOWING, Stage.SCANNING])
 def test_a_scan_shows_although_the_listener_has_caught_up(stage: Stage) -> None:
-    """The last part of a scan keeps nobody waiting, and takes hours on a large cluster."""
+    """In the last part of a scan no user waits, and on a large cluster it takes hours."""
     text = exported(status(stage=stage))
     assert value(text, "peruserd_listener_caught_up") == 1
     assert value(text, "peruserd_listener_scanning") == (stage is Stage.SCANNING)
 
 
 def test_counters_and_gauges_are_exported() -> None:
-    """A scrape shows what listeners report."""
+    """A scrape shows the listeners' reports."""
     text = exported(status())
     listener = str(COPY)
     assert value(text, "peruserd_changes_seen_total") == 7
@@ -177,7 +177,7 @@ def test_counters_and_gauges_are_exported() -> None:
 
 
 def test_too_few_copies_of_the_leases_can_be_seen() -> None:
-    """How many there should be, how many answer, and whether leases can be read; nothing before that was looked at."""
+    """The metrics are the expected copies, the answering ones, and whether leases can be read; none at first."""
     text = exported(status())
     assert value(text, "peruserd_lease_copies_live") == 2
     assert value(text, "peruserd_lease_copies_expected") == 3
@@ -186,7 +186,7 @@ def test_too_few_copies_of_the_leases_can_be_seen() -> None:
 
 
 def test_every_counter_of_a_listener_is_exported() -> None:
-    """None is counted for nothing, whichever is added later."""
+    """A counter that is added later must be exported too."""
     text = exported(status())
     for field in msgspec.structs.fields(Counters):
         if field.type is int:
@@ -194,7 +194,7 @@ def test_every_counter_of_a_listener_is_exported() -> None:
 
 
 def test_what_is_believed_of_the_cluster_is_exported() -> None:
-    """Nodes, instances and leases, so that an operator sees what an instance sees."""
+    """The metrics show nodes, instances and leases as the instance sees them."""
     text = exported(status())
     assert value(text, "peruserd_nodes_connected") == 3
     assert value(text, "peruserd_instances_alive") == 2
@@ -206,7 +206,7 @@ def test_what_is_believed_of_the_cluster_is_exported() -> None:
 
 
 def test_how_the_server_lets_the_instance_in_is_exported() -> None:
-    """Whether it does, and how often the password was taken and refused."""
+    """The metrics are whether it is let in, and how often the password was accepted and refused."""
     text = exported(status())
     assert value(text, "peruserd_authenticated") == 1
     assert value(text, "peruserd_logins_total") == 4
@@ -214,21 +214,21 @@ def test_how_the_server_lets_the_instance_in_is_exported() -> None:
 
 
 def test_standing_by_and_maintenance_are_exported() -> None:
-    """As 1, where they are so."""
+    """The metrics are 1 in these cases."""
     text = exported(status(), msgspec.structs.replace(VIEW, standby=True), maintenance=True)
     assert value(text, "peruserd_standby") == 1
     assert value(text, "peruserd_node_maintenance") == 1
 
 
 def test_a_second_writer_is_exported_once_it_is_known() -> None:
-    """1 while couch_peruser is on, 0 while it is off, and nothing while the server does not say."""
+    """The metric is 1 while couch_peruser is on, 0 while it is off, and missing while that is unknown."""
     for is_on in (True, False):
         assert value(exported(status(), peruser_is_on=is_on), "peruserd_couch_peruser_enabled") == is_on
     assert "peruserd_couch_peruser_enabled" not in exported(status(), peruser_is_on=None)
 
 
 def test_what_is_not_known_yet_is_left_out() -> None:
-    """Before the first view and the first lease there is no sample rather than a wrong one."""
+    """Before the first view and the first lease there is no sample, because it would be wrong."""
     text = exported(status(), view=None, silence=None)
     for name in ("nodes_connected", "instances_alive", "standby", "lease_age_seconds"):
         assert f"peruserd_{name}" not in text
@@ -237,7 +237,7 @@ def test_what_is_not_known_yet_is_left_out() -> None:
 
 
 def test_the_latency_histogram_is_cumulative_and_counts_what_is_beyond_its_bounds() -> None:
-    """Two observations: both below infinity, one below 50 ms."""
+    """Of two observations one is below 50 ms."""
     text = exported(status())
     assert value(text, "peruserd_provisioning_latency_seconds_bucket", le="0.05") == 1
     assert value(text, "peruserd_provisioning_latency_seconds_bucket", le="60.0") == 1
@@ -247,12 +247,12 @@ def test_the_latency_histogram_is_cumulative_and_counts_what_is_beyond_its_bound
 
 
 def test_an_opaque_sequence_is_left_out() -> None:
-    """A clustered feed's sequence is no number, so there is no sample rather than a wrong one."""
+    """A clustered feed's sequence is no number, so there is no sample."""
     assert "peruserd_checkpoint_sequence{" not in exported(status(checkpoint="13-g1AAAA"))
 
 
 def test_what_a_listeners_process_takes_stands_under_its_range_and_without_its_pid() -> None:
-    """It is what the listener itself measured, because nobody else may look into it; the process id is nowhere."""
+    """The listener measures its own process, because no other process may. No label has the process id."""
     text = exported(status(pid=os.getpid()))
     assert value(text, "peruserd_listener_cpu_seconds_total", listener=str(COPY)) == 1.25
     assert value(text, "peruserd_listener_resident_memory_bytes", listener=str(COPY)) == 9_000_000
@@ -264,7 +264,7 @@ def test_what_a_listeners_process_takes_stands_under_its_range_and_without_its_p
 
 @pytest.mark.parametrize("given", [status(pid=None), status(pid=7, usage=None)], ids=["gone", "cannot-measure"])
 def test_a_process_of_which_nothing_is_known_is_left_out(given: FleetStatus) -> None:
-    """Where it is gone, or could not measure itself, there is no sample rather than an old or a wrong one."""
+    """If the process has ended, or could not measure itself, there is no sample, because it would be old or wrong."""
     assert "peruserd_listener_resident_memory_bytes{" not in exported(given)
 
 

@@ -43,13 +43,13 @@ def journal(cluster: SimClusterThread) -> DeletionJournal:
 
 
 @pytest.fixture
-def office(journal: DeletionJournal) -> "Office":
-    """An operator's desk."""
-    return Office(journal)
+def harness(journal: DeletionJournal) -> "OperatorHarness":
+    """The part that carries out orders."""
+    return OperatorHarness(journal)
 
 
-class Office:
-    """Carries out orders at a moment that stands still."""
+class OperatorHarness:
+    """Carries out orders, with a fixed clock."""
 
     def __init__(self, journal: DeletionJournal) -> None:
         self.changes = 0
@@ -69,7 +69,7 @@ class Office:
 
 
 def entry(user: str, *, revision: str = "2-" + "a" * 32, kind: Kind = Kind.DELETION) -> Entry:
-    """Return an entry that waits for a user."""
+    """Return a waiting entry of a user."""
     return Entry(
         document=user_document_id(user),
         database=database_name("userdb-", user),
@@ -83,78 +83,78 @@ def entry(user: str, *, revision: str = "2-" + "a" * 32, kind: Kind = Kind.DELET
 
 
 @pytest.mark.parametrize("word", [Word.CANCEL, Word.HOLD, Word.DROP_NOW])
-def test_a_word_is_written_on_what_waits(office: Office, journal: DeletionJournal, word: Word) -> None:
-    """The word stands in the journal, with who said it and when, on each tombstone of that user alone."""
+def test_a_word_is_written_on_what_waits(harness: OperatorHarness, journal: DeletionJournal, word: Word) -> None:
+    """The word is in the journal for each tombstone of this user only, with its time and its author."""
     first, second = entry("ann"), entry("ann", revision="4-" + "b" * 32)
     for each in (first, second, entry("ann2")):
         journal.note(each)
-    answers = office(Say(word, ("ann",)))
+    answers = harness(Say(word, ("ann",)))
     assert answers == [Noted("ann", each.id, each.database) for each in (first, second)] + [Done()]
     assert journal.saying(first.id) == journal.saying(second.id) == Saying(word, at=NOW, by=UID)
     assert journal.saying(entry("ann2").id) == Saying()
-    assert office.changes == 1
+    assert harness.changes == 1
 
 
-def test_a_word_can_be_changed(office: Office, journal: DeletionJournal) -> None:
-    """The newest word of an operator replaces the one before, also by a less careful one."""
+def test_a_word_can_be_changed(harness: OperatorHarness, journal: DeletionJournal) -> None:
+    """The newest word of an operator replaces the one before, even if it is less careful."""
     journal.note(entry("ann"))
     for word in (Word.HOLD, Word.DROP_NOW):
-        office(Say(word, ("ann",)))
+        harness(Say(word, ("ann",)))
     assert journal.saying(entry("ann").id).word is Word.DROP_NOW
 
 
-def test_a_word_is_said_of_what_it_is_about(office: Office, journal: DeletionJournal) -> None:
-    """`release` concerns users who came back, `cancel` deletions, and `drop-now` both."""
+def test_a_word_is_said_of_what_it_is_about(harness: OperatorHarness, journal: DeletionJournal) -> None:
+    """`release` applies to users who came back, `cancel` to deletions, and `drop-now` to both."""
     deletion, back = entry("ann"), entry("bob", kind=Kind.RETURN)
     journal.note(deletion)
     journal.note(back)
-    assert isinstance(office(Say(Word.RELEASE, ("ann",)))[0], Unknown)
-    assert isinstance(office(Say(Word.CANCEL, ("bob",)))[0], Unknown)
-    assert office(Say(Word.RELEASE, ("bob",)))[0] == Noted("bob", back.id, back.database)
-    assert office(Say(Word.DROP_NOW, ("bob", "ann")))[:-1] == [
+    assert isinstance(harness(Say(Word.RELEASE, ("ann",)))[0], Unknown)
+    assert isinstance(harness(Say(Word.CANCEL, ("bob",)))[0], Unknown)
+    assert harness(Say(Word.RELEASE, ("bob",)))[0] == Noted("bob", back.id, back.database)
+    assert harness(Say(Word.DROP_NOW, ("bob", "ann")))[:-1] == [
         Noted("bob", back.id, back.database),
         Noted("ann", deletion.id, deletion.database),
     ]
 
 
 @pytest.mark.parametrize("user", ["nobody", "", "x" * 200])
-def test_a_user_for_whom_nothing_waits_is_named(office: Office, user: str) -> None:
-    """A slip of the hand is told, and does nothing."""
-    answers = office(Say(Word.CANCEL, (user,)))
+def test_a_user_for_whom_nothing_waits_is_named(harness: OperatorHarness, user: str) -> None:
+    """A typing error is reported, and has no effect."""
+    answers = harness(Say(Word.CANCEL, (user,)))
     assert [type(each) for each in answers] == [Unknown, Done]
     assert answers[0].user == user
 
 
-def test_what_has_ended_is_not_waiting(office: Office, journal: DeletionJournal) -> None:
-    """Nothing can be said any more of a database that was dropped."""
+def test_what_has_ended_is_not_waiting(harness: OperatorHarness, journal: DeletionJournal) -> None:
+    """After a drop no word applies to the database any more."""
     journal.note(entry("ann").ended(Ending.DROPPED, NOW))
-    assert isinstance(office(Say(Word.CANCEL, ("ann",)))[0], Unknown)
+    assert isinstance(harness(Say(Word.CANCEL, ("ann",)))[0], Unknown)
 
 
-def test_all_is_paused_and_resumed(office: Office, journal: DeletionJournal) -> None:
-    """A pause stands in the journal with who made it; a resumption begins the count of drops anew."""
-    assert office(PauseAll()) == [Done()]
+def test_all_is_paused_and_resumed(harness: OperatorHarness, journal: DeletionJournal) -> None:
+    """The journal has the pause and its author. After a resumption the count of drops starts again."""
+    assert harness(PauseAll()) == [Done()]
     assert journal.pause() == Pause(paused=True, why=PauseReason.OPERATOR, at=NOW, instance="node1@host")
-    assert office(ResumeAll()) == [Done()]
+    assert harness(ResumeAll()) == [Done()]
     assert journal.pause() == Pause(at=NOW, resumed_at=NOW, instance="node1@host")
 
 
-def test_a_word_beside_a_pause_is_told_to_wait(office: Office, journal: DeletionJournal) -> None:
-    """An operator who hastens a deletion while all are paused learns that it waits."""
+def test_a_word_beside_a_pause_is_told_to_wait(harness: OperatorHarness, journal: DeletionJournal) -> None:
+    """After an order to drop at once during a pause, the operator is told that the drop waits."""
     journal.note(entry("ann"))
-    office(PauseAll())
-    (_, done) = office(Say(Word.DROP_NOW, ("ann",)))
+    harness(PauseAll())
+    (_, done) = harness(Say(Word.DROP_NOW, ("ann",)))
     assert "resume" in done.notice
 
 
-def test_only_some_can_be_resumed(office: Office, journal: DeletionJournal) -> None:
-    """The users that are named pass the pause, a hold of theirs is over, and an order to drop at once stays."""
+def test_only_some_can_be_resumed(harness: OperatorHarness, journal: DeletionJournal) -> None:
+    """The named users pass the pause. Their holds end, and an order to drop at once stays."""
     for user in ("ann", "bob", "eve"):
         journal.note(entry(user))
-    office(Say(Word.HOLD, ("ann",)))
-    office(Say(Word.DROP_NOW, ("bob",)))
-    office(PauseAll())
-    office(ResumeOnly(("ann", "bob")))
+    harness(Say(Word.HOLD, ("ann",)))
+    harness(Say(Word.DROP_NOW, ("bob",)))
+    harness(PauseAll())
+    harness(ResumeOnly(("ann", "bob")))
     said = {user: journal.saying(entry(user).id) for user in ("ann", "bob", "eve")}
     assert {user: (each.word, each.resumed) for user, each in said.items()} == {
         "ann": (Word.NOTHING, True),
@@ -168,39 +168,41 @@ TOO_MANY = ("ann",) * (MAX_USERS + 1)
 
 
 @pytest.mark.parametrize("order", [Say(Word.CANCEL, TOO_MANY), ResumeOnly(TOO_MANY)], ids=["say", "resume"])
-def test_an_order_that_names_too_many_is_refused_and_nothing_else(office: Office, order: DeletionOrder) -> None:
-    """The last answer says how it ended, and that is not that it is done."""
-    (answer,) = office(order)
+def test_an_order_that_names_too_many_is_refused_and_nothing_else(
+    harness: OperatorHarness, order: DeletionOrder
+) -> None:
+    """The last answer is a refusal."""
+    (answer,) = harness(order)
     assert isinstance(answer, Refused)
     assert not answer.again
 
 
 def test_an_order_without_a_journal_is_refused(cluster: SimClusterThread) -> None:
-    """Where peruserd's own database is not there yet, the operator is told so."""
-    office = Office(DeletionJournal(Journal(session_to(cluster.urls[0]), "elsewhere")))
-    (answer,) = office(Say(Word.CANCEL, ("ann",)))
+    """If peruserd's own database does not exist yet, the operator is told so."""
+    harness = OperatorHarness(DeletionJournal(Journal(session_to(cluster.urls[0]), "elsewhere")))
+    (answer,) = harness(Say(Word.CANCEL, ("ann",)))
     assert isinstance(answer, Refused)
     assert "elsewhere" in answer.why
 
 
 def test_an_order_that_the_server_cannot_take_is_refused(
-    cluster: SimClusterThread, office: Office, journal: DeletionJournal
+    cluster: SimClusterThread, harness: OperatorHarness, journal: DeletionJournal
 ) -> None:
-    """A failed write is told as a failure; nothing claims to be done."""
+    """A failed write is reported as a failure."""
     journal.note(entry("ann"))
     cluster.fail(1, 500, path_regex="word", method="PUT")
-    (answer,) = office(Say(Word.CANCEL, ("ann",)))
+    (answer,) = harness(Say(Word.CANCEL, ("ann",)))
     assert isinstance(answer, Refused)
     assert answer.again
     cluster.clear_faults()
     assert journal.saying(entry("ann").id) == Saying()
 
 
-def test_each_word_is_in_the_log(office: Office, journal: DeletionJournal) -> None:
-    """One line says who said what of which deletion."""
+def test_each_word_is_in_the_log(harness: OperatorHarness, journal: DeletionJournal) -> None:
+    """One log line has the author, the word and the deletion."""
     journal.note(entry("ann"))
     with structlog.testing.capture_logs() as lines:
-        office(Say(Word.CANCEL, ("ann",)))
+        harness(Say(Word.CANCEL, ("ann",)))
     (line,) = [each for each in lines if each["event"] == "audit"]
     assert line["action"] == "cancel"
     assert (line["database"], line["document"]) == (entry("ann").database, entry("ann").document)
@@ -209,16 +211,16 @@ def test_each_word_is_in_the_log(office: Office, journal: DeletionJournal) -> No
 
 
 def test_a_word_said_in_a_cut_cluster_is_read_with_the_other() -> None:
-    """Two operators on the sides of a cut: after it the more careful word holds, and a later one replaces both."""
+    """After a cut with a word on each side the more careful one is in force, and a later word replaces both."""
     with SimClusterThread(ClusterOptions()) as cluster:
         connect(cluster.urls[0]).session.request("PUT", "/peruserd", params={"q": "1"}).expect(201)
         journals = [DeletionJournal(Journal(session_to(url), "peruserd")) for url in cluster.urls]
         journals[0].note(entry("ann"))
         cluster.partition([[1], [2, 3]])
-        assert isinstance(Office(journals[0])(Say(Word.CANCEL, ("ann",)))[-1], Refused)
-        Office(journals[1])(Say(Word.DROP_NOW, ("ann",)))
+        assert isinstance(OperatorHarness(journals[0])(Say(Word.CANCEL, ("ann",)))[-1], Refused)
+        OperatorHarness(journals[1])(Say(Word.DROP_NOW, ("ann",)))
         cluster.heal()
         cluster.replicate()
         assert {each.saying(entry("ann").id).word for each in journals} == {Word.CANCEL}
-        Office(journals[2])(Say(Word.DROP_NOW, ("ann",)))
+        OperatorHarness(journals[2])(Say(Word.DROP_NOW, ("ann",)))
         assert {each.saying(entry("ann").id).word for each in journals} == {Word.DROP_NOW}

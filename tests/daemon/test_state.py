@@ -1,4 +1,4 @@
-"""The state directory: which file belongs to which copy, and which to none any more."""
+"""The state directory: the file of each copy, and files that belong to no copy any more."""
 
 import errno
 from pathlib import Path
@@ -35,7 +35,7 @@ def state(tmp_path: Path) -> StateDirectory:
 
 
 def test_the_directory_is_the_configured_one_else_systemds_else_the_usual(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In this order."""
+    """The first of these that is set is used."""
     monkeypatch.setenv("STATE_DIRECTORY", "/run/systemds")
     assert StateDirectory.configured(Config(state=StateConfig(directory="/mine"))).path == Path("/mine")
     assert StateDirectory.configured(Config()).path == Path("/run/systemds")
@@ -46,7 +46,7 @@ def test_the_directory_is_the_configured_one_else_systemds_else_the_usual(monkey
 
 
 def test_a_missing_directory_is_made_for_nobody_else(tmp_path: Path) -> None:
-    """With its parents; only the daemon's user may look into it, and nothing is left from trying it."""
+    """Parents are made too. Only the daemon's user may read the directory, and the test of writing leaves no file."""
     directory = StateDirectory(tmp_path / "deep" / "state")
     directory.prepare()
     directory.prepare()
@@ -55,14 +55,14 @@ def test_a_missing_directory_is_made_for_nobody_else(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_written_is_a_mistake_of_the_configuration(tmp_path: Path) -> None:
-    """The words name the key and the path."""
+    """The error names the key and the path."""
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"state\.directory.*file"):
         StateDirectory(tmp_path / "file").prepare()
 
 
 def test_a_full_disk_is_no_mistake_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The start is tried again, and nobody has to remember to make it once there is room."""
+    """The start is tried again by itself, so it succeeds once there is room."""
 
     def fail(_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -73,7 +73,7 @@ def test_a_full_disk_is_no_mistake_of_the_configuration(tmp_path: Path, monkeypa
 
 
 def test_each_copy_has_a_file_of_its_own_in_the_directory(state: StateDirectory) -> None:
-    """Files differ and none is elsewhere, for all names of databases and nodes."""
+    """For all names of databases and nodes, files differ and are inside the directory."""
     files = [state.file_of(copy) for copy in (COPY, *OTHERS)]
     assert len(set(files)) == len(files)
     for file in files:
@@ -83,7 +83,7 @@ def test_each_copy_has_a_file_of_its_own_in_the_directory(state: StateDirectory)
 
 
 def test_files_of_no_copy_in_use_are_retired(state: StateDirectory) -> None:
-    """Files that nobody listens to any more are named, sorted; those in use are not, be they there or not."""
+    """Files without a listener are returned, sorted. Files in use are not, even if they do not exist yet."""
     for copy in (COPY, *OTHERS[:3]):
         state.file_of(copy).touch()
     retired = state.retired([COPY, OTHERS[0], OTHERS[4]])
@@ -92,7 +92,7 @@ def test_files_of_no_copy_in_use_are_retired(state: StateDirectory) -> None:
 
 
 def test_only_state_files_are_retired(state: StateDirectory) -> None:
-    """The record of the claim, SQLite's own files and what was set aside are nobody's state."""
+    """The state lock's record, SQLite's own files and files set aside are no state files."""
     claim = StateLock.take(state.path)
     file = state.file_of(COPY)
     for name in (f"{file.name}-wal", f"{file.name}-shm", f"{file.name}.damaged-1", ".writable-1"):
@@ -102,5 +102,5 @@ def test_only_state_files_are_retired(state: StateDirectory) -> None:
 
 
 def test_in_a_directory_that_is_gone_nothing_is_retired(tmp_path: Path) -> None:
-    """There is nothing to hand on."""
+    """An empty directory has no files to hand on."""
     assert StateDirectory(tmp_path / "nowhere").retired([]) == ()

@@ -1,4 +1,4 @@
-"""The lock on a state directory, with other processes where they matter."""
+"""The lock on a state directory, with other processes if necessary."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 from peruserd.daemon.state_lock import InUseError, StateLock
 
-# Takes the directory, says so, and holds it until its standard input ends or it is killed.
+# This program takes the directory, says so, and holds it until its standard input ends or it is killed.
 HOLDER = """
 import sys
 from pathlib import Path
@@ -29,7 +29,7 @@ def _hold(directory: Path) -> tuple[subprocess.Popen[str], str]:
 
 
 def test_the_first_start_replaces_nobody(tmp_path: Path) -> None:
-    """In a new state directory there was no instance before."""
+    """A new state directory has no predecessor."""
     state_lock = StateLock.take(tmp_path)
     assert state_lock.incarnation
     assert state_lock.replaces is None
@@ -37,7 +37,7 @@ def test_the_first_start_replaces_nobody(tmp_path: Path) -> None:
 
 
 def test_each_start_has_a_name_of_its_own_and_knows_the_one_before(tmp_path: Path) -> None:
-    """The record of a start outlives it, so that its successor can say whom it replaces."""
+    """The record of a start stays, so that its successor can name the incarnation that it replaces."""
     names: list[str] = []
     for _ in range(4):
         state_lock = StateLock.take(tmp_path)
@@ -48,7 +48,7 @@ def test_each_start_has_a_name_of_its_own_and_knows_the_one_before(tmp_path: Pat
 
 
 def test_a_start_expects_whom_the_one_before_believed_in(tmp_path: Path) -> None:
-    """A record outlives the process, and a start that remembers nothing passes it on."""
+    """The record stays after the process, and a start that remembers nothing passes it on."""
     first = StateLock.take(tmp_path)
     assert first.expected is None
     first.remember(("n1", "n2", "n3"))
@@ -61,7 +61,7 @@ def test_a_start_expects_whom_the_one_before_believed_in(tmp_path: Path) -> None
 
 
 def test_a_record_of_an_earlier_version_still_names_the_one_before(tmp_path: Path) -> None:
-    """It says nothing of instances, which is not to say that there were none."""
+    """A record without instances does not mean that there were none."""
     (tmp_path / "instance.json").write_bytes(b'{"incarnation":"ab"}')
     state_lock = StateLock.take(tmp_path)
     assert (state_lock.replaces, state_lock.expected) == ("ab", None)
@@ -69,7 +69,7 @@ def test_a_record_of_an_earlier_version_still_names_the_one_before(tmp_path: Pat
 
 
 def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
-    """Two instances on one state directory would spoil each other's files; the words name it."""
+    """Two instances on one state directory would damage each other's files. The error names the directory."""
     state_lock = StateLock.take(tmp_path)
     with pytest.raises(InUseError, match=str(tmp_path)):
         StateLock.take(tmp_path)
@@ -78,7 +78,7 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
 
 
 def test_one_that_is_refused_changes_nothing(tmp_path: Path) -> None:
-    """The process that comes next still replaces the one that had the directory."""
+    """The next process still replaces the one that held the directory."""
     state_lock = StateLock.take(tmp_path)
     with pytest.raises(InUseError):
         StateLock.take(tmp_path)
@@ -89,7 +89,7 @@ def test_one_that_is_refused_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_second_process_is_refused_until_the_first_is_gone_however_it_ends(tmp_path: Path) -> None:
-    """The kernel gives the lock back when its holder is killed, which proves the predecessor dead."""
+    """The kernel releases the lock when its holder is killed, so a new holder proves that the predecessor has ended."""
     holder, incarnation = _hold(tmp_path)
     with holder:
         with pytest.raises(InUseError):
@@ -102,7 +102,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone_however_it_ends(tmp
 
 
 def test_a_child_does_not_keep_the_directory(tmp_path: Path) -> None:
-    """A listener that outlives its supervisor for a moment holds nobody up."""
+    """A listener that lives a moment longer than its supervisor does not keep the lock."""
     state_lock = StateLock.take(tmp_path)
     with subprocess.Popen(
         [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
@@ -111,7 +111,7 @@ def test_a_child_does_not_keep_the_directory(tmp_path: Path) -> None:
         close_fds=False,
     ) as child:
         assert child.stdout is not None
-        # Descriptors are closed when its program begins, a moment after it was made.
+        # A child's descriptors are closed when its program begins, a moment after the fork.
         assert child.stdout.readline()
         state_lock.release()
         StateLock.take(tmp_path).release()
@@ -133,7 +133,7 @@ def test_a_child_does_not_keep_the_directory(tmp_path: Path) -> None:
     ids=repr,
 )
 def test_a_damaged_record_replaces_nobody(tmp_path: Path, content: bytes) -> None:
-    """A record that cannot be read proves nobody dead; the start goes on, and its own record is whole."""
+    """A record that cannot be read names no predecessor. The start goes on, and writes its own record."""
     StateLock.take(tmp_path).release()
     (record,) = tmp_path.iterdir()
     record.write_bytes(content)
@@ -146,7 +146,7 @@ def test_a_damaged_record_replaces_nobody(tmp_path: Path, content: bytes) -> Non
 
 
 def test_a_longer_record_leaves_no_rest(tmp_path: Path) -> None:
-    """A record of another version is read as far as it is known, and overwritten whole."""
+    """Of another version's record the known fields are read, and the whole record is overwritten."""
     StateLock.take(tmp_path).release()
     (record,) = tmp_path.iterdir()
     record.write_text('{"incarnation":"of-another-version","more":"' + "x" * 1000 + '"}')
@@ -159,7 +159,7 @@ def test_a_longer_record_leaves_no_rest(tmp_path: Path) -> None:
 
 
 def test_only_its_owner_may_read_the_record(tmp_path: Path) -> None:
-    """It is made for the daemon's own user."""
+    """Only the daemon's own user may read the record."""
     state_lock = StateLock.take(tmp_path)
     (record,) = tmp_path.iterdir()
     assert record.stat().st_mode & 0o777 == 0o600
@@ -167,6 +167,6 @@ def test_only_its_owner_may_read_the_record(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_not_there_cannot_be_taken(tmp_path: Path) -> None:
-    """To make it is somebody else's task."""
+    """Another part makes the directory."""
     with pytest.raises(OSError, match="nowhere"):
         StateLock.take(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""Notifications, to a socket of the test's own."""
+"""Notifications to a socket of the test."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ from peruserd.daemon.systemd import Notifier, from_environment
 
 @pytest.mark.parametrize("abstract", [False, True])
 def test_states_reach_the_socket(tmp_path: Path, *, abstract: bool) -> None:
-    """Ready, status and stopping arrive as systemd reads them, also at an abstract name."""
+    """Ready, status and stopping arrive in systemd's format, also at an abstract address."""
     name = f"@peruserd-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(name.replace("@", "\0") if abstract else name)
@@ -24,17 +24,17 @@ def test_states_reach_the_socket(tmp_path: Path, *, abstract: bool) -> None:
 
 
 def test_a_socket_that_is_gone_is_not_fatal(tmp_path: Path) -> None:
-    """The daemon's work does not depend on being heard."""
+    """The daemon goes on if nobody reads its notifications."""
     Notifier(str(tmp_path / "nobody")).ready()
 
 
 def test_without_systemd_nothing_is_sent() -> None:
-    """No NOTIFY_SOCKET, no notification."""
+    """Without NOTIFY_SOCKET no notification is sent."""
     Notifier(None).ready()
 
 
 def test_children_do_not_inherit_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable is taken out of the environment, so that no child can say it is ready in the daemon's place."""
+    """The variable is removed from the environment, so that no child can report readiness in the daemon's place."""
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/somewhere")
     from_environment()
     assert "NOTIFY_SOCKET" not in os.environ

@@ -31,19 +31,19 @@ def write(directory: Path, name: str, text: str) -> Path:
 
 
 def problems(config: Config) -> list[str]:
-    """Return what is wrong with the templates."""
+    """Return the problems of the templates."""
     with pytest.raises(ConfigError) as caught:
         load_templates(config)
     return caught.value.problems
 
 
 def test_without_a_directory_there_are_none() -> None:
-    """Nothing is read."""
+    """Without a configured directory nothing is read."""
     assert load_templates(Config()) == NO_TEMPLATES
 
 
 def test_a_directory_is_read(tmp_path: Path) -> None:
-    """Documents, roles and options; a volume of Kubernetes shows each file as a link, beside hidden names."""
+    """Documents, roles and options are read. A volume of Kubernetes has links and hidden names."""
     write(tmp_path, "..data/a.json", '{"_id": "a"}')
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "a.json").symlink_to(tmp_path / "..data" / "a.json")
@@ -56,18 +56,18 @@ def test_a_directory_is_read(tmp_path: Path) -> None:
 
 
 def test_an_empty_directory_has_none(tmp_path: Path) -> None:
-    """It need not have each kind of file."""
+    """The directory need not have each kind of file."""
     assert load_templates(config_of(tmp_path)) == NO_TEMPLATES
 
 
 def test_a_directory_that_is_missing_is_a_mistake(tmp_path: Path) -> None:
-    """A mount that failed must not make databases without their documents."""
+    """After a failed mount no database must be made without its documents."""
     (found,) = problems(config_of(tmp_path / "none"))
     assert found == f"templates.directory: {tmp_path}/none: cannot be read: No such file or directory"
 
 
 def test_all_that_does_not_belong_there_is_named(tmp_path: Path) -> None:
-    """A file that was passed over in silence would be missed by somebody."""
+    """A file with another name is an error, because silence would hide a typing mistake."""
     write(tmp_path, "a.json", "{}")
     write(tmp_path, "documents/README.md", "x")
     write(tmp_path, "documents/deep/b.json", "{}")
@@ -88,7 +88,7 @@ def test_all_that_does_not_belong_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_link_that_leads_nowhere_is_no_missing_directory(tmp_path: Path) -> None:
-    """Documents that are meant to be there are not left out without a word."""
+    """Documents that cannot be read are an error, and are not left out silently."""
     (tmp_path / "documents").symlink_to(tmp_path / "nowhere")
     assert problems(config_of(tmp_path)) == [
         f"templates.directory: {tmp_path}/documents: cannot be read: No such file or directory"
@@ -96,25 +96,25 @@ def test_a_link_that_leads_nowhere_is_no_missing_directory(tmp_path: Path) -> No
 
 
 def test_a_file_in_the_place_of_a_directory_is_a_mistake(tmp_path: Path) -> None:
-    """The words are the system's."""
+    """The text of the error is the system's."""
     assert "Not a directory" in problems(config_of(write(tmp_path, "file", "")))[0]
 
 
 def test_a_file_of_any_size_is_read_no_further_than_its_limit(tmp_path: Path) -> None:
-    """Somebody may have put a database there."""
+    """The directory may contain something else, such as a database."""
     with (tmp_path / "options.json").open("wb") as file:
         file.truncate(1 << 40)
     assert "bytes" in problems(config_of(tmp_path))[0]
 
 
 def test_partitioned_databases_need_ids_that_fit(tmp_path: Path) -> None:
-    """What is configured elsewhere decides."""
+    """The rest of the configuration decides whether a design document is a risk."""
     write(tmp_path, "documents/a.json", '{"_id": "a"}')
     assert "partition" in problems(config_of(tmp_path, databases=DatabasesConfig(partitioned=True)))[0]
 
 
 class Record:
-    """Stands for the record: it fails for a while."""
+    """Stands in for the record, and fails for a while."""
 
     def __init__(self, failures: int) -> None:
         self.failures = failures
@@ -122,7 +122,7 @@ class Record:
         self.asked = threading.Event()
 
     def keep(self, templates: Templates) -> int:
-        """Keep them."""
+        """Keep the templates."""
         self.asked.set()
         if self.failures:
             self.failures -= 1
@@ -143,7 +143,7 @@ def keeper(record: Record, templates: Templates, *, usable: bool = True) -> Temp
 
 
 def test_templates_are_put_on_record_as_soon_as_it_is_possible() -> None:
-    """A cluster without a majority puts it off, and nobody waits for it."""
+    """Without a majority in the cluster the record is written later, and no other part waits for it."""
     record, templates = Record(3), Templates((Template("a", {}),))
     made = keeper(record, templates)
     made.start()
@@ -152,7 +152,7 @@ def test_templates_are_put_on_record_as_soon_as_it_is_possible() -> None:
 
 
 def test_nothing_is_kept_where_there_is_nothing() -> None:
-    """No thread is started then, and none is stopped."""
+    """Without documents no thread is started, and `stop` does nothing."""
     record = Record(0)
     made = keeper(record, NO_TEMPLATES)
     made.start()

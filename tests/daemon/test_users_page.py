@@ -1,4 +1,4 @@
-"""The page about one user, over a real socket, with looks that answer as they are told."""
+"""The page about one user, over a real socket, with looks whose results are given."""
 
 import socket
 import threading
@@ -20,12 +20,12 @@ from tests.waiting import PATIENCE_SECONDS, eventually
 
 HERE = Access(is_open=True, loopback_only=True)
 
-# Longer than any test waits for an answer that comes at once.
+# No test waits so long for an answer that comes at once.
 LONG = 50
 
 
 class Looks:
-    """Looks that show what is in `state`, and remember who was asked for."""
+    """Looks that show the users in `state`, and remember the names."""
 
     def __init__(self, state: UserState = UserState.SERVED) -> None:
         self.state = state
@@ -39,7 +39,7 @@ class Looks:
 
 
 class _Pages(UsersPage):
-    """Hands requests on to the page of the test that runs; to end a server takes half a second."""
+    """Hands requests on to the page of the current test, because to end a server takes half a second."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -79,7 +79,7 @@ def _get(url: str, **more: Any) -> requests.Response:
 
 @contextmanager
 def _asking(url: str, number: int = 1) -> Iterator[list[requests.Response]]:
-    """Ask so many times from threads of their own; at the end all were answered."""
+    """Ask this many times, each in its own thread; at the end all have an answer."""
     answers: list[requests.Response] = []
     threads = [threading.Thread(target=lambda: answers.append(_get(url))) for _ in range(number)]
     for thread in threads:
@@ -104,7 +104,7 @@ def _asking(url: str, number: int = 1) -> Iterator[list[requests.Response]]:
     ],
 )
 def test_each_state_has_a_status_and_says_its_name(state: UserState, status: int) -> None:
-    """Scripts go by the status, and people by the word; nothing else about the user is said."""
+    """The status is for scripts, and the word for people. The answer says nothing else about the user."""
     with _page(Looks(state)) as (url, _):
         answer = _get(f"{url}/users/alice")
         assert (answer.status_code, answer.json()) == (status, {"user": "alice", "state": state.value})
@@ -116,7 +116,7 @@ def test_each_state_has_a_status_and_says_its_name(state: UserState, status: int
 
 
 def test_the_kind_of_a_failure_is_said() -> None:
-    """A failure in quarantine has a kind, and it is said whether the instance tries again by itself."""
+    """A failure in quarantine has a kind, and the answer says whether the instance tries again by itself."""
     held = Readiness("alice", UserState.QUARANTINED, "held", passing=False)
     with _page(lambda _user, _number: held) as (url, _):
         body = {"user": "alice", "state": "quarantined", "kind": "held", "passing": False}
@@ -139,7 +139,7 @@ def test_the_kind_of_a_failure_is_said() -> None:
     ],
 )
 def test_the_name_is_what_follows_percent_decoded(path: str, name: str) -> None:
-    """A name holds any Unicode, slashes and controls included."""
+    """A name can have any Unicode, including slashes and control characters."""
     looks = Looks()
     with _page(looks) as (url, _):
         assert _get(f"{url}/users/{path}").json()["user"] == name
@@ -162,7 +162,7 @@ def test_the_name_is_what_follows_percent_decoded(path: str, name: str) -> None:
     ],
 )
 def test_a_question_that_cannot_be_meant_is_400_and_asks_nobody(path: str, error: str) -> None:
-    """Overlong UTF-8 and surrogates are no names, and a wait is a number."""
+    """Overlong UTF-8 and surrogates are not valid in names, and a wait must be a number."""
     looks = Looks()
     with _page(looks) as (url, _):
         answer = _get(url + path)
@@ -171,7 +171,7 @@ def test_a_question_that_cannot_be_meant_is_400_and_asks_nobody(path: str, error
 
 
 def test_a_wait_ends_as_soon_as_the_user_is_served() -> None:
-    """The page looks again and again, and the time of the wait is not used up."""
+    """The page looks again and again, and answers before the time of the wait is over."""
     looks = Looks(UserState.IN_PROGRESS)
     with _page(looks) as (url, _), _asking(f"{url}/users/alice?wait={LONG}") as answers:
         eventually(lambda: len(looks.asked) > 2)
@@ -181,7 +181,7 @@ def test_a_wait_ends_as_soon_as_the_user_is_served() -> None:
 
 
 class Waits:
-    """A clock that goes on by what is waited for, and an event that never happens."""
+    """A clock that each wait puts forward, and an event that never happens."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -198,7 +198,7 @@ class Waits:
 
 
 def test_a_wait_that_is_over_says_how_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user who is not served in time is in progress; there is a last look at the end."""
+    """A user who is not served in time is in progress, after a last look at the end."""
     looks, waits = Looks(UserState.IN_PROGRESS), Waits()
     with _page(looks) as (url, page):
         monkeypatch.setattr(page, "_clock", waits)
@@ -211,7 +211,7 @@ def test_a_wait_that_is_over_says_how_it_stands(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("state", [UserState.UNKNOWN, UserState.UNSERVABLE])
 def test_nobody_waits_for_what_does_not_come_by_itself(state: UserState) -> None:
-    """A user document that is not there is answered at once."""
+    """A missing user document is answered at once."""
     looks = Looks(state)
     with _page(looks) as (url, _):
         assert _get(f"{url}/users/alice?wait={LONG}").json()["state"] == state.value
@@ -219,7 +219,7 @@ def test_nobody_waits_for_what_does_not_come_by_itself(state: UserState) -> None
 
 
 def test_a_server_that_does_not_answer_is_503_with_the_kind_of_error_alone() -> None:
-    """Its words hold addresses and paths, so they are not passed on."""
+    """The server's error texts have addresses and paths, so they are not passed on."""
 
     def look(_user: str, _number: int) -> Readiness:
         raise TimedOutError("GET /_users: no answer in time from http://10.0.0.1:5984")
@@ -231,7 +231,7 @@ def test_a_server_that_does_not_answer_is_503_with_the_kind_of_error_alone() -> 
 
 
 def test_waits_are_bounded_and_other_pages_are_answered_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more wait than there are places is 503 at once; health, metrics and a plain question are not held up."""
+    """With too many waits the next is 503 at once. Health, metrics and requests without a wait are not delayed."""
     monkeypatch.setattr(users_page, "_MAX_WAITS", 3)
     looks = Looks(UserState.IN_PROGRESS)
     with _page(looks) as (url, users):
@@ -244,13 +244,13 @@ def test_waits_are_bounded_and_other_pages_are_answered_meanwhile(monkeypatch: p
             assert _get(f"{url}/healthz").status_code == 200
             assert _get(f"{url}/metrics").status_code == 200
             assert not answers
-            # The end of the instance is an end of all waits.
+            # The end of the instance ends all waits.
             users.stop()
         assert [each.status_code for each in answers] == [202] * 3
 
 
 def test_looks_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many ask, only so many requests are under way on the server; who waits too long for them is told."""
+    """The number of requests to the server at once is limited. A client that waits too long for its turn gets 503."""
     monkeypatch.setattr(users_page, "MAX_LOOKS", 2)
     monkeypatch.setattr(users_page, "_MAX_AT_ONCE", 4)
     monkeypatch.setattr(users_page, "_PATIENCE_SECONDS", 0.05)
@@ -271,7 +271,7 @@ def test_looks_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wait_goes_on_while_the_server_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its next look may have to stand in line for longer than one is patient, and that is no end of it."""
+    """Its next look may not get a turn in time; the wait goes on."""
     monkeypatch.setattr(users_page, "MAX_LOOKS", 1)
     monkeypatch.setattr(users_page, "_PATIENCE_SECONDS", 0.02)
     began, held, go, others = threading.Event(), threading.Event(), threading.Event(), []
@@ -297,7 +297,7 @@ def test_a_wait_goes_on_while_the_server_is_slow(monkeypatch: pytest.MonkeyPatch
 
 
 def test_names_are_not_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the burst and the rate nobody is looked at, whatever the name is."""
+    """Beyond the burst and the rate there are no looks, for any name."""
     monkeypatch.setattr(users_page, "_BURST", 5)
     monkeypatch.setattr(users_page, "_LOOKS_PER_SECOND", 0.001)
     looks = Looks(UserState.UNKNOWN)
@@ -308,7 +308,7 @@ def test_names_are_not_gone_through(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_client_that_hangs_up_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wait that nobody listens to any more is over, so nobody can hold all places without a connection each."""
+    """A wait ends when its client hangs up, so each place costs the client an open connection."""
     monkeypatch.setattr(users_page, "_MAX_WAITS", 1)
     looks = Looks(UserState.IN_PROGRESS)
     with _page(looks) as (url, _):
@@ -330,7 +330,7 @@ def test_a_client_that_hangs_up_gives_its_place_back(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_a_web_site_cannot_ask_through_a_browser_of_this_machine(headers: dict[str, str]) -> None:
-    """While the page is for this machine alone, names that lead here and pages of other sites are refused."""
+    """While the page is only for this machine, requests for other hosts or from other sites are refused."""
     looks = Looks()
     with _page(looks) as (url, _):
         answer = _get(f"{url}/users/alice", headers=headers)
@@ -342,7 +342,7 @@ def test_a_web_site_cannot_ask_through_a_browser_of_this_machine(headers: dict[s
 
 
 def test_a_page_that_is_closed_says_so_and_asks_nobody() -> None:
-    """It is no 404, which would mean that there is no such user."""
+    """The answer is not 404, because that would mean that there is no such user."""
     looks = Looks()
     with _page(looks, Access(is_open=False, loopback_only=True)) as (url, _):
         answer = _get(f"{url}/users/alice")
@@ -366,12 +366,12 @@ def test_a_page_that_is_closed_says_so_and_asks_nobody() -> None:
 def test_the_page_is_closed_beyond_loopback_by_default(
     listen: str, users: Audience, *, is_open: bool, loopback_only: bool
 ) -> None:
-    """Only the configuration opens it to all who reach the port."""
+    """Only the configuration opens the page to all clients that reach the port."""
     assert Access.configured(HTTPConfig(listen, users)) == Access(is_open, loopback_only)
 
 
 def test_other_methods_are_refused() -> None:
-    """Nothing is changed by asking."""
+    """Other methods are refused, because the page changes nothing."""
     asked: list[Callable[..., requests.Response]] = [requests.post, requests.put, requests.delete]
     looks = Looks()
     with _page(looks) as (url, _):

@@ -2,7 +2,7 @@
 
 
 class Clock:
-    """A clock that goes only when it is told to."""
+    """A clock that stands still unless a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0

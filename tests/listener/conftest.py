@@ -9,7 +9,7 @@ import structlog
 from peruserd.listener import change_tracker as tracker_module
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.listener.clocks import Clock
-from tests.listener.set_books import Books
+from tests.listener.stepped_tracker import SteppedTracker
 
 
 @pytest.fixture
@@ -20,18 +20,18 @@ def cluster() -> Iterator[SimClusterThread]:
 
 
 @pytest.fixture
-def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
-    """Books of a copy that is followed, with nothing to do."""
+def stepped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SteppedTracker]:
+    """A tracker that has scanned an empty copy, and has nothing to do."""
     clock = Clock()
     monkeypatch.setattr(tracker_module, "time", clock)
-    made = Books(tmp_path / "copy.sqlite", clock)
+    made = SteppedTracker(tmp_path / "copy.sqlite", clock)
     yield made
     made.store.close()
 
 
 @pytest.fixture(autouse=True)
 def _quiet_logs() -> Iterator[None]:
-    """Keep the log lines of threads that outlive a test's capturing off the terminal."""
+    """Keep log lines off the terminal: some threads write them after a test's capture has ended."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), processors=[])
     yield
     structlog.reset_defaults()

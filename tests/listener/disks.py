@@ -1,4 +1,4 @@
-"""A listener's store in memory, and a lock that shows what would wait: a tracker for tests without threads and time."""
+"""A listener's store in memory, and a lock that raises instead of waiting, for tests without threads and time."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ from peruserd.core.audit.rounds import Rounds
 from peruserd.core.feed.progress import SavedProgress
 from peruserd.core.users.quarantine import Quarantined
 from peruserd.core.work.records import Removal
-from peruserd.listener.waiting import WorkCondition
+from peruserd.listener.work_condition import WorkCondition
 
 
 class WouldBlockError(Exception):
@@ -70,9 +70,9 @@ class MemoryStore:
         self._disk.doubts.add(document_id)
 
     def take_off(self, document_id: str, what: Removal) -> None:
-        if what is not Removal.CERTAIN:
+        if what is not Removal.DOUBT:
             self._released.add(document_id)
-        if what is not Removal.RELEASED:
+        if what is not Removal.ENTRY:
             self._certain.add(document_id)
 
     def rounds(self) -> Rounds:
@@ -82,4 +82,4 @@ class MemoryStore:
         self._disk.rounds = rounds
 
     def close(self) -> None:
-        """Forget nothing: the disk is there still."""
+        """Keep the contents: they are the disk's."""

@@ -1,6 +1,7 @@
 """Listeners as processes whose output is that of the test.
 
-A fork server's children write to where that of the first test went; those here are told where to write to instead.
+Children of a fork server write to the output of the first test that used it. These children get the output of their own
+test instead.
 """
 
 import os
@@ -14,12 +15,12 @@ from peruserd.supervisor import forkserver
 
 _OUTPUTS: Final = (1, 2)
 
-# Tests wait for what a reader says when its patience is over.
+# Tests wait until a reader reports at the end of its patience.
 _READER_PATIENCE_SECONDS: Final = 1.0
 
 
 class _Descriptor:
-    """A descriptor of this process, which a child has under another number once it has been sent there."""
+    """A descriptor of this process; when it is sent to a child, the child gets it under another number."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -29,7 +30,7 @@ class _Descriptor:
 
 
 def forked_listener(start: bytes, pipe: Any) -> Any:
-    """Return the process of a listener, to be started; it comes from the fork server, as the supervisor's do."""
+    """Return the process of a listener, not yet started; like the supervisor's it comes from the fork server."""
     outputs = [_Descriptor(number) for number in _OUTPUTS]
     return forkserver.CONTEXT.Process(target=_run, args=(start, pipe, outputs), daemon=True)
 
@@ -43,6 +44,6 @@ def _run(start: bytes, pipe: Any, outputs: list[int]) -> None:
     for given, number in zip(outputs, _OUTPUTS, strict=True):
         os.dup2(given, number)
         os.close(given)
-    # Of this process alone, which ends with the listener.
+    # The constant changes only in this process, and the process ends with the listener.
     setattr(process, "_READER_PATIENCE_SECONDS", _READER_PATIENCE_SECONDS)  # noqa: B010 - a constant for everybody else
     process.main(start, pipe)

@@ -9,10 +9,10 @@ from peruserd.core.ownership.ranges import WHOLE_SPACE
 from peruserd.core.users.quarantine import UNSERVABLE_NAME, Advice, Failure
 from peruserd.core.work.listener_state import ListenerState
 from peruserd.listener.outcome import Outcome
-from tests.listener.books import RECALL_SECONDS
+from tests.listener.trackers import RECALL_SECONDS
 
 MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))
-SETTLED = SavedProgress("copy", 0, MINE, settled=(MINE,))
+SETTLED = SavedProgress("copy", 0, MINE, covered=(MINE,))
 MADE = Outcome(provisioned=True, created=True, security_written=True, acted_on=False)
 ALREADY = Outcome(provisioned=True, acted_on=False)
 REVOKED = Outcome(revoked=True, security_written=True, acted_on=True)
@@ -63,7 +63,7 @@ class Feed:
         self.state.enter_live(Page(rows, self.seq), now)
 
     def work(self, outcome: Outcome, now: float) -> list[Change]:
-        """Act on all that is given out now."""
+        """Act on all changes that are given out now."""
         self.state.due(now)
         acted = []
         while (change := self.state.dispatch.next(now)) is not None:

@@ -1,4 +1,4 @@
-"""The auditor of a listener, on a simulated cluster, with books and a tracker that only note what they are told."""
+"""The auditor of a listener, on a simulated cluster, with a store and a tracker that only note what they are told."""
 
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -28,7 +28,7 @@ from peruserd.listener import auditing, feed
 from peruserd.listener.audit_tools import Tools
 from peruserd.listener.auditing import Auditor
 from peruserd.listener.feed import Stopped
-from peruserd.listener.furnishing import open_furnisher
+from peruserd.listener.template_writer import open_template_writer
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
 
@@ -38,7 +38,7 @@ SOON = 0.05
 
 
 class Audit:
-    """An auditor of node 1's copy of the lower range, which owns all of it unless told otherwise."""
+    """An auditor of node 1's copy of the lower range; by default its instance owns every document there."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Audit:
         self.kept = Rounds() if rounds is None else rounds
         self.history: list[Rounds] = []
         self.looked_at: list[str] = []
-        # How often the listener says that too many users wait.
+        # How often the listener answers that too many users wait.
         self.full_for = 0
         self.asked_for_room = 0
         self.stopping = threading.Event()
@@ -63,13 +63,13 @@ class Audit:
         shard_map = client.shard_map("_local", "_users")
         assert shard_map is not None
         copy = Copy("_users", LOW, NODE, shard_map.suffix)
-        furnisher = open_furnisher(client, ShardLayout(client, "_local", "_users"), "peruserd", templates)
+        template_writer = open_template_writer(client, ShardLayout(client, "_local", "_users"), "peruserd", templates)
         self.auditor = Auditor(
             Tools(
                 client=client,
                 copy=copy,
                 source=open_source(copy, client),
-                observer=open_observer(client, copy, "userdb-", furnisher.reader()),
+                observer=open_observer(client, copy, "userdb-", template_writer.reader()),
                 others=lambda: [each for each in copies_of(shard_map, [LOW]) if each.node != NODE],
                 rules=lambda: Rules(DatabasesConfig(), DeletionConfig(policy=policy), 3),
                 mine=lambda document_id: document_hash(document_id) in LOW and mine(document_id),
@@ -89,7 +89,7 @@ class Audit:
         return self.kept
 
     def keep_rounds(self, rounds: Rounds) -> None:
-        """Note what goes to disk; the auditor is stopped after the round that was asked for."""
+        """Note what goes to disk; stop the auditor after the last wanted round."""
         self.kept = rounds
         self.history.append(rounds)
         if rounds.running is None and rounds.number >= self._until:
@@ -107,12 +107,12 @@ class Audit:
         self._until = number
         with pytest.raises(Stopped):
             self.auditor.run()
-        assert self.auditor.standing.last is not None
-        return self.auditor.standing.last
+        assert self.auditor.status.last is not None
+        return self.auditor.status.last
 
 
 def served(cluster: SimClusterThread, count: int) -> list[str]:
-    """Return so many users of the lower range who have their databases, of twice as many that there are."""
+    """Sign up twice as many users, and return those of the lower range, who have their databases."""
     users = cluster.seed_users(2 * count + 20, provisioned_prefix="userdb-")
     return [each for each in users if document_hash(user_document_id(each)) in LOW][:count]
 
@@ -138,14 +138,14 @@ def test_a_round_of_users_who_are_served_finds_nothing(cluster: SimClusterThread
 def test_a_database_that_is_to_be_dropped_and_was_never_noted_is_looked_at(
     cluster: SimClusterThread, policy: DeletionPolicy
 ) -> None:
-    """The policy was another one when its user was deleted, or the journal was lost; one that waits is no finding."""
+    """The policy was another one at the deletion, or the journal was lost. A waiting deletion is no finding."""
     gone, waiting, dropped = served(cluster, 3)
     client = connect(cluster.urls[0])
     for user in (gone, waiting, dropped):
         path = f"/_users/{quote(user_document_id(user), safe='')}"
         rev = client.session.request("GET", path).expect(200).decode(dict[str, Any])["_rev"]
         client.session.request("DELETE", path, params={"rev": rev}).expect(200)
-        client.put_security(database_name("userdb-", user), security.SHUT)
+        client.put_security(database_name("userdb-", user), security.CLOSED)
     client.delete_database(database_name("userdb-", dropped))
     audit = Audit(cluster, policy=policy, noted=ids([waiting]))
     assert audit.until_round(1).findings == {}
@@ -153,7 +153,7 @@ def test_a_database_that_is_to_be_dropped_and_was_never_noted_is_looked_at(
 
 
 def test_users_whose_database_is_not_right_are_looked_at(cluster: SimClusterThread) -> None:
-    """The tracker gets those that a look mends; a database that is nobody's is reported and left alone."""
+    """The tracker gets the users whom a look repairs; a database without a user is reported and left alone."""
     users = served(cluster, 10)
     client = connect(cluster.urls[0])
     missing, public, options = users[:3]
@@ -176,7 +176,7 @@ def test_users_whose_database_is_not_right_are_looked_at(cluster: SimClusterThre
 
 
 def test_templates_that_are_out_of_date_are_reported_and_left_to_the_rollout(cluster: SimClusterThread) -> None:
-    """The audit counts and names them, lets nobody look, and writes nothing."""
+    """The audit counts and names them, requests no look, and writes nothing."""
     users = served(cluster, 3)
     client = connect(cluster.urls[0])
     client.session.request("PUT", f"/{database_name('userdb-', users[0])}/logo", body={"color": "blue"}).expect(201)
@@ -206,7 +206,7 @@ def test_a_database_of_nobody_is_found_on_whichever_page(
 
 
 def test_looks_are_given_once_few_wait(cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy that lost everything has millions of users to be looked at, and they must not all wait in memory."""
+    """A copy that lost everything needs looks at millions of users, and they must not all wait in memory."""
     monkeypatch.setattr(auditing, "_ASK_AGAIN_SECONDS", 0.0)
     user = served(cluster, 3)[0]
     connect(cluster.urls[0]).delete_database(database_name("userdb-", user))
@@ -218,7 +218,7 @@ def test_looks_are_given_once_few_wait(cluster: SimClusterThread, monkeypatch: p
 
 
 def test_users_of_another_instance_are_left_alone(cluster: SimClusterThread) -> None:
-    """Each user has one owner, and it alone looks."""
+    """Each user has one owner, and only the owner looks."""
     users = served(cluster, 6)
     client = connect(cluster.urls[0])
     for user in users:
@@ -230,7 +230,7 @@ def test_users_of_another_instance_are_left_alone(cluster: SimClusterThread) -> 
 
 
 def test_an_owner_that_changes_between_two_looks_is_noticed(cluster: SimClusterThread) -> None:
-    """What is found of a user who has become another instance's is not counted, and nobody looks."""
+    """A finding is not counted, and causes no look, if the user has meanwhile become another instance's."""
     (user,) = served(cluster, 1)
     connect(cluster.urls[0]).delete_database(database_name("userdb-", user))
     asked: list[str] = []
@@ -246,7 +246,7 @@ def test_an_owner_that_changes_between_two_looks_is_noticed(cluster: SimClusterT
 
 
 def test_what_the_copy_does_not_know_is_looked_at_and_reported(cluster: SimClusterThread) -> None:
-    """A listener follows one copy; each round reads the ids of another one, another one each time."""
+    """A listener follows one copy; each round reads the ids of one of the other copies in turn."""
     users = served(cluster, 5)
     only_on_three, only_on_two, on_both = users[:3]
     cluster.forget_documents(1, "_users", ids([only_on_three, only_on_two, on_both]))
@@ -261,7 +261,7 @@ def test_what_the_copy_does_not_know_is_looked_at_and_reported(cluster: SimClust
 
 
 def test_a_user_whose_copy_is_behind_counts_once(cluster: SimClusterThread) -> None:
-    """This copy has an older revision, which another one's ids show, and so does its row."""
+    """This copy has an older revision: the ids of another copy show it, and so does its own row."""
     user = served(cluster, 3)[0]
     cluster.pause_replication(1, "_users")
     there = connect(cluster.urls[1])
@@ -276,7 +276,7 @@ def test_a_user_whose_copy_is_behind_counts_once(cluster: SimClusterThread) -> N
 
 
 def test_documents_with_odd_bytes_in_their_ids_are_no_copy_behind(cluster: SimClusterThread) -> None:
-    """CouchDB shows them under the id of another document, which has never heard of their revisions."""
+    """CouchDB shows them under the id of another document, and that document does not have their revisions."""
     client = connect(cluster.urls[0])
     overlong = b"org.couchdb.user:\xe0\x81\xa1"
     numbers = (each for each in range(1_000) if crc32(overlong + b"%d" % each) in LOW)
@@ -292,7 +292,7 @@ def test_documents_with_odd_bytes_in_their_ids_are_no_copy_behind(cluster: SimCl
 
 
 def test_another_copy_is_read_in_the_place_of_one_that_is_away(cluster: SimClusterThread) -> None:
-    """The one whose turn it is is down, and the next one knows what ours does not."""
+    """The copy whose turn it is is down. The next copy knows a user whom ours does not know."""
     users = served(cluster, 3)
     cluster.forget_documents(1, "_users", ids(users[:1]))
     cluster.stop_node(3)
@@ -303,7 +303,7 @@ def test_another_copy_is_read_in_the_place_of_one_that_is_away(cluster: SimClust
 
 @pytest.mark.parametrize("outcome", [400, 403, 409, 413, 500])
 def test_another_copy_is_read_in_the_place_of_one_that_is_closed(cluster: SimClusterThread, outcome: int) -> None:
-    """A proxy before the server answers for the copy whose turn it is, whatever it says, for ever."""
+    """A proxy answers in place of the copy whose turn it is, for ever and with anything."""
     users = served(cluster, 3)
     cluster.forget_documents(1, "_users", ids(users[:1]))
     cluster.fail(1, outcome, path_regex="node3.*_changes")
@@ -315,7 +315,7 @@ def test_another_copy_is_read_in_the_place_of_one_that_is_closed(cluster: SimClu
 def test_copies_that_are_closed_all_keep_no_user_from_the_audit(
     cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That part is left out and said."""
+    """That part is left out, and the log says so."""
     monkeypatch.setattr(auditing, "_BLIND", Backoff(initial_seconds=0.001, max_seconds=0.001))
     (missing, *_) = served(cluster, 5)
     connect(cluster.urls[0]).delete_database(database_name("userdb-", missing))
@@ -326,7 +326,7 @@ def test_copies_that_are_closed_all_keep_no_user_from_the_audit(
 
 
 def test_a_round_goes_on_where_it_was(cluster: SimClusterThread) -> None:
-    """After a restart the users that were looked at are not looked at again, and the summary is of the whole round."""
+    """After a restart the round continues behind the last user, and its summary is about the whole round."""
     served(cluster, 60)
     first = Audit(cluster)
     whole = first.until_round(1)
@@ -341,7 +341,7 @@ def test_a_round_goes_on_where_it_was(cluster: SimClusterThread) -> None:
 
 
 def test_a_round_of_another_life_of_the_copy_begins_again(cluster: SimClusterThread) -> None:
-    """The sequences of a copy that was made anew are others."""
+    """A copy that was made anew has other sequences."""
     served(cluster, 30)
     first = Audit(cluster)
     whole = first.until_round(1)
@@ -353,7 +353,7 @@ def test_a_round_of_another_life_of_the_copy_begins_again(cluster: SimClusterThr
 
 
 def test_failures_of_the_server_are_no_findings(cluster: SimClusterThread) -> None:
-    """They are waited for, also answers that are no CouchDB's; the round ends as if nothing had been."""
+    """The auditor waits until failures are over, also strange answers of a proxy; the round then ends as usual."""
     served(cluster, 10)
     audit = Audit(cluster)
     for outcome in (500, "cut", 503):
@@ -364,7 +364,7 @@ def test_failures_of_the_server_are_no_findings(cluster: SimClusterThread) -> No
 def test_a_page_that_is_closed_keeps_no_user_from_the_audit(
     cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Something before the server forbids `_revs_diff`: that part is left out and said, and users are looked at."""
+    """A proxy forbids `_revs_diff`: that part is left out with a log line, and users are still checked."""
     monkeypatch.setattr(feed, "_BACKOFF", dict.fromkeys(Advice, Backoff(initial_seconds=0.001, max_seconds=0.001)))
     (missing, *_) = served(cluster, 5)
     connect(cluster.urls[0]).delete_database(database_name("userdb-", missing))
@@ -374,8 +374,8 @@ def test_a_page_that_is_closed_keeps_no_user_from_the_audit(
     assert [line["part"] for line in lines if line["event"] == "a part of the audit was left out"] == ["other_copy"]
 
 
-class Healing:
-    """Stands for the back-off while no user can be confirmed, and lets the cluster heal in the midst of it."""
+class HealingBackoff:
+    """A substitute for the back-off while no user can be confirmed; the cluster heals during the wait."""
 
     def __init__(self, cluster: SimClusterThread) -> None:
         self.cluster = cluster
@@ -393,9 +393,9 @@ class Healing:
 
 
 def test_a_cluster_without_a_majority_is_waited_for(cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No user can be confirmed for a while; nothing is found of them because of that."""
+    """No user can be confirmed for a while. That alone is no finding."""
     served(cluster, 5)
-    healing = Healing(cluster)
+    healing = HealingBackoff(cluster)
     monkeypatch.setattr(auditing, "_BLIND", healing)
     cluster.partition([[1], [2, 3]])
     healing.audit = Audit(cluster)
@@ -404,7 +404,7 @@ def test_a_cluster_without_a_majority_is_waited_for(cluster: SimClusterThread, m
 
 
 def test_the_log_names_the_first_users_of_a_kind_and_counts_the_rest(cluster: SimClusterThread) -> None:
-    """A cluster that was restored without its databases makes no log of a million lines."""
+    """A cluster that was restored without its databases must not cause a million log lines."""
     users = served(cluster, MAX_LOGGED + 5)
     client = connect(cluster.urls[0])
     for user in users:
@@ -421,7 +421,7 @@ def test_the_log_names_the_first_users_of_a_kind_and_counts_the_rest(cluster: Si
 
 
 def test_it_stops_promptly_in_the_middle_of_a_rest(cluster: SimClusterThread) -> None:
-    """A round of a day rests for hours between two users, and no end of a listener waits for that."""
+    """A round of a day may rest for hours between two users. The end of a listener does not wait for that."""
     served(cluster, 5)
     audit = Audit(cluster, interval=86_400.0)
     thread = threading.Thread(target=_run_to_stop, args=(audit,))

@@ -1,4 +1,4 @@
-"""Sign-ups of any kind, as many as anybody likes, cost a bounded part of memory, disk and requests."""
+"""Any number of sign-ups of any kind takes only a bounded amount of memory, disk and requests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +21,9 @@ from peruserd.core.work import documents as documents_module
 from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
-from tests.listener.books import make_tracker
 from tests.listener.clocks import Clock
 from tests.listener.states import ALREADY, FAILED, MADE, MINE, REVOKED, SETTLED, TOO_LONG, Feed, listening
+from tests.listener.trackers import make_tracker
 
 # Names that can have no database
 
@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def test_ids_of_any_length_never_wait() -> None:
-    """Each can have megabytes, so they are counted as they are read, and others are served."""
+    """Such an id can have megabytes, so it is only counted when it is read, and other users are served."""
     feed = Feed(listening())
     feed.enter("x" * 1_000_000, "ann", "y" * 400)
     feed.enter("x" * 1_000_000, deleted=True)
@@ -73,7 +73,7 @@ def test_a_hundred_thousand_names_that_are_too_long_leave_nothing_behind(store: 
 
 
 def test_a_user_who_comes_and_goes_all_the_time_is_acted_on_once_a_minute() -> None:
-    """Ten changes a second for an hour are acted on five times and then each minute, and the last of them at last."""
+    """Ten changes a second for an hour cause five actions at once, then one a minute, and one for the last change."""
     feed = Feed(listening())
     acted: list[Change] = []
     now = 0.0
@@ -89,7 +89,7 @@ def test_a_user_who_comes_and_goes_all_the_time_is_acted_on_once_a_minute() -> N
 
 
 def test_a_user_who_rests_holds_up_nobody() -> None:
-    """Others are served meanwhile, and what waits for a restless one does not take the place of what is read."""
+    """Others are served meanwhile, and the waiting changes of restless users do not stop the reading."""
     feed = Feed(listening())
     for number in range(10):
         feed.enter("ann", deleted=number % 2 == 1)
@@ -101,7 +101,7 @@ def test_a_user_who_rests_holds_up_nobody() -> None:
 
 
 def test_a_database_that_another_program_always_deletes_is_made_once_a_minute() -> None:
-    """The two undo each other for an hour; the metric counts it, and users who are new are served meanwhile."""
+    """The two programs undo each other for an hour; the metric counts it, and new users are served meanwhile."""
     feed = Feed(listening())
     made: list[Change] = []
     for second in range(3_600):
@@ -109,14 +109,14 @@ def test_a_database_that_another_program_always_deletes_is_made_once_a_minute() 
         made += feed.work(MADE, float(second))
     assert 60 <= len(made) <= 60 + 3
     assert feed.state.counters.failures == {RESTLESS_DATABASE: len(made) - 2}
-    assert feed.state.fought_over == [user_document_id("ann")] * (len(made) - 2)
+    assert feed.state.restless_databases == [user_document_id("ann")] * (len(made) - 2)
     feed.enter("bob", now=3_600.0)
     assert [change.document_id for change in feed.work(MADE, 3_600.0)] == [user_document_id("bob")]
 
 
 @pytest.mark.parametrize("waits", ["nothing", "a row", "a look of the audit"])
 def test_an_operator_does_not_wait_for_the_rest_of_a_restless_user(waits: str) -> None:
-    """The look goes before the minute is over, whatever has waited for it; after that the user rests again."""
+    """A requested look is done before the minute is over, together with what has waited; then the user rests again."""
     ann = [user_document_id("ann")]
     feed = Feed(listening())
     for number in range(6):
@@ -138,7 +138,7 @@ def test_an_operator_does_not_wait_for_the_rest_of_a_restless_user(waits: str) -
 
 
 def test_users_who_sign_up_are_no_fight() -> None:
-    """Nothing is remembered of those whose database is made for the first time."""
+    """Users whose database is made for the first time take no memory."""
     feed = Feed(listening())
     feed.enter(*(f"user-{number}" for number in range(20)))
     feed.work(MADE, 0.0)
@@ -147,7 +147,7 @@ def test_users_who_sign_up_are_no_fight() -> None:
 
 
 def test_an_operator_is_told_of_a_program_that_always_deletes_a_database(store: Store) -> None:
-    """In the log, with the user's document, and each time at the pace at which the database is made."""
+    """The log names the user's document, once for each time that the database is made."""
     tracker = make_tracker(ownership=MINE, share=1, store=store)
     tracker.open(Identity("copy", 0))
     with capture_logs() as lines:
@@ -161,7 +161,7 @@ def test_an_operator_is_told_of_a_program_that_always_deletes_a_database(store: 
 
 
 def test_a_restless_user_who_is_lost_is_let_go() -> None:
-    """The ticket is given back, and the next owner sees to it."""
+    """The reserved place is given back, and the next owner acts."""
     feed = Feed(listening())
     for number in range(10):
         feed.enter("ann", deleted=number % 2 == 1)
@@ -177,7 +177,7 @@ def test_a_restless_user_who_is_lost_is_let_go() -> None:
 
 
 def test_new_databases_wait_for_their_minute_in_their_order() -> None:
-    """Of those who sign up no more are served in a minute than may be; the rest comes next, and nobody is lost."""
+    """No more new users are served in a minute than the limit allows; the others follow, and none is lost."""
     feed = Feed(listening(new_per_minute=3))
     names = [f"user-{number}" for number in range(10)]
     feed.enter(*names)
@@ -199,7 +199,7 @@ def test_who_waits_longer_for_a_database_goes_before_who_comes_later() -> None:
 
 
 def test_who_needs_no_database_does_not_wait_for_those_who_do() -> None:
-    """A user who is deleted loses access at once, also one who waits for a database; one who has one costs none."""
+    """A deleted user loses access at once, also one who waits for a database. Users with a database do not count."""
     feed = Feed(listening(new_per_minute=2))
     feed.enter(*[f"user-{number}" for number in range(100)])
     feed.work(MADE, 0.0)
@@ -209,14 +209,14 @@ def test_who_needs_no_database_does_not_wait_for_those_who_do() -> None:
         user_document_id("user-99"),
     }
     assert feed.state.due(1.0) == 60.0
-    # Among so many the newest have turns as well.
+    # In so large a crowd the newest users have turns as well.
     assert sorted(change.document_id for change in feed.work(ALREADY, 60.0)) == sorted(
         user_document_id(f"user-{number}") for number in range(2, 99)
     )
 
 
 def test_who_waits_for_a_database_does_not_stop_the_feed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading goes on for those who are deleted, up to a limit that keeps the memory small."""
+    """Reading goes on, to find deleted users, up to a limit that keeps the memory small."""
     monkeypatch.setattr(intake_module, "_LIVE_WINDOW", 5)
     monkeypatch.setattr(intake_module, "_HELD_WINDOW", 20)
     feed = Feed(listening(new_per_minute=1))
@@ -243,7 +243,7 @@ def test_lifting_the_limit_lets_everybody_go_on() -> None:
     steps=st.lists(st.tuples(st.sampled_from(["enter", "take", "made", "already", "failed"]), st.floats(0.0, 40.0))),
 )
 def test_no_minute_sees_more_new_databases_than_allowed(limit: int, steps: list[tuple[str, float]]) -> None:
-    """The limit holds whatever is under way at once, however it ends, and in which order."""
+    """The limit holds for any number of actions under way, and for any order and result of their ends."""
     feed = Feed(listening(new_per_minute=limit))
     now, entered = 0.0, 0
     working: list[Change] = []
@@ -273,8 +273,8 @@ def test_no_minute_sees_more_new_databases_than_allowed(limit: int, steps: list[
 
 
 def test_the_quarantine_has_a_bound_and_nobody_is_lost_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user who finds no room there is found by a scan of everything, an hour later."""
-    monkeypatch.setattr(documents_module, "MAX_KEPT", 3)
+    """A user without room in the full quarantine is found by a scan of everything, an hour later."""
+    monkeypatch.setattr(documents_module, "MAX_QUARANTINED", 3)
     feed = Feed(listening())
     feed.enter(*"abcdef")
     feed.work(FAILED, 0.0)
@@ -292,8 +292,8 @@ def test_the_quarantine_has_a_bound_and_nobody_is_lost_by_it(monkeypatch: pytest
 
 
 def test_a_scan_that_is_owed_is_made_by_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checkpoint passed who is remembered nowhere, and says so on the disk."""
-    monkeypatch.setattr(documents_module, "MAX_KEPT", 1)
+    """The checkpoint has passed users who are remembered nowhere, and the disk says so."""
+    monkeypatch.setattr(documents_module, "MAX_QUARANTINED", 1)
     feed = Feed(listening())
     feed.enter("a", "b")
     feed.work(FAILED, 0.0)
@@ -307,8 +307,8 @@ def test_a_scan_that_is_owed_is_made_by_the_next_process(monkeypatch: pytest.Mon
 
 
 def test_a_user_in_quarantine_stays_there_when_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only who comes when it is full finds no room."""
-    monkeypatch.setattr(documents_module, "MAX_KEPT", 1)
+    """Only users who come while it is full find no room."""
+    monkeypatch.setattr(documents_module, "MAX_QUARANTINED", 1)
     feed = Feed(listening())
     feed.enter("a")
     feed.work(FAILED, 0.0)
@@ -324,7 +324,7 @@ def test_a_user_in_quarantine_stays_there_when_it_is_full(monkeypatch: pytest.Mo
 def test_a_user_who_waits_for_a_node_is_tried_again_when_it_returns(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once, in this process and after a restart that finds the entry on disk; until then hardly ever."""
+    """Users are tried as soon as the node is back, also after a restart; before that hardly ever."""
     clock = Clock()
     monkeypatch.setattr(tracker_module, "time", clock)
     tracker = make_tracker(ownership=MINE, share=1, store=store, nodes=("n1",))
@@ -350,7 +350,7 @@ def test_a_user_who_waits_for_a_node_is_tried_again_when_it_returns(
 
 
 def test_a_page_of_a_scan_that_does_not_come_costs_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it is waited for too much can come: then it is asked for again, and not believed."""
+    """Too many rows can come while a look waits. Then the document is asked for again, and no row is believed."""
     monkeypatch.setattr(documents_module, "_MAX_FRESH", 10)
     state = listening(saved=SavedProgress("copy", 0, MINE, scan=None, owed=True))
     feed = Feed(state)

@@ -1,9 +1,13 @@
-"""The listener's books against a model of everything that can happen around them, in any order.
+"""The listener's tracker against a model of everything that can happen around it, in any order.
 
-One shard copy, one instance, a tracker without threads and without time: documents change, pages are asked for, read
-and entered at different moments, owners change, work ends or fails in any order, progress is saved at any moment, the
-process dies at any moment, and the copy is made again. Every user that the instance owns is as the newest revision of
-the user document wants it, once everything has come to rest.
+The model has one shard copy, one instance, and a tracker without threads and time. In any order:
+
+- documents change, and owners change
+- pages are requested, read and entered at different moments
+- work ends or fails
+- progress is saved, the process dies, and the copy is made again
+
+At rest, every user of the instance is as the newest revision of the user document wants.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,15 +29,15 @@ from peruserd.core.feed.scan import ScanTask
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
 from peruserd.core.processes.messages import Stage
-from peruserd.core.users.inquiries import Inquiry, Wish
+from peruserd.core.users.inquiries import Inquiry, QuarantineAction
 from peruserd.core.users.quarantine import UNCONFIRMED, Advice, Failure, Quarantined
 from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener import failures as failures_module
 from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
-from tests.listener.books import make_tracker
 from tests.listener.disks import Disk, Keeper, MemoryStore, NeverWaits, WouldBlockError
+from tests.listener.trackers import make_tracker
 from tests.quick import examples
 
 ME = "n1"
@@ -62,7 +66,7 @@ _SILENCE = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
 
 
 def number_of(sequence: Sequence) -> int:
-    """Return the number that a sequence is, as those of a shard copy are."""
+    """Return a sequence as the number that it is on a shard copy."""
     assert isinstance(sequence, int)
     return sequence
 
@@ -102,17 +106,20 @@ class ShardCopy:
 
 
 class World:
-    """One copy, one instance's tracker, and what became of each user: the steps, for machine and examples alike.
+    """One copy, one instance's tracker, and the state of each user; its methods are the steps of machine and examples.
 
-    `state` is what was last done for a user: whether as for a deleted document. A user has none after each change of
-    the document, after work that failed or died, and once somebody else owned the document: who knows what they did.
+    `state` says whether a user was last acted on as deleted. A user has no state:
+
+    - after each change of the document
+    - after work that failed or died
+    - once somebody else owned the document, because their actions are unknown.
     """
 
     def __init__(self, open_store: Callable[[], Keeper]) -> None:
         self.copy = ShardCopy()
         self._open_store = open_store
         self.state: dict[str, bool] = {}
-        # A database can be there for these users, whoever made it.
+        # These users may have a database, made by anybody.
         self.ever_live: set[str] = set()
         self.now = 1000.0
         self.tracker: ChangeTracker
@@ -123,7 +130,8 @@ class World:
         self.scan_task: ScanTask | None = None
         self.scan_page: Page | None = None
         self.working: list[Change] = []
-        # The state of users who were lost since the last save: a process that dies now never knew of the loss.
+        # The state of users who were lost since the last save. If the process dies now, the next one does not know of
+        # the loss.
         self._unsaved_losses: dict[str, bool] = {}
 
     def read_disk(self) -> tuple[SavedProgress | None, list[Quarantined], set[str]]:
@@ -235,7 +243,7 @@ class World:
     def give_back(self, index: int = 0, failure: Failure | None = None) -> None:
         change = self.working.pop(index)
         if change.lane is Lane.REVIEW:
-            # It finds the document as it is, and what it does then is right.
+            # The act reads the newest document, so its result is right.
             self.tracker.give_back(change, Outcome(failure=failure))
             return
         if failure is None and self.ownership.belongs_to(ME)(change.document_id):
@@ -260,7 +268,7 @@ class World:
     # Invariants
 
     def check_disk(self) -> None:
-        """The checkpoint on disk passes no unfinished work: the invariant of `core.feed.progress.SavedProgress`."""
+        """The checkpoint on disk passes no unfinished work: see the invariant of `core.feed.progress.SavedProgress`."""
         self._nothing_to_take_away()
         saved, quarantined, _ = self.read_disk()
         assert saved is not None
@@ -268,7 +276,7 @@ class World:
             return
         kept = {entry.document_id: entry.deleted for entry in quarantined}
         mine = saved.current.belongs_to(ME)
-        past = [ownership.belongs_to(ME) for ownership in saved.settled]
+        past = [ownership.belongs_to(ME) for ownership in saved.covered]
         assert isinstance(saved.checkpoint, int)
         for document_id in USERS:
             row = self.copy.rows.get(document_id)
@@ -285,7 +293,7 @@ class World:
             assert done == row.deleted, f"{document_id} at {row.seq} is not finished; {saved}"
 
     def _nothing_to_take_away(self) -> None:
-        """A deleted user who never had a database is as the document wants it, whether it was acted on or not."""
+        """A deleted user who never had a database is right, with or without an action."""
         mine = self.ownership.belongs_to(ME)
         for document_id in set(USERS) - self.ever_live:
             if document_id in self.copy.rows and mine(document_id):
@@ -311,7 +319,7 @@ class World:
         assert report.checkpoint == self.copy.seq
         saved, _, _ = self.read_disk()
         assert saved is not None
-        assert (saved.scan, saved.settled, saved.checkpoint) == (None, (self.ownership,), self.copy.seq)
+        assert (saved.scan, saved.covered, saved.checkpoint) == (None, (self.ownership,), self.copy.seq)
 
     def _drain(self) -> None:
         for _ in range(1000):
@@ -434,7 +442,7 @@ class LedgerMachine(RuleBasedStateMachine):
         answer=st.sampled_from(["later", "it serves", "it does not"]),
     )
     def fail_with_the_cluster(self, document_id: str, kind: str, answer: str) -> None:
-        """A user changes, and all that can be worked on fails: rules for each step alone come here too seldom."""
+        """A user changes, and all possible work fails. Rules for single steps would come here too seldom."""
         row = self.world.copy.rows.get(document_id)
         self.world.write(document_id, deleted=row is not None and not row.deleted)
         if self.world.live_page is None:
@@ -458,7 +466,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def retry_all(self) -> None:
-        self.world.tracker.failures.inquire(Inquiry(0, Wish.RETRY))
+        self.world.tracker.failures.inquire(Inquiry(0, QuarantineAction.RETRY))
 
     @rule(seconds=st.sampled_from([0.5, 100.0]))
     def pass_time(self, seconds: float) -> None:
@@ -519,7 +527,7 @@ TestLedgerOnDisk = LedgerOnDiskMachine.TestCase
 TestLedgerOnDisk.settings = settings(max_examples=examples(40), stateful_step_count=40, deadline=None)
 
 
-# The shortest ways to the faults that were found by the machine, or while it was written.
+# The shortest ways to faults that the machine has found, or that were found while it was written.
 
 HAL = "org.couchdb.user:hal"  # owned by n1 while it lives and n3 hosts with n1 and n2
 
@@ -538,7 +546,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 @pytest.mark.parametrize("under_way", [False, True], ids=["waiting", "under-way"])
 def test_a_scan_is_believed_over_a_change_from_before_the_user_was_lost(world: World, under_way: bool) -> None:  # noqa: FBT001
-    """A user lost, deleted meanwhile and gained again is revoked, though work of before the loss has not ended."""
+    """A user who was lost, deleted and gained again is revoked, although work from before the loss has not ended."""
     world.start(ALL)
     world.settle()
     world.write(HAL)
@@ -559,7 +567,7 @@ def test_a_scan_is_believed_over_a_change_from_before_the_user_was_lost(world: W
 
 
 def test_a_failure_after_the_user_was_lost_is_not_kept(world: World) -> None:
-    """Work that fails for a user who has another owner by then goes to no quarantine: nobody would release it."""
+    """A failure goes to no quarantine if the user has another owner by then, because nobody would release it."""
     world.start(ALL)
     world.write(HAL)
     world.read_live()
@@ -571,7 +579,7 @@ def test_a_failure_after_the_user_was_lost_is_not_kept(world: World) -> None:
 
 
 def test_a_restart_without_a_user_releases_its_quarantine(world: World) -> None:
-    """A user kept aside who has another owner when the process starts again is not counted for ever."""
+    """A quarantined user who has another owner at the next start is not counted for ever."""
     world.write(HAL)
     world.start(ALL)
     assert world.request_scan()

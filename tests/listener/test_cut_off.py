@@ -1,4 +1,4 @@
-"""A listener on the smaller side of a cut: the others' copies win when they return, so everybody is looked at again."""
+"""A listener on the smaller side of a cut: the other copies win when they return, so it looks at everybody again."""
 
 from typing import Any
 
@@ -15,19 +15,19 @@ ANN = user_document_id("ann")
 
 
 def inform(state: ListenerState, now: float, *, nodes: tuple[str, ...], cut_off: bool) -> None:
-    """Tell a listener who is connected."""
+    """Tell a listener which nodes are connected."""
     state.inform(MINE, None, 8, 0, nodes, now, cut_off=cut_off)
 
 
 def looked_at(state: ListenerState, task: ScanTask, *, deleted: bool = False) -> list[tuple[str, bool]]:
-    """Enter a page of a scan; return the documents that are looked at, and whether their rows are believed."""
+    """Enter a page of a scan; return the documents to look at, and whether their rows are believed."""
     state.enter_scan(task, Page([Row(1, ANN, deleted=deleted)], 1), set(), 3.0)
     change = state.dispatch.next(3.0)
     return [] if change is None else [(change.document_id, not change.contested)]
 
 
 def test_everybody_is_looked_at_with_care_once_a_majority_is_connected_again() -> None:
-    """A copy that was right on one side is no proof, so no row is believed and each copy is asked."""
+    """A right copy on one side proves nothing, so no row is believed and each copy is asked."""
     feed = Feed(listening())
     state = feed.state
     inform(state, 1.0, **ALONE)
@@ -39,7 +39,7 @@ def test_everybody_is_looked_at_with_care_once_a_majority_is_connected_again() -
     task = state.scan_task()
     assert task is not None
     assert (task.since, task.careful) == (0, True)
-    # The sweep for databases that are missing finds none.
+    # The sweep for missing databases finds none.
     state.enter_scan(task, Page([], 1), set(), 3.0)
     task = state.scan_task()
     assert task is not None
@@ -48,7 +48,7 @@ def test_everybody_is_looked_at_with_care_once_a_majority_is_connected_again() -
 
 
 def test_a_scan_waits_for_the_end_of_the_cut_and_wakes_nobody_before() -> None:
-    """Nothing is due while the others are away, also where users have found no room in quarantine."""
+    """Nothing is due while the others are away, even if users found no room in quarantine."""
     state = listening(cut_off=True)
     state.intake.owe_scan(1.0)
     assert state.due(1_000_000.0) is None
@@ -56,7 +56,7 @@ def test_a_scan_waits_for_the_end_of_the_cut_and_wakes_nobody_before() -> None:
 
 
 def test_a_restart_during_or_after_a_cut_looks_at_everybody_too() -> None:
-    """The progress on disk says that a scan is owed; while the cut lasts, it is owed again."""
+    """The progress on disk notes the owed scan; while the cut lasts, each scan is owed again."""
     during = listening(cut_off=True).intake.progress
     assert during is not None
     assert during.owed
@@ -95,7 +95,7 @@ def test_a_careful_scan_that_is_interrupted_goes_on_with_care() -> None:
 
 
 def test_a_cut_that_ends_before_the_copy_is_known_is_owed_nothing() -> None:
-    """Nobody was looked at, so nobody is looked at again, and nothing is due for ever."""
+    """No user was looked at, so none is looked at again, and nothing stays due for ever."""
     state = unopened(cut_off=True)
     inform(state, 1.0, **TOGETHER)
     assert state.due(2.0) is None

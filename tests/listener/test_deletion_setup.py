@@ -1,4 +1,4 @@
-"""Which deletions an instance may see to."""
+"""The documents whose deletions an instance may carry out."""
 
 from peruserd.core.common.names import user_document_id
 from peruserd.core.ownership.ownership import Ownership
@@ -12,7 +12,7 @@ USERS = [user_document_id(f"u{number}") for number in range(100)]
 
 
 def test_only_what_it_owns_and_goes_on_owning_is_its_own() -> None:
-    """A document is left alone already that another instance will own after the quiet period."""
+    """A document is already left alone if another instance will own it after the quiet period."""
     for ownership, upcoming in ((ALONE, None), (BOTH, None), (ALONE, BOTH), (BOTH, ALONE)):
         owned = Owned("n1", ownership, upcoming)
         ownerships = [each for each in (ownership, upcoming) if each is not None]
@@ -23,7 +23,7 @@ def test_only_what_it_owns_and_goes_on_owning_is_its_own() -> None:
 
 
 def test_what_hashes_into_another_range_is_not_its_own() -> None:
-    """Each document is seen to by the listener of its own range alone."""
+    """Only the listener of a document's own range acts on it."""
     halves = [Owned("n1", Ownership.of(MAP, covered, ("n1",)), None) for covered in (LOW, HIGH)]
     assert all(sum(half(user) for half in halves) == 1 for user in USERS)
 

@@ -1,4 +1,4 @@
-"""The journal knows which ends of databases are no loss, life by life."""
+"""The journal knows for each life of a database whether its end was a loss."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from peruserd.couch.lives import ended_life
 from peruserd.listener.dropping import JournalMissingError
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
-from tests.listener.test_deletions import Clock, Desk, deleted_user, make_database
+from tests.listener.deletions_harness import Clock, DeletionsHarness, deleted_user, make_database
 
 ANN = database_name("userdb-", "ann")
 
@@ -23,70 +23,78 @@ def clock(cluster: SimClusterThread) -> Clock:
 
 
 @pytest.fixture
-def desk(cluster: SimClusterThread, clock: Clock, tmp_path: Path) -> Desk:
+def harness(cluster: SimClusterThread, clock: Clock, tmp_path: Path) -> DeletionsHarness:
     """The deletions of the instance beside node 1, with peruserd's own database."""
     connect(cluster.urls[0]).session.request("PUT", "/peruserd", params={"q": "1"}).expect(201)
-    return Desk(cluster, clock, tmp_path / "one.sqlite", notes_ends=True)
+    return DeletionsHarness(cluster, clock, tmp_path / "one.sqlite", notes_ends=True)
 
 
-def dropped(cluster: SimClusterThread, desk: Desk) -> str:
+def dropped(cluster: SimClusterThread, harness: DeletionsHarness) -> str:
     """Let the user's database be dropped; return its life."""
-    deleted_user(cluster, desk)
-    desk.deletions.round()
-    assert desk.endings("ann") == [Ending.DROPPED]
-    return str(ended_life(desk.client, ANN))
+    deleted_user(cluster, harness)
+    harness.deletions.round()
+    assert harness.endings("ann") == [Ending.DROPPED]
+    return str(ended_life(harness.client, ANN))
 
 
-def test_a_life_that_was_dropped_is_known_and_a_later_one_is_not(cluster: SimClusterThread, desk: Desk) -> None:
+def test_a_life_that_was_dropped_is_known_and_a_later_one_is_not(
+    cluster: SimClusterThread, harness: DeletionsHarness
+) -> None:
     """Somebody makes the database by hand after that, and deletes it."""
-    assert desk.deletions.knows_end(ANN, dropped(cluster, desk))
-    make_database(desk.client, "ann")
-    desk.client.delete_database(ANN)
-    assert not desk.deletions.knows_end(ANN, str(ended_life(desk.client, ANN)))
+    assert harness.deletions.knows_end(ANN, dropped(cluster, harness))
+    make_database(harness.client, "ann")
+    harness.client.delete_database(ANN)
+    assert not harness.deletions.knows_end(ANN, str(ended_life(harness.client, ANN)))
 
 
-def test_a_drop_that_was_begun_is_known(cluster: SimClusterThread, desk: Desk) -> None:
-    """The process ended just after the drop; a user who signs up at that moment is no user without a database."""
-    life = dropped(cluster, desk)
-    (entry,) = desk.entries("ann")
+def test_a_drop_that_was_begun_is_known(cluster: SimClusterThread, harness: DeletionsHarness) -> None:
+    """The process ends just after the drop. A user who signs up at that moment has lost no database."""
+    life = dropped(cluster, harness)
+    (entry,) = harness.entries("ann")
     begun = entry.waiting().begun(entry.noted_at)
-    desk.journal.change(entry.id, lambda _: begun)
-    assert desk.entries("ann")[0].state is State.DROPPING
-    assert desk.deletions.knows_end(ANN, life)
+    harness.journal.change(entry.id, lambda _: begun)
+    assert harness.entries("ann")[0].state is State.DROPPING
+    assert harness.deletions.knows_end(ANN, life)
 
 
-def test_an_end_outlives_the_entry_that_told_of_it(cluster: SimClusterThread, clock: Clock, desk: Desk) -> None:
-    """Entries are removed after a month, and users come back later than that."""
-    life = dropped(cluster, desk)
+def test_an_end_outlives_the_entry_that_told_of_it(
+    cluster: SimClusterThread, clock: Clock, harness: DeletionsHarness
+) -> None:
+    """Entries are removed after a month, but users can come back later."""
+    life = dropped(cluster, harness)
     clock.advance(31 * 86_400)
-    desk.deletions.owners_changed()
-    desk.deletions.round()
-    assert desk.entries("ann") == []
-    assert desk.deletions.knows_end(ANN, life)
+    harness.deletions.owners_changed()
+    harness.deletions.round()
+    assert harness.entries("ann") == []
+    assert harness.deletions.knows_end(ANN, life)
 
 
-def test_where_nobody_asks_no_end_is_kept(cluster: SimClusterThread, clock: Clock, desk: Desk, tmp_path: Path) -> None:
+def test_where_nobody_asks_no_end_is_kept(
+    cluster: SimClusterThread, clock: Clock, harness: DeletionsHarness, tmp_path: Path
+) -> None:
     """With `when_deleted = "remake"` the journal keeps nothing for good."""
-    dropped(cluster, desk)
+    dropped(cluster, harness)
     clock.advance(31 * 86_400)
-    other = Desk(cluster, clock, tmp_path / "two.sqlite")
+    other = DeletionsHarness(cluster, clock, tmp_path / "two.sqlite")
     other.deletions.round()
-    assert (desk.entries("ann"), desk.journal.end(ANN)) == ([], None)
+    assert (harness.entries("ann"), harness.journal.end(ANN)) == ([], None)
 
 
-def test_an_older_end_takes_the_place_of_no_newer_one(desk: Desk) -> None:
-    """An entry that is removed late tells of a life before the last one."""
+def test_an_older_end_takes_the_place_of_no_newer_one(harness: DeletionsHarness) -> None:
+    """A late removed entry belongs to an earlier life than the last one."""
     for life in (".20", ".10", ".20"):
-        desk.deletions.note_end(ANN, life)
-    assert [desk.deletions.knows_end(ANN, each) for each in (".10", ".20", ".30")] == [False, True, False]
+        harness.deletions.note_end(ANN, life)
+    assert [harness.deletions.knows_end(ANN, each) for each in (".10", ".20", ".30")] == [False, True, False]
 
 
-def test_without_a_journal_nothing_is_known_and_nothing_is_lost(cluster: SimClusterThread, desk: Desk) -> None:
-    """The database of the journal is not there: an end that cannot be noted is tried again."""
-    desk.client.delete_database("peruserd")
-    assert not desk.deletions.knows_end(ANN, ".1")
+def test_without_a_journal_nothing_is_known_and_nothing_is_lost(
+    cluster: SimClusterThread, harness: DeletionsHarness
+) -> None:
+    """The database of the journal is missing: an end that cannot be noted is tried again."""
+    harness.client.delete_database("peruserd")
+    assert not harness.deletions.knows_end(ANN, ".1")
     with pytest.raises(JournalMissingError):
-        desk.deletions.note_end(ANN, ".1")
+        harness.deletions.note_end(ANN, ".1")
     with pytest.raises(NotFoundError):
-        desk.journal.end(ANN)
+        harness.journal.end(ANN)
     assert "peruserd" not in cluster.databases()

@@ -1,4 +1,4 @@
-"""How a worker comes to its next change, and whom the end of its work wakes."""
+"""The way of a worker to its next change, and the threads that the end of its work wakes."""
 
 import threading
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
-from tests.listener.books import make_tracker
+from tests.listener.trackers import make_tracker
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 HOSTS = ((WHOLE_SPACE, ("me", "other")),)
@@ -30,12 +30,12 @@ FAILED = Outcome(failure=Failure("conflict", "409"))
 
 
 class Counter:
-    """A tracker with nothing to scan, and how often it woke the main thread."""
+    """A tracker with nothing to scan, and a count of the times when it woke the main thread."""
 
     def __init__(self, path: Path) -> None:
         self.wakes = 0
         self.store = Store.open(path)
-        self.store.save(SavedProgress("copy", 0, MINE, settled=(MINE,)))
+        self.store.save(SavedProgress("copy", 0, MINE, covered=(MINE,)))
         self.tracker: ChangeTracker = make_tracker(ownership=MINE, share=1, store=self.store, wake=self._wake)
         self.tracker.open(Identity("copy", 0))
 
@@ -55,7 +55,7 @@ class Counter:
 
 @pytest.fixture
 def counter(tmp_path: Path) -> Iterator[Counter]:
-    """A tracker of which one change may be taken at a time."""
+    """A tracker that gives out one change at a time."""
     made = Counter(tmp_path / "copy.sqlite")
     yield made
     made.tracker.stop()
@@ -77,7 +77,7 @@ def test_an_exchange_gives_back_and_takes(counter: Counter, outcome: Outcome) ->
 
 
 def test_a_failure_is_written_while_others_go_on(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other threads get the books while a worker that exchanges a failed change waits for the disk."""
+    """Other threads get the tracker while a worker that exchanges a failed change waits for the disk."""
     write = counter.store.quarantine
     reports = []
 
@@ -95,7 +95,7 @@ def test_a_failure_is_written_while_others_go_on(counter: Counter, monkeypatch: 
 
 
 def test_an_exchange_comes_again_while_the_books_are_in_use(counter: Counter) -> None:
-    """A worker that finds somebody else at the books gets its turn once they are free."""
+    """A worker that finds the tracker locked gets its turn once the lock is free."""
     counter.enter("ann", "bob")
     first = counter.take()
     taken: list[Change | None] = []
@@ -132,7 +132,7 @@ def test_the_place_that_a_scan_leaves_is_taken_by_one_who_waits(counter: Counter
     worker.start()
     worker.join(0.01)
     assert not taken, "a scan takes half of the work in flight"
-    # As a page that is entered does, but for waking those who wait.
+    # This is what entering a page does, except for waking threads.
     counter.tracker._state.documents.put(Change(user_document_id("live"), deleted=False, lane=Lane.LIVE, read_at=0.0))
     live = counter.tracker.exchange(first, DONE)
     assert live is not None
@@ -142,7 +142,7 @@ def test_the_place_that_a_scan_leaves_is_taken_by_one_who_waits(counter: Counter
 
 
 def test_while_people_sign_up_a_scan_goes_one_by_one(counter: Counter) -> None:
-    """Scanned changes are taken by one worker, again after a rest, and by nobody else meanwhile."""
+    """One worker takes scanned changes, with a rest in between, and no other worker does so meanwhile."""
     counter.tracker.inform(MINE, None, 8)
     counter.tracker.enter_live(Page([Row(1, "_design/_auth")], 1))
     for name in "abc":
@@ -163,7 +163,7 @@ def test_while_people_sign_up_a_scan_goes_one_by_one(counter: Counter) -> None:
 
 
 def test_as_many_workers_are_woken_as_there_is_work(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A document of nobody's wakes no worker, and one user's document wakes one, however many wait."""
+    """A document of another owner wakes no worker, and one user's document wakes one, however many wait."""
     counter.tracker.inform(MINE, None, 8)
     dispatch = counter.tracker._state.dispatch
     take = dispatch.next
@@ -190,7 +190,7 @@ def test_as_many_workers_are_woken_as_there_is_work(counter: Counter, monkeypatc
 
 
 def test_the_main_thread_is_woken_once_for_all_that_ends_until_it_saves(counter: Counter) -> None:
-    """The first change that ends tells that there is progress to save; the next one does after the save."""
+    """The first ended change wakes the main thread to save; the next wake-up comes after the save."""
     counter.enter("ann", "bob", "cid", "dan")
     before = counter.wakes
     change = counter.take()
@@ -205,7 +205,7 @@ def test_the_main_thread_is_woken_once_for_all_that_ends_until_it_saves(counter:
 
 
 def test_passing_over_what_is_held_back_lets_reading_go_on(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room that a worker makes by finding that nothing may be done yet is seen at once, not at the next beat."""
+    """If a worker finds that nothing may be done yet, the room that it makes is used at once."""
     monkeypatch.setattr(intake, "_LIVE_WINDOW", 2)
     monkeypatch.setattr(tracker_module, "_ROUND_SECONDS", 10 * PATIENCE_SECONDS)
     counter.enter("ann", "bob")

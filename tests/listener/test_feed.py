@@ -28,7 +28,7 @@ from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
-from tests.listener.books import make_tracker
+from tests.listener.trackers import make_tracker
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 REAL_WAITS = feed._BACKOFF
@@ -39,7 +39,7 @@ Logged = list[MutableMapping[str, Any]]
 
 
 class Pauses:
-    """Stands in for the event that says stop: remembers how long it was waited for, and says stop after so many."""
+    """A substitute for the stop event: it records the waiting times, and is set after so many waits."""
 
     def __init__(self, stop_after: int = 1_000) -> None:
         self.seconds: list[float] = []
@@ -52,7 +52,7 @@ class Pauses:
 
 
 class Failing:
-    """A request that fails so many times; and then it is answered."""
+    """A request that fails so many times, and then succeeds."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)
@@ -71,7 +71,7 @@ def _persistence(pauses: Pauses | threading.Event, kinds: list[str] | None = Non
 
 
 def test_a_request_is_made_until_it_succeeds() -> None:
-    """The answer comes in the end, whatever the server's trouble, and each failure was told by its kind."""
+    """The answer comes in the end, after any trouble of the server, and each failure is reported by its kind."""
     kinds: list[str] = []
     request = Failing(errors.UnreachableError(""), errors.TimedOutError(""), errors.NotFoundError("", "missing"))
     assert _persistence(Pauses(), kinds).call(request, answer="this") == "this"
@@ -94,7 +94,7 @@ def test_waits_grow_and_begin_anew_after_a_success(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_path_that_was_closed_is_read_soon_after_it_is_open_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy, or a role that was taken away, closes it for minutes, and all who sign up wait for the feed."""
+    """A proxy or a removed role closes the feed for minutes, and all new users wait for it."""
     monkeypatch.setattr(feed, "_BACKOFF", REAL_WAITS)
     monkeypatch.setattr(random, "random", lambda: 0.5)
     pauses = Pauses()
@@ -104,7 +104,7 @@ def test_a_path_that_was_closed_is_read_soon_after_it_is_open_again(monkeypatch:
 
 
 def test_every_advice_has_its_wait() -> None:
-    """There is no error the feed could not wait for."""
+    """The feed waits for the end of any error."""
     assert set(REAL_WAITS) == set(Advice)
 
 
@@ -131,7 +131,7 @@ def test_stopping_ends_a_wait_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_interrupted_request_is_the_end() -> None:
-    """A request that this side has ended is no failure: nobody waits, nothing is counted."""
+    """A request that was interrupted by this side is no failure: nothing waits and nothing is counted."""
     pauses = Pauses()
     kinds: list[str] = []
     with pytest.raises(Stopped):
@@ -140,7 +140,7 @@ def test_an_interrupted_request_is_the_end() -> None:
 
 
 def test_an_error_that_is_no_answer_is_not_repeated() -> None:
-    """An error that nobody foresaw goes up."""
+    """An unforeseen error is raised."""
     with pytest.raises(ZeroDivisionError):
         _persistence(Pauses()).call(Failing(ZeroDivisionError()))
 
@@ -149,7 +149,7 @@ def test_an_error_that_is_no_answer_is_not_repeated() -> None:
 
 
 class ScriptedSource:
-    """A source that answers as it is told; past the end of its script it says stop."""
+    """A source with scripted answers; at the end of its script it sets the stop event."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class ScriptedSource:
         silent: Collection[bool] = (),
     ) -> None:
         self._tracker = tracker
-        # Of the questions for the history, which are not answered; the last one stands for all after it.
+        # Which questions for the history fail; the last value holds for all later questions.
         self._silent = list(silent)
         self.questions = 0
         self._newest = newest
@@ -227,7 +227,7 @@ def tracker(store: Store) -> ChangeTracker:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody wait for long after failures."""
+    """Shorten the pauses after failures."""
     monkeypatch.setattr(feed, "_BACKOFF", dict.fromkeys(Advice, Backoff(0.01, 0.05)))
     for name in ("_POLLS_APART", "_QUESTIONS_APART"):
         monkeypatch.setattr(feed, name, Backoff(0.01, 0.05))
@@ -235,7 +235,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def logged() -> Iterator[Logged]:
-    """What is said in the log."""
+    """The lines of the log."""
     with capture_logs() as lines:
         yield lines
 
@@ -252,7 +252,7 @@ def _follow(tracker: ChangeTracker, identities: list[Identity], pages: list[Page
 
 
 def test_a_backlog_is_read_by_pages_and_the_tail_by_polls(tracker: ChangeTracker) -> None:
-    """Full pages follow each other at once; the first one that is not full is the end, and from there it is polled."""
+    """Full pages are read one after the other; the first page that is not full is the end, and polling begins there."""
     full, rest = _page(1, PAGE_ROWS), _page(PAGE_ROWS + 1, PAGE_ROWS + 3)
     source = _follow(
         tracker, [Identity("copy", 0), Identity("copy", 1003)], [full, rest, Page([], 1003), _page(1004, 1004)]
@@ -261,13 +261,13 @@ def test_a_backlog_is_read_by_pages_and_the_tail_by_polls(tracker: ChangeTracker
 
 
 def test_many_changes_at_once_are_a_backlog_again(tracker: ChangeTracker) -> None:
-    """A poll that comes back full is followed by a page, which does not wait."""
+    """After a full poll comes a page without waiting."""
     source = _follow(tracker, [Identity("copy", 0)], [Page([], 0), _page(1, PAGE_ROWS), _page(1001, 1001)])
     assert source.asked == [("page", 0), ("poll", 0), ("page", 1000), ("poll", 1001)]
 
 
 def test_the_follower_rests_after_single_changes_only(tracker: ChangeTracker) -> None:
-    """Before it polls again, that is: a backlog is read without a pause, what comes in crowds is, too."""
+    """The pause comes only before a poll. A backlog is read without a pause, and so are changes that come in crowds."""
     full, pauses = _page(1, PAGE_ROWS), Pauses()
     pages: list[Page | Exception] = [full, _page(1001, 1001), Page([], 1001), _page(1002, 1003), _page(1004, 1004)]
     source = ScriptedSource(tracker, [Identity("copy", 0), Identity("copy", 1001)], pages)
@@ -278,14 +278,14 @@ def test_the_follower_rests_after_single_changes_only(tracker: ChangeTracker) ->
 
 
 def test_stopping_ends_a_rest_at_once(tracker: ChangeTracker) -> None:
-    """A follower that is told to stop asks nothing more, and that is no error."""
+    """A stopped follower makes no more requests, and its stop is no error."""
     source = ScriptedSource(tracker, [Identity("copy", 0)], [_page(1, 1)])
     Follower(cast("ChangeSource", source), tracker, cast("threading.Event", Pauses(stop_after=1))).run()
     assert source.asked == [("page", 0)]
 
 
 def test_after_a_failure_nobody_waits_for_a_poll_to_end(tracker: ChangeTracker) -> None:
-    """Whether the feed can be read again, and is of the same copy, is known at once and not after a quiet long poll."""
+    """It is known at once whether the feed is readable and of the same copy, not only after a quiet long poll."""
     pages: list[Page | Exception] = [Page([], 0), errors.UnreachableError(""), Page([], 0), Page([], 0)]
     source = _follow(tracker, [Identity("copy", 0)], pages)
     assert [how for how, _ in source.asked] == ["page", "poll", "page", "poll", "poll"]
@@ -303,7 +303,7 @@ def test_after_a_failure_nobody_waits_for_a_poll_to_end(tracker: ChangeTracker) 
 def test_a_copy_that_was_replaced_is_not_believed(
     tracker: ChangeTracker, now: Identity, pages: list[Page | Exception]
 ) -> None:
-    """When nothing comes, or something failed, the copy must be the one it was; a stale sequence skips in silence."""
+    """After an empty page or a failure the copy is confirmed, because a stale sequence would silently skip rows."""
     source = ScriptedSource(tracker, [Identity("copy", 5), now], pages)
     with pytest.raises(CopyReplacedError):
         Follower(cast("ChangeSource", source), tracker, threading.Event()).run()
@@ -312,7 +312,7 @@ def test_a_copy_that_was_replaced_is_not_believed(
 def test_a_copy_replaced_under_steady_traffic_is_noticed(
     tracker: ChangeTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A feed that always has something is asked for its copy now and then, too."""
+    """On a feed that is never empty the copy is confirmed now and then too."""
     monkeypatch.setattr(feed, "_CONFIRM_SECONDS", 0.0)
     pages: list[Page | Exception] = [_page(seq, seq) for seq in range(6, 20)]
     source = ScriptedSource(tracker, [Identity("copy", 5), Identity("copy", 9), Identity("other", 99)], pages)
@@ -332,7 +332,7 @@ def test_a_page_of_a_replaced_copy_is_not_entered(tracker: ChangeTracker) -> Non
 
 
 def test_files_that_were_put_back_while_a_feed_was_read_are_noticed(tracker: ChangeTracker) -> None:
-    """The node was stopped for that, so the feed broke. The copy is the same, and has lost what was read of it."""
+    """A restore stopped the node, so the feed broke. The copy keeps its identity, and has lost rows that were read."""
     lost = _page(6, 7)
     pages: list[Page | Exception] = [lost, errors.UnreachableError(""), _page(8, 9)]
     source = ScriptedSource(tracker, [Identity("copy", 9)], pages, lost=lost.results)
@@ -352,7 +352,7 @@ def _row_of(seq: int, name: str = "ann") -> Row:
 )
 def test_files_that_were_put_back_under_a_quiet_feed_are_noticed(store: Store, pages: list[Page | Exception]) -> None:
     """No row was read since the start, so the row at the checkpoint is the proof."""
-    store.save(SavedProgress("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
+    store.save(SavedProgress("copy", 7, MINE, covered=(MINE,), last_row=_row_of(7)))
     tracker = make_tracker(ownership=MINE, share=1, store=store)
     identities = [Identity("copy", 7), Identity("copy", 12)]
     source = ScriptedSource(tracker, identities, list(pages), newest=_row_of(7), lost=[_row_of(7)])
@@ -362,8 +362,8 @@ def test_files_that_were_put_back_under_a_quiet_feed_are_noticed(store: Store, p
 
 
 def test_a_copy_that_does_not_tell_its_history_at_the_start_is_scanned(store: Store, logged: Logged) -> None:
-    """A proxy may refuse this question alone for ever, and nobody would be served until it is answered."""
-    store.save(SavedProgress("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
+    """A proxy may refuse this one question for ever, and nobody would be served until it is answered."""
+    store.save(SavedProgress("copy", 7, MINE, covered=(MINE,), last_row=_row_of(7)))
     tracker = make_tracker(ownership=MINE, share=1, store=store)
     source = ScriptedSource(tracker, [Identity("copy", 9)], [_page(10, 11)], newest=_row_of(9, "bob"), silent=[True])
     with pytest.raises(Stopped):
@@ -376,8 +376,8 @@ def test_a_copy_that_does_not_tell_its_history_at_the_start_is_scanned(store: St
 
 
 def test_a_question_for_the_history_that_fails_once_costs_no_scan(store: Store) -> None:
-    """A node that is about to restart fails one request, and its copy tells when it is asked again."""
-    store.save(SavedProgress("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
+    """A node that is about to restart fails one request, and its copy answers the second one."""
+    store.save(SavedProgress("copy", 7, MINE, covered=(MINE,), last_row=_row_of(7)))
     tracker = make_tracker(ownership=MINE, share=1, store=store)
     source = ScriptedSource(tracker, [Identity("copy", 9)], [], newest=_row_of(9, "bob"), silent=[True, False])
     with pytest.raises(Stopped):
@@ -386,7 +386,7 @@ def test_a_question_for_the_history_that_fails_once_costs_no_scan(store: Store) 
 
 
 def test_a_copy_that_does_not_tell_its_history_is_followed_on(tracker: ChangeTracker, logged: Logged) -> None:
-    """That is said once, each poll asks once more at most, and rows come as ever."""
+    """The log says that once, each poll asks at most once more, and rows arrive as usual."""
     pages: list[Page | Exception] = [_page(6, 7), Page([], 7), Page([], 7), Page([], 7), _page(8, 9)]
     source = ScriptedSource(tracker, [Identity("copy", 7)], pages, silent=[True])
     with pytest.raises(Stopped):
@@ -397,7 +397,7 @@ def test_a_copy_that_does_not_tell_its_history_is_followed_on(tracker: ChangeTra
 
 
 def test_what_was_read_while_a_copy_did_not_tell_its_history_proves_nothing(tracker: ChangeTracker) -> None:
-    """The copy can have been put back meanwhile, and rows that came since are a part of the other history."""
+    """The copy may have been restored meanwhile, and then the rows since belong to the other history."""
     before = _page(6, 7)
     pages: list[Page | Exception] = [before, Page([], 7), _page(8, 9), Page([], 9)]
     silent = [True] * feed._MAX_QUESTIONS + [False]
@@ -408,7 +408,7 @@ def test_what_was_read_while_a_copy_did_not_tell_its_history_proves_nothing(trac
 
 
 def test_polls_that_break_are_made_ever_more_slowly_and_told_of_once(tracker: ChangeTracker, logged: Logged) -> None:
-    """Pages can be read all the time, so the copy would be asked who it is many times a second."""
+    """Pages can be read all the time, so without a limit the copy's identity would be asked many times a second."""
     pauses = Pauses()
     pages: list[Page | Exception] = [Page([], 0)]
     pages += [errors.GatewayError(""), Page([], 0)] * 6
@@ -420,7 +420,7 @@ def test_polls_that_break_are_made_ever_more_slowly_and_told_of_once(tracker: Ch
 
 
 def test_polls_that_end_at_once_with_nothing_are_made_slowly(tracker: ChangeTracker) -> None:
-    """Something in between answers them; without a pause it would be asked as often as it can answer."""
+    """A proxy answers the polls; without a pause it would be asked as often as it can answer."""
     pauses = Pauses()
     early = Page([], 0, early=True)
     source = ScriptedSource(tracker, [Identity("copy", 0)], [Page([], 0), *[early] * 5, Page([], 0), Page([], 0)])
@@ -455,7 +455,7 @@ def test_a_backlog_is_read_without_pauses_after_polls_that_broke(tracker: Change
 
 
 def test_a_poll_that_shows_nothing_of_a_copy_that_has_gone_on_is_followed_by_a_page(tracker: ChangeTracker) -> None:
-    """A proxy may answer polls by itself. Once is enough, because writes of a security object leave no row."""
+    """A proxy may answer polls itself. One extra read is enough, because writes of a security object leave no row."""
     nothing = Page([], 0)
     source = ScriptedSource(
         tracker, [Identity("copy", 0), Identity("copy", 0), Identity("copy", 3)], [nothing, nothing, _page(1, 2)]
@@ -485,8 +485,8 @@ def test_a_checkpoint_is_used_only_where_its_row_is(
     lost: tuple[Row, ...],
     scanned: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """Files of a backup keep the identity of the copy, and its end says nothing once more has come than was lost."""
-    store.save(SavedProgress("copy", 7, MINE, settled=(MINE,), last_row=_row_of(7)))
+    """Restored files keep the copy's identity. Its last sequence proves nothing once more rows came than were lost."""
+    store.save(SavedProgress("copy", 7, MINE, covered=(MINE,), last_row=_row_of(7)))
     tracker = make_tracker(ownership=MINE, share=1, store=store)
     source = ScriptedSource(tracker, [Identity("copy", 9)], [], newest=newest, lost=lost)
     with pytest.raises(Stopped):
@@ -496,7 +496,7 @@ def test_a_checkpoint_is_used_only_where_its_row_is(
 
 
 def test_every_round_is_a_beat(tracker: ChangeTracker) -> None:
-    """Pages, empty polls and failures alike show that the loop goes round."""
+    """Pages, empty polls and failures all count as rounds of the loop."""
     pages: list[Page | Exception] = [_page(1, 1), Page([], 1), errors.TimedOutError(""), Page([], 1)]
     _follow(tracker, [Identity("copy", 0), Identity("copy", 1)], pages)
     assert tracker.report().rounds == 4
@@ -505,8 +505,8 @@ def test_every_round_is_a_beat(tracker: ChangeTracker) -> None:
 # On a simulated cluster
 
 
-class Reading:
-    """Follower and scanner of node 1's copy of a range, each in a thread, and somebody who acts on all they read.
+class RunningReaders:
+    """Follower and scanner of node 1's copy of a range, each in a thread, and a worker that acts on everything.
 
     A long poll is short, so that nobody waits for its end.
     """
@@ -541,7 +541,7 @@ class Reading:
         return make_plan(View(names, names[:1], shard_map), names[0]).assignments[0]
 
     def report(self) -> Report:
-        """Return how it stands."""
+        """Return the report."""
         return self.tracker.report()
 
     def stop(self) -> None:
@@ -569,21 +569,21 @@ class Reading:
 
 
 @pytest.fixture
-def reading(cluster: SimClusterThread, store: Store) -> Iterator[Reading]:
-    """Twenty users, and a reader that begins with nothing known of its copy."""
+def reading(cluster: SimClusterThread, store: Store) -> Iterator[RunningReaders]:
+    """Twenty users, and readers that know nothing of their copy at the start."""
     cluster.seed_users(20)
-    made = Reading(cluster, store)
+    made = RunningReaders(cluster, store)
     yield made
     made.stop()
 
 
-def _users_of(cluster: SimClusterThread, reading: Reading) -> set[str]:
+def _users_of(cluster: SimClusterThread, reading: RunningReaders) -> set[str]:
     copies = cluster.snapshot_copies("_users")[cluster.node_names[0]]
     return {each for each in copies[str(reading.copy.range)]["revs"] if not each.startswith("_design/")}
 
 
-def test_what_is_there_and_what_comes_is_read(cluster: SimClusterThread, reading: Reading) -> None:
-    """The scan finds those who are there, the feed those who come; then the reader has caught up, at the copy's end."""
+def test_what_is_there_and_what_comes_is_read(cluster: SimClusterThread, reading: RunningReaders) -> None:
+    """The scan finds existing users and the feed new ones; then the readers have caught up with the end of the copy."""
     eventually(lambda: reading.report().caught_up, "it has caught up")
     assert set(reading.acted) == _users_of(cluster, reading)
     for number in range(20):
@@ -598,7 +598,7 @@ def test_what_is_there_and_what_comes_is_read(cluster: SimClusterThread, reading
     eventually(lambda: reading.report().checkpoint == copies[str(reading.copy.range)]["update_seq"], "it is at the end")
 
 
-def test_a_node_that_is_away_for_a_while_is_followed_on(cluster: SimClusterThread, reading: Reading) -> None:
+def test_a_node_that_is_away_for_a_while_is_followed_on(cluster: SimClusterThread, reading: RunningReaders) -> None:
     """While the node is down the reader connects; once it is back it goes on, and has what happened meanwhile."""
     eventually(lambda: reading.report().caught_up, "it has caught up")
     cluster.stop_node(1)
@@ -612,7 +612,7 @@ def test_a_node_that_is_away_for_a_while_is_followed_on(cluster: SimClusterThrea
     assert not reading.ended
 
 
-def test_faults_of_the_server_are_outlived(cluster: SimClusterThread, reading: Reading) -> None:
+def test_faults_of_the_server_are_outlived(cluster: SimClusterThread, reading: RunningReaders) -> None:
     """Errors, cut answers and silence on the feed's path lose nothing."""
     for outcome in (500, 503, "cut", "cut-mid"):
         cluster.fail(1, outcome, count=3, path_regex="_changes")
@@ -624,8 +624,8 @@ def test_faults_of_the_server_are_outlived(cluster: SimClusterThread, reading: R
     assert not reading.ended
 
 
-def test_a_copy_made_again_under_a_reader_is_noticed(cluster: SimClusterThread, reading: Reading) -> None:
-    """A copy with the same name and other sequences ends the reader, to begin anew."""
+def test_a_copy_made_again_under_a_reader_is_noticed(cluster: SimClusterThread, reading: RunningReaders) -> None:
+    """A copy with the same name and other sequences ends the readers, so that the listener begins anew."""
     eventually(lambda: reading.report().caught_up, "it has caught up")
     cluster.rebuild_copy(1, "_users", str(reading.copy.range))
     eventually(lambda: reading.ended, "it has noticed")
@@ -634,12 +634,12 @@ def test_a_copy_made_again_under_a_reader_is_noticed(cluster: SimClusterThread, 
 
 def test_stopping_ends_a_poll_that_waits(cluster: SimClusterThread, store: Store) -> None:
     """A reader in the middle of a long poll ends at once."""
-    reading = Reading(cluster, store, long_poll_seconds=2 * PATIENCE_SECONDS)
+    reading = RunningReaders(cluster, store, long_poll_seconds=2 * PATIENCE_SECONDS)
     eventually(lambda: reading.report().caught_up, "it has caught up")
     reading.stop()
     assert not reading.ended
 
 
-def test_a_shard_is_followed_by_its_own_feed(reading: Reading) -> None:
+def test_a_shard_is_followed_by_its_own_feed(reading: RunningReaders) -> None:
     """The plan's copy is read as a shard."""
     assert reading.copy.feed is Feed.SHARD

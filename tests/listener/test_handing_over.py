@@ -1,4 +1,4 @@
-"""The tracker while documents change hands: what is held back, what is looked at again, what is left to others."""
+"""The tracker while documents change owners: changes that are held back, reviewed, or left to others."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -18,8 +18,8 @@ from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
-from tests.listener.books import RECALL_SECONDS, make_tracker
 from tests.listener.clocks import Clock
+from tests.listener.trackers import RECALL_SECONDS, make_tracker
 
 HOSTS = ((WHOLE_SPACE, ("me", "other")),)
 MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
@@ -29,7 +29,7 @@ DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=
 REVOKED = Outcome(acted_on=True, revoked=True, security_written=True, whole=True)
 FAILED = Outcome(failure=Failure("conflict", "409", Advice.RETRY))
 
-# When nobody has signed up for long, so that a scan is given out as fast as anything else.
+# A time so late that nobody has signed up recently, so a scan is given out as fast as anything else.
 LATER = 1e9
 
 IDS = [user_document_id(f"user-{number}") for number in range(20)]
@@ -76,7 +76,7 @@ def live(tracker: ChangeTracker, *rows: Row) -> None:
 
 
 def waiting(tracker: ChangeTracker) -> list[Change]:
-    """Take all that is given out now, without waiting for more."""
+    """Take all changes that are given out now, without waiting for more."""
     taken = []
     while change := tracker._state.dispatch.next(LATER):
         taken.append(change)
@@ -84,7 +84,7 @@ def waiting(tracker: ChangeTracker) -> list[Change]:
 
 
 def serve(tracker: ChangeTracker, outcome: Outcome = DONE) -> list[Change]:
-    """Take all that is given out now and give it back."""
+    """Take all changes that are given out now, and give them back."""
     taken = waiting(tracker)
     for change in taken:
         tracker.give_back(change, outcome)
@@ -100,7 +100,7 @@ def documents(changes: list[Change], lane: Lane | None = None) -> set[str]:
 
 
 def test_what_another_will_own_is_left_alone_and_the_rest_is_served(tracker: ChangeTracker) -> None:
-    """While another ownership is coming, only documents that stay this instance's are given out."""
+    """While another ownership is upcoming, only documents that stay with this instance are given out."""
     tracker.inform(MINE, SHARED, 8)
     live(tracker, Row(1, MOVES), Row(2, STAYS))
     assert documents(serve(tracker)) == {STAYS}
@@ -108,7 +108,7 @@ def test_what_another_will_own_is_left_alone_and_the_rest_is_served(tracker: Cha
 
 
 def test_what_was_held_back_is_served_when_the_change_does_not_come(tracker: ChangeTracker) -> None:
-    """A node that flaps costs its documents a pause and nothing else: no scan, no change passed over."""
+    """A flapping node only delays its documents: no scan follows, and no change is skipped."""
     tracker.inform(MINE, SHARED, 8)
     live(tracker, Row(1, MOVES), Row(2, STAYS))
     serve(tracker)
@@ -119,7 +119,7 @@ def test_what_was_held_back_is_served_when_the_change_does_not_come(tracker: Cha
 
 
 def test_what_was_held_back_is_left_to_its_next_owner(tracker: ChangeTracker) -> None:
-    """Once the change comes, what waited is finished without being acted on: the next owner's scan finds it."""
+    """Once the ownership changes, waiting changes end without an action, because the next owner's scan finds them."""
     tracker.inform(MINE, SHARED, 8)
     live(tracker, Row(1, MOVES), Row(2, STAYS))
     serve(tracker)
@@ -129,7 +129,7 @@ def test_what_was_held_back_is_left_to_its_next_owner(tracker: ChangeTracker) ->
 
 
 def test_a_newer_change_of_a_held_document_takes_the_older_ones_place(tracker: ChangeTracker) -> None:
-    """Of a document held back only the newest change is acted on in the end."""
+    """Only the newest change of a held document is acted on in the end."""
     tracker.inform(MINE, SHARED, 8)
     live(tracker, Row(1, MOVES))
     assert waiting(tracker) == []
@@ -153,7 +153,7 @@ def test_held_documents_do_not_stop_the_feed(tracker: ChangeTracker, monkeypatch
 
 
 def test_a_change_that_arrives_while_its_document_is_worked_on_is_held_too(tracker: ChangeTracker) -> None:
-    """Work begun before the change was seen ends; what follows for the same document waits."""
+    """Work that began before the announcement ends normally; later changes of the same document wait."""
     live(tracker, Row(1, MOVES))
     (begun,) = waiting(tracker)
     tracker.inform(MINE, SHARED, 8)
@@ -167,7 +167,7 @@ def test_a_change_that_arrives_while_its_document_is_worked_on_is_held_too(track
 
 
 def test_what_was_done_last_for_a_lost_document_is_reviewed(tracker: ChangeTracker) -> None:
-    """The next owner may have acted on something newer before; only documents that are lost are looked at."""
+    """The next owner may already have acted on a newer revision; only lost documents are looked at."""
     live(tracker, Row(1, MOVES), Row(2, STAYS, deleted=True), Row(3, MOVES))
     serve(tracker)
     tracker.inform(SHARED, None, 8)
@@ -191,7 +191,7 @@ def test_a_review_is_of_what_was_acted_on_and_not_of_what_the_row_said(tracker: 
 
 @pytest.mark.parametrize("lost", ["before-the-end", "after-it"])
 def test_what_did_nothing_is_not_reviewed(tracker: ChangeTracker, lost: str) -> None:
-    """Where nothing was acted on, nothing can have undone what the next owner did."""
+    """Without an action here, nothing of the next owner can have been undone."""
     live(tracker, Row(1, MOVES, deleted=True))
     (change,) = waiting(tracker)
     if lost == "before-the-end":
@@ -202,7 +202,7 @@ def test_what_did_nothing_is_not_reviewed(tracker: ChangeTracker, lost: str) -> 
 
 
 def test_what_was_done_long_ago_is_not_reviewed(tracker: ChangeTracker, clock: Clock) -> None:
-    """Past the time in which two instances can both take a document for theirs there is nothing to put right."""
+    """Two instances can believe that they own a document only for a limited time; after that no repair is needed."""
     live(tracker, Row(1, MOVES))
     serve(tracker)
     clock.now += RECALL_SECONDS + 1
@@ -221,7 +221,7 @@ def test_work_that_ends_after_its_document_was_lost_is_reviewed(tracker: ChangeT
 
 
 def test_what_is_in_doubt_is_reviewed_once_it_is_lost(tracker: ChangeTracker, store: Store) -> None:
-    """The listener that began to write a security object writes on until it is whole, whoever is the owner then."""
+    """A listener completes a security object that it has begun to write, even if the document has a new owner."""
     live(tracker, Row(1, MOVES))
     (begun,) = waiting(tracker)
     tracker.before_write(MOVES)
@@ -252,7 +252,7 @@ def test_a_review_that_failed_is_made_again_and_settles_the_doubt(
 
 
 def test_a_process_that_starts_reviews_what_it_left_in_doubt_and_lost(store: Store, clock: Clock) -> None:
-    """Doubts on disk outlive the process; those of documents that are others' by now are seen to at once."""
+    """Doubts on disk survive the process; those of documents with another owner are reviewed at once."""
     del clock
     store.record_intent(MOVES)
     tracker = make_tracker(ownership=SHARED, share=8, store=store)
@@ -261,7 +261,7 @@ def test_a_process_that_starts_reviews_what_it_left_in_doubt_and_lost(store: Sto
 
 
 def test_a_review_waits_beside_a_change_of_the_same_document(tracker: ChangeTracker) -> None:
-    """A document that is regained before it was reviewed is reviewed all the same, never by two at once."""
+    """A document that is regained before its review is reviewed all the same, and never by two workers at once."""
     live(tracker, Row(1, MOVES))
     serve(tracker)
     tracker.inform(SHARED, None, 8)
@@ -302,7 +302,7 @@ def test_a_review_that_did_nothing_leaves_a_user_in_quarantine(
 
 
 def test_a_listener_that_leaves_gives_out_reviews_only(tracker: ChangeTracker) -> None:
-    """Its range is others' now: what waits is theirs, and what it did in the last moments is looked at again."""
+    """The range has new owners: they take the waiting changes, and this listener reviews its latest work."""
     live(tracker, Row(1, MOVES), Row(2, STAYS))
     serve(tracker)
     live(tracker, Row(3, IDS[0]), Row(4, IDS[1]))
@@ -318,7 +318,7 @@ def test_a_listener_that_leaves_gives_out_reviews_only(tracker: ChangeTracker) -
 
 
 def test_work_under_way_when_a_listener_leaves_is_reviewed(tracker: ChangeTracker) -> None:
-    """It ends after the range was given up, so it is looked at like everything else."""
+    """Work that ends after the range was given up is reviewed like the rest."""
     live(tracker, Row(1, STAYS))
     (begun,) = waiting(tracker)
     tracker.leave()
@@ -328,7 +328,7 @@ def test_work_under_way_when_a_listener_leaves_is_reviewed(tracker: ChangeTracke
 
 
 def test_inherited_doubts_are_on_disk_and_reviewed(tracker: ChangeTracker, store: Store) -> None:
-    """A doubt that another copy's listener has left is this one's to end, its own document or not."""
+    """This listener ends a doubt that it has taken over from another copy's listener, for any document."""
     tracker.take_over_doubts({MOVES, STAYS})
     assert store.load()[2] == {MOVES, STAYS}
     assert documents(serve(tracker), Lane.REVIEW) == {MOVES, STAYS}
@@ -340,9 +340,9 @@ def test_inherited_doubts_are_on_disk_and_reviewed(tracker: ChangeTracker, store
 
 
 def test_a_scan_makes_missing_databases_before_it_looks_at_security_objects(tracker: ChangeTracker) -> None:
-    """The first sweep acts on users without a database alone, the second on the others.
+    """The first sweep acts only on users without a database, the second on the others.
 
-    The third compares the copies of live users who were there before, and then the scan is done.
+    The third sweep compares the copies of live users who were there before. Then the scan is done.
     """
     tracker.inform(THEIRS, None, 8)
     tracker.inform(MINE, None, 8)
@@ -363,14 +363,14 @@ def test_a_scan_makes_missing_databases_before_it_looks_at_security_objects(trac
 
 
 def begin_a_scan(tracker: ChangeTracker) -> None:
-    """Let the tracker gain what it had lost."""
+    """Let the tracker gain the documents that it had lost."""
     live(tracker, Row(2, "another document"))
     tracker.inform(THEIRS, None, 8)
     tracker.inform(MINE, None, 8)
 
 
 def test_a_tombstone_without_a_database_is_passed_over_by_a_scan(tracker: ChangeTracker) -> None:
-    """Nothing is left to do for it, and the scan ends without it; one whose database is there is acted on."""
+    """A deleted user without a database needs no action, and the scan ends; one with a database is acted on."""
     begin_a_scan(tracker)
     sweep(tracker)
     rows = (Row(1, IDS[0], deleted=True), Row(2, IDS[1], deleted=True))
@@ -395,7 +395,7 @@ def test_only_live_rows_are_looked_for_in_the_sweep_for_databases(tracker: Chang
 
 @pytest.mark.parametrize("first", ["live", "tombstone"])
 def test_a_tombstone_does_not_hide_a_live_row_from_the_sweep_for_databases(tracker: ChangeTracker, first: str) -> None:
-    """Of two rows with one id, in whichever order, the live one gets its database, and is known to be contested."""
+    """Two rows have one id, in any order. The live user gets a database, and the document counts as contested."""
     begin_a_scan(tracker)
     rows = [Row(1, IDS[0]), Row(2, IDS[0], deleted=True)]
     sweep(tracker, *(rows if first == "live" else reversed(rows)), missing={IDS[0]})
@@ -403,7 +403,7 @@ def test_a_tombstone_does_not_hide_a_live_row_from_the_sweep_for_databases(track
 
 
 def test_a_tombstone_is_looked_at_although_a_live_row_of_its_id_was_served(tracker: ChangeTracker) -> None:
-    """The second sweep does not pass over it for what the first one did, and says that the two contradict."""
+    """The second sweep does not skip the document because of the first one, and marks the contradiction."""
     begin_a_scan(tracker)
     sweep(tracker, Row(1, IDS[0]), missing={IDS[0]})
     serve(tracker)
@@ -415,7 +415,7 @@ def test_a_tombstone_is_looked_at_although_a_live_row_of_its_id_was_served(track
 def test_rows_of_both_kinds_are_acted_on_as_contested_in_the_sweep_for_security(
     tracker: ChangeTracker, first: str
 ) -> None:
-    """Neither hides the other, whichever comes last."""
+    """Neither row hides the other, in any order."""
     begin_a_scan(tracker)
     sweep(tracker)
     rows = [Row(1, IDS[0]), Row(2, IDS[0], deleted=True)]
@@ -424,7 +424,7 @@ def test_rows_of_both_kinds_are_acted_on_as_contested_in_the_sweep_for_security(
 
 
 def test_a_user_whose_first_sweep_failed_is_looked_at_by_the_second(tracker: ChangeTracker) -> None:
-    """Only who was served is passed over."""
+    """Only users who were served are skipped."""
     live(tracker, Row(1, "another document"))
     tracker.inform(THEIRS, None, 8)
     tracker.inform(MINE, None, 8)
@@ -452,7 +452,7 @@ def test_a_sweep_that_was_cut_off_goes_on_where_it_was(tracker: ChangeTracker, s
 
 
 def test_a_half_goes_on_near_where_the_whole_was_read_to(store: Store, clock: Clock) -> None:
-    """Users who signed up while a range was split are served by the live feed; the scan goes over the rest."""
+    """The live feed serves users who sign up during a split of the range; the scan covers the rest."""
     del clock
     tracker = make_tracker(ownership=MINE, share=8, store=store, resume_near=40)
     tracker.open(Identity("half", 45))
@@ -477,12 +477,12 @@ def test_a_deletion_that_could_not_be_confirmed_is_looked_at_by_who_saw_it(track
     serve(tracker, Outcome(failure=Failure(UNCONFIRMED, "one of three has answered")))
     tracker.inform(SHARED, None, 8)
     reviews = [each for each in waiting(tracker) if each.lane is Lane.REVIEW]
-    # Anything but a deleted document is as it was last seen to be served.
+    # Any state other than deleted counts as the state in which it was last served.
     assert [(each.document_id, each.deleted) for each in reviews] == [(MOVES, False)]
 
 
 def test_a_listener_that_leaves_waits_for_nobody_who_has_given_up(tracker: ChangeTracker) -> None:
-    """A worker that was not let in any more ends, and its work is the next start's."""
+    """A worker whose session was shut ends, and the next start does its work."""
     live(tracker, Row(1, STAYS))
     (begun,) = waiting(tracker)
     tracker.leave()

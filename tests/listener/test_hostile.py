@@ -17,7 +17,17 @@ from peruserd.couch.sources import ShardSource
 from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
-from tests.listener.office import DATABASE, DEFAULT, SECURED, USER, Office, delete_user, objects, secure, set_copy
+from tests.listener.provisioner_harness import (
+    DATABASE,
+    DEFAULT,
+    SECURED,
+    USER,
+    ProvisionerHarness,
+    delete_user,
+    objects,
+    secure,
+    set_copy,
+)
 
 # Overlong UTF-8 for `a`, which CouchDB takes for another id and shows as `ann`.
 ODD_DOCUMENT = "/_users/org.couchdb.user%3A%E0%81%A1nn"
@@ -30,12 +40,12 @@ PARTNERS: dict[str, Any] = {
 
 
 @pytest.fixture
-def office(cluster: SimClusterThread) -> Office:
+def harness(cluster: SimClusterThread) -> ProvisionerHarness:
     """A provisioner at node 1, and a user who has signed up and is served."""
     cluster.add_user(USER, "x")
-    office = Office(connect(cluster.urls[0]))
-    office.ensure()
-    return office
+    harness = ProvisionerHarness(connect(cluster.urls[0]))
+    harness.ensure()
+    return harness
 
 
 def _sign_up_odd(client: Client) -> str:
@@ -66,9 +76,9 @@ def _rows(client: Client) -> list[Row]:
     return [row for row in rows if row.id == user_document_id(USER)]
 
 
-def _act(office: Office, row: Row, lane: Lane = Lane.LIVE) -> None:
+def _act(harness: ProvisionerHarness, row: Row, lane: Lane = Lane.LIVE) -> None:
     change = Change(row.id, row.deleted, lane, 0.0, in_place=lane is Lane.SCAN)
-    assert office.act(change).failure is None
+    assert harness.act(change).failure is None
 
 
 # Two documents under one id
@@ -77,72 +87,74 @@ def _act(office: Office, row: Row, lane: Lane = Lane.LIVE) -> None:
 @pytest.mark.parametrize("lane", [Lane.LIVE, Lane.RETRY, Lane.SCAN])
 @pytest.mark.parametrize("policy", [DeletionPolicy.REVOKE, DeletionPolicy.DROP])
 def test_a_tombstone_of_another_document_takes_nothing_away(
-    cluster: SimClusterThread, office: Office, lane: Lane, policy: DeletionPolicy
+    cluster: SimClusterThread, harness: ProvisionerHarness, lane: Lane, policy: DeletionPolicy
 ) -> None:
     """Anybody can sign up and leave under bytes that are shown as somebody else's name; she keeps her database."""
-    _delete_odd(office.client, _sign_up_odd(office.client))
-    rows = _rows(office.client)
+    _delete_odd(harness.client, _sign_up_odd(harness.client))
+    rows = _rows(harness.client)
     assert sorted(row.deleted for row in rows) == [False, True]
-    hasty = Office(connect(cluster.urls[0]), policy=policy)
+    hasty = ProvisionerHarness(connect(cluster.urls[0]), policy=policy)
     for row in rows:
         _act(hasty, row, lane)
     assert objects(cluster) == [SECURED] * 3
 
 
 def test_a_live_row_of_another_document_gives_a_deleted_user_nothing_back(
-    cluster: SimClusterThread, office: Office
+    cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
     """An accomplice signs up under bytes that are shown as a deleted user's name, to let that user in again."""
-    office.remove()
-    _sign_up_odd(office.client)
-    for row in _rows(office.client):
-        _act(office, row)
+    harness.remove()
+    _sign_up_odd(harness.client)
+    for row in _rows(harness.client):
+        _act(harness, row)
     assert USER not in str(objects(cluster))
 
 
 def test_two_rows_that_contradict_each_other_are_settled_by_the_document(
-    cluster: SimClusterThread, office: Office
+    cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
     """Whichever of the two rows was kept while the other one waited, the document itself decides."""
-    delete_user(office.client)
-    office.ensure(contested=True)
+    delete_user(harness.client)
+    harness.ensure(contested=True)
     assert USER not in str(objects(cluster))
 
 
 # Copies of the user document
 
 
-def test_a_copy_that_was_away_gives_nobody_access_back(cluster: SimClusterThread, office: Office) -> None:
+def test_a_copy_that_was_away_gives_nobody_access_back(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
     """A node returns with a deleted user still signed up on its copy, and a listener beside it scans."""
     cluster.partition([[1], [2, 3]])
-    there = Office(connect(cluster.urls[1]))
+    there = ProvisionerHarness(connect(cluster.urls[1]))
     delete_user(there.client)
     cluster.set_replication_delay(3600.0)
     cluster.heal()
     there.remove()
     assert USER not in str(objects(cluster))
-    assert not next(row.deleted for row in _rows(office.client))
-    office.ensure()
-    office.look()
+    assert not next(row.deleted for row in _rows(harness.client))
+    harness.ensure()
+    harness.look()
     assert USER not in str(objects(cluster))
 
 
-def test_a_copy_that_is_behind_does_not_save_a_deleted_users_access(cluster: SimClusterThread, office: Office) -> None:
+def test_a_copy_that_is_behind_does_not_save_a_deleted_users_access(
+    cluster: SimClusterThread, harness: ProvisionerHarness
+) -> None:
     """A user is deleted in the moment in which the database appears: two copies have not heard of it yet."""
     cluster.set_replication_delay(3600.0)
     cluster.partition([[1], [2, 3]])
-    delete_user(office.client)
+    delete_user(harness.client)
     cluster.heal()
-    outcome = office.remove()
+    outcome = harness.remove()
     assert outcome.revoked
     assert USER not in str(objects(cluster))
 
 
-def test_a_deletion_is_not_believed_of_a_minority(cluster: SimClusterThread, office: Office) -> None:
+def test_a_deletion_is_not_believed_of_a_minority(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
     """One node of three, cut off from the others, takes nobody's access away and forgets nothing."""
-    delete_user(office.client)
+    delete_user(harness.client)
     cluster.partition([[1], [2, 3]])
-    outcome = office.remove()
+    outcome = harness.remove()
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.waits_for) == (
         "unconfirmed",
@@ -157,80 +169,80 @@ def test_a_deletion_is_not_believed_of_a_minority(cluster: SimClusterThread, off
 @pytest.mark.parametrize("blank", [DEFAULT, {}], ids=["closed", "open"])
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_copy_that_lost_its_security_object_does_not_win(
-    cluster: SimClusterThread, office: Office, blank: dict[str, Any], place: int
+    cluster: SimClusterThread, harness: ProvisionerHarness, blank: dict[str, Any], place: int
 ) -> None:
     """Partners, roles and other keys are in all copies afterwards, whichever copy is blank and asked first."""
-    secure(office.client, PARTNERS)
-    set_copy(office.client, place, blank)
-    office.ensure()
-    office.look(each_copy=True)
+    secure(harness.client, PARTNERS)
+    set_copy(harness.client, place, blank)
+    harness.ensure()
+    harness.look(each_copy=True)
     assert objects(cluster) == [PARTNERS] * 3
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_scan_mends_copies_that_an_earlier_owner_left_apart(
-    cluster: SimClusterThread, office: Office, place: int
+    cluster: SimClusterThread, harness: ProvisionerHarness, place: int
 ) -> None:
     """One copy is right, which a clustered read may show; the user has lost access in the others, and gets it back."""
     for other in {0, 1, 2} - {place}:
-        set_copy(office.client, other, security.revoke(SECURED, USER))
-    assert office.look(each_copy=True).security_written
+        set_copy(harness.client, other, security.revoke(SECURED, USER))
+    assert harness.look(each_copy=True).security_written
     assert objects(cluster) == [SECURED] * 3
 
 
-def test_a_scan_serves_a_user_while_a_copy_is_away(cluster: SimClusterThread, office: Office) -> None:
+def test_a_scan_serves_a_user_while_a_copy_is_away(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
     """The copies that can be read are right and agree, so nothing waits for the one that is away."""
     cluster.stop_node(3)
-    assert office.look(each_copy=True) == Outcome(acted_on=False, provisioned=True)
+    assert harness.look(each_copy=True) == Outcome(acted_on=False, provisioned=True)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_blank_copy_does_not_hide_a_deleted_users_access(
-    cluster: SimClusterThread, office: Office, place: int
+    cluster: SimClusterThread, harness: ProvisionerHarness, place: int
 ) -> None:
     """Whichever of the copies is blank, none names the user after the deletion, and the partners stay."""
-    secure(office.client, PARTNERS)
-    set_copy(office.client, place, DEFAULT)
-    assert office.remove().revoked
+    secure(harness.client, PARTNERS)
+    set_copy(harness.client, place, DEFAULT)
+    assert harness.remove().revoked
     assert objects(cluster) == [security.revoke(PARTNERS, USER)] * 3
 
 
 def test_a_revocation_with_two_of_three_copies_away_reaches_them_when_they_return(
-    cluster: SimClusterThread, office: Office
+    cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
     """The nodes that hold two copies of the database go as the write is about to be made; no copy is forgotten."""
-    delete_user(office.client)
+    delete_user(harness.client)
 
     def lose_two_nodes(_document_id: str) -> None:
         for node in (2, 3):
             cluster.stop_node(node)
 
-    office.announce = lose_two_nodes
-    outcome = office.remove()
+    harness.announce = lose_two_nodes
+    outcome = harness.remove()
     assert outcome.failure is not None
     assert outcome.failure.kind == "no_majority"
-    office.announce = lambda _: None
+    harness.announce = lambda _: None
     for node in (2, 3):
         cluster.start_node(node)
     cluster.replicate()
     tries = 0
-    while (outcome := office.remove()).failure is not None:
+    while (outcome := harness.remove()).failure is not None:
         tries += 1
         assert tries < 4
     assert USER not in str(objects(cluster))
 
 
-def test_one_copy_that_is_away_is_waited_for(cluster: SimClusterThread, office: Office) -> None:
+def test_one_copy_that_is_away_is_waited_for(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
     """A revocation that two of three copies have taken is looked at until the third one is there."""
-    delete_user(office.client)
+    delete_user(harness.client)
     cluster.stop_node(3)
-    outcome = office.remove()
+    outcome = harness.remove()
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.waits_for) == ("copies_away", ("node3@127.0.0.1",))
     cluster.start_node(3)
-    outcome = office.remove()
+    outcome = harness.remove()
     while outcome.failure is not None and outcome.failure.kind == "to_be_seen_again":
-        outcome = office.remove()
+        outcome = harness.remove()
     assert outcome.failure is None
     assert USER not in str(objects(cluster))
 
@@ -242,11 +254,11 @@ def test_a_new_database_names_nobody_but_its_user(cluster: SimClusterThread) -> 
     """Another daemon has named somebody else in a database that was just made: nobody learns the name from there."""
     for user in ("ann", "bob"):
         cluster.add_user(user, "x")
-    office = Office(connect(cluster.urls[0]))
-    office.announce = lambda _: office.client.put_security(DATABASE, {"admins": {"names": ["stranger"]}})
-    office.ensure()
-    office.announce = lambda _: None
-    office.ensure("bob")
+    harness = ProvisionerHarness(connect(cluster.urls[0]))
+    harness.announce = lambda _: harness.client.put_security(DATABASE, {"admins": {"names": ["stranger"]}})
+    harness.ensure()
+    harness.announce = lambda _: None
+    harness.ensure("bob")
     for database in (DATABASE, "userdb-626f62"):
         assert "stranger" not in str(objects(cluster, database))
 
@@ -254,10 +266,10 @@ def test_a_new_database_names_nobody_but_its_user(cluster: SimClusterThread) -> 
 def test_what_a_new_database_gets_does_not_depend_on_the_servers_default(cluster: SimClusterThread) -> None:
     """On a server whose new databases are public, a user's is not."""
     cluster.add_user(USER, "x")
-    office = Office(connect(cluster.urls[0]))
+    harness = ProvisionerHarness(connect(cluster.urls[0]))
     # The simulated server knows the closed default alone.
-    office.announce = lambda _: office.client.put_security(DATABASE, {})
-    assert office.ensure().provisioned
+    harness.announce = lambda _: harness.client.put_security(DATABASE, {})
+    assert harness.ensure().provisioned
     assert objects(cluster) == [security.first(USER)] * 3
 
 
@@ -266,32 +278,34 @@ def test_what_a_new_database_gets_does_not_depend_on_the_servers_default(cluster
 READERS = {"admins": {"names": ["op"]}, "readers": {"names": ["bob"], "roles": ["staff"]}}
 
 
-def test_readers_are_not_locked_out_by_a_grant_or_a_revocation(cluster: SimClusterThread, office: Office) -> None:
+def test_readers_are_not_locked_out_by_a_grant_or_a_revocation(
+    cluster: SimClusterThread, harness: ProvisionerHarness
+) -> None:
     """Users of an old database read on while its own user comes and goes."""
-    secure(office.client, READERS)
-    assert office.ensure().provisioned
+    secure(harness.client, READERS)
+    assert harness.ensure().provisioned
     assert objects(cluster) == [security.grant(READERS, USER)] * 3
-    assert office.remove().revoked
+    assert harness.remove().revoked
     assert objects(cluster) == [READERS] * 3 or all(
         each["readers"] == READERS["readers"] and USER not in str(each) for each in objects(cluster)
     )
 
 
-def test_ranges_hold_what_their_rows_claim(office: Office) -> None:
+def test_ranges_hold_what_their_rows_claim(harness: ProvisionerHarness) -> None:
     """The odd document lies where its own bytes hash to, which need not be the range of the id it is shown by."""
-    _sign_up_odd(office.client)
+    _sign_up_odd(harness.client)
     places = [crc32(each) for each in (user_document_id(USER).encode(), b"org.couchdb.user:\xe0\x81\xa1nn")]
-    copies = _copies(office.client)
-    showing = [copy.range for copy in copies for row in _page(office.client, copy) if row.id == user_document_id(USER)]
+    copies = _copies(harness.client)
+    showing = [copy.range for copy in copies for row in _page(harness.client, copy) if row.id == user_document_id(USER)]
     assert sorted(showing) == sorted(copy.range for place in places for copy in copies if place in copy.range)
 
 
 def test_a_database_of_a_configured_shape_is_compared_in_all_its_ranges(cluster: SimClusterThread) -> None:
     """Each range of a database has copies of the security object; all of them are read and brought together."""
     cluster.add_user(USER, "x")
-    office = Office(connect(cluster.urls[0]), databases=DatabasesConfig(q=2))
-    office.ensure()
-    set_copy(office.client, 5, DEFAULT)
-    assert office.remove().revoked
+    harness = ProvisionerHarness(connect(cluster.urls[0]), databases=DatabasesConfig(q=2))
+    harness.ensure()
+    set_copy(harness.client, 5, DEFAULT)
+    assert harness.remove().revoked
     assert len(objects(cluster)) == 6
     assert USER not in str(objects(cluster))

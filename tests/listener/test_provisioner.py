@@ -16,12 +16,12 @@ from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import StoreError
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
-from tests.listener.office import (
+from tests.listener.provisioner_harness import (
     DATABASE,
     DEFAULT,
     SECURED,
     USER,
-    Office,
+    ProvisionerHarness,
     delete_user,
     made,
     objects,
@@ -33,28 +33,28 @@ from tests.proxies import Proxy, decoding, faithful
 
 
 @pytest.fixture
-def office(cluster: SimClusterThread) -> Office:
+def harness(cluster: SimClusterThread) -> ProvisionerHarness:
     """A provisioner at node 1, with the default settings, and a user who has signed up."""
     cluster.add_user(USER, "x")
     cluster.clear_requests()
-    return Office(connect(cluster.urls[0]))
+    return ProvisionerHarness(connect(cluster.urls[0]))
 
 
 # Ensure
 
 
-def test_a_user_gets_a_database_of_their_own(cluster: SimClusterThread, office: Office) -> None:
+def test_a_user_gets_a_database_of_their_own(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
     """Ensuring a user creates the database and names the user among its admins and members, in all copies."""
-    outcome = office.ensure()
+    outcome = harness.ensure()
     assert outcome == Outcome(acted_on=False, provisioned=True, created=True, security_written=True, whole=True)
     assert objects(cluster) == [SECURED] * 3
 
 
-def test_what_stands_in_a_security_object_is_kept(cluster: SimClusterThread, office: Office) -> None:
+def test_what_stands_in_a_security_object_is_kept(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
     """A database that is there already keeps its other names, roles and unknown keys; the user is added."""
     found = {"admins": {"names": ["op"]}, "members": {"names": ["op"], "roles": ["x"]}, "proxy": {"a": [1]}}
-    secure(office.client, found)
-    assert office.ensure() == Outcome(acted_on=False, provisioned=True, security_written=True, whole=True)
+    secure(harness.client, found)
+    assert harness.ensure() == Outcome(acted_on=False, provisioned=True, security_written=True, whole=True)
     both = {"names": ["op", USER]}
     assert objects(cluster) == [{**found, "admins": both, "members": {**both, "roles": ["x"]}}] * 3
 
@@ -63,19 +63,21 @@ def test_a_user_who_is_a_member_by_the_configuration_is_no_admin(cluster: SimClu
     """With the grant `member` a new database takes the same two requests, and its user cannot change its security."""
     cluster.add_user(USER, "x")
     cluster.clear_requests()
-    office = Office(connect(cluster.urls[0]), access=Access(Grant.MEMBER))
-    assert office.ensure().provisioned
+    harness = ProvisionerHarness(connect(cluster.urls[0]), access=Access(Grant.MEMBER))
+    assert harness.ensure().provisioned
     assert objects(cluster) == [first(USER, Access(Grant.MEMBER))] * 3
     assert sum(cluster.requests().values()) == 2
     cluster.clear_requests()
-    assert office.ensure().provisioned
+    assert harness.ensure().provisioned
     assert made(cluster, "PUT", "security") == 0
 
 
-def test_other_rights_reach_a_database_that_is_there_by_a_rollout(cluster: SimClusterThread, office: Office) -> None:
+def test_other_rights_reach_a_database_that_is_there_by_a_rollout(
+    cluster: SimClusterThread, harness: ProvisionerHarness
+) -> None:
     """No row, scan or review changes them; the rollout takes the name out of the admins of each copy."""
-    assert office.ensure().provisioned
-    as_member = Office(connect(cluster.urls[0]), access=Access(Grant.MEMBER))
+    assert harness.ensure().provisioned
+    as_member = ProvisionerHarness(connect(cluster.urls[0]), access=Access(Grant.MEMBER))
     assert as_member.ensure().provisioned
     assert as_member.look(each_copy=True).provisioned
     assert as_member.review(deleted=True).provisioned
@@ -84,21 +86,21 @@ def test_other_rights_reach_a_database_that_is_there_by_a_rollout(cluster: SimCl
     assert objects(cluster) == [first(USER, Access(Grant.MEMBER))] * 3
 
 
-def test_a_right_database_is_not_written(cluster: SimClusterThread, office: Office) -> None:
+def test_a_right_database_is_not_written(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
     """Ensuring a user who has everything writes no security object and counts no creation."""
-    office.ensure()
-    office.doubts.clear()
+    harness.ensure()
+    harness.doubts.clear()
     cluster.clear_requests()
-    assert office.ensure() == Outcome(acted_on=False, provisioned=True)
+    assert harness.ensure() == Outcome(acted_on=False, provisioned=True)
     assert made(cluster, "PUT", "security") == 0
     assert cluster.creations() == {}
 
 
 def test_the_database_is_made_as_configured(cluster: SimClusterThread) -> None:
     """Prefix, shards and copies of a user's database are those of the configuration."""
-    office = Office(connect(cluster.urls[0]), databases=DatabasesConfig(prefix="home/", q=2, n=1))
-    assert office.ensure().provisioned
-    shard_map = office.client.shard_map("_local", database_name("home/", USER))
+    harness = ProvisionerHarness(connect(cluster.urls[0]), databases=DatabasesConfig(prefix="home/", q=2, n=1))
+    assert harness.ensure().provisioned
+    shard_map = harness.client.shard_map("_local", database_name("home/", USER))
     assert shard_map is not None
     assert [len(nodes) for nodes in shard_map.hosts.values()] == [1, 1]
 
@@ -106,10 +108,10 @@ def test_the_database_is_made_as_configured(cluster: SimClusterThread) -> None:
 def test_a_write_is_announced_before_it_ismade(cluster: SimClusterThread) -> None:
     """The note that a security object is being written is made before the request goes out."""
     written: list[tuple[str, int]] = []
-    office = Office(
+    harness = ProvisionerHarness(
         connect(cluster.urls[0]), before_write=lambda each: written.append((each, made(cluster, "PUT", "security")))
     )
-    office.ensure()
+    harness.ensure()
     assert written == [(user_document_id(USER), 0)]
 
 
@@ -118,41 +120,41 @@ def test_a_database_only_a_minority_made_is_incomplete(cluster: SimClusterThread
     databases = DatabasesConfig(n=1)
     # One whose only copy is on node 1, so that it can be secured all the same.
     user = next(user for user in map(str, range(100)) if document_hash(database_name("userdb-", user)) % 3 == 0)
-    office = Office(connect(cluster.urls[0]), databases=databases)
+    harness = ProvisionerHarness(connect(cluster.urls[0]), databases=databases)
     cluster.add_user(user, "x")
     for node in (2, 3):
         cluster.stop_node(node)
-    outcome = office.ensure(user)
+    outcome = harness.ensure(user)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.advice) == ("accepted_only", Advice.RETRY)
     assert (outcome.created, outcome.provisioned) == (True, False)
     for node in (2, 3):
         cluster.start_node(node)
-    again = office.ensure(user)
+    again = harness.ensure(user)
     assert (again.failure, again.provisioned, again.created) == (None, True, False)
 
 
-def _cut_off(cluster: SimClusterThread) -> Office:
+def _cut_off(cluster: SimClusterThread) -> ProvisionerHarness:
     """A provisioner at node 1, which loses sight of the others each time it is about to write."""
-    return Office(connect(cluster.urls[0]), before_write=lambda _: cluster.partition([[1], [2, 3]]))
+    return ProvisionerHarness(connect(cluster.urls[0]), before_write=lambda _: cluster.partition([[1], [2, 3]]))
 
 
 def test_a_write_without_a_majority_is_made_again_whatever_a_read_shows(cluster: SimClusterThread) -> None:
     """After a write that reached one copy of three, the next try writes though that copy is right; then all agree."""
     cluster.add_user(USER, "x")
-    office = _cut_off(cluster)
-    office.client.create_database(DATABASE, DatabasesConfig())
+    harness = _cut_off(cluster)
+    harness.client.create_database(DATABASE, DatabasesConfig())
     # Until they have replicated, what one copy took is not undone by what the other two have.
     cluster.set_replication_delay(3600.0)
-    outcome = office.ensure()
+    outcome = harness.ensure()
     assert outcome.failure is not None
     assert outcome.failure.kind == "no_majority"
     assert not outcome.provisioned
     cluster.heal()
     assert sorted(objects(cluster), key=str) == sorted([SECURED, DEFAULT, DEFAULT], key=str)
-    assert office.client.security(DATABASE) == SECURED
-    office.announce = lambda _: None
-    assert office.ensure() == Outcome(acted_on=False, provisioned=True, security_written=True, whole=True)
+    assert harness.client.security(DATABASE) == SECURED
+    harness.announce = lambda _: None
+    assert harness.ensure() == Outcome(acted_on=False, provisioned=True, security_written=True, whole=True)
     assert objects(cluster) == [SECURED] * 3
     cluster.replicate()
     assert objects(cluster) == [SECURED] * 3
@@ -168,23 +170,23 @@ def test_a_write_without_a_majority_is_made_again_whatever_a_read_shows(cluster:
     ],
 )
 def test_a_step_that_fails_is_a_failure_of_the_whole(
-    cluster: SimClusterThread, office: Office, path: str, outcome: int | str, kind: str
+    cluster: SimClusterThread, harness: ProvisionerHarness, path: str, outcome: int | str, kind: str
 ) -> None:
     """The user is not provisioned whichever request goes wrong, the failure says why, and the next try completes it."""
     cluster.fail(1, outcome, path_regex=path)
-    first = office.ensure()
+    first = harness.ensure()
     assert first.failure is not None
     assert first.failure.kind == kind
     assert not first.provisioned
     cluster.clear_faults()
-    assert office.ensure().provisioned
+    assert harness.ensure().provisioned
     assert objects(cluster) == [SECURED] * 3
 
 
-def test_a_node_that_is_down_is_a_failure_to_try_again(cluster: SimClusterThread, office: Office) -> None:
+def test_a_node_that_is_down_is_a_failure_to_try_again(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
     """A server that cannot be reached is no reason to give a user up."""
     cluster.stop_node(1)
-    outcome = office.ensure()
+    outcome = harness.ensure()
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.advice) == ("unreachable", Advice.RETRY)
 
@@ -197,26 +199,28 @@ def test_a_node_that_is_down_is_a_failure_to_try_again(cluster: SimClusterThread
         pytest.param("", id="empty"),
     ],
 )
-def test_an_impossible_name_is_given_up_without_a_request(cluster: SimClusterThread, office: Office, user: str) -> None:
+def test_an_impossible_name_is_given_up_without_a_request(
+    cluster: SimClusterThread, harness: ProvisionerHarness, user: str
+) -> None:
     """A user no database can be made for fails for good and costs no request; deleting one is nothing to do."""
-    outcome = office.ensure(user)
+    outcome = harness.ensure(user)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.advice) == ("unservable_name", Advice.GIVE_UP)
-    assert office.remove(user, really=False) == Outcome()
+    assert harness.remove(user, really=False) == Outcome()
     assert cluster.requests() == {}
 
 
-def test_the_longest_name_is_served(cluster: SimClusterThread, office: Office) -> None:
+def test_the_longest_name_is_served(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
     """A name of exactly as many bytes as CouchDB can take has its database."""
     user = "x" * max_name_bytes("userdb-")
-    assert office.ensure(user).provisioned
+    assert harness.ensure(user).provisioned
     assert database_name("userdb-", user) in cluster.databases()
 
 
 def test_what_is_no_user_document_is_left_alone(cluster: SimClusterThread) -> None:
     """A design document in the feed is nobody's."""
-    office = Office(connect(cluster.urls[0]))
-    assert office.act(Change("_design/_auth", deleted=False, lane=Lane.LIVE, read_at=0.0)) == Outcome()
+    harness = ProvisionerHarness(connect(cluster.urls[0]))
+    assert harness.act(Change("_design/_auth", deleted=False, lane=Lane.LIVE, read_at=0.0)) == Outcome()
     assert cluster.requests() == {}
 
 
@@ -232,8 +236,8 @@ def test_a_malformed_security_object_is_left_for_the_operator(
 ) -> None:
     """An object whose shape nobody could merge into is not overwritten: a person has to look at it."""
     with TalkingServer(answering(one_copy(malformed, rev="2-b", deleted=deleted))) as server:
-        office = Office(connect(server.url))
-        outcome = office.remove(really=False) if deleted else office.ensure()
+        harness = ProvisionerHarness(connect(server.url))
+        outcome = harness.remove(really=False) if deleted else harness.ensure()
         assert outcome.failure is not None
         assert (outcome.failure.kind, outcome.failure.advice) == ("malformed_security", Advice.ASK_OPERATOR)
         assert ("PUT", f"/{DATABASE}/_security") not in [(each.method, each.path) for each in server.requests]
@@ -243,7 +247,7 @@ def test_a_malformed_security_object_is_left_for_the_operator(
 def test_an_answer_that_is_no_security_object_is_a_failure(found: bytes) -> None:
     """Something between peruserd and CouchDB that answers 200 with anything else does not bring the listener down."""
     with TalkingServer(answering(one_copy(found, rev="1-a"))) as server:
-        outcome = Office(connect(server.url)).ensure()
+        outcome = ProvisionerHarness(connect(server.url)).ensure()
     assert outcome.failure is not None
     assert outcome.failure.kind == "unexpected_answer"
 
@@ -251,10 +255,12 @@ def test_an_answer_that_is_no_security_object_is_a_failure(found: bytes) -> None
 # Revoke and keep
 
 
-def test_a_deleted_user_loses_access_and_the_database_stays(cluster: SimClusterThread, office: Office) -> None:
+def test_a_deleted_user_loses_access_and_the_database_stays(
+    cluster: SimClusterThread, harness: ProvisionerHarness
+) -> None:
     """Revoking removes the name from admins and members, in all copies, and deletes nothing."""
-    office.ensure()
-    assert office.remove() == Outcome(acted_on=True, revoked=True, security_written=True, whole=True)
+    harness.ensure()
+    assert harness.remove() == Outcome(acted_on=True, revoked=True, security_written=True, whole=True)
     emptied = {"members": {"roles": ["_admin"], "names": []}, "admins": {"roles": ["_admin"], "names": []}}
     assert objects(cluster) == [emptied] * 3
     assert cluster.deletions() == {}
@@ -271,89 +277,89 @@ def test_a_deleted_user_loses_access_and_the_database_stays(cluster: SimClusterT
     ids=["only-member", "only-member-and-admin", "public", "public-with-admin"],
 )
 def test_revoking_never_leaves_a_database_public(
-    cluster: SimClusterThread, office: Office, found: dict[str, Any]
+    cluster: SimClusterThread, harness: ProvisionerHarness, found: dict[str, Any]
 ) -> None:
     """A deleted user's database is open to nobody but those still named, whoever was or was not named before."""
-    secure(office.client, found)
-    assert office.remove().failure is None
+    secure(harness.client, found)
+    assert harness.remove().failure is None
     for security in objects(cluster):
         assert not is_public(security)
         assert USER not in str(security)
 
 
-def test_revoking_without_a_database_is_nothing_to_do(cluster: SimClusterThread, office: Office) -> None:
+def test_revoking_without_a_database_is_nothing_to_do(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
     """A deleted user who never had a database is no failure (it stops couch_peruser for good), and makes none."""
-    assert office.remove() == Outcome()
+    assert harness.remove() == Outcome()
     assert cluster.databases() == ["_users"]
 
 
-def test_revoking_again_writes_nothing(cluster: SimClusterThread, office: Office) -> None:
+def test_revoking_again_writes_nothing(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
     """A deleted user whose access is gone already costs one read."""
-    office.ensure()
-    office.remove()
-    office.doubts.clear()
+    harness.ensure()
+    harness.remove()
+    harness.doubts.clear()
     cluster.clear_requests()
-    assert office.remove() == Outcome(acted_on=True)
+    assert harness.remove() == Outcome(acted_on=True)
     assert made(cluster, "PUT", "security") == 0
 
 
-def test_a_revocation_without_a_majority_is_made_again(cluster: SimClusterThread, office: Office) -> None:
+def test_a_revocation_without_a_majority_is_made_again(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
     """A revocation that reached one copy of three is written again though that copy is right, until all agree twice."""
-    office.ensure()
+    harness.ensure()
     cluster.set_replication_delay(3600.0)
-    delete_user(office.client)
-    office.announce = lambda _: cluster.partition([[1], [2, 3]])
-    outcome = office.remove()
+    delete_user(harness.client)
+    harness.announce = lambda _: cluster.partition([[1], [2, 3]])
+    outcome = harness.remove()
     assert outcome.failure is not None
     assert outcome.failure.kind == "no_majority"
     assert not outcome.revoked
     cluster.heal()
-    office.announce = lambda _: None
-    again = office.remove()
+    harness.announce = lambda _: None
+    again = harness.remove()
     assert again.failure is not None
     assert again.failure.kind == "to_be_seen_again"
     found = objects(cluster)
     assert found == [found[0]] * 3
     assert USER not in str(found[0])
-    assert office.remove() == Outcome(acted_on=True, revoked=True, whole=True)
+    assert harness.remove() == Outcome(acted_on=True, revoked=True, whole=True)
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["user-there", "user-deleted"])
 def test_a_row_of_a_user_whom_the_journal_knows_is_not_believed(
-    cluster: SimClusterThread, office: Office, *, is_there: bool
+    cluster: SimClusterThread, harness: ProvisionerHarness, *, is_there: bool
 ) -> None:
     """The database is gone, and anybody can make a row that is shown as the user's: the document itself is asked."""
     if not is_there:
-        delete_user(office.client)
-    office.notes.known.add(user_document_id(USER))
-    outcome = office.ensure()
+        delete_user(harness.client)
+    harness.notes.known.add(user_document_id(USER))
+    outcome = harness.ensure()
     assert outcome.failure is None
     assert outcome.created is is_there
     assert (DATABASE in cluster.databases()) is is_there
 
 
 def test_a_revocation_that_the_servers_own_repair_undoes_is_made_again(
-    cluster: SimClusterThread, office: Office
+    cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
     """Two nodes that were away bring the access back by their majority; the user is without it all the same."""
-    office.ensure()
-    delete_user(office.client)
+    harness.ensure()
+    delete_user(harness.client)
     cluster.set_replication_delay(3600.0)
-    office.announce = lambda _: cluster.partition([[1], [2, 3]])
-    office.remove()
+    harness.announce = lambda _: cluster.partition([[1], [2, 3]])
+    harness.remove()
     cluster.heal()
     cluster.replicate()
     assert USER in str(objects(cluster))
-    office.announce = lambda _: None
-    while (outcome := office.remove()).failure is not None:
+    harness.announce = lambda _: None
+    while (outcome := harness.remove()).failure is not None:
         assert outcome.failure.kind == "to_be_seen_again"
     assert USER not in str(objects(cluster))
 
 
 def test_keep_does_nothing(cluster: SimClusterThread) -> None:
     """With the policy `keep`, a deletion costs no request."""
-    office = Office(connect(cluster.urls[0]), policy=DeletionPolicy.KEEP)
-    assert office.remove(really=False) == Outcome()
+    harness = ProvisionerHarness(connect(cluster.urls[0]), policy=DeletionPolicy.KEEP)
+    assert harness.remove(really=False) == Outcome()
     assert cluster.requests() == {}
 
 
@@ -361,21 +367,23 @@ def test_keep_does_nothing(cluster: SimClusterThread) -> None:
 
 
 @pytest.fixture
-def dropping(cluster: SimClusterThread) -> Office:
+def dropping(cluster: SimClusterThread) -> ProvisionerHarness:
     """A provisioner at node 1 that drops databases, one user having theirs."""
-    office = Office(connect(cluster.urls[0]), policy=DeletionPolicy.DROP)
+    harness = ProvisionerHarness(connect(cluster.urls[0]), policy=DeletionPolicy.DROP)
     cluster.add_user(USER, "x")
-    office.ensure()
-    return office
+    harness.ensure()
+    return harness
 
 
-def tombstone(office: Office, user: str = USER) -> str | None:
+def tombstone(harness: ProvisionerHarness, user: str = USER) -> str | None:
     """Return the revision of a user document as its copies have it."""
-    return office._provisioner.confirm(user_document_id(user)).rev
+    return harness._provisioner.confirm(user_document_id(user)).rev
 
 
 @pytest.mark.parametrize("lane", [Lane.LIVE, Lane.SCAN, Lane.RETRY])
-def test_drop_takes_access_away_and_notes_the_deletion(cluster: SimClusterThread, dropping: Office, lane: Lane) -> None:
+def test_drop_takes_access_away_and_notes_the_deletion(
+    cluster: SimClusterThread, dropping: ProvisionerHarness, lane: Lane
+) -> None:
     """The database is dropped in its time, wherever the tombstone was met; the user is out at once."""
     assert dropping.remove(lane=lane).revoked
     assert dropping.notes.noted == [(user_document_id(USER), DATABASE, tombstone(dropping), None)]
@@ -383,7 +391,7 @@ def test_drop_takes_access_away_and_notes_the_deletion(cluster: SimClusterThread
     assert cluster.deletions() == {}
 
 
-def test_the_place_of_the_row_is_noted(dropping: Office) -> None:
+def test_the_place_of_the_row_is_noted(dropping: ProvisionerHarness) -> None:
     """The journal says at which sequence the tombstone was met."""
     delete_user(dropping.client)
     dropping.act(Change(user_document_id(USER), deleted=True, lane=Lane.LIVE, read_at=0.0, sequence=77))
@@ -391,7 +399,9 @@ def test_the_place_of_the_row_is_noted(dropping: Office) -> None:
 
 
 @pytest.mark.parametrize("user", [USER, "nobody"], ids=["alive", "never-was"])
-def test_drop_believes_the_document_and_not_the_feed(cluster: SimClusterThread, dropping: Office, user: str) -> None:
+def test_drop_believes_the_document_and_not_the_feed(
+    cluster: SimClusterThread, dropping: ProvisionerHarness, user: str
+) -> None:
     """A user document that is there, or never was, is no reason to delete a database."""
     dropping.ensure(user)
     dropping.remove(user, really=False)
@@ -399,7 +409,7 @@ def test_drop_believes_the_document_and_not_the_feed(cluster: SimClusterThread, 
     assert database_name("userdb-", user) in cluster.databases()
 
 
-def test_drop_asks_all_copies_of_the_document(cluster: SimClusterThread, dropping: Office) -> None:
+def test_drop_asks_all_copies_of_the_document(cluster: SimClusterThread, dropping: ProvisionerHarness) -> None:
     """A tombstone on this node's copy deletes nothing while another copy has the user signed up again."""
     cluster.set_replication_delay(3600.0)
     delete_user(dropping.client)
@@ -411,7 +421,9 @@ def test_drop_asks_all_copies_of_the_document(cluster: SimClusterThread, droppin
 
 
 @pytest.mark.parametrize("groups", [[[1], [2, 3]], [[1], [2], [3]]])
-def test_nothing_is_noted_by_a_minority(cluster: SimClusterThread, dropping: Office, groups: list[list[int]]) -> None:
+def test_nothing_is_noted_by_a_minority(
+    cluster: SimClusterThread, dropping: ProvisionerHarness, groups: list[list[int]]
+) -> None:
     """A node cut off from most others confirms nothing, and tries again later."""
     delete_user(dropping.client)
     cluster.partition(groups)
@@ -424,7 +436,9 @@ def test_nothing_is_noted_by_a_minority(cluster: SimClusterThread, dropping: Off
     assert len(dropping.notes.noted) == 1
 
 
-def test_a_copy_that_is_away_keeps_no_deletion_from_being_noted(cluster: SimClusterThread, dropping: Office) -> None:
+def test_a_copy_that_is_away_keeps_no_deletion_from_being_noted(
+    cluster: SimClusterThread, dropping: ProvisionerHarness
+) -> None:
     """A host that is lost for good is waited for with the revocation, and the drop does not wait for that."""
     delete_user(dropping.client)
     cluster.stop_node(3)
@@ -434,7 +448,9 @@ def test_a_copy_that_is_away_keeps_no_deletion_from_being_noted(cluster: SimClus
     assert len(dropping.notes.noted) == 1
 
 
-def test_a_deletion_that_cannot_be_noted_is_tried_again(cluster: SimClusterThread, dropping: Office) -> None:
+def test_a_deletion_that_cannot_be_noted_is_tried_again(
+    cluster: SimClusterThread, dropping: ProvisionerHarness
+) -> None:
     """Access is gone although the journal is away, and the user goes to quarantine until it is noted."""
     dropping.notes.failing = JournalMissingError("it is away")
     outcome = dropping.remove()
@@ -449,11 +465,11 @@ def test_a_deletion_that_cannot_be_noted_is_tried_again(cluster: SimClusterThrea
 @pytest.mark.parametrize("policy", [DeletionPolicy.REVOKE, DeletionPolicy.KEEP])
 def test_other_policies_note_nothing(cluster: SimClusterThread, policy: DeletionPolicy) -> None:
     """Only what is to be dropped stands in the journal."""
-    office = Office(connect(cluster.urls[0]), policy=policy)
+    harness = ProvisionerHarness(connect(cluster.urls[0]), policy=policy)
     cluster.add_user(USER, "x")
-    office.ensure()
-    office.remove()
-    assert office.notes.noted == []
+    harness.ensure()
+    harness.remove()
+    assert harness.notes.noted == []
 
 
 # Users who come back
@@ -462,23 +478,25 @@ FREED: dict[str, Any] = {"admins": {"names": [], "roles": ["_admin"]}, "members"
 
 
 @pytest.fixture
-def holding(cluster: SimClusterThread) -> Office:
+def holding(cluster: SimClusterThread) -> ProvisionerHarness:
     """A provisioner that keeps databases shut which were freed."""
     cluster.add_user(USER, "x")
-    return Office(connect(cluster.urls[0]), on_return=OnReturn.HOLD)
+    return ProvisionerHarness(connect(cluster.urls[0]), on_return=OnReturn.HOLD)
 
 
 def test_by_default_a_user_who_comes_back_gets_the_database_that_is_there(cluster: SimClusterThread) -> None:
     """With `reopen` the data is there again, as with couch_peruser."""
     cluster.add_user(USER, "x")
-    office = Office(connect(cluster.urls[0]))
-    secure(office.client, FREED)
-    assert office.ensure().provisioned
-    assert office.notes.asked == []
+    harness = ProvisionerHarness(connect(cluster.urls[0]))
+    secure(harness.client, FREED)
+    assert harness.ensure().provisioned
+    assert harness.notes.asked == []
 
 
 @pytest.mark.parametrize("freed", [FREED, {"admins": {"names": ["op"]}, "members": {"names": ["op"]}}])
-def test_a_freed_name_waits_for_the_operator(cluster: SimClusterThread, holding: Office, freed: dict[str, Any]) -> None:
+def test_a_freed_name_waits_for_the_operator(
+    cluster: SimClusterThread, holding: ProvisionerHarness, freed: dict[str, Any]
+) -> None:
     """A database that was there and names not the user is not opened, whoever freed it and however long ago."""
     secure(holding.client, freed)
     outcome = holding.ensure()
@@ -492,7 +510,7 @@ def test_a_freed_name_waits_for_the_operator(cluster: SimClusterThread, holding:
     assert holding.notes.served_users == [user_document_id(USER)]
 
 
-def test_a_review_opens_no_freed_database_either(cluster: SimClusterThread, holding: Office) -> None:
+def test_a_review_opens_no_freed_database_either(cluster: SimClusterThread, holding: ProvisionerHarness) -> None:
     """The operator is asked, whatever the reason to look."""
     secure(holding.client, FREED)
     outcome = holding.review(deleted=True)
@@ -502,20 +520,22 @@ def test_a_review_opens_no_freed_database_either(cluster: SimClusterThread, hold
 
 
 @pytest.mark.parametrize("security", [DEFAULT, {}])
-def test_a_database_that_was_just_made_is_nobodys_freed_one(holding: Office, security: dict[str, Any]) -> None:
+def test_a_database_that_was_just_made_is_nobodys_freed_one(
+    holding: ProvisionerHarness, security: dict[str, Any]
+) -> None:
     """Blank in every copy: it was made and not secured, by this instance or another one."""
     secure(holding.client, security)
     assert holding.ensure().provisioned
     assert holding.notes.asked == []
 
 
-def test_a_new_user_is_not_asked_about(holding: Office) -> None:
+def test_a_new_user_is_not_asked_about(holding: ProvisionerHarness) -> None:
     """A user without a database gets one, with the requests that it always took."""
     assert holding.ensure().created
     assert holding.notes.asked == []
 
 
-def test_a_grant_that_was_cut_off_is_completed_on_the_operators_word(holding: Office) -> None:
+def test_a_grant_that_was_cut_off_is_completed_on_the_operators_word(holding: ProvisionerHarness) -> None:
     """One copy names the user, as a copy does that was away when the name was freed: the word that was said decides."""
     holding.ensure()
     set_copy(holding.client, 1, FREED)
@@ -528,7 +548,7 @@ def test_a_grant_that_was_cut_off_is_completed_on_the_operators_word(holding: Of
 
 @pytest.mark.parametrize("node", [0, 1, 2])
 def test_a_copy_that_was_away_when_the_name_was_freed_lets_nobody_in(
-    cluster: SimClusterThread, holding: Office, node: int
+    cluster: SimClusterThread, holding: ProvisionerHarness, node: int
 ) -> None:
     """Whichever copy it is, and also where nothing is known to be in doubt."""
     secure(holding.client, FREED)
@@ -540,7 +560,7 @@ def test_a_copy_that_was_away_when_the_name_was_freed_lets_nobody_in(
 
 
 def test_an_error_nobody_foresaw_is_the_users_and_not_the_processs(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    harness: ProvisionerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fault met while one user is served goes to quarantine with that user, instead of ending the listener."""
 
@@ -548,7 +568,7 @@ def test_an_error_nobody_foresaw_is_the_users_and_not_the_processs(
         raise RuntimeError("nobody foresaw this")
 
     monkeypatch.setattr(Client, "put_security", fail)
-    outcome = office.ensure()
+    outcome = harness.ensure()
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.advice) == ("unforeseen", Advice.ASK_OPERATOR)
     assert "nobody foresaw this" in outcome.failure.message
@@ -561,7 +581,7 @@ def test_a_state_that_cannot_be_written_is_not_the_users(cluster: SimClusterThre
         raise StoreError("disk full")
 
     with pytest.raises(StoreError):
-        Office(connect(cluster.urls[0]), before_write=full).ensure()
+        ProvisionerHarness(connect(cluster.urls[0]), before_write=full).ensure()
 
 
 def test_a_revocation_is_not_over_where_a_proxy_hides_the_database(cluster: SimClusterThread) -> None:
@@ -569,12 +589,12 @@ def test_a_revocation_is_not_over_where_a_proxy_hides_the_database(cluster: SimC
     with Proxy(cluster.urls[0], faithful) as proxy:
         client = connect(proxy.url)
         layout = SingleLayout(client, "server", "_users")
-        office = Office(client, databases=DatabasesConfig(prefix="user/db-"), layout=layout)
+        harness = ProvisionerHarness(client, databases=DatabasesConfig(prefix="user/db-"), layout=layout)
         cluster.add_user(USER, "x")
-        assert office.ensure().failure is None
+        assert harness.ensure().failure is None
         delete_user(connect(cluster.urls[0]))
         proxy.rewriting = decoding
-        outcome = office.remove(really=False)
+        outcome = harness.remove(really=False)
         assert outcome.failure is not None
         proxy.rewriting = faithful
-        assert office.remove(really=False, lane=Lane.RETRY).revoked
+        assert harness.remove(really=False, lane=Lane.RETRY).revoked

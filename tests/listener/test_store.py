@@ -21,7 +21,7 @@ from peruserd.core.work.records import Removal
 from peruserd.listener.store import Store, StoreError, retired_doubts
 
 OWNERSHIP = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("n1", "n2")),), ("n1", "n2"))
-SAVED = SavedProgress("copy", 41, OWNERSHIP, settled=(OWNERSHIP,), scan=Scan(until=40, position=7))
+SAVED = SavedProgress("copy", 41, OWNERSHIP, covered=(OWNERSHIP,), scan=Scan(until=40, position=7))
 EMPTY: tuple[None, list[Quarantined], set[str]] = (None, [], set())
 
 
@@ -96,7 +96,7 @@ def test_what_is_not_new_is_not_written(opened: Callable[[], Store]) -> None:
         written.append(store._connection.total_changes)
     assert [now - before for before, now in itertools.pairwise([0, *written])] == [1, 0, 1, 1]
     store.quarantine(_entry("a"))
-    store.take_off("a", Removal.SERVED)
+    store.take_off("a", Removal.BOTH)
     store.save(SAVED)
     assert opened().load() == (SAVED, [], set())
 
@@ -106,10 +106,10 @@ def test_those_served_are_forgotten_with_the_next_save(opened: Callable[[], Stor
     store = opened()
     store.quarantine(_entry("a"))
     store.record_intent("a")
-    store.take_off("a", Removal.SERVED)
+    store.take_off("a", Removal.BOTH)
     store = opened()
     assert store.load() == (None, [_entry("a")], {"a"})
-    store.take_off("a", Removal.SERVED)
+    store.take_off("a", Removal.BOTH)
     store.save(SAVED)
     assert opened().load() == (SAVED, [], set())
 
@@ -119,7 +119,7 @@ def test_those_released_stay_in_doubt(opened: Callable[[], Store]) -> None:
     store = opened()
     store.quarantine(_entry("a"))
     store.record_intent("a")
-    store.take_off("a", Removal.RELEASED)
+    store.take_off("a", Removal.ENTRY)
     store.save(SAVED)
     assert opened().load() == (SAVED, [], {"a"})
 
@@ -130,7 +130,7 @@ def test_what_happens_after_it_was_served_stands(opened: Callable[[], Store]) ->
     for document_id in "ab":
         store.quarantine(_entry(document_id, "old"))
         store.record_intent(document_id)
-        store.take_off(document_id, Removal.SERVED)
+        store.take_off(document_id, Removal.BOTH)
     store.quarantine(_entry("a", "new"))
     store.record_intent("b")
     store.save(SAVED)
@@ -279,7 +279,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing(opened: Callable[[], Store]) 
 
     with pytest.raises(StoreError, match=r"cannot keep state in .*full"):
         fill()
-    later = SavedProgress("copy", 99, OWNERSHIP, settled=tuple([OWNERSHIP] * 500))
+    later = SavedProgress("copy", 99, OWNERSHIP, covered=tuple([OWNERSHIP] * 500))
     with pytest.raises(StoreError):
         store.save(later)
     saved, quarantined, _ = opened().load()

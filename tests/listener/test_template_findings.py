@@ -20,10 +20,10 @@ from peruserd.couch.journal import Journal
 from peruserd.couch.observing import Observer, open_observer
 from peruserd.couch.session import quoted
 from peruserd.couch.template_record import TemplateRecord
-from peruserd.listener.furnishing import open_furnisher
+from peruserd.listener.template_writer import open_template_writer
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
-from tests.listener.office import RECORD
+from tests.listener.provisioner_harness import RECORD
 
 PROFILE = Template("profile", {"of": "{user}", "version": 2})
 BEFORE = Template("profile", {"of": "{user}", "version": 1})
@@ -45,9 +45,9 @@ def client(cluster: SimClusterThread) -> Client:
 
 def observer_by(client: Client, templates: Templates) -> Observer:
     """Return the observer of an audit where these templates are configured."""
-    furnisher = open_furnisher(client, ShardLayout(client, "_local", "_users"), RECORD, templates)
+    template_writer = open_template_writer(client, ShardLayout(client, "_local", "_users"), RECORD, templates)
     followed = Copy("_users", WHOLE_SPACE, "node1@127.0.0.1", feed=Feed.SHARD)
-    return open_observer(client, followed, "userdb-", furnisher.reader())
+    return open_observer(client, followed, "userdb-", template_writer.reader())
 
 
 def fill(client: Client, user: str, *templates: Template) -> None:

@@ -15,7 +15,7 @@ from peruserd.core.users.quarantine import Failure
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store, StoreError
 from peruserd.listener.workers import Workers
-from tests.listener.books import make_tracker
+from tests.listener.trackers import make_tracker
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))
@@ -48,7 +48,7 @@ class SlowProvisioner:
         return self.outcome
 
 
-class Shop:
+class WorkersHarness:
     """Workers on a real tracker."""
 
     def __init__(self, path: Path, *, most: int, share: int) -> None:
@@ -74,10 +74,10 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
+def harness(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[WorkersHarness]:
     """Up to four workers of whom at most three may work, unless a test says otherwise."""
     most, share = getattr(request, "param", (4, 3))
-    made = Shop(tmp_path / "copy.sqlite", most=most, share=share)
+    made = WorkersHarness(tmp_path / "copy.sqlite", most=most, share=share)
     yield made
     made.provisioner.go.set()
     made.tracker.stop()
@@ -87,71 +87,71 @@ def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
     made.store.close()
 
 
-def test_few_workers_are_enough_while_there_is_little(shop: Shop) -> None:
+def test_few_workers_are_enough_while_there_is_little(harness: WorkersHarness) -> None:
     """Users who come one at a time are served by one worker, while another waits in case that one takes long."""
-    shop.provisioner.go.set()
+    harness.provisioner.go.set()
     for number in range(5):
-        shop.enter(str(number))
-        eventually(lambda: shop.tracker.report().checkpoint == number + 1, "the user is served")  # noqa: B023
-    assert len(shop.threads()) <= 2
+        harness.enter(str(number))
+        eventually(lambda: harness.tracker.report().checkpoint == number + 1, "the user is served")  # noqa: B023
+    assert len(harness.threads()) <= 2
 
 
-def test_a_slow_user_holds_up_nobody_who_comes_next(shop: Shop) -> None:
+def test_a_slow_user_holds_up_nobody_who_comes_next(harness: WorkersHarness) -> None:
     """While the only worker waits for a server that does not answer, those who come then are worked on by others."""
-    shop.enter("ann")
-    eventually(lambda: len(shop.provisioner.active) == 1, "ann is worked on")
-    shop.enter("bob")
-    eventually(lambda: len(shop.provisioner.active) == 2, "bob is worked on, too")
+    harness.enter("ann")
+    eventually(lambda: len(harness.provisioner.active) == 1, "ann is worked on")
+    harness.enter("bob")
+    eventually(lambda: len(harness.provisioner.active) == 2, "bob is worked on, too")
 
 
-def test_workers_grow_with_the_work_up_to_the_share(shop: Shop) -> None:
+def test_workers_grow_with_the_work_up_to_the_share(harness: WorkersHarness) -> None:
     """Many users are worked on at once, but never more than the share, whoever else could."""
-    shop.enter(*map(str, range(20)))
-    eventually(lambda: len(shop.provisioner.active) == 3, "three are worked on")
-    shop.provisioner.go.set()
-    eventually(lambda: shop.tracker.report().checkpoint == 20, "all are served")
-    assert shop.provisioner.most == 3
-    assert len(shop.threads()) <= 4
+    harness.enter(*map(str, range(20)))
+    eventually(lambda: len(harness.provisioner.active) == 3, "three are worked on")
+    harness.provisioner.go.set()
+    eventually(lambda: harness.tracker.report().checkpoint == 20, "all are served")
+    assert harness.provisioner.most == 3
+    assert len(harness.threads()) <= 4
 
 
-@pytest.mark.parametrize("shop", [(2, 10)], indirect=True)
-def test_there_are_never_more_workers_than_allowed(shop: Shop) -> None:
+@pytest.mark.parametrize("harness", [(2, 10)], indirect=True)
+def test_there_are_never_more_workers_than_allowed(harness: WorkersHarness) -> None:
     """However large the share, there are at most as many threads as were asked for."""
-    shop.enter(*map(str, range(20)))
-    eventually(lambda: len(shop.provisioner.active) == 2, "two are worked on")
-    assert len(shop.threads()) == 2
+    harness.enter(*map(str, range(20)))
+    eventually(lambda: len(harness.provisioner.active) == 2, "two are worked on")
+    assert len(harness.threads()) == 2
 
 
-def test_one_documents_changes_are_acted_on_in_order(shop: Shop) -> None:
+def test_one_documents_changes_are_acted_on_in_order(harness: WorkersHarness) -> None:
     """A change that comes while its document is worked on is acted on after that, others meanwhile."""
-    shop.enter("ann")
-    eventually(lambda: shop.provisioner.active, "ann is worked on")
-    shop.enter("ann", deleted=True)
-    shop.enter("bob")
-    eventually(lambda: len(shop.provisioner.active) == 2, "bob is worked on")
-    shop.provisioner.go.set()
-    eventually(lambda: shop.tracker.report().checkpoint == 3, "all is done")
+    harness.enter("ann")
+    eventually(lambda: harness.provisioner.active, "ann is worked on")
+    harness.enter("ann", deleted=True)
+    harness.enter("bob")
+    eventually(lambda: len(harness.provisioner.active) == 2, "bob is worked on")
+    harness.provisioner.go.set()
+    eventually(lambda: harness.tracker.report().checkpoint == 3, "all is done")
     ann = user_document_id("ann")
-    assert [deleted for name, deleted in shop.provisioner.done if name == ann] == [False, True]
+    assert [deleted for name, deleted in harness.provisioner.done if name == ann] == [False, True]
 
 
-def test_a_failed_user_holds_up_nobody(shop: Shop) -> None:
+def test_a_failed_user_holds_up_nobody(harness: WorkersHarness) -> None:
     """A user whose work fails goes to quarantine, and the worker goes on with the next."""
-    shop.provisioner.outcome = Outcome(failure=Failure("conflict", "409"))
-    shop.provisioner.go.set()
-    shop.enter(*map(str, range(10)))
-    eventually(lambda: shop.tracker.report().checkpoint == 10, "all were tried")
-    assert shop.tracker.report().counters.failures["conflict"] >= 10
-    assert not shop.errors
+    harness.provisioner.outcome = Outcome(failure=Failure("conflict", "409"))
+    harness.provisioner.go.set()
+    harness.enter(*map(str, range(10)))
+    eventually(lambda: harness.tracker.report().checkpoint == 10, "all were tried")
+    assert harness.tracker.report().counters.failures["conflict"] >= 10
+    assert not harness.errors
 
 
 @pytest.mark.parametrize("error", [RuntimeError("unforeseen"), StoreError("disk full")])
-def test_an_error_of_nobodys_is_handed_up(shop: Shop, error: Exception) -> None:
+def test_an_error_of_nobodys_is_handed_up(harness: WorkersHarness, error: Exception) -> None:
     """An error that no user is to blame for goes to the listener, which cannot go on; the checkpoint does not move."""
-    shop.provisioner.error = error
-    shop.provisioner.go.set()
-    shop.enter("ann")
-    eventually(lambda: shop.errors, "the error is handed up")
-    assert shop.errors == [error]
-    assert shop.tracker.report().checkpoint == 0
-    assert shop.tracker.wait_until_idle(0.0), "the end does not wait for work that nobody does"
+    harness.provisioner.error = error
+    harness.provisioner.go.set()
+    harness.enter("ann")
+    eventually(lambda: harness.errors, "the error is handed up")
+    assert harness.errors == [error]
+    assert harness.tracker.report().checkpoint == 0
+    assert harness.tracker.wait_until_idle(0.0), "the end does not wait for work that nobody does"

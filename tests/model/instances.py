@@ -1,4 +1,4 @@
-"""An instance of peruserd in memory: the real rules and the real books, without processes, threads and time.
+"""An instance of peruserd in memory: the real rules and the real tracker, without processes, threads and time.
 
 The work of a daemon's threads is done by methods here, a step each: beat, look, go round, read, work. A crash can
 come between any two of them, and within an action between any two of its requests.
@@ -19,10 +19,10 @@ from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.provisioner import Provisioner
 from peruserd.simcluster.model.nodes import Node
+from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.membership import Member
-from peruserd.supervisor.watcher import ClusterReader
-from tests.listener.books import make_tracker
 from tests.listener.disks import Disk, MemoryStore, NeverWaits, WouldBlockError
+from tests.listener.trackers import make_tracker
 from tests.model.acts import Act, Fate
 from tests.model.audits import ModelAudit
 from tests.model.cluster import LEASES, ModelClient, ModelSource
@@ -153,7 +153,7 @@ class Listener:
 
     def asked(self, message: Message) -> None:
         """Take in what the supervisor asks for."""
-        self.tracker.asked(message)
+        self.tracker.on_request(message)
 
     def is_mine(self, document_id: str) -> bool:
         return self.tracker._state.intake.is_mine(document_id)
@@ -274,7 +274,7 @@ class Instance:
 
     def beat(self, now: float) -> None:
         """Write the lease, after a look at what it overwrites, as the heart does."""
-        if not self.member.has_looked or not self._database.state.usable:
+        if not self.member.has_read_leases or not self._database.state.usable:
             return
         try:
             self.member.observe(self.node.name, self._client.leases(LEASES), now)
@@ -285,10 +285,10 @@ class Instance:
     def look(self, now: float) -> None:
         """See the cluster."""
         try:
-            view = self._cluster_reader.look()
+            view = self._cluster_reader.read()
         except CouchError:
             return
-        self.stable_view = self.stable_view.see(view, now)
+        self.stable_view = self.stable_view.observe(view, now)
 
     def go_round(self, now: float) -> None:
         """Put in force what is ripe, and bring the listeners to the plan."""

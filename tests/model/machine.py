@@ -24,11 +24,12 @@ from peruserd.listener import auditing as auditing_module
 from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener import failures as failures_module
 from peruserd.listener import feed as feed_module
+from peruserd.listener import jitter as jitter_module
 from peruserd.listener import provisioner as provisioner_module
 from peruserd.supervisor import attaching as attaching_module
+from peruserd.supervisor import cluster_reader as cluster_reader_module
 from peruserd.supervisor import directory_reader as directory_reader_module
 from peruserd.supervisor import membership as membership_module
-from peruserd.supervisor import watcher as watcher_module
 from tests import quick
 from tests.model.acts import Fate
 from tests.model.instances import Instance, Listener
@@ -41,11 +42,11 @@ _SOON = Backoff(initial_seconds=0.5, max_seconds=1.0)
 def patch(patches: pytest.MonkeyPatch, world: World) -> None:
     """Let the code under test live in the world's time, say nothing, and try again soon."""
     clock = SimpleNamespace(monotonic=lambda: world.now, time=lambda: world.now)
-    for module in (tracker_module, watcher_module):
+    for module in (tracker_module, cluster_reader_module):
         patches.setattr(module, "time", clock)
     for module in (
         tracker_module,
-        watcher_module,
+        cluster_reader_module,
         membership_module,
         provisioner_module,
         cluster_database_module,
@@ -56,7 +57,7 @@ def patch(patches: pytest.MonkeyPatch, world: World) -> None:
         attaching_module,
     ):
         patches.setattr(module, "log", _SILENCE)
-    patches.setattr(tracker_module, "random", SimpleNamespace(random=lambda: 0.5))
+    patches.setattr(jitter_module, "random", SimpleNamespace(random=lambda: 0.5))
     # A world is at rest after less than the minute for which a restless document waits.
     patches.setattr(restless, "REST_SECONDS", 5.0)
     patches.setattr(quarantine, "_BACKOFF", dict.fromkeys((Advice.RETRY, Advice.ASK_OPERATOR), _SOON))

@@ -34,7 +34,7 @@ from peruserd.simcluster.model.copies import ShardCopy
 from peruserd.simcluster.model.revisions import Leaves, join
 from peruserd.simcluster.model.security_objects import as_compared
 from peruserd.simcluster.options import ClusterOptions
-from tests.listener.office import Notes
+from tests.listener.provisioner_harness import FakeDeletionNotes
 from tests.model.acts import Act
 
 AUTH_DB: Final = "_users"
@@ -379,7 +379,7 @@ class ObservedCluster(ClusterModel):
         super().__init__(options, clock)
         self.witness = Witness(self)
         # The journal of deletions, which all instances share.
-        self.journal = Notes()
+        self.journal = FakeDeletionNotes()
 
 
 def all_names(security: Any) -> set[str]:

@@ -1,4 +1,4 @@
-"""Functions that tests of the fork server run in its children; importable there by name."""
+"""Functions for children of the fork server, in a module of their own, so that a child can import them by name."""
 
 import gc
 import random
@@ -9,12 +9,12 @@ from peruserd.listener.process import main
 
 
 def look_around(pipe: Any) -> None:
-    """Tell which modules are there, how many objects the collector leaves alone, and what chance has in store."""
+    """Send the loaded modules, the number of objects that the collector leaves alone, and a random number."""
     pipe.send((set(sys.modules), gc.get_freeze_count(), random.random()))
 
 
 def listen(start: bytes, pipe: Any, imported: Any) -> None:
-    """Be a listener, and tell which modules that took."""
+    """Run a listener, and send the modules that it imported meanwhile."""
     before = set(sys.modules)
     try:
         main(start, pipe)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from peruserd.simcluster import ClusterOptions, SimClusterThread
-from tests.supervisor.rig import Rig
+from tests.supervisor.fleet_harness import FleetHarness
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def cluster() -> Iterator[SimClusterThread]:
 
 
 @pytest.fixture
-def rig(cluster: SimClusterThread, tmp_path: Path) -> Iterator[Rig]:
-    """Make a fleet that is stopped at the end."""
-    made = Rig(cluster, tmp_path)
+def harness(cluster: SimClusterThread, tmp_path: Path) -> Iterator[FleetHarness]:
+    """Make a fleet, and stop it at the end."""
+    made = FleetHarness(cluster, tmp_path)
     yield made
     made.stop()

@@ -1,4 +1,4 @@
-"""How far a list of databases was read, without a server, a thread and a disk."""
+"""The reader of a list of databases, without a server, a thread or a disk."""
 
 import pytest
 
@@ -21,43 +21,43 @@ class Asked:
         self.news: list[News] = []
 
     def on_news(self, news: News, mark: Mark) -> None:
-        """Note how far it was seen to."""
+        """Note the mark."""
         self.news.append(news)
         self.seen_to = mark
 
     def compare_names(self) -> None:
-        """Count it."""
+        """Count the request."""
         self.comparisons += 1
 
 
 class SilentDirectory:
-    """A list of databases that can be read and does not tell its history, as a proxy can make it."""
+    """A list of databases whose history cannot be read: a proxy may refuse that request."""
 
     def identify(self) -> Identity:
         """Say that nothing has changed."""
         return Identity("list", 5)
 
     def poll(self, since: Sequence) -> Page:
-        """Say that there is nothing new."""
+        """Return no rows."""
         return Page([], since)
 
     def newest(self) -> Row | None:
-        """Give the newest row."""
+        """Return the newest row."""
         return ROW
 
     def has(self, row: Row) -> bool:
-        """Refuse to tell."""
+        """Refuse the request."""
         raise errors.ForbiddenError(row.id)
 
 
 def begun(mark: Mark | None) -> tuple[DirectoryReader, Asked]:
-    """Return a reader and what it asks for."""
+    """Return a reader, and the looks that it asks for."""
     asked = Asked()
     return DirectoryReader(mark, on_change={}, prefix="userdb-", looks=asked), asked
 
 
 def test_a_list_that_does_not_tell_its_history_at_the_start_has_names_compared() -> None:
-    """The question is asked twice, and then the list is followed all the same: others' deeds must not go unseen."""
+    """After two refusals the list is read all the same, because changes by others must not be missed."""
     reader, asked = begun(MARK)
     with pytest.raises(errors.ForbiddenError):
         reader.begin(SilentDirectory())
@@ -66,7 +66,7 @@ def test_a_list_that_does_not_tell_its_history_at_the_start_has_names_compared()
 
 
 def test_a_list_that_does_not_tell_its_history_is_read_on_without_comparing_names_all_the_time() -> None:
-    """A comparison costs a reading of all users, and each poll without a row would begin one."""
+    """A comparison reads all users, and without this each empty poll would start one."""
     reader, asked = begun(None)
     mark = reader.begin(SilentDirectory())
     assert asked.comparisons == 1

@@ -40,7 +40,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Heard:
-    """Takes what a directory watch says to the listeners, who have seen to all of it at once."""
+    """Takes a directory watch's requests for looks; all looks are over at once."""
 
     def __init__(self) -> None:
         self.made: list[str] = []
@@ -49,7 +49,7 @@ class Heard:
         self.seen_to: Mark | None = None
 
     def on_news(self, news: News, mark: Mark) -> None:
-        """Look at users of whose databases there is news."""
+        """Note the news, and that its looks are over."""
         self.made += news.made
         self.changed += news.changed
         self.seen_to = mark
@@ -60,7 +60,7 @@ class Heard:
 
 
 class Post:
-    """A directory watch beside the first of two nodes, and what it has said."""
+    """A directory watch beside the first of two nodes, and its calls."""
 
     def __init__(
         self,
@@ -100,21 +100,21 @@ class Post:
         return self.cluster.requests().get((ME, "GET", "dbs_changes"), 0)
 
     def start(self) -> "Post":
-        """Start, and wait until it waits at the feed."""
+        """Start the watch, and wait for its long poll."""
         before = self.polls()
         self.watch.start()
         eventually(lambda: self.polls() >= before + 2, "it waits at the feed")
         return self
 
     def stop(self) -> None:
-        """Stop, and see that nothing goes on."""
+        """Stop the watch, and check that its thread has ended."""
         self.watch.stop()
         assert not self.watch._thread.is_alive()
 
 
 @pytest.fixture
 def post(pair: SimClusterThread, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Post]:
-    """Make a directory watch that is stopped at the end; its parameter is how long a long poll is, in seconds."""
+    """Make a directory watch, and stop it at the end; the parameter is the length of a long poll in seconds."""
     made = Post(pair, tmp_path, getattr(request, "param", LONG_POLL_SECONDS))
     yield made
     if made.watch._thread.ident is not None:
@@ -122,7 +122,7 @@ def post(pair: SimClusterThread, tmp_path: Path, request: pytest.FixtureRequest)
 
 
 def test_a_split_is_told_when_the_map_changes(pair: SimClusterThread, post: Post) -> None:
-    """Both ranges become two: each is a change of the map, and the map that is read then has the halves."""
+    """Both ranges are split. Each split changes the map, and the next reading of the map shows the halves."""
     post.start()
     pair.split("_users")
     eventually(lambda: post.changes >= 1, "the change was told")
@@ -133,7 +133,7 @@ def test_a_split_is_told_when_the_map_changes(pair: SimClusterThread, post: Post
 
 
 def test_maps_of_other_databases_are_no_change(post: Post) -> None:
-    """Each user's database has a map that is listed, too; only the authentication database's counts."""
+    """The list has the map of each user's database too; only that of the authentication database counts."""
     post.start()
     before = post.polls()
     post.client.create_database("userdb-61", DatabasesConfig())
@@ -147,13 +147,13 @@ def test_maps_of_other_databases_are_no_change(post: Post) -> None:
 
 
 def test_what_was_there_before_is_no_change(post: Post) -> None:
-    """The map as it is when the watch begins is the watcher's to look at."""
+    """The watcher reads the map that exists when the watch begins, so the watch does not report that one."""
     post.start()
     assert post.changes == 0
 
 
 def test_a_quiet_poll_is_followed_by_another(pair: SimClusterThread, tmp_path: Path) -> None:
-    """A poll that ends with nothing is made again from the same place."""
+    """After an empty poll the next one starts from the same place."""
     post = Post(pair, tmp_path, long_poll_seconds=0.05).start()
     eventually(lambda: post.polls() >= 6, "it has polled several times")
     post.client.delete_database("_users")
@@ -163,7 +163,7 @@ def test_a_quiet_poll_is_followed_by_another(pair: SimClusterThread, tmp_path: P
 
 
 def test_polls_are_held_apart(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where databases are made all the time each poll ends at once, and the next one waits a little."""
+    """While databases are created all the time each poll ends at once, and a short pause follows."""
     monkeypatch.setattr(directory_watch_module, "_MIN_SECONDS", PATIENCE_SECONDS * 2)
     post.watch.start()
     eventually(lambda: post.polls() == 1, "it has asked where the feed ends")
@@ -174,11 +174,11 @@ def test_polls_are_held_apart(post: Post, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_node_that_is_away_is_waited_for(pair: SimClusterThread, post: Post) -> None:
-    """A poll that breaks is made again; it is said once that looks alone see changes, and once that it is over."""
+    """A broken poll is repeated. One line says that changes cannot be waited for, and one that they can again."""
     numbers = itertools.count()
 
     def polls_again() -> bool:
-        # A poll that waits has not come to an end yet, and so has not shown that the node is back.
+        # An open poll has not ended yet, so it does not show that the node is back.
         post.client.create_database(f"userdb-{next(numbers):04x}", DatabasesConfig())
         return post.watch.failures == 0
 
@@ -198,7 +198,7 @@ def test_a_node_that_is_away_is_waited_for(pair: SimClusterThread, post: Post) -
 def test_one_that_is_refused_does_not_hammer_the_server(
     pair: SimClusterThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A path that is closed to the account is asked for again after the same pauses as any that fails."""
+    """If the path is closed to the account, the pauses are the same as after any failure."""
     monkeypatch.setattr(pausing, "_BACKOFF", Backoff(initial_seconds=60.0, max_seconds=60.0))
     post = Post(pair, tmp_path, account="adm:wrong")
     post.watch.start()
@@ -211,7 +211,7 @@ def test_one_that_is_refused_does_not_hammer_the_server(
 def test_without_shards_there_is_nothing_to_watch(
     pair: SimClusterThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server is asked for nothing then, until it turns out to have shards, which a proxy hid."""
+    """Without shards no request is sent. Shards may show up later, because a proxy hid them."""
     monkeypatch.setattr(directory_watch_module, "_NO_SHARDS_SECONDS", 0.01)
     post = Post(pair, tmp_path)
     nodes: list[str | None] = [None] * 3
@@ -223,7 +223,7 @@ def test_without_shards_there_is_nothing_to_watch(
 
 
 def test_a_server_without_shards_is_left_alone_to_the_end(pair: SimClusterThread, tmp_path: Path) -> None:
-    """Nor does the wait hold up the end."""
+    """The pause does not delay the end either."""
     post = Post(pair, tmp_path)
     post.watch._node = lambda: None
     post.watch.start()
@@ -232,7 +232,7 @@ def test_a_server_without_shards_is_left_alone_to_the_end(pair: SimClusterThread
 
 
 def test_a_node_that_is_not_known_yet_is_asked_for_again(pair: SimClusterThread, tmp_path: Path) -> None:
-    """The daemon can start before its node; nor does an error that nobody foresaw end the watch."""
+    """The daemon can start before its node. An unforeseen error does not end the watch either."""
     post = Post(pair, tmp_path)
     errors = [ValueError("what nobody foresaw"), TimedOutError("not yet")]
 
@@ -249,7 +249,7 @@ def test_a_node_that_is_not_known_yet_is_asked_for_again(pair: SimClusterThread,
 
 
 def test_a_poll_under_way_ends_with_the_watch(post: Post) -> None:
-    """A stop does not wait for a poll of 25 seconds."""
+    """A stop does not wait for a long poll to end, which can take 25 seconds."""
     post.start()
     ended = threading.Event()
 
@@ -268,7 +268,7 @@ A, B = (user_document_id(name) for name in "ab")
 
 
 def test_what_becomes_of_users_databases_is_told(post: Post) -> None:
-    """A database that was made for the first time, and one that was deleted or made again; others are nobody's."""
+    """News are created, deleted and created databases of users. Databases without the prefix belong to no user."""
     post.start()
     post.client.create_database("userdb-61", DatabasesConfig())
     post.client.create_database("other-61", DatabasesConfig())
@@ -281,7 +281,7 @@ def test_what_becomes_of_users_databases_is_told(post: Post) -> None:
 
 
 def restarted(post: Post, tmp_path: Path) -> Post:
-    """Stop the watch, let both nodes hear of other deeds meanwhile, and start another one over the same directory."""
+    """Stop the watch, change databases, and start another watch over the same state directory."""
     post.start()
     post.client.create_database("userdb-61", DatabasesConfig())
     eventually(lambda: post.heard.made == [A], "the creation was told")
@@ -290,7 +290,7 @@ def restarted(post: Post, tmp_path: Path) -> Post:
 
 
 def test_a_list_is_read_on_from_where_it_was(post: Post, tmp_path: Path) -> None:
-    """What others did in between is told; nobody else's name is compared."""
+    """The new watch reports the changes in between, and compares no names."""
     again = restarted(post, tmp_path)
     again.client.delete_database("userdb-61")
     again.client.create_database("userdb-62", DatabasesConfig())
@@ -301,7 +301,7 @@ def test_a_list_is_read_on_from_where_it_was(post: Post, tmp_path: Path) -> None
 
 
 def test_a_place_that_nobody_has_seen_to_is_not_kept(post: Post, tmp_path: Path) -> None:
-    """Looks that were not done when the instance ended are asked for again."""
+    """The new watch asks again for looks that were not over when the instance ended."""
     post.start()
     place = post.heard.seen_to
     post.client.create_database("userdb-61", DatabasesConfig())
@@ -320,7 +320,7 @@ def test_a_place_that_nobody_has_seen_to_is_not_kept(post: Post, tmp_path: Path)
     ids=["empty", "half", "no text", "of another list", "ahead of the list"],
 )
 def test_a_place_that_proves_nothing_costs_a_comparison(pair: SimClusterThread, tmp_path: Path, kept: bytes) -> None:
-    """Reading goes on from the end of the list, and what was missed is found by names."""
+    """Reading goes on from the end of the list, and a comparison of names finds missed changes."""
     (tmp_path / "directory.json").write_bytes(kept)
     post = Post(pair, tmp_path).start()
     assert post.heard.comparisons == 1
@@ -330,7 +330,7 @@ def test_a_place_that_proves_nothing_costs_a_comparison(pair: SimClusterThread, 
 
 
 def test_a_list_that_was_put_back_is_noticed(post: Post, tmp_path: Path) -> None:
-    """It keeps its name and may have come as far again: the row at the place is another one then."""
+    """The list keeps its name and may be as long again, but the row at the place differs."""
     again = restarted(post, tmp_path)
     kept = json.loads((tmp_path / "directory.json").read_text())
     kept["last_row"]["changes"] = [{"rev": "1-of-another-history"}]
@@ -358,7 +358,7 @@ def test_a_place_that_cannot_be_kept_ends_nothing(post: Post, tmp_path: Path, mo
 
 @pytest.mark.parametrize("post", [0.2], indirect=True)
 def test_a_node_that_cannot_be_reached_is_told_once(pair: SimClusterThread, post: Post) -> None:
-    """Others may not see so short an absence; a wait that ends in order is none."""
+    """Other instances may not notice so short an absence. A long poll with a regular end is no break."""
     post.start()
     assert post.breaks == 0
     pair.stop_node(1)

@@ -14,82 +14,84 @@ from peruserd.core.processes.messages import FromListener, ListenerStart
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor import fleet
 from peruserd.supervisor.process import ListenerProcess
-from tests.supervisor.rig import Rig
+from tests.supervisor.fleet_harness import FleetHarness
 
 pytestmark = pytest.mark.processes
 
 
-def test_a_fleet_runs_one_listener_for_each_copy_of_the_plan_and_they_serve(rig: Rig) -> None:
-    """Every assignment gets a process, and together they serve the users that were there."""
-    names = rig.cluster.seed_users(20)
-    said = rig.fleet.adjust(rig.plan(), rig.now())
+def test_a_fleet_runs_one_listener_for_each_copy_of_the_plan_and_they_serve(harness: FleetHarness) -> None:
+    """Every assignment gets a process, and together they serve all users."""
+    names = harness.cluster.seed_users(20)
+    said = harness.fleet.adjust(harness.plan(), harness.now())
     assert said == "2 started, 0 informed, 0 stopped"
-    rig.turn_until(lambda: rig.all_caught_up() and rig.created() == len(names), "all users to be served")
-    assert len(set(rig.pids())) == 2
+    harness.turn_until(lambda: harness.all_caught_up() and harness.created() == len(names), "all users to be served")
+    assert len(set(harness.pids())) == 2
 
 
-def test_a_killed_listener_comes_back_and_no_counter_falls(rig: Rig) -> None:
-    """A listener that is killed restarts after its back-off; what it had counted stays counted."""
-    rig.cluster.seed_users(10)
-    rig.fleet.adjust(rig.plan(), rig.now())
-    rig.turn_until(lambda: rig.all_caught_up() and rig.created() == 10, "all users to be served")
-    victim = rig.pids()[0]
+def test_a_killed_listener_comes_back_and_no_counter_falls(harness: FleetHarness) -> None:
+    """A killed listener restarts after its back-off, and its earlier counts are kept."""
+    harness.cluster.seed_users(10)
+    harness.fleet.adjust(harness.plan(), harness.now())
+    harness.turn_until(lambda: harness.all_caught_up() and harness.created() == 10, "all users to be served")
+    victim = harness.pids()[0]
     os.kill(victim, signal.SIGKILL)
-    rig.turn_until(lambda: victim not in rig.pids() and rig.all_caught_up(), "the listener to come back")
-    status = rig.fleet.status()
+    harness.turn_until(lambda: victim not in harness.pids() and harness.all_caught_up(), "the listener to come back")
+    status = harness.fleet.status()
     assert status.counters.databases_created == 10
     assert sorted(each.restarts for each in status.listeners) == [0, 1]
     assert status.stops == {Reason.CRASHED: 1}
 
 
-def test_a_restarted_listener_resumes_without_touching_users_again(rig: Rig) -> None:
-    """The successor goes on from the checkpoint: it makes no request for a user that was served."""
-    rig.cluster.seed_users(10)
-    rig.fleet.adjust(rig.plan(), rig.now())
-    rig.turn_until(lambda: rig.has_scanned() and rig.created() == 10, "all users to be served")
-    rig.stop()
-    rig.cluster.clear_requests()
-    rig.fleet.adjust(rig.plan(), rig.now())
-    rig.turn_until(rig.all_caught_up, "the listeners to be back")
-    touched = [kind for _, _, kind in rig.cluster.requests() if "security" in kind or kind == "database"]
+def test_a_restarted_listener_resumes_without_touching_users_again(harness: FleetHarness) -> None:
+    """The successor goes on from the checkpoint, and makes no request for a user who was served before."""
+    harness.cluster.seed_users(10)
+    harness.fleet.adjust(harness.plan(), harness.now())
+    harness.turn_until(lambda: harness.has_scanned() and harness.created() == 10, "all users to be served")
+    harness.stop()
+    harness.cluster.clear_requests()
+    harness.fleet.adjust(harness.plan(), harness.now())
+    harness.turn_until(harness.all_caught_up, "the listeners to be back")
+    touched = [kind for _, _, kind in harness.cluster.requests() if "security" in kind or kind == "database"]
     assert touched == []
 
 
-def test_a_fleet_that_stops_leaves_no_process(rig: Rig) -> None:
-    """Stopping ends every child in order, with exit code 0, and forgets them."""
-    rig.fleet.adjust(rig.plan(), rig.now())
-    rig.turn_until(rig.all_caught_up, "the listeners to be up")
-    children = rig.pids()
-    rig.stop()
+def test_a_fleet_that_stops_leaves_no_process(harness: FleetHarness) -> None:
+    """A stop ends every child regularly, with exit code 0, and forgets them."""
+    harness.fleet.adjust(harness.plan(), harness.now())
+    harness.turn_until(harness.all_caught_up, "the listeners to be up")
+    children = harness.pids()
+    harness.stop()
     assert not any(psutil.pid_exists(pid) for pid in children)
-    assert rig.fleet.status().listeners == ()
-    assert rig.fleet.status().stops == {Reason.SHUTDOWN: 2}
+    assert harness.fleet.status().listeners == ()
+    assert harness.fleet.status().stops == {Reason.SHUTDOWN: 2}
 
 
-def test_a_plan_without_a_copy_stops_its_listener_alone(rig: Rig) -> None:
+def test_a_plan_without_a_copy_stops_its_listener_alone(harness: FleetHarness) -> None:
     """Only the listener whose copy left the plan is stopped."""
-    plan = rig.plan()
-    rig.fleet.adjust(plan, rig.now())
-    rig.turn_until(rig.all_caught_up, "the listeners to be up")
+    plan = harness.plan()
+    harness.fleet.adjust(plan, harness.now())
+    harness.turn_until(harness.all_caught_up, "the listeners to be up")
     kept = plan.assignments[0]
-    rig.fleet.adjust(Plan((kept,)), rig.now())
-    rig.turn_until(lambda: len(rig.fleet.status().listeners) == 1, "one listener to end")
-    (left,) = rig.fleet.status().listeners
+    harness.fleet.adjust(Plan((kept,)), harness.now())
+    harness.turn_until(lambda: len(harness.fleet.status().listeners) == 1, "one listener to end")
+    (left,) = harness.fleet.status().listeners
     assert left.copy == kept.copy
     assert left.state is State.RUNNING
-    assert rig.fleet.status().stops == {Reason.UNPLANNED: 1}
+    assert harness.fleet.status().stops == {Reason.UNPLANNED: 1}
 
 
-def test_a_listener_wanted_again_while_it_stops_starts_only_after_its_end(rig: Rig) -> None:
-    """A successor never runs beside its predecessor, even if the plan changes its mind at once."""
-    plan = rig.plan()
-    rig.fleet.adjust(plan, rig.now())
-    rig.turn_until(rig.all_caught_up, "the listeners to be up")
-    first = set(rig.pids())
-    rig.fleet.adjust(Plan(), rig.now())
-    rig.fleet.adjust(plan, rig.now())
-    assert set(rig.pids()) == first
-    rig.turn_until(lambda: rig.all_caught_up() and not first.intersection(rig.pids()), "new listeners to be up")
+def test_a_listener_wanted_again_while_it_stops_starts_only_after_its_end(harness: FleetHarness) -> None:
+    """A successor never runs beside its predecessor, even if the plan changes back at once."""
+    plan = harness.plan()
+    harness.fleet.adjust(plan, harness.now())
+    harness.turn_until(harness.all_caught_up, "the listeners to be up")
+    first = set(harness.pids())
+    harness.fleet.adjust(Plan(), harness.now())
+    harness.fleet.adjust(plan, harness.now())
+    assert set(harness.pids()) == first
+    harness.turn_until(
+        lambda: harness.all_caught_up() and not first.intersection(harness.pids()), "new listeners to be up"
+    )
 
 
 def test_a_listener_that_hangs_while_it_starts_is_killed_and_replaced(
@@ -104,88 +106,94 @@ def test_a_listener_that_hangs_while_it_starts_is_killed_and_replaced(
 
     monkeypatch.setattr(fleet, "ListenerProcess", first_unheard)
     timing = Timing(stop_seconds=5.0, abort_seconds=0.2, backoff=Backoff(initial_seconds=0.05, max_seconds=0.1))
-    rig = Rig(cluster, tmp_path, timing)
-    rig.fleet.adjust(rig.plan(), rig.now())
-    victim, other = rig.pids()
+    harness = FleetHarness(cluster, tmp_path, timing)
+    harness.fleet.adjust(harness.plan(), harness.now())
+    victim, other = harness.pids()
     os.kill(victim, signal.SIGSTOP)
-    rig.turn_until(lambda: is_up(rig, other), "the other listener to be up")
-    rig.skip(timing.start_seconds)
-    rig.turn_until(lambda: victim not in rig.pids() and rig.all_caught_up(), "the hung listener to be replaced")
-    assert rig.fleet.status().stops == {Reason.SLOW_START: 1}
+    harness.turn_until(lambda: is_up(harness, other), "the other listener to be up")
+    harness.skip(timing.start_seconds)
+    harness.turn_until(
+        lambda: victim not in harness.pids() and harness.all_caught_up(), "the hung listener to be replaced"
+    )
+    assert harness.fleet.status().stops == {Reason.SLOW_START: 1}
     assert not psutil.pid_exists(victim)
-    rig.stop()
+    harness.stop()
 
 
 class Unheard(ListenerProcess):
-    """A process whose words are lost: its hello can be on the way before a signal stops it."""
+    """A process whose messages are lost: a signal may stop it only after it has sent its hello."""
 
     def receive(self) -> list[FromListener]:
-        """Take the messages off the pipe, so that its end is noticed, and pass none on."""
+        """Read the messages from the pipe, so that its end is noticed, and return none."""
         super().receive()
         return []
 
 
-def is_up(rig: Rig, pid: int) -> bool:
+def is_up(harness: FleetHarness, pid: int) -> bool:
     """Say whether a listener has said hello."""
-    return any(each.pid == pid and each.state is State.RUNNING for each in rig.fleet.status().listeners)
+    return any(each.pid == pid and each.state is State.RUNNING for each in harness.fleet.status().listeners)
 
 
 def test_a_listener_whose_loop_goes_silent_is_killed_and_replaced(cluster: SimClusterThread, tmp_path: Path) -> None:
-    """A process that stops beating is aborted, then killed, then started again; one that goes on is left alone."""
+    """A process without signs of life is aborted, then killed, then started again. The other one is left alone."""
     timing = Timing(stop_seconds=5.0, abort_seconds=0.2, backoff=Backoff(initial_seconds=0.05, max_seconds=0.1))
-    rig = Rig(cluster, tmp_path, timing)
-    rig.fleet.adjust(rig.plan(), rig.now())
-    rig.turn_until(rig.all_caught_up, "the listeners to be up")
-    victim, other = rig.pids()
+    harness = FleetHarness(cluster, tmp_path, timing)
+    harness.fleet.adjust(harness.plan(), harness.now())
+    harness.turn_until(harness.all_caught_up, "the listeners to be up")
+    victim, other = harness.pids()
     os.kill(victim, signal.SIGSTOP)
-    before = rounds(rig, other)
-    rig.skip(0.6 * timing.silence_seconds)
-    # Their changes end the long poll that an idle listener's next beat waits for.
-    rig.cluster.seed_users(10)
-    rig.turn_until(lambda: rounds(rig, other) > before, "the other listener to beat")
-    rig.skip(0.6 * timing.silence_seconds)
-    rig.turn_until(lambda: victim not in rig.pids() and rig.all_caught_up(), "the silent listener to be replaced")
-    assert rig.fleet.status().stops == {Reason.SILENT: 1}
-    rig.stop()
+    before = rounds(harness, other)
+    harness.skip(0.6 * timing.silence_seconds)
+    # Their changes end an idle listener's long poll, so its next round comes at once.
+    harness.cluster.seed_users(10)
+    harness.turn_until(lambda: rounds(harness, other) > before, "the other listener to beat")
+    harness.skip(0.6 * timing.silence_seconds)
+    harness.turn_until(
+        lambda: victim not in harness.pids() and harness.all_caught_up(), "the silent listener to be replaced"
+    )
+    assert harness.fleet.status().stops == {Reason.SILENT: 1}
+    harness.stop()
 
 
-def rounds(rig: Rig, pid: int) -> int:
-    """Return how often a listener's loop has gone round, as it reported last."""
-    (report,) = [each.report for each in rig.fleet.status().listeners if each.pid == pid]
+def rounds(harness: FleetHarness, pid: int) -> int:
+    """Return the number of rounds in a listener's last report."""
+    (report,) = [each.report for each in harness.fleet.status().listeners if each.pid == pid]
     return report.rounds if report is not None else 0
 
 
 def test_too_many_restarts_exhaust_the_fleet(cluster: SimClusterThread, tmp_path: Path) -> None:
-    """A listener that can never start uses the budget up, so that the outer supervisor gets its turn."""
+    """A listener whose every start fails uses the budget up. Then the instance ends and systemd restarts it."""
     (tmp_path / "blocked").write_text("a file where the state directory should be")
-    rig = Rig(cluster, tmp_path / "blocked", burst=2)
-    rig.fleet.adjust(rig.plan(), rig.now())
-    rig.turn_until(lambda: rig.fleet.exhausted, "the budget to be used up")
-    rig.stop()
+    harness = FleetHarness(cluster, tmp_path / "blocked", burst=2)
+    harness.fleet.adjust(harness.plan(), harness.now())
+    harness.turn_until(lambda: harness.fleet.exhausted, "the budget to be used up")
+    harness.stop()
 
 
-def test_shares_of_the_work_in_flight_follow_the_number_of_listeners(rig: Rig) -> None:
-    """The limit of the instance is shared: fewer listeners may do more each."""
-    plan = rig.plan()
-    rig.fleet.adjust(plan, rig.now())
-    rig.turn_until(rig.all_caught_up, "the listeners to be up")
-    rig.fleet.adjust(Plan(plan.assignments[:1]), rig.now())
-    rig.turn_until(lambda: len(rig.fleet.status().listeners) == 1, "one listener to end")
-    rig.cluster.set_delay(1, 0.1)
-    rig.cluster.seed_users(200, "later")
+def test_shares_of_the_work_in_flight_follow_the_number_of_listeners(harness: FleetHarness) -> None:
+    """The listeners share the limit of the instance, so fewer listeners have a larger share each."""
+    plan = harness.plan()
+    harness.fleet.adjust(plan, harness.now())
+    harness.turn_until(harness.all_caught_up, "the listeners to be up")
+    harness.fleet.adjust(Plan(plan.assignments[:1]), harness.now())
+    harness.turn_until(lambda: len(harness.fleet.status().listeners) == 1, "one listener to end")
+    harness.cluster.set_delay(1, 0.1)
+    harness.cluster.seed_users(200, "later")
     most = 0
 
     def served() -> bool:
         nonlocal most
-        (only,) = rig.fleet.status().listeners
+        (only,) = harness.fleet.status().listeners
         most = max(most, only.report.in_flight if only.report else 0)
         return most > 4
 
-    rig.turn_until(served, "more than half of the limit to be in flight at once")
+    harness.turn_until(served, "more than half of the limit to be in flight at once")
 
 
-def test_a_listener_that_cannot_be_started_is_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine out of processes for a moment costs a back-off, not the instance."""
+def test_a_listener_that_cannot_be_started_is_tried_again(
+    harness: FleetHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the machine has no processes left for a moment, that costs a back-off, and not the instance."""
     refusals = iter([True, True])
 
     def refuse_twice(start: ListenerStart) -> ListenerProcess:
@@ -194,6 +202,6 @@ def test_a_listener_that_cannot_be_started_is_tried_again(rig: Rig, monkeypatch:
         return ListenerProcess(start)
 
     monkeypatch.setattr(fleet, "ListenerProcess", refuse_twice)
-    rig.fleet.adjust(rig.plan(), rig.now())
-    rig.turn_until(rig.all_caught_up, "both listeners to be up after all")
-    assert sum(each.restarts for each in rig.fleet.status().listeners) == 2
+    harness.fleet.adjust(harness.plan(), harness.now())
+    harness.turn_until(harness.all_caught_up, "both listeners to be up after all")
+    assert sum(each.restarts for each in harness.fleet.status().listeners) == 2

@@ -1,4 +1,4 @@
-"""The fork server: what its children have, and that nobody depends on its life."""
+"""The fork server: its children, its end, and its failures."""
 
 import contextlib
 import os
@@ -25,12 +25,12 @@ from peruserd.supervisor import forkserver
 from peruserd.supervisor import process as process_module
 from peruserd.supervisor.process import ListenerProcess
 from tests.supervisor import children
-from tests.supervisor.rig import Rig
+from tests.supervisor.fleet_harness import FleetHarness
 from tests.waiting import PATIENCE_SECONDS, eventually, eventually_each
 
 pytestmark = pytest.mark.processes
 
-# Enough for a fork server that answers, and soon over with one that does not.
+# Long enough for a fork server that answers, and short for a test with one that hangs.
 SHORT_SECONDS = 1.0
 
 
@@ -48,10 +48,10 @@ def wait_until_gone(*pids: int) -> None:
 
 
 def pipes_and_sockets(pid: int | str = "self") -> list[str]:
-    """Return which of them a process has open, beside standard input, output and error."""
+    """Return the open descriptors of a process, without standard input, output and error."""
     found = []
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        # A descriptor can be closed meanwhile, such as the very one they are looked through with.
+        # A descriptor may be closed meanwhile, such as the one through which the directory is read.
         with contextlib.suppress(FileNotFoundError):
             link = str(entry.readlink())
             if int(entry.name) > 2 and link.startswith(("pipe:", "socket:")):
@@ -82,7 +82,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
 
 @pytest.fixture
 def server(config: dict[str, str | None], tmp_path: Path) -> Iterator[int]:
-    """Have a fork server, with its imports done; return its process id. All that a test did to it is over then."""
+    """Start a fork server with its imports done; give its process id. At the end undo the changes of the test."""
     assert config
     forkserver.begin(tmp_path)
     look_around()
@@ -94,7 +94,7 @@ def server(config: dict[str, str | None], tmp_path: Path) -> Iterator[int]:
 
 
 def look_around() -> tuple[set[str], int, float]:
-    """Return what a child sees."""
+    """Return the result of `look_around` in a child."""
     pipe, theirs = forkserver.CONTEXT.Pipe()
     with pipe, theirs:
         process = forkserver.CONTEXT.Process(target=children.look_around, args=(theirs,), daemon=True)
@@ -106,12 +106,12 @@ def look_around() -> tuple[set[str], int, float]:
     return seen
 
 
-# The possessions of a child
+# The state of a child
 
 
 @pytest.mark.skipif("coverage" in sys.modules, reason="coverage imports modules of its own into each process")
-def test_a_listeners_imports_are_there_when_it_starts(server: int, rig: Rig) -> None:
-    """From its start to its end a listener imports nothing, and the collector keeps off what was imported."""
+def test_a_listeners_imports_are_there_when_it_starts(server: int, harness: FleetHarness) -> None:
+    """A listener imports nothing from its start to its end, and the collector leaves imported objects alone."""
     code = "import multiprocess.forkserver, peruserd.listener.preload, sys; print(*sys.modules)"
     preloaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
     modules, frozen, _ = look_around()
@@ -119,16 +119,16 @@ def test_a_listeners_imports_are_there_when_it_starts(server: int, rig: Rig) -> 
     assert not extra
     assert frozen > 10_000
     assert psutil.Process(server).num_threads() == 1, "a fork would copy the locks of other threads"
-    rig.cluster.seed_users(3)
+    harness.cluster.seed_users(3)
     control, theirs = forkserver.CONTEXT.Pipe()
     heard, told = forkserver.CONTEXT.Pipe()
     with control, theirs, heard, told:
         process = forkserver.CONTEXT.Process(
-            target=children.listen, args=(encode(rig.start_message()), theirs, told), daemon=True
+            target=children.listen, args=(encode(harness.start_message()), theirs, told), daemon=True
         )
         forkserver.start(process)
         assert control.poll(PATIENCE_SECONDS)
-        eventually(rig.cluster.creations, "a user is served")
+        eventually(harness.cluster.creations, "a user is served")
         control.send_bytes(encode(Stop(5.0)))
         assert heard.poll(PATIENCE_SECONDS)
         assert heard.recv() == set()
@@ -137,24 +137,24 @@ def test_a_listeners_imports_are_there_when_it_starts(server: int, rig: Rig) -> 
 
 
 def test_each_child_draws_other_random_numbers(server: int) -> None:
-    """Forked processes must not go on with the same numbers: back-offs would be in step."""
+    """Forked processes must have different random numbers, because otherwise their back-offs would be the same."""
     assert server == forkserver._pid()
     assert len({look_around()[2] for _ in range(5)}) == 5
 
 
 def test_a_terminals_interrupt_does_not_end_it(server: int) -> None:
-    """^C reaches every process of the terminal; what follows is the supervisor's to decide."""
+    """^C reaches every process of the terminal, but the supervisor decides when listeners end."""
     os.kill(server, signal.SIGINT)
     look_around()
     assert forkserver._pid() == server
 
 
-def test_a_listener_has_no_descriptor_of_others(server: int, rig: Rig) -> None:
-    """Neither the supervisor's nor another listener's: but for the ends by which all see each other's end."""
+def test_a_listener_has_no_descriptor_of_others(server: int, harness: FleetHarness) -> None:
+    """A listener has no descriptor of other processes, apart from the pipes that show their end."""
     assert server == forkserver._pid()
     read_end, write_end = os.pipe()
     os.set_inheritable(read_end, True)  # noqa: FBT003 - its only other parameter
-    first, second = (ListenerProcess(rig.start_message(index)) for index in range(2))
+    first, second = (ListenerProcess(harness.start_message(index)) for index in range(2))
     for process in (first, second):
         until_greeted(process)
 
@@ -183,13 +183,13 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(("module", "warnings"), [("peruserd.listener.preload", 0), ("peruserd.no_such_module", 1)])
-def test_imports_that_failed_are_told(rig: Rig, tmp_path: Path, module: str, warnings: int) -> None:
-    """`multiprocess` passes over them in silence; a listener works all the same, and says what is wrong."""
+def test_imports_that_failed_are_told(harness: FleetHarness, tmp_path: Path, module: str, warnings: int) -> None:
+    """`multiprocess` ignores a failed import silently. The listener works all the same, and logs the failure."""
     script = tmp_path / "supervisor.py"
     script.write_text(_UNPREPARED)
     done = subprocess.run(
         [sys.executable, str(script), module],
-        input=encode(rig.start_message()).hex() + "\n",
+        input=encode(harness.start_message()).hex() + "\n",
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
@@ -216,12 +216,13 @@ if __name__ == "__main__":
 
 
 class OtherSupervisor:
-    """A process with a listener, a fork server and the resource tracker of its own.
+    """A process with its own listener, fork server and resource tracker.
 
-    A killed supervisor leaves the directory of its fork server's address behind, so that is below `temporary`.
+    A killed supervisor leaves the directory of its fork server's address behind, so that directory is below
+    `temporary`.
     """
 
-    def __init__(self, rig: Rig, directory: Path, temporary: str) -> None:
+    def __init__(self, harness: FleetHarness, directory: Path, temporary: str) -> None:
         script = directory / "supervisor.py"
         script.write_text(_SUPERVISOR)
         self.process = subprocess.Popen(
@@ -232,7 +233,7 @@ class OtherSupervisor:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self.tell(encode(rig.start_message()).hex())
+        self.tell(encode(harness.start_message()).hex())
         assert self.process.stdout is not None
         self.listener = int(self.process.stdout.readline())
         self.server = psutil.Process(self.listener).ppid()
@@ -247,16 +248,16 @@ class OtherSupervisor:
 
 
 @pytest.fixture
-def other(rig: Rig, tmp_path: Path) -> Iterator[OtherSupervisor]:
+def other(harness: FleetHarness, tmp_path: Path) -> Iterator[OtherSupervisor]:
     """Another supervisor, which a test ends."""
     # Not below the test's own directory: the path of a socket must be short.
     with tempfile.TemporaryDirectory() as temporary:
-        yield OtherSupervisor(rig, tmp_path, temporary)
+        yield OtherSupervisor(harness, tmp_path, temporary)
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "fail", "return"])
 def test_neither_listeners_nor_the_fork_server_outlive_the_supervisor(other: OtherSupervisor, how: str) -> None:
-    """However it ends: a listener is told by its parent's end, the fork server by that of all the others."""
+    """A listener notices the end of its parent, and the fork server the end of all other processes."""
     with other.process as process:
         if how.startswith("SIG"):
             process.send_signal(signal.Signals[how])
@@ -266,7 +267,7 @@ def test_neither_listeners_nor_the_fork_server_outlive_the_supervisor(other: Oth
 
 
 def test_a_listener_does_not_outlive_its_supervisor_beside_a_fork_server_that_hangs(other: OtherSupervisor) -> None:
-    """The listener is told by the supervisor's own end of a pipe, and by nobody in between."""
+    """The listener notices that the supervisor's end of a pipe is closed; no other process holds that end."""
     with other.process as process:
         os.kill(other.server, signal.SIGSTOP)
         try:
@@ -277,35 +278,39 @@ def test_a_listener_does_not_outlive_its_supervisor_beside_a_fork_server_that_ha
     wait_until_gone(*other.helpers)
 
 
-def test_a_fork_server_that_is_killed_takes_nobody_with_it(server: int, rig: Rig) -> None:
-    """The listeners go on, their ends are seen, those that start next have another one, and no counter falls."""
-    rig.cluster.seed_users(10)
-    rig.fleet.adjust(rig.plan(), rig.now())
-    rig.turn_until(lambda: rig.all_caught_up() and rig.created() == 10, "all users to be served")
-    listeners = rig.pids()
+def test_a_fork_server_that_is_killed_takes_nobody_with_it(server: int, harness: FleetHarness) -> None:
+    """The listeners go on, their ends are noticed, new ones get another fork server, and no counter falls."""
+    harness.cluster.seed_users(10)
+    harness.fleet.adjust(harness.plan(), harness.now())
+    harness.turn_until(lambda: harness.all_caught_up() and harness.created() == 10, "all users to be served")
+    listeners = harness.pids()
     os.kill(server, signal.SIGKILL)
     wait_until_gone(server)
-    rig.cluster.seed_users(10, "later")
-    rig.turn_until(lambda: rig.created() == 20, "those who came later to be served")
-    assert rig.pids() == listeners
+    harness.cluster.seed_users(10, "later")
+    harness.turn_until(lambda: harness.created() == 20, "those who came later to be served")
+    assert harness.pids() == listeners
     with capture_logs() as logs:
         os.kill(listeners[0], signal.SIGKILL)
-        rig.turn_until(lambda: listeners[0] not in rig.pids() and rig.all_caught_up(), "the listener to come back")
+        harness.turn_until(
+            lambda: listeners[0] not in harness.pids() and harness.all_caught_up(), "the listener to come back"
+        )
     assert [each["code"] for each in logs if each["event"] == "listener ended"] == [forkserver.EXIT_CODE_LOST]
     assert [each["pid"] for each in logs if "fork server had ended" in each["event"]] == [forkserver._pid()]
-    assert rig.created() == 20
-    rig.stop()
+    assert harness.created() == 20
+    harness.stop()
     wait_until_gone(*listeners)
-    assert rig.fleet.status().stops == {Reason.CRASHED: 1, Reason.SHUTDOWN: 2}
+    assert harness.fleet.status().stops == {Reason.CRASHED: 1, Reason.SHUTDOWN: 2}
 
 
 # Trouble
 
 
-def test_a_listener_that_takes_no_message_holds_nobody_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The supervisor's loop does not wait for it, and as it may have half of a message it is killed."""
+def test_a_listener_that_takes_no_message_holds_nobody_up(
+    harness: FleetHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor's loop does not wait for the listener. It may have read half of a message, so it is killed."""
     monkeypatch.setattr(process_module, "_MAX_SEND_SECONDS", 0.2)
-    listener = ListenerProcess(rig.start_message())
+    listener = ListenerProcess(harness.start_message())
     until_greeted(listener)
     listener.signal(signal.SIGSTOP)
     for _ in range(2):
@@ -315,28 +320,28 @@ def test_a_listener_that_takes_no_message_holds_nobody_up(rig: Rig, monkeypatch:
 
 
 def test_a_start_with_a_fork_server_that_hangs_fails_and_the_next_one_works(
-    server: int, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    server: int, harness: FleetHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The supervisor's loop waits for a while, not for ever; nothing of the failed start is left open."""
+    """The supervisor's loop waits for a limited time, and a failed start leaves no descriptor open."""
     before = set(pipes_and_sockets())
     os.kill(server, signal.SIGSTOP)
     with monkeypatch.context() as patch:
         patch.setattr(forkserver, "_MAX_WAIT_SECONDS", SHORT_SECONDS)
         with pytest.raises(OSError, match="the fork server ended"):
-            ListenerProcess(rig.start_message())
+            ListenerProcess(harness.start_message())
     wait_until_gone(server)
-    # Others of this process may close some of theirs at any moment.
+    # Other threads of this process may close some descriptors at any moment.
     eventually(lambda: before.issuperset(pipes_and_sockets()), "no descriptor is left")
-    process = ListenerProcess(rig.start_message())
+    process = ListenerProcess(harness.start_message())
     until_greeted(process)
     assert end(process) == -signal.SIGKILL
 
 
 def test_an_end_that_a_hanging_fork_server_does_not_tell_of_is_seen(
-    server: int, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    server: int, harness: FleetHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pidfd says that the process is gone; its exit code is not waited for in vain."""
-    process = ListenerProcess(rig.start_message())
+    """The pidfd says that the process has ended, and the wait for its exit code is limited."""
+    process = ListenerProcess(harness.start_message())
     until_greeted(process)
     os.kill(server, signal.SIGSTOP)
     monkeypatch.setattr(forkserver, "_MAX_WAIT_SECONDS", SHORT_SECONDS)
@@ -344,34 +349,36 @@ def test_an_end_that_a_hanging_fork_server_does_not_tell_of_is_seen(
     wait_until_gone(server)
 
 
-def test_a_fleet_gets_over_a_fork_server_that_hangs(server: int, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start that failed is one more try, after a back-off."""
+def test_a_fleet_gets_over_a_fork_server_that_hangs(
+    server: int, harness: FleetHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed start the next try follows a back-off."""
     os.kill(server, signal.SIGSTOP)
     with monkeypatch.context() as patch:
         patch.setattr(forkserver, "_MAX_WAIT_SECONDS", SHORT_SECONDS)
-        rig.fleet.adjust(Plan(rig.plan().assignments[:1]), rig.now())
-    rig.turn_until(rig.all_caught_up, "the listener to be up after all")
-    assert [each.restarts > 0 for each in rig.fleet.status().listeners] == [True]
+        harness.fleet.adjust(Plan(harness.plan().assignments[:1]), harness.now())
+    harness.turn_until(harness.all_caught_up, "the listener to be up after all")
+    assert [each.restarts > 0 for each in harness.fleet.status().listeners] == [True]
 
 
-def test_a_fork_server_that_ends_in_the_middle_of_a_start_makes_it_fail(server: int, rig: Rig) -> None:
-    """Killed for want of memory just then: an error, and nothing left open."""
+def test_a_fork_server_that_ends_in_the_middle_of_a_start_makes_it_fail(server: int, harness: FleetHarness) -> None:
+    """The fork server may be killed for lack of memory: the start raises an error, and leaves nothing open."""
     before = set(pipes_and_sockets())
     os.kill(server, signal.SIGSTOP)
     killer = threading.Timer(0.3, os.kill, (server, signal.SIGKILL))
     killer.start()
     with pytest.raises(OSError, match="the fork server ended"):
-        ListenerProcess(rig.start_message())
+        ListenerProcess(harness.start_message())
     killer.join()
-    # Others of this process may close some of theirs at any moment.
+    # Other threads of this process may close some descriptors at any moment.
     eventually(lambda: before.issuperset(pipes_and_sockets()), "no descriptor is left")
 
 
 @pytest.mark.parametrize("error", [ProcessLookupError, OSError])
 def test_a_listener_that_cannot_be_watched_does_not_count_as_started(
-    server: int, rig: Rig, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+    server: int, harness: FleetHarness, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
 ) -> None:
-    """The fork server can have reaped it by then, or there is no descriptor left: all of it is closed, and ended."""
+    """The process may be reaped already, or no descriptor is left: everything is closed, and the process ended."""
     before = set(pipes_and_sockets())
 
     def pidfd_open(pid: int) -> int:
@@ -382,39 +389,39 @@ def test_a_listener_that_cannot_be_watched_does_not_count_as_started(
     with monkeypatch.context() as patch:
         patch.setattr(os, "pidfd_open", pidfd_open)
         with pytest.raises(error):
-            ListenerProcess(rig.start_message())
+            ListenerProcess(harness.start_message())
     assert psutil.Process(server).children() == []
-    # Others of this process may close some of theirs at any moment.
+    # Other threads of this process may close some descriptors at any moment.
     eventually(lambda: before.issuperset(pipes_and_sockets()), "no descriptor is left")
 
 
-def test_starts_work_again_after_the_temporary_directory_was_cleaned_up(server: int, rig: Rig) -> None:
-    """The fork server's address is a file there, and old ones are removed on many machines."""
+def test_starts_work_again_after_the_temporary_directory_was_cleaned_up(server: int, harness: FleetHarness) -> None:
+    """The fork server's address is a file there, and many machines remove old files."""
     shutil.rmtree(multiprocess.util.get_temp_dir())
     with pytest.raises(FileNotFoundError):
-        ListenerProcess(rig.start_message())
+        ListenerProcess(harness.start_message())
     wait_until_gone(server)
-    process = ListenerProcess(rig.start_message())
+    process = ListenerProcess(harness.start_message())
     until_greeted(process)
     assert end(process) == -signal.SIGKILL
 
 
 @pytest.fixture
 def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start no fork server; where it would have its address is what matters."""
+    """Start no fork server: only the place of its address matters."""
     monkeypatch.setattr(multiprocess.forkserver, "ensure_running", lambda: None)
 
 
 @pytest.fixture
 def short() -> Iterator[Path]:
-    """A directory of a short path, as state directories have."""
+    """A directory with a short path, like most state directories."""
     with tempfile.TemporaryDirectory() as directory:
         yield Path(directory)
 
 
 @pytest.mark.usefixtures("no_server")
 def test_what_a_killed_supervisor_left_is_cleared_by_the_next(config: dict[str, str | None], short: Path) -> None:
-    """The address of its fork server is below the state directory, which has one holder at a time."""
+    """The address of its fork server is below the state directory, which only one instance holds at a time."""
     for _ in range(2):
         forkserver.begin(short)
         home = short / forkserver.DIRECTORY
@@ -425,7 +432,7 @@ def test_what_a_killed_supervisor_left_is_cleared_by_the_next(config: dict[str, 
 
 @pytest.mark.usefixtures("no_server")
 def test_a_path_too_long_for_a_socket_is_not_used(config: dict[str, str | None], short: Path) -> None:
-    """Below a state directory of the longest path that can be used a socket can be made, and not below a longer one."""
+    """A socket can be made below a state directory with the longest usable path, and not below a longer one."""
     config["tempdir"] = None
     room = 107 - len(f"{short}/") - len(f"/{forkserver.DIRECTORY}/listener-12345678")
     for length, used in ((room + 1, False), (room, True)):
@@ -452,7 +459,7 @@ def test_a_directory_that_cannot_be_made_does_not_stop_the_daemon(config: dict[s
 def test_a_fork_server_that_cannot_be_started_yet_does_not_stop_the_daemon(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It is tried again with the first listener."""
+    """The start is tried again with the first listener."""
 
     def ensure_running() -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -460,7 +467,7 @@ def test_a_fork_server_that_cannot_be_started_yet_does_not_stop_the_daemon(
     monkeypatch.setattr(multiprocess.forkserver, "ensure_running", ensure_running)
     with capture_logs() as logs:
         forkserver.begin(tmp_path)
-    # That a path is too long for a socket is no news.
+    # A path that is too long for a socket is only logged for debugging.
     assert [each["log_level"] for each in logs if each["log_level"] != "debug"] == ["warning"]
 
 
@@ -478,7 +485,7 @@ if __name__ == "__main__":
 
 
 def test_nothing_is_imported_from_the_working_directory(tmp_path: Path) -> None:
-    """Anybody may have put a module there, and with a source tree there two versions would talk to each other."""
+    """Others may have put modules there. With a source tree there, two versions would talk to each other."""
     marker = tmp_path / "imported"
     decoy = tmp_path / "elsewhere" / "peruserd"
     decoy.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The supervisor's loop, with a fleet of real listeners where processes matter and none where they do not."""
+"""The supervisor's loop, with real listeners if processes matter, and without any otherwise."""
 
 import os
 import signal
@@ -20,11 +20,11 @@ from peruserd.core.processes.lifecycle import RestartBudget, Timing
 from peruserd.core.processes.messages import ListenerStart
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet
-from peruserd.supervisor.inbox import Inbox, Seen
+from peruserd.supervisor.inbox import Inbox, NewView
 from peruserd.supervisor.loop import Outcome, Supervisor
 from peruserd.supervisor.signals import Signals
 from peruserd.supervisor.start_request import StartRequest
-from tests.supervisor.rig import Rig, StandingGatekeeper
+from tests.supervisor.fleet_harness import FixedGatekeeper, FleetHarness
 from tests.waiting import PATIENCE_SECONDS, eventually, eventually_at_least
 
 EMPTY = View(nodes=("n1",), instances=("n1",), shard_map=None)
@@ -42,14 +42,14 @@ def supervisor(
     remembered: list[tuple[str, ...]] | None = None,
     on_hangup: Callable[[], None] = lambda: None,
     on_end: Callable[[], None] = lambda: None,
-    look_soon: Callable[[], None] = lambda: None,
+    read_soon: Callable[[], None] = lambda: None,
 ) -> Supervisor:
-    """Make a supervisor that notes what it tells, and what it wants to be remembered."""
+    """Make a supervisor whose status and remembered instances are noted."""
     return Supervisor(
         fleet,
         make_plan=plans,
         stable_view=StableView(quiet, 4 * quiet, expected=expected),
-        look_soon=look_soon,
+        read_soon=read_soon,
         remember=([] if remembered is None else remembered).append,
         set_status=said.append,
         on_hangup=on_hangup,
@@ -58,7 +58,7 @@ def supervisor(
 
 
 def idle_fleet() -> Fleet:
-    """Make a fleet that is never given a plan with anything in it."""
+    """Make a fleet for empty plans."""
 
     def start_message(request: StartRequest) -> ListenerStart:
         raise AssertionError(f"nothing was to be started, and this was: {request}")
@@ -70,12 +70,12 @@ def idle_fleet() -> Fleet:
         budget=RestartBudget(1, 1.0),
         retired_files=lambda _copies: (),
         on_copy_lost=lambda: None,
-        gatekeeper=StandingGatekeeper(None),
+        gatekeeper=FixedGatekeeper(None),
     )
 
 
 class Running:
-    """A supervisor's loop in a thread, ended as a signal would end it."""
+    """A supervisor's loop in a thread, which ends as after a signal."""
 
     def __init__(self, subject: Supervisor) -> None:
         self._subject = subject
@@ -84,26 +84,26 @@ class Running:
         self._thread.start()
 
     def end(self) -> Outcome:
-        """Stop the loop and return how it ended."""
+        """Stop the loop, and return its outcome."""
         self._subject._inbox.put(signal.SIGTERM)
         return self.join()
 
     def join(self) -> Outcome:
-        """Wait for the loop's own end."""
+        """Wait until the loop ends by itself."""
         self._thread.join(PATIENCE_SECONDS)
         assert not self._thread.is_alive()
         return self._outcome[0]
 
 
 def test_sigterm_ends_a_loop_that_has_nothing_to_do() -> None:
-    """Told to stop, the loop ends with 0 although no view ever came."""
+    """The loop ends with 0 after a signal, even if no view ever came."""
     said: list[str] = []
     assert Running(supervisor(idle_fleet(), lambda _view, _seen: Plan(), said)).end() is Outcome.STOPPED
     assert said == ["stopping on SIGTERM"]
 
 
 def test_nobody_is_looked_at_on_a_return_while_there_is_no_range() -> None:
-    """The looks would be over at once, and the node would be missed no more when this instance gets ranges."""
+    """Without listeners the looks would be over at once, and the node would no longer count as missed."""
     fleet = idle_fleet()
     subject = supervisor(fleet, lambda _view, _seen: Plan(), [])
     assert (subject.has_ranges, subject.look_on_return("n2", [])) == (True, 0)
@@ -112,7 +112,7 @@ def test_nobody_is_looked_at_on_a_return_while_there_is_no_range() -> None:
 
 
 def test_a_listener_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that even SIGKILL does not end must not keep the lease from being released."""
+    """Even if SIGKILL does not end a process, the lease must be released."""
     monkeypatch.setattr(ending, "FLEET_SECONDS", 0.1)
     fleet = idle_fleet()
     monkeypatch.setattr(Fleet, "idle", False)
@@ -129,7 +129,7 @@ def test_a_listener_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyP
 
 
 def test_a_signal_is_taken_note_of_while_the_loop_hangs() -> None:
-    """Its time runs from the signal on, so its handler says that the end has begun."""
+    """The time for the end starts with the signal, so the handler itself starts it."""
     noted: list[str] = []
     inbox = Inbox()
     signals = Signals(inbox.put, lambda: noted.append("end"))
@@ -140,7 +140,7 @@ def test_a_signal_is_taken_note_of_while_the_loop_hangs() -> None:
 
 
 def test_a_missing_authentication_database_is_said_and_waited_for() -> None:
-    """An empty plan is told in words, and the loop goes on."""
+    """The status says in words why a plan is empty, and the loop goes on."""
     said: list[str] = []
     subject = supervisor(idle_fleet(), lambda _view, _seen: Plan(), said)
     running = Running(subject)
@@ -151,7 +151,7 @@ def test_a_missing_authentication_database_is_said_and_waited_for() -> None:
 
 
 def test_sighup_reads_the_password_again_and_does_not_end_the_daemon() -> None:
-    """A hang-up, whose default is death, is handed on."""
+    """SIGHUP, which would end the process by default, calls `on_hangup`."""
     said: list[str] = []
     hangups: list[str] = []
     subject = supervisor(
@@ -166,7 +166,7 @@ def test_sighup_reads_the_password_again_and_does_not_end_the_daemon() -> None:
 
 
 def test_what_was_found_out_about_a_session_is_handed_to_the_fleet() -> None:
-    """From another thread: only the loop speaks to listeners."""
+    """Another thread hands the answer over, because only the loop sends messages to listeners."""
     fleet = AdjustedFleet()
     subject = supervisor(fleet, lambda _view, _seen: Plan(), [])
     running = Running(subject)
@@ -178,7 +178,7 @@ def test_what_was_found_out_about_a_session_is_handed_to_the_fleet() -> None:
 
 
 def test_a_view_that_flaps_within_the_quiet_period_makes_no_plan() -> None:
-    """Only what stays takes effect; the first view does at once. Each look is planned for, because of what may come."""
+    """The first view takes effect at once, and later changes only if they last. Each view makes a plan."""
     planned: list[tuple[View, View]] = []
 
     def plan(view: View, seen: View) -> Plan:
@@ -202,7 +202,7 @@ def test_a_view_that_flaps_within_the_quiet_period_makes_no_plan() -> None:
 
 
 def test_a_look_that_shows_nothing_new_is_not_planned_for() -> None:
-    """However often the loop goes round, a plan is made once of what is believed."""
+    """The loop goes round often, but makes only one plan for the same views."""
     planned: list[tuple[View, View]] = []
 
     def plan(view: View, seen: View) -> Plan:
@@ -223,7 +223,7 @@ def test_a_look_that_shows_nothing_new_is_not_planned_for() -> None:
 
 
 class AdjustedFleet(Fleet):
-    """A fleet without processes, which notes the plans that it is brought to."""
+    """A fleet without processes, which notes its plans."""
 
     def __init__(self) -> None:
         self.adjusted: list[Plan] = []
@@ -242,7 +242,7 @@ class AdjustedFleet(Fleet):
     def run_deadlines(self, now: float) -> None:
         pass
 
-    def answer(self, checks: Mapping[Hashable, int] | None) -> None:
+    def send_token(self, checks: Mapping[Hashable, int] | None) -> None:
         self.answered.append(checks)
 
     def adjust(self, plan: Plan, _now: float) -> str:
@@ -254,7 +254,7 @@ class AdjustedFleet(Fleet):
 
 
 def test_a_plan_is_made_by_the_view_in_force_and_the_one_seen_last() -> None:
-    """A view that is coming reaches the listeners at once, and the view in force follows after the quiet period."""
+    """An upcoming view reaches the listeners at once, and is in force after the quiet period."""
     fleet = AdjustedFleet()
     subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), [], quiet=3600.0, expected=("n1",))
     running = Running(subject)
@@ -269,7 +269,7 @@ def test_a_plan_is_made_by_the_view_in_force_and_the_one_seen_last() -> None:
 
 
 def test_until_it_is_certain_who_is_there_only_what_is_its_own_in_any_case_is_planned_for() -> None:
-    """No view is told before that, and what is remembered are the instances that turned out to be there."""
+    """Before that there is no view for other threads. The instances that have shown up are remembered."""
     fleet = AdjustedFleet()
     remembered: list[tuple[str, ...]] = []
     subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), [], quiet=3600.0, remembered=remembered)
@@ -279,7 +279,7 @@ def test_until_it_is_certain_who_is_there_only_what_is_its_own_in_any_case_is_pl
     subject.on_view(alone)
     eventually(lambda: bool(fleet.adjusted))
     assert fleet.adjusted[0].in_force == make_plan(both, "n1").in_force
-    assert (subject.has_looked, subject.view, remembered) == (True, None, [])
+    assert (subject.has_seen_cluster, subject.view, remembered) == (True, None, [])
     subject.on_view(both)
     eventually(lambda: subject.view == both)
     running.end()
@@ -287,16 +287,16 @@ def test_until_it_is_certain_who_is_there_only_what_is_its_own_in_any_case_is_pl
 
 
 def test_a_look_is_asked_for_once_when_the_time_of_somebody_awaited_is_over() -> None:
-    """An instance that has not come is given up then, however seldom the cluster is looked at."""
+    """At that time an expected instance without a lease is given up, even if readings are rare."""
     asked: list[View] = []
     alone = View(("n1", "n2"), ("n1",), ShardMap("_users", ".1", {WHOLE_SPACE: ("n1", "n2")}))
 
-    def look_soon() -> None:
+    def read_soon() -> None:
         asked.append(alone)
         subject.on_view(alone)
 
     subject = supervisor(
-        AdjustedFleet(), lambda view, seen: make_plan(view, "n1", seen), [], quiet=0.05, look_soon=look_soon
+        AdjustedFleet(), lambda view, seen: make_plan(view, "n1", seen), [], quiet=0.05, read_soon=read_soon
     )
     running = Running(subject)
     subject.on_view(alone)
@@ -306,7 +306,7 @@ def test_a_look_is_asked_for_once_when_the_time_of_somebody_awaited_is_over() ->
 
 
 def test_a_change_that_lasts_is_carried_out_after_the_quiet_period_without_another_look() -> None:
-    """The loop wakes by itself when something is due."""
+    """The loop wakes up when a deadline is due."""
     fleet = AdjustedFleet()
     subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), [], quiet=0.05)
     running = Running(subject)
@@ -322,7 +322,7 @@ def test_a_change_that_lasts_is_carried_out_after_the_quiet_period_without_anoth
 
 
 def test_an_instance_that_stands_by_says_so() -> None:
-    """Its empty plan has another reason than a missing database, and is carried out at once."""
+    """A standby's plan is empty for another reason than a missing database, and is carried out at once."""
     said: list[str] = []
     fleet = AdjustedFleet()
     subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), said, quiet=3600.0)
@@ -338,15 +338,15 @@ def test_an_instance_that_stands_by_says_so() -> None:
 
 
 def test_a_view_is_told_only_after_its_plan_was_carried_out() -> None:
-    """A reader who asks whether all is served must not find a view whose listeners are not there yet."""
+    """Other threads must not see a view before its listeners exist, because readiness would be wrong."""
     told: list[View | None] = []
 
-    class Asking(AdjustedFleet):
+    class LookRequest(AdjustedFleet):
         def adjust(self, plan: Plan, now: float) -> str:
             told.append(subject.view)
             return super().adjust(plan, now)
 
-    fleet = Asking()
+    fleet = LookRequest()
     subject = supervisor(fleet, lambda view, seen: make_plan(view, "n1", seen), [])
     running = Running(subject)
     subject.on_view(CALM)
@@ -358,26 +358,28 @@ def test_a_view_is_told_only_after_its_plan_was_carried_out() -> None:
 
 @pytest.mark.processes
 def test_a_loop_runs_listeners_by_its_views_and_ends_them(cluster: SimClusterThread, tmp_path: Path) -> None:
-    """From the first view to a clean end: listeners run, serve, and are gone."""
-    rig = Rig(cluster, tmp_path)
-    rig.cluster.seed_users(5)
-    subject = supervisor(rig.fleet, lambda _view, _seen: rig.plan(), [])
+    """From the first view to the regular end: listeners start, serve users, and end."""
+    harness = FleetHarness(cluster, tmp_path)
+    harness.cluster.seed_users(5)
+    subject = supervisor(harness.fleet, lambda _view, _seen: harness.plan(), [])
     running = Running(subject)
     subject.on_view(EMPTY)
-    eventually(lambda: rig.fleet.status().ready and rig.created() == 5)
-    os.kill(rig.pids()[0], signal.SIGKILL)
-    eventually(lambda: sum(each.restarts for each in rig.fleet.status().listeners) == 1 and rig.fleet.status().ready)
+    eventually(lambda: harness.fleet.status().ready and harness.created() == 5)
+    os.kill(harness.pids()[0], signal.SIGKILL)
+    eventually(
+        lambda: sum(each.restarts for each in harness.fleet.status().listeners) == 1 and harness.fleet.status().ready
+    )
     assert running.end() is Outcome.STOPPED
-    assert rig.fleet.idle
+    assert harness.fleet.idle
 
 
 @pytest.mark.processes
 def test_restarts_past_the_budget_end_the_loop_with_one(cluster: SimClusterThread, tmp_path: Path) -> None:
-    """Where listeners cannot stay up, the daemon exits and leaves it to systemd."""
+    """If listeners end again and again, the daemon ends too, and systemd decides."""
     (tmp_path / "blocked").write_text("a file where the state directory should be")
-    rig = Rig(cluster, tmp_path / "blocked", burst=2)
+    harness = FleetHarness(cluster, tmp_path / "blocked", burst=2)
     said: list[str] = []
-    subject = supervisor(rig.fleet, lambda _view, _seen: rig.plan(), said)
+    subject = supervisor(harness.fleet, lambda _view, _seen: harness.plan(), said)
     running = Running(subject)
     subject.on_view(EMPTY)
     assert running.join() is Outcome.EXHAUSTED
@@ -385,10 +387,10 @@ def test_restarts_past_the_budget_end_the_loop_with_one(cluster: SimClusterThrea
 
 
 def test_an_inbox_hands_over_in_order_and_wakes_its_reader() -> None:
-    """Items come out in the order in which they were put, once."""
+    """Each item comes out once, in the order in which the items were put in."""
     inbox = Inbox()
     assert inbox.take_all() == []
-    seen = Seen(EMPTY, at=1.0)
+    seen = NewView(EMPTY, at=1.0)
     inbox.put(seen)
     inbox.put(signal.SIGTERM)
     assert inbox.take_all() == [seen, signal.SIGTERM]
@@ -396,11 +398,11 @@ def test_an_inbox_hands_over_in_order_and_wakes_its_reader() -> None:
 
 
 def test_leases_count_as_read_only_while_looks_show_them() -> None:
-    """Before the first look, after one that failed and after one that could not read them nothing may be undone."""
+    """Leases count as unreadable before the first reading, after a failed one, and after one without leases."""
     subject = supervisor(idle_fleet(), lambda _view, _seen: Plan(), [])
     blind = msgspec.structs.replace(EMPTY, leases_readable=False)
     readable = [subject.leases_readable]
-    for step in (partial(subject.on_view, EMPTY), subject.lose_sight, partial(subject.on_view, EMPTY)):
+    for step in (partial(subject.on_view, EMPTY), subject.on_failed_reading, partial(subject.on_view, EMPTY)):
         step()
         readable.append(subject.leases_readable)
     subject.on_view(blind)
@@ -409,7 +411,7 @@ def test_leases_count_as_read_only_while_looks_show_them() -> None:
 
 
 def test_a_loop_that_gives_up_asks_for_another_configuration() -> None:
-    """It ends in order, with the code by which systemd leaves it alone; the reason is logged once."""
+    """The loop ends regularly, with an exit code after which systemd does not restart it. The reason is logged once."""
     running = Running(subject := supervisor(idle_fleet(), lambda _view, _seen: Plan(), []))
     with capture_logs() as logged:
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""An instance among others: its role, and what it takes from their leases. No clock but the one that is given."""
+"""Membership: an instance's role and its view of the others' leases. Each test gives the time."""
 
 from collections.abc import Iterable
 
@@ -21,14 +21,14 @@ def _lease(incarnation: str, counter: int = 1, node: str = HERE, **more: object)
     return msgspec.structs.replace(Lease(node, incarnation, counter), **more)
 
 
-def _beaten(member: Member, times: int) -> Member:
+def _signed_often(member: Member, times: int) -> Member:
     for _ in range(times):
         member.sign(HERE)
     return member
 
 
 def _watched(member: Member, *looks: tuple[float, Iterable[Lease]]) -> LiveInstances:
-    """The live that the last of these looks shows, from `HERE`; its breaks are left to one test."""
+    """Return the live instances after the last of these readings, without `breaks`, which one test covers."""
     live = LiveInstances(())
     for now, leases in looks:
         live = member.observe(HERE, leases, now)
@@ -36,29 +36,29 @@ def _watched(member: Member, *looks: tuple[float, Iterable[Lease]]) -> LiveInsta
 
 
 def test_an_instance_claims_nothing_before_it_has_looked_round() -> None:
-    """Its first lease says that it stands by: another one may be active beside its node."""
+    """Its first lease says that it stands by, because another instance may be active beside its node."""
     assert _member().sign(HERE) == _lease("me", 1, role=Role.STANDBY, version="1.0")
 
 
 def test_an_instance_has_looked_round_once_leases_were_read() -> None:
-    """A database that is not there, or that cannot be read, was no look at anybody."""
+    """A missing or unreadable database does not count as a reading of the leases."""
     member = _member()
-    assert not member.has_looked
+    assert not member.has_read_leases
     member.suspend_expiry(HERE, 0.0)
-    assert not member.has_looked
+    assert not member.has_read_leases
     member.observe(HERE, [], 1.0)
-    assert member.has_looked
+    assert member.has_read_leases
 
 
 def test_an_instance_that_finds_nobody_is_active() -> None:
-    """Alone beside its node it acts for it, though its own lease was never written."""
+    """An instance without others beside its node is active, even before its own lease was written."""
     member = _member()
     assert member.observe(HERE, [], 0.0) == LiveInstances((HERE,), None)
     assert member.sign(HERE).role is Role.ACTIVE
 
 
 def test_each_lease_signed_has_counted_on() -> None:
-    """The counter grows with each signing and counts from 1; the rest is what was given last."""
+    """The counter starts with 1 and grows with each signature; the other fields have their newest values."""
     member = _member(replaces="before")
     member.set_address("127.0.0.1:9984")
     member.observe(HERE, [], 0.0)
@@ -71,7 +71,7 @@ def test_each_lease_signed_has_counted_on() -> None:
 
 
 def test_the_company_is_all_who_live_and_oneself() -> None:
-    """Nodes with a living instance, sorted, each once; this instance never takes itself for dead."""
+    """The nodes with a live instance, sorted, each once. This instance never takes itself for dead."""
     leases = [_lease("b", node="n3"), _lease("a", node=THERE), _lease("c", node=THERE)]
     member = _member()
     assert member.observe(HERE, leases, 0.0).instances == (HERE, THERE, "n3")
@@ -79,21 +79,21 @@ def test_the_company_is_all_who_live_and_oneself() -> None:
 
 
 def test_an_elder_that_is_active_keeps_its_place() -> None:
-    """A second instance beside the same node stands by, however long it has lived; both say the same."""
-    active, younger = _beaten(_member("active"), 5), _beaten(_member("younger"), 3)
+    """A second instance beside the same node stands by, for any age. Both instances agree."""
+    active, younger = _signed_often(_member("active"), 5), _signed_often(_member("younger"), 3)
     _watched(active, (0.0, []))
     seen = active.sign(HERE)
     live = _watched(younger, (1.0, [seen]))
     assert live == LiveInstances((HERE,), seen)
     assert younger.lease.role is Role.STANDBY
-    grown = _beaten(younger, 100).sign(HERE)
+    grown = _signed_often(younger, 100).sign(HERE)
     assert _watched(active, (2.0, [seen, grown]), (3.0, [seen, grown])).standby_for is None
     assert active.lease.role is Role.ACTIVE
 
 
 def test_of_two_that_start_together_the_elder_becomes_active() -> None:
-    """Both stand by at first; the one that has counted further takes the place, the other goes on standing by."""
-    elder, younger = _beaten(_member("elder"), 4), _beaten(_member("younger"), 3)
+    """Both stand by at first. The instance with the higher counter becomes active, and the other stays standby."""
+    elder, younger = _signed_often(_member("elder"), 4), _signed_often(_member("younger"), 3)
     live = _watched(younger, (0.0, [elder.lease]))
     assert live.standby_for == elder.lease
     assert _watched(elder, (0.0, [younger.lease])).standby_for is None
@@ -101,8 +101,8 @@ def test_of_two_that_start_together_the_elder_becomes_active() -> None:
 
 
 def test_two_that_are_both_active_come_to_one() -> None:
-    """After a cut between them, the one that has counted less gives way."""
-    elder, younger = _beaten(_member("elder"), 9), _beaten(_member("younger"), 4)
+    """After a cut between them the instance with the lower counter stands by."""
+    elder, younger = _signed_often(_member("elder"), 9), _signed_often(_member("younger"), 4)
     for member in (elder, younger):
         member.observe(HERE, [], 0.0)
     assert _watched(younger, (1.0, [elder.sign(HERE)]), (2.0, [elder.sign(HERE)])).standby_for == elder.lease
@@ -111,7 +111,7 @@ def test_two_that_are_both_active_come_to_one() -> None:
 
 
 def test_the_one_that_stands_by_takes_over_when_the_active_one_falls_silent() -> None:
-    """After the time to live without growth, however often the lease is read."""
+    """An instance is dead once its counter has not grown for the time to live, for any number of readings."""
     member = _member()
     active = _lease("other", 7)
     assert _watched(member, (0.0, [active]), (19.9, [active])).standby_for == active
@@ -120,7 +120,7 @@ def test_the_one_that_stands_by_takes_over_when_the_active_one_falls_silent() ->
 
 
 def test_the_one_that_stands_by_takes_over_at_once_when_the_active_one_releases() -> None:
-    """An update of the daemon need not cost the time to live."""
+    """After an update of the daemon others need not wait for the time to live."""
     member = _member()
     assert _watched(member, (0.0, [_lease("other", 7)])).standby_for is not None
     assert _watched(member, (1.0, [_lease("other", 8, released=True)])).standby_for is None
@@ -132,7 +132,7 @@ def test_an_instance_of_another_node_is_nobody_to_stand_by_for() -> None:
 
 
 def test_an_instance_whose_lease_appears_is_a_newcomer_until_it_is_seen_to_grow() -> None:
-    """An instance that stands by is none: it does not act for its node."""
+    """A standby does not count as the instance of its node."""
     member = _member()
     first = _lease("other", 1, node=THERE)
     asleep = _lease("third", 1, node="n3", role=Role.STANDBY)
@@ -141,27 +141,27 @@ def test_an_instance_whose_lease_appears_is_a_newcomer_until_it_is_seen_to_grow(
 
 
 def test_the_predecessor_on_the_same_state_directory_is_ignored_at_once() -> None:
-    """The lock proves it dead; after a crash and a restart nobody waits for its lease to run out."""
+    """The lock proves that the predecessor has ended. After a crash and a restart its lease does not count."""
     live = _watched(_member(replaces="before"), (0.0, [_lease("before", 900)]))
     assert live == LiveInstances((HERE,), None)
 
 
 def test_a_predecessor_that_bears_another_node_is_nobody_that_was_proven_dead() -> None:
-    """A state directory copied to another node names an instance that lives on there."""
+    """A state directory that was copied from another node names an instance that still lives on that node."""
     live = _watched(_member(replaces="there"), (0.0, [_lease("there", 900, node=THERE)]))
     assert live.instances == (HERE, THERE)
 
 
 def test_ones_own_lease_is_no_other_instance() -> None:
-    """Read back, in whatever state, it shows nothing."""
-    member = _beaten(_member(), 3)
+    """The own lease shows nothing, in any state."""
+    member = _signed_often(_member(), 3)
     own = [_lease("me", 2), _lease("me", 9, role=Role.STANDBY, released=True)]
     assert _watched(member, (0.0, own), (1.0, own)) == LiveInstances((HERE,), None)
-    assert member.peers(1.0) == []
+    assert member._table.observed == {}
 
 
 def test_nobody_is_lost_while_nobody_can_write() -> None:
-    """While the authentication database does not exist, time to live does not pass."""
+    """While leases cannot be written, the time to live does not pass."""
     member = _member()
     leases = [_lease("b", 5, node=THERE)]
     member.observe(HERE, leases, 0.0)
@@ -172,7 +172,7 @@ def test_nobody_is_lost_while_nobody_can_write() -> None:
 
 
 def test_the_log_says_what_has_changed_and_nothing_else() -> None:
-    """One line for each change of what is believed of an instance, and for each change of the own role."""
+    """Each change of another instance's status is one log line, and so is each change of the own role."""
     member = _member()
     lease = _lease("other", 7)
     looks: list[tuple[float, list[Lease]]] = [
@@ -195,8 +195,8 @@ def test_the_log_says_what_has_changed_and_nothing_else() -> None:
 
 
 def test_standing_by_is_logged_with_the_one_it_is_for() -> None:
-    """An active instance that gives way says to whom."""
-    member = _beaten(_member(), 1)
+    """If an active instance becomes a standby, the log names the other one."""
+    member = _signed_often(_member(), 1)
     member.observe(HERE, [], 0.0)
     with capture_logs() as logged:
         _watched(member, (1.0, [_lease("elder", 8)]), (2.0, [_lease("elder", 9)]))
@@ -206,7 +206,7 @@ def test_standing_by_is_logged_with_the_one_it_is_for() -> None:
 
 @pytest.mark.parametrize("seen_from", [HERE, THERE])
 def test_an_onlooker_sees_everybody_and_is_nobody(seen_from: str) -> None:
-    """A command that asks has no lease: the instances are those seen, its own node's only if it has one."""
+    """A command has no lease. So its own node counts only if an instance runs there."""
     observer = LeaseObserver(TTL)
     lease = _lease("b", 5, node=THERE)
     with capture_logs() as logged:
@@ -216,15 +216,15 @@ def test_an_onlooker_sees_everybody_and_is_nobody(seen_from: str) -> None:
         observer.observe(seen_from, [_lease("b", 6, node=THERE)], 1.0)
         assert observer.unproven(1.0) == ()
         assert observer.observe(seen_from, [], 30.0) == LiveInstances(())
-        assert [each.standing for each in observer.peers(30.0)] == [LeaseStatus.SILENT]
+        assert [each.status for each in observer.peers(30.0)] == [LeaseStatus.SILENT]
     assert logged == []
 
 
 def test_neighbours_are_in_order() -> None:
-    """By node, then incarnation, dead ones among them."""
+    """The list is sorted by node and incarnation, and has dead instances too."""
     observer = LeaseObserver(TTL)
     observer.observe(HERE, [_lease("c", node=THERE), _lease("b"), _lease("a", released=True)], 0.0)
-    assert [(each.lease.incarnation, each.standing) for each in observer.peers(0.0)] == [
+    assert [(each.lease.incarnation, each.status) for each in observer.peers(0.0)] == [
         ("a", LeaseStatus.RELEASED),
         ("b", LeaseStatus.ALIVE),
         ("c", LeaseStatus.ALIVE),
@@ -232,7 +232,7 @@ def test_neighbours_are_in_order() -> None:
 
 
 def test_a_break_is_told_with_the_next_lease() -> None:
-    """Others see no absence of a node between two of their looks; they are told for each instance that lives."""
+    """Others may miss a short absence of a node. The leases of live instances tell them how often it happened."""
     broken, observer = _member("broken"), _member()
     broken.sign(THERE)
     broken.note_break()

@@ -1,4 +1,4 @@
-"""The messages between a fleet and its listeners, with processes that only take notes."""
+"""The messages between a fleet and its listeners, with processes that only note them."""
 
 from collections.abc import Collection
 
@@ -29,7 +29,7 @@ from peruserd.supervisor import fleet as fleet_module
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.start_request import StartRequest
 from tests.starting import listener_start
-from tests.supervisor.rig import StandingGatekeeper
+from tests.supervisor.fleet_harness import FixedGatekeeper
 
 LOWER, UPPER = Range(0, 0x7FFFFFFF), Range(0x80000000, 0xFFFFFFFF)
 QUARTER = Range(0, 0x3FFFFFFF)
@@ -44,7 +44,7 @@ def _plan(*ranges: Range, node: str = "n1", suffix: str = ".1") -> Plan:
 
 
 class NotedProcess:
-    """A process that is none: what it is sent is kept, what it says is put there by the test."""
+    """A stand-in for a process: it keeps the messages that it gets, and sends those that the test gives."""
 
     def __init__(self, start: ListenerStart, pid: int) -> None:
         self.copy = start.copy
@@ -61,12 +61,12 @@ class NotedProcess:
 
     @property
     def planned(self) -> list[ToListener]:
-        """The messages about its work, without those about how it is let in."""
+        """The messages about its work, without those about its token."""
         return [each for each in self.sent if not isinstance(each, Reauthenticate)]
 
     @property
     def informed(self) -> list[Inform]:
-        """The messages that say what it owns, and under which limits."""
+        """The messages with its assignment and its limits."""
         return [each for each in self.sent if isinstance(each, Inform)]
 
     def reap(self) -> int:
@@ -74,14 +74,14 @@ class NotedProcess:
 
 
 class Noted:
-    """A fleet of such processes. All of it happens at one moment."""
+    """A fleet of such processes, at a fixed time."""
 
     def __init__(self) -> None:
         self.requests: list[StartRequest] = []
         self.processes: dict[Copy, NotedProcess] = {}
         self.looks_wanted = 0
         self.retired: dict[frozenset[Copy], tuple[str, ...]] = {}
-        self.gatekeeper = StandingGatekeeper(Token(1, cookie=Secret("one")))
+        self.gatekeeper = FixedGatekeeper(Token(1, cookie=Secret("one")))
         self.fleet = Fleet(
             self._start_message,
             max_in_flight=8,
@@ -103,7 +103,7 @@ class Noted:
         return listener_start(request.assignment, share=request.conditions.share, resume_near=request.resume_near)
 
     def spawn(self, start: ListenerStart) -> NotedProcess:
-        """Stand in for the making of a process."""
+        """Make a stand-in instead of a process."""
         made = self.processes[start.copy] = NotedProcess(start, len(self.requests))
         return made
 
@@ -113,29 +113,29 @@ class Noted:
         return [self.processes[each.copy] for each in plan.assignments]
 
     def run(self, plan: Plan) -> list[NotedProcess]:
-        """The same, and let each listener say hello."""
+        """Bring the fleet to a plan, and let each listener say hello."""
         processes = self.adjust(plan)
         for process in processes:
             self.say(process, Hello())
         return processes
 
     def say(self, process: NotedProcess, *messages: FromListener) -> None:
-        """Let a listener say something, and the fleet hear it."""
+        """Let a listener send a message, and the fleet receive it."""
         process.says.extend(messages)
         self.fleet.receive(process.copy, 0.0)
 
     def end(self, process: NotedProcess) -> None:
-        """Let a listener's process be gone."""
+        """End a listener's process."""
         self.fleet.on_exit(process.copy, 0.0)
 
     def begun_near(self) -> dict[str, Sequence | None]:
-        """Return where each listener was told to begin near, by its range."""
+        """Return where each listener should begin, by its range."""
         return {str(each.assignment.copy.range): each.resume_near for each in self.requests}
 
 
 @pytest.fixture
 def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
-    """A fleet whose processes only take notes."""
+    """A fleet whose processes only note messages."""
     made = Noted()
     monkeypatch.setattr(fleet_module, "ListenerProcess", made.spawn)
     return made
@@ -164,7 +164,7 @@ def _report(
 
 
 def test_a_listener_learns_what_has_changed_while_it_started(noted: Noted) -> None:
-    """Its start message can be out of date by the time it says hello, so it is told again then, and not before."""
+    """Its start message can be out of date when it says hello, so only then its assignment is sent again."""
     shard_map = _map({WHOLE_SPACE: ("n1", "n2")})
     alone, both = (View(("n1", "n2"), names, shard_map) for names in (("n1",), ("n1", "n2")))
     (process,) = noted.adjust(make_plan(alone, "n1"))
@@ -176,7 +176,7 @@ def test_a_listener_learns_what_has_changed_while_it_started(noted: Noted) -> No
 
 
 def test_a_listener_is_told_what_is_coming_and_what_is_in_force(noted: Noted) -> None:
-    """Another instance comes: first its documents are left alone, then they are its own; the process goes on."""
+    """Another instance comes. Its documents are first left alone, and then belong to it. The process goes on."""
     shard_map = _map({WHOLE_SPACE: ("n1", "n2")})
     alone, both = (View(("n1", "n2"), names, shard_map) for names in (("n1",), ("n1", "n2")))
     (process,) = noted.run(make_plan(alone, "n1"))
@@ -193,7 +193,7 @@ def test_a_listener_is_told_what_is_coming_and_what_is_in_force(noted: Noted) ->
 
 
 def test_every_listener_learns_which_nodes_are_connected(noted: Noted) -> None:
-    """At its start and whenever that changes, although nobody's owner does: users may wait for a node's return."""
+    """Each change of the connected nodes is sent, even if no owner changes, because users may wait for a node."""
     halves = _map(dict.fromkeys(split_evenly(2), ("n1", "n2")))
     both, alone = (View(nodes, ("n1",), halves) for nodes in (("n1", "n2"), ("n1",)))
     processes = noted.run(make_plan(both, "n1"))
@@ -207,7 +207,7 @@ def test_every_listener_learns_which_nodes_are_connected(noted: Noted) -> None:
 
 
 def test_a_report_from_before_the_last_assignment_does_not_count(noted: Noted) -> None:
-    """It was under way when the listener was given more documents, which nobody has looked at by then."""
+    """The report was sent before the listener got more documents, so it says nothing about these."""
     shard_map = _map({WHOLE_SPACE: ("n1", "n2")})
     both, alone = (View(("n1", "n2"), names, shard_map) for names in (("n1", "n2"), ("n1",)))
     (process,) = noted.run(make_plan(both, "n1"))
@@ -224,7 +224,7 @@ def test_a_report_from_before_the_last_assignment_does_not_count(noted: Noted) -
 
 
 def test_what_a_listener_reported_before_its_end_does_not_count(noted: Noted) -> None:
-    """Its successor has caught up once it says so itself, and not by saying hello."""
+    """Its successor has caught up once its own report says so, and not with its hello."""
     (process,) = noted.run(_plan(WHOLE_SPACE))
     noted.say(process, _report(caught_up=True, informed=1))
     assert noted.fleet.status().ready
@@ -242,7 +242,7 @@ def test_what_a_listener_reported_before_its_end_does_not_count(noted: Noted) ->
 
 @pytest.mark.parametrize(("most", "each"), [(0, 0), (1, 1), (7, 3)])
 def test_the_limit_on_new_databases_is_divided(noted: Noted, most: int, each: int) -> None:
-    """Among the listeners, at least one each; 0 is no limit for anybody."""
+    """The listeners share the limit, at least 1 each; 0 means no limit."""
     noted.fleet._new_per_minute = most
     halves = _map(dict.fromkeys(split_evenly(2), ("n1",)))
     processes = noted.run(make_plan(View(("n1",), ("n1",), halves), "n1"))
@@ -251,7 +251,7 @@ def test_the_limit_on_new_databases_is_divided(noted: Noted, most: int, each: in
 
 
 def test_a_listener_is_started_with_what_is_coming(noted: Noted) -> None:
-    """A listener that begins within a quiet period must leave alone what is about to move."""
+    """A listener that starts within a quiet period must leave alone the documents that are about to move."""
     shard_map = _map({WHOLE_SPACE: ("n1", "n2")})
     alone, both = (View(("n1", "n2"), names, shard_map) for names in (("n1",), ("n1", "n2")))
     plan = make_plan(alone, "n1", both)
@@ -261,7 +261,7 @@ def test_a_listener_is_started_with_what_is_coming(noted: Noted) -> None:
 
 
 def test_halves_of_a_split_copy_begin_near_where_the_whole_had_come_to(noted: Noted) -> None:
-    """Users who signed up while the range was split are met at once by the listeners of its parts."""
+    """The listeners of both parts find at once the users who signed up during the split."""
     (whole,) = noted.run(_plan(WHOLE_SPACE))
     noted.say(whole, _report(checkpoint=50), _report(checkpoint=70))
     noted.adjust(_plan(LOWER, UPPER))
@@ -269,7 +269,7 @@ def test_halves_of_a_split_copy_begin_near_where_the_whole_had_come_to(noted: No
 
 
 def test_a_part_begins_near_the_narrowest_copy_it_was_split_from(noted: Noted) -> None:
-    """Of the whole and its half the half is the newer, whose numbers went further."""
+    """Of the whole range and its half, the half is newer, and its sequences went further."""
     (whole,) = noted.run(_plan(WHOLE_SPACE))
     noted.say(whole, _report(checkpoint=70))
     lower, _ = noted.run(_plan(LOWER, UPPER))
@@ -282,7 +282,7 @@ def test_a_part_begins_near_the_narrowest_copy_it_was_split_from(noted: Noted) -
     "plan", [_plan(LOWER, node="n2"), _plan(LOWER, suffix=".2")], ids=["another-node", "another-life"]
 )
 def test_a_copy_that_is_no_part_of_the_former_begins_from_nothing(noted: Noted, plan: Plan) -> None:
-    """Numbers of another node's copy, or of a database deleted and made again, mean nothing here."""
+    """Sequences of another node's copy, or of an earlier database with this name, mean nothing here."""
     (whole,) = noted.run(_plan(WHOLE_SPACE))
     noted.say(whole, _report(checkpoint=70))
     noted.adjust(plan)
@@ -290,7 +290,7 @@ def test_a_copy_that_is_no_part_of_the_former_begins_from_nothing(noted: Noted, 
 
 
 def test_a_listener_that_never_got_anywhere_gives_no_hint(noted: Noted) -> None:
-    """Without a checkpoint there is no place to begin near."""
+    """Without a checkpoint there is no place to start from."""
     (whole,) = noted.run(_plan(WHOLE_SPACE))
     noted.say(whole, _report(Stage.CONNECTING))
     noted.adjust(_plan(LOWER))
@@ -298,7 +298,7 @@ def test_a_listener_that_never_got_anywhere_gives_no_hint(noted: Noted) -> None:
 
 
 def test_a_copy_that_cannot_be_read_any_more_asks_for_a_look(noted: Noted) -> None:
-    """Perhaps it was split; one that could not be read yet, or is still away, asks for nothing."""
+    """Perhaps the range was split. A copy that could not be read before, or is still away, causes no reading."""
     (process,) = noted.run(_plan(WHOLE_SPACE))
     noted.say(process, _report(Stage.CONNECTING))
     assert noted.looks_wanted == 0
@@ -312,7 +312,7 @@ def test_a_copy_that_cannot_be_read_any_more_asks_for_a_look(noted: Noted) -> No
 
 
 def test_only_a_listener_whose_copy_is_lost_puts_right_what_it_did_last(noted: Noted) -> None:
-    """On a shutdown others take over in their time, and this instance may be back before that."""
+    """After a shutdown others take over in their own time, and this instance may be back before that."""
     lower, upper = noted.run(_plan(LOWER, UPPER))
     noted.adjust(_plan(UPPER))
     noted.fleet.stop(0.0)
@@ -321,7 +321,7 @@ def test_only_a_listener_whose_copy_is_lost_puts_right_what_it_did_last(noted: N
 
 
 def test_what_was_left_in_doubt_is_handed_to_a_listener_that_runs(noted: Noted) -> None:
-    """Files of copies that nobody follows are found when a listener is up, and given to it."""
+    """State files of copies without a listener are given to a running listener."""
     lower, upper = (each.copy for each in _plan(LOWER, UPPER).assignments)
     noted.retired[frozenset((lower, upper))] = ("/state/old.sqlite",)
     starting, _ = noted.adjust(_plan(LOWER, UPPER))
@@ -331,7 +331,7 @@ def test_what_was_left_in_doubt_is_handed_to_a_listener_that_runs(noted: Noted) 
 
 
 def test_a_listener_that_has_left_bequeaths_its_file(noted: Noted) -> None:
-    """Only once its process is gone: until then it is the file's one writer."""
+    """The file is given away only after its process has ended, because only one process may write it."""
     lower, upper = noted.run(_plan(LOWER, UPPER))
     noted.retired[frozenset((upper.copy,))] = ("/state/lower.sqlite",)
     noted.adjust(_plan(UPPER))
@@ -342,7 +342,7 @@ def test_a_listener_that_has_left_bequeaths_its_file(noted: Noted) -> None:
 
 
 def test_a_listener_that_comes_back_bequeaths_nothing(noted: Noted) -> None:
-    """A file whose copy is followed again, or is to be, stays its listener's own."""
+    """If a copy has a listener again, or will have one, its file stays with that listener."""
     lower, upper = noted.run(_plan(LOWER, UPPER))
     noted.retired[frozenset((upper.copy,))] = ("/state/lower.sqlite",)
     noted.adjust(_plan(UPPER))
@@ -353,13 +353,13 @@ def test_a_listener_that_comes_back_bequeaths_nothing(noted: Noted) -> None:
 
 
 def test_without_anything_left_nobody_inherits(noted: Noted) -> None:
-    """No message is sent for nothing."""
+    """No message is sent without a reason."""
     (process,) = noted.run(_plan(WHOLE_SPACE))
     assert not any(isinstance(message, TakeOverDoubts) for message in process.sent)
 
 
 def test_what_a_listener_reported_last_outlives_it(noted: Noted) -> None:
-    """The split's halves begin near the last checkpoint also where the whole's listener had ended before."""
+    """The halves start near the last checkpoint, even if the listener of the whole range had ended before."""
     (whole,) = noted.run(_plan(WHOLE_SPACE))
     noted.say(whole, _report(checkpoint=70))
     noted.end(whole)
@@ -372,7 +372,7 @@ def _let_in(process: NotedProcess) -> list[Reauthenticate]:
 
 
 def test_a_listener_is_told_what_its_requests_carry_when_it_is_up(noted: Noted) -> None:
-    """The session of its start message can be an old one by then."""
+    """The session in its start message can be out of date."""
     (process,) = noted.adjust(_plan(WHOLE_SPACE))
     noted.gatekeeper.token = Token(2, cookie=Secret("two"))
     noted.say(process, Hello())
@@ -380,20 +380,20 @@ def test_a_listener_is_told_what_its_requests_carry_when_it_is_up(noted: Noted) 
 
 
 def test_all_listeners_are_told_what_their_requests_carry_from_now_on(noted: Noted) -> None:
-    """Also that they carry nothing, and must wait."""
+    """This includes the news that there is no token, and requests must wait."""
     processes = noted.run(_plan(LOWER, UPPER))
     for token in (None, Token(3, cookie=Secret("three"))):
         noted.gatekeeper.token = token
-        noted.fleet.answer(None)
+        noted.fleet.send_token(None)
         assert all(_let_in(process)[-1] == Reauthenticate(token) for process in processes)
 
 
 def test_a_doubt_is_answered_to_the_process_that_has_it(noted: Noted) -> None:
-    """Another listener is told nothing, nor is another process of the same copy, whose checks have other numbers."""
+    """Other listeners get no answer, and neither does a later process of the same copy, with other numbers."""
     lower, upper = noted.run(_plan(LOWER, UPPER))
     noted.say(lower, CheckToken(7, "n2"))
     assert noted.gatekeeper.checks == [(lower.pid, 7, "n2")]
-    noted.fleet.answer({lower.pid: 7})
+    noted.fleet.send_token({lower.pid: 7})
     assert [each.answers for each in _let_in(lower)] == [0, 7]
     assert [each.answers for each in _let_in(upper)] == [0]
     noted.end(lower)
@@ -401,18 +401,18 @@ def test_a_doubt_is_answered_to_the_process_that_has_it(noted: Noted) -> None:
     successor = noted.processes[lower.copy]
     assert successor is not lower
     noted.say(successor, Hello())
-    noted.fleet.answer({lower.pid: 7})
+    noted.fleet.send_token({lower.pid: 7})
     assert [each.answers for each in _let_in(successor)] == [0]
 
 
 def test_what_is_known_of_the_journal_is_passed_on(noted: Noted) -> None:
-    """Every listener is told what was said; one that starts later is told whether the journal can be used."""
+    """Every listener gets the news. A listener that starts later is told whether the journal can be used."""
     plan = make_plan(View(("n1",), ("n1",), _map({LOWER: ("n1",), UPPER: ("n1",)})), "n1")
     first, second = noted.adjust(plan)
     noted.say(first, Hello())
     first.sent.clear()
     news = JournalNews(usable=True, spoken_of=("deletion:x:1-a",), pause_changed=True)
-    noted.fleet.pass_on(news)
+    noted.fleet.send_journal_news(news)
     assert first.sent == [news]
     second.sent.clear()
     noted.say(second, Hello())

@@ -1,10 +1,10 @@
-"""Questions to listeners, with listeners that answer as they are told."""
+"""Questions to listeners, with given answers."""
 
 import pytest
 
 from peruserd.core.cluster.views import Copy
 from peruserd.core.ownership.ranges import WHOLE_SPACE
-from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser, Wish
+from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser, QuarantineAction
 from peruserd.supervisor import questions as module
 from peruserd.supervisor.questions import NotAnsweredError, Questions
 
@@ -17,7 +17,7 @@ def kept(name: str) -> KeptUser:
 
 
 def test_all_pages_are_asked_for() -> None:
-    """Each question begins after the last user of the page before, under a number of its own."""
+    """Each question starts after the last user of the page before, and has its own number."""
     asked: list[Inquiry] = []
     pages = [("a", "b"), ("c",)]
 
@@ -28,16 +28,16 @@ def test_all_pages_are_asked_for() -> None:
         questions.answered(COPY, InquiryPage(inquiry.number, users, more=len(asked) < len(pages)))
 
     questions = Questions(answer)
-    found = questions.ask(COPY, Inquiry(0, Wish.LIST, kind="held"))
+    found = questions.ask(COPY, Inquiry(0, QuarantineAction.LIST, kind="held"))
     assert [each.document for each in found] == ["a", "b", "c"]
     assert [(each.after, each.kind) for each in asked] == [("", "held"), ("b", "held")]
     assert asked[0].number != asked[1].number
 
 
 def test_a_listener_that_says_that_there_is_more_and_shows_nothing_is_not_asked_for_ever() -> None:
-    """An empty page is the last one."""
+    """An empty page ends the answer."""
     questions = Questions(lambda _, inquiry: questions.answered(COPY, InquiryPage(inquiry.number, (), more=True)))
-    assert list(questions.ask(COPY, Inquiry(0, Wish.LIST))) == []
+    assert list(questions.ask(COPY, Inquiry(0, QuarantineAction.LIST))) == []
 
 
 def test_a_listener_that_does_not_answer_is_not_waited_for_for_ever() -> None:
@@ -45,13 +45,13 @@ def test_a_listener_that_does_not_answer_is_not_waited_for_for_ever() -> None:
     numbers = []
     questions = Questions(lambda _, inquiry: numbers.append(inquiry.number), patience_seconds=0.01)
     with pytest.raises(NotAnsweredError, match="00000000-ffffffff@n1 does not answer"):
-        list(questions.ask(COPY, Inquiry(0, Wish.LIST)))
+        list(questions.ask(COPY, Inquiry(0, QuarantineAction.LIST)))
     questions.answered(COPY, InquiryPage(numbers[0], (kept("late"),)))
     assert questions._open == {}
 
 
 def test_the_listener_that_keeps_a_user_is_heard() -> None:
-    """The others are asked before, and say that they do not."""
+    """The other listeners are asked before, and do not have the user."""
     other = Copy("_users", WHOLE_SPACE, "n2", ".1")
 
     def answer(copy: Copy, inquiry: Inquiry) -> None:
@@ -65,14 +65,14 @@ def test_the_listener_that_keeps_a_user_is_heard() -> None:
 
 
 def test_a_listener_that_owes_answers_is_not_asked_for_ever() -> None:
-    """Its pipe must not fill, because it would be killed; once it answers, or is another process, it is asked again."""
+    """Its pipe must not fill up, because it would be killed. It is asked again once it answers or has a new process."""
     numbers: list[int] = []
     questions = Questions(lambda _, inquiry: numbers.append(inquiry.number), brief_seconds=0.001)
     for _ in range(100):
         assert questions.kept([COPY], "a") is None
     assert len(numbers) == module._MAX_OWED
     with pytest.raises(NotAnsweredError, match="owes 8 answers"):
-        list(questions.ask(COPY, Inquiry(0, Wish.LIST)))
+        list(questions.ask(COPY, Inquiry(0, QuarantineAction.LIST)))
     questions.answered(COPY, InquiryPage(numbers[0], ()))
     questions.kept([COPY], "a")
     assert len(numbers) == module._MAX_OWED + 1
@@ -82,7 +82,7 @@ def test_a_listener_that_owes_answers_is_not_asked_for_ever() -> None:
 
 
 def test_answers_that_nobody_asked_for_are_passed_over() -> None:
-    """A number of another process's, or one that was never given."""
+    """The number belongs to another process, or was never used."""
     questions = Questions(
         lambda _copy, _inquiry: questions.answered(COPY, InquiryPage(77, (kept("a"),))), brief_seconds=0.001
     )

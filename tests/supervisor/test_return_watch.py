@@ -31,7 +31,7 @@ def pair() -> Iterator[SimClusterThread]:
 
 
 class Heard:
-    """Takes the looks that are asked for; they are over once `looked_to` says so."""
+    """Notes the requested looks; they are over once the test sets `looked_to`."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -41,7 +41,7 @@ class Heard:
         self._number = 0
 
     def look_on_return(self, _node: str, document_ids: Iterable[str]) -> int | None:
-        """Look at users because a node is back, once the listeners know that it is."""
+        """Note the looks, if the listeners know that the node is back."""
         if not self.knows_all or not self.has_ranges:
             return None
         self.asked += document_ids
@@ -50,7 +50,7 @@ class Heard:
 
 
 class Post:
-    """A return watch beside the first of two nodes; `place` is how far the directory watch has read."""
+    """A return watch beside the first of two nodes; `place` is the place of the directory watch."""
 
     def __init__(self, cluster: SimClusterThread, directory: Path) -> None:
         self.client = connect(cluster.urls[0])
@@ -61,7 +61,7 @@ class Post:
         self.watch = self.begin()
 
     def begin(self) -> ReturnWatch:
-        """Make another one over the same state, as a restart does."""
+        """Make another one over the same state, as after a restart."""
         return ReturnWatch(
             self.client,
             node=lambda: ME,
@@ -72,19 +72,19 @@ class Post:
         )
 
     def follow(self) -> None:
-        """Read the list to its end, as the directory watch does."""
+        """Read the list to its end, like the directory watch."""
         identity = DirectorySource(self.client, ME).identify()
         self.place = Mark(identity.uuid, identity.update_seq)
 
     def make(self, *names: str) -> None:
-        """Make databases, of which the directory watch hears."""
+        """Make databases, and let the directory watch read them."""
         for name in names:
             self.client.create_database(f"userdb-{name.encode().hex()}", DatabasesConfig())
         self.follow()
 
     @property
     def kept(self) -> dict[str, object]:
-        """What is on disk."""
+        """Return the content of the file on disk."""
         found: dict[str, object] = json.loads((self.directory / "absences.json").read_text())
         return found
 
@@ -96,7 +96,7 @@ def post(pair: SimClusterThread, tmp_path: Path) -> Post:
 
 
 def test_users_are_looked_at_whose_databases_a_node_missed(post: Post) -> None:
-    """All of them, whoever made the databases; not before the node is back, and none of other databases."""
+    """Once the node is back, all users are looked at whose databases were made meanwhile. Others do not count."""
     post.watch.on_view(BOTH)
     post.watch.on_view(ALONE)
     post.make("a", "b")
@@ -125,7 +125,7 @@ def test_an_instance_that_stands_by_misses_a_node_until_it_has_listeners(pair: S
 
 
 def test_nobody_is_looked_at_before_the_listeners_know_of_the_return(post: Post) -> None:
-    """Looks end without the copies of a node that is not connected, as far as the listeners know."""
+    """While the listeners do not know that the node is back, their looks would end without its copies."""
     post.watch.on_view(BOTH)
     post.watch.on_view(ALONE)
     post.make("a")
@@ -138,7 +138,7 @@ def test_nobody_is_looked_at_before_the_listeners_know_of_the_return(post: Post)
 
 
 def test_an_absence_is_on_disk_until_it_is_seen_to(post: Post) -> None:
-    """A restart while the node is away forgets nobody."""
+    """After a restart while the node is away, no user is forgotten."""
     post.watch.on_view(BOTH)
     post.watch.on_view(ALONE)
     post.make("a")
@@ -150,7 +150,7 @@ def test_an_absence_is_on_disk_until_it_is_seen_to(post: Post) -> None:
 
 
 def test_a_list_that_cannot_be_read_is_read_after_the_next_view(post: Post, pair: SimClusterThread) -> None:
-    """The node is back before this instance's own node answers."""
+    """The other node may be back before this instance's own node answers."""
     post.watch.on_view(BOTH)
     post.watch.on_view(ALONE)
     post.make("a")
@@ -163,7 +163,7 @@ def test_a_list_that_cannot_be_read_is_read_after_the_next_view(post: Post, pair
 
 
 def test_a_long_list_is_read_over_several_views(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watcher has other things to see between two readings."""
+    """The watcher has other work between two pages."""
     monkeypatch.setattr(return_watch_module, "_MAX_PAGES", 1)
     whole = DirectorySource.page
 
@@ -185,7 +185,7 @@ def test_a_long_list_is_read_over_several_views(post: Post, monkeypatch: pytest.
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
 def test_a_file_that_cannot_be_read_stops_nothing(post: Post, content: bytes) -> None:
-    """The audit finds what it would have told."""
+    """Without the file the audit finds what was missed."""
     (post.directory / "absences.json").write_bytes(content)
     again = post.begin()
     again.on_view(BOTH)
@@ -194,7 +194,7 @@ def test_a_file_that_cannot_be_read_stops_nothing(post: Post, content: bytes) ->
 
 
 def test_a_server_without_shards_misses_nobody(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no list of databases, and one copy of everything."""
+    """Such a server has no list of databases, and one copy of everything."""
     monkeypatch.setattr(post.watch, "_node", lambda: None)
     post.place = None
     post.watch.on_view(BOTH)
@@ -204,7 +204,7 @@ def test_a_server_without_shards_misses_nobody(post: Post, monkeypatch: pytest.M
 
 
 def test_an_absence_between_two_views_of_a_node_without_an_instance_is_seen(post: Post, pair: SimClusterThread) -> None:
-    """Its list of databases was opened anew, and nobody is beside it who could tell."""
+    """Its list of databases was opened again, and no instance beside it can tell others."""
     shards = ShardMap("_users", ".1", {WHOLE_SPACE: (ME, OTHER)})
     both = View(nodes=(ME, OTHER), instances=(ME,), shard_map=shards)
     for _ in range(2):

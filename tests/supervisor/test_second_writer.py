@@ -24,7 +24,7 @@ def _switch(client: Client, value: str) -> None:
 
 
 def test_the_setting_is_read(cluster: SimClusterThread) -> None:
-    """Off where it was never set, and otherwise as it is set."""
+    """Without a setting couch_peruser is off."""
     client = connect(cluster.urls[0])
     for value, is_on in ((None, False), ("true", True), ("false", False)):
         if value is not None:
@@ -34,7 +34,7 @@ def test_the_setting_is_read(cluster: SimClusterThread) -> None:
 
 @pytest.mark.parametrize("status", [403, 404, 500])
 def test_a_server_that_does_not_say_is_not_taken_for_one_without(status: int) -> None:
-    """A proxy that keeps the configuration to itself leaves the question open."""
+    """If a proxy closes the configuration, the answer is unknown."""
     with TalkingServer(answering({("GET", SETTING): (status, {"error": "e", "reason": "r"})})) as server:
         assert is_peruser_on(connect(server.url), "_local") is None
 
@@ -48,8 +48,8 @@ def test_it_is_said_once_when_it_comes_and_when_it_goes(cluster: SimClusterThrea
         for value in ("true", "true", "false", "false"):
             _switch(client, value)
             clock.now += 60.0
-            second.look("_local")
-            second.look("_local")
+            second.check("_local")
+            second.check("_local")
     assert [line["event"] for line in lines] == ["couch_peruser is on beside this instance", "couch_peruser is off"]
     assert second.is_on is False
     asked = [kind for (_, method, kind), count in cluster.requests().items() for _ in range(count) if method == "GET"]

@@ -1,4 +1,4 @@
-"""Starts of nodes beside which no instance runs, on a simulated cluster."""
+"""Restarts of nodes without an instance, on a simulated cluster."""
 
 from collections.abc import Iterator
 
@@ -28,14 +28,14 @@ def watch(cluster: SimClusterThread) -> StartWatch:
 
 
 def starts(watch: StartWatch, view: View = VIEW) -> dict[str, int]:
-    """Return what the watch knows after a round, a node each view."""
+    """Return the result of a round, with one node for each view."""
     for _ in NODES:
-        found: tuple[Breaks, ...] = watch.look(view, NODES)
+        found: tuple[Breaks, ...] = watch.ask_next(view, NODES)
     return {each.node: each.count for each in found}
 
 
 def test_a_start_between_two_views_is_told(cluster: SimClusterThread, watch: StartWatch) -> None:
-    """However short the node was away, and of each node by itself."""
+    """Each restart of each node is counted, however short it was."""
     assert starts(watch) == {NODES[1]: 0, NODES[2]: 0}
     cluster.stop_node(3)
     cluster.start_node(3)
@@ -44,7 +44,7 @@ def test_a_start_between_two_views_is_told(cluster: SimClusterThread, watch: Sta
 
 
 def test_one_node_is_asked_with_each_view(cluster: SimClusterThread, watch: StartWatch) -> None:
-    """Those with an instance are not, because that one tells of it."""
+    """Nodes with an instance are not asked, because that instance reports its node's restarts."""
     cluster.clear_requests()
     starts(watch)
     assert sum(cluster.requests().values()) == len(NODES)
@@ -52,13 +52,13 @@ def test_one_node_is_asked_with_each_view(cluster: SimClusterThread, watch: Star
 
 
 def test_a_node_that_does_not_answer_is_passed_over_for_a_while(cluster: SimClusterThread, watch: StartWatch) -> None:
-    """Each question can take as long as an answer may, and views wait for it."""
+    """Each request may take as long as its limit, and the next view waits meanwhile."""
     cluster.stop_node(2)
     cluster.clear_requests()
     for _ in range(8):
-        watch.look(VIEW, NODES[1:2])
+        watch.ask_next(VIEW, NODES[1:2])
     assert sum(cluster.requests().values()) == 1
     cluster.start_node(2)
     for _ in range(8):
-        watch.look(VIEW, NODES[1:2])
+        watch.ask_next(VIEW, NODES[1:2])
     assert starts(watch)[NODES[1]] == 0

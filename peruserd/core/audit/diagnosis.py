@@ -1,11 +1,10 @@
-"""The audit's judgement on one user: from what was observed to findings, and to what a look would do about them.
+"""The audit's judgement on one user: the findings, and what a look would do about them.
 
-A look is the one act that mends (`core.users.decision`). The audit asks the very same decision what it would do, and so
-never promises anything that a look does not do. It finds out everything beforehand, where a look asks one question
-after the other.
+Only a look repairs anything (`core.users.decision`). The audit asks the same decision for its next step, so it never
+promises more than a look does. The audit reads everything first, whereas a look asks one question after the other.
 
-What a database's own admin added is never wrong: more names and roles are the user's own affair. A database that its
-user opened to everybody is closed again, because to grant access to a user puts the name among the members.
+Additional names and roles from the database's own admin are never a finding. A database that its user opened to
+everybody is closed again, because granting access puts the user's name among the members.
 """
 
 from collections.abc import Iterable
@@ -27,9 +26,9 @@ from peruserd.core.users.steps import Ask, Create, Failed, Step, Write, WriteEac
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """The way a database was made: ranges, the fewest copies of any of them, and whether it is partitioned.
+    """The options of a database: its ranges, the fewest copies of any range, and whether it is partitioned.
 
-    `ranges` is None while ranges are being split, because they overlap then.
+    `ranges` is None while ranges are being split, because they overlap meanwhile.
     """
 
     ranges: int | None
@@ -38,12 +37,14 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 class Observation(msgspec.Struct, frozen=True):
-    """All that was observed of one user. `copies` is None where there is no database.
+    """All that was observed of one user.
 
-    `shape` is None where the server does not tell. `too_large` says that a security object was too large to be read.
-    `unpadded` is the database under couch_peruser's own name for this user, where there is one and the name is another.
-    `contents` is how documents and options of templates stand, where there are templates and the user is there;
-    `contents_unread` says why that could not be read.
+    - `copies`: the security objects; None if there is no database.
+    - `shape`: None if the server does not tell.
+    - `too_large`: a security object was too large to be read.
+    - `unpadded`: the database under couch_peruser's different name for this user, if there is one.
+    - `contents`: the state of the templates' documents and options, if there are templates and the user exists.
+    - `contents_unread`: why that state could not be read.
     """
 
     user: str
@@ -59,7 +60,7 @@ class Observation(msgspec.Struct, frozen=True):
 class Rules(msgspec.Struct, frozen=True):
     """The desired state. `nodes` is how many nodes the cluster has; a database cannot have more copies.
 
-    `access` are the rights that a user gets who has none; those that an old database gives otherwise are right enough.
+    `access` are the rights for a user without any. Other rights in an old database are no finding.
     """
 
     databases: DatabasesConfig
@@ -69,10 +70,11 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """The findings about one user, what mends them, and in words what would be done.
+    """The findings about one user, their remedy, and what would be done, in words.
 
-    `is_to_drop` says that the user is deleted, and that the configuration drops the database, which is there. That is
-    no finding, because it may wait for its time. But a look writes into the journal what was never noted there.
+    `is_to_drop` says that the user is deleted, that the configuration drops the database, and that it still exists.
+    This is no finding, because the drop may wait for its time. But a look notes a deletion in the journal if nobody
+    noted it before.
     """
 
     user: str
@@ -83,32 +85,32 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
     @property
     def differs(self) -> bool:
-        """Say whether anything is other than it should be."""
+        """Say whether anything differs from the desired state."""
         return not UNSEEN.issuperset(self.findings)
 
     @property
     def may_pass(self) -> bool:
-        """Say whether a second look can show something else: the user has just signed up, or a copy catches up."""
+        """Say whether a second look may differ, because a user is just being served or a copy catches up."""
         return not (LASTING | UNSEEN).issuperset(self.findings)
 
     @property
     def wants_look(self) -> bool:
-        """Say whether an instance should look at the user, because that mends or notes something.
+        """Say whether an instance should look at the user, because a look repairs or notes something.
 
-        A user who came back is noted in the journal, for the operator. Where too few copies can be read, the user goes
-        to quarantine, and is looked at again as soon as these nodes return.
+        A look notes a returning user in the journal, for the operator. If too few copies can be read, a look puts the
+        user into quarantine, and the instance looks again as soon as the nodes return.
         """
         waits = self.remedy is Remedy.LATER and not NO_REASON_TO_LOOK.issuperset(self.findings)
         return self.remedy is Remedy.LOOK or waits or Finding.HELD in self.findings
 
 
 def diagnose(seen: Observation, rules: Rules) -> Diagnosis:
-    """Return what is wrong with a user's database, and what a look would do about it."""
+    """Return the findings about a user's database, and what a look would do about them."""
     verdict = judge(seen.evidence)
     step = _next_step(seen, verdict, rules)
     findings = {*_of_document(seen, verdict), *_of_database(seen, verdict, rules)}
     if step is Ask.ADMISSION:
-        # A rollout passes such a user over.
+        # A rollout skips such a user.
         findings = {*findings - {Finding.NOT_NAMED, Finding.TEMPLATE}, Finding.HELD}
     is_deleted = verdict.state is DocumentState.DELETED and seen.copies is not None
     is_to_drop = is_deleted and rules.deletion.policy is DeletionPolicy.DROP
@@ -120,10 +122,10 @@ def diagnose(seen: Observation, rules: Rules) -> Diagnosis:
 
 
 def seen_twice(first: Diagnosis, second: Diagnosis) -> Diagnosis:
-    """Return the newer diagnosis with those findings alone that the older one has as well.
+    """Return the newer diagnosis with only the findings of both.
 
-    Between two looks at a user who has just signed up everything changes, and nothing is wrong. A fact that could not
-    be seen is no difference, and one look is enough for it.
+    While a user is just being served everything changes between two observations, and nothing is wrong. A finding of
+    `UNSEEN` is no difference, and one observation is enough for it.
     """
     findings = tuple(each for each in second.findings if each in first.findings)
     if not findings:
@@ -132,9 +134,9 @@ def seen_twice(first: Diagnosis, second: Diagnosis) -> Diagnosis:
 
 
 def unpadded_name(prefix: str, user: str) -> str | None:
-    """Return the name that couch_peruser (up to 3.5) gives a user's database; None where it is peruserd's own.
+    """Return the name that couch_peruser (up to 3.5) gives a user's database; None if peruserd's name is the same.
 
-    It writes one digit for a byte below 0x10, so two users can share such a database. Raises UnservableNameError.
+    couch_peruser writes one digit for a byte below 0x10, so two users can share a database. Raises UnservableNameError.
     """
     padded = database_name(prefix, user)
     name = prefix + "".join(f"{byte:x}" for byte in user.encode())
@@ -142,7 +144,7 @@ def unpadded_name(prefix: str, user: str) -> str | None:
 
 
 def nodes_behind(evidence: Evidence, verdict: Verdict) -> tuple[str, ...]:
-    """Return the nodes whose copy has not heard of the revision that won, sorted; none where nothing won."""
+    """Return the nodes whose copy does not know the winning revision, sorted; empty if no revision won."""
     if verdict.rev is None:
         return ()
     behind = {
@@ -154,10 +156,10 @@ def nodes_behind(evidence: Evidence, verdict: Verdict) -> tuple[str, ...]:
 
 
 def lacks(evidence: Evidence, node: str) -> bool:
-    """Say whether the copy on `node` has never heard of what another copy shows.
+    """Say whether the copy on `node` lacks a revision that another copy shows.
 
-    A row of another copy's feed alone does not tell: CouchDB shows documents whose ids have odd bytes under the id of
-    another one, whose revisions are others.
+    A row in another copy's feed is not enough to say so. CouchDB can show two documents under one id, if the bytes of
+    one id are not valid UTF-8, and their revisions differ.
     """
     shown = {each.winner.rev for each in evidence.readings if each.node != node and each.winner is not None}
     mine = [each for each in evidence.readings if each.node == node]
@@ -172,7 +174,7 @@ def has_document(evidence: Evidence, node: str) -> bool:
 
 _ORDER: Final = tuple(Finding)
 
-# The documents and options that words name; a template has up to a hundred.
+# The limit of documents and options that a sentence names; there can be a hundred.
 _MAX_NAMED: Final = 5
 
 
@@ -199,7 +201,7 @@ def _next_step(seen: Observation, verdict: Verdict, rules: Rules) -> Step:
 def _of_document(seen: Observation, verdict: Verdict) -> Iterable[Finding]:
     is_missing = verdict.state is DocumentState.MISSING and seen.copies is not None
     if verdict.state is DocumentState.UNCLEAR or (is_missing and verdict.silent):
-        # A copy that cannot be read can be the only one that knows the user.
+        # The unreadable copy can be the only one that knows the user.
         yield Finding.UNCONFIRMED
     elif is_missing:
         yield Finding.NO_USER
@@ -227,14 +229,14 @@ def _of_database(seen: Observation, verdict: Verdict, rules: Rules) -> Iterable[
         yield Finding.OPTIONS
     if is_live and seen.contents is not None and seen.contents.is_due(overwrite=False):
         yield Finding.TEMPLATE
-    # One that is lost names nobody, and CouchDB can make it between two looks.
-    objects = [security.SHUT if each.lost else each.security for each in seen.copies]
+    # A lost copy names nobody, and CouchDB can create it between two looks.
+    objects = [security.CLOSED if each.lost else each.security for each in seen.copies]
     found = [each for each in objects if each is not None]
     yield from _of_security(found, seen.user, rules.access if is_live else None)
 
 
 def _of_security(found: list[Security], user: str, access: Access | None) -> Iterable[Finding]:
-    """Yield what is wrong with the objects of a user who is to have access, or to have none."""
+    """Yield the findings about the security objects. `access` is None if the user must not have access."""
     if any(each != found[0] for each in found):
         yield Finding.COPIES_DIFFER
     for each in found:
@@ -279,7 +281,7 @@ def _remedy(step: Step, findings: set[Finding]) -> tuple[Remedy, str]:
 
 
 def _details(seen: Observation, verdict: Verdict, findings: set[Finding]) -> Iterable[str]:
-    """Say in words what the names of the findings leave open."""
+    """Yield the details of the findings, in words."""
     if Finding.OPTIONS in findings and seen.shape is not None:
         yield f"it was made with {_made_with(seen.shape)}, which cannot be changed from outside"
     if Finding.TEMPLATE in findings and seen.contents is not None:
@@ -309,7 +311,7 @@ def _details_of_copies(seen: Observation, findings: set[Finding]) -> Iterable[st
 
 
 def _due(contents: Contents) -> str:
-    due = [*(f"{each.id} ({each.standing})" for each in contents.due(overwrite=False)), *contents.options]
+    due = [*(f"{each.id} ({each.status})" for each in contents.due(overwrite=False)), *contents.options]
     words = ", ".join(due[:_MAX_NAMED])
     return words if len(due) <= _MAX_NAMED else f"{words} and {len(due) - _MAX_NAMED} more"
 

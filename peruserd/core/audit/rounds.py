@@ -1,13 +1,13 @@
-"""The rounds of the audit: where one is, what it has found so far, and when the next step of it is due.
+"""The rounds of the audit: their progress, their findings so far, and their pace.
 
 A round has three parts, the cheapest first:
 
-- the ids of one other copy of the range, another copy each round, because the copy that is followed may be behind;
-- the databases with the prefix, because one can be there without a user;
-- every user of the range, by the copy that is followed.
+- The ids of one other copy of the range, because the followed copy may be behind. Each round takes another copy.
+- The databases with the prefix, because a database can exist without a user.
+- Every user of the range, by the followed copy.
 
-The round is written to disk as it goes, so that one that is interrupted goes on where it was. Its times are of the wall
-clock, because they outlive the process; a clock that is set makes a round shorter or longer, and nothing else.
+The progress of a round is written to disk, so an interrupted round continues where it was. Its times are of the wall
+clock, because they outlive the process. If somebody sets the clock, a round gets shorter or longer, and nothing else.
 """
 
 from collections.abc import Iterable
@@ -20,15 +20,15 @@ from peruserd.core.audit.findings import Finding
 
 replace = msgspec.structs.replace
 
-# Of the interval: the rest is for what cannot be foreseen, so that a round ends before the next one should begin.
+# The part of the interval for one round. The rest is a reserve, so that a round ends before the next one is due.
 _SPREAD: Final = 0.9
 
 MAX_LOGGED: Final = 20
-"""Users of one kind of finding that the log names in one round; all are counted."""
+"""The limit of users that the log names for one kind of finding in one round. All are counted."""
 
 
 class Part(StrEnum):
-    """The part that a round is at."""
+    """The parts of a round."""
 
     OTHER_COPY = "other_copy"
     DATABASES = "databases"
@@ -36,11 +36,11 @@ class Part(StrEnum):
 
 
 class Round(msgspec.Struct, frozen=True):
-    """A round that goes on. `begun` is in seconds of the wall clock.
+    """A round under way. `begun` is in seconds of the wall clock.
 
-    `copy` names the life of the copy whose sequences the position is of. `position` is where the part goes on, None at
-    its beginning: a sequence, or a database's name. `rows` are those of the followed copy that were passed, and `users`
-    those of them that were looked at.
+    - `copy`: the identity of the copy that the sequence in `position` belongs to.
+    - `position`: where the part continues, a sequence or a database's name; None at its beginning.
+    - `rows`: how many rows of the followed copy were read. `users`: how many of them were looked at.
     """
 
     number: int
@@ -60,11 +60,11 @@ class Round(msgspec.Struct, frozen=True):
         return replace(self, findings=counted)
 
     def at(self, position: int | str | None, *, rows: int = 0, users: int = 0) -> "Round":
-        """Return the round with its part as far as `position`, so many rows and users later."""
+        """Return the round with its part advanced to `position`, after `rows` more rows and `users` more users."""
         return replace(self, position=position, rows=self.rows + rows, users=self.users + users)
 
     def onwards(self) -> "Round":
-        """Return the round at the beginning of its next part; raises ValueError where this is the last one."""
+        """Return the round at the beginning of its next part; raises ValueError in the last part."""
         parts = list(Part)
         place = parts.index(self.part) + 1
         if place == len(parts):
@@ -73,7 +73,7 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """A round as it is told: `ended` is None of one that goes on."""
+    """A round, for people. `ended` is None while it is under way."""
 
     begun: float
     ended: float | None
@@ -82,21 +82,21 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 class Rounds(msgspec.Struct, frozen=True):
-    """All that is kept of the audit of one copy: the round that goes on, and the last whole one."""
+    """All that is kept of the audit of one copy: the round under way, and the last complete one."""
 
     running: Round | None = None
     last: Summary | None = None
     number: int = 0
 
     def going_on(self, copy: str, now: float) -> "Rounds":
-        """Return the rounds with one that goes on: that of the disk if it is of this copy, or else a new one."""
+        """Return the rounds with one under way: the saved round if it is of this copy, or else a new one."""
         if self.running is not None and self.running.copy == copy and self.running.begun <= now:
             return self
         number = self.number + 1
         return Rounds(Round(number, now, copy), self.last, number)
 
     def ended(self, now: float) -> "Rounds":
-        """Return the rounds after the end of the one that goes on; raises ValueError where none does."""
+        """Return the rounds after the end of the one under way; raises ValueError if there is none."""
         if self.running is None:
             raise ValueError("no round goes on")
         return Rounds(None, summary(self.running, now), self.number)
@@ -105,31 +105,32 @@ class Rounds(msgspec.Struct, frozen=True):
         """Return when the next round is due to begin."""
         if self.last is None:
             return now
-        # Not later than an interval from now, whatever became of the clock.
+        # Never later than one interval from now, even if somebody has set the clock.
         return min(max(now, self.last.begun + interval_seconds), now + interval_seconds)
 
     @property
-    def standing(self) -> "AuditStanding":
-        """Return how the audit stands, for people."""
-        return AuditStanding(None if self.running is None else summary(self.running, None), self.last)
+    def status(self) -> "AuditStatus":
+        """Return the state of the audit, for people."""
+        return AuditStatus(None if self.running is None else summary(self.running, None), self.last)
 
 
-class AuditStanding(msgspec.Struct, frozen=True):
-    """The audit of one listener: the round that goes on, and the last whole one."""
+class AuditStatus(msgspec.Struct, frozen=True):
+    """The state of one listener's audit: the round under way, and the last complete one."""
 
     running: Summary | None = None
     last: Summary | None = None
 
 
 def summary(running: Round, ended: float | None) -> Summary:
-    """Return a round as it is told."""
+    """Return a round, for people."""
     return Summary(running.begun, ended, running.users, running.findings)
 
 
 class Pace:
-    """The pace of requests and of users, in seconds; the rate wins over the interval. Not thread-safe.
+    """The pace of requests and of users, in seconds. Not thread-safe.
 
-    `rate` is in requests a second. A round that would take longer than the interval at that rate takes longer.
+    `rate` is in requests a second, and is never exceeded. If a round cannot end within the interval at that rate, it
+    takes longer than the interval.
     """
 
     def __init__(self, interval_seconds: float, rate: float) -> None:
@@ -137,21 +138,21 @@ class Pace:
         self._whole = self.rate = rate
         self._next_request = float("-inf")
 
-    def divide(self, share: int, most: int) -> None:
-        """Take the part of the rate that a listener has who may work on `share` users of `most` at once."""
-        self.rate = self._whole * min(1.0, share / most)
+    def divide(self, share: int, total: int) -> None:
+        """Take the part of the rate of a listener that works on `share` users at once, of `total` in all."""
+        self.rate = self._whole * min(1.0, share / total)
 
     def request(self, now: float) -> float:
-        """Take the next place for a request; return in how many seconds it may be sent. Of a monotonic clock."""
+        """Reserve the next request; return in how many seconds it may be sent. `now` is of a monotonic clock."""
         due = max(now, self._next_request)
         self._next_request = due + 1.0 / self.rate
         return due - now
 
     def rest(self, elapsed: float, rows: int, passed: int, total: int) -> float:
-        """Return how long to wait after `passed` rows, the last of `rows` in all, so that the round takes its time.
+        """Return how long to wait after the last `passed` rows, so that the round takes the whole interval.
 
-        `elapsed` is the time since the round began, `total` how many rows there are, as far as is known. The wait is
-        never longer than what these rows are due, so that a clock that is set keeps no round standing.
+        `rows` is how many were read in all, and `total` how many there are, as far as is known. `elapsed` is the time
+        since the round began. The wait is at most the time for the `passed` rows, so a changed clock stops no round.
         """
         each = self.interval_seconds * _SPREAD / max(total, rows, 1)
         return max(0.0, min(each * rows - elapsed, each * passed))

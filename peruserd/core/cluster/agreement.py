@@ -1,6 +1,6 @@
 """The part of the configuration that all instances of a cluster must share.
 
-An instance that differs is named, not fought.
+An instance with another configuration is reported, but not acted against.
 """
 
 from collections.abc import Iterable
@@ -17,14 +17,14 @@ _DIGITS: Final = 16
 
 
 def databases_digest(config: DatabasesConfig) -> str:
-    """Return a digest of what user databases depend on. Where it is another one, all of them are looked at again."""
+    """Return a digest of the configuration of user databases. If it changes, all databases are looked at again."""
     return sha256(msgspec.json.encode(msgspec.to_builtins(config), order="deterministic")).hexdigest()[:_DIGITS]
 
 
 def configuration_digest(config: Config, templates: Templates) -> str:
-    """Return a digest of the part that must be the same: whose databases are made, how, and what follows a deletion.
+    """Return a digest of the shared part: whose databases are created, how, and what follows a deletion.
 
-    Two instances that differ in it serve the same users in different ways, whichever owns them at the moment.
+    Two instances that differ in this part would serve the same users in different ways.
     """
     shared: dict[str, Any] = {
         "auth_db": config.couchdb.auth_db,
@@ -37,6 +37,6 @@ def configuration_digest(config: Config, templates: Templates) -> str:
 
 
 def differing(digest: str, leases: Iterable[Lease]) -> tuple[Lease, ...]:
-    """Return the leases that tell of another configuration, sorted by node; one without a digest tells nothing."""
+    """Return the leases with another configuration, sorted by node. A lease without a digest is not counted."""
     found = (lease for lease in leases if lease.digest not in ("", digest) and not lease.released)
     return tuple(sorted(found, key=lambda lease: (lease.node, lease.incarnation)))

@@ -1,32 +1,31 @@
-"""The database of peruserd's own, which all instances of a cluster share: what to do about it, by what is known.
+"""peruserd's own database, shared by all instances of a cluster: how it is created, secured and recognized.
 
-It has one range and is for server admins only, so that CouchDB's own access check is what tells an instance's lease
-from a forged one. It is recognized by a marker document; a database of that name without the marker is somebody
-else's, and is never touched.
+The database has one range and is for server admins only, so CouchDB's own access check keeps forged leases out. A
+marker document identifies it. A database of the same name without the marker belongs to somebody else, and is never
+touched.
 
-Nothing here takes an answer to a request for success. A step is done when it can be read back, copy by copy. Two nodes
-that make the database in different seconds make two shard maps, of which one is forgotten again (measured), together
-with what was written by it.
+No answer to a request counts as success. A step is done when its result can be read back, copy by copy. If two nodes
+create the database in different seconds, there are two shard maps. CouchDB later drops one of them (measured), together
+with everything that was written through it.
 """
 
 from typing import Any, Final
 
 import msgspec
 
+from peruserd.core.common.majority import is_majority
 from peruserd.core.ownership.hashing import document_hash
+from peruserd.core.users.security import CLOSED, is_blank
 
 MARKER_ID: Final = "peruserd"
 MARKER: Final[dict[str, Any]] = {"type": "peruserd.cluster", "format": 1}
-"""The marker's content. It is a constant, so that instances that write it at once write the same revision."""
+"""The marker's content. It is a constant, so several instances that write it at once write the same revision."""
 
-ADMINS_ONLY: Final[dict[str, Any]] = {"admins": {"roles": ["_admin"]}, "members": {"roles": ["_admin"]}}
-"""The security object of each copy: server admins have the role `_admin`, and nobody else can have it."""
+ADMINS_ONLY: Final = CLOSED
+"""The security object of each copy. It is also the one that most servers give a new database."""
 
 MAX_COPIES: Final = 5
-"""Each copy takes part in each reading of the leases, and four hosts that are lost at once are enough to survive."""
-
-# The security objects that a server gives a new database, by its `default_security`: `{}` lets everybody in.
-_AS_MADE: Final[tuple[dict[str, Any], ...]] = (ADMINS_ONLY, {})
+"""The most copies. Each reading of the leases asks every copy, and it is enough to survive four lost hosts."""
 
 _FINISHED: Final = ("cluster_finished", "single_node_enabled")
 
@@ -36,8 +35,9 @@ _MARKER_POSITION: Final = document_hash(MARKER_ID)
 class CopyState(msgspec.Struct, frozen=True):
     """One copy of a range, as its own node shows it.
 
-    `holds_marker` says whether the marker belongs to its range, `marker` is the document there (None: it has none).
-    `untouched` says that no document was ever written to it; it matters only where the marker is missing.
+    `holds_marker` says whether the marker's id hashes into the range. `marker` is the document with that id; None if
+    there is none. `untouched` says that no document was ever written to the copy; it is only used if there is no
+    marker.
     """
 
     node: str
@@ -53,12 +53,13 @@ class CopyState(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """The facts that one look has shown.
+    """The facts from one look at the cluster.
 
-    `hosts` are the nodes that host the range of the marker, None where there is no such database; `copies` are the
-    copies that answered, of nodes that go by the same shard map. `setup` is the state of the cluster's set-up as the
-    server names it, `has_replicator` whether the other database is there that a set-up makes last. `known_by` are other
-    nodes that know the database although the node that is asked does not.
+    - `hosts`: the nodes that host the marker's range; None if the node that was asked knows no such database.
+    - `copies`: the copies that answered, from nodes with the same shard map.
+    - `setup`: the state of the cluster's set-up, in CouchDB's words.
+    - `has_replicator`: whether `_replicator` exists, the database that a set-up creates last.
+    - `known_by`: other nodes that know the database although the node that was asked does not.
     """
 
     database: str
@@ -73,18 +74,18 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Create(msgspec.Struct, frozen=True):
-    """Make the database, with so many copies."""
+    """Create the database, with this number of copies."""
 
     copies: int
 
 
 class Secure(msgspec.Struct, frozen=True):
-    """Write the security object to all copies; `open_copies` are the nodes whose copies have another one."""
+    """Write the security object to all copies. `open_copies` are the nodes whose copies have another object."""
 
     open_copies: tuple[str, ...]
 
 
-class Mark(msgspec.Struct, frozen=True):
+class WriteMarker(msgspec.Struct, frozen=True):
     """Write the marker."""
 
 
@@ -95,31 +96,33 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 class Refuse(msgspec.Struct, frozen=True):
-    """Leave the database alone for good: it is somebody else's."""
+    """Leave the database alone for good, because it belongs to somebody else."""
 
     why: str
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """The database is ours, and each copy that answers is closed to all but server admins."""
+    """The database is ours, and each copy that answers admits only server admins."""
 
 
-Step = Create | Secure | Mark | Wait | Refuse | Ready
+Step = Create | Secure | WriteMarker | Wait | Refuse | Ready
 
 
 def next_step(known: Known) -> Step:
-    """Return the one next thing to do; after it, what is known has to be read again.
+    """Return the next step. After it the facts must be read again.
 
     The rules, in their order:
-    - A missing database is made when the authentication database is there, a majority of the members is connected and
-      the set-up of the cluster is finished. A database made earlier would have its copies on the first node alone.
-    - A database that another node knows is not missing. Made once more, it would have two shard maps, and the leases
-      that are written by one of them would be lost.
-    - A copy with another document in the marker's place makes the database somebody else's.
-    - A copy with the marker makes it ours. The security object of each of its copies is put right then.
-    - Without a marker it is somebody else's, unless its making was cut short: no document was ever written to any copy,
-      and nobody was given access. Both are judged only by a majority of the hosts, because a copy that was away knows
-      nothing of the marker.
+
+    - A missing database is created when the authentication database exists, a majority of the members is connected and
+      the cluster's set-up is finished. A database from before the set-up would have copies on the first node only.
+    - A database that another node knows is not missing. Created once more, it would have two shard maps, and the leases
+      written through one of them would be lost.
+    - If any copy has another document with the marker's id, the database belongs to somebody else.
+    - If any copy has the marker, the database is ours. The security objects of its copies are corrected.
+    - Without a marker the database is ours only if its creation was interrupted. Then no document was ever written to
+      any copy, and nobody was given access. A majority of the hosts must have answered for this, because a copy that
+      was away does not have the marker yet.
+    - Without a marker any other database belongs to somebody else.
     """
     if known.hosts is None:
         return _making(known)
@@ -135,7 +138,7 @@ def next_step(known: Known) -> Step:
 
 
 def is_marker(document: dict[str, Any]) -> bool:
-    """Say whether a document is the marker; that of another format is a later version's, and is not touched."""
+    """Say whether a document is the marker. A marker of another format is a later version's, and is not touched."""
     return all(document.get(key) == value for key, value in MARKER.items())
 
 
@@ -145,14 +148,14 @@ def holds_marker(begin: int, end: int) -> bool:
 
 
 def copies_wanted(members: int) -> int:
-    """Return how many copies the database should have in a cluster of so many nodes."""
+    """Return how many copies the database should have in a cluster with this number of nodes."""
     return min(MAX_COPIES, members)
 
 
 def _making(known: Known) -> Step:
     if not known.auth_db_exists:
         return Wait("the authentication database does not exist")
-    if 2 * len(known.connected & known.members) <= len(known.members):
+    if not is_majority(len(known.connected & known.members), len(known.members)):
         return Wait(
             f"the database {known.database} is made when a majority of the cluster's nodes is connected: "
             f"{len(known.connected & known.members)} of {len(known.members)} are"
@@ -171,16 +174,16 @@ def _making(known: Known) -> Step:
 
 def _claiming(known: Known, copies: list[CopyState]) -> Step:
     hosts = known.hosts or ()
-    if 2 * len(copies) <= len(hosts):
+    if not is_majority(len(copies), len(hosts)):
         return Wait(
             f"the database {known.database} shows no marker, and only {len(copies)} of its {len(hosts)} copies answer"
         )
     if not all(each.untouched for each in known.copies):
         return Refuse(_foreign(known.database, f"it has documents, and none of peruserd's with the id {MARKER_ID!r}"))
-    if any(each.security not in _AS_MADE for each in known.copies):
+    if not all(is_blank(each.security) for each in known.copies):
         return Refuse(_foreign(known.database, "its security object gives access to somebody"))
     open_copies = _open_copies(known.copies)
-    return Secure(open_copies) if open_copies else Mark()
+    return Secure(open_copies) if open_copies else WriteMarker()
 
 
 def _open_copies(copies: tuple[CopyState, ...]) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""The databases of a cluster as one node hears of them, and which of its rows tell of somebody else's deed.
+"""One node's list of the databases of the cluster, and which of its rows show somebody else's act.
 
-The node's list of shard maps, `_dbs`, has a row for each database that was made, made again, deleted or moved. A row of
-a database that this instance has just made itself is no news. It can only be the first revision of a map, without a
-conflict: two who make one database in different seconds make two maps, and one of them loses.
+The node's list of shard maps, `_dbs`, has a row for each database that was created, created again, deleted or moved. A
+database that this instance has just created itself is no news. Its row can only be the first revision of a shard map,
+without a conflict. If two instances create a database in different seconds, there are two maps, and one of them loses.
 """
 
 from collections.abc import Iterable
@@ -14,12 +14,12 @@ from peruserd.core.common.names import decode_database_name, user_document_id
 from peruserd.core.feed.progress import Identity, is_behind
 from peruserd.core.feed.rows import Row, Sequence, is_first
 
-# Past so many rows, comparing the names of all users' databases is cheaper than looking at each.
+# Past this many rows, it is cheaper to compare the names of all users' databases than to look at each row's user.
 _MAX_ROWS: Final = 20_000
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """The place in one node's list up to which all rows were seen to, and the row that proves it.
+    """The place in one node's list up to which all rows were handled, and the row that proves it.
 
     Each node's list has a `uuid` and sequences of its own.
     """
@@ -30,14 +30,14 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class News(msgspec.Struct, frozen=True):
-    """The user documents whose databases rows tell of: `made`, for the first time, and `changed` in any other way."""
+    """The user documents whose databases were created for the first time (`made`), or `changed` in any other way."""
 
     made: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
 
 
 def news_of(rows: Iterable[Row], prefix: str) -> News:
-    """Return what rows, with all their leaves, tell of users' databases."""
+    """Return the news of users' databases in some rows. The rows must have all their leaves."""
     made: list[str] = []
     changed: list[str] = []
     for row in rows:
@@ -48,7 +48,7 @@ def news_of(rows: Iterable[Row], prefix: str) -> News:
 
 
 def why_not_from(mark: Mark | None, identity: Identity) -> str | None:
-    """Return in words why the list cannot be read on from a mark; None where it can, if it has the mark's row."""
+    """Return in words why the list cannot be read on from a mark; None if it can, provided it has the mark's row."""
     if mark is None:
         return "it is not known how far the list of databases was read"
     if mark.uuid != identity.uuid:

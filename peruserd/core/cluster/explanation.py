@@ -1,4 +1,4 @@
-"""The owner of a user with the reasons, and the plans of all instances: the words of `owner` and `plan`. Pure."""
+"""The owner of a user, with the reasons, and the plans of all instances, for the commands `owner` and `plan`. Pure."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from peruserd.core.ownership.ranges import WHOLE_SPACE, Range
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A node in the order in which it is asked to own a document, and why it does or does not."""
+    """A node in the search for a document's owner, and why it is the owner or not."""
 
     node: str
     alive: bool
@@ -20,10 +20,10 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class OwnerExplanation(msgspec.Struct, frozen=True):
-    """The owner of a user's document: `owner` is None where there is none, and `why` says how that came about.
+    """The owner of a user's document. `owner` is None if there is none, and `why` explains the result.
 
-    `hash` places the document in `ranges`, `key` modulo the number of `hosts` is where the search begins; `hosts` are
-    in the order of the search.
+    `hash` places the document in `ranges`. The search begins at `key` modulo the number of `hosts`. `hosts` are in the
+    order of the search.
     """
 
     user: str
@@ -39,7 +39,7 @@ class OwnerExplanation(msgspec.Struct, frozen=True):
 
 
 class PlannedRange(msgspec.Struct, frozen=True):
-    """One range: its hosts, and which instance follows which node's copy of it (none where it cannot be read)."""
+    """One range: its hosts, and which instance follows which node's copy. `listeners` is empty if none is readable."""
 
     range: str
     hosts: tuple[str, ...]
@@ -58,7 +58,7 @@ class WholePlan(msgspec.Struct, frozen=True):
 
 
 def explain_owner(user: str, view: View, prefix: str, not_alive: Mapping[str, str]) -> OwnerExplanation:
-    """Return who owns a user by a view; `not_alive` says of nodes without a live instance why they have none."""
+    """Return the owner of a user in a view. `not_alive` says why a node has no live instance."""
     document_id = user_document_id(user)
     if not is_unicode(user):
         why = "the user name is not valid Unicode, and no user document can have it"
@@ -96,7 +96,7 @@ def explain_owner(user: str, view: View, prefix: str, not_alive: Mapping[str, st
 
 
 def explain_lone_owner(user: str, instance: str, prefix: str) -> OwnerExplanation:
-    """Return who owns a user on a server without shards, which has one instance."""
+    """Return the owner of a user on a server without shards. Such a server has one instance."""
     why = "a server without shards has one instance; it serves everybody"
     return OwnerExplanation(user, user_document_id(user), _database(prefix, user), instance, why)
 
@@ -109,7 +109,7 @@ def lone_plan(database: str, instance: str) -> WholePlan:
 
 
 def whole_plan(view: View) -> WholePlan:
-    """Return the plans of all live instances; the authentication database must exist, or LookupError is raised."""
+    """Return the plans of all live instances. Raises LookupError if the authentication database does not exist."""
     if view.shard_map is None:
         raise LookupError("the authentication database does not exist")
     listeners: dict[Range, dict[str, str]] = {covered: {} for covered in view.shard_map.hosts}

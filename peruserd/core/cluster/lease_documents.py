@@ -1,7 +1,7 @@
-"""Leases as documents: under which id each is written, and which of those that are read count as leases.
+"""Leases as documents: the id of each lease, and which documents count as leases.
 
-Any server admin can have written them, by mistake or with a version to come. So their number and size are bounded when
-they are read, and nothing of them reaches a terminal or a log that is not printable.
+Any server admin can write such documents, by mistake or with a later version. So their number and size are bounded when
+they are read, and unprintable characters never reach a terminal or a log.
 """
 
 from collections.abc import Iterable
@@ -13,14 +13,14 @@ from peruserd.core.cluster.leases import Lease, Role
 from peruserd.core.common.decoders import json_decoder
 
 MAX_LEASES: Final = 1_000
-"""So many are read; there are two for each node that ever was, one for each role."""
+"""The most leases to read. Every node that ever existed has left up to two, one for each role."""
 
 FIRST_ID: Final = "_local/peruserd.active."
 LAST_ID: Final = "_local/peruserd.standby/"
-"""No id of a lease sorts before the first or behind the last."""
+"""The bounds of the listing: all ids of leases sort between `FIRST_ID` and `LAST_ID`."""
 
 MAX_BYTES: Final = 4_096
-"""A document with more is no lease: the longest lease there can be is a third of it."""
+"""The limit of one document. The longest possible lease has a third of this size."""
 
 _MAX_NAME: Final = 255
 _MAX_TOKEN: Final = 64
@@ -38,12 +38,12 @@ class LeaseRow(msgspec.Struct, frozen=True):
 
 
 def lease_id(node: str, role: Role) -> str:
-    """Return the id of a lease: one for each node and role, so that they are overwritten and never pile up."""
+    """Return the id of a lease. There is one for each node and role, so leases are overwritten and never pile up."""
     return f"_local/peruserd.{role.value}.{node}"
 
 
 def read_leases(rows: Iterable[LeaseRow]) -> tuple[Lease, ...]:
-    """Return the leases among some rows; a row is passed over that is none, or stands under another's id."""
+    """Return the leases among some rows. A row is skipped if it is no lease, or has the id of another lease."""
     found = (_lease(row) for row in rows)
     return tuple(lease for lease in found if lease is not None)
 

@@ -1,13 +1,13 @@
-"""Leases: how instances tell each other that they live, and what one of them may believe of the others.
+"""Leases: how instances show each other that they are alive, and what an observer may believe.
 
-A lease is a local document of a database for server admins only. Such documents keep no history and are not copied to a
-node that was away, so a read can show an old one, or none although there is one, for as long as nothing new is written
-(measured). Hence the one rule of this module: only a counter that grows past the highest value seen of its incarnation
-shows life, for a time to live by the observer's own monotonic clock. Neither that a lease is there nor that it is
-missing says anything, and clocks are never compared. (docs/architecture.md, "Ownership".)
+A lease is a local document of a database for server admins only. Such documents keep no history, and CouchDB does not
+copy them to a node that was away. So a read can show an old lease, or none although there is one, until a new one is
+written (measured). Hence the one rule of this module: only a counter that grows past its highest value seen is a sign
+of life. It is valid for one time to live, by the observer's own monotonic clock. The presence or absence of a lease
+proves nothing, and clocks are never compared. (docs/architecture.md, "Ownership".)
 
-An observer that has just begun to look cannot have seen anything grow. It takes the leases of its first look for alive,
-for one time to live, so that a restart does not move every document twice.
+An observer that has just started has not seen any counter grow. It treats the leases of its first look as alive for one
+time to live. Otherwise each restart would move every document away and back.
 """
 
 from collections.abc import Iterable
@@ -21,17 +21,20 @@ class Role(StrEnum):
     """The part that an instance plays beside its node."""
 
     ACTIVE = "active"
-    STANDBY = "standby"  # another instance beside the same node is active; this one waits to take over
+    STANDBY = "standby"  # another instance of the same node is active; this one waits to take over
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The sign of life of one instance, as it is written.
+    """The sign of life of one instance, as it is written to the cluster's database.
 
-    `incarnation` is random and fresh at each start, `counter` grows with each writing and counts from 1. `replaces` is
-    the incarnation before it on the same state directory, whose lock proves that one dead. `released` is the last word
-    of an instance that stopped in order. `address` is that of its HTTP page, `maintenance` whether its node is out of
-    service (it still owns). `digest` stands for the part of the configuration that must be the same everywhere.
-    `breaks` is how often its node could not be reached any more: others see no absence between two of their looks.
+    - `incarnation`: random, and new at each start. `counter`: grows with each write, from 1.
+    - `replaces`: the previous incarnation on the same state directory. The directory's lock proves that it is dead.
+    - `released`: the instance stopped in order. This is its last lease.
+    - `maintenance`: the node is in maintenance. Its instance still owns documents.
+    - `address`: the address of the instance's HTTP page.
+    - `digest`: stands for the part of the configuration that must be the same everywhere.
+    - `breaks`: how often the instance lost the connection to its node. Others cannot see an absence between two of
+      their looks.
     """
 
     node: str
@@ -48,7 +51,7 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class Breaks(msgspec.Struct, frozen=True):
-    """How often the instance of this incarnation could not reach its node any more."""
+    """How often the instance of this incarnation lost the connection to its node."""
 
     node: str
     incarnation: str
@@ -66,9 +69,10 @@ class LeaseStatus(StrEnum):
 
 
 class ObservedLease(msgspec.Struct, frozen=True):
-    """The newest lease seen of an incarnation, and when it last gave a sign of life; None while it never did.
+    """The newest lease seen of an incarnation.
 
-    `proven` says that its counter was seen to grow; otherwise it is believed on the strength of the first look.
+    `grown_at` is the time of its last sign of life; None if there was none. `proven` says that its counter was seen to
+    grow. Otherwise the sign of life was only its presence at the first look.
     """
 
     lease: Lease
@@ -77,21 +81,22 @@ class ObservedLease(msgspec.Struct, frozen=True):
     proven: bool = False
 
 
-# How many times the time to live a dead incarnation is remembered after it was last seen in any copy.
+# How long a dead incarnation is remembered after it was last seen in any copy, as a multiple of the time to live.
 _REMEMBERED: Final = 30
 
 
 class LeaseTable(msgspec.Struct, frozen=True):
     """All leases an observer has seen. `now` is always of one monotonic clock, in seconds.
 
-    `opened` says whether leases were read at all, `watched_at` is when they were read or suspended last.
+    `opened` says whether leases were ever read. `watched_at` is when they were last read, or expiry was last suspended.
 
-    Invariant: an incarnation is alive only within `ttl_seconds` after one of these moments, and never after a later
-    start on its state directory, or its own release, was seen:
+    Invariant: an incarnation is alive only within `ttl_seconds` after one of these moments:
 
     - Its counter was seen to grow.
     - It was seen at the first look.
-    - It was first seen in the place of an incarnation that was alive until then.
+    - It was first seen as the replacement of an incarnation that was alive until then.
+
+    It is never alive after its release was seen, or a later start on its state directory.
     """
 
     ttl_seconds: float
@@ -99,8 +104,8 @@ class LeaseTable(msgspec.Struct, frozen=True):
     opened: bool = False
     watched_at: float | None = None
 
-    def see(self, leases: Iterable[Lease], now: float) -> Self:
-        """Return what is known after one reading of the leases."""
+    def observe(self, leases: Iterable[Lease], now: float) -> Self:
+        """Return the table after one reading of the leases."""
         observed = {
             name: each
             for name, each in self.observed.items()
@@ -118,11 +123,11 @@ class LeaseTable(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, observed=observed, opened=True, watched_at=now)
 
     def suspend_expiry(self, now: float) -> Self:
-        """Return what is known when leases could not be read since the last time: silence says nothing then.
+        """Return the table after a time in which leases could not be read. Silence proves nothing then.
 
-        It is so while their database does not exist, while none of its copies answers, and while the own node does not
-        answer. The time to live stands still, and no more: were it begun anew, a network that fails now and then would
-        keep the dead alive.
+        This is so while the cluster's database does not exist, while none of its copies answers, and while the
+        instance's own node does not answer. Every time to live stands still meanwhile. It does not begin anew, because
+        a network that fails now and then would keep dead instances alive.
         """
         missed = 0.0 if self.watched_at is None else max(0.0, now - self.watched_at)
         observed = {
@@ -135,8 +140,8 @@ class LeaseTable(msgspec.Struct, frozen=True):
         }
         return msgspec.structs.replace(self, observed=observed, watched_at=now)
 
-    def standing(self, incarnation: str, now: float) -> LeaseStatus:
-        """Return what is believed of an incarnation; KeyError for one that was never seen."""
+    def status(self, incarnation: str, now: float) -> LeaseStatus:
+        """Return the status of an incarnation; raises KeyError if it was never seen."""
         observed_lease = self.observed[incarnation]
         if incarnation in self._replaced():
             return LeaseStatus.REPLACED
@@ -147,7 +152,7 @@ class LeaseTable(msgspec.Struct, frozen=True):
         return LeaseStatus.ALIVE if self._is_fresh(observed_lease, now) else LeaseStatus.SILENT
 
     def living(self, now: float) -> tuple[Lease, ...]:
-        """Return the leases of all that are believed alive, sorted by node and incarnation."""
+        """Return the leases of all incarnations that are believed alive, sorted by node and incarnation."""
         replaced = self._replaced()
         alive = [
             each.lease
@@ -157,11 +162,11 @@ class LeaseTable(msgspec.Struct, frozen=True):
         return tuple(sorted(alive, key=lambda lease: (lease.node, lease.incarnation)))
 
     def unproven(self, now: float) -> tuple[Lease, ...]:
-        """Return the leases among `living` whose counters were not seen to grow yet."""
+        """Return the leases among `living` whose counter was not seen to grow yet."""
         return tuple(lease for lease in self.living(now) if not self.observed[lease.incarnation].proven)
 
     def newcomers(self) -> tuple[Lease, ...]:
-        """Return the leases that were met after the first look and not seen to grow: starting, or an old copy."""
+        """Return leases that appeared after the first look and have not grown: a starting instance, or an old copy."""
         replaced = self._replaced()
         return tuple(
             each.lease
@@ -170,7 +175,7 @@ class LeaseTable(msgspec.Struct, frozen=True):
         )
 
     def _succeeds(self, lease: Lease, now: float) -> bool:
-        """Say whether this is the next start after one that was alive a moment ago: no old copy can tell of it."""
+        """Say whether this lease replaces an incarnation that is alive until now. No old copy can say that."""
         before = self.observed.get(lease.replaces or "")
         return before is not None and before.lease.node == lease.node and self._is_fresh(before, now)
 
@@ -178,7 +183,7 @@ class LeaseTable(msgspec.Struct, frozen=True):
         return observed_lease.grown_at is not None and now - observed_lease.grown_at < self.ttl_seconds
 
     def _replaced(self) -> set[str]:
-        # Only beside the same node: a copied state directory must not let one node's instance bury another's.
+        # Only for the same node. Otherwise a copied state directory would declare another node's instance dead.
         leases = {name: each.lease for name, each in self.observed.items()}
         return {
             lease.replaces
@@ -188,7 +193,7 @@ class LeaseTable(msgspec.Struct, frozen=True):
 
 
 def _newest(leases: Iterable[Lease]) -> Iterable[Lease]:
-    # An instance that has changed its role left a lease under each: the second one read is no growth over the first.
+    # An instance that has changed its role has left two leases. The second one read must not count as growth.
     newest: dict[str, Lease] = {}
     for lease in leases:
         known = newest.get(lease.incarnation)
@@ -198,14 +203,15 @@ def _newest(leases: Iterable[Lease]) -> Iterable[Lease]:
 
 
 def active_nodes(leases: Iterable[Lease]) -> set[str]:
-    """Return the nodes that one of the living instances acts for; one that stands by does nothing for its node yet."""
+    """Return the nodes with an active instance among the living ones. A standby instance does not count."""
     return {lease.node for lease in leases if lease.role is Role.ACTIVE}
 
 
 def holder(node: str, leases: Iterable[Lease]) -> Lease | None:
-    """Return which of the living instances that name `node` acts for it; None where there is none.
+    """Return the living instance that acts for `node`; None if there is none.
 
-    An active instance keeps its place; among equals the elder does, which has counted further.
+    An active instance keeps its role. Among instances of the same role the older one wins: the one that has counted
+    further.
     """
     beside = [lease for lease in leases if lease.node == node]
     return max(beside, key=lambda lease: (lease.role is Role.ACTIVE, lease.counter, lease.incarnation), default=None)

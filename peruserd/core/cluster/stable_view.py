@@ -1,24 +1,29 @@
 """The quiet period: a change of the cluster takes effect once it has lasted for a while.
 
-A node that flaps would otherwise move its documents to and fro. Each fact of a view (is this node connected, does that
-one have a live instance, what is the shard map) has a quiet period of its own, so that one that never comes to rest
-does not hold up the others. The view seen last is kept beside the view in force: a document whose owner is the same in
-both is served without interruption, and one whose owner differs is left alone meanwhile.
+Otherwise a node that flaps would move its documents to and fro. The facts of a view are the connection of each node,
+the live instance of each node, and the shard map. Each fact has its own quiet period. So a fact that never comes to
+rest does not delay the others. The view seen last is kept beside the view in force. A document with the same owner in
+both views is served without interruption. A document whose owner differs is left alone meanwhile.
 
-While leases cannot be read, no instance that is in force is missed, because silence says nothing then. An instance that
-was awaited is awaited still.
+While leases cannot be read, no instance of the view in force is dropped, because silence proves nothing then. An
+awaited instance stays awaited.
 
-Two things take effect at once: the first view, because nothing is served before it, and another life of the
-authentication database, because nothing of the old one can be served any more.
+Two changes take effect at once:
 
-At the first view nobody can be told dead from not yet started: where all instances start together, each is there before
-the others. So each instance that can be there is in force with it: all that were when this instance stopped, or where
-that is not known, one beside each connected node. An instance that does not show within the quiet period is not there.
-An instance whose lease is found by then is about to show, and has the time to live of a lease: a busy machine that
-starts them all takes longer than the quiet period, and an instance that took over meanwhile would scan what another one
-scans as well. The time alone does not tell: only a look after it shows that an instance has not come. While listeners
-are started, looks are late and their answers wait to be taken in. Until then documents that are this instance's all the
-same are served, and those it would have to take over are not.
+- The first view, because nothing is served before it.
+- A new life of the authentication database, because nothing of the old one can be served any more.
+
+When an instance starts, it cannot tell a dead instance from one that is still starting. So it first assumes that every
+possible instance is alive:
+
+- These are the instances that were in force when this one stopped, or else one for each connected node.
+- An awaited instance without a lease is dropped after the quiet period.
+- If its lease has appeared but has not grown yet, it has the time to live of a lease instead. A busy machine that
+  starts all instances takes longer than the quiet period. An instance that took over meanwhile would repeat a scan.
+- The time alone does not drop an instance. A look after that time must confirm that the instance is missing, because
+  looks are late while listeners are started.
+
+Until then this instance serves only the documents that it owns in either case.
 """
 
 import math
@@ -35,12 +40,12 @@ _MAP: Final[Fact] = "shard map"
 
 
 class StableView(msgspec.Struct, frozen=True):
-    """The view in force (`in_force`), the view seen last, and since when each fact in which they differ has been so.
+    """The view in force (`in_force`), the view `seen` last, and `since` when each fact of the two differs.
 
-    `expected` are the instances that were in force when this one stopped, None where that is not known. `awaited` are
-    those in force that were not seen yet and still have time to show themselves: `quiet_seconds`, and as newcomers
-    `newcomer_seconds` where that is longer, and in any case until a look after that time. `looked_at` is when the last
-    view was seen.
+    - `expected`: the instances that were in force when this one stopped; None if that is not known.
+    - `awaited`: the instances in force that were not seen alive yet, and still have time. They have `quiet_seconds`,
+      and newcomers have `newcomer_seconds` if that is longer. A look after that time decides.
+    - `looked_at`: when the last view was seen.
     """
 
     quiet_seconds: float
@@ -52,8 +57,8 @@ class StableView(msgspec.Struct, frozen=True):
     awaited: frozenset[str] = frozenset()
     looked_at: float = 0.0
 
-    def see(self, view: View, now: float) -> "StableView":
-        """Return what is believed after `view` was seen at `now`, by the caller's monotonic clock, in seconds."""
+    def observe(self, view: View, now: float) -> "StableView":
+        """Return the state after `view` was seen at `now`, by the caller's monotonic clock, in seconds."""
         in_force = _at_once(self.in_force or _first(view, self.expected), view)
         awaited = self.awaited if self.in_force else frozenset(in_force.instances)
         shown = frozenset(view.instances)
@@ -70,53 +75,55 @@ class StableView(msgspec.Struct, frozen=True):
         )
 
     def advance(self, now: float) -> "StableView":
-        """Return what is believed at `now`: what has lasted for its quiet period is in force."""
-        ripe = {fact for fact in self.since if now >= self._ripe_at(fact)}
-        if not ripe or self.in_force is None or self.seen is None:
+        """Return the state at `now`, with every fact in force that has lasted for its quiet period."""
+        lasted = {fact for fact in self.since if now >= self._effective_at(fact)}
+        if not lasted or self.in_force is None or self.seen is None:
             return self
-        since = {fact: moment for fact, moment in self.since.items() if fact not in ripe}
-        in_force = _taken_over(self.in_force, self.seen, ripe)
+        since = {fact: moment for fact, moment in self.since.items() if fact not in lasted}
+        in_force = _taken_over(self.in_force, self.seen, lasted)
         return msgspec.structs.replace(
             self, in_force=in_force, since=since, awaited=self.awaited.intersection(in_force.instances)
         )
 
     @property
     def due(self) -> float | None:
-        """Return when `ripen` will change something; None while nothing is to come, or only by another look."""
-        dates = (date for date in map(self._ripe_at, self.since) if date != math.inf)
+        """Return when `advance` will change something; None if nothing will change, or only after another look."""
+        dates = (date for date in map(self._effective_at, self.since) if date != math.inf)
         return min(dates, default=None)
 
     @property
-    def look_due(self) -> float | None:
-        """Return when a look would tell that an instance has not come; None while none is needed for that."""
-        undecided = (fact for fact in self.since if self._ripe_at(fact) == math.inf)
-        return min(map(self._over_at, undecided), default=None)
+    def reading_due(self) -> float | None:
+        """Return when a look can confirm that an awaited instance is missing; None if no look is needed."""
+        undecided = (fact for fact in self.since if self._effective_at(fact) == math.inf)
+        return min(map(self._period_ends_at, undecided), default=None)
 
     @property
     def certain(self) -> bool:
-        """Say whether who is there is known: the cluster was seen, and nobody is awaited any more."""
+        """Say whether the living instances are known: the cluster was seen, and no instance is awaited any more."""
         return self.in_force is not None and not self.awaited
 
-    def _ripe_at(self, fact: Fact) -> float:
-        """Return when a fact takes effect: never, as long as only another look can tell."""
-        date = self._over_at(fact)
+    def _effective_at(self, fact: Fact) -> float:
+        """Return when a fact takes effect; infinity while another look must decide."""
+        date = self._period_ends_at(fact)
         return math.inf if self.looked_at < date and fact in map(_instance, self.awaited) else date
 
-    def _over_at(self, fact: Fact) -> float:
-        """Return when the time of a fact is over."""
+    def _period_ends_at(self, fact: Fact) -> float:
+        """Return when the quiet period of a fact ends."""
         newcomers = self.awaited.intersection(self.seen.newcomers) if self.seen else ()
-        patient = fact in map(_instance, newcomers)
-        return self.since[fact] + (max(self.newcomer_seconds, self.quiet_seconds) if patient else self.quiet_seconds)
+        is_newcomer = fact in map(_instance, newcomers)
+        return self.since[fact] + (
+            max(self.newcomer_seconds, self.quiet_seconds) if is_newcomer else self.quiet_seconds
+        )
 
 
 def _first(view: View, expected: tuple[str, ...] | None) -> View:
-    """Return the first view with everybody who can be there."""
+    """Return the first view, with every instance that may be alive."""
     possible = set(view.nodes) if expected is None else set(view.nodes).intersection(expected)
     return msgspec.structs.replace(view, instances=tuple(sorted(possible.union(view.instances))))
 
 
 def _at_once(in_force: View, seen: View) -> View:
-    """Return the view in force with what needs no quiet period taken from the view seen."""
+    """Return the view in force, with those parts of the view seen that need no quiet period."""
     in_force = msgspec.structs.replace(
         in_force, standby=seen.standby, leases_readable=seen.leases_readable, cut_off=seen.cut_off
     )
@@ -127,9 +134,9 @@ def _at_once(in_force: View, seen: View) -> View:
 
 
 def _with_the_silent(view: View, in_force: View) -> View:
-    """Return a view in which leases could not be read with everybody in it whose node is connected.
+    """Return a view without readable leases, with all instances in force whose node is connected added.
 
-    An instance whose node is away is not missing for its silence.
+    If a node is not connected, its instance is missing for that reason, and not because of its silence.
     """
     silent = set(in_force.instances).intersection(view.nodes)
     return msgspec.structs.replace(view, instances=tuple(sorted(silent.union(view.instances))))

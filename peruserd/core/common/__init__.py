@@ -1,1 +1,1 @@
-"""Small things that every room uses: pauses, rates, decoders, names, and how text is shown."""
+"""Small modules that every package uses: back-off, rates, decoders, names, and escaping of text."""

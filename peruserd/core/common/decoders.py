@@ -1,8 +1,8 @@
 """Decoders of JSON, one for each type, made by one thread at a time.
 
-msgspec works out how a type is read when it is first used. Two threads that do so for the same class at the same time
-can end the process by a segmentation fault (seen with msgspec 0.22). So everything that
-threads decode goes through a decoder that is made under a lock, or by the import of its module.
+msgspec prepares a type when it is first used. If two threads do that for the same class at the same time, the process
+can die of a segmentation fault (seen with msgspec 0.22). So threads only decode with decoders that were made under a
+lock, or by the import of their module.
 """
 
 import threading
@@ -17,7 +17,7 @@ _MADE: Final[dict[Any, msgspec.json.Decoder[Any]]] = {}
 
 
 def json_decoder(shape: type[T]) -> msgspec.json.Decoder[T]:
-    """Return the decoder for a type; for any thread."""
+    """Return the decoder for a type. Any thread may call this."""
     found = _MADE.get(shape)
     if found is None:
         with _MAKING:

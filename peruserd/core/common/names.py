@@ -1,8 +1,8 @@
 """User documents, user names and the names of user databases.
 
-The name of a user database is the prefix and two hexadecimal digits for each byte of the user name's UTF-8, always,
-so that two users never share a database (CouchDB's built-in couch_peruser writes one digit for a byte below 0x10, and
-two of its users can). This module never decides whether a database *should* exist, only what it is called.
+The name of a user database is the prefix, followed by two hexadecimal digits for each byte of the user name's UTF-8. So
+two users never share a database. (CouchDB's built-in couch_peruser writes one digit for a byte below 0x10, so two of
+its users can.) This module never decides whether a database *should* exist, only its name.
 """
 
 import re
@@ -10,25 +10,25 @@ from typing import Final
 
 USER_DOCUMENT_PREFIX: Final = "org.couchdb.user:"
 
-# CouchDB 3.5 answers `database_name_too_long` past this many bytes in one path segment.
+# CouchDB 3.5 answers `database_name_too_long` above this many bytes in one path segment.
 MAX_SEGMENT_BYTES: Final = 238
 
 MAX_ID_CHARACTERS: Final = len(USER_DOCUMENT_PREFIX) + MAX_SEGMENT_BYTES
-"""Characters in the id of a user document above which no prefix leaves room for its database."""
+"""The longest id of a user document, in characters. A longer name has no database under any prefix."""
 
-# CouchDB's own rule for the names of databases (couch_db:validate_dbname), applied to what a prefix may contribute.
+# CouchDB's own rule for the names of databases (couch_db:validate_dbname), applied to the prefix.
 _PREFIX_RULE: Final = re.compile(r"[a-z][a-z0-9_$()+/-]*")
 _HEX_RULE: Final = re.compile(r"(?:[0-9a-f]{2})+")
 
 
 class UnservableNameError(ValueError):
-    """A user name for which no database can exist, now or later; trying again cannot help."""
+    """No database can ever exist for a user name, so another try is useless."""
 
 
 def user_name(document_id: str) -> str | None:
-    """Return the user name of a user document, or None where the id is not a user document's.
+    """Return the user name of a user document; None if the id is not one of a user document.
 
-    The name is whatever follows `org.couchdb.user:`; it can be empty, contain slashes and any other character.
+    The name is everything after `org.couchdb.user:`. It can be empty, and can contain slashes and any other character.
     """
     if not document_id.startswith(USER_DOCUMENT_PREFIX):
         return None
@@ -41,14 +41,14 @@ def user_document_id(name: str) -> str:
 
 
 def advice_on_id(name: str) -> str | None:
-    """Return what to say of a name that nobody has and that looks like the id of a user document; None otherwise."""
+    """Return advice on a name that no user has, if it looks like the id of a user document; None otherwise."""
     if not name.startswith(USER_DOCUMENT_PREFIX):
         return None
     return f"a name is given without {USER_DOCUMENT_PREFIX!r}, which begins the id of its document"
 
 
 def is_unicode(name: str) -> bool:
-    """Say whether a text can be written in UTF-8; Python makes surrogates of other bytes of a command line."""
+    """Say whether a text can be written in UTF-8. Other bytes of a command line become surrogates in Python."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -57,7 +57,7 @@ def is_unicode(name: str) -> bool:
 
 
 def check_prefix(prefix: str) -> None:
-    """Raise ValueError, saying what is allowed, unless database names may begin with `prefix`.
+    """Raise ValueError, with the rule in words, unless database names may begin with `prefix`.
 
     The rule is CouchDB's: a lower-case letter first, then lower-case letters, digits and `_$()+-/`.
     The prefix must leave room for a user name of at least one byte.
@@ -78,8 +78,8 @@ def max_name_bytes(prefix: str) -> int:
 def database_name(prefix: str, name: str) -> str:
     """Return the name of the database of the user `name`.
 
-    Injective: different names give different databases. Raises UnservableNameError for the empty name, for text that
-    has no UTF-8 (lone surrogates) and for a name longer than `max_name_bytes(prefix)`.
+    Different names always give different databases. Raises UnservableNameError for the empty name, for text without a
+    UTF-8 form (lone surrogates), and for a name longer than `max_name_bytes(prefix)`.
     """
     try:
         encoded = name.encode("utf-8")
@@ -96,10 +96,10 @@ def database_name(prefix: str, name: str) -> str:
 
 
 def decode_database_name(prefix: str, database: str) -> str | None:
-    """Return the user name whose database is called `database`, or None where it is no user's.
+    """Return the name of the user whose database this is; None if it is no user's database.
 
-    The exact inverse of `database_name`: None for another prefix, an odd number of digits, capital digits, bytes that
-    are not UTF-8 and names past the limit. A database for which this is None must never be touched.
+    It is the exact inverse of `database_name`. It returns None for another prefix, an odd number of digits, capital
+    digits, bytes that are not UTF-8, and names above the limit. Such a database must never be touched.
     """
     digits = database.removeprefix(prefix)
     if not database.startswith(prefix) or not _HEX_RULE.fullmatch(digits):

@@ -1,15 +1,15 @@
-"""How deeply JSON may be nested that a user has written, such as a security object or a document. Pure.
+"""The limit for the nesting of JSON from users, such as security objects and documents. Pure.
 
-Python bounds how deep its own stack and that of a comparison may be, and the bound counts from where it stands. So an
-object that was read at one place cannot be compared a few calls further down, and its user chooses how deep it is.
-Anything up to `MAX_LEVELS` can be worked with everywhere.
+Python limits the depth of its stack, also during a comparison of values. The limit counts from the bottom of the stack.
+So an object that was read at one place may fail to be compared a few calls further down, and its user chooses its
+depth. Objects with up to `MAX_LEVELS` levels can be used everywhere.
 """
 
 from collections.abc import Iterable
 from typing import Any, Final
 
 MAX_LEVELS: Final = 200
-"""Three times what a template may have, and a fifth of what Python 3.11 can do."""
+"""Three times the limit of a template, and a fifth of what Python 3.11 can do."""
 
 
 def is_too_deep(value: object) -> bool:
@@ -23,7 +23,7 @@ def is_too_deep(value: object) -> bool:
 
 
 def may_be_too_deep(text: bytes) -> bool:
-    """Say whether JSON can be too deep, by its brackets alone: hardly any text has so many."""
+    """Say whether JSON may be too deep, by the number of its brackets. Hardly any text has so many."""
     return text.count(b"[") + text.count(b"{") > MAX_LEVELS
 
 

@@ -1,8 +1,8 @@
-"""A bound on how often something is done: a token bucket, by the caller's monotonic clock, in seconds."""
+"""A limit on how often something is done: a token bucket, by the caller's monotonic clock, in seconds."""
 
 
 class TokenBucket:
-    """Lets `per_second` things through in the long run, and `burst` of them at once."""
+    """Allows `per_second` events in the long run, and `burst` of them at once."""
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._per_second = per_second
@@ -11,7 +11,7 @@ class TokenBucket:
         self._filled_at = float("-inf")
 
     def take(self, now: float) -> bool:
-        """Say whether one more may be done now, and count it if so."""
+        """Say whether one more event is allowed now, and count it if so."""
         # A clock that stands still, or goes back, gives nothing.
         if now > self._filled_at:
             self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._per_second)

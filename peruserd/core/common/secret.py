@@ -6,7 +6,7 @@ import msgspec
 
 
 class Secret(msgspec.Struct, frozen=True):
-    """A password, which no representation, log or traceback shows."""
+    """A password. No representation, log or traceback shows it."""
 
     value: str
 
@@ -16,5 +16,5 @@ class Secret(msgspec.Struct, frozen=True):
     __str__ = __repr__
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        # Every msgspec.Struct has one that shows its fields, and rich (structlog's tracebacks) asks it before repr.
+        # rich, which structlog uses for tracebacks, prefers this method to repr, and msgspec's own shows all fields.
         return [("value", "***")]

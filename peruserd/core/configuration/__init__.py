@@ -1,1 +1,1 @@
-"""The configuration: its types, and how it is read, checked and explained."""
+"""The configuration: its types, its decoding and checks, and its explanation."""

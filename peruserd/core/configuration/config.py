@@ -1,7 +1,7 @@
 """The configuration: typed, with a default and an explanation for each key.
 
-The types are the single source: decoding (`peruserd.core.configuration.decoding`), the sample that `peruserd config`
-prints and the table of docs/configuration.md all follow from them. Intervals are seconds, as floats.
+These types are the single source. Decoding (`peruserd.core.configuration.decoding`), the sample of `peruserd config`
+and the table of docs/configuration.md all follow from them. Intervals are seconds, as floats.
 """
 
 from enum import StrEnum
@@ -17,7 +17,7 @@ UpToTenYears = Annotated[float, Meta(ge=0, le=315_360_000)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 MAX_SHARDS: Final = 1_024
-"""The most shards or copies of one database: each is a file, and a node that is asked for millions goes down."""
+"""The limit of shards or copies of one database. Each is a file, and a request for millions brings a node down."""
 
 Shards = Annotated[int, Meta(ge=1, le=MAX_SHARDS)]
 
@@ -31,7 +31,7 @@ class FeedChoice(StrEnum):
 
 
 class DeletionPolicy(StrEnum):
-    """The fate of a user's database when the user document is deleted."""
+    """The policy for a user's database after the deletion of the user document."""
 
     REVOKE = "revoke"
     KEEP = "keep"
@@ -39,14 +39,14 @@ class DeletionPolicy(StrEnum):
 
 
 class OnReturn(StrEnum):
-    """The way a user is treated who comes back to a database that stayed."""
+    """The policy for a returning user whose old database is still there."""
 
     REOPEN = "reopen"
     HOLD = "hold"
 
 
 class Grant(StrEnum):
-    """The rights of a user in the database of their own."""
+    """The rights of users in their own databases."""
 
     ADMIN = "admin"
     MEMBER = "member"
@@ -61,7 +61,7 @@ class Audience(StrEnum):
 
 
 class WhenDeleted(StrEnum):
-    """The answer to somebody who deleted the database of a user who is there."""
+    """The policy after somebody has deleted the database of a live user."""
 
     REMAKE = "remake"
     REPORT = "report"
@@ -76,7 +76,7 @@ class LogFormat(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """The least severe lines that are written."""
+    """The least severe level that is written."""
 
     DEBUG = "debug"
     INFO = "info"

@@ -1,7 +1,7 @@
-"""From a TOML file and the environment to the configuration, strictly.
+"""Decoding of the configuration from a TOML file and the environment, strictly.
 
-Every mistake is found in one go, and each is reported with the file, the key's full path, what was found and what is
-allowed. Passwords in the URL are taken out here, before anything else can see them.
+All mistakes are reported together, each with the file, the key's full path, the value and what is allowed. Passwords in
+the URL are taken out here, before anything else can see them.
 """
 
 import datetime as dt
@@ -26,24 +26,24 @@ ENVIRONMENT_PREFIX: Final = "PERUSERD_"
 PASSWORD_VARIABLE: Final = "PERUSERD_COUCHDB_PASSWORD"  # noqa: S105 - the variable's name, not a password
 PASSWORD_CREDENTIAL: Final = "couchdb-password"  # noqa: S105 - the credential's name, not a password
 
-# Variables of this project's own tests, as PERUSERD_TEST_CLUSTER.
+# Variables of this project's own tests, such as PERUSERD_TEST_CLUSTER.
 _TESTS_PREFIX: Final = "PERUSERD_TEST_"
 
-# Editors of Windows put one before a text.
+# Some editors on Windows write it before a text.
 _BYTE_ORDER_MARK: Final = "\ufeff"
 
-# The characters that can stand in the path of a request as they are.
+# The characters that the path of a request can contain unescaped.
 _PATH: Final = r"[!-~]*"
 
 PLAIN_TEXT: Final = "a text"
-"""The words for a key that takes any text."""
+"""The words for a key that accepts any text."""
 
 _TABLES: Final = {field.name: field.type for field in msgspec.structs.fields(Config)}
 _KEYS: Final = {
     table: {field.name: field for field in msgspec.structs.fields(struct)} for table, struct in _TABLES.items()
 }
 
-# The rest of the name of each variable that is read.
+# The names of all variables, without the prefix.
 _VARIABLES: Final = [
     PASSWORD_VARIABLE.removeprefix(ENVIRONMENT_PREFIX),
     *(f"{table}_{key}".upper() for table, keys in _KEYS.items() for key in keys),
@@ -51,7 +51,7 @@ _VARIABLES: Final = [
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `problems` are sentences, one for each mistake."""
+    """The configuration cannot be used. `problems` are sentences, one for each mistake."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -59,7 +59,7 @@ class ConfigError(Exception):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """A configuration whose URL has no credentials, and the ones it had, if any."""
+    """A configuration with a URL without credentials, and the credentials from the URL, if any."""
 
     config: Config
     username: str | None = None
@@ -69,18 +69,18 @@ class Loaded(msgspec.Struct, frozen=True):
 def load(text: str, environment: Mapping[str, str], source: str) -> Loaded:
     """Decode `text` (TOML), override it with `PERUSERD_<TABLE>_<KEY>` of `environment`, and check it.
 
-    `source` names the file in messages. A byte order mark before the text is no part of it. A key without a default
-    whose value is blank counts as not given. Raises ConfigError with every problem found.
+    `source` is the file's name in messages. A byte order mark before the text is ignored. If a key has no default, a
+    blank value counts as not given. Raises ConfigError with every problem found.
     """
     try:
         document = tomllib.loads(text.removeprefix(_BYTE_ORDER_MARK))
     except (ValueError, RecursionError) as error:
-        # Besides its own error the parser raises those of numbers with thousands of digits, and of endless nesting.
+        # The parser raises other errors than its own for numbers with thousands of digits, and for deep nesting.
         raise ConfigError([f"{source}: not valid TOML: {error}"]) from error
     reading = _Reading(source)
     reading.take_document(document)
     reading.take_environment(environment)
-    # A value that could not be read has its default here, so that mistakes in the rest are named in the same go.
+    # A value that could not be read has its default here, so mistakes in other values are still found.
     loaded = _without_credentials(reading.config())
     problems = reading.problems + [
         f"{reading.origin(key)}: {key}: {problem}" for key, problem in _impossible(loaded.config)
@@ -91,7 +91,7 @@ def load(text: str, environment: Mapping[str, str], source: str) -> Loaded:
 
 
 class _Reading:
-    """The values read so far by table and key, where each came from, and what was wrong."""
+    """The values read so far by table and key, their origins, and the mistakes."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -114,11 +114,11 @@ class _Reading:
                         self._take(table, key, value, origin=self._source, strict=True)
 
     def take_environment(self, environment: Mapping[str, str]) -> None:
-        """Take in what the environment overrides."""
+        """Take in the variables of the environment."""
         for variable in sorted(environment):
             origin = f"environment: {variable}"
             if (capitals := variable.upper()) != variable and capitals.startswith(ENVIRONMENT_PREFIX):
-                # Two that differ in that alone would override each other by chance.
+                # Two variables that differ only in their capitals would override each other by chance.
                 self.problems.append(f"{origin}: such variables are named in capitals (did you mean {capitals}?)")
                 continue
             if not _is_ours(variable, environment[variable]):
@@ -132,7 +132,7 @@ class _Reading:
                 self._take(table, key, environment[variable], origin=origin, strict=False)
 
     def config(self) -> Config:
-        """Return the configuration that the values make, with defaults for the rest."""
+        """Return the configuration of these values, with defaults for the rest."""
         return Config(**{table: _TABLES[table](**keys) for table, keys in self._values.items()})
 
     def origin(self, key: str) -> str:
@@ -141,8 +141,8 @@ class _Reading:
 
     def _take(self, table: str, key: str, value: object, *, origin: str, strict: bool) -> None:
         if _KEYS[table][key].default is None and is_blank(value):
-            # Not given, so what the file says stands. An empty path would be worse than none: an empty `ca_file` once
-            # turned the verification of the server off.
+            # The variable counts as not given, so the file's value is used. An empty path would be worse than none: an
+            # empty `ca_file` once turned off the verification of the server.
             return
         wanted = _KEYS[table][key].type
         path = f"{table}.{key}"
@@ -160,21 +160,21 @@ class _Reading:
 
 
 def is_blank(value: object) -> bool:
-    """Say whether a value is an empty text, or one of white space alone: such a text is no name and no path."""
+    """Say whether a value is an empty text or only white space. Such a text is no name and no path."""
     return isinstance(value, str) and not value.strip()
 
 
 def is_plain(text: str) -> bool:
     """Say whether a text has neither control characters nor bytes that are not UTF-8.
 
-    A file of variables with the line ends of Windows leaves a carriage return at the end of each. Python makes
-    surrogates of bytes of the environment that are not UTF-8.
+    A file of variables with Windows line ends leaves a carriage return at the end of each value. For bytes in the
+    environment that are not UTF-8, Python makes surrogates.
     """
     return not any(unicodedata.category(each) in ("Cc", "Cs") for each in text)
 
 
 def _found(value: object) -> str:
-    """Show a value as the file has it, without what could be a password in a URL."""
+    """Return a value as it stands in the file, unless it could be a URL with a password."""
     shown = str(value).lower() if isinstance(value, bool) else repr(value)
     if isinstance(value, dt.date | dt.time):
         shown = value.isoformat()
@@ -187,7 +187,7 @@ def _hint(word: str, known: Mapping[str, object]) -> str:
 
 
 def _is_ours(variable: str, value: str) -> bool:
-    """Say whether a variable must be a key's: neither the password, nor one of tests, nor one of a service."""
+    """Say whether a variable must name a key, because it is not the password, a test's or a service's variable."""
     return (
         variable.startswith(ENVIRONMENT_PREFIX)
         and variable != PASSWORD_VARIABLE
@@ -203,7 +203,7 @@ def _variable_hint(variable: str) -> str:
 
 
 def allowed_values(wanted: object) -> str:
-    """Say in words which values a type of the configuration allows."""
+    """Return in words which values a type of the configuration allows."""
     return _allowed(inspect.type_info(wanted))
 
 
@@ -251,12 +251,12 @@ def _without_credentials(config: Config) -> Loaded:
 
 
 def _decoded(text: str) -> str:
-    """Return what is percent-encoded; bytes that are not UTF-8 stay what they are, so that they can be found."""
+    """Return a text without percent-encoding. Bytes that are not UTF-8 become surrogates, so a check can find them."""
     return unquote(text, errors="surrogateescape")
 
 
 def _impossible(config: Config) -> list[tuple[str, str]]:
-    """Return what no single key shows: values that cannot be used, alone or together."""
+    """Return values that their types allow but that cannot be used, alone or together, each with the problem."""
     checks = [
         ("couchdb.url", _url_problem(config.couchdb.url)),
         (
@@ -282,14 +282,14 @@ def _database_problem(config: Config) -> str | None:
 
 
 def _user_database_problem(config: Config, database: str) -> str | None:
-    """Say what is wrong with a database that a user would be made the admin of, who has signed up under that name."""
+    """Return in words why a database is a user's: somebody could sign up under that name and become its admin."""
     if (user := decode_database_name(config.databases.prefix, database)) is not None:
         return f"found {database!r}, which is the database of the user {user!r}, allowed is one that is no user's"
     return None
 
 
 def _lease_problem(cluster: ClusterConfig) -> str | None:
-    # A renewal is seen at the next look, so a renewal that is lost leaves twice both without a sign of life.
+    # A renewal is seen at the next look. So if one renewal is lost, there is no sign of life for twice both intervals.
     least = 2 * (cluster.lease_interval + cluster.poll_interval)
     if cluster.lease_ttl >= least:
         return None
@@ -305,7 +305,7 @@ def _url_problem(url: str) -> str | None:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        # Its words may quote a password: one with a / or # in it ends up where the port should be.
+        # The error's words may quote a password, because a password with a / or # is parsed as a port.
         return f"found something that is no URL (not shown: it may hold a password), {allowed}"
     usable = parts.scheme in ("http", "https") and is_host(parts.hostname or "") and port != 0
     if not usable or not re.fullmatch(_PATH, parts.path) or parts.query or parts.fragment or "@" in url:
@@ -330,7 +330,7 @@ def _listen_problem(listen: str) -> str | None:
 
 
 def split_address(listen: str) -> tuple[str, int]:
-    """Return the address and port of `127.0.0.1:9984` or `[::1]:9984`; ValueError where it is none."""
+    """Return the address and port of `127.0.0.1:9984` or `[::1]:9984`; raises ValueError for any other text."""
     host, separator, port = listen.rpartition(":")
     if not separator or not host:
         raise ValueError("a port must follow the address and a colon")

@@ -1,7 +1,7 @@
-"""Requests to a page that is for this machine alone.
+"""The check that a request to a page for this machine was made by a program of this machine.
 
-A browser on this machine can be made to send them by any web site: by a name of its own that leads to 127.0.0.1 (DNS
-rebinding), or from a page of its own that names the address. Both show in the headers.
+Any web site can make a browser on this machine send such requests. The site's own name can resolve to 127.0.0.1 (DNS
+rebinding), or a page of the site can name the address. Both show in the headers.
 """
 
 import ipaddress
@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 _NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
-# A proxy on this machine that passes requests of others on says so in one of these, as a rule.
-_PASSED_ON: Final = (
+# A proxy on this machine that forwards requests usually adds one of these headers.
+_FORWARDING: Final = (
     "forwarded",
     "via",
     "x-real-ip",
@@ -21,18 +21,18 @@ _PASSED_ON: Final = (
     *(f"x-forwarded-{what}" for what in ("for", "host", "port", "prefix", "proto", "scheme", "server")),
 )
 
-# The words of a browser for a request that a page of another site makes.
+# A browser's values of `Sec-Fetch-Site` for a request from a page of another site.
 _OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 
 # A host and a port, as RFC 9112 and RFC 3986 have them: an IPv6 address in brackets, or a name or IPv4 address.
 _HOST: Final = re.compile(r"(\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(:[0-9]*)?")
 
-HEADERS: Final = ("host", "origin", "sec-fetch-site", *_PASSED_ON)
-"""The headers that are looked at."""
+HEADERS: Final = ("host", "origin", "sec-fetch-site", *_FORWARDING)
+"""The headers that `is_from_elsewhere` reads."""
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a name or an address, without port and brackets, is of this machine alone."""
+    """Say whether a name or an address, without port and brackets, is a loopback one."""
     host = host.lower().removesuffix(".")
     if host in _NAMES or host.endswith(".localhost"):
         return True
@@ -45,10 +45,10 @@ def is_loopback(host: str) -> bool:
 
 
 def host_problem(hosts: Sequence[str], *, needs_host: bool) -> str | None:
-    """Return in words why a request with these `Host` headers is to be refused with 400; None where it is not.
+    """Return in words why a request with these `Host` headers must be refused with 400; None if it may not be.
 
-    Two readers of a request with two of them can each go by another one. `needs_host` is true from HTTP/1.1 on. The
-    rules are those of RFC 9112, section 3.2.
+    If a request has two of them, a proxy and this program may each use another one. `needs_host` is true from HTTP/1.1
+    on. The rules are those of RFC 9112, section 3.2.
     """
     if len(hosts) > 1:
         return f"the request has {len(hosts)} Host headers, and may have one"
@@ -59,15 +59,15 @@ def host_problem(hosts: Sequence[str], *, needs_host: bool) -> str | None:
 
 
 def is_from_elsewhere(headers: Mapping[str, str]) -> str | None:
-    """Return in words why a request was not made by a program of this machine; None where nothing says so.
+    """Return in words why a request was not made by a program of this machine; None if nothing says so.
 
-    `headers` have names in lower case. A request without `host` is no browser's.
+    The names in `headers` are in lower case. A request without `host` is not from a browser.
     """
     if (host := headers.get("host")) is not None and not _is_of_loopback(f"//{host}"):
         return "the Host of the request is not this machine's loopback"
     if (origin := headers.get("origin")) is not None and not _is_of_loopback(origin):
         return "the request comes from a page of another site"
-    if any(name in headers for name in _PASSED_ON):
+    if any(name in headers for name in _FORWARDING):
         return "the request was passed on by a proxy"
     if headers.get("sec-fetch-site", "").lower() in _OTHER_SITES:
         return "the request comes from a page of another site"

@@ -1,4 +1,4 @@
-"""The default configuration explained, and as a commented file, made from the types that decode it."""
+"""The default configuration, explained, and as a commented file. Both are made from the types that decode it."""
 
 import textwrap
 
@@ -15,7 +15,7 @@ _HEADER = """\
 
 
 class Explained(msgspec.Struct, frozen=True):
-    """One key: its default, None where it has none, and what it is for."""
+    """One key: its default, or None if it has none, and its description."""
 
     default: object
     description: str
@@ -32,7 +32,7 @@ def explained() -> dict[str, dict[str, Explained]]:
 
 
 def sample() -> str:
-    """Return a TOML file with every table and key, its default (commented out where it has none) and a comment."""
+    """Return a TOML file with every table and key, with comments. A key without a default is commented out."""
     parts = [_HEADER]
     keys = explained()
     for table in msgspec.structs.fields(Config):
@@ -56,5 +56,5 @@ def _explanation(kind: object) -> str:
 
 
 def _toml(value: object) -> str:
-    # JSON's way to write text, numbers and booleans is TOML's for these.
+    # For these texts, numbers and booleans, JSON and TOML have the same syntax.
     return msgspec.json.encode(value).decode()

@@ -1,6 +1,6 @@
-"""Variables that Kubernetes puts into the environment of each container for each service of its namespace.
+"""Variables that Kubernetes puts into each container's environment, for each service of its namespace.
 
-A service with the name `peruserd`, or one that begins so, has variables that look like this program's own.
+If a service's name begins with `peruserd`, its variables look like this program's own.
 """
 
 import re
@@ -12,7 +12,7 @@ _TRANSPORT: Final = r"(?:tcp|udp|sctp)"
 _PLACE: Final = rf"{_TRANSPORT}://.+"
 _OF_A_PORT: Final = rf"PORT_{_NUMBER}_(?:TCP|UDP|SCTP)"
 
-# The endings of the names, and what such a variable has in it; a name alone can be somebody's mistake.
+# The endings of the names, and the form of the values. The value is checked too, because a name alone can be a mistake.
 _FORMS: Final = tuple(
     (re.compile(rf"[A-Z0-9_]+_{ending}"), re.compile(value))
     for ending, value in (
@@ -28,5 +28,5 @@ _FORMS: Final = tuple(
 
 
 def is_of_service(variable: str, value: str) -> bool:
-    """Say whether a variable is one that tells of a service."""
+    """Say whether Kubernetes has set a variable for a service."""
     return any(name.fullmatch(variable) and found.fullmatch(value) for name, found in _FORMS)

@@ -1,1 +1,1 @@
-"""Dropping databases of deleted users: the journal, and the decision at the last moment."""
+"""Dropping databases of deleted users: the journal, and the last decision before a drop."""

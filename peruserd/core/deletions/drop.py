@@ -1,7 +1,7 @@
-"""The decision to drop a database now: a pure function of all that is known at that moment.
+"""The decision whether to drop a database now: a pure function of all known facts.
 
-A drop cannot be taken back, so each condition must hold, and a fact that is not known is a reason to wait.
-Only what is certain ends an entry without a drop.
+A drop is irreversible. So every condition must hold, and an unknown fact is a reason to wait. Only certain facts end an
+entry without a drop.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from peruserd.core.common.majority import is_majority
 from peruserd.core.common.names import decode_database_name, user_name
 from peruserd.core.deletions.journal import (
     Ending,
@@ -26,7 +27,7 @@ from peruserd.core.deletions.journal import (
 from peruserd.core.users.evidence import DocumentState, Verdict
 
 CLOCKS_AGREE_WITHIN_SECONDS: Final = 60.0
-"""How far the clocks of two nodes may be apart that are to say what time it is."""
+"""The most by which the clocks of two nodes may differ if they are to tell the time."""
 
 
 class Reason(StrEnum):
@@ -38,33 +39,33 @@ class Reason(StrEnum):
     PAUSE_UNREADABLE = "pause_unreadable"
     BREAKER = "breaker"  # all drops, because there were too many
     NOT_OWNER = "not_owner"
-    NOT_THE_USERS = "not_the_users"  # the entry names another database than that of its document's user
-    CLOCKS = "clocks"  # no two nodes agree on what time it is
+    NOT_THE_USERS = "not_the_users"  # the entry's database is not the one of its document's user
+    CLOCKS = "clocks"  # no two nodes agree on the time
     DOCUMENT_MISSING = "document_missing"
     DOCUMENT_UNCLEAR = "document_unclear"
-    DATABASE_UNCLEAR = "database_unclear"  # nodes disagree on whether it is there, and which
+    DATABASE_UNCLEAR = "database_unclear"  # nodes disagree whether the database exists, and which one it is
     HOSTS_AWAY = "hosts_away"
 
 
 class Drop(msgspec.Struct, frozen=True):
-    """Drop it now."""
+    """Drop the database now."""
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Look again later; `until` is the wall clock where that is known."""
+    """Decide again later. `until` is a time of the wall clock, if it is known."""
 
     reason: Reason
     until: float | None = None
 
 
 class End(msgspec.Struct, frozen=True):
-    """There is nothing more to do."""
+    """End the entry without a drop."""
 
     ending: Ending
 
 
 class Redate(msgspec.Struct, frozen=True):
-    """Let the entry have been noted at a moment, because the clock that it was noted by was ahead."""
+    """Set the time at which the entry was noted to `at`, because the clock of that time was ahead."""
 
     at: float
 
@@ -73,19 +74,19 @@ Decision = Drop | Wait | End | Redate
 
 
 class Hosts(msgspec.Struct, frozen=True):
-    """The nodes that host one range of a database, in `all`, and those of them that are connected, in `there`."""
+    """The hosts of one range of a database: `all` of them, and the connected ones (`there`)."""
 
     all: frozenset[str]
     there: frozenset[str]
 
     @property
     def have_majority(self) -> bool:
-        """Say whether more than half of them are connected; a range that nobody hosts has none."""
-        return 2 * len(self.there & self.all) > len(self.all)
+        """Say whether more than half of the hosts are connected. A range without hosts has no majority."""
+        return is_majority(len(self.there & self.all), len(self.all))
 
 
 class Breaker(msgspec.Struct, frozen=True):
-    """How many drops were begun within the time that counts, and how many may be."""
+    """The number of drops that were begun within the counted time, and its limit."""
 
     drops: int
     max_drops: int
@@ -97,14 +98,15 @@ class Breaker(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """The facts that are known at the moment of a decision.
+    """The known facts at the moment of a decision.
 
-    `prefix` is what the names of users' databases begin with here. `now` is this machine's wall clock and `dates` the
-    clocks of CouchDB nodes, by name; `nodes` is how many are connected. `document` is what the copies of the user
-    document say, counted one by one. `suffixes` are those under which nodes know the database, None where a node knows
-    none. `hosts` are those of every range concerned: the document's, the database's, and that of the journal itself.
-    `is_blank` says that nobody ever wrote a document to the database, on any copy. `is_freed` says that its
-    security object does not name the user, and None that not every copy could be read.
+    - `prefix`: the configured prefix of users' databases.
+    - `now`: this machine's wall clock. `dates`: the clocks of CouchDB nodes, by name. `nodes`: how many are connected.
+    - `document`: the judgement on all copies of the user document.
+    - `suffixes`: the suffixes under which nodes know the database; None stands for a node that knows no such database.
+    - `hosts`: the hosts of every range concerned, which are the document's, the database's and the journal's ranges.
+    - `is_blank`: no document was ever written to any copy of the database.
+    - `is_freed`: whether the security object does not name the user; None if not every copy could be read.
     """
 
     prefix: str
@@ -123,7 +125,7 @@ class Known(msgspec.Struct, frozen=True):
 
 
 def decide(entry: Entry, known: Known) -> Decision:
-    """Say what becomes of an entry."""
+    """Return the decision on an entry. The first rule that applies decides."""
     for ask in (_over, _of_word, _of_document, _of_database, _of_return, _of_pause, _of_time, _of_cluster, _of_breaker):
         decision = ask(entry, known)
         if decision is not None:
@@ -132,9 +134,9 @@ def decide(entry: Entry, known: Known) -> Decision:
 
 
 def forbids(entry: Entry, saying: Saying, pause: Pause, now: float) -> Wait | None:
-    """Say by a word, a pause or its date why an entry need not be looked at closely now; None where it must be.
+    """Return why an entry must wait, by the operator's word, the pause or its date alone; None if it may be due.
 
-    It is what `decide` says with everything else unknown, and costs no request for each entry.
+    It is the answer of `decide` as far as these facts decide it, and costs no request for each entry.
     """
     is_let_in = saying.word is Word.RELEASE and entry.kind is Kind.RETURN
     if saying.word is Word.CANCEL or is_let_in or not entry.is_open:
@@ -151,19 +153,19 @@ def forbids(entry: Entry, saying: Saying, pause: Pause, now: float) -> Wait | No
 
 
 def _has_grace(entry: Entry) -> bool:
-    """Say whether there is a grace period; without one there is nothing that a clock could be wrong about."""
+    """Say whether there is a grace period. Without one no clock matters."""
     return entry.due_at > entry.noted_at
 
 
 def _is_noted_after(entry: Entry, moment: float) -> bool:
-    """Say whether an entry was noted so long after a moment that one of two clocks is wrong."""
+    """Say whether an entry's time is so far after a moment that one of two clocks must be wrong."""
     return entry.noted_at > moment + CLOCKS_AGREE_WITHIN_SECONDS
 
 
 def clocks_say(dates: Mapping[str, float], nodes: int) -> float | None:
-    """Return the time by the clocks of the nodes, which is the earlier of two that agree; None where none do.
+    """Return the time by the clocks of the nodes: the earlier one of two that agree; None if no two agree.
 
-    A cluster of one node has one clock.
+    In a cluster of one node the only clock counts.
     """
     earliest_first = sorted(dates.values())
     if nodes <= 1:
@@ -179,7 +181,7 @@ def _over(entry: Entry, known: Known) -> Decision | None:
         return End(entry.ending)
     user = user_name(entry.document)
     if user is None or decode_database_name(known.prefix, entry.database) != user:
-        # An instance with another prefix has noted it, or somebody who could write to the journal for a moment.
+        # An instance with another prefix has written the entry, or somebody had access to the journal for a moment.
         return Wait(Reason.NOT_THE_USERS)
     return None if known.is_owner else Wait(Reason.NOT_OWNER)
 
@@ -198,15 +200,15 @@ def _of_document(entry: Entry, known: Known) -> Decision | None:
     if state is DocumentState.UNCLEAR:
         return Wait(Reason.DOCUMENT_UNCLEAR)
     if entry.kind is Kind.RETURN:
-        # It is dropped for the user who is there, so that one begins with an empty database.
+        # The old database is dropped for a live user, who then gets an empty one.
         return None if state is DocumentState.LIVE else End(Ending.SUPERSEDED)
     if state is DocumentState.LIVE:
         return End(Ending.RETURNED)
     if state is DocumentState.MISSING or known.document.rev is None:
-        # The authentication database was made anew, and that deleted no user.
+        # The authentication database was created anew, and that has deleted no user.
         return Wait(Reason.DOCUMENT_MISSING)
     if known.document.behind:
-        # Access is taken away all the same. But what a copy that is behind hides can make the user live again.
+        # Access is revoked all the same. But a copy that is behind can hide a revision that makes the user live again.
         return Wait(Reason.DOCUMENT_UNCLEAR)
     if revision_key(known.document.rev) != entry.revision:
         return End(Ending.SUPERSEDED)
@@ -223,7 +225,7 @@ def _of_database(entry: Entry, known: Known) -> Decision | None:
         return End(Ending.OTHER_DATABASE)
     if entry.kind is Kind.DELETION or known.is_freed:
         return None
-    # Somebody let the user in, and what is in the database can be the user's own by now.
+    # Somebody has admitted the user, so the content may be the user's own by now.
     return Wait(Reason.DATABASE_UNCLEAR) if known.is_freed is None else End(Ending.RELEASED)
 
 
@@ -240,7 +242,7 @@ def _paused(saying: Saying, pause: Pause) -> Wait | None:
     if not pause.paused:
         return None
     if pause.why is PauseReason.UNREADABLE:
-        # Nobody can have seen what they let pass.
+        # Nobody can have resumed entries under a pause that cannot be read.
         return Wait(Reason.PAUSE_UNREADABLE)
     if saying.resumed:
         return None

@@ -1,8 +1,8 @@
 """The journal of deletions: the databases that wait to be dropped, the operator's words, and the pause of all drops.
 
-Each is a document of peruserd's own database, so that it outlives instances, nodes and changes of owner. Several
-instances and operators write there, and copies can disagree, so every reading here takes all leaves of a document and
-lets the more careful one win.
+Each of them is a document of peruserd's own database, so it outlives instances, nodes and changes of owner. Several
+instances and operators write there, and copies can disagree. So every function here reads all leaves of a document, and
+the most careful leaf wins.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import msgspec
 
 from peruserd.core.common.decoders import json_decoder
 
-# A revision as CouchDB makes them. With `new_edits=false` anybody can write a document with any text as its revision.
+# A revision as CouchDB makes it. With `new_edits=false` anybody can write a document with any text as its revision.
 _REVISION: Final = re.compile(r"[0-9]{1,10}-[0-9a-f]{32}")
 
 PAUSE_ID: Final = "pause"
@@ -23,43 +23,45 @@ WORD_PREFIX: Final = "word:"
 DROP_PREFIX: Final = "drop:"
 _LAST: Final = "\ufff0"
 
-# Shard maps of one making can differ by the seconds in which two nodes wrote them; half a minute is far more.
+# If two nodes create a database together, their shard maps differ by some seconds. Half a minute is far more.
 _ONE_MAKING_SECONDS: Final = 30.0
 
 
 class Kind(StrEnum):
-    """The subject of an entry; its id begins with this."""
+    """The subject of an entry. The entry's id begins with it."""
 
     DELETION = "deletion"  # a user document was deleted, and its database is to be dropped
-    RETURN = "return"  # a user came back, and the database is kept shut until the operator says what to do
+    RETURN = "return"  # a user returned, and nobody gets access to the database until the operator decides
 
 
 class State(StrEnum):
-    """The stage that an entry has come to."""
+    """The stage of an entry."""
 
     WAITING = "waiting"
-    DROPPING = "dropping"  # written before the request that drops, so that it is known after a crash
+    DROPPING = "dropping"  # written before the request that drops the database, so that a crash does not hide it
     ENDED = "ended"
 
 
 class Ending(StrEnum):
-    """The end of an entry."""
+    """The reason why an entry has ended."""
 
     DROPPED = "dropped"
     CANCELLED = "cancelled"  # by the operator
-    RELEASED = "released"  # by the operator: the user who came back was let in
-    OTHER_DATABASE = "other_database"  # the database of that name is another one by now
+    RELEASED = "released"  # by the operator: the returning user got access
+    OTHER_DATABASE = "other_database"  # the database was created anew since
     RETURNED = "returned"  # the user document was there again
-    SUPERSEDED = "superseded"  # it was deleted anew, which has an entry of its own
+    SUPERSEDED = "superseded"  # the document was deleted again, and that deletion has its own entry
     GONE = "gone"  # the database was deleted by somebody else
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One deletion, or one return, as it stands in the journal.
+    """One deletion, or one return, as it is written in the journal.
 
-    `suffix` is the one of the database's shards, which tells it from another database of the same name. `revision` is
-    the tombstone's, as `revision_key` gives it. Times are seconds of the wall clock. `sequence`, `seen_revision` and
-    `instance` say on whose word it was noted. `reservation` is the document that counts the drop, once it was begun.
+    - `suffix`: the suffix of the database's shards. It tells the database from another one of the same name.
+    - `revision`: the tombstone's revision, as `revision_key` returns it.
+    - `noted_at`, `due_at`, `begun_at`, `ended_at`: seconds of the wall clock.
+    - `sequence`, `instance`: the row and the instance that caused the entry.
+    - `reservation`: the id of the document that counts the drop, once the drop was begun.
     """
 
     document: str
@@ -79,12 +81,12 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def id(self) -> str:
-        """Return the id of its document."""
+        """Return the id of the entry's document."""
         return entry_id(self.kind, self.database, self.revision if self.kind is Kind.DELETION else self.suffix)
 
     @property
     def is_open(self) -> bool:
-        """Say whether something is still to be done."""
+        """Say whether the entry has not ended."""
         return self.state is not State.ENDED
 
     def ended(self, ending: Ending, now: float) -> "Entry":
@@ -92,24 +94,24 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, state=State.ENDED, ending=ending, ended_at=now)
 
     def begun(self, now: float) -> "Entry":
-        """Return the entry as it is written before the drop; one that was begun before keeps its reservation."""
+        """Return the entry as it is written before the drop. An earlier reservation is kept."""
         if self.state is State.DROPPING and self.reservation is not None:
             return self
         reservation = f"{_counted_at(now)}:{self.id}"
         return msgspec.structs.replace(self, state=State.DROPPING, begun_at=now, reservation=reservation)
 
     def waiting(self) -> "Entry":
-        """Return the entry as one whose drop was not made after all."""
+        """Return the entry after a drop that was begun but not carried out."""
         return msgspec.structs.replace(self, state=State.WAITING, begun_at=None, reservation=None)
 
 
 class Word(StrEnum):
-    """The words that the operator can say of an entry, the most careful first."""
+    """The operator's possible words on an entry, the most careful first."""
 
-    CANCEL = "cancel"  # never drop it
-    HOLD = "hold"  # not before another word
+    CANCEL = "cancel"  # never drop the database
+    HOLD = "hold"  # do not drop it before another word
     NOTHING = "nothing"
-    RELEASE = "release"  # let the user in who came back
+    RELEASE = "release"  # give the returning user access
     DROP_NOW = "drop-now"
 
 
@@ -117,7 +119,7 @@ _BY_CARE: Final = tuple(Word)
 
 
 class Saying(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The operator's word on one entry. `resumed` lets the entry pass a pause. `by` is the user id of who said it."""
+    """The operator's word on one entry. `resumed` lets the entry pass a pause. `by` is the operator's user id."""
 
     word: Word = Word.NOTHING
     resumed: bool = False
@@ -131,11 +133,11 @@ class PauseReason(StrEnum):
     OPERATOR = "operator"
     BREAKER = "breaker"
     UNREADABLE = "unreadable"
-    EXPOSED = "exposed"  # others than server admins could write to the journal
+    EXPOSED = "exposed"  # others than server admins could have written to the journal
 
 
 class Pause(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Whether all drops wait. `resumed_at` is when they last began again: earlier drops do not count any more."""
+    """The pause of all drops. `resumed_at` is when the last pause ended; earlier drops do not count any more."""
 
     paused: bool = False
     why: PauseReason = PauseReason.OPERATOR
@@ -145,14 +147,14 @@ class Pause(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
 
 UNREADABLE: Final = Pause(paused=True, why=PauseReason.UNREADABLE)
-"""A pause that cannot be read is taken for this one."""
+"""The value for a pause that cannot be read."""
 
 _CAREFUL: Final = Saying(Word.HOLD)
-"""A word that cannot be read is taken for this one."""
+"""The value for a word that cannot be read."""
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """How the deletions at hand stand: those that wait, the databases kept shut, what is beyond the bound.
+class DeletionStatus(msgspec.Struct, frozen=True):
+    """The state of a listener's deletions: how many wait, how many databases are held, how many are beyond the limit.
 
     `oldest_due` is when the first of them is due, by the wall clock in seconds.
     """
@@ -164,30 +166,30 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 def revision_key(revision: str) -> str:
-    """Return a revision as it may stand in an id: itself, or a digest where it is not as CouchDB makes them."""
+    """Return a revision as a part of an id. A revision that CouchDB did not make is replaced by a digest."""
     if _REVISION.fullmatch(revision):
         return revision
     return "x-" + hashlib.sha256(revision.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def entry_id(kind: Kind, database: str, key: str) -> str:
-    """Return the id of an entry: one for each tombstone of a database, or each return to it."""
+    """Return the id of an entry. There is one for each tombstone of a database, or for each return to it."""
     return f"{kind.value}:{database}:{key}"
 
 
 def word_id(entry: str) -> str:
-    """Return the id of the document that holds the operator's word on the entry of this id."""
+    """Return the id of the document with the operator's word on the entry with this id."""
     return WORD_PREFIX + entry
 
 
 def ids_of(kind: Kind, database: str | None = None) -> tuple[str, str]:
-    """Return the first and the last id that entries can have, all or those of one database."""
+    """Return the first and the last possible id of entries, of one database or of all."""
     first = f"{kind.value}:" if database is None else f"{kind.value}:{database}:"
     return first, first + _LAST
 
 
 def drops_between(since: float, until: float) -> tuple[str, str]:
-    """Return the first and the last id of the documents that count drops begun from one moment to another."""
+    """Return the first and the last possible id of the documents that count drops begun between two moments."""
     return f"{_counted_at(since)}:", f"{_counted_at(until)}:{_LAST}"
 
 
@@ -196,10 +198,12 @@ def _counted_at(moment: float) -> str:
 
 
 def read_saying(leaves: Sequence[Any]) -> Saying:
-    """Return what all leaves of a word's document say together; a deleted leaf (None) says nothing.
+    """Return the operator's word from all leaves of its document.
 
-    The more careful word wins. A leaf that cannot be read is taken for `hold`. An order to let a user in and an order
-    to drop that user's database contradict each other, so together they say nothing.
+    - The most careful word wins.
+    - A deleted leaf (None) means no word.
+    - A leaf that cannot be read counts as `hold`.
+    - `release` and `drop-now` contradict each other, so together they mean no word.
     """
     sayings = [Saying() if leaf is None else _converted(leaf, Saying, _CAREFUL) for leaf in leaves]
     if not sayings:
@@ -213,9 +217,9 @@ def read_saying(leaves: Sequence[Any]) -> Saying:
 
 
 def read_pause(leaves: Sequence[Any]) -> Pause:
-    """Return what all leaves of the pause's document say together: one that pauses is enough.
+    """Return the pause from all leaves of its document. One pausing leaf is enough.
 
-    No leaf at all is no pause; a deleted one (None) is none either. A leaf that cannot be read is a pause.
+    A leaf that cannot be read is a pause. Without a leaf there is no pause, and a deleted leaf (None) is no pause.
     """
     pauses = [Pause() if leaf is None else _converted(leaf, Pause, UNREADABLE) for leaf in leaves]
     pausing = [each for each in pauses if each.paused]
@@ -225,21 +229,21 @@ def read_pause(leaves: Sequence[Any]) -> Pause:
 
 
 def read_entry(leaves: Sequence[Any]) -> Entry | None:
-    """Return the entry that all leaves of its document show together; None where none can be read.
+    """Return the entry from all leaves of its document; None if no leaf can be read.
 
-    A drop that was made is a fact, and an operator's word is final, so these win. A drop that was begun wins over an
-    entry that waits.
+    A completed drop is a fact, and an operator's word is final, so these win. A drop that was begun wins over a waiting
+    entry.
     """
     entries = [entry for leaf in leaves if leaf is not None and (entry := _converted(leaf, Entry, None)) is not None]
     return min(entries, key=_precedence, default=None)
 
 
 def same_database(entry: Entry, suffix: str) -> bool:
-    """Say whether a database with this suffix is the one that was noted.
+    """Say whether a database with this suffix is the database of the entry.
 
-    Two nodes that are asked for one database in different seconds make two shard maps, of which one wins later. Their
-    suffixes are the seconds of the making, so they are close to each other, and before the deletion. One from the very
-    second of the noting can be of a database that somebody made again, so it counts for another one.
+    If two nodes create one database in different seconds, there are two shard maps, and one of them wins later. The
+    suffixes are the seconds of the creation, so they are close to each other and before the deletion. A suffix from the
+    same second as the entry counts as another database, because somebody may have created it again.
     """
     if suffix == entry.suffix:
         return True
@@ -250,17 +254,17 @@ def same_database(entry: Entry, suffix: str) -> bool:
 
 
 def made_at(suffix: str) -> int | None:
-    """Return the second in which the shards of a suffix were made; None where it does not tell."""
+    """Return the second in which the shards with this suffix were created; None if the suffix does not tell."""
     digits = suffix.removeprefix(".")
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 16 else None
 
 
 def renews(known: Entry, noted: Entry) -> bool:
-    """Say whether a deletion that is noted anew opens an entry that had ended.
+    """Say whether an ended entry is opened again because its deletion is seen again.
 
-    - An entry opens whose user had come back, because CouchDB can show the same tombstone again after that.
-    - An entry opens whose database was gone and is there after all.
-    - An entry stays closed that the operator has ended, or whose database is another one by now.
+    - It is opened if the user had returned, because CouchDB can show the same tombstone again after that.
+    - It is opened if the database was gone and exists after all.
+    - It stays closed if the operator has ended it, or if there is another database now.
     """
     if known.is_open:
         return False
@@ -270,13 +274,13 @@ def renews(known: Entry, noted: Entry) -> bool:
 
 
 def as_document(value: Entry | Saying | Pause) -> dict[str, Any]:
-    """Return what is written to the journal."""
+    """Return the document to write to the journal."""
     document: dict[str, Any] = msgspec.to_builtins(value)
     return document
 
 
 def most_urgent(entries: Iterable[Entry]) -> list[Entry]:
-    """Return entries in the order in which they fall due."""
+    """Return entries in the order of their due dates."""
     return sorted(entries, key=lambda each: (each.due_at, each.noted_at, each.id))
 
 
@@ -290,7 +294,7 @@ def _precedence(entry: Entry) -> tuple[int, float]:
 
 
 def _converted(leaf: Any, kind: type[Any], otherwise: Any) -> Any:
-    # So that msgspec knows the type by now (see there).
+    # So that msgspec knows the type already (see `core.common.decoders`).
     json_decoder(kind)
     try:
         return msgspec.convert(leaf, kind)

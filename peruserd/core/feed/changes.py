@@ -1,7 +1,7 @@
-"""A reason to look at a document, and what two of them that contradict each other tell.
+"""A change, which is a reason to look at a document, and how two changes of one document are combined.
 
-A row of a feed is a hint and never the truth: CouchDB takes ids whose bytes are no proper UTF-8 and shows them as
-proper ones, so two documents can be shown under one id, each with rows of its own.
+A row of a feed is a hint and never the truth. CouchDB accepts ids that are not valid UTF-8, and shows them as valid
+ones. So two documents can be shown under one id, each with its own rows.
 """
 
 from typing import Final
@@ -11,8 +11,8 @@ import msgspec
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.feed.watermark import Watermark
 
-# Which of two changes of one document tells more of it now: a live one always, and what a scan has just read more than
-# what went to quarantine some time ago. A review says nothing: it asks the authentication database. So do looks.
+# The authority of a change over another change of its document. A live row is the newest. A row that a scan has just
+# read is newer than an entry of the quarantine. Reviews and looks have no authority, because no row is behind them.
 _AUTHORITY: Final = {Lane.LIVE: 3, Lane.SCAN: 2, Lane.RETRY: 1} | dict.fromkeys(
     (Lane.REVIEW, Lane.OTHERS, Lane.OPERATOR, Lane.ROLLOUT, Lane.AUDIT), 0
 )
@@ -21,15 +21,14 @@ _AUTHORITY: Final = {Lane.LIVE: 3, Lane.SCAN: 2, Lane.RETRY: 1} | dict.fromkeys(
 class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A document to be acted on. `read_at` is when it was read, by the monotonic clock, in seconds.
 
-    `watermark` and `ticket` are what holds the checkpoint back; a retry has none, its quarantine is on disk.
-    `in_place` says that the database is probably there, so looking at it is cheaper than trying to create it.
-    `each_copy` says that all copies of its security object are to be compared. Of a review, `deleted` is what was last
-    acted on.
-
-    `deleted` is a hint. `contested` says that a live row and a tombstone were both seen under this id while it waited,
-    was worked on or was in quarantine: CouchDB can show two documents under one id, so neither row is the truth.
-    `sequence` is where the row stood that gave the reason to look; None where no row did. `also` is a look that was
-    asked for while this waited: the same work does for both, and its end is the end of both.
+    - `deleted`: a hint whether the document is deleted. In a review: the state that was last acted on.
+    - `watermark`, `ticket`: they hold the checkpoint back. A retry has none, because its entry is on disk.
+    - `in_place`: the database probably exists, so looking at it is cheaper than trying to create it.
+    - `each_copy`: all copies of the security object are to be compared.
+    - `contested`: a live row and a tombstone were both seen under this id, while the change waited, was worked on or
+      was in quarantine. CouchDB can show two documents under one id, so neither row is believed.
+    - `sequence`: the sequence of the row behind this change; None if there is no row.
+    - `also`: a look that was asked for while this change waited. The same work serves both, and both end together.
     """
 
     document_id: str
@@ -46,12 +45,12 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def is_of_operator(self) -> bool:
-        """Say whether the operator has asked for this, or for a look that this does for as well."""
+        """Say whether the operator has asked for this change, or for the look joined to it."""
         return self.lane is Lane.OPERATOR or (self.also is not None and self.also.is_of_operator)
 
     @property
     def is_look(self) -> bool:
-        """Say whether no row is behind this change: everything is asked, and nothing is believed."""
+        """Say whether no row is behind this change. Then every fact is asked for, and nothing is believed."""
         return self.lane >= Lane.OTHERS
 
     def finish(self) -> None:
@@ -62,33 +61,33 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
             self.also.finish()
 
     def outranks(self, other: "Change") -> bool:
-        """Say whether this change tells more of the document now than another one of it."""
+        """Say whether this change has more authority than another change of the document."""
         return _AUTHORITY[self.lane] > _AUTHORITY[other.lane]
 
 
 def make_review(document_id: str, *, deleted: bool, now: float, contested: bool = False) -> Change:
-    """Return a review of a document on which `deleted` was last acted; a `contested` one says nothing of that."""
+    """Return a review of a document. `deleted` is the state last acted on; a `contested` review ignores it."""
     return Change(document_id, deleted, Lane.REVIEW, now, contested=contested)
 
 
 def make_look(document_id: str, lane: Lane, now: float, watermark: Watermark | None = None, ticket: int = -1) -> Change:
-    """Return a look at a document, for one of the reasons behind which there is no row."""
+    """Return a look at a document, for a reason without a row."""
     return Change(
         document_id, deleted=False, lane=lane, read_at=now, watermark=watermark, ticket=ticket, contested=True
     )
 
 
 def contest(change: Change, other: Change) -> Change:
-    """Return a change with what another one of its document tells against it."""
+    """Return a change, contested if another change of its document contradicts it."""
     if not (change.contested or other.contested or change.deleted != other.deleted):
         return change
     return msgspec.structs.replace(change, contested=True)
 
 
 def instead_of(waiting: Change | None, change: Change) -> tuple[Change, tuple[Change, ...]]:
-    """Return the change that takes the place of one that waits, and what ends with that.
+    """Return the change that replaces a waiting one, and the changes that end with that.
 
-    Looks that were asked for do not: the change does for them as well.
+    A look that was asked for does not end. It is joined to the new change.
     """
     if waiting is None:
         return change, ()
@@ -101,9 +100,9 @@ def instead_of(waiting: Change | None, change: Change) -> tuple[Change, tuple[Ch
 
 
 def joined(known: Change | None, look: Change) -> tuple[Change, tuple[Change, ...]]:
-    """Return one look for two, and what ends with that.
+    """Return one look for two, and the look that ends with that.
 
-    The older ticket stays open, because the newer look is over when that one is.
+    The older ticket stays open. The newer look is done when the older one is.
     """
     if known is None:
         return look, ()

@@ -1,8 +1,8 @@
-"""The rows that prove a history: a few of those that were read, the newest ones and ever fewer of older ones.
+"""The rows that prove a history: the newest rows that were read, and ever fewer of the older ones.
 
-One row proves too little. Where files were put back from a backup, the document at the checkpoint can come to the same
-sequence again, by replication or because a user signs up once more, and all rows before it are others. So rows of
-different ages are remembered. There are some thirty of them, whatever the length of the history.
+One row proves too little. After files were restored from a backup, the document at the checkpoint can get the same
+sequence again, by replication or by another sign-up, although all rows before it differ. So rows of different ages are
+remembered. There are about thirty of them, whatever the length of the history.
 """
 
 from collections.abc import Collection, Iterable
@@ -10,20 +10,20 @@ from typing import Final
 
 from peruserd.core.feed.rows import Row, Sequence, proof_size_of
 
-# The newest rows are all remembered: most files that are put back lack a few minutes or hours.
+# All of the newest rows are remembered, because most restored files lack only a few minutes or hours.
 _NEWEST: Final = 8
 
-# Beyond these a row is at most so many times as far away as the one before it.
+# The older rows: each is at most this many times as far away as the row before it.
 _RATIO: Final = 4
 
 
 def noted(known: Iterable[Row], page: Collection[Row]) -> tuple[Row, ...]:
-    """Return the rows to remember once a page was read after those that are `known`, oldest first.
+    """Return the rows to remember after a page was read, oldest first. `known` are the rows remembered before.
 
     Two kinds of rows prove nothing:
 
-    - The row of before of a document that has moved on since.
-    - The row of a deleted document, unless it is the newest one: operators purge what is left of deleted users.
+    - An earlier row of a document that has a newer row.
+    - The row of a deleted document, unless it is the newest row of all. Operators purge deleted documents.
     """
     moved = {row.id for row in page}
     read = {row.id: row for row in page if proof_size_of(row)}
@@ -32,7 +32,7 @@ def noted(known: Iterable[Row], page: Collection[Row]) -> tuple[Row, ...]:
 
 
 def finished(known: Iterable[Row], checkpoint: Sequence) -> tuple[Row, ...]:
-    """Return the rows at or before a checkpoint; only integers can be compared."""
+    """Return the rows at or before a checkpoint. Only integers can be compared."""
     if not isinstance(checkpoint, int):
         return ()
     return tuple(row for row in known if isinstance(row.seq, int) and row.seq <= checkpoint)
@@ -46,8 +46,8 @@ def _thinned(rows: list[Row]) -> tuple[Row, ...]:
     latest, older = distances[:_NEWEST], distances[_NEWEST:]
     kept = [row for _, row in latest]
     nearest = latest[-1][0]
-    # A row goes if the next one beyond it is near enough by itself. All rows move away by the same distance with each
-    # page, so the ratio of two of them only gets smaller, and no age is left without a row.
+    # A row is dropped if the next older row is near enough without it. With each page all rows move away by the same
+    # distance, so the ratio of two distances only gets smaller, and no age is left without a row.
     for place, (distance, row) in enumerate(older, start=1):
         if place == len(older) or older[place][0] > _RATIO * nearest:
             kept.append(row)

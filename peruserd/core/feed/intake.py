@@ -1,7 +1,7 @@
-"""The rows that are read of one copy, and how far they are finished: the live feed, and the scan beside it.
+"""The rows read from one copy, and how far they are finished: the live feed, and the scan beside it.
 
-Everything about sequences and about whose a document is comes together here; the rules are those of
-`core.feed.progress`. Rows become changes, for documents that are this instance's alone.
+This module combines everything about sequences and about owners. The rules are those of `core.feed.progress`. Only rows
+of documents that this instance owns become changes.
 """
 
 import sys
@@ -27,22 +27,22 @@ from peruserd.core.feed.progress import (
     sweep_finished,
 )
 from peruserd.core.feed.rows import PAGE_ROWS, Page, Row, Sequence, is_first, is_short, proof_size_of
-from peruserd.core.feed.scan import ScanBook, ScanTask
+from peruserd.core.feed.scan import ScanState, ScanTask
 from peruserd.core.feed.watermark import Watermark
 from peruserd.core.ownership.ownership import Ownership
 
-# Documents that may wait before reading pauses. They are many, because a user who signs up behind a crowd is seen
-# only if the crowd was read. Each takes some 600 bytes (measured), and its text, which is as long as its writer likes.
+# How many documents may wait before reading pauses. The limit is high, because a user behind a crowd is only seen after
+# the crowd was read. Each document takes some 600 bytes (measured) and its text, which an enemy can make long.
 _LIVE_WINDOW: Final = 50 * PAGE_ROWS
 _HELD_WINDOW: Final = 100 * PAGE_ROWS
 _TEXT_WINDOW: Final = 32 << 20
 
-# After users failed for whom there was no room, until they are looked for: what all of them wait for takes its time.
+# The time until a scan looks for failed users without room in quarantine. Their common cause takes its time.
 _OWED_SECONDS: Final = 3_600.0
 
 
 class Intake:
-    """The reading of one copy by the instance `me`, from what was `saved` of it on. Not thread-safe."""
+    """The reading of one copy by the instance `me`, from its `saved` progress on. Not thread-safe."""
 
     def __init__(
         self, me: str, ownership: Ownership, saved: SavedProgress | None, resume_near: Sequence | None, digest: str
@@ -52,18 +52,18 @@ class Intake:
         self._begin_near = resume_near
         self._digest = digest
         self._live: Watermark | None = None
-        # Rows that were read, of which those up to the checkpoint prove it.
+        # Rows that were read. The rows up to the checkpoint prove it.
         self._history: tuple[Row, ...] = ()
-        self._scan = ScanBook()
+        self._scan = ScanState()
         self._catch_up_ticket: int | None = None
         self.shard_sequence: Sequence | None = None
-        # How many live rows were passed over because no database can be called after them.
+        # How many live rows were skipped because no database can have the user's name.
         self.unservable = 0
-        # When everything is to be scanned, because some who need another look are remembered nowhere.
+        # When to scan everything, because some users who need another look are remembered nowhere.
         self.owed_at: float | None = None
         self._cut_off = False
-        # The numbers of requests to look at everybody: of those that the scan under way answers, and of the newest one
-        # that a scan answers which is still to begin.
+        # The requests to look at everybody: the numbers that the scan under way answers, and the newest request for the
+        # scan after it.
         self._answering: list[int] = []
         self._next: tuple[str, int] | None = None
         self.looked_at_all = 0
@@ -71,7 +71,7 @@ class Intake:
         self.is_mine = ownership.belongs_to(me)
 
     def open(self, identity: Identity) -> str:
-        """Begin, or go on where the checkpoint says, once and before the first page; return in words why there."""
+        """Begin, or continue at the checkpoint, once and before the first page; return the reason in words."""
         self._saved, why = resume(
             self._saved, identity, self.ownership, self._me, self._begin_near, digest=self._digest
         )
@@ -94,26 +94,26 @@ class Intake:
         if saved is not None and self._live is not None:
             self._saved = change_owner(saved, ownership, self._me, read=self._live.read)
             self._scan.begin(self._saved, self._me)
-            # A comparison that was under way, or waited for the end of a scan, may be all that is left to do.
+            # A comparison of names that was under way, or waited for the end of a scan, may be all that is left to do.
             self._compare_names()
 
     # Reading
 
     @property
     def is_open(self) -> bool:
-        """Say whether it is known what is read."""
+        """Say whether the copy is known and reading has begun."""
         return self._live is not None
 
     @property
     def read(self) -> Sequence | None:
-        """Return the sequence to read live from; None before it is open."""
+        """Return the sequence to read live from; None before `open`."""
         return None if self._live is None else self._live.read
 
     def live_has_room(self, held: int) -> bool:
-        """Say whether a page may be read live, while of the documents that wait so many are held back.
+        """Say whether a page may be read live, while `held` documents are held back.
 
-        A retry does not count: however many users are in quarantine, the live feed goes first. Nor does a change that
-        is held back, up to a limit of its own: the other documents go on.
+        - Retries do not count. The live feed goes first, however many users are in quarantine.
+        - Changes that are held back do not count up to a limit of their own, so the other documents go on.
         """
         if self._live is None:
             return True
@@ -121,20 +121,20 @@ class Intake:
         return under_way - held < _LIVE_WINDOW and under_way < _HELD_WINDOW and self._live.size < _TEXT_WINDOW
 
     def live_page(self, page: Page, now: float) -> list[Change]:
-        """Enter a page of the live feed; return what is to be acted on."""
+        """Enter a page of the live feed; return the changes to act on."""
         mark = self._live
         if mark is None:
             raise RuntimeError("a page was entered before the copy was known")
         changes = []
         is_mine, is_inside = self.is_mine, self.ownership.is_inside
-        # A document that changes is behind the end of a scan, which does not look at it any more then.
+        # A document that changes moves behind the end of a scan. Then the scan does not look at it any more.
         careful = self._scan.task is not None and self._scan.task.careful
         before, row_before = mark.read, mark.read_row
         proof, proof_size = row_before, 0 if row_before is None else proof_size_of(row_before)
         for row in page.results:
             if row.id.startswith(USER_DOCUMENT_PREFIX) and is_mine(row.id) and is_inside(row.id):
                 if not is_short(row):
-                    # Not kept for a moment: thousands of ids of megabytes could wait.
+                    # Such a row never waits, because thousands of ids of megabytes could fill the memory.
                     self.unservable += not row.deleted
                 else:
                     if row_before is not proof and row_before is not None and (size := proof_size_of(row_before)):
@@ -162,7 +162,7 @@ class Intake:
 
     @property
     def is_awaited(self) -> bool:
-        """Say whether users may wait for the scan under way who were never served."""
+        """Say whether users who were never served may wait for the scan under way."""
         return self._saved is not None and self._saved.scan is not None and self._saved.scan.is_awaited
 
     @property
@@ -176,9 +176,9 @@ class Intake:
         return self._scan.task
 
     def scan_page(self, task: ScanTask, page: Page, missing: Collection[str], now: float) -> list[Change] | None:
-        """Enter a page of a scan; return what is to be acted on, None where the scan has begun again meanwhile.
+        """Enter a page of a scan; return the changes to act on. None if the scan has begun again meanwhile.
 
-        `missing` are those of the task's candidates on this page that have no database.
+        `missing` are the task's candidates on this page without a database.
         """
         if not self._scan.is_of(task):
             return None
@@ -218,16 +218,16 @@ class Intake:
             self._saved = msgspec.structs.replace(self._saved, owed=True)
 
     def owe_scan(self, now: float) -> None:
-        """Note that somebody who failed is remembered nowhere: in a while everything is to be scanned."""
+        """Note that a failed user is remembered nowhere, so everything is to be scanned in a while."""
         self._owe()
         if self.owed_at is None and not self._cut_off:
             self.owed_at = now + _OWED_SECONDS
 
     def connect(self, *, cut_off: bool, now: float) -> None:
-        """Note whether a majority of the cluster's nodes is connected; scan everything once it is so again.
+        """Note whether a majority of the cluster's nodes is connected; scan everything once it is connected again.
 
-        While it is not, a copy that names its user can be one that CouchDB's own repair sets back when the others
-        return, because the copies win that are more (`mem3_sync_security`). The one who wrote it can be gone by then.
+        Without a majority, CouchDB's own repair can undo a write when the other nodes return, because the majority of
+        the copies wins (`mem3_sync_security`). The instance that made the write may be gone by then.
         """
         if self._cut_off and not cut_off and self.is_open:
             self.owed_at = now
@@ -235,7 +235,7 @@ class Intake:
         self._note_a_cut()
 
     def begin_owed_scan(self, now: float) -> None:
-        """Begin the scan that is owed, if its time has come."""
+        """Begin the owed scan, if its time has come."""
         if self.owed_at is None or self.owed_at > now:
             return
         saved = self.progress
@@ -246,21 +246,21 @@ class Intake:
         self._scan.begin(self._saved, self._me)
 
     def look_at_all(self, request: str, number: int) -> None:
-        """Scan everything, as is asked under a number; `looked_at_all` is that number once it is done.
+        """Scan everything, for the request with this number; `looked_at_all` is the number once that is done.
 
-        A scan under way that answers another request ends first. So it gets on however often somebody asks, and what it
-        has passed is looked at once more.
+        A scan under way for another request ends first. So a scan always reaches its end, however often somebody asks,
+        and the new scan looks again at the part that was read already.
         """
         saved = self._saved
         if saved is not None and request == saved.request:
-            # An earlier process has begun, or ended.
+            # An earlier process has begun the scan for this request, or has ended it.
             if saved.scans_everything:
                 self._answering.append(number)
             else:
                 self.looked_at_all = number
             return
         self._next = request, number
-        # On disk, where a scan under way does not answer it.
+        # The debt is saved to disk, because a scan under way does not answer the request.
         self._owe()
         if not self._answering:
             self._look_at_all_next()
@@ -273,16 +273,17 @@ class Intake:
         self._answering = [number]
         self._saved = msgspec.structs.replace(scan_everything(saved, read=self._live.read), request=request)
         if self._cut_off or self.owed_at is not None:
-            # Another scan is owed, which may not begin yet.
+            # Another scan is owed, but may not begin yet.
             self._owe()
         self._scan.begin(self._saved, self._me)
 
     def owe_names(self) -> None:
-        """Compare names, at the end of a scan that is under way; a copy of which nothing is known is scanned anyway."""
+        """Compare names, after the end of a scan under way. A copy without saved progress is scanned anyway."""
         if self._saved is not None:
             self._saved = owe_names(self.progress or self._saved)
             if not self._saved.names_owed:
-                # The scan under way does it: also for users it has served, whose databases can be gone since.
+                # The scan under way compares names, also of users whom it has served, because their databases can be
+                # gone.
                 self._scan.forget_served()
             self._compare_names()
 
@@ -296,9 +297,9 @@ class Intake:
         """Note that a user was served."""
         self._scan.served(change)
 
-    def settle(self) -> bool:
-        """Begin the next sweep where one is read and done; say whether that ended the scan."""
-        # Asked for after each change, and hardly ever so.
+    def advance_scan(self) -> bool:
+        """Begin the next sweep if the current one is read and done; say whether the scan ended."""
+        # This is called after each change, and a sweep rarely ends, so the cheap test comes first.
         if not self._scan.is_finished or (saved := self.progress) is None:
             return False
         self._saved = sweep_finished(saved)
@@ -313,7 +314,7 @@ class Intake:
 
     @property
     def progress(self) -> SavedProgress | None:
-        """Return what may be on disk of the copy now; None while nothing is known of it."""
+        """Return the progress to save now; None while nothing is known of the copy."""
         if self._saved is None or self._live is None:
             return self._saved
         return msgspec.structs.replace(
@@ -330,19 +331,19 @@ class Intake:
 
     @property
     def proof(self) -> tuple[Row, ...]:
-        """Return the rows that prove what was read, oldest first; what is on disk of them, before it is open."""
+        """Return the rows that prove what was read, oldest first; before `open` the saved ones."""
         if self.is_open:
             return self._history
         return () if self._saved is None else self._saved.proof
 
     @property
     def checkpoint(self) -> Sequence | None:
-        """Return the sequence up to which everything that was read live is finished."""
+        """Return the sequence up to which all live rows are finished."""
         return None if self._live is None else self._live.finished
 
     @property
     def has_caught_up(self) -> bool:
-        """Say whether everything is finished that was there when the live feed first came to its end."""
+        """Say whether all rows are finished that were there when the live feed first reached its end."""
         if self._live is None or self._catch_up_ticket is None:
             return False
         return self._live.oldest_ticket >= self._catch_up_ticket

@@ -1,12 +1,13 @@
-"""The progress of a listener: how far it has got, what that lets it skip, and what it must read again.
+"""The progress of a listener: how far it has read, what it may skip, and what it must read again.
 
-A listener reads its copy in two lanes: *live* from some sequence on, and where needed a *scan* from the start to that
-sequence for the documents it owns now but was not responsible for all along.
+A listener reads its copy in two ways. It reads *live* from some sequence on. If needed, a *scan* reads from the start
+to that sequence, for documents that the instance owns now but did not own all along.
 
-Invariant of a `SavedProgress`: a change up to `checkpoint` of a document that was its own under `current` and under
-every one of `settled` is finished, or safely in quarantine, or a scan of everything is `owed`. One of any other
-document it owns now is finished too, or beyond the `position` of the sweep over security objects of a scan that is
-saved with it.
+Invariant of `SavedProgress`, for every change up to `checkpoint` of a document that the instance owns now:
+
+- If the instance also owned the document under every ownership in `covered`, the change is finished, or safely in
+  quarantine, or a scan of everything is `owed`.
+- Otherwise the change is finished, or the saved scan's sweep over security objects has not reached it yet.
 """
 
 from collections.abc import Callable, Collection
@@ -23,23 +24,23 @@ from peruserd.core.users.quarantine import Quarantined
 _MAX_HISTORY: Final = 8
 
 START: Final[Sequence] = 0
-"""The sequence before every change; shard copies and clustered feeds both take it."""
+"""The sequence before every change. Shard copies and clustered feeds both accept it."""
 
 
 class Sweep(StrEnum):
-    """The purposes of a scan, in this order, because a user without a database has nothing at all."""
+    """The sweeps of a scan, in their order. Missing databases come first, because their users have nothing."""
 
-    DATABASES = "databases"  # to make those that are missing
-    SECURITY = "security"  # to look at every security object, as a clustered read shows it
+    DATABASES = "databases"  # to create missing databases
+    SECURITY = "security"  # to look at every security object, by a clustered read
     COPIES = "copies"  # to compare the copies of every security object
 
 
 class Scan(msgspec.Struct, frozen=True):
-    """A scan under way: this sweep is finished up to `position`, and ends at `until`.
+    """A scan under way: the sweep is finished up to `position`, and ends at `until`.
 
-    A `careful` one believes no row, and asks each copy of the document and of the security object. So it needs no sweep
-    to compare copies. One of `names` looks only for users whose database is not there or was made again. One of `known`
-    users looks at nobody who was not served before, as far as a clustered read tells.
+    A `careful` scan believes no row, and asks each copy of the document and of the security object. So it needs no
+    sweep to compare copies. A scan of `names` only looks for users whose database is missing or was created again. A
+    scan of `known` users only looks at users who were served before, as far as a clustered read shows.
     """
 
     until: Sequence
@@ -51,28 +52,30 @@ class Scan(msgspec.Struct, frozen=True):
 
     @property
     def is_awaited(self) -> bool:
-        """Say whether users may wait for this scan who were never served."""
+        """Say whether users who were never served may wait for this scan."""
         return not self.known and self.sweep is not Sweep.COPIES
 
 
 class SavedProgress(msgspec.Struct, frozen=True):
-    """The progress that is on disk of one copy, named by its `uuid`.
+    """The saved progress of one copy, identified by its `uuid`.
 
-    `current` is the ownership in force; `settled` are those under all of which a document must have been its own for
-    the checkpoint to speak of it. No `settled` at all means that the checkpoint speaks of no document yet. `owed` says
-    that only a scan of everything finds those again who need a look: users who failed and found no room in quarantine,
-    or users who were looked at while no majority of the nodes was connected. `names_owed` says that names are to be
-    compared, because rows of the list of databases were missed.
-
-    `last_row` is the newest row at or before the checkpoint, and proves it together with some `earlier` ones, oldest
-    first: a copy that does not have these rows has another history. `digest` stands for what databases depend on, see
-    `core.cluster.agreement`. `request` is the last one to look at everybody for which a scan was begun.
+    - `current`: the ownership in force.
+    - `covered`: the checkpoint covers the documents that the instance owned under all of these. If it is empty, the
+      checkpoint covers no document yet.
+    - `scan`: the scan under way.
+    - `owed`: some users need a look that only a scan of everything will give them. They failed and found no room in
+      quarantine, or they were looked at while no majority of the nodes was connected.
+    - `names_owed`: names are to be compared, because rows of the list of databases were missed.
+    - `last_row`: the newest row at or before the checkpoint. It proves the checkpoint together with some `earlier`
+      rows, oldest first. A copy without these rows has another history.
+    - `digest`: stands for the configuration that databases depend on, see `core.cluster.agreement`.
+    - `request`: the last request to look at everybody for which a scan was begun.
     """
 
     uuid: str
     checkpoint: Sequence
     current: Ownership
-    settled: tuple[Ownership, ...] = ()
+    covered: tuple[Ownership, ...] = msgspec.field(default=(), name="settled")
     scan: Scan | None = None
     owed: bool = False
     last_row: Row | None = None
@@ -84,7 +87,7 @@ class SavedProgress(msgspec.Struct, frozen=True):
     @property
     def scans_everything(self) -> bool:
         """Say whether a scan of everything is under way."""
-        return self.scan is not None and not self.settled and not self.scan.names
+        return self.scan is not None and not self.covered and not self.scan.names
 
     @property
     def proof(self) -> tuple[Row, ...]:
@@ -93,7 +96,7 @@ class SavedProgress(msgspec.Struct, frozen=True):
 
 
 class OnDisk(msgspec.Struct, frozen=True):
-    """The state that a listener finds on its disk: progress (None in a new file), quarantine, documents in doubt."""
+    """The state on a listener's disk: its progress (None in a new file), quarantine and documents in doubt."""
 
     saved: SavedProgress | None = None
     kept: Collection[Quarantined] = ()
@@ -101,11 +104,11 @@ class OnDisk(msgspec.Struct, frozen=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Which copy this is, and how far it has got. A checkpoint of another copy says nothing about this one.
+    """The identity of a copy, and its newest rows. A checkpoint of another copy says nothing about this one.
 
-    `recent` are some of its newest rows, oldest first. `has_last_row` says whether it has the rows that prove the
-    checkpoint: the files of a copy can be put back from a backup, and keep the `uuid`. It is None where the copy can be
-    read and does not answer that.
+    `recent` are some of the newest rows, oldest first. `has_last_row` says whether the copy has the rows that prove the
+    checkpoint. A copy restored from a backup keeps its `uuid`, but may lack them. It is None if the copy can be read
+    but does not answer that question.
     """
 
     uuid: str
@@ -115,9 +118,9 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def is_behind(identity: Identity, checkpoint: Sequence) -> bool:
-    """Say whether a copy has fewer changes than a checkpoint promises: it was made again, or restored.
+    """Say whether a copy has fewer changes than a checkpoint promises, because it was created again or restored.
 
-    Only integers can be compared; an opaque sequence is the clustered feed's own to judge.
+    Only integers can be compared. Opaque sequences are judged by CouchDB's clustered feed itself.
     """
     if isinstance(identity.update_seq, int) and isinstance(checkpoint, int):
         return identity.update_seq < checkpoint
@@ -125,12 +128,14 @@ def is_behind(identity: Identity, checkpoint: Sequence) -> bool:
 
 
 def is_where_it_was(row: Row, found: Row | None) -> bool | None:
-    """Say whether a copy has a row that was read of it, by the row that it shows of that document now.
+    """Say whether a copy still has a `row` that was read from it, by the document's row that it shows now.
 
-    `found` has all leaves of the document. None where it cannot tell: the document has moved on, by another revision or
-    by a conflict that lost, and the copy must know the revision of before. A document that has kept its one revision
-    has kept its sequence. Where it has another one, the copy was put back, and the document came to it again by
-    replication, before or behind others that were never read.
+    `found` is the current row, with all leaves of the document.
+
+    - A document with the same single revision must have the same sequence. Otherwise the copy was restored, and
+      replication brought the document again, before or after rows that were never read.
+    - If the document has changed, by a new revision or by a conflict that lost, the answer is None. The caller must ask
+      whether the copy knows the earlier revision.
     """
     if found is None:
         return False
@@ -144,7 +149,7 @@ def is_where_it_was(row: Row, found: Row | None) -> bool | None:
 
 
 def reached(position: Sequence, until: Sequence) -> bool:
-    """Say whether a scan at `position` has come to `until`. Opaque sequences cannot tell; there an empty page does."""
+    """Say whether `position` has reached `until`. Opaque sequences never do; there an empty page ends a scan."""
     return isinstance(position, int) and isinstance(until, int) and position >= until
 
 
@@ -157,19 +162,19 @@ def resume(
     *,
     digest: str = "",
 ) -> tuple[SavedProgress, str]:
-    """Return where to go on, and in words why.
+    """Return where to continue, and the reason in words.
 
-    A checkpoint counts only where all this is so:
+    A checkpoint counts only if all of this holds:
 
     - It is of the same copy, and that copy is not behind it.
-    - The copy has the row at the checkpoint.
-    - What databases depend on, as `digest` says, is as it was.
+    - The copy has the rows that prove the checkpoint.
+    - The configuration that databases depend on has not changed, as `digest` says.
 
-    Otherwise live begins at the copy's end and the range is scanned. The source of the rule is the design's "Rules of
-    durability".
+    Otherwise live reading begins at the copy's end, and the range is scanned. (docs/architecture.md, "Durability".)
 
-    `near` is where the copy this one was split from was read to. Halves keep their numbers, so live begins there, and
-    who signed up while the range was split need not wait for the scan. It proves nothing: the scan is made as well.
+    `near` is the sequence up to which the unsplit copy was read, if this copy is a part of a split one. The parts keep
+    its sequences, so live reading begins there. Users who signed up during the split then need not wait for the scan.
+    `near` proves nothing, so the range is scanned as well.
     """
     if saved is None and isinstance(near, int) and not is_behind(identity, near):
         return _afresh(identity, ownership, digest, near), "the copy is a part of one that was split"
@@ -183,7 +188,7 @@ def resume(
 
 
 def _void(saved: SavedProgress, identity: Identity, digest: str) -> str | None:
-    """Say in words why a checkpoint does not count; None where it does."""
+    """Return in words why a checkpoint does not count; None if it does."""
     if saved.uuid != identity.uuid:
         return "the checkpoint is of another copy"
     if is_behind(identity, saved.checkpoint):
@@ -198,29 +203,30 @@ def _void(saved: SavedProgress, identity: Identity, digest: str) -> str | None:
 
 
 def change_owner(saved: SavedProgress, ownership: Ownership, me: str, *, read: Sequence) -> SavedProgress:
-    """Return what is known once `ownership` is in force, with a scan where documents are gained.
+    """Return the progress once `ownership` is in force, with a scan if documents are gained.
 
-    The scan ends where the live feed has `read` to: what comes after is judged by the new ownership. A scan under way
-    begins again, because it looked for other documents. One that was careful stays so, because its reason stays.
+    The scan ends at `read`, the sequence that the live feed has read to, because later rows are judged by the new
+    ownership. A scan under way begins again, because it looked for other documents. A careful scan stays careful,
+    because its reason stays.
     """
-    settled = saved.settled
-    if settled and saved.current not in settled:
-        settled = (*settled, saved.current)
-    if settled and not any(ownership.gains(me, past) for past in settled):
+    covered = saved.covered
+    if covered and saved.current not in covered:
+        covered = (*covered, saved.current)
+    if covered and not any(ownership.gains(me, past) for past in covered):
         names_owed = saved.names_owed or _compares_names(saved)
-        return msgspec.structs.replace(saved, current=ownership, settled=(ownership,), scan=None, names_owed=names_owed)
-    if len(settled) > _MAX_HISTORY:
-        settled = ()
+        return msgspec.structs.replace(saved, current=ownership, covered=(ownership,), scan=None, names_owed=names_owed)
+    if len(covered) > _MAX_HISTORY:
+        covered = ()
     names_owed = saved.names_owed or _compares_names(saved)
     careful = saved.scan is not None and saved.scan.careful and not saved.scan.names
     known = _knows_all(saved) and not ownership.gains(me, saved.current)
     scan = Scan(until=read, careful=careful, known=known)
-    return msgspec.structs.replace(saved, current=ownership, settled=settled, scan=scan, names_owed=names_owed)
+    return msgspec.structs.replace(saved, current=ownership, covered=covered, scan=scan, names_owed=names_owed)
 
 
 def _knows_all(saved: SavedProgress) -> bool:
-    """Say whether everybody was served before whose document is this instance's."""
-    return bool(saved.settled) if saved.scan is None else not saved.scan.is_awaited
+    """Say whether every user whose document this instance owns was served before."""
+    return bool(saved.covered) if saved.scan is None else not saved.scan.is_awaited
 
 
 def _compares_names(saved: SavedProgress) -> bool:
@@ -228,14 +234,14 @@ def _compares_names(saved: SavedProgress) -> bool:
 
 
 def sweep_finished(saved: SavedProgress) -> SavedProgress:
-    """Return what is known once a sweep is done: after the last one the checkpoint speaks of all that is owned now."""
+    """Return the progress once a sweep is done. After the last sweep the checkpoint covers all owned documents."""
     scan = saved.scan
     following = None if scan is None else _sweep_after(scan)
     if scan is not None and scan.names:
         return msgspec.structs.replace(saved, scan=None)
     if scan is not None and following is not None:
         return msgspec.structs.replace(saved, scan=msgspec.structs.replace(scan, position=START, sweep=following))
-    return msgspec.structs.replace(saved, settled=(saved.current,), scan=None)
+    return msgspec.structs.replace(saved, covered=(saved.current,), scan=None)
 
 
 def _sweep_after(scan: Scan) -> Sweep | None:
@@ -245,35 +251,35 @@ def _sweep_after(scan: Scan) -> Sweep | None:
 
 
 def scan_everything(saved: SavedProgress, *, read: Sequence) -> SavedProgress:
-    """Return what is known once the scan begins that is owed, up to where the live feed has `read` to."""
+    """Return the progress once a scan of everything begins. It ends at `read`, the live feed's position."""
     scan = Scan(until=read, careful=True, known=_knows_all(saved))
-    return msgspec.structs.replace(saved, settled=(), scan=scan, owed=False, names_owed=False)
+    return msgspec.structs.replace(saved, covered=(), scan=scan, owed=False, names_owed=False)
 
 
 def owe_names(saved: SavedProgress) -> SavedProgress:
-    """Return what is known once names are to be compared; a scan of everything that has hardly begun does that too."""
+    """Return the progress once names are to be compared. A scan of everything in its first sweep does that too."""
     scan = saved.scan
-    if scan is not None and not saved.settled and scan.sweep is Sweep.DATABASES:
+    if scan is not None and not saved.covered and scan.sweep is Sweep.DATABASES:
         return saved
     return msgspec.structs.replace(saved, names_owed=True)
 
 
 def compare_names(saved: SavedProgress, *, read: Sequence) -> SavedProgress:
-    """Return what is known once the comparison of names begins that is owed."""
+    """Return the progress once the owed comparison of names begins."""
     scan = Scan(until=read, careful=True, names=True, known=_knows_all(saved))
     return msgspec.structs.replace(saved, scan=scan, names_owed=False)
 
 
 def wanted_by_scan(saved: SavedProgress, me: str) -> Callable[[str], bool]:
-    """Return the function that says of a document id whether the scan under way must act on it.
+    """Return a function that says whether the scan under way must act on a document id.
 
-    A row whose id does not hash into the range is of another document that is shown by this id.
+    If an id does not hash into the range, its row belongs to another document that CouchDB shows under this id.
     """
     mine = saved.current.belongs_to(me)
     is_inside = saved.current.is_inside
-    if not saved.settled or (saved.scan is not None and saved.scan.names):
+    if not saved.covered or (saved.scan is not None and saved.scan.names):
         return lambda document_id: mine(document_id) and is_inside(document_id)
-    past = [ownership.belongs_to(me) for ownership in saved.settled]
+    past = [ownership.belongs_to(me) for ownership in saved.covered]
     return lambda document_id: (
         mine(document_id) and not all(was_mine(document_id) for was_mine in past) and is_inside(document_id)
     )

@@ -1,4 +1,4 @@
-"""Rows of a feed, as a shard copy or a database gives them, in pages."""
+"""Rows of a feed, in pages, as a shard copy or a database returns them."""
 
 import sys
 from typing import Final
@@ -8,26 +8,27 @@ import msgspec
 from peruserd.core.common.names import MAX_ID_CHARACTERS
 
 Sequence = int | str
-"""A place in a feed: an integer private to a shard copy, or an opaque string of the clustered feed."""
+"""A position in a feed: an integer of one shard copy, or an opaque string of the clustered feed."""
 
-# Reads a backlog fastest over one connection: 35,000 rows/s against 13,000 with 100 rows a page, 9,000 with 20,000.
+# The size that reads a backlog fastest over one connection: 35,000 rows/s, against 13,000 with 100 rows a page and
+# 9,000 with 20,000.
 PAGE_ROWS: Final = 1_000
 
 FIRST_REVISION: Final = "1-"
-"""The beginning of the revision of a document that was never changed, and so not deleted either."""
+"""The beginning of the revision of a document that was never changed or deleted."""
 
-# CouchDB's own have a number and 32 digits.
+# CouchDB's own revisions have a number and 32 digits.
 _MAX_REV: Final = 64
 
 
 class Leaf(msgspec.Struct, frozen=True, gc=False):
-    """The revision that a row tells of."""
+    """One revision of a row's document."""
 
     rev: str
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """One row of a feed: the newest change of a document, with its winning revision, and others where it has any."""
+    """One row of a feed: the newest change of a document, with the winning revision and any conflicts."""
 
     seq: Sequence
     id: str
@@ -36,7 +37,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def rev(self) -> str | None:
-        """Return the winning revision; None where the row does not tell."""
+        """Return the winning revision; None if the row has none."""
         return self.changes[0].rev if self.changes else None
 
 
@@ -46,14 +47,14 @@ def is_first(row: Row) -> bool:
 
 
 def is_short(row: Row) -> bool:
-    """Say whether the id of a row is short enough to be kept: ids can have megabytes."""
+    """Say whether the id of a row is short enough to be kept in memory. Ids can have megabytes."""
     return len(row.id) <= MAX_ID_CHARACTERS
 
 
 def proof_size_of(row: Row) -> int:
-    """Return how much memory the text of a row takes that is kept to prove a checkpoint, in bytes; 0 of no such row.
+    """Return how many bytes the text of a row takes if it is kept as a proof; 0 if it is too long for that.
 
-    Writers may choose ids and revisions, and make them as long as they like.
+    Writers can choose ids and revisions of any length.
     """
     changes = row.changes
     rev = changes[0].rev if changes else ""
@@ -63,10 +64,10 @@ def proof_size_of(row: Row) -> int:
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Rows in their order and the sequence to go on from.
+    """Rows in their order, and the sequence to continue from.
 
-    `cut` says that there were too many bytes for all of them, `early` that a long poll ended with nothing well before
-    its time.
+    `cut` says that the page was cut off at the limit of bytes. `early` says that a long poll ended without rows well
+    before its time.
     """
 
     results: list[Row]
@@ -76,5 +77,5 @@ class Page(msgspec.Struct, frozen=True):
 
     @property
     def is_last(self) -> bool:
-        """Say whether there were no more rows when the page was made."""
+        """Say whether the feed had no further rows when the page was made."""
         return len(self.results) < PAGE_ROWS and not self.cut

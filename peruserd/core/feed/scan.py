@@ -1,6 +1,6 @@
-"""The scan of a range: which sweep goes over it, how far it is read and finished, and which rows it picks.
+"""The scan of a range: the sweep under way, how far it is read and finished, and which rows it picks.
 
-The purpose of a scan is `core.feed.progress`'s matter; its rows become changes like those of the live feed.
+`core.feed.progress` decides why there is a scan. Picked rows become changes, as those of the live feed do.
 """
 
 from collections.abc import Callable, Collection, Container
@@ -15,19 +15,21 @@ from peruserd.core.feed.progress import SavedProgress, Scan, Sweep, reached, wan
 from peruserd.core.feed.rows import PAGE_ROWS, Page, Row, Sequence
 from peruserd.core.feed.watermark import Watermark
 
-# Documents of a scan that may wait before it pauses: so that workers never starve, and little memory.
+# How many documents of a scan may wait before it pauses: enough for all workers, and little memory.
 _WINDOW: Final = 2 * PAGE_ROWS
 
-# Users of the first sweep that are remembered for the others, which look at the rest once more: some megabytes.
+# How many users of the first sweep are remembered for the later sweeps, some megabytes. Later sweeps look at the others
+# once more.
 _MAX_SERVED: Final = 100_000
 
 
 class ScanTask(msgspec.Struct, frozen=True):
-    """The page of a scan to read next, for documents that are `wanted`.
+    """The page of a scan to read next.
 
-    `mark` tells this sweep from one that has begun again meanwhile, and `until` is its end. The users in `served` were
-    served by the first sweep, so the others need not look at their live rows. A `careful` scan believes no row. One of
-    `names` picks users whose database was made again, too.
+    - `wanted` says which documents the scan acts on.
+    - `mark` tells this sweep from a sweep that has begun again meanwhile. `until` is the end of the sweep.
+    - `served` are the users whom the first sweep has served. Later sweeps skip their live rows.
+    - `careful`: the scan believes no row. `names`: it also picks users whose database was created again.
     """
 
     mark: Watermark
@@ -40,9 +42,9 @@ class ScanTask(msgspec.Struct, frozen=True):
     until: Sequence | None = None
 
     def candidates(self, page: Page) -> list[str]:
-        """Return the documents for whose rows it matters whether their database is there.
+        """Return the documents for which `picks` needs to know whether their database exists.
 
-        Without a database a live row is the first sweep's to act on, and a tombstone asks for nothing.
+        Without a database a live row is picked by the first sweep, and a tombstone by none.
         """
         if self.sweep is Sweep.COPIES:
             return []
@@ -54,9 +56,9 @@ class ScanTask(msgspec.Struct, frozen=True):
         ]
 
     def picks(self, row: Row, missing: Collection[str]) -> bool:
-        """Say whether a row is to be acted on; `missing` are those of the candidates that have no database.
+        """Say whether a row is to be acted on. `missing` are the candidates without a database.
 
-        A page can have rows behind the end of the scan. These are read live, or were.
+        A page can have rows behind the end of the scan. The live feed reads these rows, or has read them.
         """
         if self._is_behind_the_end(row):
             return False
@@ -64,32 +66,32 @@ class ScanTask(msgspec.Struct, frozen=True):
             return not row.deleted and row.id in missing
         if not row.id.startswith(USER_DOCUMENT_PREFIX) or not self.wanted(row.id):
             return False
-        # One id can show two documents, so a tombstone is not skipped for a live row that was served. An act for one
-        # compares the copies in any case.
+        # Two documents can be shown under one id, so a tombstone is not skipped because a live row was served. The act
+        # for a tombstone compares the copies in any case.
         return self.sweep is Sweep.SECURITY and row.id not in missing if row.deleted else row.id not in self.served
 
     def _is_behind_the_end(self, row: Row) -> bool:
         return isinstance(row.seq, int) and isinstance(self.until, int) and row.seq > self.until
 
     def contested(self, page: Page, missing: Collection[str]) -> set[str]:
-        """Return the documents of which this scan shows a live row and a tombstone, as far as this page tells."""
+        """Return the documents with both a live row and a tombstone in this scan, as far as this page shows."""
         if self.sweep is Sweep.DATABASES:
             return {row.id for row in page.results if row.deleted and row.id in missing}
         return {row.id for row in page.results if row.deleted and row.id in self.served}
 
 
-class ScanBook:
-    """The sweep under way, if any. Not thread-safe: its owner has a lock."""
+class ScanState:
+    """The sweep under way, if any. Not thread-safe, because the owner has a lock."""
 
     def __init__(self) -> None:
         self.task: ScanTask | None = None
         self._until: Sequence | None = None
         self._read_to_end = False
-        # Served by the first sweep of this scan, so the others need not look at them.
+        # The users whom the first sweep of this scan has served.
         self._served: set[str] = set()
 
     def begin(self, saved: SavedProgress, me: str) -> None:
-        """Begin with the sweep that is to be made by what is saved, if there is one."""
+        """Begin the sweep of the saved progress, if it has one."""
         scan = saved.scan
         self._read_to_end = False
         self._until = None if scan is None else scan.until
@@ -105,7 +107,7 @@ class ScanBook:
 
     @property
     def has_room(self) -> bool:
-        """Say whether a page is to be read."""
+        """Say whether a page is to be read now."""
         return self.task is not None and not self._read_to_end and self.task.mark.under_way < _WINDOW
 
     @property
@@ -114,7 +116,7 @@ class ScanBook:
         return self.task is not None and self._read_to_end and not self.task.mark.under_way
 
     def is_of(self, task: ScanTask) -> bool:
-        """Say whether a task is of the sweep under way, not of one that has begun again meanwhile."""
+        """Say whether a task belongs to the sweep under way, and not to an earlier one."""
         return self.task is not None and self.task.mark is task.mark
 
     def entered(self, page: Page) -> None:
@@ -130,7 +132,7 @@ class ScanBook:
             self._served.add(change.document_id)
 
     def forget_served(self) -> None:
-        """Let the other sweeps look at those as well whom the first one has served so far."""
+        """Let later sweeps also look at the users whom the first sweep has served so far."""
         self._served.clear()
 
     def progress(self, scan: Scan | None) -> Scan | None:

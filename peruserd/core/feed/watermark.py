@@ -1,7 +1,7 @@
-"""The low-water mark of a lane: the sequence up to which everything read from it is finished.
+"""The low-water mark of a feed: the sequence up to which all its rows are finished.
 
-Rows finish in any order; the mark follows the oldest that has not. Rows that need no work are never entered, so passing
-over a million of them costs one assignment.
+Rows finish in any order, and the mark follows the oldest unfinished row. Rows that need no work are never entered, so
+to skip a million of them costs one assignment.
 """
 
 from collections import OrderedDict
@@ -12,13 +12,13 @@ from peruserd.core.feed.rows import Row, Sequence
 class Watermark:
     """Tickets for the rows under way, in the order in which they were read.
 
-    A `row` is the newest one at or before its sequence, where that is known.
+    A `row` is the newest row at or before its sequence, if it is known.
     """
 
     def __init__(self, position: Sequence, row: Row | None = None) -> None:
         self._read = position
         self._read_row = row
-        # Ordered, because finding the oldest entry of a plain dict whose front is deleted over and over is quadratic.
+        # An OrderedDict, because it takes quadratic time to find the oldest entry of a plain dict with a deleted front.
         self._open: OrderedDict[int, tuple[Sequence, Row | None, int]] = OrderedDict()
         self._next_ticket = 0
         self._size = 0
@@ -50,12 +50,12 @@ class Watermark:
 
     @property
     def size(self) -> int:
-        """Return the sum of the sizes that rows were entered with which are not finished."""
+        """Return the sum of the sizes of all unfinished rows."""
         return self._size
 
     @property
     def oldest_ticket(self) -> int:
-        """Return the oldest ticket that is not finished; the next one to be given where all are."""
+        """Return the oldest unfinished ticket; the next ticket if all are finished."""
         return next(iter(self._open), self._next_ticket)
 
     @property
@@ -64,9 +64,9 @@ class Watermark:
         return self._next_ticket
 
     def enter(self, before: Sequence, row_before: Row | None = None, size: int = 0) -> int:
-        """Take a ticket for a row; the mark stays at `before`, the sequence of the row before it, until it is finished.
+        """Take a ticket for a row. Until it is finished, the mark stays at `before`, the sequence of the row before it.
 
-        Tickets are taken in the order of the rows. `size` is what is kept in memory for it, in bytes.
+        Tickets are taken in the order of the rows. `size` is how many bytes are kept in memory for the row.
         """
         ticket = self._next_ticket
         self._next_ticket += 1
@@ -80,5 +80,5 @@ class Watermark:
         self._read_row = row
 
     def finish(self, ticket: int) -> None:
-        """Give a ticket back; KeyError for one that was given back before."""
+        """Give a ticket back; raises KeyError if it was given back before."""
         self._size -= self._open.pop(ticket)[2]

@@ -1,7 +1,7 @@
-"""Moving in from couch_peruser: what its databases have that peruserd's would not, and in which order to switch.
+"""Moving from couch_peruser: how its databases differ from peruserd's, and the order of the steps.
 
-The findings are the audit's, by the configuration that does what couch_peruser does. The words say what peruserd does
-about each kind when it starts.
+The findings are those of the audit, with the configuration that corresponds to couch_peruser's settings. The words say
+what peruserd will do about each kind when it starts.
 """
 
 import shlex
@@ -20,29 +20,29 @@ from peruserd.core.migration.settings import Peruser, shared, unpadded_names
 
 
 class More(StrEnum):
-    """Kinds that are no findings of an audit: they are only of interest when one moves."""
+    """Kinds beside the findings of an audit. They only matter when moving from couch_peruser."""
 
     SHARED = "shared"
     DELETED_WITH_DATABASE = "deleted_with_database"
 
 
-class Roll(msgspec.Struct, frozen=True):
-    """All that there is: the names of users whose document is there, of those who were deleted, and the databases."""
+class Inventory(msgspec.Struct, frozen=True):
+    """All that exists: the names of live users, the names of deleted users, and the databases."""
 
     live: frozenset[str]
     deleted: frozenset[str]
     databases: frozenset[str]
 
 
-def roll_of(users: Mapping[str, bool], databases: Iterable[str]) -> Roll:
-    """Return the roll of these user documents, by id and whether they are not deleted, and of these databases."""
+def inventory_of(users: Mapping[str, bool], databases: Iterable[str]) -> Inventory:
+    """Return the inventory of these user documents, by id and whether they are live, and of these databases."""
     names = {name: is_live for each, is_live in users.items() if (name := user_name(each)) is not None}
     live = frozenset(name for name, is_live in names.items() if is_live)
-    return Roll(live, frozenset(names) - live, frozenset(databases))
+    return Inventory(live, frozenset(names) - live, frozenset(databases))
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One user, or one database, of a group. Several users share a database, or a database has no user."""
+    """One item of a group. Usually it is one user. Several users can share a database, or a database has no user."""
 
     users: tuple[str, ...]
     database: str
@@ -50,7 +50,7 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """All that differs in the same way; `what` says how, `then` what peruserd does about it when it starts."""
+    """All items with the same difference. `what` describes it, and `then` says what peruserd does about it."""
 
     kind: str
     what: str
@@ -59,15 +59,16 @@ class Group(msgspec.Struct, frozen=True):
 
     @property
     def is_unseen(self) -> bool:
-        """Say whether it is no difference, but something that could not be seen."""
+        """Say whether the group is no difference, but only something that could not be read."""
         return self.kind in UNSEEN
 
 
 class WayBack(msgspec.Struct, frozen=True):
-    """The things that stop couch_peruser (up to 3.5) for good on their range, and so are in the way back.
+    """The obstacles on the way back: each stops couch_peruser (up to 3.5) for good on its range.
 
-    `no_database` counts deleted users who have no database, `too_long` users whose name no database can have, and
-    `copies_differ` databases whose copies of the security object differ.
+    - `no_database`: how many deleted users have no database.
+    - `too_long`: how many users have a name for which no database can exist.
+    - `copies_differ`: how many databases have copies with different security objects.
     """
 
     no_database: int
@@ -75,42 +76,42 @@ class WayBack(msgspec.Struct, frozen=True):
     copies_differ: int
 
 
-def groups(found: Iterable[Diagnosis], roll: Roll, prefix: str, policy: DeletionPolicy) -> list[Group]:
-    """Return what differs, the kinds that need a hand first; those of which there is nothing are left out."""
-    unpadded = unpadded_names(prefix, roll.live | roll.deleted)
+def groups(found: Iterable[Diagnosis], inventory: Inventory, prefix: str, policy: DeletionPolicy) -> list[Group]:
+    """Return the groups of differences, those that need the operator first. Empty groups are left out."""
+    unpadded = unpadded_names(prefix, inventory.live | inventory.deleted)
     of_others = set(unpadded.values())
     items: dict[str, list[Item]] = {}
     for each in found:
         database = _database(prefix, each.user)
         for kind in each.findings:
             if kind is Finding.NO_USER and database in of_others:
-                # It is somebody's, under the name that couch_peruser gives it.
+                # The database belongs to a user, under couch_peruser's name for it.
                 continue
             if kind is Finding.MISSING and Finding.UNPADDED in each.findings:
-                # There is one, under that name.
+                # The user has a database, under couch_peruser's name for it.
                 continue
             name = unpadded.get(each.user, database) if kind is Finding.UNPADDED else database
             items.setdefault(kind.value, []).append(Item((each.user,), name, each.words))
-    together = shared(prefix, roll.live)
-    items[More.SHARED] = [Item(each.users, each.database) for each in together if each.database in roll.databases]
+    together = shared(prefix, inventory.live)
+    items[More.SHARED] = [Item(each.users, each.database) for each in together if each.database in inventory.databases]
     if policy is DeletionPolicy.DROP:
-        items[More.DELETED_WITH_DATABASE] = _with_database(prefix, roll)
+        items[More.DELETED_WITH_DATABASE] = _with_database(prefix, inventory)
     return [Group(kind, *_WORDS[kind], tuple(items[kind])) for kind in _WORDS if items.get(kind)]
 
 
-def way_back(roll: Roll, differing: Iterable[Group], prefix: str, peruser: Peruser) -> WayBack:
-    """Return what would stop couch_peruser with these settings, where it was switched on again."""
+def way_back(inventory: Inventory, differing: Iterable[Group], prefix: str, peruser: Peruser) -> WayBack:
+    """Return what would stop couch_peruser with these settings if it was switched on again."""
     copies_differ = sum(len(each.items) for each in differing if each.kind == Finding.COPIES_DIFFER)
-    unpadded = unpadded_names(prefix, roll.deleted)
-    without = sum(unpadded.get(each, _database(prefix, each)) not in roll.databases for each in roll.deleted)
-    too_long = sum(_database(prefix, each) == "" for each in roll.live)
+    unpadded = unpadded_names(prefix, inventory.deleted)
+    without = sum(unpadded.get(each, _database(prefix, each)) not in inventory.databases for each in inventory.deleted)
+    too_long = sum(_database(prefix, each) == "" for each in inventory.live)
     return WayBack(0 if peruser.delete_dbs else without, too_long, copies_differ)
 
 
 def order(url: str, nodes: Collection[str], *, username: str | None) -> list[str]:
-    """Return in words, a line each, in which order to switch and how to go back."""
+    """Return the steps of the move and of the way back, in words, one line each."""
     account = f"-u {shlex.quote(username)} " if username else ""
-    # Anything may have answered for the server, and a person will paste this into a shell.
+    # A person will paste these lines into a shell, and the names may come from a server that is not CouchDB.
     addresses = [shlex.quote(f"{url}/_node/{quote(node, safe='@')}/_config/{_ENABLE}") for node in sorted(nodes)]
     return [
         "1. Read what differs above; docs/migrating.md says what to do about it, before or after.",
@@ -165,13 +166,13 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-def _with_database(prefix: str, roll: Roll) -> list[Item]:
-    databases = ((user, _database(prefix, user)) for user in sorted(roll.deleted))
-    return [Item((user,), database) for user, database in databases if database in roll.databases]
+def _with_database(prefix: str, inventory: Inventory) -> list[Item]:
+    databases = ((user, _database(prefix, user)) for user in sorted(inventory.deleted))
+    return [Item((user,), database) for user, database in databases if database in inventory.databases]
 
 
 def _database(prefix: str, user: str) -> str:
-    """Return the name of a user's database; none where there can be no such database."""
+    """Return the name of a user's database; empty if no such database can exist."""
     try:
         return database_name(prefix, user)
     except UnservableNameError:

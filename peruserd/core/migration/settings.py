@@ -1,7 +1,7 @@
-"""Moving from CouchDB's built-in couch_peruser to peruserd: its settings, and the configuration that does the same.
+"""Moving from CouchDB's built-in couch_peruser to peruserd: its settings, and the corresponding configuration.
 
-The meaning and the defaults of the settings are those of CouchDB 2.1 to 3.5 (`couch_peruser`, `config`): a value that
-is no number, or neither true nor false, counts as not given.
+The meaning and the defaults of the settings are those of CouchDB 2.1 to 3.5 (`couch_peruser`, `config`). An invalid
+number or boolean counts as not given.
 """
 
 import json
@@ -22,7 +22,7 @@ from peruserd.core.configuration.config import (
 )
 
 Values = Mapping[tuple[str, str], str | None]
-"""Settings of a node by section and key, None where one is not given."""
+"""The settings of a node by section and key; None stands for a setting that is not given."""
 
 SECTION: Final = "couch_peruser"
 
@@ -37,13 +37,13 @@ SETTINGS: Final = (
     ("chttpd_auth", "authentication_db"),
     ("couchdb", "default_security"),
 )
-"""The settings that say what couch_peruser does, by section and key."""
+"""The settings that decide what couch_peruser does, by section and key."""
 
 
 class Peruser(msgspec.Struct, frozen=True):
     """The settings of couch_peruser on one node.
 
-    `users_elsewhere` is the database in which CouchDB itself looks for users, where couch_peruser follows another one.
+    `users_elsewhere` is the database in which CouchDB itself looks for users, if couch_peruser follows another one.
     """
 
     enable: bool = False
@@ -58,21 +58,21 @@ class Peruser(msgspec.Struct, frozen=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A setting that is not the same on all nodes: the nodes of each value, sorted."""
+    """A setting that differs between nodes: each value with its nodes, sorted."""
 
     setting: str
     values: dict[str, tuple[str, ...]]
 
 
 class Sharing(msgspec.Struct, frozen=True):
-    """A database that several users have together, because couch_peruser gives them the same name."""
+    """A database that several users share, because couch_peruser gives them the same name."""
 
     database: str
     users: tuple[str, ...]
 
 
 def peruser_of(values: Values) -> Peruser:
-    """Return what couch_peruser does by the settings of a node."""
+    """Return the effective settings of couch_peruser on a node."""
     default = Peruser()
     auth_db = values.get(("couch_httpd_auth", "authentication_db")) or default.auth_db
     of_couchdb = values.get(("chttpd_auth", "authentication_db")) or default.auth_db
@@ -90,9 +90,9 @@ def peruser_of(values: Values) -> Peruser:
 
 
 def leading(found: Mapping[str, Peruser]) -> Peruser:
-    """Return what to go by where nodes differ: most nodes on which it is on, else most nodes.
+    """Return the settings to use if nodes differ: those of most nodes with couch_peruser on, or else of most nodes.
 
-    Raises ValueError where nothing was found.
+    Raises ValueError if there are no settings.
     """
     if not found:
         raise ValueError("no node's settings could be read")
@@ -101,7 +101,7 @@ def leading(found: Mapping[str, Peruser]) -> Peruser:
 
 
 def differences(found: Mapping[str, Peruser]) -> list[Difference]:
-    """Return the settings that are not the same on all nodes."""
+    """Return the settings that differ between nodes."""
     differing = []
     for setting in msgspec.structs.fields(Peruser):
         nodes: dict[str, list[str]] = {}
@@ -113,7 +113,7 @@ def differences(found: Mapping[str, Peruser]) -> list[Difference]:
 
 
 def obstacles(peruser: Peruser) -> list[str]:
-    """Return in words what no configuration of peruserd does in the same way."""
+    """Return in words which settings no configuration of peruserd can imitate."""
     said = []
     try:
         check_prefix(peruser.database_prefix)
@@ -130,9 +130,9 @@ def obstacles(peruser: Peruser) -> list[str]:
 
 
 def as_configured(peruser: Peruser, config: Config, username: str | None = None) -> Config:
-    """Return `config` so changed that peruserd does what couch_peruser does, as the account `username`.
+    """Return `config` changed so that peruserd does the same as couch_peruser, with the account `username`.
 
-    Without `delete_dbs` couch_peruser takes a deleted user out of the security object, and leaves the database.
+    Without `delete_dbs` couch_peruser removes a deleted user from the security object, and keeps the database.
     """
     q = min(max(1, peruser.q), MAX_SHARDS)
     policy = DeletionPolicy.DROP if peruser.delete_dbs else DeletionPolicy.REVOKE
@@ -149,9 +149,9 @@ def as_configured(peruser: Peruser, config: Config, username: str | None = None)
 
 
 def as_toml(config: Config) -> str:
-    """Return the text of a configuration that moves in: the keys that matter for it, and why.
+    """Return the text of the configuration for the move: the keys that matter, with comments.
 
-    Passwords have no place in it.
+    It never contains a password.
     """
     return "\n".join(_toml_lines(config)) + "\n"
 
@@ -165,7 +165,7 @@ def _toml_lines(config: Config) -> Iterator[str]:
     if couchdb.username is not None:
         yield f"username = {_quoted(couchdb.username)}"
     yield f"{'' if couchdb.password_file else '# '}password_file = {_quoted(couchdb.password_file or _PASSWORD_FILE)}"
-    # A certificate of one's own authority, for instance, without which the daemon would not get to the server.
+    # For example the `ca_file` of a private authority, without which the daemon could not reach the server.
     yield from _others(couchdb, "url", "username", "password_file")
     yield ""
     yield "[databases]"
@@ -190,7 +190,7 @@ def _toml_lines(config: Config) -> Iterator[str]:
 
 
 def _others(table: Table, *said: str) -> Iterator[str]:
-    """Give the keys of a table that are not said yet and have another value than their default."""
+    """Yield the lines of a table's remaining keys that do not have their default."""
     for field in msgspec.structs.fields(table):
         value = getattr(table, field.name)
         if field.name not in said and value != field.default:
@@ -201,9 +201,10 @@ _PASSWORD_FILE: Final = "/etc/peruserd/couchdb-password"  # noqa: S105 - the fil
 
 
 def shared(prefix: str, users: Iterable[str]) -> list[Sharing]:
-    """Return the databases that several of these users have together under couch_peruser, sorted.
+    """Return the databases that several of these users share under couch_peruser, sorted.
 
-    Only a name with a byte below 0x10 shares one: with another such name, or with the name whose bytes its digits are.
+    Only a name with a byte below 0x10 can share a database, because couch_peruser writes one digit for such a byte.
+    Another user of the database has a name of the same kind, or the name that the digits encode.
     """
     users = set(users)
     by_database: dict[str, set[str]] = {}
@@ -221,7 +222,7 @@ def shared(prefix: str, users: Iterable[str]) -> list[Sharing]:
 
 
 def unpadded_names(prefix: str, users: Iterable[str]) -> dict[str, str]:
-    """Return the names that couch_peruser gives the databases of those users for whom peruserd has another one."""
+    """Return couch_peruser's names of databases, for those users for whom peruserd's name differs."""
     found = ((user, _unpadded(prefix, user)) for user in users)
     return {user: database for user, database in found if database is not None}
 
@@ -243,7 +244,7 @@ def _integer(values: Values, key: str, default: int) -> int:
     return int(value) if digits.isascii() and digits.isdecimal() else default
 
 
-# A number that has more is no setting of anybody's.
+# Nobody sets a number with more digits.
 _MAX_DIGITS: Final = 12
 
 
@@ -252,7 +253,7 @@ def _shown(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a text as TOML has it, with an escape for each character that could steer a terminal."""
+    """Return a text as a TOML string, with an escape for each character that could control a terminal."""
     return "".join(
         each if each.isprintable() else f"\\U{ord(each):08x}" for each in json.dumps(text, ensure_ascii=False)
     )

@@ -1,1 +1,1 @@
-"""Ranges of the hash space, and the instance that acts on a document."""
+"""Ranges of the hash space, and the owner of a document."""

@@ -1,14 +1,14 @@
-"""The two hashes of a document: the one that places it in a shard and the one that chooses its owner.
+"""The two hashes of a document: the first places it in a shard, and the second chooses its owner.
 
-Both are CouchDB's own, so that in a healthy cluster peruserd's owners are those of couch_peruser (2.1 to 3.5). Vectors
-computed by Erlang are in `tests/data/ownership-vectors.json`.
+Both are CouchDB's own. So in a healthy cluster peruserd's owners are those of couch_peruser (2.1 to 3.5). Test vectors
+from Erlang are in `tests/data/ownership-vectors.json`.
 """
 
 import struct
 from collections.abc import Callable
 from zlib import crc32
 
-# Erlang's external term format: version 131, a tuple of two; each element a binary with a four-byte length.
+# Erlang's external term format: version 131, a tuple of two elements, each one a binary with a four-byte length.
 _TUPLE_OF_TWO = b"\x83h\x02"
 _BINARY = struct.Struct(">cI")
 
@@ -31,7 +31,7 @@ def document_key(database: str, document_id: str) -> int:
 
 
 def document_keys(database: str) -> Callable[[str], int]:
-    """Return `document_key` for one database, with the part that is the same for all its documents hashed once."""
+    """Return `document_key` for one database. The part that all its documents share is hashed only once."""
     start = crc32(_TUPLE_OF_TWO + _binary(database.encode()))
     pack = _BINARY.pack
 

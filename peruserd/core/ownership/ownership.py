@@ -1,16 +1,16 @@
-"""Which instance acts on which document of a range.
+"""The owner of a document: the one instance that acts on it.
 
 The rule (docs/architecture.md, "Ownership"):
 
 - Take all nodes that host the document's range, sorted by name.
 - Start at position `key mod count` and go round. The first node that has a live instance is the owner.
-- A range none of whose hosts has a live instance is adopted. All live instances are its candidates then, sorted, and
-  the one at `key mod count` is the owner.
+- If no host of a range has a live instance, the range is adopted. Then all live instances are its candidates, sorted,
+  and the instance at `key mod count` is the owner.
 
 With every host alive this is what couch_peruser (2.1 to 3.5) computes. When a host is lost, only its documents move.
 
-Invariant, for every document and every set of live instances that is not empty: exactly one of them is the owner, and
-the owner listens to a copy of a range that holds the document.
+Invariant, for every document and every non-empty set of live instances: exactly one instance is the owner, and the
+owner listens to a copy of a range with the document.
 """
 
 from bisect import bisect_left, bisect_right
@@ -28,12 +28,15 @@ Ring = tuple[str, ...]
 
 
 class Ownership(msgspec.Struct, frozen=True, dict=True):
-    """All it takes to tell the owner of any document of `range`, and nothing more.
+    """The facts that decide the owner of every document of `range`, and nothing more.
 
-    Two that are equal give every document the same owner, so a change of the cluster that does not matter to a range
-    leaves its ownership equal. `hosts` has every range that overlaps `range` (itself included, several while ranges are
-    split) with its nodes sorted by name; `alive` those of these nodes that have a live instance; `adopters` all live
-    instances, given only where a part of the range has no live host.
+    Equal ownerships give every document the same owner. So a change of the cluster that does not concern a range leaves
+    its ownership equal.
+
+    - `hosts`: every range that overlaps `range`, with its nodes sorted by name. `range` itself is one of them, and
+      there are others while ranges are being split.
+    - `alive`: those nodes among them with a live instance.
+    - `adopters`: all live instances. Given only if a part of the range has no live host.
     """
 
     database: str
@@ -44,7 +47,7 @@ class Ownership(msgspec.Struct, frozen=True, dict=True):
 
     @classmethod
     def of(cls, shard_map: ShardMap, covered: Range, instances: Collection[str]) -> "Ownership":
-        """Take from a shard map and the live instances (by node name) what concerns the range `covered`."""
+        """Return the ownership of the range `covered`, from a shard map and the live instances (by node name)."""
         return Owners(shard_map, instances).of(covered)
 
     @property
@@ -58,7 +61,7 @@ class Ownership(msgspec.Struct, frozen=True, dict=True):
         return ring[document_key(self.database, document_id) % len(ring)] if ring else None
 
     def belongs_to(self, instance: str) -> Callable[[str], bool]:
-        """Return the function that says of a document id whether `instance` owns it; made to be called per row."""
+        """Return a function that says whether `instance` owns a document id. It is fast, for one call per row."""
         key = document_keys(self.database)
         segments = [(begin, [owner == instance for owner in ring]) for begin, ring in self._segments]
         if len(segments) == 1:
@@ -78,16 +81,16 @@ class Ownership(msgspec.Struct, frozen=True, dict=True):
     def is_inside(self, document_id: str) -> bool:
         """Say whether a document id hashes into the range.
 
-        CouchDB takes ids whose bytes are no proper UTF-8, and shows them as proper ones: a row whose id lies outside
-        the range that it was read from is not of the document of that id.
+        CouchDB accepts ids that are not valid UTF-8, and shows them as valid ones. If a row's id lies outside the range
+        of its copy, the row belongs to another document.
         """
         return self.range == WHOLE_SPACE or document_hash(document_id) in self.range
 
     def gains(self, instance: str, before: "Ownership") -> bool:
         """Say whether `instance` can own a document under this ownership that it did not own under `before`.
 
-        It may be True where nothing is gained (a scan that finds nothing), never False where something is: where the
-        number of hosts changes, places in the rings cannot be compared.
+        It is never False if something is gained. It can be True although nothing is gained, because positions in the
+        rings cannot be compared if the number of hosts changes. Then a scan finds nothing.
         """
         if self == before:
             return False
@@ -114,21 +117,21 @@ class Ownership(msgspec.Struct, frozen=True, dict=True):
 class Owners:
     """Makes the ownerships of one shard map's ranges, by one set of live instances.
 
-    A plan asks for hundreds of them, so what they have in common is prepared once: finding the ranges that overlap one
-    looks at these only, not at all ranges.
+    A plan asks for hundreds of ownerships, so their common part is prepared once. The search for overlapping ranges
+    then reads only those, and not all ranges.
     """
 
     def __init__(self, shard_map: ShardMap, instances: Collection[str]) -> None:
         self._database = shard_map.database
         self._hosts = list(shard_map.hosts.items())
         self._begins = [each.begin for each, _ in self._hosts]
-        # How far anything reaches that begins no later than here: it tells where to stop looking back.
+        # The farthest end of all ranges up to this place in the list. It says where the search may begin.
         self._reach = list(accumulate((each.end for each, _ in self._hosts), max))
         self._instances = frozenset(instances)
         self._adopters = tuple(sorted(instances))
 
     def of(self, covered: Range) -> Ownership:
-        """Return the ownership of a range, which need not be one of the map's own."""
+        """Return the ownership of a range. The range need not be in the shard map."""
         hosts = tuple(self._overlapping(covered))
         alive = tuple(sorted({node for _, nodes in hosts for node in nodes if node in self._instances}))
         hosted = Ownership(self._database, covered, hosts, alive)
@@ -149,12 +152,12 @@ def _gains(instance: str, ring: Ring, before: Ring) -> bool:
 
 
 def _ring(hosts: Sequence[str], alive: Container[str]) -> Ring:
-    """Return for each place among the sorted hosts the first from there on, going round, that is alive."""
+    """Return, for each position in the sorted hosts, the first live host from there on, going round."""
     owner = next((node for node in hosts if node in alive), None)
     if owner is None:
         return ()
     ring = []
-    # Backwards, so that each place takes what the one behind it found: hosts can be as many as nodes.
+    # Backwards, so that each position takes over the result of the next one. There can be as many hosts as nodes.
     for node in reversed(hosts):
         if node in alive:
             owner = node

@@ -6,6 +6,8 @@ from typing import Final, Self
 
 import msgspec
 
+from peruserd.core.common.majority import is_majority
+
 HASH_SPACE: Final = 1 << 32
 
 _RANGE: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})")
@@ -19,7 +21,7 @@ class Range(msgspec.Struct, frozen=True, order=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `text` as CouchDB writes ranges; ValueError where it is none."""
+        """Read a range as CouchDB writes it; raises ValueError for any other text."""
         match = _RANGE.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is not a range such as 00000000-7fffffff")
@@ -36,15 +38,15 @@ class Range(msgspec.Struct, frozen=True, order=True):
 
     @property
     def width(self) -> int:
-        """Return how many places it covers."""
+        """Return how many positions the range covers."""
         return self.end - self.begin + 1
 
     def holds(self, other: "Range") -> bool:
-        """Say whether every document of `other` can belong to this one."""
+        """Say whether this range contains all of `other`."""
         return self.begin <= other.begin and other.end <= self.end
 
     def overlaps(self, other: "Range") -> bool:
-        """Say whether a document can belong to both."""
+        """Say whether a document can belong to both ranges."""
         return self.begin <= other.end and other.begin <= self.end
 
 
@@ -52,11 +54,11 @@ WHOLE_SPACE: Final = Range(0, HASH_SPACE - 1)
 
 
 class ShardMap(msgspec.Struct, frozen=True):
-    """Which nodes host each range of one database.
+    """The nodes that host each range of one database.
 
-    `suffix` ends the shards' file names: a dot and digits, fresh each time a database of that name is made, so it tells
-    one life of the database from the next. `hosts` gives, by range in ascending order, the nodes sorted by name. While
-    ranges are being split they overlap: each node splits its own copy at its own moment.
+    `suffix` is the end of the shards' file names, a dot and digits. It is new each time a database of that name is
+    created, so it tells one life of the database from the next. `hosts` has the nodes by range, ascending and sorted by
+    name. Ranges overlap while they are being split, because each node splits its own copy at its own moment.
     """
 
     database: str
@@ -65,28 +67,28 @@ class ShardMap(msgspec.Struct, frozen=True):
 
     @classmethod
     def build(cls, database: str, suffix: str, hosts: Mapping[str, Iterable[str]]) -> Self:
-        """Make a map from CouchDB's `{range: [node]}`; ValueError where a range cannot be read."""
+        """Make a shard map from CouchDB's `{range: [node]}`; raises ValueError if a range cannot be read."""
         parsed = {Range.parse(text): tuple(sorted(set(nodes))) for text, nodes in hosts.items()}
         return cls(database, suffix, dict(sorted(parsed.items())))
 
     def ranges_holding(self, position: int) -> tuple[Range, ...]:
-        """Return the ranges that hold a place of the hash space, ascending; several while ranges are split."""
+        """Return the ranges that hold a position of the hash space, ascending; several while ranges are split."""
         return tuple(each for each in self.hosts if position in each)
 
     def hosts_of(self, position: int) -> tuple[str, ...]:
-        """Return all nodes that host a place of the hash space, sorted by name."""
+        """Return all nodes that host a position of the hash space, sorted by name."""
         return tuple(sorted({node for each in self.ranges_holding(position) for node in self.hosts[each]}))
 
     def without_majority(self, silent: Collection[tuple[Range, str]]) -> tuple[Range, ...]:
-        """Return the ranges of which no majority of the copies is left, ascending; `silent` copies are not there."""
+        """Return the ranges without a majority of their copies, ascending. `silent` are the copies that are away."""
         return tuple(
             each
             for each, nodes in self.hosts.items()
-            if 2 * sum((each, node) not in silent for node in nodes) <= len(nodes)
+            if not is_majority(sum((each, node) not in silent for node in nodes), len(nodes))
         )
 
     def holes(self) -> tuple[Range, ...]:
-        """Return the parts of the hash space that no range covers; none in a map that is whole."""
+        """Return the parts of the hash space that no range covers; empty for a complete shard map."""
         holes = []
         free = 0
         for each in self.hosts:
@@ -99,7 +101,7 @@ class ShardMap(msgspec.Struct, frozen=True):
 
 
 def split_evenly(count: int) -> tuple[Range, ...]:
-    """Return `count` ranges that cover the hash space, as mem3 cuts it for `q=count`; ValueError below one."""
+    """Return `count` ranges that cover the hash space, as mem3 cuts it for `q=count`; ValueError if `count` < 1."""
     if count < 1:
         raise ValueError("a database has at least one range")
     width = HASH_SPACE // count

@@ -1,1 +1,1 @@
-"""Supervisor and listener: the life of a child process, their messages, and the looks that are asked for."""
+"""Supervisor and listener: the life cycle of a child process, the messages, and the requested looks."""

@@ -1,17 +1,17 @@
-"""The gate before the password: when it may be sent to CouchDB, so that CouchDB never locks the account because of us.
+"""The gate for the password: when it may be sent to CouchDB, so that CouchDB never locks the account because of us.
 
-CouchDB 3.4 and later lock an account for the whole address after 5 refused passwords within 5 minutes, and take the
-right one for wrong then. Only what carries the password can count: a login, or a request with Basic. So all that send
-it share one gate, one after the other:
+After 5 refused passwords within 5 minutes, CouchDB 3.4 and later lock the account for the whole address. Then even the
+right password is refused. Only requests with the password count: a login, or a request with Basic authentication. So
+all senders of the password share one gate, one after the other:
 
-- at most `MAX_REFUSALS` times within a window the password is refused, whoever sent it: listeners' supervisor, the
-  commands, and those that ran before a restart. They share the times of the refusals, on disk;
-- a password that was refused is asked again after pauses that grow, and leaves a try for the one that replaces it;
-- a try counts as refused from the moment before it is sent until its answer says something else, so an end of the
-  process in between is on the safe side.
+- The password is refused at most `MAX_REFUSALS` times within a window. This counts all senders: the supervisor, the
+  commands, and processes from before a restart. They share the times of the refusals on disk.
+- A refused password is tried again after growing pauses. It leaves one try for the password that replaces it.
+- A try counts as refused from before it is sent until its answer says otherwise. So a process that dies in between errs
+  on the safe side.
 
-Times are of the wall clock, in seconds, because processes share them; a clock that was set back never holds the gate
-shut for longer than a window.
+Times are of the wall clock, in seconds, because processes share them. A clock that was set back never closes the gate
+for longer than a window.
 """
 
 from collections.abc import Iterable
@@ -23,79 +23,81 @@ import msgspec
 from peruserd.core.common.backoff import Backoff
 
 MAX_REFUSALS: Final = 3
-"""How many refusals there may be within a window."""
+"""The limit of refusals within a window."""
 
 _MAX_OF_SAME: Final = 2
 
-# As long as CouchDB counts, and as long as the answer of one request can take.
+# The time for which CouchDB counts refusals, and the longest time for the answer of one request.
 WINDOW_SECONDS: Final = 300.0 + 40.0
 
-# CouchDB 3.5 takes no password at all for as long as it derives the hash of a new one, some 0.8 s (measured). So the
-# first pause is short; what is refused then is wrong.
+# CouchDB 3.5 accepts no password at all while it derives the hash of a new one, for some 0.8 s (measured). So the first
+# pause is short. A password that is refused after it is wrong.
 _AFTER_REFUSAL: Final = (5.0, 300.0)
-# A lock ends 5 minutes after the first refusal, and asking does not prolong it.
+# A lock ends 5 minutes after the first refusal, and further tries do not prolong it.
 _AFTER_LOCK: Final = Backoff(initial_seconds=15.0, max_seconds=60.0)
 _AFTER_FAILURE: Final = Backoff(initial_seconds=1.0, max_seconds=15.0)
 
 
 class Verdict(Enum):
-    """The fate of a password that was to be sent."""
+    """The result of a try to send the password."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
-    LOCKED = "locked"  # the account is locked; whether the password is right was not looked at
-    UNANSWERED = "unanswered"  # it was sent, and no answer came that says anything
-    UNJUDGED = "unjudged"  # nobody looked at it: it was not sent, or the answer is of another trouble
+    LOCKED = "locked"  # the account is locked, so CouchDB did not check the password
+    UNANSWERED = "unanswered"  # the password was sent, but no answer said whether it is right
+    UNJUDGED = "unjudged"  # the password was not checked: it was not sent, or the answer shows another problem
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """The gate as one process knows it. `refusals` is what all share: the times of what counts as refused, ascending.
+    """The gate as one process knows it.
 
-    `refused` counts the refusals in a row of the password that this process has now; `locked` and `failed` what came in
-    a row instead of an answer to it; `heard_at` is the time of the last of them.
+    - `refusals`: the shared times of all tries that count as refused, ascending.
+    - `refused`: how often this process's current password was refused in a row.
+    - `locked`, `failed`: how many tries in a row met a lock, or brought no answer about the password.
+    - `answered_at`: the time of the last result.
     """
 
     refusals: tuple[float, ...] = ()
     refused: int = 0
     locked: int = 0
     failed: int = 0
-    heard_at: float = 0.0
+    answered_at: float = 0.0
 
     def recall(self, refusals: Iterable[float], now: float) -> "Gate":
-        """Return the gate with the refusals that all share: those within the window, the newest that matter."""
-        # A time to come is one of a clock that was set back since: it can be of any moment up to now.
+        """Return the gate with the shared refusals: the newest ones within the window."""
+        # A time in the future comes from a clock that was set back since. It may stand for any moment up to now.
         known = sorted(min(each, now) for each in refusals if now - each < WINDOW_SECONDS)
-        return _replace(self, refusals=tuple(known[-MAX_REFUSALS:]), heard_at=min(self.heard_at, now))
+        return _replace(self, refusals=tuple(known[-MAX_REFUSALS:]), answered_at=min(self.answered_at, now))
 
     def pause(self, now: float) -> float:
-        """Return how many seconds to wait before the password may be sent; 0 where it may be sent now."""
+        """Return how many seconds to wait before the password may be sent; 0 if it may be sent now."""
         most = _MAX_OF_SAME if self.refused else MAX_REFUSALS
         recent = [each for each in self.refusals if now - each < WINDOW_SECONDS]
         full_until = recent[-most] + WINDOW_SECONDS if len(recent) >= most else now
-        return max(0.0, full_until - now, self.heard_at + self._rest() - now)
+        return max(0.0, full_until - now, self.answered_at + self._rest() - now)
 
     def ask(self, now: float) -> "Gate":
-        """Return the gate as it is while the password is on its way: as if it were refused."""
+        """Return the gate while a try is under way. The try counts as refused until `answered`."""
         return _replace(self, refusals=(*self.refusals, now))
 
-    def hear(self, verdict: Verdict, now: float) -> "Gate":
-        """Return the gate after what became of the password that was asked about."""
+    def answered(self, verdict: Verdict, now: float) -> "Gate":
+        """Return the gate after the result of the try that `ask` began."""
         before = self.refusals[:-1]
-        heard = _replace(self, refusals=before, locked=0, failed=0, heard_at=now)
+        answered = _replace(self, refusals=before, locked=0, failed=0, answered_at=now)
         match verdict:
             case Verdict.ACCEPTED:
-                return _replace(heard, refused=0)
+                return _replace(answered, refused=0)
             case Verdict.REFUSED:
-                return _replace(heard, refusals=(*before, now), refused=self.refused + 1)
+                return _replace(answered, refusals=(*before, now), refused=self.refused + 1)
             case Verdict.LOCKED:
-                return _replace(heard, locked=self.locked + 1)
+                return _replace(answered, locked=self.locked + 1)
             case Verdict.UNANSWERED:
-                return _replace(heard, refusals=(*before, now), failed=self.failed + 1)
+                return _replace(answered, refusals=(*before, now), failed=self.failed + 1)
             case Verdict.UNJUDGED:
-                return _replace(heard, failed=self.failed + 1)
+                return _replace(answered, failed=self.failed + 1)
 
     def renew(self) -> "Gate":
-        """Return the gate for another password than the one before: nothing is known of it yet."""
+        """Return the gate for a new password, of which nothing is known yet."""
         return _replace(self, refused=0)
 
     def _rest(self) -> float:

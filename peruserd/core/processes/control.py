@@ -1,7 +1,7 @@
 """The messages between a command and a running daemon, over the control socket.
 
-Each message is one line of JSON. A command sends one order, and the daemon answers with any number of lines, of which
-the last one says how it ended.
+Each message is one line of JSON. A command sends one order. The daemon answers with any number of lines, and the last
+one says how the order ended.
 """
 
 from pathlib import Path
@@ -10,49 +10,49 @@ from typing import Final
 import msgspec
 
 from peruserd.core.deletions.journal import Word
-from peruserd.core.users.inquiries import KeptUser, Wish
+from peruserd.core.users.inquiries import KeptUser, QuarantineAction
 
 SOCKET_NAME: Final = "control.sock"
 """The socket's name in the state directory."""
 
 MAX_BYTES: Final = 1 << 20
-"""How long one message may be; an order that names more users than fit is sent in parts."""
+"""The limit of one message. An order with more users than fit is sent in parts."""
 
 MAX_USERS: Final = 1_000
-"""How many users one order may name."""
+"""The limit of users in one order."""
 
 
 class Say(msgspec.Struct, frozen=True, tag="say", forbid_unknown_fields=True):
-    """Write the operator's word on what waits for these users."""
+    """Write the operator's word on the waiting entries of these users."""
 
     word: Word
     users: tuple[str, ...]
 
 
 class PauseAll(msgspec.Struct, frozen=True, tag="pause", forbid_unknown_fields=True):
-    """Let all drops wait, in the whole cluster."""
+    """Pause all drops, in the whole cluster."""
 
 
 class ResumeAll(msgspec.Struct, frozen=True, tag="resume", forbid_unknown_fields=True):
-    """Let drops go on; those made so far count for the breaker no more."""
+    """End the pause of all drops. Drops made so far do not count for the breaker any more."""
 
 
 class ResumeOnly(msgspec.Struct, frozen=True, tag="resume-only", forbid_unknown_fields=True):
-    """Let what waits for these users pass the pause, which stays for all others."""
+    """Let the waiting entries of these users pass the pause. The pause stays for all others."""
 
     users: tuple[str, ...]
 
 
 class LookAt(msgspec.Struct, frozen=True, tag="look-at", forbid_unknown_fields=True):
-    """Look at these users now, whoever owns them, and put right what is not."""
+    """Look at these users now, whoever owns them, and repair what is wrong."""
 
     users: tuple[str, ...]
 
 
 class Quarantine(msgspec.Struct, frozen=True, tag="quarantine", forbid_unknown_fields=True):
-    """List users in quarantine, try them now, or take them out: those named, of one kind, or all where neither is."""
+    """List users in quarantine, try them now, or remove them: these `users`, one `kind`, or all if neither is given."""
 
-    wish: Wish
+    action: QuarantineAction = msgspec.field(name="wish")
     users: tuple[str, ...] = ()
     kind: str | None = None
 
@@ -62,14 +62,14 @@ Order = DeletionOrder | LookAt | Quarantine
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
-    """So many of the users named have been seen to."""
+    """The progress of an order: `done` of `total` users."""
 
     done: int
     total: int
 
 
 class Noted(msgspec.Struct, frozen=True, tag="noted"):
-    """A word was written on one entry."""
+    """The operator's word was written on one entry."""
 
     user: str
     entry: str
@@ -77,14 +77,14 @@ class Noted(msgspec.Struct, frozen=True, tag="noted"):
 
 
 class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
-    """Nothing waits for this user, or nothing of the kind that the word is about."""
+    """No entry waits for this user, or none of the kind that the word is about."""
 
     user: str
     why: str
 
 
 class Found(msgspec.Struct, frozen=True, tag="found"):
-    """A user in quarantine, as the listener of the copy has it, and had it before what was ordered was done."""
+    """A user in quarantine, as the copy's listener had the entry before the order was carried out."""
 
     user: str
     listener: str
@@ -92,13 +92,13 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The order was carried out; `notice` is what the operator should know beside it."""
+    """The order was carried out. `notice` tells the operator what else to know."""
 
     notice: str = ""
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The order was not carried out, or not to its end. `again` says that it may help to try later."""
+    """The order was not carried out, or only in part. `again` says that a later try may help."""
 
     why: str
     again: bool = True
@@ -115,10 +115,10 @@ decode_answer = _ANSWERS.decode
 
 
 def encode_line(message: Order | Answer) -> bytes:
-    """Return a message as it goes over the socket."""
+    """Return a message as it is sent over the socket."""
     return _ENCODER.encode(message) + b"\n"
 
 
 def socket_path(state_directory: Path) -> Path:
-    """Return where the socket of the daemon with this state directory is."""
+    """Return the path of the control socket of the daemon with this state directory."""
     return state_directory / SOCKET_NAME

@@ -1,6 +1,6 @@
 """The counters of a listener. They only grow; a dead listener's last values are added to a retired sum.
 
-The names here become metric names in the layer that exports them; nothing in them can name a user.
+The layer that exports the counters makes metric names of these names. No label can name a user.
 """
 
 from bisect import bisect_left
@@ -13,7 +13,7 @@ LATENCY_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 
 class Histogram(msgspec.Struct):
-    """How many observations fell into each bucket (the last one is everything above), and their sum in seconds."""
+    """The number of observations in each bucket, and their sum in seconds. The last bucket has no upper bound."""
 
     buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (len(LATENCY_BUCKETS) + 1))
     sum_seconds: float = 0.0
@@ -24,26 +24,26 @@ class Histogram(msgspec.Struct):
         self.sum_seconds += seconds
 
     def add(self, other: "Histogram") -> None:
-        """Add what another one observed."""
+        """Add the observations of another histogram."""
         self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
         self.sum_seconds += other.sum_seconds
 
 
 class Counters(msgspec.Struct):
-    """The events that a listener has counted since it began."""
+    """The events that a listener has counted since its start."""
 
     changes_seen: int = 0
     changes_owned: int = 0
-    users_provisioned: int = 0  # ensured to the end: database there, security right
+    users_provisioned: int = 0  # the database exists and its security object is right
     users_revoked: int = 0
     databases_created: int = 0  # answers 201 and 202 only
     databases_dropped: int = 0
     security_writes: int = 0  # answers 200 only
-    retries: int = 0  # tries out of quarantine
-    reviews: int = 0  # looks at what was done for documents that others own by now
+    retries: int = 0  # tries of users in quarantine
+    reviews: int = 0  # looks at earlier acts on documents that others may own now
     feed_requests: int = 0
     scans: int = 0  # scans that reached their end
-    holds: int = 0  # times that the whole listener was on hold because the cluster failed
+    holds: int = 0  # how often the whole listener was on hold because the cluster failed
     looks: dict[str, int] = msgspec.field(default_factory=dict)  # acts on a document, by the reason for them
     failures: dict[str, int] = msgspec.field(default_factory=dict)  # by kind of error
     access_changes: dict[str, int] = msgspec.field(default_factory=dict)  # by what was done, as in the audit lines
@@ -55,7 +55,7 @@ class Counters(msgspec.Struct):
             self.failures[kind] = self.failures.get(kind, 0) + times
 
     def looked(self, reason: str) -> None:
-        """Count an act on a document, whatever came of it."""
+        """Count an act on a document, whatever its outcome."""
         self.looks[reason] = self.looks.get(reason, 0) + 1
 
     def changed(self, action: str) -> None:
@@ -63,7 +63,7 @@ class Counters(msgspec.Struct):
         self.access_changes[action] = self.access_changes.get(action, 0) + 1
 
     def add(self, other: "Counters") -> None:
-        """Add what another listener counted."""
+        """Add the counters of another listener."""
         for name in _PLAIN:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in _BY_LABEL:

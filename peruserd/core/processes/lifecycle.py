@@ -5,8 +5,8 @@
         └──────────┬─────────┴──────────────────────┘
                    └─exited─▶ BACKOFF ──due──▶ STARTING          exit code 78 ──▶ FAILED
 
-Invariant: SPAWN is only ever an answer to the first start, to `Exited` or to `Due` in BACKOFF, so a successor never
-starts before its predecessor is known to be gone.
+Invariant: SPAWN only follows the first `Wanted`, an `Exited`, or a `Due` in BACKOFF. So a successor never starts before
+its predecessor is known to be gone.
 """
 
 from enum import Enum, StrEnum
@@ -17,11 +17,11 @@ import msgspec
 from peruserd.core.common.backoff import Backoff
 
 EXIT_CONFIGURATION: Final = 78
-"""The exit code by which a child says that another try cannot help (sysexits' EX_CONFIG)."""
+"""The exit code of a child for which another try is useless (sysexits' EX_CONFIG)."""
 
 
 class State(StrEnum):
-    """Where a child is in its life; supervisord's words."""
+    """The states of a child, in supervisord's words."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -32,41 +32,41 @@ class State(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a child was stopped, or ended; logged and exported as a label."""
+    """The reason why a child was stopped, or ended. It is logged, and exported as a label."""
 
     UNPLANNED = "unplanned"  # the plan no longer has its copy
     SHUTDOWN = "shutdown"
     CRASHED = "crashed"
     SLOW_START = "slow_start"
-    SILENT = "silent"  # it stopped beating
+    SILENT = "silent"  # its feed loop made no round for too long
     REFUSED = "refused"  # it exited with 78
 
 
 class Action(Enum):
-    """The actions of the supervisor on the process."""
+    """The actions of the supervisor on the child's process."""
 
     SPAWN = "spawn"
     ASK = "ask"  # a Stop message over the pipe
-    ABORT = "abort"  # SIGABRT: faulthandler writes where every thread stands
+    ABORT = "abort"  # SIGABRT: faulthandler writes the traceback of every thread
     KILL = "kill"  # SIGKILL
 
 
 class Timing(msgspec.Struct, frozen=True):
-    """How long a child may take, in seconds."""
+    """The time limits of a child, in seconds."""
 
     # A start takes 0.02 s alone, but 64 children on two busy cores wait for each other.
     start_seconds: float = 60.0
-    # A long poll lasts at most 25 s and one request 30 s; silence beyond both is no slow server.
+    # A long poll lasts at most 25 s, and one request 30 s. Longer silence is not explained by a slow server.
     silence_seconds: float = 90.0
     stop_seconds: float = 10.0
     abort_seconds: float = 2.0
-    # A child that has been caught up this long has recovered; its next failure is a first one.
+    # A child that has been caught up for this long has recovered. Its next failure counts as the first one.
     recovery_seconds: float = 30.0
     backoff: Backoff = Backoff(initial_seconds=0.5, max_seconds=30.0)
 
 
 class Child(msgspec.Struct, frozen=True):
-    """One child's state. Times are of the caller's monotonic clock, in seconds; `deadline` is when `Due` is due."""
+    """The state of one child. Times are of the caller's monotonic clock. `deadline` is the time of the next `Due`."""
 
     state: State = State.STOPPED
     wanted: bool = False
@@ -82,23 +82,23 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Unwanted(msgspec.Struct, frozen=True):
-    """The plan no longer has it, or the instance stops."""
+    """The plan no longer has this child's copy, or the instance stops."""
 
     reason: Reason
 
 
 class Greeted(msgspec.Struct, frozen=True):
-    """The child's first message arrived: it is up."""
+    """The child's first message arrived, so the child is up."""
 
 
 class Progressed(msgspec.Struct, frozen=True):
-    """The child's feed loop went round; `caught_up` says whether nothing it owns is waiting."""
+    """The child's feed loop made a round. `caught_up` says that nothing of its own is waiting."""
 
     caught_up: bool
 
 
 class Exited(msgspec.Struct, frozen=True):
-    """The process is gone, as its pidfd says. `chance` is a random number of [0, 1) for the back-off."""
+    """The process has ended, as its pidfd shows. `chance` is a random number of [0, 1) for the back-off."""
 
     code: int
     chance: float
@@ -115,7 +115,7 @@ _ALIVE: Final = (State.STARTING, State.RUNNING)
 
 
 def step(child: Child, event: Event, now: float, timing: Timing) -> Step:
-    """Return the child after `event` and what to do to its process, in order."""
+    """Return the child after `event`, and the actions on its process, in order."""
     match event:
         case Wanted():
             return _wanted(child, now, timing)
@@ -130,7 +130,7 @@ def step(child: Child, event: Event, now: float, timing: Timing) -> Step:
         case Due() if child.deadline is not None and now >= child.deadline:
             return _due(child, now, timing)
         case _:
-            # A message that was under way when the child's state changed; it says nothing new.
+            # The message was under way when the child's state changed, and has no meaning any more.
             return child, ()
 
 
@@ -211,7 +211,7 @@ _replace = msgspec.structs.replace
 class RestartBudget(msgspec.Struct, frozen=True):
     """Erlang's restart intensity: at most `burst` restarts within `period_seconds` for the whole instance.
 
-    Past it the fault is not one child's, and the outer supervisor (systemd) takes over.
+    With more restarts the fault is not in one child, and the outer supervisor (systemd) takes over.
     """
 
     burst: int
@@ -225,5 +225,5 @@ class RestartBudget(msgspec.Struct, frozen=True):
 
     @property
     def exceeded(self) -> bool:
-        """Say whether more restarts lie within the last period than allowed."""
+        """Say whether there were more restarts within the last period than allowed."""
         return len(self.restarts) > self.burst

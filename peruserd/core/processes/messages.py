@@ -1,6 +1,6 @@
-"""The messages between supervisor and listener: one frozen message to start a child, typed ones over a pipe after.
+"""The messages between supervisor and listener: one message starts a child, and typed messages follow over a pipe.
 
-Every message is one MessagePack document; `encode` and the two `decode…` functions are the whole protocol.
+Every message is one MessagePack document. `encode` and the `decode…` functions are the whole protocol.
 """
 
 from enum import StrEnum
@@ -8,11 +8,11 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.audit.rounds import AuditStanding
+from peruserd.core.audit.rounds import AuditStatus
 from peruserd.core.cluster.views import Copy
 from peruserd.core.common.secret import Secret
 from peruserd.core.configuration.config import AuditConfig, CouchDBConfig, DatabasesConfig, DeletionConfig, LogConfig
-from peruserd.core.deletions.journal import Standing
+from peruserd.core.deletions.journal import DeletionStatus
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.feed.rows import Sequence
 from peruserd.core.ownership.ownership import Ownership
@@ -30,10 +30,10 @@ class Credentials(msgspec.Struct, frozen=True):
 
 
 class Token(msgspec.Struct, frozen=True):
-    """The values of two headers by which CouchDB knows whose a request is; either of them may be missing.
+    """The values of the two headers that authenticate a request; either of them may be missing.
 
-    `number` tells one token from the next; a cookie that the server has refreshed leaves it as it is. `relayed` takes
-    the place of `authorization` on the paths of other nodes, where those do not take each other's sessions.
+    `number` identifies the token. A cookie that the server has refreshed does not change it. `relayed` replaces
+    `authorization` in requests to the paths of other nodes, if nodes do not accept each other's sessions.
     """
 
     number: int = 0
@@ -43,16 +43,18 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class ListenerStart(msgspec.Struct, frozen=True):
-    """All a listener needs to begin. `state_file` is its own SQLite file.
+    """All a listener needs to begin.
 
-    `upcoming` is the ownership that may follow (see `Assignment`). `share` is how many users it may work on at once
-    now, `max_in_flight` how many it can ever be allowed to. `token` is None while the server does not let the instance
-    in; the password itself never reaches a listener. `resume_near` is where a listener of the range that this one is a
-    part of had come to: a hint and no checkpoint. An act of the last `recall_seconds` before an owner changes is looked
-    at again, because the next owner may have known better already. `new_per_minute` is how many databases it may make
-    in a minute (0 is no limit), `nodes` are those connected in the view seen last, `cut_off` says that they are no
-    majority of the cluster's. `access` are the rights that users have in their databases, `templates` what else is put
-    into these.
+    - `upcoming`: the ownership that may follow (see `Assignment`).
+    - `token`: None while the server does not admit the instance. The password itself never reaches a listener.
+    - `state_file`: the listener's own SQLite file.
+    - `share`: how many users the listener may work on at once now. `max_in_flight`: the most it can ever be allowed.
+    - `resume_near`: how far the listener of the range before a split had read. It is a hint and no checkpoint.
+    - `recall_seconds`: acts of this time before a change of owner are looked at again, because the next owner may have
+      known better already.
+    - `new_per_minute`: how many databases the listener may create in a minute; 0 is no limit.
+    - `nodes`: the connected nodes of the view seen last. `cut_off`: they are no majority of the cluster's nodes.
+    - `access`: the users' rights in their databases. `templates`: what else is put into these.
     """
 
     copy: Copy
@@ -82,7 +84,7 @@ class ListenerStart(msgspec.Struct, frozen=True):
 
 
 class Inform(msgspec.Struct, frozen=True, tag="inform"):
-    """The view changed: who owns what from now on, who may own it soon, how much may be done, who is connected.
+    """The view has changed. The fields are those of `ListenerStart`.
 
     `number` counts the messages of this kind to one listener, from 1.
     """
@@ -97,9 +99,9 @@ class Inform(msgspec.Struct, frozen=True, tag="inform"):
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
-    """Stop fetching, finish what is in flight within the time given, save the checkpoint, exit 0.
+    """Stop fetching, finish the work in flight within the given time, save the checkpoint, exit 0.
 
-    `leaving` says that this instance has lost the whole copy, so what it did last may have to be put right.
+    `leaving` says that this instance has lost the whole copy. Then its recent acts are reviewed before the end.
     """
 
     within_seconds: float
@@ -107,16 +109,16 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 
 class TakeOverDoubts(msgspec.Struct, frozen=True, tag="inherit"):
-    """State files of copies that nobody listens to any more: what was left in doubt there is the listener's now."""
+    """The state files of copies without a listener. This listener takes over the documents in doubt there."""
 
     state_files: tuple[str, ...]
 
 
 class Reauthenticate(msgspec.Struct, frozen=True, tag="reauthenticate"):
-    """The token that requests carry from now on, or none, and then they must wait.
+    """The token for all requests from now on. Without a token requests must wait.
 
-    `why` says in words why there is no token, or why the token could not be checked. `answers` is the number of the
-    newest `CheckToken` of this listener that was looked into.
+    `why` says in words why there is no token, or why the token could not be checked. `answers` is the number of this
+    listener's newest `CheckToken` that was handled.
     """
 
     token: Token | None
@@ -125,10 +127,10 @@ class Reauthenticate(msgspec.Struct, frozen=True, tag="reauthenticate"):
 
 
 class Look(msgspec.Struct, frozen=True, tag="look"):
-    """Look at these user documents, for one of the reasons behind which there is no row.
+    """Look at these user documents, for a reason without a row.
 
-    `number` grows from message to message; a report says up to which one all is done. `made` says that nothing is known
-    but that their databases were made: whoever made them a moment ago is told nothing new.
+    `number` grows from message to message. A report says up to which number all looks are done. `made` says that the
+    only news is the creation of the databases. The listener that created them ignores it.
     """
 
     number: int
@@ -138,9 +140,9 @@ class Look(msgspec.Struct, frozen=True, tag="look"):
 
 
 class LookAtAll(msgspec.Struct, frozen=True, tag="look at all"):
-    """Look at every user of the range, because single looks were too many; done once the whole range was scanned.
+    """Look at every user of the range, because single looks were too many. It is done after a scan of the range.
 
-    `request` tells this one from all others, also after a restart: a scan that answers it is on the listener's disk.
+    `request` identifies the message, also after a restart. The listener saves it with the scan that answers it.
     """
 
     number: int
@@ -148,7 +150,7 @@ class LookAtAll(msgspec.Struct, frozen=True, tag="look at all"):
 
 
 class CompareNames(msgspec.Struct, frozen=True, tag="compare"):
-    """Find users whose database is not there, or was made again; done once that is known on disk to be owed."""
+    """Find users with a missing or newly created database. The message is done once the listener has saved it."""
 
     number: int
 
@@ -156,8 +158,8 @@ class CompareNames(msgspec.Struct, frozen=True, tag="compare"):
 class JournalNews(msgspec.Struct, frozen=True, tag="journal"):
     """News of the journal of deletions.
 
-    `spoken_of` are the ids of entries on which the operator's word has changed. While the journal is not `usable`,
-    because it cannot be read or somebody else could write there, nothing may be dropped.
+    `spoken_of` are the ids of entries with a changed word of the operator. The journal is not `usable` while it cannot
+    be read, or while others than server admins could write to it. Nothing may be dropped then.
     """
 
     usable: bool
@@ -169,9 +171,9 @@ class JournalNews(msgspec.Struct, frozen=True, tag="journal"):
 
 
 class Stage(StrEnum):
-    """The work that a listener is at."""
+    """The stage of a listener."""
 
-    CONNECTING = "connecting"  # no answer from its copy yet, or none any more
+    CONNECTING = "connecting"  # no answer from its copy yet, or no longer
     SCANNING = "scanning"  # live, and reading the range from the start beside it
     FOLLOWING = "following"  # live
 
@@ -181,7 +183,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """The part of the machine that a process takes: processor time, resident memory, open descriptors, threads."""
+    """The resources of a process: processor time, resident memory, open descriptors, threads."""
 
     cpu_seconds: float
     resident_bytes: int
@@ -190,13 +192,13 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
-    """How it stands. `rounds` counts rounds of the feed loop; a report without a new round is no sign of life.
+    """The state of a listener. A report without a new round of the feed loop, in `rounds`, is no sign of life.
 
-    `usage` is None where the listener cannot measure it. `informed` is the number of the newest `Inform` that the
-    listener has taken in, 0 before the first one. `looked` is that of the newest `Look` up to which all is done,
-    and `looked_at_all` that of the newest `LookAtAll` which is done.
-    `on_hold` says why no work is given out; None where it is. `permanent` are those in quarantine whom time alone does
-    not help.
+    - `usage`: None if the listener cannot measure it.
+    - `informed`: the number of the newest `Inform` that was received; 0 before the first one.
+    - `looked`: the number up to which every `Look` is done. `looked_at_all`: the same for `LookAtAll`.
+    - `on_hold`: why no work is given out; None while work is given out.
+    - `permanent`: how many users in quarantine will not be served without somebody's action.
     """
 
     rounds: int
@@ -209,13 +211,13 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     quarantined: int
     counters: Counters
     usage: Usage | None = None
-    deletions: Standing = Standing()
+    deletions: DeletionStatus = DeletionStatus()
     informed: int = 0
     on_hold: str | None = None
     permanent: int = 0
     looked: int = 0
     looked_at_all: int = 0
-    audit: AuditStanding = AuditStanding()
+    audit: AuditStatus = AuditStatus()
 
     @property
     def is_reading(self) -> bool:
@@ -224,9 +226,9 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
 
 
 class CheckToken(msgspec.Struct, frozen=True, tag="check token"):
-    """An answer makes this listener doubt its token; the supervisor alone finds out, and says `Reauthenticate`.
+    """An answer makes the listener doubt its token. The supervisor checks it, and answers with `Reauthenticate`.
 
-    `number` counts the doubts of one process, from 1. `node` is the other node that the request was for, if it was.
+    `number` counts these messages of one process, from 1. `node` is the other node that the request was for, if any.
     """
 
     number: int
@@ -234,7 +236,7 @@ class CheckToken(msgspec.Struct, frozen=True, tag="check token"):
 
 
 class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
-    """The last message of an orderly end, with the reason in words."""
+    """The last message before an orderly end, with the reason in words."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""The open looks of one range, and the orders that stand for looks which are too many to be remembered."""
+"""The open looks of one range. Orders replace single looks if these are too many to remember."""
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
@@ -11,43 +11,43 @@ from peruserd.core.ownership.ranges import Range
 from peruserd.core.processes.messages import CompareNames, Look, LookAtAll
 
 Asked = tuple[int, Lane, bool]
-"""The number, the reason, and whether the reason is only that a database was made for the first time."""
+"""The number, the reason, and whether the reason is only the first creation of a database."""
 
 Message = Look | LookAtAll | CompareNames
-"""The things that a listener is asked for."""
+"""The messages that ask a listener for looks."""
 
 
 class Order(NamedTuple):
-    """An order by its number; `since` is the oldest number of all that it stands for, which is not over before."""
+    """An order, by its number. `since` is the oldest number that it replaces, which stays open until its end."""
 
     number: int
     since: int
 
 
-class Tray:
-    """The open looks of one range: `looks` by document, the oldest number first, and the orders.
+class OpenLooks:
+    """The open looks of one range: `looks` by document, the oldest number first, and two orders.
 
-    `scanning` is to look at all users of the range, `comparing` is to compare the names of their databases.
-    `incarnation` tells the requests of this process from those of others.
+    The order `scanning` is to look at all users of the range. The order `comparing` is to compare the names of their
+    databases. `incarnation` identifies the requests of this process.
     """
 
     def __init__(self, incarnation: str) -> None:
-        # Ordered, because finding the oldest entry of a plain dict whose front is deleted over and over is quadratic.
+        # An OrderedDict, because it takes quadratic time to find the oldest entry of a plain dict with a deleted front.
         self.looks: OrderedDict[str, Asked] = OrderedDict()
         self.scanning: Order | None = None
         self.comparing: Order | None = None
-        # How many of the looks a scan makes up for.
+        # How many of the looks a scan can replace.
         self.others = 0
         self._incarnation = incarnation
 
     @property
     def oldest(self) -> int | None:
-        """Return the oldest number that is open; None where nothing is."""
+        """Return the oldest open number; None if nothing is open."""
         orders = [each.since for each in (self.scanning, self.comparing) if each is not None]
         return min([*orders, next(iter(self.looks.values()))[0]] if self.looks else orders, default=None)
 
     def ask(self, document_id: str, number: int, lane: Lane, *, made: bool) -> None:
-        """Open a look, or open it anew, for the more urgent reason."""
+        """Open a look. If the document has one already, it gets the new number and the more urgent reason."""
         before = self.looks.pop(document_id, None)
         if before is not None:
             self.others -= before[1] is Lane.OTHERS
@@ -56,11 +56,11 @@ class Tray:
         self.looks[document_id] = number, lane, made
 
     def compare(self, number: int) -> None:
-        """Let names be compared."""
+        """Open the order to compare names."""
         self.comparing = Order(number, number if self.comparing is None else self.comparing.since)
 
     def look_at_all(self, number: int) -> None:
-        """Let every user be looked at, instead of each whose database somebody has made or deleted."""
+        """Open the order to look at all users. It replaces the looks at databases that others created or deleted."""
         dropped = (asked[0] for asked in self.looks.values() if asked[1] is Lane.OTHERS)
         since = next(dropped, number) if self.scanning is None else self.scanning.since
         self.scanning = Order(number, since)
@@ -68,7 +68,7 @@ class Tray:
         self.looks = OrderedDict((each, asked) for each, asked in self.looks.items() if asked[1] is not Lane.OTHERS)
 
     def messages(self, after: int) -> Iterator[Message]:
-        """Return what is open with a number above `after`, in the order of the numbers."""
+        """Return the open messages with a number above `after`, in the order of the numbers."""
         orders: list[tuple[int, Message]] = []
         if self.scanning is not None and self.scanning.number > after:
             number = self.scanning.number
@@ -87,35 +87,36 @@ class Tray:
         groups = [(asked, tuple(each for each, _ in group)) for asked, group in groupby(reversed(inside), key=_asked)]
         last_places = {asked[0]: place for place, (asked, _) in enumerate(groups)}
         for place, ((number, lane, made), document_ids) in enumerate(groups):
-            # A listener takes each number for the end of all that came before it.
+            # A listener that reports a number has done everything before it, so only the last message gets the number
+            # itself.
             yield number, Look(number - (place < last_places[number]), lane, document_ids, made)
 
     def close(self, number: int) -> None:
-        """Close the looks that have a number up to this one."""
+        """Close the looks with a number up to this one."""
         while self.looks and self.looks[oldest := next(iter(self.looks))][0] <= number:
             self.others -= self.looks.pop(oldest)[1] is Lane.OTHERS
 
     def close_orders(self, taken_in: int, scanned: int) -> None:
-        """Close a comparison with a number up to the one taken in, and a scan up to the one scanned."""
+        """Close a comparison with a number up to `taken_in`, and a scan of all users with one up to `scanned`."""
         if self.comparing is not None and self.comparing.number <= taken_in:
             self.comparing = None
         if self.scanning is not None and self.scanning.number <= scanned:
             self.scanning = None
 
 
-def part_of(covered: Range, trays: Collection[Tray], incarnation: str) -> Tray:
-    """Return what is open, in the trays of ranges around it, of a part of theirs, such as of one that was split."""
-    made = Tray(incarnation)
-    looks = {each: asked for tray in trays for each, asked in tray.looks.items() if document_hash(each) in covered}
+def part_of(covered: Range, parts: Collection[OpenLooks], incarnation: str) -> OpenLooks:
+    """Return the open looks of a range, taken from those of ranges that overlap it, for example after a split."""
+    made = OpenLooks(incarnation)
+    looks = {each: asked for part in parts for each, asked in part.looks.items() if document_hash(each) in covered}
     for document_id, (number, lane, is_new) in sorted(looks.items(), key=lambda each: each[1][0]):
         made.ask(document_id, number, lane, made=is_new)
-    made.comparing = _joined(each.comparing for each in trays)
-    made.scanning = _joined(each.scanning for each in trays)
+    made.comparing = _joined(each.comparing for each in parts)
+    made.scanning = _joined(each.scanning for each in parts)
     return made
 
 
 def _joined(orders: Iterable[Order | None]) -> Order | None:
-    """Return one order for all of them: the oldest, because a listener that is told of it later does it later."""
+    """Return one order for all of them: the oldest one, because a listener that gets it later also ends it later."""
     given = [each for each in orders if each is not None]
     return Order(min(each.number for each in given), min(each.since for each in given)) if given else None
 

@@ -1,8 +1,10 @@
 """The documents of templates in a user's database, and those to be written there. Pure.
 
-A document is judged by itself, as it was read. A digest kept in the user's database would say whatever its user wants.
-A document that equals an earlier version of its template, filled in for this user, is ours and out of date. Any other
-content is its user's, and is kept.
+Each document is judged by its own content. A digest kept in the user's database would say whatever the user wants.
+
+- Content that equals the template, filled in for this user, is up to date.
+- Content that equals an earlier version of the template, filled in for this user, is out of date.
+- Any other content is the user's own, and is kept.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,8 +16,8 @@ import msgspec
 from peruserd.core.users.templates import Template, Templates, same
 
 
-class Standing(StrEnum):
-    """How a document in a user's database stands to its template."""
+class TemplateStatus(StrEnum):
+    """The state of a document in a user's database, compared with its template."""
 
     CURRENT = "up to date"
     OUTDATED = "out of date"
@@ -25,19 +27,21 @@ class Standing(StrEnum):
 
     @property
     def is_due(self) -> bool:
-        """Say whether the document is to be written; what its user did is not undone."""
-        return self in (Standing.OUTDATED, Standing.MISSING)
+        """Say whether the document is to be written. A change or deletion by the user is not undone."""
+        return self in (TemplateStatus.OUTDATED, TemplateStatus.MISSING)
 
     @property
     def is_kept(self) -> bool:
         """Say whether the user changed or deleted the document."""
-        return self in (Standing.CHANGED, Standing.DELETED)
+        return self in (TemplateStatus.CHANGED, TemplateStatus.DELETED)
 
 
-class Found(msgspec.Struct, frozen=True):
-    """A document as it was read: without a revision there never was one, without a body it was deleted.
+class StoredDocument(msgspec.Struct, frozen=True):
+    """A document as it was read from the database.
 
-    `beyond` says that it is there, and too large or nested too deeply to be read.
+    - `rev` is None if the document never existed.
+    - `body` is None if the document was deleted, or could not be read.
+    - `beyond` says that the document exists but could not be read: too large, or nested too deeply.
     """
 
     rev: str | None = None
@@ -45,65 +49,71 @@ class Found(msgspec.Struct, frozen=True):
     beyond: bool = False
 
 
-class Looked(msgspec.Struct, frozen=True):
-    """One document, and the revision that a write of it continues; none where the document is not there."""
+class JudgedDocument(msgspec.Struct, frozen=True):
+    """The judgement on one document. `rev` is the revision that a write continues; None where there is no document."""
 
     id: str
-    standing: Standing
+    status: TemplateStatus
     rev: str | None = None
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """The state of one database; `options` are those that are not as they should be."""
+    """The state of one database. `options` names the options with a wrong value."""
 
-    documents: tuple[Looked, ...] = ()
+    documents: tuple[JudgedDocument, ...] = ()
     options: tuple[str, ...] = ()
 
-    def due(self, *, overwrite: bool) -> tuple[Looked, ...]:
-        """Return the documents to be written; with `overwrite` also those that the user changed or deleted."""
-        return tuple(each for each in self.documents if each.standing.is_due or (overwrite and each.standing.is_kept))
+    def due(self, *, overwrite: bool) -> tuple[JudgedDocument, ...]:
+        """Return the documents to be written. With `overwrite` they include the user's changes and deletions."""
+        return tuple(each for each in self.documents if each.status.is_due or (overwrite and each.status.is_kept))
 
     def is_due(self, *, overwrite: bool) -> bool:
         """Say whether there is anything to be written."""
         return bool(self.options or self.due(overwrite=overwrite))
 
     @property
-    def kept(self) -> tuple[Looked, ...]:
-        """Return the documents that their user changed or deleted."""
-        return tuple(each for each in self.documents if each.standing.is_kept)
+    def kept(self) -> tuple[JudgedDocument, ...]:
+        """Return the documents that the user changed or deleted."""
+        return tuple(each for each in self.documents if each.status.is_kept)
 
 
 def of_new_database(templates: Templates) -> Contents:
-    """Return what is in a database that was made a moment ago: nothing."""
+    """Return the state of a database that was just created: every document is missing."""
     return Contents(
-        tuple(Looked(each.id, Standing.MISSING) for each in templates.documents), tuple(sorted(templates.options))
+        tuple(JudgedDocument(each.id, TemplateStatus.MISSING) for each in templates.documents),
+        tuple(sorted(templates.options)),
     )
 
 
-def judged(template: Template, found: Found, earlier: Iterable[Template], user: str, database: str) -> Looked:
-    """Return how a document stands; `earlier` are the versions of its template that are on record."""
-    # CouchDB answers with a conflict where the revision of a deletion is named, and goes on from it where none is.
+def judged(
+    template: Template, found: StoredDocument, earlier: Iterable[Template], user: str, database: str
+) -> JudgedDocument:
+    """Return the judgement on a document. `earlier` are the recorded older versions of its template."""
+    # A write over a deletion names no revision. CouchDB then continues from the deletion by itself; if the write named
+    # the deletion's revision, CouchDB would answer with a conflict.
     rev = found.rev if found.beyond or found.body is not None else None
-    return Looked(template.id, _standing(template, found, earlier, user, database), rev)
+    return JudgedDocument(template.id, _status(template, found, earlier, user, database), rev)
 
 
-def _standing(template: Template, found: Found, earlier: Iterable[Template], user: str, database: str) -> Standing:
+def _status(
+    template: Template, found: StoredDocument, earlier: Iterable[Template], user: str, database: str
+) -> TemplateStatus:
     if found.rev is None:
-        return Standing.MISSING
+        return TemplateStatus.MISSING
     if found.beyond:
-        # No template makes such a document.
-        return Standing.CHANGED
+        # No template produces a document like that.
+        return TemplateStatus.CHANGED
     if found.body is None:
-        return Standing.DELETED
+        return TemplateStatus.DELETED
     if same(template.filled(user, database), found.body):
-        return Standing.CURRENT
+        return TemplateStatus.CURRENT
     is_ours = any(same(each.filled(user, database), found.body) for each in earlier)
-    return Standing.OUTDATED if is_ours else Standing.CHANGED
+    return TemplateStatus.OUTDATED if is_ours else TemplateStatus.CHANGED
 
 
-def to_write(templates: Templates, due: Iterable[Looked], user: str, database: str) -> list[dict[str, Any]]:
-    """Return the documents to send, each over the revision that was read."""
-    wanted: Mapping[str, Looked] = {each.id: each for each in due}
+def to_write(templates: Templates, due: Iterable[JudgedDocument], user: str, database: str) -> list[dict[str, Any]]:
+    """Return the documents to send. Each one replaces the revision that was read."""
+    wanted: Mapping[str, JudgedDocument] = {each.id: each for each in due}
     return [
         {"_id": each.id, **({"_rev": rev} if (rev := wanted[each.id].rev) else {}), **each.filled(user, database)}
         for each in templates.documents

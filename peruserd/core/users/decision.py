@@ -1,44 +1,56 @@
-"""The decision about one user, from the facts that are known: pure, and the only place where it is made.
+"""The decision about one user, from the known facts. Pure, and the only place where this decision is made.
 
-A row of a feed, a retry or a scan is a *reason to look*, and never the truth. The decision takes the facts that are
-known and returns one step. A step is a question (find out another fact), an act, or the end. The provisioner carries a
-step out, puts the new fact into its place and asks again. So each rule stands here once, for every reason to look.
+A row of a feed, a retry or a scan is a *reason to look*, and never the truth. The decision takes the known facts and
+returns one step. A step is a question (find out another fact), an act, or the end. The provisioner carries out the
+step, adds the new fact and asks again. So each rule stands here once, for every reason to look.
 
 The rules, in short:
 
-- A new database gets a constant. Nothing else is written for a name whose `PUT` was answered 201 for a live row.
-- Access is given back, and taken away, only after the user document was confirmed copy by copy.
-- A security object that was there before is written over only after its copies were compared.
-- A live row is believed where the one copy that was read names its user, or where all copies were read, if they agree.
-- An object that was written is read again from each copy; if a copy differs, the work begins again from what is there.
-- A new database is complete before its user gets access. One whose security object nobody ever wrote is new.
-- A database that was there before keeps the rights of its user. A rollout alone changes them, for a live user.
-- A database that somebody deleted is made again for a live user, unless the configuration leaves that to the operator.
-- A revocation ends when each copy was seen to be without the user. A copy that cannot be read is waited for.
-- A look at copies ends when each was read on a node that is connected: such a copy is about to be made, by CouchDB.
+- A database is new if the `PUT` for a live row was answered 201. Its security object is always the same constant.
+- Access is restored or taken away only after the user document was confirmed copy by copy.
+- An existing security object is replaced only after its copies were compared.
+- A live row is believed in two cases: one copy was read and names the user, or all copies were read and agree.
+- After a write the object is read again from each copy. If a copy differs, the work starts again from the new state.
+- A new database is complete before its user gets access. For this rule a database with a blank object is new as well.
+- A database that existed before keeps its user's rights. Only a rollout changes them, and only for a live user.
+- A deleted database is created again for a live user, unless the configuration leaves that to the operator.
+- A revocation ends when every copy was read without the user's name. An unreadable copy is waited for.
+- A look at copies waits for every copy on a connected node. CouchDB is about to create such a copy if it is missing.
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from peruserd.core.common.majority import is_majority
 from peruserd.core.configuration.config import DeletionPolicy, WhenDeleted
 from peruserd.core.users import security
 from peruserd.core.users.evidence import DocumentState, Verdict
 from peruserd.core.users.facts import Database, Facts, Hint
 from peruserd.core.users.quarantine import UNCONFIRMED, Advice, Failure
 from peruserd.core.users.security import CopiesDisagreeError, Security
-from peruserd.core.users.steps import Ask, Create, Failed, Furnish, NothingToDo, Removed, Served, Step, Write, WriteEach
+from peruserd.core.users.steps import (
+    Ask,
+    Create,
+    Failed,
+    NothingToDo,
+    Removed,
+    Served,
+    Step,
+    Write,
+    WriteEach,
+    WriteTemplates,
+)
 
 Edit = Callable[[Security, str], Security]
-"""A change of a security object for a user; it returns the very same object where nothing changes."""
+"""A change of a security object for a user. It returns the same object, by identity, if nothing changes."""
 
-# Another writer who undoes each write is not fought for ever within one act.
+# Another writer may undo each write. One act does not compete with such a writer for ever.
 _MAX_WRITES: Final = 5
 
 
 def decide(facts: Facts) -> Step:
-    """Return the next step; raises MalformedSecurityError where an object cannot be read at all."""
+    """Return the next step. Raises MalformedSecurityError if a security object has an unreadable shape."""
     if facts.rollout and (step := _not_rolled_out(facts)) is not None:
         return step
     match facts.state:
@@ -59,7 +71,7 @@ def decide(facts: Facts) -> Step:
 
 
 def _not_rolled_out(facts: Facts) -> Step | None:
-    """Confirm the document before everything, and leave what is no live user's database to the other reasons."""
+    """Confirm the document first. Databases without a live user are left to the other reasons to look."""
     if facts.state is None:
         return Ask.DOCUMENT
     if facts.state in (DocumentState.DELETED, DocumentState.MISSING) or facts.database is Database.ABSENT:
@@ -68,10 +80,10 @@ def _not_rolled_out(facts: Facts) -> Step | None:
 
 
 def _claimed_live(facts: Facts) -> Step:
-    """Serve a new user on the word of its row; confirm the document wherever something was there before."""
+    """Serve a new user because of the row alone. If a database existed before, confirm the document first."""
     if facts.database is Database.THERE:
         if facts.glance is None and facts.copies is None:
-            # The one copy of a glance can have been away when the name was freed.
+            # A glance reads one copy, and that copy can have been away when the name was freed.
             return Ask.COPIES if facts.holds else Ask.GLANCE
         seen = facts.readable if facts.glance is None else (facts.glance,)
         is_known = not facts.in_doubt and (facts.has_majority or not facts.holds) and not facts.unread
@@ -81,7 +93,7 @@ def _claimed_live(facts: Facts) -> Step:
 
 
 def _claimed_deleted(facts: Facts) -> Step:
-    """Look for something to take away before asking whether it may be taken."""
+    """Find out first whether there is anything to revoke, and only then whether it may be revoked."""
     is_kept = facts.policy is DeletionPolicy.KEEP and not facts.in_doubt
     if facts.database is Database.ABSENT:
         return Ask.DOCUMENT if facts.notes_ends else Removed(absent=True)
@@ -97,7 +109,7 @@ def _claimed_deleted(facts: Facts) -> Step:
 
 def _live(facts: Facts) -> Step:
     if facts.database is Database.UNKNOWN and facts.hint is not Hint.LIVE:
-        # A look that is not for a new row finds the database there as a rule.
+        # Without a new row the database usually exists.
         return Ask.COPIES
     if facts.database in (Database.UNKNOWN, Database.ABSENT):
         return _made(facts)
@@ -106,31 +118,32 @@ def _live(facts: Facts) -> Step:
     if facts.copies is None:
         return Ask.COPIES
     try:
-        return _furnished_before(facts, _kept_shut(facts) or _brought_to(facts, _giving(facts), Served()))
+        return _templates_first(facts, _held_for_operator(facts) or _reconciled(facts, _giving(facts), Served()))
     except CopiesDisagreeError:
         if not facts.silent:
             raise
-        # Those that are away can make one of the objects the majority's.
+        # With the copies that are away, one of the objects may have a majority.
         return _away(facts)
 
 
 def _made(facts: Facts) -> Step:
-    """Make the database, unless somebody deleted it and the configuration leaves that to the operator."""
+    """Create the database, unless somebody deleted it and the configuration leaves that to the operator."""
     if facts.when_deleted is WhenDeleted.REMAKE or facts.deleted_by_others is False:
         return Create()
     return Ask.REMOVAL if facts.deleted_by_others is None else _DELETED
 
 
-def _kept_shut(facts: Facts) -> Step | None:
-    """Ask the operator before a user gets a database that was there and is nobody's, if the configuration says so.
+def _held_for_operator(facts: Facts) -> Step | None:
+    """Ask the operator before a user gets an existing database without an owner, if the configuration says so.
 
-    The copies decide together: one that was away when the name was freed still names it. Such a copy is brought to
-    what the others hold before the operator is asked. A blank copy decides nothing while another one is away.
+    All copies decide together, because a copy that was away when the name was freed still names the earlier user. Such
+    a copy is first brought to the state of the others, and then the operator is asked. A blank copy decides nothing
+    while another copy is away.
     """
     if not facts.holds or facts.admitted:
         return None
     written = sum(not security.is_blank(each) for each in facts.readable)
-    if not facts.has_majority or (facts.silent and not _is_most(written, facts)):
+    if not facts.has_majority or (facts.silent and not is_majority(written, len(facts.copies or ()))):
         return _away(facts)
     if not security.is_freed(facts.readable, len(facts.copies or ()), facts.user):
         return None
@@ -138,36 +151,32 @@ def _kept_shut(facts: Facts) -> Step | None:
         return _NO_ROLLOUT
     end = Ask.ADMISSION if facts.admitted is None else _HELD
     try:
-        return _brought_to(facts, security.revoke, end)
+        return _reconciled(facts, security.revoke, end)
     except CopiesDisagreeError:
         return _revoked_each(facts, end)
-
-
-def _is_most(number: int, facts: Facts) -> bool:
-    return 2 * number > len(facts.copies or ())
 
 
 def _deleted(facts: Facts) -> Step:
     if facts.database is Database.ABSENT:
         return Removed(absent=True)
     if facts.policy is DeletionPolicy.KEEP and not (facts.notes_ends and facts.database is Database.UNKNOWN):
-        return _whole(facts) if facts.in_doubt else _KEPT
+        return _written_again(facts) if facts.in_doubt else _KEPT
     if facts.copies is None:
         return Ask.COPIES
     if not facts.has_majority:
         return _revoked_each(facts, _away(facts))
     try:
-        return _brought_to(facts, security.revoke, Removed())
+        return _reconciled(facts, security.revoke, Removed())
     except CopiesDisagreeError as error:
-        # Nobody can say which copy is right, and the user must be in none of them.
+        # Nobody can say which copy is right, but no copy may name the user.
         failure = Failure("copies_disagree", str(error), Advice.ASK_OPERATOR, facts.silent)
         return _revoked_each(facts, Failed(failure))
 
 
 def _missing(facts: Facts) -> Step:
-    """Leave a user alone whose document was never there: the row was another document's, or `_users` is a new one."""
+    """Do nothing for a user without a document: another document had the row, or `_users` was created anew."""
     if facts.in_doubt and facts.database is not Database.ABSENT:
-        return _whole(facts)
+        return _written_again(facts)
     return NothingToDo("there is no such user document")
 
 
@@ -179,43 +188,43 @@ def _unclear(facts: Facts) -> Step:
 
 def _new(facts: Facts) -> Step:
     if not facts.written:
-        return _furnished_before(facts, Write(security.first(facts.user, facts.access)))
+        return _templates_first(facts, Write(security.first(facts.user, facts.access)))
     if facts.database is Database.ACCEPTED:
         return Failed(Failure("accepted_only", "only a minority of the nodes has created the database"))
     return Served()
 
 
-def _furnished_before(facts: Facts, step: Step) -> Step:
-    """Put what is due into a database before its user is let in for the first time, or where a rollout has ended."""
+def _templates_first(facts: Facts, step: Step) -> Step:
+    """Write the templates' documents before the user gets access for the first time, or at the end of a rollout."""
     is_first = isinstance(step, Write) and all(map(security.is_blank, facts.readable))
     if not facts.templated or not (is_first or (facts.rollout and isinstance(step, Served))):
         return step
     if is_first and any(map(security.is_public, facts.readable)):
-        # A user can make it look new, and let it refuse what is written first. It is open to nobody meanwhile.
-        return Write(security.SHUT)
+        # A user can make a database look new, with code that refuses the first write. So it is closed meanwhile.
+        return Write(security.CLOSED)
     if facts.refusals:
-        # A database that its user has never had refuses nothing by its user's code.
+        # In a database without access until now, no code of the user can be the reason for the refusal.
         advice = Advice.ASK_OPERATOR if is_first else Advice.GIVE_UP
         return Failed(Failure("template_refused", f"the database refuses {facts.refusals}", advice))
     if facts.contents is None:
         return Ask.CONTENTS
     if not facts.contents.is_due(overwrite=facts.overwrite):
         return step
-    return _RESTLESS_DOCUMENTS if facts.furnished >= _MAX_WRITES else Furnish()
+    return _RESTLESS_DOCUMENTS if facts.template_writes >= _MAX_WRITES else WriteTemplates()
 
 
-def _whole(facts: Facts) -> Step:
-    """Write a security object as it is over copies that may disagree, because an earlier write was not seen to end."""
+def _written_again(facts: Facts) -> Step:
+    """Write the same security object to all copies. They may disagree, because an earlier write may be incomplete."""
     if facts.copies is None:
         return Ask.COPIES
-    return _brought_to(facts, _closed, NothingToDo("the security object is whole again"))
+    return _reconciled(facts, _closed, NothingToDo("the security object is whole again"))
 
 
-def _brought_to(facts: Facts, edit: Edit, end: Step) -> Step:
-    """Bring all copies to what they stand for together, changed by `edit`.
+def _reconciled(facts: Facts, edit: Edit, end: Step) -> Step:
+    """Write the object that the copies agree on, changed by `edit`, to all copies.
 
-    Nothing is written on the word of a minority: a write reaches all copies that are there by then, and those that did
-    not answer can hold what these have lost. Raises CopiesDisagreeError where they stand for nothing together.
+    Nothing is written if only a minority could be read. A write reaches every copy that is there by then. But a copy
+    that did not answer can hold names that the others have lost. Raises CopiesDisagreeError if they agree on nothing.
     """
     found = facts.readable
     if not found:
@@ -231,12 +240,12 @@ def _brought_to(facts: Facts, edit: Edit, end: Step) -> Step:
 
 
 def _agree(found: tuple[Security, ...]) -> bool:
-    """Say whether there is an object, and all of them are the same."""
+    """Say whether there is at least one object, and all are equal."""
     return bool(found) and all(each == found[0] for each in found)
 
 
 def _revoked_each(facts: Facts, end: Step) -> Step:
-    """Take the user out of each copy that can be read, by itself, and end so where none of them names the user."""
+    """Take the user out of each readable copy separately. Return `end` once no readable copy names the user."""
     copies = enumerate(facts.copies or ())
     before = [(place, each.security) for place, each in copies if each.security is not None]
     after = [(place, security.revoke(each, facts.user)) for place, each in before]
@@ -247,11 +256,15 @@ def _revoked_each(facts: Facts, end: Step) -> Step:
 
 
 def _ended(facts: Facts, end: Step) -> Step:
-    """End, except that a write waits for each copy, also an earlier one's, and so does a revocation.
+    """Return `end`, unless a copy is still to be waited for.
 
-    CouchDB's own repair gives a copy that was away what all others hold, but only where those are the same. It lets a
-    majority win when a node returns (`mem3_sync_security`), and can set a copy back that was revoked while the others
-    were away. So one look at copies that agree is not enough for a revocation of which an earlier write had failed.
+    - After a write, of this act or an earlier one, every copy is waited for.
+    - A revocation waits for every copy.
+    - An unreadable copy on a connected node is always waited for.
+
+    CouchDB repairs a copy that was away only if all other copies are equal. When a node returns it lets the majority
+    win (`mem3_sync_security`). So it can undo the revocation in a copy that was written while the others were away.
+    After a failed write, a revocation is therefore looked at twice, even if the copies agree the first time.
     """
     is_removal = isinstance(end, Removed)
     if facts.unread or (facts.silent and (facts.written or facts.in_doubt or is_removal)):
@@ -267,7 +280,7 @@ def _away(facts: Facts) -> Failed:
 
 
 def _giving(facts: Facts) -> Edit:
-    """Return the change that gives a user the database that was there before."""
+    """Return the change that gives a user an existing database."""
     return partial(security.grant if facts.rollout else security.admit, access=facts.access)
 
 

@@ -1,14 +1,14 @@
-"""The answers of the copies of one user document, and the judgement whether the document is there.
+"""The answers of the copies of one user document, and the judgement whether the document exists.
 
-CouchDB's own clustered read cannot confirm a deletion. It prefers a live copy over a tombstone, whichever is older, and
-never says how many copies answered (measured). So each copy is read by itself, and this module judges the answers.
+A clustered read of CouchDB cannot confirm a deletion. It prefers a live copy over a tombstone, whichever is older, and
+never says how many copies answered (measured). So each copy is read separately, and this module judges the answers.
 
-Revisions are never compared by their numbers, because everybody who may write a document can give it `999999-…`. The
-judgement goes by which copy *knows* which revision:
+Revision numbers are never compared, because anybody with write access can give a document the revision `999999-…`. The
+judgement depends on the revisions that each copy *knows*:
 
-- A copy whose winner is another copy's past is behind, and its answer falls.
-- A copy that never heard of the document says nothing, and has answered all the same.
-- Where two copies do not know each other's winners, and one of the two is a tombstone, only replication can tell.
+- If another copy has a copy's winner in its history, the second copy is behind, and its answer does not count.
+- A copy that never received the document counts as an answer, but says nothing about the document.
+- If two copies do not know each other's winners, and one winner is a tombstone, only replication can decide.
 """
 
 from collections.abc import Iterable
@@ -16,13 +16,15 @@ from enum import Enum
 
 import msgspec
 
+from peruserd.core.common.majority import is_majority
+
 
 class DocumentState(Enum):
     """The state of a document, as its copies know it together."""
 
     LIVE = "live"
     DELETED = "deleted"
-    MISSING = "missing"  # no copy ever heard of it
+    MISSING = "missing"  # no copy ever received it
     UNCLEAR = "unclear"  # too few copies answered, or they disagree: to be asked again
 
 
@@ -34,9 +36,9 @@ class Winner(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """The answer of one copy: `winner` is None where it never heard of the document.
+    """The answer of one copy. `winner` is None if the copy never received the document.
 
-    `knows` are those of the other copies' winners that this copy has in its own history.
+    `knows` holds the winners of other copies that are in this copy's history.
     """
 
     node: str
@@ -45,9 +47,9 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """The answers of the copies that could be read; `hosts` are all nodes that the shard map lists for the document.
+    """The answers of the readable copies. `hosts` are all nodes of the document's range in the shard map.
 
-    `followed` is the node whose copy showed the document, where one did.
+    `followed` is the node whose feed showed the document, if any.
     """
 
     hosts: frozenset[str]
@@ -56,13 +58,13 @@ class Evidence(msgspec.Struct, frozen=True):
 
     @property
     def silent(self) -> tuple[str, ...]:
-        """Return the nodes of which no copy could be read, sorted."""
+        """Return the nodes whose copy could not be read, sorted."""
         return tuple(sorted(self.hosts.difference(each.node for each in self.readings)))
 
     @property
     def has_majority(self) -> bool:
         """Say whether more than half of the hosts have answered."""
-        return 2 * len(self.hosts.intersection(each.node for each in self.readings)) > len(self.hosts)
+        return is_majority(len(self.hosts.intersection(each.node for each in self.readings)), len(self.hosts))
 
     def unknown_winners(self, reading: Reading) -> frozenset[str]:
         """Return the winners of other copies that this copy has to be asked about."""
@@ -70,10 +72,10 @@ class Evidence(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """The judgement on all answers: `rev` is the revision that won, `why` a sentence where nothing is clear.
+    """The judgement on all answers. `rev` is the winning revision. `why` says in words why a state is unclear.
 
-    `behind` are the nodes whose copy still shows a document live that is deleted, sorted. A copy shows one revision
-    alone, so behind that one it can have another live one, which no other copy has yet.
+    `behind` are the nodes whose copy still shows a deleted document as live, sorted. A copy shows only one revision. It
+    can have a second live revision that no other copy has received yet.
     """
 
     state: DocumentState
@@ -84,10 +86,10 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def judge(evidence: Evidence) -> Verdict:
-    """Return whether the document is there.
+    """Return whether the document exists.
 
-    Invariant: LIVE and DELETED are only said with the answers of a majority of the hosts, and never while an answer
-    contradicts them that no other copy has outlived.
+    Invariant: LIVE or DELETED needs the answers of a majority of the hosts. An answer with the opposite state must be
+    outlived: another copy has its revision in its history.
     """
     if not evidence.has_majority:
         answered = len(evidence.hosts) - len(evidence.silent)
@@ -95,23 +97,23 @@ def judge(evidence: Evidence) -> Verdict:
         return Verdict(DocumentState.UNCLEAR, why=why, silent=evidence.silent)
     winners = {each.winner for each in evidence.readings if each.winner is not None}
     if not winners and evidence.followed in evidence.silent:
-        # Only the copy that showed the document can say whether it was another one's row.
+        # Only that copy can say whether the row belongs to another document.
         why = f"{evidence.followed}, whose copy showed the document, has not answered"
         return Verdict(DocumentState.UNCLEAR, why=why, silent=evidence.silent)
     if not winners:
         return Verdict(DocumentState.MISSING, silent=evidence.silent)
-    standing = [each for each in winners if not _is_outlived(each, evidence.readings)]
-    deleted = {each.deleted for each in standing}
+    remaining = [each for each in winners if not _is_outlived(each, evidence.readings)]
+    deleted = {each.deleted for each in remaining}
     if len(deleted) != 1:
         return Verdict(DocumentState.UNCLEAR, why="the copies of the document disagree", silent=evidence.silent)
-    rev = min(each.rev for each in standing)
+    rev = min(each.rev for each in remaining)
     if deleted == {False}:
         return Verdict(DocumentState.LIVE, rev, silent=evidence.silent)
     return Verdict(DocumentState.DELETED, rev, silent=evidence.silent, behind=_nodes_that_show_it_live(evidence))
 
 
 def _is_outlived(winner: Winner, readings: Iterable[Reading]) -> bool:
-    """Say whether a copy that shows something else has this revision in its history."""
+    """Say whether a copy with another winner has this revision in its history."""
     return any(each.winner != winner and winner.rev in each.knows for each in readings)
 
 

@@ -1,13 +1,14 @@
-"""The facts about one user that `core.users.decision` decides from."""
+"""The facts about one user. `core.users.decision` decides from them."""
 
 from enum import Enum
 
 import msgspec
 
+from peruserd.core.common.majority import is_majority
 from peruserd.core.configuration.config import DeletionPolicy, OnReturn, WhenDeleted
 from peruserd.core.users.contents import Contents
 from peruserd.core.users.evidence import DocumentState, Verdict
-from peruserd.core.users.security import AS_COUCH_PERUSER, SHUT, Access, Security
+from peruserd.core.users.security import AS_COUCH_PERUSER, CLOSED, Access, Security
 
 
 class Hint(Enum):
@@ -15,7 +16,7 @@ class Hint(Enum):
 
     LIVE = "live"
     DELETED = "deleted"
-    CONTESTED = "contested"  # rows that contradict each other, or nothing at all
+    CONTESTED = "contested"  # the rows contradict each other, or there is no row
 
 
 class Database(Enum):
@@ -23,16 +24,16 @@ class Database(Enum):
 
     UNKNOWN = "unknown"
     ABSENT = "absent"
-    CREATED = "created"  # by this act, as a majority of the nodes knows
-    ACCEPTED = "accepted"  # by this act, as a minority knows; the others catch up later
+    CREATED = "created"  # by this act, and a majority of the nodes has it
+    ACCEPTED = "accepted"  # by this act, but only a minority has it; the others catch up later
     THERE = "there"  # it was there before
 
 
 class CopyReading(msgspec.Struct, frozen=True):
-    """The security object of one copy of a database; `security` is None where the copy could not be read.
+    """The security object of one copy of a database. `security` is None if the copy could not be read.
 
-    `path` is where the copy is read and written; it means nothing here. A copy is `lost` where its node answers that it
-    has no file of it, although the shard map names it. It holds nothing then.
+    `path` says where the caller reads and writes the copy; `core` does not use it. A copy is `lost` if its node answers
+    that it has no file of the copy, although the shard map names it. Such a copy has no content.
     """
 
     node: str
@@ -42,20 +43,27 @@ class CopyReading(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """All that is known of a user during one act.
+    """All known facts about a user during one act. None always means "not known yet".
 
-    `glance` is the security object as a clustered read shows it, which is that of one copy. `copies` are all copies, as
-    read since the last write. `in_doubt` says that a security object was begun to be written and not seen to be whole,
-    by an earlier act or an earlier process. `written` is how often this act has written already. `admitted` says
-    whether the operator lets a user in whose database was nobody's; None where nobody was asked. `deleted_by_others`
-    says whether somebody else deleted the database that is not there; None where that is not known. `notes_ends` says
-    that it is noted where the database of a deleted user is gone. `access` are the
-    rights by the configuration, and `rollout` says that a database that was there before is to get exactly these.
+    The database and its security object:
 
-    `templated` says that templates put documents or options into databases, and `contents` is what was found of them,
-    None where nobody looked. `overwrite` says that a rollout undoes what the user did to them. `furnished` is how often
-    this act has written them, and `refusals` are the words in which the database refused some. `connected` are the
-    nodes that are connected now: a copy there is waited for.
+    - `glance`: the security object as a clustered read shows it, from one copy.
+    - `copies`: the security objects of all copies, as read since the last write.
+    - `in_doubt`: an earlier act or process began to write the security object, and the end of that write was not seen.
+    - `written`: how often this act has written the security object.
+    - `access`: the configured rights. `rollout`: an existing database gets exactly these.
+    - `admitted`: whether the operator gives an existing database without an owner to this user.
+    - `deleted_by_others`: whether somebody else deleted the missing database.
+    - `notes_ends`: the journal notes when a deleted user's database is gone.
+    - `connected`: the nodes that are connected now. A copy on one of them is waited for.
+
+    The templates:
+
+    - `templated`: templates put documents or options into databases.
+    - `contents`: the state of these documents and options in this database.
+    - `overwrite`: a rollout undoes the user's own changes of them.
+    - `template_writes`: how often this act has written them.
+    - `refusals`: the words with which the database refused some of them.
     """
 
     user: str
@@ -77,34 +85,36 @@ class Facts(msgspec.Struct, frozen=True):
     templated: bool = False
     contents: Contents | None = None
     overwrite: bool = False
-    furnished: int = 0
+    template_writes: int = 0
     refusals: str = ""
     connected: frozenset[str] = frozenset()
 
     def confirmed(self, document: Verdict) -> "Facts":
-        """Return the facts with the document as it was confirmed to be.
+        """Return the facts with the confirmed state of the document.
 
-        Copies that were read before it are to be read again. Somebody may have been writing them at that moment, and a
-        write that follows from them would undo it.
+        Security objects that were read earlier must be read again. Somebody may have written them meanwhile, and a
+        decision from the older state would undo that write.
         """
         return msgspec.structs.replace(self, document=document, copies=None)
 
     @property
     def state(self) -> DocumentState | None:
-        """Return what the document was confirmed to be; None where it was not asked."""
+        """Return the confirmed state of the document; None before it was read."""
         return None if self.document is None else self.document.state
 
     @property
     def holds(self) -> bool:
-        """Say whether a user who comes back waits for the operator."""
+        """Say whether a returning user waits for the operator."""
         return self.on_return is OnReturn.HOLD
 
     @property
     def lost(self) -> tuple[str, ...]:
-        """Return the nodes whose copy has no file, sorted: a write makes it again, as it makes a new database's.
+        """Return the nodes whose copy has no file, sorted. A write makes such a copy again, as for a new database.
 
-        None while another copy cannot be read, because that one may hold what the lost one has held. And none once this
-        act has written, because a second write would not make what the first one has not.
+        The result is empty in two cases:
+
+        - Another copy cannot be read, because it may hold the names that the lost copy has held.
+        - This act has already written, because a second write would not make a copy that the first one has not made.
         """
         copies = self.copies or ()
         if self.written or any(each.security is None and not each.lost for each in copies):
@@ -113,14 +123,14 @@ class Facts(msgspec.Struct, frozen=True):
 
     @property
     def readable(self) -> tuple[Security, ...]:
-        """Return the security objects of the copies that could be read; one that is lost is a new one's."""
+        """Return the security objects of the readable copies. A lost copy counts with the object of a new one."""
         found = tuple(each.security for each in self.copies or () if each.security is not None)
-        return (*found, *(SHUT for each in self.copies or () if each.lost)) if self.lost else found
+        return (*found, *(CLOSED for each in self.copies or () if each.lost)) if self.lost else found
 
     @property
     def has_majority(self) -> bool:
         """Say whether more than half of the copies could be read."""
-        return 2 * len(self.readable) > len(self.copies or ())
+        return is_majority(len(self.readable), len(self.copies or ()))
 
     @property
     def silent(self) -> tuple[str, ...]:
@@ -131,9 +141,9 @@ class Facts(msgspec.Struct, frozen=True):
 
     @property
     def unread(self) -> tuple[str, ...]:
-        """Return the nodes whose copy could not be read although they are connected, sorted.
+        """Return the connected nodes whose copy could not be read, sorted.
 
-        CouchDB makes the copy of a node that was away some seconds after its return, with an object of its own.
+        When a node returns, CouchDB creates a missing copy there some seconds later, with the default security object.
         """
         answered = self.connected.union(each.node for each in self.copies or () if each.lost)
         return tuple(each for each in self.silent if each in answered)

@@ -1,7 +1,7 @@
-"""Questions of an operator to a listener about its quarantine, and the answers, a page at a time.
+"""An operator's questions to a listener about its quarantine, and the answers, one page at a time.
 
-A listener alone may read its state file, so the entries travel over the pipe. Pages are small: the supervisor's loop
-takes each in at once, and a listener has up to 100,000 users in quarantine.
+Only the listener may read its state file, so the entries travel over the pipe. The pages are small, because a listener
+has up to 100,000 users in quarantine and the supervisor's loop decodes a page in one piece.
 """
 
 from enum import StrEnum
@@ -10,36 +10,36 @@ from typing import Final
 import msgspec
 
 MAX_ON_A_PAGE: Final = 100
-"""Entries on one page: some 100 kB, because the longest are a kilobyte each."""
+"""Entries on one page. The longest take a kilobyte each, so a page has at most some 100 kB."""
 
 
-class Wish(StrEnum):
-    """The wishes of an operator for users in quarantine."""
+class QuarantineAction(StrEnum):
+    """The requests of an operator for users in quarantine."""
 
     LIST = "list"
-    RETRY = "retry"  # try them now
-    FORGET = "forget"  # take them out, until their documents change again
+    RETRY = "retry"  # try the users now
+    FORGET = "forget"  # remove the entries; the users are tried again when their documents change
 
 
 class Inquiry(msgspec.Struct, frozen=True, tag="inquiry"):
-    """A question about users in quarantine, or an order; `number` tells one from the next.
+    """A question or an order about users in quarantine. `number` identifies it.
 
-    It is about those after the id `after`, in the order of their ids: those in `document_ids` where any are named, and
-    of one `kind` where one is given.
+    It concerns the users after the id `after`, in the order of their ids. `document_ids`, if not empty, and `kind`, if
+    given, restrict them further.
     """
 
     number: int
-    wish: Wish
+    action: QuarantineAction
     document_ids: tuple[str, ...] = ()
     kind: str | None = None
     after: str = ""
 
 
 class KeptUser(msgspec.Struct, frozen=True):
-    """A user in quarantine, as people are told. `since` is the wall clock, in seconds.
+    """A user in quarantine, for people. `since` is the wall clock, in seconds.
 
-    `next_try_in` is in how many seconds the user is tried again; None where nothing but a change helps. `deleted` says
-    that the user's document was deleted. `waits_for` are the nodes that are waited for.
+    `next_try_in` is in how many seconds the user is tried again; None if only a change of the document helps. `deleted`
+    says that the user's document was deleted. `waits_for` are the nodes whose return the user waits for.
     """
 
     document: str
@@ -55,7 +55,7 @@ class KeptUser(msgspec.Struct, frozen=True):
 
 
 class InquiryPage(msgspec.Struct, frozen=True, tag="page"):
-    """The answer to the inquiry of this number; `more` says that there are users after the last one."""
+    """The answer to the inquiry with this number. `more` says that further users follow the last one."""
 
     number: int
     users: tuple[KeptUser, ...]

@@ -1,7 +1,7 @@
 """The reason why a user was not served, and the time of the next try.
 
-One user's failure never holds up another's: the checkpoint passes it once it is on disk. The entry is a part of its
-document's record (`core.work.records`).
+One user's failure never delays another user, because the checkpoint passes a failure once its entry is on disk. The
+entry is a part of the document's record (`core.work.records`).
 """
 
 from enum import StrEnum
@@ -21,13 +21,13 @@ class Advice(StrEnum):
 
 
 UNSERVABLE_NAME: Final = "unservable_name"
-"""The kind of failure of a user whose name can have no database."""
+"""The kind of failure if no database can be named after the user."""
 
 UNCONFIRMED: Final = "unconfirmed"
-"""The kind of failure of a user whose document the copies could not confirm to be there or deleted."""
+"""The kind of failure if the copies cannot confirm whether the user's document exists or is deleted."""
 
 RESTLESS_DATABASE: Final = "restless_database"
-"""The kind of failure of a user whose database somebody else deletes as often as it is made."""
+"""The kind of failure if somebody else deletes the database each time after it was created."""
 
 OF_THE_CLUSTER: Final = {
     "accepted_only": "only a minority of the nodes has made the database",
@@ -46,7 +46,7 @@ OF_THE_CLUSTER: Final = {
     "unreachable": "the server could not be reached, or the connection broke",
     UNCONFIRMED: "too few copies say whether the user document is there",
 }
-"""The kinds of failure that can be the cluster's. A probe says whether one is (`core.work.circuit`)."""
+"""The kinds of failure that the cluster may have caused. A probe finds out whether it did (`core.work.circuit`)."""
 
 KINDS: Final = {
     **OF_THE_CLUSTER,
@@ -63,7 +63,7 @@ KINDS: Final = {
     "to_be_seen_again": "all was put right, and is looked at once more",
     "unforeseen": "a fault of peruserd; the log has its traceback",
 }
-"""Every kind of failure for which a user comes into quarantine, and what it means."""
+"""Every kind of failure that puts a user into quarantine, with its meaning."""
 
 _BACKOFF: Final = {
     Advice.RETRY: Backoff(initial_seconds=1.0, max_seconds=600.0),
@@ -72,14 +72,14 @@ _BACKOFF: Final = {
 }
 
 
-# While each node is away that is waited for, a try only finds out whether it is not needed any more.
+# While the nodes are away, a try cannot succeed. It only finds out whether they are still needed.
 _AWAY: Final = Backoff(initial_seconds=60.0, max_seconds=3_600.0)
 
 
 class Failure(msgspec.Struct, frozen=True):
     """The reason why a user was not served, and what can be done about it. `kind` is a metric's label.
 
-    `waits_for` names nodes that were away: nothing else than their return helps.
+    `waits_for` names nodes that were away. Only their return helps.
     """
 
     kind: str
@@ -89,42 +89,42 @@ class Failure(msgspec.Struct, frozen=True):
 
     @property
     def follows_from_name(self) -> bool:
-        """Say whether the user's name alone is to blame: then there is nothing to keep, and nothing to try again."""
+        """Say whether the user's name is the cause. Such a user is neither kept in quarantine nor tried again."""
         return self.kind == UNSERVABLE_NAME
 
     @property
     def can_be_of_the_cluster(self) -> bool:
-        """Say whether the cluster can be to blame, and not the user."""
+        """Say whether the cause can be the cluster, and not the user."""
         return self.kind in OF_THE_CLUSTER
 
     @property
     def is_passing(self) -> bool:
-        """Say whether time alone may help; nobody has to change anything."""
+        """Say whether the cause may pass by itself, without anybody's action."""
         return self.advice is Advice.RETRY
 
     @property
     def is_unconfirmed(self) -> bool:
-        """Say whether the copies could not confirm the user's document to be there or deleted."""
+        """Say whether the copies could not confirm that the user's document exists or is deleted."""
         return self.kind == UNCONFIRMED
 
 
-# Together, of one listener. A try reads each copy of a user's database.
+# The limit of one listener for all users who wait for copies. Each try reads every copy of a user's database.
 _TRIES_A_SECOND: Final = 5.0
 
 
 def pause(awaited: int, chance: float) -> float:
-    """Return for how many seconds one of so many who wait for copies pauses at least.
+    """Return the minimum pause between two tries, in seconds, while `awaited` users wait for copies.
 
-    Copies on a node can stay unreadable while the node is connected, all at once. So the more users wait, the more
-    seldom each tries, spread by `chance`, a random number of [0, 1).
+    All copies on a node can stay unreadable at the same time while the node is connected. So the pause grows with the
+    number of waiting users. `chance`, a random number of [0, 1), spreads the tries.
     """
     return awaited / _TRIES_A_SECOND * (0.5 + chance)
 
 
 class Quarantined(msgspec.Struct, frozen=True):
-    """A user that could not be served. `since` is the wall clock at the first failure, in seconds, for people.
+    """A user who could not be served. `since` is the wall clock at the first failure, in seconds, for people.
 
-    `contested` is the failed change's own: rows of both kinds were seen of the document.
+    `contested` is copied from the failed change: a live row and a tombstone were both seen of the document.
     """
 
     document_id: str
@@ -135,23 +135,23 @@ class Quarantined(msgspec.Struct, frozen=True):
     contested: bool = False
 
     def contradicts(self, *, deleted: bool) -> bool:
-        """Say whether a row that is live, or `deleted`, makes the document contested."""
+        """Say whether a new row, live or `deleted`, makes the document contested."""
         return self.contested or self.deleted != deleted
 
     @property
     def waits_for(self) -> tuple[str, ...]:
-        """Return the nodes whose return it waits for."""
+        """Return the nodes whose return the user waits for."""
         return self.failure.waits_for
 
     def anew(self) -> "Quarantined":
-        """Return an entry of the same user whose next tries follow each other as those after a first failure do."""
+        """Return the entry with the pauses of a first failure."""
         return msgspec.structs.replace(self, failures=min(self.failures, 1))
 
     def next_try(self, now: float, chance: float, nodes: frozenset[str], awaited: int = 0) -> float | None:
-        """Return when it is to be tried again, while `nodes` are connected; None where nothing but a change helps.
+        """Return when the user is tried again; None if only a change of the document helps. `nodes` are connected.
 
-        `chance`, a random number of [0, 1), spreads those that failed together; so many are `awaited` of those who wait
-        for nodes.
+        `chance`, a random number of [0, 1), spreads users who failed together. `awaited` is how many users wait for
+        nodes.
         """
         backoff = _BACKOFF.get(self.failure.advice)
         if backoff is None:
@@ -160,8 +160,8 @@ class Quarantined(msgspec.Struct, frozen=True):
             # The cluster may have come back between the failure and the probe.
             backoff = _BACKOFF[Advice.RETRY]
         if not self.waits_for or not nodes.isdisjoint(self.waits_for):
-            # A node that is connected and is waited for is about to have its copy.
+            # CouchDB is about to create the copy on a connected node.
             least = pause(awaited, chance) if self.waits_for else 0.0
             return now + max(least, backoff.delay(self.failures, chance))
-        # Not before half of the pause: each try is long, and in vain.
+        # At least half of the pause, because each try takes long and fails.
         return now + (_AWAY.bound(self.failures) + _AWAY.delay(self.failures, chance)) / 2

@@ -1,10 +1,10 @@
-"""Security objects: granting a user access to a database and taking it away, and what several copies say together.
+"""Security objects: how access is granted and revoked, and how several copies are reconciled.
 
-Objects are plain JSON, because whatever else an operator or a proxy put into them must survive. Functions return a new
-object, or the very same one where nothing has to change, and never alter their argument.
+Objects are plain JSON, because any other content from an operator or a proxy must survive. Functions never alter their
+argument. They return a new object, or the same object, by identity, if nothing has to change.
 
-A database from before CouchDB 1.0 can have `readers` in the place of `members`. CouchDB takes them for the members to
-this day (`couch_db:get_members`), so this module does too.
+A database from before CouchDB 1.0 can have `readers` instead of `members`. CouchDB still treats them as the members
+(`couch_db:get_members`), so this module does too.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,36 +13,38 @@ from typing import Any, Final
 
 import msgspec
 
+from peruserd.core.common.majority import is_majority
 from peruserd.core.configuration.config import Grant
 
 Security = dict[str, Any]
 
-NOBODY: Final = "_admin"
-"""The role that keeps a database from being public when no member is left: server admins have it, nobody else can."""
+SERVER_ADMIN_ROLE: Final = "_admin"
+"""The role that keeps a database without members from being public. Only server admins can have it."""
 
 _ADMINS: Final = "admins"
 _MEMBERS: Final = "members"
 _READERS: Final = "readers"
 
-SHUT: Final[Security] = {"members": {"roles": [NOBODY]}, "admins": {"roles": [NOBODY]}}
-"""The object of a database that nobody has had: one that is new, as most servers make it."""
+CLOSED: Final[Security] = {"members": {"roles": [SERVER_ADMIN_ROLE]}, "admins": {"roles": [SERVER_ADMIN_ROLE]}}
+"""The object of a new database that nobody has used, as most servers create it."""
 
 # The two objects that a server gives a new database, by its `default_security`.
-_BLANK: Final[tuple[Security, ...]] = ({}, SHUT)
+_BLANK: Final[tuple[Security, ...]] = ({}, CLOSED)
 
 
 class MalformedSecurityError(ValueError):
-    """A security object of a shape that CouchDB itself would refuse; it is left alone for the operator to mend."""
+    """A security object has a shape that CouchDB itself would refuse. It is left unchanged for the operator."""
 
 
 class CopiesDisagreeError(ValueError):
-    """Copies of a security object of which none is held by a majority; only a person can say which is right."""
+    """The copies of a security object differ, and none has a majority. Only a person can choose the right one."""
 
 
 class Access(msgspec.Struct, frozen=True):
-    """The rights that the configuration gives in a user's database.
+    """The configured rights in a user's database.
 
-    `grant` says which of them its user has. The roles are added to the two sections, for people who look after users.
+    `grant` says whether the user becomes an admin or a member. The roles are added to the two sections, for the staff
+    who look after users.
     """
 
     grant: Grant = Grant.ADMIN
@@ -51,42 +53,46 @@ class Access(msgspec.Struct, frozen=True):
 
 
 AS_COUCH_PERUSER: Final = Access()
-"""The rights that CouchDB's own couch_peruser gives, and the configuration's default."""
+"""The rights that CouchDB's own couch_peruser gives. They are the configuration's default."""
 
 
 def first(user: str, access: Access = AS_COUCH_PERUSER) -> Security:
-    """Return what a new database gets: its user, the role `_admin` in both sections, and the configured roles.
+    """Return the object of a new database: the user, the role `_admin` in both sections, and the configured roles.
 
-    It is a constant. Nothing is learnt from other databases or from the server, so no other name can get into it.
+    It is a constant. It contains nothing from other databases or from the server, so no other name can get into it.
     """
     admins = [user] if access.grant is Grant.ADMIN else []
     return {
-        _ADMINS: {"names": admins, "roles": _united([NOBODY], access.admin_roles)},
-        _MEMBERS: {"names": [user], "roles": _united([NOBODY], access.member_roles)},
+        _ADMINS: {"names": admins, "roles": _united([SERVER_ADMIN_ROLE], access.admin_roles)},
+        _MEMBERS: {"names": [user], "roles": _united([SERVER_ADMIN_ROLE], access.member_roles)},
     }
 
 
 def grant(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> Security:
-    """Return `security` with exactly the rights for `user` that are configured; all else is kept.
+    """Return `security` with exactly the configured rights for `user`. All other content is kept.
 
-    With the grant `member` the name leaves the admins. Roles are only ever added, because nobody can tell a role that
-    an earlier configuration gave from one that somebody else did.
+    With the grant `member` the name is removed from the admins. If no admin is left, the role `_admin` takes the place,
+    as in a new database. An empty section would look like one that somebody has emptied, and `admit` would give the
+    user the rights back that a rollout has taken. Roles are only ever added. A role from an earlier configuration looks
+    the same as a role from somebody else, so none is removed.
     """
     admins, members = _sections(security)
     changed = _with_name(security, members, user)
     changed = _with_name(changed, admins, user) if access.grant is Grant.ADMIN else _without_name(changed, admins, user)
     changed = _with_roles(changed, admins, access.admin_roles)
     changed = _with_roles(changed, members, access.member_roles)
+    if _is_empty(changed, admins):
+        changed = _with_roles(changed, admins, [SERVER_ADMIN_ROLE])
     return changed if changed != security else security
 
 
 def admit(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> Security:
-    """Return `security` with `user` let in, in whichever way: a database that was there before keeps its own rights.
+    """Return `security` with access for `user`. An existing database keeps its own rights where possible.
 
-    A user who is named nowhere gets what is configured. One among the admins alone becomes a member as well, because
-    a database without members is everybody's. One among the members alone becomes an admin as well, where that is
-    configured and nobody else is: somebody has emptied the admins. A database made with the grant `member` has the role
-    `_admin` there.
+    - A user who is named nowhere gets the configured rights.
+    - A user who is only an admin becomes a member as well, because a database without members is public.
+    - A user who is only a member becomes an admin as well, if the configuration grants that and the admins are empty.
+      Somebody has emptied them then, because a database made with the grant `member` has the role `_admin` there.
     """
     admins, members = _sections(security)
     changed = _with_name(security, members, user)
@@ -96,11 +102,11 @@ def admit(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> S
 
 
 def revoke(security: Security, user: str) -> Security:
-    """Return `security` without `user`, and with the role `_admin` where no member would be left.
+    """Return `security` without `user`, and with the role `_admin` if no member would be left.
 
-    A database whose members have neither names nor roles is open to everybody, so it is never left that way, whether
-    or not the user was named in it. The name goes from `readers` too where `members` makes them idle: they would count
-    again if somebody removed `members`.
+    A database whose members have neither names nor roles is public. It is never left that way, even if the user was not
+    named in it. An unused section `readers` loses the name too, because it would count again if somebody removed
+    `members`.
     """
     changed = security
     for section in (*_sections(security), *_idle_section(security)):
@@ -109,11 +115,11 @@ def revoke(security: Security, user: str) -> Security:
 
 
 def close(security: Security) -> Security:
-    """Return `security`, with the role `_admin` among the members where everybody would have access otherwise."""
+    """Return `security`, with the role `_admin` among the members if the database would be public otherwise."""
     if not is_public(security):
         return security
     section = _members_of(security)
-    return {**security, section: {**_section(security, section), "roles": [NOBODY]}}
+    return {**security, section: {**_section(security, section), "roles": [SERVER_ADMIN_ROLE]}}
 
 
 def is_public(security: Security) -> bool:
@@ -122,86 +128,88 @@ def is_public(security: Security) -> bool:
 
 
 def grants(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> bool:
-    """Say whether `user` has exactly what `grant` gives."""
+    """Say whether `user` has exactly the rights that `grant` gives."""
     return grant(security, user, access) is security
 
 
 def admits(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> bool:
-    """Say whether `user` is let in, in whichever way."""
+    """Say whether `user` has access, as `admit` gives it."""
     return admit(security, user, access) is security
 
 
 def is_private(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> bool:
-    """Say whether a database is its user's alone: `user` has what `grant` gives, and no one else is let in.
+    """Say whether only `user` has access to a database, with the rights that `grant` gives.
 
-    Server admins are let in by the role `_admin`, which nobody else can have. Names in an idle `readers` count as well.
+    The role `_admin` does not count as access, because only server admins can have it. Names in an unused `readers`
+    count.
     """
     sections = [_section(security, each) for each in (*_sections(security), *_idle_section(security))]
     names = {name for each in sections for name in each.get("names", [])}
     roles = {role for each in sections for role in each.get("roles", [])}
-    given = {NOBODY, *access.admin_roles, *access.member_roles}
+    given = {SERVER_ADMIN_ROLE, *access.admin_roles, *access.member_roles}
     return grants(security, user, access) and names == {user} and roles <= given
 
 
 def is_blank(security: Security) -> bool:
-    """Say whether an object is exactly what a server makes, so that nobody ever wrote it.
+    """Say whether an object is exactly the server's default, so nobody ever wrote it.
 
-    An empty list of names is no blank: somebody was named there and was taken out.
+    An object with an empty list of names is not blank, because somebody was named there and was removed.
     """
     return security in _BLANK
 
 
 def is_freed(copies: Sequence[Security], total: int, user: str) -> bool:
-    """Say whether a database that was there before is nobody's: what is in it can be of an earlier user of that name.
+    """Say whether an existing database has no owner, so its content can be an earlier user's of the same name.
 
-    `copies` are those that could be read, of `total` that there are. It is decided by this state alone, because names
-    were freed before peruserd came, too. The rule:
+    `copies` are the readable copies, of `total` in all. Only this state decides, because names were also freed before
+    peruserd was installed. The rule:
 
-    - A database that was made and not secured yet is blank in every copy, and is not freed.
-    - The object that the copies stand for together decides.
-    - If they stand for none, it is freed where a majority of all copies, or each that was read, does not name the user.
+    - If every copy is blank, the database was just created and not secured yet. It is not freed.
+    - Otherwise the object from `reconcile` decides.
+    - If the copies cannot be reconciled, the database is freed in two cases: a majority of all copies does not name the
+      user, or no readable copy does.
     """
     try:
         together = reconcile(copies, total)
     except CopiesDisagreeError:
         others = sum(not is_blank(each) and not names_user(each, user) for each in copies)
-        return 2 * others > total or not any(names_user(each, user) for each in copies)
+        return is_majority(others, total) or not any(names_user(each, user) for each in copies)
     return not is_blank(together) and not names_user(together, user)
 
 
 def reconcile(copies: Sequence[Security], total: int) -> Security:
-    """Return the security object that copies of one database stand for together.
+    """Return the one security object that the copies of a database represent together.
 
-    `copies` are those that could be read, of `total` that there are. The rule:
+    `copies` are the readable copies, of `total` in all. The rule:
 
-    - A blank copy never wins over another one.
-    - If all others are equal, they win.
-    - If they are not, a majority of all copies wins.
+    - A blank copy never wins over another copy.
+    - If all copies that are not blank are equal, they win.
+    - If they differ, a majority of all copies wins.
 
-    Raises CopiesDisagreeError where no rule decides, and ValueError where there is nothing to decide on.
+    Raises CopiesDisagreeError if no rule decides, and ValueError if no copy is given.
     """
     if not copies:
         raise ValueError("no copy could be read")
     written = [each for each in copies if not is_blank(each)]
     if not written:
-        # All blank. An object that shuts the database is the safer of the two.
+        # All are blank. The object that closes the database is the safer choice.
         return min(copies, key=is_public)
     if all(each == written[0] for each in written):
         return written[0]
     winner = max(written, key=written.count)
-    if 2 * written.count(winner) > total:
+    if is_majority(written.count(winner), total):
         return winner
     raise CopiesDisagreeError(f"{len(copies)} copies of its security object differ, and no majority holds one of them")
 
 
 def names_user(security: Security, user: str) -> bool:
-    """Say whether a user is named in a section, idle ones included."""
+    """Say whether a user is named in any section, including an unused one."""
     sections = (*_sections(security), *_idle_section(security))
     return any(user in _strings(_section(security, each), each, "names") for each in sections)
 
 
 def _united(*roles: Iterable[str]) -> list[str]:
-    """Return roles in their order, each once."""
+    """Return all roles in their order, without repetition."""
     return list(dict.fromkeys(chain(*roles)))
 
 
@@ -233,7 +241,7 @@ def _is_empty(security: Security, section: str) -> bool:
 
 
 def _members_of(security: Security) -> str:
-    """Return the section that CouchDB takes for the members."""
+    """Return the section that CouchDB uses as the members."""
     return _READERS if _MEMBERS not in security and _READERS in security else _MEMBERS
 
 
@@ -242,7 +250,7 @@ def _sections(security: Security) -> tuple[str, str]:
 
 
 def _idle_section(security: Security) -> tuple[str, ...]:
-    """Return `readers` where `members` makes it idle and its shape is sound; CouchDB does not look at it then."""
+    """Return `readers` if it is there and well-formed, but unused because `members` is there as well."""
     if _MEMBERS not in security or _READERS not in security:
         return ()
     try:

@@ -15,12 +15,12 @@ class Ask(Enum):
     GLANCE = "glance"  # the security object, by one clustered read
     COPIES = "copies"  # the security object, copy by copy
     CONTENTS = "contents"  # the documents and options that templates put into the database
-    ADMISSION = "admission"  # whether the operator lets the user in who came back
+    ADMISSION = "admission"  # whether the operator admits the returning user
     REMOVAL = "removal"  # whether somebody else deleted the database
 
 
 class Create(msgspec.Struct, frozen=True):
-    """Create the database, or learn that it is there."""
+    """Create the database, or find out that it exists."""
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -30,35 +30,35 @@ class Write(msgspec.Struct, frozen=True):
 
 
 class WriteEach(msgspec.Struct, frozen=True):
-    """Write to each of these copies by itself, by its place among the copies."""
+    """Write to each of these copies separately. Each pair is the copy's place in `Facts.copies`, and its object."""
 
     securities: tuple[tuple[int, Security], ...]
 
 
-class Furnish(msgspec.Struct, frozen=True):
-    """Write the documents and options that are due."""
+class WriteTemplates(msgspec.Struct, frozen=True):
+    """Write the documents and options of templates that are due."""
 
 
 class Served(msgspec.Struct, frozen=True):
-    """The user is live, and the database is there and right."""
+    """The user is live, and the database exists with the right access."""
 
 
 class Removed(msgspec.Struct, frozen=True):
-    """The user is deleted, and no copy of the database names it. `absent` says that there is no database at all."""
+    """The user is deleted, and no copy of the database names the user. `absent` says that there is no database."""
 
     absent: bool = False
 
 
 class NothingToDo(msgspec.Struct, frozen=True):
-    """Nothing follows from the reason to look. `why` says so in words."""
+    """There is nothing to do for this reason to look. `why` says so in words."""
 
     why: str
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The act cannot come to its end now."""
+    """The act cannot be completed now."""
 
     failure: Failure
 
 
-Step = Ask | Create | Write | WriteEach | Furnish | Served | Removed | NothingToDo | Failed
+Step = Ask | Create | Write | WriteEach | WriteTemplates | Served | Removed | NothingToDo | Failed

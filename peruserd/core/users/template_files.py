@@ -1,10 +1,10 @@
-"""Templates out of the files of a directory. Every mistake is found in one go, and each names its file. Pure.
+"""Templates from the files of a directory. All mistakes are reported together, each with its file. Pure.
 
 The layout:
 
-- `documents/*.json`: one document each, with its `_id`.
-- `security.json`: roles of the admins and the members of each database.
-- `options.json`: options of each database.
+- `documents/*.json`: one document per file, with its `_id`.
+- `security.json`: roles for the admins and the members of every user database.
+- `options.json`: options of every user database.
 """
 
 import json
@@ -22,7 +22,7 @@ SECURITY: Final = "security.json"
 OPTIONS: Final = "options.json"
 
 MAX_DOCUMENTS: Final = 100
-"""One request writes all of them into a new database."""
+"""The limit of documents. One request writes all of them into a new database."""
 
 MAX_BYTES: Final = 256 << 10
 """The limit of one file."""
@@ -30,16 +30,16 @@ MAX_BYTES: Final = 256 << 10
 MAX_BYTES_TOGETHER: Final = 1 << 20
 """The limit of all files. Each listener holds them in memory."""
 
-# Ids as long as this fit into every page that shows them.
+# Ids up to this length fit into every page that shows them.
 _MAX_ID_BYTES: Final = 512
 
-# A user's name can have a hundred bytes and a database's two hundred, so the size of a document stays bounded.
+# This bounds the size of a filled document: a user name has up to a hundred bytes, a database name two hundred.
 _MAX_PLACEHOLDERS: Final = 1_000
 
-# Functions walk through a document by calling themselves.
+# The functions that walk through a document are recursive.
 _MAX_LEVELS: Final = 64
 
-# Whole numbers fit into 64 bits, as in the messages to listeners. JavaScript is exact to 53 bits only.
+# Integers must fit into 64 bits, as the messages to listeners require. JavaScript is exact to 53 bits only.
 _MIN_NUMBER: Final = -(1 << 63)
 _MAX_NUMBER: Final = (1 << 64) - 1
 
@@ -56,9 +56,9 @@ class _MistakeError(Exception):
 
 
 def read_templates(files: Mapping[str, bytes], where: str, *, partitioned: bool) -> Templates:
-    """Return the templates in files, whose names are relative to the directory `where`. Raises ConfigError.
+    """Return the templates in files. File names are relative to the directory `where`. Raises ConfigError.
 
-    `partitioned` says that user databases are partitioned, and then ids must fit.
+    `partitioned` says that user databases are partitioned, so every id needs a partition.
     """
     reading = _Reading(where, partitioned=partitioned)
     for name in sorted(files):
@@ -67,7 +67,7 @@ def read_templates(files: Mapping[str, bytes], where: str, *, partitioned: bool)
 
 
 class _Reading:
-    """The files read so far, and what was wrong."""
+    """The files read so far, and the mistakes in them."""
 
     def __init__(self, where: str, *, partitioned: bool) -> None:
         self._where = where
@@ -92,7 +92,7 @@ class _Reading:
             self._problems.append(f"templates.directory: {self._where}/{name}: {mistake}")
 
     def templates(self, size: int) -> Templates:
-        """Return what the files say together; raises ConfigError."""
+        """Return the templates of all files; raises ConfigError."""
         if len(self._documents) > MAX_DOCUMENTS:
             self._problems.append(
                 f"templates.directory: {self._where}/{DOCUMENTS}: found {len(self._documents)} documents, "
@@ -171,7 +171,7 @@ def _check_numbers(value: object) -> None:
         case int() if not _MIN_NUMBER <= value <= _MAX_NUMBER:
             raise _MistakeError("it has a whole number that does not fit into 64 bits; write it as a text")
         case float() if abs(value) < sys.float_info.min and repr(value) != "0.0":
-            # A document that comes back as another one would pass for one that its user has changed.
+            # The document would come back different, as if its user had changed it.
             raise _MistakeError(f"it has the number {value!r}, which CouchDB keeps as 0.0; write 0")
         case dict():
             for each in value.values():
@@ -239,7 +239,7 @@ def _keys_have_placeholder(value: object) -> bool:
 def _roles(value: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     """Return the roles by section.
 
-    Names are refused: where anybody can sign up, somebody could take a name that is free and read every database.
+    Names are refused. If anybody can sign up, somebody could take a name that is still free and read every database.
     """
     if unknown := set(value).difference(_SECTIONS):
         raise _MistakeError(f"found {min(unknown)!r}, allowed are {' and '.join(_SECTIONS)}")

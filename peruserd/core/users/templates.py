@@ -1,7 +1,7 @@
-"""The things that the configuration puts into each user's database: documents, roles, and options. Pure.
+"""Templates: the documents, roles and options that the configuration puts into each user's database. Pure.
 
-A user's name is text that an enemy chose. It is put into strings that are values of ordinary documents, and nowhere
-else: not into ids, keys, roles or design documents, whose strings are source code.
+An enemy may have chosen the user's name. So the name is only filled into string values of ordinary documents. It never
+gets into ids, keys or roles, nor into design documents, because their strings are source code.
 """
 
 import re
@@ -17,16 +17,16 @@ from peruserd.core.users.security import Access
 DESIGN_PREFIX: Final = "_design/"
 
 PLACEHOLDERS: Final = ("{user}", "{database}")
-"""The texts that are filled in, where a string of an ordinary document has them in one pair of braces."""
+"""The placeholders. They are filled in where a string of an ordinary document has them in one pair of braces."""
 
-# A placeholder in more pairs of braces than one is a text: it loses one pair.
+# A placeholder in more than one pair of braces is plain text, and loses one pair.
 _FILLED: Final = re.compile(r"\{(\{(?:user|database)\})\}|\{(user|database)\}")
 
 _DIGITS: Final = 16
 
 
 class Template(msgspec.Struct, frozen=True):
-    """A document that each user's database gets; `body` is without its id."""
+    """A document for each user's database. `body` is the content without the id."""
 
     id: str
     body: dict[str, Any]
@@ -38,7 +38,7 @@ class Template(msgspec.Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """Return a digest of the body as it is before it is filled in."""
+        """Return a digest of the body before it is filled in."""
         return _digest(self.body)
 
     def filled(self, user: str, database: str) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Template(msgspec.Struct, frozen=True):
 
 
 class Templates(msgspec.Struct, frozen=True):
-    """All that is put into a user's database. `options` are the numbers at the database's own pages of these names."""
+    """Everything for a user's database. `options` are numbers; each is set by a `PUT` to the path of its name."""
 
     documents: tuple[Template, ...] = ()
     admin_roles: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Templates(msgspec.Struct, frozen=True):
 
     @property
     def fill_databases(self) -> bool:
-        """Say whether there is anything to put into a database beside its security object."""
+        """Say whether databases get anything besides the security object."""
         return bool(self.documents or self.options)
 
     @property
@@ -69,7 +69,7 @@ class Templates(msgspec.Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """Return a digest of everything; the empty text where there is nothing."""
+        """Return a digest of everything; the empty string if there is nothing."""
         return "" if self == NO_TEMPLATES else _digest(msgspec.to_builtins(self))[:_DIGITS]
 
     def access(self, grant: Grant) -> Access:
@@ -81,7 +81,7 @@ NO_TEMPLATES: Final = Templates()
 
 
 def has_placeholder(value: object) -> bool:
-    """Say whether a placeholder stands in a value, in however many braces, keys included."""
+    """Say whether a value or one of its keys contains a placeholder, in any number of braces."""
     match value:
         case str():
             return any(each in value for each in PLACEHOLDERS)
@@ -93,7 +93,7 @@ def has_placeholder(value: object) -> bool:
 
 
 def same(one: object, other: object) -> bool:
-    """Say whether two JSON values are the same: true is not 1, and 1.0 is 1, as it is for CouchDB's clients."""
+    """Say whether two JSON values are equal. As for CouchDB's clients, true is not 1, but 1.0 is 1."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict) and isinstance(other, dict):

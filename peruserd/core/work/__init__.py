@@ -1,1 +1,1 @@
-"""The work of one listener: which document is next, what follows from an outcome, and the state of it all."""
+"""The work of one listener: the order of documents, the consequences of an outcome, and the listener's state."""

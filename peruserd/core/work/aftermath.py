@@ -1,6 +1,6 @@
-"""The consequences of work on a document that has ended: for its quarantine, its next try and its doubt.
+"""The consequences of finished work on a document: its quarantine, its next try, and whether it is in doubt.
 
-Pure functions on `core.work.records.Record`, whose invariants they keep.
+Pure functions on `core.work.records.Record`. They keep the invariants of that module.
 """
 
 from typing import Final, Protocol
@@ -11,40 +11,40 @@ from peruserd.core.users.quarantine import Failure, Quarantined
 from peruserd.core.work import records
 from peruserd.core.work.records import PASSING, Act, Effect, Held, Keep, Queue, Record, Remind, Removal, Step, replace
 
-# A server's words are quoted in a failure, and an entry is kept for each user: so much of them is enough for people.
+# A failure quotes the server's words, and an entry is kept for each user. This many characters are enough for people.
 _MAX_MESSAGE: Final = 500
 
 
 class Outcome(Protocol):
-    """The outcome of work, as far as it matters here."""
+    """The part of an outcome that decides the consequences."""
 
     @property
     def provisioned(self) -> bool:
-        """Whether the user has been served as one who is there."""
+        """Whether the user is live and was served."""
 
     @property
     def whole(self) -> bool:
-        """Whether the security object is known to be whole in all copies that count."""
+        """Whether the security object is known to be complete in all copies that count."""
 
     @property
     def acted_on(self) -> bool | None:
-        """Whether a deleted document was acted on, or one that is there; None where nothing was acted on."""
+        """True after an act on a deleted document, False after one on a live document, None without an act."""
 
 
 class CountedOutcome(Outcome, Protocol):
-    """The outcome of work, as far as it is counted, too."""
+    """The part of an outcome that is counted as well."""
 
     @property
     def created(self) -> bool:
-        """Whether the database has been made."""
+        """Whether the database was created."""
 
     @property
     def revoked(self) -> bool:
-        """Whether access was taken away."""
+        """Whether access was revoked."""
 
     @property
     def security_written(self) -> bool:
-        """Whether the security object has been written."""
+        """Whether the security object was written."""
 
     @property
     def action(self) -> str | None:
@@ -52,21 +52,22 @@ class CountedOutcome(Outcome, Protocol):
 
     @property
     def failure(self) -> Failure | None:
-        """Why the work failed; None where it did not."""
+        """The reason why the work failed; None after a success."""
 
 
 def after_success(record: Record, outcome: Outcome, now: float, *, recall: bool) -> tuple[Record, Removal | None]:
-    """The work succeeded: return the record, and what is to be taken off the disk.
+    """The work succeeded: return the record, and what to remove from the disk.
 
-    The act is remembered where `recall` says so.
+    `recall` says whether the act is remembered.
     """
     review = record.active is not None and record.active.lane is Lane.REVIEW
-    # A review looks at an earlier act, and most reviews do nothing: only one that served the user makes up for a retry.
+    # A review looks at an earlier act, and most reviews do nothing. Only a review that served the user replaces a
+    # retry.
     released = record.kept is not None and (not review or outcome.provisioned)
     certain = record.in_doubt and outcome.whole
     removal = None
     if released or certain:
-        removal = Removal.SERVED if released and certain else Removal.CERTAIN if certain else Removal.RELEASED
+        removal = Removal.BOTH if released and certain else Removal.DOUBT if certain else Removal.ENTRY
         record = replace(taken_out(record) if released else record, in_doubt=record.in_doubt and not certain)
     if review:
         return replace(record, failed_review=None, review_due=None), removal
@@ -86,10 +87,10 @@ def after_failure(
     chance: float,
     awaited: int = 0,
 ) -> Step:
-    """The work failed: keep what failed for another try, unless something newer is there or another owner.
+    """The work failed: keep the user in quarantine, unless a newer change waits or the document has another owner.
 
-    `chance`, a random number of [0, 1), spreads the tries; `wall` is the time for people; `nodes` are connected, and so
-    many documents are `awaited` that wait for copies on nodes.
+    `chance`, a random number of [0, 1), spreads the tries. `wall` is the wall clock, for people. `nodes` are the
+    connected nodes. `awaited` is how many documents wait for copies on nodes.
     """
     change = record.active
     if change is None:
@@ -103,7 +104,7 @@ def after_failure(
     if not is_mine or record.waiting is not None:
         return record, ()
     if failure.follows_from_name:
-        return (taken_out(record), (Removal.RELEASED,)) if record.kept is not None else (record, ())
+        return (taken_out(record), (Removal.ENTRY,)) if record.kept is not None else (record, ())
     entry = _entry(record.kept, change, failure, wall)
     due = entry.next_try(now, chance, nodes, awaited)
     record = replace(record, kept=entry, due=due)
@@ -111,9 +112,9 @@ def after_failure(
 
 
 def set_aside(record: Record, *, held: bool, unconfirmed: bool = False) -> Step:
-    """The work failed, perhaps for the cluster's reason: what was worked on waits again, unless something newer does.
+    """The work failed, and the cause may be the cluster: the change waits again, unless a newer change waits.
 
-    Its ticket is not given back, so the checkpoint stays before it. With `held` it is left alone until it is freed.
+    The change keeps its ticket, so the checkpoint does not pass it. With `held` the change waits until it is freed.
     `unconfirmed` says that the copies could not confirm the user's document.
     """
     change = record.active
@@ -126,7 +127,7 @@ def set_aside(record: Record, *, held: bool, unconfirmed: bool = False) -> Step:
 
 
 def recovered(record: Record, document_id: str, now: float) -> Step:
-    """The cluster serves again: what failed for a reason that can have been the cluster's is due now."""
+    """The cluster works again: a failure that the cluster may have caused is due for a try now."""
     kept, failed = record.kept, record.failed_review
     due, review_due = record.due, record.review_due
     if due is not None and kept is not None and kept.failure.can_be_of_the_cluster:
@@ -151,9 +152,10 @@ def _entry(known: Quarantined | None, change: Change, failure: Failure, wall: fl
 
 
 def taken_out(record: Record) -> Record:
-    """Take a user out of quarantine, and with the entry the retry that waits or is held, which has no ticket.
+    """Take a user out of quarantine, together with a waiting or held retry.
 
-    A look that the retry was to do for as well waits on. It has a turn of its own for what the retry was held for.
+    A retry has no ticket, so nothing is given back. A look that was joined to the retry keeps waiting. It is checked
+    again for a passing reason to hold it.
     """
     waiting = record.waiting
     if waiting is not None and waiting.lane is Lane.RETRY:
@@ -163,7 +165,7 @@ def taken_out(record: Record) -> Record:
 
 
 def released(record: Record) -> Step:
-    """Take a user out of quarantine who was not served, while nobody works on the document or somebody does."""
+    """Take a user out of quarantine without having served the user, at the operator's word."""
     after = taken_out(record)
     waiting = after.waiting
     is_free = waiting is not None and after.active is None and after.held is None

@@ -1,27 +1,28 @@
 """Whether the cluster serves anybody at all: a circuit breaker for the work of one listener.
 
-A failure of the cluster is not a failure of users. A user who fails for a reason that can be the cluster's is set aside
-in memory, until a probe that began after the failure has answered. The probe asks for what no user's own code can
-answer. There are three states:
+A failure of the cluster is not a failure of users. The cluster may be the cause of a user's failure. Then the user is
+set aside in memory until a probe has answered that began after the failure. The probe only asks for things that no
+user's own code can answer. There are three states:
 
-- SERVING: work is given out.
-- SUSPECTED: somebody failed. Work is given out; those who failed wait for the probe, due once a second at most.
-- ON HOLD: the probe has failed as well. No work is given out but a few trials now and then, and the probe is repeated.
+- SERVING: the listener gives out work.
+- SUSPECTED: a user failed. The listener gives out work, and the failed users wait for the probe. Probes begin at most
+  once a second.
+- ON HOLD: the probe failed as well. The listener gives out no work except a few trials, and repeats the probe.
 
-So nobody comes into quarantine for what the cluster did, and an enemy whose database fails on purpose costs one probe a
-second and holds up nobody. A probe that succeeds ends a hold, whatever users' databases answer.
+So a failure of the cluster puts nobody into quarantine. An enemy's database that fails on purpose costs one probe a
+second and delays nobody. A successful probe ends a hold, whatever users' databases answer.
 
-The trials are there because a probe can be wrong: the nodes that it asks can be lost for good while others serve. A
-user who was served by a majority of the nodes ends the hold, and what fails says nothing: users can fail on purpose.
-So the trials do not wait for each other, and go on with more users from time to time.
+The trials exist because a probe can be wrong: its nodes can be lost for good while other nodes serve. If a majority of
+the nodes served a user, the hold ends. A failed trial proves nothing, because users can fail on purpose. So the trials
+do not wait for each other, and from time to time more users try.
 
-A probe that was proved wrong is asked again at once. While it says the same, it is disbelieved for a while, which is
-longer each time, and those who fail meanwhile have failed alone. A probe that succeeds is believed again. The longest
-such time is short, because everybody comes into quarantine by himself if the cluster fails in it. A probe that is wrong
-costs little in exchange: after the first time somebody tries as soon as the hold begins.
+A probe that was proved wrong is repeated at once. While its answer stays the same, the probe is not believed for a
+while, which is longer each time. Users who fail meanwhile are treated as failing alone. A successful probe is believed
+again. This time is kept short, because a real failure of the cluster would put everybody into quarantine meanwhile. A
+short time is cheap: after the first wrong probe a trial begins as soon as the hold begins.
 
-Pure: `step` takes a state, an event and the time, by the caller's monotonic clock in seconds, and returns the next
-state with what is to be done.
+Pure: `step` takes a state, an event and the time, by the caller's monotonic clock in seconds. It returns the next state
+and the actions to carry out.
 """
 
 from enum import StrEnum
@@ -34,19 +35,19 @@ from peruserd.core.common.backoff import Backoff
 replace = msgspec.structs.replace
 
 _PROBE_SECONDS: Final = 1.0
-"""Between the beginnings of two probes at least: a handful of small reads, so one listener's are no load."""
+"""The least time between the beginnings of two probes. A probe is a few small reads, so this is no load."""
 
-# Between two probes on hold: a second or so, with a jitter that keeps listeners from probing together.
+# The pause between two probes on hold is about a second. The jitter keeps listeners from probing at the same time.
 _PAUSE_SECONDS: Final = 0.75
 _JITTER_SECONDS: Final = 0.5
 
-# On hold a wrong probe delays everybody by this time, and each trial costs some requests.
+# The time between two trials. A wrong probe delays everybody by this time, but each trial costs some requests.
 _TRIAL_SECONDS: Final = 5.0
 
-# One user tries first, and more each time: some hundred enemies before the first honest user take a minute then.
+# One user tries first, and more each time. A hundred enemies ahead of the first honest user then cost a minute.
 _MAX_TRIALS: Final = 8
 
-# After a user was served although the probe fails, the probe is believed wrong for so long, by how often that was so.
+# How long a probe is not believed after it was proved wrong, by how often that has happened in a row.
 _DISBELIEF: Final = Backoff(initial_seconds=10.0, max_seconds=120.0)
 
 
@@ -61,11 +62,11 @@ class Phase(StrEnum):
 class Circuit(msgspec.Struct, frozen=True):
     """The beliefs of a listener.
 
-    - `probe_at`: when the next probe is due; None while none is wanted, or one is under way since `probing_since`.
-    - `probed_at`: when the newest probe began. `suspected_at`: when somebody failed last.
-    - `since`: when the hold began. `why`: what the probe has found then.
+    - `probe_at`: when the next probe is due; None if no probe is wanted, or if one is under way since `probing_since`.
+    - `probed_at`: when the newest probe began. `suspected_at`: when a user failed last.
+    - `since`: when the hold began. `why`: the answer of the failed probe, in words.
     - `trial_at`: on hold, when users may try next. `trials`: how many of them.
-    - `disbelieved_until`: the probe was wrong, and holds up nobody before that. `disproved`: how often in a row.
+    - `disbelieved_until`: until when a probe that was wrong delays nobody. `disproved`: how often in a row.
     """
 
     phase: Phase = Phase.SERVING
@@ -81,7 +82,7 @@ class Circuit(msgspec.Struct, frozen=True):
     disproved: int = 0
 
     def sets_aside(self, now: float) -> bool:
-        """Say whether one who fails now, for a reason that can be the cluster's, waits for the probe."""
+        """Say whether a user who fails now, perhaps because of the cluster, waits for the probe."""
         return now >= self.disbelieved_until
 
     @property
@@ -91,15 +92,15 @@ class Circuit(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """A user failed for a reason that can be the cluster's."""
+    """A user failed, and the cause may be the cluster."""
 
 
 class ProbeBegan(msgspec.Struct, frozen=True):
-    """The probe that was due is under way."""
+    """The due probe has begun."""
 
 
 class ProbeAnswered(msgspec.Struct, frozen=True):
-    """The probe has ended: `why` says what keeps the cluster from serving, None where nothing does.
+    """The probe has ended. `why` says in words why the cluster cannot serve; None if it can.
 
     `chance`, a random number of [0, 1), spreads the probes.
     """
@@ -109,32 +110,32 @@ class ProbeAnswered(msgspec.Struct, frozen=True):
 
 
 class TrialServed(msgspec.Struct, frozen=True):
-    """A user who tried on hold was served: a majority has taken a write."""
+    """A trial succeeded: a majority of the nodes has accepted a write."""
 
 
 Event = Failed | ProbeBegan | ProbeAnswered | TrialServed
 
 
 class Blame(msgspec.Struct, frozen=True):
-    """Users who failed before then and were set aside have failed alone: the cluster serves."""
+    """The cluster serves: users who were set aside before this time have failed alone."""
 
     before: float
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """Give out no work from now on; users who were set aside wait with all others."""
+    """Give out no work from now on. Users who were set aside wait with all others."""
 
     why: str
 
 
 class Resume(msgspec.Struct, frozen=True):
-    """Give out work again, to all who waited, the newest first; `seconds` is how long the hold was."""
+    """Give out work again to all waiting users, the newest first. `seconds` is how long the hold was."""
 
     seconds: float
 
 
 class Try(msgspec.Struct, frozen=True):
-    """Let so many users try, none of whom has tried before if there are others."""
+    """Let this many users try. Users who have not tried yet come first."""
 
     users: int
 
@@ -146,7 +147,7 @@ _JITTERED: Final = Backoff(_JITTER_SECONDS, _JITTER_SECONDS)
 
 
 def step(circuit: Circuit, event: Event, now: float) -> Step:
-    """Return what is believed after an event, and what is to be done."""
+    """Return the state after an event, and the actions to carry out."""
     match event:
         case Failed():
             return _failed(circuit, now), ()
@@ -167,7 +168,7 @@ def _failed(circuit: Circuit, now: float) -> Circuit:
 
 
 def _asking(circuit: Circuit, now: float) -> Circuit:
-    """Let a probe be due, unless one is or is under way."""
+    """Let a probe be due, unless one is due or under way already."""
     if circuit.probe_at is not None or circuit.probing_since is not None:
         return circuit
     return replace(circuit, probe_at=max(now, circuit.probed_at + _PROBE_SECONDS))
@@ -176,7 +177,7 @@ def _asking(circuit: Circuit, now: float) -> Circuit:
 def _answered(circuit: Circuit, why: str | None, chance: float, now: float) -> Step:
     began = circuit.probing_since
     if began is None:
-        # An answer to no question, such as one that was given up.
+        # The answer belongs to no question, for example to a probe that was given up.
         return circuit, ()
     circuit = replace(circuit, probing_since=None)
     if why is None:
@@ -198,7 +199,7 @@ def _answered(circuit: Circuit, why: str | None, chance: float, now: float) -> S
 
 
 def _cleared(circuit: Circuit, began: float) -> Step:
-    """The cluster serves: who failed before the probe began has failed alone, and the others wait for the next one."""
+    """The cluster serves. Users who failed before the probe began failed alone; the others wait for the next probe."""
     if circuit.suspected_at >= began:
         return replace(circuit, probe_at=began + _PROBE_SECONDS), (Blame(began),)
     return replace(circuit, phase=Phase.SERVING), (Blame(began),)
@@ -215,5 +216,5 @@ def _disproved(circuit: Circuit, now: float) -> Step:
     disproved = circuit.disproved + 1
     circuit, actions = _resumed(circuit, now)
     circuit = replace(circuit, disproved=disproved, disbelieved_until=now + _DISBELIEF.bound(disproved))
-    # The cluster may have come back in this moment: then the probe is right, and says so.
+    # The cluster may work again since this moment, and then the next probe succeeds.
     return _asking(circuit, now), actions

@@ -1,55 +1,56 @@
-"""A crowd: more users than can be worked on at once, and the order in which it is served.
+"""The order of work in a crowd. There is a crowd while more users wait than can be worked on at once.
 
-In strict order somebody who signs up behind a crowd would wait for all of it. So users who have just come go in between
-those who have waited longest. Such a user waits for what is in flight, and the crowd loses no more than the time that
-these few take. Anybody can sign up without end, so the newest are bounded:
+In strict order a new user behind a crowd would wait for the whole crowd. So the newest users are served between those
+who have waited longest. A new user then waits only for the work in flight, and the crowd loses only the time for these
+few users. Anybody can sign up without end, so there are limits for the newest:
 
-- Three that are taken from the front earn a turn for one from the end. Turns are kept while nobody new comes, so that
-  a user need not wait for one. The users who wait go on, whoever comes behind them.
-- A quarter of the places is kept for the newest, because those who are worked on often end all at once, a second
-  later. A quarter is the most that the newest have, in case each of them takes long. No more turns are kept.
-- Work out of turn holds the checkpoint back: it follows the oldest change, and after a crash everything behind it is
-  looked at again. So the newest go first only while they are new, and a crowd that waits is worked off in its order.
-  The end of the crowd would also take the turns of those who come behind it.
+- Three users from the front of the queue earn one turn for a user from the end. Turns are saved while nobody new comes,
+  so that the next new user need not wait for a turn. Users at the front are always served, whoever comes behind them.
+- A quarter of the places is reserved for the newest users. Work in flight often ends all at once, a second later, and
+  without the reserve a new user would wait for that. A quarter is also their maximum, in case each of them takes long,
+  and the maximum of saved turns.
+- Work out of order holds the checkpoint back, because the checkpoint follows the oldest change. After a crash
+  everything behind it is looked at again. So a user counts as new only for some seconds. After that a crowd is served
+  in its order, or else the end of the crowd would take the turns of users who come later.
 """
 
 from typing import Final
 
 OLDEST_BETWEEN: Final = 3
-"""So many are taken from the front for each that is taken from the end."""
+"""How many users are taken from the front for each user from the end."""
 
 NEWEST_FRACTION: Final = 4
-"""One of so many places is for the newest, and one in any case is the most that they have."""
+"""The newest users have one place out of this many, and at least one place."""
 
-# A turn comes sooner than this to a few who are new, unless serving one user takes many seconds.
+# How long a user counts as new. A few new users get a turn sooner, unless serving one user takes many seconds.
 NEW_SECONDS: Final = 10.0
 
 
 class Crowd:
-    """The turns in one queue. `newest` are the documents in flight that were taken from the end."""
+    """The turns in one queue. `newest` are the documents in flight that were taken from the end of the queue."""
 
     def __init__(self) -> None:
         self._earned = 0
         self.newest: set[str] = set()
 
     def newest_may_begin(self, share: int) -> bool:
-        """Say whether who came last may be worked on next, of so many who are worked on at once."""
+        """Say whether the newest user may be served next. `share` is how many users may be in flight."""
         return self._earned >= OLDEST_BETWEEN and len(self.newest) < places(share)
 
     def oldest_may_begin(self, share: int, active: int) -> bool:
-        """Say whether another one may be worked on who has not just come, while so many are worked on."""
+        """Say whether a user who is not new may be served next, while `active` users are in flight."""
         return active - len(self.newest) < share - share // NEWEST_FRACTION
 
     def oldest_begun(self, share: int) -> None:
-        """Note that work on who has waited longest began, of so many who are worked on at once."""
+        """Note that work on the user with the longest wait began. `share` is how many users may be in flight."""
         self._earned = min(self._earned + 1, OLDEST_BETWEEN * places(share))
 
     def newest_begun(self, document_id: str) -> None:
-        """Note that work on who came last began."""
+        """Note that work on the newest user began."""
         self.newest.add(document_id)
         self._earned -= OLDEST_BETWEEN
 
 
 def places(share: int) -> int:
-    """Return how many of so many who are worked on at once the newest may be."""
+    """Return how many of `share` places the newest users may have."""
     return max(1, share // NEWEST_FRACTION)

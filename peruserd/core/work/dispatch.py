@@ -1,12 +1,13 @@
-"""The order of work: lanes by urgency, within the limits, scans and looks at their pace, the newest amidst a crowd.
+"""The order of work: lanes by urgency, the limits, the pace of scans and looks, and the turns in a crowd.
 
-Some kinds of documents are left alone for a while:
+Some documents are left alone for a while:
 
-- Documents that another instance will own, because two must not act on a document at the same time.
-- Restless documents, and those whose database somebody deletes again and again.
-- Documents whose database somebody else has just made or deleted.
-- Documents that would need a new database where enough are being made.
-- On hold, all documents but those that try whether the cluster serves again.
+- Documents with another owner in the upcoming view, because two instances must not act on one document at the same
+  time.
+- Restless documents, and documents whose database somebody deletes again and again.
+- Documents whose database somebody else has just created or deleted.
+- Documents without a database, while the limit on new databases is reached.
+- On hold, all documents except the trials.
 """
 
 import heapq
@@ -26,64 +27,64 @@ from peruserd.core.work.trials import Trials
 # Iterating over an enumeration takes longer than looking into its lanes.
 _LANES: Final = tuple(Lane)
 
-# Somebody who puts a database back deletes it, and makes it again a moment later. To make it in between would be in the
-# way.
-_SETTLING_SECONDS: Final = 3.0
+# An operator who restores a database may delete it and create it again a moment later. If peruserd created the database
+# in between, it would disturb that.
+_OTHERS_REST_SECONDS: Final = 3.0
 
 _OF_ROWS: Final = (Lane.LIVE, Lane.SCAN)
 
-# Nobody waits for these who was not served before, as a rule.
+# As a rule these lanes have no user who waits for the first service.
 _PACED: Final = (Lane.SCAN, Lane.OTHERS, Lane.ROLLOUT, Lane.AUDIT)
 
 
 class Dispatch:
     """Gives out work on `documents`, by the caller's monotonic clock, in seconds. Not thread-safe.
 
-    `share` is how many documents may be worked on at once, `new_per_minute` how many databases may be made in a minute;
-    0 is no limit.
+    `share` is how many documents may be worked on at once: this listener's part of the instance's `max_in_flight`.
+    `new_per_minute` is how many databases may be created in a minute; 0 is no limit.
     """
 
     def __init__(self, documents: Documents, share: int, new_per_minute: int = 0) -> None:
         self._documents = documents
         self._throttle = ScanThrottle(share)
         self._creations = CreationLimit(new_per_minute)
-        # The documents that wait for room to make a database, by lane and in their order: each once, however often it
-        # changes while it waits.
+        # The documents that wait until a new database is allowed, by lane and in their order. Each document is here
+        # once, however often it changes meanwhile.
         self._crowded: tuple[OrderedDict[str, None], ...] = tuple(OrderedDict() for _ in Lane)
-        # The documents that rest, by when that is over, and why they do.
+        # The documents that rest: until when, which one, and why.
         self._resting: list[tuple[float, str, Held]] = []
         self._restless = Restless()
-        # Of the live lane, where anybody can make one.
+        # Only of the live lane, because only there anybody can cause a crowd.
         self._crowd = Crowd()
         self._live = documents.queue(Lane.LIVE)
         self._was_crowded = False
-        # The places that were kept for newcomers, when a crowd has ended.
+        # How many reserved places became free when a crowd ended.
         self._left = 0
         self._scanned = 0
         self._leaves: Callable[[str], bool] = _nobody
         self.trials = Trials(documents)
 
     def limit(self, share: int, new_per_minute: int = 0) -> None:
-        """Set how many documents may be worked on at once, and how many databases may be made in a minute."""
+        """Set how many documents may be worked on at once, and how many databases may be created in a minute."""
         self._throttle.share = share
-        self._creations.most = new_per_minute
+        self._creations.max_per_minute = new_per_minute
         if not new_per_minute:
             for crowded in self._crowded:
                 crowded.clear()
             self._documents.free(Held.LIMIT)
 
     def hold_back(self, leaves: Callable[[str], bool] | None) -> None:
-        """Leave changes of these documents waiting until this is called again; reviews are never held back."""
+        """Leave changes of these documents waiting until this is called again. Reviews are never held back."""
         self._leaves = leaves or _nobody
         self._documents.free(Held.OWNER)
 
     def hurry(self, document_id: str) -> None:
-        """Let a restless document be worked on once before its rest is over, because the operator asks."""
+        """Allow one look at a restless document before its rest is over, because the operator asks."""
         self._restless.hurry(document_id)
         self._documents.free_one(document_id, Held.RESTLESS)
 
     def read_live(self, changes: Iterable[Change], now: float) -> None:
-        """Note that a page that was not empty was read live, with these changes."""
+        """Note that a page with rows was read live, and its changes."""
         self._throttle.live(now)
         watched = self._restless.watched
         for change in changes:
@@ -91,7 +92,7 @@ class Dispatch:
                 self._restless.note(change.document_id, deleted=change.deleted, now=now)
 
     def next(self, now: float) -> Change | None:
-        """Return the most urgent change whose document is free, now under way; None where there is none."""
+        """Return the most urgent change with a free document, and count it as under way; None if there is none."""
         if self._documents.active >= self._throttle.share or not self.trials.may_begin:
             return None
         if self._resting:
@@ -101,20 +102,21 @@ class Dispatch:
         change = self._next_amidst_crowd(now) if is_crowded else self._next_by_urgency(now)
         if change is not None:
             self._begin(change, now)
-        # The crowd may be over with this very change.
-        self._was_crowded = self._is_crowded
-        if was_crowded and not self._was_crowded:
-            self._left = self._throttle.share - self._documents.active
+        if was_crowded:
+            # The crowd may end with this change.
+            self._was_crowded = self._is_crowded
+            if not self._was_crowded:
+                self._left = self._throttle.share - self._documents.active
         return change
 
     def to_wake(self, now: float) -> int:
-        """Return how many workers to wake beside the one who has just begun: those who wait come by no other way.
+        """Return how many workers to wake besides the worker that has just begun. Nothing else wakes them.
 
-        Places can be free in three cases:
+        There is room for another worker in three cases:
 
         - A scan may go on.
-        - Amidst a crowd a worker who ends serves one user, and a place of each of the two kinds is free.
-        - A crowd is over. All places that were kept are free then, and this is said once.
+        - In a crowd a finishing worker takes one user, but a reserved place and a normal place can be free.
+        - A crowd has ended. All reserved places are free then, and they are counted once.
         """
         left, self._left = self._left, 0
         return left or self.can_scan(now) or (self._was_crowded and self._has_room_amidst_crowd(now))
@@ -156,23 +158,23 @@ class Dispatch:
         self._documents.take(change)
         if self._restless.watched:
             self._restless.looked_at(change.document_id, now)
-        if self._creations.most and _may_create(change):
+        if self._creations.max_per_minute and _may_create(change):
             self._creations.begun(change.document_id)
         if change.lane in _PACED:
             self._scanned += 1
             self._throttle.started(now)
 
     def _has_newcomer(self, now: float) -> bool:
-        if self._creations.most:
-            # A user who waits for room to make a database has waited long, where there is a crowd.
+        if self._creations.max_per_minute:
+            # In a crowd a user who waits for a new database to be allowed has waited long.
             return bool(self._crowded[Lane.LIVE])
         return self._documents.is_last_since(Lane.LIVE, now - NEW_SECONDS)
 
     def _next_in(self, lane: Lane, now: float, *, newest: bool = False) -> Change | None:
         if self._crowded[lane] and self._creations.room(now):
             self._let_in(lane, newest=newest)
-        # Where databases are limited, those without room leave the lane in the order in which they came.
-        next_in = self._documents.last_in if newest and not self._creations.most else self._documents.next_in
+        # With a limit on new databases, documents without room leave the lane in the order of their arrival.
+        next_in = self._documents.last_in if newest and not self._creations.max_per_minute else self._documents.next_in
         while (change := next_in(lane)) is not None:
             why = None if lane is Lane.REVIEW else self._reason_to_hold(change, now)
             if why is None:
@@ -184,27 +186,27 @@ class Dispatch:
         document_id = change.document_id
         if self._leaves(document_id):
             return Held.OWNER
-        if self.trials.have_tried(document_id):
+        if self.trials.has_tried(document_id):
             return Held.TRIED
         until = self._restless.rests_until(document_id, now) if self._restless.watched else None
         if until is not None:
             heapq.heappush(self._resting, (until, document_id, Held.RESTLESS))
             return Held.RESTLESS
-        if change.lane is Lane.OTHERS and now < change.read_at + _SETTLING_SECONDS:
-            heapq.heappush(self._resting, (change.read_at + _SETTLING_SECONDS, document_id, Held.SETTLING))
-            return Held.SETTLING
-        if self._creations.most and _may_create(change) and not self._creations.room(now):
+        if change.lane is Lane.OTHERS and now < change.read_at + _OTHERS_REST_SECONDS:
+            heapq.heappush(self._resting, (change.read_at + _OTHERS_REST_SECONDS, document_id, Held.CHANGED_BY_OTHERS))
+            return Held.CHANGED_BY_OTHERS
+        if self._creations.max_per_minute and _may_create(change) and not self._creations.room(now):
             self._crowded[change.lane][document_id] = None
             return Held.LIMIT
         return None
 
     def _let_in(self, lane: Lane, *, newest: bool) -> None:
-        """Put who has waited longest for room first in the lane, or who came last."""
+        """Put the document with the longest wait for room first in its lane; with `newest` the one that came last."""
         crowded = self._crowded[lane]
         while crowded:
             document_id, _ = crowded.popitem(last=newest)
             change = self._documents.record(document_id).waiting
-            # A document that was lost, or waits for another reason by now, is passed over.
+            # A document that was lost, or now waits for another reason, is skipped.
             if change is not None and change.lane is lane and self._documents.free_one(document_id, Held.LIMIT):
                 return
 
@@ -216,7 +218,7 @@ class Dispatch:
         return freed
 
     def due(self, now: float) -> int:
-        """Let those go on who have rested; return for how many there may be work, by that or by room."""
+        """Free the documents whose rest is over. Return for how many documents there may be work now."""
         waiting = sum(map(len, self._crowded))
         return self._free_rested(now) + (min(waiting, self._creations.room(now)) if waiting else 0)
 
@@ -234,15 +236,15 @@ class Dispatch:
         if change.lane in _PACED:
             self._scanned -= 1
             self._throttle.finished(now, in_place=change.in_place)
-        # Users who sign up, or whom a scan finds, are new ones as a rule.
+        # A creation for a row is no sign of a deletion, because such users are usually new.
         return created and change.lane not in _OF_ROWS and self._restless.remade(change.document_id, now)
 
     def can_scan(self, now: float) -> bool:
-        """Say whether something may wait that goes at the pace of a scan, and may be worked on."""
+        """Say whether work at the pace of a scan may wait, and may begin now."""
         return not self.trials.on_hold and self._has_paced and self._scanned < self._throttle.limit(now)
 
     def patience(self, now: float) -> float | None:
-        """Return in how many seconds a scan may go on if nothing happens; None where only then."""
+        """Return in how many seconds a scan may go on if nothing else happens; None if time alone does not help."""
         return self._throttle.next_change(now) if self._has_paced and not self.trials.on_hold else None
 
     @property
@@ -250,7 +252,7 @@ class Dispatch:
         return any(map(self._documents.has_any, _PACED))
 
     def next_due(self, now: float) -> float | None:
-        """Return when `due` is worth asking next; None while nobody rests or waits for room."""
+        """Return when to call `due` next; None while no document rests or waits for room."""
         dates = [self._resting[0][0]] if self._resting else []
         if any(self._crowded) and not self._creations.room(now):
             wait = self._creations.next_change(now)

@@ -1,8 +1,8 @@
 """All documents under way: their records, and their order in each lane.
 
-Every change of a record goes through the pure functions of `core.work.records` and `core.work.aftermath`. The effects
-that they ask for are carried out here: tickets are given back, documents wait in lanes or for their next try. Not
-thread-safe, because its owner has a lock.
+Every change of a record goes through the pure functions of `core.work.records` and `core.work.aftermath`. This module
+carries out the effects that they return: it gives tickets back, and puts documents into lanes or reminders. Not
+thread-safe, because the owner has a lock.
 """
 
 import heapq
@@ -14,25 +14,25 @@ from peruserd.core.feed.changes import Change, make_review
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.users.quarantine import Failure, Quarantined, pause
 from peruserd.core.work import aftermath, records
-from peruserd.core.work.kept import Kept
+from peruserd.core.work.failed_documents import FailedDocuments
 from peruserd.core.work.records import EMPTY, Effect, Finish, Held, Keep, Queue, Record, Remind, Removal
 from peruserd.core.work.recovery import Recovery
 
-# Reminders of records that changed since stay until their time comes, or until they are so many more than needed.
+# An obsolete reminder stays until its time comes, or until there are this many more reminders than needed.
 _SPARE_REMINDERS: Final = 1_000
 
-# Documents that are remembered while a page of a scan is read: a page comes within seconds, if the server does answer.
+# The limit of documents that are remembered while a page of a scan is read. A page usually arrives within seconds.
 _MAX_FRESH: Final = 100_000
 
-# Users in quarantine, in memory and on disk, some 100 MB. More of them fail only while nobody can be served, or where
-# somebody signs up who makes each database fail, and who must not fill the memory with it.
-MAX_KEPT: Final = 100_000
+# The limit of users in quarantine, in memory and on disk: some 100 MB. More users fail only if nobody can be served, or
+# if an enemy signs up many users and makes each database fail. The enemy must not fill the memory.
+MAX_QUARANTINED: Final = 100_000
 
 
-class Documents(Kept):
+class Documents(FailedDocuments):
     """The record of each document under way. Times are of the caller's monotonic clock, in seconds.
 
-    An act of the last `recall_seconds` before a document is lost is looked at again.
+    When a document is lost to another owner, its acts of the last `recall_seconds` are looked at again.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class Documents(Kept):
         self._nodes: frozenset[str] = frozenset()
         self._recall_seconds = recall_seconds
         self._reminders: list[tuple[float, str]] = []
-        # The documents that were acted on lately, the oldest first.
+        # The documents with a recent act, the oldest first.
         self._recent: deque[tuple[float, str]] = deque()
-        # The kinds of rows that were read live since a page of a scan was asked for: live, deleted, or both.
+        # The rows that were read live since a page of a scan was requested: live (False), deleted (True), or both.
         self._fresh: dict[str, frozenset[bool]] = {}
         self._scan_page_open = False
         self.recovery = Recovery()
@@ -52,8 +52,8 @@ class Documents(Kept):
         for document_id in doubts:
             self.mark_in_doubt(document_id)
         for entry in kept:
-            # After a restart everything is due at once: the cause may be gone, and the limit on work in flight holds.
-            # Only those who wait for copies come one after the other, and each who is served lets others try.
+            # After a restart every user is due at once, because the cause may be gone and the limit on work in flight
+            # still holds. Only users who wait for copies are spread, and each of them who is served lets others try.
             due = None if entry.next_try(now, 0.0, self._nodes) is None else now
             if due is not None and entry.waits_for:
                 due += pause(self.recovery.awaited, 0.0)
@@ -69,24 +69,24 @@ class Documents(Kept):
     def scan_page_requested(self) -> None:
         """Note that a page of a scan is being read now.
 
-        Its rows can be older than live ones that arrive before it does, and acting on them afterwards would undo the
-        newer change: live changes put from now on make the page's rows of the same documents and kind void.
+        Its rows can be older than live rows that arrive earlier. To act on the older row afterwards would undo the
+        newer change. So a live change that is put from now on makes the page's row of the same document and kind void.
         """
         self._fresh.clear()
         self._scan_page_open = True
 
     def scan_page_ended(self) -> None:
-        """Note that the page of a scan was put, or never will be."""
+        """Note that the page of a scan was put, or that it will not come."""
         self._fresh.clear()
         self._scan_page_open = False
 
     @property
     def scan_page_is_void(self) -> bool:
-        """Say whether so much came meanwhile that the page that was asked for must be asked for again."""
+        """Say whether too many live changes came meanwhile, so the page must be requested again."""
         return not self._scan_page_open
 
     def put(self, change: Change) -> None:
-        """Let a change wait, or finish it at once where another one tells more of its document."""
+        """Let a change wait, or finish it at once if a more authoritative change of its document is known."""
         document_id = change.document_id
         fresh = records.NOTHING
         if change.lane is Lane.SCAN:
@@ -101,25 +101,25 @@ class Documents(Kept):
     # Working
 
     def has_any(self, lane: Lane) -> bool:
-        """Say whether a document may wait in a lane; it can be one that need not any more."""
+        """Say whether a document may wait in a lane; its place can be obsolete."""
         return bool(self._lanes[lane])
 
     def queue(self, lane: Lane) -> Sized:
-        """Return the documents that wait in a lane, to count them; some of them need not any more."""
+        """Return the documents that wait in a lane, to count them; some of the places can be obsolete."""
         return self._lanes[lane]
 
     def next_in(self, lane: Lane) -> Change | None:
-        """Return what is first in a lane, and take it out of it: to be taken, or held."""
+        """Take the first change out of a lane and return it. The caller must `take` or `hold` it."""
         queue = self._lanes[lane]
         while queue:
             change = self._records.get(queue.popleft(), EMPTY).next_of(lane)
-            # A document that waits for another reason by now, or is worked on, has its place elsewhere.
+            # A document that now waits in another lane, or is worked on, has no place here any more.
             if change is not None:
                 return change
         return None
 
     def last_in(self, lane: Lane) -> Change | None:
-        """Return what is last in a lane, and take it out of it, as `next_in` does with what is first."""
+        """Take the last change out of a lane and return it. The caller must `take` or `hold` it."""
         queue = self._lanes[lane]
         while queue:
             change = self._records.get(queue.pop(), EMPTY).next_of(lane)
@@ -128,7 +128,7 @@ class Documents(Kept):
         return None
 
     def is_last_since(self, lane: Lane, since: float) -> bool:
-        """Say whether what is last in a lane was read at this time or later."""
+        """Say whether the last change in a lane was read at this time or later."""
         queue = self._lanes[lane]
         while queue:
             change = self._records.get(queue[-1], EMPTY).next_of(lane)
@@ -138,23 +138,23 @@ class Documents(Kept):
         return False
 
     def take(self, change: Change) -> None:
-        """Note that a worker begins with a change that `next_in` returned."""
+        """Note that a worker begins with a change from `next_in` or `last_in`."""
         before = self._records[change.document_id]
         self._put(change.document_id, before, (records.taken(before, change.lane), ()))
 
     def hold(self, document_id: str, why: Held) -> None:
-        """Leave alone what waits, until it is freed."""
+        """Leave the waiting change alone until it is freed."""
         before = self._records[document_id]
         self._put(document_id, before, (records.held_back(before, why), ()))
 
     def free(self, why: Held) -> None:
-        """Let everything go on that was held for a reason."""
+        """Free all documents that are held for a reason."""
         for document_id in [each for each, record in self._records.items() if record.held is why]:
             before = self._records[document_id]
             self._put(document_id, before, records.freed(before))
 
     def free_one(self, document_id: str, why: Held) -> bool:
-        """Let a document go on, before all others in its lane, if it was held for a reason; say whether it was."""
+        """Free a document, before all others in its lane, if it is held for this reason; say whether it was."""
         before = self.record(document_id)
         if before.held is not why:
             return False
@@ -162,16 +162,16 @@ class Documents(Kept):
         return True
 
     def mark_in_doubt(self, document_id: str) -> None:
-        """Note that a security object is about to be written."""
+        """Note that a write of a security object is about to begin."""
         before = self.record(document_id)
         self._put(document_id, before, (records.doubted(before), ()))
 
     def in_doubt(self, document_id: str) -> bool:
-        """Say whether a security object was begun to be written and not seen to be."""
+        """Say whether a write of the security object began, and its end was not seen."""
         return self._records.get(document_id, EMPTY).in_doubt
 
     def succeed(self, change: Change, outcome: aftermath.Outcome, now: float, *, recall: bool) -> Removal | None:
-        """End work that succeeded; return what it takes off the disk. Without `recall` it is not remembered."""
+        """End work that succeeded; return what to remove from the disk. `recall` says whether to remember the act."""
         self._expire(now)
         document_id = change.document_id
         before = self._records[document_id]
@@ -185,9 +185,9 @@ class Documents(Kept):
     def fail(
         self, change: Change, failure: Failure, *, is_mine: bool, now: float, wall: float, chance: float
     ) -> tuple[Quarantined | None, Removal | None]:
-        """Note that work failed, which goes on until `end`.
+        """Note that work failed. The document stays under way until `end`.
 
-        Return what is to be on disk before that, and what is to be taken off it.
+        Return the entry that must be on disk before `end`, and what to remove from the disk.
         """
         document_id = change.document_id
         before = self._records[document_id]
@@ -205,29 +205,29 @@ class Documents(Kept):
         kept = next((each.entry for each in effects if isinstance(each, Keep)), None)
         return kept, next((each for each in effects if isinstance(each, Removal)), None)
 
-    def take_along(self, served: Quarantined | None, *, created: bool, now: float) -> int:
-        """Let a few others try now, because one was served who was in quarantine or is new; return how many."""
-        return sum(self.retry(each, now) for each in self.recovery.has_served(served, created=created))
+    def retry_same_cause(self, served: Quarantined | None, *, created: bool, now: float) -> int:
+        """Let a few others try now, because a new user or one from quarantine was served; return how many."""
+        return sum(self.retry(each, now) for each in self.recovery.note_served(served, created=created))
 
     @property
     def has_too_many(self) -> bool:
-        """Say whether one user more is in quarantine than there is room for: who came last."""
-        return self.quarantined > MAX_KEPT
+        """Say whether the last entry was one too many for the quarantine."""
+        return self.quarantined > MAX_QUARANTINED
 
     def forget(self, document_id: str) -> None:
-        """Take a user out of quarantine who was not served, before the entry is on disk."""
+        """Take a user out of quarantine again, before the entry is on disk."""
         before = self._records[document_id]
         self._put(document_id, before, (records.replace(before, kept=None, due=None), ()))
 
     def end(self, change: Change) -> None:
-        """End the work on a change: the checkpoint may pass it, and a newer one of its document may begin."""
+        """End the work on a change. The checkpoint may pass it, and a newer change of its document may begin."""
         before = self._records[change.document_id]
         self._put(change.document_id, before, records.ended(before))
 
     # Owners and time
 
     def lose_unless(self, is_mine: Callable[[str], bool], now: float) -> tuple[list[tuple[str, Removal]], int]:
-        """Let go of documents that are others' now; return what is to be taken off the disk, and how many to review."""
+        """Drop documents that have another owner now; return the removals from the disk, and the number of reviews."""
         removals = []
         reviews = 0
         for document_id in [each for each in self._records if not is_mine(each)]:
@@ -239,7 +239,7 @@ class Documents(Kept):
         return removals, reviews
 
     def leave_unless(self, is_mine: Callable[[str], bool], now: float) -> int:
-        """Let reviews wait for what was done lately or is in doubt of others' documents; return how many."""
+        """Add reviews of recent acts and doubts, for documents that have another owner now; return how many."""
         wanted = 0
         for document_id in [each for each in self._records if not is_mine(each)]:
             before = self._records[document_id]
@@ -249,13 +249,13 @@ class Documents(Kept):
         return wanted
 
     def review(self, document_id: str, *, deleted: bool, now: float, contested: bool = False) -> None:
-        """Let a review wait of a document on which `deleted` was last acted; a `contested` one says nothing of that."""
+        """Add a review of a document. `deleted` is the state last acted on; a `contested` review ignores it."""
         before = self.record(document_id)
         review = make_review(document_id, deleted=deleted, now=now, contested=contested)
         self._put(document_id, before, records.reviewed(before, review))
 
     def take_due(self, now: float) -> tuple[int, int]:
-        """Let those wait for a worker whose next try is due; return how many retries and how many reviews."""
+        """Put documents whose next try is due into their lane; return how many retries and how many reviews."""
         self._expire(now)
         retries = reviews = 0
         while self._reminders and self._reminders[0][0] <= now:
@@ -268,8 +268,8 @@ class Documents(Kept):
         return retries, reviews
 
     def connected(self, nodes: Iterable[str], now: float) -> None:
-        """Note which nodes are connected: what waited for one that is again is due at once."""
-        # At the start all are due anyway, by and by.
+        """Note which nodes are connected. A user who waited for a node that has returned is due at once."""
+        # At the start every user is due anyway.
         returned = frozenset(nodes) - self._nodes if self._nodes else frozenset()
         self._nodes = frozenset(nodes)
         if returned:
@@ -282,7 +282,7 @@ class Documents(Kept):
         return self._nodes
 
     def next_due(self) -> float | None:
-        """Return when `take_due` is worth asking next; None while nothing is to be tried again."""
+        """Return when to call `take_due` next; None while nothing is to be tried again."""
         return self._reminders[0][0] if self._reminders else None
 
     # Inside
@@ -307,7 +307,7 @@ class Documents(Kept):
                 self._remind(effect.at, document_id)
 
     def _count(self, before: Record, after: Record) -> None:
-        # Hardly any event changes more than two of them, and each user is three events.
+        # Few events change more than two of these numbers, and each user causes three events.
         if after.waiting is not before.waiting:
             self.waiting += (after.waiting is not None) - (before.waiting is not None)
         if after.active is not before.active:

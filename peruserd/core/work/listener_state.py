@@ -1,7 +1,7 @@
-"""The whole state of a listener, without its threads, its disk and its clock: what it read, does and has finished.
+"""The whole state of a listener, without threads, disk and clock: what it has read, does now and has finished.
 
-Here meet `core.feed.intake` (sequences), `core.work.dispatch` (order and limits) and `core.work.documents` (each
-document). Times are of the caller's monotonic clock, in seconds. Not thread-safe: its owner has a lock.
+It combines `core.feed.intake` (sequences), `core.work.dispatch` (order and limits) and `core.work.documents` (each
+document). Times are of the caller's monotonic clock, in seconds. Not thread-safe, because the owner has a lock.
 """
 
 from collections.abc import Collection, Iterable
@@ -18,18 +18,21 @@ from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.processes.counters import Counters
 from peruserd.core.users.quarantine import RESTLESS_DATABASE, UNSERVABLE_NAME, Failure, Quarantined
 from peruserd.core.work.aftermath import CountedOutcome
+from peruserd.core.work.cluster_hold import ClusterHold
 from peruserd.core.work.dispatch import Dispatch
 from peruserd.core.work.documents import Documents
 from peruserd.core.work.records import Removal
 from peruserd.core.work.report import Reporting
-from peruserd.core.work.standstill import Standstill
 
 
 class ListenerState(Reporting):
     """The listener of one copy, for the instance `me`.
 
-    After each call, `removals` are to be taken off the disk, and so many as `to_wake` workers have something to do.
-    `fought_over` are users whose database somebody deletes again and again. `passed_on` says that all was seen to.
+    After each call the caller handles three results, and then calls `clear_results`:
+
+    - `removals`: what to remove from the disk.
+    - `restless_databases`: users whose database somebody deletes again and again, for the log.
+    - `to_wake`: how many workers have something to do.
     """
 
     def __init__(
@@ -57,27 +60,27 @@ class ListenerState(Reporting):
         self._connect(nodes, cut_off=cut_off, now=now)
         self.dispatch = Dispatch(self.documents, share, new_per_minute)
         self.counters = Counters()
-        self.standstill = Standstill(self.documents, self.dispatch, self.counters)
-        # Of the messages that ask for looks, by their number.
+        self.cluster_hold = ClusterHold(self.documents, self.dispatch, self.counters)
+        # The open requests for looks, by the number of their message.
         self._asked = Watermark(0)
         self.rounds = 0
         self.removals: list[tuple[str, Removal]] = []
-        self.fought_over: list[str] = []
+        self.restless_databases: list[str] = []
         self.to_wake = 0
         self.hold_back(upcoming)
 
-    def passed_on(self) -> None:
-        """Note that `removals`, `fought_over` and `to_wake` were seen to."""
+    def clear_results(self) -> None:
+        """Note that `removals`, `restless_databases` and `to_wake` were handled."""
         self.removals.clear()
-        self.fought_over.clear()
+        self.restless_databases.clear()
         self.to_wake = 0
 
     # Reading
 
     def open(self, identity: Identity, now: float) -> str:
-        """Begin, or go on where the checkpoint says, once and before the first page; return in words why there."""
+        """Begin, or continue at the checkpoint, once and before the first page; return the reason in words."""
         why = self.intake.open(identity)
-        # The owners may have changed while nobody listened.
+        # The owners may have changed while no listener was running.
         self._let_go(now)
         return why
 
@@ -103,22 +106,22 @@ class ListenerState(Reporting):
         self.to_wake += len(changes)
 
     def scan_task(self) -> ScanTask | None:
-        """Return the page of a scan to read next, which is read now; None where there is none."""
+        """Return the page of a scan to read next, and note that it is being read; None if there is none."""
         if self.intake.scan_task is not None:
             self.documents.scan_page_requested()
         return self.intake.scan_task
 
     def enter_scan(self, task: ScanTask, page: Page, missing: Collection[str], now: float) -> bool:
-        """Enter a page of a scan, unless it has begun again meanwhile; say whether the scan ended with it.
+        """Enter a page of a scan, unless the scan has begun again meanwhile; say whether the scan ended with this page.
 
-        `missing` are those of the task's candidates on this page that have no database.
+        `missing` are the task's candidates on this page without a database.
         """
         if not self.documents.scan_page_is_void:
             changes = self.intake.scan_page(task, page, missing, now)
             if changes is not None:
                 self._enter(page, changes)
         self.documents.scan_page_ended()
-        return self._settle_scan()
+        return self._advance_scan()
 
     def _enter(self, page: Page, changes: Iterable[Change]) -> None:
         self.counters.feed_requests += 1
@@ -133,7 +136,7 @@ class ListenerState(Reporting):
     def succeeded(self, change: Change, outcome: CountedOutcome, now: float) -> bool:
         """End work that succeeded; say whether a scan ended with it."""
         self._count(change, outcome)
-        self.standstill.served(change, now, by_a_majority=outcome.security_written)
+        self.cluster_hold.served(change, now, by_a_majority=outcome.security_written)
         if change.lane is Lane.LIVE:
             self.counters.latency.observe(now - change.read_at)
         stays = self._stays(change.document_id)
@@ -142,7 +145,7 @@ class ListenerState(Reporting):
         if removal is not None:
             self.removals.append((change.document_id, removal))
         if outcome.acted_on is not None:
-            along = self.documents.take_along(kept, created=outcome.created, now=now)
+            along = self.documents.retry_same_cause(kept, created=outcome.created, now=now)
             self.counters.retries += along
             self.to_wake += along
         self.intake.served(change)
@@ -153,7 +156,7 @@ class ListenerState(Reporting):
     def failed(
         self, change: Change, outcome: CountedOutcome, failure: Failure, *, now: float, wall: float, chance: float
     ) -> Quarantined | None:
-        """Note that work failed, and return what is to be on disk before it is `given_up`; None where nothing is."""
+        """Note that work failed. Return the entry that must be on disk before `given_up`; None if there is none."""
         self._count(change, outcome)
         self.counters.failed(failure.kind)
         return self._fail(change, failure, now=now, wall=wall, chance=chance)
@@ -169,41 +172,41 @@ class ListenerState(Reporting):
             self.intake.owe_scan(now)
             return None
         if kept is not None and change.lane is Lane.LIVE:
-            self.documents.recovery.has_failed(failure)
+            self.documents.recovery.note_failed(failure)
         return kept
 
     def given_up(self, change: Change, now: float, *, created: bool) -> bool:
-        """End work that failed, for this time; say whether a scan ended with it."""
+        """End work that failed; say whether a scan ended with it."""
         self._end_work(change, now, created=created)
         return self._given_up(change, now)
 
     def _given_up(self, change: Change, now: float) -> bool:
         self.documents.end(change)
         if change.lane is not Lane.REVIEW and not self._stays(change.document_id):
-            # It can have done what the row asked for, or nothing.
+            # The failed work may have done everything that the row asked for, or nothing.
             self._review_lost(change, deleted=change.deleted, now=now)
-        return self._settle_scan()
+        return self._advance_scan()
 
     # A cluster that fails
 
     def set_aside(self, change: Change, outcome: CountedOutcome, failure: Failure, now: float) -> bool:
-        """End work that failed, where the cluster can be to blame; say whether it did.
+        """End work that failed if the cluster may be the cause; say whether it was set aside.
 
-        Nothing of it is on disk, and the checkpoint stays before it.
+        Nothing is written to disk, and the checkpoint does not pass the change.
         """
-        if not self.standstill.set_aside(change, failure, now, stays=self._stays(change.document_id)):
+        if not self.cluster_hold.set_aside(change, failure, now, stays=self._stays(change.document_id)):
             return False
         self._count(change, outcome)
         self._end_work(change, now, created=outcome.created)
         return True
 
     def judged(self, change: Change, failure: Failure, *, now: float, wall: float, chance: float) -> Quarantined | None:
-        """Note that a failure was the user's own; return what is to be on disk before it is `put_away`."""
+        """Note that a failure was the user's own. Return the entry that must be on disk before `put_away`."""
         return self._fail(change, failure, now=now, wall=wall, chance=chance)
 
     def put_away(self, change: Change, now: float) -> bool:
-        """End the work on one that was judged; say whether a scan ended with it."""
-        # No worker comes back from it for what can wait behind it by now.
+        """End the work on a change that was `judged`; say whether a scan ended with it."""
+        # No worker ends with this change, so none would take the next one of its document.
         self.to_wake += 1
         return self._given_up(change, now)
 
@@ -211,7 +214,10 @@ class ListenerState(Reporting):
         return not self._leaving and self.intake.is_mine(document_id)
 
     def _review_lost(self, change: Change, *, deleted: bool, now: float) -> None:
-        """Lost while it was under way: its next owner may have acted before this was done."""
+        """Review a change that was lost to another owner while it was under way.
+
+        The next owner may have acted on a newer change before this act was done.
+        """
         self.documents.review(change.document_id, deleted=deleted, now=now)
         self._reviews(1)
 
@@ -219,20 +225,20 @@ class ListenerState(Reporting):
         self._end_work(change, now, created=created)
         if created:
             self._creations.note(change.document_id, now)
-        return self._settle_scan()
+        return self._advance_scan()
 
     def _end_work(self, change: Change, now: float, *, created: bool) -> None:
         if self.dispatch.ended(change, now, created=created):
-            self.fought_over.append(change.document_id)
+            self.restless_databases.append(change.document_id)
             self.counters.failed(RESTLESS_DATABASE)
 
-    def _settle_scan(self) -> bool:
-        ended = self.intake.settle()
+    def _advance_scan(self) -> bool:
+        ended = self.intake.advance_scan()
         self.counters.scans += ended
         return ended
 
     def due(self, now: float) -> float | None:
-        """Let those wait for a worker whose next try is due; return when the next one's is."""
+        """Put everything that is due now into its lane; return when to call this next."""
         retries, reviews = self.documents.take_due(now)
         self.counters.retries += retries
         self.to_wake += retries
@@ -255,7 +261,7 @@ class ListenerState(Reporting):
         *,
         cut_off: bool,
     ) -> None:
-        """Put another ownership in force, let another one come, set the limits, and note who is connected."""
+        """Take in a new view: the ownership in force and the upcoming one, the limits, and the connected nodes."""
         self.dispatch.limit(share, new_per_minute)
         if ownership != self.intake.ownership:
             self.intake.change_owner(ownership)
@@ -268,7 +274,7 @@ class ListenerState(Reporting):
         self.documents.connected(nodes, now)
 
     def hold_back(self, upcoming: Ownership | None) -> None:
-        """Leave alone what another instance will own, until it does: two must not act on it at the same time."""
+        """Leave documents of an upcoming owner alone, because two instances must not act on one at the same time."""
         if upcoming is None:
             self.dispatch.hold_back(None)
         else:
@@ -276,31 +282,33 @@ class ListenerState(Reporting):
             self.dispatch.hold_back(lambda document_id: not stays_mine(document_id))
 
     def leave(self, now: float) -> None:
-        """Give out only the reviews of what was done last, from now on."""
+        """Give out only reviews of recent acts from now on, because the instance loses the copy."""
         self._leaving = True
-        self.standstill.end()
+        self.cluster_hold.end()
         self.dispatch.hold_back(lambda _document_id: True)
         self._reviews(self.documents.leave_unless(lambda _document_id: False, now))
 
     def take_over_doubts(self, doubts: Collection[str], now: float) -> None:
-        """Take over what was left in doubt of a copy that nobody listens to any more."""
+        """Take over the documents in doubt of a copy without a listener."""
         for document_id in doubts:
             self.documents.mark_in_doubt(document_id)
             self.documents.review(document_id, deleted=False, now=now)
         self._reviews(len(doubts))
 
     def review(self, document_id: str, *, deleted: bool, now: float) -> None:
-        """Look again at a document on which `deleted` was last acted."""
+        """Look again at a document. `deleted` is the state that was last acted on."""
         self.documents.review(document_id, deleted=deleted, now=now)
         self._reviews(1)
 
     def look(
         self, document_ids: Iterable[str], lane: Lane, now: float, number: int | None = None, *, made: bool = False
     ) -> None:
-        """Look at documents, as somebody asks under a `number` that grows, or nobody who wants to know the end.
+        """Look at documents.
 
-        `made` says that nothing is known but that their databases were made, which is no news of those made here. A
-        document of another owner is left alone, unless the operator asks: who acts last has acted on the newest then.
+        - `number` grows with each request whose end is reported; None if nobody waits for the end.
+        - `made` says that the only news is the creation of a database. A database that was created here is skipped.
+        - A document of another owner is skipped too. If the operator asks, it gets a review: the last instance to act
+          has then acted on the newest state.
         """
         asked = None if number is None else self._asked
         for document_id in (each for each in document_ids if not (made and self._is_made_here(each, now))):
@@ -317,26 +325,26 @@ class ListenerState(Reporting):
             asked.advance(number)
 
     def compare_names(self, number: int) -> None:
-        """Look at users whose database is not there or was made again, as the supervisor asks under a number."""
+        """Look at users with a missing or newly created database, at the supervisor's request with this number."""
         self.intake.owe_names()
         self._asked.advance(number)
 
     def look_at_all(self, number: int, request: str) -> None:
-        """Look at every user, as the supervisor asks under a number, which is told once all that is done."""
+        """Look at every user, at the supervisor's request with this number. The end is reported by that number."""
         self.intake.look_at_all(request, number)
         self._asked.advance(number)
 
     def _is_made_here(self, document_id: str, now: float) -> bool:
-        # Work on it ends with a look at what is there, or has made the database.
+        # Work under way either looks at the database or has just created it.
         return self.documents.record(document_id).active is not None or self._creations.includes(document_id, now)
 
     @property
     def looked(self) -> int:
-        """Return the number up to which all that was asked for was looked at."""
+        """Return the number up to which all requested looks are done."""
         return int(self._asked.finished)
 
     def _let_go(self, now: float) -> None:
-        """Finish what waits for documents that are others' now, whose owners begin with a scan of their own."""
+        """Drop the changes of documents that have another owner now. The new owner begins with a scan."""
         reviews = self.documents.leave_unless(self.intake.is_mine, now)
         removals, more = self.documents.lose_unless(self.intake.is_mine, now)
         self.removals += removals

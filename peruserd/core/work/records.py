@@ -1,6 +1,6 @@
 """The state of one document under way, and how it changes: pure functions, (record, event, …) → (record, effects).
 
-A document at rest has no record. In the order in which a document usually goes through them, the states are:
+A document at rest has no record. The states, in their usual order:
 
     none ──seen──▶ WAITING ──taken──▶ WORKING ──ended──▶ RECENT ──expired──▶ none
                    │     ▲            │     ▲            QUARANTINED ──retried──▶ WAITING
@@ -10,12 +10,12 @@ A document at rest has no record. In the order in which a document usually goes 
 
 Invariants, for every sequence of events:
 
-- One worker at a time works on a document: only a record without `active` can be `taken`.
-- Changes of one document act in their order, and of those that wait only the newest is kept.
-- Each ticket is given back exactly once, when its change has been acted on or another one takes its place.
-- A quarantined user leaves quarantine only when it was served, newer work succeeded, no database can exist for the
-  name, or the document has another owner. A review that served nobody changes nothing there.
-- A doubt ends only with a write that was completed, or with the end of the database.
+- Only one worker at a time works on a document: only a record without `active` can be `taken`.
+- Changes of one document are acted on in their order, and only the newest waiting change is kept.
+- Each ticket is given back exactly once: after the work on its change, or when another change replaces it.
+- A user leaves quarantine only in four cases: the user was served, newer work succeeded, no database can exist for the
+  name, or the document has another owner. A review that served nobody changes nothing.
+- A doubt ends only with a complete write, or with the end of the database.
 """
 
 from collections.abc import Set as AbstractSet
@@ -35,23 +35,23 @@ class State(StrEnum):
     """The state of a document."""
 
     WAITING = "waiting"  # for a worker
-    HELD = "held"  # waits, and is left alone for now
+    HELD = "held"  # has a waiting change, which is left alone for now
     WORKING = "working"
     WORKING_NEWER = "working, and something newer waits"
     QUARANTINED = "quarantined"  # the last try failed
-    IN_DOUBT = "in doubt"  # a security object was begun to be written and not seen to be
-    RECENT = "recent"  # acted on so lately that another owner may have to be reckoned with
+    IN_DOUBT = "in doubt"  # a write of the security object began, and its end was not seen
+    RECENT = "recent"  # acted on so recently that a new owner may have known better
 
 
 class Held(Enum):
-    """The reason why a change that waits is left alone."""
+    """The reason why a waiting change is left alone."""
 
     OWNER = "owner"  # another instance will own the document
-    RESTLESS = "restless"  # it changed too often, and was looked at a moment ago
-    LIMIT = "limit"  # enough databases are being made
-    CLUSTER = "cluster"  # the work failed, and it is not known yet whether for the user's reason or for the cluster's
-    SETTLING = "settling"  # somebody else is at the database
-    TRIED = "tried"  # it failed while the cluster serves nobody, and others try before it does again
+    RESTLESS = "restless"  # the document changed too often, and was looked at a moment ago
+    LIMIT = "limit"  # the limit on new databases is reached
+    CLUSTER = "cluster"  # the work failed, and it is not known yet whether the user or the cluster is the cause
+    CHANGED_BY_OTHERS = "changed by others"  # somebody else created or deleted the database a moment ago
+    TRIED = "tried"  # a trial on hold failed, and other users try first
 
 
 class Act(msgspec.Struct, frozen=True, gc=False):
@@ -62,12 +62,13 @@ class Act(msgspec.Struct, frozen=True, gc=False):
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One document. Everything that a listener knows of it beyond its row on the disk is here and nowhere else.
+    """The state of one document. Everything that a listener knows of a document is here, or on the disk.
 
-    `active` is with a worker, `waiting` and `review` are next; `lost` says that the document had another owner since
-    the work began. `kept` is what failed and is tried again at `due`, `failed_review` and `review_due` the same of a
-    review. `unconfirmed` says that the copies could not confirm what waits, when it was tried before, or
-    would not have: it is a deletion that has waited while the cluster served nobody.
+    - `active`: the change that a worker acts on. `waiting` and `review`: the changes that are next.
+    - `lost`: the document had another owner at some time since the work began.
+    - `kept`: the entry of the quarantine, tried again at `due`. `failed_review`, `review_due`: the same for a review.
+    - `unconfirmed`: the copies could not confirm the waiting change at an earlier try, or it is a deletion that waited
+      while the cluster served nobody.
     """
 
     active: Change | None = None
@@ -98,7 +99,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_at_rest(self) -> bool:
-        """Say whether nothing is to be remembered of the document."""
+        """Say whether there is nothing to remember of the document."""
         return (
             self.active is None
             and self.waiting is None
@@ -110,7 +111,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         )
 
     def next_of(self, lane: Lane) -> Change | None:
-        """Return what a worker may take from a lane; None where there is nothing, or somebody works on it."""
+        """Return the change that a worker may take from a lane; None if there is none, or work is under way."""
         if self.active is not None:
             return None
         if lane is Lane.REVIEW:
@@ -118,8 +119,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return self.waiting if self.held is None and self.waiting is not None and self.waiting.lane is lane else None
 
 
-PASSING: Final = (None, Held.LIMIT, Held.SETTLING, Held.CLUSTER)
-"""A more urgent change of the document is not held for these."""
+PASSING: Final = (None, Held.LIMIT, Held.CHANGED_BY_OTHERS, Held.CLUSTER)
+"""The reasons that do not apply to a new change of the document. The new change is checked anew."""
 
 EMPTY: Final = Record()
 """The record of a document at rest."""
@@ -145,17 +146,17 @@ class Remind(msgspec.Struct, frozen=True, gc=False):
 
 
 class Keep(msgspec.Struct, frozen=True, gc=False):
-    """Write an entry of the quarantine to disk, before the work ends."""
+    """Write an entry of the quarantine to disk before the work ends."""
 
     entry: Quarantined
 
 
 class Removal(Enum):
-    """The part of a record that leaves the disk with the next save."""
+    """The part of a record to remove from the disk with the next save."""
 
-    RELEASED = "released"  # the entry of the quarantine
-    CERTAIN = "certain"  # the doubt
-    SERVED = "served"  # both
+    ENTRY = "entry"  # the entry of the quarantine
+    DOUBT = "doubt"
+    BOTH = "both"
 
 
 Effect = Finish | Queue | Remind | Keep | Removal
@@ -165,10 +166,11 @@ NOTHING: Final[AbstractSet[bool]] = frozenset()
 
 
 def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> Step:
-    """A row was read, or a retry is due: let it wait, or pass it over where another one tells more.
+    """A row was read, or a retry is due: let the change wait, or drop it if another change has more authority.
 
-    A row that is passed over for one of the other kind leaves that one contested. `fresh` are the kinds of rows that
-    were read live since the page of a scan was asked for that this row comes from: it can be older than they are.
+    If a dropped row and the remaining change contradict each other (live and deleted), the remaining change becomes
+    contested. `fresh` are the kinds of rows that were read live since the scan's page was requested. A row of that page
+    can be older than they are.
     """
     waiting, active = record.waiting, record.active
     if change.is_look:
@@ -183,7 +185,7 @@ def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> 
         return record, (Finish(change),)
     change, finished = instead_of(waiting, change)
     effects: tuple[Effect, ...] = tuple(map(Finish, finished))
-    # A change that waited for room to make a database may need none any more.
+    # A document that waited for a new database to be allowed may not need one any more.
     held = None if record.held in PASSING else record.held
     queued = waiting is not None and waiting.lane is change.lane and held is record.held
     record = replace(record, waiting=change, held=held)
@@ -194,10 +196,10 @@ def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> 
 
 
 def _asked_for(record: Record, look: Change) -> Step:
-    """A look is asked for: whatever waits already looks at everything then, if it is more urgent.
+    """A look is asked for. If a more urgent change waits already, it does the work of the look as well.
 
-    The look ends with that work, and not before. Work that is under way does not make up for it, because that can have
-    read what mattered too early.
+    The look then ends together with that change. Work under way does not count as the look, because it may have read
+    the facts too early.
     """
     waiting = record.waiting
     if waiting is not None and waiting.lane <= look.lane:
@@ -211,7 +213,7 @@ def _asked_for(record: Record, look: Change) -> Step:
 
 
 def _with_hints(record: Record, change: Change, fresh: AbstractSet[bool]) -> Change:
-    """Return the change with what everything else that is known of the document tells against it."""
+    """Return the change, contested if anything else that is known of the document contradicts it."""
     if record.waiting is not None:
         change = contest(change, record.waiting)
     active, kept = record.active, record.kept
@@ -235,14 +237,14 @@ def _tells_less(record: Record, change: Change, fresh: AbstractSet[bool]) -> boo
 
 
 def taken(record: Record, lane: Lane) -> Record:
-    """A worker begins with what waits in a lane, which `next_of` has shown."""
+    """A worker begins with the change that `next_of` returned for a lane."""
     if lane is Lane.REVIEW:
         return replace(record, active=record.review, review=None)
     return replace(record, active=record.waiting, waiting=None, unconfirmed=False)
 
 
 def ended(record: Record) -> Step:
-    """The work is over: something newer comes first."""
+    """The work is over. A newer change of the document comes first in its lane."""
     effects: list[Effect] = [] if record.active is None else [Finish(record.active)]
     record = replace(record, active=None, lost=False)
     if record.waiting is not None and record.held is None:
@@ -253,12 +255,12 @@ def ended(record: Record) -> Step:
 
 
 def held_back(record: Record, why: Held) -> Record:
-    """The change that waits is left alone until it is `freed`; a review never is."""
+    """The waiting change is left alone until it is `freed`. A review is never held."""
     return replace(record, held=why)
 
 
 def freed(record: Record, *, first: bool = False) -> Step:
-    """The change that was held may be taken again, `first` before all others in its lane."""
+    """The held change may be taken again; with `first` before all others in its lane."""
     record = replace(record, held=None)
     if record.waiting is None or record.active is not None:
         return record, ()
@@ -266,21 +268,21 @@ def freed(record: Record, *, first: bool = False) -> Step:
 
 
 def reviewed(record: Record, review: Change) -> Step:
-    """A review is wanted: it waits beside what else does, because it may concern an owner that is gone."""
+    """A review is wanted. It waits beside another change, because it may concern an earlier ownership."""
     queue = record.review is None and record.active is None
     if record.review is not None and record.review.contested:
-        # It asks for more than this one.
+        # The waiting review asks for more than the new one.
         review = replace(review, contested=True)
     return replace(record, review=review), (Queue(Lane.REVIEW),) if queue else ()
 
 
 def doubted(record: Record) -> Record:
-    """A security object is about to be written."""
+    """A write of the security object is about to begin."""
     return replace(record, in_doubt=True)
 
 
 def retried(record: Record, document_id: str, now: float) -> Step:
-    """The time of the next try has come, for what was kept or for a review, or for neither any more."""
+    """The time of a reminder has come. A retry or a review may be due, or neither if the record has changed."""
     effects: tuple[Effect, ...] = ()
     kept, failed = record.kept, record.failed_review
     if kept is not None and record.due is not None and record.due <= now:
@@ -294,7 +296,7 @@ def retried(record: Record, document_id: str, now: float) -> Step:
 
 
 def returned(record: Record, nodes: frozenset[str], now: float) -> Step:
-    """Nodes are connected that were not: what waited for one of them is due now, and soon again if it is too early."""
+    """Some nodes have returned. A user who waited for one is due now, and soon again if it is still too early."""
     due, review_due = record.due, record.review_due
     kept, failed = record.kept, record.failed_review
     if due is not None and kept is not None and not nodes.isdisjoint(kept.waits_for):
@@ -307,11 +309,13 @@ def returned(record: Record, nodes: frozenset[str], now: float) -> Step:
 
 
 def lost(record: Record, document_id: str, now: float, *, on_hold: bool = False) -> Step:
-    """The document has another owner: nothing of it waits here any more, and what is under way tells nothing.
+    """The document has another owner. Nothing of it waits here any more, and work under way proves nothing later.
 
-    Changes can pass unseen until the document is this instance's again, and a row that is read then is newer. A failure
-    to confirm is looked at again all the same, and so is a deletion that has waited `on_hold`: the next owner's copy
-    may not show yet what this one has shown.
+    When the document returns to this instance, changes can have been missed, so a row that is read then is newer. Two
+    things are reviewed all the same, because the next owner's copy may not show them yet:
+
+    - a change that the copies could not confirm;
+    - a deletion that has waited `on_hold`.
     """
     effects: tuple[Effect, ...] = () if record.waiting is None else (Finish(record.waiting),)
     kept = record.kept
@@ -319,7 +323,7 @@ def lost(record: Record, document_id: str, now: float, *, on_hold: bool = False)
     is_seen = waiting is not None and (record.unconfirmed or (on_hold and waiting.deleted))
     unconfirmed: Change | Quarantined | None = waiting if is_seen else None
     if kept is not None:
-        effects = (*effects, Removal.RELEASED)
+        effects = (*effects, Removal.ENTRY)
         unconfirmed = kept if kept.failure.is_unconfirmed else unconfirmed
     record = replace(
         record, waiting=None, held=None, kept=None, due=None, unconfirmed=False, lost=record.active is not None
@@ -331,9 +335,9 @@ def lost(record: Record, document_id: str, now: float, *, on_hold: bool = False)
 
 
 def left(record: Record, document_id: str, now: float, recall_seconds: float) -> Step:
-    """Others may act on the document now: look again at what was done lately, once, and at a doubt until it ends.
+    """Another instance may act on the document now. Review a recent act once, and a doubt until it ends.
 
-    The next owner may have acted on something newer before this instance did what it did last.
+    The next owner may have acted on a newer change before this instance's last act.
     """
     acted = record.acted
     is_recent = acted is not None and now - acted.at <= recall_seconds
@@ -344,5 +348,5 @@ def left(record: Record, document_id: str, now: float, recall_seconds: float) ->
 
 
 def expired(record: Record, at: float) -> Record:
-    """The act of that moment need not be remembered any more."""
+    """Forget the act of that moment."""
     return replace(record, acted=None) if record.acted is not None and record.acted.at == at else record

@@ -1,12 +1,11 @@
-"""Users in quarantine for one cause: where one of them is served, others are tried before their time.
+"""Users in quarantine for the same cause: after one of them is served, others are tried early.
 
-A cause can keep everybody from being served and still be one that no probe shows, such as a server that makes no new
-databases, or a node whose copies cannot be read. When it ends, the next tries are spread over minutes. The first one
-that succeeds shows the end, so a few others who failed in the same way are tried as well, and each of those that
-succeeds lets a few more try: all have had their turn within some rounds. A user who fails and is served in turns causes
-that many tries each time, and no more.
+Some causes keep everybody from being served, but no probe shows them. Examples are a server that creates no new
+databases, or a node whose copies cannot be read. When such a cause ends, the users' next tries are spread over minutes.
+The first success shows the end. So a few other users with the same failure are tried at once, and each success lets a
+few more try, until all have had their turn. A user who alternately fails and succeeds causes only those few tries.
 
-The end shows as well where a new user is served after others had come and failed.
+A success of a new user shows the end as well, if earlier new users have failed.
 """
 
 from collections import OrderedDict
@@ -19,31 +18,32 @@ from peruserd.core.work.records import Record
 _AT_ONCE: Final = 2
 
 Cause = tuple[str, tuple[str, ...]]
-"""The kind of a failure, and the nodes that are waited for."""
+"""The kind of a failure, and the nodes whose return the user waits for."""
 
 
 class Recovery:
-    """The users whose next try waits for its time, by cause. Not thread-safe: its owner has a lock.
+    """The users whose next try waits for its time, by cause. Not thread-safe, because the owner has a lock.
 
-    Only failures that can be the cluster's. `awaited` is how many users wait for copies on nodes.
+    It contains only failures that the cluster may have caused. `awaited` is how many users wait for copies on nodes.
     """
 
     def __init__(self) -> None:
-        # In the order in which they failed. A plain dict would be slow at its front, where others were taken before.
+        # In the order of the failures. A plain dict gets slow at its front after many removals there.
         self._waiting: dict[Cause, OrderedDict[str, None]] = {}
-        # Why the last one failed who came and failed, unless somebody was served after that.
+        # The cause of the newest failure of a new user, unless a new user was served after that.
         self._newest: Cause | None = None
         self.awaited = 0
 
-    def has_failed(self, failure: Failure) -> None:
-        """Note that somebody who came newly goes to quarantine for it."""
+    def note_failed(self, failure: Failure) -> None:
+        """Note that a new user goes to quarantine for this failure."""
         if (cause := _cause_of(failure)) is not None:
             self._newest = cause
 
-    def has_served(self, kept: Quarantined | None, *, created: bool) -> list[str]:
-        """Note that a user was served, who was `kept` in quarantine before or not; return who is to try now.
+    def note_served(self, kept: Quarantined | None, *, created: bool) -> list[str]:
+        """Note that a user was served; return the users who are to try now.
 
-        `created` says that everything was done which a new user needs.
+        `kept` is the user's earlier entry in the quarantine, if any. `created` says that a new user was served
+        completely.
         """
         new = self._newest if created else None
         cause = new if kept is None else _cause_of(kept.failure)
@@ -52,7 +52,7 @@ class Recovery:
         return [] if cause is None else self._taken(cause)
 
     def note(self, document_id: str, before: Record, after: Record) -> None:
-        """Note that the record of a document is another one now."""
+        """Note that the record of a document was replaced."""
         self.awaited += _waits(after) - _waits(before)
         was, now = _cause(before), _cause(after)
         if was is not None:
@@ -61,7 +61,7 @@ class Recovery:
             self._waiting.setdefault(now, OrderedDict())[document_id] = None
 
     def _taken(self, cause: Cause) -> list[str]:
-        """Return a few who failed for it, those whose failure is the oldest: so all have their turn."""
+        """Return a few users with this cause, the oldest failures first, so that all have their turn."""
         taken = list(islice(self._waiting.get(cause, {}), _AT_ONCE))
         for each in taken:
             self._remove(cause, each)
@@ -77,7 +77,7 @@ class Recovery:
 
 
 def _cause(record: Record) -> Cause | None:
-    """Return why a try is due at its time; None where there is none, or the cause is the user's own."""
+    """Return the cause of a user who waits for a try; None if there is no such user, or the cause is the user's own."""
     return None if record.kept is None or record.due is None else _cause_of(record.kept.failure)
 
 

@@ -1,6 +1,6 @@
-"""The report of a listener: how it stands, and what it has done.
+"""The report of a listener: its state and its counters.
 
-A part of `core.work.listener_state`, which has the state.
+`core.work.listener_state` completes this class with the state itself.
 """
 
 from abc import ABC, abstractmethod
@@ -12,16 +12,16 @@ from peruserd.core.feed.intake import Intake
 from peruserd.core.processes.counters import Counters
 from peruserd.core.processes.messages import Report, Stage
 from peruserd.core.work.aftermath import CountedOutcome
+from peruserd.core.work.cluster_hold import ClusterHold
 from peruserd.core.work.documents import Documents
-from peruserd.core.work.standstill import Standstill
 
 
 class Reporting(ABC):
-    """The part of a listener's state that tells of it."""
+    """The part of a listener's state that makes its report."""
 
     intake: Intake
     documents: Documents
-    standstill: Standstill
+    cluster_hold: ClusterHold
     counters: Counters
     rounds: int
     _feed_fails: bool
@@ -29,11 +29,11 @@ class Reporting(ABC):
     @property
     @abstractmethod
     def looked(self) -> int:
-        """Return the number up to which all that was asked for was looked at."""
+        """Return the number up to which all requested looks are done."""
 
     def _count(self, change: Change, outcome: CountedOutcome) -> None:
         counters = self.counters
-        # The last sweep of a scan finds users as a sweep before it has served them, unless it writes.
+        # The last sweep of a scan visits users whom an earlier sweep has served, so it counts only if it writes.
         counters.users_provisioned += outcome.provisioned and (not change.each_copy or outcome.security_written)
         counters.users_revoked += outcome.revoked
         counters.looked(change.lane.name.lower())
@@ -43,12 +43,12 @@ class Reporting(ABC):
             counters.changed(outcome.action)
 
     def _caught_up(self) -> bool:
-        if self._feed_fails or self.standstill.on_hold or not self.intake.has_caught_up:
+        if self._feed_fails or self.cluster_hold.on_hold or not self.intake.has_caught_up:
             return False
         return not self.intake.is_awaited
 
     def report(self) -> Report:
-        """Return how the listener stands."""
+        """Return the state of the listener."""
         opened = self.intake.is_open and not self._feed_fails
         scanning = self.intake.is_scanning
         following = Stage.SCANNING if scanning else Stage.FOLLOWING
@@ -61,9 +61,9 @@ class Reporting(ABC):
             waiting=self.documents.waiting,
             in_flight=self.documents.active,
             quarantined=self.documents.quarantined,
-            on_hold=self.standstill.why,
+            on_hold=self.cluster_hold.why,
             permanent=self.documents.permanent,
-            # A copy by encoding: the counters go on changing while the report is under way.
+            # A copy, made by encoding, because the counters change while the report is sent.
             counters=msgspec.convert(msgspec.to_builtins(self.counters), Counters),
             looked=self.looked,
             looked_at_all=self.intake.looked_at_all,

@@ -1,26 +1,26 @@
-"""Users who come and go all the time: each is looked at once a minute, newest state only.
+"""Restless users, whose documents or databases change all the time. Each is looked at once a minute.
 
-Every look at a user costs the cluster some requests and can write. Anybody may delete and make a document of their own
-as often as they like, and a program of somebody else can delete a database whenever it is there. The last state counts,
-and that is seen a minute later.
+Every look at a user costs the cluster some requests and can cause writes. Anybody may delete and create their own
+document as often as they like, and somebody else's program can delete a database each time. Only the newest state
+counts, and it is seen a minute later at most.
 """
 
 from collections import OrderedDict, deque
 from typing import Final
 
-# A person who deletes an account and signs up again, and does it once more, waits for nothing. Nor does a user whose
-# database somebody deletes three times in a row.
+# A person who deletes the account and signs up again, twice in a row, never waits. Nor does a user whose database
+# somebody deletes up to three times.
 MAX_CHANGES: Final = 5
 WITHIN_SECONDS: Final = 600.0
 REST_SECONDS: Final = 60.0
 
-# So many documents are watched, those that changed last: some megabytes. Somebody who changes more of them at a time
-# makes as much work as so many users who sign up.
+# The documents with the latest changes are watched, up to this number: some megabytes. An enemy who changes more
+# documents at a time causes no more work than as many new users.
 _MAX_WATCHED: Final = 10_000
 
 
 class Watched:
-    """One document: how it was seen last, when it or its database changed, and when it was looked at last."""
+    """One document: its last state, the times of its or its database's changes, and the time of the last look."""
 
     __slots__ = ("changes", "deleted", "looked_at")
 
@@ -30,12 +30,12 @@ class Watched:
         self.looked_at = float("-inf")
 
     def is_restless(self, now: float) -> bool:
-        """Say whether it has changed too often lately."""
+        """Say whether the document has changed too often recently."""
         return len(self.changes) > MAX_CHANGES and now - self.changes[0] <= WITHIN_SECONDS
 
 
 class Restless:
-    """The documents that were deleted lately, or whose databases were, and how they changed.
+    """The recent changes of documents. A document is watched from its deletion on, or from that of its database.
 
     Times are of one monotonic clock, in seconds.
     """
@@ -46,7 +46,7 @@ class Restless:
     def note(self, document_id: str, *, deleted: bool, now: float) -> None:
         """Note a row of the live feed.
 
-        Two tombstones in a row were two changes, because the feed shows the newest one only.
+        Two tombstones in a row count as two changes, because the feed shows only the newest change of a document.
         """
         watched = self.watched.get(document_id)
         if watched is None:
@@ -60,9 +60,9 @@ class Restless:
         watched.deleted = deleted
 
     def remade(self, document_id: str, now: float) -> bool:
-        """Note that the database was deleted by somebody and is made again, which were two changes.
+        """Note that somebody deleted the database and it was created again, which are two changes.
 
-        Return whether the user is restless for that.
+        Return whether the user is restless now.
         """
         watched = self.watched.get(document_id)
         if watched is None:
@@ -79,13 +79,13 @@ class Restless:
             watched.looked_at = now
 
     def hurry(self, document_id: str) -> None:
-        """Let the document be looked at once more before its rest is over."""
+        """Allow one more look at the document before its rest is over."""
         watched = self.watched.get(document_id)
         if watched is not None:
             watched.looked_at = float("-inf")
 
     def rests_until(self, document_id: str, now: float) -> float | None:
-        """Return until when the document is to be left alone; None where it is not."""
+        """Return until when the document is to be left alone; None if it is not restless."""
         watched = self.watched.get(document_id)
         if watched is None or not watched.is_restless(now):
             return None

@@ -1,7 +1,7 @@
-"""The choice of users who try, while a listener is on hold, whether the cluster serves again.
+"""The trials: a few users who are tried while a listener is on hold, to see whether the cluster serves again.
 
-A change that fails proves nothing, because users can make their own work fail, and can change their documents again
-whenever that is looked at. So nobody tries twice before all others who wait have tried once.
+A failed trial proves nothing. Users can make their own work fail, and can change their documents again after each look.
+So nobody tries twice before all other waiting users have tried once.
 """
 
 from typing import Final
@@ -10,23 +10,23 @@ from peruserd.core.feed.changes import Change
 from peruserd.core.work.documents import Documents
 from peruserd.core.work.records import Held
 
-# Past that many some try again before others have: memory is bounded.
+# Memory is bounded. Past this number some users may try again before others have tried.
 _MAX_TRIED: Final = 10_000
 
 
 class Trials:
-    """The work that is given out on hold. Not thread-safe: its owner has a lock."""
+    """The work that is given out on hold. Not thread-safe, because the owner has a lock."""
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
         self.on_hold = False
-        # How many more may begin, who is at it, and who has tried before others.
+        # How many more trials may begin, which are under way, and which documents have tried in this round.
         self._places = 0
         self._under_way: dict[str, Change] = {}
         self._tried: set[str] = set()
 
     def hold(self) -> None:
-        """Give out nothing, until `go_on`, but trials."""
+        """Give out only trials until `go_on`."""
         self.on_hold = True
 
     def go_on(self) -> None:
@@ -42,9 +42,9 @@ class Trials:
         return not self.on_hold or self._places > 0
 
     def let_some_try(self, users: int) -> None:
-        """Let so many users try, as soon as there are any who have not tried yet."""
+        """Let this many users try. If the last trials found no user, begin a new round."""
         if self._places or len(self._tried) > _MAX_TRIED:
-            # Nobody was left who had not.
+            # Nobody was left who had not tried in this round.
             self._begin_round()
         self._places = users
 
@@ -52,12 +52,12 @@ class Trials:
         """Let one more user try, because a trial has shown nothing of the cluster."""
         self._places += 1
 
-    def include(self, change: Change) -> bool:
+    def is_trial(self, change: Change) -> bool:
         """Say whether work under way is a trial."""
         return self._under_way.get(change.document_id) is change
 
-    def have_tried(self, document_id: str) -> bool:
-        """Say whether a document is to be left alone, because others have not tried yet."""
+    def has_tried(self, document_id: str) -> bool:
+        """Say whether a document is to be left alone, because others have not tried in this round."""
         return document_id in self._tried
 
     def begun(self, change: Change) -> None:

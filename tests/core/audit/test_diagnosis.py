@@ -88,7 +88,7 @@ def _found(seen: Observation, rules: Rules = RULES) -> set[Finding]:
     ],
 )
 def test_the_database_of_a_user_who_is_there(objects: list[Security | None], findings: set[Finding]) -> None:
-    """Every copy names the user and lets nobody in whom its admin did not name, and all are the same."""
+    """Nothing is found if every copy names the user, none is public, and all are equal."""
     assert _found(_seen(DocumentState.LIVE, *objects)) == findings
 
 
@@ -103,13 +103,13 @@ def test_the_database_of_a_user_who_is_there(objects: list[Security | None], fin
 def test_a_copy_without_a_file_is_a_difference_that_a_look_mends(
     state: DocumentState, found: Security, findings: tuple[Finding, ...]
 ) -> None:
-    """Its node says that there is none, so it is no copy that could not be read."""
+    """The node says that there is no file, so the copy does not count as unreadable."""
     copies = (CopyReading("n1", found), CopyReading("n2", None, lost=True), CopyReading("n3", found))
     diagnosis = diagnose(Observation(USER, _evidence(state), copies), RULES)
     assert (diagnosis.findings, diagnosis.remedy) == (findings, Remedy.LOOK)
     assert diagnosis.wants_look
     assert diagnosis.words == "the security object is written to all copies; n2 has no file of its copy"
-    # CouchDB makes copies of its own accord where somebody has just written a document, and lets the new ones win.
+    # CouchDB makes copies by itself after somebody has written a document, and lets the new copies win.
     made = diagnose(_seen(state, *[FRESH] * 3), RULES)
     assert seen_twice(diagnosis, made).wants_look is (state is DocumentState.LIVE)
 
@@ -136,7 +136,7 @@ def test_the_database_of_a_deleted_user(
 
 
 def test_a_database_of_nobody_is_reported_and_left_alone() -> None:
-    """There never was a document of that user, so only a person can say whose the database is."""
+    """The user never had a document, so only a person can say who owns the database."""
     seen = _seen(DocumentState.MISSING, EMPTY, EMPTY, EMPTY)
     diagnosis = diagnose(seen, RULES)
     assert (diagnosis.findings, diagnosis.remedy) == ((Finding.NO_USER,), Remedy.OPERATOR)
@@ -144,13 +144,13 @@ def test_a_database_of_nobody_is_reported_and_left_alone() -> None:
 
 
 def test_a_user_who_cannot_be_confirmed_is_no_finding_about_the_database() -> None:
-    """Nothing is said of a database while nobody knows whether its user is there; it is no difference either."""
+    """While it is unknown whether the user exists, the audit says nothing of the database, and counts no difference."""
     diagnosis = diagnose(_seen(DocumentState.UNCLEAR, FRESH, FRESH, FRESH), RULES)
     assert (diagnosis.findings, diagnosis.remedy, diagnosis.differs) == ((Finding.UNCONFIRMED,), Remedy.LATER, False)
 
 
 def test_a_difference_that_waits_for_a_node_is_looked_at_all_the_same() -> None:
-    """The look puts the user into quarantine, out of which the return of the node takes it; silence alone does not."""
+    """The look puts the user into quarantine, and the node's return takes the user out. Silence alone is no reason."""
     apart = diagnose(_seen(DocumentState.LIVE, None, None, FRESH), RULES)
     assert (apart.remedy, apart.differs, apart.wants_look) == (Remedy.LATER, True, True)
     silent = diagnose(_seen(DocumentState.LIVE, None, GRANTED, GRANTED), RULES)
@@ -214,7 +214,7 @@ def test_options_other_than_configured_are_reported(
     [("alice", None), ("a\tb", "userdb-61962"), ("\x01\x02", "userdb-12"), ("josé", None)],
 )
 def test_the_name_that_couch_peruser_gives(user: str, name: str | None) -> None:
-    """It has one digit for a byte below 0x10, and is another name only for users who have such a byte."""
+    """couch_peruser writes one digit for a byte below 0x10, so the name differs only for users with such a byte."""
     assert unpadded_name("userdb-", user) == name
 
 
@@ -232,7 +232,7 @@ def test_an_unpadded_database_is_reported_with_its_name() -> None:
 
 
 def test_the_copy_that_is_behind_is_named() -> None:
-    """A copy that never heard of the winner is behind; one that knows it in its history has moved on."""
+    """A copy without the winning revision is behind. A copy with the winner in its history has moved on."""
     a, b, c = NODES
     behind = Evidence(frozenset(NODES), (Reading(a, Winner("1-a")), Reading(b, None), Reading(c, Winner("1-a"))))
     assert nodes_behind(behind, judge(behind)) == (b,)
@@ -251,7 +251,7 @@ def test_the_copy_that_is_behind_is_named() -> None:
 
 
 def test_a_copy_lacks_what_another_one_shows_by_the_same_id() -> None:
-    """A row of a document with odd bytes in its id, which no copy shows by that id, says nothing of the copy."""
+    """A row of a document with invalid bytes in its id says nothing of the copy: no copy shows it by that id."""
     a, b, c = NODES
 
     two = Winner("2-b")
@@ -297,7 +297,7 @@ def _all_seen() -> list[Observation]:
 
 
 def test_a_difference_that_stays_is_seen_once() -> None:
-    """How a database was made is as it is; beside it, anything that can pass is looked at again."""
+    """The options of a database never change. All other findings that can pass are looked at again."""
     for lasting in (Finding.OPTIONS, Finding.UNPADDED):
         assert not Diagnosis("u", (lasting,)).may_pass
         assert not Diagnosis("u", (lasting, Finding.COPIES_SILENT)).may_pass
@@ -321,7 +321,7 @@ def test_what_the_audit_finds_is_what_a_look_would_change() -> None:
 
 
 def test_nothing_that_a_look_mends_is_left_after_it() -> None:
-    """The look is carried out on every state of three copies: where all can be read, only a person's part is left."""
+    """The look is carried out on every state of three copies. If all are readable, only a person's part is left."""
     for seen, rules in product(_all_seen(), _ALL_RULES):
         state = judge(seen.evidence).state
         if state is DocumentState.UNCLEAR or any(each.security is None for each in seen.copies or ()):
@@ -335,7 +335,7 @@ def test_nothing_that_a_look_mends_is_left_after_it() -> None:
         assert after.remedy is not Remedy.LOOK, (seen, rules, world.copies)
         assert not UNSEEN.intersection(after.findings)
         if after.findings and state is DocumentState.LIVE:
-            # Copies that disagree without a majority, or a name that was freed.
+            # The copies disagree without a majority, or the name was freed.
             assert after.remedy is Remedy.OPERATOR, (seen, rules, world.copies)
         if state is DocumentState.LIVE and rules.deletion.on_return is OnReturn.REOPEN and not after.findings:
             assert all(not security.is_public(each) for each in world.copies or [])

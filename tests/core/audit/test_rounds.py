@@ -48,8 +48,8 @@ def test_the_summary_of_a_round_outlives_it() -> None:
     assert rounds.running is None
     assert rounds.last == Summary(100.0, 160.0, 3, {Finding.PUBLIC: 1})
     again = rounds.going_on("uuid", DAY)
-    assert again.standing.last == rounds.last
-    assert again.standing.running == Summary(DAY, None, 0, {})
+    assert again.status.last == rounds.last
+    assert again.status.running == Summary(DAY, None, 0, {})
     assert again.number == 2
     with pytest.raises(ValueError, match="no round"):
         rounds.ended(200.0)
@@ -81,18 +81,18 @@ def test_a_round_takes_its_interval_where_the_rate_allows_it() -> None:
 
 
 def test_the_rate_wins_over_the_interval() -> None:
-    """As many users as cannot be seen in an hour at that rate take as long as they take."""
+    """With too many users for an hour at that rate, a round takes longer than its interval."""
     assert _walk(Pace(3_600.0, 10.0), 100_000, 20, 64) == pytest.approx(100_000 / 20 * 64 / 10, rel=0.01)
 
 
 def test_a_clock_that_is_set_keeps_no_round_standing() -> None:
-    """Set back by a week, the round takes its time once more at most; each rest is bounded by its own rows."""
+    """With a clock set back by a week, a round takes its time once more at most. Its own rows bound each rest."""
     assert _walk(Pace(DAY, 10.0), 1_000, 20, 64, set_back=7 * DAY) <= 1.1 * DAY
     assert Pace(DAY, 10.0).rest(-7 * DAY, 20, 20, 1_000) == pytest.approx(0.9 * DAY * 20 / 1_000)
 
 
 def test_more_rows_than_were_counted_are_no_hurry() -> None:
-    """Users sign up while the round goes on; it does not wait beyond its time for them."""
+    """Users sign up during the round. The round does not take longer for them."""
     pace = Pace(100.0, 1_000.0)
     assert pace.rest(90.0, 2_000, 20, 1_000) == 0.0
     assert pace.rest(0.0, 10, 10, 0) == pytest.approx(90.0)
@@ -109,7 +109,7 @@ def test_requests_are_a_rate_apart_and_owe_nothing_to_an_idle_time() -> None:
 
 
 def test_listeners_share_the_rate_of_their_instance() -> None:
-    """As they share the users that it may work on; a listener alone has all of it."""
+    """The listeners divide the rate as they divide the users in flight. A single listener has all of it."""
     pace = Pace(DAY, 10.0)
     pace.divide(16, 64)
     assert pace.rate == 2.5

@@ -5,7 +5,7 @@ import pytest
 from peruserd.core.audit.diagnosis import Observation, Rules, diagnose
 from peruserd.core.audit.findings import Finding, Remedy
 from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig, OnReturn
-from peruserd.core.users.contents import Contents, Looked, Standing
+from peruserd.core.users.contents import Contents, JudgedDocument, TemplateStatus
 from peruserd.core.users.evidence import DocumentState, Evidence, Reading, Winner
 from peruserd.core.users.facts import CopyReading
 from peruserd.core.users.security import Security
@@ -20,7 +20,10 @@ READINGS = {
     DocumentState.DELETED: Winner("2-b", deleted=True),
     DocumentState.MISSING: None,
 }
-DUE = Contents((Looked("profile", Standing.OUTDATED, "1-a"), Looked("logo", Standing.MISSING)), ("_revs_limit",))
+DUE = Contents(
+    (JudgedDocument("profile", TemplateStatus.OUTDATED, "1-a"), JudgedDocument("logo", TemplateStatus.MISSING)),
+    ("_revs_limit",),
+)
 
 
 def _seen(
@@ -37,7 +40,7 @@ def _found(seen: Observation, rules: Rules = RULES) -> set[Finding]:
 
 
 def test_templates_that_are_out_of_date_are_reported_and_no_reason_to_look() -> None:
-    """A rollout brings them; the words name it, and what is due."""
+    """Only a rollout updates them. The words name the rollout and the due documents."""
     diagnosis = diagnose(_seen(DocumentState.LIVE, *[GRANTED] * 3, contents=DUE), RULES)
     assert (diagnosis.findings, diagnosis.remedy) == ((Finding.TEMPLATE,), Remedy.OPERATOR)
     assert diagnosis.differs
@@ -47,15 +50,15 @@ def test_templates_that_are_out_of_date_are_reported_and_no_reason_to_look() -> 
 
 def test_words_name_some_of_many_documents() -> None:
     """A hundred documents can be templates."""
-    many = Contents(tuple(Looked(f"d{each}", Standing.MISSING) for each in range(100)))
+    many = Contents(tuple(JudgedDocument(f"d{each}", TemplateStatus.MISSING) for each in range(100)))
     words = diagnose(_seen(DocumentState.LIVE, *[GRANTED] * 3, contents=many), RULES).words
     assert words.endswith("d4 (missing) and 95 more")
 
 
-@pytest.mark.parametrize("standing", [Standing.CURRENT, Standing.CHANGED, Standing.DELETED])
-def test_a_document_that_its_user_changed_or_deleted_is_no_finding(standing: Standing) -> None:
+@pytest.mark.parametrize("status", [TemplateStatus.CURRENT, TemplateStatus.CHANGED, TemplateStatus.DELETED])
+def test_a_document_that_its_user_changed_or_deleted_is_no_finding(status: TemplateStatus) -> None:
     """The database is its user's, and a rollout keeps the document as well."""
-    contents = Contents((Looked("profile", standing, "1-a"),))
+    contents = Contents((JudgedDocument("profile", status, "1-a"),))
     assert _found(_seen(DocumentState.LIVE, *[GRANTED] * 3, contents=contents)) == set()
 
 
@@ -71,7 +74,7 @@ def test_the_database_of_a_user_who_is_held_is_not_filled() -> None:
 
 
 def test_a_node_that_is_away_makes_templates_no_reason_to_look() -> None:
-    """Where too few copies can be read a user is looked at for what a look mends, and a look mends no template."""
+    """With too few readable copies, a look is only made for what a look repairs. Templates are none of that."""
     alone = diagnose(_seen(DocumentState.LIVE, None, None, None, contents=DUE), RULES)
     assert (set(alone.findings), alone.remedy) == ({Finding.COPIES_SILENT, Finding.TEMPLATE}, Remedy.LATER)
     assert alone.differs
@@ -89,7 +92,7 @@ def test_a_look_for_another_reason_is_made_where_templates_are_out_of_date_too()
 
 
 def test_documents_that_could_not_be_read_are_no_difference() -> None:
-    """Nobody can say that they are right either."""
+    """Unread documents may be right or wrong, so they are no difference."""
     diagnosis = diagnose(_seen(DocumentState.LIVE, *[GRANTED] * 3, unread="POST …: 500"), RULES)
     assert (diagnosis.findings, diagnosis.remedy) == ((Finding.COPIES_SILENT,), Remedy.LATER)
     assert not diagnosis.differs

@@ -51,14 +51,14 @@ def test_every_key_of_the_databases_counts(key: str) -> None:
 
 
 def test_what_follows_a_deletion_and_whose_documents_are_followed_count() -> None:
-    """An instance that drops beside one that keeps must not go unnoticed, nor two that share a cluster and no users."""
+    """Different policies must be noticed, and so must instances of one cluster with different databases of users."""
     drops = msgspec.structs.replace(Config(), deletion=DeletionConfig(DeletionPolicy.DROP))
     elsewhere = msgspec.structs.replace(Config(), couchdb=msgspec.structs.replace(Config().couchdb, auth_db="others"))
     assert len({DEFAULT, configuration_digest(drops), configuration_digest(elsewhere)}) == 3
 
 
 def test_the_rights_of_users_count() -> None:
-    """An instance that makes admins of new users beside one that makes members of them is named."""
+    """Two instances with different grants for new users are reported."""
     members = msgspec.structs.replace(Config(), security=SecurityConfig(Grant.MEMBER))
     assert configuration_digest(members) != DEFAULT
 
@@ -73,7 +73,7 @@ def test_templates_count() -> None:
 
 
 def test_those_who_differ_are_named_in_their_order() -> None:
-    """A lease without a digest says nothing about it, and one that was released is nobody's any more."""
+    """A lease without a digest says nothing, and a released lease does not count."""
     leases = [
         Lease("n3", "c", 1, digest="x"),
         Lease("n2", "b", 1, digest="y"),

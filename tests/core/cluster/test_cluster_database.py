@@ -14,12 +14,12 @@ from peruserd.core.cluster.cluster_database import (
     CopyState,
     Create,
     Known,
-    Mark,
     Ready,
     Refuse,
     Secure,
     Step,
     Wait,
+    WriteMarker,
     copies_wanted,
     holds_marker,
     is_marker,
@@ -46,7 +46,7 @@ def _there(copies: tuple[CopyState, ...], **more: Any) -> Known:
 
 
 def test_a_missing_database_is_made_with_a_copy_on_each_node_up_to_five() -> None:
-    """More copies would make each reading dearer, and fewer hosts that are lost would stop the leases."""
+    """More copies would make each reading slower. With fewer copies, fewer lost hosts would stop the leases."""
     assert next_step(_known()) == Create(3)
     assert [copies_wanted(members) for members in (1, 2, 5, 6, 100)] == [1, 2, 5, 5, MAX_COPIES]
 
@@ -66,7 +66,7 @@ def test_a_missing_database_is_made_with_a_copy_on_each_node_up_to_five() -> Non
     ids=["no-users", "alone", "known-elsewhere", "with-strangers", "half", "enabled", "no-replicator", "nothing-known"],
 )
 def test_it_is_not_made_before_the_cluster_is(known: Known, why: str) -> None:
-    """Made too early it would have its copies on the first node alone; what is waited for is said."""
+    """A database from before the set-up would have its copies on the first node alone. The step says so."""
     step = next_step(known)
     assert isinstance(step, Wait)
     assert why in step.why
@@ -80,9 +80,9 @@ def test_a_cluster_that_was_set_up_by_hand_is_known_by_its_databases(setup: str 
 
 
 def test_a_database_just_made_is_secured_and_then_marked() -> None:
-    """Where the server lets everybody into new databases, nobody can write before the marker is there."""
+    """If the server's new databases are public, nobody can write before the marker is there."""
     assert next_step(_there(_copies(security={}))) == Secure(NODES)
-    assert next_step(_there(_copies())) == Mark()
+    assert next_step(_there(_copies())) == WriteMarker()
     assert next_step(_there(_copies(marker=MARKER))) == Ready()
 
 
@@ -135,7 +135,7 @@ def test_our_database_is_closed_again_whoever_opened_it(security: dict[str, Any]
 
 
 def test_a_database_none_of_whose_copies_answers_is_waited_for() -> None:
-    """Neither made again nor refused: nothing is known of it."""
+    """The database is neither created again nor refused, because nothing is known of it."""
     step = next_step(_there(()))
     assert isinstance(step, Wait)
     assert "no copy" in step.why
@@ -169,7 +169,7 @@ MARKERS = st.sampled_from([None, None, MARKER, {"type": "other"}])
     )
 )
 def test_what_is_begun_comes_to_an_end_and_touches_nothing_that_is_anothers(copies: list[CopyState]) -> None:
-    """A few steps lead, from anything that is found, to a database that is ready, refused or waited for.
+    """From any state, a few steps lead to a database that is ready, refused or waited for.
 
     Nothing is written to one that shows documents, members or another marker without having ours.
     """

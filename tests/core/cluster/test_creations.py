@@ -4,7 +4,7 @@ from peruserd.core.cluster.creations import Creations
 
 
 def test_a_creation_is_remembered_for_a_minute() -> None:
-    """The row that tells of it comes within that time, and is no news."""
+    """The row of the new database arrives within that time, and is no news."""
     creations = Creations()
     creations.note("a", 0.0)
     creations.note("b", 50.0)

@@ -1,4 +1,4 @@
-"""The list of databases: which rows tell of somebody else's deed, and whether it can be read on from a place."""
+"""The list of databases: which rows show somebody else's act, and whether the list can be read on from a place."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_any_other_row_is_a_reason_to_look(found: Row) -> None:
     "database", ["_users", "userdb-", "userdb-6", "userdb-6G", "userdb-6C", "other-61", "userdb-ff"]
 )
 def test_a_database_that_is_no_users_is_passed_over(database: str) -> None:
-    """What is not the prefix and a valid encoding of a name is nobody's business here."""
+    """A database is only looked at if its name is the prefix and a valid encoding of a user name."""
     assert news_of([row(database, "3-a")], "userdb-") == News()
 
 
@@ -58,5 +58,5 @@ def test_a_database_that_is_no_users_is_passed_over(database: str) -> None:
     ids=["at its end", "behind", "far behind", "restored", "another node's", "unknown"],
 )
 def test_a_list_is_read_on_only_where_it_is_the_same(mark: Mark | None, identity: Identity, reads_on: bool) -> None:  # noqa: FBT001
-    """Each node's list has a name and sequences of its own, and a list of a day is not read row by row."""
+    """Each node's list has its own name and sequences, and the rows of a whole day are not read one by one."""
     assert (why_not_from(mark, identity) is None) is reads_on

@@ -49,7 +49,7 @@ def test_the_explanation_agrees_with_what_the_instances_do(view: View, user: str
 
 
 def test_each_host_is_told_why_it_does_or_does_not_own_the_document() -> None:
-    """The first that is alive, those after it, and of those without a live instance what is known."""
+    """The reasons name the first live host, the later ones, and why the others have no live instance."""
     hosts = {WHOLE_SPACE: ["n1", "n2", "n3", "n4"]}
     user = next(user for user in map(str, range(100)) if document_key("_users", user_document_id(user)) % 4 == 0)
     explained = explain_owner(user, _view(hosts, "n3 n4"), "userdb-", {"n2": "its instance: stopped in order"})
@@ -64,7 +64,7 @@ def test_each_host_is_told_why_it_does_or_does_not_own_the_document() -> None:
 
 
 def test_an_adopted_documents_owner_is_explained_by_the_adopters() -> None:
-    """Where no host has a live instance all live ones share, and they are named."""
+    """If no host has a live instance, all live instances share the range, and they are named."""
     explained = explain_owner("alice", _view({WHOLE_SPACE: ["n1"]}, "n2 n3"), "userdb-", {})
     assert explained.adopters == ("n2", "n3")
     assert explained.owner in ("n2", "n3")
@@ -89,7 +89,7 @@ def test_without_the_authentication_database_nobody_owns_anything() -> None:
 
 
 def test_a_document_in_a_hole_of_the_shard_map_has_no_owner() -> None:
-    """A map that is not whole is shown as what it is, with the place that nobody holds."""
+    """An incomplete shard map is shown as it is, with the position that no range holds."""
     place = document_hash(user_document_id("alice"))
     around = {Range(begin, end): ["n1"] for begin, end in ((0, place - 1), (place + 1, HASH_SPACE - 1))}
     explained = explain_owner("alice", _view(around, "n1"), "userdb-", {})
@@ -106,7 +106,7 @@ def test_a_user_without_a_possible_database_has_an_owner_all_the_same(user: str)
 
 @given(view=st.from_type(View))
 def test_the_whole_plan_is_that_of_every_instance(view: View) -> None:
-    """Each range names its hosts, its candidates, and which instance reads whose copy, just as the instances do."""
+    """Each range shows its hosts, its candidates and its listeners, exactly as the instances plan them."""
     plan = whole_plan(view)
     assert (plan.database, plan.nodes, plan.instances) == ("_users", view.nodes, view.instances)
     assert [each.range for each in plan.ranges] == [str(covered) for covered in _shard_map(view).hosts]
@@ -132,7 +132,7 @@ def test_what_nobody_can_read_is_named() -> None:
 
 
 def test_without_the_authentication_database_there_is_no_plan() -> None:
-    """That it is missing is an error with words for people."""
+    """A missing authentication database is an error, with words for people."""
     with pytest.raises(LookupError, match="does not exist"):
         whole_plan(View(("n1",), ("n1",), None))
 

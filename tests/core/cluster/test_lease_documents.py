@@ -1,4 +1,4 @@
-"""Which documents count as leases, whatever somebody has put there."""
+"""Documents that count as leases, and others that somebody may have written beside them."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def test_a_lease_is_read_as_it_was_written(role: Role) -> None:
 
 
 def test_fields_of_a_version_to_come_are_passed_over() -> None:
-    """The part that is known of it counts."""
+    """The known fields of a later version's lease count."""
     assert read_leases([_row(msgspec.to_builtins(LEASE) | {"mood": {"deep": [1]}})]) == (LEASE,)
 
 
@@ -54,7 +54,7 @@ def test_fields_of_a_version_to_come_are_passed_over() -> None:
     ids=str,
 )
 def test_what_is_no_lease_is_passed_over(lie: dict[str, Any]) -> None:
-    """It hides no other lease."""
+    """A document that is no lease hides no other lease."""
     other = msgspec.structs.replace(LEASE, node="n2@host", incarnation="i2")
     assert read_leases([_row(msgspec.to_builtins(LEASE) | lie), _row(other)]) == (other,)
 
@@ -77,7 +77,7 @@ def test_rows_that_say_nothing_are_no_leases(document: bytes) -> None:
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=400))
 def test_nothing_that_is_shown_can_command_a_terminal(text: str) -> None:
-    """Version, address and digest are shown; each is cut, and what is not printable is replaced."""
+    """Version, address and digest are shown. Each is cut, and unprintable characters are replaced."""
     for field in ("version", "address", "digest"):
         (lease,) = read_leases([_row(msgspec.structs.replace(LEASE, **{field: text}))])
         shown = getattr(lease, field)

@@ -19,7 +19,7 @@ VIEWS = st.builds(
 
 
 def _settled(view: View) -> StableView:
-    return StableView(QUIET, PATIENCE).see(view, 0.0)
+    return StableView(QUIET, PATIENCE).observe(view, 0.0)
 
 
 def _with(view: View = TEAM, **changes: object) -> View:
@@ -27,7 +27,7 @@ def _with(view: View = TEAM, **changes: object) -> View:
 
 
 def _facts(view: View) -> dict[str, object]:
-    """Everything a view says that needs a quiet period, one by one."""
+    """The facts of a view that need a quiet period, one by one."""
     return {
         "map": view.shard_map,
         **{f"node {name}": name in view.nodes for name in "abc"},
@@ -50,48 +50,48 @@ def test_at_the_start_whoever_can_be_there_is_believed_in() -> None:
 
 
 def test_who_shows_up_within_the_quiet_period_was_there_all_along() -> None:
-    """Nothing changes hands when those who were expected come, and then it is certain who is there."""
-    begun = _settled(_with(instances=("a",))).see(_with(instances=("a", "c")), 2.0)
+    """No document moves when the expected instances appear. Then all living instances are known."""
+    begun = _settled(_with(instances=("a",))).observe(_with(instances=("a", "c")), 2.0)
     assert not begun.certain
-    come = begun.see(TEAM, 4.0)
+    come = begun.observe(TEAM, 4.0)
     assert (come.in_force, come.due, come.certain) == (TEAM, None, True)
 
 
 def test_who_does_not_show_up_is_not_there_after_the_quiet_period() -> None:
-    """An instance that was expected and stays away loses its documents as any other that is lost."""
+    """An expected instance that stays away loses its documents, as any lost instance does."""
     pair = _with(instances=("a", "b"))
-    begun = _settled(pair).see(pair, QUIET - 0.1)
+    begun = _settled(pair).observe(pair, QUIET - 0.1)
     assert begun.advance(QUIET).in_force == TEAM
-    ripe = begun.see(pair, QUIET).advance(QUIET)
-    assert (ripe.in_force, ripe.certain, ripe.due) == (pair, True, None)
+    later = begun.observe(pair, QUIET).advance(QUIET)
+    assert (later.in_force, later.certain, later.due) == (pair, True, None)
 
 
 def test_a_look_from_before_the_end_of_the_quiet_period_does_not_tell_who_has_not_come() -> None:
     """A busy machine is late with its looks, and starts the other instances meanwhile."""
     alone = _with(instances=("a",))
-    late = _settled(alone).see(alone, QUIET - 0.1).advance(10 * QUIET)
+    late = _settled(alone).observe(alone, QUIET - 0.1).advance(10 * QUIET)
     assert (late.in_force, late.certain, late.due) == (TEAM, False, None)
-    come = late.see(TEAM, 10 * QUIET)
+    come = late.observe(TEAM, 10 * QUIET)
     assert (come.in_force, come.certain) == (TEAM, True)
 
 
 def test_who_is_seen_to_be_starting_has_longer_to_show() -> None:
     """Its lease takes two more looks to be believed, and those are slow where everybody starts at once."""
     alone = _with(instances=("a",))
-    begun = _settled(alone).see(msgspec.structs.replace(alone, newcomers=("b", "c")), 4.0)
-    late = begun.see(begun.seen or TEAM, PATIENCE - 0.2).advance(PATIENCE - 0.1)
+    begun = _settled(alone).observe(msgspec.structs.replace(alone, newcomers=("b", "c")), 4.0)
+    late = begun.observe(begun.seen or TEAM, PATIENCE - 0.2).advance(PATIENCE - 0.1)
     assert (late.in_force, late.certain) == (TEAM, False)
-    come = late.see(TEAM, PATIENCE - 0.1)
+    come = late.observe(TEAM, PATIENCE - 0.1)
     assert (come.in_force, come.due, come.certain) == (TEAM, None, True)
 
 
 def test_who_does_not_show_any_sign_is_not_waited_for_with_one_who_starts() -> None:
-    """Each has its own time, and it is certain who is there when the last one's is over."""
+    """Each instance has its own time. When the last time is over, all living instances are known."""
     starting = _with(instances=("a",), newcomers=("b",))
-    begun = _settled(_with(instances=("a",))).see(starting, 4.0)
-    half = begun.see(starting, QUIET).advance(QUIET)
+    begun = _settled(_with(instances=("a",))).observe(starting, 4.0)
+    half = begun.observe(starting, QUIET).advance(QUIET)
     assert (half.in_force, half.due, half.certain) == (_with(instances=("a", "b")), None, False)
-    over = half.see(starting, PATIENCE).advance(PATIENCE)
+    over = half.observe(starting, PATIENCE).advance(PATIENCE)
     assert (over.in_force and over.in_force.instances, over.due, over.certain) == (("a",), None, True)
 
 
@@ -99,76 +99,78 @@ def test_a_look_is_due_when_the_time_of_somebody_awaited_is_over() -> None:
     """The next look of its own can be far away, and only a look tells that an instance has not come."""
     alone = _with(instances=("a",), newcomers=("b",))
     begun = _settled(alone)
-    assert (begun.due, begun.look_due) == (None, QUIET)
-    half = begun.see(alone, QUIET).advance(QUIET)
-    assert (half.due, half.look_due) == (None, PATIENCE)
-    over = half.see(alone, PATIENCE).advance(PATIENCE)
-    assert (over.due, over.look_due) == (None, None)
-    assert _settled(TEAM).see(alone, 10.0).look_due is None
+    assert (begun.due, begun.reading_due) == (None, QUIET)
+    half = begun.observe(alone, QUIET).advance(QUIET)
+    assert (half.due, half.reading_due) == (None, PATIENCE)
+    over = half.observe(alone, PATIENCE).advance(PATIENCE)
+    assert (over.due, over.reading_due) == (None, None)
+    assert _settled(TEAM).observe(alone, 10.0).reading_due is None
 
 
 def test_a_start_that_is_broken_off_is_not_waited_for() -> None:
     """An instance that stops again before anybody has believed in it says so by its lease."""
     alone = _with(instances=("a", "b"))
-    begun = _settled(alone).see(msgspec.structs.replace(alone, newcomers=("c",)), 4.0)
+    begun = _settled(alone).observe(msgspec.structs.replace(alone, newcomers=("c",)), 4.0)
     assert begun.advance(QUIET).in_force == TEAM
-    assert begun.see(alone, 6.0).advance(6.0).in_force == alone
+    assert begun.observe(alone, 6.0).advance(6.0).in_force == alone
 
 
 def test_a_lease_that_appears_after_the_start_changes_no_quiet_period() -> None:
-    """It can be an old copy that came back with its node: a lost instance's documents do not wait for that."""
+    """The lease can be an old copy that came back with its node. A lost instance's documents do not wait for it."""
     lost = _with(instances=("a", "b"), newcomers=("c",))
-    assert _settled(TEAM).see(lost, 10.0).due == 10.0 + QUIET
+    assert _settled(TEAM).observe(lost, 10.0).due == 10.0 + QUIET
 
 
 def test_nobody_has_less_time_to_show_for_being_seen() -> None:
     """A quiet period longer than a lease lives is meant as it is."""
     starting = _with(instances=("a", "b"), newcomers=("c",))
-    begun = StableView(QUIET, 1.0).see(starting, 0.0).see(starting, QUIET - 0.1)
+    begun = StableView(QUIET, 1.0).observe(starting, 0.0).observe(starting, QUIET - 0.1)
     assert begun.advance(QUIET).in_force == _with(newcomers=("c",))
-    assert begun.see(starting, QUIET).due == QUIET
+    assert begun.observe(starting, QUIET).due == QUIET
 
 
 def test_only_those_in_force_before_the_stop_are_expected_where_they_are_known() -> None:
     """A cluster that has no instance beside some node does not wait for one at every start."""
     alone = _with(instances=("a",))
-    assert StableView(QUIET, PATIENCE, expected=("a",)).see(alone, 0.0).in_force == alone
-    some = StableView(QUIET, PATIENCE, expected=("a", "b")).see(alone, 0.0)
+    assert StableView(QUIET, PATIENCE, expected=("a",)).observe(alone, 0.0).in_force == alone
+    some = StableView(QUIET, PATIENCE, expected=("a", "b")).observe(alone, 0.0)
     assert some.in_force == _with(instances=("a", "b"))
 
 
 def test_nobody_is_expected_beside_a_node_that_is_not_connected() -> None:
     """A lost node's instance cannot come; its documents need not wait for it."""
     left = _with(nodes=("a", "b"), instances=("a", "b"))
-    begun = StableView(QUIET, PATIENCE, expected=("a", "b", "c")).see(left, 0.0)
+    begun = StableView(QUIET, PATIENCE, expected=("a", "b", "c")).observe(left, 0.0)
     assert (begun.in_force, begun.certain) == (left, True)
 
 
 def test_whoever_is_seen_at_the_start_is_in_force_at_once() -> None:
-    """One who came while this instance was away keeps what it has: to lose documents needs no quiet period."""
-    assert StableView(QUIET, PATIENCE, expected=("a",)).see(TEAM, 0.0).in_force == TEAM
+    """An instance that came meanwhile keeps its documents, because to lose documents needs no quiet period."""
+    assert StableView(QUIET, PATIENCE, expected=("a",)).observe(TEAM, 0.0).in_force == TEAM
 
 
 def test_a_changed_view_takes_effect_after_the_quiet_period() -> None:
     """A view that stays the same for the whole quiet period is believed, and not a moment before."""
-    seen = _settled(A).see(B, 10.0).see(B, 12.0)
+    seen = _settled(A).observe(B, 10.0).observe(B, 12.0)
     assert seen.due == 15.0
     assert seen.advance(14.9).in_force == A
-    ripe = seen.advance(15.0)
-    assert (ripe.in_force, ripe.due) == (B, None)
+    later = seen.advance(15.0)
+    assert (later.in_force, later.due) == (B, None)
 
 
 def test_what_was_seen_last_is_known_at_once() -> None:
     """The view seen last stands beside the one in force, so that what is about to move can be left alone."""
-    seen = _settled(A).see(B, 10.0)
+    seen = _settled(A).observe(B, 10.0)
     assert (seen.in_force, seen.seen) == (A, B)
-    ripe = seen.advance(15.0)
-    assert (ripe.in_force, ripe.seen) == (B, B)
+    later = seen.advance(15.0)
+    assert (later.in_force, later.seen) == (B, B)
 
 
 def test_each_fact_begins_a_quiet_period_of_its_own() -> None:
-    """A change that has lasted takes effect although another one has come meanwhile, which waits for its own time."""
-    seen = _settled(TEAM).see(_with(nodes=("a", "b")), 10.0).see(_with(nodes=("a", "b"), instances=("a",)), 14.0)
+    """A change that has lasted takes effect. Another change that came meanwhile waits for its own period."""
+    seen = (
+        _settled(TEAM).observe(_with(nodes=("a", "b")), 10.0).observe(_with(nodes=("a", "b"), instances=("a",)), 14.0)
+    )
     assert seen.due == 15.0
     one = seen.advance(15.0)
     assert one.in_force == _with(nodes=("a", "b"))
@@ -178,8 +180,8 @@ def test_each_fact_begins_a_quiet_period_of_its_own() -> None:
 
 
 def test_a_view_that_changes_again_begins_a_quiet_period_for_what_is_new() -> None:
-    """Gone is what was gone since 10; what came at 12 and went at 14 was never there; what came at 14 has its own."""
-    seen = _settled(A).see(B, 10.0).see(C, 14.0)
+    """A loss at 10 takes effect. An instance from 12 to 14 was never there. A change at 14 has its own quiet period."""
+    seen = _settled(A).observe(B, 10.0).observe(C, 14.0)
     assert seen.advance(14.9).in_force == A
     half = seen.advance(15.0)
     assert half.in_force == View((), (), None)
@@ -192,16 +194,18 @@ def test_a_node_that_flaps_holds_nothing_else_up() -> None:
     stable_view = _settled(TEAM)
     for second in range(10, 16):
         nodes = ("a", "b") if second % 2 else ("a", "b", "c")
-        stable_view = stable_view.see(_with(nodes=nodes, instances=("a", "c")), float(second)).advance(float(second))
+        stable_view = stable_view.observe(_with(nodes=nodes, instances=("a", "c")), float(second)).advance(
+            float(second)
+        )
     assert stable_view.in_force == _with(instances=("a", "c"))
 
 
 def test_a_view_that_comes_back_changes_nothing() -> None:
     """A node that flaps within the quiet period moves no document."""
-    seen = _settled(A).see(B, 10.0).see(A, 12.0)
+    seen = _settled(A).observe(B, 10.0).observe(A, 12.0)
     assert seen.due is None
     assert seen.advance(1000.0).in_force == A
-    again = seen.see(B, 20.0)
+    again = seen.observe(B, 20.0)
     assert again.due == 25.0
 
 
@@ -210,53 +214,53 @@ def test_flapping_never_makes_another_settled_view() -> None:
     stable_view = _settled(TEAM)
     for second in range(1, 60):
         view = TEAM if second % 3 else _with(nodes=("a", "b"), instances=("b", "c"))
-        stable_view = stable_view.see(view, float(second)).advance(float(second))
+        stable_view = stable_view.observe(view, float(second)).advance(float(second))
         assert stable_view.in_force == TEAM
 
 
 def test_a_shard_map_that_changes_again_begins_its_quiet_period_anew() -> None:
     """While ranges are being split the map changes with each copy; the last of them counts."""
-    seen = _settled(TEAM).see(_with(shard_map=MAPS[1]), 10.0).see(_with(shard_map=MAPS[2]), 14.0)
+    seen = _settled(TEAM).observe(_with(shard_map=MAPS[1]), 10.0).observe(_with(shard_map=MAPS[2]), 14.0)
     assert seen.advance(15.0).in_force == TEAM
     assert seen.advance(19.0).in_force == _with(shard_map=MAPS[2])
 
 
 def test_a_database_that_appears_takes_effect_at_once() -> None:
     """Where the authentication database was missing nobody was served, so there is nothing to wait for."""
-    seen = _settled(_with(shard_map=None)).see(TEAM, 10.0)
+    seen = _settled(_with(shard_map=None)).observe(TEAM, 10.0)
     assert (seen.in_force, seen.due) == (TEAM, None)
 
 
 def test_another_life_of_the_database_takes_effect_at_once() -> None:
     """Of a database that was deleted and made again nothing old can be served any more."""
-    seen = _settled(TEAM).see(_with(shard_map=MADE_AGAIN), 10.0)
+    seen = _settled(TEAM).observe(_with(shard_map=MADE_AGAIN), 10.0)
     assert (seen.in_force, seen.due) == (_with(shard_map=MADE_AGAIN), None)
 
 
 def test_a_new_database_does_not_hurry_the_rest() -> None:
     """Any other change keeps its quiet period."""
-    seen = _settled(TEAM).see(_with(shard_map=MADE_AGAIN, instances=("a",)), 10.0)
+    seen = _settled(TEAM).observe(_with(shard_map=MADE_AGAIN, instances=("a",)), 10.0)
     assert (seen.in_force, seen.due) == (_with(shard_map=MADE_AGAIN), 15.0)
 
 
 def test_a_database_that_disappears_waits_for_the_quiet_period() -> None:
     """A shard map that cannot be read once must not stop every listener."""
-    seen = _settled(TEAM).see(_with(shard_map=None), 10.0)
+    seen = _settled(TEAM).observe(_with(shard_map=None), 10.0)
     assert seen.advance(14.9).in_force == TEAM
     assert seen.advance(15.0).in_force == _with(shard_map=None)
 
 
 def test_standing_by_takes_effect_at_once() -> None:
-    """Two that act beside one node would act on the same documents; and who may act again does not wait."""
-    standing_by = _settled(TEAM).see(_with(standby=True), 10.0)
+    """Two active instances of one node would act on the same documents. The end of standby does not wait either."""
+    standing_by = _settled(TEAM).observe(_with(standby=True), 10.0)
     assert (standing_by.in_force, standing_by.due) == (_with(standby=True), None)
-    back = standing_by.see(TEAM, 11.0)
+    back = standing_by.observe(TEAM, 11.0)
     assert (back.in_force, back.due) == (TEAM, None)
 
 
 def test_without_a_quiet_period_a_change_takes_effect_at_the_next_look() -> None:
     """A quiet period of 0 seconds is none."""
-    assert StableView(0.0, 0.0).see(A, 0.0).see(B, 1.0).advance(1.0).in_force == B
+    assert StableView(0.0, 0.0).observe(A, 0.0).observe(B, 1.0).advance(1.0).in_force == B
 
 
 @given(
@@ -285,11 +289,11 @@ def test_what_is_believed_was_seen_unchanged_long_enough(
                         break
                     first = at
                 assert now - first >= quiet - 1e-9
-        stable_view = stable_view.see(view, now)
+        stable_view = stable_view.observe(view, now)
         seen.append((now, view))
     assert stable_view.seen == looks[-1][1]
     later = now + max(quiet, patience) + 1.0
-    rested = stable_view.see(looks[-1][1], later).advance(later)
+    rested = stable_view.observe(looks[-1][1], later).advance(later)
     assert rested.certain
     assert _facts(rested.in_force or TEAM) == _facts(looks[-1][1])
 
@@ -301,7 +305,7 @@ def test_it_is_due_exactly_when_waiting_longer_changes_something(looks: list[tup
     now = 0.0
     for pause, view in looks:
         now += pause
-        stable_view = stable_view.see(view, now).advance(now)
+        stable_view = stable_view.observe(view, now).advance(now)
         if stable_view.due is None:
             assert stable_view.in_force
             assert stable_view.seen
@@ -317,24 +321,24 @@ UNREADABLE = _with(instances=("a",), leases_readable=False)
 
 
 def test_while_leases_cannot_be_read_nobody_is_missed() -> None:
-    """However long it lasts: silence says nothing then. That it is so takes effect at once."""
-    blind = _settled(TEAM).see(UNREADABLE, 10.0)
+    """Silence proves nothing while leases cannot be read, however long. That itself takes effect at once."""
+    blind = _settled(TEAM).observe(UNREADABLE, 10.0)
     assert (blind.due, blind.certain) == (None, True)
     assert blind.advance(10_000.0).in_force == _with(leases_readable=False)
-    assert blind.see(TEAM, 10_001.0).in_force == TEAM
+    assert blind.observe(TEAM, 10_001.0).in_force == TEAM
 
 
 def test_whose_node_is_away_is_missed_all_the_same() -> None:
-    """It acts on its side of the cut; that follows from the connection, not from the silence."""
+    """The instance acts on its side of the cut. This follows from the connection, not from the silence."""
     cut = msgspec.structs.replace(UNREADABLE, nodes=("a", "b"))
-    ripe = _settled(TEAM).see(cut, 10.0).advance(10.0 + QUIET)
-    assert ripe.in_force == _with(cut, instances=("a", "b"))
+    later = _settled(TEAM).observe(cut, 10.0).advance(10.0 + QUIET)
+    assert later.in_force == _with(cut, instances=("a", "b"))
 
 
 def test_silence_begun_before_leases_could_not_be_read_is_begun_anew() -> None:
     """The quiet period counts from the first look that can tell dead from unread."""
     alone = _with(instances=("a",))
-    silent = _settled(TEAM).see(alone, 10.0).see(UNREADABLE, 12.0).see(alone, 100.0)
+    silent = _settled(TEAM).observe(alone, 10.0).observe(UNREADABLE, 12.0).observe(alone, 100.0)
     assert silent.advance(100.0 + QUIET - 0.1).in_force == TEAM
     assert silent.advance(100.0 + QUIET).in_force == alone
 
@@ -345,7 +349,7 @@ def test_who_is_awaited_at_the_start_is_awaited_until_leases_can_be_read() -> No
     assert begun.in_force == _with(leases_readable=False)
     late = begun.advance(10_000.0)
     assert (late.certain, late.due, late.in_force) == (False, None, begun.in_force)
-    seen = late.see(_with(instances=("a", "b")), 10_000.0)
+    seen = late.observe(_with(instances=("a", "b")), 10_000.0)
     assert seen.advance(10_000.0 + QUIET).in_force == TEAM
-    again = seen.see(_with(instances=("a", "b")), 10_000.0 + QUIET)
+    again = seen.observe(_with(instances=("a", "b")), 10_000.0 + QUIET)
     assert again.advance(10_000.0 + QUIET).in_force == _with(instances=("a", "b"))

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peruserd.core.cluster.views import (
-    NOTHING_TO_DO,
     Assignment,
     Copy,
     Difference,
@@ -105,7 +104,7 @@ def test_during_the_quiet_period_a_document_has_its_owner_or_is_left_alone(
 ) -> None:
     """A document that keeps its owner is served by it without interruption, where it can be read at all.
 
-    One whose owner is about to change is left alone by everybody, and no two ever act on the same document.
+    A document whose owner is about to change is left alone by everybody. No two instances ever act on one document.
     """
     seen = _in_one_life(settled, seen)
     for document in documents:
@@ -122,7 +121,7 @@ def test_during_the_quiet_period_a_document_has_its_owner_or_is_left_alone(
 
 @given(view=st.from_type(View))
 def test_an_owner_listens_to_a_copy_of_what_it_owns(view: View, documents: tuple[str, ...]) -> None:
-    """The owner's plan has a readable copy of a range that holds the document, or says that there is none."""
+    """The owner's plan has a readable copy of the document's range, or says that no copy is readable."""
     shard_map = _shard_map(view)
     for document in documents:
         holding = shard_map.ranges_holding(document_hash(document))
@@ -172,7 +171,7 @@ def test_adopters_of_a_range_read_the_same_copy(view: View) -> None:
 
 
 def test_an_instance_that_is_not_alive_in_the_view_follows_nothing() -> None:
-    """Whom the others believe dead must not act, though it is there and knows better."""
+    """An instance that the others believe dead must not act, although it is alive."""
     view = _view("n1 n2", {WHOLE_SPACE: ["n1", "n2"]}, instances="n2")
     assert make_plan(view, "n1") == Plan()
 
@@ -246,7 +245,7 @@ def test_what_is_only_seen_changes_which_copies_are_read_and_not_who_owns(settle
 def test_what_is_coming_is_told_only_to_those_who_lose_by_it(
     settled: View, seen: View, documents: tuple[str, ...]
 ) -> None:
-    """An instance that is about to lose a document knows the ownership that comes; others are not bothered."""
+    """An instance that is about to lose a document gets the upcoming ownership. Others get no message."""
     seen = _in_one_life(settled, seen)
     for me in settled.instances:
         for each in make_plan(settled, me, seen).assignments:
@@ -320,14 +319,14 @@ def test_an_instance_that_stands_by_follows_nothing() -> None:
     ids=["both-stay", "one-is-going", "one-has-just-come", "the-only-one-is-going"],
 )
 def test_an_adopted_range_is_read_through_a_node_that_stays(settled: str, seen: str, through: str) -> None:
-    """Of the hosts connected, one that was seen connected last is taken before one that is about to be lost."""
+    """A host that is connected in both views is preferred to a host that is about to be lost."""
     hosts = {WHOLE_SPACE: ["n2", "n3"]}
     plan = make_plan(_view(settled, hosts, instances="n1"), "n1", _view(seen, hosts, instances="n1"))
     assert [each.copy.node for each in plan.assignments] == [through]
 
 
 def test_a_range_moved_to_a_node_whose_instance_has_died_stays_with_its_owner() -> None:
-    """Host before, adopter afterwards: whoever owns it in both views goes on, through the new host's copy."""
+    """The owner was a host and is an adopter now. It owns the range in both views, and reads the new host's copy."""
     settled = _view("n1 n2", {WHOLE_SPACE: ["n1"]})
     seen = _view("n1 n2", {WHOLE_SPACE: ["n2"]}, instances="n1")
     assert _copies(make_plan(settled, "n1", seen)) == ["00000000-ffffffff@n2"]
@@ -335,7 +334,7 @@ def test_a_range_moved_to_a_node_whose_instance_has_died_stays_with_its_owner() 
 
 
 def test_what_is_only_coming_is_no_other_plan() -> None:
-    """Two plans that differ in nothing else have the same in force."""
+    """Two plans that differ only in upcoming ownerships have the same part in force."""
     hosts = {WHOLE_SPACE: ["n1", "n2"]}
     settled, seen = _view("n1 n2", hosts, instances="n1"), _view("n1 n2", hosts)
     one, other = make_plan(settled, "n1"), make_plan(settled, "n1", seen)
@@ -382,7 +381,7 @@ def test_a_copy_is_not_around_one_that_reaches_beyond_it() -> None:
 
 
 def test_a_database_without_shards_has_one_listener_that_owns_everything(documents: tuple[str, ...]) -> None:
-    """A server that knows no shards is followed by its database's feed, with one range that covers everything."""
+    """A server without shards is followed by the database's own feed, with one range that covers everything."""
     plan = make_database_plan("_users", "_local")
     (assignment,) = plan.assignments
     assert assignment.copy == Copy("_users", WHOLE_SPACE, "_local", feed=Feed.DATABASE)
@@ -404,7 +403,7 @@ def test_carrying_out_a_difference_leads_to_the_plan(before: View, after: View, 
     plan = make_plan(after, me)
     reached = _carry_out(difference(plan, _running(make_plan(before, me))), _running(make_plan(before, me)))
     assert reached == _running(plan)
-    assert difference(plan, reached) == NOTHING_TO_DO
+    assert difference(plan, reached) == Difference()
 
 
 @given(view=st.from_type(View), changed=st.from_type(View), data=st.data())
@@ -419,7 +418,7 @@ def test_an_interrupted_difference_is_taken_up_again(view: View, changed: View, 
 
 @given(before=st.from_type(View), after=st.from_type(View), data=st.data())
 def test_a_difference_touches_only_what_differs(before: View, after: View, data: st.DataObject) -> None:
-    """A listener that is right as it is, is left alone; none is told, stopped or started twice."""
+    """A listener that needs no change is left alone. None is informed, stopped or started twice."""
     me = data.draw(st.sampled_from(after.instances))
     plan, running = make_plan(after, me), _running(make_plan(before, me))
     todo = difference(plan, running)
@@ -434,7 +433,7 @@ def test_nothing_is_done_when_the_plan_is_running() -> None:
     """The same plan again costs nothing, and says so by being false."""
     plan = make_plan(_view("n1 n2", {LOWER: ["n1"], UPPER: ["n1", "n2"]}), "n1")
     todo = difference(plan, _running(plan))
-    assert todo == NOTHING_TO_DO
+    assert todo == Difference()
     assert not todo
 
 
@@ -481,7 +480,7 @@ def test_a_plan_made_by_hand_is_started_in_its_own_order() -> None:
 
 
 def test_a_plan_has_the_nodes_that_were_seen_last() -> None:
-    """What waits for a node is tried at once when it is back; only the owners wait for the quiet period."""
+    """Users who wait for a node are tried at once after its return. Only the owners wait for the quiet period."""
     hosts = {WHOLE_SPACE: ["n1", "n2"]}
     assert make_plan(_view("n1", hosts), "n1", _view("n1 n2", hosts)).nodes == ("n1", "n2")
     assert make_plan(_view("n1 n2", hosts), "n1", _view("n1", hosts)).nodes == ("n1",)

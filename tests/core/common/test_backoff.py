@@ -29,7 +29,7 @@ def test_one_more_failure_never_waits_less(backoff: Backoff, failures: int) -> N
 
 
 def test_delays_are_spread_over_the_whole_interval() -> None:
-    """Full jitter: even chances give even delays from zero on, so that those who failed together come apart."""
+    """With full jitter, evenly spread chances give evenly spread delays from zero on."""
     assert [BACKOFF.delay(3, chance) for chance in (0.0, 0.25, 0.5, 0.75)] == [0.0, 0.5, 1.0, 1.5]
 
 

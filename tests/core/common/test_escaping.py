@@ -44,7 +44,7 @@ def test_two_names_never_look_alike_by_an_escape(one: str, other: str) -> None:
 
 @given(st.text(st.characters(categories=None)))
 def test_words_of_others_are_one_harmless_line(text: str) -> None:
-    """A line that is made of names which are shown already stays as it is."""
+    """A line with names that `shown` has escaped already stays as it is."""
     seen = harmless(text)
     assert not any(unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") for each in seen)
     assert harmless(seen) == seen

@@ -54,7 +54,7 @@ def test_couchdb_accepts_every_name_that_is_made(prefix: str, name: str) -> None
 @example(prefix="userdb-", rest="c080")  # an overlong zero
 @example(prefix="userdb-", rest="\u0666\u0661")  # digits, but not ASCII ones
 def test_only_names_that_encoding_makes_are_decoded(prefix: str, rest: str) -> None:
-    """A name that decodes to a user is exactly the database that is made for that user."""
+    """If a database's name decodes to a user, encoding that user gives the same name again."""
     name = decode_database_name(prefix, prefix + rest)
     assert name is None or database_name(prefix, name) == prefix + rest
 

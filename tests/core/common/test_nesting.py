@@ -23,7 +23,7 @@ def nested(levels: int, kind: str) -> object:
 
 @pytest.mark.parametrize("kind", ["lists", "objects", "both"])
 def test_the_limit_is_allowed_and_one_level_more_is_not(kind: str) -> None:
-    """What stands beside the deep part does not count."""
+    """The number of values beside the deep part does not count."""
     assert not is_too_deep(nested(MAX_LEVELS, kind))
     assert is_too_deep(nested(MAX_LEVELS + 1, kind))
     assert is_too_deep([1, {"a": nested(MAX_LEVELS - 1, kind)}, 2, nested(0, kind)])

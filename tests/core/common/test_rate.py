@@ -17,7 +17,7 @@ def test_a_burst_goes_through_and_then_the_rate_rules() -> None:
 
 @given(st.lists(st.floats(0, 100), max_size=200))
 def test_no_order_of_times_gets_more_than_the_rate(times: list[float]) -> None:
-    """Whatever the clock does, no more go through than the burst and the rate for the time that passed."""
+    """The bucket never allows more than the burst plus the rate times the passed time, whatever the clock does."""
     bucket = TokenBucket(1.0, 3)
     taken = sum(bucket.take(each) for each in times)
     assert taken <= 3 + 100

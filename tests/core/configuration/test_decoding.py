@@ -310,7 +310,7 @@ def test_a_file_that_is_no_toml_is_named_with_the_place() -> None:
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 10_000, "[databases]\nq = " + "9" * 5_000])
 def test_a_file_that_the_parser_gives_up_is_no_toml(text: str) -> None:
-    """It raises errors of its own for what never ends."""
+    """The parser raises other errors for endless nesting and endless numbers."""
     (problem,) = _problems(text)
     assert problem.startswith(f"{FILE}: not valid TOML: ")
 
@@ -387,7 +387,7 @@ def test_what_is_no_address_with_a_port_is_refused(listen: str) -> None:
 
 
 def test_every_mistake_is_found_in_one_go() -> None:
-    """Values that cannot be read and values that cannot be used are reported together, each once."""
+    """Unreadable and unusable values are reported together, each once."""
     text = '[couchdb]\nurl = "ftp://x"\n[databases]\nq = 0\nprefix = "X"\n[tables]\n'
     keys = sorted(problem.removeprefix(f"{FILE}: ").partition(":")[0] for problem in _problems(text))
     assert keys == ["couchdb.url", "databases.prefix", "databases.q", "tables"]

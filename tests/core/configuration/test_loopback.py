@@ -64,7 +64,7 @@ def test_programs_and_pages_of_this_machine_are_let_in(headers: dict[str, str]) 
     ],
 )
 def test_a_web_site_cannot_ask_through_a_browser(headers: dict[str, str]) -> None:
-    """Neither a name of its own that leads here, nor a page of its own that names the address."""
+    """A site cannot ask by its own name for the loopback address, nor by a page that names the address."""
     assert is_from_elsewhere(headers)
 
 

@@ -53,7 +53,7 @@ GOOD = Known(
 
 
 def knowing(**fields: Any) -> Known:
-    """Return what is known where nothing stands in the way but these."""
+    """Return facts that allow a drop, except for these changes."""
     return msgspec.structs.replace(GOOD, **fields)
 
 
@@ -129,7 +129,7 @@ def test_whatever_is_not_certain_makes_it_wait(known: dict[str, Any], reason: Re
     ],
 )
 def test_what_is_certain_ends_it_without_a_drop(known: dict[str, Any], ending: Ending) -> None:
-    """A user who is back, a word of the operator, another database of that name: nothing more is to be done."""
+    """An entry ends if the user is back, by a word of the operator, or if there is another database of that name."""
     assert decide(ENTRY, knowing(**known)) == End(ending)
 
 
@@ -188,7 +188,7 @@ def test_without_a_grace_period_no_clock_is_asked() -> None:
 
 
 def test_a_server_whose_clock_is_late_is_asked_again_in_time() -> None:
-    """The next look is when the date is reached by that clock, told by ours."""
+    """The next look is when that clock will reach the date, converted to this machine's clock."""
     late = DUE - 500
     assert decide(ENTRY, knowing(dates={"a": late, "b": late + 1})) == Wait(Reason.NOT_DUE, NOW + 500)
 
@@ -206,12 +206,12 @@ def test_a_database_is_kept_shut_until_the_operator_says_something() -> None:
 
 
 def test_what_was_left_is_dropped_only_for_a_user_who_is_there() -> None:
-    """A user who was deleted once more has an entry for that, and this one is over."""
+    """A user who was deleted once more has a new entry, so the old entry ends."""
     assert decide(RETURN, knowing(saying=Saying(Word.DROP_NOW))) == End(Ending.SUPERSEDED)
 
 
 def test_a_deletion_is_not_released() -> None:
-    """`release` is said of a return alone; to a deletion it says nothing."""
+    """The word `release` only concerns returns, and has no effect on a deletion."""
     assert decide(ENTRY, knowing(saying=Saying(Word.RELEASE), now=NOTED)) == Wait(Reason.NOT_DUE, DUE)
 
 
@@ -236,7 +236,7 @@ def test_what_waits_by_itself_is_not_looked_at(saying: Saying, pause: Pause, now
 
 
 def test_a_release_is_looked_at_during_a_pause() -> None:
-    """A pause stops drops, and to let a user in is none; of a deletion `release` says nothing."""
+    """A pause only stops drops, so a returning user is still admitted. `release` has no effect on a deletion."""
     pause = Pause(paused=True)
     assert forbids(RETURN, Saying(Word.RELEASE), pause, NOW) is None
     assert forbids(ENTRY, Saying(Word.RELEASE), pause, NOW) == Wait(Reason.PAUSED)
@@ -289,7 +289,7 @@ _ENTRIES = st.sampled_from([ENTRY, ENTRY.begun(NOW), msgspec.structs.replace(ENT
 
 
 def _holds(entry: Entry, known: Known) -> dict[str, bool]:
-    """Return every condition of a drop, said without the code's help."""
+    """Return every condition of a drop, written down independently of the code."""
     deletion = entry.kind is Kind.DELETION
     agreeing = [
         min(one, other)
@@ -358,6 +358,6 @@ def test_each_condition_keeps_the_database_by_itself(known: Known, spoiler: str)
 
 @given(_ENTRIES, _KNOWN)
 def test_a_look_that_is_spared_would_have_dropped_nothing(entry: Entry, known: Known) -> None:
-    """A drop that is forbidden without a request is never one that a closer look would allow."""
+    """If `forbids` makes an entry wait without a request, then `decide` would not drop it either."""
     if forbids(entry, known.saying, known.pause, known.now) is not None:
         assert decide(entry, known) != Drop()

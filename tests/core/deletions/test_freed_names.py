@@ -19,7 +19,7 @@ def test_a_copy_that_was_away_lets_nobody_in(
     in_doubt: bool,  # noqa: FBT001 - a parameter of the test
     away: frozenset[int],
 ) -> None:
-    """It names the user of before. The others decide, and the next user of that name is taken out of it."""
+    """The copy that was away names the earlier user. The others decide, and the next user is taken out of that copy."""
     world = World([REVOKED, REVOKED, GRANTED], DocumentState.LIVE, away=away, admits=False)
     end = world.act(known(hint, in_doubt=in_doubt, on_return=OnReturn.HOLD))
     assert isinstance(end, Failed)
@@ -35,7 +35,7 @@ def test_the_operators_word_lets_in_on_every_copy() -> None:
 
 
 def test_nobody_is_let_in_on_the_word_of_one_copy() -> None:
-    """It can be the one that was away; the others are waited for."""
+    """The one readable copy can be the one that was away, so the others are waited for."""
     world = World([REVOKED, REVOKED, GRANTED], DocumentState.LIVE, away=frozenset({0, 1}))
     end = world.act(known(Hint.LIVE, on_return=OnReturn.HOLD))
     assert isinstance(end, Failed)
@@ -62,7 +62,7 @@ def test_what_the_next_user_wrote_to_a_stale_copy_goes() -> None:
 
 
 def test_copies_that_differ_let_nobody_in_whom_most_do_not_name() -> None:
-    """There is no object to bring all copies to, so the user is taken out of the stale one alone."""
+    """There is no common object for all copies, so the user is taken out of the stale copy alone."""
     with_bob = {**REVOKED, "members": {"names": ["bob"]}}
     with_carol = {**REVOKED, "members": {"names": ["carol"]}}
     world = World([with_bob, with_carol, GRANTED], DocumentState.LIVE, admits=False)
@@ -74,7 +74,7 @@ def test_copies_that_differ_let_nobody_in_whom_most_do_not_name() -> None:
 
 @pytest.mark.parametrize("on_return", OnReturn)
 def test_copies_that_differ_wait_for_those_that_are_away(on_return: OnReturn) -> None:
-    """Those can make one of them the majority's: no person has to decide yet."""
+    """With the copies that are away, one object may have a majority. So no person has to decide yet."""
     world = World([GRANTED, REVOKED, GRANTED], DocumentState.LIVE, away=frozenset({2}))
     end = world.act(known(Hint.CONTESTED, on_return=on_return))
     assert isinstance(end, Failed)

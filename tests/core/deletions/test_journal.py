@@ -60,7 +60,7 @@ def test_each_tombstone_has_an_entry_of_its_own() -> None:
 
 
 def test_a_return_is_known_by_the_database_it_is_to() -> None:
-    """A user who comes back twice to one database is one entry, and another database of that name is another one."""
+    """Two returns to one database share one entry. A return to another database of that name has its own entry."""
     back = changed(kind=Kind.RETURN)
     assert back.id == changed(kind=Kind.RETURN, revision="").id == entry_id(Kind.RETURN, ENTRY.database, ENTRY.suffix)
     assert back.id != changed(kind=Kind.RETURN, suffix=".1700000001").id
@@ -91,7 +91,7 @@ def test_no_kind_of_document_lies_among_another() -> None:
 
 
 def test_drops_are_counted_from_one_moment_to_another() -> None:
-    """The documents that count drops lie in the order of the moments at which the drops were begun."""
+    """The ids of the documents that count drops sort by the time at which the drops were begun."""
     first, last = drops_between(1_700_000_000.0, 1_700_000_009.0)
     moments = (1_699_999_999.9, 1_700_000_000.0, 1_700_000_009.0, 1_700_000_009.1)
     counted = [first <= (ENTRY.begun(each).reservation or "") <= last for each in moments]
@@ -123,7 +123,7 @@ def test_of_several_words_the_more_careful_one_wins(said: list[Word], heard: Wor
 
 
 def test_a_word_taken_back_by_hand_says_nothing() -> None:
-    """A leaf that somebody deleted is a word that says nothing, and is more careful than an order to drop."""
+    """A deleted leaf means no word, and is more careful than an order to drop."""
     assert read_saying([as_document(Saying(Word.DROP_NOW)), None]).word is Word.NOTHING
     assert read_saying([as_document(Saying(Word.HOLD)), None]).word is Word.HOLD
 
@@ -143,7 +143,7 @@ def test_a_leave_to_pass_the_pause_must_stand_on_every_leaf() -> None:
 
 
 def test_one_leaf_that_pauses_is_a_pause() -> None:
-    """Of a pause and a resumption that do not know of each other the pause wins."""
+    """If a pause and a resumption are in conflict, the pause wins."""
     paused, resumed = Pause(paused=True, at=5.0), Pause(resumed_at=9.0)
     for leaves in ([paused, resumed], [resumed, paused]):
         assert read_pause([as_document(each) for each in leaves]) == paused
@@ -163,7 +163,7 @@ def test_no_pause_is_no_pause() -> None:
 
 
 def test_of_two_resumptions_the_earlier_counts() -> None:
-    """More drops count then than otherwise, which is the more careful of the two."""
+    """The earlier one is more careful, because more drops count for the breaker."""
     leaves = [as_document(Pause(resumed_at=moment)) for moment in (9.0, 5.0)]
     assert read_pause(leaves).resumed_at == 5.0
 
@@ -250,7 +250,7 @@ def test_a_database_made_in_the_second_of_the_noting_is_another_one(noted_at: fl
 
 
 def test_a_deletion_opens_again_only_what_was_not_decided() -> None:
-    """The same tombstone, met again, opens an entry whose user had come back, and none that an operator ended."""
+    """The same tombstone opens an entry again if the user had returned, but not if an operator had ended it."""
     assert renews(ENTRY.ended(Ending.RETURNED, 1.0), ENTRY)
     assert renews(ENTRY.ended(Ending.SUPERSEDED, 1.0), ENTRY)
     assert renews(ENTRY.ended(Ending.GONE, 1.0), ENTRY)

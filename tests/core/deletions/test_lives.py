@@ -1,11 +1,11 @@
-"""The lives of a database's name, and which of their ends are no loss."""
+"""The lives of a database's name, and which of their ends are expected."""
 
 from typing import Any
 
 import pytest
 
 from peruserd.core.deletions.journal import Ending, Entry, State
-from peruserd.core.deletions.lives import UNTOLD, is_newer, is_no_loss, newest, read_end
+from peruserd.core.deletions.lives import UNKNOWN_LIFE, is_expected_end, is_newer, newest, read_end
 
 
 def entry(suffix: str, ending: Ending | None = None, state: State = State.ENDED) -> Entry:
@@ -34,7 +34,7 @@ def test_the_end_of_a_life_is_no_loss_where_the_journal_tells_of_that_life(
     end: str | None, entries: list[Entry], *, known: bool
 ) -> None:
     """An entry or a note of another life says nothing."""
-    assert is_no_loss(".1000", end, entries) is known
+    assert is_expected_end(".1000", end, entries) is known
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_life_that_the_server_does_not_tell_from_others_may_be_any(
     end: str | None, entries: list[Entry], *, known: bool
 ) -> None:
     """A server whose tombstones have no suffix: what is known of one life counts for all."""
-    assert is_no_loss(UNTOLD, end, entries) is known
+    assert is_expected_end(UNKNOWN_LIFE, end, entries) is known
 
 
 def test_the_newest_life_is_the_one_that_was_made_last() -> None:

@@ -14,7 +14,7 @@ BOTH = Ownership.of(SHARD_MAP, WHOLE_SPACE, ["n1", "n2"])
 
 def test_a_comparison_goes_on_when_documents_are_lost() -> None:
     """Another instance takes some users over; the names of the others are still compared."""
-    intake = Intake("n1", ALONE, SavedProgress("copy", 50, ALONE, settled=(ALONE,)), None, "")
+    intake = Intake("n1", ALONE, SavedProgress("copy", 50, ALONE, covered=(ALONE,)), None, "")
     intake.open(Identity("copy", 100))
     intake.owe_names()
     assert intake.is_scanning
@@ -26,7 +26,7 @@ def test_a_comparison_goes_on_when_documents_are_lost() -> None:
 
 
 def test_a_scan_under_way_looks_again_at_users_it_has_served() -> None:
-    """Their databases can be deleted after that, and before the comparison was asked for that the scan makes up for."""
+    """Their databases can be deleted between that and the request for a comparison. The scan does both."""
     intake = Intake("n1", ALONE, None, None, "")
     intake.open(Identity("copy", 100))
     intake.served(Change("org.couchdb.user:a", deleted=False, lane=Lane.SCAN, read_at=0.0))

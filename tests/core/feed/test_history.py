@@ -16,7 +16,7 @@ def _sequences(rows: tuple[Row, ...]) -> list[int | str]:
 
 
 def test_few_rows_are_all_remembered() -> None:
-    """Most that is lost is the newest."""
+    """A restored copy usually lacks only the newest rows."""
     first = history.noted((), [_row(1), _row(2)])
     assert _sequences(history.noted(first, [_row(3)])) == [1, 2, 3]
 

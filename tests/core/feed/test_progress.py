@@ -47,14 +47,14 @@ def _scanned(saved: SavedProgress) -> SavedProgress:
 
 
 def _saved(current: Ownership = ALL, *, checkpoint: int = 50) -> SavedProgress:
-    return SavedProgress("copy", checkpoint, current, settled=(current,))
+    return SavedProgress("copy", checkpoint, current, covered=(current,))
 
 
 def test_an_unknown_copy_is_scanned_to_its_end_and_followed_from_there() -> None:
     """With nothing on disk, what is there is read by a scan, and live begins where the copy ends now."""
     begun, why = resume(None, COPY, ALL, ME)
     assert begun == SavedProgress(
-        "copy", 100, ALL, settled=(), scan=Scan(until=100, position=START, sweep=Sweep.DATABASES)
+        "copy", 100, ALL, covered=(), scan=Scan(until=100, position=START, sweep=Sweep.DATABASES)
     )
     assert "nothing is known" in why
 
@@ -62,7 +62,7 @@ def test_an_unknown_copy_is_scanned_to_its_end_and_followed_from_there() -> None
 def test_a_part_of_a_split_copy_is_followed_from_where_the_whole_was_read_to() -> None:
     """Halves keep their numbers: who signed up during the split is met live, and all others by a scan to the end."""
     begun, why = resume(None, COPY, ALL, ME, near=70)
-    assert begun == SavedProgress("copy", 70, ALL, settled=(), scan=Scan(until=100, position=START))
+    assert begun == SavedProgress("copy", 70, ALL, covered=(), scan=Scan(until=100, position=START))
     assert "split" in why
 
 
@@ -159,20 +159,20 @@ def test_a_checkpoint_of_the_same_copy_holds(end: int) -> None:
 
 def test_a_scan_goes_on_after_a_restart() -> None:
     """A scan that was under way goes on where it had finished."""
-    saved = msgspec.structs.replace(_saved(), settled=(WITH_N2,), scan=Scan(until=40, position=20))
+    saved = msgspec.structs.replace(_saved(), covered=(WITH_N2,), scan=Scan(until=40, position=20))
     assert resume(saved, COPY, ALL, ME)[0] == saved
 
 
 def test_owners_that_changed_meanwhile_are_caught_up_with() -> None:
     """Documents a restarted listener gained are scanned up to its checkpoint; the new owners judge what follows."""
     begun, _ = resume(_saved(), COPY, ALONE, ME)
-    assert begun == SavedProgress("copy", 50, ALONE, settled=(ALL,), scan=Scan(until=50))
+    assert begun == SavedProgress("copy", 50, ALONE, covered=(ALL,), scan=Scan(until=50))
 
 
 def test_losing_documents_needs_no_scan() -> None:
     """Where nothing is gained, the checkpoint speaks of all that is left."""
     changed = change_owner(_saved(ALONE), ALL, ME, read=60)
-    assert changed == SavedProgress("copy", 50, ALL, settled=(ALL,))
+    assert changed == SavedProgress("copy", 50, ALL, covered=(ALL,))
 
 
 def test_what_was_lost_and_comes_back_is_scanned() -> None:
@@ -198,15 +198,15 @@ def test_a_scan_makes_databases_first_and_looks_at_security_objects_then() -> No
     assert begun.scan == Scan(until=60, position=START, sweep=Sweep.DATABASES)
     half = sweep_finished(msgspec.structs.replace(begun, scan=Scan(60, position=60)))
     assert half == msgspec.structs.replace(begun, scan=Scan(until=60, position=START, sweep=Sweep.SECURITY))
-    assert half.settled == (ALL,)
+    assert half.covered == (ALL,)
 
 
 def test_a_scan_compares_copies_last() -> None:
     """The third sweep begins where the second is done; until it is done the checkpoint speaks of nothing new."""
-    half = msgspec.structs.replace(_saved(), settled=(WITH_N2,), scan=Scan(40, position=40, sweep=Sweep.SECURITY))
+    half = msgspec.structs.replace(_saved(), covered=(WITH_N2,), scan=Scan(40, position=40, sweep=Sweep.SECURITY))
     last = sweep_finished(half)
     assert last == msgspec.structs.replace(half, scan=Scan(until=40, position=START, sweep=Sweep.COPIES))
-    assert sweep_finished(last) == msgspec.structs.replace(last, settled=(ALL,), scan=None)
+    assert sweep_finished(last) == msgspec.structs.replace(last, covered=(ALL,), scan=None)
 
 
 def test_a_careful_scan_needs_no_sweep_over_copies() -> None:
@@ -217,7 +217,7 @@ def test_a_careful_scan_needs_no_sweep_over_copies() -> None:
 
 def test_a_scan_in_its_second_sweep_goes_on_there_after_a_restart() -> None:
     """Databases that were made need not be looked for again."""
-    saved = msgspec.structs.replace(_saved(), settled=(WITH_N2,), scan=Scan(40, position=20, sweep=Sweep.SECURITY))
+    saved = msgspec.structs.replace(_saved(), covered=(WITH_N2,), scan=Scan(40, position=20, sweep=Sweep.SECURITY))
     assert resume(saved, COPY, ALL, ME)[0] == saved
 
 
@@ -230,7 +230,7 @@ def test_when_the_owners_change_a_scan_in_its_second_sweep_begins_with_databases
 def test_a_finished_scan_lets_the_checkpoint_speak_of_all() -> None:
     """After all sweeps, what is owned now is what the checkpoint is about."""
     changed = _scanned(change_owner(_saved(), ALONE, ME, read=60))
-    assert (changed.settled, changed.scan) == ((ALONE,), None)
+    assert (changed.covered, changed.scan) == ((ALONE,), None)
     assert not change_owner(changed, ALONE, ME, read=60).scan
 
 
@@ -241,10 +241,10 @@ def test_endless_changes_end_in_a_scan_of_everything() -> None:
     for number in range(50):
         other = ShardMap("_users", f".{number}", {WHOLE_SPACE: (*HOSTS, f"n{number + 4}")})
         saved = change_owner(saved, Ownership.of(other, WHOLE_SPACE, HOSTS), ME, read=60 + number)
-        longest = max(longest, len(saved.settled))
+        longest = max(longest, len(saved.covered))
         assert saved.scan is not None
     assert longest <= 9
-    assert saved.settled == ()
+    assert saved.covered == ()
     mine = saved.current.belongs_to(ME)
     wanted = wanted_by_scan(saved, ME)
     documents = [f"org.couchdb.user:{number}" for number in range(100)]
@@ -288,6 +288,14 @@ def test_what_is_saved_is_read_as_it_was(saved: SavedProgress, ownership: Owners
     changed = change_owner(change_owner(saved, ownership, ME, read=7), _ownership(*alive), ME, read=8)
     for each in (changed, sweep_finished(changed)):
         assert msgspec.msgpack.decode(msgspec.msgpack.encode(each), type=SavedProgress) == each
+
+
+def test_a_state_file_of_an_earlier_version_is_read() -> None:
+    """The covered ownerships keep their first name on disk."""
+    saved = _saved()
+    on_disk = msgspec.msgpack.decode(msgspec.msgpack.encode(saved))
+    assert msgspec.convert(on_disk["settled"], tuple[Ownership, ...]) == saved.covered
+    assert "covered" not in on_disk
 
 
 def test_only_numbers_can_be_behind_or_reached() -> None:

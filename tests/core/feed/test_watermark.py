@@ -7,7 +7,7 @@ from peruserd.core.feed.watermark import Watermark
 
 
 class WatermarkMachine(RuleBasedStateMachine):
-    """Rows read in order and finished in any; `open` is what is under way, by ticket: the sequence before the row."""
+    """Rows are read in order and finish in any order. `open` has the rows under way: by ticket the sequence before."""
 
     def __init__(self) -> None:
         super().__init__()

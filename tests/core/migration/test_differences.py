@@ -1,4 +1,4 @@
-"""The groups of what differs when one moves in, and the way back."""
+"""The groups of differences when moving from couch_peruser, and the way back."""
 
 import shlex
 
@@ -10,18 +10,18 @@ from peruserd.core.configuration.config import DeletionPolicy
 from peruserd.core.migration.differences import (
     _WORDS,
     Group,
+    Inventory,
     Item,
     More,
-    Roll,
     WayBack,
     groups,
+    inventory_of,
     order,
-    roll_of,
     way_back,
 )
 from peruserd.core.migration.settings import Peruser
 
-EMPTY = Roll(frozenset(), frozenset(), frozenset())
+EMPTY = Inventory(frozenset(), frozenset(), frozenset())
 
 
 def _found(user: str, *findings: Finding) -> Diagnosis:
@@ -46,9 +46,9 @@ def test_findings_are_grouped_by_their_kind(kind: Finding) -> None:
 
 def test_a_database_without_padding_is_named_as_couch_peruser_names_it_and_is_no_other_users() -> None:
     r"""`u-12` is the database of `\x01\x02`, and by its digits that of `\x12`, of whom there is no document."""
-    roll = Roll(frozenset({"\x01\x02"}), frozenset(), frozenset({"u-12"}))
+    inventory = Inventory(frozenset({"\x01\x02"}), frozenset(), frozenset({"u-12"}))
     found = [_found("\x01\x02", Finding.MISSING, Finding.UNPADDED), _found("\x12", Finding.NO_USER)]
-    assert [(each.kind, each.items[0].database) for each in groups(found, roll, "u-", DeletionPolicy.REVOKE)] == [
+    assert [(each.kind, each.items[0].database) for each in groups(found, inventory, "u-", DeletionPolicy.REVOKE)] == [
         (Finding.UNPADDED, "u-12"),
     ]
 
@@ -56,23 +56,23 @@ def test_a_database_without_padding_is_named_as_couch_peruser_names_it_and_is_no
 def test_a_user_of_whom_a_document_is_there_is_not_deleted() -> None:
     """Other documents of the authentication database are nobody's."""
     documents = {"org.couchdb.user:a": True, "org.couchdb.user:b": False, "_design/_auth": True}
-    assert roll_of(documents, ["u-61"]) == Roll(frozenset({"a"}), frozenset({"b"}), frozenset({"u-61"}))
+    assert inventory_of(documents, ["u-61"]) == Inventory(frozenset({"a"}), frozenset({"b"}), frozenset({"u-61"}))
 
 
 def test_databases_that_users_share_are_named_where_they_are_there() -> None:
-    """Two names that are the same without padding, and a database of that name."""
+    """Two users have the same database name without padding, and a database of that name exists."""
     names = frozenset({"\x01#", "\x12\x03"})
-    there = groups([], Roll(names, frozenset(), frozenset({"u-123"})), "u-", DeletionPolicy.REVOKE)
+    there = groups([], Inventory(names, frozenset(), frozenset({"u-123"})), "u-", DeletionPolicy.REVOKE)
     assert [(each.kind, each.items) for each in there] == [(More.SHARED, (Item(("\x01#", "\x12\x03"), "u-123"),))]
-    assert groups([], Roll(names, frozenset(), frozenset()), "u-", DeletionPolicy.REVOKE) == []
+    assert groups([], Inventory(names, frozenset(), frozenset()), "u-", DeletionPolicy.REVOKE) == []
 
 
 def test_databases_that_would_be_deleted_at_once_are_named_with_that_policy_alone() -> None:
     """The user is deleted, and the database stayed: with delete_dbs it goes as soon as peruserd starts."""
-    roll = Roll(frozenset({"b"}), frozenset({"a", "c"}), frozenset({"u-61", "u-62"}))
-    (group,) = groups([], roll, "u-", DeletionPolicy.DROP)
+    inventory = Inventory(frozenset({"b"}), frozenset({"a", "c"}), frozenset({"u-61", "u-62"}))
+    (group,) = groups([], inventory, "u-", DeletionPolicy.DROP)
     assert (group.kind, group.items) == (More.DELETED_WITH_DATABASE, (Item(("a",), "u-61"),))
-    assert groups([], roll, "u-", DeletionPolicy.REVOKE) == []
+    assert groups([], inventory, "u-", DeletionPolicy.REVOKE) == []
 
 
 def test_what_could_not_be_seen_is_no_difference() -> None:
@@ -84,14 +84,16 @@ def test_what_could_not_be_seen_is_no_difference() -> None:
 
 def test_what_stops_couch_peruser_on_the_way_back_is_counted() -> None:
     """Deleted users without a database (unless it deletes databases), a name too long, and copies that differ."""
-    roll = Roll(
+    inventory = Inventory(
         live=frozenset({"a", "x" * 200, "\x01"}),
         deleted=frozenset({"b", "c", "\x02", "y" * 200}),
         databases=frozenset({"u-61", "u-62", "u-2"}),
     )
-    differing = groups([_found("a", Finding.COPIES_DIFFER, Finding.PUBLIC)], roll, "u-", DeletionPolicy.REVOKE)
-    assert way_back(roll, differing, "u-", Peruser()) == WayBack(no_database=2, too_long=1, copies_differ=1)
-    assert way_back(roll, [], "u-", Peruser(delete_dbs=True)) == WayBack(no_database=0, too_long=1, copies_differ=0)
+    differing = groups([_found("a", Finding.COPIES_DIFFER, Finding.PUBLIC)], inventory, "u-", DeletionPolicy.REVOKE)
+    assert way_back(inventory, differing, "u-", Peruser()) == WayBack(no_database=2, too_long=1, copies_differ=1)
+    assert way_back(inventory, [], "u-", Peruser(delete_dbs=True)) == WayBack(
+        no_database=0, too_long=1, copies_differ=0
+    )
 
 
 def test_the_order_names_every_node() -> None:

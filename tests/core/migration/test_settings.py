@@ -34,7 +34,7 @@ def test_nothing_given_is_what_couchdb_does_then() -> None:
 
 
 def test_settings_are_read_as_couchdb_reads_them() -> None:
-    """What is no number, or neither true nor false, counts as not given."""
+    """An invalid number or boolean counts as not given."""
     given = {
         (S, "enable"): "true",
         (S, "delete_dbs"): "True",
@@ -93,7 +93,7 @@ def test_the_text_says_what_the_configuration_is(
     q: int,
     username: str | None,
 ) -> None:
-    """Whatever was found, the printed file is one that the daemon takes, and means the same."""
+    """For any settings, the daemon accepts the printed file, and it means the same."""
     peruser = Peruser(delete_dbs=delete_dbs, database_prefix=prefix, q=q)
     config = as_configured(peruser, Config(couchdb=CouchDBConfig(username=username)))
     assert load(as_toml(config), {}, "printed").config == config
@@ -164,7 +164,7 @@ def test_users_share_a_database_where_a_digit_is_left_out() -> None:
 
 @given(st.lists(st.text("\x01\x02\x10\x12a", min_size=1, max_size=3), unique=True))
 def test_everybody_who_shares_is_named(users: list[str]) -> None:
-    """By comparing each with each."""
+    """The expected result comes from comparing each user with each."""
 
     def peruser_name(user: str) -> str:
         return "u-" + "".join(f"{byte:x}" for byte in user.encode())

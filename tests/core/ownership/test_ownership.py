@@ -105,7 +105,7 @@ def test_the_next_living_host_takes_over(
 
 @given(view=st.from_type(View), ends=st.lists(st.integers(0, HASH_SPACE - 1), min_size=2, max_size=2).map(sorted))
 def test_owners_of_any_range_are_taken_from_all_that_overlap_it(view: View, ends: list[int]) -> None:
-    """Also of a range that the map does not have: all that overlap it, in order, and no other."""
+    """The ownership of any range, even one outside the map, has all overlapping ranges in order, and no other."""
     shard_map, covered = _shard_map(view), Range(ends[0], ends[1])
     ownership = Owners(shard_map, view.instances).of(covered)
     assert ownership.hosts == tuple((each, nodes) for each, nodes in shard_map.hosts.items() if each.overlaps(covered))
@@ -164,7 +164,7 @@ def test_an_adopted_range_is_shared_by_all_who_live(documents: tuple[str, ...]) 
 
 
 def test_only_the_deserted_part_of_a_range_is_adopted(documents: tuple[str, ...]) -> None:
-    """While a dead node still has the old range, the half that a living node took is that node's alone."""
+    """A dead node still has the old range. A half on a living node belongs to that node alone."""
     shard_map = _map({WHOLE_SPACE: ["n1"], LOWER: ["n2"], UPPER: ["n1"]})
     ownership = Ownership.of(shard_map, WHOLE_SPACE, ["n2", "n3"])
     lower = {ownership.owner(document) for document in documents if document_hash(document) in LOWER}
@@ -197,7 +197,7 @@ def test_the_name_of_the_database_is_part_of_the_key(documents: tuple[str, ...])
 
 @given(view=st.from_type(View), before=st.sets(st.sampled_from(["n1", "n10", "n2", "n3", "n4"])), data=st.data())
 def test_a_gain_is_noticed(view: View, before: set[str], data: st.DataObject, documents: tuple[str, ...]) -> None:
-    """Where an instance owns a document now that it did not own before, its ownership says that it gains."""
+    """If an instance owns a document that it did not own before, `gains` says so."""
     shard_map = _shard_map(view)
     covered = data.draw(st.sampled_from(list(shard_map.hosts)))
     old, new = Ownership.of(shard_map, covered, before), Ownership.of(shard_map, covered, view.instances)
@@ -216,7 +216,7 @@ def test_an_ownership_gains_nothing_over_itself(ownership: Ownership) -> None:
 
 
 def test_only_those_who_inherit_gain() -> None:
-    """Of three hosts one dies: the next gains what was its own; when it comes back, it alone gains."""
+    """One of three hosts dies, and the next one gains its documents. When it returns, it alone gains."""
     all_three = _whole(["n1", "n2", "n3"], ["n1", "n2", "n3"])
     without_n2 = _whole(["n1", "n2", "n3"], ["n1", "n3"])
     assert [each for each in ("n1", "n2", "n3") if without_n2.gains(each, all_three)] == ["n3"]

@@ -32,7 +32,7 @@ def test_a_range_is_read_as_it_is_written(each: Range) -> None:
     ],
 )
 def test_text_that_is_no_range_is_refused(text: str) -> None:
-    """A text that CouchDB would not write as a range is an error, which shows it."""
+    """A text that is no range of CouchDB's raises an error with that text."""
     with pytest.raises(ValueError, match="is not a range such as 00000000-7fffffff"):
         Range.parse(text)
 

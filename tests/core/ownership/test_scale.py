@@ -13,7 +13,7 @@ from peruserd.core.ownership.ranges import WHOLE_SPACE, Range, ShardMap, split_e
 
 
 def _plainly(shard_map: ShardMap, covered: Range, instances: tuple[str, ...]) -> Ownership:
-    """An ownership by its definition: every range is looked at, and every place where the hosts can change."""
+    """An ownership by its definition, from every range and every position at which the hosts can change."""
     hosts = tuple((each, nodes) for each, nodes in shard_map.hosts.items() if each.overlaps(covered))
     alive = {node for _, nodes in hosts for node in nodes} & set(instances)
     ends = {place for each, _ in hosts for place in (each.begin, each.end + 1)}
@@ -80,7 +80,7 @@ def test_a_range_that_is_gone_from_the_map_keeps_its_owners(view: View) -> None:
 
 @given(view=st.from_type(View))
 def test_an_owner_is_whom_the_rule_names(view: View, documents: tuple[str, ...]) -> None:
-    """The rings that are kept for speed name the owner that the rule in words names, for each document."""
+    """For each document, the prepared rings and the rule in words name the same owner."""
     shard_map = view.shard_map
     assert shard_map is not None
     owners = Owners(shard_map, view.instances)

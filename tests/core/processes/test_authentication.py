@@ -11,7 +11,7 @@ TIMES = st.floats(-1e9, 4e9)
 
 
 def _tried(gate: Gate, verdict: Verdict, now: float) -> Gate:
-    return gate.ask(now).hear(verdict, now)
+    return gate.ask(now).answered(verdict, now)
 
 
 def test_a_gate_that_knows_of_nothing_is_open() -> None:
@@ -111,9 +111,9 @@ class _Process(msgspec.Struct):
 
 
 class GateModel(RuleBasedStateMachine):
-    """Processes that share the record, a server that counts and locks, an operator who changes passwords anywhere.
+    """Processes with a shared record, a server that counts and locks, and an operator who changes passwords.
 
-    The server counts when it likes within the time that a request takes; processes end in the middle of it.
+    The server may count at any moment during a request, and processes may end in the middle of it.
     """
 
     def __init__(self) -> None:
@@ -164,7 +164,7 @@ class GateModel(RuleBasedStateMachine):
         if not right:
             self.counted.append(self.now)
         verdict = Verdict.UNANSWERED if loses_answer else Verdict.ACCEPTED if right else Verdict.REFUSED
-        process.gate = process.gate.hear(verdict, self.now)
+        process.gate = process.gate.answered(verdict, self.now)
         self.record = process.gate.refusals
         process.asking_since = None
 

@@ -69,7 +69,7 @@ class Scenario:
         self.recover(caught_up_for)
 
     def recover(self, caught_up_for: float) -> None:
-        """Let the process greet and beat, caught up, every ten seconds."""
+        """Let the process greet, and report a round every ten seconds, caught up."""
         self.tell(Greeted())
         self.tell(Progressed(caught_up=True))
         for _ in range(int(caught_up_for / 10)):
@@ -91,7 +91,7 @@ def scenario() -> Scenario:
 
 
 def test_a_wanted_child_is_started_at_once_and_runs_when_it_has_greeted(scenario: Scenario) -> None:
-    """The first start waits for nothing; a process that is there is not yet one that is up."""
+    """The first start waits for nothing. A process is only up once it has greeted."""
     assert scenario.tell(Wanted()) == [Action.SPAWN]
     assert scenario.state() is State.STARTING
     assert scenario.tell(Greeted()) == []
@@ -261,8 +261,8 @@ def test_time_caught_up_before_a_crash_does_not_count_after_it(scenario: Scenari
 class ChildAndProcess(RuleBasedStateMachine):
     """Anything that can happen to a child, with a model of its process; only the clock of the model moves.
 
-    The model knows whether the plan wants the child, whether its process lives and what was done to it, and how many
-    failures stand against it, and never looks into the child to learn that.
+    The model knows whether the plan wants the child, whether its process lives, what was done to the process, and how
+    often the child has failed. It never reads this from the child.
     """
 
     def __init__(self) -> None:
@@ -330,7 +330,7 @@ class ChildAndProcess(RuleBasedStateMachine):
     @precondition(lambda self: self.alive and self.greeted)
     @rule(caught_up=st.booleans())
     def its_process_beats(self, *, caught_up: bool) -> None:
-        """A beat is a sign of life and perhaps of recovery, but not from a process that is being stopped."""
+        """A round is a sign of life and perhaps of recovery, but not from a process that is being stopped."""
         before = self.child.deadline
         self.tell(Progressed(caught_up))
         if self.done:

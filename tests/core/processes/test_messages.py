@@ -103,7 +103,7 @@ def test_what_a_supervisor_says_arrives_as_it_was_said(
 def test_a_listener_begins_with_what_its_supervisor_knows(
     view: View, seen: View, near: int | str | None, data: st.DataObject, documents: tuple[str, ...]
 ) -> None:
-    """The message that starts a child says which copy to follow and who owns what, exactly as the plan has it."""
+    """The message that starts a child contains the copy and the ownership exactly as the plan has them."""
     me = data.draw(st.sampled_from(view.instances))
     for assignment in make_plan(view, me, seen).assignments:
         start = msgspec.structs.replace(
@@ -124,7 +124,7 @@ def test_a_listener_begins_with_what_its_supervisor_knows(
     ("stage", "reading"), [(Stage.CONNECTING, False), (Stage.SCANNING, True), (Stage.FOLLOWING, True)]
 )
 def test_a_listener_reads_its_copy_unless_it_is_still_connecting(stage: Stage, *, reading: bool) -> None:
-    """A listener that goes back to connecting has lost its copy, which is what a report tells by it."""
+    """The stage "connecting" in a report says that the listener has lost its copy."""
     report = Report(0, stage, False, None, None, 0, 0, 0, Counters())  # noqa: FBT003 - fields of a message
     assert report.is_reading == reading
 
@@ -164,7 +164,7 @@ SHOWN_BY = [
 @pytest.mark.parametrize("value", SECRETIVE)
 @pytest.mark.parametrize("show", SHOWN_BY)
 def test_a_password_is_never_shown(value: object, show: Callable[..., str]) -> None:
-    """However a value that holds a password is written out, the password is not in it, only that there is one."""
+    """Every written form of a value with a password hides the password, and shows only that there is one."""
     shown = show(value)
     assert PASSWORD not in shown
     assert "***" in shown

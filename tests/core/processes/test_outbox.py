@@ -58,14 +58,14 @@ def test_a_place_is_seen_to_once_every_range_has_finished() -> None:
     outbox.acknowledge(HIGH, outbox.number)
     assert outbox.seen_to == place(1)
     outbox.acknowledge(LOW, first)
-    # The one that was asked for again is open under its newer number.
+    # The document that was asked for again is open under its newer number.
     assert outbox.seen_to == place(2)
     outbox.acknowledge(LOW, outbox.number)
     assert (outbox.seen_to, len(outbox)) == (place(3), 0)
 
 
 def test_a_listener_that_starts_anew_is_told_of_all_that_is_open() -> None:
-    """A process that ended takes nothing with it; one that lives is told only of what is new."""
+    """The end of a process loses no look. A running process only gets new ones."""
     outbox = made_outbox()
     outbox.ask(Lane.OTHERS, IN_LOW[:3])
     first = outbox.number
@@ -103,7 +103,7 @@ def test_a_message_holds_a_bounded_number_of_ids() -> None:
 
 
 def told(outbox: Outbox, copy: Copy) -> tuple[set[str], bool]:
-    """Return at which documents a listener that starts is to look, and whether it is to compare names."""
+    """Return the documents that a starting listener must look at, and whether it must compare names."""
     messages = list(outbox.messages(copy))
     assert sorted(each.number for each in messages) == [each.number for each in messages]
     ids = {each for message in messages if isinstance(message, Look) for each in message.document_ids}
@@ -111,7 +111,7 @@ def told(outbox: Outbox, copy: Copy) -> tuple[set[str], bool]:
 
 
 def test_more_looks_than_there_is_room_for_become_one_at_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who deletes databases without end neither fills the memory nor hides one that is wrong."""
+    """An enemy who deletes databases without end neither fills the memory nor hides a wrong database."""
     monkeypatch.setattr(outbox_module, "_MAX_OPEN", 100)
     outbox = made_outbox()
     ids = {f"org.couchdb.user:{number}" for number in range(110)}
@@ -234,7 +234,7 @@ def test_halves_of_a_range_that_is_split_are_told_of_all_that_is_open() -> None:
 def test_a_range_that_takes_the_place_of_two_is_seen_to_once_all_that_is_open_of_both_is_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An order can be younger than that of the other range and stand for older looks."""
+    """An order can be newer than the other range's order, and still replace older looks."""
     monkeypatch.setattr(outbox_module, "_MAX_OPEN", 4)
     outbox = made_outbox()
     outbox.mark(place(1))

@@ -40,7 +40,7 @@ class Ward:
                 if change.document_id in self.mended:
                     kept = self.documents.record(change.document_id).kept
                     self.documents.succeed(change, SERVED, self.now, recall=False)
-                    self.documents.take_along(kept, created=False, now=self.now)
+                    self.documents.retry_same_cause(kept, created=False, now=self.now)
                     continue
                 chance = self.chance.random()
                 self.documents.fail(change, AWAY, is_mine=True, now=self.now, wall=self.now, chance=chance)

@@ -92,7 +92,7 @@ def test_what_is_unclear_is_tried_again(hint: Hint) -> None:
 
 
 def test_a_blank_copy_does_not_wipe_the_others() -> None:
-    """One of three copies lost its object: partners, roles and other keys stay, and come back in all three."""
+    """If one of three copies lost its object, partners, roles and other keys are restored there."""
     world = World([FRESH, PARTNERS, PARTNERS], DocumentState.LIVE)
     assert world.act(known(Hint.LIVE)) == Served()
     assert world.copies == [PARTNERS] * 3
@@ -167,7 +167,7 @@ def test_who_looks_on_anothers_word_does_not_try_to_create_what_is_there(hint: H
 
 
 def test_nobody_is_let_in_on_the_word_of_a_minority_of_copies() -> None:
-    """The one copy that can be read is blank; the others are not written over, in case they are back by then."""
+    """The only readable copy is blank. Nothing is written, because the other copies may be back by then."""
     world = World([FRESH, PARTNERS, PARTNERS], DocumentState.LIVE, away=frozenset({1, 2}))
     step = world.act(known(Hint.LIVE))
     assert isinstance(step, Failed)
@@ -176,7 +176,7 @@ def test_nobody_is_let_in_on_the_word_of_a_minority_of_copies() -> None:
 
 
 def test_a_minority_of_copies_is_revoked_one_by_one() -> None:
-    """The copies that could not be read may hold partners that this one has lost, so no write goes to all."""
+    """The unreadable copies may hold partners that the readable one has lost, so no write goes to all copies."""
     world = World([GRANTED, PARTNERS, PARTNERS], DocumentState.DELETED, away=frozenset({1, 2}))
     step = world.act(known(Hint.DELETED))
     assert isinstance(step, Failed)
@@ -422,10 +422,13 @@ def test_whatever_is_found_the_rules_hold(
     on_return: OnReturn,
     given_by: tuple[Access, bool],
 ) -> None:
-    """Every act ends; who is served is named in each copy, who is removed in none, and nobody else is touched.
+    """Whatever is found, five rules hold.
 
-    Nothing that was there before is written without a confirmed document, and no freed database is given to anybody
-    with `hold`.
+    - Every act ends.
+    - A served user is named in each copy, and a removed user in none.
+    - No other name is touched.
+    - An existing security object is only written after the document was confirmed.
+    - With `hold`, nobody gets a freed database.
     """
     world = World(copies and list(copies), document, away=away)
     is_freed = bool(copies) and security.is_freed(world.readable(), 3, USER)

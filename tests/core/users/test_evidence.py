@@ -46,12 +46,12 @@ def test_a_document_is_missing_only_by_the_copy_that_showed_it(followed: str, st
     ],
 )
 def test_what_copies_say_together(readings: list[Reading], state: DocumentState) -> None:
-    """A copy falls whose winner is another one's past; what is left decides, and only with a majority of the hosts."""
+    """A copy that is behind does not count. The remaining copies decide, if a majority of the hosts has answered."""
     assert _judge(*readings) is state
 
 
 def test_a_copy_that_still_shows_a_deleted_document_live_is_named() -> None:
-    """Behind the revision that it shows it can hide a live one, which only it has and replication brings to all."""
+    """Such a copy can have a second live revision that no other copy has yet. Replication would bring it to all."""
     behind = judge(Evidence(HOSTS, (_read(A, DEAD, LIVE), _read(B, LIVE), _read(C, DEAD, LIVE))))
     assert (behind.state, behind.behind) == (DocumentState.DELETED, (B,))
     agreed = judge(Evidence(HOSTS, (_read(A, DEAD), _read(B, None), _read(C, DEAD))))

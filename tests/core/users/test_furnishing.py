@@ -4,26 +4,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peruserd.core.users.contents import Standing
+from peruserd.core.users.contents import TemplateStatus
 from peruserd.core.users.evidence import DocumentState
 from peruserd.core.users.facts import Hint
 from peruserd.core.users.quarantine import Advice
 from peruserd.core.users.security import CopiesDisagreeError, Security
-from peruserd.core.users.steps import Ask, Create, Failed, Furnish, NothingToDo, Removed, Served, Write
+from peruserd.core.users.steps import Ask, Create, Failed, NothingToDo, Removed, Served, Write, WriteTemplates
 from tests.core.deciding import FRESH, GRANTED, REVOKED, World, known
 
-MISSING = {"a": Standing.MISSING, "b": Standing.MISSING}
-RIGHT = {"a": Standing.CURRENT, "b": Standing.CURRENT}
+MISSING = {"a": TemplateStatus.MISSING, "b": TemplateStatus.MISSING}
+RIGHT = {"a": TemplateStatus.CURRENT, "b": TemplateStatus.CURRENT}
 MIXED = {
-    "current": Standing.CURRENT,
-    "outdated": Standing.OUTDATED,
-    "missing": Standing.MISSING,
-    "changed": Standing.CHANGED,
-    "deleted": Standing.DELETED,
+    "current": TemplateStatus.CURRENT,
+    "outdated": TemplateStatus.OUTDATED,
+    "missing": TemplateStatus.MISSING,
+    "changed": TemplateStatus.CHANGED,
+    "deleted": TemplateStatus.DELETED,
 }
 
 
-def world(copies: list[Security] | None, documents: dict[str, Standing], *, live: bool = True) -> World:
+def world(copies: list[Security] | None, documents: dict[str, TemplateStatus], *, live: bool = True) -> World:
     """Return a world with documents of templates in it."""
     made = World(copies, DocumentState.LIVE if live else DocumentState.DELETED)
     made.documents = dict(documents)
@@ -36,7 +36,7 @@ def test_a_new_database_is_complete_before_its_user_is_let_in() -> None:
     assert there.act(known(Hint.LIVE, templated=True)) == Served()
     assert [each for each in there.steps if not isinstance(each, Ask)] == [
         Create(),
-        Furnish(),
+        WriteTemplates(),
         Write(GRANTED),
         Served(),
     ]
@@ -54,8 +54,8 @@ def test_without_templates_nobody_looks_for_any() -> None:
 
 
 @pytest.mark.parametrize("hint", list(Hint))
-@pytest.mark.parametrize("documents", [MISSING, RIGHT, {"a": Standing.CURRENT, "b": Standing.MISSING}])
-def test_a_creation_that_was_cut_short_is_completed(hint: Hint, documents: dict[str, Standing]) -> None:
+@pytest.mark.parametrize("documents", [MISSING, RIGHT, {"a": TemplateStatus.CURRENT, "b": TemplateStatus.MISSING}])
+def test_a_creation_that_was_cut_short_is_completed(hint: Hint, documents: dict[str, TemplateStatus]) -> None:
     """A database whose security object nobody ever wrote is new, whoever looks and for whatever reason."""
     there = world([FRESH] * 3, documents)
     assert isinstance(there.act(known(hint, templated=True)), Served | Removed)
@@ -81,18 +81,18 @@ def test_a_rollout_writes_what_is_due(overwrite: bool) -> None:  # noqa: FBT001 
     assert there.act(known(Hint.CONTESTED, templated=True, rollout=True, overwrite=overwrite)) == Served()
     changed = {name for name in MIXED if there.documents[name] is not MIXED[name]}
     assert changed == {"outdated", "missing"} | ({"changed", "deleted"} if overwrite else set())
-    assert there.steps[-3:] == [Furnish(), Ask.CONTENTS, Served()]
+    assert there.steps[-3:] == [WriteTemplates(), Ask.CONTENTS, Served()]
 
 
 def test_a_rollout_that_finds_all_right_writes_nothing() -> None:
-    """So one that was stopped passes over what it has done."""
+    """So an interrupted rollout skips the users that it has done."""
     there = world([GRANTED] * 3, RIGHT)
     assert there.act(known(Hint.CONTESTED, templated=True, rollout=True)) == Served()
     assert there.steps == [Ask.DOCUMENT, Ask.COPIES, Ask.CONTENTS, Served()]
 
 
 def test_a_rollout_leaves_a_deleted_users_database_alone() -> None:
-    """Whoever owns the user sees to the deletion."""
+    """The owner of the user handles the deletion."""
     there = world([GRANTED] * 3, MIXED, live=False)
     assert isinstance(there.act(known(Hint.CONTESTED, templated=True, rollout=True)), NothingToDo)
     assert there.documents == MIXED
@@ -121,11 +121,11 @@ def test_a_new_database_that_refuses_is_the_operators_failure(copies: list[Secur
 
 
 def test_somebody_who_writes_the_same_documents_is_not_fought_for_ever() -> None:
-    """The user gets them later then."""
+    """The user gets the documents later."""
     there = world([GRANTED] * 3, MISSING)
 
     def undo(there: World) -> None:
-        there.documents["a"] = Standing.MISSING
+        there.documents["a"] = TemplateStatus.MISSING
 
     there.after_furnishing = undo
     step = there.act(known(Hint.CONTESTED, templated=True, rollout=True))
@@ -134,7 +134,7 @@ def test_somebody_who_writes_the_same_documents_is_not_fought_for_ever() -> None
 
 
 def test_two_who_make_one_database_at_once_end_with_one_set() -> None:
-    """What the other one wrote meanwhile is read, and is right."""
+    """Each of the two reads the documents that the other one wrote meanwhile, and finds them right."""
     there = world(None, MISSING)
 
     def other(there: World) -> None:
@@ -142,7 +142,7 @@ def test_two_who_make_one_database_at_once_end_with_one_set() -> None:
 
     there.after_furnishing = other
     assert there.act(known(Hint.LIVE, templated=True)) == Served()
-    assert there.steps.count(Furnish()) == 1
+    assert there.steps.count(WriteTemplates()) == 1
 
 
 OBJECTS = st.sampled_from([FRESH, {}, GRANTED, REVOKED, {"members": {"names": ["bob"]}}])
@@ -172,16 +172,16 @@ def test_whatever_is_found_no_user_gets_an_incomplete_database(
     try:
         end = there.act(facts)
     except CopiesDisagreeError:
-        assert Furnish() not in there.steps
+        assert WriteTemplates() not in there.steps
         return
     is_new = copies is None or all(each in (FRESH, {}) for place, each in enumerate(copies) if place not in away)
-    if Furnish() in there.steps:
+    if WriteTemplates() in there.steps:
         assert is_new or (rollout[0] and document is DocumentState.LIVE)
     if is_new and isinstance(end, Served):
         assert not any(each.is_due for each in there.documents.values())
         letting_in = [isinstance(step, Write) and step != Write(FRESH) for step in there.steps]
         places = [place for place, is_one in enumerate(letting_in) if is_one]
-        assert not places or there.steps.index(Furnish()) < places[0]
+        assert not places or there.steps.index(WriteTemplates()) < places[0]
     if not rollout[1]:
         assert [each for each in there.documents.values() if each.is_kept] == [
             each for each in (MISSING if copies is None else MIXED).values() if each.is_kept

@@ -1,4 +1,4 @@
-"""Copies whose nodes answer that they have no file of them: they hold nothing, and a write to the database makes them.
+"""Lost copies: their nodes answer that they have no file. Such a copy is empty, and a write to the database makes it.
 
 CouchDB makes such a copy when a clustered request needs it, and never by itself (measured on 3.5.2).
 """
@@ -19,7 +19,7 @@ SOME_LOST = [*TWO_LOST, frozenset({0}), frozenset({2})]
 
 @pytest.mark.parametrize("lost", SOME_LOST)
 def test_copies_without_a_file_come_again_by_a_write(lost: frozenset[int]) -> None:
-    """They get what the others hold, also where these are fewer; nobody else who was let in is left out."""
+    """Lost copies get the object of the others, even if these are fewer. No partner loses access."""
     world = World([PARTNERS] * 3, DocumentState.LIVE, lost=lost)
     assert world.act(known(Hint.CONTESTED)) == Served()
     assert [each for each in world.steps if isinstance(each, Write)] == [Write(PARTNERS)]
@@ -28,7 +28,7 @@ def test_copies_without_a_file_come_again_by_a_write(lost: frozenset[int]) -> No
 
 
 def test_where_all_copies_are_lost_the_database_is_as_a_new_one() -> None:
-    """Whatever was in it is gone, and its user gets it."""
+    """All content is gone, and the user gets the database as a new one."""
     world = World([FRESH] * 3, DocumentState.LIVE, lost=frozenset({0, 1, 2}))
     assert world.act(known(Hint.CONTESTED)) == Served()
     assert len(set(map(str, world.copies or ()))) == 1
@@ -37,7 +37,7 @@ def test_where_all_copies_are_lost_the_database_is_as_a_new_one() -> None:
 
 @pytest.mark.parametrize("lost", SOME_LOST)
 def test_a_deleted_user_is_taken_out_of_what_is_left(lost: frozenset[int]) -> None:
-    """No copy that comes again names the user."""
+    """No copy that is made again names the user."""
     world = World([GRANTED] * 3, DocumentState.DELETED, lost=lost)
     assert world.act(known(Hint.DELETED)) == Removed()
     assert world.copies == [REVOKED] * 3
@@ -45,7 +45,7 @@ def test_a_deleted_user_is_taken_out_of_what_is_left(lost: frozenset[int]) -> No
 
 @pytest.mark.parametrize("state", [DocumentState.LIVE, DocumentState.DELETED])
 def test_nothing_is_written_while_another_copy_cannot_be_read(state: DocumentState) -> None:
-    """That one can hold what the lost one has held, and the one that is left be an old one."""
+    """The unreadable copy can hold the names of the lost one, and the readable copy can be an old one."""
     world = World([PARTNERS, FRESH, REVOKED], state, lost=frozenset({1}), away=frozenset({2}))
     step = world.act(known(Hint.CONTESTED))
     assert isinstance(step, Failed)
@@ -54,7 +54,7 @@ def test_nothing_is_written_while_another_copy_cannot_be_read(state: DocumentSta
 
 
 def test_a_copy_that_no_write_makes_is_waited_for() -> None:
-    """A server may refuse to make it, and to write without end would not help."""
+    """A server may refuse to make the copy. To write without end would not help."""
     world = World([GRANTED] * 3, DocumentState.LIVE, lost=frozenset({1}))
 
     def lose_again(world: World) -> None:

@@ -116,7 +116,7 @@ def test_a_user_is_let_in_by_name_and_not_because_everybody_is(found: dict[str, 
     ],
 )
 def test_a_wait_ends_where_nothing_changes_by_itself(found: Readiness, *, is_final: bool) -> None:
-    """A failure that the instance tries again, and a server that is away, are waited for."""
+    """A request waits while the instance tries again by itself, and while the server is away."""
     assert found.is_final is is_final
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from peruserd.core.configuration.config import Grant
 from peruserd.core.users.security import (
-    NOBODY,
+    SERVER_ADMIN_ROLE,
     Access,
     CopiesDisagreeError,
     MalformedSecurityError,
@@ -120,7 +120,7 @@ def test_closing_shuts_a_public_database_and_leaves_any_other_as_it_is(security:
     assert not is_public(closed)
     if is_public(security):
         expected = copy.deepcopy(security)
-        expected.setdefault(_members(security), {})["roles"] = [NOBODY]
+        expected.setdefault(_members(security), {})["roles"] = [SERVER_ADMIN_ROLE]
         assert closed == expected
     else:
         assert closed is security
@@ -292,6 +292,15 @@ def test_a_user_gets_emptied_admins_back_where_that_is_configured(admins: object
     assert admit(others, "ann") is others
 
 
+@given(security=SECURITIES, user=USERS)
+def test_a_user_who_was_made_a_member_by_a_rollout_stays_one(security: Security, user: str) -> None:
+    """An instance that grants `admin` by its configuration gives no rights back before the next rollout."""
+    member = grant(security, user, MEMBER)
+    assert grants(member, user, MEMBER)
+    assert admit(member, user) is member
+    assert user in _names(grant(member, user), "admins")
+
+
 @given(user=USERS, access=ACCESSES)
 def test_a_new_database_has_the_configured_rights(user: str, access: Access) -> None:
     """The constant for a new one is what a rollout would make of it, and private."""
@@ -305,7 +314,7 @@ def test_a_new_database_has_the_configured_rights(user: str, access: Access) -> 
 
 @given(security=SECURITIES, user=USERS, access=ACCESSES)
 def test_a_revocation_ends_every_kind_of_right(security: Security, user: str, access: Access) -> None:
-    """Whatever was configured when the user was let in."""
+    """A revocation does not depend on the rights that were configured earlier."""
     for let_in in (grant, admit):
         revoked = revoke(let_in(security, user, access), user)
         assert user not in _names(revoked, "admins") + _names(revoked, "members")
@@ -315,7 +324,7 @@ def test_a_revocation_ends_every_kind_of_right(security: Security, user: str, ac
 
 
 def test_readers_stay_members_when_a_user_is_let_in() -> None:
-    """Granting adds the user to `readers`, so that nobody who could read before is locked out."""
+    """Granting adds the user to `readers`, so nobody with access before is locked out."""
     old = {"admins": {"names": ["op"]}, "readers": {"names": ["bob"], "roles": ["staff"]}}
     granted = grant(old, "alice")
     assert granted == {

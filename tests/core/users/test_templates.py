@@ -50,7 +50,7 @@ def test_placeholders_are_filled_in_where_a_string_says_so(written: Any, wanted:
 
 @pytest.mark.parametrize("user", ["{database}", "{user}", '"}, {"a": "', "\\", "\u0000", "é{user}", "\\1", "\\g<1>"])
 def test_a_users_name_is_a_text_and_nothing_else(user: str) -> None:
-    """Whatever somebody is called, the name is not filled in again and ends no string."""
+    """For any user name, the name is not filled in a second time, and it ends no string."""
     assert filled("<{user}>", user) == f"<{user}>"
     assert filled("{user}{database}", user) == user + DATABASE
 
@@ -140,7 +140,7 @@ def test_everything_counts_in_the_digest() -> None:
 
 
 def test_roles_are_given_with_the_grant() -> None:
-    """What a database gives comes from the grant and from the templates together."""
+    """The rights in a database come from the grant and from the templates together."""
     templates = Templates(admin_roles=("support",), member_roles=("audit",))
     assert templates.access(Grant.MEMBER) == Access(Grant.MEMBER, ("support",), ("audit",))
     assert not templates.fill_databases

@@ -154,7 +154,7 @@ def test_no_trial_waits_for_the_end_of_another(run: Run) -> None:
 
 
 def disprove(run: Run) -> None:
-    """Let a hold begin that is wrong, and end by a user who is served."""
+    """Let a wrong hold begin, and let a served user end it."""
     run.happen(Failed())
     run.probe(AWAY)
     if not run.circuit.on_hold:
@@ -199,7 +199,7 @@ def test_a_probe_that_succeeds_is_believed_again(run: Run) -> None:
 
 
 def test_after_a_wrong_hold_somebody_tries_as_soon_as_the_next_one_begins(run: Run) -> None:
-    """So an enemy who fails on purpose where the probe is wrong delays others by no more than that."""
+    """While the probe is wrong, an enemy who fails on purpose delays others only until that trial."""
     disprove(run)
     run.probe(AWAY)
     run.now = run.circuit.disbelieved_until
@@ -220,7 +220,7 @@ def test_an_answer_that_comes_after_a_trial_was_served_changes_nothing(run: Run)
 
 
 def _next(run: tuple[Circuit, float], trying: bool) -> Iterator[tuple[Event, float]]:  # noqa: FBT001 - what can be
-    """What can happen next, and when: a probe begins only when it is due, and only one that began is answered."""
+    """The possible next events and their times. A probe begins only when it is due, and is answered only after that."""
     circuit, now = run
     yield Failed(), now + 0.3
     if circuit.probe_at is not None:

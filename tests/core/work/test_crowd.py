@@ -1,4 +1,4 @@
-"""Whose turn it is in a crowd: every course of a few steps, by the rules alone."""
+"""The turns in a crowd: every sequence of a few steps, by the rules alone."""
 
 from itertools import product
 

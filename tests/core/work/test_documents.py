@@ -29,7 +29,7 @@ def test_nothing_to_do_is_none(desk: Desk) -> None:
 
 
 def test_one_document_is_worked_on_by_one_worker(desk: Desk) -> None:
-    """A change that comes while its document is worked on waits for the end of that work, and is next then."""
+    """A change of a document under way waits for the end of that work, and is next then."""
     first = desk.put("a")
     assert desk.take() is first
     second = desk.put("a")
@@ -107,7 +107,7 @@ def test_a_scans_page_is_void_where_live_changes_came_meanwhile(desk: Desk) -> N
 
 
 class Pair(NamedTuple):
-    """A live row and a tombstone under one id: the lanes by which they came, and which of the two was first."""
+    """A live row and a tombstone under one id: their lanes, and which of them came first."""
 
     first: Lane
     second: Lane
@@ -172,7 +172,7 @@ def test_a_page_of_a_scan_is_no_void_where_live_rows_of_both_kinds_came(desk: De
 
 
 def test_the_next_page_of_a_scan_is_asked_for_after_that(desk: Desk) -> None:
-    """A row that came before a page was asked for is on that page; nothing there is void."""
+    """A row from before the request is on the page, so nothing on the page is void."""
     desk.documents.scan_page_requested()
     desk.put("a")
     desk.drain()
@@ -205,7 +205,7 @@ def test_what_waits_for_a_lost_document_is_finished(desk: Desk) -> None:
 
 
 def test_work_begun_before_a_loss_makes_nothing_void(desk: Desk) -> None:
-    """A scan that meets a lost and regained document again is acted on after the work that was under way all along."""
+    """A scan finds a lost and regained document again. It is acted on after the work that was still under way."""
     old = desk.put("a")
     desk.take()
     desk.documents.lose_unless(lambda _: False, 0.0)
@@ -221,7 +221,7 @@ def test_work_begun_before_a_loss_makes_nothing_void(desk: Desk) -> None:
 
 
 def test_reviews_outlive_the_loss_of_their_document(desk: Desk) -> None:
-    """Documents that others own by now are their purpose."""
+    """Reviews exist for documents that have another owner now."""
     review = desk.review("a")
     desk.documents.lose_unless(lambda _: False, 0.0)
     assert desk.documents.reviews == 1

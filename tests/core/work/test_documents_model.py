@@ -165,7 +165,7 @@ class DocumentsMachine(RuleBasedStateMachine):
         removal = self.documents.succeed(change, outcome, self.now, recall=name in self.mine)
         self.dispatch.ended(change, self.now, created=outcome.provisioned)
         self.made += [self.now] if outcome.provisioned else []
-        expected = {(True, True): Removal.SERVED, (True, False): Removal.RELEASED, (False, True): Removal.CERTAIN}
+        expected = {(True, True): Removal.BOTH, (True, False): Removal.ENTRY, (False, True): Removal.DOUBT}
         assert removal is expected.get((released, certain))
         self.quarantine -= {name} if released else set()
         self.doubts -= {name} if certain else set()
@@ -188,7 +188,7 @@ class DocumentsMachine(RuleBasedStateMachine):
             assert (kept.deleted, kept.contested) == (change.deleted, change.contested)
             self.quarantine.add(name)
         elif admitted:
-            assert removal is (Removal.RELEASED if name in self.quarantine else None)
+            assert removal is (Removal.ENTRY if name in self.quarantine else None)
             self.quarantine.discard(name)
         self.documents.end(change)
         self.dispatch.ended(change, self.now)

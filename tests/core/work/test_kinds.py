@@ -1,4 +1,4 @@
-"""The kinds of failure that an operator can ask for are those that there are."""
+"""The kinds of failure that an operator can ask for, compared with all kinds in the program."""
 
 import ast
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from peruserd.listener import dropping
 
 ROOT = Path(peruserd.__file__).parent
 
-# Kinds that no user comes into quarantine with: nothing is kept for such a name, and a request that this side ended is
-# no user's.
+# Kinds that put no user into quarantine. Nothing is kept for such a name, and a request that this side ended is no
+# user's failure.
 NEVER_KEPT = {UNSERVABLE_NAME, "error", "interrupted"}
 
 

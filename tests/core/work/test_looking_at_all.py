@@ -1,4 +1,4 @@
-"""Requests to look at every user, which are answered by scans that a restart does not forget."""
+"""Requests to look at every user. Scans answer them, and a restart does not forget these scans."""
 
 from collections.abc import Iterator
 
@@ -20,8 +20,8 @@ def _row(number: int) -> Row:
 
 
 def _opened(saved: SavedProgress | None = None) -> Intake:
-    """Return an intake that has read everything, or that goes on from what was saved."""
-    intake = Intake("n1", ALONE, saved or SavedProgress("copy", 3, ALONE, settled=(ALONE,)), None, "")
+    """Return an intake that has read everything, or one that continues from saved progress."""
+    intake = Intake("n1", ALONE, saved or SavedProgress("copy", 3, ALONE, covered=(ALONE,)), None, "")
     intake.open(COPY)
     return intake
 
@@ -35,7 +35,7 @@ def _pages(intake: Intake) -> Iterator[list[str]]:
         assert all(each.lane is Lane.SCAN and each.contested for each in changes)
         for change in changes:
             change.finish()
-        intake.settle()
+        intake.advance_scan()
         yield [each.document_id for each in changes]
 
 
@@ -74,7 +74,7 @@ def test_a_scan_goes_on_where_it_was_after_a_restart() -> None:
 
 
 def test_another_request_amidst_a_scan_begins_none_before_that_one_ends() -> None:
-    """A node that flaps keeps no scan from its end, and all that was passed is looked at once more."""
+    """A flapping node keeps no scan from its end. The new scan then looks again at the part already read."""
     intake = _opened()
     intake.look_at_all("me 7", 7)
     _read(intake, pages=5)
@@ -105,8 +105,8 @@ def test_a_request_before_the_copy_is_open_is_answered() -> None:
     """It can be the first thing that a listener hears."""
     for saved in (
         None,
-        SavedProgress("copy", 3, ALONE, settled=(ALONE,)),
-        SavedProgress("another", 9, ALONE, settled=(ALONE,)),
+        SavedProgress("copy", 3, ALONE, covered=(ALONE,)),
+        SavedProgress("another", 9, ALONE, covered=(ALONE,)),
     ):
         intake = Intake("n1", ALONE, saved, None, "")
         intake.look_at_all("me 2", 2)
@@ -158,7 +158,7 @@ def test_rows_behind_the_end_of_a_scan_are_the_live_feeds() -> None:
         assert [each.sequence for each in changes] == [1, 2, 3]
         for change in changes:
             change.finish()
-        intake.settle()
+        intake.advance_scan()
     assert intake.looked_at_all == 7
 
 

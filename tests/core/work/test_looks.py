@@ -1,4 +1,4 @@
-"""Looks: reasons to act on a user behind which there is no row."""
+"""Looks: reasons to act on a user without a row."""
 
 import pytest
 
@@ -56,7 +56,7 @@ def test_a_look_ends_with_the_work_that_does_for_it(desk: Desk, lane: Lane) -> N
 
 @pytest.mark.parametrize("urgent_first", [True, False])
 def test_what_the_operator_wants_is_not_lost_in_a_more_urgent_reason(desk: Desk, urgent_first: bool) -> None:  # noqa: FBT001
-    """The operator's word makes a database again that is only reported otherwise."""
+    """Only the operator's request creates a reported database again."""
     for lane in sorted((Lane.OTHERS, Lane.OPERATOR), reverse=not urgent_first):
         look_at(desk, "a", lane)
     (change,) = desk.drain()
@@ -114,7 +114,7 @@ def test_a_look_waits_for_work_that_began_before_it(desk: Desk, lane: Lane) -> N
 
 
 def test_a_look_that_was_held_for_want_of_room_is_not_stuck() -> None:
-    """A look that waits for room to make a database gives way to a more urgent reason, in the lane of that one."""
+    """A look without room for a new database is replaced by a more urgent reason, in that reason's lane."""
     waiting = make_look("a", Lane.AUDIT, 0.0)
     record = replace(EMPTY, waiting=waiting, held=Held.LIMIT)
     look = make_look("a", Lane.OPERATOR, 1.0)
@@ -124,7 +124,7 @@ def test_a_look_that_was_held_for_want_of_room_is_not_stuck() -> None:
 
 
 def test_a_look_leaves_a_document_alone_that_another_instance_will_own() -> None:
-    """What is held for its upcoming owner stays held."""
+    """A document that is held for its upcoming owner stays held."""
     record = replace(EMPTY, waiting=make_look("a", Lane.AUDIT, 0.0), held=Held.OWNER)
     after, effects = seen(record, make_look("a", Lane.OTHERS, 1.0))
     assert after.held is Held.OWNER
@@ -183,7 +183,7 @@ def test_a_look_outlives_the_quarantine_that_ends_before_it(desk: Desk) -> None:
 
 
 def test_a_look_whose_end_matters_is_not_closed_by_one_whose_end_does_not(desk: Desk) -> None:
-    """The ticket goes with the look that waits, and is given back when that one is done."""
+    """The ticket goes with the waiting look, and is given back when that look is done."""
     desk.documents.put(make_look("a", Lane.OTHERS, -LATER))
     look_at(desk, "a", Lane.OTHERS)
     assert desk.mark.under_way == 1
@@ -192,14 +192,14 @@ def test_a_look_whose_end_matters_is_not_closed_by_one_whose_end_does_not(desk: 
 
 
 def test_a_user_who_failed_is_not_judged_while_a_review_is_under_way(desk: Desk) -> None:
-    """The end of the review must not be taken for that of the work that failed, which tries again."""
+    """The end of the review must not count as the end of the failed work. The user tries again."""
     change = desk.put("a")
     assert desk.take() is change
     desk.documents.set_aside(change, RETRY, 0.0, held=True)
     desk.dispatch.ended(change, 0.0)
     review = desk.review("a")
     assert desk.take() is review
-    assert desk.documents.blamed(1.0) == []
+    assert desk.documents.take_set_aside(1.0) == []
     assert desk.documents.record("a").active is review
     desk.finish(review)
     assert desk.take() is change

@@ -144,7 +144,7 @@ def test_a_failure_that_follows_from_the_name_is_not_kept(kept: Quarantined | No
     record, effects = after_failure(
         working(kept=kept), failure, is_mine=True, nodes=NODES, now=0.0, wall=0.0, chance=0.5
     )
-    assert effects == (() if kept is None else (Removal.RELEASED,))
+    assert effects == (() if kept is None else (Removal.ENTRY,))
     assert records.ended(record)[0].is_at_rest
 
 
@@ -208,7 +208,7 @@ def test_a_node_that_has_just_returned_is_soon_asked_again() -> None:
 
 
 def test_one_node_of_two_that_is_back_is_soon_asked_again() -> None:
-    """The other one can be gone for good."""
+    """The node that has not returned can be gone for good."""
     both = msgspec.structs.replace(AWAY, waits_for=("n3", "n4"))
     record, _ = after_failure(working(), both, is_mine=True, nodes=NODES | {"n4"}, now=0.0, wall=0.0, chance=0.5)
     assert record.due == 0.5
@@ -237,12 +237,12 @@ def test_a_servers_long_words_are_cut() -> None:
 def test_work_that_succeeds_takes_a_user_out_of_quarantine(lane: Lane) -> None:
     """The lane of the work makes no difference."""
     record, removal = after_success(working(lane, kept=entry(), due=5.0), Outcome(), 0.0, recall=True)
-    assert (record.kept, record.due, removal) == (None, None, Removal.RELEASED)
+    assert (record.kept, record.due, removal) == (None, None, Removal.ENTRY)
 
 
 @pytest.mark.parametrize("outcome", [Outcome(), Outcome(whole=True, acted_on=True)], ids=["nothing", "wrote"])
 def test_a_review_that_served_nobody_leaves_the_quarantine_alone(outcome: Outcome) -> None:
-    """A user who was never served is not taken for one who was."""
+    """A user who was never served does not count as served."""
     record, removal = after_success(working(Lane.REVIEW, kept=entry(), due=5.0), outcome, 0.0, recall=True)
     assert (record.kept, record.due, removal) == (entry(), 5.0, None)
 
@@ -251,7 +251,7 @@ def test_a_review_that_served_the_user_ends_the_retry_too() -> None:
     """There is nothing left to try again."""
     record = working(Lane.REVIEW, kept=entry(), waiting=change(Lane.RETRY))
     record, removal = after_success(record, Outcome(provisioned=True), 0.0, recall=True)
-    assert (record.kept, record.waiting, removal) == (None, None, Removal.RELEASED)
+    assert (record.kept, record.waiting, removal) == (None, None, Removal.ENTRY)
 
 
 def test_a_retry_that_ends_while_it_is_held_leaves_nothing_held() -> None:
@@ -283,7 +283,7 @@ def test_a_doubt_ends_with_a_write_or_with_the_database(
     """Work that ended well without writing the security object has not made it certain."""
     record, removal = after_success(working(lane, in_doubt=True), outcome, 0.0, recall=False)
     assert record.in_doubt is not certain
-    assert removal is (Removal.CERTAIN if certain else None)
+    assert removal is (Removal.DOUBT if certain else None)
 
 
 def test_failed_work_leaves_a_doubt() -> None:
@@ -348,14 +348,14 @@ def test_a_lost_document_lets_go_of_all_but_its_doubt() -> None:
     record, effects = records.lost(
         Record(waiting=waits, held=Held.OWNER, kept=entry(), due=3.0, in_doubt=True), "ann", 0.0
     )
-    assert effects == (Finish(waits), Removal.RELEASED)
+    assert effects == (Finish(waits), Removal.ENTRY)
     assert record == Record(in_doubt=True)
 
 
 def test_what_could_not_be_confirmed_is_reviewed_by_who_saw_it() -> None:
-    """The next owner's copy may not show it yet; the review is about the contrary of what could not be confirmed."""
+    """The next owner's copy may not show the change yet. The review assumes the opposite of the unconfirmed state."""
     unconfirmed = entry(Failure(UNCONFIRMED, "one of three has answered"), deleted=True)
     record, effects = records.lost(Record(kept=unconfirmed, due=3.0), "ann", 5.0)
-    assert effects == (Removal.RELEASED, Queue(Lane.REVIEW))
+    assert effects == (Removal.ENTRY, Queue(Lane.REVIEW))
     assert record.review is not None
     assert (record.review.deleted, record.kept) == (False, None)

@@ -1,4 +1,4 @@
-"""Those who are tried before their time because another one was served."""
+"""Users who are tried early because another user with the same failure was served."""
 
 import pytest
 
@@ -8,8 +8,8 @@ from peruserd.core.work.recovery import Recovery
 
 
 def take(recovery: Recovery, kind: str) -> list[str]:
-    """Return who is to try when one is served who failed so."""
-    return recovery.has_served(kept(kind).kept, created=False)
+    """Return the users who try after a user with this kind of failure was served."""
+    return recovery.note_served(kept(kind).kept, created=False)
 
 
 def kept(kind: str, due: float | None = 9.0) -> Record:
@@ -19,7 +19,7 @@ def kept(kind: str, due: float | None = 9.0) -> Record:
 
 @pytest.mark.parametrize("kind", sorted(OF_THE_CLUSTER))
 def test_two_of_the_kind_are_taken_out_those_that_failed_first(kind: str) -> None:
-    """Each is taken once, and one that failed again is among the last."""
+    """Each user is taken once, and a user who failed again is among the last."""
     recovery = Recovery()
     for each in "abcd":
         recovery.note(each, EMPTY, kept(kind))
@@ -30,7 +30,7 @@ def test_two_of_the_kind_are_taken_out_those_that_failed_first(kind: str) -> Non
 
 
 def test_others_are_left_alone() -> None:
-    """Another kind, the user's own kinds, and those who are tried now, were served, or cannot be tried."""
+    """Users with another kind of failure are left alone, and so are users tried now, served, or without a next try."""
     recovery = Recovery()
     recovery.note("other", EMPTY, kept("timeout"))
     recovery.note("own", EMPTY, kept("held"))
@@ -59,13 +59,13 @@ def test_a_new_user_who_is_served_after_others_have_failed_shows_the_end() -> No
     recovery = Recovery()
     for each in "abcdef":
         recovery.note(each, EMPTY, kept("timeout"))
-    assert recovery.has_served(None, created=True) == []
-    recovery.has_failed(Failure("held", "words"))
-    assert recovery.has_served(None, created=True) == []
-    recovery.has_failed(Failure("timeout", "words"))
-    assert recovery.has_served(None, created=False) == []
-    assert recovery.has_served(None, created=True) == ["a", "b"]
-    assert recovery.has_served(None, created=True) == []
+    assert recovery.note_served(None, created=True) == []
+    recovery.note_failed(Failure("held", "words"))
+    assert recovery.note_served(None, created=True) == []
+    recovery.note_failed(Failure("timeout", "words"))
+    assert recovery.note_served(None, created=False) == []
+    assert recovery.note_served(None, created=True) == ["a", "b"]
+    assert recovery.note_served(None, created=True) == []
 
 
 def test_those_who_wait_for_another_node_are_left_alone() -> None:
@@ -80,7 +80,7 @@ def test_those_who_wait_for_another_node_are_left_alone() -> None:
     for node, entry in waiting.items():
         recovery.note(f"waits for {node}", EMPTY, replace(EMPTY, kept=entry, due=9.0))
     assert recovery.awaited == 2
-    assert recovery.has_served(waiting["x"], created=False) == ["waits for x"]
+    assert recovery.note_served(waiting["x"], created=False) == ["waits for x"]
     recovery.note("waits for y", replace(EMPTY, kept=waiting["y"], due=9.0), EMPTY)
     assert recovery.awaited == 1
 

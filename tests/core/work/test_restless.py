@@ -89,7 +89,7 @@ def test_no_more_databases_are_watched_than_there_is_room_for(monkeypatch: pytes
 
 
 def test_no_more_are_watched_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many users somebody deletes; one who goes on is among those that changed last."""
+    """The number of watched documents is bounded. A user who goes on changing stays among them."""
     monkeypatch.setattr(restless_module, "_MAX_WATCHED", 100)
     restless = Restless()
     for number in range(1_000):

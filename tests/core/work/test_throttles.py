@@ -73,7 +73,7 @@ def test_what_nobody_limits_is_not_remembered() -> None:
     limit = CreationLimit(0)
     limit.made(1.0)
     assert limit.next_change(1.0) is None
-    limit.most = 1
+    limit.max_per_minute = 1
     for now in range(0, 1000, 30):
         limit.made(float(now))
     assert len(limit._made) <= 3

@@ -1,4 +1,4 @@
-"""Books of a listener whose clock is set by the test, and outcomes of work to enter into them."""
+"""A tracker whose clock is set by the test, and outcomes of work to enter into it."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from peruserd.core.users.quarantine import Failure
 from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
-from tests.listener.books import make_tracker
 from tests.listener.clocks import Clock
 from tests.listener.disks import NeverWaits, WouldBlockError
+from tests.listener.trackers import make_tracker
 
 HOSTS = ((WHOLE_SPACE, ("me", "other")),)
 MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
@@ -25,7 +25,7 @@ AWAY = Outcome(failure=Failure("no_majority", "500 no_majority"))
 WHY = "no majority answers"
 
 
-class Books:
+class SteppedTracker:
     """A tracker without threads on a real store, whose clock is set."""
 
     def __init__(self, path: Path, clock: Clock) -> None:

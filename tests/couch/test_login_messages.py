@@ -1,19 +1,19 @@
-"""The words about a login that failed, of a daemon and of a command."""
+"""The messages about a failed login, of a daemon and of a command."""
 
 import pytest
 
-from peruserd.couch.login_words import LoginWords
+from peruserd.couch.login_messages import LoginMessages
 
-DAEMON = LoginWords("adm", "couchdb.password_file (/p)", is_file=True)
-COMMAND = LoginWords("adm", "couchdb.password_file (/p)", is_file=True, asks_again=False)
+DAEMON = LoginMessages("adm", "couchdb.password_file (/p)", is_file=True)
+COMMAND = LoginMessages("adm", "couchdb.password_file (/p)", is_file=True, asks_again=False)
 
 
 def test_a_daemon_says_when_it_asks_again() -> None:
-    """It does so by itself, and at once where the file has another password."""
+    """The daemon tries again by itself, and at once if the file has another password."""
     assert DAEMON.refused(5).endswith("; it is asked again in 5 s, and as soon as another one is configured")
     assert DAEMON.locked(15, by_us=True).endswith("; it is asked again in 15 s")
     assert DAEMON.unanswered(1).endswith("; it is tried again in 1 s")
-    assert DAEMON.spared(3, 200).endswith("so that CouchDB does not lock the account")
+    assert DAEMON.withheld(3, 200).endswith("so that CouchDB does not lock the account")
 
 
 @pytest.mark.parametrize(
@@ -21,18 +21,18 @@ def test_a_daemon_says_when_it_asks_again() -> None:
     [
         COMMAND.refused(5),
         COMMAND.locked(15, by_us=False),
-        COMMAND.spared(3, 200),
+        COMMAND.withheld(3, 200),
         COMMAND.unanswered(1),
     ],
 )
 def test_a_command_ends_and_says_what_to_do(words: str) -> None:
-    """It never promises to ask again, because it is over by then."""
+    """A command never promises another try, because it has ended by then."""
     assert "asked again" not in words
     assert "tried again" not in words
     assert "run this" in words
 
 
 def test_a_command_says_where_the_password_comes_from() -> None:
-    """Five places can hold one, and the first of them counts."""
+    """Five places can have a password, and the first one is used."""
     assert "which is from couchdb.password_file (/p)" in COMMAND.refused(5)
-    assert "couchdb.password_file (/p) has the right one" in COMMAND.spared(3, 200)
+    assert "couchdb.password_file (/p) has the right one" in COMMAND.withheld(3, 200)

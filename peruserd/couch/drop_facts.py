@@ -1,6 +1,6 @@
-"""The facts of a cluster that matter to a drop: which database it is, whether its hosts are there, the time.
+"""The facts of a cluster that decide about a drop: which life of the database it is, its connected hosts, and the time.
 
-Each fact is read anew, at the moment of the decision. Nothing here decides; `core.deletions.drop` does.
+Each fact is read again for each decision. Nothing here decides; `core.deletions.drop` does.
 """
 
 from typing import Final, Protocol
@@ -17,12 +17,12 @@ from peruserd.couch.copies import copies_of
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
 from peruserd.couch.session import quoted
 
-# How many nodes are asked what time it is, where there are as many: two must agree, and one may be wrong.
+# The time is asked of this many nodes, if there are as many: two must agree, and one may be wrong.
 _CLOCKS: Final = 3
 
 
-class Scene(msgspec.Struct, frozen=True):
-    """The facts of one moment: see `core.deletions.drop.Known`."""
+class DropFacts(msgspec.Struct, frozen=True):
+    """The facts at one moment; see `core.deletions.drop.Known`."""
 
     suffixes: frozenset[str | None]
     hosts: tuple[Hosts, ...]
@@ -30,23 +30,23 @@ class Scene(msgspec.Struct, frozen=True):
     nodes: int
 
 
-class Grounds(Protocol):
-    """Reads what matters to a drop; all of it raises CouchError."""
+class DropFactsReader(Protocol):
+    """Reads the facts for a drop; every method raises CouchError."""
 
     def suffix(self, database: str) -> str | None:
-        """Return what tells the database from another one of its name; None where there is none."""
+        """Return the suffix by which this database differs from others of its name; None if there is no database."""
 
     def now(self) -> float | None:
         """Return the time by the clock of the node that is asked."""
 
-    def scene(self, document_id: str, database: str, *, with_dates: bool) -> Scene:
-        """Return the facts of this moment."""
+    def read(self, document_id: str, database: str, *, with_dates: bool) -> DropFacts:
+        """Return the facts as they are now."""
 
     def is_blank(self, database: str) -> bool:
-        """Say whether every copy answers that nobody ever wrote a document to the database."""
+        """Say whether every copy answers, and says that the database never had a document."""
 
 
-class ShardGrounds:
+class ShardDropFactsReader:
     """A cluster with shards, seen through one node."""
 
     def __init__(self, client: Client, auth_db: str, journal: str) -> None:
@@ -63,12 +63,12 @@ class ShardGrounds:
         """Return the time by the clock of the node that is asked."""
         return node_clock(self._client, "_local")
 
-    def scene(self, document_id: str, database: str, *, with_dates: bool) -> Scene:
-        """Return the facts by the maps of the node that is asked, and of another one for the database."""
+    def read(self, document_id: str, database: str, *, with_dates: bool) -> DropFacts:
+        """Return the facts by the attached node's shard maps. The database's own map also comes from another node."""
         membership = self._client.membership()
         there = frozenset(membership.all_nodes)
         me = self._client.node_name() or "_local"
-        # A node that is connected and no member need not know of any database of this cluster.
+        # A connected node that is no member may know no database of this cluster.
         others = sorted(there - {me}, key=lambda each: (each not in membership.cluster_nodes, each))
         maps = [self._client.shard_map(node, database) for node in (me, *others[:1])]
         hosts = [
@@ -76,16 +76,17 @@ class ShardGrounds:
             *self._ranges(self._client.shard_map(me, self._journal), there, None),
             *self._ranges(maps[0], there, None),
         ]
-        return Scene(
+        return DropFacts(
             suffixes=frozenset(None if each is None else each.suffix for each in maps),
             hosts=tuple(hosts),
             dates=self._dates((me, *others[: _CLOCKS - 1])) if with_dates else {},
-            # Nodes that are only listed can be gone for good, and the hosts that matter are counted one by one.
+            # Only connected nodes count here. A node that is only listed may be gone for good, and `hosts` already has
+            # the hosts of each range.
             nodes=len(there),
         )
 
     def is_blank(self, database: str) -> bool:
-        """Ask each copy; one that cannot be asked may have what the others lack."""
+        """Ask each copy. A silent copy counts as not blank, because it may have documents that the others lack."""
         shard_map = self._client.shard_map("_local", database)
         if shard_map is None:
             return False
@@ -99,7 +100,7 @@ class ShardGrounds:
 
     def _ranges(self, shard_map: ShardMap | None, there: frozenset[str], document_id: str | None) -> list[Hosts]:
         if shard_map is None:
-            # Nothing is known of it, and a range that nobody hosts has no majority.
+            # Nothing is known of the database. A range without hosts has no majority.
             return [Hosts(frozenset(), frozenset())]
         ranges = shard_map.hosts if document_id is None else shard_map.ranges_holding(document_hash(document_id))
         found = [frozenset(shard_map.hosts[each]) for each in ranges]
@@ -119,25 +120,25 @@ class ShardGrounds:
         return found
 
 
-class SingleGrounds:
-    """A server without shards: one host, one clock, and nothing that tells two databases of one name apart."""
+class SingleDropFactsReader:
+    """A server without shards: one host, one clock, and no suffix to tell two databases of one name apart."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     def suffix(self, database: str) -> str | None:
-        """Say only whether it is there."""
+        """Return the empty text if the database exists, and None if not."""
         return "" if self._client.database_exists(database) else None
 
     def now(self) -> float | None:
-        """Return the date of an answer."""
+        """Return the date of the server's answer."""
         return server_clock(self._client)
 
-    def scene(self, document_id: str, database: str, *, with_dates: bool) -> Scene:  # noqa: ARG002 - one host has all
-        """Return the facts: the server that answers is all there is."""
+    def read(self, document_id: str, database: str, *, with_dates: bool) -> DropFacts:  # noqa: ARG002 - one host has all
+        """Return the facts; the server that answers is the only host."""
         alone = frozenset({""})
         date = server_clock(self._client) if with_dates else None
-        return Scene(
+        return DropFacts(
             suffixes=frozenset({self.suffix(database)}),
             hosts=(Hosts(alone, alone),),
             dates={} if date is None else {"": date},
@@ -145,12 +146,12 @@ class SingleGrounds:
         )
 
     def is_blank(self, database: str) -> bool:
-        """Ask the server, which knows it all."""
+        """Ask the server, which has the only copy."""
         return self._client.documents_in(f"/{quoted(database)}") == 0
 
 
-def open_grounds(client: Client, followed: Copy, journal: str) -> Grounds:
-    """Return what reads the facts on the kind of server that a listener follows a copy of."""
+def open_drop_facts_reader(client: Client, followed: Copy, journal: str) -> DropFactsReader:
+    """Return the reader of facts for the kind of server that a listener follows."""
     if followed.feed is Feed.DATABASE:
-        return SingleGrounds(client)
-    return ShardGrounds(client, followed.database, journal)
+        return SingleDropFactsReader(client)
+    return ShardDropFactsReader(client, followed.database, journal)

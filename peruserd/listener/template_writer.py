@@ -1,6 +1,6 @@
-"""Putting documents and options of templates into one user's database.
+"""Writing the documents and options of templates into one user's database.
 
-`core.users.decision` decides whether, and `core.users.contents` what. Nothing here touches a security object.
+`core.users.decision` decides whether to write, and `core.users.contents` what. Nothing here touches a security object.
 """
 
 from typing import Protocol
@@ -8,9 +8,17 @@ from typing import Protocol
 import msgspec
 
 from peruserd.core.processes.messages import ListenerStart
-from peruserd.core.users.contents import Contents, Found, Looked, Standing, judged, of_new_database, to_write
+from peruserd.core.users.contents import (
+    Contents,
+    JudgedDocument,
+    StoredDocument,
+    TemplateStatus,
+    judged,
+    of_new_database,
+    to_write,
+)
 from peruserd.core.users.facts import Database, Facts
-from peruserd.core.users.steps import Ask, Furnish, Step
+from peruserd.core.users.steps import Ask, Step, WriteTemplates
 from peruserd.core.users.templates import NO_TEMPLATES, Template, Templates
 from peruserd.couch.client import Client
 from peruserd.couch.copies import CopyOptions, Layout, open_layout
@@ -27,8 +35,8 @@ class Record(Protocol):
         """Return all versions of a template; raises CouchError."""
 
 
-class Furnisher:
-    """Reads and writes what templates put into databases, from any number of threads. All of it raises CouchError."""
+class TemplateWriter:
+    """Reads and writes the contents from templates. Any thread may call; every call can raise CouchError."""
 
     def __init__(
         self,
@@ -46,32 +54,32 @@ class Furnisher:
         self._overwrite = overwrite
 
     def first_facts(self, facts: Facts) -> Facts:
-        """Return the facts with what is to be put into databases at all."""
+        """Return the facts with the settings for templates."""
         return msgspec.structs.replace(
             facts, templated=self._templates.fill_databases, overwrite=self._overwrite and facts.rollout
         )
 
     @staticmethod
     def takes(step: Step) -> bool:
-        """Say whether a step is about what templates put into databases."""
-        return step is Ask.CONTENTS or isinstance(step, Furnish)
+        """Say whether a step concerns the contents from templates."""
+        return step is Ask.CONTENTS or isinstance(step, WriteTemplates)
 
     def carry_out(self, step: Step, database: str, facts: Facts) -> Facts:
-        """Look into the database, or write what is due there; return what is known then."""
-        return self._furnished(database, facts) if isinstance(step, Furnish) else self._looked(database, facts)
+        """Read the contents of the database, or write what is due; return the facts afterwards."""
+        return self._written(database, facts) if isinstance(step, WriteTemplates) else self._looked(database, facts)
 
     def _looked(self, database: str, facts: Facts) -> Facts:
-        """Return the facts with what is in the database; nothing of ours is in one that this act has just made."""
-        is_new = facts.database in (Database.CREATED, Database.ACCEPTED) and not facts.furnished
+        """Return the facts with the contents of the database; a database that this act has just made is empty."""
+        is_new = facts.database in (Database.CREATED, Database.ACCEPTED) and not facts.template_writes
         contents = of_new_database(self._templates) if is_new else self.contents(facts.user, database)
         return msgspec.structs.replace(facts, contents=contents)
 
     def reader(self) -> ReadContents | None:
-        """Return the way to see how databases stand; None where nothing is put into them, so nothing is to be read."""
+        """Return the function that reads contents; None where templates put nothing into databases."""
         return self.contents if self._templates.fill_databases else None
 
     def contents(self, user: str, database: str) -> Contents:
-        """Return what is in a database that is there."""
+        """Return the contents of an existing database."""
         templates = self._templates
         found = self._documents.read(database, [each.id for each in templates.documents])
         return Contents(
@@ -83,8 +91,8 @@ class Furnisher:
             ),
         )
 
-    def _furnished(self, database: str, facts: Facts) -> Facts:
-        """Write what is due; what was written into a database that was there before is read again afterwards."""
+    def _written(self, database: str, facts: Facts) -> Facts:
+        """Write what is due; the contents of a database that existed before are read again afterwards."""
         contents = facts.contents or Contents()
         due = contents.due(overwrite=facts.overwrite)
         refusals: tuple[str, ...] = ()
@@ -98,27 +106,27 @@ class Furnisher:
         return msgspec.structs.replace(
             facts,
             contents=Contents() if is_whole else None,
-            furnished=facts.furnished + 1,
+            template_writes=facts.template_writes + 1,
             refusals="; ".join(refusals),
         )
 
-    def _judged(self, template: Template, found: Found, user: str, database: str) -> Looked:
+    def _judged(self, template: Template, found: StoredDocument, user: str, database: str) -> JudgedDocument:
         looked = judged(template, found, (), user, database)
-        if looked.standing is not Standing.CHANGED:
+        if looked.status is not TemplateStatus.CHANGED:
             return looked
         return judged(template, found, self._record.earlier(template.id), user, database)
 
 
-def open_furnisher(
+def open_template_writer(
     client: Client, layout: Layout, cluster_database: str, templates: Templates, *, overwrite: bool = False
-) -> Furnisher:
-    """Return a furnisher that asks by this client, and knows the record in peruserd's own database."""
+) -> TemplateWriter:
+    """Return a template_writer that uses this client, and the record of templates in peruserd's own database."""
     record = TemplateRecord(Journal(client.session, cluster_database))
     options = CopyOptions(client, layout)
-    return Furnisher(UserDocuments(client.session), options, record, templates, overwrite=overwrite)
+    return TemplateWriter(UserDocuments(client.session), options, record, templates, overwrite=overwrite)
 
 
-def furnisher_of(client: Client, start: ListenerStart) -> Furnisher:
-    """Return the furnisher of a listener."""
+def template_writer_of(client: Client, start: ListenerStart) -> TemplateWriter:
+    """Return the template_writer of a listener."""
     layout = open_layout(client, start.copy.feed, start.copy.node, start.copy.database)
-    return open_furnisher(client, layout, start.cluster_database, start.templates)
+    return open_template_writer(client, layout, start.cluster_database, start.templates)

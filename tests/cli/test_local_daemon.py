@@ -2,7 +2,7 @@
 
 import pytest
 
-from peruserd.cli.other_program import LocalDaemon
+from peruserd.cli.local_daemon import LocalDaemon
 from peruserd.core.configuration.config import HTTPConfig
 from peruserd.core.users.readiness import Readiness, UserState
 from tests.couch.connecting import Conversation, TalkingServer, answer

@@ -1,4 +1,4 @@
-"""A fleet on a simulated cluster, for tests: with the little loop that a supervisor would run."""
+"""A fleet on a simulated cluster, for tests, with a small loop in place of the supervisor's."""
 
 import select
 import time
@@ -25,8 +25,8 @@ ME: Final = "node1@127.0.0.1"
 QUICK: Final = Timing(stop_seconds=5.0, abort_seconds=0.5, backoff=Backoff(initial_seconds=0.05, max_seconds=0.2))
 
 
-class StandingGatekeeper:
-    """A gatekeeper who lets in with what it is given, and notes the checks."""
+class FixedGatekeeper:
+    """A gatekeeper with a fixed token, which notes the checks."""
 
     def __init__(self, token: Token | None) -> None:
         self.token = token
@@ -37,14 +37,14 @@ class StandingGatekeeper:
         self.checks.append((who, number, node))
 
     def state(self) -> Reauthenticate:
-        """Return what it was given."""
+        """Return the fixed token."""
         return Reauthenticate(self.token)
 
 
-class Rig:
-    """A fleet on a cluster, with the little loop that a supervisor would run.
+class FleetHarness:
+    """A fleet on a cluster, with a small loop in place of the supervisor's.
 
-    The fleet's clock is the rig's, which can be put forward: no test sits a deadline out.
+    The harness has the fleet's clock and can put it forward, so no test waits for a deadline.
     """
 
     def __init__(self, cluster: SimClusterThread, directory: Path, timing: Timing = QUICK, burst: int = 100) -> None:
@@ -53,7 +53,7 @@ class Rig:
         self.directory = directory
         self.couchdb, credentials = settings_of(cluster.urls[0])
         self.token = tokens_of(credentials).current
-        self.gatekeeper = StandingGatekeeper(self.token)
+        self.gatekeeper = FixedGatekeeper(self.token)
         self.fleet = Fleet(
             self._start_message,
             max_in_flight=8,
@@ -69,7 +69,7 @@ class Rig:
         return time.monotonic() + self._ahead_seconds
 
     def skip(self, seconds: float) -> None:
-        """Put the fleet's clock forward; listeners know nothing of it, and what they have said was said before."""
+        """Put the fleet's clock forward. Listeners do not notice; messages that they have sent are received first."""
         for copy, _ in self.fleet.processes():
             self.fleet.receive(copy, self.now())
         self._ahead_seconds += seconds

@@ -1,4 +1,4 @@
-"""The parsers of the commands by which an operator sees to users' databases."""
+"""The parsers of the operator's commands on users' databases."""
 
 import argparse
 from typing import Final
@@ -6,6 +6,7 @@ from typing import Final
 from peruserd.cli.arguments import (
     Action,
     Commands,
+    Once,
     add_actions,
     add_command,
     add_config_option,
@@ -31,17 +32,22 @@ def add_deletions(commands: "Commands[argparse.ArgumentParser]") -> None:
     actions = add_actions(parser, (action for action, _ in _DELETION_ACTIONS), codes=_ORDER_CODES)
     for action, ((name, _, _), users) in zip(actions, _DELETION_ACTIONS, strict=True):
         if name == "list":
-            action.add_argument("--all", action="store_true", help="also what has ended")
+            action.add_argument("--all", action="store_true", help="also list ended entries")
         if name == "resume":
             action.add_argument(
-                "--only", dest="users", metavar="USER", nargs="+", help="let only these go on (default: all)"
+                "--only",
+                dest="users",
+                metavar="USER",
+                nargs="+",
+                action="extend",
+                help="resume only these users' deletions (default: all)",
             )
         else:
             action.add_argument("users", metavar="USER", nargs=users, help=_USERS[users])
 
 
 _ORDER_CODES: Final = exit_codes(
-    not_done="nothing waits for a user who was named, or the daemon refused",
+    not_done="nothing waits for a named user, or the daemon refused",
     later="no daemon runs here, or the server does not answer",
 )
 
@@ -51,7 +57,7 @@ _DELETION_ACTIONS: Final = (
     (
         Action(
             "list",
-            "list what waits, in the order in which it is due; asks the server, not the daemon",
+            "list the waiting deletions by due date; asks the server, not the daemon",
             "peruserd deletions list --all --json",
         ),
         "*",
@@ -75,7 +81,7 @@ _DELETION_ACTIONS: Final = (
     (
         Action(
             "release",
-            "let users in who came back under the name of a deleted one, to all that is in the database",
+            "let returned users in, to everything that a deleted user of the same name has left",
             "peruserd deletions release alice",
         ),
         "+",
@@ -83,7 +89,7 @@ _DELETION_ACTIONS: Final = (
     (
         Action(
             "pause",
-            "delete nothing until resumed, in the whole cluster; with names, only nothing of these",
+            "pause all deletions of the cluster until resumed; with names, only theirs",
             "peruserd deletions pause",
         ),
         "*",
@@ -108,9 +114,10 @@ def add_quarantine(commands: "Commands[argparse.ArgumentParser]") -> None:
     for action, (name, _, _) in zip(actions, _QUARANTINE_ACTIONS, strict=True):
         action.add_argument(
             "--kind",
+            action=Once,
             choices=sorted(KINDS),
             metavar="KIND",
-            help=f"only users who failed so (default: all kinds): {', '.join(sorted(KINDS))}",
+            help=f"only users with this kind of failure (default: all kinds): {', '.join(sorted(KINDS))}",
         )
         if name in ("retry", "forget"):
             action.add_argument("--all", action="store_true", help="all users in quarantine here")
@@ -119,17 +126,17 @@ def add_quarantine(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 _QUARANTINE_CODES: Final = exit_codes(
-    not_done="a user who was named is not in quarantine here, or the daemon refused",
+    not_done="a named user is not in quarantine here, or the daemon refused",
     later="no daemon runs here, or a part of it did not answer",
 )
 
 _QUARANTINE_ACTIONS: Final = (
     Action(
         "list",
-        "list users in quarantine, those whom time alone does not help first",
+        "list users in quarantine; first those who need somebody's help",
         "peruserd quarantine list --kind held",
     ),
-    Action("show", "say all that is known of users in quarantine", "peruserd quarantine show alice"),
+    Action("show", "show everything known about users in quarantine", "peruserd quarantine show alice"),
     Action("retry", "try users in quarantine now", "peruserd quarantine retry --all"),
     Action(
         "forget",
@@ -144,7 +151,7 @@ def add_templates(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = add_command(
         commands,
         "templates",
-        "say how users' databases stand to the templates and rights that are configured, and roll these out",
+        "compare users' databases with the configured templates and rights, and roll these out",
         "peruserd templates status\n  peruserd templates rollout --dry-run\n  peruserd templates rollout --rate 50",
         codes=_TEMPLATE_CODES,
     )
@@ -161,13 +168,13 @@ def add_templates(commands: "Commands[argparse.ArgumentParser]") -> None:
                 type=number,
                 default=0,
                 metavar="N",
-                help="stop after the group of users in which there are more failures than this in all",
+                help="stop after a group of users once there are more failures than this in all",
             )
 
 
 _TEMPLATE_CODES: Final = exit_codes(
-    done="all is as it is configured, or would be",
-    not_done="something is to be done still, or failed",
+    done="everything is as configured, or would be",
+    not_done="something remains to be done, or failed",
     later="the server does not answer",
 )
 
@@ -179,7 +186,7 @@ _TEMPLATE_ACTIONS: Final = (
     ),
     Action(
         "rollout",
-        "bring the databases that are there to the templates and rights that are configured now",
+        "update the existing databases to the configured templates and rights",
         "peruserd templates rollout --dry-run",
     ),
 )
@@ -190,34 +197,41 @@ def add_audit(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = add_command(
         commands,
         "audit",
-        "look at every user's database in each copy, and list what is other than it should be; changes nothing itself",
+        "check every user's database in each copy, and list the differences; changes nothing itself",
         "peruserd audit\n  peruserd audit --repair\n  peruserd audit --user alice bob --json",
         codes=exit_codes(
-            done="all is as it should be",
-            not_done="something is not, or a user who was named is not there",
-            later="not all could be seen, or nobody could be asked",
+            done="nothing differs",
+            not_done="something differs, or a named user does not exist",
+            later="not everything could be seen, or no daemon or server answered",
         ),
     )
     add_config_option(parser)
-    parser.add_argument("--repair", action="store_true", help="let the running daemon put right what it can")
+    parser.add_argument("--repair", action="store_true", help="let the running daemon repair what it can")
     parser.add_argument("--dry-run", action="store_true", help="with --repair: only say what would be done")
     parser.add_argument(
-        "--user", dest="users", metavar="USER", nargs="+", default=[], help="only these users (default: all)"
+        "--user",
+        dest="users",
+        metavar="USER",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="only these users (default: all)",
     )
     parser.add_argument(
         "--ignore",
         metavar="KIND",
         nargs="+",
+        action="extend",
         type=_finding,
         default=[],
-        help=f"pass over findings of these kinds (default: none): {', '.join(Finding)}",
+        help=f"ignore findings of these kinds (default: none): {', '.join(Finding)}",
     )
     parser.add_argument("--threads", type=threads, default=8, metavar="N", help="requests under way at once")
     add_json_option(parser)
 
 
 def _finding(text: str) -> Finding:
-    """Return a kind of finding. An unknown one is an error that names them all."""
+    """Return a kind of finding. The error for an unknown kind lists them all."""
     try:
         return Finding(text)
     except ValueError:
@@ -229,8 +243,8 @@ def add_migrate(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser = add_command(
         commands,
         "migrate",
-        "move in from CouchDB's couch_peruser: print the configuration that does the same, what differs, and in which "
-        "order to switch; changes nothing",
+        "move from CouchDB's couch_peruser to peruserd: print the configuration that does the same, the differences, "
+        "and the order in which to switch; changes nothing",
         "peruserd migrate --config peruserd.toml\n  peruserd migrate --check",
         codes=exit_codes(not_done="with --check: something differs"),
     )

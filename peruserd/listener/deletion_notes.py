@@ -3,14 +3,14 @@
 from typing import Protocol
 
 
-class DeletionDesk(Protocol):
+class DeletionNotes(Protocol):
     """The part of the journal of deletions that the provisioner needs; see `listener.deletions`."""
 
     def note(self, document_id: str, database: str, revision: str, sequence: int | str | None) -> None:
         """Write down that the database is to be dropped; raises CouchError."""
 
     def admits(self, document_id: str, database: str) -> bool:
-        """Say whether the operator lets a user in who came back; raises CouchError."""
+        """Say whether the operator has let a returned user in; raises CouchError."""
 
     def knows(self, document_id: str) -> bool:
         """Say whether the journal may know of a user who was deleted."""
@@ -22,4 +22,4 @@ class DeletionDesk(Protocol):
         """Write down that the end of this life of a database is no loss; raises CouchError."""
 
     def served(self, document_id: str) -> None:
-        """Note that a user is there."""
+        """Note that the user exists and was served."""

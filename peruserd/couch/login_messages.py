@@ -1,12 +1,12 @@
-"""The words about a login that failed. A daemon asks again by itself; a command ends, and says what to do."""
+"""The messages about a failed login. A daemon tries again by itself; a command ends, and says what to do."""
 
 import msgspec
 
 
-class LoginWords(msgspec.Struct, frozen=True):
-    """The words about one account. `origin` is where the password comes from, `is_file` that it can change there.
+class LoginMessages(msgspec.Struct, frozen=True):
+    """The messages about one account. `origin` names the source of the password; `is_file` says that it can change.
 
-    `asks_again` says that this process asks again. Pauses are in seconds.
+    `asks_again` says that this process tries again. Pauses are in seconds.
     """
 
     username: str
@@ -23,15 +23,15 @@ class LoginWords(msgspec.Struct, frozen=True):
         return f"{words}, which is from {self.origin}; put the right one there, and run this command again"
 
     def locked(self, pause: float, *, by_us: bool) -> str:
-        """Say that the account is locked; `by_us` after refusals that were this instance's own."""
+        """Say that the account is locked; `by_us` says that this instance's own password was refused before."""
         words = f"CouchDB has locked the account {self.username} for this address"
         who = "after refusals of this instance's password" if by_us else _SOMEBODY_ELSE
         if self.asks_again:
             return f"{words} {who}; it is asked again in {pause:.0f} s"
         return f"{words} {who}; a lock ends within 5 minutes, so run this command again then"
 
-    def spared(self, refusals: int, pause: float) -> str:
-        """Say that the password is not sent, because it was refused too often."""
+    def withheld(self, refusals: int, pause: float) -> str:
+        """Say that the password is not sent for now, because it was refused too often."""
         words = (
             f"the password of {self.username} was refused {refusals} times within minutes, and is not sent for another "
             f"{pause:.0f} s, so that CouchDB does not lock the account"
@@ -46,5 +46,5 @@ class LoginWords(msgspec.Struct, frozen=True):
         return f"{words}; it is tried again in {pause:.0f} s" if self.asks_again else f"{words}; run this command again"
 
 
-# A refusal of ours would have been noted.
+# This instance would have noted its own refusals.
 _SOMEBODY_ELSE = "although this instance's password was not refused: somebody else behind the address has failed"

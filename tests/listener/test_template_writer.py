@@ -15,7 +15,16 @@ from peruserd.couch.template_record import TemplateRecord
 from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
-from tests.listener.office import DATABASE, DEFAULT, RECORD, SECURED, USER, Office, made, objects
+from tests.listener.provisioner_harness import (
+    DATABASE,
+    DEFAULT,
+    RECORD,
+    SECURED,
+    USER,
+    ProvisionerHarness,
+    made,
+    objects,
+)
 from tests.waiting import eventually
 
 DESIGN = Template("_design/main", {"views": {"all": {"map": "function (doc) { emit(doc._id); }"}}})
@@ -67,9 +76,9 @@ FILLED = {
 
 def test_a_new_user_finds_the_documents(cluster: SimClusterThread, client: Client) -> None:
     """One request for all documents beside the two that a new user takes; an option takes one for each copy."""
-    outcome = Office(client, templates=TEMPLATES).ensure()
+    outcome = ProvisionerHarness(client, templates=TEMPLATES).ensure()
     assert outcome == Outcome(
-        acted_on=False, provisioned=True, created=True, security_written=True, whole=True, furnished=True
+        acted_on=False, provisioned=True, created=True, security_written=True, whole=True, templates_written=True
     )
     assert sum(cluster.requests().values()) == 3 + 1 + 3
     assert made(cluster, "POST", "bulk_docs") == 1
@@ -80,7 +89,7 @@ def test_a_new_user_finds_the_documents(cluster: SimClusterThread, client: Clien
 
 def test_without_templates_a_new_user_takes_two_requests(cluster: SimClusterThread, client: Client) -> None:
     """Nothing more is asked for than before there were templates."""
-    assert Office(client).ensure().provisioned
+    assert ProvisionerHarness(client).ensure().provisioned
     assert sum(cluster.requests().values()) == 2
 
 
@@ -89,8 +98,8 @@ def test_a_process_that_died_on_the_way_is_made_up_for(cluster: SimClusterThread
     """Whoever looks next completes a database that was made and not secured, with a part of its documents in it."""
     client.create_database(DATABASE, DatabasesConfig())
     put(client, "profile", FILLED["profile"])
-    office = Office(client, templates=TEMPLATES)
-    outcome = {"ensure": office.ensure, "look": office.look, "review": lambda: office.review(deleted=True)}[reason]()
+    harness = ProvisionerHarness(client, templates=TEMPLATES)
+    outcome = {"ensure": harness.ensure, "look": harness.look, "review": lambda: harness.review(deleted=True)}[reason]()
     assert (outcome.failure, outcome.provisioned) == (None, True)
     assert documents(client) == FILLED
     assert option(client) == 20
@@ -99,41 +108,41 @@ def test_a_process_that_died_on_the_way_is_made_up_for(cluster: SimClusterThread
 
 def test_templates_reach_a_database_that_is_there_by_a_rollout(cluster: SimClusterThread, client: Client) -> None:
     """A row, a scan and a review leave it as it is; the rollout puts in what is missing."""
-    assert Office(client).ensure().provisioned
-    office = Office(client, templates=TEMPLATES)
-    assert office.ensure().provisioned
-    assert office.look(each_copy=True).provisioned
-    assert office.review(deleted=True).provisioned
+    assert ProvisionerHarness(client).ensure().provisioned
+    harness = ProvisionerHarness(client, templates=TEMPLATES)
+    assert harness.ensure().provisioned
+    assert harness.look(each_copy=True).provisioned
+    assert harness.review(deleted=True).provisioned
     assert documents(client) == {}
-    outcome = office.roll_out()
-    assert (outcome.provisioned, outcome.furnished, outcome.security_written) == (True, True, False)
+    outcome = harness.roll_out()
+    assert (outcome.provisioned, outcome.templates_written, outcome.security_written) == (True, True, False)
     assert documents(client) == FILLED
     assert option(client) == 20
     cluster.clear_requests()
-    assert office.roll_out() == Outcome(acted_on=False, provisioned=True)
+    assert harness.roll_out() == Outcome(acted_on=False, provisioned=True)
     assert made(cluster, "POST", "bulk_docs") + made(cluster, "PUT", "revs_limit") == 0
 
 
 def test_what_an_earlier_version_put_in_is_brought_up_to_date(client: Client) -> None:
     """The record says that it is ours; a document of the user's own words is kept, and a deleted one stays away."""
     TemplateRecord(Journal(client.session, RECORD)).keep(Templates((BEFORE,)))
-    assert Office(client, templates=Templates((BEFORE, SETTINGS))).ensure().provisioned
+    assert ProvisionerHarness(client, templates=Templates((BEFORE, SETTINGS))).ensure().provisioned
     put(client, "settings", {"theme": "light"})
-    assert Office(client, templates=TEMPLATES).roll_out().furnished
+    assert ProvisionerHarness(client, templates=TEMPLATES).roll_out().templates_written
     assert documents(client) == FILLED | {"settings": {"theme": "light"}}
     put(client, "settings", None)
-    assert not Office(client, templates=TEMPLATES).roll_out().furnished
+    assert not ProvisionerHarness(client, templates=TEMPLATES).roll_out().templates_written
     assert "settings" not in documents(client)
-    assert Office(client, templates=TEMPLATES, overwrite=True).roll_out().furnished
+    assert ProvisionerHarness(client, templates=TEMPLATES, overwrite=True).roll_out().templates_written
     assert documents(client) == FILLED
 
 
 def test_a_version_that_never_was_on_record_is_kept(client: Client) -> None:
     """Nobody can say that it is ours, and what a user's database says of itself proves nothing."""
-    assert Office(client, templates=Templates((BEFORE,))).ensure().provisioned
-    assert Office(client, templates=TEMPLATES).roll_out().furnished
+    assert ProvisionerHarness(client, templates=Templates((BEFORE,))).ensure().provisioned
+    assert ProvisionerHarness(client, templates=TEMPLATES).roll_out().templates_written
     assert documents(client)["profile"]["version"] == 1
-    assert Office(client, templates=TEMPLATES, overwrite=True).roll_out().furnished
+    assert ProvisionerHarness(client, templates=TEMPLATES, overwrite=True).roll_out().templates_written
     assert documents(client) == FILLED
 
 
@@ -141,30 +150,30 @@ def test_a_user_cannot_pass_a_document_off_as_ours(client: Client) -> None:
     """A forged record in the user's own database, or a digest in the document, is nobody's word."""
     record = TemplateRecord(Journal(client.session, RECORD))
     record.keep(TEMPLATES)
-    assert Office(client, templates=TEMPLATES).ensure().provisioned
+    assert ProvisionerHarness(client, templates=TEMPLATES).ensure().provisioned
     TemplateRecord(Journal(client.session, DATABASE)).keep(Templates((Template("settings", {"theme": "mine"}),)))
     put(client, "settings", {"theme": "mine", "digest": SETTINGS.digest})
-    Office(client, templates=TEMPLATES).roll_out()
+    ProvisionerHarness(client, templates=TEMPLATES).roll_out()
     assert documents(client)["settings"]["theme"] == "mine"
 
 
 def test_a_node_that_is_away_keeps_nobody_waiting(cluster: SimClusterThread, client: Client) -> None:
     """Its copy gets the option by a rollout when it is back: each copy is read by itself."""
     cluster.stop_node(3)
-    office = Office(client, templates=TEMPLATES)
-    assert office.ensure().provisioned
+    harness = ProvisionerHarness(client, templates=TEMPLATES)
+    assert harness.ensure().provisioned
     assert documents(client) == FILLED
     cluster.start_node(3)
     eventually(lambda: objects(cluster) == [SECURED] * 3, "the third copy is there")
-    assert office.roll_out().furnished
-    assert not office.roll_out().furnished
+    assert harness.roll_out().templates_written
+    assert not harness.roll_out().templates_written
 
 
 def test_a_database_that_refuses_is_not_tried_again(cluster: SimClusterThread, client: Client) -> None:
     """Its user's validation function refuses the documents; the user keeps the access that is there."""
-    assert Office(client).ensure().provisioned
+    assert ProvisionerHarness(client).ensure().provisioned
     put(client, "_design/own", {"validate_doc_update": REFUSES})
-    outcome = Office(client, templates=TEMPLATES).roll_out()
+    outcome = ProvisionerHarness(client, templates=TEMPLATES).roll_out()
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.advice) == ("template_refused", Advice.GIVE_UP)
     assert "profile: forbidden: nothing here" in outcome.failure.message
@@ -176,7 +185,7 @@ def test_nobody_is_let_into_a_database_that_refuses_its_templates(cluster: SimCl
     guard = Templates((Template("_design/guard", {"validate_doc_update": REFUSES}),))
     client.create_database(DATABASE, DatabasesConfig())
     put(client, "_design/guard", guard.documents[0].body)
-    outcome = Office(client, templates=TEMPLATES).ensure()
+    outcome = ProvisionerHarness(client, templates=TEMPLATES).ensure()
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.advice) == ("template_refused", Advice.ASK_OPERATOR)
     assert objects(cluster) == [DEFAULT] * 3
@@ -184,12 +193,12 @@ def test_nobody_is_let_into_a_database_that_refuses_its_templates(cluster: SimCl
 
 def test_a_deleted_users_database_is_not_rolled_out(cluster: SimClusterThread, client: Client) -> None:
     """The database stays as it is, and so does the access, which its owner takes away."""
-    office = Office(client, templates=TEMPLATES)
-    assert Office(client).ensure().provisioned
+    harness = ProvisionerHarness(client, templates=TEMPLATES)
+    assert ProvisionerHarness(client).ensure().provisioned
     path = f"/_users/{user_document_id(USER)}"
     rev = client.session.request("GET", path).expect(200).decode(dict[str, Any])["_rev"]
     client.session.request("DELETE", path, params={"rev": rev}).expect(200)
-    assert office.roll_out() == Outcome()
+    assert harness.roll_out() == Outcome()
     assert documents(client) == {}
     assert objects(cluster) == [SECURED] * 3
 
@@ -198,10 +207,10 @@ def test_documents_that_a_minority_took_are_read_again(cluster: SimClusterThread
     """A database is not given to its user on the word of one copy."""
     cluster.stop_node(2)
     cluster.stop_node(3)
-    outcome = Office(client, templates=Templates((SETTINGS,))).ensure()
+    outcome = ProvisionerHarness(client, templates=Templates((SETTINGS,))).ensure()
     assert outcome.failure is not None
     cluster.start_node(2)
     cluster.start_node(3)
-    again = Office(client, templates=Templates((SETTINGS,))).ensure()
+    again = ProvisionerHarness(client, templates=Templates((SETTINGS,))).ensure()
     assert (again.provisioned, again.failure) == (True, None)
     assert documents(client) == {"settings": {"theme": "dark"}}

@@ -1,4 +1,4 @@
-"""A provisioner for tests, with the books it needs, and what can be seen of its work."""
+"""A provisioner for tests with everything that it needs, and ways to see its work."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +11,9 @@ from peruserd.core.users.security import AS_COUCH_PERUSER, Access
 from peruserd.core.users.templates import NO_TEMPLATES, Templates
 from peruserd.couch.client import Client
 from peruserd.couch.copies import Copies, Layout, ShardLayout
-from peruserd.listener.furnishing import open_furnisher
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.provisioner import Provisioner
+from peruserd.listener.template_writer import open_template_writer
 from peruserd.simcluster import SimClusterThread
 
 USER = "ann"
@@ -26,8 +26,8 @@ SECURED = {
 }
 
 
-class Notes:
-    """Stands for the journal of deletions: what was noted, who was served, and whether users who came back get in."""
+class FakeDeletionNotes:
+    """A substitute for the journal of deletions: it records notes and served users, and admits users or not."""
 
     def __init__(self) -> None:
         self.noted: list[tuple[str, str, str, int | str | None]] = []
@@ -54,7 +54,7 @@ class Notes:
         return (database, life) in self.ends
 
     def note_end(self, database: str, life: str) -> None:
-        """Note that it is none."""
+        """Note that the end of a life is no loss."""
         self.ends.add((database, life))
 
     def knows(self, document_id: str) -> bool:
@@ -62,12 +62,12 @@ class Notes:
         return document_id in self.known
 
     def served(self, document_id: str) -> None:
-        """Note that a user is there."""
+        """Note that the user exists and was served."""
         self.served_users.append(document_id)
 
 
-class Office:
-    """A provisioner at one node, with the books it needs."""
+class ProvisionerHarness:
+    """A provisioner at one node, with everything that it needs."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Office:
     ) -> None:
         self.client = client
         self.doubts: set[str] = set()
-        self.notes = Notes()
+        self.notes = FakeDeletionNotes()
         self.announce = before_write
         places = layout or ShardLayout(client, "_local", "_users")
         self._provisioner = Provisioner(
@@ -96,42 +96,42 @@ class Office:
             before_write=self._doubt,
             in_doubt=self.doubts.__contains__,
             access=access,
-            furnisher=open_furnisher(client, places, RECORD, templates, overwrite=overwrite),
+            template_writer=open_template_writer(client, places, RECORD, templates, overwrite=overwrite),
         )
 
     def act(self, change: Change) -> Outcome:
-        """Act on a change; what is in doubt ends as a listener's books let it end."""
+        """Act on a change; end the doubt about its document as a listener's tracker does."""
         outcome = self._provisioner.act(change)
         if outcome.failure is None and outcome.whole:
             self.doubts.discard(change.document_id)
         return outcome
 
     def ensure(self, user: str = USER, *, contested: bool = False) -> Outcome:
-        """Act on the user document as one that is there."""
+        """Act on the user document as on a live one."""
         document_id = user_document_id(user)
         return self.act(Change(document_id, deleted=False, lane=Lane.LIVE, read_at=0.0, contested=contested))
 
     def remove(self, user: str = USER, *, lane: Lane = Lane.LIVE, really: bool = True) -> Outcome:
-        """Act on a tombstone of the user document, which is `really` deleted first if it is there."""
+        """Act on a tombstone of the user document; with `really` an existing document is deleted first."""
         if really and self.client.document_exists("_users", user_document_id(user)):
             delete_user(self.client, user)
         return self.act(Change(user_document_id(user), deleted=True, lane=lane, read_at=0.0))
 
     def look(self, user: str = USER, *, each_copy: bool = False) -> Outcome:
-        """Act on the user document as a scan does that expects the database to be there."""
+        """Act on the user document as a scan does after it has found the database."""
         document_id = user_document_id(user)
         return self.act(Change(document_id, False, Lane.SCAN, 0.0, in_place=True, each_copy=each_copy))  # noqa: FBT003
 
     def roll_out(self, user: str = USER) -> Outcome:
-        """Bring the user's database to what is configured now."""
+        """Update the user's database to the present configuration."""
         return self.act(make_look(user_document_id(user), Lane.ROLLOUT, 0.0))
 
     def review(self, *, deleted: bool, user: str = USER) -> Outcome:
-        """Compare what was done last with the user document."""
+        """Compare the latest action with the user document."""
         return self.act(make_review(user_document_id(user), deleted=deleted, now=0.0))
 
     def missing(self, *users: str, remade: bool = False) -> set[str]:
-        """Return which of the users have no database, or one that was `remade`."""
+        """Return the users without a database; with `remade` also those whose database was made again."""
         found = self._provisioner.find_missing([user_document_id(user) for user in users], remade=remade)
         return {each.removeprefix("org.couchdb.user:") for each in found}
 
@@ -141,7 +141,7 @@ class Office:
 
 
 def made(cluster: SimClusterThread, method: str, kind: str) -> int:
-    """Say how many requests of a kind were made, at whichever node."""
+    """Return the number of requests of a kind, over all nodes."""
     return sum(count for (_, made, what), count in cluster.requests().items() if (made, what) == (method, kind))
 
 
@@ -172,9 +172,9 @@ def delete_user(client: Client, user: str = USER) -> None:
 
 
 def one_copy(security: object, **winner: object) -> dict[tuple[str, str], tuple[int, object]]:
-    """Return the answers of a cluster of one node, whose database has this security object.
+    """Return the answers of a cluster of one node; the user's database has this security object.
 
-    `winner` is what its copy of the user document shows: `rev`, and `deleted` where it is so.
+    `winner` is the state of its copy of the user document: `rev`, and `deleted` for a tombstone.
     """
     whole = "00000000-ffffffff"
     answers: dict[tuple[str, str], tuple[int, object]] = {

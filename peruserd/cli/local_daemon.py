@@ -1,6 +1,6 @@
-"""Asking the daemon on this machine, by its HTTP page, which users it keeps in quarantine.
+"""Asking the daemon on this machine, over HTTP, which users it keeps in quarantine.
 
-It need not be there, it need not be open, and something else can listen in its place. Then nothing is known.
+The daemon may not run, its page may be closed, or another program may listen there. Then nothing is known.
 """
 
 from typing import Final
@@ -15,20 +15,20 @@ from peruserd.core.users.readiness import Readiness, UserState
 
 _TIMEOUT_SECONDS: Final = 10.0
 
-# An answer has the name of a user, which is short.
+# An answer holds one user name, so it is short.
 _MAX_BYTES: Final = 16_384
 
 
 class LocalDaemon:
-    """The daemon that a configuration is about; from any number of threads."""
+    """The daemon of a configuration; any thread may call."""
 
     def __init__(self, http: HTTPConfig) -> None:
         host, port = split_address(http.listen)
-        # Nobody knows the port where any free one was asked for.
+        # With port 0 the daemon takes any free port, so the port is unknown here.
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}/users/" if port else None
 
     def quarantined(self, user: str) -> Readiness | None:
-        """Return what it says of a user whom it keeps in quarantine; None where it does not say that."""
+        """Return the daemon's answer about a user, if the user is in quarantine; None otherwise."""
         if self._url is None:
             return None
         try:
@@ -40,7 +40,7 @@ class LocalDaemon:
     @staticmethod
     def _answer(url: str) -> bytes:
         with requests.Session() as session:
-            # Proxies of the environment are not for this machine, and ~/.netrc has no password for it.
+            # Proxies and the passwords of ~/.netrc are for other machines, so they are not used.
             session.trust_env = False
             with session.get(url, timeout=_TIMEOUT_SECONDS, allow_redirects=False, stream=True) as answer:
                 return next(answer.iter_content(_MAX_BYTES), b"")

@@ -1,6 +1,6 @@
-"""The documents whose work failed: set aside until it is known who is to blame, or kept in quarantine.
+"""The documents whose work failed: set aside until the cause is known, or kept in quarantine.
 
-A part of `core.work.documents`, which has their records and lanes.
+`core.work.documents` completes this class with the other events of a document.
 """
 
 import heapq
@@ -17,34 +17,35 @@ from peruserd.core.work import aftermath, records
 from peruserd.core.work.records import EMPTY, Held, Record
 
 
-class Kept(ABC):
-    """The part of the documents whose work failed. Times are of the caller's monotonic clock, in seconds."""
+class FailedDocuments(ABC):
+    """The documents whose work failed. Times are of the caller's monotonic clock, in seconds."""
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
         self._lanes: tuple[deque[str], ...] = tuple(deque() for _ in Lane)
-        # Users who were set aside until it is known who is to blame: when, and how they failed.
+        # The users who are set aside until the cause is known: when they failed, and how.
         self._aside: dict[str, tuple[float, Failure]] = {}
-        # The ids of those in quarantine when their first page was asked for last, sorted, until the last page is given.
+        # The sorted ids of the users in quarantine, from the request for the first page until the last page is
+        # returned.
         self._listed: list[str] | None = None
         self.on_hold = False
 
     @abstractmethod
     def _put(self, document_id: str, before: Record, step: records.Step) -> None:
-        """Put another record in the place of one, and do what follows."""
+        """Replace the record of a document, and carry out the effects of the step."""
 
     @abstractmethod
     def free(self, why: Held) -> None:
-        """Let everything go on that was held for a reason."""
+        """Free all documents that are held for a reason."""
 
     def record(self, document_id: str) -> Record:
-        """Return the record of a document; an empty one where it is at rest."""
+        """Return the record of a document; an empty record for a document at rest."""
         return self._records.get(document_id, EMPTY)
 
     def set_aside(self, change: Change, failure: Failure, now: float, *, held: bool) -> None:
-        """End work that failed, perhaps for the cluster's reason: the change waits again, with its ticket.
+        """End work that failed, perhaps because of the cluster. The change waits again, with its ticket.
 
-        With `held` it is left alone until `free` or `blamed`.
+        With `held` the change is left alone until `free` or `take_set_aside`.
         """
         document_id = change.document_id
         before = self._records[document_id]
@@ -53,17 +54,18 @@ class Kept(ABC):
         if step[0].held is Held.CLUSTER:
             self._aside[document_id] = now, failure
 
-    def blamed(self, before: float) -> list[tuple[Change, Failure]]:
-        """Take users back to work who were set aside before then; each is to `fail` and to `end`."""
+    def take_set_aside(self, before: float) -> list[tuple[Change, Failure]]:
+        """Take users who were set aside before a time under way again. The caller must `fail` and `end` each change."""
         taken = []
         for document_id in [each for each, (at, _) in self._aside.items() if at < before]:
             _, failure = self._aside.pop(document_id)
             record = self.record(document_id)
-            # One that was lost, or that changed since, is another case by now.
+            # A document that was lost or has changed since is no longer set aside.
             if record.held is not Held.CLUSTER or record.waiting is None:
                 continue
             if record.active is not None:
-                # A review is with a worker, and whatever ends then must not be taken for it: the user tries again.
+                # A worker is at a review of the document. The change cannot fail while that goes on, so the user tries
+                # again.
                 self._put(document_id, record, records.freed(record))
             else:
                 change = record.waiting
@@ -72,15 +74,15 @@ class Kept(ABC):
                 taken.append((change, failure))
         return taken
 
-    def none_blamed(self) -> None:
-        """Let all who were set aside wait with the others: the cluster is to blame."""
+    def free_set_aside(self) -> None:
+        """The cluster is to blame: let all users who were set aside wait with the others."""
         self._aside.clear()
         self.free(Held.CLUSTER)
 
     def recover(self, now: float) -> tuple[int, int]:
-        """Let those wait for a worker who failed for a reason that can have been the cluster's, the newest first.
+        """Put users whom the cluster may have failed into their lanes, the newest first.
 
-        Return how many retries and how many reviews. A change that has waited on hold stays marked as that.
+        Return how many retries and how many reviews. A deletion that has waited on hold is marked as unconfirmed.
         """
         self.on_hold = False
         for document_id, before in self._records.items():
@@ -97,7 +99,7 @@ class Kept(ABC):
         return retries, reviews
 
     def newest_first(self) -> None:
-        """Turn the order of those who wait in the live lane."""
+        """Sort the live lane so that the newest changes come first."""
         queue = self._lanes[Lane.LIVE]
         changes = [self.record(each).next_of(Lane.LIVE) for each in dict.fromkeys(queue)]
         waiting = [each for each in changes if each is not None]
@@ -107,23 +109,24 @@ class Kept(ABC):
 
     # For the operator
 
-    def kept_after(
-        self, document_id: str, most: int, *, among: Collection[str] = (), kind: str | None = None
+    def quarantined_after(
+        self, document_id: str, limit: int, *, among: Collection[str] = (), kind: str | None = None
     ) -> list[str]:
-        """Return the ids of users in quarantine that come after an id, in their order, at most so many.
+        """Return at most `limit` ids of users in quarantine after an id, in their order.
 
-        Of those that are named `among`, where any are, and whose failure is of the `kind`, where one is given.
+        If `among` is not empty, only ids in it are returned. If a `kind` is given, only users with such a failure are.
         """
         if among:
             named = (each for each in among if each > document_id and self._is_kept(each, kind))
-            return heapq.nsmallest(most, named)
+            return heapq.nsmallest(limit, named)
         if not document_id or self._listed is None:
-            # Once for all pages: to go through a hundred thousand for each would hold up everybody else.
+            # Sorted once for all pages. To go through a hundred thousand entries for each page would delay all other
+            # work.
             self._listed = sorted(each for each, record in self._records.items() if record.kept is not None)
         listed = self._listed
         following = (listed[place] for place in range(bisect_right(listed, document_id), len(listed)))
-        found = list(islice((each for each in following if self._is_kept(each, kind)), most))
-        if len(found) < most:
+        found = list(islice((each for each in following if self._is_kept(each, kind)), limit))
+        if len(found) < limit:
             self._listed = None
         return found
 
@@ -132,16 +135,16 @@ class Kept(ABC):
         return kept is not None and (kind is None or kept.failure.kind == kind)
 
     def retry(self, document_id: str, now: float) -> bool:
-        """Let a user in quarantine wait for a worker now; say whether that is anything new."""
+        """Let a user in quarantine wait for a worker now; say whether the user did not wait already."""
         before = self.record(document_id)
         if before.kept is None or before.active is not None or before.waiting is not None:
-            # A change that waits looks at everything.
+            # A waiting change does the same work.
             return False
         self._put(document_id, before, records.retried(records.replace(before, due=now), document_id, now))
         return True
 
     def release(self, document_id: str) -> None:
-        """Take a user out of quarantine, who was not served; what waits for another reason goes on."""
+        """Take a user out of quarantine without service. A change that waits for another reason keeps waiting."""
         before = self.record(document_id)
         self._put(document_id, before, aftermath.released(before))
 

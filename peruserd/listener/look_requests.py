@@ -1,4 +1,4 @@
-"""The looks that are asked of a listener by others than its feed: a part of the tracker, with its lock."""
+"""Looks that somebody else than the feed requests of a listener: a part of the tracker, with its lock."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
@@ -8,11 +8,11 @@ from peruserd.core.feed.lanes import Lane
 from peruserd.core.processes.messages import CompareNames, Look, LookAtAll
 from peruserd.core.processes.open_looks import Message
 from peruserd.core.work.listener_state import ListenerState
-from peruserd.listener.waiting import WorkCondition
+from peruserd.listener.work_condition import WorkCondition
 
 
-class Asked(ABC):
-    """The part of the tracker that others ask for looks, and tell of what they did by themselves."""
+class LookRequests(ABC):
+    """The part of the tracker that takes requests for looks, and counts the drops that other parts report."""
 
     _state: ListenerState
     _changed: WorkCondition
@@ -24,14 +24,14 @@ class Asked(ABC):
 
     @abstractmethod
     def _changing(self) -> AbstractContextManager[None]:
-        """Change so much that everybody is to look: with the lock held."""
+        """Hold the lock for a large change, and wake every thread afterwards."""
 
     @abstractmethod
     def _pass_on(self) -> None:
         """Pass on what follows from a change, with the lock held."""
 
-    def asked(self, message: Message) -> None:
-        """Take in what the supervisor asks for."""
+    def on_request(self, message: Message) -> None:
+        """Take in a request of the supervisor."""
         match message:
             case Look(number, lane, document_ids, made):
                 self.look(document_ids, lane, number, made=made)
@@ -41,13 +41,13 @@ class Asked(ABC):
                 self.compare_names(number)
 
     def look_again(self, document_id: str) -> None:
-        """Let a user be served whose database was dropped, or not dropped, while the document may have come back."""
+        """Look at a user again after a drop or a drop given up: the document may have come back meanwhile."""
         with self._changed:
             self._state.review(document_id, deleted=True, now=self._now())
             self._pass_on()
 
     def look(self, document_ids: Collection[str], lane: Lane, number: int | None = None, *, made: bool = False) -> None:
-        """Let users be looked at for a reason behind which there is no row.
+        """Look at users for a reason other than a row of the feed.
 
         The other arguments are those of `core.processes.messages.Look`.
         """
@@ -57,22 +57,22 @@ class Asked(ABC):
             self._wake()
 
     def look_at_all(self, number: int, request: str) -> None:
-        """Let every user be looked at."""
+        """Look at every user."""
         with self._changing():
             self._state.look_at_all(number, request)
 
     def compare_names(self, number: int) -> None:
-        """Let users be found whose database is not there or was made again."""
+        """Find the users whose database is missing or was made again."""
         with self._changing():
             self._state.compare_names(number)
 
-    def dropped(self) -> None:
+    def count_drop(self) -> None:
         """Count a database that was dropped."""
         with self._changed:
             self._state.counters.databases_dropped += 1
             self._wake()
 
-    def deletion_failed(self, kind: str) -> None:
+    def count_deletion_failure(self, kind: str) -> None:
         """Count a look at a deletion that failed."""
         with self._changed:
             self._state.counters.failed(kind)

@@ -1,4 +1,4 @@
-"""Commands that give orders to the running daemon share this: its control socket, and what keeps it from answering."""
+"""Parts shared by the commands that give orders to the running daemon: the control socket, and its errors."""
 
 import argparse
 import socket
@@ -11,13 +11,14 @@ import msgspec
 
 from peruserd.cli.output import CommandError, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
-from peruserd.cli.progress import told
+from peruserd.cli.progress import announce_if_slow
 from peruserd.core.common.escaping import named, shown
 from peruserd.core.common.names import advice_on_id, is_unicode
 from peruserd.core.processes import control
 from peruserd.daemon.control import reachable
 
-# Longer than the daemon needs for one user on a busy cluster, time-outs of a request included.
+# The longest wait for an answer. On a busy cluster the daemon needs less for one user, even with requests that time
+# out.
 _PATIENCE_SECONDS: Final = 120.0
 
 
@@ -31,7 +32,7 @@ def refused(answer: control.Refused) -> NotTakenError:
 
 
 def nameable(users: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the names that an order can hold, and the others, whose bytes are no Unicode."""
+    """Return the names that an order can hold, and those that are not valid Unicode."""
     known = list(users)
     return [each for each in known if is_unicode(each)], [each for each in known if not is_unicode(each)]
 
@@ -39,10 +40,10 @@ def nameable(users: Iterable[str]) -> tuple[list[str], list[str]]:
 NO_UNICODE: Final = "the user name is not valid Unicode, and no user document can have it"
 
 
-class Ordering(ABC):
-    """Sends the orders that one command makes to the daemon with this state directory, until one is refused.
+class OrderCommand(ABC):
+    """Sends the orders of one command to the daemon with this state directory, until one is refused.
 
-    A part of the users who were named fits into one order.
+    One order holds a limited number of users, so many users need several orders.
     """
 
     def __init__(self, directory: Path, options: argparse.Namespace) -> None:
@@ -59,11 +60,11 @@ class Ordering(ABC):
 
     @abstractmethod
     def _take(self, answer: control.Answer) -> None:
-        """Take in an answer that is not the last one of an order."""
+        """Take in an answer other than the last one of an order."""
 
     @abstractmethod
     def _print(self) -> None:
-        """Print what came of all orders. Part of them may have been carried out before one was refused."""
+        """Print the result of all orders. Some may have been carried out before one was refused."""
 
     def run(self) -> int:
         """Send them; return the exit code."""
@@ -103,9 +104,9 @@ class Ordering(ABC):
 
 
 def answers(directory: Path, order: control.Order) -> Iterator[control.Answer]:
-    """Yield the answers of the daemon with this state directory, until it has no more; raises NotTakenError."""
+    """Yield all answers of the daemon with this state directory; raises NotTakenError."""
     try:
-        with told("waiting for the daemon"):
+        with announce_if_slow("waiting for the daemon"):
             yield from _answers(control.socket_path(directory), order)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
         why = (

@@ -1,7 +1,7 @@
-"""A listener on hold while the cluster serves nobody: who waits for it, and how all go on when it is back.
+"""The hold of a listener while the cluster serves nobody, and its end.
 
-`core.work.circuit` decides; this carries out what it decides on the documents and their dispatch, without a disk or a
-clock.
+`core.work.circuit` decides. This module carries out the decisions on the documents and their dispatch, without a disk
+or a clock.
 """
 
 import msgspec
@@ -17,17 +17,21 @@ from peruserd.core.work.documents import Documents
 
 
 class Over(msgspec.Struct, frozen=True):
-    """A hold that is over: how long it was, and how many users waited for its end."""
+    """A hold that has ended: how long it was, and how many users waited for its end."""
 
     seconds: float
     waited: int
 
 
-class Standstill:
-    """Not thread-safe: its owner has a lock. Times are of the caller's monotonic clock, in seconds.
+class ClusterHold:
+    """The holds of one listener. Times are of the caller's monotonic clock, in seconds.
 
-    After each call, `begun` says why a hold has begun and `over` which one has ended, and so many as `to_wake` workers
-    have something to do; `passed_on` says that these were seen to.
+    Not thread-safe, because the owner has a lock. After each call the caller handles three results, and then calls
+    `clear_results`:
+
+    - `begun`: why a hold has begun, if one has.
+    - `over`: the hold that has ended, if one has.
+    - `to_wake`: how many workers have something to do.
     """
 
     def __init__(self, documents: Documents, dispatch: Dispatch, counters: Counters) -> None:
@@ -47,40 +51,40 @@ class Standstill:
 
     @property
     def why(self) -> str | None:
-        """Say what keeps the cluster from serving; None while work is given out."""
+        """Return in words why the cluster cannot serve; None while work is given out."""
         return self._circuit.why if self._circuit.on_hold else None
 
     @property
     def probe_at(self) -> float | None:
-        """Return when a probe is due; None while none is wanted, or one is under way."""
+        """Return when a probe is due; None if no probe is wanted, or one is under way."""
         return None if self._ended else self._circuit.probe_at
 
     def set_aside(self, change: Change, failure: Failure, now: float, *, stays: bool) -> bool:
-        """End work on a document that `stays` this instance's, if the cluster can be to blame; say whether it did."""
+        """End failed work if the cluster may be the cause and the document `stays` here; say whether it did."""
         can_be = failure.can_be_of_the_cluster and not self._ended
         if can_be:
             self._step(circuit.Failed(), now)
-        # A review has nothing on disk either way, and has its own tries.
+        # A review is never on disk, and has tries of its own.
         aside = can_be and stays and change.lane is not Lane.REVIEW and self._circuit.sets_aside(now)
         if aside:
             self._documents.set_aside(change, failure, now, held=not self.on_hold)
             self._counters.failed(failure.kind)
-        if not can_be and self._trials.include(change):
+        if not can_be and self._trials.is_trial(change):
             self._trials.let_another_try()
         return aside
 
     def began(self, now: float) -> None:
-        """Note that the probe that was due is under way."""
+        """Note that the due probe has begun."""
         self._step(circuit.ProbeBegan(), now)
 
     def answered(self, why: str | None, *, chance: float, now: float) -> tuple[circuit.Blame, ...]:
-        """Note what keeps the cluster from serving, None where nothing does; return who is to blame."""
+        """Note the probe's answer: why the cluster cannot serve, None if it can. Return which users failed alone."""
         actions = self._step(circuit.ProbeAnswered(why, chance), now)
         return tuple(each for each in actions if isinstance(each, circuit.Blame))
 
     def served(self, change: Change, now: float, *, by_a_majority: bool) -> None:
-        """Note that work succeeded, and whether `by_a_majority`."""
-        if not self._trials.include(change):
+        """Note that work succeeded, and whether a majority of the nodes has accepted a write."""
+        if not self._trials.is_trial(change):
             return
         if by_a_majority:
             self._step(circuit.TrialServed(), now)
@@ -88,12 +92,12 @@ class Standstill:
             self._trials.let_another_try()
 
     def end(self) -> None:
-        """Hold up nothing any more, because the listener leaves: it does what can be done."""
+        """End every hold for good, because the listener leaves and does what can still be done."""
         self._ended = True
         self._trials.go_on()
 
-    def passed_on(self) -> None:
-        """Note that `begun`, `over` and `to_wake` were seen to."""
+    def clear_results(self) -> None:
+        """Note that `begun`, `over` and `to_wake` were handled."""
         self.begun = self.over = None
         self.to_wake = 0
 
@@ -113,7 +117,7 @@ class Standstill:
     def _hold(self, why: str) -> None:
         self._counters.holds += 1
         self.begun = why
-        self._documents.none_blamed()
+        self._documents.free_set_aside()
         self._documents.on_hold = True
         if not self._ended:
             self._trials.hold()

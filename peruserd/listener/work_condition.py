@@ -1,16 +1,17 @@
-"""A condition on which workers wait for work, and others for something they name; nobody is woken for nothing."""
+"""A condition on which workers wait for work, and other threads for a state they name; nobody is woken in vain."""
 
 import threading
 from collections.abc import Callable
 
 
 class WorkCondition(threading.Condition):
-    """A condition whose lock guards what is waited for.
+    """A condition whose lock guards the state that threads wait for.
 
-    Workers `wait_for_work`, and of those as many are woken as there is new work: waking all of them for each document
-    read takes longer than the work, also in instances that do not own it. Callers of `wait_until` are woken by `tell`,
-    too, if their condition is there. It costs next to nothing otherwise, so it may be called thousands of times a
-    second. `notify_all` wakes everybody.
+    - Workers call `wait_for_work`. `notify_workers` wakes as many of them as there are new things to do. Waking all of
+      them for each document read would take longer than the work, also in instances that do not own it.
+    - Other threads call `wait_until` with a condition. `notify_if_ready` wakes them only if one of their conditions
+      holds, so it is cheap enough to call thousands of times a second.
+    - `notify_all` wakes everybody.
     """
 
     def __init__(self) -> None:
@@ -24,11 +25,11 @@ class WorkCondition(threading.Condition):
         self._workers.wait(timeout_seconds)
 
     def notify_workers(self, count: int) -> None:
-        """Wake a worker for each of so many things to do, as far as there are any, with the lock held."""
+        """Wake up to so many waiting workers, with the lock held."""
         self._workers.notify(count)
 
     def wait_until(self, is_there: Callable[[], bool], timeout_seconds: float | None = None) -> bool:
-        """Wait, with the lock held, until something is there; say whether it is."""
+        """Wait, with the lock held, until the condition holds; say whether it does."""
         self.awaited.append(is_there)
         try:
             return self.wait_for(is_there, timeout_seconds)
@@ -36,7 +37,7 @@ class WorkCondition(threading.Condition):
             self.awaited.remove(is_there)
 
     def notify_if_ready(self) -> None:
-        """Wake those who wait for something they name, with the lock held, if it is there for one of them."""
+        """Wake the callers of `wait_until`, with the lock held, if the condition of one of them holds."""
         if any(is_there() for is_there in self.awaited):
             super().notify_all()
 
