@@ -1,6 +1,6 @@
 """`peruserd migrate`: moving from CouchDB's couch_peruser to peruserd. It reads, and changes nothing.
 
-It prints the configuration that does the same as couch_peruser, the differences, and the order in which to switch.
+It prints the equivalent configuration, the differences, and the order of the switch.
 """
 
 import argparse

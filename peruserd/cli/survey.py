@@ -120,8 +120,8 @@ class Survey:
     def differing(self, document_ids: Iterable[str], progress: Progress) -> list[Diagnosis]:
         """Return the diagnoses with findings, sorted by user.
 
-        A difference that may pass by itself is checked twice. A fact that could not be seen is not checked again:
-        otherwise a node that is away would make every round a double one.
+        A difference that may pass by itself is checked twice. An unseen fact is not checked again: otherwise a node
+        that is away would make every round a double one.
         """
         found = {each.user: each for each in self._diagnosed(document_ids, progress) if each.findings}
         doubtful = [user for user, each in found.items() if each.may_pass]

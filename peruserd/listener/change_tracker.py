@@ -252,8 +252,8 @@ class ChangeTracker(LookRequests):
         """Write the progress to disk; raises StoreError."""
         with self._changed:
             self._save_requested = False
-            # The progress is saved also before the copy is open. A scan that is owed must be on disk before the
-            # supervisor is told that it is noted.
+            # The progress is saved also before the copy is open. An owed scan must be on disk before the supervisor
+            # counts it as noted.
             progress = self._state.intake.progress
         if progress is not None:
             self._store.save(progress)
@@ -307,8 +307,8 @@ class ChangeTracker(LookRequests):
         self._pass_on()
         self._note_scan(ended=scan_ended)
         # No worker is woken. A finished change frees at most one other: the next change of its document, or one that
-        # waited for a free slot. The worker that finished this change takes that one next. Waking all workers for each
-        # user took longer than serving the user.
+        # waited for a free slot. The worker of this change takes that one next. Waking all workers for each user took
+        # longer than serving the user.
         self._changed.notify_if_ready()
         if not self._save_requested:
             # The main thread is woken once until the next save. The system call releases the GIL while this thread

@@ -58,7 +58,7 @@ def open_deletions(
     """Return the deletions of a listener, and the session of their thread, so that the caller can interrupt it.
 
     `workers` is the client of the workers, who note deletions by it. Its requests wait until the server lets the
-    instance in. Those of the session do not wait, because a drop must follow at once what was read before it.
+    instance in. Requests of the session do not wait, because a drop must follow its reads at once.
     """
 
     def tools(client: Client) -> Tools:

@@ -41,8 +41,8 @@ _MAX_UNLUCKY: Final = 5
 _PAUSE_SECONDS: Final = 15.0
 _OF_THE_CLUSTER: Final = frozenset({Reason.HOSTS_AWAY, Reason.CLOCKS, Reason.DOCUMENT_UNCLEAR, Reason.DATABASE_UNCLEAR})
 
-# The longest time without a round. A round normally follows the news that another instance or an operator has written;
-# this is for news that was lost.
+# The longest time without a round. A round normally follows news of another instance or an operator; this is for lost
+# news.
 _IDLE_SECONDS: Final = 600.0
 
 # How often the whole journal is read again. News of the journal can be lost, and an earlier owner can have written an
@@ -175,7 +175,7 @@ class Deletions:
         return user is not None and self._mine(user_document_id(user))
 
     def owners_changed(self) -> None:
-        """Forget the entries that other instances own now, and read the journal for those that this one has gained."""
+        """Forget the entries of other owners, and read the journal for newly owned entries."""
         self._kept.forget_deletions(self._pending.remove_unless(self._mine))
         self._read_at = None
         self._wanted.set()
@@ -283,7 +283,7 @@ class Deletions:
             self._pending.postpone(item, turn, look.wait, self._tools.wall_clock())
 
     def _failed(self, item: Item, turn: int, kind: str) -> bool:
-        """Postpone an entry that failed, so that it delays no other; the cluster may be the cause."""
+        """Postpone a failed entry, so that it delays no other; the cluster may be the cause."""
         self._on_failure(kind)
         self._pending.postpone(item, turn, None, self._tools.wall_clock())
         return False

@@ -265,7 +265,7 @@ class Dropper:
         return self._dropped(begun, known)
 
     def _begun(self, entry: Entry, known: Known) -> Entry:
-        # A drop that began long ago and failed must not keep its old reservation, because nobody counts that any more.
+        # A failed drop from long ago must not keep its old reservation, because old reservations no longer count.
         is_counted = self._is_counted(entry, known.pause, known.now)
         return (entry if is_counted else entry.waiting()).begun(known.now)
 

@@ -32,19 +32,19 @@ _BACKOFF: Final = {
     Advice.ASK_OPERATOR: Backoff(initial_seconds=1.0, max_seconds=15.0),
 }
 
-# The pause after a long poll that broke, or that ended early with nothing, because a proxy cuts polls or answers them
-# itself. A user who signs up then waits at most this long.
+# The pause after a long poll that broke or ended early with nothing. A proxy cuts polls, or answers them itself. A user
+# who signs up then waits at most this long.
 _POLLS_APART: Final = Backoff(initial_seconds=0.2, max_seconds=2.0)
 
 # How often a readable copy is asked for its history before it counts as a copy that does not answer.
 _MAX_QUESTIONS: Final = 3
 _QUESTIONS_APART: Final = Backoff(initial_seconds=0.2, max_seconds=2.0)
 
-# How often the identity of the copy is checked on a feed that is never quiet: one small request in that time.
+# How often the identity of the copy is checked on a feed without quiet moments: one small request in that time.
 _CONFIRM_SECONDS: Final = 60.0
 
-# The pause between a single change and the next long poll. To begin a poll costs a node more than to answer it, and
-# without the pause all instances would do so just when the node has a database to create. Users who sign up during the
+# The pause between a single change and the next long poll. To begin a poll costs a node more than to answer it. Without
+# the pause all instances would begin one just when the node has a database to create. Users who sign up during the
 # pause come with the same answer. At 10 sign-ups a second each cost a real cluster 126 ms of processor time instead of
 # 136, and p50 and p99 were lower; 50 ms saved no more. Where several changes come at a time there is nothing to gain.
 _REST_SECONDS: Final = 0.025
@@ -164,7 +164,7 @@ class Follower:
                 return
 
     def _identify(self, proof: tuple[Row, ...]) -> Identity:
-        """Ask which copy this is, and whether it has the rows that prove the checkpoint."""
+        """Ask for the copy's identity, and whether it has the rows that prove the checkpoint."""
         identity = self._persistence.call(self._source.identify)
         recent = history.noted((), self._persistence.call(self._source.recent))
         has_last_row: bool | None = not recent
@@ -240,7 +240,7 @@ class Follower:
 
     def _read(self, since: Sequence) -> Page:
         # A long poll is used only at the end of a backlog, and not after a failure. After a failure it must soon be
-        # known whether the feed can be read again and whether it is of the same copy; a long poll would take too long.
+        # known whether the feed is readable again and of the same copy. A long poll would take too long.
         if not self._at_end or self._failed:
             return self._source.page(since)
         odd_polls = self._odd_polls

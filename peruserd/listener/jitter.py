@@ -1,4 +1,4 @@
-"""Random numbers that spread repeated attempts, so that instances and users do not all try at the same moment."""
+"""Random numbers to spread repeated attempts, so that instances and users do not all try at the same moment."""
 
 import random
 

@@ -12,7 +12,7 @@ from peruserd.listener.work_condition import WorkCondition
 
 
 class LookRequests(ABC):
-    """The part of the tracker that takes requests for looks, and counts the drops that other parts report."""
+    """The part of the tracker for requests for looks, and for counting the drops that other parts report."""
 
     _state: ListenerState
     _changed: WorkCondition

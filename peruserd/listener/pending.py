@@ -1,7 +1,7 @@
 """The journal's entries that a listener keeps in memory: when to look at each, and the operator's word on it.
 
-The number of entries is bounded. Those due last stay in the journal only, and are counted. Any thread may call; nothing
-here makes a request.
+The number of entries is bounded. The entries due last stay only in the journal, and are counted. Any thread may call;
+nothing here makes a request.
 """
 
 import heapq
@@ -24,8 +24,8 @@ _HELD_SECONDS: Final = 600.0
 
 _BACKOFF: Final = Backoff(initial_seconds=2.0, max_seconds=600.0)
 
-# Two reasons to wait hardly ever end by themselves: an authentication database that was made anew knows nothing of a
-# user, and a returned user waits for the operator. The operator's word arrives at once anyway. And anybody can return
+# Two reasons to wait hardly ever end by themselves. An authentication database that was made anew does not know the
+# user, or a returned user waits for the operator. The operator's word arrives at once anyway. And anybody can return
 # under many names, so looks at them must be rare.
 _RARELY_SECONDS: Final = 6 * 3_600.0
 

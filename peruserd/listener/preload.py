@@ -1,8 +1,8 @@
 """All imports of a listener: the fork server imports this module once, and every listener has them.
 
 So a listener starts in the time of a fork, and shares the memory of all code with the others. The garbage collector
-must leave the imported objects alone. It writes into each object that it examines, and a page that is written to is no
-longer shared.
+must leave the imported objects alone. It writes into each object that it examines, and a changed page is no longer
+shared.
 
 Some modules are imported here by name, because their users import them only when they first need them. They are for the
 child's end of its pipe, for the names of hosts, and for the console script. `multiprocess` runs that script again in

@@ -40,7 +40,7 @@ def end_return(tools: Tools, database: str) -> bool:
     now = tools.wall_clock()
 
     def ended(known: Entry | None) -> Entry | None:
-        # A drop that has begun has a reservation, and the next look at it gives that back.
+        # A begun drop has a reservation, and the next look at it gives the reservation back.
         return None if known is None or known.state is not State.WAITING else known.ended(Ending.SUPERSEDED, now)
 
     try:

@@ -1,6 +1,6 @@
 """Commands as a user runs them: each in a process of its own, with its own environment and output.
 
-Commands that take a moment are forked, see `tests.forking`. Commands that run on are started as a user starts them.
+Short commands are forked, see `tests.forking`. Commands that run on are started as a user starts them.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""`peruserd audit` without a daemon: what it lists, in words and as JSON, and its exit codes."""
+"""`peruserd audit` without a daemon: its lists in words and as JSON, and its exit codes."""
 
 import json
 from collections.abc import Iterator
@@ -25,18 +25,18 @@ from tests.listener.provisioner_harness import delete_user
 
 
 class Command:
-    """Runs `peruserd audit` against node 1, in this process, where the second look is made at once."""
+    """Runs `peruserd audit` against node 1, in this process, with the second look at once."""
 
     def __init__(self, cluster: SimClusterThread, capsys: pytest.CaptureFixture[str]) -> None:
         self._url = cluster.urls[0]
         self._capsys = capsys
 
     def run(self, *arguments: str, **more: str) -> tuple[int, str, str]:
-        """Return its exit code and what it said."""
+        """Return its exit code and its output."""
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(survey, "_AGAIN_SECONDS", 0.0)
             patched.setattr(survey, "_PAUSE_SECONDS", 0.0)
-            # Loggers would keep the stream that they find first, and the one of this test is closed at its end.
+            # Loggers would keep the first stream that they find, and this test's stream is closed at its end.
             configure = structlog.configure
             patched.setattr(
                 structlog, "configure", lambda **how: configure(**how | {"cache_logger_on_first_use": False})
@@ -62,7 +62,7 @@ class Command:
 
 @pytest.fixture(autouse=True)
 def _own_logs() -> Iterator[None]:
-    """Take back what a command sets for its process."""
+    """Undo the settings that a command makes for its process."""
     yield
     structlog.reset_defaults()
 
@@ -87,7 +87,7 @@ def client(cluster: SimClusterThread) -> Client:
 
 
 def served(cluster: SimClusterThread, count: int) -> list[str]:
-    """Return users who have their databases."""
+    """Sign users up with their databases, and return them."""
     return cluster.seed_users(count, provisioned_prefix="userdb-")
 
 
@@ -127,7 +127,7 @@ def test_what_differs_is_listed_with_what_would_be_done(
 
 
 def test_users_and_kinds_can_be_chosen(cluster: SimClusterThread, client: Client, command: Command) -> None:
-    """`--user` looks at these alone, whether or not they are there; `--ignore` passes over what is known."""
+    """`--user` looks only at these users, even if they do not exist; `--ignore` skips known findings."""
     missing, options = served(cluster, 2)
     client.delete_database(database_name("userdb-", missing))
     client.delete_database(database_name("userdb-", options))
@@ -142,7 +142,7 @@ def test_users_and_kinds_can_be_chosen(cluster: SimClusterThread, client: Client
 
 
 def test_a_name_that_can_have_no_database_is_said(command: Command) -> None:
-    """Nothing is wrong with a database that cannot be, and nothing is right either."""
+    """A database that cannot exist is neither wrong nor right."""
     code, said, error = command.run("--user", "x" * 200)
     assert (code, said) == (1, "")
     assert "200 bytes" in error
@@ -162,7 +162,7 @@ def test_users_whom_any_copy_knows_are_found(cluster: SimClusterThread, client: 
 def test_a_copy_that_is_closed_is_passed_over(
     cluster: SimClusterThread, client: Client, command: Command, outcome: int
 ) -> None:
-    """A proxy lets nobody read what is on another node, and the other copies of its ranges tell as much."""
+    """A proxy blocks the copies of another node, and the other copies of its ranges show the same users."""
     users = served(cluster, 4)
     client.delete_database(database_name("userdb-", users[0]))
     cluster.fail(1, outcome, path_regex="node3.*_changes")
@@ -170,7 +170,7 @@ def test_a_copy_that_is_closed_is_passed_over(
 
 
 def test_deleted_users_are_looked_at(cluster: SimClusterThread, client: Client, command: Command) -> None:
-    """A tombstone is known by the feed; its user is to be named nowhere."""
+    """The feed shows a tombstone; its user must be named nowhere."""
     (user,) = served(cluster, 1)
     path = f"/_users/{user_document_id(user)}"
     rev = client.session.request("GET", path).expect(200).decode(dict[str, Any])["_rev"]
@@ -180,7 +180,7 @@ def test_deleted_users_are_looked_at(cluster: SimClusterThread, client: Client, 
 
 
 def test_what_cannot_be_seen_is_75_and_not_listed_without_end(cluster: SimClusterThread, command: Command) -> None:
-    """A node that is away is no difference; nobody can say that nothing differs either."""
+    """An absent node is no difference, but it is not known either that nothing differs."""
     served(cluster, 30)
     cluster.stop_node(3)
     code, said, _ = command.run()
@@ -194,7 +194,7 @@ def test_what_cannot_be_seen_is_75_and_not_listed_without_end(cluster: SimCluste
 def test_a_dry_run_says_who_would_be_named_and_needs_no_daemon(
     cluster: SimClusterThread, client: Client, command: Command
 ) -> None:
-    """The users that a look mends would be sent to the daemon; a real repair without one is 75 at once."""
+    """Repairable users would be sent to the daemon; a real repair without a daemon is 75 at once."""
     missing, _ = served(cluster, 2)
     client.delete_database(database_name("userdb-", missing))
     code, _, result = command.listed("--repair", "--dry-run")
@@ -208,7 +208,7 @@ def test_a_dry_run_says_who_would_be_named_and_needs_no_daemon(
 
 
 def test_names_cannot_steer_the_terminal(cluster: SimClusterThread, command: Command) -> None:
-    """Whoever signs up chooses the name that an operator sees."""
+    """Users choose the names that an operator sees."""
     cluster.add_user("evil\x1b[31m", "pass")
     code, said, _ = command.run()
     assert code == 1
@@ -256,15 +256,15 @@ def test_a_server_that_is_away_is_75_and_a_wrong_configuration_78(tmp_path: Path
 
 
 def test_a_repair_that_does_not_get_better_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Users whom nobody puts right are left; one who is right by then is not, and one whom nobody mends stays."""
+    """Repaired users leave the list; the others stay, also those who need another remedy."""
 
     class Surveyed:
-        """Puts one user right at the second look."""
+        """Shows one user as repaired at the second look."""
 
         looks = 0
 
         def at_once(self, document_ids: Iterator[str]) -> list[Diagnosis]:
-            """Return what is found."""
+            """Return the diagnoses."""
             self.looks += 1
             ids = list(document_ids)
             return [stuck] + [slow for each in ids if each.endswith("slow") and self.looks < 2]
@@ -280,7 +280,7 @@ def test_a_repair_that_does_not_get_better_ends(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def orders(tmp_path: Path) -> Iterator[list[Order]]:
-    """A daemon that takes the first order and ends then; the list has its orders."""
+    """A daemon that accepts the first order and then ends; the list has its orders."""
     taken: list[Order] = []
 
     def carry_out(order: Order, _uid: int) -> Iterator[Answer]:
@@ -296,7 +296,7 @@ def orders(tmp_path: Path) -> Iterator[list[Order]]:
 def test_a_repair_whose_daemon_ends_midway_says_what_was_found(
     cluster: SimClusterThread, client: Client, command: Command, orders: list[Order], tmp_path: Path
 ) -> None:
-    """To find it can have taken an hour, so it is printed, with the reason and a code that says to try again."""
+    """The findings may have taken an hour, so they are printed, with the reason and a code for another try."""
     missing, right = served(cluster, 2)
     client.delete_database(database_name("userdb-", missing))
     code, printed, said = command.run("--repair", "--json", PERUSERD_STATE_DIRECTORY=str(tmp_path))
@@ -320,7 +320,7 @@ def test_a_repair_whose_daemon_ends_midway_says_what_was_found(
 def test_a_repair_that_is_cut_short_says_what_was_found(
     failure: BaseException, code: int, word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The server goes away while the daemon puts users right, or the operator has seen enough."""
+    """The server goes away during the repair, or the operator presses Ctrl-C."""
 
     def failing(_survey: object, left: dict[str, Diagnosis]) -> None:
         left.pop("mended")
@@ -375,7 +375,7 @@ def test_a_user_who_is_deleted_as_it_should_be_is_right(
 def test_a_name_is_not_called_unknown_while_a_node_that_may_know_it_is_away(
     cluster: SimClusterThread, command: Command
 ) -> None:
-    """To try again later can help: 75."""
+    """A later try can help, so the code is 75."""
     cluster.stop_node(3)
     code, said, _ = command.run("--user", "nobody")
     assert code == 75

@@ -1,4 +1,4 @@
-"""`peruserd check` on a cluster that is there in part."""
+"""`peruserd check` on a cluster with nodes away."""
 
 import json
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def test_a_cluster_without_a_majority_is_1_and_says_what_to_do(
 
 
 def test_a_range_that_has_lost_its_copies_is_named(cluster: SimClusterThread, config: str) -> None:
-    """The other range, which has its majority, is not."""
+    """The other range has its majority, and is not named."""
     for node in (2, 3):
         cluster.fail(1, 500, path_regex=f"{cluster.node_names[node - 1].replace('@', '%40')}/shards%2F00000000")
     checked = peruserd("check", "--config", config)

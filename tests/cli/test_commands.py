@@ -61,7 +61,7 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
 
 
 def test_an_unknown_kind_of_finding_names_those_there_are() -> None:
-    """As an unknown kind of failure does for `quarantine`."""
+    """The error lists the kinds, as the one for an unknown kind of failure does."""
     ran = peruserd("audit", "--ignore", "options", "foo")
     assert ran.returncode == 2
     assert "argument --ignore: 'foo' is no kind of finding; there are missing, " in ran.stderr
@@ -100,7 +100,7 @@ def test_the_default_configuration_is_valid_toml_and_accepted(tmp_path: Path) ->
 
 
 def test_names_in_json_hold_each_answer_and_each_error() -> None:
-    """One list for all names, in their order; a name that no JSON can hold is written with escapes."""
+    """The list has all names in their order; bytes that JSON cannot hold are escaped."""
     answered = peruserd("name", "--json", "bob", "x" * 116, os.fsdecode(b"\xff"))
     assert answered.returncode == 1
     bob, long, odd = json.loads(answered.stdout)
@@ -145,7 +145,7 @@ def test_output_that_nobody_reads_is_no_traceback() -> None:
 
 
 def test_check_says_what_the_daemon_would_do_and_changes_nothing(config: str, cluster: SimClusterThread) -> None:
-    """Version, node, users, databases and copies in words; not one request that writes, nothing on disk."""
+    """The output has version, node, users, databases and copies in words; no request writes, and nothing is on disk."""
     cluster.clear_requests()
     checked = peruserd("check", "--config", config)
     assert checked.returncode == 0, checked.stderr
@@ -169,7 +169,7 @@ def test_check_says_what_the_daemon_would_do_and_changes_nothing(config: str, cl
 def test_check_says_that_everybody_can_read_the_password(
     config: str, tmp_path: Path, cluster: SimClusterThread, mode: int, *, is_said: bool
 ) -> None:
-    """It stands in nobody's way, because some platforms give files no other rights."""
+    """It is no obstacle, because some platforms give files no other rights."""
     file = tmp_path / "password"
     file.write_text("pass")
     file.chmod(mode)
@@ -189,7 +189,7 @@ def test_check_says_that_everybody_can_read_the_password(
 
 
 def test_check_says_what_an_account_without_a_user_document_costs(config: str, cluster: SimClusterThread) -> None:
-    """It is said, and stands in nobody's way; with a document it is said that all is well."""
+    """The line says so, and it is no obstacle; with a document the line says that all is well."""
     without = peruserd("check", "--config", config)
     assert "adm has no user document" in without.stdout
     assert without.returncode == 0
@@ -198,7 +198,7 @@ def test_check_says_what_an_account_without_a_user_document_costs(config: str, c
 
 
 def test_check_without_the_authentication_database_is_1(config: str) -> None:
-    """An obstacle to serving users is said, and makes the exit code 1."""
+    """An obstacle to serving users is printed, and makes the exit code 1."""
     checked = peruserd("check", "--config", config, environment={"PERUSERD_COUCHDB_AUTH_DB": "elsewhere"})
     assert checked.returncode == 1
     assert "elsewhere does not exist" in checked.stdout
@@ -221,7 +221,7 @@ def test_check_in_json_says_the_same_and_what_stands_in_the_way(config: str) -> 
 
 @pytest.mark.parametrize("command", [["check"], ["owner", "bob"], ["plan"]])
 def test_a_server_that_does_not_answer_is_75(config: str, command: list[str]) -> None:
-    """Nobody there: try again later."""
+    """No server answers: the code says to try again later."""
     answered = peruserd(*command, "--config", config, environment={"PERUSERD_COUCHDB_URL": "http://127.0.0.1:1"})
     assert answered.returncode == 75
     assert "http://127.0.0.1:1" in answered.stderr
@@ -241,7 +241,7 @@ def test_refused_credentials_are_75(config: str, command: list[str], cluster: Si
 
 
 def test_commands_share_the_record_of_refusals(config: str, cluster: SimClusterThread) -> None:
-    """Where there is a state directory they stop before the server locks the account, and then as soon."""
+    """With a state directory the commands stop before the server locks the account."""
     cluster.clear_lockouts()
     directory = Path(config).parent / "state"
     directory.mkdir()
@@ -249,7 +249,7 @@ def test_commands_share_the_record_of_refusals(config: str, cluster: SimClusterT
     said = [peruserd("check", "--config", config, environment=environment).stderr for _ in range(5)]
     assert ["refuses the password" in each for each in said] == [True] * 3 + [False] * 2, said
     assert "is not sent for another" in said[-1]
-    # The server has counted no more than these, so whoever has the password is let in.
+    # The server has counted no further attempts, so the right password is let in.
     assert peruserd("check", "--config", config).returncode == 75
     assert requests.get(f"{cluster.urls[0]}/_membership", timeout=10).status_code == 200
     assert "hunter2" not in (directory / "refusals.json").read_text()
@@ -285,7 +285,7 @@ def test_what_cannot_be_used_is_78_before_anything_is_served(config: str, settin
 
 @pytest.mark.parametrize("command", [["check"], ["owner", "bob"], ["plan"], ["run"]])
 def test_tls_files_that_are_not_there_are_78_and_named(config: str, command: list[str]) -> None:
-    """All that is wrong is said in one go; blank variables are not given, and stand in nobody's way."""
+    """All mistakes are printed at once; blank variables count as not given."""
     missing = {f"PERUSERD_COUCHDB_{key}": f"/nonexistent/{key}" for key in ("CA_FILE", "CLIENT_CERT", "PASSWORD_FILE")}
     answered = peruserd(*command, "--config", config, environment=missing)
     assert answered.returncode == 78

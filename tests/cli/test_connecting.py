@@ -10,7 +10,7 @@ from peruserd.cli.connecting import _interruptible
 
 
 class Requests:
-    """Stands in the place of a session, which ends requests under way."""
+    """A substitute for a session, to see that requests under way are ended."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()
@@ -31,7 +31,7 @@ def _own_signals() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_own_signals")
 def test_ctrl_c_ends_requests_and_the_command() -> None:
-    """By another thread, because the interrupted one may hold a lock; afterwards all is as before."""
+    """Another thread interrupts, because the main thread may hold a lock; afterwards the signal is as before."""
     requests = Requests()
     with pytest.raises(KeyboardInterrupt), _interruptible(requests):  # type: ignore[arg-type]
         signal.raise_signal(signal.SIGINT)
@@ -41,7 +41,7 @@ def test_ctrl_c_ends_requests_and_the_command() -> None:
 
 @pytest.mark.usefixtures("_own_signals")
 def test_a_job_in_the_background_goes_on_ignoring_it() -> None:
-    """A shell starts such a job so that Ctrl-C is for the foreground alone."""
+    """A shell starts a background job so that Ctrl-C reaches only the foreground."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests = Requests()
     with _interruptible(requests):  # type: ignore[arg-type]

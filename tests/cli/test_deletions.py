@@ -56,7 +56,7 @@ def environment(cluster: SimClusterThread, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def _daemon(journal: DeletionJournal, tmp_path: Path) -> Iterator[None]:
-    """The parts of a daemon that this needs: the socket, and the operator that carries out orders."""
+    """The required parts of a daemon: the socket, and the operator that carries out orders."""
     operator = Operator(journal, prefix="userdb-", instance=lambda: "node1@host", on_change=lambda: None)
     serving = ControlSocket(tmp_path, Orders(dict.fromkeys(get_args(DeletionOrder), operator.carry_out)).carry_out)
     serving.start()
@@ -93,7 +93,7 @@ def test_what_waits_can_be_cancelled(journal: DeletionJournal, environment: dict
 
 @pytest.mark.usefixtures("_daemon")
 def test_a_user_for_whom_nothing_waits_is_exit_1(journal: DeletionJournal, environment: dict[str, str]) -> None:
-    """The others that were named are seen to all the same."""
+    """The order is carried out for the other named users."""
     entry = waiting(journal, "kim")
     ran = peruserd("deletions", "drop-now", "stranger\x1b[2J", "kim", "--json", environment=environment)
     assert ran.returncode == 1
@@ -110,7 +110,7 @@ def test_a_user_for_whom_nothing_waits_is_exit_1(journal: DeletionJournal, envir
 
 @pytest.mark.usefixtures("_daemon")
 def test_an_id_in_the_place_of_a_name_has_a_hint_in_json(environment: dict[str, str]) -> None:
-    """The words for people have it as well."""
+    """The sentence for people says it as well."""
     ran = peruserd("deletions", "cancel", "org.couchdb.user:kim", "--json", environment=environment)
     (unknown,) = json.loads(ran.stdout)["unknown"]
     assert ran.returncode == 1
@@ -141,7 +141,7 @@ def test_all_is_paused_shown_and_resumed(journal: DeletionJournal, environment: 
 
 @pytest.mark.usefixtures("_daemon")
 def test_one_alone_is_paused_and_resumed(journal: DeletionJournal, environment: dict[str, str]) -> None:
-    """With names, `pause` and `resume --only` concern these, and no pause of all."""
+    """With names, `pause` and `resume --only` concern only these users, not the pause of all."""
     entry = waiting(journal, "lee")
     paused = peruserd("deletions", "pause", "lee", environment=environment)
     assert paused.stdout.endswith("none of these databases is deleted until `peruserd deletions resume --only lee`\n")
@@ -192,7 +192,7 @@ def test_a_socket_that_nobody_listens_on_is_no_daemon(environment: dict[str, str
 def test_how_it_ended_is_the_exit_code(
     environment: dict[str, str], tmp_path: Path, answers: list[Answer], code: int
 ) -> None:
-    """A refusal that may pass is 75, any other one is 1, and an end without a word is not taken for success."""
+    """A passing refusal is 75, any other is 1, and an end without an answer does not count as success."""
     serving = ControlSocket(tmp_path, lambda _order, _uid: iter(answers))
     serving.start()
     ran = peruserd("deletions", "pause", environment=environment)
@@ -201,7 +201,7 @@ def test_how_it_ended_is_the_exit_code(
 
 
 def test_each_action_is_one_order(environment: dict[str, str], tmp_path: Path) -> None:
-    """The daemon is told what is typed."""
+    """The daemon gets the names as they were typed."""
     orders: list[Order] = []
 
     def carry_out(order: Order, _uid: int) -> Iterator[Answer]:
@@ -223,7 +223,7 @@ def test_each_action_is_one_order(environment: dict[str, str], tmp_path: Path) -
 
 
 def test_what_waits_is_listed_in_the_order_of_its_dates(cluster: SimClusterThread) -> None:
-    """The list needs no daemon; it shows names as nobody can abuse them, words, the breaker and what is overdue."""
+    """The list needs no daemon; it shows escaped names, orders, the breaker and overdue entries."""
     connect(cluster.urls[0]).session.request("PUT", "/other", params={"q": "1"}).expect(201)
     journal = DeletionJournal(Journal(session_to(cluster.urls[0]), "other"))
     late, soon = waiting(journal, "late\x1b[31m"), waiting(journal, "soon", kind=Kind.RETURN)
@@ -263,7 +263,7 @@ def test_a_journal_that_is_not_there_yet_is_empty(cluster: SimClusterThread) -> 
 
 
 def test_a_proxy_that_finds_nothing_is_no_empty_journal(tmp_path: Path) -> None:
-    """Its 404 says nothing of what waits, so the command says that it cannot know."""
+    """A proxy's 404 says nothing about waiting entries, so the command says that it cannot know."""
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
         threading.Thread(target=proxy.serve_forever).start()

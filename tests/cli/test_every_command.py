@@ -13,7 +13,7 @@ DOCUMENTS = Path(__file__).parents[2] / "docs" / "commands.md"
 
 
 def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Return the parsers that take no further command, by the words that lead to them."""
+    """Return the parsers without subcommands, by the words that lead to them."""
     adding = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
     if not adding:
         yield name, parser
@@ -51,7 +51,7 @@ def test_every_command_has_a_section_in_the_documents(command: str) -> None:
     ],
 )
 def test_an_option_with_many_values_may_be_given_again(arguments: list[str], key: str, values: list[str]) -> None:
-    """Nobody who was named is passed over without a word."""
+    """The values of all uses count, so no named user is silently dropped."""
     assert getattr(build_parser().parse_args(arguments), key) == values
 
 

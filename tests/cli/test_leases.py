@@ -1,4 +1,4 @@
-"""The words of commands about leases: where they are, how to mend their database, who differs, who can sign up."""
+"""The lines of commands about leases: their database and its repair, instances that differ, and open sign-up."""
 
 import json
 import shlex
@@ -36,7 +36,7 @@ def client(cluster: SimClusterThread) -> Client:
 
 
 def check(config: str, code: int = 0) -> list[tuple[str, str]]:
-    """Run `check`, and return its lines as what each is about and its words."""
+    """Run `check`, and return its lines as pairs of subject and words."""
     checked = peruserd("check", "--config", config)
     assert checked.returncode == code, checked.stdout + checked.stderr
     return [(line[:15].strip().rstrip(":"), line[16:]) for line in checked.stdout.splitlines()]
@@ -50,14 +50,14 @@ def about(lines: list[tuple[str, str]], what: str) -> list[str]:
 def test_check_says_that_the_daemon_makes_the_database_and_does_not_make_it(
     config: str, cluster: SimClusterThread
 ) -> None:
-    """A new cluster has none yet, which stands in nobody's way."""
+    """A new cluster has no such database yet, and that is no obstacle."""
     (words,) = about(check(config), "leases")
     assert words == "kept in the database peruserd, which the first instance that runs makes"
     assert cluster.databases() == ["_users"]
 
 
 def test_check_says_how_many_copies_answer(config: str, client: Client) -> None:
-    """With all there is nothing to mend."""
+    """With all copies there is nothing to repair."""
     make_lease_database(client)
     lines = check(config)
     assert about(lines, "leases") == ["in the database peruserd: 3 of 3 copies answer"]
@@ -92,7 +92,7 @@ def test_check_prints_the_commands_that_give_another_node_a_copy(
 
 
 def test_check_without_any_copy_says_what_is_left_to_do(config: str, client: Client, cluster: SimClusterThread) -> None:
-    """Where no host of the database can return it is made anew, which costs what was kept in it."""
+    """If no host of the database can return, it is made anew, without its contents."""
     make_lease_database(client)
     cluster.join_node(4)
     cluster.replicate()
@@ -123,7 +123,7 @@ def test_somebody_elses_database_is_named_and_ends_the_daemon(
 
 
 def test_check_and_plan_name_who_has_another_configuration(config: str, client: Client) -> None:
-    """It is said, and stands in nobody's way; who has the same is not named."""
+    """The line is no obstacle, and instances with the same configuration are not named."""
     make_lease_database(client)
     same, other = configuration_digest(Config(), NO_TEMPLATES), "0" * 16
     client.put_lease("peruserd", Lease(NODES[1], "b", 1, digest=other, version="9.9\x1b[2J"))
@@ -143,7 +143,7 @@ def test_check_and_plan_name_who_has_another_configuration(config: str, client: 
 
 @pytest.mark.parametrize("command", [["plan"], ["owner", "bob"]])
 def test_commands_say_that_leases_cannot_be_read(config: str, client: Client, command: list[str]) -> None:
-    """That nobody is seen is no word about anybody then, and what follows from it is not known."""
+    """Unreadable leases say nothing about any instance, so the plan is not known either."""
     client.create_database("peruserd", DatabasesConfig())
     client.put_document("peruserd", "somebody", {"else": True})
     answered = peruserd(*command, "--config", config)
@@ -154,7 +154,7 @@ def test_commands_say_that_leases_cannot_be_read(config: str, client: Client, co
 
 @pytest.mark.parametrize("command", [["plan"], ["owner", "bob"]])
 def test_before_the_first_start_commands_say_that_there_was_none(config: str, command: list[str]) -> None:
-    """A new user who asks first learns that nothing is broken, and how an instance is started."""
+    """A new operator who looks first learns that nothing is broken, and how to start an instance."""
     answered = peruserd(*command, "--config", config)
     assert answered.returncode == 1
     said = answered.stdout + answered.stderr

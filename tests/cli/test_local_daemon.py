@@ -1,4 +1,4 @@
-"""What listens in the place of the daemon on this machine can answer anything."""
+"""Another program may listen in place of the daemon on this machine, and answer anything."""
 
 import pytest
 
@@ -12,7 +12,7 @@ BEGIN = b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n"
 
 
 def _asked(said: bytes) -> tuple[Readiness | None, str]:
-    """Ask a server that says these bytes to whatever is asked; return what was made of it, and the path."""
+    """Ask a server that always answers these bytes; return the result and the requested path."""
 
     def script(conversation: Conversation) -> None:
         conversation.request()
@@ -51,7 +51,7 @@ def test_a_user_in_quarantine_is_told_by_the_daemon() -> None:
     ],
 )
 def test_any_other_answer_says_nothing(said: bytes) -> None:
-    """Neither an error nor a word of it gets through."""
+    """It causes no error, and none of its text is used."""
     assert _asked(said)[0] is None
 
 

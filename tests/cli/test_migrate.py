@@ -1,4 +1,4 @@
-"""`peruserd migrate` against a simulated cluster whose couch_peruser is, or was, on."""
+"""`peruserd migrate` against a simulated cluster with couch_peruser on, or formerly on."""
 
 import json
 import tomllib
@@ -72,7 +72,7 @@ def _items(document: dict[str, Any], kind: str) -> list[tuple[list[str], str]]:
 
 @pytest.fixture
 def moved(cluster: SimClusterThread) -> SimClusterThread:
-    """Let couch_peruser serve users, and let what it leaves behind come about."""
+    """Let couch_peruser serve users, and leave its typical remains behind."""
     users = ["alice", "bob", "carol", "dora", "tab\tone", "\x12\x03", "\x01#"]
     for user in users:
         cluster.add_user(user, "x")
@@ -111,7 +111,7 @@ def test_what_differs_is_listed_with_what_happens_to_it(config: str) -> None:
 
 
 def test_people_read_the_configuration_what_differs_and_the_order(moved: SimClusterThread, config: str) -> None:
-    """Without --check the command is done when it has said all, so it exits 0; nothing is written."""
+    """Without --check the command exits 0 after its output; nothing is written."""
     writes = len(moved.writes())
     ran = peruserd("migrate", "--config", config)
     assert ran.returncode == 0, ran.stderr
@@ -142,7 +142,7 @@ def test_a_setting_that_cannot_be_taken_is_said_whatever_else_fails(
     said: str,
     check: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """The printed configuration is not what couch_peruser does then, so the command does not exit 0."""
+    """The printed configuration does not do the same as couch_peruser then, so the command does not exit 0."""
     for node in (1, 2, 3):
         _set(cluster, node, section, key, value)
     ran = peruserd("migrate", *(["--check"] if check else []), "--config", config)
@@ -151,7 +151,7 @@ def test_a_setting_that_cannot_be_taken_is_said_whatever_else_fails(
 
 
 def test_the_configuration_is_printed_as_the_daemon_takes_it(cluster: SimClusterThread, config: str) -> None:
-    """It says what couch_peruser's settings say, by the node on which it is on; passwords are left out."""
+    """The configuration follows the settings of the node with couch_peruser on; passwords are left out."""
     _set(cluster, 2, "couch_peruser", "delete_dbs", "true")
     _set(cluster, 2, "couch_peruser", "database_prefix", "u/")
     _set(cluster, 2, "couch_peruser", "q", "3")
@@ -183,7 +183,7 @@ def test_nothing_differs_is_0_and_no_output(cluster: SimClusterThread, config: s
 
 
 def test_each_copy_of_each_database_is_read_once(cluster: SimClusterThread, config: str) -> None:
-    """Of 20,000 users these are 60,000; nothing else is read for each of them, nor twice without need."""
+    """For 20,000 users these are 60,000 requests; nothing else is read per user, and nothing twice without need."""
     count = 40
     cluster.seed_users(count, "user", provisioned_prefix="userdb-")
     for node in (1, 2, 3):
@@ -201,7 +201,7 @@ def test_each_copy_of_each_database_is_read_once(cluster: SimClusterThread, conf
 
 
 def test_a_node_that_does_not_say_is_named_and_is_1(cluster: SimClusterThread, config: str) -> None:
-    """It can differ from the others; with none that says anything there is nothing to go by."""
+    """A silent node may differ from the others. If no node answers, there is nothing to follow."""
     cluster.fail(1, 403, path_regex="node2.*_config")
     some = peruserd("migrate", "--check", "--config", config)
     cluster.clear_faults()

@@ -1,4 +1,4 @@
-"""Commands that say who is alive and what follows: on a simulated cluster whose leases the tests write."""
+"""`owner` and `plan` on a simulated cluster whose leases the tests write."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.processes
 
 NODES = [f"node{number}@127.0.0.1" for number in (1, 2, 3)]
 
-# Long enough for a lease that is written all the time on a busy machine, short enough to wait for one that is not.
+# Long enough for a lease that is renewed on a busy machine, and short enough to wait for the end of a dead one.
 LEASES = "[cluster]\npoll_interval = 0.5\nlease_interval = 0.2\nlease_ttl = 4.0\n"
 
 
@@ -123,7 +123,7 @@ def test_owner_agrees_with_the_cluster(config: str, cluster: SimClusterThread, a
 def test_an_instance_without_a_sign_of_life_owns_nothing(
     config: str, client: Client, alive: Callable[..., None]
 ) -> None:
-    """A lease that is there and does not grow is waited for until the time to live is over, and then passed over."""
+    """An existing lease that does not grow is watched until the time to live is over, and then ignored."""
     for node in NODES[1:]:
         client.put_lease("peruserd", Lease(node, f"dead-{node}", 7))
     alive(NODES[0])
@@ -138,7 +138,7 @@ def test_an_instance_without_a_sign_of_life_owns_nothing(
 
 
 def test_without_waiting_every_lease_is_taken_at_its_word(config: str, client: Client) -> None:
-    """An operator who has no time learns what stands there, living or not."""
+    """With `--no-wait` every existing lease is shown, live or not."""
     for node in NODES:
         client.put_lease("peruserd", Lease(node, node, 7))
     answered = peruserd("owner", "alice", "--no-wait", "--config", config)
@@ -148,14 +148,14 @@ def test_without_waiting_every_lease_is_taken_at_its_word(config: str, client: C
 
 @pytest.mark.parametrize("command", [["owner", "alice"], ["plan"]])
 def test_where_no_instance_is_there_is_nobody_and_nothing_to_wait_for(config: str, command: list[str]) -> None:
-    """CouchDB nodes are no instances; that nobody serves users makes the exit code 1."""
+    """CouchDB nodes are not instances; without an instance the exit code is 1."""
     answered = peruserd(*command, "--config", config)
     assert (answered.returncode, answered.stderr) == (1, "")
     assert "alice: nobody" in answered.stdout or "0 instances alive" in answered.stdout
 
 
 def test_why_a_host_has_no_instance_is_said(config: str, cluster: SimClusterThread, client: Client) -> None:
-    """It was stopped in order, its CouchDB node is away, or it never had one."""
+    """The instance was stopped in order, its CouchDB node is away, or it never had an instance."""
     client.put_lease("peruserd", Lease(NODES[0], "a", 7))
     client.put_lease("peruserd", Lease(NODES[1], "b", 8, released=True))
     cluster.stop_node(3)
@@ -170,7 +170,7 @@ def test_why_a_host_has_no_instance_is_said(config: str, cluster: SimClusterThre
 
 
 def test_an_adopted_users_owner_is_explained(config: str, cluster: SimClusterThread, client: Client) -> None:
-    """Where none of the hosts has an instance, those who share are named."""
+    """If no host has an instance, the adopters are named."""
     covered, node = _lone_node(cluster)
     client.put_lease("peruserd", Lease(node, "a", 7))
     users = [f"user-{number}" for number in range(20)]
@@ -227,7 +227,7 @@ def test_plan_in_json_has_all_of_it(
 
 
 def test_plan_shows_adopted_ranges_and_roles(config: str, cluster: SimClusterThread, client: Client) -> None:
-    """The words say who reads another node's copy, who stands by, and whose node is in maintenance mode."""
+    """The output marks instances that read another node's copy or stand by, and nodes in maintenance mode."""
     covered, node = _lone_node(cluster)
     client.put_lease("peruserd", Lease(node, "a", 7, maintenance=True))
     client.put_lease("peruserd", Lease(node, "b", 3, role=Role.STANDBY))
@@ -260,7 +260,7 @@ DATABASE_FEED = {"PERUSERD_COUCHDB_FEED": "database"}
 
 
 def test_without_the_authentication_database_nobody_owns_anything(config: str) -> None:
-    """That is an answer to who owns a user, with exit code 1."""
+    """The command answers that nobody owns the user, with exit code 1."""
     answered = peruserd("owner", "bob", "--config", config, environment=NO_USERS)
     assert (answered.returncode, answered.stderr) == (1, "")
     assert "bob: nobody\n  because   the authentication database does not exist" in answered.stdout
@@ -272,7 +272,7 @@ def test_without_the_authentication_database_nobody_owns_anything(config: str) -
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_without_the_authentication_database_there_is_no_plan(config: str, options: list[str]) -> None:
-    """That is an error, with exit code 1; what is printed for a program to read is JSON all the same."""
+    """That is an error with exit code 1; with `--json` the output is JSON all the same."""
     answered = peruserd("plan", *options, "--config", config, environment=NO_USERS)
     assert answered.returncode == 1
     assert answered.stderr == "peruserd: no plan: the authentication database does not exist\n"
@@ -314,7 +314,7 @@ def test_a_server_without_shards_has_owners_in_json_too(config: str) -> None:
 def test_whoever_only_asks_changes_nothing(
     config: str, cluster: SimClusterThread, client: Client, command: list[str]
 ) -> None:
-    """Not one request that writes but the login, and no lease of one's own is left."""
+    """No request but the login writes, and the command leaves no lease."""
     for node in NODES:
         client.put_lease("peruserd", Lease(node, node, 7))
     before = client.leases("peruserd")
@@ -349,6 +349,6 @@ def test_check_adopts_what_nobody_else_would_serve(config: str, cluster: SimClus
 
 @pytest.mark.parametrize("command", [["plan"], ["owner", "bob"]])
 def test_by_the_database_feed_a_server_that_is_away_is_noticed(config: str, command: list[str]) -> None:
-    """No node is asked, and still an answer means that the server lets the account in."""
+    """No node is asked, but an answer still means that the server accepts the account."""
     environment = {**DATABASE_FEED, "PERUSERD_COUCHDB_URL": "http://adm:pass@127.0.0.1:1"}
     assert peruserd(*command, "--config", config, environment=environment).returncode == 75

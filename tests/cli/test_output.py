@@ -1,4 +1,4 @@
-"""Commands among scripts: errors as JSON, output that nobody takes, odd terminals, odd names, and Ctrl-C."""
+"""Commands in scripts: errors as JSON, unwritable output, odd terminals, odd names, and Ctrl-C."""
 
 import json
 import signal
@@ -43,7 +43,7 @@ def cluster() -> Iterator[SimClusterThread]:
 
 
 def failed(*arguments: str, code: int, environment: dict[str, str] | None = None) -> dict[str, object]:
-    """Run a command with --json that fails, and return its one object; people get lines, and no traceback."""
+    """Run a failing command with --json and return its object; people get lines and no traceback."""
     ran = peruserd(*arguments, "--json", environment=environment)
     assert ran.returncode == code, ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
@@ -85,7 +85,7 @@ def test_a_password_file_that_cannot_be_read_is_an_object(command: list[str], tm
 
 @pytest.mark.parametrize("command", [["fly"], ["check", "x"], ["wait"], ["quarantine", "retry"], ["demo", "--q", "0"]])
 def test_wrong_usage_is_an_object(command: list[str]) -> None:
-    """2, whoever finds the mistake."""
+    """The code is 2 for mistakes found by argparse, and for mistakes found by the command."""
     assert failed(*command, code=2)["error"] == "usage"
 
 
@@ -116,7 +116,7 @@ def test_an_authentication_database_that_is_not_there_is_said(config: str) -> No
 
 @pytest.mark.parametrize("command", [["owner", "--no-wait"], ["wait", "--timeout", "0"], ["name"]], ids="-".join)
 def test_names_with_odd_bytes_are_printed(config: str, command: list[str]) -> None:
-    """Bytes that are no UTF-8, escapes and line breaks neither end a command nor steer a terminal."""
+    """Bytes that are not UTF-8, escapes and line breaks neither end a command nor control a terminal."""
     odd = ["\udcff", "a\x1b[31m", "two\nlines", "\u202eright"]
     for arguments in (odd, [*odd, "--json"]):
         ran = peruserd(*command, *arguments, "--config", config)
@@ -161,7 +161,7 @@ def test_defaults_are_said() -> None:
     ],
 )
 def test_output_that_cannot_be_written_is_no_traceback(redirection: str, code: int, said: str | None) -> None:
-    """A closed descriptor, a full disk and a reader that is gone; the code of what failed before that stays."""
+    """The cases are a closed descriptor, a full disk and a gone reader; the code of an earlier failure stays."""
     ran = subprocess.run(  # noqa: S602 - a shell's redirections are what is tested
         f"{sys.executable} -m peruserd name ann {redirection}", shell=True, capture_output=True, text=True, check=False
     )
@@ -170,7 +170,7 @@ def test_output_that_cannot_be_written_is_no_traceback(redirection: str, code: i
 
 
 def test_words_that_nobody_can_read_keep_no_command_from_its_answer(config: str) -> None:
-    """Standard error is a file on a full disk: what is asked for is printed all the same, also an error as JSON."""
+    """Standard error is a file on a full disk: the answer is printed all the same, also an error as JSON."""
     for command, code, said in (
         (f"audit --config {config}", 1, "1 differ"),
         (f"audit --json --config {config}", 1, '"differing":1'),
@@ -195,12 +195,12 @@ def test_a_command_that_looks_at_everybody_says_so_in_a_pipe(config: str, comman
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_ctrl_c_ends_a_command_at_once(config: str, as_json: bool) -> None:  # noqa: FBT001
-    """130, as shells have it, and a word, or an object; requests of other threads are ended as well."""
+    """The code is 130, as in shells, with a line or an object; requests of other threads are ended as well."""
     command = [sys.executable, "-m", "peruserd", "wait", "waiting000000", "--config", config, "--timeout", "3600"]
     command += ["--json"] * as_json
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
-        # It says what it waits for once it has looked some times.
+        # The command says what it waits for after some looks.
         assert running.stderr.readline() == "peruserd: waiting for 1 user, up to 3600 s\n"
         running.send_signal(signal.SIGINT)
         said = running.communicate(timeout=60)

@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
         self._is_terminal = is_terminal
 
     def isatty(self) -> bool:
-        """Say whether somebody watches."""
+        """Say whether it is a terminal."""
         return self._is_terminal
 
 
@@ -33,14 +33,14 @@ def _shown(monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool, quiet_seconds:
 
 
 def test_a_bar_is_shown_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says how many of how many, in one line that leaves no trace."""
+    """The bar shows the number done and the total, in one line that is removed at the end."""
     said = _shown(monkeypatch, is_terminal=True, quiet_seconds=0.0, total=3_000)
     assert f"[{'#' * 15}{'.' * 15}] 1,500 of 3,000 users" in said
     assert said.endswith("\r\x1b[K")
 
 
 def test_without_a_total_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How many there will be is not known while they are listed."""
+    """The total is unknown while users are listed."""
     assert "\r1,500 users" in _shown(monkeypatch, is_terminal=True, quiet_seconds=0.0, total=None)
 
 
@@ -48,12 +48,12 @@ def test_without_a_total_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_shown_of_quick_work_or_to_a_file(
     monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool, quiet_seconds: float
 ) -> None:
-    """Work of moments needs no bar, and a log has no use for one."""
+    """Short work needs no bar, and a log has no use for one."""
     assert _shown(monkeypatch, is_terminal=is_terminal, quiet_seconds=quiet_seconds, total=3_000) == ""
 
 
 def test_a_bar_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that goes on in the next one could not be written over."""
+    """A line that wraps could not be overwritten."""
     monkeypatch.setattr(sys, "stderr", terminal := Terminal(is_terminal=True))
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "40")
@@ -84,7 +84,7 @@ def test_what_begins_is_said_where_no_bar_can_say_it(monkeypatch: pytest.MonkeyP
 
 
 def test_a_wait_is_told_if_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once, and not at all where the answer comes soon."""
+    """The line is printed once, and not at all if the answer comes soon."""
     said: list[str] = []
     is_told = threading.Event()
 

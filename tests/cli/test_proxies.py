@@ -23,7 +23,7 @@ def cluster() -> Iterator[SimClusterThread]:
 
 @pytest.fixture
 def proxy(cluster: SimClusterThread) -> Iterator[Proxy]:
-    """Run a proxy before the first node, which passes paths on as they are until it is told otherwise."""
+    """Run a proxy before the first node; it passes paths on unchanged until a test changes that."""
     with Proxy(cluster.urls[0], faithful) as running:
         yield running
 
@@ -44,7 +44,7 @@ def test_a_proxy_that_passes_paths_on_stands_in_nobodys_way(config: str) -> None
 
 
 def test_a_proxy_that_decodes_slashes_is_named_once_and_is_1(config: str, proxy: Proxy) -> None:
-    """All ranges are unreadable then, and one sentence says what does it and how to mend it."""
+    """All ranges are unreadable then, and one sentence gives the cause and the remedy."""
     proxy.rewriting = decoding
     checked = peruserd("check", "--config", config)
     assert checked.returncode == 1, checked.stdout + checked.stderr
@@ -76,7 +76,7 @@ def test_a_proxy_that_refuses_slashes_is_1(config: str, proxy: Proxy) -> None:
 
 
 def test_a_copy_that_cannot_be_read_is_1(config: str, proxy: Proxy) -> None:
-    """The reason may be any other; whoever starts the daemon would wait in vain."""
+    """The reason may be any other; the daemon would wait in vain."""
     proxy.rewriting = lambda path: 503 if "%2F_users" in path else path
     checked = peruserd("check", "--config", config)
     assert checked.returncode == 1, checked.stdout + checked.stderr
@@ -85,7 +85,7 @@ def test_a_copy_that_cannot_be_read_is_1(config: str, proxy: Proxy) -> None:
 
 
 def test_a_node_that_is_connected_and_no_member_is_named(config: str, proxy: Proxy, cluster: SimClusterThread) -> None:
-    """It is not counted among those that belong, of which there would be more connected than there are."""
+    """The stray node is not counted as a member; otherwise more members would be connected than exist."""
     names = cluster.node_names
     said = json.dumps({"all_nodes": [*names, "stray@10.0.0.9"], "cluster_nodes": names}).encode()
     proxy.rewriting = lambda path: said if path == "/_membership" else path

@@ -1,4 +1,4 @@
-"""`peruserd quarantine` against the parts of a daemon that it needs: socket, desk, and listeners that answer."""
+"""`peruserd quarantine` against the required parts of a daemon: socket, orders, and listeners that answer."""
 
 import json
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def kept(user: str, kind: str = "conflict", **more: object) -> KeptUser:
 
 
 class Listeners:
-    """Two listeners with users in quarantine: a fleet, and what its listeners answer."""
+    """A fleet of two listeners with users in quarantine, and their answers."""
 
     def __init__(self) -> None:
         self.users = {
@@ -98,7 +98,7 @@ def listeners(tmp_path: Path) -> Iterator[Listeners]:
 
 @pytest.mark.usefixtures("listeners")
 def test_a_list_keeps_permanent_and_passing_apart(environment: dict[str, str]) -> None:
-    """Those for whom somebody has to do something come first."""
+    """Users who need somebody's help come first."""
     ran = peruserd("quarantine", "list", environment=environment)
     assert (ran.returncode, ran.stderr) == (0, "")
     lines = ran.stdout.splitlines()
@@ -111,7 +111,7 @@ def test_a_list_keeps_permanent_and_passing_apart(environment: dict[str, str]) -
 
 @pytest.mark.usefixtures("listeners")
 def test_a_user_is_shown_with_all_that_is_known(environment: dict[str, str]) -> None:
-    """The kind in words, the server's words, how often and since when, and what is waited for."""
+    """The details are the kind in words, the server's error, the failures and their dates, and the awaited nodes."""
     ran = peruserd("quarantine", "show", "cid", environment=environment)
     assert ran.returncode == 0
     assert f"copies_away: {KINDS['copies_away']}" in ran.stdout
@@ -120,7 +120,7 @@ def test_a_user_is_shown_with_all_that_is_known(environment: dict[str, str]) -> 
 
 
 def test_json_has_every_field(listeners: Listeners, environment: dict[str, str]) -> None:
-    """For scripts; the users in the same order as for people."""
+    """The JSON has the users in the same order as the lines for people."""
     ran = peruserd("quarantine", "list", "--json", environment=environment)
     found = json.loads(ran.stdout)
     assert (ran.returncode, found["done"]) == (0, True)
@@ -131,7 +131,7 @@ def test_json_has_every_field(listeners: Listeners, environment: dict[str, str])
 
 
 def test_users_can_be_tried_now_and_forgotten(listeners: Listeners, environment: dict[str, str]) -> None:
-    """By name, by kind or all; each one is told."""
+    """Users are chosen by name, by kind or all; each one is printed."""
     ran = peruserd("quarantine", "retry", "ann", "cid", environment=environment)
     assert (ran.returncode, ran.stdout.splitlines()[:2]) == (0, ["ann: tried now", "cid: tried now"])
     assert "`peruserd quarantine list` shows" in ran.stdout.splitlines()[2]
@@ -147,7 +147,7 @@ def test_users_can_be_tried_now_and_forgotten(listeners: Listeners, environment:
 
 @pytest.mark.usefixtures("listeners")
 def test_a_user_who_is_not_there_is_said(environment: dict[str, str]) -> None:
-    """Exit 1 with a sentence; the others are done all the same."""
+    """The command exits 1 with a sentence; the other users are done all the same."""
     ran = peruserd("quarantine", "retry", "ann", "dan", environment=environment)
     assert ran.returncode == 1
     assert ran.stdout.startswith("ann: tried now\n")
@@ -160,7 +160,7 @@ def test_a_user_who_is_not_there_is_said(environment: dict[str, str]) -> None:
 
 @pytest.mark.usefixtures("listeners")
 def test_odd_names_are_said_and_the_others_are_done(environment: dict[str, str]) -> None:
-    """An empty name, one that is no Unicode and an id in the place of a name hold up nobody."""
+    """An empty name, invalid Unicode, or an id in place of a name does not delay the others."""
     ran = peruserd("quarantine", "retry", "", "\udcff", "org.couchdb.user:ann", "ann", environment=environment)
     assert ran.returncode == 1
     assert ran.stdout.startswith("ann: tried now\n")
@@ -172,7 +172,7 @@ def test_odd_names_are_said_and_the_others_are_done(environment: dict[str, str])
 
 @pytest.mark.usefixtures("listeners")
 def test_json_has_the_hint_that_the_words_have(environment: dict[str, str]) -> None:
-    """A script that gave an id in the place of a name hears of it as a person does."""
+    """A script that gave an id in place of a name gets the same hint as a person."""
     ran = peruserd("quarantine", "show", "org.couchdb.user:ann", "dan", "--json", environment=environment)
     hints = {each["user"]: each.get("hint") for each in json.loads(ran.stdout)["unknown"]}
     assert hints.keys() == {"org.couchdb.user:ann", "dan"}
@@ -182,7 +182,7 @@ def test_json_has_the_hint_that_the_words_have(environment: dict[str, str]) -> N
 
 @pytest.mark.usefixtures("listeners")
 def test_nobody_is_an_answer(environment: dict[str, str]) -> None:
-    """A kind that nobody has is no failure."""
+    """A kind without users is no failure."""
     for action in ("list", "show", "retry", "forget"):
         ran = peruserd("quarantine", action, "--kind", "restless", environment=environment)
         assert (ran.returncode, ran.stdout) == (0, "nobody is in quarantine here for the reason restless\n")
@@ -208,7 +208,7 @@ def test_where_nobody_was_named_nobody_was_asked_for(listeners: Listeners, envir
     ],
 )
 def test_what_is_not_said_clearly_is_refused(arguments: tuple[str, ...], environment: dict[str, str]) -> None:
-    """Nothing is tried or forgotten by an order without a name; an unknown kind names those that there are."""
+    """An order without a name tries and forgets nothing; the error for an unknown kind lists the kinds."""
     ran = peruserd("quarantine", *arguments, environment=environment)
     assert ran.returncode == 2
     if "nonsense" in arguments:
@@ -216,7 +216,7 @@ def test_what_is_not_said_clearly_is_refused(arguments: tuple[str, ...], environ
 
 
 def test_without_a_daemon_it_is_to_be_tried_later(environment: dict[str, str]) -> None:
-    """Its state is the daemon's alone; the sentence says what to do."""
+    """Only the daemon has the quarantine, so the sentence says what to do."""
     ran = peruserd("quarantine", "list", environment=environment)
     assert ran.returncode == 75
     assert "no daemon runs here" in ran.stderr
@@ -228,7 +228,7 @@ def test_without_a_daemon_it_is_to_be_tried_later(environment: dict[str, str]) -
 def test_a_part_of_the_quarantine_is_not_taken_for_all(
     listeners: Listeners, environment: dict[str, str], how: str
 ) -> None:
-    """What was seen is shown, and the exit code says that it is not all."""
+    """The received users are shown, and the exit code says that some are missing."""
     if how == "silent":
         listeners.silent.add(UPPER)
     else:
@@ -240,7 +240,7 @@ def test_a_part_of_the_quarantine_is_not_taken_for_all(
 
 
 def test_a_configuration_that_cannot_be_read_is_said(tmp_path: Path) -> None:
-    """As by every command."""
+    """The exit code is that of every command."""
     file = tmp_path / "peruserd.toml"
     file.write_text("nonsense", encoding="utf-8")
     assert peruserd("quarantine", "list", "--config", str(file), environment={}).returncode == 78

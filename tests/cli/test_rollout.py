@@ -1,4 +1,4 @@
-"""Going through users and rolling out, without a process around it: pace, groups, and what others do meanwhile."""
+"""The rollout as functions, without a process: pace, groups, and acts of others meanwhile."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -47,7 +47,7 @@ def client(cluster: SimClusterThread) -> Client:
 
 
 def rolling(client: Client, templates: Templates = NO_TEMPLATES, grant: Grant = Grant.MEMBER) -> Rollout:
-    """Return what goes by these templates and this grant."""
+    """Return a rollout with these templates and this grant."""
     config = msgspec.structs.replace(Config(), security=SecurityConfig(grant))
     connected = Connected(config, None, client)
     connected.__dict__["templates"] = templates
@@ -71,7 +71,7 @@ def test_who_is_deleted_in_the_moment_of_a_rollout_loses_access(cluster: SimClus
 
 
 def test_a_user_who_waits_for_the_operator_is_left_alone(cluster: SimClusterThread, client: Client) -> None:
-    """The database is an earlier user's, as far as anybody knows, and a rollout lets nobody in."""
+    """The database may be an earlier user's, so a rollout lets nobody in."""
     client.put_security(DATABASE, revoke(first(USER), USER))
     config = msgspec.structs.replace(Config(), deletion=DeletionConfig(on_return=OnReturn.HOLD))
     held = Rollout(Connected(config, None, client), Feed.SHARD)
@@ -101,7 +101,7 @@ def test_a_document_that_somebody_writes_meanwhile_is_read_again(
 
 
 def test_a_user_without_a_database_has_nothing_to_look_at(client: Client) -> None:
-    """Nor has one whose name can have none."""
+    """The same holds for a user whose name allows no database."""
     seen = rolling(client, Templates((PROFILE,))).look("stranger")
     assert seen == Seen("stranger", database_name("userdb-", "stranger"))
     assert not seen.is_due(overwrite=True)
@@ -109,7 +109,7 @@ def test_a_user_without_a_database_has_nothing_to_look_at(client: Client) -> Non
 
 
 def test_a_copy_with_other_rights_is_due(cluster: SimClusterThread, client: Client) -> None:
-    """A rollout that was stopped has reached the copy that is read first, and not the others."""
+    """An interrupted rollout has reached only the copy that is read first."""
     for node in (2, 3):
         cluster.set_copy_security(node, DATABASE, first(USER))
     cluster.set_copy_security(1, DATABASE, first(USER, Access(Grant.MEMBER)))
@@ -125,7 +125,7 @@ def test_a_copy_with_other_rights_is_due(cluster: SimClusterThread, client: Clie
 
 
 def test_a_database_that_cannot_be_read_is_that_users_failure(cluster: SimClusterThread, client: Client) -> None:
-    """A security object that nobody can read, or a server error on one path, does not hide the other users."""
+    """An unreadable security object, or a server error on one path, does not hide the other users."""
     rollout_ = rolling(client)
     cluster.set_copy_security(2, DATABASE, {"admins": None})
     seen = rollout_.look(USER)
@@ -151,7 +151,7 @@ def test_a_server_that_is_away_is_nobodys_failure(
 
 
 def test_all_users_are_gone_through_whatever_their_ids(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages go on by sequences, so ids that are shown as others do not turn the reader back; deleted ones are left."""
+    """Pages continue by sequences, so ids that are shown as other ids cannot send the reader back."""
     pages = {
         0: Page([Row(1, "org.couchdb.user:b"), Row(2, "org.couchdb.user:z", deleted=True)], "2", cut=True),
         "2": Page(
@@ -163,7 +163,7 @@ def test_all_users_are_gone_through_whatever_their_ids(client: Client, monkeypat
 
 
 def test_users_are_taken_in_small_groups() -> None:
-    """Nobody of the next group is looked at before it is decided to go on."""
+    """The next group is looked at only after the decision to go on."""
     asked: list[str] = []
 
     def users() -> Iterator[str]:
@@ -179,7 +179,7 @@ def test_users_are_taken_in_small_groups() -> None:
 
 
 def test_the_pace_is_so_many_users_a_second() -> None:
-    """Time that was lost is made up for, and without a rate nobody waits."""
+    """Lost time is made up for, and without a rate there is no waiting."""
     pace = Pace(10.0, 100.0)
     assert pace.wait_seconds(20, 100.5) == pytest.approx(1.5)
     assert pace.wait_seconds(20, 103.0) == pytest.approx(1.0)
@@ -188,7 +188,7 @@ def test_the_pace_is_so_many_users_a_second() -> None:
 
 
 def test_users_are_counted_by_what_was_seen() -> None:
-    """Each user once, and each document by how it stands."""
+    """Each user is counted once, and each document by its status."""
     counts = Counts(documents={})
     contents = Contents(
         (JudgedDocument("a", TemplateStatus.CHANGED, "1-x"), JudgedDocument("b", TemplateStatus.CURRENT, "1-x")),
@@ -209,12 +209,12 @@ def test_users_are_counted_by_what_was_seen() -> None:
 
 
 class Interrupted(Future[Rolled]):
-    """A rollout that is waited for when somebody presses Ctrl-C."""
+    """A rollout that ends by Ctrl-C while it is waited for."""
 
     presses = 1
 
     def result(self, timeout: float | None = None) -> Rolled:
-        """Return how it ended, or be interrupted."""
+        """Return the result, or be interrupted."""
         if self.presses:
             self.presses -= 1
             raise KeyboardInterrupt
@@ -222,7 +222,7 @@ class Interrupted(Future[Rolled]):
 
 
 def test_an_interruption_loses_nothing_that_was_begun() -> None:
-    """Those that were begun are waited for and told, and no other one is begun."""
+    """Begun rollouts are waited for and reported, and no other one begins."""
     before, begun, waiting, last = Future[Rolled](), Interrupted(), Future[Rolled](), Future[Rolled]()
     for each in (before, begun, last):
         each.set_running_or_notify_cancel()

@@ -34,7 +34,7 @@ def _about_second_writer(checked: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_check_says_at_which_nodes_couch_peruser_is_on_and_is_1_then(config: str, cluster: SimClusterThread) -> None:
-    """Every connected node is asked, because each has a configuration of its own; what to do is said too."""
+    """Every connected node is asked, because each has its own configuration; the line also gives the remedy."""
     off = peruserd("check", "--config", config)
     assert (off.returncode, _about_second_writer(off)) == (0, "couch_peruser is off")
     for node in (2, 3):
@@ -52,7 +52,7 @@ def test_check_says_at_which_nodes_couch_peruser_is_on_and_is_1_then(config: str
 def test_check_does_not_take_a_node_that_does_not_say_for_one_without_couch_peruser(
     config: str, cluster: SimClusterThread
 ) -> None:
-    """A proxy that keeps the configuration to itself stands in nobody's way; it is said that nothing is known."""
+    """A proxy that blocks the configuration is no obstacle; the line says that nothing is known."""
     cluster.fail(1, 403, path_regex="node2.*_config")
     some = peruserd("check", "--config", config)
     cluster.clear_faults()

@@ -1,4 +1,4 @@
-"""The parts in which a survey looks at users."""
+"""The sizes of the batches of a survey."""
 
 import pytest
 

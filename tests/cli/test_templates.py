@@ -43,7 +43,7 @@ def client(cluster: SimClusterThread) -> Client:
 
 
 class Templates:
-    """The directory, and commands that go by it."""
+    """A directory of templates, and commands that use it."""
 
     def __init__(self, directory: Path, url: str) -> None:
         self.directory = directory
@@ -89,7 +89,7 @@ def body(client: Client, user: str, document_id: str) -> dict[str, Any] | None:
 
 
 def put(client: Client, user: str, document_id: str, content: dict[str, Any]) -> None:
-    """Write a document of a user's over what is there."""
+    """Overwrite a document of a user."""
     path = f"/{database_name('userdb-', user)}/{quoted(document_id)}"
     found = client.session.request("GET", path)
     rev = {"_rev": found.decode(dict[str, Any])["_rev"]} if found.status == 200 else {}
@@ -97,7 +97,7 @@ def put(client: Client, user: str, document_id: str, content: dict[str, Any]) ->
 
 
 def test_templates_are_counted_rolled_out_and_counted_again(client: Client, templates: Templates) -> None:
-    """From nothing to a first version, to a second one beside a document that its user changed and one deleted."""
+    """A first version is rolled out, then a second one beside a document that a user changed and one deleted."""
     code, status = templates.answer("status")
     assert (code, status["users"], status["without_database"], status["due"]) == (1, 4, 1, 3)
     assert status["documents"]["profile"]["missing"] == 3
@@ -138,7 +138,7 @@ def test_templates_are_counted_rolled_out_and_counted_again(client: Client, temp
 
 
 def test_a_rollout_stops_at_the_first_failures(client: Client, templates: Templates) -> None:
-    """It says of whom and why; more failures are let pass on demand, and the others are served then."""
+    """The output names users and reasons; on demand more failures are allowed, and the others are served then."""
     put(client, "bob", "_design/own", REFUSES)
     code, printed, said = templates.run("rollout", "--json")
     answer = json.loads(printed)
@@ -157,7 +157,7 @@ def test_a_rollout_stops_at_the_first_failures(client: Client, templates: Templa
 def test_a_request_that_the_server_rejects_is_no_reason_to_wait(
     cluster: SimClusterThread, client: Client, templates: Templates
 ) -> None:
-    """The same again ends in the same way, so it is 1. Where it is about one user, that user is named."""
+    """A repetition would end in the same way, so the code is 1. An error about one user names that user."""
     cluster.fail(1, 400, path_regex=f"{database_name('userdb-', 'bob')}/_bulk_docs")
     code, answer = templates.answer("rollout", "--max-failures", "1")
     assert (code, [each["user"] for each in answer["failures"]]) == (1, ["bob"])
@@ -222,7 +222,7 @@ def test_deleted_users_and_databases_of_nobody_are_left_alone(client: Client, te
 
 
 def test_a_record_that_cannot_be_kept_is_75(client: Client, templates: Templates) -> None:
-    """What is rolled out must be recognized by a later rollout, so nothing is begun without the record."""
+    """A later rollout must recognize these documents, so nothing begins without the record."""
     client.delete_database("peruserd")
     code, _, said = templates.run("rollout")
     assert code == 75
@@ -232,7 +232,7 @@ def test_a_record_that_cannot_be_kept_is_75(client: Client, templates: Templates
 
 
 def test_mistakes_are_said_before_anything_is_done(templates: Templates) -> None:
-    """A template that cannot be one is 78 for all that go by templates, and for nothing else; wrong options are 2."""
+    """An invalid template is 78 for the commands that use templates, and for no others; wrong options are 2."""
     templates.write("documents/bad.json", {"_id": "_design/x", "filters": {"f": "'{user}'"}})
     for command in (["templates", "status"], ["templates", "rollout"], ["check"]):
         ran = peruserd(*command, environment=templates.environment)

@@ -1,4 +1,4 @@
-"""Every command where its output cannot be written: a sentence or silence, an exit code, and no traceback."""
+"""Every command with unwritable output: a sentence or silence, an exit code, and no traceback."""
 
 import os
 import subprocess

@@ -30,7 +30,7 @@ def cluster() -> Iterator[SimClusterThread]:
 
 @contextmanager
 def _daemon_saying(said: Readiness) -> Iterator[dict[str, str]]:
-    """Serve the page of a daemon that says this of everybody; give the environment that leads to it."""
+    """Serve the page of a daemon that answers this for everybody; give the environment that points to it."""
     page = Page(
         CollectorRegistry(),
         healthy=lambda: (True, ""),
@@ -44,7 +44,7 @@ def _daemon_saying(said: Readiness) -> Iterator[dict[str, str]]:
 
 
 def test_users_who_are_served_are_0(config: str) -> None:
-    """Each is named once, in the order of the command line; no daemon is needed."""
+    """Each user is printed once, in the order of the command line; no daemon is needed."""
     ran = peruserd("wait", "served000001", "served000000", "served000001", "--config", config)
     assert (ran.returncode, ran.stdout) == (0, "served000001: served\nserved000000: served\n")
     assert ran.stderr == ""
@@ -58,7 +58,7 @@ def test_the_time_is_over_is_1_and_says_who_is_not_served(config: str) -> None:
 
 
 def test_users_who_cannot_come_are_1_at_once(config: str) -> None:
-    """Nobody waits for a name without a document, nor for one that no database can have."""
+    """The command waits neither for a name without a document nor for one that allows no database."""
     ran = peruserd("wait", "nobody", "x" * 116, "served000000", "--json", "--timeout", "3600", "--config", config)
     assert ran.returncode == 1
     document = json.loads(ran.stdout)
@@ -86,7 +86,7 @@ def test_a_user_who_is_served_meanwhile_ends_the_wait(config: str, cluster: SimC
 
 
 def test_a_server_that_does_not_answer_is_75_and_so_are_too_few_nodes(config: str, cluster: SimClusterThread) -> None:
-    """To try again later can help, so it is told from a user who is not served."""
+    """A later try can help, so the code differs from that of a user who is not served."""
     cluster.stop_node(2)
     cluster.stop_node(3)
     few = peruserd("wait", "served000000", "--timeout", "0", "--config", config)
@@ -121,7 +121,7 @@ def test_other_ends_are_as_those_of_other_commands(config: str, cluster: SimClus
 def test_the_daemon_on_this_machine_is_believed_about_its_quarantine_alone(
     config: str, said: Readiness, words: str
 ) -> None:
-    """All else is what the server says; something else may listen in the daemon's place."""
+    """Everything else comes from the server, because another program may listen in the daemon's place."""
     with _daemon_saying(said) as environment:
         ran = peruserd("wait", "waiting000000", "--timeout", "0", "--config", config, environment=environment)
     assert (ran.returncode, ran.stdout) == (1, f"waiting000000: {words}\n")

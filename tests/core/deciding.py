@@ -53,7 +53,7 @@ class World:
         # Documents of templates by their id, as they stand; what is refused, and what happens at each write of them.
         self.documents: dict[str, TemplateStatus] = {}
         self.refusing = ""
-        self.after_furnishing: Callable[[World], None] = lambda _world: None
+        self.after_template_write: Callable[[World], None] = lambda _world: None
 
     def act(self, facts: Facts) -> Step:
         """Carry out the steps of one act; return the last one."""
@@ -73,7 +73,9 @@ class World:
                 case Ask.ADMISSION:
                     facts = having(facts, admitted=self.admits)
                 case Ask.CONTENTS | WriteTemplates():
-                    facts = self._furnish(facts) if isinstance(step, WriteTemplates) else self._look_inside(facts)
+                    facts = (
+                        self._write_templates(facts) if isinstance(step, WriteTemplates) else self._look_inside(facts)
+                    )
                 case Create():
                     facts = self._create(facts)
                 case Write() | WriteEach():
@@ -93,12 +95,12 @@ class World:
         looked = tuple(JudgedDocument(name, standing) for name, standing in self.documents.items())
         return having(facts, contents=Contents(looked))
 
-    def _furnish(self, facts: Facts) -> Facts:
+    def _write_templates(self, facts: Facts) -> Facts:
         if not self.refusing:
             assert facts.contents is not None
             for each in facts.contents.due(overwrite=facts.overwrite):
                 self.documents[each.id] = TemplateStatus.CURRENT
-        self.after_furnishing(self)
+        self.after_template_write(self)
         return having(facts, contents=None, template_writes=facts.template_writes + 1, refusals=self.refusing)
 
     def look(self, facts: Facts) -> Facts:

@@ -23,6 +23,7 @@ from peruserd.listener.dropping import Tools
 from peruserd.listener.store import Store
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
+from tests.listener.provisioner_harness import delete_user
 
 WEEK = 7 * 86_400.0
 DROP_AT_ONCE = DeletionConfig(policy=DeletionPolicy.DROP, grace_period=0.0)
@@ -148,17 +149,10 @@ def make_database(client: Client, user: str, *, documents: int = 1) -> None:
         client.session.request("PUT", f"/{database}/doc{number}", body={"a": 1}).expect(201, 202)
 
 
-def delete(client: Client, user: str) -> None:
-    """Delete a user document."""
-    path = f"/_users/{user_document_id(user)}"
-    rev = client.session.request("GET", path).expect(200).decode(dict[str, Any])["_rev"]
-    client.session.request("DELETE", path, params={"rev": rev}).expect(200, 202)
-
-
 def deleted_user(cluster: SimClusterThread, harness: DeletionsHarness, user: str = "ann", *, documents: int = 1) -> str:
     """Make a user with a database, delete the user and note it; return the database's name."""
     sign_up(cluster, harness, user, documents=documents)
-    delete(harness.client, user)
+    delete_user(harness.client, user)
     harness.note(user)
     return database_name("userdb-", user)
 

@@ -6,20 +6,15 @@ from peruserd.core.common.names import user_document_id
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.progress import Identity
 from peruserd.core.feed.rows import Page, Row
-from peruserd.core.ownership.ownership import Ownership
-from peruserd.core.ownership.ranges import WHOLE_SPACE
 from peruserd.core.users.quarantine import Failure
 from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from tests.listener.clocks import Clock
 from tests.listener.disks import NeverWaits, WouldBlockError
+from tests.listener.ownerships import DONE, MINE
 from tests.listener.trackers import make_tracker
 
-HOSTS = ((WHOLE_SPACE, ("me", "other")),)
-MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
-THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
-DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=True, whole=True)
 SEEN = Outcome(acted_on=False, provisioned=True)
 AWAY = Outcome(failure=Failure("no_majority", "500 no_majority"))
 WHY = "no majority answers"

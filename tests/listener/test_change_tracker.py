@@ -14,22 +14,17 @@ from peruserd.core.feed.progress import Identity
 from peruserd.core.feed.rows import PAGE_ROWS, Page, Row
 from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.ownership.ownership import Ownership
-from peruserd.core.ownership.ranges import WHOLE_SPACE, split_evenly
+from peruserd.core.ownership.ranges import split_evenly
 from peruserd.core.processes.messages import CompareNames, LookAtAll, Report, Stage
-from peruserd.core.users.quarantine import Advice, Failure, Quarantined
+from peruserd.core.users.quarantine import Quarantined
 from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
+from tests.listener.ownerships import DONE, FAILED, MINE, SHARED, THEIRS
 from tests.listener.trackers import make_tracker
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 COPY = Identity("copy", 0)
-HOSTS = ((WHOLE_SPACE, ("me", "other")),)
-MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
-SHARED = Ownership("_users", WHOLE_SPACE, HOSTS, ("me", "other"))
-THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
-DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=True, whole=True)
-FAILED = Outcome(failure=Failure("conflict", "409", Advice.RETRY))
 
 
 class TrackerDriver:

@@ -24,12 +24,12 @@ from tests.listener.deletions_harness import (
     WEEK,
     Clock,
     DeletionsHarness,
-    delete,
     deleted_user,
     held_return,
     make_database,
     sign_up,
 )
+from tests.listener.provisioner_harness import delete_user
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_what_was_noted_twice_is_one_entry(cluster: SimClusterThread, patient: D
 def test_a_deletion_without_a_database_is_not_noted(cluster: SimClusterThread, harness: DeletionsHarness) -> None:
     """Where there is nothing to drop nothing is written."""
     cluster.add_user("ann", "secret")
-    delete(harness.client, "ann")
+    delete_user(harness.client, "ann")
     harness.note("ann")
     assert harness.entries("ann") == []
 
@@ -164,7 +164,7 @@ def test_nodes_that_are_gone_for_good_stand_in_no_ones_way(tmp_path: Path) -> No
             for user in names
             if hosts[user] <= set(cluster.node_names[:4]) and on_first_four(cluster, harness, user)
         )
-        delete(client, user)
+        delete_user(client, user)
         harness.note(user)
         cluster.stop_node(5)
         harness.deletions.round()
@@ -217,7 +217,7 @@ def test_a_user_deleted_anew_has_a_grace_period_anew(
     database = deleted_user(cluster, patient)
     clock.advance(WEEK - 60)
     cluster.add_user("ann", "secret")
-    delete(patient.client, "ann")
+    delete_user(patient.client, "ann")
     clock.advance(120)
     patient.deletions.round()
     assert database in cluster.databases()
@@ -360,7 +360,7 @@ def test_a_clock_that_is_behind_shortens_no_grace_period_of_a_second_deletion(
     """The successor of a superseded entry is dated as carefully as the first entry."""
     deleted_user(cluster, patient)
     cluster.add_user("ann", "secret")
-    delete(patient.client, "ann")
+    delete_user(patient.client, "ann")
     clock.advance(-4 * WEEK, nodes=())
     patient.deletions.served(user_document_id("ann"))
     patient.deletions.round()
@@ -715,7 +715,7 @@ def test_a_return_is_held_until_the_operator_says_so(cluster: SimClusterThread, 
 def test_a_release_is_not_for_a_user_who_comes_later(cluster: SimClusterThread, patient: DeletionsHarness) -> None:
     """If the user is gone when the release is read, it does not hold for the next user of that name."""
     database = held_return(cluster, patient)
-    delete(patient.client, "ann")
+    delete_user(patient.client, "ann")
     patient.say("ann", Saying(Word.RELEASE), Kind.RETURN)
     patient.deletions.round()
     assert [each.ending for each in patient.entries("ann", Kind.RETURN)] == [Ending.SUPERSEDED]

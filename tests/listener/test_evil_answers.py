@@ -9,8 +9,9 @@ from peruserd.couch.probe import Probe, open_probe
 from peruserd.listener.outcome import Outcome
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect, make_lease_database
+from tests.listener.ownerships import DONE
 from tests.listener.provisioner_harness import DATABASE, USER, ProvisionerHarness
-from tests.listener.stepped_tracker import AWAY, DONE, WHY, SteppedTracker
+from tests.listener.stepped_tracker import AWAY, WHY, SteppedTracker
 
 ENEMIES: Final = [f"enemy{number:02}" for number in range(20)]
 

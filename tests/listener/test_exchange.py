@@ -12,21 +12,16 @@ from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.feed.progress import Identity, SavedProgress
 from peruserd.core.feed.rows import Page, Row
-from peruserd.core.ownership.ownership import Ownership
-from peruserd.core.ownership.ranges import WHOLE_SPACE
-from peruserd.core.users.quarantine import Failure, Quarantined
+from peruserd.core.users.quarantine import Quarantined
 from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
+from tests.listener.ownerships import FAILED, MINE, THEIRS
 from tests.listener.trackers import make_tracker
 from tests.waiting import PATIENCE_SECONDS, eventually
 
-HOSTS = ((WHOLE_SPACE, ("me", "other")),)
-MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
-THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
 DONE = Outcome(acted_on=False, provisioned=True)
-FAILED = Outcome(failure=Failure("conflict", "409"))
 
 
 class Counter:
@@ -205,7 +200,7 @@ def test_the_main_thread_is_woken_once_for_all_that_ends_until_it_saves(counter:
 
 
 def test_passing_over_what_is_held_back_lets_reading_go_on(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a worker finds that nothing may be done yet, the room that it makes is used at once."""
+    """A worker that finds no permitted work makes room, and the room is used at once."""
     monkeypatch.setattr(intake, "_LIVE_WINDOW", 2)
     monkeypatch.setattr(tracker_module, "_ROUND_SECONDS", 10 * PATIENCE_SECONDS)
     counter.enter("ann", "bob")

@@ -15,8 +15,6 @@ from peruserd.core.common.backoff import Backoff
 from peruserd.core.common.names import user_document_id
 from peruserd.core.feed.progress import Identity, SavedProgress
 from peruserd.core.feed.rows import PAGE_ROWS, Leaf, Page, Row, Sequence
-from peruserd.core.ownership.ownership import Ownership
-from peruserd.core.ownership.ranges import WHOLE_SPACE
 from peruserd.core.processes.messages import Report, Stage
 from peruserd.core.users.quarantine import Advice
 from peruserd.couch import errors
@@ -28,6 +26,7 @@ from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
+from tests.listener.states import MINE
 from tests.listener.trackers import make_tracker
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -162,7 +161,7 @@ class ScriptedSource:
         silent: Collection[bool] = (),
     ) -> None:
         self._tracker = tracker
-        # Which questions for the history fail; the last value holds for all later questions.
+        # For each question for the history, whether it fails; the last value holds for all later questions.
         self._silent = list(silent)
         self.questions = 0
         self._newest = newest
@@ -206,9 +205,6 @@ class ScriptedSource:
         if isinstance(answer, Exception):
             raise answer
         return answer
-
-
-MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))
 
 
 @pytest.fixture

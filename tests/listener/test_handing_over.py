@@ -11,23 +11,16 @@ from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.feed.progress import Identity, Sweep
 from peruserd.core.feed.rows import Page, Row
-from peruserd.core.ownership.ownership import Ownership
-from peruserd.core.ownership.ranges import WHOLE_SPACE
-from peruserd.core.users.quarantine import UNCONFIRMED, Advice, Failure
+from peruserd.core.users.quarantine import UNCONFIRMED, Failure
 from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from tests.listener.clocks import Clock
+from tests.listener.ownerships import DONE, FAILED, MINE, SHARED, THEIRS
 from tests.listener.trackers import RECALL_SECONDS, make_tracker
 
-HOSTS = ((WHOLE_SPACE, ("me", "other")),)
-MINE = Ownership("_users", WHOLE_SPACE, HOSTS, ("me",))
-SHARED = Ownership("_users", WHOLE_SPACE, HOSTS, ("me", "other"))
-THEIRS = Ownership("_users", WHOLE_SPACE, HOSTS, ("other",))
-DONE = Outcome(acted_on=False, provisioned=True, created=True, security_written=True, whole=True)
 REVOKED = Outcome(acted_on=True, revoked=True, security_written=True, whole=True)
-FAILED = Outcome(failure=Failure("conflict", "409", Advice.RETRY))
 
 # A time so late that nobody has signed up recently, so a scan is given out as fast as anything else.
 LATER = 1e9

@@ -29,7 +29,7 @@ from tests.listener.provisioner_harness import (
     set_copy,
 )
 
-# Overlong UTF-8 for `a`, which CouchDB takes for another id and shows as `ann`.
+# Overlong UTF-8 for `a`: CouchDB takes the id for another one, and shows it as `ann`.
 ODD_DOCUMENT = "/_users/org.couchdb.user%3A%E0%81%A1nn"
 
 PARTNERS: dict[str, Any] = {
@@ -49,7 +49,7 @@ def harness(cluster: SimClusterThread) -> ProvisionerHarness:
 
 
 def _sign_up_odd(client: Client) -> str:
-    """Let an enemy make another document that is shown under the user's id; return its revision."""
+    """Let an enemy make another document with the same shown id; return its revision."""
     body = {"name": USER, "type": "user", "roles": [], "password": "z"}
     answer = client.session.request("PUT", ODD_DOCUMENT, body=body).expect(201, 202)
     return str(answer.decode(dict[str, Any])["rev"])
@@ -71,7 +71,7 @@ def _page(client: Client, copy: Copy) -> list[Row]:
 
 
 def _rows(client: Client) -> list[Row]:
-    """Return all rows that the feeds of the authentication database show for the user's id."""
+    """Return all rows for the user's id in the feeds of the authentication database."""
     rows = [row for copy in _copies(client) for row in _page(client, copy)]
     return [row for row in rows if row.id == user_document_id(USER)]
 
@@ -89,7 +89,7 @@ def _act(harness: ProvisionerHarness, row: Row, lane: Lane = Lane.LIVE) -> None:
 def test_a_tombstone_of_another_document_takes_nothing_away(
     cluster: SimClusterThread, harness: ProvisionerHarness, lane: Lane, policy: DeletionPolicy
 ) -> None:
-    """Anybody can sign up and leave under bytes that are shown as somebody else's name; she keeps her database."""
+    """Anybody can sign up and leave under bytes that CouchDB shows as Ann's name; Ann keeps her database."""
     _delete_odd(harness.client, _sign_up_odd(harness.client))
     rows = _rows(harness.client)
     assert sorted(row.deleted for row in rows) == [False, True]
@@ -102,7 +102,7 @@ def test_a_tombstone_of_another_document_takes_nothing_away(
 def test_a_live_row_of_another_document_gives_a_deleted_user_nothing_back(
     cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
-    """An accomplice signs up under bytes that are shown as a deleted user's name, to let that user in again."""
+    """To let a deleted user in again, an accomplice signs up under bytes that CouchDB shows as that user's name."""
     harness.remove()
     _sign_up_odd(harness.client)
     for row in _rows(harness.client):
@@ -113,7 +113,7 @@ def test_a_live_row_of_another_document_gives_a_deleted_user_nothing_back(
 def test_two_rows_that_contradict_each_other_are_settled_by_the_document(
     cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
-    """Whichever of the two rows was kept while the other one waited, the document itself decides."""
+    """The document itself decides, whichever of the two rows is acted on."""
     delete_user(harness.client)
     harness.ensure(contested=True)
     assert USER not in str(objects(cluster))
@@ -151,7 +151,7 @@ def test_a_copy_that_is_behind_does_not_save_a_deleted_users_access(
 
 
 def test_a_deletion_is_not_believed_of_a_minority(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
-    """One node of three, cut off from the others, takes nobody's access away and forgets nothing."""
+    """A node that is cut off from the two others takes no access away and forgets nothing."""
     delete_user(harness.client)
     cluster.partition([[1], [2, 3]])
     outcome = harness.remove()
@@ -171,7 +171,7 @@ def test_a_deletion_is_not_believed_of_a_minority(cluster: SimClusterThread, har
 def test_a_copy_that_lost_its_security_object_does_not_win(
     cluster: SimClusterThread, harness: ProvisionerHarness, blank: dict[str, Any], place: int
 ) -> None:
-    """Partners, roles and other keys are in all copies afterwards, whichever copy is blank and asked first."""
+    """Afterwards all copies have the partners, roles and other keys, for any blank copy that is asked first."""
     secure(harness.client, PARTNERS)
     set_copy(harness.client, place, blank)
     harness.ensure()
@@ -183,7 +183,7 @@ def test_a_copy_that_lost_its_security_object_does_not_win(
 def test_a_scan_mends_copies_that_an_earlier_owner_left_apart(
     cluster: SimClusterThread, harness: ProvisionerHarness, place: int
 ) -> None:
-    """One copy is right, which a clustered read may show; the user has lost access in the others, and gets it back."""
+    """A clustered read may show the one right copy. The user has lost access in the others, and gets it back."""
     for other in {0, 1, 2} - {place}:
         set_copy(harness.client, other, security.revoke(SECURED, USER))
     assert harness.look(each_copy=True).security_written
@@ -191,7 +191,7 @@ def test_a_scan_mends_copies_that_an_earlier_owner_left_apart(
 
 
 def test_a_scan_serves_a_user_while_a_copy_is_away(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
-    """The copies that can be read are right and agree, so nothing waits for the one that is away."""
+    """The readable copies are right and agree, so nothing waits for the copy that is away."""
     cluster.stop_node(3)
     assert harness.look(each_copy=True) == Outcome(acted_on=False, provisioned=True)
 
@@ -200,7 +200,7 @@ def test_a_scan_serves_a_user_while_a_copy_is_away(cluster: SimClusterThread, ha
 def test_a_blank_copy_does_not_hide_a_deleted_users_access(
     cluster: SimClusterThread, harness: ProvisionerHarness, place: int
 ) -> None:
-    """Whichever of the copies is blank, none names the user after the deletion, and the partners stay."""
+    """For any blank copy, no copy names the user after the deletion, and the partners stay."""
     secure(harness.client, PARTNERS)
     set_copy(harness.client, place, DEFAULT)
     assert harness.remove().revoked
@@ -210,7 +210,7 @@ def test_a_blank_copy_does_not_hide_a_deleted_users_access(
 def test_a_revocation_with_two_of_three_copies_away_reaches_them_when_they_return(
     cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
-    """The nodes that hold two copies of the database go as the write is about to be made; no copy is forgotten."""
+    """The nodes of two copies go down just before the write; no copy is forgotten."""
     delete_user(harness.client)
 
     def lose_two_nodes(_document_id: str) -> None:
@@ -233,7 +233,7 @@ def test_a_revocation_with_two_of_three_copies_away_reaches_them_when_they_retur
 
 
 def test_one_copy_that_is_away_is_waited_for(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
-    """A revocation that two of three copies have taken is looked at until the third one is there."""
+    """A revocation that reached two of three copies is checked again until the third one has it."""
     delete_user(harness.client)
     cluster.stop_node(3)
     outcome = harness.remove()
@@ -251,7 +251,7 @@ def test_one_copy_that_is_away_is_waited_for(cluster: SimClusterThread, harness:
 
 
 def test_a_new_database_names_nobody_but_its_user(cluster: SimClusterThread) -> None:
-    """Another daemon has named somebody else in a database that was just made: nobody learns the name from there."""
+    """Another daemon has named somebody else in a new database: peruserd does not adopt that name."""
     for user in ("ann", "bob"):
         cluster.add_user(user, "x")
     harness = ProvisionerHarness(connect(cluster.urls[0]))
@@ -292,7 +292,7 @@ def test_readers_are_not_locked_out_by_a_grant_or_a_revocation(
 
 
 def test_ranges_hold_what_their_rows_claim(harness: ProvisionerHarness) -> None:
-    """The odd document lies where its own bytes hash to, which need not be the range of the id it is shown by."""
+    """The odd document lies in the range of its own bytes. That can be another range than that of its shown id."""
     _sign_up_odd(harness.client)
     places = [crc32(each) for each in (user_document_id(USER).encode(), b"org.couchdb.user:\xe0\x81\xa1nn")]
     copies = _copies(harness.client)

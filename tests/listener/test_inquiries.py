@@ -16,7 +16,8 @@ from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener import failures as failures_module
 from peruserd.listener.outcome import Outcome
 from tests.listener.clocks import Clock
-from tests.listener.stepped_tracker import DONE, SteppedTracker
+from tests.listener.ownerships import DONE
+from tests.listener.stepped_tracker import SteppedTracker
 
 HELD = Failure("held", "the database was there before", Advice.ASK_OPERATOR)
 BUSY = Failure("conflict", "409 conflict")
@@ -51,7 +52,7 @@ def names(users: list[KeptUser]) -> list[str]:
 
 
 def test_all_that_is_known_of_a_user_is_told(stepped: SteppedTracker) -> None:
-    """What failed, how often and since when, what helps, and when the user is tried again."""
+    """The answer has the failure, its number and first date, the remedy, and the time of the next try."""
     stepped.clock.now += 10.0
     shown = ask(stepped, QuarantineAction.LIST, "bob")
     assert len(shown) == 1
@@ -63,7 +64,7 @@ def test_all_that_is_known_of_a_user_is_told(stepped: SteppedTracker) -> None:
 
 
 def test_users_are_listed_by_name_or_kind(stepped: SteppedTracker) -> None:
-    """In the order of their ids; who is not in quarantine is not listed."""
+    """Users are in the order of their ids; users outside the quarantine are not listed."""
     assert names(ask(stepped)) == ["ann", "bob", "cid"]
     assert names(ask(stepped, kind="conflict")) == ["ann", "cid"]
     assert names(ask(stepped, QuarantineAction.LIST, "cid", "dan", "ann")) == ["ann", "cid"]
@@ -87,20 +88,20 @@ def test_pages_are_bounded_and_go_on_where_the_last_one_ended(stepped: SteppedTr
 
 
 def test_a_user_is_tried_at_once_when_the_operator_says_so(stepped: SteppedTracker) -> None:
-    """The answer shows the user as it was; who is served leaves quarantine, also on disk."""
+    """The answer shows the earlier state; a served user leaves quarantine, also on disk."""
     assert names(ask(stepped, QuarantineAction.RETRY, "bob")) == ["bob"]
     assert stepped.serve_all(DONE) == ["bob"]
     stepped.tracker.save()
     assert (stepped.kept, names(ask(stepped))) == (["ann", "cid"], ["ann", "cid"])
     assert names(ask(stepped, QuarantineAction.RETRY, kind="conflict")) == ["ann", "cid"]
-    # Asked for twice is asked for once.
+    # A second request changes nothing.
     ask(stepped, QuarantineAction.RETRY)
     assert stepped.serve_all(DONE) == ["ann", "cid"]
     assert stepped.tracker.report().counters.retries == 3
 
 
 def test_a_user_whom_nothing_but_a_change_helps_can_be_tried_too(stepped: SteppedTracker) -> None:
-    """The operator knows better."""
+    """The operator's retry overrides that."""
     stepped.sign_up("dan")
     stepped.serve(Outcome(failure=Failure("database_deleted", "words", Advice.GIVE_UP)))
     (dan,) = ask(stepped, QuarantineAction.LIST, "dan")
@@ -122,7 +123,7 @@ def test_a_forgotten_user_comes_back_only_with_another_change(stepped: SteppedTr
 
 
 def test_to_forget_a_user_who_is_tried_just_then_takes_nothing_away(stepped: SteppedTracker) -> None:
-    """The work under way ends as it ends; one that fails is in quarantine anew."""
+    """The work under way goes on; if it fails, the user goes to quarantine again."""
     ask(stepped, QuarantineAction.RETRY, "ann")
     change = stepped.take()
     assert change is not None
@@ -132,7 +133,7 @@ def test_to_forget_a_user_who_is_tried_just_then_takes_nothing_away(stepped: Ste
 
 
 def test_the_report_tells_permanent_and_passing_apart(stepped: SteppedTracker) -> None:
-    """Users whom time alone does not help are counted by themselves, too."""
+    """Users who need somebody's help are also counted separately."""
     report = stepped.tracker.report()
     assert (report.quarantined, report.permanent) == (3, 1)
     ask(stepped, QuarantineAction.FORGET, "bob")
@@ -162,7 +163,7 @@ def test_all_pages_are_one_pass_through_the_records(stepped: SteppedTracker) -> 
     while (page := stepped.tracker.failures.inquire(inquiry)).more:
         found += names(list(page.users))
         inquiry = msgspec.structs.replace(inquiry, after=page.users[-1].document)
-        # One who is served meanwhile is not there any more.
+        # A user who is served meanwhile has left the quarantine.
         stepped.sign_up(f"u{MAX_ON_A_PAGE + len(found):03}")
         stepped.serve(DONE)
     found += names(list(page.users))
@@ -208,7 +209,7 @@ def test_one_line_of_the_log_tells_of_many_users_who_wait_for_copies(
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_retry_does_not_wait_for_the_rest_of_a_restless_user(stepped: SteppedTracker, *, waits: bool) -> None:
-    """The operator says that the user is to be tried now, whether or not a change of the user has waited for it."""
+    """The operator's retry is for now, with or without a waiting change of the user."""
     for number in range(6):
         stepped.sign_up("dan", deleted=number % 2 == 0)
         stepped.serve_all(Outcome(failure=HELD))

@@ -1,4 +1,4 @@
-"""Databases that somebody else deleted, made or changed: a look brings them to what they should be."""
+"""Databases that somebody else deleted, made or changed: a look repairs them."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def served(
 
 
 def look(harness: ProvisionerHarness, lane: Lane = Lane.OTHERS) -> Outcome:
-    """Look at the user for a reason behind which there is no row."""
+    """Look at the user for a reason other than a row."""
     return harness.act(make_look(user_document_id(USER), lane, 0.0))
 
 
@@ -102,7 +102,7 @@ def test_a_right_database_is_not_written(cluster: SimClusterThread, harness: Pro
 def test_the_database_of_a_deleted_user_is_not_made_again(
     cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
-    """Whoever deleted it did what was due."""
+    """The deletion was due anyway."""
     delete_user(harness.client, USER)
     harness.client.delete_database(DATABASE)
     outcome = look(harness)
@@ -111,7 +111,7 @@ def test_the_database_of_a_deleted_user_is_not_made_again(
 
 
 def test_a_name_that_is_free_is_left_alone(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
-    """A database bears a name of which there never was a user document: it is somebody else's."""
+    """A database for whose name there never was a user document belongs to somebody else."""
     outcome = harness.act(make_look(user_document_id("nobody"), Lane.OTHERS, 0.0))
     assert outcome == Outcome()
     assert cluster.databases().count(DATABASE) == 1
@@ -197,7 +197,7 @@ def test_a_database_of_a_later_life_is_missed(cluster: SimClusterThread) -> None
 
 
 def test_a_database_that_was_put_back_by_hand_and_deleted_again_is_missed(cluster: SimClusterThread) -> None:
-    """Each deed is reported."""
+    """Each deletion is reported."""
     harness = served(cluster, REPORT)
     for _ in range(2):
         harness.client.delete_database(DATABASE)
@@ -207,7 +207,7 @@ def test_a_database_that_was_put_back_by_hand_and_deleted_again_is_missed(cluste
 
 
 def test_a_new_life_that_nobody_saw_begin_is_asked_about(cluster: SimClusterThread) -> None:
-    """Who deletes both and signs the user up at once looks like somebody who deletes the database alone."""
+    """Somebody deletes both and signs the user up at once. That looks the same as a deletion of the database alone."""
     harness = served(cluster, REPORT)
     harness.client.delete_database(DATABASE)
     delete_user(harness.client)
@@ -238,7 +238,7 @@ def test_a_scan_asks_nothing_about_users_who_were_deleted_long_ago(cluster: SimC
 def test_somebody_who_deletes_what_was_there_a_moment_ago_is_reported(
     cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer that nobody had deleted the database is worth nothing once it was there."""
+    """The answer that nobody has deleted the database is void once the database was made."""
     harness = ProvisionerHarness(connect(cluster.urls[0]), databases=REPORT)
     cluster.add_user(USER, "x")
     create = harness.client.create_database
@@ -259,7 +259,7 @@ def test_somebody_who_deletes_what_was_there_a_moment_ago_is_reported(
 
 
 def test_names_tell_which_databases_are_not_there_or_were_made_again(harness: ProvisionerHarness) -> None:
-    """The list of databases has the revision of each map, and a later one tells of a deletion."""
+    """The list of databases has the revision of each map, and a later revision shows a deletion."""
     for name in ("bob", "carol"):
         assert harness.ensure(name).created
     harness.client.delete_database(DATABASE)

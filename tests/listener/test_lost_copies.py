@@ -1,8 +1,7 @@
 """Databases whose shard map names copies that have no file, as the nodes themselves say.
 
-Somebody who deletes a database and makes it again within one second can leave one so. CouchDB removes the files of the
-deleted one late, and their names are those of the new one's. It makes them again only when a clustered request needs
-them.
+That can happen when somebody deletes a database and makes it again within one second. CouchDB removes the old files
+late, and the new files have the same names. CouchDB makes them again only when a clustered request needs them.
 """
 
 from typing import Any
@@ -68,14 +67,14 @@ def test_copies_that_are_lost_come_again_with_all_that_the_others_hold(
 def test_a_database_that_has_lost_all_copies_is_served_as_a_new_one(
     cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
-    """What was in it is gone, whatever anybody does; its user has a place to write again."""
+    """Its contents are lost for good, but its user can write again."""
     lose(cluster, 1, 2, 3)
     assert look(harness).failure is None
     assert objects(cluster) == [SECURED] * 3
 
 
 def test_a_deleted_user_is_in_no_copy_that_comes_again(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
-    """The one copy that is left names the user, and is not left so for want of a majority."""
+    """The remaining copy names the user. It is corrected although there is no majority."""
     delete_user(harness.client)
     lose(cluster, 2, 3)
     assert harness.remove(really=False).failure is None
@@ -98,7 +97,7 @@ def test_copies_come_again_where_nobody_can_let_them_replicate(
 
 @pytest.mark.usefixtures("harness")
 def test_nothing_is_written_where_a_proxy_makes_all_copies_look_lost(cluster: SimClusterThread) -> None:
-    """A decoded slash makes the path another one's, of which each node says that it has no file."""
+    """A decoded slash changes the path, and each node then says that the copy has no file."""
     with Proxy(cluster.urls[0], faithful) as proxy:
         behind = ProvisionerHarness(connect(proxy.url))
         proxy.rewriting = lambda path: decoding(path) if DATABASE in path else path

@@ -1,4 +1,4 @@
-"""The entries of the journal that a listener has at hand."""
+"""The journal's entries that a listener keeps in memory."""
 
 import msgspec
 import pytest
@@ -21,7 +21,7 @@ def test_a_word_said_while_the_journal_was_read_is_not_forgotten() -> None:
 
 
 def test_a_word_that_the_journal_shows_takes_effect() -> None:
-    """A word that nobody told of, said before the listener started, is found by reading."""
+    """An order from before the listener's start came without news, and is found by reading."""
     pending = Pending([ENTRY])
     (item,) = pending.due(NOW)
     assert item.forbidden(Pause(), NOW) is not None
@@ -42,7 +42,7 @@ def test_a_clock_that_is_set_back_keeps_nothing_waiting() -> None:
 
 @pytest.mark.parametrize(("kind", "seconds"), [(Kind.DELETION, 600.0), (Kind.RETURN, 6 * 3_600.0)])
 def test_users_who_came_back_and_wait_for_a_word_cost_few_looks(kind: Kind, seconds: float) -> None:
-    """A look at one takes a dozen requests, anybody can sign up under freed names, and a word is told at once."""
+    """A look at an entry takes a dozen requests, anybody can sign up under freed names, and orders arrive at once."""
     pending = Pending([msgspec.structs.replace(ENTRY, kind=kind)])
     (item,) = pending.due(NOW)
     pending.postpone(item, item.turn, Wait(Reason.HELD), NOW)

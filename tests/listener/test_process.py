@@ -38,7 +38,8 @@ from peruserd.core.processes.messages import (
     encode,
 )
 from peruserd.couch.tokens import basic_token
-from peruserd.listener.process import Exit, main
+from peruserd.listener.exit_codes import Exit
+from peruserd.listener.process import main
 from peruserd.listener.store import Store
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import connect, settings_of, tokens_of
@@ -55,7 +56,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def _assignments(cluster: SimClusterThread, instances: tuple[int, ...] = (1,)) -> tuple[Assignment, ...]:
-    """Return what node 1's instance listens to, where these nodes have instances."""
+    """Return the assignments of node 1's instance, if these nodes have instances."""
     names = tuple(cluster.node_names)
     shard_map = connect(cluster.urls[0]).shard_map("_local", "_users")
     alive = tuple(names[number - 1] for number in instances)
@@ -63,7 +64,7 @@ def _assignments(cluster: SimClusterThread, instances: tuple[int, ...] = (1,)) -
 
 
 class Child:
-    """A listener as its supervisor has it; `anew`: by a new interpreter, which shares nothing with this process."""
+    """A listener as its supervisor sees it; with `anew` it is a new interpreter instead of a fork."""
 
     def __init__(self, start: ListenerStart, *, anew: bool = False) -> None:
         self.pipe, theirs = multiprocess.Pipe(duplex=True)
@@ -78,11 +79,11 @@ class Child:
         self.heard: list[FromListener] = []
 
     def send(self, message: ToListener) -> None:
-        """Tell it something."""
+        """Send it a message."""
         self.pipe.send_bytes(encode(message))
 
     def listen(self) -> None:
-        """Take in what it has said."""
+        """Receive its messages."""
         with contextlib.suppress(EOFError, OSError):
             while self.pipe.poll():
                 self.heard.append(decode_from_listener(self.pipe.recv_bytes()))
@@ -94,7 +95,7 @@ class Child:
         return next((each for each in reversed(self.heard) if isinstance(each, Report)), None)
 
     def until_caught_up(self) -> None:
-        """Wait until it says that it has caught up."""
+        """Wait until it reports that it has caught up."""
         eventually(lambda: self.report is not None and self.report.caught_up, "the listener has caught up")
 
     def until_greeted(self) -> None:
@@ -120,7 +121,7 @@ class Child:
         return self.exit_code()
 
     def end(self) -> None:
-        """Leave nothing of it behind."""
+        """End its process and close its pipe."""
         self.process.kill()
         self.process.join()
         self.process.close()
@@ -132,7 +133,7 @@ Begin = Callable[..., Child]
 
 @pytest.fixture
 def begin(cluster: SimClusterThread, tmp_path: Path) -> Iterator[Begin]:
-    """Start a listener of node 1's copy of a range: the first, unless told otherwise; all users are its own."""
+    """Start a listener of node 1's copy of a range, by default the first one; all users are its own."""
     children: list[Child] = []
 
     def made(index: int = 0, *, instances: tuple[int, ...] = (1,), url: str | None = None, **changes: Any) -> Child:
@@ -219,7 +220,7 @@ def test_a_deleted_user_loses_access(cluster: SimClusterThread, begin: Begin) ->
 
 
 def test_other_owners_change_what_a_listener_does(cluster: SimClusterThread, begin: Begin) -> None:
-    """Users of others are left alone until the listener is told that they are its own."""
+    """Users of other instances are left alone until the listener is told that it owns them."""
     cluster.seed_users(30)
     child = begin(instances=(1, 2, 3))
     child.until_caught_up()
@@ -239,7 +240,7 @@ def test_other_owners_change_what_a_listener_does(cluster: SimClusterThread, beg
 
 
 def test_a_listener_goes_on_where_it_was(cluster: SimClusterThread, begin: Begin) -> None:
-    """After a restart the checkpoint holds: nothing is scanned, nothing is written that is right."""
+    """After a restart the checkpoint holds: nothing is scanned, and right databases are not written."""
     cluster.seed_users(10)
     child = begin()
     child.until_caught_up()
@@ -290,7 +291,7 @@ def test_a_listener_stops_while_its_server_is_silent(cluster: SimClusterThread, 
 
 
 def test_work_in_flight_is_finished_before_the_end(cluster: SimClusterThread, begin: Begin) -> None:
-    """A user who is being served when the listener stops is served, and not again by the next."""
+    """A user whose service is under way at the stop is served completely, and not again by the next listener."""
     child = begin()
     child.until_caught_up()
     cluster.set_delay(1, 0.3, "_security")
@@ -318,7 +319,7 @@ def test_a_terminals_interrupt_is_not_for_listeners(begin: Begin) -> None:
 
 
 def test_a_listener_whose_pipe_is_closed_ends(begin: Begin) -> None:
-    """With nobody to hear it, a listener finishes and ends."""
+    """Without a supervisor a listener finishes its work and ends."""
     child = begin()
     child.until_caught_up()
     child.pipe.close()
@@ -358,7 +359,7 @@ def _is_gone(pid: int) -> bool:
 
 
 def test_a_listener_does_not_outlive_its_parent(cluster: SimClusterThread, tmp_path: Path) -> None:
-    """However the supervisor ends, even killed, its listener ends at once."""
+    """For any end of the supervisor, even by SIGKILL, its listener ends at once."""
     script = tmp_path / "parent.py"
     script.write_text(_PARENT)
     assignment = _assignments(cluster)[0]
@@ -388,7 +389,7 @@ def test_a_listener_does_not_outlive_its_parent(cluster: SimClusterThread, tmp_p
 
 
 def test_a_second_listener_on_a_state_file_ends(begin: Begin, capfd: Capture) -> None:
-    """Two on one file is a mistake somebody has to be told of; the first goes on."""
+    """Two listeners on one file are a mistake, so the second one reports it and ends; the first goes on."""
     first = begin()
     first.until_greeted()
     second = begin()
@@ -421,7 +422,7 @@ def test_a_damaged_state_file_costs_a_scan(
 def test_a_full_disk_ends_a_listener_to_be_started_again(
     cluster: SimClusterThread, begin: Begin, tmp_path: Path, capfd: Capture
 ) -> None:
-    """No change is passed that cannot be kept: the listener ends with a clear line, the next one loses nobody."""
+    """The checkpoint passes no change that cannot be kept: the listener ends with a clear line, and no user is lost."""
     child = begin()
     child.until_caught_up()
     size = sum(each.stat().st_size for each in tmp_path.iterdir())
@@ -449,7 +450,7 @@ def test_a_replaced_copy_ends_a_listener_to_be_started_again(cluster: SimCluster
 
 
 def test_progress_is_what_is_on_disk(cluster: SimClusterThread, begin: Begin, tmp_path: Path) -> None:
-    """The checkpoint that the next one begins with is the one that was reported last."""
+    """The next listener begins with the last reported checkpoint."""
     cluster.seed_users(10)
     child = begin()
     child.until_caught_up()
@@ -468,7 +469,7 @@ def test_progress_is_what_is_on_disk(cluster: SimClusterThread, begin: Begin, tm
 
 
 def _sign_up_and_delete(cluster: SimClusterThread, seed: int, names: list[str], done: threading.Event) -> set[str]:
-    """Sign users up, at a pace of its own; delete some; return those deleted."""
+    """Sign users up at an irregular pace and delete some; return the deleted ones."""
     chance = random.Random(seed)
     client = connect(cluster.urls[1])
     deleted: set[str] = set()
@@ -485,7 +486,7 @@ def _sign_up_and_delete(cluster: SimClusterThread, seed: int, names: list[str], 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_user_is_lost_when_listeners_are_killed(cluster: SimClusterThread, begin: Begin, seed: int) -> None:
-    """Listeners killed at random moments, on a server that fails now and then, leave every user right in the end."""
+    """Listeners are killed at random moments, on a server that fails now and then; every user is right in the end."""
     chance = random.Random(seed)
     names = [f"user{number}" for number in range(150)]
     deleted: set[str] = set()
@@ -526,7 +527,7 @@ def _doubts(child: Child) -> list[CheckToken]:
 def test_a_listener_that_is_refused_asks_and_waits_and_no_user_is_to_blame(
     cluster: SimClusterThread, begin: Begin
 ) -> None:
-    """The password changes under its hands: what it was doing goes on with the next session, none is in quarantine."""
+    """The password changes during the work: the work goes on with the next session, and no user is in quarantine."""
     cluster.seed_users(20)
     _, credentials = settings_of(cluster.urls[0])
     assert credentials is not None
@@ -545,7 +546,7 @@ def test_a_listener_that_is_refused_asks_and_waits_and_no_user_is_to_blame(
 
 
 def test_workers_wait_for_the_next_session(cluster: SimClusterThread, begin: Begin) -> None:
-    """Users who sign up while the server refuses the session are served afterwards, as if nothing had been."""
+    """Users who sign up while the server refuses the session are served afterwards as usual."""
     child = begin()
     child.until_caught_up()
     child.send(Reauthenticate(None, "CouchDB refuses the password"))
@@ -579,7 +580,7 @@ def test_a_worker_that_notes_a_deletion_waits_for_the_next_session(cluster: SimC
 
 
 def test_a_path_that_is_closed_is_that_users_trouble_alone(cluster: SimClusterThread, begin: Begin) -> None:
-    """A user whose own code throws goes to quarantine once the supervisor has said that the session holds."""
+    """A user whose own code throws goes to quarantine once the supervisor has confirmed the session."""
     users = [f"u{number}" for number in range(40)]
     for user in users:
         cluster.add_user(user, "x")

@@ -51,7 +51,7 @@ def test_a_user_gets_a_database_of_their_own(cluster: SimClusterThread, harness:
 
 
 def test_what_stands_in_a_security_object_is_kept(cluster: SimClusterThread, harness: ProvisionerHarness) -> None:
-    """A database that is there already keeps its other names, roles and unknown keys; the user is added."""
+    """An existing database keeps its other names, roles and unknown keys; the user is added."""
     found = {"admins": {"names": ["op"]}, "members": {"names": ["op"], "roles": ["x"]}, "proxy": {"a": [1]}}
     secure(harness.client, found)
     assert harness.ensure() == Outcome(acted_on=False, provisioned=True, security_written=True, whole=True)
@@ -75,7 +75,7 @@ def test_a_user_who_is_a_member_by_the_configuration_is_no_admin(cluster: SimClu
 def test_other_rights_reach_a_database_that_is_there_by_a_rollout(
     cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
-    """No row, scan or review changes them; the rollout takes the name out of the admins of each copy."""
+    """No row, scan or review changes the rights; the rollout removes the name from the admins of each copy."""
     assert harness.ensure().provisioned
     as_member = ProvisionerHarness(connect(cluster.urls[0]), access=Access(Grant.MEMBER))
     assert as_member.ensure().provisioned
@@ -118,7 +118,7 @@ def test_a_write_is_announced_before_it_ismade(cluster: SimClusterThread) -> Non
 def test_a_database_only_a_minority_made_is_incomplete(cluster: SimClusterThread) -> None:
     """A database that one of three nodes accepted is created again, and is complete once the others are back."""
     databases = DatabasesConfig(n=1)
-    # One whose only copy is on node 1, so that it can be secured all the same.
+    # The name is chosen so that the only copy is on node 1, and can be secured all the same.
     user = next(user for user in map(str, range(100)) if document_hash(database_name("userdb-", user)) % 3 == 0)
     harness = ProvisionerHarness(connect(cluster.urls[0]), databases=databases)
     cluster.add_user(user, "x")
@@ -144,7 +144,7 @@ def test_a_write_without_a_majority_is_made_again_whatever_a_read_shows(cluster:
     cluster.add_user(USER, "x")
     harness = _cut_off(cluster)
     harness.client.create_database(DATABASE, DatabasesConfig())
-    # Until they have replicated, what one copy took is not undone by what the other two have.
+    # Before replication the other two copies cannot undo the write to the one copy.
     cluster.set_replication_delay(3600.0)
     outcome = harness.ensure()
     assert outcome.failure is not None
@@ -202,7 +202,7 @@ def test_a_node_that_is_down_is_a_failure_to_try_again(cluster: SimClusterThread
 def test_an_impossible_name_is_given_up_without_a_request(
     cluster: SimClusterThread, harness: ProvisionerHarness, user: str
 ) -> None:
-    """A user no database can be made for fails for good and costs no request; deleting one is nothing to do."""
+    """A user whose name allows no database fails for good without a request; deleting such a user needs no action."""
     outcome = harness.ensure(user)
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.advice) == ("unservable_name", Advice.GIVE_UP)
@@ -234,7 +234,7 @@ def test_a_malformed_security_object_is_left_for_the_operator(
     malformed: dict[str, Any],
     deleted: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """An object whose shape nobody could merge into is not overwritten: a person has to look at it."""
+    """An object with a shape that cannot be merged is not overwritten: a person has to look at it."""
     with TalkingServer(answering(one_copy(malformed, rev="2-b", deleted=deleted))) as server:
         harness = ProvisionerHarness(connect(server.url))
         outcome = harness.remove(really=False) if deleted else harness.ensure()
@@ -245,7 +245,7 @@ def test_a_malformed_security_object_is_left_for_the_operator(
 
 @pytest.mark.parametrize("found", [b"[]", b'"x"', b"<html>", b""], ids=["list", "text", "html", "nothing"])
 def test_an_answer_that_is_no_security_object_is_a_failure(found: bytes) -> None:
-    """Something between peruserd and CouchDB that answers 200 with anything else does not bring the listener down."""
+    """A proxy that answers 200 with anything else does not bring the listener down."""
     with TalkingServer(answering(one_copy(found, rev="1-a"))) as server:
         outcome = ProvisionerHarness(connect(server.url)).ensure()
     assert outcome.failure is not None
@@ -279,7 +279,7 @@ def test_a_deleted_user_loses_access_and_the_database_stays(
 def test_revoking_never_leaves_a_database_public(
     cluster: SimClusterThread, harness: ProvisionerHarness, found: dict[str, Any]
 ) -> None:
-    """A deleted user's database is open to nobody but those still named, whoever was or was not named before."""
+    """A deleted user's database is open only to the other named users, for any earlier security object."""
     secure(harness.client, found)
     assert harness.remove().failure is None
     for security in objects(cluster):
@@ -328,7 +328,7 @@ def test_a_revocation_without_a_majority_is_made_again(cluster: SimClusterThread
 def test_a_row_of_a_user_whom_the_journal_knows_is_not_believed(
     cluster: SimClusterThread, harness: ProvisionerHarness, *, is_there: bool
 ) -> None:
-    """The database is gone, and anybody can make a row that is shown as the user's: the document itself is asked."""
+    """The database is gone, and anybody can cause a row under the user's id. So the document itself is asked."""
     if not is_there:
         delete_user(harness.client)
     harness.notes.known.add(user_document_id(USER))
@@ -341,7 +341,7 @@ def test_a_row_of_a_user_whom_the_journal_knows_is_not_believed(
 def test_a_revocation_that_the_servers_own_repair_undoes_is_made_again(
     cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
-    """Two nodes that were away bring the access back by their majority; the user is without it all the same."""
+    """Two nodes return and restore the access by their majority; afterwards the user has no access all the same."""
     harness.ensure()
     delete_user(harness.client)
     cluster.set_replication_delay(3600.0)
@@ -384,7 +384,7 @@ def tombstone(harness: ProvisionerHarness, user: str = USER) -> str | None:
 def test_drop_takes_access_away_and_notes_the_deletion(
     cluster: SimClusterThread, dropping: ProvisionerHarness, lane: Lane
 ) -> None:
-    """The database is dropped in its time, wherever the tombstone was met; the user is out at once."""
+    """The user loses access at once, and the database is dropped when it is due, for any source of the tombstone."""
     assert dropping.remove(lane=lane).revoked
     assert dropping.notes.noted == [(user_document_id(USER), DATABASE, tombstone(dropping), None)]
     assert not any(USER in str(each) for each in objects(cluster))
@@ -439,7 +439,7 @@ def test_nothing_is_noted_by_a_minority(
 def test_a_copy_that_is_away_keeps_no_deletion_from_being_noted(
     cluster: SimClusterThread, dropping: ProvisionerHarness
 ) -> None:
-    """A host that is lost for good is waited for with the revocation, and the drop does not wait for that."""
+    """The revocation waits for a host that is lost for good, but the drop does not."""
     delete_user(dropping.client)
     cluster.stop_node(3)
     outcome = dropping.remove(really=False)
@@ -464,7 +464,7 @@ def test_a_deletion_that_cannot_be_noted_is_tried_again(
 
 @pytest.mark.parametrize("policy", [DeletionPolicy.REVOKE, DeletionPolicy.KEEP])
 def test_other_policies_note_nothing(cluster: SimClusterThread, policy: DeletionPolicy) -> None:
-    """Only what is to be dropped stands in the journal."""
+    """Only databases to be dropped are in the journal."""
     harness = ProvisionerHarness(connect(cluster.urls[0]), policy=policy)
     cluster.add_user(USER, "x")
     harness.ensure()
@@ -479,7 +479,7 @@ FREED: dict[str, Any] = {"admins": {"names": [], "roles": ["_admin"]}, "members"
 
 @pytest.fixture
 def holding(cluster: SimClusterThread) -> ProvisionerHarness:
-    """A provisioner that keeps databases shut which were freed."""
+    """A provisioner that keeps freed databases closed."""
     cluster.add_user(USER, "x")
     return ProvisionerHarness(connect(cluster.urls[0]), on_return=OnReturn.HOLD)
 
@@ -497,7 +497,7 @@ def test_by_default_a_user_who_comes_back_gets_the_database_that_is_there(cluste
 def test_a_freed_name_waits_for_the_operator(
     cluster: SimClusterThread, holding: ProvisionerHarness, freed: dict[str, Any]
 ) -> None:
-    """A database that was there and names not the user is not opened, whoever freed it and however long ago."""
+    """An existing database that does not name the user stays closed, however it was freed and however long ago."""
     secure(holding.client, freed)
     outcome = holding.ensure()
     assert outcome.failure is not None
@@ -523,7 +523,7 @@ def test_a_review_opens_no_freed_database_either(cluster: SimClusterThread, hold
 def test_a_database_that_was_just_made_is_nobodys_freed_one(
     holding: ProvisionerHarness, security: dict[str, Any]
 ) -> None:
-    """Blank in every copy: it was made and not secured, by this instance or another one."""
+    """A security object that is blank in every copy belongs to a new database that was not secured yet."""
     secure(holding.client, security)
     assert holding.ensure().provisioned
     assert holding.notes.asked == []
@@ -536,7 +536,7 @@ def test_a_new_user_is_not_asked_about(holding: ProvisionerHarness) -> None:
 
 
 def test_a_grant_that_was_cut_off_is_completed_on_the_operators_word(holding: ProvisionerHarness) -> None:
-    """One copy names the user, as a copy does that was away when the name was freed: the word that was said decides."""
+    """One copy names the user, because it was away when the name was freed. The operator's order decides."""
     holding.ensure()
     set_copy(holding.client, 1, FREED)
     set_copy(holding.client, 2, FREED)
@@ -550,7 +550,7 @@ def test_a_grant_that_was_cut_off_is_completed_on_the_operators_word(holding: Pr
 def test_a_copy_that_was_away_when_the_name_was_freed_lets_nobody_in(
     cluster: SimClusterThread, holding: ProvisionerHarness, node: int
 ) -> None:
-    """Whichever copy it is, and also where nothing is known to be in doubt."""
+    """This holds for each of the copies, even without a known doubt."""
     secure(holding.client, FREED)
     set_copy(holding.client, node, first(USER))
     outcome = holding.ensure()
@@ -585,7 +585,7 @@ def test_a_state_that_cannot_be_written_is_not_the_users(cluster: SimClusterThre
 
 
 def test_a_revocation_is_not_over_where_a_proxy_hides_the_database(cluster: SimClusterThread) -> None:
-    """A decoded slash makes the path another database's, and CouchDB says that there is none."""
+    """A decoded slash makes the path another database's, and CouchDB answers that it does not exist."""
     with Proxy(cluster.urls[0], faithful) as proxy:
         client = connect(proxy.url)
         layout = SingleLayout(client, "server", "_users")

@@ -87,7 +87,7 @@ def test_where_names_are_compared_a_server_that_cannot_be_asked_for_many_has_eve
 def test_a_review_of_what_is_still_so_only_reads_the_document(
     cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
-    """Where the user document is as it was acted on, nothing else is asked or written."""
+    """If the user document is unchanged since the action, nothing else is read or written."""
     cluster.add_user(USER, "x")
     cluster.clear_requests()
     assert harness.review(deleted=False) == Outcome()
@@ -134,7 +134,7 @@ def test_a_review_writes_what_is_in_doubt_whatever_a_read_shows(
 
 
 def test_a_review_notes_the_deletion_that_it_finds(cluster: SimClusterThread) -> None:
-    """A review takes access away and drops nothing; what it finds deleted is dropped in its time."""
+    """A review takes access away but drops nothing; a deleted user's database is dropped when it is due."""
     harness = ProvisionerHarness(connect(cluster.urls[0]), policy=DeletionPolicy.DROP)
     cluster.add_user(USER, "x")
     harness.ensure()
@@ -148,7 +148,7 @@ def test_a_review_notes_the_deletion_that_it_finds(cluster: SimClusterThread) ->
 def test_a_review_without_a_database_leaves_nothing_in_doubt(
     cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
-    """A deleted user whose database is gone has no security object that could be wrong."""
+    """Without a database a deleted user has no security object that could be wrong."""
     cluster.add_user(USER, "x")
     delete_user(harness.client)
     harness.doubts.add(user_document_id(USER))
@@ -158,7 +158,7 @@ def test_a_review_without_a_database_leaves_nothing_in_doubt(
 def test_a_review_of_a_user_nobody_knows_brings_the_copies_together(
     cluster: SimClusterThread, harness: ProvisionerHarness
 ) -> None:
-    """The authentication database was made again: what is in doubt is written as it is found, and stays closed."""
+    """The authentication database was made again: an object in doubt is written as found, and stays closed."""
     secure(harness.client, {})
     harness.doubts.add(user_document_id(USER))
     assert harness.review(deleted=False).security_written
@@ -181,7 +181,7 @@ def test_with_the_policy_keep_a_review_of_a_deleted_user_changes_nobodys_access(
 def test_a_document_that_changes_all_the_time_is_reviewed_another_time(
     cluster: SimClusterThread, harness: ProvisionerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A review does not go on for ever; what is left is tried again later."""
+    """A review does not go on for ever; its user is tried again later."""
     del cluster
     states = itertools.cycle([DocumentState.LIVE, DocumentState.DELETED])
     monkeypatch.setattr(harness._provisioner, "confirm", lambda _id: Verdict(next(states)))

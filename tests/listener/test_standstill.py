@@ -10,11 +10,12 @@ from peruserd.core.users.quarantine import OF_THE_CLUSTER, UNCONFIRMED, Advice, 
 from peruserd.listener import failures as failures_module
 from peruserd.listener.outcome import Outcome
 from tests.listener.disks import WouldBlockError
-from tests.listener.stepped_tracker import AWAY, DONE, MINE, SEEN, THEIRS, WHY, SteppedTracker
+from tests.listener.ownerships import DONE, MINE, THEIRS
+from tests.listener.stepped_tracker import AWAY, SEEN, WHY, SteppedTracker
 
 
 def test_a_failure_of_the_cluster_is_nobodys_failure(stepped: SteppedTracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing on disk, one line at the beginning and one at the end, and the checkpoint stays before those who wait."""
+    """Nothing goes to disk, the log has one line at each end, and the checkpoint stays before the waiting users."""
     log = CapturingLogger()
     monkeypatch.setattr(failures_module, "log", log)
     stepped.sign_up("ann", "bob", "cid")
@@ -39,7 +40,7 @@ def test_a_failure_of_the_cluster_is_nobodys_failure(stepped: SteppedTracker, mo
 
 
 def test_a_process_that_dies_on_hold_loses_nobody(stepped: SteppedTracker) -> None:
-    """Those who waited in memory are read again, because the checkpoint is before them."""
+    """Users who waited in memory are read again, because the checkpoint is before them."""
     stepped.sign_up("ann", "bob")
     stepped.serve_all(AWAY)
     stepped.probe(WHY)
@@ -50,7 +51,7 @@ def test_a_process_that_dies_on_hold_loses_nobody(stepped: SteppedTracker) -> No
 
 
 def test_who_fails_while_the_cluster_serves_goes_to_quarantine(stepped: SteppedTracker) -> None:
-    """An enemy whose database answers anything is alone with it: others are served meanwhile."""
+    """An enemy whose database answers anything stays alone with that failure: others are served meanwhile."""
     stepped.sign_up("enemy")
     stepped.serve(AWAY)
     assert (stepped.kept, stepped.tracker.report().checkpoint) == ([], 0)
@@ -62,7 +63,7 @@ def test_who_fails_while_the_cluster_serves_goes_to_quarantine(stepped: SteppedT
 
 
 def test_a_user_who_is_set_aside_and_changes_again_is_tried_again(stepped: SteppedTracker) -> None:
-    """What is newer has not failed yet; the probe's answer is about what was before."""
+    """Newer changes have not failed yet; the probe's answer is only about earlier ones."""
     stepped.sign_up("ann")
     stepped.serve(AWAY)
     assert stepped.take() is None
@@ -87,7 +88,7 @@ def test_a_user_who_is_set_aside_and_asked_for_is_judged_all_the_same(stepped: S
 
 @pytest.mark.parametrize("kind", sorted(OF_THE_CLUSTER))
 def test_each_kind_that_can_be_the_clusters_waits_for_the_probe(stepped: SteppedTracker, kind: str) -> None:
-    """Whatever remedy it has."""
+    """This holds for every kind of remedy."""
     stepped.sign_up("ann")
     stepped.serve(Outcome(failure=Failure(kind, "words", Advice.ASK_OPERATOR)))
     assert stepped.kept == []
@@ -107,7 +108,7 @@ def test_other_kinds_are_a_users_own(stepped: SteppedTracker, kind: str) -> None
 
 
 def test_what_is_in_quarantine_for_the_clusters_reason_is_due_when_it_is_back(stepped: SteppedTracker) -> None:
-    """It is tried at once, the newest first, and what only an operator can change is not."""
+    """Users are tried at once, the newest first, except those who need an operator."""
     for name, kind in (("old", "no_majority"), ("new", "copies_away"), ("own", "held")):
         stepped.clock.now += 5.0
         stepped.sign_up(name)
@@ -127,7 +128,7 @@ def test_what_is_in_quarantine_for_the_clusters_reason_is_due_when_it_is_back(st
 def test_on_hold_reading_goes_on_until_the_window_is_full(
     stepped: SteppedTracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those who sign up wait in memory; no more of them than ever wait."""
+    """New users wait in memory, up to the usual limit."""
     stepped.sign_up("ann")
     stepped.serve(AWAY)
     stepped.probe(WHY)
@@ -140,7 +141,7 @@ def test_on_hold_reading_goes_on_until_the_window_is_full(
 
 
 def test_one_user_tries_now_and_then_and_ends_a_hold_that_is_wrong(stepped: SteppedTracker) -> None:
-    """Only a write that a majority took counts, because a minority can answer what is read."""
+    """Only a write by a majority counts, because a minority can answer reads."""
     stepped.sign_up("ann", "bob", "cid", "dan")
     stepped.serve(AWAY)
     stepped.probe(WHY)
@@ -149,7 +150,7 @@ def test_one_user_tries_now_and_then_and_ends_a_hold_that_is_wrong(stepped: Step
     assert stepped.serve(AWAY) == "bob"
     assert stepped.take() is None
     stepped.probe(WHY, after=6.0)
-    # What shows nothing makes nobody wait.
+    # An outcome without evidence makes nobody wait.
     assert stepped.serve(SEEN) == "cid"
     assert stepped.tracker.report().on_hold == WHY
     assert stepped.serve(DONE) == "dan"
@@ -164,7 +165,7 @@ def test_one_user_tries_now_and_then_and_ends_a_hold_that_is_wrong(stepped: Step
 
 @pytest.mark.parametrize("resumed", [False, True], ids=["on hold", "after it"])
 def test_users_who_are_lost_on_hold_are_their_next_owners(stepped: SteppedTracker, resumed: bool) -> None:  # noqa: FBT001
-    """Nothing of them waits here, but each deletion is looked at again: the next owner's copy may be behind."""
+    """No change of lost users waits here, but each deletion is reviewed: the next owner's copy may be behind."""
     stepped.sign_up("ann")
     stepped.sign_up("bob", deleted=True)
     stepped.serve(AWAY)
@@ -190,7 +191,7 @@ def test_users_who_are_lost_on_hold_are_their_next_owners(stepped: SteppedTracke
 
 
 def test_a_listener_that_leaves_is_not_on_hold(stepped: SteppedTracker) -> None:
-    """What it did last is reviewed, as far as that is possible; nobody here comes back to it."""
+    """The latest work is reviewed as far as possible, because this listener cannot return to it."""
     stepped.sign_up("ann", "bob")
     stepped.serve(DONE)
     stepped.serve(AWAY)
@@ -205,7 +206,7 @@ def test_a_listener_that_leaves_is_not_on_hold(stepped: SteppedTracker) -> None:
 
 
 def test_where_one_is_served_again_others_of_the_kind_try_before_their_time(stepped: SteppedTracker) -> None:
-    """Nothing that a probe asks for has failed, so nobody was on hold; the first retry that succeeds shows the end."""
+    """The probe finds no failure, so nothing was on hold; the first successful retry shows the end."""
     _spread_late(stepped)
     failure = Failure("unauthorized", "403 for new databases", Advice.ASK_OPERATOR)
     names = [f"u{number:02}" for number in range(20)]
@@ -229,7 +230,7 @@ def test_where_one_is_served_again_others_of_the_kind_try_before_their_time(step
 
 
 def test_a_user_who_is_served_in_turns_makes_two_others_try_and_no_more(stepped: SteppedTracker) -> None:
-    """Those fail again, and nobody else is tried for it."""
+    """The same users fail again, and that causes no trial of others."""
     _spread_late(stepped)
     failing = Outcome(failure=Failure("server_error", "500", Advice.ASK_OPERATOR))
     enemy, *others = [f"u{number:02}" for number in range(20)]
@@ -242,7 +243,7 @@ def test_a_user_who_is_served_in_turns_makes_two_others_try_and_no_more(stepped:
 
 
 def test_a_new_user_who_is_served_lets_those_try_who_came_before(stepped: SteppedTracker) -> None:
-    """Whoever signs up first after the end is served, and two tries follow, and so on."""
+    """The first new user after the end is served, then two are tried, and so on."""
     _spread_late(stepped)
     names = [f"u{number:02}" for number in range(10)]
     stepped.sign_up(*names)
@@ -256,7 +257,7 @@ def test_a_new_user_who_is_served_lets_those_try_who_came_before(stepped: Steppe
 def test_who_fails_last_before_the_cluster_is_back_is_tried_again_within_seconds(
     stepped: SteppedTracker, advice: Advice
 ) -> None:
-    """The probe comes too late to see what happened, so the user is kept, but not for as long as a fault of his own."""
+    """The probe comes too late to see the cause. The user is kept, but for less time than with a fault of his own."""
     _spread_late(stepped)
     stepped.sign_up("ann")
     stepped.serve(Outcome(failure=Failure("unauthorized", "401", advice)))

@@ -58,7 +58,7 @@ def test_a_new_file_holds_nothing(opened: Callable[[], Store]) -> None:
 
 
 def test_the_directory_is_nobody_elses(opened: Callable[[], Store], path: Path) -> None:
-    """The directory that is made names users, so only its owner may look."""
+    """The files in the new directory name users, so only its owner may read it."""
     opened()
     assert path.parent.stat().st_mode & 0o077 == 0
 
@@ -88,7 +88,7 @@ def test_only_the_newest_is_kept(opened: Callable[[], Store]) -> None:
 
 
 def test_what_is_not_new_is_not_written(opened: Callable[[], Store]) -> None:
-    """A quiet listener saves the same again and again; the disk has no part in it, until something is new."""
+    """A quiet listener saves the same progress again and again; the disk is written only if something is new."""
     store = opened()
     written = []
     for each in (SAVED, SAVED, msgspec.structs.replace(SAVED, checkpoint=42), SAVED):
@@ -115,7 +115,7 @@ def test_those_served_are_forgotten_with_the_next_save(opened: Callable[[], Stor
 
 
 def test_those_released_stay_in_doubt(opened: Callable[[], Store]) -> None:
-    """A user who belongs to somebody else now leaves the quarantine; whether the security object is right is open."""
+    """A user with another owner leaves the quarantine; the doubt about the security object stays."""
     store = opened()
     store.quarantine(_entry("a"))
     store.record_intent("a")
@@ -182,7 +182,7 @@ def _change(statement: str) -> Callable[[Path], None]:
 def test_a_file_that_cannot_be_trusted_is_set_aside(
     opened: Callable[[], Store], path: Path, spoil: Callable[[Path], None]
 ) -> None:
-    """Damaged, of another version, of another shape: it is kept under another name, and a fresh one is used."""
+    """A file that is damaged, or of another version or shape, is kept under another name, and a fresh one is used."""
     store = opened()
     store.save(SAVED)
     for number in range(50):
@@ -266,7 +266,7 @@ def test_a_process_that_is_killed_loses_nothing(opened: Callable[[], Store], pat
 
 
 def test_a_full_disk_is_an_error_and_loses_nothing(opened: Callable[[], Store]) -> None:
-    """A write that does not fit fails as a whole; what was there before is there still, and can be read again."""
+    """A write that does not fit fails as a whole; the earlier contents stay, and can be read again."""
     store = opened()
     store.save(SAVED)
     store._connection.execute("PRAGMA max_page_count=12")
@@ -308,7 +308,7 @@ except StoreError as error:
 
 
 def test_a_disk_that_takes_no_more_is_an_error_and_loses_nothing(opened: Callable[[], Store], path: Path) -> None:
-    """The same where the system refuses the write: all that was said to be kept is read by the next process."""
+    """The same holds if the system refuses the write: the next process reads everything that was confirmed."""
     said = subprocess.run(
         [sys.executable, "-c", _LIMITED, str(path)],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
@@ -401,7 +401,7 @@ def test_a_damaged_file_that_cannot_be_moved_is_an_error(path: Path, monkeypatch
 
 
 def test_doubts_are_taken_out_of_a_retired_file(path: Path) -> None:
-    """They are given to whoever sees to them, and gone from the file afterwards."""
+    """The caller gets the doubts, and the file has none afterwards."""
     left = Store.open(path)
     left.record_intent("ann")
     left.record_intent("bob")
@@ -413,7 +413,7 @@ def test_doubts_are_taken_out_of_a_retired_file(path: Path) -> None:
 
 
 def test_doubts_stay_in_a_retired_file_until_they_are_seen_to(path: Path) -> None:
-    """An heir that fails to write them down leaves them where they are."""
+    """If the successor fails to write them, they stay in the file."""
     left = Store.open(path)
     left.record_intent("ann")
     left.close()
@@ -424,7 +424,7 @@ def test_doubts_stay_in_a_retired_file_until_they_are_seen_to(path: Path) -> Non
 
 
 def test_a_file_in_use_is_not_inherited_from(path: Path) -> None:
-    """Its own listener sees to its doubts."""
+    """The file's own listener resolves its doubts."""
     used = Store.open(path)
     used.record_intent("ann")
     with retired_doubts(path) as doubts:
@@ -435,7 +435,7 @@ def test_a_file_in_use_is_not_inherited_from(path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"this is no database" * 100, b""], ids=["damaged", "empty"])
 def test_a_retired_file_that_says_nothing_is_left_alone(path: Path, content: bytes) -> None:
-    """A file that cannot be read holds nobody up."""
+    """An unreadable file delays nobody."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     with retired_doubts(path) as doubts:
@@ -443,7 +443,7 @@ def test_a_retired_file_that_says_nothing_is_left_alone(path: Path, content: byt
 
 
 def test_a_retired_file_of_another_shape_is_left_alone(path: Path) -> None:
-    """A file whose table is missing is no reason to end the listener that inherits, again and again."""
+    """A file without its table must not end the taking listener again and again."""
     Store.open(path).close()
     _change("DROP TABLE doubt")(path)
     with retired_doubts(path) as doubts:
@@ -451,7 +451,7 @@ def test_a_retired_file_of_another_shape_is_left_alone(path: Path) -> None:
 
 
 def test_doubts_that_cannot_be_taken_out_of_a_retired_file_are_given_again(path: Path) -> None:
-    """A disk that takes no more writes ends nobody; the doubts are seen to twice."""
+    """A disk that accepts no more writes ends no process; the doubts are resolved twice."""
     left = Store.open(path)
     left.record_intent("ann")
     left.close()
@@ -474,7 +474,7 @@ def test_the_rounds_of_the_audit_survive(tmp_path: Path) -> None:
 
 
 def test_rounds_that_cannot_be_read_cost_one_round_and_no_scan(tmp_path: Path) -> None:
-    """They are not worth setting the file aside, with the progress in it."""
+    """Damaged rounds are no reason to set the file aside with its progress."""
     path = tmp_path / "state.sqlite"
     with closing(Store.open(path)) as store:
         store.keep_rounds(Rounds(number=5))

@@ -1,4 +1,4 @@
-"""What the audit finds of templates in the databases of a simulated cluster, and what it asks for it."""
+"""The audit's findings about templates in the databases of a simulated cluster, and its requests for them."""
 
 from collections.abc import Sequence
 
@@ -71,7 +71,7 @@ def delete(client: Client, user: str, document_id: str) -> None:
 
 
 def found(observer: Observer, users: Sequence[str]) -> dict[str, Diagnosis]:
-    """Return what is found of users, without those of whom nothing is."""
+    """Return the findings of the users who have any."""
     diagnoses = observer.observe_each([user_document_id(each) for each in users], lambda each: diagnose(each, RULES))
     return {each.user: each for each in diagnoses if each.findings}
 
@@ -82,7 +82,7 @@ def asked(cluster: SimClusterThread) -> int:
 
 
 def test_documents_that_are_missing_or_out_of_date_are_found(cluster: SimClusterThread, client: Client) -> None:
-    """What its user changed or deleted is not; the words name the documents and the command, and nothing is written."""
+    """The user's own changes are no finding. The words name the documents and the command; nothing is written."""
     users = cluster.seed_users(5, provisioned_prefix="userdb-")
     right, outdated, missing, changed, deleted = users
     fill(client, right, PROFILE, LOGO)
@@ -137,7 +137,7 @@ def test_a_database_takes_one_request_more_and_none_without_templates(
 
 
 def test_nothing_is_read_of_users_who_are_not_there(cluster: SimClusterThread, client: Client) -> None:
-    """The database of a deleted user is nobody's to fill."""
+    """The database of a deleted user is not filled."""
     (user,) = cluster.seed_users(1, provisioned_prefix="userdb-")
     path = f"/_users/{user_document_id(user)}"
     rev = client.session.request("GET", path).expect(200).decode(dict[str, object])["_rev"]
@@ -195,7 +195,7 @@ def test_a_database_that_goes_before_its_documents_are_read_is_said_later(
 def test_a_server_that_is_away_is_no_finding(
     cluster: SimClusterThread, client: Client, error: errors.CouchError
 ) -> None:
-    """It is waited for, as with every other question."""
+    """The audit waits for the node, as with every other question."""
     (user,) = cluster.seed_users(1, provisioned_prefix="userdb-")
     observer = observer_by(client, DOCUMENTS)
 
@@ -210,7 +210,7 @@ def test_a_server_that_is_away_is_no_finding(
 def test_a_node_that_is_away_hides_no_template_and_one_that_hangs_is_waited_for_once(
     cluster: SimClusterThread, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A node that is down says so at once; one that does not answer would be waited for by each option's copy."""
+    """A node that is down fails at once. A node that does not answer would delay the read of each option's copy."""
     users = cluster.seed_users(3, provisioned_prefix="userdb-")
     observer = observer_by(client, DOCUMENTS)
     cluster.stop_node(3)

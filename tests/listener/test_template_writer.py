@@ -54,7 +54,7 @@ def documents(client: Client, database: str = DATABASE) -> dict[str, dict[str, A
 
 
 def put(client: Client, document_id: str, body: dict[str, Any] | None) -> None:
-    """Write a document over what is there, or delete it."""
+    """Overwrite a document, or delete it."""
     path = f"/{DATABASE}/{quoted(document_id)}"
     answer = client.session.request("GET", path)
     rev = {"_rev": answer.decode(dict[str, Any])["_rev"]} if answer.status == 200 else {}
@@ -95,7 +95,7 @@ def test_without_templates_a_new_user_takes_two_requests(cluster: SimClusterThre
 
 @pytest.mark.parametrize("reason", ["ensure", "look", "review"])
 def test_a_process_that_died_on_the_way_is_made_up_for(cluster: SimClusterThread, client: Client, reason: str) -> None:
-    """Whoever looks next completes a database that was made and not secured, with a part of its documents in it."""
+    """The next look completes a database that was made but not secured, and has only some of its documents."""
     client.create_database(DATABASE, DatabasesConfig())
     put(client, "profile", FILLED["profile"])
     harness = ProvisionerHarness(client, templates=TEMPLATES)
@@ -124,7 +124,7 @@ def test_templates_reach_a_database_that_is_there_by_a_rollout(cluster: SimClust
 
 
 def test_what_an_earlier_version_put_in_is_brought_up_to_date(client: Client) -> None:
-    """The record says that it is ours; a document of the user's own words is kept, and a deleted one stays away."""
+    """The record shows that the document is ours. The user's own content is kept; a deleted document stays away."""
     TemplateRecord(Journal(client.session, RECORD)).keep(Templates((BEFORE,)))
     assert ProvisionerHarness(client, templates=Templates((BEFORE, SETTINGS))).ensure().provisioned
     put(client, "settings", {"theme": "light"})
@@ -138,7 +138,7 @@ def test_what_an_earlier_version_put_in_is_brought_up_to_date(client: Client) ->
 
 
 def test_a_version_that_never_was_on_record_is_kept(client: Client) -> None:
-    """Nobody can say that it is ours, and what a user's database says of itself proves nothing."""
+    """Nothing shows that the document is ours, and claims inside a user's database prove nothing."""
     assert ProvisionerHarness(client, templates=Templates((BEFORE,))).ensure().provisioned
     assert ProvisionerHarness(client, templates=TEMPLATES).roll_out().templates_written
     assert documents(client)["profile"]["version"] == 1
@@ -147,7 +147,7 @@ def test_a_version_that_never_was_on_record_is_kept(client: Client) -> None:
 
 
 def test_a_user_cannot_pass_a_document_off_as_ours(client: Client) -> None:
-    """A forged record in the user's own database, or a digest in the document, is nobody's word."""
+    """A forged record in the user's own database, or a digest in the document, proves nothing."""
     record = TemplateRecord(Journal(client.session, RECORD))
     record.keep(TEMPLATES)
     assert ProvisionerHarness(client, templates=TEMPLATES).ensure().provisioned
@@ -181,7 +181,7 @@ def test_a_database_that_refuses_is_not_tried_again(cluster: SimClusterThread, c
 
 
 def test_nobody_is_let_into_a_database_that_refuses_its_templates(cluster: SimClusterThread, client: Client) -> None:
-    """The first document refuses the others where it was written before them; that is the operator's to mend."""
+    """The first document refuses the later ones; the operator must repair that."""
     guard = Templates((Template("_design/guard", {"validate_doc_update": REFUSES}),))
     client.create_database(DATABASE, DatabasesConfig())
     put(client, "_design/guard", guard.documents[0].body)

@@ -1,10 +1,11 @@
-"""A hold that is wrong, or that somebody wants to keep up: who tries meanwhile, and what an enemy can do with it."""
+"""A wrong hold, or one that an enemy tries to prolong: the users who are tried meanwhile, and the enemy's power."""
 
 import pytest
 
 from peruserd.core.users.quarantine import Advice, Failure
 from peruserd.listener.outcome import Outcome
-from tests.listener.stepped_tracker import AWAY, DONE, SEEN, WHY, SteppedTracker
+from tests.listener.ownerships import DONE
+from tests.listener.stepped_tracker import AWAY, SEEN, WHY, SteppedTracker
 
 ENEMIES = [f"enemy{number}" for number in range(20)]
 
@@ -15,7 +16,7 @@ OWN = Outcome(failure=Failure("template_refused", "the database refuses it", Adv
 def test_an_enemy_who_changes_all_the_time_is_not_the_only_one_who_tries(
     stepped: SteppedTracker, answer: Outcome
 ) -> None:
-    """His document changes whenever it is looked at, and his database answers what he likes: others try as well."""
+    """The enemy's document changes at each look, and his database answers anything; others are tried as well."""
     stepped.sign_up("enemy")
     stepped.serve(AWAY)
     stepped.probe(WHY)
@@ -64,7 +65,7 @@ def test_twenty_enemies_before_an_honest_user_keep_up_no_hold(stepped: SteppedTr
 
 
 def test_enemies_whose_databases_hang_keep_nobody_from_trying(stepped: SteppedTracker) -> None:
-    """Their trials are under way for as long as a request may take: others begin meanwhile."""
+    """Their trials last as long as a request may take; other trials begin meanwhile."""
     hold(stepped, *ENEMIES[:2])
     hanging = []
     for _ in range(2):
@@ -113,7 +114,7 @@ def test_whatever_enemies_answer_a_probe_that_succeeds_ends_a_hold(stepped: Step
 
 
 def test_an_outage_after_a_wrong_hold_fills_the_quarantine_for_seconds(stepped: SteppedTracker) -> None:
-    """The probe is disbelieved at first; then all are held up, and those who are in quarantine come back with them."""
+    """The probe is not believed at first. Then everybody waits, and users in quarantine return with the others."""
     hold(stepped, "ann")
     stepped.probe(WHY, after=6.0)
     stepped.serve(DONE)

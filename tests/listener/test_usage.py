@@ -18,7 +18,7 @@ def _measured() -> Usage:
 
 
 def test_a_process_measures_itself() -> None:
-    """Its numbers are those of the kernel: time spent, memory, two more descriptors, one more thread."""
+    """The numbers agree with the kernel's: time spent, memory, two more descriptors, one more thread."""
     assert _measured().resident_bytes == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
 
     def is_right() -> bool:

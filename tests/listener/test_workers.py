@@ -9,20 +9,17 @@ from peruserd.core.common.names import user_document_id
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.progress import Identity
 from peruserd.core.feed.rows import Page, Row
-from peruserd.core.ownership.ownership import Ownership
-from peruserd.core.ownership.ranges import WHOLE_SPACE
 from peruserd.core.users.quarantine import Failure
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store, StoreError
 from peruserd.listener.workers import Workers
+from tests.listener.states import MINE
 from tests.listener.trackers import make_tracker
 from tests.waiting import PATIENCE_SECONDS, eventually
 
-MINE = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me",)),), ("me",))
-
 
 class SlowProvisioner:
-    """Acts on a user when told to; remembers who is being acted on, and how many there ever were at once."""
+    """Acts on a user when told to; records the users in work, and the largest number at once."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -97,7 +94,7 @@ def test_few_workers_are_enough_while_there_is_little(harness: WorkersHarness) -
 
 
 def test_a_slow_user_holds_up_nobody_who_comes_next(harness: WorkersHarness) -> None:
-    """While the only worker waits for a server that does not answer, those who come then are worked on by others."""
+    """While the only worker waits for a server that does not answer, other workers serve later users."""
     harness.enter("ann")
     eventually(lambda: len(harness.provisioner.active) == 1, "ann is worked on")
     harness.enter("bob")
@@ -105,7 +102,7 @@ def test_a_slow_user_holds_up_nobody_who_comes_next(harness: WorkersHarness) -> 
 
 
 def test_workers_grow_with_the_work_up_to_the_share(harness: WorkersHarness) -> None:
-    """Many users are worked on at once, but never more than the share, whoever else could."""
+    """Many users are served at once, but never more than the share, even with more idle workers."""
     harness.enter(*map(str, range(20)))
     eventually(lambda: len(harness.provisioner.active) == 3, "three are worked on")
     harness.provisioner.go.set()
@@ -116,14 +113,14 @@ def test_workers_grow_with_the_work_up_to_the_share(harness: WorkersHarness) -> 
 
 @pytest.mark.parametrize("harness", [(2, 10)], indirect=True)
 def test_there_are_never_more_workers_than_allowed(harness: WorkersHarness) -> None:
-    """However large the share, there are at most as many threads as were asked for."""
+    """For any share there are at most `most` threads."""
     harness.enter(*map(str, range(20)))
     eventually(lambda: len(harness.provisioner.active) == 2, "two are worked on")
     assert len(harness.threads()) == 2
 
 
 def test_one_documents_changes_are_acted_on_in_order(harness: WorkersHarness) -> None:
-    """A change that comes while its document is worked on is acted on after that, others meanwhile."""
+    """A change of a document in work is acted on after that work; changes of others are acted on meanwhile."""
     harness.enter("ann")
     eventually(lambda: harness.provisioner.active, "ann is worked on")
     harness.enter("ann", deleted=True)
@@ -147,7 +144,7 @@ def test_a_failed_user_holds_up_nobody(harness: WorkersHarness) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("unforeseen"), StoreError("disk full")])
 def test_an_error_of_nobodys_is_handed_up(harness: WorkersHarness, error: Exception) -> None:
-    """An error that no user is to blame for goes to the listener, which cannot go on; the checkpoint does not move."""
+    """An error that no user caused goes to the listener, and it cannot go on; the checkpoint does not move."""
     harness.provisioner.error = error
     harness.provisioner.go.set()
     harness.enter("ann")

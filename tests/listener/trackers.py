@@ -1,4 +1,4 @@
-"""How tests make a tracker: with what a listener is started with when nothing special is going on."""
+"""Trackers for tests, with the ordinary settings of a listener."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -25,10 +25,10 @@ _ORDINARY: Final[dict[str, Any]] = {
 def make_tracker(
     *, ownership: Ownership, store: Any, instance: str = "me", wake: Callable[[], None] = lambda: None, **options: Any
 ) -> ChangeTracker:
-    """Return a tracker; `share` must be given, the rest of the options can be."""
+    """Return a tracker; `share` is required, the other options have defaults."""
     # The clock of the tracker's own module, which a test may have set.
     now = vars(tracker_module)["time"].monotonic()
     saved, kept, doubts = store.load()
-    # In one order, whatever it is: what a model check does must not depend on the hashes of texts.
+    # The order is fixed, because the steps of a model check must not depend on the hashes of texts.
     on_disk = OnDisk(saved, kept, sorted(doubts))
     return ChangeTracker(ListenerState(instance, ownership, on_disk, now=now, **_ORDINARY | options), store, wake)

@@ -1,7 +1,7 @@
 """Actions that stop before each of their requests, so that a test decides what happens between any two steps.
 
-The code under test is the real provisioner, which makes its requests one after the other; it runs in a thread that goes
-on only while it is told to, so every run is repeatable.
+The code under test is the real provisioner, and it makes its requests one after the other. It runs in a thread that
+continues only on demand, so every run is repeatable.
 """
 
 import threading
@@ -30,11 +30,11 @@ class Act(threading.Thread):
     def __init__(self, change: Change, act: Callable[[Change], Outcome], node: str) -> None:
         super().__init__(daemon=True)
         self.change = change
-        # The one whose copy showed the change.
+        # The node whose copy showed the change.
         self.node = node
         self.outcome: Outcome | None = None
         self.finished = False
-        # The request that it waits with.
+        # The request that is about to be made.
         self.asks = ""
         self._act = act
         self._fate: Fate | None = Fate.DONE
@@ -56,17 +56,17 @@ class Act(threading.Thread):
         self._stopped.release()
 
     def step(self, fate: Fate) -> None:
-        """Let it make its next request, and go on to the one after."""
+        """Let the act make its next request, and run on to the one after."""
         self._resume(fate)
 
     def crash(self) -> None:
-        """End it here and now."""
+        """End the act at this request."""
         if not self.finished:
             self._resume(None)
             self.join()
 
     def before_request(self, what: str) -> Fate:
-        """Wait for what becomes of the request that is about to be made; in the action's own thread."""
+        """Wait for the fate of the next request; this runs in the action's own thread."""
         self.asks = what
         self._stopped.release()
         self._go.acquire()
@@ -79,7 +79,7 @@ class Act(threading.Thread):
             self._fate = fate
             self._go.release()
             self._stopped.acquire()
-        # An act that broke a rule says so again, to whoever goes on with it.
+        # After a broken rule an act raises the error again at every later step.
         self._check()
 
     def _check(self) -> None:
@@ -88,6 +88,6 @@ class Act(threading.Thread):
 
 
 def fate_of_request(what: str) -> Fate:
-    """Return what becomes of a request made now: drawn for one of an action, done for any other."""
+    """Return the fate of a request made now: drawn for a request of an action, `DONE` for any other."""
     thread = threading.current_thread()
     return thread.before_request(what) if isinstance(thread, Act) else Fate.DONE

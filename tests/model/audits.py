@@ -17,7 +17,7 @@ from peruserd.listener.feed import Stopped
 
 
 class Patience(threading.Event):
-    """Stands for the event of a listener that stops: it is set once there was waiting for so many times."""
+    """A substitute for the stop event of a listener: it is set after so many waits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Patience(threading.Event):
 
 
 class ModelAudit:
-    """Looks at every user of a range, as often as it is told to."""
+    """Looks at every user of a range in each round that is requested."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class ModelAudit:
         self._auditor = Auditor(tools, kept, Pace(0.0, 1.0), self._patience, clock)
 
     def do_round(self, waits: int) -> bool:
-        """Do a round, or as much of it as takes waiting for so many times; say whether it ended."""
+        """Do a round, or its beginning up to so many waits; say whether it ended."""
         self._patience.left = waits
         try:
             self._auditor._do_round()

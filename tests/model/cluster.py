@@ -1,7 +1,7 @@
-"""The simulated cluster's state as clients see it, without sockets: the requests that peruserd makes, answered at once.
+"""The simulated cluster's state as clients see it, without sockets: requests of peruserd are answered at once.
 
-The answers, and what a cut between the nodes does to them, are `peruserd.simcluster`'s, which replays the recorded
-exchanges of a real cluster in the contract tests. The witness is told what an act asks and does.
+The answers, also during a cut between nodes, come from `peruserd.simcluster`. The contract tests compare those with
+recorded exchanges of a real cluster. The witness is told every read and write of an act.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -155,7 +155,7 @@ class ModelClient(Client):
         return found
 
     def request(self, ask: Callable[[], T], what: str = "") -> T:
-        """Make a request, which an action waits with until it may."""
+        """Make a request; an action waits before it until the test goes on."""
         fate = fate_of_request(what)
         self._witness.requests()
         if fate is Fate.REFUSED:
@@ -172,7 +172,7 @@ class ModelClient(Client):
 
 
 class ModelSession(Session):
-    """The requests to single shard copies that `peruserd.couch.copies` makes, answered through one node."""
+    """The requests of `peruserd.couch.copies` to single shard copies, answered through one node."""
 
     def __init__(self, client: ModelClient, model: ObservedCluster, node: Node) -> None:
         self._client = client
@@ -202,7 +202,7 @@ class ModelSession(Session):
         return Answer(f"{method} {path}", status, msgspec.json.encode(found))
 
     def _of_own_database(self, method: str) -> tuple[int, Any]:
-        """Answer the probe: its reading of the marker, and its write, which a majority takes or only a minority."""
+        """Answer the probe: its read of the marker, and its write by a majority or only a minority."""
         if method == "GET":
             return 200, MARKER
         is_most = 2 * len(set(self._model.reachable(self._node))) > len(self._model.by_name)

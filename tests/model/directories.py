@@ -1,4 +1,4 @@
-"""A node's list of databases in the model, and how an instance follows it and asks its listeners to look at users."""
+"""A node's list of databases in the model, and an instance that follows it and requests looks of its listeners."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -59,9 +59,9 @@ class ModelDirectory:
 
 
 class Following:
-    """The directory watch of an instance and the looks that are open, a step each.
+    """The directory watch of an instance and the open looks, with a method for each step.
 
-    `tell` hands a listener that is up what it is asked. `kept` is the place on disk.
+    `tell` gives a running listener its requests. `kept` is the place on disk.
     """
 
     def __init__(self, node: Node, kept: Mark | None, tell: Tell) -> None:
@@ -88,7 +88,7 @@ class Following:
         return self._mark != before
 
     def on_news(self, news: News, mark: Mark) -> None:
-        """Look at users of whose databases there is news, as the supervisor's loop does."""
+        """Look at users with news of their databases, as the supervisor's loop does."""
         with_news = self._outbox.number
         self._outbox.ask(Lane.OTHERS, news.changed)
         self._outbox.ask(Lane.OTHERS, news.made, made=True)
@@ -123,17 +123,17 @@ class Following:
         self._pass_on(before)
 
     def greet(self, copy: Copy) -> None:
-        """Ask a listener that has come up everything that is open."""
+        """Send all open requests to a listener that has come up."""
         self._up.add(copy)
         for message in self._outbox.messages(copy):
             self._tell(copy, message)
 
     def end(self, copy: Copy) -> None:
-        """Note that the listener of a copy is gone, or leaves."""
+        """Note that the listener of a copy has ended or is leaving."""
         self._up.discard(copy)
 
     def receive(self, copy: Copy, looked: int, looked_at_all: int) -> None:
-        """Take in up to which number a listener has looked, and up to which one at everybody."""
+        """Take in the number of the latest finished look of a listener, and of its latest look at everybody."""
         self._outbox.acknowledge(copy, looked, looked_at_all)
 
     def _pass_on(self, after: int) -> None:

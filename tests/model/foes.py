@@ -1,7 +1,7 @@
-"""The other writers (a hostile user, couch_peruser, an operator), and the misfortunes of single copies.
+"""The other writers (a hostile user, couch_peruser, an operator), and damage to single copies.
 
-Each writes through a node, by the simulated cluster's own rules. A writer that reads first and writes later keeps what
-it has read for any time, so anybody can write in between.
+Each writes through a node, by the simulated cluster's own rules. Any time may pass between a writer's read and its
+write, so anybody can write in between.
 """
 
 import itertools
@@ -26,7 +26,7 @@ Names = Callable[[list[str], str], list[str]]
 
 
 def odd_ids(document_id: str) -> list[str]:
-    """Return ids that CouchDB shows as this one: each letter of the name as itself or as overlong UTF-8."""
+    """Return ids that CouchDB shows as this one: each letter of the name is itself or overlong UTF-8."""
     name = user_name(document_id) or ""
     forms = [(letter, _overlong(letter)) for letter in name]
     spelled = ["".join(some) for some in itertools.product(*forms)]
@@ -39,13 +39,13 @@ def _overlong(letter: str) -> str:
 
 
 class HostileUser:
-    """Signs up and deletes under ids that are shown as somebody else's, and writes revisions as a replicator would."""
+    """Signs up and deletes under ids that CouchDB shows as another user's, and writes revisions like a replicator."""
 
     def __init__(self, model: ObservedCluster) -> None:
         self._model = model
 
     def write(self, document_id: str, at: Node, *, deleted: bool) -> None:
-        """Write a document as anybody does; what is refused did not happen."""
+        """Write a document as anybody does; a refused write has no effect."""
         try:
             leaves = documents.read(self._model, at, AUTH_DB, document_id)
             is_gone = leaves is None or leaves[0].deleted
@@ -59,7 +59,7 @@ class HostileUser:
         self._note(document_id, deleted=deleted)
 
     def graft(self, *, document_id: str, at: Node, generation: int, tag: str, deleted: bool, extends: bool) -> None:
-        """Write a revision as `new_edits=false` does: with any number, and with or without the winner before it.
+        """Write a revision as with `new_edits=false`: with any number, and with or without the winner as its parent.
 
         The same number and tag can be written as live and as deleted on different nodes.
         """
@@ -106,7 +106,7 @@ class Task:
 
 
 class Writers:
-    """All writers of security objects besides peruserd, each with what it has read."""
+    """All other writers of security objects besides peruserd, each with its earlier reads."""
 
     def __init__(self, model: ObservedCluster) -> None:
         self._model = model
@@ -122,7 +122,7 @@ class Writers:
             self.tasks.remove(task)
 
     def see(self, node: Node, document_id: str) -> None:
-        """Let couch_peruser see a row on a node's copy, and begin to do what follows from it."""
+        """Let couch_peruser see a row on a node's copy, and begin to act on it."""
         copy = node.holding(AUTH_DB, document_hash(document_id))
         leaves = copy.leaves(document_id) if copy else None
         if leaves is not None:
@@ -130,12 +130,12 @@ class Writers:
             self.tasks.append(Task(node, act(node, user_name(document_id) or "")))
 
     def see_odd(self, node: Node, document_id: str) -> None:
-        """Let couch_peruser see an odd row. It takes the id's own bytes, so it makes a database that is nobody's."""
+        """Let couch_peruser see an odd row. It uses the id's own bytes, so it makes a database without a user."""
         raw = (user_name(document_id) or "").encode(errors="surrogateescape")
         self.tasks.append(Task(node, self._make(node, PREFIX + raw.hex())))
 
     def share(self, node: Node, document_id: str, partner: str, kind: int) -> None:
-        """Let an operator let a partner into a user's database, or write something else into its security object."""
+        """Let an operator give a partner access to a user's database, or write another security object."""
         self.tasks.append(
             Task(node, self._share(node, database_name(PREFIX, user_name(document_id) or ""), partner, kind))
         )
@@ -178,7 +178,7 @@ class Writers:
         self._write(node, database, wanted)
 
     def put(self, node: Node, database: str, wanted: dict[str, Any]) -> None:
-        """Let somebody write a security object at once, whatever is there."""
+        """Let somebody overwrite a security object at once."""
         self._write(node, database, wanted)
 
     def _write(self, node: Node, database: str, wanted: dict[str, Any]) -> None:
@@ -187,8 +187,8 @@ class Writers:
         documents.write_security(self._model, node, database, wanted)
 
 
-class Misfortune:
-    """The misfortunes of single copies."""
+class CopyDamage:
+    """Damage to single copies."""
 
     def __init__(self, model: ObservedCluster) -> None:
         self._model = model
@@ -202,13 +202,13 @@ class Misfortune:
             self._damage.set_security(node, database, BLANK[kind], None)
 
     def back_up(self, node: Node) -> None:
-        """Keep what a node's copies of the authentication database hold now."""
+        """Back up a node's copies of the authentication database."""
         if node.holdings.get(AUTH_DB):
             self._damage.back_up(node, AUTH_DB)
             self.backups.append(node)
 
     def restore(self, number: int) -> set[str]:
-        """Put a node's copies back; return the documents of which the whole cluster then knows less than before."""
+        """Restore a node's copies; return the documents of which the whole cluster then has lost revisions."""
         before = self._known()
         try:
             self._damage.restore(number)

@@ -1,23 +1,23 @@
-"""The rules by which Hypothesis lets foes into a world: a hostile user, other writers, and damage to copies."""
+"""The rules by which Hypothesis adds foes to a world: a hostile user, other writers, and damage to copies."""
 
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import precondition, rule
 
 from peruserd.core.common.names import database_name, user_name
 from peruserd.simcluster.model import ids
 from tests.model.foes import GENERATIONS, PARTNERS, PREFIX, odd_ids
-from tests.model.machine import ClusterMachine, FiveNodesMachine
+from tests.model.machine import FiveNodesMachine, VictimsMachine
 from tests.model.witness import AUTH_DB
-from tests.model.world import NODES, USERS, World
+from tests.model.world import USERS, World
 
 MAL = USERS[1]
 VICTIMS = USERS[:2]
 
 
 def _some_odd_ids(document_id: str) -> list[str]:
-    """Return two odd ids that lie beside the document by whose id they are shown, and one that may lie elsewhere."""
+    """Return two odd ids in the same range as the document with their shown id, and one that may be in another."""
     odd = odd_ids(document_id)
     half = 1 << 31
     beside = [each for each in odd if (ids.place(each) < half) == (ids.place(document_id) < half)]
@@ -27,37 +27,23 @@ def _some_odd_ids(document_id: str) -> list[str]:
 ODD = tuple(each for document_id in VICTIMS for each in _some_odd_ids(document_id))
 
 
-class HostileMachine(ClusterMachine):
-    """The same with a hostile user, a second writer, an operator, and copies that are damaged, put back or behind."""
+class HostileMachine(VictimsMachine):
+    """The same with a hostile user, a second writer, an operator, and copies that are damaged, restored or behind."""
 
-    hosts = st.sampled_from(NODES)
-    victims = st.sampled_from(VICTIMS)
+    hosts = VictimsMachine.hosts
+    victims = VictimsMachine.victims
+    first_victims = VICTIMS
 
-    @initialize(users=st.lists(st.sampled_from(USERS)), instances=st.sets(hosts, min_size=1), served=st.booleans())
-    def begin(self, users: list[str], instances: set[int], served: bool) -> None:  # noqa: FBT001
-        for document_id in (*users, *VICTIMS) if served else users:
-            self.world.write_user(document_id, 1, deleted=False)
-        for node in NODES if served else sorted(instances):
-            self.world.start(node)
-        if served:
-            self.world.settle()
-            for document_id in VICTIMS:
-                self.an_operator_lets_a_partner_in(document_id, 1, PARTNERS[0], 0)
-
-    @rule(document_id=victims, node=hosts)
-    def sign_up(self, document_id: str, node: int) -> None:
-        self.world.write_user(document_id, node, deleted=False)
-
-    @rule(document_id=victims, node=hosts)
-    def delete(self, document_id: str, node: int) -> None:
-        self.world.write_user(document_id, node, deleted=True)
+    def after_service(self) -> None:
+        for document_id in VICTIMS:
+            self.an_operator_lets_a_partner_in(document_id, 1, PARTNERS[0], 0)
 
     @rule(document_id=st.sampled_from([*VICTIMS, *ODD]), node=hosts, deleted=st.booleans(), then_rests=st.booleans())
     def act_before_a_change_is_everywhere(self, then_rests: bool, **change: Any) -> None:  # noqa: FBT001
         self.world.write_user(**change)
         self.everybody_works()
         if then_rests:
-            # A wrong state is seen before anything else happens that could put it right.
+            # A wrong state is noticed before another event can repair it.
             self.world.settle()
 
     # A hostile user
@@ -125,35 +111,30 @@ class HostileMachine(ClusterMachine):
             if self.world.writers.tasks:
                 self.world.writers.step(index)
 
-    # Misfortune
+    # Damage
 
     @rule(document_id=victims, node=hosts, kind=st.integers(0, 1))
     def blank(self, document_id: str, node: int, kind: int) -> None:
         database = database_name(PREFIX, user_name(document_id) or "")
-        self.world.misfortune.blank(self.world.model.node(node), database, kind)
+        self.world.copy_damage.blank(self.world.model.node(node), database, kind)
 
     @rule(node=hosts)
     def back_up(self, node: int) -> None:
-        self.world.misfortune.back_up(self.world.model.node(node))
+        self.world.copy_damage.back_up(self.world.model.node(node))
 
-    @precondition(lambda self: self.world.misfortune.backups)
+    @precondition(lambda self: self.world.copy_damage.backups)
     @rule(number=st.integers(0, 20))
     def restore(self, number: int) -> None:
-        self.world.restore(number % len(self.world.misfortune.backups))
+        self.world.restore(number % len(self.world.copy_damage.backups))
 
     @rule(node=hosts, behind=st.booleans())
     def stay_behind_or_catch_up(self, node: int, behind: bool) -> None:  # noqa: FBT001
         at = self.world.model.node(node)
         (self.world.model.pause_replication if behind else self.world.model.resume_replication)(at, AUTH_DB)
 
-    def teardown(self) -> None:
-        try:
-            self.world.settle()
-            self.world.look_again()
-        finally:
-            for instance in self.world.instances.values():
-                instance.crash()
-            self.patches.undo()
+    def come_to_rest(self) -> None:
+        super().come_to_rest()
+        self.world.look_again()
 
 
 class HostileFiveNodesMachine(HostileMachine):

@@ -1,7 +1,7 @@
 """An instance of peruserd in memory: the real rules and the real tracker, without processes, threads and time.
 
-The work of a daemon's threads is done by methods here, a step each: beat, look, go round, read, work. A crash can
-come between any two of them, and within an action between any two of its requests.
+Methods do the work of a daemon's threads, one step each: renew the lease, look, go round, read, work. A crash can come
+between any two steps, and within an action between any two of its requests.
 """
 
 from peruserd.core.cluster.directory import Mark
@@ -35,10 +35,9 @@ SHARE = 3
 
 
 class StateDirectory:
-    """The part of an instance that outlives it.
+    """The state of an instance on disk.
 
-    It is the incarnation, the instances it believed in, the state of each copy, and how far the list of databases was
-    read.
+    It is the incarnation, the instances in force, the state of each copy, and the place in the list of databases.
     """
 
     def __init__(self) -> None:
@@ -69,7 +68,7 @@ class Listener:
         self.store = MemoryStore(disk)
         self.acts: list[Act] = []
         self.leaving = False
-        # Up to which number it has told that it has looked.
+        # The number of the latest reported look.
         self.looked = self.looked_at_all = 0
         self._me = node.name
         self._opened: str | None = None
@@ -113,7 +112,7 @@ class Listener:
         self.tracker.inform(assignment.ownership, assignment.upcoming, SHARE, nodes=plan.nodes, cut_off=plan.cut_off)
 
     def follow(self) -> bool:
-        """Read a page of the live feed and say whether anything came; ReplacedError where the copy is another one."""
+        """Read a page of the live feed and say whether anything came; ReplacedError where the copy was replaced."""
         try:
             identity = self.source.identify()
             if self._opened is None:
@@ -152,14 +151,14 @@ class Listener:
         return True
 
     def asked(self, message: Message) -> None:
-        """Take in what the supervisor asks for."""
+        """Take in a request of the supervisor."""
         self.tracker.on_request(message)
 
     def is_mine(self, document_id: str) -> bool:
         return self.tracker._state.intake.is_mine(document_id)
 
     def audit(self, waits: int) -> bool:
-        """Do a round of the audit, if it can be done while there is waiting for so many times; say whether it ended."""
+        """Do a round of the audit, or its beginning up to so many waits; say whether it ended."""
         return self._opened is not None and not self.leaving and self._audit.do_round(waits)
 
     def probe(self) -> bool:
@@ -196,6 +195,11 @@ class Listener:
     def has_left(self) -> bool:
         documents = self.tracker._state.documents
         return self.leaving and not documents.reviews and not documents.active
+
+    def finish(self) -> None:
+        """Let all actions under way make all their requests."""
+        while self.acts:
+            self.step(0, Fate.DONE)
 
     def save(self) -> None:
         """Write the progress down, after checking that it passes no unfinished work."""
@@ -239,7 +243,7 @@ class Listener:
 
 
 class ReplacedError(Exception):
-    """The copy is another one than it was."""
+    """The copy was replaced by another one."""
 
 
 class Instance:
@@ -272,8 +276,8 @@ class Instance:
 
     # The threads of a daemon
 
-    def beat(self, now: float) -> None:
-        """Write the lease, after a look at what it overwrites, as the heart does."""
+    def renew_lease(self, now: float) -> None:
+        """Write the lease after reading the one that it overwrites, as the lease renewer does."""
         if not self.member.has_read_leases or not self._database.state.usable:
             return
         try:
@@ -283,7 +287,7 @@ class Instance:
             return
 
     def look(self, now: float) -> None:
-        """See the cluster."""
+        """Read the cluster."""
         try:
             view = self._cluster_reader.read()
         except CouchError:
@@ -291,7 +295,7 @@ class Instance:
         self.stable_view = self.stable_view.observe(view, now)
 
     def go_round(self, now: float) -> None:
-        """Put in force what is ripe, and bring the listeners to the plan."""
+        """Put due changes in force, and adjust the listeners to the plan."""
         self.stable_view = self.stable_view.advance(now)
         self._mind_leavers()
         view, seen = self.stable_view.in_force, self.stable_view.seen
@@ -320,7 +324,7 @@ class Instance:
             if assignment.copy in self.listeners:
                 self.listeners[assignment.copy].inform(assignment, plan)
         for assignment in change.start:
-            # Its predecessor must be gone first: one that still leaves has had its time.
+            # Its predecessor must be gone first; a leaving one has had its time.
             for leaver in [each for each in self.leavers if each.assignment.copy == assignment.copy]:
                 leaver.crash()
                 self.leavers.remove(leaver)
@@ -335,7 +339,7 @@ class Instance:
         return self.following.read()
 
     def receive(self) -> None:
-        """Take in how far listeners have looked, and note how far the list of databases is seen to."""
+        """Take in the listeners' finished looks, and note the finished place in the list of databases."""
         for copy, listener in self.listeners.items():
             self.following.receive(copy, listener.looked, listener.looked_at_all)
         self.state.mark = self.following.seen_to or self.state.mark
@@ -355,10 +359,9 @@ class Instance:
         self.leavers.clear()
 
     def release(self) -> None:
-        """Stop in order: what is under way ends, progress is saved, and the last lease says so."""
+        """Stop in order: work under way ends, progress is saved, and the last lease is released."""
         for listener in self.listeners.values():
-            while listener.acts:
-                listener.step(0, Fate.DONE)
+            listener.finish()
             listener.save()
         self.receive()
         self.crash()

@@ -2,11 +2,11 @@
 
     python -m tests.model.long_run --steps 1000000 [--minutes 15] [--first-seed 1] [--machine hostile]
 
-Each seed runs 40 examples of up to 50 steps, of one machine after the other (`ordinary`, `five`, `hostile`,
-`hostile-five`, `deeds`, `deeds-five` and `reported-deeds`, or the one that is named). A line is printed for each seed
-with the number of steps so far, and with a digest of its history. The same seed has the same history again, on the same
-code and the same versions of Python and Hypothesis. The first failure ends the run with Hypothesis' shortest sequence
-of steps, and with exit status 1. Several runs can be side by side, each with seeds of its own.
+Each seed runs 40 examples of up to 50 steps, with one machine after the other or only the named one. The machines are
+`ordinary`, `five`, `hostile`, `hostile-five`, `others`, `others-five` and `reported-others`. For each seed a line is
+printed, with the number of steps so far and a digest of its history. A seed has the same history again on the same code
+and the same versions of Python and Hypothesis. The first failure ends the run with Hypothesis' shortest sequence of
+steps, and with exit status 1. Several runs can go side by side, each with seeds of its own.
 """
 
 import argparse
@@ -20,9 +20,9 @@ import structlog
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.model.deeds_machine import DeedsFiveNodesMachine, DeedsMachine, ReportedDeedsMachine
 from tests.model.hostile import HostileFiveNodesMachine, HostileMachine
 from tests.model.machine import ClusterMachine, FiveNodesMachine
+from tests.model.others_machine import OthersFiveNodesMachine, OthersMachine, ReportedOthersMachine
 from tests.model.witness import AUTH_DB
 from tests.model.world import World
 
@@ -31,9 +31,9 @@ _MACHINES: Final[dict[str, type[ClusterMachine]]] = {
     "hostile": HostileMachine,
     "five": FiveNodesMachine,
     "hostile-five": HostileFiveNodesMachine,
-    "deeds": DeedsMachine,
-    "deeds-five": DeedsFiveNodesMachine,
-    "reported-deeds": ReportedDeedsMachine,
+    "others": OthersMachine,
+    "others-five": OthersFiveNodesMachine,
+    "reported-others": ReportedOthersMachine,
 }
 
 _EXAMPLES: Final = 40
@@ -72,7 +72,7 @@ def main() -> int:
 
 def run_seed(machine: type[ClusterMachine], number: int, examples: int = _EXAMPLES) -> tuple[int, int]:
     """Run one seed; return the number of its steps, and a digest of everything that happened in them."""
-    # The log lines of instances hold the time of day, so no two runs would print the same.
+    # The log lines of instances contain the time of day, so two runs would never print the same.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     counted = digest = 0
 
@@ -93,7 +93,7 @@ def run_seed(machine: type[ClusterMachine], number: int, examples: int = _EXAMPL
 
 
 def _summary(world: World) -> tuple[object, ...]:
-    """Return a small value that tells one history from another one: who has done how much, and with what result."""
+    """Return a small value that differs between histories: the amounts of work and their results."""
     documents = [
         (node.name, copy.update_seq, [leaves[0].rev for _, leaves in copy.docs.values()])
         for node in world.model.nodes

@@ -1,6 +1,7 @@
 """The rules by which Hypothesis drives a world: everything that happens to a cluster and to instances, in any order."""
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import structlog
@@ -40,7 +41,7 @@ _SOON = Backoff(initial_seconds=0.5, max_seconds=1.0)
 
 
 def patch(patches: pytest.MonkeyPatch, world: World) -> None:
-    """Let the code under test live in the world's time, say nothing, and try again soon."""
+    """Let the code under test use the world's time, log nothing, and retry soon."""
     clock = SimpleNamespace(monotonic=lambda: world.now, time=lambda: world.now)
     for module in (tracker_module, cluster_reader_module):
         patches.setattr(module, "time", clock)
@@ -58,7 +59,7 @@ def patch(patches: pytest.MonkeyPatch, world: World) -> None:
     ):
         patches.setattr(module, "log", _SILENCE)
     patches.setattr(jitter_module, "random", SimpleNamespace(random=lambda: 0.5))
-    # A world is at rest after less than the minute for which a restless document waits.
+    # A world counts as at rest sooner than after the minute for which a restless document waits.
     patches.setattr(restless, "REST_SECONDS", 5.0)
     patches.setattr(quarantine, "_BACKOFF", dict.fromkeys((Advice.RETRY, Advice.ASK_OPERATOR), _SOON))
 
@@ -147,7 +148,7 @@ class ClusterMachine(RuleBasedStateMachine):
 
     @rule(node=nodes, seat=seats)
     def lose_state(self, node: int, seat: int) -> None:
-        # A security object that is half written when its note is lost can stay so: all that a lost directory costs.
+        # The directory is kept while a doubt is noted: a half written security object could stay so without its note.
         state = self.world.states.get((node, seat))
         if state is not None and not state.doubts:
             self.world.lose_state(node, seat)
@@ -158,8 +159,8 @@ class ClusterMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.instances)
     @rule(data=st.data())
-    def beat(self, data: st.DataObject) -> None:
-        self.world.beat(self.an_instance(data))
+    def renew_lease(self, data: st.DataObject) -> None:
+        self.world.renew_lease(self.an_instance(data))
 
     @precondition(lambda self: self.world.instances)
     @rule(data=st.data())
@@ -167,11 +168,11 @@ class ClusterMachine(RuleBasedStateMachine):
         self.world.watch(self.an_instance(data))
 
     @rule(rounds=st.integers(1, 8))
-    def everybody_beats_and_watches(self, rounds: int) -> None:
+    def everybody_renews_and_watches(self, rounds: int) -> None:
         for _ in range(rounds):
             self.world.pass_time(1.0)
             for instance in list(self.world.instances.values()):
-                self.world.beat(instance)
+                self.world.renew_lease(instance)
                 self.world.watch(instance)
 
     @precondition(lambda self: self.world.instances)
@@ -219,8 +220,7 @@ class ClusterMachine(RuleBasedStateMachine):
             listener.probe()
             listener.scan(limit=3)
             while listener.begin_work() or listener.acts:
-                while listener.acts:
-                    listener.step(0, Fate.DONE)
+                listener.finish()
 
     @precondition(lambda self: self.world.listeners())
     @rule(data=st.data())
@@ -246,13 +246,45 @@ class ClusterMachine(RuleBasedStateMachine):
     def nothing_is_public_or_touched(self) -> None:
         self.world.check()
 
+    def come_to_rest(self) -> None:
+        """Let the world come to rest at the end of an example, and check everything."""
+        self.world.settle()
+
     def teardown(self) -> None:
         try:
-            self.world.settle()
+            self.come_to_rest()
         finally:
-            for instance in self.world.instances.values():
-                instance.crash()
+            self.world.crash()
             self.patches.undo()
+
+
+class VictimsMachine(ClusterMachine):
+    """The same with few users, so that more events meet one user; an example can begin with all of them served."""
+
+    hosts = ClusterMachine.nodes
+    first_victims: ClassVar[tuple[str, ...]] = USERS
+    victims = st.runner().flatmap(lambda machine: st.sampled_from(machine.first_victims))
+
+    def after_service(self) -> None:
+        """Do what follows the service of all victims at the beginning."""
+
+    @initialize(users=st.lists(st.sampled_from(USERS)), instances=st.sets(hosts, min_size=1), served=st.booleans())
+    def begin(self, users: list[str], instances: set[int], served: bool) -> None:  # noqa: FBT001
+        for document_id in (*users, *self.first_victims) if served else users:
+            self.world.write_user(document_id, 1, deleted=False)
+        for node in NODES if served else sorted(instances):
+            self.world.start(node)
+        if served:
+            self.world.settle()
+            self.after_service()
+
+    @rule(document_id=victims, node=hosts)
+    def sign_up(self, document_id: str, node: int) -> None:
+        self.world.write_user(document_id, node, deleted=False)
+
+    @rule(document_id=victims, node=hosts)
+    def delete(self, document_id: str, node: int) -> None:
+        self.world.write_user(document_id, node, deleted=True)
 
 
 class FiveNodesMachine(ClusterMachine):
@@ -267,16 +299,17 @@ class FiveNodesMachine(ClusterMachine):
 def run_part(machine: type[ClusterMachine], part: int, *, examples: int) -> None:
     """Run a part of the examples of a machine, up to 100 steps each; parts can run side by side.
 
-    To come to rest at the end of an example takes as long as some fifty steps, so there are few examples and long ones.
+    Coming to rest at the end of an example takes as long as some fifty steps, so there are few and long examples.
     """
-    # Another name is another test for Hypothesis, which keeps failures by it.
+    # Hypothesis keeps failures by name, so each part has a name of its own.
     named = type(f"{machine.__name__}{part}", (machine,), {})
     how = settings(
         max_examples=quick.examples(examples),
         stateful_step_count=100,
         deadline=None,
         suppress_health_check=list(HealthCheck),
-        # A change is checked by the same histories on every machine; `long_run` looks for new ones.
+        # Every run checks the same histories, so a change has the same result everywhere; `long_run` finds new
+        # histories.
         derandomize=True,
         database=None,
     )

@@ -1,4 +1,4 @@
-"""Where documents lie, and who owns them in a cluster in which everybody knows everybody."""
+"""The places of documents, and their owners in a cluster where all instances know each other."""
 
 from collections.abc import Collection
 
@@ -18,7 +18,7 @@ def shard_map_of(model: ObservedCluster) -> ShardMap:
 
 
 def owner_of(model: ObservedCluster, instances: Collection[str], document_id: str) -> Node:
-    """Return the node whose instance owns a document; `instances` are those that live, by the names of their nodes."""
+    """Return the node whose instance owns a document; `instances` are the live ones, by the names of their nodes."""
     shard_map = shard_map_of(model)
     (covered, *_) = [each for each in shard_map.hosts if document_hash(document_id) in each]
     owner = Ownership.of(shard_map, covered, tuple(sorted(instances))).owner(document_id)

@@ -1,4 +1,4 @@
-"""Short stories of harm: what somebody does, and what peruserd does about it."""
+"""Short stories of harm: an act of somebody, and peruserd's reaction."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ PARTNER = PARTNERS[0]
 
 
 def another_document_is_deleted(world: World) -> None:
-    """Anybody signs up and leaves under bytes that are shown as Ann's name."""
+    """An attacker signs up and leaves under bytes that CouchDB shows as Ann's name."""
     _serve(world, ANN)
     odd = _odd_beside(ANN)
     world.write_user(odd, 1, deleted=False)
@@ -29,7 +29,7 @@ def another_document_is_deleted(world: World) -> None:
 
 
 def another_document_is_made(world: World) -> None:
-    """An accomplice signs up under bytes that are shown as the name of Ann, who was deleted."""
+    """Ann was deleted, and an accomplice signs up under bytes that CouchDB shows as her name."""
     _serve(world, ANN)
     world.write_user(ANN, 1, deleted=True)
     world.settle()
@@ -38,14 +38,14 @@ def another_document_is_made(world: World) -> None:
 
 
 def a_copy_is_blank(world: World) -> None:
-    """The copy beside the owner loses its security object, in which a partner was named."""
+    """The copy beside the owner loses its security object with a partner in it."""
     _look_at_a_blank_copy(world)
     _work(world)
     world.settle()
 
 
 def only_a_blank_copy_answers(world: World) -> None:
-    """The copy beside the owner is blank; the others do not answer when they are read, and are there for the write."""
+    """The copy beside the owner is blank; the others do not answer reads, but take the write."""
     owner = _look_at_a_blank_copy(world)
     listener = _begun(world, ANN, replicate=False)
     while listener.acts:
@@ -57,7 +57,7 @@ def only_a_blank_copy_answers(world: World) -> None:
 
 
 def a_copy_does_not_hear_of_a_deletion(world: World) -> None:
-    """A copy is behind while Ann is deleted, and its word is taken for hers."""
+    """A copy is behind while Ann is deleted, and its row is acted on."""
     _serve(world, ANN)
     behind = _owner(world, ANN) % 3 + 1
     world.model.pause_replication(world.model.node(behind), "_users")
@@ -68,7 +68,7 @@ def a_copy_does_not_hear_of_a_deletion(world: World) -> None:
 
 
 def a_user_writes_a_huge_revision(world: World) -> None:
-    """A deletion with a huge number is on one copy, and on the others a life that goes on with a small one."""
+    """One copy has a deletion with a huge number, and the others a live revision with a small number."""
     _serve(world, MAL)
     owner = _owner(world, MAL)
     world.partition(owner)
@@ -87,7 +87,7 @@ def two_users_sign_up(world: World) -> None:
 
 
 def somebody_writes_before_the_act_has_ended(world: World) -> None:
-    """Another writer names Ann again just after she was taken out."""
+    """Another writer names Ann again just after she was removed."""
     _serve(world, ANN)
     owner = _owner(world, ANN)
     world.write_user(ANN, owner, deleted=True)
@@ -96,12 +96,12 @@ def somebody_writes_before_the_act_has_ended(world: World) -> None:
     while user in str(_objects(world, ANN)):
         listener.step(0, Fate.DONE)
     world.writers.put(world.model.node(owner), _database(ANN), security.first(user))
-    _finish(listener)
+    listener.finish()
     world.settle()
 
 
 def a_minority_knows_a_deletion(world: World) -> None:
-    """Ann is deleted on one side of a cut and signs in anew on the other, where the document goes on."""
+    """Ann is deleted on one side of a cut, and signs up again on the other side, where the document lives on."""
     _serve(world, ANN)
     owner = _owner(world, ANN)
     other = owner % 3 + 1
@@ -114,18 +114,18 @@ def a_minority_knows_a_deletion(world: World) -> None:
 
 
 def copies_are_blank_that_no_read_shows(world: World) -> None:
-    """All copies but the owner's lose their security objects, each in its own way, and the instances their states."""
+    """All copies but the owner's lose their security objects in different ways, and the instances lose their states."""
     _serve(world, ANN)
     owner = _owner(world, ANN)
     for kind, node in enumerate(each for each in NODES if each != owner):
-        world.misfortune.blank(world.model.node(node), _database(ANN), kind)
+        world.copy_damage.blank(world.model.node(node), _database(ANN), kind)
     world.look_again()
 
 
 def all_copies_differ(world: World) -> None:
     """Three operators, each cut off from the others, have let three partners in; then Ann is deleted."""
     _serve(world, ANN)
-    # A write without a majority changes the copies that it reaches all the same.
+    # A write without a majority still changes the copies that it reaches.
     world.model.partition([[each] for each in NODES])
     for node in NODES:
         _share(world, ANN, node=node, partner=f"partner{node}")
@@ -172,7 +172,7 @@ def _look_at_a_blank_copy(world: World) -> int:
     _serve(world, ANN)
     _share(world, ANN)
     owner = _owner(world, ANN)
-    world.misfortune.blank(world.model.node(owner), _database(ANN), 1)
+    world.copy_damage.blank(world.model.node(owner), _database(ANN), 1)
     world.write_user(ANN, owner, deleted=False)
     return owner
 
@@ -183,14 +183,14 @@ def _serve(world: World, document_id: str) -> None:
 
 
 def _share(world: World, document_id: str, node: int = 1, partner: str = PARTNER) -> None:
-    """Let an operator let a partner in."""
+    """Let an operator give a partner access."""
     world.writers.share(world.model.node(node), document_id, partner, 0)
     while world.writers.tasks:
         world.writers.step(0)
 
 
 def _odd_beside(document_id: str) -> str:
-    """Return an odd id that lies in the same range as the document whose id it is shown by."""
+    """Return an odd id in the same range as the document with its shown id."""
     half = 1 << 31
     return next(
         each for each in odd_ids(document_id) if (ids.place(each) < half) == (document_hash(document_id) < half)
@@ -198,7 +198,7 @@ def _odd_beside(document_id: str) -> str:
 
 
 def _owner(world: World, document_id: str) -> int:
-    """Return the node beside which the instance runs that owns a document."""
+    """Return the node of the instance that owns a document."""
     return world.owner(document_id).number
 
 
@@ -212,14 +212,9 @@ def _begun(world: World, document_id: str, *, replicate: bool = True) -> Listene
     return next(each for each in instance.all_listeners() if each.begin_work())
 
 
-def _finish(listener: Listener) -> None:
-    while listener.acts:
-        listener.step(0, Fate.DONE)
-
-
 def _work(world: World) -> None:
-    """Let everybody read and do all there is to do, without replication."""
+    """Let all instances read and do all available work, without replication."""
     for instance, listener in world.listeners():
         world.follow(instance, listener)
         while listener.begin_work():
-            _finish(listener)
+            listener.finish()

@@ -1,16 +1,25 @@
 """The whole of peruserd's rules against everything a cluster goes through, in any order.
 
 The pure core, the real tracker and the real provisioner run on the simulated cluster's state, without sockets,
-processes and time. Nodes and instances die and come back at any step, an instance also between any two requests of an
-action; nodes are cut off; leases are read from copies that were away; every range is split, node by node; copies are
-made again; users sign up, come again and go through any node; requests fail, or are done and their answers lost.
+processes and time. At any step:
 
-Each run of the tests takes up to 5,500 steps (39 examples of 100 on three nodes, 16 of 100 on five); foes are in
-`test_hostile_model`, which takes twice as many. `python -m tests.model.long_run` runs as many as wanted.
+- nodes and instances die and come back, an instance also between any two requests of an action
+- nodes are cut off, and leases are read from copies that were away
+- ranges are split, node by node, and copies are made again
+- users sign up, return and leave through any node
+- requests fail, or are done and their answers lost
 
-At rest: every live user has a database that is right in every copy and every deleted one has access to none; each
-document has exactly one owner and each range a listener; no checkpoint passed unfinished work; no database but users'
-was touched, and none was ever public. The rules of each act are in `tests.model.witness`.
+Each run of the tests takes up to 5,500 steps (39 examples of 100 on three nodes, 16 of 100 on five). Foes are in
+`test_hostile_model`, with twice as many steps. `python -m tests.model.long_run` runs as many as wanted.
+
+At rest:
+
+- Every live user has a database that is right in every copy, and no deleted user has access to any.
+- Each document has exactly one owner, and each range has a listener.
+- No checkpoint has passed unfinished work.
+- Only users' databases were touched, and none was ever public.
+
+The rules of each act are in `tests.model.witness`.
 """
 
 import itertools
@@ -35,13 +44,13 @@ def test_a_cluster_comes_to_rest_as_it_should(part: int) -> None:
 
 @pytest.mark.parametrize("part", range(2))
 def test_five_nodes_come_to_rest_as_they_should(part: int) -> None:
-    """Five nodes, where a write that a minority took can look right to its next owner."""
+    """Five nodes: a write by a minority can look right to the next owner."""
     run_part(FiveNodesMachine, part, examples=8)
 
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """A world in which nothing has happened yet; at the end it comes to rest and is looked at."""
+    """A fresh world; at the end it comes to rest, and its invariants are checked."""
     made = World()
     patch(monkeypatch, made)
     yield made
@@ -58,8 +67,8 @@ def test_a_quiet_cluster_serves_its_users(world: World) -> None:
         world.start(node)
 
 
-# The harm that each rule prevents, by the shortest way to it, which the machine has found with the rule taken away, or
-# which was worked out by hand.
+# Each test shows the harm that one rule prevents, by the shortest way. The machine has found these ways without the
+# rule, or they were worked out by hand.
 
 
 def _owned_by(node: int, number: int = 0) -> str:
@@ -83,19 +92,18 @@ def _read(world: World, node: int) -> None:
 
 
 def _work(world: World, node: int) -> None:
-    """Let the instance beside a node do all there is to do."""
+    """Let the instance beside a node do all available work."""
     for listener in world.instances[node, 0].all_listeners():
         while listener.begin_work():
-            while listener.acts:
-                listener.step(0, Fate.DONE)
+            listener.finish()
 
 
 def _rounds(world: World, count: int) -> None:
-    """Let everybody beat and watch for some seconds."""
+    """Let all instances renew their leases and watch for some seconds."""
     for _ in range(count):
         world.pass_time(1.0)
         for instance in list(world.instances.values()):
-            world.beat(instance)
+            world.renew_lease(instance)
             world.watch(instance)
 
 
@@ -108,9 +116,9 @@ def _is_mine(world: World, node: int, document_id: str) -> bool:
 
 
 def _take_over(world: World, document_id: str) -> None:
-    """Serve a user of node 2, whose instance then dies, and let the one beside node 1 take its documents over.
+    """Serve a user of node 2, kill its instance, and let the one beside node 1 take its documents over.
 
-    Started again, the lost one goes on from its checkpoint: no scan of its own would find what goes wrong.
+    After a restart the lost instance continues from its checkpoint, so no scan of its own would find a fault.
     """
     world.write_user(document_id, 1, deleted=False)
     world.model.replicate()
@@ -122,7 +130,7 @@ def _take_over(world: World, document_id: str) -> None:
 
 
 def test_nobody_takes_over_from_those_who_start_at_the_same_time(world: World) -> None:
-    """All start at once on machines so busy that a look and a beat take nearly as long as the quiet period."""
+    """All start at once on machines so busy that a look and a renewal take nearly as long as the quiet period."""
     for document_id in USERS:
         world.write_user(document_id, 1, deleted=False)
     for node in NODES:
@@ -130,7 +138,7 @@ def test_nobody_takes_over_from_those_who_start_at_the_same_time(world: World) -
     for _ in range(3):
         world.pass_time(QUIET_SECONDS - 0.1)
         for instance in world.instances.values():
-            world.beat(instance)
+            world.renew_lease(instance)
             world.watch(instance)
         world.pass_time(0.1)
         for instance in world.instances.values():
@@ -141,13 +149,13 @@ def test_nobody_takes_over_from_those_who_start_at_the_same_time(world: World) -
 
 
 def test_two_that_write_the_same_lease_in_turns_see_each_other(world: World) -> None:
-    """Found by the machine: each overwrote the other's lease and read its own, and both acted for the node."""
+    """The machine found this: each overwrote the other's lease and read its own, and both acted for the node."""
     world.start(1)
     world.start(1, seat=1)
 
 
 def test_a_revocation_that_comes_late_is_put_right(world: World) -> None:
-    """Two act for a moment, one on what its copy had before the user came back; that one looks again when it loses."""
+    """Two instances act for a moment, one of them on an outdated copy. That one reviews its work when it loses."""
     user = _owned_by(2)
     _take_over(world, user)
     world.write_user(user, 2, deleted=True)
@@ -185,7 +193,7 @@ def test_a_revocation_under_way_when_its_user_is_lost_is_put_right(world: World)
 
 
 def test_a_review_that_acts_on_what_has_changed_since_acts_again(world: World) -> None:
-    """A review reads the document again after it has acted: whoever owns it may have acted on something newer."""
+    """A review reads the document again after its action, because the present owner may have acted on a newer one."""
     user = _owned_by(2)
     _take_over(world, user)
     world.start(2)
@@ -205,7 +213,7 @@ def test_a_review_that_acts_on_what_has_changed_since_acts_again(world: World) -
 
 
 def test_an_instance_that_yields_looks_at_what_it_did_last(world: World) -> None:
-    """One whose place was taken while it hung reviews before its listeners end."""
+    """A hung instance has lost its place; it reviews its work before its listeners end."""
     user = _owned_by(1)
     for node in NODES:
         world.start(node)
@@ -216,7 +224,7 @@ def test_an_instance_that_yields_looks_at_what_it_did_last(world: World) -> None
     assert (bool(hung.listeners), bool(successor.listeners)) == (True, False)
     for _ in range(8):
         world.pass_time(1.0)
-        world.beat(successor)
+        world.renew_lease(successor)
         world.watch(successor)
     assert successor.listeners
     world.write_user(user, 1, deleted=True)
@@ -228,11 +236,9 @@ def test_an_instance_that_yields_looks_at_what_it_did_last(world: World) -> None
     for listener in successor.all_listeners():
         world.follow(successor, listener)
         while listener.begin_work():
-            while listener.acts:
-                listener.step(0, Fate.DONE)
-    while late.acts:
-        late.step(0, Fate.DONE)
-    world.beat(hung)
+            listener.finish()
+    late.finish()
+    world.renew_lease(hung)
     world.watch(hung)
     assert not hung.listeners
 
@@ -240,7 +246,7 @@ def test_an_instance_that_yields_looks_at_what_it_did_last(world: World) -> None
 def test_what_a_minority_took_is_written_on_by_who_began_although_it_looks_right_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two of five copies have it, the next owner reads one of these, and once all meet the other three undo it."""
+    """Two of five copies have a write. The next owner reads one of these, and later the other three copies undo it."""
     world = World(nodes=5)
     patch(monkeypatch, world)
     world.start(1)
@@ -280,7 +286,7 @@ def test_a_held_change_whose_owner_does_not_change_after_all_is_acted_on(world: 
 
 
 def test_users_of_a_lost_instance_are_served_by_the_next(world: World) -> None:
-    """Signed up between the death and the moment it is believed: found by the scan of who gains."""
+    """A user signs up between the death and its effect; the scan of the gaining instance finds the user."""
     for node in NODES:
         world.start(node)
     _rounds(world, 8)
@@ -296,7 +302,7 @@ def test_users_of_a_lost_instance_are_served_by_the_next(world: World) -> None:
 def test_a_user_whom_a_dead_instance_served_on_the_smaller_side_of_a_cut_keeps_access(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its successor finds the one copy right, and the two of the other side undo it: so it looks again afterwards."""
+    """The successor finds the one copy right, and the other two copies undo it later. So it looks again afterwards."""
     world = World()
     patch(monkeypatch, world)
     user = _owned_by(1)
@@ -313,12 +319,11 @@ def test_a_user_whom_a_dead_instance_served_on_the_smaller_side_of_a_cut_keeps_a
     world.kill(1, 0)
     for _ in range(12):
         world.pass_time(1.0)
-        world.beat(world.instances[1, 1])
+        world.renew_lease(world.instances[1, 1])
         world.watch(world.instances[1, 1])
     for listener in world.instances[1, 1].all_listeners():
         world.follow(world.instances[1, 1], listener)
         while listener.scan(limit=10):
             while listener.begin_work() or listener.acts:
-                while listener.acts:
-                    listener.step(0, Fate.DONE)
+                listener.finish()
     world.settle()

@@ -10,7 +10,6 @@ side by side.
 
 import pytest
 
-from tests.model.acts import Fate
 from tests.model.foes import odd_ids
 from tests.model.hostile import MAL, VICTIMS, HostileFiveNodesMachine, HostileMachine
 from tests.model.machine import patch, run_part
@@ -30,7 +29,7 @@ def test_nothing_goes_wrong_among_foes_on_five_nodes(part: int) -> None:
 
 
 def test_a_user_who_comes_and_goes_in_a_loop_causes_no_more_writes_than_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often a document changes between two looks, they are one: three PUTs at most for a look that changes."""
+    """Any number of changes between two looks counts as one: a look makes at most three PUTs."""
     world = _quiet_world(monkeypatch)
     for _ in range(60):
         for _ in range(20):
@@ -44,7 +43,7 @@ def test_a_user_who_comes_and_goes_in_a_loop_causes_no_more_writes_than_looks(mo
 
 
 def test_a_loop_under_anothers_name_writes_nothing_into_the_others_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Odd tombstones make peruserd look, again and again, and never write; neither does a scan that finds them."""
+    """Odd tombstones make peruserd look again and again, but never write, not even in a scan."""
     world = _quiet_world(monkeypatch)
     world.write_user(VICTIMS[0], 1, deleted=False)
     world.settle()
@@ -70,18 +69,16 @@ def _quiet_world(patches: pytest.MonkeyPatch) -> World:
 
 
 def _look(world: World) -> None:
-    """Let copies catch up, and everybody read and do once what there is to do."""
+    """Let copies catch up, and all instances read and do the available work once."""
     world.model.replicate()
     for instance, listener in world.listeners():
         world.follow(instance, listener)
     for _, listener in world.listeners():
         while listener.acts or listener.begin_work():
-            while listener.acts:
-                listener.step(0, Fate.DONE)
+            listener.finish()
 
 
 def _end(world: World) -> None:
     world.settle()
     world.look_again()
-    for instance in world.instances.values():
-        instance.crash()
+    world.crash()

@@ -1,4 +1,4 @@
-"""A seed is a history: what a long run has found can be run again."""
+"""Each seed has one history, so a finding of a long run can be repeated."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def _run(hash_seed: int) -> str:
 
 
 def test_a_seed_is_the_same_history_in_each_process() -> None:
-    """The order in which a process iterates over sets of texts, which differs from run to run, decides nothing."""
+    """The order of iteration over sets of texts differs from run to run, and must not change the history."""
     with ThreadPoolExecutor() as pool:
         histories = set(pool.map(_run, (1, 2)))
     assert len(histories) == 1

@@ -1,4 +1,4 @@
-"""Each rule is needed: the shortest way to the harm that it prevents, with the rule in force, and with it taken out.
+"""Each rule is needed: the shortest way to the harm that it prevents, with the rule and without it.
 
 A story runs on the real code and comes to rest as it should. Then it runs again with one rule taken out of the code,
 and an invariant of the model must fail.
@@ -25,7 +25,7 @@ from tests.model.world import NODES, World
 
 
 def a_tombstone_is_believed(patches: pytest.MonkeyPatch) -> None:
-    """A row is believed that says that a user was deleted."""
+    """A tombstone in the feed is believed."""
     patches.setattr(decision, "_claimed_deleted", decision._deleted)
 
 
@@ -35,17 +35,17 @@ def a_live_row_is_believed(patches: pytest.MonkeyPatch) -> None:
 
 
 def a_blank_copy_wins(patches: pytest.MonkeyPatch) -> None:
-    """The first copy that is asked is right, whatever it is."""
+    """The first copy that is asked counts as right."""
     patches.setattr(security, "reconcile", lambda copies, _total: min(copies, key=lambda each: len(str(each))))
 
 
 def a_minority_of_copies_is_enough(patches: pytest.MonkeyPatch) -> None:
-    """A security object is written over, however few of its copies could be read."""
+    """A security object is overwritten even if few of its copies could be read."""
     patches.setattr(Facts, "has_majority", property(lambda _self: True))
 
 
 def a_live_copy_wins(patches: pytest.MonkeyPatch) -> None:
-    """A document is live if one copy shows it so, as in CouchDB's own clustered reads."""
+    """A document is live if one copy shows it as live, as in CouchDB's own clustered reads."""
     judge = evidence.judge
 
     def mistaken(found: Evidence) -> Verdict:
@@ -67,7 +67,7 @@ def the_greater_number_wins(patches: pytest.MonkeyPatch) -> None:
 
 
 def names_are_learnt(patches: pytest.MonkeyPatch) -> None:
-    """A new database begins with what another one was seen to have."""
+    """A new database begins with the names of another one."""
     first = security.first
     learnt: list[str] = []
 
@@ -79,7 +79,7 @@ def names_are_learnt(patches: pytest.MonkeyPatch) -> None:
 
 
 def nothing_is_read_after_a_write(patches: pytest.MonkeyPatch) -> None:
-    """A security object that was written is taken to be there."""
+    """A written security object is not read again."""
     write = provisioner.Provisioner._write
     compare = provisioner.Provisioner._compare
     written: dict[str, security.Security] = {}
@@ -99,7 +99,7 @@ def nothing_is_read_after_a_write(patches: pytest.MonkeyPatch) -> None:
 
 
 def any_number_of_copies_is_a_majority(patches: pytest.MonkeyPatch) -> None:
-    """The copies that can be reached are believed, however few they are."""
+    """The reachable copies are believed, even if they are few."""
     patches.setattr(Evidence, "has_majority", property(lambda _self: True))
 
 
@@ -113,7 +113,7 @@ def differing_copies_are_left_alone(patches: pytest.MonkeyPatch) -> None:
 
 
 def writes_have_no_end(patches: pytest.MonkeyPatch) -> None:
-    """An act fights another writer for as long as it takes."""
+    """An act fights another writer without an end."""
     patches.setattr(decision, "_MAX_WRITES", 10**6)
     patches.setattr(provisioner, "_MAX_STEPS", 10**6)
 
@@ -170,13 +170,12 @@ def _a_world(patches: pytest.MonkeyPatch) -> Iterator[World]:
     try:
         yield world
     finally:
-        for instance in world.instances.values():
-            instance.crash()
+        world.crash()
 
 
 @pytest.mark.parametrize(("story", "rule", "harm"), CASES, ids=_name)
 def test_a_rule_is_needed(story: Story, rule: Callable[[pytest.MonkeyPatch], None], harm: str) -> None:
-    """The story ends well with the rule in force, and does the harm that the rule prevents without it."""
+    """The story ends well with the rule, and causes the harm without it."""
     with pytest.MonkeyPatch.context() as patches, _a_world(patches) as world:
         story(world)
     with pytest.MonkeyPatch.context() as patches, _a_world(patches) as world:

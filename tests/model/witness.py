@@ -1,19 +1,17 @@
-"""The witness of peruserd's acts: an account of what everybody did, and the rules that each act has to keep.
+"""The witness of peruserd's acts: an account of all acts, and the rules that each act of peruserd must keep.
 
-The witness sees every request of an act and every touch of somebody else. It judges with its own means: what the copies
-of a document say *together*, which no request shows. It shares no code with `core.users.decision` and
-`core.users.evidence`.
+The witness sees every request of an act and every write of somebody else. It judges by all copies of a document
+*together*, although no request shows them so. It shares no code with `core.users.decision` and `core.users.evidence`.
 
 Judged at each request of an act:
 
-- (f) A write names nobody new but the database's own user. It gives that user access only where the document could be
-  live by a majority of its copies during the act, or where the act has made the database.
+- (f) A write names nobody new but the database's own user. It gives that user access in two cases only: the document
+  could be live by a majority of its copies during the act, or the act has made the database.
 - (g) A write takes the user's access away only where the document could be deleted by a majority of its copies during
-  the act. It keeps what others put there: names, roles and keys that all copies with content have, of those that were
-  read, or most copies of all. It makes no database public. An object that was written is read
-  again before the act ends well.
+  the act. It keeps the entries of others: names, roles and keys in all read copies with content, or in most of all
+  copies. It makes no database public. A written object is read again before the act ends well.
 - (h) An act makes a bounded number of `PUT`s.
-- (i) With `when_deleted = "report"` no act makes a database again that somebody deleted while its user was there.
+- (i) With `when_deleted = "report"` no act makes a database again that somebody deleted while its user existed.
 """
 
 import threading
@@ -39,12 +37,12 @@ from tests.model.acts import Act
 
 AUTH_DB: Final = "_users"
 
-# The objects that a server makes, and that nobody ever wrote.
+# The default objects of a server, not written by anybody.
 BLANK: Final[tuple[dict[str, Any], ...]] = ({}, {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}})
 
 _SECTIONS: Final = ("admins", "members", "readers")
 
-# One creation, and five writes of a security object; an act that looks several times is a review.
+# The limit is one creation and five writes of a security object; only a review looks several times.
 _MAX_WRITES: Final = 6
 _MAX_LOOKS: Final = 5
 
@@ -54,7 +52,7 @@ class ViolationError(BaseException):
 
 
 class Record:
-    """The things that one act has seen and done."""
+    """The reads and writes of one act."""
 
     def __init__(self, change: Change, node: str) -> None:
         self.change = change
@@ -67,53 +65,54 @@ class Record:
         self.could_be_deleted = False
         self.has_created = False
         self.is_blind = False
-        # The requests it has made, and which of them asked last whether the database was there once.
+        # The number of its requests, and of the last one that asked whether the database existed once.
         self.requests = 0
         self.asked_of_removal = 0
         self.knows_of_removal = False
-        # The copies as they were read since the last write, with the moment: by node.
+        # The copies as read since the last write, with the moment, by node.
         self.read: dict[str, tuple[int, Any]] = {}
         self.wrote: tuple[int, tuple[str, ...]] | None = None
         self.puts = 0
 
 
 class Witness:
-    """Sees everything that is done to the databases of users. `moment` counts what has happened so far."""
+    """Sees every change of users' databases. `moment` counts the events so far."""
 
     def __init__(self, model: "ObservedCluster") -> None:
         self._model = model
-        # Of acts that somebody still has, each with the one record that goes with it.
+        # The records of acts under way, by act.
         self._records: WeakKeyDictionary[Act, Record] = WeakKeyDictionary()
         self.when_deleted = WhenDeleted.REMAKE
         self.moment = 0
         # Names that somebody other than peruserd put into a database.
         self.put_by_others: dict[str, set[str]] = {}
-        # When a copy was last touched by somebody else, and when an act last saw it that came to its end, having served
-        # the user (False) or seen the user in no copy (True). Neither act asks for more than it needs to know.
+        # The moment of the last write of somebody else to a copy, and the moment when a completed act last saw the
+        # copy. Such an act has served the user (False) or seen the user in no copy (True), and asks for no more than it
+        # needs.
         self._touched: dict[tuple[str, str], int] = {}
         self._seen: dict[bool, dict[tuple[str, str], int]] = {False: {}, True: {}}
-        # Databases that were made for a row whose document is not there.
+        # Databases that were made for a row without a document.
         self.made_blindly: set[str] = set()
         # Users whose document was live at any time.
         self.ever_live: set[str] = set()
-        # By user, all PUTs, and those of security objects.
+        # The number of all PUTs by user, and of those with security objects.
         self.puts: Counter[str] = Counter()
         self.security_puts: Counter[str] = Counter()
-        # When somebody else deleted a database whose user was there, and has been ever since.
+        # The moments when somebody else deleted a database while its user existed; the user still exists.
         self.removed: dict[str, int] = {}
-        # Databases that somebody else deleted, and nobody has made again.
+        # Databases that somebody else deleted, and that were not made again.
         self.missing: set[str] = set()
-        # Databases whose security object others have written as they liked.
+        # Databases with a security object written by others.
         self.rewritten: set[str] = set()
-        # Acts that have ended since somebody looked last.
+        # The number of acts that ended since the last reset.
         self.ended: list[tuple[Change, Outcome]] = []
 
     # Acts of others
 
     def others_make(self, database: str) -> None:
-        """Note that a database that is there by now is not, or not only, what peruserd has made.
+        """Note that others have made or changed a database.
 
-        It is no excuse for anything: the list of databases tells of it.
+        That excuses nothing, because the list of databases shows it.
         """
         self.moment += 1
         self.put_by_others.setdefault(database, set())
@@ -121,7 +120,7 @@ class Witness:
         self.missing.discard(database)
 
     def others_delete(self, document_id: str, database: str) -> None:
-        """Note that somebody else deletes a database, in the moment before it is done; that is no excuse either."""
+        """Note that somebody else is about to delete a database; that excuses nothing either."""
         self.moment += 1
         self.put_by_others.setdefault(database, set())
         self.missing.add(database)
@@ -129,13 +128,13 @@ class Witness:
             self.removed[database] = self.moment
 
     def user_deleted(self, document_id: str) -> None:
-        """Note that a user document was deleted: its next life misses no database of this one."""
+        """Note that a user document was deleted: a database of this life is no loss in the next one."""
         self.removed.pop(database_name(DatabasesConfig().prefix, user_name(document_id) or ""), None)
 
     def others_write(self, database: str, copies: Iterable[ShardCopy], wanted: Any) -> None:
-        """Note that somebody else writes these copies, in the moment before it is done.
+        """Note that somebody else is about to write these copies.
 
-        An act can only be excused where the database's own user is let in, or shut out, by it.
+        The write can only excuse an act if it lets the database's own user in, or shuts the user out.
         """
         self.moment += 1
         self.put_by_others.setdefault(database, set()).update(all_names(wanted))
@@ -152,14 +151,14 @@ class Witness:
     # Acts of peruserd
 
     def learns_of_removal(self, database: str, *, known: bool) -> None:
-        """Note that an act was told whether a database that is not there was there once."""
+        """Note that an act has learned whether a missing database existed once."""
         record = self._own(database)
         if record is not None:
             record.asked_of_removal = record.requests
             record.knows_of_removal = known
 
     def requests(self) -> None:
-        """Note what could be true of the document at a request of an act."""
+        """Note the possible states of the document at a request of an act."""
         self.moment += 1
         record = self._record()
         if record is not None:
@@ -185,20 +184,20 @@ class Witness:
             record.read.clear()
 
     def reads(self, database: str, node: str, security: Any) -> None:
-        """Note what an act has read of a copy."""
+        """Note an act's read of a copy."""
         record = self._own(database)
         if record is not None:
             record.read[node] = (self.moment, security)
 
     def tries_to_write(self, database: str) -> None:
-        """Count a write, whatever becomes of it."""
+        """Count a write, with any result."""
         record = self._own(database)
         if record is not None:
             self.security_puts[record.user] += 1
             self._count(record)
 
     def writes(self, database: str, copies: list[ShardCopy], wanted: Any) -> None:
-        """Judge a write of these copies, in the moment before it is done."""
+        """Judge a write of these copies just before it is done."""
         record = self._own(database)
         if record is None:
             return
@@ -218,7 +217,7 @@ class Witness:
             return
         self.moment += 1
         if record.has_created and (record.is_blind or not record.could_be_live):
-            # The row of a database that was made here is no news.
+            # The row of a newly made database is no news.
             self.made_blindly.add(record.database)
             self.others_make(record.database)
             self._touched.update(((record.database, node.name), self.moment) for node in self._model.nodes)
@@ -229,7 +228,7 @@ class Witness:
     # At rest
 
     def leaves_of(self, document_id: str) -> list[Leaves | None]:
-        """Return what each copy of a document has."""
+        """Return the contents of each copy of a document."""
         return [copy.leaves(document_id) for copy in self._copies_of(document_id)]
 
     def winner(self, document_id: str) -> str | None:
@@ -256,7 +255,7 @@ class Witness:
         return any(len(each) > 1 for each in states.values())
 
     def disagree(self, database: str) -> bool:
-        """Say whether only a person can tell which security object is right.
+        """Say whether only a person can decide which security object is right.
 
         That is so where copies that are not blank differ, and no majority of all copies holds one of them.
         """
@@ -267,7 +266,7 @@ class Witness:
         return 2 * max(written.count(each) for each in written) <= len(objects)
 
     def is_unrepaired(self, database: str) -> bool:
-        """Say whether CouchDB leaves copies apart, because somebody else has made them more than two different ones."""
+        """Say whether CouchDB leaves copies different, because somebody else has written more than two versions."""
         copies = [copy for node in self._model.nodes for copy in node.holdings.get(database, ())]
         return database in self.put_by_others and len({as_compared(each.security) for each in copies}) > 2
 
@@ -300,9 +299,9 @@ class Witness:
             seen[record.database, node] = at
 
     def _judge_making(self, record: Record) -> None:
-        """A database that somebody deleted is made again at the operator's word alone, if it is so configured.
+        """With `report`, only the operator's order may make a database again that somebody deleted.
 
-        Somebody can delete it between the question and the making, and at no other time.
+        The deletion is excused only between the act's question and the making.
         """
         change = record.change
         is_operators = change.is_of_operator or (change.lane is Lane.REVIEW and change.contested)
@@ -331,7 +330,7 @@ class Witness:
             raise ViolationError(f"{record.database} loses {lost - own}")
 
     def _standing(self, record: Record, copies: list[ShardCopy]) -> set[tuple[str, ...]]:
-        """Return what must not be lost by a write of these copies: what stands in them as the act has read them.
+        """Return the entries that a write of these copies must keep, namely all that the act has read there.
 
         A change between reading and writing is lost, because CouchDB has no compare-and-swap for it.
         """
@@ -348,7 +347,7 @@ class Witness:
         return standing | {each for each, count in everywhere.items() if 2 * count > total}
 
     def _possible(self, document_id: str) -> set[bool]:
-        """Return whether the document is deleted, by any majority of its copies put together."""
+        """Return the possible answers whether the document is deleted, over all majorities of its copies."""
         leaves = self.leaves_of(document_id)
         majority = len(self._model.nodes) // 2 + 1
         found = set()
@@ -383,7 +382,7 @@ class ObservedCluster(ClusterModel):
 
 
 def all_names(security: Any) -> set[str]:
-    """Return everybody whom a security object names."""
+    """Return all names in a security object."""
     return {name for section in _SECTIONS for name in _names(security, section)}
 
 
@@ -408,9 +407,9 @@ def _roles(security: Any, section: str) -> list[str]:
 
 
 def _content(security: Any) -> set[tuple[str, ...]]:
-    """Return what a security object says, piece by piece."""
+    """Return a security object as a set of single entries."""
     names = {("names", section, name) for section in _SECTIONS for name in _names(security, section)}
     roles = {("roles", section, role) for section in _SECTIONS for role in _roles(security, section)}
-    # The role of nobody comes and goes as it must.
+    # The role `_admin`, which keeps a database closed, may come and go.
     keys = {("key", key, repr(value)) for key, value in security.items() if key not in _SECTIONS}
     return names | keys | {each for each in roles if each[2] != "_admin"}

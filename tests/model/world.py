@@ -1,17 +1,17 @@
-"""A whole cluster in memory: three nodes, instances beside them, users who come and go, and what must hold at rest.
+"""A whole cluster in memory: three nodes, instances beside them, users who come and go, and the invariants at rest.
 
-At rest nothing happens any more that peruserd has a reason to look at. Then:
+At rest peruserd has no more reasons to look at anything. Then:
 
-- Every live user has a database that is right in every copy, and nobody has access whose document is deleted.
-- A database that somebody else has touched since an act last saw it may be otherwise, because nothing tells of a change
-  of a security object. `look_again` makes peruserd look at everybody, and then there is no such excuse.
+- Every live user has a database that is right in every copy, and no deleted user has access.
+- A database may be wrong if somebody else has written to it since an act last saw it: no feed shows changes of security
+  objects. `look_again` makes peruserd look at everybody, and then the excuse is void.
 - A user may be left in quarantine for the operator in one case: copies of the security object that are not blank
   differ, and no majority of all copies holds one of them (`copies_disagree`). Even so no copy names a deleted user.
-- A database that somebody deleted may be away with `when_deleted = "report"`; no act makes it again.
-- A user may not be served yet of whom the copy of one node never heard, which is behind for ever. `audit` lets every
-  listener do rounds of the audit, and then there is no such excuse either.
-- A user whose own copies of the document have one revision in two states, which only the user can bring about
-  (`new_edits=false`), can stay unconfirmed.
+- With `when_deleted = "report"` a database that somebody deleted may be missing; no act makes it again.
+- A user may not be served yet if a copy that is behind for ever never got the document. `audit` lets every listener do
+  rounds of the audit, and then this excuse is void too.
+- A user can stay unconfirmed if copies of the document have one revision in two states. Only the user can cause that
+  (`new_edits=false`).
 """
 
 from collections import Counter
@@ -29,53 +29,52 @@ from peruserd.simcluster.events.splits import Splitter, rebuild
 from peruserd.simcluster.model import documents
 from peruserd.simcluster.model.nodes import Node
 from peruserd.simcluster.options import ClusterOptions
-from tests.model.acts import Fate
 from tests.model.cluster import LEASES
-from tests.model.deeds import UNKNOWN, Deeds
-from tests.model.foes import PREFIX, HostileUser, Misfortune, Writers
+from tests.model.foes import PREFIX, CopyDamage, HostileUser, Writers
 from tests.model.instances import QUIET_SECONDS, TTL_SECONDS, Instance, Listener, ReplacedError, StateDirectory
+from tests.model.others import UNKNOWN, OthersActs
 from tests.model.places import owner_of, shard_map_of
 from tests.model.witness import AUTH_DB, BLANK, ObservedCluster, all_names
 
 NODES: Final = (1, 2, 3)
 USERS: Final = tuple(user_document_id(name) for name in ("ann", "bob", "cid", "dan", "eve", "hal"))
 
-# Both bear the prefix, and are nobody's: the name of one names nobody, and the other's user is not there.
+# Both have the prefix and no user: one name encodes no user, and the user of the other does not exist.
 NOBODYS: Final = ("userdb-6", UNKNOWN)
 STRANGER_SECURITY: Final = {"members": {"names": ["op"]}, "admins": {"names": ["op"]}}
 
 _MAX_ROUNDS: Final = 200
 
-# An audit waits where it cannot read, or where nobody can be confirmed: a few times for each of these users at most.
+# An audit waits if it cannot read, or can confirm nobody: at most a few times for each of these users.
 _MAX_WAITS: Final = 1_000
 
-# An instance that has just begun to look can take the leases of a dead one, which copies hold apart, for its growth.
+# Copies can hold different leases of a dead instance, and a newly started instance can mistake that for growth.
 _REST_SECONDS: Final = 3 * TTL_SECONDS + QUIET_SECONDS + 2.0
 _IDLE_ROUND_SECONDS: Final = TTL_SECONDS / 2
 
 
 class World:
-    """The steps that anything can happen in, for the machine and for examples alike. Time goes only when told to."""
+    """The steps of all events, for machine and examples alike. Only `pass_time` moves the time."""
 
     def __init__(self, nodes: int = len(NODES), databases: DatabasesConfig = DatabasesConfig()) -> None:  # noqa: B008
         self.now = 1000.0
         self.databases = databases
-        # Every node has a copy of everything. Replication waits until it is told to go: a copy can lag for any time.
+        # Every node has a copy of everything. Replication is a step of its own, so a copy can lag for any time.
         options = ClusterOptions(nodes=nodes, q=2, n=nodes, replication_delay_seconds=1.0)
         self.model = ObservedCluster(options, lambda: self.now)
         self.witness = self.model.witness
         self.splitter = Splitter(self.model)
         self.hostile = HostileUser(self.model)
         self.writers = Writers(self.model)
-        self.misfortune = Misfortune(self.model)
-        self.deeds = Deeds(self.model)
+        self.copy_damage = CopyDamage(self.model)
+        self.others = OthersActs(self.model)
         self.witness.when_deleted = databases.when_deleted
         # The nodes whose copies of the authentication database never catch up.
         self.behind: set[int] = set()
-        # Documents of which copies that were put back have made the whole cluster know less.
+        # Documents of which restored copies have made the whole cluster lose revisions.
         self.rolled_back: set[str] = set()
         self.states: dict[tuple[int, int], StateDirectory] = {}
-        # By node and seat: seat 1 is a second installation beside the node, with a state directory of its own.
+        # The keys are node and seat: seat 1 is a second installation beside the node, with its own state directory.
         self.instances: dict[tuple[int, int], Instance] = {}
         self._incarnations = 0
         first = self.model.nodes[0]
@@ -88,7 +87,7 @@ class World:
     # The cluster
 
     def write_user(self, document_id: str, node: int, *, deleted: bool) -> None:
-        """Write or delete a user document through a node; what the cluster refuses did not happen."""
+        """Write or delete a user document through a node; a refused write has no effect."""
         at = self.model.node(node)
         if at.alive:
             self.hostile.write(document_id, at, deleted=deleted)
@@ -100,13 +99,13 @@ class World:
             self.hostile.graft(at=at, **how)
 
     def restore(self, number: int) -> None:
-        """Put a node's copies of the authentication database back to where they were at a backup.
+        """Restore a node's copies of the authentication database from a backup.
 
-        The operator who does so lets peruserd begin anew with these copies. Otherwise what the copies get again before
-        their listener looks is passed over, because a restored copy has its uuid and its sequences still.
+        The operator then lets peruserd begin anew with these copies. A restored copy keeps its uuid and its sequences,
+        so a listener would otherwise skip rows that the copy gets back before the listener looks.
         """
-        at = self.misfortune.backups[number]
-        self.rolled_back |= self.misfortune.restore(number)
+        at = self.copy_damage.backups[number]
+        self.rolled_back |= self.copy_damage.restore(number)
         for state in self.states.values():
             for copy, disk in state.files.items():
                 if copy.node == at.name:
@@ -123,7 +122,7 @@ class World:
         self.model.set_alive(self.model.node(node), alive=alive)
 
     def partition(self, *some: int) -> None:
-        """Cut some nodes off from the others, or let all see each other."""
+        """Cut some nodes off from the others, or reconnect all."""
         others = [node.number for node in self.model.nodes if node.number not in some]
         self.model.partition([some, others] if some else [])
 
@@ -153,14 +152,14 @@ class World:
     # The instances
 
     def start(self, node: int, seat: int = 0) -> None:
-        """Start an instance, in the place of one that runs there."""
+        """Start an instance, replacing one that runs there."""
         self.kill(node, seat)
         self._incarnations += 1
         state = self.states.setdefault((node, seat), StateDirectory())
         instance = Instance(self.model, self.model.node(node), state, f"i{self._incarnations}", self.databases)
         self.instances[node, seat] = instance
         self.watch(instance)
-        self.beat(instance)
+        self.renew_lease(instance)
 
     def kill(self, node: int, seat: int = 0) -> None:
         if instance := self.instances.pop((node, seat), None):
@@ -170,6 +169,11 @@ class World:
         if instance := self.instances.pop((node, seat), None):
             instance.release()
 
+    def crash(self) -> None:
+        """Let all instances die at once, at the end of a test."""
+        for instance in self.instances.values():
+            instance.crash()
+
     def lose_state(self, node: int, seat: int = 0) -> None:
         """Kill an instance and lose its state directory."""
         self.kill(node, seat)
@@ -178,17 +182,17 @@ class World:
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
 
-    def beat(self, instance: Instance) -> None:
+    def renew_lease(self, instance: Instance) -> None:
         """Write an instance's lease."""
-        instance.beat(self.now)
+        instance.renew_lease(self.now)
 
     def watch(self, instance: Instance) -> None:
-        """Look at the cluster, and do what follows."""
+        """Read the cluster, and act on it."""
         instance.look(self.now)
         instance.go_round(self.now)
 
     def follow(self, instance: Instance, listener: Listener) -> bool:
-        """Read a page of the live feed; a copy that was replaced is begun again."""
+        """Read a page of the live feed; begin again with a replaced copy."""
         if listener.leaving:
             return False
         try:
@@ -203,7 +207,7 @@ class World:
     # Invariants
 
     def check(self) -> None:
-        """No database is public, names a stranger or is touched that is nobody's, except by others."""
+        """Except by others, no database is public, names a stranger, or is touched without having a user."""
         for node in self.model.nodes:
             for name in node.names:
                 for copy in node.holdings.get(name, ()):
@@ -230,14 +234,14 @@ class World:
     # Invariants at rest
 
     def settle(self) -> None:
-        """Let everything that is there run until nothing happens any more, and look at every user."""
+        """Let everything run until nothing happens any more, and check every user."""
         self._come_to_rest()
         self._check_owners()
         self._check_users()
         self.check()
 
     def look_again(self) -> None:
-        """Let peruserd look at every user anew, twice: the second time nothing is left to do."""
+        """Let peruserd look at every user anew, twice; the second time it must do nothing."""
         for key in list(self.instances):
             self.kill(*key)
         for writes in (True, False):
@@ -266,9 +270,10 @@ class World:
         self._check_idle(*before)
 
     def _check_idle(self, security_puts: Counter[str], puts: Counter[str]) -> None:
-        """Nothing is written where everything is right; who waits for the operator costs a PUT that finds all there.
+        """Nothing is written if everything is right; a user who waits for the operator costs one PUT without effect.
 
-        Users whose copies differ do not count: by a copy that is behind a deleted one can look new, after each start.
+        Users with differing copies do not count: by a copy that is behind, a deleted user can look new after each
+        start.
         """
         written = filter(self._is_agreed, self.witness.security_puts - security_puts)
         tried = [
@@ -294,7 +299,7 @@ class World:
             self.start(1)
         idle_since, seconds = self.now, 1.0
         for _ in range(_MAX_ROUNDS):
-            # Most rounds only wait for what may still come: time goes faster then, and leases live for longer.
+            # Most rounds only wait for possible events, so time passes faster then, and leases live longer.
             if self._round(seconds):
                 idle_since, seconds = self.now, 1.0
             else:
@@ -305,13 +310,13 @@ class World:
             raise AssertionError(f"it never comes to rest: {self.witness.ended[-3:]}")
 
     def _round(self, seconds: float) -> bool:
-        """Let time pass, in which everybody does all there is to do; say whether anything was done."""
+        """Let time pass and all instances do their available work; say whether anything was done."""
         self.now += seconds
         self.model.replicate()
         busy = False
         for instance in list(self.instances.values()):
             before = instance.plan
-            self.beat(instance)
+            self.renew_lease(instance)
             self.watch(instance)
             busy |= instance.plan != before
             busy |= instance.read_directory()
@@ -324,8 +329,7 @@ class World:
                 busy = True
             self.witness.ended.clear()
             while listener.acts or listener.begin_work():
-                while listener.acts:
-                    listener.step(0, Fate.DONE)
+                listener.finish()
             busy |= any(not self._may_stay(*each) for each in self.witness.ended)
             listener.save()
         for instance in self.instances.values():
@@ -334,11 +338,11 @@ class World:
         return busy
 
     def owner(self, document_id: str) -> Node:
-        """Return the node beside which the instance runs that owns a document, where everybody knows everybody."""
+        """Return the node whose instance owns a document, if all instances know each other."""
         return owner_of(self.model, {instance.node.name for instance in self.instances.values()}, document_id)
 
     def _check_owners(self) -> None:
-        """Each document is acted on by just one instance, and each range is listened to."""
+        """Exactly one instance acts on each document, and each range has a listener."""
         followed = {copy.range for instance in self.instances.values() for copy in instance.listeners}
         assert followed == set(shard_map_of(self.model).hosts)
         for document_id in USERS:
@@ -360,14 +364,14 @@ class World:
         return False
 
     def _check_users(self, *, looked_at: bool = False) -> None:
-        """A user who is there has a database that is right in every copy; a deleted user has access to none."""
+        """A live user has a database that is right in every copy; a deleted user has access to none."""
         for document_id in USERS:
             if self.witness.is_disputed(document_id) or (document_id in self.rolled_back and not looked_at):
                 continue
             user = user_name(document_id) or ""
             database = _database(user)
             if self.behind and not looked_at and not self.witness.is_known_everywhere(document_id):
-                # The owner may follow the copy that does not know it.
+                # The owner may follow the copy without the document.
                 continue
             is_deleted = self.witness.is_deleted(document_id)
             is_excused = self.witness.is_excused(database, deleted=is_deleted is True)
@@ -385,12 +389,12 @@ class World:
                 self._check_live(user, database, looked_at=looked_at)
 
     def _is_reported(self, database: str) -> bool:
-        """Say whether a database is not there because somebody deleted it; on another side of a cut it can live on."""
+        """Say whether a database is missing because somebody deleted it; across a cut it can still exist."""
         reports = self.databases.when_deleted is WhenDeleted.REPORT
         return reports and database in self.witness.missing and not self._objects(database)
 
     def _check_live(self, user: str, database: str, *, looked_at: bool) -> None:
-        """Each copy of a live user's database is there and names the user; a blank one may wait for the next look.
+        """Each copy of a live user's database names the user; a blank one may wait for a look.
 
         CouchDB fills the blank copy of a node that returns, but not where others have made copies differ before.
         """

@@ -1,9 +1,13 @@
-"""The instances that acted on a database, by the simulated cluster's journal of writes: never two at the same time.
+"""A check by the simulated cluster's journal of writes: no two instances act on one database at the same time.
 
-An instance talks to its own node only, and the tests never make or secure a user's database, so the node that was asked
-tells which instance acted. Two have acted at the same time where their writes alternate. That may only happen in a
-window that is documented: after an instance has started, or its node has come back, until all believe the same again,
-and while the cluster is cut in two. A real cluster keeps no journal; nothing can be said there.
+An instance talks only to its own node, and the tests never make or secure a user's database. So the node of a request
+shows which instance acted. Two instances have acted at the same time if their writes alternate. That may only happen in
+a documented window:
+
+- after an instance has started or its node has come back, until all instances agree again
+- while the cluster is cut in two.
+
+A real cluster keeps no journal, so nothing is checked there.
 """
 
 import time
@@ -15,14 +19,14 @@ from peruserd.simcluster import Write
 from tests.system.target import PREFIX, Target
 
 Window = tuple[float, float]
-"""From when to when, by `time.monotonic`, which is one clock for all processes of a machine."""
+"""Begin and end, by `time.monotonic`. All processes of a machine share that clock."""
 
-# Work that was begun before all believed the same may end a moment later.
+# Work that began before all instances agreed may end a moment later.
 IN_FLIGHT_SECONDS = 2.0
 
 
 class Acting:
-    """The acts of the instances beside a target's nodes, and the windows in which two may act on the same user."""
+    """The acts of the instances beside a target's nodes, and the windows in which two may act on one user."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -30,13 +34,13 @@ class Acting:
 
     @contextmanager
     def unsettled(self) -> Iterator[None]:
-        """Let the context be a window: something happens in it, and at its end all believe the same again."""
+        """Let the context be a window: something happens in it, and at its end all instances agree again."""
         begin = time.monotonic()
         yield
         self._windows.append((begin, time.monotonic() + IN_FLIGHT_SECONDS))
 
     def owners_change(self) -> None:
-        """Note that from here on other instances own some documents: who acted before may act again later."""
+        """Note that other instances own some documents from here on: an earlier owner may act again later."""
         now = time.monotonic()
         self._windows.append((now, now))
 
@@ -58,8 +62,8 @@ class Acting:
 def alternating(writes: Sequence[Write], windows: Sequence[Window]) -> dict[str, list[Write]]:
     """Return the databases on which two nodes acted at the same time, with what was written to each.
 
-    The windows cut the time into stretches. In one stretch a node may take a database over from another one, but what
-    the two do may not alternate.
+    The windows cut the time into stretches. Within a stretch a node may take a database over from another one, but the
+    acts of the two must not alternate.
     """
     runs: dict[tuple[str, int], list[str]] = {}
     for write in writes:

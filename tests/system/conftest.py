@@ -16,9 +16,9 @@ from tests.system.team import Team
 
 @pytest.fixture
 def make_daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    """Make an instance that is not started yet: `make_daemon(url=…)`, see `Daemon`; all are ended after the test.
+    """Make an instance without starting it: `make_daemon(url=…)`, see `Daemon`; all are ended after the test.
 
-    Those of a test with the mark `anew` are started by new interpreters.
+    In a test with the mark `anew`, new interpreters run them.
     """
     anew = request.node.get_closest_marker("anew") is not None
     with ExitStack() as stack:
@@ -33,7 +33,7 @@ def make_daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Call
 
 @pytest.fixture
 def cluster() -> Iterator[SimClusterThread]:
-    """Run a simulated cluster of one node, so that no other has what its files lose; modules have others."""
+    """Run a simulated cluster of one node, so that no other node has the data that its files lose."""
     with SimClusterThread(ClusterOptions(nodes=1, n=1, q=2)) as running:
         yield running
 

@@ -22,10 +22,10 @@ from tests.waiting import eventually
 Tables = Mapping[str, Mapping[str, object]]
 """A configuration: tables, keys, values."""
 
-# Packages for developers alone are hidden from daemons by the modules of the first folder.
+# The modules of the first folder hide packages from daemons that only developers have.
 _PYTHON_PATH = [str(Path(__file__).parent / "plain"), *filter(None, [os.environ.get("PYTHONPATH")])]
 
-# How much of the log a failed test shows.
+# The number of log lines that a failed test shows.
 _SHOWN_LINES = 80
 
 
@@ -37,7 +37,7 @@ class Metrics:
         self._names = {sample.name for sample in self._samples} | {family.name for family in families}
 
     def total(self, name: str, **labels: str) -> float:
-        """Return the sum of the samples of this name that have these labels; KeyError where the name is unknown."""
+        """Return the sum of the samples with this name and these labels; KeyError where the name is unknown."""
         if name not in self._names and name.removesuffix("_total") not in self._names:
             raise KeyError(name)
         return sum(
@@ -50,14 +50,15 @@ class Metrics:
 
 
 class Daemon:
-    """One instance, which can be started, stopped and started again over the same state.
+    """One instance; a test can start, stop and restart it over the same state.
 
-    `config` is added to what every test wants: a free port, log lines as JSON, a state directory of its own, quick
-    looks at the cluster; None takes a key away. A context manager: at its end no process of it is left, and a failed
-    test shows its log.
+    `config` is added to the settings of every test: a free port, log lines as JSON, its own state directory, quick
+    looks at the cluster. None removes a key. This is a context manager: at its end no process is left, and a failed
+    test shows the log.
 
-    `anew` is for tests of what a start itself is: it begins with a new interpreter, as at a user's, and not as a fork
-    of a process that has all imports done. So it does `under` a command that the daemon's is given to.
+    `anew` is for tests of the start itself. The instance then begins as a new interpreter, as at a user's, not as a
+    fork of a process with all imports. So does an instance `under` another command, which gets the daemon's command as
+    arguments.
     """
 
     def __init__(
@@ -75,13 +76,13 @@ class Daemon:
         self.directory = directory
         self.state = directory / "state"
         self.http = ""
-        # A killed instance leaves something there. Its path must be short, because it holds a socket.
+        # A killed instance leaves files there. The path must be short, because the directory holds a socket.
         self._temporary = tempfile.TemporaryDirectory()
         self._environment = {"TMPDIR": self._temporary.name} | dict(environment or {})
         self._under = under
         self._anew = anew or bool(under)
         self._http = requests.Session()
-        # Proxies of the environment have no part in what happens on this machine.
+        # Proxies of the environment are not for this machine.
         self._http.trust_env = False
         self._started: Group | None = None
         self._starts = 0
@@ -113,18 +114,18 @@ class Daemon:
         return self._running.exit_code
 
     def start(self) -> Self:
-        """Start it and wait until its HTTP page can be asked; it may be far from ready then."""
+        """Start it and wait until its HTTP page answers; it may be far from ready then."""
         self.launch()
         return self.wait_until_started()
 
     def wait_until_started(self) -> Self:
-        """Wait until the HTTP page of one that was launched can be asked."""
+        """Wait until the HTTP page of a launched instance answers."""
         line = eventually(lambda: self.line("started") or self._failed_to_start(), "the daemon has started")
         self.http = f"http://{line['http']}"
         return self
 
     def launch(self) -> None:
-        """Start it, and do not wait for anything: also for a start that is meant to fail."""
+        """Start it without waiting, also for a start that must fail."""
         if self._started is not None:
             self._started.end()
         self._starts += 1
@@ -154,7 +155,7 @@ class Daemon:
 
     @property
     def password_file(self) -> Path:
-        """The file that it reads its password from."""
+        """The file with its password."""
         return self.directory / "password"
 
     def kill(self) -> None:
@@ -163,7 +164,7 @@ class Daemon:
         self._running.wait()
 
     def end(self) -> None:
-        """End every process of it, and print the end of its log, which pytest shows where the test failed."""
+        """End every process of it, and print the end of its log; pytest shows that if the test failed."""
         if self._started is not None:
             self._started.end()
             print(f"--- the end of {self.log_file}")
@@ -185,7 +186,7 @@ class Daemon:
         return self.directory / f"log-{self._starts}.jsonl"
 
     def lines(self, event: str | None = None) -> list[dict[str, Any]]:
-        """Return the log lines since the last start (with this `event`); one that is no JSON has the key `text`."""
+        """Return the log lines since the last start (with this `event`); a line that is not JSON has the key `text`."""
         lines = list(_parsed(self.log_file.read_text(encoding="utf-8", errors="replace")))
         return lines if event is None else [line for line in lines if line.get("event") == event]
 
@@ -210,7 +211,7 @@ class Daemon:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every listener has caught up, as /readyz has it."""
+        """Whether every listener has caught up, by /readyz."""
         return self.get("/readyz").status_code == 200
 
     def wait_until_ready(self) -> None:
@@ -218,12 +219,12 @@ class Daemon:
         eventually(lambda: self.is_ready, "the daemon is ready")
 
     def wait_until_scanned(self) -> None:
-        """Wait until every listener has caught up and no scan goes on, so that nothing is left to look at."""
+        """Wait until every listener has caught up and no scan is running, so that nothing remains to be looked at."""
         self.wait_until_ready()
         eventually(lambda: not self.metrics().total("peruserd_listener_scanning"), "no scan goes on")
 
     def wait_for_total(self, name: str, at_least: float, **labels: str) -> None:
-        """Wait until a metric's sum has come to `at_least`."""
+        """Wait until a metric's sum has reached `at_least`."""
         eventually(
             lambda: self.metrics().total(name, **labels) >= at_least, f"{name} {labels or ''} is {at_least} or more"
         )
@@ -235,7 +236,7 @@ class Daemon:
         return [] if self._started is None else self._started.members()
 
     def listeners(self) -> dict[int, str]:
-        """Return the process id and the copy of each listener that was started and still runs."""
+        """Return the process id and the copy of each running listener."""
         running = {process.pid for process in self.processes()}
         return {line["pid"]: line["copy"] for line in self.lines("listener started") if line["pid"] in running}
 
@@ -259,7 +260,7 @@ def _merged(ours: dict[str, dict[str, object]], more: Tables) -> dict[str, dict[
 
 
 def _toml(tables: Tables) -> str:
-    """Write a configuration as TOML, whose strings, numbers and booleans look as JSON's do."""
+    """Write a configuration as TOML; its strings, numbers and booleans look like JSON's."""
     lines = []
     for table, keys in tables.items():
         given = {key: value for key, value in keys.items() if value is not None}

@@ -1,7 +1,7 @@
-"""`python -m peruserd` as a process does it that was forked from one with all imports done, see `tests.forking`.
+"""`python -m peruserd` in a fork of a process with all imports, see `tests.forking`.
 
-What the program starts of `multiprocess` (its fork server and that one's helper) would import the same once more, so
-each of the two is a fork as well. Both are forked before the program begins, and so know nothing of it.
+The program starts two processes of `multiprocess`: the fork server and its helper. They would import everything once
+more, so each of the two is a fork as well. Both are forked before the program begins, and so know nothing of it.
 """
 
 import atexit
@@ -31,15 +31,15 @@ _MAX_MESSAGE: Final = 1 << 20
 
 
 def end_with_parent() -> None:
-    """Let this process be killed when its parent ends: should pytest itself be killed, nobody else would end it."""
+    """Let this process be killed when its parent ends, because nobody else would end it if pytest is killed."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str], directory: Path, output: Path) -> None:
-    """Turn this process, which was just forked, into `python -m peruserd` with these arguments, and run that."""
+    """Turn this newly forked process into `python -m peruserd` with these arguments, and run it."""
     os.setsid()
     end_with_parent()
-    # Among them is one that keeps the process alive that all are forked from.
+    # One of them keeps the process alive from which all are forked.
     _close_others(_STANDARD)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -57,13 +57,13 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], directory: Pat
     try:
         runpy.run_module("peruserd", run_name="__main__", alter_sys=True)
     finally:
-        # In the order of an interpreter that ends.
+        # This is the order in which an interpreter ends.
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
 
 
 class _Helper:
-    """A process that waits until it is told what to run, and ends if nobody will."""
+    """A process that waits for a command to run, and ends if none can come any more."""
 
     def __init__(self) -> None:
         self._channel, theirs = socket.socketpair()
@@ -79,7 +79,7 @@ class _Helper:
 
 
 def _fork_helpers() -> None:
-    """Have two processes ready for the first two that `multiprocess` starts; those after them are new interpreters."""
+    """Prepare two processes for the first two starts of `multiprocess`; later starts are new interpreters."""
     helpers = [_Helper(), _Helper()]
     anew = util.spawnv_passfds
 
@@ -100,7 +100,7 @@ def _wait_for_work(channel: socket.socket) -> NoReturn:
         message, received, *_ = socket.recv_fds(channel, _MAX_MESSAGE, 8)
         if message:
             source, numbers = json.loads(message)
-            # Out of the way first, because one may have the number that another shall have.
+            # They are moved away first, because one may have the number that another one needs.
             free = 1 + max([*numbers, *received])
             moved = [fcntl.fcntl(each, fcntl.F_DUPFD, free) for each in received]
             for descriptor, number in zip(moved, numbers, strict=True):
@@ -122,7 +122,7 @@ def _run_as_main(source: str) -> None:
 
 
 def _close_others(kept: Sequence[int]) -> None:
-    # The one that they are listed by is closed by the time that they are all known.
+    # The descriptor by which they are listed is closed once the list is complete.
     for number in sorted(int(each.name) for each in Path("/proc/self/fd").iterdir()):
         if number not in kept:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""PouchDB Server, a server without shards that nobody here wrote: in memory, on a free port of the loopback address."""
+"""PouchDB Server, an independent server without shards: in memory, on a free port of the loopback address."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,10 @@ PROGRAM: Final = Path(__file__).parents[1] / "pouchdb" / "node_modules" / "pouch
 
 
 class PouchDBServer:
-    """A context manager that runs one, with all its files in a `directory` that is there.
+    """A context manager that runs one, with all its files in an existing `directory`.
 
-    Without an `admin` everybody is one. With an admin, no request may be made without credentials but those that only
-    read: this server ends with an error when somebody unknown creates a database.
+    Without an `admin` everybody is one. With an admin, only reading requests may come without credentials: this server
+    ends with an error when an anonymous client creates a database.
     """
 
     def __init__(self, node: str, directory: Path, admin: Account | None) -> None:
@@ -29,7 +29,7 @@ class PouchDBServer:
 
     def __enter__(self) -> Self:
         config = self._directory / "config.json"
-        # Only here does 0 mean a free port: on the command line it counts as not given.
+        # Only in this file does 0 mean a free port: on the command line it counts as not given.
         settings = {
             "httpd": {"bind_address": "127.0.0.1", "port": 0},
             "admins": {} if self._admin is None else {self._admin[0]: self._admin[1]},
@@ -72,5 +72,5 @@ class PouchDBServer:
         return None
 
     def _answers(self) -> bool:
-        # It knows its admins a moment after it listens, and makes its databases then.
+        # The server knows its admins a moment after it begins to listen, and makes its databases then.
         return self.server.ask("GET", "_users").status_code == 200

@@ -1,4 +1,4 @@
-"""Processes as system tests run them: in a group of their own, so that all of it can be ended, however a test ends."""
+"""Processes for system tests, each in a group of its own, so that the whole group can be ended after any test."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.02
 
 
 class Group(ABC):
-    """A process and all that it starts. The process is the leader of the group, and `pid` is its id."""
+    """A process and its descendants. The process is the leader of the group, and `pid` is its id."""
 
     pid: int
 
@@ -50,7 +50,7 @@ class Group(ABC):
 
     def end(self) -> None:
         """End the whole group."""
-        # Again and again, because one of them may be starting another. Processes that init reaps late count as gone.
+        # This is repeated, because one of them may be starting another. Processes that init reaps late count as gone.
         while members := self.members():
             for process in members:
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -98,7 +98,7 @@ class Forked(Group):
     """`python -m peruserd` with these arguments, without the time of its imports, see `tests.system.forked`."""
 
     def __init__(self, arguments: Sequence[str], *, output: Path, cwd: Path, environment: Mapping[str, str]) -> None:
-        # It can be read from now on, and the process opens it a moment later.
+        # The file exists from now on, and the process opens it a moment later.
         output.touch()
         self._process = CONTEXT.Process(target=forked.run, args=(arguments, dict(environment), cwd, output))
         self._process.start()

@@ -1,4 +1,4 @@
-"""A CouchDB-like server as tests use it: users sign up and go, and what became of their databases can be seen."""
+"""A CouchDB-like server for tests: users sign up and leave, and tests see the result in their databases."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -23,7 +23,7 @@ class Server:
         self.admin = admin
         self.auth_db = auth_db
         self._http = requests.Session()
-        # Proxies and ~/.netrc have no part in what happens on this machine.
+        # Proxies and ~/.netrc are not for this machine.
         self._http.trust_env = False
 
     def close(self) -> None:
@@ -38,15 +38,15 @@ class Server:
         return self._http.request(method, url, json=body, params=params, auth=self.admin, timeout=30)
 
     def get(self, *segments: str, params: dict[str, str] | None = None) -> Any:
-        """Return what is there."""
+        """Return the document or object at a path."""
         return _checked(self.ask("GET", *segments, params=params)).json()
 
     def put(self, *segments: str, body: object = None) -> None:
-        """Put something there."""
+        """Put a body at a path."""
         _checked(self.ask("PUT", *segments, body=body))
 
     def sign_up(self, names: Iterable[str]) -> None:
-        """Make a user of each name; the name is the password too."""
+        """Make a user of each name, with the name as the password."""
         for name in names:
             body = {"name": name, "password": name, "roles": [], "type": "user"}
             self.put(self.auth_db, user_document_id(name), body=body)
@@ -74,12 +74,12 @@ class Server:
             return session.get(url, auth=account, timeout=30).status_code
 
     def is_served(self, name: str) -> bool:
-        """Say whether a user's database is there and theirs alone."""
+        """Say whether a user's database exists and is private."""
         answer = self.ask("GET", database_name(PREFIX, name), "_security")
         return answer.status_code == 200 and is_private(answer.json(), name)
 
     def unserved(self, names: Iterable[str]) -> list[str]:
-        """Return those of the users who are not served."""
+        """Return the users who are not served."""
         return [name for name in names if not self.is_served(name)]
 
 

@@ -10,20 +10,20 @@ from tests.system.target import Target
 _GROUP: Final = 10
 _PAUSE_SECONDS: Final = 0.05
 
-# A load that leaves the machine room for processes that start: 40 sign-ups a second at first.
+# A load that leaves processor time for starting processes: 40 sign-ups a second at first.
 _STEADY_GROUP: Final = 4
 _STEADY_PAUSE_SECONDS: Final = 0.1
-# A test that takes long makes fewer and fewer users: a scan amidst live users is slow, each of them is one more to scan
-# for, and a busy machine would never come to the end of it.
+# A long test makes fewer and fewer users. A scan is slow while users sign up, and each new user adds to it, so a busy
+# machine would never reach its end.
 _STEADY_GROWTH: Final = 1.03
 _MAX_PAUSE_SECONDS: Final = 0.6
 
 
 class SigningUp:
-    """Signs users up in small groups from another thread; leaving the context waits for the last of them.
+    """Signs users up in small groups from another thread; the end of the context waits for the last group.
 
-    `nodes` are asked in turn, counted from 1. Without `names` fresh ones sign up, steadily, until the context is left;
-    `names` has those who did.
+    `nodes` are asked in turn, counted from 1. Without `names`, fresh users sign up steadily until the end of the
+    context, and `names` then lists them.
     """
 
     def __init__(self, target: Target, names: list[str] | None = None, nodes: tuple[int, ...] = (1, 2, 3)) -> None:

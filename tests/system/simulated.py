@@ -1,4 +1,4 @@
-"""Tests on the simulated cluster share this: its controls, and the events that take a while."""
+"""Parts shared by tests on the simulated cluster: its controls, and events that take a while."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ def sim(team: Team) -> ControlClient:
 
 
 def writes(team: Team) -> dict[str, int]:
-    """Return how many requests that write were made since the counts were cleared, by kind of path."""
+    """Return the number of writing requests since the counts were cleared, by kind of path."""
     counts: dict[str, int] = {}
     for (_, method, kind), count in sim(team).requests().items():
         if method in ("PUT", "DELETE"):
@@ -40,7 +40,7 @@ def partitioned(team: Team, groups: list[list[int]]) -> Iterator[None]:
 
 
 class Flapping:
-    """Kills a node and starts it again, and so on, from another thread while the context lasts; it is up after that."""
+    """Kills and starts a node again and again, from another thread; after the context the node is up."""
 
     def __init__(self, team: Team, node: int, *, down_seconds: float, up_seconds: float) -> None:
         self.turns = 0

@@ -1,7 +1,7 @@
-"""The cluster that system tests run on: the simulated one, or a real one that PERUSERD_TEST_CLUSTER names.
+"""The cluster of system tests: the simulated one, or a real one given by PERUSERD_TEST_CLUSTER.
 
-`PERUSERD_TEST_CLUSTER=url1,url2,url3` gives each node's URL with an admin's credentials. Nothing a test did not make
-is changed on such a cluster: names are the test's own, and what it made is deleted again.
+`PERUSERD_TEST_CLUSTER=url1,url2,url3` gives each node's URL with an admin's credentials. On such a cluster a test
+changes only its own things: it uses names of its own, and deletes everything that it has made.
 """
 
 import os
@@ -28,7 +28,7 @@ PREFIX: Final = "userdb-"
 LEASES: Final = "peruserd"
 _TIMEOUT_SECONDS: Final = 120.0
 
-# Already derived, because a real server takes a fifth of a second of processor time to derive each.
+# The key is already derived, because a real server takes a fifth of a second of processor time to derive one.
 _DERIVED: Final = {"password_scheme": "pbkdf2", "iterations": 10, "salt": "73616c74", "derived_key": "00" * 20}
 
 
@@ -46,7 +46,7 @@ class Target:
         self._made: set[str] = set()
 
     def another(self) -> "Target":
-        """Return the same cluster for another thread; what is made through it is cleaned up with this one's."""
+        """Return the same cluster for another thread; both are cleaned up together."""
         other = Target(
             [f"http://{self.username}:{self.password}@{urlsplit(url).netloc}" for url in self.urls], self.sim
         )
@@ -66,7 +66,8 @@ class Target:
         ]
         answer = self.request("POST", "/_users/_bulk_docs", node=node, json={"docs": documents})
         assert answer.status_code in (201, 202), answer.text
-        # A busy CouchDB writes a document once more within one request, and then calls its own first write a conflict.
+        # A busy CouchDB may write a document twice within one request, and then reports its own first write as a
+        # conflict.
         failed = [row for row in answer.json() if row.get("error", "conflict") != "conflict"]
         assert not failed, failed
 
@@ -84,7 +85,7 @@ class Target:
         return None if answer.status_code == 404 else answer.json()
 
     def is_served(self, name: str) -> bool:
-        """Say whether a user's database is there and theirs alone; on the simulated cluster, in every copy."""
+        """Say whether a user's database exists and is private; on the simulated cluster, in every copy."""
         if self.sim is None:
             found = self.security(name)
             return found is not None and is_private(found, name)
@@ -101,11 +102,11 @@ class Target:
         return [each for copies in by_node.values() for each in copies.values()]
 
     def unserved(self, names: Iterable[str]) -> list[str]:
-        """Return those of the users who have no correct database."""
+        """Return the users without a correct database."""
         return [name for name in names if not self.is_served(name)]
 
     def disagreeing(self, names: Sequence[str]) -> list[str]:
-        """Return those of the users whose database has copies with different security objects."""
+        """Return the users whose database has copies with different security objects."""
         return [name for name in names if any(each != copies[0] for copies in [self.copies(name)] for each in copies)]
 
     def node_names(self) -> list[str]:
@@ -120,7 +121,7 @@ class Target:
         return ShardMap.build("_users", bytes(document["shard_suffix"]).decode(), document["by_range"])
 
     def owners(self, names: Sequence[str], instances: Sequence[str]) -> dict[str, str | None]:
-        """Return who owns each user while just these nodes have a live instance."""
+        """Return the owner of each user while only these nodes have a live instance."""
         shard_map = self.shard_map()
         owners = {}
         for name in names:
@@ -130,7 +131,7 @@ class Target:
         return owners
 
     def clean(self) -> None:
-        """Delete the users and databases that were made, and the leases of the instances, which were killed."""
+        """Delete the users and databases that were made, and the leases of the killed instances."""
         for node in self.request("GET", "/_membership").json()["all_nodes"]:
             for role in Role:
                 self.request("DELETE", f"/{LEASES}/_local/peruserd.{role.value}.{quote(node, safe='')}")
@@ -141,7 +142,7 @@ class Target:
             live = [row for row in rows if "value" in row and row["value"] and not row["value"].get("deleted")]
             gone = [{"_id": row["id"], "_rev": row["value"]["rev"], "_deleted": True} for row in live]
             self.request("POST", "/_users/_bulk_docs", json={"docs": gone})
-        # Side by side, because a real cluster takes a tenth of a second for each.
+        # The requests run in parallel, because a real cluster takes a tenth of a second for each.
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(self._drop_database, names))
 
@@ -153,7 +154,7 @@ class Target:
         try:
             self.request("DELETE", f"/{database_name(PREFIX, name)}")
         except UnservableNameError:
-            # Such a user never had one.
+            # Such a user never had a database.
             return
 
     def request(self, method: str, path: str, node: int = 1, **options: Any) -> requests.Response:

@@ -9,8 +9,8 @@ from tests.system.daemon import Daemon, Tables
 from tests.system.target import Target
 from tests.waiting import eventually, eventually_each
 
-# A busy machine and the scan of some hundred users may add this to the time that is promised. It is no part of the
-# promise: no test fails for having been slow.
+# A busy machine and the scan of some hundred users may add this to the promised time. It is not a part of the promise:
+# no test fails because it was slow.
 ALLOWANCE_SECONDS = 20.0
 
 
@@ -19,10 +19,10 @@ NEVER_SECONDS = 600.0
 
 
 class Team:
-    """An instance for each node of a target (or for those of these numbers), all started and ready.
+    """An instance for each node of a target (or for the nodes with these numbers), all started and ready.
 
-    `acting` is what they did, `nodes` has the names of all nodes, in the order of their numbers. Where no instances are
-    named, all of the team are meant.
+    `acting` has their acts, and `nodes` the names of all nodes in the order of their numbers. Methods without named
+    instances mean the whole team.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Team:
             self.wait_until_settled()
 
     def make(self, node: int) -> Daemon:
-        """Make one more instance beside a node (counted from 1), as those of the team are, and do not start it."""
+        """Make one more instance of the same kind beside a node (counted from 1), without starting it."""
         target = self.target
         return self._make_daemon(
             url=target.urls[node - 1], username=target.username, password=target.password, config=self._config
@@ -58,18 +58,18 @@ class Team:
         return sum(each.metrics().total(name, **labels) for each in self._chosen(among))
 
     def owners(self, names: Sequence[str], instances: Sequence[str] | None = None) -> dict[str, str | None]:
-        """Return who owns each user while just these nodes (all, unless told otherwise) have a live instance."""
+        """Return the owner of each user while only these nodes (by default all) have a live instance."""
         return self.target.owners(names, self.nodes if instances is None else instances)
 
     def assert_acted_on_by_owners(self, names: Sequence[str], instances: Sequence[str] | None = None) -> None:
-        """Fail where a user was acted on by anybody but its owner; for users who signed up while nothing changed."""
+        """Fail if any instance but the owner acted on a user; for users who signed up while nothing changed."""
         if self.target.sim is not None:
             owners = self.owners(names, instances)
             assert {name: self.acting.actors(name) for name in names} == {name: [owners[name]] for name in names}
 
     @property
     def promised_seconds(self) -> float:
-        """The time within which a user is served whose owner died at the moment of signing up."""
+        """The time limit for serving a user whose owner died at the moment of the sign-up."""
         cluster = {key: float(str(value)) for key, value in self.instances[0].config["cluster"].items()}
         return cluster["lease_ttl"] + cluster["quiet_period"] + 2 * cluster["poll_interval"] + ALLOWANCE_SECONDS
 
@@ -78,7 +78,7 @@ class Team:
         left = deque(names)
 
         def all_served() -> bool:
-            # To ask about all of them again and again would take more time than the instances need to serve them.
+            # Asking about all users again and again would take more time than serving them.
             while left and self.target.is_served(left[0]):
                 left.popleft()
             return not left
@@ -95,7 +95,7 @@ class Team:
             each.wait_until_ready()
 
     def wait_until_agreed(self, among: Sequence[Daemon] | None = None) -> None:
-        """Wait until each of the instances believes in just as many, and acts by it."""
+        """Wait until each of the instances counts the same number as alive, and acts on it."""
         expected = self._chosen(among)
         eventually_each(
             expected,
@@ -104,15 +104,15 @@ class Team:
         )
 
     def wait_until_settled(self, among: Sequence[Daemon] | None = None) -> None:
-        """Wait until the instances agree on who is there, and each has done all that follows from it."""
+        """Wait until the instances agree on the live ones, and each has done everything that follows."""
         self.wait_until_agreed(among)
         for each in self._chosen(among):
             each.wait_until_scanned()
 
     def freeze_views(self, among: Sequence[Daemon]) -> None:
-        """Let what these instances, all that run, see from now on never come into force.
+        """Let no view that these instances see from now on come into force; they must be all running ones.
 
-        Each is killed and starts in the place of itself, so what it finds at its first look is in force at once.
+        Each is killed and started again in its own place, so the view of its first look is in force at once.
         """
         for each in among:
             each.config["cluster"]["quiet_period"] = NEVER_SECONDS
@@ -122,7 +122,7 @@ class Team:
                 self.wait_until_settled(among)
 
     def warnings(self) -> list[dict[str, Any]]:
-        """Return what the instances warned of since their last start."""
+        """Return the instances' warnings since their last start."""
         return [line for each in self.instances for line in each.lines() if line.get("level") in ("warning", "error")]
 
     def _chosen(self, among: Sequence[Daemon] | None) -> Sequence[Daemon]:

@@ -1,4 +1,4 @@
-"""The check that no user is acted on by two instances at the same time finds what it is to find."""
+"""The check for two instances acting on one user at the same time finds such acts."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_two_that_alternate_outside_a_window_are_found(
     windows: list[Window],
     found: bool,  # noqa: FBT001 - a parameter of the table
 ) -> None:
-    """An instance that takes over from another does not alternate; acts within a window are not looked at."""
+    """A takeover does not alternate; acts within a window are not checked."""
     assert bool(alternating(journal(*entries), windows)) is found
 
 

@@ -1,4 +1,4 @@
-"""Ranges none of whose hosts has a live instance, with real processes on a simulated cluster: nobody is left out."""
+"""Ranges without a live instance on their hosts, with real processes on a simulated cluster: every user is served."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,7 +10,7 @@ from tests.system.target import Target, open_simulated
 from tests.system.team import Team
 from tests.waiting import eventually
 
-# One copy of each range: each range has one host, and with its instance nobody is left beside it.
+# With one copy of each range, a range has one host, and loses its only instance.
 ONE_COPY = ClusterOptions(nodes=3, q=3, n=1)
 
 
@@ -29,7 +29,7 @@ def listens_through(instance: Daemon, node: str) -> bool:
 def test_a_range_without_an_instance_is_adopted_and_handed_back(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """Both others read it through the node that lives, share its users, and let go once its instance is back."""
+    """Both other instances read the range through its live node, share its users, and stop at the return."""
     team = Team(target, make_daemon)
     lost, *others = team.instances
     node = "node1@127.0.0.1"

@@ -1,4 +1,4 @@
-"""The audit as it runs in a daemon, and as an operator runs it: instances beside each node of a simulated cluster."""
+"""The audit in daemons and by an operator's command, with instances beside each node of a simulated cluster."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from tests.system.target import PREFIX, Target, open_simulated
 from tests.system.team import Team
 from tests.waiting import eventually
 
-# A round a second, as fast as the cluster can.
+# A round a second, as fast as the cluster allows.
 ALWAYS = {"audit": {"interval": 1.0, "rate": 10_000.0}}
 # The first round begins long after the test.
 NEVER = {"audit": {"interval": 86_400.0}}
@@ -36,7 +36,7 @@ def served(team: Team, count: int) -> list[str]:
 
 
 def delete_and_make(team: Team, name: str) -> None:
-    """Do to a user's database what a restore does that knows no security objects."""
+    """Change a user's database as a restore without security objects does."""
     for method in ("DELETE", "PUT"):
         answer = team.target.request(method, f"/{database_name(PREFIX, name)}")
         assert answer.ok, answer.text
@@ -49,7 +49,7 @@ def open_to_all(team: Team, name: str) -> None:
 
 
 def findings(team: Team, kind: str, which: str = "last") -> float:
-    """Return how many users of a kind the instances have found together."""
+    """Return the number of findings of a kind, over all instances."""
     return team.total("peruserd_audit_findings", kind=kind, round=which)
 
 
@@ -94,7 +94,7 @@ def test_databases_that_others_made_anew_or_opened_are_put_right(
 
 
 def test_an_operator_has_the_daemon_put_right_what_differs(target: Target, make_daemon: Callable[..., Daemon]) -> None:
-    """`peruserd audit --repair` names users to one instance, whoever owns them, and is 0 when nothing is left."""
+    """`peruserd audit --repair` sends users of any owner to one instance, and exits 0 when no difference remains."""
     team = Team(target, make_daemon, NEVER)
     names = served(team, 12)
     for name in names[:6]:

@@ -1,4 +1,4 @@
-"""Checkpoints that prove nothing any more: another history behind the same identity, and other databases to make."""
+"""Invalid checkpoints: another history behind the same identity, and other wanted databases."""
 
 from collections.abc import Callable
 
@@ -39,7 +39,7 @@ def scans(daemon: Daemon) -> float:
 def test_files_put_back_while_it_was_stopped_are_noticed(
     cluster: SimClusterThread, server: Server, daemon: Daemon
 ) -> None:
-    """More sign-ups have come since than were lost, so the end of the copy does not tell."""
+    """More users have signed up since than were lost, so the end of the copy proves nothing."""
     server.sign_up(names("early", 5))
     backup = cluster.back_up_copies(1, "_users")
     server.sign_up(names("lost", LOST))
@@ -53,7 +53,7 @@ def test_files_put_back_while_it_was_stopped_are_noticed(
 
 
 def test_files_put_back_while_it_runs_are_noticed(cluster: SimClusterThread, server: Server, daemon: Daemon) -> None:
-    """The node is stopped meanwhile, as it has to be; the listener that finds it again looks at all users anew."""
+    """A restore stops the node; the listener that finds it again looks at all users anew."""
     server.sign_up(names("early", 5))
     backup = cluster.back_up_copies(1, "_users")
     daemon.start().wait_until_scanned()
@@ -72,7 +72,7 @@ def test_files_put_back_while_it_runs_are_noticed(cluster: SimClusterThread, ser
 def test_another_history_with_the_same_newest_row_is_noticed(
     cluster: SimClusterThread, server: Server, daemon: Daemon
 ) -> None:
-    """As many users have signed up since as were lost, and then the last of them again, with the same document."""
+    """The same number of users has signed up since as was lost, and the last lost one again with the same document."""
     users = [name for name in names("user", 100) if document_hash(user_document_id(name)) < HASH_SPACE // 2]
     lost, since, last = users[:16], users[16:32], users[32]
 
@@ -121,7 +121,7 @@ def test_a_question_that_is_refused_keeps_nobody_waiting(
 
 
 def test_a_document_that_changes_at_the_checkpoint_costs_no_scan(server: Server, daemon: Daemon) -> None:
-    """The row has moved on, as rows do: the copy knows the revision of before."""
+    """The row has moved on, but the copy knows its earlier revision."""
     stop_and_change_documents(server, daemon)
     daemon.start().wait_until_scanned()
     assert scans(daemon) == 0
@@ -131,7 +131,7 @@ def test_a_document_that_changes_at_the_checkpoint_costs_no_scan(server: Server,
 def test_another_prefix_makes_a_database_for_everybody(
     cluster: SimClusterThread, server: Server, daemon: Daemon
 ) -> None:
-    """The state says who was looked at, and nothing of the databases that are wanted now."""
+    """The state knows which users were looked at, but nothing of the wanted databases."""
     users = names("user", 10)
     server.sign_up(users)
     daemon.start().wait_until_scanned()

@@ -1,4 +1,4 @@
-"""Events that servers and disks cause to an instance, on the simulated cluster: every user is served in the end."""
+"""Faults of servers and disks, on the simulated cluster: every user is served in the end."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -43,14 +43,14 @@ def test_a_lost_state_directory_costs_a_scan_that_writes_nothing(team: Team) -> 
         each.start()
     for each in team.instances:
         each.wait_until_scanned()
-    # Until they have found each other again, two may look at the same user.
+    # Until the instances have found each other again, two may look at the same user.
     assert team.total("peruserd_users_provisioned_total") >= 50
     assert writes(team).get("security", 0) == 0
     assert sim(team).creations() == {}
 
 
 def test_a_damaged_state_file_is_set_aside_and_scanned_for(team: Team) -> None:
-    """It is not trusted and not thrown away; the range is scanned and nothing is lost."""
+    """The file is neither trusted nor thrown away; the range is scanned and nothing is lost."""
     names = team.target.new_names(20)
     team.target.sign_up(names)
     team.wait_until_served(names)
@@ -80,7 +80,7 @@ def test_a_server_that_fails_now_and_then_delays_users_and_loses_none(team: Team
 
 
 def test_a_database_that_is_no_users_is_never_touched(team: Team) -> None:
-    """Names that bear the prefix and encode nobody stay as they are, whatever happens around them."""
+    """Databases with the prefix and no user's name stay untouched during all other events."""
     strangers = ["userdb-", "userdb-xyz", "userdb-6", "userdb-ff", "other"]
     for name in strangers:
         assert team.target.request("PUT", f"/{name}").status_code == 201

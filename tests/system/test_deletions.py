@@ -64,7 +64,7 @@ def waiting(team: Team) -> list[str]:
 def test_a_deleted_users_database_goes_at_once_without_a_grace_period(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """The database of a deleted user is dropped, the others' stay, and the drop is counted and told."""
+    """The database of a deleted user is dropped, the others stay, and the drop is counted and logged."""
     team = Team(target, make_daemon, AT_ONCE)
     gone, stays = served(team, 2)
     team.target.delete_user(gone)
@@ -81,7 +81,7 @@ def test_a_deleted_users_database_goes_at_once_without_a_grace_period(
 def test_users_deleted_in_the_moment_of_their_making_are_dropped_for_all_that(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """A deletion that comes while the database appears, and copies that are behind, are not forgotten."""
+    """A deletion while the database appears, and copies that are behind, are not forgotten."""
     team = Team(target, make_daemon, AT_ONCE)
     sim(team).set_replication_delay(0.3)
     names = team.target.new_names(24)
@@ -113,7 +113,7 @@ def test_with_a_grace_period_access_goes_at_once_and_the_data_waits(
 
 
 def test_a_user_who_comes_back_has_everything_again(target: Target, make_daemon: Callable[..., Daemon]) -> None:
-    """Within the grace period a new sign-up of that name is let in, and the deletion is over."""
+    """A new sign-up of that name within the grace period is let in, and the deletion ends."""
     team = Team(target, make_daemon, LATER)
     (name,) = served(team, 1)
     team.target.delete_user(name)
@@ -126,7 +126,7 @@ def test_a_user_who_comes_back_has_everything_again(target: Target, make_daemon:
 
 
 def test_a_freed_name_is_kept_shut_until_released(target: Target, make_daemon: Callable[..., Daemon]) -> None:
-    """With `hold` whoever signs up under a deleted user's name gets in when the operator says so."""
+    """With `hold`, a new user of a deleted user's name gets in only by the operator's order."""
     team = Team(target, make_daemon, {"deletion": {"on_return": "hold"}})
     opened, emptied = served(team, 2)
     for name in (opened, emptied):
@@ -145,7 +145,7 @@ def test_a_freed_name_is_kept_shut_until_released(target: Target, make_daemon: C
 def test_a_mass_deletion_is_stopped_and_waits_for_the_operator(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """More drops than allowed stop all, of all instances; the metric says so, and `resume` lets them go on."""
+    """Too many drops stop all drops of all instances; the metric shows that, and `resume` lets them go on."""
     config = {"deletion": {"policy": "drop", "grace_period": 0, "max_drops": 4, "per_seconds": 3_600}}
     team = Team(target, make_daemon, config)
     names = served(team, 10)
@@ -164,7 +164,7 @@ def test_a_mass_deletion_is_stopped_and_waits_for_the_operator(
     assert ran.returncode == 0, ran.stderr
     eventually(lambda: not is_there(team, first), "the one that was named is dropped")
     assert all(is_there(team, name) for name in rest)
-    # More may be left than may be dropped before it stops again.
+    # More deletions may remain than the breaker allows before it stops again.
     while any(is_there(team, name) for name in rest):
         deletions(team.instances[1], "resume")
         eventually(
@@ -194,7 +194,7 @@ def test_what_waits_outlives_every_process_and_its_disk(target: Target, make_dae
 def test_a_listener_killed_between_the_journal_and_the_drop_loses_nothing(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """The request that drops hangs, and its process is killed; the next one drops."""
+    """The request for a drop hangs, and its process is killed; the next process drops."""
     team = Team(target, make_daemon, AT_ONCE)
     (name,) = served(team, 1)
     for node in (1, 2, 3):
@@ -215,7 +215,7 @@ def test_a_listener_killed_between_the_journal_and_the_drop_loses_nothing(
 
 
 def test_nodes_that_are_gone_for_good_keep_no_database(make_daemon: Callable[..., Daemon]) -> None:
-    """Nodes that the cluster lists and nobody will ever see again stand in the way of no drop."""
+    """Lost nodes that the cluster still lists prevent no drop."""
     with open_simulated(ClusterOptions(nodes=7, q=2, n=3, spare=4)) as target:
         team = Team(target, make_daemon, AT_ONCE, nodes=[1, 2, 3])
         names = served(team, 3)
@@ -228,7 +228,7 @@ def test_nodes_that_are_gone_for_good_keep_no_database(make_daemon: Callable[...
 
 
 def test_without_a_daemon_the_list_can_be_read(target: Target, make_daemon: Callable[..., Daemon]) -> None:
-    """A stopped instance leaves no socket, what changes something says that, and `list` needs none."""
+    """A stopped instance leaves no socket. Orders report that, and `list` needs no socket."""
     team = Team(target, make_daemon, LATER)
     instance = team.instances[0]
     assert (instance.state / "control.sock").exists()

@@ -1,4 +1,4 @@
-"""Leases that nobody can forge, and what holds while they cannot be read. On the simulated cluster."""
+"""Leases cannot be forged, and the rules while they cannot be read. On the simulated cluster."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ def forger(target: Target, database: str) -> Iterator[list[int]]:
 def test_leases_that_anybody_writes_into_an_open_authentication_database_have_no_effect(
     target: Target, instance: Daemon
 ) -> None:
-    """The instance neither stands by for one that is not there, nor leaves it any user."""
+    """The instance neither stands by for a forged one, nor leaves it any user."""
     assert target.sim is not None
     target.sim.open_users()
     names = target.new_names(30)
@@ -79,7 +79,7 @@ def test_leases_that_anybody_writes_into_an_open_authentication_database_have_no
 
 
 def test_nobody_else_can_write_a_lease_where_leases_are_read(target: Target, instance: Daemon) -> None:
-    """CouchDB's own access check is what tells an instance from anybody."""
+    """CouchDB's own access check distinguishes an instance from anybody else."""
     instance.start()
     instance.wait_until_ready()
     with forger(target, LEASES) as statuses:
@@ -91,7 +91,7 @@ def test_nobody_else_can_write_a_lease_where_leases_are_read(target: Target, ins
 def test_instances_that_start_together_on_a_new_cluster_share_one_database(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """Each finds it missing; one is made, and nobody takes it for somebody else's."""
+    """Each instance finds the database missing; one is made, and no instance takes it for a foreign one."""
     instances = [make_daemon(url=url, username=target.username, password=target.password) for url in target.urls]
     for each in instances:
         each.launch()
@@ -109,7 +109,7 @@ def test_instances_that_start_together_on_a_new_cluster_share_one_database(
 def test_an_instance_stops_in_order_while_the_server_hangs(
     target: Target, instance: Daemon, method: str | None
 ) -> None:
-    """Nothing is waited for without a limit, so systemd need not kill it; the lease is released if that is possible."""
+    """Every wait has a limit, so systemd need not kill the instance; the lease is released if possible."""
     assert target.sim is not None
     instance.start()
     instance.wait_until_ready()
@@ -122,7 +122,7 @@ def test_an_instance_stops_in_order_while_the_server_hangs(
 
 
 def released(target: Target) -> list[bool]:
-    """Return of each lease whether it is released, by a node that does not hang."""
+    """Return for each lease whether it is released, by a node that does not hang."""
     leases = connect(target.urls[1].replace("//", f"//{target.username}:{target.password}@")).leases(LEASES)
     return [each.released for each in leases]
 
@@ -134,7 +134,7 @@ def _looks_in_vain(instance: Daemon) -> int:
 def test_while_leases_cannot_be_read_nobody_is_declared_dead(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """An instance that dies then keeps its documents until leases can be read again; all is said meanwhile."""
+    """An instance that dies meanwhile keeps its documents until leases are readable again; log and metrics say so."""
     team = Team(target, make_daemon, {"cluster": {"poll_interval": 0.2, "lease_ttl": 2.0}})
     *others, killed = team.instances
     for number in (1, 2):
@@ -146,7 +146,7 @@ def test_while_leases_cannot_be_read_nobody_is_declared_dead(
     killed.kill()
     looks = [_looks_in_vain(each) for each in others]
     for each, before in zip(others, looks, strict=True):
-        # Longer than a lease lives, by the looks themselves, which are at most five a second.
+        # This is longer than a lease lives, counted by looks of at most five a second.
         eventually_at_least(before + 17, partial(_looks_in_vain, each), "many looks")
         assert each.gauge("peruserd_instances_alive") == 3
     names = team.target.new_names(30)
@@ -162,7 +162,7 @@ def test_while_leases_cannot_be_read_nobody_is_declared_dead(
 def test_a_restart_while_leases_cannot_be_read_takes_over_nothing(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """At a start nobody can be told dead from unread: those who were there before are believed in."""
+    """At a start a dead instance looks like an unreadable lease, so the earlier instances count as alive."""
     team = Team(target, make_daemon, {"cluster": {"poll_interval": 0.2}})
     first = team.instances[0]
     sim(team).fail(1, 500, path_regex=f"/{LEASES}/_local_docs")
@@ -182,7 +182,7 @@ def test_a_restart_while_leases_cannot_be_read_takes_over_nothing(
 
 
 def test_somebody_elses_database_found_late_ends_the_daemon_with_78(target: Target, instance: Daemon) -> None:
-    """The node was away at the start; a restart would find the same, so systemd is told to leave it."""
+    """The node was away at the start. A restart would find the same, so the exit code prevents one."""
     assert target.sim is not None
     target.request("PUT", f"/{LEASES}")
     target.request("PUT", f"/{LEASES}/recipe", json={"salt": 1})
@@ -197,7 +197,7 @@ def test_somebody_elses_database_found_late_ends_the_daemon_with_78(target: Targ
 
 
 def test_another_configuration_is_said_once(target: Target, make_daemon: Callable[..., Daemon]) -> None:
-    """Both serve users, each in its own way; the log of each names the other."""
+    """Both serve users by their own settings, and the log of each names the other."""
     account = {"username": target.username, "password": target.password}
     one = make_daemon(url=target.urls[0], **account).start()
     other = make_daemon(url=target.urls[1], **account, config={"deletion": {"policy": "keep"}}).start()

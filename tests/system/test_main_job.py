@@ -1,4 +1,4 @@
-"""The main job with real processes: on the simulated cluster, or on the real one that PERUSERD_TEST_CLUSTER names."""
+"""The main job with real processes, on the simulated cluster or the real one given by PERUSERD_TEST_CLUSTER."""
 
 import random
 import signal
@@ -28,12 +28,12 @@ def target() -> Iterator[Target]:
 
 
 def test_users_loaded_at_once_are_each_served_by_one_instance(team: Team) -> None:
-    """Every database is there and right, and together the instances created each once."""
+    """Every database exists and is right, and the instances together created each once."""
     before = team.total("peruserd_databases_created_total")
     names = team.target.new_names(300)
     team.target.sign_up(names)
     team.wait_until_served(names)
-    # Reports follow the work by a moment. More than one creation each would stay visible.
+    # Reports come a moment after the work. A second creation would stay visible.
     eventually(
         lambda: team.total("peruserd_databases_created_total") - before >= len(names), "every creation is counted"
     )
@@ -43,7 +43,7 @@ def test_users_loaded_at_once_are_each_served_by_one_instance(team: Team) -> Non
 
 
 def test_names_of_every_kind_are_served(team: Team) -> None:
-    """Any Unicode name has its own database; one too long is counted, kept nowhere and holds nobody up."""
+    """Any Unicode name has its own database; a name that is too long is counted, kept nowhere, and delays nobody."""
     group = team.target.new_names(1)[0]
     names = [f"{group}{odd}" for odd in ("", "é", "片名", "a/b", "with space", "+&?#%", "\x01", '"', "A")]
     too_long = group + "x" * 115
@@ -107,7 +107,7 @@ def _has_ended(instance: Daemon) -> bool:
 
 
 def test_sigterm_ends_an_instance_in_the_middle_of_its_work_and_a_start_goes_on(team: Team) -> None:
-    """Told to stop, it exits 0 and leaves no process; started again, it serves who signed up meanwhile."""
+    """A stopped instance exits 0 and leaves no process; a new start serves the users who signed up meanwhile."""
     names = team.target.new_names(300)
     team.target.sign_up(names)
     for each in team.instances:
@@ -122,9 +122,9 @@ def test_sigterm_ends_an_instance_in_the_middle_of_its_work_and_a_start_goes_on(
 
 
 def test_a_second_start_touches_nobody(target: Target, make_daemon: Callable[..., Daemon]) -> None:
-    """With its checkpoints an instance that starts again within the quiet period creates nothing and serves nobody.
+    """An instance that restarts within the quiet period has its checkpoints, and creates and serves nothing again.
 
-    What was made in the last moment before it stopped may be news on the list of databases, and is looked at.
+    A database from the last moment before the stop may be news on the list of databases, and is looked at.
     """
     team = Team(target, make_daemon, {"cluster": {"quiet_period": 10.0}})
     names = team.target.new_names(30)
@@ -142,9 +142,9 @@ def test_a_second_start_touches_nobody(target: Target, make_daemon: Callable[...
 
 @pytest.mark.anew
 def test_a_start_of_all_at_once_touches_nobody(target: Target, make_daemon: Callable[..., Daemon]) -> None:
-    """Each is there before the others, and takes nothing over from those who are about to come.
+    """Each instance starts before it sees the others, and takes nothing over from them.
 
-    All have said by their last leases that they stopped, and nobody takes that for a reason to scan.
+    All have marked their last leases as released, and that is no reason for a scan.
     """
     team = Team(target, make_daemon, {"cluster": {"quiet_period": 30.0}})
     names = team.target.new_names(60)
@@ -169,7 +169,7 @@ def test_a_start_of_all_at_once_touches_nobody(target: Target, make_daemon: Call
 def test_an_instance_that_starts_alone_serves_all_after_the_quiet_period(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """Instances that it expected and that do not come lose their users to it, and only then is it ready."""
+    """If expected instances do not come, the new one takes their users over, and only then is it ready."""
     names = target.new_names(60)
     target.sign_up(names)
     alone = Team(target, make_daemon, {"cluster": {"quiet_period": 3.0}}, nodes=[1])

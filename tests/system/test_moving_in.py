@@ -1,4 +1,4 @@
-"""Moving in from couch_peruser by the order that `peruserd migrate` prints."""
+"""Moving from couch_peruser to peruserd by the order that `peruserd migrate` prints."""
 
 import json
 import tomllib
@@ -36,7 +36,7 @@ def _has(target: Target, name: str, database: str) -> bool:
 def test_nobody_is_served_twice_and_nobody_is_forgotten(
     target: Target, make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
-    """couch_peruser is off before peruserd is on; who signs up or is deleted in between is found by the first start."""
+    """couch_peruser is off before peruserd is on; the first start finds sign-ups and deletions in between."""
     sim = target.sim
     assert sim is not None
     names = [*target.new_names(3), "tab\tone"]
@@ -59,7 +59,7 @@ def test_nobody_is_served_twice_and_nobody_is_forgotten(
     eventually(lambda: not _has(target, gone, database_name(PREFIX, gone)), "access was taken away")
     team.wait_until_settled()
     made = {name: count for name, count in sim.creations().items() if name.startswith(PREFIX)}
-    # Those that couch_peruser made are not among them.
+    # The databases of couch_peruser are not among them.
     assert made == dict.fromkeys([database_name(PREFIX, name) for name in ("tab\tone", late)], 1)
     assert not sim.deletions()
     checked = peruserd("migrate", "--check", "--json", "--config", str(config))

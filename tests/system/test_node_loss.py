@@ -1,4 +1,4 @@
-"""Nodes that die, come back, are cut off, flap, or are taken out of service, with their instances or without them.
+"""Nodes die, come back, are cut off, flap, or are taken out of service, with or without their instances.
 
 On the simulated cluster, whose controls make it happen.
 """
@@ -35,7 +35,7 @@ def test_a_node_that_dies_takes_no_user_with_it(
     team: Team,
     also_the_instance: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """The others serve its documents until it is back; then it takes them again, and every copy is right."""
+    """The other instances serve its documents until it is back; then it takes them again, and every copy is right."""
     *others, beside = team.instances
     with SigningUp(team.target, nodes=(1, 2)) as signing_up:
         eventually(lambda: len(signing_up.names) >= 20, "some have signed up")
@@ -45,7 +45,7 @@ def test_a_node_that_dies_takes_no_user_with_it(
         team.acting.owners_change()
         team.wait_until_settled(others)
         lost = [name for name, owner in team.owners(signing_up.names).items() if owner == "node3@127.0.0.1"]
-        # Copies on the living are right; copies on the dead node are its own affair until it is back.
+        # Copies on live nodes are right; copies on the dead node do not count until it is back.
         eventually(
             lambda: all(name in str(team.target.security(name)) for name in lost),
             "the users of the dead node are served",
@@ -65,7 +65,7 @@ def test_a_node_that_dies_takes_no_user_with_it(
 
 
 def test_users_of_the_living_see_no_pause_when_a_node_dies(team: Team) -> None:
-    """While its death is not believed yet its users are left alone, and all the others are served."""
+    """Until its death takes effect its users wait, and all others are served."""
     team.freeze_views(team.instances)
     beside = team.instances[2]
     sim(team).stop_node(3)
@@ -90,7 +90,7 @@ def test_users_of_the_living_see_no_pause_when_a_node_dies(team: Team) -> None:
 
 
 def test_both_sides_of_a_partition_serve_users_and_agree_after_it(team: Team) -> None:
-    """Writes that a minority took (202, no_majority) are done again until all is whole, though reads look right."""
+    """Writes to a minority (202, no_majority) are repeated until every copy is right, although reads look right."""
     names = team.target.new_names(60)
     with team.acting.unsettled():
         with partitioned(team, [[1], [2, 3]]):
@@ -111,7 +111,7 @@ def test_both_sides_of_a_partition_serve_users_and_agree_after_it(team: Team) ->
 
 
 def test_access_taken_away_by_a_minority_is_taken_away_everywhere(team: Team) -> None:
-    """A read shows what only a minority took as if it were done; it is written again all the same, until it is."""
+    """A read shows a minority's write as if it were complete; it is repeated all the same until it is."""
     names = team.target.new_names(12)
     team.target.sign_up(names)
     team.wait_until_served(names)
@@ -124,7 +124,7 @@ def test_access_taken_away_by_a_minority_is_taken_away_everywhere(team: Team) ->
                 lambda: here().total("peruserd_listener_waiting") == len(names), "the minority could take none away"
             )
             assert quarantined(team.instances[0]) == 0
-            # The copies of the majority win once the nodes compare; until then nothing helps but to write again.
+            # The copies of the majority win once the nodes compare; until then only another write helps.
             sim(team).set_replication_delay(NEVER_SECONDS)
         eventually(lambda: not any(name in str(team.target.copies(name)) for name in names), "no copy lets a user in")
         sim(team).set_replication_delay(0.0)
@@ -160,7 +160,7 @@ def test_a_flapping_node_makes_few_plans_and_holds_nobody_up(
 
 
 def test_a_node_in_maintenance_mode_owns_its_documents_as_before(team: Team) -> None:
-    """It is reported as a metric, changes no plan, and its instance serves who signs up."""
+    """Maintenance is reported as a metric, changes no plan, and the instance serves new users."""
     instance = team.instances[2]
     plans = team.total("peruserd_plans_total")
     sim(team).maintenance(3, on=True)
@@ -175,7 +175,7 @@ def test_a_node_in_maintenance_mode_owns_its_documents_as_before(team: Team) -> 
 
 
 def test_a_user_in_quarantine_follows_the_owner(team: Team) -> None:
-    """Kept aside by an instance that dies, served by the next one, and in nobody's quarantine after that."""
+    """The user is in quarantine of an instance that dies, is served by the next one, and is in no quarantine then."""
     failing = team.instances[0]
     names = team.target.new_names(60)
     mine = [name for name, owner in team.owners(names).items() if owner == "node1@127.0.0.1"]

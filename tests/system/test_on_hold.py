@@ -1,4 +1,4 @@
-"""A cluster that lost its majority is no failure of its users: listeners are on hold, and go on when it is back."""
+"""A lost majority is no failure of users: listeners are on hold, and go on when it is back."""
 
 from collections.abc import Callable, Iterator
 
@@ -32,7 +32,7 @@ def on_hold(instance: Daemon) -> float:
 
 
 def test_users_who_sign_up_without_a_majority_are_served_when_it_is_back(team: Team) -> None:
-    """Nobody is in quarantine meanwhile, /readyz says what is the matter, and the return is all that they wait for."""
+    """Nobody is in quarantine meanwhile, /readyz gives the reason, and users wait only for the return."""
     here, *_ = team.instances
     with team.acting.unsettled():
         for node in (2, 3):
@@ -59,7 +59,7 @@ def test_users_who_sign_up_without_a_majority_are_served_when_it_is_back(team: T
     eventually(lambda: team.total("peruserd_quarantined_users") == 0, "nobody is in quarantine")
     assert here.is_ready
     waited = sum(line["waited"] for line in here.lines(BACK))
-    # Who changes hands at the moment of the return waits for the next owner.
+    # A user who changes owners at the moment of the return waits for the next owner.
     assert 0 < waited <= len(signing_up.names)
 
 
@@ -108,7 +108,7 @@ def test_a_cluster_that_takes_no_writes_is_no_failure_of_its_users(
 
 
 def test_an_enemy_whose_database_answers_errors_holds_up_nobody(team: Team) -> None:
-    """His failures are his own, whatever their words: everybody else is served, and no listener is on hold."""
+    """The enemy's failures stay his own, with any error text: all others are served, and no listener is on hold."""
     enemy, *others = team.target.new_names(13)
     for node in (1, 2, 3):
         sim(team).fail(node, 500, method="PUT", path_regex=f"{database_name(PREFIX, enemy)}/_security")

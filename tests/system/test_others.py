@@ -23,7 +23,7 @@ def target() -> Iterator[Target]:
 
 @pytest.fixture
 def daemon(cluster: SimClusterThread, make_daemon: Callable[..., Daemon]) -> Daemon:
-    """An instance that is not started yet. Each poll that ends is a time to write down how far it has come."""
+    """An instance that is not started yet. It saves its place in the list after each poll."""
     return make_daemon(url=cluster.urls[0], config={"couchdb": {"long_poll_timeout": 1}})
 
 
@@ -62,7 +62,7 @@ def test_databases_that_were_deleted_are_made_again_by_their_owners(team: Team) 
 
 
 def wait_until_seen_to(daemon: Daemon, server: Server) -> None:
-    """Wait until the instance has written down that it has seen to all that the list of databases tells."""
+    """Wait until the instance has saved that it is done with everything in the list of databases."""
     file = daemon.state / "directory.json"
     end = server.get("_node", "_local", "_dbs")["update_seq"]
     eventually(lambda: file.exists() and json.loads(file.read_text())["sequence"] >= end, "all is seen to")
@@ -76,7 +76,7 @@ def served(server: Server, daemon: Daemon, names: list[str]) -> None:
 
 
 def test_what_others_did_while_the_instance_was_stopped_is_seen_to(server: Server, daemon: Daemon) -> None:
-    """The list is read on from where it was, and nobody else is looked at."""
+    """Reading continues at the saved place of the list, and no other user is looked at."""
     names = [f"user-{number}" for number in range(8)]
     served(server, daemon, names)
     wait_until_seen_to(daemon, server)
@@ -92,7 +92,7 @@ def test_what_others_did_while_the_instance_was_stopped_is_seen_to(server: Serve
 
 @pytest.mark.parametrize("lost", ["the place", "the list", "the place, and names cannot be asked for"])
 def test_after_a_gap_names_are_compared(cluster: SimClusterThread, server: Server, daemon: Daemon, lost: str) -> None:
-    """A place that is not known, or is another list's, says nothing of what was done meanwhile.
+    """An unknown place, or one in another list, says nothing about the time in between.
 
     Where a proxy refuses the question for many names, each user is looked at.
     """
@@ -116,7 +116,7 @@ def test_after_a_gap_names_are_compared(cluster: SimClusterThread, server: Serve
 
 
 def test_deletions_are_reported_where_that_is_configured(server: Server, daemon: Daemon) -> None:
-    """The user is in quarantine, with a kind of its own, until somebody puts the database back."""
+    """The user is in quarantine, with a kind of its own, until somebody restores the database."""
     daemon.config["databases"] = {"when_deleted": "report"}
     served(server, daemon, ["alice", "bob"])
     server.ask("DELETE", database_name(PREFIX, "alice"))

@@ -1,4 +1,4 @@
-"""Instances that come, go and take over, beside nodes that live: each user has one owner, and no user is lost.
+"""Instances come, go and take over beside live nodes: each user has one owner, and no user is lost.
 
 On the simulated cluster, or on the real one that PERUSERD_TEST_CLUSTER names.
 """
@@ -32,7 +32,7 @@ def ask(command: str, instance: Daemon, *arguments: str) -> object:
 
 
 def has_planned_with(instance: Daemon, node: str) -> bool:
-    """Say whether an instance has seen the one beside a node to live, and has done what follows."""
+    """Say whether an instance counts the one beside a node as alive, and has acted on that."""
     lines = instance.lines()
     seen = [line.get("event") == "instance" and line["node"] == node and line["standing"] == "alive" for line in lines]
     return True in seen and any(line.get("event") == "plan" for line in lines[seen.index(True) :])
@@ -63,7 +63,7 @@ def test_users_of_a_killed_instance_are_served_by_the_others(team: Team) -> None
 def test_users_of_living_instances_see_no_pause_while_one_is_dead(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """As long as the dead one counts as alive its users wait, and all the others are served meanwhile."""
+    """While the dead instance counts as alive its users wait, and all others are served."""
     team = Team(target, make_daemon, {"cluster": {"lease_ttl": NEVER_SECONDS}})
     killed, *others = team.instances
     killed.kill()
@@ -84,8 +84,8 @@ def test_users_of_living_instances_see_no_pause_while_one_is_dead(
 
 
 def test_users_of_an_instance_that_comes_are_left_to_it_at_once(team: Team) -> None:
-    """An instance that sees it leaves its documents alone, although by the view in force they are not its own yet."""
-    # Going round, the first comes after the last, and has all of its documents while it is away.
+    """An instance leaves the documents of a returning one alone, even before the view in force changes."""
+    # In the ring the first instance follows the last one, and has all of its documents while it is away.
     by_name = dict(sorted(zip(team.nodes, team.instances, strict=True)))
     heir, other, coming = by_name.values()
     others = [heir, other]
@@ -103,7 +103,7 @@ def test_users_of_an_instance_that_comes_are_left_to_it_at_once(team: Team) -> N
 
 
 def test_users_sign_up_while_all_instances_are_restarted_one_by_one(team: Team) -> None:
-    """As in an upgrade: each is told to stop, ends with 0 and is started again, then the next; nobody is lost."""
+    """As in an upgrade, each instance in turn is stopped, ends with 0 and is started again; nobody is lost."""
     with SigningUp(team.target) as signing_up:
         for each in team.instances:
             with team.acting.unsettled():
@@ -115,7 +115,7 @@ def test_users_sign_up_while_all_instances_are_restarted_one_by_one(team: Team) 
 
 
 def test_a_second_instance_beside_a_node_stands_by_and_takes_over(team: Team) -> None:
-    """It says that it stands by and touches nobody; when the first dies it acts, and keeps its place after that."""
+    """The second instance stands by and touches nothing; when the first dies it acts, and goes on acting."""
     first, *others = team.instances
     second = team.make(1).start()
     eventually(lambda: second.gauge("peruserd_standby") == 1, "the second one stands by")
@@ -148,7 +148,7 @@ def test_a_second_instance_beside_a_node_stands_by_and_takes_over(team: Team) ->
 def test_a_second_instance_on_the_same_state_directory_ends_at_once(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """It exits with 75, so that systemd tries again, and says why; the first one goes on."""
+    """The second instance exits with 75 and gives the reason, so that systemd tries again; the first one goes on."""
     options = {"url": target.urls[0], "username": target.username, "password": target.password}
     first = make_daemon(**options).start()
     second = make_daemon(**options, config={"state": {"directory": str(first.state)}})
@@ -164,7 +164,7 @@ def test_a_second_instance_on_the_same_state_directory_ends_at_once(
 
 
 def test_the_commands_name_the_instances_that_act(team: Team) -> None:
-    """`owner` and `plan` know by the leases who acts, with all instances there and with one stopped."""
+    """`owner` and `plan` know from the leases which instance acts, with all instances running and with one stopped."""
     nodes = team.nodes
     stopped, asked, _ = team.instances
     names = team.target.new_names(30)

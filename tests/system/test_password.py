@@ -1,4 +1,4 @@
-"""The admin's password is changed on the server, refused, put right: what an instance does, and what it shows."""
+"""The admin's password is changed on the server, refused and corrected: the acts and the output of an instance."""
 
 import json
 import os
@@ -23,7 +23,7 @@ NEW = "a-new-s3cret"
 
 @pytest.fixture
 def target() -> Iterator[Target]:
-    """A cluster on which one instance also reads what lies on other nodes alone; its password is the old one after."""
+    """A cluster on which one instance also reads copies of other nodes; afterwards it has the old password again."""
     with open_target(ClusterOptions(nodes=3, q=4, n=1)) as target:
         before = target.password
         yield target
@@ -67,7 +67,7 @@ def instance(make_daemon: Make, target: Target, **more: object) -> Daemon:
 
 
 class _SigningUp:
-    """People who sign up all the time, from another thread, with a session: what it is refused is not counted."""
+    """Users who sign up all the time, from another thread, with a session; refused requests are not counted."""
 
     def __init__(self, target: Target) -> None:
         self.done: list[str] = []
@@ -98,7 +98,7 @@ class _SigningUp:
             try:
                 self._mine.sign_up(names)
             except AssertionError:
-                # The session is of the password before; the next one is made when the new one is known.
+                # The session belongs to the old password; the next session is made when the new one is known.
                 continue
             self.done.extend(names)
 
@@ -135,7 +135,7 @@ def test_a_password_that_changes_under_load_is_recovered_from_by_itself(make_dae
 
 
 def test_an_instance_that_is_refused_at_its_start_waits(make_daemon: Make, target: Target) -> None:
-    """It does not end, says why, and is ready when the password is right; a restart does not make it worse."""
+    """The instance goes on, gives the reason, and is ready once the password is right; a restart changes nothing."""
     daemon = instance(make_daemon, target)
     daemon.password_file.write_text("wrong\n")
     for _ in range(5):
@@ -150,7 +150,7 @@ def test_an_instance_that_is_refused_at_its_start_waits(make_daemon: Make, targe
 
 
 def test_a_password_is_read_again_on_sighup(make_daemon: Make, target: Target) -> None:
-    """It is said what was found; the session that there is goes on."""
+    """The log has the finding, and the present session goes on."""
     daemon = instance(make_daemon, target).start()
     daemon.wait_until_ready()
     daemon.password_file.write_text(f"{NEW}\n")
@@ -193,7 +193,7 @@ def test_no_process_shows_the_password(make_daemon: Make, target: Target) -> Non
 def test_an_unprivileged_instance_knows_what_its_listeners_take(
     make_daemon: Make, target: Target, need_tool: Callable[[str], str]
 ) -> None:
-    """Its processes are closed to each other, so each measures itself."""
+    """Its processes cannot read each other, so each measures itself."""
     drop = [need_tool("setpriv"), "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
     daemon = instance(make_daemon, target, under=drop).start()
     daemon.wait_until_ready()

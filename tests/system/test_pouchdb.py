@@ -1,4 +1,4 @@
-"""The daemon against PouchDB Server, which has no shards and was written by nobody here."""
+"""The daemon against PouchDB Server, an independent server without shards."""
 
 import shutil
 import signal
@@ -91,7 +91,7 @@ def test_one_listener_follows_the_databases_own_feed(daemon: Daemon) -> None:
 
 
 def test_users_of_before_and_after_the_start_are_served(daemon: Daemon, server: Server) -> None:
-    """Each user gets a database, named as its admin and member: those who are there at the start and those who come."""
+    """Each user gets a database with the user as admin and member: users at the start and those who come later."""
     server.sign_up(BEFORE)
     daemon.start().wait_until_ready()
     assert server.unserved(BEFORE) == []
@@ -106,7 +106,7 @@ def test_users_of_before_and_after_the_start_are_served(daemon: Daemon, server: 
 
 
 def test_a_database_is_private(daemon: Daemon, server: Server) -> None:
-    """The server lets its owner in, and neither another user nor somebody unknown; it had made it public."""
+    """The server lets only the owner in, no other user and no anonymous client, although it makes databases public."""
     server.sign_up(["alice", "bob"])
     daemon.start().wait_until_ready()
     assert server.status_for(("alice", "alice"), "alice") == 200
@@ -203,7 +203,7 @@ def test_a_restart_goes_on_at_the_checkpoint(daemon: Daemon, pouchdb: PouchDBSer
 
 
 def test_the_question_whether_the_server_serves_can_be_asked_again(pouchdb: PouchDBServer) -> None:
-    """The write of the question succeeds each time, so a listener on hold comes out of it."""
+    """The probe's write succeeds each time, so a listener leaves the hold."""
     session = Session(CouchDBConfig(url=pouchdb.url), Tokens(basic_token(Credentials(ADMIN[0], Secret(ADMIN[1])), 1)))
     client = Client(session)
     assert prepare_journal(client, "peruserd")
@@ -233,7 +233,7 @@ def test_a_killed_listener_comes_back(daemon: Daemon, server: Server) -> None:
 
 
 def test_a_killed_supervisor_leaves_no_process(daemon: Daemon, server: Server) -> None:
-    """Its listener ends by itself, so the next supervisor finds nobody at work; no user is lost."""
+    """The listener ends by itself, so the next supervisor finds none running; no user is lost."""
     users = names("user", 40)
     daemon.start().wait_until_ready()
     server.sign_up(users[:20])
@@ -278,7 +278,7 @@ def test_a_lost_state_directory_costs_a_scan(daemon: Daemon, server: Server) -> 
 def test_an_authentication_database_that_comes_later_is_followed(
     pouchdb: PouchDBServer, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """Until it is there the daemon waits, healthy and not ready; not `_users`, which this server makes itself."""
+    """Until the database of users exists the daemon waits, healthy and not ready. It is another one than `_users`."""
     server = Server(pouchdb.url, ADMIN, auth_db="accounts")
     daemon = make_daemon(url=pouchdb.url, username="adm", password="pass", config={"couchdb": {"auth_db": "accounts"}})
     daemon.start()
@@ -293,7 +293,7 @@ def test_an_authentication_database_that_comes_later_is_followed(
 
 
 def test_an_idle_feed_is_no_failure(pouchdb: PouchDBServer, make_daemon: Callable[..., Daemon]) -> None:
-    """This server never ends a long poll by itself: the listener does, finds all as it was, and stays ready."""
+    """This server never ends a long poll by itself: the listener ends it, finds the same copy, and stays ready."""
     server = pouchdb.server
     hasty = {"couchdb": {"read_timeout": 1.0, "long_poll_timeout": 1.0}}
     daemon = make_daemon(url=pouchdb.url, username=ADMIN[0], password=ADMIN[1], config=hasty)
@@ -312,9 +312,9 @@ def test_an_idle_feed_is_no_failure(pouchdb: PouchDBServer, make_daemon: Callabl
 def test_an_authentication_database_made_again_is_noticed(
     pouchdb: PouchDBServer, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """All that was known of the old one is void: the users of the new one are all served.
+    """All knowledge of the old database is void, and all users of the new one are served.
 
-    This server makes `_users` again at once, and leaves a long poll on the old one without a word or an end.
+    This server makes `_users` again at once, and never answers a long poll on the old one.
     """
     server = pouchdb.server
     hasty = {"couchdb": {"read_timeout": 1.0, "long_poll_timeout": 1.0}}

@@ -1,4 +1,4 @@
-"""The processes of an instance: which there are, and which are listeners."""
+"""The processes of an instance, and which of them are listeners."""
 
 import os
 import signal
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.anew
 
 
 def fork_servers(daemon: Daemon) -> list[psutil.Process]:
-    """Return the instance's fork servers: one, if all is well."""
+    """Return the instance's fork servers; there should be one."""
     children = [each for each in daemon.processes() if each.ppid() == daemon.pid]
     return [each for each in children if "multiprocess.forkserver" in " ".join(each.cmdline())]
 
 
 def test_the_fork_server_is_there_before_there_is_anything_to_listen_to(make_daemon: Callable[..., Daemon]) -> None:
-    """Its imports are done by the time that the first listener wants to start; it is gone when the instance is."""
+    """The fork server has imported everything when the first listener starts; it ends with the instance."""
     # Nobody listens on a port that is bound only, so CouchDB is away.
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
@@ -39,7 +39,7 @@ def test_the_fork_server_is_there_before_there_is_anything_to_listen_to(make_dae
 
 
 def test_an_instance_gets_over_the_loss_of_its_fork_server(make_daemon: Callable[..., Daemon]) -> None:
-    """Its listeners go on; one that ends is replaced by another fork server's, and a stop is a clean one."""
+    """The listeners go on; a listener that ends is replaced from another fork server, and a stop is clean."""
     with open_simulated(ClusterOptions(nodes=1, q=2, n=1)) as target:
         daemon = make_daemon(url=target.urls[0], username=target.username, password=target.password).start()
         daemon.wait_until_ready()
@@ -66,7 +66,7 @@ def test_an_instance_gets_over_the_loss_of_its_fork_server(make_daemon: Callable
 def test_an_instance_that_is_killed_leaves_nothing_outside_of_its_state_directory(
     make_daemon: Callable[..., Daemon],
 ) -> None:
-    """Its next start clears what is there, however often that happens, and its clean end leaves no more."""
+    """The next start removes such leftovers each time, and a clean end leaves none."""
     with socket.socket() as nobody, tempfile.TemporaryDirectory() as directory:
         nobody.bind(("127.0.0.1", 0))
         state, temporary = Path(directory, "state"), Path(directory, "tmp")
@@ -91,7 +91,7 @@ def test_an_instance_that_is_killed_leaves_nothing_outside_of_its_state_director
 def test_a_state_directory_that_cannot_be_used_now_is_tried_again(
     make_daemon: Callable[..., Daemon], name: str
 ) -> None:
-    """One line says what is the matter. A disk can be full for a while, so systemd is not told to give up."""
+    """One line gives the reason. A disk can be full for a while, so the exit code lets systemd try again."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         daemon = make_daemon(url=f"http://127.0.0.1:{nobody.getsockname()[1]}")
@@ -113,7 +113,7 @@ class StartedLine(msgspec.Struct):
 
 
 def test_the_demo_knows_listeners_from_helpers(tmp_path: Path) -> None:
-    """It kills one, and must not take the fork server for it."""
+    """The demo kills a listener, and must not kill the fork server instead."""
     with SimClusterProcess(ClusterOptions(nodes=1, q=2, n=1)) as cluster:
         instance = Instance(cluster.urls[0], "node1", tmp_path)
         try:

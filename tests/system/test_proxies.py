@@ -14,7 +14,7 @@ from tests.waiting import eventually, eventually_each
 
 
 def test_slashes_that_are_decoded_on_the_way_are_said_once_and_waited_for(make_daemon: Callable[..., Daemon]) -> None:
-    """The instance says so in its log and on its page, makes nothing, and serves users once the proxy is mended."""
+    """The instance reports it in log and page, makes nothing, and serves users once the proxy is repaired."""
     with SimClusterThread(ClusterOptions(nodes=1, q=2, n=1)) as cluster:
         cluster.seed_users(3, "waiting")
         with Proxy(cluster.urls[0], decoding) as proxy:
@@ -36,9 +36,10 @@ def test_slashes_that_are_decoded_on_the_way_are_said_once_and_waited_for(make_d
 
 
 def test_nothing_is_lost_where_a_proxy_begins_to_decode(make_daemon: Callable[..., Daemon]) -> None:
-    """Another instance takes over from the one behind it, which says why, and has its users back once it is mended.
+    """Another instance takes over from the one behind the proxy, until the proxy is repaired.
 
-    Meanwhile users sign up, one is deleted, and somebody deletes the database of another one.
+    The instance behind the proxy reports the reason. Meanwhile users sign up, one is deleted, and somebody deletes the
+    database of another one.
     """
     with open_simulated(ClusterOptions(nodes=2, q=2, n=2)) as target, Proxy(url_of(target, 1), faithful) as proxy:
         config = {"couchdb": {"long_poll_timeout": 1}, "cluster": {"lease_ttl": 2.5}}
@@ -67,7 +68,7 @@ def test_nothing_is_lost_where_a_proxy_begins_to_decode(make_daemon: Callable[..
 
 
 def alive(instance: Daemon) -> float:
-    """Return in how many instances one believes."""
+    """Return how many instances count as alive."""
     return instance.gauge("peruserd_instances_alive") or 0.0
 
 
@@ -101,7 +102,7 @@ def test_an_instance_that_cannot_ask_nodes_follows_shards_once_it_can(make_daemo
 
 
 def test_the_page_says_what_is_waited_for(make_daemon: Callable[..., Daemon]) -> None:
-    """A proxy that keeps a page to itself, which the instance needs: somebody has to know which one."""
+    """A proxy blocks a page that the instance needs; the output must name the page."""
     with (
         SimClusterThread(ClusterOptions(nodes=1, q=1, n=1)) as cluster,
         Proxy(cluster.urls[0], lambda path: 404 if path == "/_membership" else path) as proxy,
@@ -115,7 +116,7 @@ def test_the_page_says_what_is_waited_for(make_daemon: Callable[..., Daemon]) ->
 
 
 def test_with_the_database_feed_no_page_of_a_node_is_asked_for(make_daemon: Callable[..., Daemon]) -> None:
-    """From the start to the end of a scan and of deletions, whatever such a page would answer."""
+    """This holds from the start to the end of a scan and of deletions, for any answer of such a page."""
     config = {"couchdb": {"feed": "database", "long_poll_timeout": 1}, "deletion": {"policy": "drop"}}
     with SimClusterThread(ClusterOptions(nodes=1, q=2, n=1)) as cluster:
         cluster.seed_users(3, "waiting")
@@ -129,7 +130,7 @@ def test_with_the_database_feed_no_page_of_a_node_is_asked_for(make_daemon: Call
 
 
 def test_users_are_served_by_a_shard_map_without_a_suffix(make_daemon: Callable[..., Daemon]) -> None:
-    """An authentication database that has been taken along since before there were suffixes."""
+    """An authentication database that is older than the suffixes of shards."""
     with SimClusterThread(ClusterOptions(nodes=1, q=1, n=1)) as cluster:
         cluster.seed_users(3, "before")
         page = f"/_node/{cluster.node_names[0].replace('@', '%40')}/_dbs/_users"

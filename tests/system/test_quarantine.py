@@ -1,4 +1,4 @@
-"""The quarantine of a running instance, as its operator sees it and what he does about it."""
+"""The quarantine of a running instance, and the operator's commands on it."""
 
 import json
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ def target() -> Iterator[Target]:
 
 
 def quarantine(instance: Daemon, *arguments: str) -> tuple[int, list[str]]:
-    """Give an order, as an operator beside the instance does; return the exit code, and the users that it names."""
+    """Give an order as an operator beside the instance; return the exit code and the named users."""
     ran = peruserd("quarantine", *arguments, "--json", environment={"PERUSERD_STATE_DIRECTORY": str(instance.state)})
     assert ran.stdout, ran.stderr
     return ran.returncode, sorted(each["user"] for each in json.loads(ran.stdout)["users"])
 
 
 def test_an_operator_lists_retries_and_forgets_users(team: Team) -> None:
-    """Entries of all listeners are listed, who is tried is served, and who is forgotten stays so over a restart."""
+    """All listeners' entries are listed, a retried user is served, and a restart brings no forgotten user back."""
     (instance,) = team.instances
     names = sorted(team.target.new_names(8))
     kept, *others = names

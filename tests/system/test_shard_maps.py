@@ -1,4 +1,4 @@
-"""Shard maps that change under the instances: ranges split, copies move, nodes join and go, `_users` is made again.
+"""Shard maps change while instances run: ranges split, copies move, nodes join and leave, `_users` is made again.
 
 On the simulated cluster, whose controls make it happen.
 """
@@ -38,7 +38,7 @@ def hosts(team: Team, database: str, covered: str) -> list[int]:
 
 
 def move(team: Team, database: str, covered: str, *, giver: int, taker: int) -> None:
-    """Move a copy, and wait until it is gone from where it was."""
+    """Move a copy, and wait until it has left its old node."""
     sim(team).move_copy(database, covered, giver, taker)
     eventually(lambda: giver not in hosts(team, database, covered), f"the copy of {covered} has moved")
 
@@ -67,7 +67,7 @@ def join(team: Team, number: int) -> Daemon:
 
 
 def test_users_sign_up_while_every_range_is_split(team: Team) -> None:
-    """Old ranges and halves overlap for a while; nobody is lost and nobody's database is made twice."""
+    """Old ranges and halves overlap for a while; no user is lost, and no database is made twice."""
     sim(team).set_split_delay(0.3)
     with SigningUp(team.target) as signing_up:
         eventually(lambda: len(signing_up.names) >= 20, "some have signed up")
@@ -92,7 +92,7 @@ def test_halves_are_followed_long_before_the_next_look(target: Target, make_daem
 
 
 def test_the_authentication_database_deleted_and_made_again_is_followed(team: Team) -> None:
-    """Another database of the same name has other shards; its users are served too, and the old ones' data stays."""
+    """Another database of the same name has other shards; its users are served too, and old users' data stays."""
     before = team.target.new_names(10)
     team.target.sign_up(before)
     team.wait_until_served(before)
@@ -110,7 +110,7 @@ def test_the_authentication_database_deleted_and_made_again_is_followed(team: Te
 def test_an_instance_waits_for_an_authentication_database_that_is_not_there(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """A new cluster may have none yet: the daemon says so, stays up, and begins once there is one."""
+    """A new cluster may have no such database yet: the daemon reports that, stays up, and begins once it exists."""
     target.request("DELETE", "/_users")
     instance = make_daemon(url=target.urls[0], username=target.username, password=target.password).start()
     eventually(lambda: "does not exist" in str(instance.lines("plan")), "it says what it waits for")
@@ -121,7 +121,7 @@ def test_an_instance_waits_for_an_authentication_database_that_is_not_there(
 
 
 def test_a_copy_built_from_scratch_is_not_taken_for_the_old_one(team: Team) -> None:
-    """A checkpoint of the copy that was there says nothing of the one that is: its numbers begin again."""
+    """A checkpoint of the old copy is worthless for the new copy: its sequences begin again."""
     names = team.target.new_names(40)
     team.target.sign_up(names)
     team.wait_until_served(names)
@@ -157,7 +157,7 @@ def test_a_node_that_joins_takes_its_part_once_it_has_a_copy(
 def test_a_node_is_removed_after_its_copies_have_moved_away(
     with_spare: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """Another one has taken over all it had; its own instance, still running, does no harm and stops when told."""
+    """Other instances take everything over; the node's own instance still runs, does no harm, and stops on request."""
     team = Team(with_spare, make_daemon, nodes=(1, 2, 3))
     names = with_spare.new_names(20)
     with_spare.sign_up(names)
@@ -180,7 +180,7 @@ def test_a_node_is_removed_after_its_copies_have_moved_away(
 
 
 def test_users_sign_up_while_shard_copies_move(with_spare: Target, make_daemon: Callable[..., Daemon]) -> None:
-    """A copy is empty when it is added and filled late; who owned its documents before serves them until then."""
+    """A new copy is empty and filled late; the earlier owners serve its documents until then."""
     team = Team(with_spare, make_daemon, nodes=(1, 2, 3))
     join(team, 4)
     sim(team).set_replication_delay(0.3)

@@ -17,7 +17,7 @@ GROUP = {"admins": first("alice")["admins"], "members": {"names": ["alice"], "ro
     [(first("alice"), True), (first("bob"), False), (STRANGER, False), (GROUP, False), ({}, False)],
 )
 def test_a_user_is_served_by_a_database_that_is_theirs_alone(security: Security, served: bool) -> None:  # noqa: FBT001
-    """A stranger who is let in makes it a wrong one, so that no test passes beside a database that leaks."""
+    """A database that lets a stranger in counts as wrong, so no test passes beside a leak."""
     database = database_name(PREFIX, "alice")
     with open_simulated(ClusterOptions(nodes=1, n=1)) as target:
         server = Server(target.urls[0], (target.username, target.password))

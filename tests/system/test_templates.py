@@ -63,14 +63,14 @@ def sign_up(server: Server, users: tuple[str, ...]) -> None:
 
 
 def outdated(daemon: Daemon) -> float:
-    """Return in how many databases the last round of the audit has found an earlier version, or none."""
+    """Return the number of databases with an old or missing version in the last round of the audit."""
     return daemon.metrics().total("peruserd_audit_findings", kind="template", round="last")
 
 
 def test_new_users_find_documents_and_old_ones_get_them(server: Server, daemon: Daemon, tmp_path: Path) -> None:
-    """Who is let in finds the document. A later version reaches old users by the command, beside the running daemon.
+    """A new user finds the document. A later version reaches old users by the command, beside the running daemon.
 
-    The audit of the daemon says how many they are, and leaves them as they are.
+    The daemon's audit counts the old versions, and leaves them as they are.
     """
     daemon.start()
     sign_up(server, EARLY)
@@ -102,7 +102,7 @@ def test_new_users_find_documents_and_old_ones_get_them(server: Server, daemon: 
 
 
 def test_a_template_that_cannot_be_one_ends_the_start(daemon: Daemon, tmp_path: Path) -> None:
-    """Before anybody is served; systemd does not start it again."""
+    """The daemon ends before it serves anybody, and systemd does not start it again."""
     bad = {"_id": "_design/x", "validate_doc_update": "function () { '{user}' }"}
     (tmp_path / "templates" / "documents" / "bad.json").write_text(json.dumps(bad), encoding="utf-8")
     daemon.launch()

@@ -1,4 +1,4 @@
-"""The unit file `peruserd.service`: it says what the daemon needs of systemd, and systemd understands all of it."""
+"""The unit file `peruserd.service`: it has everything that the daemon needs, and systemd understands all of it."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from tests.waiting import eventually
 
 UNIT = Path(__file__).parents[2] / "peruserd.service"
 
-# systemd's own scale: 0 is safe, 10 is exposed; above 2 something was opened that is not needed.
+# On systemd's own scale 0 is safe and 10 is exposed. Above 2 something is open without need.
 MAX_EXPOSED = 2.0
 
 
@@ -57,7 +57,7 @@ def test_the_command_is_one_that_peruserd_has() -> None:
 
 
 def test_the_supervisor_alone_is_told_to_stop_and_has_the_time() -> None:
-    """Its listeners get no SIGTERM of systemd's, and the time-out is longer than all of the supervisor's own."""
+    """Its listeners get no SIGTERM from systemd, and the time-out is longer than all of the supervisor's own."""
     assert only("Service.KillMode") == "mixed"
     # A busy machine may be late with it.
     assert float(only("Service.TimeoutStopSec")) >= ending.LAST_RESORT_SECONDS + 3.0
@@ -76,7 +76,7 @@ def test_a_listener_out_of_memory_does_not_end_the_others() -> None:
 
 
 def test_no_core_file_is_written() -> None:
-    """It would hold the admin's session, and the supervisor's the password too."""
+    """A dump would hold the admin's session, and the supervisor's the password too."""
     assert only("Service.LimitCORE") == "0"
 
 
@@ -93,7 +93,7 @@ def test_the_metrics_of_processes_can_be_read() -> None:
 
 @pytest.mark.anew
 def test_notify_is_what_the_daemon_does(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """With what systemd gives to this unit it says when it has started, what it does, and when it begins to stop."""
+    """In the environment of this unit the daemon notifies systemd of its start, its status and its stop."""
     assert only("Service.Type") == "notify"
     assert only("Service.NotifyAccess") == "main"
     credentials, state = tmp_path / "credentials", tmp_path / "state"
@@ -148,12 +148,12 @@ def analyze(need_tool: Callable[[str], str], tmp_path: Path) -> Callable[..., su
 
 
 def test_systemd_understands_the_unit(analyze: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    """No setting is unknown to it or wrong; it would only warn, and go on without."""
+    """No setting is unknown or wrong; systemd would only warn, and ignore it."""
     outcome = analyze("verify")
     assert (outcome.returncode, outcome.stdout, outcome.stderr) == (0, "", "")
 
 
 def test_the_service_is_closed_in(analyze: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    """By the count of systemd itself, what the service could reach is little."""
+    """By systemd's own score the service is little exposed."""
     outcome = analyze("security", "--offline=yes", f"--threshold={MAX_EXPOSED * 10:.0f}", "--no-pager")
     assert outcome.returncode == 0, outcome.stdout[-2000:] + outcome.stderr

@@ -33,7 +33,7 @@ def _ask(instance: Daemon, name: str, wait_seconds: float = 0) -> tuple[int, str
 
 
 def test_any_instance_tells_when_a_user_is_served(team: Team) -> None:
-    """A user signs up and is asked for at once; whoever serves the user, each instance sees it."""
+    """A user signs up and is asked for at once; every instance answers, whichever one serves the user."""
     names = [*team.target.new_names(2), "a/b ü%\x01?"]
     for name in names:
         assert _ask(team.instances[0], name) == (404, "unknown")
@@ -48,7 +48,7 @@ def test_any_instance_tells_when_a_user_is_served(team: Team) -> None:
 
 
 def test_a_wait_does_not_hold_up_the_end_of_an_instance(target: Target, make_daemon: Callable[..., Daemon]) -> None:
-    """It is answered with what is known, and the instance ends in order."""
+    """The request is answered with the present knowledge, and the instance ends in order."""
     instance = make_daemon(url=target.urls[0], username=target.username, password=target.password).start()
     instance.wait_until_ready()
     # The listeners stand still, so nobody is served.
@@ -69,7 +69,7 @@ def test_a_wait_does_not_hold_up_the_end_of_an_instance(target: Target, make_dae
 
 
 def test_the_instance_that_failed_to_serve_a_user_says_so(team: Team) -> None:
-    """The kind of the failure is said by the one in whose quarantine the user is; the others see work in progress."""
+    """The instance with the user in quarantine gives the kind of failure; the others see work in progress."""
     (name,) = team.target.new_names(1)
     database = quote(database_name(PREFIX, name), safe="")
     assert team.target.request("PUT", f"/{database}").ok

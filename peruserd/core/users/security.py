@@ -72,9 +72,9 @@ def grant(security: Security, user: str, access: Access = AS_COUCH_PERUSER) -> S
     """Return `security` with exactly the configured rights for `user`. All other content is kept.
 
     With the grant `member` the name is removed from the admins. If no admin is left, the role `_admin` takes the place,
-    as in a new database. An empty section would look like one that somebody has emptied, and `admit` would give the
-    user the rights back that a rollout has taken. Roles are only ever added. A role from an earlier configuration looks
-    the same as a role from somebody else, so none is removed.
+    as in a new database. An empty section would look as if somebody had emptied it. Then `admit` would give back the
+    rights that a rollout has taken. Roles are only ever added. A role from an earlier configuration looks the same as a
+    role from somebody else, so none is removed.
     """
     admins, members = _sections(security)
     changed = _with_name(security, members, user)

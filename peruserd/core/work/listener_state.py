@@ -28,11 +28,8 @@ from peruserd.core.work.report import Reporting
 class ListenerState(Reporting):
     """The listener of one copy, for the instance `me`.
 
-    After each call the caller handles three results, and then calls `clear_results`:
-
-    - `removals`: what to remove from the disk.
-    - `restless_databases`: users whose database somebody deletes again and again, for the log.
-    - `to_wake`: how many workers have something to do.
+    After each call the caller takes the `removals` off the disk, logs the `restless_databases`, and wakes `to_wake`
+    workers. Then the caller calls `clear_results`. A restless database is one that somebody deletes again and again.
     """
 
     def __init__(
@@ -214,10 +211,7 @@ class ListenerState(Reporting):
         return not self._leaving and self.intake.is_mine(document_id)
 
     def _review_lost(self, change: Change, *, deleted: bool, now: float) -> None:
-        """Review a change that was lost to another owner while it was under way.
-
-        The next owner may have acted on a newer change before this act was done.
-        """
+        """Review a change that was lost while under way: the next owner may have acted before this act was done."""
         self.documents.review(change.document_id, deleted=deleted, now=now)
         self._reviews(1)
 

@@ -311,11 +311,9 @@ def returned(record: Record, nodes: frozenset[str], now: float) -> Step:
 def lost(record: Record, document_id: str, now: float, *, on_hold: bool = False) -> Step:
     """The document has another owner. Nothing of it waits here any more, and work under way proves nothing later.
 
-    When the document returns to this instance, changes can have been missed, so a row that is read then is newer. Two
-    things are reviewed all the same, because the next owner's copy may not show them yet:
-
-    - a change that the copies could not confirm;
-    - a deletion that has waited `on_hold`.
+    When the document returns to this instance, changes can have been missed, so a row that is read then is newer. A
+    change that the copies could not confirm, and a deletion that has waited `on_hold`, are reviewed all the same,
+    because the next owner's copy may not show them yet.
     """
     effects: tuple[Effect, ...] = () if record.waiting is None else (Finish(record.waiting),)
     kept = record.kept

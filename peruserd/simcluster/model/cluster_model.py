@@ -138,7 +138,7 @@ class ClusterModel:
         for node in reached:
             made += node.learn(join(node.maps.get(document.name), document), self.make_copy)
         first = at.maps[document.name]
-        if self._furnish(first, reached, made):
+        if self._replicate_to_new(first, reached, made):
             self._may_have_met = True
             self.on_backlog()
         members = self.members(at)
@@ -287,11 +287,11 @@ class ClusterModel:
                 learners = [node for node in group if known and node.maps.get(name) is not known]
                 if known and learners:
                     made = [copy for node in learners for copy in node.learn(known, self.make_copy)]
-                    self._furnish(known, group, made)
+                    self._replicate_to_new(known, group, made)
             if len({id(node.maps.get(name)) for node in self.nodes if node.joined}) == 1:
                 self._differing_maps.discard(name)
 
-    def _furnish(self, document: MapDocument, group: Iterable[Node], made: list[ShardCopy]) -> bool:
+    def _replicate_to_new(self, document: MapDocument, group: Iterable[Node], made: list[ShardCopy]) -> bool:
         """Replicate from older copies to new copies of a database. Say whether there are both.
 
         Documents go into the backlog. The security object is agreed on when nodes meet. The older copies are looked

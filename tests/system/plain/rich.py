@@ -1,6 +1,6 @@
-"""Rich as the daemons of system tests find it: not at all, as in an installation without the extra `demo`.
+"""A module that makes `import rich` fail in the daemons of system tests, as without the extra `demo`.
 
-Structlog imports Rich where it can, which takes a fifth of the processor time of a start.
+Structlog imports Rich if it can, and that takes a fifth of the processor time of a start.
 """
 
 raise ImportError("a daemon needs no Rich")

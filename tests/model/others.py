@@ -1,7 +1,7 @@
-"""Deeds of others with whole databases: they delete a user's database, make one, and open it to everybody.
+"""Acts of others on whole databases: they delete a user's database, make one, and open it to everybody.
 
-They are clumsy, not evil: an operator with curl, a restore, an application of the operator's. Each deed is one request
-through a node, by the simulated cluster's own rules.
+They are clumsy, not evil: an operator with curl, a restore, an application. Each act is one request through a node, by
+the simulated cluster's own rules.
 """
 
 from collections.abc import Collection
@@ -15,13 +15,13 @@ from peruserd.simcluster.model.nodes import Node
 from tests.model.foes import PREFIX
 from tests.model.witness import ObservedCluster
 
-# The database of a user of whom nobody ever heard: it is nobody's to touch.
+# The database of a user who never existed: no act may touch it.
 UNKNOWN_USER: Final = user_document_id("zoe")
 UNKNOWN: Final = database_name(PREFIX, "zoe")
 
 
 def securities(user: str) -> tuple[dict[str, Any], ...]:
-    """Return the objects with which others leave a user's database; all but the last are open to everybody."""
+    """Return the security objects that others write; all but the last are open to everybody."""
     return (
         {},
         {"admins": {"names": [], "roles": []}, "members": {"names": [], "roles": []}},
@@ -31,8 +31,8 @@ def securities(user: str) -> tuple[dict[str, Any], ...]:
     )
 
 
-class Deeds:
-    """Others who do something to the databases of users; what the cluster refuses did not happen."""
+class OthersActs:
+    """Acts of others on users' databases; an act that the cluster refuses has no effect."""
 
     def __init__(self, model: ObservedCluster) -> None:
         self._model = model
@@ -47,7 +47,7 @@ class Deeds:
         self._model.delete_database(node, database)
 
     def make(self, node: Node, document_id: str, kind: int | None) -> None:
-        """Make a user's database; write a security object of some kind into it, or leave it as the server made it."""
+        """Make a user's database; write a security object of some kind into it, or keep the server's default."""
         database = _database(document_id)
         if not node.alive or node.database(database) is not None:
             return
@@ -57,7 +57,7 @@ class Deeds:
             self._write(node, document_id, kind)
 
     def open(self, node: Node, document_id: str, kind: int, nodes: Collection[Node] = ()) -> None:
-        """Write a security object of some kind into some copies by themselves, or into all at once."""
+        """Write a security object of some kind into some single copies, or into all at once."""
         if not node.alive or node.database(_database(document_id)) is None:
             return
         if nodes:

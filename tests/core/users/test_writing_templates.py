@@ -127,7 +127,7 @@ def test_somebody_who_writes_the_same_documents_is_not_fought_for_ever() -> None
     def undo(there: World) -> None:
         there.documents["a"] = TemplateStatus.MISSING
 
-    there.after_furnishing = undo
+    there.after_template_write = undo
     step = there.act(known(Hint.CONTESTED, templated=True, rollout=True))
     assert isinstance(step, Failed)
     assert (step.failure.kind, step.failure.advice) == ("restless_documents", Advice.RETRY)
@@ -140,7 +140,7 @@ def test_two_who_make_one_database_at_once_end_with_one_set() -> None:
     def other(there: World) -> None:
         there.documents = dict(RIGHT)
 
-    there.after_furnishing = other
+    there.after_template_write = other
     assert there.act(known(Hint.LIVE, templated=True)) == Served()
     assert there.steps.count(WriteTemplates()) == 1
 

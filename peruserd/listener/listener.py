@@ -1,0 +1,306 @@
+"""A listener with all its parts: its threads, its control pipe, and the order of its end.
+
+The main thread obeys the pipe, writes the progress to disk and reports; the follower, the scanner and the workers each
+have threads of their own. Reports carry the rounds of the follower's loop, never those of the main thread's, so a feed
+loop that hangs shows as silence.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import msgspec
+import structlog
+from multiprocess.connection import Connection, wait
+
+from peruserd.core.cluster.agreement import databases_digest
+from peruserd.core.cluster.views import Feed
+from peruserd.core.feed.progress import OnDisk
+from peruserd.core.processes.messages import (
+    CheckToken,
+    CompareNames,
+    FromListener,
+    Goodbye,
+    Hello,
+    Inform,
+    JournalNews,
+    ListenerStart,
+    Look,
+    LookAtAll,
+    Reauthenticate,
+    Stop,
+    TakeOverDoubts,
+    ToListener,
+    decode_to_listener,
+    encode,
+)
+from peruserd.core.users.inquiries import Inquiry
+from peruserd.core.work.listener_state import ListenerState
+from peruserd.couch.client import Client
+from peruserd.couch.copies import open_copies
+from peruserd.couch.errors import RefusedError
+from peruserd.couch.session import Session
+from peruserd.couch.sources import open_source
+from peruserd.couch.tokens import Tokens
+from peruserd.listener import usage
+from peruserd.listener.audit_setup import AuditSetup
+from peruserd.listener.change_tracker import ChangeTracker
+from peruserd.listener.deletion_setup import Owned, open_deletions
+from peruserd.listener.exit_codes import Exit
+from peruserd.listener.feed import CopyReplacedError, Follower, Scanner, Stopped
+from peruserd.listener.probing import open_prober
+from peruserd.listener.provisioner import Provisioner
+from peruserd.listener.store import Store, StoreError, retired_doubts
+from peruserd.listener.template_writer import template_writer_of
+from peruserd.listener.wakeup import Wakeup
+from peruserd.listener.workers import Workers
+
+# How often progress is written and reported while there is work. After a crash the next process repeats at most the
+# work of this time. At four times a second, writing took a tenth of the processor time of serving 10 users a second.
+_SAVE_SECONDS: Final = 0.5
+
+# Progress is first written this long after rows were read, when the work on them is probably over.
+_FIRST_SAVE_SECONDS: Final = 0.1
+
+# How long a reader waits for the server to let the instance in before it reports that it is alive. It is well below the
+# silence that a supervisor tolerates.
+_READER_PATIENCE_SECONDS: Final = 10.0
+
+# How long a stop may take without a Stop message, which brings its own limit.
+_STOP_SECONDS: Final = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Listener:
+    """One listener with all its parts; `run` is its main thread."""
+
+    def __init__(self, start: ListenerStart, pipe: Connection, store: Store) -> None:
+        self._pipe = pipe
+        self._wakeup = Wakeup()
+        self._fault: Exception | None = None
+        self._stop_within: float | None = None
+        self._leaving = False
+        self._informed = 0
+        state = ListenerState(
+            start.instance,
+            start.ownership,
+            OnDisk(*store.load()),
+            upcoming=start.upcoming,
+            share=start.share,
+            new_per_minute=start.new_per_minute,
+            nodes=start.nodes,
+            cut_off=start.cut_off,
+            resume_near=start.resume_near,
+            recall_seconds=start.recall_seconds,
+            digest=databases_digest(start.databases),
+            now=time.monotonic(),
+        )
+        self._tracker = ChangeTracker(state, store, self._wakeup.set)
+        self._sending = threading.Lock()
+        self._tokens = Tokens(start.token, self._check_token)
+        if start.token is None:
+            self._tokens.refuse(RefusedError("the server has not let this instance in yet"))
+        sessions = [Session(start.couchdb, self._tokens, patience_seconds=_READER_PATIENCE_SECONDS) for _ in range(2)]
+        self._feed, self._scan = (
+            open_source(start.copy, Client(session), start.couchdb.long_poll_timeout) for session in sessions
+        )
+        # A worker waits, without a limit, until the server lets the instance in, because that is no failure of the
+        # user.
+        client = Client(
+            Session(start.couchdb, self._tokens, connections=start.max_in_flight, patience_seconds=float("inf")),
+            directory=start.copy.feed is Feed.SHARD,
+        )
+        copies = open_copies(client, start.copy)
+        self._prober, self._probe_session = open_prober(start, self._tokens, self._tracker.failures)
+        self._owned = Owned(start.instance, start.ownership, start.upcoming)
+        self._deletions, self._deletion_session = open_deletions(
+            start, self._tokens, client, self._tracker, store, self._owned
+        )
+        self._stopping = threading.Event()
+        audited = (self._tracker, store, self._owned, self._deletions.knows)
+        self._audit = AuditSetup(start, self._tokens, *audited, self._stopping, self._wakeup.set)
+        self._provisioner = Provisioner(
+            client,
+            copies,
+            databases=start.databases,
+            deletion=start.deletion,
+            deletions=self._deletions,
+            before_write=self._tracker.before_write,
+            in_doubt=self._tracker.in_doubt,
+            access=start.access,
+            template_writer=template_writer_of(client, start),
+            connected=lambda: state.documents.nodes,
+        )
+        self._workers = Workers(self._tracker, self._provisioner, start.max_in_flight, self._fail)
+
+    def run(self) -> Exit:
+        """Listen until told to stop, or until it cannot go on; return the exit code."""
+        self._obey_signals()
+        self._send(Hello())
+        self._workers.start()
+        self._start_thread("follower", Follower(self._feed, self._tracker, self._stopping).run)
+        scanner = Scanner(self._scan, self._tracker, self._stopping, self._provisioner.find_missing)
+        self._start_thread("scanner", scanner.run)
+        self._start_thread("deletions", self._deletions.run)
+        self._start_thread("auditor", self._audit.auditor.run)
+        self._start_thread("prober", self._prober.run)
+        try:
+            self._serve()
+            return self._end()
+        except StoreError as error:
+            log.error("cannot go on", error=str(error))  # noqa: TRY400 - the sentence says it all
+            return Exit.AGAIN
+
+    def _serve(self) -> None:
+        # Whether something happened since the last save. Other threads report it by the wake-up.
+        unsaved = False
+        next_save = 0.0
+        while self._stop_within is None and self._fault is None:
+            due = self._tracker.retry_due()
+            now = time.monotonic()
+            if unsaved and now >= next_save:
+                unsaved = False
+                self._tracker.save()
+                self._report()
+                next_save = now + _SAVE_SECONDS
+            # The wake-up is watched only while nothing waits to be saved, so a busy listener does not save more often
+            # than it may.
+            watched: list[Any] = [self._pipe] if unsaved else [self._pipe, self._wakeup]
+            deadlines = [each for each in (due, next_save if unsaved else None) if each is not None]
+            ready = wait(watched, max(0.0, min(deadlines) - now) if deadlines else None)
+            if self._wakeup in ready:
+                self._wakeup.clear()
+                unsaved = True
+                next_save = max(next_save, time.monotonic() + _FIRST_SAVE_SECONDS)
+            if self._pipe in ready:
+                self._obey()
+
+    def _obey(self) -> None:
+        try:
+            message = decode_to_listener(self._pipe.recv_bytes())
+        except (EOFError, OSError):
+            # The supervisor is gone; the parent watch ends this process, if it comes to that.
+            self._stop_within = _STOP_SECONDS
+            return
+        self._carry_out(message)
+
+    def _carry_out(self, message: ToListener) -> None:
+        match message:
+            case Inform(number, ownership, upcoming, share, new_per_minute, nodes, cut_off):
+                self._tracker.inform(ownership, upcoming, share, new_per_minute, nodes, cut_off=cut_off)
+                self._audit.share(share)
+                self._informed = number
+                if self._owned.change(ownership, upcoming):
+                    self._deletions.owners_changed()
+            case Stop(within_seconds, leaving):
+                self._stop_within, self._leaving = within_seconds, leaving
+            case JournalNews(usable, spoken_of, pause_changed):
+                self._deletions.take_news(frozenset(spoken_of), pause_changed=pause_changed, usable=usable)
+            case Look() | LookAtAll() | CompareNames():
+                self._tracker.on_request(message)
+            case Inquiry():
+                self._send(self._tracker.failures.inquire(message))
+            case TakeOverDoubts(state_files):
+                self._take_over_doubts(state_files)
+            case Reauthenticate():
+                self._reauthenticate(message)
+
+    def _reauthenticate(self, message: Reauthenticate) -> None:
+        trouble = None if message.why is None else RefusedError(message.why)
+        if message.token is not None:
+            self._tokens.admit(message.token)
+        else:
+            self._tokens.refuse(trouble or RefusedError("it is not known whether the server lets this instance in"))
+        self._tokens.answer(message.answers, trouble)
+
+    def _check_token(self, number: int, node: str | None) -> None:
+        self._send(CheckToken(number, node))
+
+    def _take_over_doubts(self, state_files: tuple[str, ...]) -> None:
+        for file in state_files:
+            with retired_doubts(Path(file)) as doubts:
+                if doubts:
+                    log.info("inherited", file=Path(file).name, doubts=len(doubts))
+                # They are on this listener's disk before they are removed from the other file.
+                self._tracker.take_over_doubts(doubts)
+
+    def _end(self) -> Exit:
+        self._stopping.set()
+        # A worker that waits to be let in would hold up the end; the next start does its work.
+        self._tokens.close()
+        self._feed.interrupt()
+        self._scan.interrupt()
+        self._audit.interrupt()
+        self._probe_session.interrupt()
+        if self._leaving and self._stop_within is not None:
+            self._tracker.leave()
+            self._stop_within /= 2
+            self._tracker.wait_until_left(self._stop_within)
+        self._deletions.stop()
+        self._tracker.stop()
+        in_time = self._tracker.wait_until_idle(self._stop_within if self._stop_within is not None else _STOP_SECONDS)
+        self._deletion_session.interrupt()
+        self._tracker.save()
+        self._report()
+        reason, code = self._verdict(in_time=in_time)
+        self._send(Goodbye(reason))
+        log.info("stopped", reason=reason)
+        return code
+
+    def _verdict(self, *, in_time: bool) -> tuple[str, Exit]:
+        match self._fault:
+            case None:
+                return ("told to" if in_time else "told to; not all work in flight ended in time"), Exit.DONE
+            case CopyReplacedError() | StoreError() as error:
+                log.warning("to be started again", reason=str(error))
+                return str(error), Exit.AGAIN
+            case error:
+                log.error("fault", exc_info=error)
+                return repr(error), Exit.FAULT
+
+    def _start_thread(self, name: str, run: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                run()
+            except Stopped:
+                return
+            except Exception as error:  # noqa: BLE001 - handed to the main thread, which ends the process with it
+                self._fail(error)
+
+        threading.Thread(target=guarded, name=name, daemon=True).start()
+
+    def _fail(self, error: Exception) -> None:
+        self._fault = self._fault or error
+        self._wakeup.set()
+
+    def _obey_signals(self) -> None:
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            self._stop_within = _STOP_SECONDS
+            self._wakeup.set()
+
+        signal.signal(signal.SIGTERM, stop)
+        # A terminal's ^C goes to every process of the group; the supervisor alone decides what follows.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def _report(self) -> None:
+        report = msgspec.structs.replace(
+            self._tracker.report(),
+            usage=usage.measure(),
+            deletions=self._deletions.status(),
+            audit=self._audit.auditor.status,
+            informed=self._informed,
+        )
+        self._send(report)
+
+    def _send(self, message: FromListener) -> None:
+        try:
+            with self._sending:
+                self._pipe.send_bytes(encode(message))
+        except OSError:
+            # The supervisor is gone, so nobody could receive the message.
+            self._stop_within = _STOP_SECONDS
