@@ -58,6 +58,9 @@ class _NoDeletions:
         """Let every user in."""
         return True
 
+    def let_drop_end(self, document_id: str) -> None:
+        """Wait for nothing: nothing is dropped here."""
+
     def knows_end(self, database: str, life: str) -> bool:  # noqa: ARG002 - an interface
         """Know of no end, because no database is made again here."""
         return False

@@ -3,44 +3,58 @@
 The daemon may not run, its page may be closed, or another program may listen there. Then nothing is known.
 """
 
+import time
+from collections.abc import Callable
 from typing import Final
-from urllib.parse import quote
 
-import msgspec
-import requests
-
-from peruserd.core.configuration.config import HTTPConfig
+from peruserd.core.configuration.config import CouchDBConfig, HTTPConfig
 from peruserd.core.configuration.decoding import split_address
 from peruserd.core.users.readiness import Readiness, UserState
+from peruserd.couch.errors import CouchError, TimedOutError
+from peruserd.couch.session import Session, quoted
+from peruserd.couch.tokens import NOBODY, Tokens
 
 _TIMEOUT_SECONDS: Final = 10.0
+
+# One that has let somebody wait is not asked by those who come next. A wait for many users would hardly get on.
+_SILENT_SECONDS: Final = 60.0
 
 # An answer holds one user name, so it is short.
 _MAX_BYTES: Final = 16_384
 
 
 class LocalDaemon:
-    """The daemon of a configuration; any thread may call."""
+    """The daemon of a configuration; `threads` may call at once."""
 
-    def __init__(self, http: HTTPConfig) -> None:
+    def __init__(
+        self,
+        http: HTTPConfig,
+        threads: int = 1,
+        *,
+        seconds: float = _TIMEOUT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         host, port = split_address(http.listen)
-        # With port 0 the daemon takes any free port, so the port is unknown here.
-        self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}/users/" if port else None
+        self._session: Session | None = None
+        # Nobody knows the port where any free one was asked for.
+        if port:
+            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            page = CouchDBConfig(url=url, connect_timeout=seconds, read_timeout=seconds)
+            # Whoever listens there gets no password.
+            self._session = Session(page, Tokens(NOBODY), connections=threads)
+        self._clock = clock
+        self._silent_until = float("-inf")
 
     def quarantined(self, user: str) -> Readiness | None:
-        """Return the daemon's answer about a user, if the user is in quarantine; None otherwise."""
-        if self._url is None:
+        """Return what it says of a user whom it keeps in quarantine; None where it does not say that."""
+        if self._session is None or self._clock() < self._silent_until:
             return None
         try:
-            found = msgspec.json.decode(self._answer(self._url + quote(user, safe="")), type=Readiness)
-        except (OSError, ValueError, msgspec.MsgspecError, RecursionError):
+            answer = self._session.exchange(NOBODY, "GET", f"/users/{quoted(user)}", limit_bytes=_MAX_BYTES)
+            found = answer.decode(Readiness)
+        except TimedOutError:
+            self._silent_until = self._clock() + _SILENT_SECONDS
+            return None
+        except CouchError:
             return None
         return found if found.user == user and found.state is UserState.QUARANTINED else None
-
-    @staticmethod
-    def _answer(url: str) -> bytes:
-        with requests.Session() as session:
-            # Proxies and the passwords of ~/.netrc are for other machines, so they are not used.
-            session.trust_env = False
-            with session.get(url, timeout=_TIMEOUT_SECONDS, allow_redirects=False, stream=True) as answer:
-                return next(answer.iter_content(_MAX_BYTES), b"")

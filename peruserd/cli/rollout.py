@@ -83,6 +83,9 @@ class _NoDeletionNotes:
         """Return False, because a rollout confirms the document in any case."""
         return False
 
+    def let_drop_end(self, document_id: str) -> None:
+        """Wait for nothing: nothing is dropped here."""
+
     def knows_end(self, database: str, life: str) -> bool:  # noqa: ARG002 - an interface
         """Return False, because a rollout makes no database again."""
         return False

@@ -98,6 +98,9 @@ _NO_SUCH_PAGE: Final = frozenset({400, 404, 405, 501})
 # The status of a proxy that closes a page.
 _CLOSED_PAGE: Final = 403
 
+# The answers about one page of a list of which another page has answered: there is such a list, so 404 is a failure.
+_CLOSED_TO_QUESTIONS: Final = (_NO_SUCH_PAGE | {_CLOSED_PAGE}) - {404}
+
 
 class Client:
     """One node's API, over one session.
@@ -230,13 +233,15 @@ class Client:
         revisions = {name: each.possible_ancestors for name, each in found.items()}
         known = {name for name in asked if revisions.get(name)}
         changed = {name for name in known if not any(each.startswith(FIRST_REVISION) for each in revisions[name])}
-        return set(asked) - known | (changed if remade else self._deleted_databases(changed))
+        gone = changed if remade else self._deleted_databases(changed)
+        return None if gone is None else set(asked) - known | gone
 
-    def _deleted_databases(self, names: Iterable[str]) -> set[str]:
-        keys = sorted(names)
-        if not keys:
+    def _deleted_databases(self, names: Iterable[str]) -> set[str] | None:
+        if not (keys := sorted(names)):
             return set()
         answer = self.session.request("POST", "/_node/_local/_dbs/_all_docs", body={"keys": keys})
+        if answer.status in _CLOSED_TO_QUESTIONS:
+            return None
         rows = answer.expect(200).decode(Directory).rows
         return set(keys) - {each.key for each in rows if each.value is not None and not each.value.deleted}
 

@@ -28,8 +28,11 @@ from peruserd.core.users.security import Security
 from peruserd.couch.client import SECURITY_BYTES, Client
 from peruserd.couch.copies import SILENCE, Copies, Place, open_copies, places_of
 from peruserd.couch.errors import (
+    ConflictError,
     NodeDownError,
     NotFoundError,
+    RejectedError,
+    ServerError,
     TimedOutError,
     TooLargeError,
     UnauthorizedError,
@@ -46,6 +49,10 @@ ReadContents: TypeAlias = Callable[[str, str], Contents]
 
 MAX_USERS: Final = 500
 """The number of users to observe at once: CouchDB looks up so many keys in a third of a second."""
+
+
+# Failures that concern what was asked for, and nobody else: a damaged file, a path that a proxy does not like.
+_OF_ONE: Final = (ConflictError, RejectedError, UnauthorizedError, *SILENCE)
 
 
 class DatabasePlaces(msgspec.Struct, frozen=True):
@@ -99,12 +106,16 @@ class SingleDirectory:
         self._node = node
 
     def find(self, names: Sequence[str]) -> dict[str, DatabasePlaces]:
-        """Return the databases that exist."""
+        """Return the databases that exist, and those of which the server cannot say it: their copies are silent."""
         return {
-            each: DatabasePlaces((Place(self._node, f"/{quoted(each)}"),))
-            for each in names
-            if self._client.database_exists(each)
+            each: DatabasePlaces((Place(self._node, f"/{quoted(each)}"),)) for each in names if self._may_exist(each)
         }
+
+    def _may_exist(self, name: str) -> bool:
+        try:
+            return self._client.database_exists(name)
+        except (ConflictError, RejectedError, ServerError, UnauthorizedError):
+            return True
 
 
 class Observer:
@@ -200,7 +211,7 @@ class Observer:
             except (NodeDownError, TimedOutError) as error:
                 # Without this, each user would wait for the node once more.
                 away[place.node] = isinstance(error, TimedOutError)
-            except (UnauthorizedError, *SILENCE):
+            except _OF_ONE:
                 pass
             copies.append(CopyReading(place.node, found, place.path, lost))
         # The database was deleted after its map was read. `places` can be empty, because somebody may have edited the
@@ -223,7 +234,7 @@ class Observer:
             return self._contents(user, database_name(self._prefix, user)), ""
         except NotFoundError as error:
             return None, "" if error.is_of_database else str(error)
-        except (TooLargeError, UnauthorizedError, *SILENCE) as error:
+        except (TooLargeError, *_OF_ONE) as error:
             return None, str(error)
 
     def _security(self, place: Place) -> Security:

@@ -66,7 +66,7 @@ class Page:
         if environ["REQUEST_METHOD"] not in _READING:
             return "405 Method Not Allowed", plain, b"only GET and HEAD\n"
         if path == "/metrics":
-            encode, kind = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+            encode, kind = _encoder(environ.get("HTTP_ACCEPT", ""))
             return "200 OK", kind, encode(self._registry)
         if path in self._checks:
             well, why = self._checks[path]()
@@ -74,6 +74,17 @@ class Page:
         if path == "/":
             return "200 OK", plain, _INDEX
         return "404 Not Found", plain, b"there is /metrics, /healthz, /readyz and /users/{name}\n"
+
+
+def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
+    """Return how metrics are written for a client, and the name of that form.
+
+    The library compares versions that a client names as numbers, whatever they are.
+    """
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):
+        return choose_encoder("")
 
 
 # Each connection takes a thread and a descriptor of the supervisor, which needs both for its listeners. The limit

@@ -15,6 +15,9 @@ class DeletionNotes(Protocol):
     def knows(self, document_id: str) -> bool:
         """Say whether the journal may know of a user who was deleted."""
 
+    def let_drop_end(self, document_id: str) -> None:
+        """Wait while the user's database is being dropped; the document is read after that."""
+
     def knows_end(self, database: str, life: str) -> bool:
         """Say whether the end of this life of a database is no loss (see `core.deletions.lives`); raises CouchError."""
 

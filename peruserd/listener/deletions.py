@@ -16,18 +16,12 @@ from peruserd.core.common.backoff import Backoff
 from peruserd.core.common.names import decode_database_name, user_document_id
 from peruserd.core.configuration.config import DeletionConfig, DeletionPolicy, OnReturn
 from peruserd.core.deletions.drop import Reason
-from peruserd.core.deletions.journal import (
-    DeletionStatus,
-    Entry,
-    Kind,
-    Pause,
-    entry_id,
-    revision_key,
-)
+from peruserd.core.deletions.journal import DeletionStatus, Entry, Kind, Pause, entry_id, revision_key
 from peruserd.core.deletions.lives import is_expected_end
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
 from peruserd.listener.dropping import Dropper, JournalMissingError, Look, Tools, noting_time
 from peruserd.listener.jitter import jitter
+from peruserd.listener.noting import note_deletion
 from peruserd.listener.pending import Item, Kept, Pending
 from peruserd.listener.purging import Purging
 from peruserd.listener.returned_users import end_return, note_return
@@ -118,7 +112,7 @@ class Deletions:
             instance=self._instance,
         )
         try:
-            self._take(self._noting.journal.note(noted))
+            self._take(note_deletion(self._noting.journal, noted))
         except NotFoundError as error:
             raise JournalMissingError(f"the deletion cannot be noted: {error}") from error
 
@@ -152,6 +146,10 @@ class Deletions:
     def knows(self, document_id: str) -> bool:
         """Say whether the journal may know of a user who was deleted."""
         return self._pending.knows(document_id)
+
+    def let_drop_end(self, document_id: str) -> None:
+        """Wait while the user's database is being dropped."""
+        self._dropper.under_way.wait(document_id)
 
     def served(self, document_id: str) -> None:
         """Note that a user exists and has the database: waiting entries for it are looked at soon."""

@@ -34,6 +34,8 @@ from peruserd.couch.copies import Copies
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.drop_facts import DropFactsReader
 from peruserd.couch.errors import CouchError
+from peruserd.listener.drops_under_way import DropsUnderWay
+from peruserd.listener.noting import note_deletion
 
 log = structlog.get_logger(__name__)
 
@@ -90,13 +92,17 @@ class Dropper:
         self._tools = tools
         self._config = config
         self._instance = instance
+        self.under_way = DropsUnderWay()
 
     def look(self, entry: Entry, pause: Pause, *, is_owner: bool, closely: bool) -> Look:
         """Decide what becomes of an entry, and do it; raises CouchError.
 
         An entry that waits for its date or for the operator is examined no further, unless `closely` is set.
         """
-        entry = self._tools.journal.entry(entry.id) or entry
+        known = self._tools.journal.entry(entry.id)
+        if known is None:
+            return self._noted_anew(entry) if is_owner else Look(entry, Wait(Reason.NOT_OWNER))
+        entry = known
         saying = self._tools.journal.saying(entry.id)
         if not entry.is_open or (saying.word is Word.CANCEL and is_owner):
             return self._ended(entry, Ending.CANCELLED, saying) if entry.is_open else Look(entry)
@@ -188,7 +194,7 @@ class Dropper:
         if ending is Ending.SUPERSEDED and known.document.rev is not None and entry.kind is Kind.DELETION:
             # The new entry is written before the old one ends, so that there is an entry at every moment.
             anew = msgspec.structs.replace(entry.waiting(), revision=revision_key(known.document.rev))
-            more = (self._tools.journal.note(self._dated(anew)),)
+            more = (note_deletion(self._tools.journal, self._dated(anew)),)
         if ending is Ending.RELEASED and known.document.state in (DocumentState.DELETED, DocumentState.MISSING):
             # The user was deleted again. The permission must not let in a later user of that name.
             return self._ended(entry, Ending.SUPERSEDED, known.saying)
@@ -220,6 +226,14 @@ class Dropper:
                 word=saying.word.value,
             )
         return Look(ended or entry.ended(ending, now))
+
+    def _noted_anew(self, entry: Entry) -> Look:
+        """Write an entry down that the journal has lost, and with it all that an operator has said."""
+        noted = self._dated(entry.waiting())
+        journal = self._tools.journal
+        noted = note_deletion(journal, noted) if noted.kind is Kind.DELETION else journal.note(noted)
+        log.warning("the journal has lost a deletion; it waits anew", database=noted.database, due_at=noted.due_at)
+        return Look(noted, Wait(Reason.NOT_DUE, noted.due_at))
 
     def _dated(self, entry: Entry) -> Entry:
         now = noting_time(self._tools, self._config)
@@ -254,9 +268,11 @@ class Dropper:
             # limit together.
             if not known.saying.resumed and self._drops(known.pause, known.now) > self._config.max_drops:
                 return self._trip(begun)
-        if not self._is_still_so(begun, known):
+        with self.under_way.dropping(entry.document):
+            is_still_so = self._is_still_so(begun, known)
+            removal = tools.client.drop_database(entry.database) if is_still_so else None
+        if removal is None:
             return Look(self._put_back(begun), Wait(Reason.DOCUMENT_UNCLEAR))
-        removal = tools.client.drop_database(entry.database)
         if removal is Removal.ACCEPTED:
             return Look(begun, Wait(Reason.HOSTS_AWAY))
         if removal is Removal.ABSENT:

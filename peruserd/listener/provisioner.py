@@ -267,6 +267,7 @@ class Provisioner:
         return facts if self._template_writer is None else self._template_writer.first_facts(facts)
 
     def _confirm(self, act: _Act) -> Verdict:
+        self._deletions.let_drop_end(act.change.document_id)
         act.verdict = self.confirm(act.change.document_id)
         return act.verdict
 

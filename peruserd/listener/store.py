@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import msgspec
 import structlog
@@ -27,11 +27,23 @@ from peruserd.core.feed.progress import SavedProgress
 from peruserd.core.users.quarantine import Quarantined
 from peruserd.core.work.records import Removal
 
+T = TypeVar("T")
+
 # `_VERSION` is raised whenever the meaning of the file changes: a file of another version is set aside.
 _SAVED: Final = msgspec.msgpack.Decoder(SavedProgress)
 _QUARANTINED: Final = msgspec.msgpack.Decoder(Quarantined)
 _ENTRY: Final = msgspec.msgpack.Decoder(Entry)
 _ROUNDS: Final = msgspec.msgpack.Decoder(Rounds)
+
+# The words of an error can quote a text of the file that is none, and then they cannot be read.
+_FAILURES: Final = (sqlite3.Error, UnicodeDecodeError)
+
+# The errors of SQLite that do not speak of what is in the file; the codes of their kinds have these in the low byte.
+_OF_THE_MACHINE: Final = frozenset(
+    getattr(sqlite3, f"SQLITE_{name}")
+    for name in ("PERM", "BUSY", "LOCKED", "NOMEM", "INTERRUPT", "IOERR", "FULL", "CANTOPEN", "PROTOCOL")
+)
+_PRIMARY: Final = 0xFF
 
 _VERSION: Final = 2
 _SCHEMA: Final = """
@@ -74,13 +86,13 @@ class Store:
             return cls._open(path)
         except _UnusableError as error:
             reason = str(error)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, *_FAILURES) as error:
             raise StoreError(_explain(path, error)) from error
         try:
             aside = _set_aside(path)
             log.warning("state file set aside; its range will be scanned", file=path.name, aside=aside, reason=reason)
             return cls._open(path)
-        except (OSError, sqlite3.Error, _UnusableError) as error:
+        except (OSError, *_FAILURES, _UnusableError) as error:
             raise StoreError(_explain(path, error)) from error
 
     @classmethod
@@ -92,9 +104,10 @@ class Store:
             store = cls(path, connection)
             store.load()
             store.deletions()
-        except (msgspec.MsgspecError, sqlite3.Error) as error:
+            store.rounds()
+        except (_UnreadableError, *_FAILURES) as error:
             connection.close()
-            if isinstance(error, sqlite3.Error) and not _is_of_the_file(error):
+            if not _is_of_the_file(error):
                 raise
             raise _UnusableError(f"it holds something else than expected: {error}") from error
         return store
@@ -102,13 +115,13 @@ class Store:
     def load(self) -> tuple[SavedProgress | None, list[Quarantined], set[str]]:
         """Return the progress (None in a new file), the quarantine, and the ids of the documents in doubt."""
         with self._lock:
-            saved = self._connection.execute("SELECT saved FROM progress").fetchone()
-            entries = self._connection.execute("SELECT entry FROM quarantine").fetchall()
-            doubts = self._connection.execute("SELECT document_id FROM doubt").fetchall()
+            saved = self._connection.execute("SELECT id, saved FROM progress").fetchone()
+            entries = self._connection.execute("SELECT document_id, entry FROM quarantine").fetchall()
+            doubts = _doubts(self._connection)
         return (
-            None if saved is None else _SAVED.decode(saved[0]),
-            [_QUARANTINED.decode(entry) for (entry,) in entries],
-            {document_id for (document_id,) in doubts},
+            None if saved is None else _decoded(_SAVED, saved[1]),
+            [_decoded(_QUARANTINED, entry) for _, entry in entries],
+            doubts,
         )
 
     def save(self, saved: SavedProgress) -> None:
@@ -156,8 +169,8 @@ class Store:
     def deletions(self) -> list[Entry]:
         """Return the kept deletions without unreadable ones: the journal has them all."""
         with self._lock:
-            rows = self._connection.execute("SELECT entry FROM deletions").fetchall()
-        return [entry for (row,) in rows if (entry := _entry(row)) is not None]
+            rows = self._connection.execute("SELECT id, entry FROM deletions").fetchall()
+        return [entry for _, row in rows if (entry := _entry(row)) is not None]
 
     def keep_deletions(self, entries: Iterable[Entry]) -> None:
         """Keep entries of the journal here too; losing them costs one reading of the journal."""
@@ -179,10 +192,10 @@ class Store:
     def rounds(self) -> Rounds:
         """Return the rounds of the audit; none where they cannot be read, which costs one round."""
         with self._lock:
-            row = self._connection.execute("SELECT rounds FROM audit").fetchone()
+            row = self._connection.execute("SELECT id, rounds FROM audit").fetchone()
         try:
-            return Rounds() if row is None else _ROUNDS.decode(row[0])
-        except msgspec.MsgspecError:
+            return Rounds() if row is None else _decoded(_ROUNDS, row[1])
+        except _UnreadableError:
             return Rounds()
 
     def keep_rounds(self, rounds: Rounds) -> None:
@@ -201,7 +214,7 @@ class Store:
                 self._connection.execute("BEGIN")
                 for statement, rows in statements:
                     self._connection.executemany(statement, rows)
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             raise StoreError(_explain(self.path, error)) from error
 
 
@@ -215,20 +228,24 @@ def retired_doubts(path: Path) -> Iterator[set[str]]:
     with ExitStack() as stack:
         try:
             connection = stack.enter_context(closing(_connect(path)))
-            doubts = {document_id for (document_id,) in connection.execute("SELECT document_id FROM doubt")}
-        except (OSError, sqlite3.Error, _UnusableError) as error:
+            doubts = _doubts(connection)
+        except (OSError, *_FAILURES, _UnusableError, _UnreadableError) as error:
             log.warning("retired state file left alone", file=path.name, reason=str(error))
         yield doubts
         try:
             if doubts:
                 connection.execute("DELETE FROM doubt")
-        except sqlite3.Error as error:
+        except _FAILURES as error:
             # It does no harm to take them over twice.
             log.warning("retired state file cannot be written", file=path.name, reason=str(error))
 
 
 class _UnusableError(Exception):
     """A state file that is there and cannot be trusted."""
+
+
+class _UnreadableError(Exception):
+    """A value in a state file that is not what was written there."""
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -249,7 +266,9 @@ def _connect(path: Path) -> sqlite3.Connection:
             raise _UnusableError(f"it is of version {version}, not {_VERSION}")  # noqa: TRY301 - as above
         connection.execute(_DELETIONS)
         connection.execute(_AUDIT)
-    except sqlite3.Error as error:
+        # A damaged header can forbid writes, which nothing else would tell before the first one.
+        connection.executescript(f"BEGIN; PRAGMA user_version={_VERSION}; ROLLBACK;")
+    except _FAILURES as error:
         connection.close()
         if _is_of_the_file(error):
             raise _UnusableError(str(error)) from error
@@ -260,16 +279,39 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _entry(row: bytes) -> Entry | None:
+def _doubts(connection: sqlite3.Connection) -> set[str]:
+    doubts: set[str] = set()
+    for (document_id,) in connection.execute("SELECT document_id FROM doubt"):
+        if not isinstance(document_id, str):
+            raise _UnreadableError(f"{document_id!r} is no document id")
+        doubts.add(document_id)
+    return doubts
+
+
+def _entry(row: object) -> Entry | None:
     try:
-        return _ENTRY.decode(row)
-    except msgspec.MsgspecError:
+        return _decoded(_ENTRY, row)
+    except _UnreadableError:
         return None
 
 
-def _is_of_the_file(error: sqlite3.Error) -> bool:
-    """Say whether the file itself is unusable; a file that is locked, full or not permitted may be sound."""
-    return not isinstance(error, sqlite3.OperationalError) or "no such" in str(error)
+def _decoded(decoder: msgspec.msgpack.Decoder[T], value: object) -> T:
+    """Return what a value stands for. SQLite keeps the type beside each value, so a damaged one can be of any."""
+    if not isinstance(value, bytes):
+        raise _UnreadableError(f"{value!r} has another type than was written")
+    try:
+        return decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _UnreadableError(str(error)) from error
+
+
+def _is_of_the_file(error: Exception) -> bool:
+    """Say whether the file is to blame; where the disk is full, or another process has the file, it may be sound.
+
+    An error without a code is about a value that is there: a text that is no text, or something else than expected.
+    """
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code is None or code & _PRIMARY not in _OF_THE_MACHINE
 
 
 def _odd_file(path: Path) -> str | None:

@@ -21,9 +21,7 @@ from peruserd.couch.errors import (
     CouchError,
     InterruptedRequestError,
     NotFoundError,
-    RejectedError,
-    UnauthorizedError,
-    UnexpectedAnswerError,
+    RefusedError,
 )
 from peruserd.repeated_task import RepeatedTask
 from peruserd.supervisor.membership import Member
@@ -168,8 +166,12 @@ class LeaseRenewer:
     def _look_for_maintenance(self) -> None:
         try:
             before, self.maintenance = self.maintenance, self._client.in_maintenance()
-        except (RejectedError, UnauthorizedError, UnexpectedAnswerError):
-            # A proxy closes `/_up`, or answers it itself. The lease must be written all the same.
+        except (InterruptedRequestError, RefusedError):
+            raise
+        except CouchError as error:
+            # A proxy closes `/_up`, or answers it itself, and a balancer without a server does so with 503. The lease
+            # must be written all the same.
+            log.debug("it is not known whether the node is in maintenance mode", kind=error.kind, error=str(error))
             return
         if self.maintenance is not before:
             log.info(

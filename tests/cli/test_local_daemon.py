@@ -1,7 +1,10 @@
 """Another program may listen in place of the daemon on this machine, and answer anything."""
 
+import threading
+
 import pytest
 
+from peruserd.cli import wait
 from peruserd.cli.local_daemon import LocalDaemon
 from peruserd.core.configuration.config import HTTPConfig
 from peruserd.core.users.readiness import Readiness, UserState
@@ -59,3 +62,60 @@ def test_nobody_is_asked_at_a_port_that_is_not_known() -> None:
     """Port 0 is any free one; nothing listens at the other."""
     assert LocalDaemon(HTTPConfig("127.0.0.1:0")).quarantined("alice") is None
     assert LocalDaemon(HTTPConfig("[::1]:1")).quarantined("alice") is None
+
+
+def test_one_that_trickles_is_left_alone_for_a_while() -> None:
+    """Its answer has no end, and no wait is to last longer because of it."""
+    ended = threading.Event()
+
+    def trickle(conversation: Conversation) -> None:
+        conversation.request()
+        conversation.send(BEGIN + b"\r\n")
+        while not ended.wait(0.02):
+            conversation.send(b" ")
+
+    now = [0.0]
+    with TalkingServer(trickle) as server:
+        daemon = LocalDaemon(HTTPConfig(server.url.rpartition("@")[2]), seconds=0.05, clock=lambda: now[0])
+        asked = []
+        for now[0] in (0.0, 1.0, 59.0, 61.0):
+            assert daemon.quarantined("alice") is None
+            asked.append(len(server.requests))
+        ended.set()
+    assert asked == [1, 1, 1, 2]
+
+
+class Slow:
+    """Stands for the clock, and for a reader whose looks take a second each."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.looks = 0
+        self._lock = threading.Lock()
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+    def look(self, user: str, _number: int) -> Readiness:
+        """Look at a user who is never served."""
+        with self._lock:
+            self.looks += 1
+            self.now += 1.0
+        return Readiness(user, UserState.IN_PROGRESS)
+
+
+def test_a_wait_for_many_users_ends_in_the_midst_of_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each user is looked at once, and nobody again once the time is over."""
+    slow = Slow()
+    monkeypatch.setattr(wait, "time", slow)
+    users = [f"user-{number}" for number in range(20)]
+    waiting = wait._Waiting(slow, LocalDaemon(HTTPConfig("127.0.0.1:0")), users)  # type: ignore[arg-type]
+    waiting.run(25.0)
+    assert [each.user for each in waiting.found()] == users
+    # Looks that have begun come to their end.
+    assert 20 <= slow.looks <= 30

@@ -259,6 +259,14 @@ def test_a_server_that_cannot_be_asked_for_many_databases_says_nothing_of_them(s
 CHANGED = {REVISIONS: (200, {"userdb-61": {"possible_ancestors": ["2-a"]}})}
 
 
+@pytest.mark.parametrize("status", [400, 403, 405, 501])
+def test_a_list_that_is_closed_to_one_of_two_questions_says_nothing_of_databases(status: int) -> None:
+    """A proxy lets the revisions of shard maps pass and not their listing, for ever: no scan waits for that."""
+    with TalkingServer(answering(CHANGED | {LOOKED_UP: (status, {})})) as server:
+        assert connect(server.url).missing_databases(["userdb-61"]) is None
+        assert connect(server.url).missing_databases(["userdb-61"], remade=True) == {"userdb-61"}
+
+
 @pytest.mark.parametrize(
     ("answers", "error"),
     [

@@ -277,3 +277,26 @@ def test_a_server_without_shards_has_one_copy_of_everything(single: SimClusterTh
     seen = _observed(observer, _ids(right, missing, public))
     assert _findings(seen) == {missing: {Finding.MISSING}, public: {Finding.NOT_NAMED, Finding.PUBLIC}}
     assert all(each.shape is None for each in seen)
+
+
+@pytest.mark.parametrize("outcome", [400, 403, 409, 413, 500])
+def test_a_database_that_cannot_be_asked_for_holds_up_no_other_user(single: SimClusterThread, outcome: int) -> None:
+    """The file of one database is damaged, or a proxy does not like its name: its server answers like that for ever."""
+    client = connect(single.urls[0])
+    observer = open_observer(client, Copy("_users", WHOLE_SPACE, "server", feed=Feed.DATABASE), "userdb-")
+    right, damaged, missing = single.seed_users(3, provisioned_prefix="userdb-")
+    client.delete_database(database_name("userdb-", missing))
+    single.fail(1, outcome, path_regex=database_name("userdb-", damaged))
+    seen = observer.observe_each(_ids(right, damaged, missing), lambda each: each)
+    assert _findings(seen) == {damaged: {Finding.COPIES_SILENT}, missing: {Finding.MISSING}}
+
+
+@pytest.mark.parametrize("outcome", [400, 403, 409, 413, 500])
+def test_copies_that_cannot_be_read_hold_up_no_other_user(
+    cluster: SimClusterThread, observer: Observer, outcome: int
+) -> None:
+    """A proxy does not like the path of one database's security objects, whatever it says."""
+    users = _served(cluster, 3)
+    cluster.fail(1, outcome, path_regex=f"{database_name('userdb-', users[1])}.*_security")
+    seen = observer.observe_each(_ids(*users), lambda each: each)
+    assert _findings(seen) == {users[1]: {Finding.COPIES_SILENT}}

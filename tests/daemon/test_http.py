@@ -39,6 +39,14 @@ def test_metrics_are_served_in_prometheus_format(url: str) -> None:
     assert "peruserd_things_total 3.0" in answer.text
 
 
+@pytest.mark.parametrize("version", ["x", "1.", "", "1.0.0; escaping=x"])
+def test_metrics_are_served_to_clients_that_name_an_odd_version(url: str, version: str) -> None:
+    """The library fails over some of them, and each such request would leave a traceback in the log."""
+    answer = requests.get(f"{url}/metrics", headers={"Accept": f"text/plain;version={version}"}, timeout=10)
+    assert answer.status_code == 200
+    assert "peruserd_things_total 3.0" in answer.text
+
+
 def test_checks_answer_200_or_503_with_the_reason(url: str) -> None:
     """Health and readiness have their own pages, and a negative answer says why."""
     assert requests.get(f"{url}/healthz", timeout=10).status_code == 200

@@ -11,6 +11,7 @@ from peruserd.core.users.security import AS_COUCH_PERUSER, Access
 from peruserd.core.users.templates import NO_TEMPLATES, Templates
 from peruserd.couch.client import Client
 from peruserd.couch.copies import Copies, Layout, ShardLayout
+from peruserd.listener.deletion_notes import DeletionNotes
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.provisioner import Provisioner
 from peruserd.listener.template_writer import open_template_writer
@@ -49,6 +50,9 @@ class FakeDeletionNotes:
         self.asked.append(document_id)
         return self.admitting
 
+    def let_drop_end(self, document_id: str) -> None:
+        """Wait for nothing: nothing is dropped here."""
+
     def knows_end(self, database: str, life: str) -> bool:
         """Say whether the end of a life of a database is no loss."""
         return (database, life) in self.ends
@@ -81,6 +85,7 @@ class ProvisionerHarness:
         access: Access = AS_COUCH_PERUSER,
         templates: Templates = NO_TEMPLATES,
         overwrite: bool = False,
+        deletions: DeletionNotes | None = None,
     ) -> None:
         self.client = client
         self.doubts: set[str] = set()
@@ -92,7 +97,7 @@ class ProvisionerHarness:
             Copies(client, places),
             databases=databases or DatabasesConfig(),
             deletion=DeletionConfig(policy=policy, on_return=on_return),
-            deletions=self.notes,
+            deletions=self.notes if deletions is None else deletions,
             before_write=self._doubt,
             in_doubt=self.doubts.__contains__,
             access=access,

@@ -29,7 +29,7 @@ from tests.listener.deletions_harness import (
     make_database,
     sign_up,
 )
-from tests.listener.provisioner_harness import delete_user
+from tests.listener.provisioner_harness import ProvisionerHarness, delete_user
 
 
 @pytest.fixture
@@ -384,6 +384,46 @@ def test_a_cancelled_deletion_is_not_made(cluster: SimClusterThread, clock: Cloc
     assert database in cluster.databases()
 
 
+@pytest.mark.parametrize("word", [Word.CANCEL, Word.HOLD])
+def test_a_word_that_keeps_a_database_outlives_a_user_who_comes_back_and_goes_again(
+    cluster: SimClusterThread, clock: Clock, patient: DeletionsHarness, word: Word
+) -> None:
+    """Anybody can sign up under a name that is free and be deleted again; that undoes no operator's word."""
+    database = deleted_user(cluster, patient)
+    patient.say("ann", Saying(word))
+    patient.deletions.round()
+    cluster.add_user("ann", "secret")
+    patient.deletions.served(user_document_id("ann"))
+    patient.deletions.round()
+    delete_user(patient.client, "ann")
+    patient.note("ann")
+    clock.advance(2 * WEEK)
+    patient.deletions.round()
+    assert database in cluster.databases()
+    patient.say("ann", Saying())
+    patient.deletions.round()
+    assert (database in cluster.databases()) == (word is Word.CANCEL)
+
+
+def test_a_word_of_an_earlier_deletion_hastens_no_later_one(
+    cluster: SimClusterThread, clock: Clock, patient: DeletionsHarness
+) -> None:
+    """CouchDB can show the same tombstone again after a user had come back: it has its grace period anew."""
+    database = deleted_user(cluster, patient)
+    (entry,) = patient.entries("ann")
+    patient.journal.say(entry.id, lambda _: Saying(Word.DROP_NOW, resumed=True))
+    patient.journal.change(entry.id, lambda _: entry.ended(Ending.RETURNED, clock()))
+    patient.deletions.take_news(frozenset({entry.id}), pause_changed=False, usable=True)
+    patient.deletions.round()
+    patient.note("ann")
+    patient.deletions.take_news(frozenset({entry.id}), pause_changed=False, usable=True)
+    patient.deletions.round()
+    assert database in cluster.databases()
+    clock.advance(2 * WEEK)
+    patient.deletions.round()
+    assert database not in cluster.databases()
+
+
 def test_an_operator_can_hasten_one(cluster: SimClusterThread, patient: DeletionsHarness) -> None:
     """`drop-now` does not wait for the date, and drops only that database."""
     database, other = deleted_user(cluster, patient), deleted_user(cluster, patient, "bob")
@@ -603,6 +643,33 @@ def test_what_is_kept_on_disk_is_known_at_once(cluster: SimClusterThread, clock:
     assert again.deletions.status().oldest_due == entry.due_at
 
 
+@pytest.mark.parametrize("said", ["pause", "hold"])
+def test_a_journal_that_was_lost_takes_a_grace_period_more(
+    cluster: SimClusterThread, clock: Clock, tmp_path: Path, said: str
+) -> None:
+    """The operator's words are lost with peruserd's own database, so nothing is dropped on the word of a disk alone."""
+    before = DeletionsHarness(cluster, clock, tmp_path / "one.sqlite", config=DROP_LATER)
+    database = deleted_user(cluster, before)
+    if said == "hold":
+        before.say("ann", Saying(Word.HOLD))
+    else:
+        before.journal.set_pause(Pause(paused=True, at=clock()))
+    before.deletions.round()
+    before.store.close()
+    before.client.session.request("DELETE", "/peruserd").expect(200)
+    before.client.session.request("PUT", "/peruserd", params={"q": "1"}).expect(201)
+    clock.advance(2 * WEEK)
+    after = DeletionsHarness(cluster, clock, tmp_path / "one.sqlite", config=DROP_LATER)
+    for _ in range(3):
+        after.deletions.round()
+    assert database in cluster.databases()
+    (entry,) = after.entries("ann")
+    assert entry.due_at > clock() + WEEK - 60
+    clock.advance(2 * WEEK)
+    after.deletions.round()
+    assert database not in cluster.databases()
+
+
 @pytest.mark.parametrize("outcome", ["cut", "cut-after", 500])
 def test_a_drop_that_is_cut_off_is_made_in_the_end(
     cluster: SimClusterThread, clock: Clock, tmp_path: Path, outcome: int | str
@@ -661,6 +728,40 @@ def test_a_user_who_comes_back_in_the_moment_of_the_drop_is_served(
     harness.deletions.round()
     assert harness.endings("ann") == [Ending.DROPPED]
     assert harness.looked_again == [user_document_id("ann")]
+
+
+def test_a_user_who_comes_back_in_the_moment_of_the_drop_loses_nothing_that_is_new(
+    cluster: SimClusterThread, harness: DeletionsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker lets the user in once the drop is over, and not into the database that is being dropped."""
+    database = deleted_user(cluster, harness)
+    office = ProvisionerHarness(connect(cluster.urls[0]), policy=DeletionPolicy.DROP, deletions=harness.deletions)
+    came_to_a_halt = threading.Event()
+
+    def come_back_and_write() -> None:
+        assert office.ensure("ann").failure is None
+        harness.client.session.request("PUT", f"/{database}/new", body={}).expect(201, 202)
+        came_to_a_halt.set()
+
+    worker = threading.Thread(target=come_back_and_write)
+    let_drop_end = harness.deletions.let_drop_end
+
+    def tell_and_wait(document_id: str) -> None:
+        came_to_a_halt.set()
+        let_drop_end(document_id)
+
+    def come_back() -> None:
+        cluster.add_user("ann", "secret")
+        monkeypatch.setattr(harness.deletions, "let_drop_end", tell_and_wait)
+        worker.start()
+        assert came_to_a_halt.wait(30)
+
+    harness.before_each_drop(monkeypatch, come_back)
+    harness.deletions.round()
+    worker.join(30)
+    assert harness.endings("ann") == [Ending.DROPPED]
+    assert harness.client.session.request("GET", f"/{database}/new").status == 200
+    assert harness.client.session.request("GET", f"/{database}/doc0").status == 404
 
 
 def test_what_changes_while_it_is_decided_is_not_dropped(

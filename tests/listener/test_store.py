@@ -156,6 +156,17 @@ def _cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
 
 
+def _forbid_writes(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    # The version of the format that a writer must know.
+    content[18] |= 0x80
+    path.write_bytes(content)
+
+
+def _spoil_texts(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"x" * 100, b"\xff" * 100))
+
+
 def _change(statement: str) -> Callable[[Path], None]:
     def change(path: Path) -> None:
         connection = sqlite3.connect(path)
@@ -177,6 +188,16 @@ def _change(statement: str) -> Callable[[Path], None]:
         pytest.param(_change("UPDATE progress SET saved = x'c1'"), id="progress-unreadable"),
         pytest.param(_change("UPDATE quarantine SET entry = x'80'"), id="quarantine-of-another-shape"),
         pytest.param(_change("ALTER TABLE deletions RENAME COLUMN entry TO x"), id="deletions-of-another-shape"),
+        pytest.param(_forbid_writes, id="header-forbids-writes"),
+        pytest.param(_spoil_texts, id="text-inside-a-value-spoilt"),
+        pytest.param(_change("PRAGMA user_version=0"), id="version-lost"),
+        pytest.param(_change("UPDATE progress SET saved = 7"), id="progress-a-number"),
+        pytest.param(_change("UPDATE quarantine SET entry = 'text'"), id="quarantine-a-text"),
+        pytest.param(_change("UPDATE quarantine SET entry = CAST(x'ff' AS TEXT)"), id="quarantine-no-text"),
+        pytest.param(_change("INSERT INTO doubt VALUES (x'61')"), id="doubt-of-bytes"),
+        pytest.param(_change("INSERT INTO doubt VALUES (CAST(x'ff' AS TEXT))"), id="doubt-no-text"),
+        pytest.param(_change("ALTER TABLE quarantine RENAME COLUMN document_id TO x"), id="key-of-quarantine-missing"),
+        pytest.param(_change("ALTER TABLE audit RENAME COLUMN rounds TO x"), id="rounds-of-another-shape"),
     ],
 )
 def test_a_file_that_cannot_be_trusted_is_set_aside(

@@ -428,12 +428,12 @@ def test_maintenance_of_the_node_is_in_the_lease(harness: RenewerHarness, cluste
     assert renewer.failures == 0
 
 
-@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize("outcome", [400, 403, 409, 429, 500, 503, "cut"])
 def test_a_proxy_that_keeps_the_nodes_health_to_itself_costs_no_lease(
-    harness: RenewerHarness, cluster: SimClusterThread, status: int
+    harness: RenewerHarness, cluster: SimClusterThread, outcome: int | str
 ) -> None:
     """The maintenance mode is only a field of the lease. Without the lease others would take over."""
-    cluster.fail(1, status, path_regex="^/_up$")
+    cluster.fail(1, outcome, path_regex="^/_up$")
     renewer = harness.renewer(OFTEN_SECONDS)
     renewer.start()
     eventually(lambda: harness.counter() >= 2)

@@ -273,6 +273,26 @@ def renews(known: Entry, noted: Entry) -> bool:
     return known.ending is Ending.GONE and same_database(known, noted.suffix)
 
 
+def heeded(noted: Entry, earlier: Iterable[tuple[Entry, Saying]]) -> Saying | None:
+    """Return the operator's word that holds for a deletion that is noted, from earlier ones and what was said of them.
+
+    A user who is deleted can sign up and be deleted again, which is a deletion of its own. So the words that keep a
+    database are about the database:
+
+    - A deletion that was cancelled keeps its database for good.
+    - A hold of a deletion that is open lasts until it is taken back.
+    - Each other word is about its deletion alone.
+    """
+    keeping = []
+    for each, saying in earlier:
+        is_cancelled = each.ending is Ending.CANCELLED or (each.is_open and saying.word is Word.CANCEL)
+        is_held = each.is_open and saying.word is Word.HOLD
+        if same_database(each, noted.suffix) and (is_cancelled or is_held):
+            word = Word.CANCEL if is_cancelled else Word.HOLD
+            keeping.append(Saying(word, at=saying.at, by=saying.by))
+    return min(keeping, key=lambda each: _BY_CARE.index(each.word), default=None)
+
+
 def as_document(value: Entry | Saying | Pause) -> dict[str, Any]:
     """Return the document to write to the journal."""
     document: dict[str, Any] = msgspec.to_builtins(value)

@@ -149,7 +149,7 @@ def is_where_it_was(row: Row, found: Row | None) -> bool | None:
 
 
 def reached(position: Sequence, until: Sequence) -> bool:
-    """Say whether `position` has reached `until`. Opaque sequences never do; there an empty page ends a scan."""
+    """Say whether `position` has reached `until`. Opaque sequences never do; there the last page ends a scan."""
     return isinstance(position, int) and isinstance(until, int) and position >= until
 
 

@@ -124,7 +124,10 @@ class ScanState:
         if self.task is not None and self._until is not None:
             mark = self.task.mark
             self.task = msgspec.structs.replace(self.task, since=mark.read)
-            self._read_to_end = not page.results or reached(mark.read, self._until)
+            # Opaque sequences do not tell how far it is. Rows that come meanwhile are read live, and where many come
+            # there is never a page without one. So the first page that is not full ends the sweep.
+            is_end = page.is_last and isinstance(mark.read, str)
+            self._read_to_end = not page.results or is_end or reached(mark.read, self._until)
 
     def served(self, change: Change) -> None:
         """Note that a user was served."""

@@ -17,6 +17,7 @@ from peruserd.core.deletions.journal import (
     as_document,
     drops_between,
     entry_id,
+    heeded,
     ids_of,
     most_urgent,
     read_entry,
@@ -258,6 +259,36 @@ def test_a_deletion_opens_again_only_what_was_not_decided() -> None:
     for ending in (Ending.CANCELLED, Ending.DROPPED, Ending.OTHER_DATABASE, Ending.RELEASED):
         assert not renews(ENTRY.ended(ending, 1.0), changed(suffix=".1700009999"))
     assert not renews(ENTRY, ENTRY)
+
+
+@pytest.mark.parametrize(
+    ("word", "ending", "suffix", "heard"),
+    [
+        (Word.HOLD, None, ENTRY.suffix, Word.HOLD),
+        (Word.CANCEL, None, ENTRY.suffix, Word.CANCEL),
+        (Word.NOTHING, Ending.CANCELLED, ENTRY.suffix, Word.CANCEL),
+        (Word.HOLD, Ending.RETURNED, ENTRY.suffix, None),
+        (Word.DROP_NOW, None, ENTRY.suffix, None),
+        (Word.NOTHING, None, ENTRY.suffix, None),
+        (Word.CANCEL, None, ".1800000000", None),
+        (Word.NOTHING, Ending.CANCELLED, ".1800000000", None),
+    ],
+)
+def test_a_word_that_keeps_a_database_holds_for_its_later_deletions(
+    word: Word, ending: Ending | None, suffix: str, heard: Word | None
+) -> None:
+    """What keeps a database is about the database; a word to hasten a deletion is about that one alone."""
+    noted = msgspec.structs.replace(ENTRY, suffix=suffix, revision="5-" + "ef" * 16)
+    earlier = ENTRY if ending is None else ENTRY.ended(ending, ENTRY.due_at)
+    said = heeded(noted, [(earlier, Saying(word, resumed=True, by=7))])
+    assert said == (None if heard is None else Saying(heard, by=7))
+
+
+def test_of_all_words_that_keep_a_database_the_most_careful_holds() -> None:
+    """A database that was cancelled once stays for good, whatever else was said of its deletions."""
+    cancelled = ENTRY.ended(Ending.CANCELLED, ENTRY.due_at)
+    others = [(ENTRY, Saying(Word.HOLD)), (cancelled, Saying()), (ENTRY, Saying())]
+    assert heeded(msgspec.structs.replace(ENTRY, revision="5-" + "ef" * 16), others) == Saying(Word.CANCEL)
 
 
 def test_what_is_due_first_comes_first() -> None:

@@ -1,0 +1,20 @@
+"""Noting a deletion in the journal, under the words that an operator has said of the same database before."""
+
+from peruserd.core.deletions.journal import Entry, Kind, Saying, heeded, renews
+from peruserd.couch.deletions import DeletionJournal
+
+
+def note_deletion(journal: DeletionJournal, entry: Entry) -> Entry:
+    """Write a deletion down, or return the one that is there; raises CouchError.
+
+    The word is written first, so that no moment is without it. An entry that opens again loses the word that was said
+    before it had ended, unless that is still to be heeded.
+    """
+    known = list(journal.entries(Kind.DELETION, entry.database))
+    same = next((each for each in known if each.id == entry.id), None)
+    if same is not None and not renews(same, entry):
+        return same
+    said = heeded(entry, ((each, journal.saying(each.id)) for each in known))
+    if same is not None or said is not None:
+        journal.say(entry.id, lambda _: said or Saying())
+    return journal.note(entry)
