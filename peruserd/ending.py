@@ -24,7 +24,7 @@ PART_SECONDS: Final = 1.0
 """Each other part may take this long. Its requests were interrupted before, but a connect is not interruptible."""
 
 PARTS: Final = 4
-"""The other parts: the watches of the shard map and of the journal, the HTTP page, and the login thread."""
+"""The other parts: the directory watch, the watch of the journal, the HTTP page, and the login thread."""
 
 LAST_RESORT_SECONDS: Final = 27.0
 """The process ends itself this long after the signal, even if a part hangs, and logs the stack of each thread."""

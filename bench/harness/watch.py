@@ -46,8 +46,9 @@ class _Waiting(msgspec.Struct):
         """Return the key by which the next user is chosen: the largest is looked at first.
 
         A user who has just appeared comes first, and the latest of these before the others. Then come the users whose
-        look is longest overdue. If many users who waited long are served all at once, a look later adds little to each
-        latency. A new user behind all of them would seem to have waited as long.
+        look is longest overdue. The delay of a look counts as latency. For users who have waited long it adds little,
+        even if many of them are served at once. A new user who is looked at after all of them would seem to have waited
+        as long as they did.
         """
         return not self.looked, self.appeared if not self.looked else -self.next_look
 

@@ -30,7 +30,7 @@ from peruserd.core.feed.rows import PAGE_ROWS
 from peruserd.core.processes.counters import Counters
 from peruserd.core.processes.messages import FromListener, ListenerStart, Report, Stop, decode_from_listener, encode
 from peruserd.couch.tokens import NOBODY
-from peruserd.listener import process
+from peruserd.listener import listener, process
 from peruserd.listener.store import Store
 
 _CONTEXT: Final = multiprocess.get_context("spawn")
@@ -99,7 +99,7 @@ def listen(start: bytes, pipe: Connection, noted: Connection, rows: int, *, owne
     """Run a listener on a recorded feed, in the child process."""
     server = RecordedServer(record(rows, owned=owned))
     try:
-        with mock.patch.object(process, "Session", server.open_session):
+        with mock.patch.object(listener, "Session", server.open_session):
             process.main(start, pipe)
     finally:
         noted.send_bytes(msgspec.msgpack.encode(server.log))

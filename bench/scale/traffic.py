@@ -29,7 +29,7 @@ _NAMES: Final = {
     ("GET", "database"): "encoded slashes",
     ("GET", "membership"): "membership",
     ("GET", "dbs"): "shard map",
-    ("GET", "dbs_changes"): "map watch",
+    ("GET", "dbs_changes"): "directory watch",
     ("GET", "local_docs"): "leases read",
     ("PUT", "local"): "lease written",
     ("GET", "up"): "maintenance",
@@ -66,7 +66,7 @@ def computed(layout: Layout, cluster: ClusterConfig) -> PerMinute:
     """Return the requests of one instance, by the intervals. The cluster has an instance beside each node.
 
     - A look asks whether encoded slashes reach the server, and for membership, shard map and all leases.
-    - The map watch is a long poll.
+    - The directory watch is a long poll.
     - A renewal of the lease reads the leases, asks whether the own node is in maintenance, and writes.
     - After a long poll that brought nothing, a listener asks two things: is the copy still the same, and does it still
       have the last row?
@@ -80,7 +80,7 @@ def computed(layout: Layout, cluster: ClusterConfig) -> PerMinute:
         "encoded slashes": looks,
         "membership": looks,
         "shard map": looks + copies,
-        "map watch": 60 / LONG_POLL_SECONDS,
+        "directory watch": 60 / LONG_POLL_SECONDS,
         "leases read": looks + renewals,
         "lease written": renewals,
         "maintenance": renewals,

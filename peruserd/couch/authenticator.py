@@ -251,7 +251,7 @@ class Authenticator:
                     return pause, RefusedError(self._why_shut(pause))
                 return self._send(record)
         except BusyError:
-            # Sessions that wait for the first verdict go on waiting. A check stays without an answer.
+            # This is no verdict. Without a token, sessions wait on for the first one. With a token, a check times out.
             in_doubt = TimedOutError("another process of this instance is asking just now")
             return _BUSY_SECONDS, self.tokens.trouble or (in_doubt if self.tokens.current is not None else None)
 

@@ -194,9 +194,12 @@ class Copies:
     def security(self, database: str) -> tuple[CopyReading, ...] | None:
         """Return the security object of each copy; None if there is no such database. Raises CouchError.
 
-        If all copies seem to be lost, another request checks that. The database may have been deleted since its map was
-        read, or a proxy that decodes `%2F` may make each copy seem lost. If all copies are really lost, a clustered
-        read makes CouchDB create the copy on the attached node.
+        If all copies seem to be lost, a clustered read follows. It tells three cases apart:
+
+        - The database was deleted since its map was read. The clustered read does not find it either.
+        - All copies are lost. The clustered read makes CouchDB create the copy on the attached node.
+        - A proxy that decodes `%2F` makes each copy seem lost. They seem so after the clustered read as well, and none
+          of them counts as lost.
         """
         found = self._securities(database)
         if not found or not all(each.lost for each in found):

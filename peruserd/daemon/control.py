@@ -47,7 +47,7 @@ class ControlSocket:
     def __init__(self, directory: Path, carry_out: CarryOut) -> None:
         self._directory = directory
         self._carry_out = carry_out
-        self._listener: socket.socket | None = None
+        self._socket: socket.socket | None = None
         self._places = threading.BoundedSemaphore(_MAX_CLIENTS)
 
     def start(self) -> None:
@@ -57,36 +57,36 @@ class ControlSocket:
         """
         path = self._directory / SOCKET_NAME
         path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             # The mode is set before the socket has a name, so no other account can connect in between.
-            os.fchmod(listener.fileno(), 0o600)
+            os.fchmod(listening.fileno(), 0o600)
             with reachable(path) as address:
-                listener.bind(address)
-            listener.listen(_MAX_CLIENTS)
+                listening.bind(address)
+            listening.listen(_MAX_CLIENTS)
         except OSError:
-            listener.close()
+            listening.close()
             raise
-        self._listener = listener
-        threading.Thread(target=self._accept, args=(listener,), name="control", daemon=True).start()
+        self._socket = listening
+        threading.Thread(target=self._accept, args=(listening,), name="control", daemon=True).start()
 
     def stop(self) -> None:
         """Stop listening; an order under way goes on until the process ends."""
-        listener, self._listener = self._listener, None
-        if listener is None:
+        listening, self._socket = self._socket, None
+        if listening is None:
             return
         with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+            listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
         (self._directory / SOCKET_NAME).unlink(missing_ok=True)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         pause = threading.Event()
-        while self._listener is listener:
+        while self._socket is listening:
             try:
-                client, _ = listener.accept()
+                client, _ = listening.accept()
             except OSError as error:
-                if self._listener is listener:
+                if self._socket is listening:
                     log.warning("control socket cannot take a client", error=str(error))
                     pause.wait(_PAUSE_SECONDS)
                 continue

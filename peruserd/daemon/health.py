@@ -51,7 +51,9 @@ class Health:
     """The health and readiness of an instance.
 
     - Healthy: the supervisor's loop goes round and no listener has given up.
-    - Ready: every user that the instance owns is served.
+    - Ready: every listener has finished the rows of its first backlog and every scan that users wait for, and none is
+      on hold. Users in quarantine do not count. The instance must also see the cluster, the leases, and each range that
+      it should read.
 
     `trouble` returns why the server does not let the instance in, or why requests do not reach it; None while neither
     is known. A restart would not help there, so the instance stays healthy.
@@ -78,7 +80,7 @@ class Health:
         return True, "ok"
 
     def ready(self) -> tuple[bool, str]:
-        """Say whether every user this instance owns is served."""
+        """Say whether all listeners have caught up, as the class says, and why or why not."""
         if (reason := self._obstacle()) is not None:
             return False, reason
         view = self._supervisor.view

@@ -212,7 +212,7 @@ def _listeners(status: FleetStatus) -> Iterator[Metric]:
         ),
         "permanent": GaugeMetricFamily(
             "peruserd_quarantined_users_permanent",
-            "Of these, users whom time alone does not help: somebody has to change something.",
+            "Of these, users for whom somebody has to change something. Many are still tried, at least once an hour.",
             labels=["listener"],
         ),
         "checkpoint": GaugeMetricFamily(

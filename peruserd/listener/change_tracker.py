@@ -296,7 +296,7 @@ class ChangeTracker(LookRequests):
     def _pass_on(self) -> None:
         state = self._state
         for document_id, what in state.removals:
-            self._store.take_off(document_id, what)
+            self._store.remove_later(document_id, what)
         if wake := state.to_wake + state.cluster_hold.to_wake:
             self._changed.notify_workers(wake)
         log_hold(state.cluster_hold)

@@ -143,7 +143,7 @@ class Failures:
         with self._lock():
             if kept is not None and self._state.documents.record(change.document_id).kept is None:
                 # Another instance has become the owner while the entry was being written.
-                self._store.take_off(change.document_id, Removal.ENTRY)
+                self._store.remove_later(change.document_id, Removal.ENTRY)
             self._ended(end(change, self._clocks.now()))
 
     def _keep(self, entry: Quarantined) -> None:

@@ -54,7 +54,7 @@ from peruserd.listener.exit_codes import Exit
 from peruserd.listener.feed import CopyReplacedError, Follower, Scanner, Stopped
 from peruserd.listener.probing import open_prober
 from peruserd.listener.provisioner import Provisioner
-from peruserd.listener.store import Store, StoreError, retired_doubts
+from peruserd.listener.store import Store, StoreError, hand_over_doubts
 from peruserd.listener.template_writer import template_writer_of
 from peruserd.listener.wakeup import Wakeup
 from peruserd.listener.workers import Workers
@@ -223,7 +223,7 @@ class Listener:
 
     def _take_over_doubts(self, state_files: tuple[str, ...]) -> None:
         for file in state_files:
-            with retired_doubts(Path(file)) as doubts:
+            with hand_over_doubts(Path(file)) as doubts:
                 if doubts:
                     log.info("inherited", file=Path(file).name, doubts=len(doubts))
                 # They are on this listener's disk before they are removed from the other file.

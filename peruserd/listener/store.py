@@ -125,7 +125,7 @@ class Store:
         )
 
     def save(self, saved: SavedProgress) -> None:
-        """Write the progress and the removals that `take_off` noted, if anything is new."""
+        """Write the progress and the removals that `remove_later` noted, if anything is new."""
         with self._lock:
             if saved == self._saved and not self._released and not self._certain:
                 # This is the common case: long polls that end with nothing, all day.
@@ -158,8 +158,11 @@ class Store:
             self._certain.discard(document_id)
             self._write(("INSERT OR IGNORE INTO doubt VALUES (?)", [(document_id,)]))
 
-    def take_off(self, document_id: str, what: Removal) -> None:
-        """Remove a user's quarantine, doubt or both with the next `save`: before that, at worst work is done twice."""
+    def remove_later(self, document_id: str, what: Removal) -> None:
+        """Remove a user's quarantine, doubt or both with the next `save`.
+
+        If the process dies before that, the next one finds the entry again, and repeats work that was done.
+        """
         with self._lock:
             if what is not Removal.DOUBT:
                 self._released.add(document_id)
@@ -219,7 +222,7 @@ class Store:
 
 
 @contextmanager
-def retired_doubts(path: Path) -> Iterator[set[str]]:
+def hand_over_doubts(path: Path) -> Iterator[set[str]]:
     """Give the documents in doubt of an unused state file, and remove them from it afterwards.
 
     Where the file cannot be read, or is in use after all, it gives none and leaves the file as it is.

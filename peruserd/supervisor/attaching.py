@@ -24,8 +24,8 @@ from peruserd.couch.errors import (
 )
 from peruserd.couch.session import quoted
 
-# A server without pages of nodes still has none after this time. A proxy that starts has started by then, or it answers
-# `/` with an error as well.
+# The time between the two questions. A server without pages of nodes has none the second time either. A proxy that was
+# just starting has started by then, or it answers `/` with an error as well.
 _SURE_SECONDS: Final = 1.0
 
 # Each time costs one small request. Such a server will hardly ever answer it differently.
@@ -121,8 +121,9 @@ class Attaching:
 def attach(client: Client, couchdb: CouchDBConfig) -> Attachment:
     """Find out which node answers and how to read it. Raises CouchError.
 
-    A server without `/_node/_local` has no shards (PouchDB Server, CouchDB 1.x and 2.x). A proxy that forbids `/_node`
-    makes any server look like that. If the configuration asks for the database's feed, no request is sent.
+    A server without the page `/_node/_local` has no shards that can be followed. PouchDB Server, CouchDB 1.x and 2.x
+    are such servers. A proxy that hides the page makes CouchDB 3 look like one of them. No request is sent if the
+    configuration names the node or asks for the database's feed.
     """
     if couchdb.feed is FeedChoice.DATABASE:
         return Attachment(couchdb.node, Feed.DATABASE)

@@ -97,7 +97,7 @@ class Fleet:
     # For the loop to wait for
 
     def processes(self) -> Iterable[tuple[Copy, ListenerProcess]]:
-        """Return the processes to listen to."""
+        """Return each process with its copy. The loop waits for messages and ends of these processes."""
         return [(copy, each.process) for copy, each in self._listeners.items() if each.process is not None]
 
     def next_deadline(self) -> float | None:
@@ -261,9 +261,9 @@ class Fleet:
         listener.begin(process)
 
     def _start_request(self, listener: SupervisedListener) -> StartRequest:
-        around = [each for each in self._left_at if each.is_around(listener.copy)]
+        unsplit = [each for each in self._left_at if each.can_have_split_into(listener.copy)]
         # The narrowest range is the newest, because CouchDB only ever splits ranges.
-        nearest = min(around, key=lambda each: each.range.width, default=None)
+        nearest = min(unsplit, key=lambda each: each.range.width, default=None)
         return StartRequest(
             assignment=listener.assignment,
             conditions=listener.conditions,

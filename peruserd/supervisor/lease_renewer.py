@@ -102,7 +102,7 @@ class LeaseRenewer:
             return
         try:
             if (node := self._node()) is not None:
-                last = self._member.sign(node, released=True)
+                last = self._member.next_lease(node, released=True)
                 self._last_client.put_lease(self._database.name, last)
                 log.info("lease released")
                 if self._written is not None:
@@ -130,7 +130,7 @@ class LeaseRenewer:
             leases = self._client.leases(self._database.name)
             self._member.observe(node, leases, time.monotonic())
             self._look_for_maintenance()
-            lease = self._member.sign(node, maintenance=self.maintenance)
+            lease = self._member.next_lease(node, maintenance=self.maintenance)
             self._client.put_lease(self._database.name, lease)
             self._remove_as_standby(self._client, lease, leases)
         except InterruptedRequestError:

@@ -46,7 +46,7 @@ class Conditions(msgspec.Struct, frozen=True):
 class ListenerStatus(msgspec.Struct, frozen=True):
     """The status of one listener. `pid` is None while it has no process, `report` before its first report.
 
-    `caught_up` says that the listener runs and, by an up-to-date report, has finished all its work.
+    `caught_up` is `SupervisedListener.caught_up`.
     """
 
     copy: Copy
@@ -77,7 +77,11 @@ class SupervisedListener:
 
     @property
     def caught_up(self) -> bool:
-        """Say whether the listener has finished all the work of its newest assignment."""
+        """Say whether the listener runs and, by a report with its newest assignment, has caught up.
+
+        By then it has finished the rows of its first backlog and every scan that users wait for, and is not on hold.
+        Users in quarantine do not count, because their rows are finished.
+        """
         report = self.report
         return (
             self.child.state is State.RUNNING

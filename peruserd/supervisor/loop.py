@@ -77,8 +77,8 @@ class Supervisor:
         self._plan: Plan | None = None
         # The loop goes round often, and a plan of many ranges takes time. So a plan is made only if a view has changed.
         self._planned_for: tuple[View, View] | None = None
-        # Other threads see a view only after the fleet was adjusted to it. Before that, no listener does not mean
-        # ready.
+        # Other threads see a view only after the fleet was adjusted to it. Before that, an instance without listeners
+        # would seem to have nothing to do, and to be ready.
         self._followed: View | None = None
         self.plans = 0
         self._stopping = False
@@ -262,7 +262,7 @@ class Supervisor:
 
     def _carry_out(self, plan: Plan, view: View, now: float) -> None:
         # An upcoming ownership only holds a few documents back. A plan counts as new if it changes who does what.
-        self.plans += self._plan is None or plan.in_force != self._plan.in_force
+        self.plans += self._plan is None or plan.without_upcoming != self._plan.without_upcoming
         self._plan = plan
         done = self._fleet.adjust(plan, now)
         sentence = _describe(plan, view)

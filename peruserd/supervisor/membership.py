@@ -140,7 +140,7 @@ class Member:
         with self._lock:
             self._own = msgspec.structs.replace(self._own, breaks=self._own.breaks + 1)
 
-    def sign(self, node: str, *, maintenance: bool = False, released: bool = False) -> Lease:
+    def next_lease(self, node: str, *, maintenance: bool = False, released: bool = False) -> Lease:
         """Return the lease to write now, with a counter that is one higher."""
         with self._lock:
             self._own = msgspec.structs.replace(

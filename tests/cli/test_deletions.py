@@ -173,9 +173,9 @@ def test_a_socket_that_nobody_listens_on_is_no_daemon(environment: dict[str, str
     """A daemon that was killed leaves a socket, and no daemon."""
     serving = ControlSocket(tmp_path, lambda _order, _uid: iter(()))
     serving.start()
-    assert serving._listener is not None
-    listener, serving._listener = serving._listener, None
-    listener.close()
+    assert serving._socket is not None
+    listening, serving._socket = serving._socket, None
+    listening.close()
     ran = peruserd("deletions", "pause", environment=environment)
     assert ran.returncode == 75
 

@@ -18,7 +18,7 @@ from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import WHOLE_SPACE
 from peruserd.core.users.quarantine import Advice, Failure, Quarantined
 from peruserd.core.work.records import Removal
-from peruserd.listener.store import Store, StoreError, retired_doubts
+from peruserd.listener.store import Store, StoreError, hand_over_doubts
 
 OWNERSHIP = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("n1", "n2")),), ("n1", "n2"))
 SAVED = SavedProgress("copy", 41, OWNERSHIP, covered=(OWNERSHIP,), scan=Scan(until=40, position=7))
@@ -96,7 +96,7 @@ def test_what_is_not_new_is_not_written(opened: Callable[[], Store]) -> None:
         written.append(store._connection.total_changes)
     assert [now - before for before, now in itertools.pairwise([0, *written])] == [1, 0, 1, 1]
     store.quarantine(_entry("a"))
-    store.take_off("a", Removal.BOTH)
+    store.remove_later("a", Removal.BOTH)
     store.save(SAVED)
     assert opened().load() == (SAVED, [], set())
 
@@ -106,10 +106,10 @@ def test_those_served_are_forgotten_with_the_next_save(opened: Callable[[], Stor
     store = opened()
     store.quarantine(_entry("a"))
     store.record_intent("a")
-    store.take_off("a", Removal.BOTH)
+    store.remove_later("a", Removal.BOTH)
     store = opened()
     assert store.load() == (None, [_entry("a")], {"a"})
-    store.take_off("a", Removal.BOTH)
+    store.remove_later("a", Removal.BOTH)
     store.save(SAVED)
     assert opened().load() == (SAVED, [], set())
 
@@ -119,7 +119,7 @@ def test_those_released_stay_in_doubt(opened: Callable[[], Store]) -> None:
     store = opened()
     store.quarantine(_entry("a"))
     store.record_intent("a")
-    store.take_off("a", Removal.ENTRY)
+    store.remove_later("a", Removal.ENTRY)
     store.save(SAVED)
     assert opened().load() == (SAVED, [], {"a"})
 
@@ -130,7 +130,7 @@ def test_what_happens_after_it_was_served_stands(opened: Callable[[], Store]) ->
     for document_id in "ab":
         store.quarantine(_entry(document_id, "old"))
         store.record_intent(document_id)
-        store.take_off(document_id, Removal.BOTH)
+        store.remove_later(document_id, Removal.BOTH)
     store.quarantine(_entry("a", "new"))
     store.record_intent("b")
     store.save(SAVED)
@@ -242,7 +242,7 @@ def test_a_second_listener_on_a_file_is_turned_away(opened: Callable[[], Store],
 _OTHER_PROCESS = """
 import sys
 from pathlib import Path
-from peruserd.listener.store import Store, StoreError, retired_doubts
+from peruserd.listener.store import Store, StoreError, hand_over_doubts
 try:
     Store.open(Path(sys.argv[1]))
 except StoreError as error:
@@ -313,7 +313,7 @@ _LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from tests.listener.test_store import SAVED, _entry
-from peruserd.listener.store import Store, StoreError, retired_doubts
+from peruserd.listener.store import Store, StoreError, hand_over_doubts
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = Store.open(Path(sys.argv[1]))
 store.save(SAVED)
@@ -427,9 +427,9 @@ def test_doubts_are_taken_out_of_a_retired_file(path: Path) -> None:
     left.record_intent("ann")
     left.record_intent("bob")
     left.close()
-    with retired_doubts(path) as doubts:
+    with hand_over_doubts(path) as doubts:
         assert doubts == {"ann", "bob"}
-    with retired_doubts(path) as doubts:
+    with hand_over_doubts(path) as doubts:
         assert doubts == set()
 
 
@@ -438,9 +438,9 @@ def test_doubts_stay_in_a_retired_file_until_they_are_seen_to(path: Path) -> Non
     left = Store.open(path)
     left.record_intent("ann")
     left.close()
-    with pytest.raises(StoreError), retired_doubts(path):
+    with pytest.raises(StoreError), hand_over_doubts(path):
         raise StoreError("full")
-    with retired_doubts(path) as doubts:
+    with hand_over_doubts(path) as doubts:
         assert doubts == {"ann"}
 
 
@@ -448,7 +448,7 @@ def test_a_file_in_use_is_not_inherited_from(path: Path) -> None:
     """The file's own listener resolves its doubts."""
     used = Store.open(path)
     used.record_intent("ann")
-    with retired_doubts(path) as doubts:
+    with hand_over_doubts(path) as doubts:
         assert doubts == set()
     assert used.load()[2] == {"ann"}
     used.close()
@@ -459,7 +459,7 @@ def test_a_retired_file_that_says_nothing_is_left_alone(path: Path, content: byt
     """An unreadable file delays nobody."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    with retired_doubts(path) as doubts:
+    with hand_over_doubts(path) as doubts:
         assert doubts == set()
 
 
@@ -467,7 +467,7 @@ def test_a_retired_file_of_another_shape_is_left_alone(path: Path) -> None:
     """A file without its table must not end the taking listener again and again."""
     Store.open(path).close()
     _change("DROP TABLE doubt")(path)
-    with retired_doubts(path) as doubts:
+    with hand_over_doubts(path) as doubts:
         assert doubts == set()
 
 
@@ -478,7 +478,7 @@ def test_doubts_that_cannot_be_taken_out_of_a_retired_file_are_given_again(path:
     left.close()
     _change("CREATE TRIGGER full BEFORE DELETE ON doubt BEGIN SELECT RAISE(ABORT, 'full'); END")(path)
     for _ in range(2):
-        with retired_doubts(path) as doubts:
+        with hand_over_doubts(path) as doubts:
             assert doubts == {"ann"}
 
 

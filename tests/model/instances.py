@@ -282,7 +282,7 @@ class Instance:
             return
         try:
             self.member.observe(self.node.name, self._client.leases(LEASES), now)
-            self._client.put_lease(LEASES, self.member.sign(self.node.name))
+            self._client.put_lease(LEASES, self.member.next_lease(self.node.name))
         except CouchError:
             return
 
@@ -366,7 +366,7 @@ class Instance:
         self.receive()
         self.crash()
         try:
-            self._client.put_lease(LEASES, self.member.sign(self.node.name, released=True))
+            self._client.put_lease(LEASES, self.member.next_lease(self.node.name, released=True))
         except CouchError:
             return
 

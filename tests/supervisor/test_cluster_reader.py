@@ -241,12 +241,12 @@ def test_a_second_instance_beside_a_node_stands_by(team: SimClusterThread) -> No
     active, standing_by = (cluster_reader(team.urls[0], observer=each) for each in (first, second))
     client = client_of(team.urls[0])
     active.read()
-    client.put_lease(LEASES, first.sign(team.node_names[0]))
+    client.put_lease(LEASES, first.next_lease(team.node_names[0]))
     view = standing_by.read()
     assert (view.standby, view.instances) == (True, (team.node_names[0],))
     assert standing_by.plan(view, view).assignments == ()
     assert not active.read().standby
-    client.put_lease(LEASES, first.sign(team.node_names[0], released=True))
+    client.put_lease(LEASES, first.next_lease(team.node_names[0], released=True))
     view = standing_by.read()
     assert (view.standby, view.instances) == (False, (team.node_names[0],))
     assert standing_by.plan(view, view).assignments
@@ -364,7 +364,7 @@ def test_what_is_coming_is_planned_by_the_view_seen_last(team: SimClusterThread)
     settled_plan = reader.plan(settled, settled)
     seen = msgspec.structs.replace(settled, instances=tuple(team.node_names[:2]))
     warned = reader.plan(settled, seen)
-    assert warned.in_force == settled_plan.in_force
+    assert warned.without_upcoming == settled_plan.without_upcoming
     assert any(each.upcoming is not None for each in warned.assignments)
 
 

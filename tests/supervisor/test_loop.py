@@ -278,7 +278,7 @@ def test_until_it_is_certain_who_is_there_only_what_is_its_own_in_any_case_is_pl
     both = msgspec.structs.replace(alone, instances=("n1", "n2"))
     subject.on_view(alone)
     eventually(lambda: bool(fleet.adjusted))
-    assert fleet.adjusted[0].in_force == make_plan(both, "n1").in_force
+    assert fleet.adjusted[0].without_upcoming == make_plan(both, "n1").without_upcoming
     assert (subject.has_seen_cluster, subject.view, remembered) == (True, None, [])
     subject.on_view(both)
     eventually(lambda: subject.view == both)

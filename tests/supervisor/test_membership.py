@@ -23,7 +23,7 @@ def _lease(incarnation: str, counter: int = 1, node: str = HERE, **more: object)
 
 def _signed_often(member: Member, times: int) -> Member:
     for _ in range(times):
-        member.sign(HERE)
+        member.next_lease(HERE)
     return member
 
 
@@ -37,7 +37,7 @@ def _watched(member: Member, *looks: tuple[float, Iterable[Lease]]) -> LiveInsta
 
 def test_an_instance_claims_nothing_before_it_has_looked_round() -> None:
     """Its first lease says that it stands by, because another instance may be active beside its node."""
-    assert _member().sign(HERE) == _lease("me", 1, role=Role.STANDBY, version="1.0")
+    assert _member().next_lease(HERE) == _lease("me", 1, role=Role.STANDBY, version="1.0")
 
 
 def test_an_instance_has_looked_round_once_leases_were_read() -> None:
@@ -54,7 +54,7 @@ def test_an_instance_that_finds_nobody_is_active() -> None:
     """An instance without others beside its node is active, even before its own lease was written."""
     member = _member()
     assert member.observe(HERE, [], 0.0) == LiveInstances((HERE,), None)
-    assert member.sign(HERE).role is Role.ACTIVE
+    assert member.next_lease(HERE).role is Role.ACTIVE
 
 
 def test_each_lease_signed_has_counted_on() -> None:
@@ -62,11 +62,11 @@ def test_each_lease_signed_has_counted_on() -> None:
     member = _member(replaces="before")
     member.set_address("127.0.0.1:9984")
     member.observe(HERE, [], 0.0)
-    member.sign(HERE)
-    signed = member.sign(HERE, maintenance=True)
+    member.next_lease(HERE)
+    signed = member.next_lease(HERE, maintenance=True)
     assert signed == _lease("me", 2, replaces="before", maintenance=True, version="1.0", address="127.0.0.1:9984")
     assert member.lease == signed
-    last = member.sign(HERE, released=True)
+    last = member.next_lease(HERE, released=True)
     assert (last.counter, last.released, last.maintenance) == (3, True, False)
 
 
@@ -82,11 +82,11 @@ def test_an_elder_that_is_active_keeps_its_place() -> None:
     """A second instance beside the same node stands by, for any age. Both instances agree."""
     active, younger = _signed_often(_member("active"), 5), _signed_often(_member("younger"), 3)
     _watched(active, (0.0, []))
-    seen = active.sign(HERE)
+    seen = active.next_lease(HERE)
     live = _watched(younger, (1.0, [seen]))
     assert live == LiveInstances((HERE,), seen)
     assert younger.lease.role is Role.STANDBY
-    grown = _signed_often(younger, 100).sign(HERE)
+    grown = _signed_often(younger, 100).next_lease(HERE)
     assert _watched(active, (2.0, [seen, grown]), (3.0, [seen, grown])).standby_for is None
     assert active.lease.role is Role.ACTIVE
 
@@ -105,9 +105,11 @@ def test_two_that_are_both_active_come_to_one() -> None:
     elder, younger = _signed_often(_member("elder"), 9), _signed_often(_member("younger"), 4)
     for member in (elder, younger):
         member.observe(HERE, [], 0.0)
-    assert _watched(younger, (1.0, [elder.sign(HERE)]), (2.0, [elder.sign(HERE)])).standby_for == elder.lease
+    assert (
+        _watched(younger, (1.0, [elder.next_lease(HERE)]), (2.0, [elder.next_lease(HERE)])).standby_for == elder.lease
+    )
     assert younger.lease.role is Role.STANDBY
-    assert _watched(elder, (1.0, [younger.sign(HERE)]), (2.0, [younger.sign(HERE)])).standby_for is None
+    assert _watched(elder, (1.0, [younger.next_lease(HERE)]), (2.0, [younger.next_lease(HERE)])).standby_for is None
 
 
 def test_the_one_that_stands_by_takes_over_when_the_active_one_falls_silent() -> None:
@@ -234,9 +236,9 @@ def test_neighbours_are_in_order() -> None:
 def test_a_break_is_told_with_the_next_lease() -> None:
     """Others may miss a short absence of a node. The leases of live instances tell them how often it happened."""
     broken, observer = _member("broken"), _member()
-    broken.sign(THERE)
+    broken.next_lease(THERE)
     broken.note_break()
-    signed = broken.sign(THERE)
+    signed = broken.next_lease(THERE)
     assert signed.breaks == 1
     assert observer.observe(HERE, [signed], 0.0).breaks == (Breaks(THERE, "broken", 1),)
     assert observer.observe(HERE, [signed], TTL).breaks == ()

@@ -23,7 +23,7 @@ from peruserd.core.cluster.leases import Breaks
 _UNNOTICED_SECONDS: Final = 90.0
 
 # The second reading begins this long after a node's return, when its list of databases and its copies are up to date
-# again. It starts from a place this long before the return. Both are well below the promise of half a minute.
+# again. It starts from a place this long before the return.
 _SECOND_READING_SECONDS: Final = 12.0
 _OVERLAP_SECONDS: Final = 15.0
 

@@ -1,13 +1,16 @@
 """Leases: how instances show each other that they are alive, and what an observer may believe.
 
 A lease is a local document of a database for server admins only. Such documents keep no history, and CouchDB does not
-copy them to a node that was away. So a read can show an old lease, or none although there is one, until a new one is
-written (measured). Hence the one rule of this module: only a counter that grows past its highest value seen is a sign
-of life. It is valid for one time to live, by the observer's own monotonic clock. The presence or absence of a lease
-proves nothing, and clocks are never compared. (docs/architecture.md, "Ownership".)
+copy them to a node that was away. So until the next write, a read can show an old lease, or none although there is one
+(measured). The presence or absence of a lease proves nothing. The rule of this module is therefore: an instance gives a
+sign of life when the counter of its lease grows past the highest value that the observer has seen. The sign is valid
+for one time to live, by the observer's own monotonic clock. Clocks are never compared. (docs/architecture.md,
+"Ownership".)
 
-An observer that has just started has not seen any counter grow. It treats the leases of its first look as alive for one
-time to live. Otherwise each restart would move every document away and back.
+Two kinds of leases count as a sign of life before their counter has grown:
+
+- Those of an observer's first look. Otherwise each restart would move every document away and back.
+- A lease that replaces the lease of a live instance on the same node. The instance has started again.
 """
 
 from collections.abc import Iterable

@@ -18,8 +18,9 @@ possible instance is alive:
 
 - These are the instances that were in force when this one stopped, or else one for each connected node.
 - An awaited instance without a lease is dropped after the quiet period.
-- If its lease has appeared but has not grown yet, it has the time to live of a lease instead. A busy machine that
-  starts all instances takes longer than the quiet period. An instance that took over meanwhile would repeat a scan.
+- If its lease has appeared but has not grown yet, the instance is kept for the time to live of a lease, not only for
+  the quiet period. A busy machine that starts all instances takes longer than the quiet period. An instance that took
+  over its documents meanwhile would scan for nothing.
 - The time alone does not drop an instance. A look after that time must confirm that the instance is missing, because
   looks are late while listeners are started.
 

@@ -62,7 +62,7 @@ class Copy(msgspec.Struct, frozen=True, order=True):
             return self.database
         return f"{self.range}@{self.node}"
 
-    def is_around(self, other: "Copy") -> bool:
+    def can_have_split_into(self, other: "Copy") -> bool:
         """Say whether `other` can be a part of this copy after the node has split the copy."""
         same_place = (self.database, self.suffix, self.node, self.feed) == (
             other.database,
@@ -106,8 +106,8 @@ class Plan(msgspec.Struct, frozen=True):
     cut_off: bool = False
 
     @property
-    def in_force(self) -> tuple[tuple[Copy, Ownership], ...]:
-        """Return the plan without upcoming ownerships."""
+    def without_upcoming(self) -> tuple[tuple[Copy, Ownership], ...]:
+        """Return each copy with its ownership in force, without the upcoming one."""
         return tuple((each.copy, each.ownership) for each in self.assignments)
 
 
@@ -150,8 +150,8 @@ def make_plan(view: View, me: str, seen: View | None = None) -> Plan:
         if is_left_to_others and not instances_seen.isdisjoint(hosts):
             continue
         ownership = owners.of(covered)
-        # The copy has moved to a node whose instance is in force but no longer seen. By the view in force this instance
-        # can still own documents of the range.
+        # A range that is still left to others has a host whose instance is in force but no longer seen. This instance
+        # follows the range only if it can own documents there by the view in force, because the copy has moved since.
         if is_left_to_others and me not in ownership.candidates:
             continue
         node = me if me in hosts else _read_through(hosts, view, seen)

@@ -5,9 +5,10 @@ to that sequence, for documents that the instance owns now but did not own all a
 
 Invariant of `SavedProgress`, for every change up to `checkpoint` of a document that the instance owns now:
 
-- If the instance also owned the document under every ownership in `covered`, the change is finished, or safely in
-  quarantine, or a scan of everything is `owed`.
-- Otherwise the change is finished, or the saved scan's sweep over security objects has not reached it yet.
+- If the instance also owned the document under every ownership in `covered`, and there is one, the change is finished,
+  or its user is safely in quarantine, or a scan of everything is `owed`.
+- Otherwise one of these holds too, or the saved scan will still come to the document, because its sweep over security
+  objects has not passed the document's row.
 """
 
 from collections.abc import Callable, Collection

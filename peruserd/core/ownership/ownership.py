@@ -89,8 +89,8 @@ class Ownership(msgspec.Struct, frozen=True, dict=True):
     def gains(self, instance: str, before: "Ownership") -> bool:
         """Say whether `instance` can own a document under this ownership that it did not own under `before`.
 
-        It is never False if something is gained. It can be True although nothing is gained, because positions in the
-        rings cannot be compared if the number of hosts changes. Then a scan finds nothing.
+        False is certain. True can be a false alarm, because positions in the rings cannot be compared if the number of
+        hosts changes. Then the scan finds nothing.
         """
         if self == before:
             return False

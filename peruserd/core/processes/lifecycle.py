@@ -1,12 +1,26 @@
 """The life of one child process as a pure function: (child, event, now) → (child, actions).
 
-    STARTING ──greeted──▶ RUNNING ──unwanted──▶ STOPPING ──exited──▶ STOPPED
-        │  too slow          │ no round             ▲  (asked, then aborted, then killed)
-        └──────────┬─────────┴──────────────────────┘
-                   └─exited─▶ BACKOFF ──due──▶ STARTING          exit code 78 ──▶ FAILED
+    State               Event                                      Next state, action
+    ------------------  -----------------------------------------  ----------------------------
+    STOPPED             Wanted                                     STARTING, spawn
+    STARTING            Greeted                                    RUNNING
+    STARTING            Due: the start takes too long              STOPPING, abort
+    RUNNING             Due: the feed loop made no round           STOPPING, abort
+    STARTING, RUNNING   Unwanted                                   STOPPING, ask
+    STOPPING            Due: it was asked                          STOPPING, abort
+    STOPPING            Due: it was aborted                        STOPPING, kill
+    BACKOFF             Due                                        STARTING, spawn
+    BACKOFF, FAILED     Unwanted                                   STOPPED
 
-Invariant: SPAWN only follows the first `Wanted`, an `Exited`, or a `Due` in BACKOFF. So a successor never starts before
-its predecessor is known to be gone.
+    Any with a process  Exited, and it is not wanted               STOPPED
+    Any with a process  Exited with 78, and it is wanted           FAILED
+    STOPPING            Exited, unwanted before and wanted again   STARTING, spawn
+    Any with a process  Exited otherwise, and it is wanted         BACKOFF
+
+The first row that fits counts. All other events leave the state as it is.
+
+Invariant: SPAWN only follows a `Wanted` in STOPPED, an `Exited`, or a `Due` in BACKOFF. So a successor never starts
+before its predecessor is known to be gone.
 """
 
 from enum import Enum, StrEnum
@@ -39,7 +53,7 @@ class Reason(StrEnum):
     CRASHED = "crashed"
     SLOW_START = "slow_start"
     SILENT = "silent"  # its feed loop made no round for too long
-    REFUSED = "refused"  # it exited with 78
+    BAD_CONFIGURATION = "refused"  # it exited with 78; the label has its own word
 
 
 class Action(Enum):
@@ -167,7 +181,7 @@ def _exited(child: Child, code: int, next_try: float, now: float, timing: Timing
     if not child.wanted:
         return _replace(gone, state=State.STOPPED), ()
     if code == EXIT_CONFIGURATION:
-        return _replace(gone, state=State.FAILED, reason=Reason.REFUSED), ()
+        return _replace(gone, state=State.FAILED, reason=Reason.BAD_CONFIGURATION), ()
     if child.state is State.STOPPING and child.reason in (Reason.UNPLANNED, Reason.SHUTDOWN):
         return _spawn(gone, now, timing)
     reason = child.reason if child.state is State.STOPPING else Reason.CRASHED

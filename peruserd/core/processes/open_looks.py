@@ -47,11 +47,11 @@ class OpenLooks:
         return min([*orders, next(iter(self.looks.values()))[0]] if self.looks else orders, default=None)
 
     def ask(self, document_id: str, number: int, lane: Lane, *, made: bool) -> None:
-        """Open a look. If the document has one already, it gets the new number and the more urgent reason."""
+        """Open a look. If the document has one already, it gets the new number and the stronger reason."""
         before = self.looks.pop(document_id, None)
         if before is not None:
             self.others -= before[1] is Lane.OTHERS
-            lane, made = min(lane, before[1]), made and before[2]
+            lane, made = _stronger(lane, before[1]), made and before[2]
         self.others += lane is Lane.OTHERS
         self.looks[document_id] = number, lane, made
 
@@ -119,6 +119,15 @@ def _joined(orders: Iterable[Order | None]) -> Order | None:
     """Return one order for all of them: the oldest one, because a listener that gets it later also ends it later."""
     given = [each for each in orders if each is not None]
     return Order(min(each.number for each in given), min(each.since for each in given)) if given else None
+
+
+def _stronger(one: Lane, other: Lane) -> Lane:
+    """Return the reason that is to count of two.
+
+    An operator asks the instance on the spot, whoever owns the document. For all other reasons only the owner looks, so
+    they must not take the place of the operator's.
+    """
+    return Lane.OPERATOR if Lane.OPERATOR in (one, other) else min(one, other)
 
 
 def _asked(entry: tuple[str, Asked]) -> Asked:

@@ -112,7 +112,7 @@ class Failure(msgspec.Struct, frozen=True):
 _TRIES_A_SECOND: Final = 5.0
 
 
-def pause(awaited: int, chance: float) -> float:
+def pause_between_tries(awaited: int, chance: float) -> float:
     """Return the minimum pause between two tries, in seconds, while `awaited` users wait for copies.
 
     All copies on a node can stay unreadable at the same time while the node is connected. So the pause grows with the
@@ -143,7 +143,7 @@ class Quarantined(msgspec.Struct, frozen=True):
         """Return the nodes whose return the user waits for."""
         return self.failure.waits_for
 
-    def anew(self) -> "Quarantined":
+    def with_first_pauses(self) -> "Quarantined":
         """Return the entry with the pauses of a first failure."""
         return msgspec.structs.replace(self, failures=min(self.failures, 1))
 
@@ -157,11 +157,13 @@ class Quarantined(msgspec.Struct, frozen=True):
         if backoff is None:
             return None
         if self.failure.can_be_of_the_cluster:
-            # The cluster may have come back between the failure and the probe.
+            # The cluster may be the cause all the same, if it came back between the failure and the probe. So the next
+            # try is soon, even if the failure asks for an operator.
             backoff = _BACKOFF[Advice.RETRY]
         if not self.waits_for or not nodes.isdisjoint(self.waits_for):
-            # CouchDB is about to create the copy on a connected node.
-            least = pause(awaited, chance) if self.waits_for else 0.0
+            # A node that the user waits for is connected, and CouchDB creates the copy there soon. Each try may still
+            # be too early, so all users who wait for copies share one limit of tries.
+            least = pause_between_tries(awaited, chance) if self.waits_for else 0.0
             return now + max(least, backoff.delay(self.failures, chance))
         # At least half of the pause, because each try takes long and fails.
         return now + (_AWAY.bound(self.failures) + _AWAY.delay(self.failures, chance)) / 2

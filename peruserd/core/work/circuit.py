@@ -16,10 +16,12 @@ The trials exist because a probe can be wrong: its nodes can be lost for good wh
 the nodes served a user, the hold ends. A failed trial proves nothing, because users can fail on purpose. So the trials
 do not wait for each other, and from time to time more users try.
 
-A probe that was proved wrong is repeated at once. While its answer stays the same, the probe is not believed for a
-while, which is longer each time. Users who fail meanwhile are treated as failing alone. A successful probe is believed
-again. This time is kept short, because a real failure of the cluster would put everybody into quarantine meanwhile. A
-short time is cheap: after the first wrong probe a trial begins as soon as the hold begins.
+A trial that was served proves the probe wrong. The probe is repeated at once:
+
+- If it succeeds, probes are believed again.
+- If it fails again, no failed probe is believed for some time, which is longer after each further proof. Users who fail
+  meanwhile are treated as failing alone. The time is short, because a real failure of the cluster would put everybody
+  into quarantine meanwhile. A short time is cheap, because the next hold begins with a trial.
 
 Pure: `step` takes a state, an event and the time, by the caller's monotonic clock in seconds. It returns the next state
 and the actions to carry out.

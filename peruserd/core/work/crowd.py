@@ -10,8 +10,8 @@ few users. Anybody can sign up without end, so there are limits for the newest:
   without the reserve a new user would wait for that. A quarter is also their maximum, in case each of them takes long,
   and the maximum of saved turns.
 - Work out of order holds the checkpoint back, because the checkpoint follows the oldest change. After a crash
-  everything behind it is looked at again. So a user counts as new only for some seconds. After that a crowd is served
-  in its order, or else the end of the crowd would take the turns of users who come later.
+  everything behind it is looked at again. So a user counts as new only for some seconds, and then waits in the order
+  of the crowd. Otherwise users who have waited at the end for long would take the turns of users who have just come.
 """
 
 from typing import Final

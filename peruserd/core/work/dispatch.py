@@ -110,9 +110,9 @@ class Dispatch:
         return change
 
     def to_wake(self, now: float) -> int:
-        """Return how many workers to wake besides the worker that has just begun. Nothing else wakes them.
+        """Return how many more workers must be woken. The caller must wake them; nobody else does.
 
-        There is room for another worker in three cases:
+        The worker that has just begun is not counted. There is room for another one in three cases:
 
         - A scan may go on.
         - In a crowd a finishing worker takes one user, but a reserved place and a normal place can be free.

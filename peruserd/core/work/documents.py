@@ -12,7 +12,7 @@ from typing import Final
 
 from peruserd.core.feed.changes import Change, make_review
 from peruserd.core.feed.lanes import Lane
-from peruserd.core.users.quarantine import Failure, Quarantined, pause
+from peruserd.core.users.quarantine import Failure, Quarantined, pause_between_tries
 from peruserd.core.work import aftermath, records
 from peruserd.core.work.failed_documents import FailedDocuments
 from peruserd.core.work.records import EMPTY, Effect, Finish, Held, Keep, Queue, Record, Remind, Removal
@@ -56,7 +56,7 @@ class Documents(FailedDocuments):
             # still holds. Only users who wait for copies are spread, and each of them who is served lets others try.
             due = None if entry.next_try(now, 0.0, self._nodes) is None else now
             if due is not None and entry.waits_for:
-                due += pause(self.recovery.awaited, 0.0)
+                due += pause_between_tries(self.recovery.awaited, 0.0)
             before = self.record(entry.document_id)
             effects: tuple[Effect, ...] = () if due is None else (Remind(due),)
             self._put(entry.document_id, before, (records.replace(before, kept=entry, due=due), effects))

@@ -300,9 +300,9 @@ def returned(record: Record, nodes: frozenset[str], now: float) -> Step:
     due, review_due = record.due, record.review_due
     kept, failed = record.kept, record.failed_review
     if due is not None and kept is not None and not nodes.isdisjoint(kept.waits_for):
-        kept, due = kept.anew(), min(due, now)
+        kept, due = kept.with_first_pauses(), min(due, now)
     if review_due is not None and failed is not None and not nodes.isdisjoint(failed.waits_for):
-        failed, review_due = failed.anew(), min(review_due, now)
+        failed, review_due = failed.with_first_pauses(), min(review_due, now)
     if kept is record.kept and failed is record.failed_review:
         return record, ()
     return replace(record, kept=kept, failed_review=failed, due=due, review_due=review_due), (Remind(now),)
@@ -311,9 +311,9 @@ def returned(record: Record, nodes: frozenset[str], now: float) -> Step:
 def lost(record: Record, document_id: str, now: float, *, on_hold: bool = False) -> Step:
     """The document has another owner. Nothing of it waits here any more, and work under way proves nothing later.
 
-    When the document returns to this instance, changes can have been missed, so a row that is read then is newer. A
-    change that the copies could not confirm, and a deletion that has waited `on_hold`, are reviewed all the same,
-    because the next owner's copy may not show them yet.
+    While others own the document, this instance can miss changes. So each row that it reads after the document's return
+    counts as newer than what it did before. A change that the copies could not confirm, and a deletion that has waited
+    `on_hold`, are reviewed even now, because the next owner's copy may not show them yet.
     """
     effects: tuple[Effect, ...] = () if record.waiting is None else (Finish(record.waiting),)
     kept = record.kept

@@ -96,7 +96,7 @@ async def shard_changes(exchange: Exchange, node: Node, copy: ShardCopy) -> web.
 
 
 async def _await_shard_page(exchange: Exchange, node: Node, copy: ShardCopy, since: int, wanted: _Wanted) -> Page:
-    """Return the next changes as soon as there are any. None when the copy goes or the time is over."""
+    """Return the next changes as soon as there are any, or an empty page when the copy goes or the time is over."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + wanted.wait_seconds
     while True:

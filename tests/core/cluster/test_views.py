@@ -339,8 +339,8 @@ def test_what_is_only_coming_is_no_other_plan() -> None:
     settled, seen = _view("n1 n2", hosts, instances="n1"), _view("n1 n2", hosts)
     one, other = make_plan(settled, "n1"), make_plan(settled, "n1", seen)
     assert one != other
-    assert one.in_force == other.in_force == ((one.assignments[0].copy, one.assignments[0].ownership),)
-    assert make_plan(seen, "n1").in_force != one.in_force
+    assert one.without_upcoming == other.without_upcoming == ((one.assignments[0].copy, one.assignments[0].ownership),)
+    assert make_plan(seen, "n1").without_upcoming != one.without_upcoming
 
 
 def test_what_is_coming_is_told_and_taken_back_without_a_stop() -> None:
@@ -356,7 +356,7 @@ WHOLE = Copy("_users", WHOLE_SPACE, "n1", ".1")
 
 
 @pytest.mark.parametrize(
-    ("other", "around"),
+    ("other", "can"),
     [
         (Copy("_users", LOWER, "n1", ".1"), True),
         (Copy("_users", UPPER, "n1", ".1"), True),
@@ -369,15 +369,15 @@ WHOLE = Copy("_users", WHOLE_SPACE, "n1", ".1")
     ],
     ids=str,
 )
-def test_a_copy_is_around_what_its_own_node_can_have_split_from_it(other: Copy, *, around: bool) -> None:
+def test_a_copy_can_only_have_split_into_parts_on_its_own_node(other: Copy, *, can: bool) -> None:
     """A part has a narrower range on the same node, in the same life of the same database."""
-    assert WHOLE.is_around(other) == around
-    assert not other.is_around(WHOLE)
+    assert WHOLE.can_have_split_into(other) == can
+    assert not other.can_have_split_into(WHOLE)
 
 
-def test_a_copy_is_not_around_one_that_reaches_beyond_it() -> None:
+def test_a_copy_cannot_have_split_into_one_that_reaches_beyond_it() -> None:
     """Ranges that only overlap are no part of each other."""
-    assert not Copy("_users", LOWER, "n1", ".1").is_around(Copy("_users", Range(5, 0x80000000), "n1", ".1"))
+    assert not Copy("_users", LOWER, "n1", ".1").can_have_split_into(Copy("_users", Range(5, 0x80000000), "n1", ".1"))
 
 
 def test_a_database_without_shards_has_one_listener_that_owns_everything(documents: tuple[str, ...]) -> None:

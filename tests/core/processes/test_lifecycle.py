@@ -203,7 +203,7 @@ def test_a_child_that_refuses_its_configuration_is_not_tried_again(scenario: Sce
     """Exit code 78 means that another try cannot help, however often the plan repeats itself."""
     scenario.run()
     assert scenario.tell(Exited(code=78, chance=0.0)) == []
-    assert (scenario.child.state, scenario.child.reason) == (State.FAILED, Reason.REFUSED)
+    assert (scenario.child.state, scenario.child.reason) == (State.FAILED, Reason.BAD_CONFIGURATION)
     assert scenario.tell(Wanted()) == []
     assert scenario.wait(3600.0) == []
 

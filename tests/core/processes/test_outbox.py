@@ -74,6 +74,15 @@ def test_a_listener_that_starts_anew_is_told_of_all_that_is_open() -> None:
     assert [each.number for each in looks(outbox, LOW, after=first)] == [outbox.number]
 
 
+@pytest.mark.parametrize("reasons", [(Lane.OPERATOR, Lane.OTHERS), (Lane.OTHERS, Lane.OPERATOR)], ids=["first", "last"])
+def test_an_operators_look_stays_one_when_others_change_the_database_too(reasons: tuple[Lane, Lane]) -> None:
+    """Whoever is asked does it, while a look for another reason is the owner's alone."""
+    outbox = made_outbox()
+    for reason in reasons:
+        outbox.ask(reason, IN_LOW[:1])
+    assert [each.lane for each in looks(outbox, LOW)] == [Lane.OPERATOR]
+
+
 def test_the_more_urgent_reason_is_kept() -> None:
     """A document that is open for one reason and asked for by another has the more urgent one."""
     outbox = made_outbox()
