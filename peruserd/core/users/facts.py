@@ -116,10 +116,9 @@ class Facts(msgspec.Struct, frozen=True):
         - Another copy cannot be read, because it may hold the names that the lost copy has held.
         - This act has already written, because a second write would not make a copy that the first one has not made.
         """
-        copies = self.copies or ()
-        if self.written or any(each.security is None and not each.lost for each in copies):
+        if not self.copies or self.written or any(each.security is None and not each.lost for each in self.copies):
             return ()
-        return tuple(sorted({each.node for each in copies if each.lost}))
+        return tuple(sorted({each.node for each in self.copies if each.lost}))
 
     @property
     def readable(self) -> tuple[Security, ...]:
@@ -135,9 +134,10 @@ class Facts(msgspec.Struct, frozen=True):
     @property
     def silent(self) -> tuple[str, ...]:
         """Return the nodes whose copy could not be read, sorted."""
-        if self.lost:
+        # Most acts read no copies, and ask this several times.
+        if not self.copies or self.lost:
             return ()
-        return tuple(sorted({each.node for each in self.copies or () if each.security is None}))
+        return tuple(sorted({each.node for each in self.copies if each.security is None}))
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -145,5 +145,7 @@ class Facts(msgspec.Struct, frozen=True):
 
         When a node returns, CouchDB creates a missing copy there some seconds later, with the default security object.
         """
+        if not (silent := self.silent):
+            return ()
         answered = self.connected.union(each.node for each in self.copies or () if each.lost)
-        return tuple(each for each in self.silent if each in answered)
+        return tuple(each for each in silent if each in answered)
