@@ -23,7 +23,7 @@ CONTEXT.set_forkserver_preload(
 # Processes that begin with a new interpreter have the times of users.
 _HURRIED: Final = (
     ("peruserd.cli.survey", "_AGAIN_SECONDS", 0.5),
-    ("peruserd.core.work.dispatch", "_OTHERS_REST_SECONDS", 1.0),
+    ("peruserd.core.scheduling.dispatch", "_OTHERS_REST_SECONDS", 1.0),
     ("peruserd.listener.auditing", "_AGAIN_SECONDS", 1.0),
     ("peruserd.supervisor.attaching", "_ASKING_AGAIN", Backoff(initial_seconds=0.2, max_seconds=5.0)),
     ("peruserd.supervisor.attaching", "_SURE_SECONDS", 0.1),

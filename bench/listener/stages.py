@@ -24,7 +24,7 @@ from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.feed.progress import Identity, OnDisk, SavedProgress
 from peruserd.core.feed.rows import PAGE_ROWS, Page
-from peruserd.core.work.listener_state import ListenerState
+from peruserd.core.scheduling.listener_state import ListenerState
 from peruserd.couch.answers import Answer
 from peruserd.couch.client import Client
 from peruserd.couch.copies import Copies, ShardLayout

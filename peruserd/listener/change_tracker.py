@@ -1,8 +1,8 @@
 """The state of a listener (what it has read, does and has finished), shared by its threads, guarded by one lock.
 
 The follower and the scanner enter what they read, workers take it and give it back, and the main thread writes the
-progress to disk. Nothing is decided here. The decisions are in `core.work.listener_state`; the tracker adds the lock,
-the waiting, the clock and the disk.
+progress to disk. Nothing is decided here. The decisions are in `core.scheduling.listener_state`; the tracker adds the
+lock, the waiting, the clock and the disk.
 """
 
 import time
@@ -18,7 +18,7 @@ from peruserd.core.feed.rows import Page, Row, Sequence
 from peruserd.core.feed.scan import ScanTask
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.processes.messages import Report
-from peruserd.core.work.listener_state import ListenerState
+from peruserd.core.scheduling.listener_state import ListenerState
 from peruserd.listener.failures import Clocks, Failures, log_fights, log_hold
 from peruserd.listener.jitter import jitter
 from peruserd.listener.look_requests import LookRequests

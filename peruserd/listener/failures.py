@@ -1,6 +1,6 @@
 """The failures of users: they go to quarantine on disk, or wait in memory until the cause is known.
 
-A part of the tracker, with its lock. `core.work.circuit` decides, and a thread asks the cluster for the facts.
+A part of the tracker, with its lock. `core.scheduling.circuit` decides, and a thread asks the cluster for the facts.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,11 +10,11 @@ from typing import Final, NamedTuple
 import structlog
 
 from peruserd.core.feed.changes import Change
+from peruserd.core.scheduling.cluster_hold import ClusterHold
+from peruserd.core.scheduling.listener_state import ListenerState
+from peruserd.core.scheduling.records import Record, Removal
 from peruserd.core.users.inquiries import MAX_ON_A_PAGE, Inquiry, InquiryPage, KeptUser, QuarantineAction
 from peruserd.core.users.quarantine import RESTLESS_DATABASE, Failure, Quarantined
-from peruserd.core.work.cluster_hold import ClusterHold
-from peruserd.core.work.listener_state import ListenerState
-from peruserd.core.work.records import Record, Removal
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store
 from peruserd.listener.work_condition import WorkCondition

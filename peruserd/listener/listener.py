@@ -38,8 +38,8 @@ from peruserd.core.processes.messages import (
     decode_to_listener,
     encode,
 )
+from peruserd.core.scheduling.listener_state import ListenerState
 from peruserd.core.users.inquiries import Inquiry
-from peruserd.core.work.listener_state import ListenerState
 from peruserd.couch.client import Client
 from peruserd.couch.copies import open_copies
 from peruserd.couch.errors import RefusedError

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.processes.messages import CompareNames, Look, LookAtAll
 from peruserd.core.processes.open_looks import Message
-from peruserd.core.work.listener_state import ListenerState
+from peruserd.core.scheduling.listener_state import ListenerState
 from peruserd.listener.work_condition import WorkCondition
 
 

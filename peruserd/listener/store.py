@@ -24,8 +24,8 @@ import structlog
 from peruserd.core.audit.rounds import Rounds
 from peruserd.core.deletions.journal import Entry
 from peruserd.core.feed.progress import SavedProgress
+from peruserd.core.scheduling.records import Removal
 from peruserd.core.users.quarantine import Quarantined
-from peruserd.core.work.records import Removal
 
 T = TypeVar("T")
 

@@ -2,8 +2,8 @@
 
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
-from peruserd.core.work.dispatch import Dispatch
-from peruserd.core.work.documents import Documents
+from peruserd.core.scheduling.dispatch import Dispatch
+from peruserd.core.scheduling.documents import Documents
 from tests.core.outcomes import RECALL
 from tests.core.tickets import CountingWatermark
 

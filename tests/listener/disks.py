@@ -4,8 +4,8 @@ from typing import Protocol
 
 from peruserd.core.audit.rounds import Rounds
 from peruserd.core.feed.progress import SavedProgress
+from peruserd.core.scheduling.records import Removal
 from peruserd.core.users.quarantine import Quarantined
-from peruserd.core.work.records import Removal
 from peruserd.listener.work_condition import WorkCondition
 
 

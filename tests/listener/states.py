@@ -6,8 +6,8 @@ from peruserd.core.feed.progress import Identity, OnDisk, SavedProgress
 from peruserd.core.feed.rows import Page, Row
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.scheduling.listener_state import ListenerState
 from peruserd.core.users.quarantine import UNSERVABLE_NAME, Advice, Failure
-from peruserd.core.work.listener_state import ListenerState
 from peruserd.listener.outcome import Outcome
 from tests.listener.trackers import RECALL_SECONDS
 

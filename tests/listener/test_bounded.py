@@ -16,8 +16,8 @@ from peruserd.core.feed.progress import Identity, SavedProgress
 from peruserd.core.feed.rows import PAGE_ROWS, Page, Row
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.scheduling import documents as documents_module
 from peruserd.core.users.quarantine import RESTLESS_DATABASE, UNSERVABLE_NAME, Failure
-from peruserd.core.work import documents as documents_module
 from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store

@@ -12,7 +12,7 @@ from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.feed.progress import SavedProgress
 from peruserd.core.feed.rows import Leaf, Page, Row
-from peruserd.core.work.crowd import NEW_SECONDS, NEWEST_FRACTION
+from peruserd.core.scheduling.crowd import NEW_SECONDS, NEWEST_FRACTION
 from tests.listener.states import ALREADY, MADE, SETTLED, Feed, listening
 
 SHARES = [1, 2, 5, 8, 16]

@@ -6,7 +6,7 @@ from peruserd.core.common.names import user_document_id
 from peruserd.core.feed.progress import Identity, Scan, Sweep
 from peruserd.core.feed.rows import Page, Row
 from peruserd.core.feed.scan import ScanTask
-from peruserd.core.work.listener_state import ListenerState
+from peruserd.core.scheduling.listener_state import ListenerState
 from tests.listener.states import ALREADY, FAILED, MINE, Feed, listening, unopened
 
 ALONE: dict[str, Any] = {"nodes": ("n1",), "cut_off": True}

@@ -9,9 +9,9 @@ import pytest
 
 from peruserd.core.common.names import user_document_id
 from peruserd.core.feed.lanes import Lane
+from peruserd.core.scheduling.records import Record
 from peruserd.core.users.inquiries import MAX_ON_A_PAGE, Inquiry, KeptUser, QuarantineAction
 from peruserd.core.users.quarantine import Advice, Failure
-from peruserd.core.work.records import Record
 from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener import failures as failures_module
 from peruserd.listener.outcome import Outcome

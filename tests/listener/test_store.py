@@ -16,8 +16,8 @@ from peruserd.core.audit.rounds import Part, Round, Rounds, Summary
 from peruserd.core.feed.progress import SavedProgress, Scan
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import WHOLE_SPACE
+from peruserd.core.scheduling.records import Removal
 from peruserd.core.users.quarantine import Advice, Failure, Quarantined
-from peruserd.core.work.records import Removal
 from peruserd.listener.store import Store, StoreError, hand_over_doubts
 
 OWNERSHIP = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("n1", "n2")),), ("n1", "n2"))

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from peruserd.core.feed.progress import OnDisk
 from peruserd.core.ownership.ownership import Ownership
-from peruserd.core.work.listener_state import ListenerState
+from peruserd.core.scheduling.listener_state import ListenerState
 from peruserd.listener import change_tracker as tracker_module
 from peruserd.listener.change_tracker import ChangeTracker
 

@@ -17,9 +17,9 @@ from hypothesis.stateful import (
 )
 
 from peruserd.core.common.backoff import Backoff
+from peruserd.core.scheduling import restless
 from peruserd.core.users import quarantine
 from peruserd.core.users.quarantine import Advice
-from peruserd.core.work import restless
 from peruserd.couch import cluster_database as cluster_database_module
 from peruserd.listener import auditing as auditing_module
 from peruserd.listener import change_tracker as tracker_module

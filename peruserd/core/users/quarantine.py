@@ -1,7 +1,7 @@
 """The reason why a user was not served, and the time of the next try.
 
 One user's failure never delays another user, because the checkpoint passes a failure once its entry is on disk. The
-entry is a part of the document's record (`core.work.records`).
+entry is a part of the document's record (`core.scheduling.records`).
 """
 
 from enum import StrEnum
@@ -46,7 +46,7 @@ OF_THE_CLUSTER: Final = {
     "unreachable": "the server could not be reached, or the connection broke",
     UNCONFIRMED: "too few copies say whether the user document is there",
 }
-"""The kinds of failure that the cluster may have caused. A probe finds out whether it did (`core.work.circuit`)."""
+"""The kinds of failure that the cluster may have caused. A probe finds out (`core.scheduling.circuit`)."""
 
 KINDS: Final = {
     **OF_THE_CLUSTER,

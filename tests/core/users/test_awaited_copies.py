@@ -5,8 +5,8 @@ import random
 import pytest
 
 from peruserd.core.feed.lanes import Lane
+from peruserd.core.scheduling.documents import Documents
 from peruserd.core.users.quarantine import Failure, Quarantined
-from peruserd.core.work.documents import Documents
 from tests.core.outcomes import RECALL, Outcome
 
 USERS = 3_000

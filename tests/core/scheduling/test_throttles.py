@@ -1,6 +1,6 @@
 import pytest
 
-from peruserd.core.work.throttles import CreationLimit, ScanThrottle
+from peruserd.core.scheduling.throttles import CreationLimit, ScanThrottle
 
 
 def test_a_scan_takes_half_of_the_work_in_flight_while_nobody_signs_up() -> None:

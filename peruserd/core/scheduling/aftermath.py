@@ -1,15 +1,27 @@
 """The consequences of finished work on a document: its quarantine, its next try, and whether it is in doubt.
 
-Pure functions on `core.work.records.Record`. They keep the invariants of that module.
+Pure functions on `core.scheduling.records.Record`. They keep the invariants of that module.
 """
 
 from typing import Final, Protocol
 
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
+from peruserd.core.scheduling import records
+from peruserd.core.scheduling.records import (
+    PASSING,
+    Act,
+    Effect,
+    Held,
+    Keep,
+    Queue,
+    Record,
+    Remind,
+    Removal,
+    Step,
+    replace,
+)
 from peruserd.core.users.quarantine import Failure, Quarantined
-from peruserd.core.work import records
-from peruserd.core.work.records import PASSING, Act, Effect, Held, Keep, Queue, Record, Remind, Removal, Step, replace
 
 # A failure quotes the server's words, and an entry is kept for each user. This many characters are enough for people.
 _MAX_MESSAGE: Final = 500

@@ -1,7 +1,7 @@
 """The hold of a listener while the cluster serves nobody, and its end.
 
-`core.work.circuit` decides. This module carries out the decisions on the documents and their dispatch, without a disk
-or a clock.
+`core.scheduling.circuit` decides. This module carries out the decisions on the documents and their dispatch, without a
+disk or a clock.
 """
 
 import msgspec
@@ -9,11 +9,11 @@ import msgspec
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.processes.counters import Counters
+from peruserd.core.scheduling import circuit
+from peruserd.core.scheduling.circuit import Circuit
+from peruserd.core.scheduling.dispatch import Dispatch
+from peruserd.core.scheduling.documents import Documents
 from peruserd.core.users.quarantine import Failure
-from peruserd.core.work import circuit
-from peruserd.core.work.circuit import Circuit
-from peruserd.core.work.dispatch import Dispatch
-from peruserd.core.work.documents import Documents
 
 
 class Over(msgspec.Struct, frozen=True):

@@ -12,8 +12,8 @@ from collections import OrderedDict
 from itertools import islice
 from typing import Final
 
+from peruserd.core.scheduling.records import Record
 from peruserd.core.users.quarantine import Failure, Quarantined
-from peruserd.core.work.records import Record
 
 _AT_ONCE: Final = 2
 

@@ -1,6 +1,6 @@
 """The report of a listener: its state and its counters.
 
-`core.work.listener_state` completes this class with the state itself.
+`core.scheduling.listener_state` completes this class with the state itself.
 """
 
 from abc import ABC, abstractmethod
@@ -11,9 +11,9 @@ from peruserd.core.feed.changes import Change
 from peruserd.core.feed.intake import Intake
 from peruserd.core.processes.counters import Counters
 from peruserd.core.processes.messages import Report, Stage
-from peruserd.core.work.aftermath import CountedOutcome
-from peruserd.core.work.cluster_hold import ClusterHold
-from peruserd.core.work.documents import Documents
+from peruserd.core.scheduling.aftermath import CountedOutcome
+from peruserd.core.scheduling.cluster_hold import ClusterHold
+from peruserd.core.scheduling.documents import Documents
 
 
 class Reporting(ABC):

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from peruserd.core.work.crowd import OLDEST_BETWEEN, Crowd, places
+from peruserd.core.scheduling.crowd import OLDEST_BETWEEN, Crowd, places
 
 
 def begin(crowd: Crowd, user: str, share: int, *, newest: bool) -> None:

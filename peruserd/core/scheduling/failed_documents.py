@@ -1,6 +1,6 @@
 """The documents whose work failed: set aside until the cause is known, or kept in quarantine.
 
-`core.work.documents` completes this class with the other events of a document.
+`core.scheduling.documents` completes this class with the other events of a document.
 """
 
 import heapq
@@ -12,9 +12,9 @@ from itertools import islice
 
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
+from peruserd.core.scheduling import aftermath, records
+from peruserd.core.scheduling.records import EMPTY, Held, Record
 from peruserd.core.users.quarantine import Failure
-from peruserd.core.work import aftermath, records
-from peruserd.core.work.records import EMPTY, Held, Record
 
 
 class FailedDocuments(ABC):

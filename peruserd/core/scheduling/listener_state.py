@@ -1,7 +1,8 @@
 """The whole state of a listener, without threads, disk and clock: what it has read, does now and has finished.
 
-It combines `core.feed.intake` (sequences), `core.work.dispatch` (order and limits) and `core.work.documents` (each
-document). Times are of the caller's monotonic clock, in seconds. Not thread-safe, because the owner has a lock.
+It combines `core.feed.intake` (sequences), `core.scheduling.dispatch` (order and limits) and
+`core.scheduling.documents` (each document). Times are of the caller's monotonic clock, in seconds. Not thread-safe,
+because the owner has a lock.
 """
 
 from collections.abc import Collection, Iterable
@@ -16,13 +17,13 @@ from peruserd.core.feed.scan import ScanTask
 from peruserd.core.feed.watermark import Watermark
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.processes.counters import Counters
+from peruserd.core.scheduling.aftermath import CountedOutcome
+from peruserd.core.scheduling.cluster_hold import ClusterHold
+from peruserd.core.scheduling.dispatch import Dispatch
+from peruserd.core.scheduling.documents import Documents
+from peruserd.core.scheduling.records import Removal
+from peruserd.core.scheduling.report import Reporting
 from peruserd.core.users.quarantine import RESTLESS_DATABASE, UNSERVABLE_NAME, Failure, Quarantined
-from peruserd.core.work.aftermath import CountedOutcome
-from peruserd.core.work.cluster_hold import ClusterHold
-from peruserd.core.work.dispatch import Dispatch
-from peruserd.core.work.documents import Documents
-from peruserd.core.work.records import Removal
-from peruserd.core.work.report import Reporting
 
 
 class ListenerState(Reporting):

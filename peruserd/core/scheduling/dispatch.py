@@ -17,12 +17,12 @@ from typing import Final
 
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
-from peruserd.core.work.crowd import NEW_SECONDS, Crowd
-from peruserd.core.work.documents import Documents
-from peruserd.core.work.records import Held
-from peruserd.core.work.restless import Restless
-from peruserd.core.work.throttles import CreationLimit, ScanThrottle
-from peruserd.core.work.trials import Trials
+from peruserd.core.scheduling.crowd import NEW_SECONDS, Crowd
+from peruserd.core.scheduling.documents import Documents
+from peruserd.core.scheduling.records import Held
+from peruserd.core.scheduling.restless import Restless
+from peruserd.core.scheduling.throttles import CreationLimit, ScanThrottle
+from peruserd.core.scheduling.trials import Trials
 
 # Iterating over an enumeration takes longer than looking into its lanes.
 _LANES: Final = tuple(Lane)

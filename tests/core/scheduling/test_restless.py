@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peruserd.core.work import restless as restless_module
-from peruserd.core.work.restless import MAX_CHANGES, REST_SECONDS, WITHIN_SECONDS, Restless
+from peruserd.core.scheduling import restless as restless_module
+from peruserd.core.scheduling.restless import MAX_CHANGES, REST_SECONDS, WITHIN_SECONDS, Restless
 
 
 def flip(restless: Restless, times: int, *, now: float = 0.0, every: float = 1.0, document_id: str = "ann") -> float:

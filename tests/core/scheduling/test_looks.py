@@ -4,9 +4,9 @@ import pytest
 
 from peruserd.core.feed.changes import Change, make_look
 from peruserd.core.feed.lanes import Lane
+from peruserd.core.scheduling.aftermath import after_success
+from peruserd.core.scheduling.records import EMPTY, Finish, Held, Queue, replace, seen
 from peruserd.core.users.quarantine import Quarantined
-from peruserd.core.work.aftermath import after_success
-from peruserd.core.work.records import EMPTY, Finish, Held, Queue, replace, seen
 from tests.core.desk import Desk
 from tests.core.outcomes import RETRY, Outcome
 

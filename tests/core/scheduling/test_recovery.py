@@ -2,9 +2,9 @@
 
 import pytest
 
+from peruserd.core.scheduling.records import EMPTY, Record, replace
+from peruserd.core.scheduling.recovery import Recovery
 from peruserd.core.users.quarantine import OF_THE_CLUSTER, Failure, Quarantined
-from peruserd.core.work.records import EMPTY, Record, replace
-from peruserd.core.work.recovery import Recovery
 
 
 def take(recovery: Recovery, kind: str) -> list[str]:

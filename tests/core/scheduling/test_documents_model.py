@@ -8,8 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
+from peruserd.core.scheduling.records import Held, Record, Removal
 from peruserd.core.users.quarantine import Advice, Failure
-from peruserd.core.work.records import Held, Record, Removal
 from tests.core.desk import Desk
 from tests.core.outcomes import FAILURES, RECALL, RETRY, Outcome
 from tests.quick import examples

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from peruserd.core.work.circuit import (
+from peruserd.core.scheduling.circuit import (
     Action,
     Blame,
     Circuit,

@@ -5,10 +5,10 @@ import pytest
 
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
+from peruserd.core.scheduling import records
+from peruserd.core.scheduling.aftermath import after_failure, after_success
+from peruserd.core.scheduling.records import EMPTY, Finish, Held, Keep, Queue, Record, Remind, Removal, State
 from peruserd.core.users.quarantine import UNCONFIRMED, UNSERVABLE_NAME, Advice, Failure, Quarantined
-from peruserd.core.work import records
-from peruserd.core.work.aftermath import after_failure, after_success
-from peruserd.core.work.records import EMPTY, Finish, Held, Keep, Queue, Record, Remind, Removal, State
 from tests.core.outcomes import RECALL, RETRY, Outcome
 
 NODES = frozenset({"n1", "n2"})

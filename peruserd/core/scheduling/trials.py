@@ -7,8 +7,8 @@ So nobody tries twice before all other waiting users have tried once.
 from typing import Final
 
 from peruserd.core.feed.changes import Change
-from peruserd.core.work.documents import Documents
-from peruserd.core.work.records import Held
+from peruserd.core.scheduling.documents import Documents
+from peruserd.core.scheduling.records import Held
 
 # Memory is bounded. Past this number some users may try again before others have tried.
 _MAX_TRIED: Final = 10_000

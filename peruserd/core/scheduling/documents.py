@@ -1,8 +1,8 @@
 """All documents under way: their records, and their order in each lane.
 
-Every change of a record goes through the pure functions of `core.work.records` and `core.work.aftermath`. This module
-carries out the effects that they return: it gives tickets back, and puts documents into lanes or reminders. Not
-thread-safe, because the owner has a lock.
+Every change of a record goes through the pure functions of `core.scheduling.records` and `core.scheduling.aftermath`.
+This module carries out the effects that they return: it gives tickets back, and puts documents into lanes or reminders.
+Not thread-safe, because the owner has a lock.
 """
 
 import heapq
@@ -12,11 +12,11 @@ from typing import Final
 
 from peruserd.core.feed.changes import Change, make_review
 from peruserd.core.feed.lanes import Lane
+from peruserd.core.scheduling import aftermath, records
+from peruserd.core.scheduling.failed_documents import FailedDocuments
+from peruserd.core.scheduling.records import EMPTY, Effect, Finish, Held, Keep, Queue, Record, Remind, Removal
+from peruserd.core.scheduling.recovery import Recovery
 from peruserd.core.users.quarantine import Failure, Quarantined, pause_between_tries
-from peruserd.core.work import aftermath, records
-from peruserd.core.work.failed_documents import FailedDocuments
-from peruserd.core.work.records import EMPTY, Effect, Finish, Held, Keep, Queue, Record, Remind, Removal
-from peruserd.core.work.recovery import Recovery
 
 # An obsolete reminder stays until its time comes, or until there are this many more reminders than needed.
 _SPARE_REMINDERS: Final = 1_000
