@@ -18,6 +18,7 @@ import msgspec
 
 from peruserd.core.cluster.directory import Mark
 from peruserd.core.cluster.leases import Breaks
+from peruserd.core.feed.rows import is_before
 
 # A hanging node counts as connected until Erlang has missed its net ticks, for up to 75 s.
 _UNNOTICED_SECONDS: Final = 90.0
@@ -225,9 +226,7 @@ class Absences:
 
 def _goes_on(before: Mark, place: Mark) -> bool:
     """Say whether a place can be a later one of the same list. Files restored from a backup keep their `uuid`."""
-    sequences = (before.sequence, place.sequence)
-    is_behind = isinstance(sequences[0], int) and isinstance(sequences[1], int) and sequences[0] > sequences[1]
-    return before.uuid == place.uuid and not is_behind
+    return before.uuid == place.uuid and not is_before(place.sequence, before.sequence)
 
 
 def _earlier(place: Mark, other: Mark | None) -> Mark:

@@ -12,7 +12,7 @@ import msgspec
 
 from peruserd.core.common.names import decode_database_name, user_document_id
 from peruserd.core.feed.progress import Identity, is_behind
-from peruserd.core.feed.rows import Row, Sequence, is_first
+from peruserd.core.feed.rows import Row, Sequence, is_before, is_first
 
 # Past this many rows, it is cheaper to compare the names of all users' databases than to look at each row's user.
 _MAX_ROWS: Final = 20_000
@@ -55,7 +55,6 @@ def why_not_from(mark: Mark | None, identity: Identity) -> str | None:
         return "the node's list of databases is another one"
     if is_behind(identity, mark.sequence):
         return "the node's list of databases is behind what was read of it"
-    sequences = (identity.update_seq, mark.sequence)
-    if isinstance(sequences[0], int) and isinstance(sequences[1], int) and sequences[0] - sequences[1] > _MAX_ROWS:
+    if isinstance(mark.sequence, int) and is_before(mark.sequence + _MAX_ROWS, identity.update_seq):
         return "too many databases have changed since the list was read"
     return None

@@ -12,10 +12,10 @@ MAX_LEVELS: Final = 200
 """Three times the limit of a template, and a fifth of what Python 3.11 can do."""
 
 
-def is_too_deep(value: object) -> bool:
-    """Say whether decoded JSON has more than `MAX_LEVELS` objects and lists inside one another."""
+def is_too_deep(value: object, max_levels: int = MAX_LEVELS) -> bool:
+    """Say whether decoded JSON has more than `max_levels` objects and lists inside one another."""
     level = [value] if isinstance(value, dict | list) else []
-    for _ in range(MAX_LEVELS):
+    for _ in range(max_levels):
         level = [inner for each in level for inner in _inside(each) if isinstance(inner, dict | list)]
         if not level:
             return False

@@ -94,16 +94,16 @@ class CouchDBConfig(Table, frozen=True):
     url: Annotated[
         str,
         Meta(
-            description="The node's address. Give the node itself, not a load balancer: an instance is attached to "
-            "one node. Credentials may stand in it (http://name:password@host:5984); they are taken out at once."
+            description="The node's address. Give the node itself, not a load balancer, because an instance is "
+            "attached to one node. Credentials in it (http://name:password@host:5984) are taken out at once."
         ),
     ] = "http://127.0.0.1:5984"
     username: Annotated[str | None, Meta(description="A server admin's name.")] = None
     password_file: Annotated[
         str | None,
         Meta(
-            description="A file whose first line is the password; it is read again after a refusal and on SIGHUP. "
-            "Instead of it: the environment's PERUSERD_COUCHDB_PASSWORD, or the systemd credential couchdb-password."
+            description="A file with the password in its first line. It is read again after a refusal and on SIGHUP. "
+            "PERUSERD_COUCHDB_PASSWORD or the systemd credential couchdb-password can be used instead."
         ),
     ] = None
     auth_db: Annotated[
@@ -111,22 +111,26 @@ class CouchDBConfig(Table, frozen=True):
     ] = "_users"
     node: Annotated[
         Annotated[str, Meta(min_length=1)],
-        Meta(description="The node's Erlang name, as in node1@host; _local is whichever node answers at the url."),
+        Meta(description="The node's Erlang name, as in node1@host. _local means the node that answers at the url."),
     ] = "_local"
     ca_file: Annotated[str | None, Meta(description="PEM file of the authority that signed the server.")] = None
     client_cert: Annotated[str | None, Meta(description="PEM file of a client certificate.")] = None
-    client_key: Annotated[str | None, Meta(description="Its key, where it is a file of its own.")] = None
+    client_key: Annotated[
+        str | None, Meta(description="PEM file of the certificate's key, if it is a file of its own.")
+    ] = None
     connect_timeout: Annotated[Seconds, Meta(description="Seconds until a connection must stand.")] = 5.0
     read_timeout: Annotated[
         Seconds,
         Meta(
-            description="Seconds without a byte after which a request has failed (long polls add theirs). A whole "
-            "answer may take twice as long, and a second more for each 256 KiB of it."
+            description="Seconds without a byte until a request has failed. A long poll has its own time in addition. "
+            "A whole answer may take twice as long, and a second more for each 256 KiB of it."
         ),
     ] = 30.0
     long_poll_timeout: Annotated[
         Annotated[float, Meta(ge=1, le=25)],
-        Meta(description="Seconds until a long poll ends that has no news; less than a proxy in between allows."),
+        Meta(
+            description="Seconds until a long poll without news ends. It must be less than a proxy in between allows."
+        ),
     ] = 25.0
     feed: Annotated[
         FeedChoice,
@@ -138,23 +142,26 @@ class CouchDBConfig(Table, frozen=True):
 
 
 class DatabasesConfig(Table, frozen=True):
-    """The databases that are made for users."""
+    """The databases that are created for users."""
 
     prefix: Annotated[
-        str, Meta(description="What their names begin with; two hexadecimal digits for each byte of the name follow.")
+        str,
+        Meta(
+            description="The beginning of their names. Two hexadecimal digits for each byte of the user's name follow."
+        ),
     ] = "userdb-"
-    q: Annotated[Shards, Meta(description="Shards of each.")] = 1
+    q: Annotated[Shards, Meta(description="Shards of each database.")] = 1
     n: Annotated[
-        Shards | None, Meta(description="Copies of each shard; the server's default where it is not given.")
+        Shards | None, Meta(description="Copies of each shard. Without this key the server's default is used.")
     ] = None
-    placement: Annotated[
-        str | None, Meta(description="The zones the copies go to, as in metro-dc-a:2,metro-dc-b:1.")
-    ] = None
-    partitioned: Annotated[bool, Meta(description="Whether they are partitioned databases.")] = False
+    placement: Annotated[str | None, Meta(description="The zones of the copies, as in metro-dc-a:2,metro-dc-b:1.")] = (
+        None
+    )
+    partitioned: Annotated[bool, Meta(description="Create partitioned databases.")] = False
     when_deleted: Annotated[
         WhenDeleted,
         Meta(
-            description="What happens when somebody deletes the database of a user who is there. remake: it is made "
+            description="The policy after somebody has deleted the database of a live user. remake: it is created "
             "again, empty. report: the user goes to quarantine as database_deleted, until the operator has the user "
             "looked at or somebody puts the database back."
         ),
@@ -168,8 +175,8 @@ class SecurityConfig(Table, frozen=True):
         Grant,
         Meta(
             description="admin: the user is an admin and a member of the database, as with couch_peruser, and can "
-            "write its design documents and its security object. member: a member alone. Databases that are there "
-            "already stay as they are until `peruserd templates rollout`."
+            "write its design documents and its security object. member: a member alone. Existing databases "
+            "stay as they are until `peruserd templates rollout`."
         ),
     ] = Grant.ADMIN
 
@@ -180,14 +187,14 @@ class TemplatesConfig(Table, frozen=True):
     directory: Annotated[
         str | None,
         Meta(
-            description="A directory with documents/*.json, security.json and options.json; it is read at the start. "
-            "New databases get what is in it, and those that are there already by `peruserd templates rollout`."
+            description="A directory with documents/*.json, security.json and options.json. It is read at the start. "
+            "New databases get its content at once, and existing ones by `peruserd templates rollout`."
         ),
     ] = None
 
 
 class DeletionConfig(Table, frozen=True):
-    """Deletions of user documents, and the databases that these leave."""
+    """Deletions of user documents, and the databases that remain after them."""
 
     policy: Annotated[
         DeletionPolicy,
@@ -199,8 +206,8 @@ class DeletionConfig(Table, frozen=True):
     grace_period: Annotated[
         UpToTenYears,
         Meta(
-            description="drop: seconds from the deletion of a user document to that of the database; 0 deletes it as "
-            "soon as the deletion is confirmed."
+            description="drop: seconds from the deletion of a user document to that of the database. With 0 it is "
+            "deleted as soon as the deletion is confirmed."
         ),
     ] = 604_800.0
     max_drops: Annotated[
@@ -210,12 +217,12 @@ class DeletionConfig(Table, frozen=True):
             "more stops all deletions until `peruserd deletions resume`. A database without a document never counts."
         ),
     ] = 100
-    per_seconds: Annotated[UpToAMonth, Meta(description="The time in which max_drops are counted.")] = 3_600.0
+    per_seconds: Annotated[UpToAMonth, Meta(description="The seconds within which max_drops are counted.")] = 3_600.0
     on_return: Annotated[
         OnReturn,
         Meta(
-            description="What happens when somebody signs up under the name of a deleted user whose database is still "
-            "there. reopen: the new user gets the database with all that is in it. hold: nobody is let in until "
+            description="The policy when somebody signs up under the name of a deleted user whose database still "
+            "exists. reopen: the new user gets the database with its content. hold: nobody gets access until "
             "`peruserd deletions release` or `drop-now`."
         ),
     ] = OnReturn.REOPEN
@@ -232,8 +239,8 @@ class ClusterConfig(Table, frozen=True):
     database: Annotated[
         Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_$()+/-]{0,199}\Z")],
         Meta(
-            description="The database of peruserd's own, for server admins only, in which the instances tell each "
-            "other that they live. The first one makes it; a database of that name that is somebody else's is not "
+            description="peruserd's own database, for server admins only. In it the instances show each other "
+            "that they are alive. The first instance creates it. Somebody else's database of that name is not "
             "touched. All instances of a cluster must name the same one."
         ),
     ] = "peruserd"
@@ -241,8 +248,8 @@ class ClusterConfig(Table, frozen=True):
     quiet_period: Annotated[
         UpToAnHour,
         Meta(
-            description="Seconds for which a change of the cluster must last before it takes effect; longer than a "
-            "restart of the daemon takes, so that one moves nothing."
+            description="Seconds for which a change of the cluster must last before it takes effect. It should be "
+            "longer than a restart of the daemon, so that a restart moves no documents."
         ),
     ] = 5.0
     lease_interval: Annotated[Seconds, Meta(description="Seconds between two signs of life of an instance.")] = 5.0
@@ -259,8 +266,8 @@ class ProvisioningConfig(Table, frozen=True):
     max_new_per_minute: Annotated[
         Annotated[int, Meta(ge=0, le=1_000_000)],
         Meta(
-            description="Databases this instance makes in a minute at most, divided among its listeners (at least one "
-            "each); who signs up beyond that waits. 0: no limit."
+            description="At most this many databases are created by this instance in a minute, divided among its "
+            "listeners (at least one each). Further new users wait. 0: no limit."
         ),
     ] = 0
 
@@ -271,15 +278,15 @@ class AuditConfig(Table, frozen=True):
     interval: Annotated[
         UpToAMonth,
         Meta(
-            description="Seconds that a round over all users is spread over, and from the beginning of one to that of "
-            "the next. A round that needs more at the given rate takes longer; peruserd_audit_round_seconds tells."
+            description="Seconds from the beginning of one round over all users to that of the next. A round takes "
+            "longer if the rate is too low for that, as peruserd_audit_round_seconds shows."
         ),
     ] = 86_400.0
     rate: Annotated[
         Annotated[float, Meta(gt=0, le=10_000)],
         Meta(
-            description="Requests a second that the audit of this instance makes at most, over all its listeners; "
-            "each user takes about one for each copy of the database, on whichever node that is."
+            description="At most this many requests a second are made by the audit of this instance, over all its "
+            "listeners. Each user takes about one request for each copy of the database, on any node."
         ),
     ] = 10.0
 
@@ -289,14 +296,14 @@ class HTTPConfig(Table, frozen=True):
 
     listen: Annotated[
         str,
-        Meta(description="Address and port of /metrics, /healthz, /readyz and /users; port 0 takes a free one."),
+        Meta(description="Address and port of /metrics, /healthz, /readyz and /users. Port 0 takes a free one."),
     ] = "127.0.0.1:9984"
     users: Annotated[
         Audience,
         Meta(
-            description="Who may ask /users/{name} whether a user is served. loopback: programs of this machine, and "
-            "nobody where `listen` is no loopback address. everybody: all who reach the port. nobody: the page is "
-            "closed."
+            description="The clients that may ask /users/{name} whether a user is served. loopback: programs of this "
+            "machine, and nobody if `listen` is no loopback address. everybody: all that reach the port. nobody: the "
+            "page is closed."
         ),
     ] = Audience.LOOPBACK
 
@@ -306,7 +313,7 @@ class StateConfig(Table, frozen=True):
 
     directory: Annotated[
         str | None,
-        Meta(description="The directory; by default systemd's $STATE_DIRECTORY, elsewhere /var/lib/peruserd."),
+        Meta(description="The directory. The default is systemd's $STATE_DIRECTORY, or else /var/lib/peruserd."),
     ] = None
 
 
@@ -314,9 +321,10 @@ class LogConfig(Table, frozen=True):
     """Log lines, on standard error."""
 
     format: Annotated[
-        LogFormat, Meta(description="json, console (for people), or auto: console on a terminal, json elsewhere.")
+        LogFormat,
+        Meta(description="json: for programs. console: for people. auto: console on a terminal, json elsewhere."),
     ] = LogFormat.AUTO
-    level: Annotated[LogLevel, Meta(description="The least severe lines written.")] = LogLevel.INFO
+    level: Annotated[LogLevel, Meta(description="The least severe level that is written.")] = LogLevel.INFO
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

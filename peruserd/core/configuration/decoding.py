@@ -232,7 +232,7 @@ def _allowed(kind: inspect.Type) -> str:
 
 def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
     words = {"gt": "above", "ge": "from", "lt": "below", "le": "up to"}
-    bounds = [f" {word} {value:g}" for name, word in words.items() if (value := getattr(kind, name)) is not None]
+    bounds = [f" {word} {value:.15g}" for name, word in words.items() if (value := getattr(kind, name)) is not None]
     return "".join(bounds)
 
 

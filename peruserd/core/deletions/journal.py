@@ -9,11 +9,14 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from peruserd.core.common.decoders import json_decoder
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 # A revision as CouchDB makes it. With `new_edits=false` anybody can write a document with any text as its revision.
 _REVISION: Final = re.compile(r"[0-9]{1,10}-[0-9a-f]{32}")
@@ -197,6 +200,16 @@ def _counted_at(moment: float) -> str:
     return f"{DROP_PREFIX}{max(0, int(moment * 1000)):015d}"
 
 
+def converted(leaf: Any, kind: type[T], otherwise: U) -> T | U:
+    """Return a leaf of a document as a value of a type; `otherwise` if it cannot be read as one."""
+    # So that msgspec knows the type already (see `core.common.decoders`).
+    json_decoder(kind)
+    try:
+        return msgspec.convert(leaf, kind)
+    except msgspec.ValidationError:
+        return otherwise
+
+
 def read_saying(leaves: Sequence[Any]) -> Saying:
     """Return the operator's word from all leaves of its document.
 
@@ -205,7 +218,7 @@ def read_saying(leaves: Sequence[Any]) -> Saying:
     - A leaf that cannot be read counts as `hold`.
     - `release` and `drop-now` contradict each other, so together they mean no word.
     """
-    sayings = [Saying() if leaf is None else _converted(leaf, Saying, _CAREFUL) for leaf in leaves]
+    sayings = [Saying() if leaf is None else converted(leaf, Saying, _CAREFUL) for leaf in leaves]
     if not sayings:
         return Saying()
     said = {each.word for each in sayings}
@@ -221,7 +234,7 @@ def read_pause(leaves: Sequence[Any]) -> Pause:
 
     A leaf that cannot be read is a pause. Without a leaf there is no pause, and a deleted leaf (None) is no pause.
     """
-    pauses = [Pause() if leaf is None else _converted(leaf, Pause, UNREADABLE) for leaf in leaves]
+    pauses = [Pause() if leaf is None else converted(leaf, Pause, UNREADABLE) for leaf in leaves]
     pausing = [each for each in pauses if each.paused]
     if pausing:
         return min(pausing, key=lambda each: each.at)
@@ -234,7 +247,7 @@ def read_entry(leaves: Sequence[Any]) -> Entry | None:
     A completed drop is a fact, and an operator's word is final, so these win. A drop that was begun wins over a waiting
     entry.
     """
-    entries = [entry for leaf in leaves if leaf is not None and (entry := _converted(leaf, Entry, None)) is not None]
+    entries = [entry for leaf in leaves if leaf is not None and (entry := converted(leaf, Entry, None)) is not None]
     return min(entries, key=_precedence, default=None)
 
 
@@ -311,12 +324,3 @@ def _precedence(entry: Entry) -> tuple[int, float]:
     if entry.ending is not None:
         return _FINAL.get(entry.ending, 5), -(entry.ended_at or 0.0)
     return (3 if entry.state is State.DROPPING else 4), entry.noted_at
-
-
-def _converted(leaf: Any, kind: type[Any], otherwise: Any) -> Any:
-    # So that msgspec knows the type already (see `core.common.decoders`).
-    json_decoder(kind)
-    try:
-        return msgspec.convert(leaf, kind)
-    except msgspec.ValidationError:
-        return otherwise

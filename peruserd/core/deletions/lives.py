@@ -17,8 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.common.decoders import json_decoder
-from peruserd.core.deletions.journal import Ending, Entry, State, made_at, same_database
+from peruserd.core.deletions.journal import Ending, Entry, State, converted, made_at, same_database
 
 UNKNOWN_LIFE: Final = ""
 """The life of a database on a server that does not tell one life from another."""
@@ -40,15 +39,7 @@ def end_id(database: str) -> str:
 
 def read_end(leaves: Sequence[Any]) -> str | None:
     """Return the newest life from all leaves of the document; None if no leaf can be read."""
-    # So that msgspec knows the type already (see `core.common.decoders`).
-    json_decoder(End)
-    found = []
-    for leaf in leaves:
-        try:
-            found.append(msgspec.convert(leaf, End).suffix)
-        except msgspec.ValidationError:
-            continue
-    return newest(found)
+    return newest(end.suffix for leaf in leaves if (end := converted(leaf, End, None)) is not None)
 
 
 def newest(suffixes: Iterable[str]) -> str | None:

@@ -5,10 +5,12 @@ sequence again, by replication or by another sign-up, although all rows before i
 remembered. There are about thirty of them, whatever the length of the history.
 """
 
-from collections.abc import Collection, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Final
 
-from peruserd.core.feed.rows import Row, Sequence, proof_size_of
+from peruserd.core.feed.rows import Row, Sequence, proof_size_of, reached
 
 # All of the newest rows are remembered, because most restored files lack only a few minutes or hours.
 _NEWEST: Final = 8
@@ -17,7 +19,7 @@ _NEWEST: Final = 8
 _RATIO: Final = 4
 
 
-def noted(known: Iterable[Row], page: Collection[Row]) -> tuple[Row, ...]:
+def noted(known: Iterable[Row], page: Iterable[Row]) -> tuple[Row, ...]:
     """Return the rows to remember after a page was read, oldest first. `known` are the rows remembered before.
 
     Two kinds of rows prove nothing:
@@ -25,31 +27,42 @@ def noted(known: Iterable[Row], page: Collection[Row]) -> tuple[Row, ...]:
     - An earlier row of a document that has a newer row.
     - The row of a deleted document, unless it is the newest row of all. Operators purge deleted documents.
     """
-    moved = {row.id for row in page}
-    read = {row.id: row for row in page if proof_size_of(row)}
-    rows = [*(row for row in known if row.id not in moved), *read.values()]
-    return _thinned([row for row in rows if not row.deleted or row is rows[-1]])
+    rows = [*known, *page]
+    newest_of = {row.id: row for row in rows}
+
+    def can_prove(row: Row) -> bool:
+        return newest_of[row.id] is row and proof_size_of(row) > 0
+
+    while rows and not can_prove(rows[-1]):
+        rows.pop()
+    return _thinned(rows, lambda row: can_prove(row) and not row.deleted and isinstance(row.seq, int))
 
 
 def finished(known: Iterable[Row], checkpoint: Sequence) -> tuple[Row, ...]:
-    """Return the rows at or before a checkpoint. Only integers can be compared."""
-    if not isinstance(checkpoint, int):
-        return ()
-    return tuple(row for row in known if isinstance(row.seq, int) and row.seq <= checkpoint)
+    """Return the rows at or before a checkpoint; none for a checkpoint that cannot be compared."""
+    return tuple(row for row in known if reached(checkpoint, row.seq))
 
 
-def _thinned(rows: list[Row]) -> tuple[Row, ...]:
+def _thinned(rows: list[Row], can_prove: Callable[[Row], bool]) -> tuple[Row, ...]:
+    """Return the newest row, and those of the others that are to be remembered. Most of a page is never looked at."""
     newest = rows[-1].seq if rows else None
     if not isinstance(newest, int):
         return tuple(rows[-1:])
-    distances = [(newest - row.seq, row) for row in reversed(rows) if isinstance(row.seq, int)]
-    latest, older = distances[:_NEWEST], distances[_NEWEST:]
-    kept = [row for _, row in latest]
-    nearest = latest[-1][0]
-    # A row is dropped if the next older row is near enough without it. With each page all rows move away by the same
-    # distance, so the ratio of two distances only gets smaller, and no age is left without a row.
-    for place, (distance, row) in enumerate(older, start=1):
-        if place == len(older) or older[place][0] > _RATIO * nearest:
-            kept.append(row)
-            nearest = distance
-    return tuple(reversed(kept))
+    kept = rows[-1:]
+    place = len(rows) - 1
+    while True:
+        # A row is left out if the next older row is near enough without it. With each page all rows move away by the
+        # same distance, so the ratio of two distances only gets smaller, and no age is left without a row.
+        farthest = newest - _RATIO * (newest - _number(kept[-1]))
+        start = place if len(kept) < _NEWEST else bisect_left(rows, farthest, hi=place, key=_number)
+        places = chain(range(start, place), reversed(range(start)))
+        found = next((each for each in places if can_prove(rows[each])), None)
+        if found is None:
+            return tuple(reversed(kept))
+        kept.append(rows[found])
+        place = found
+
+
+def _number(row: Row) -> int:
+    # A copy has integers. Anything else is remembered only as the newest row.
+    return row.seq if isinstance(row.seq, int) else 0

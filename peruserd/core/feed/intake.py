@@ -21,12 +21,11 @@ from peruserd.core.feed.progress import (
     change_owner,
     compare_names,
     owe_names,
-    reached,
     resume,
     scan_everything,
     sweep_finished,
 )
-from peruserd.core.feed.rows import PAGE_ROWS, Page, Row, Sequence, is_first, is_short, proof_size_of
+from peruserd.core.feed.rows import PAGE_ROWS, Page, Row, Sequence, is_first, is_short, proof_size_of, reached
 from peruserd.core.feed.scan import ScanState, ScanTask
 from peruserd.core.feed.watermark import Watermark
 from peruserd.core.ownership.ownership import Ownership
@@ -49,7 +48,7 @@ class Intake:
     ) -> None:
         self._me = me
         self._saved = saved
-        self._begin_near = resume_near
+        self._resume_near = resume_near
         self._digest = digest
         self._live: Watermark | None = None
         # Rows that were read. The rows up to the checkpoint prove it.
@@ -73,7 +72,7 @@ class Intake:
     def open(self, identity: Identity) -> str:
         """Begin, or continue at the checkpoint, once and before the first page; return the reason in words."""
         self._saved, why = resume(
-            self._saved, identity, self.ownership, self._me, self._begin_near, digest=self._digest
+            self._saved, identity, self.ownership, self._me, self._resume_near, digest=self._digest
         )
         if self._saved.owed:
             self._saved = scan_everything(self._saved, read=self._saved.checkpoint)

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from peruserd.core.feed.rows import Row, Sequence
+from peruserd.core.feed.rows import Row, Sequence, is_before
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.users.quarantine import Quarantined
 
@@ -121,11 +121,9 @@ class Identity(msgspec.Struct, frozen=True):
 def is_behind(identity: Identity, checkpoint: Sequence) -> bool:
     """Say whether a copy has fewer changes than a checkpoint promises, because it was created again or restored.
 
-    Only integers can be compared. Opaque sequences are judged by CouchDB's clustered feed itself.
+    Opaque sequences are judged by CouchDB's clustered feed itself.
     """
-    if isinstance(identity.update_seq, int) and isinstance(checkpoint, int):
-        return identity.update_seq < checkpoint
-    return False
+    return is_before(identity.update_seq, checkpoint)
 
 
 def is_where_it_was(row: Row, found: Row | None) -> bool | None:
@@ -147,11 +145,6 @@ def is_where_it_was(row: Row, found: Row | None) -> bool | None:
             return found.seq == row.seq
         return None
     return True if found.rev == row.rev else None
-
-
-def reached(position: Sequence, until: Sequence) -> bool:
-    """Say whether `position` has reached `until`. Opaque sequences never do; there the last page ends a scan."""
-    return isinstance(position, int) and isinstance(until, int) and position >= until
 
 
 def resume(

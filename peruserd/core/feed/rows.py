@@ -10,6 +10,7 @@ from peruserd.core.common.names import MAX_ID_CHARACTERS
 Sequence = int | str
 """A position in a feed: an integer of one shard copy, or an opaque string of the clustered feed."""
 
+
 # The size that reads a backlog fastest over one connection: 35,000 rows/s, against 13,000 with 100 rows a page and
 # 9,000 with 20,000.
 PAGE_ROWS: Final = 1_000
@@ -19,6 +20,16 @@ FIRST_REVISION: Final = "1-"
 
 # CouchDB's own revisions have a number and 32 digits.
 _MAX_REV: Final = 64
+
+
+def is_before(position: Sequence, other: Sequence) -> bool:
+    """Say whether a position is before another one; False if one is opaque. Only integers can be compared."""
+    return isinstance(position, int) and isinstance(other, int) and position < other
+
+
+def reached(position: Sequence, until: Sequence) -> bool:
+    """Say whether a position has reached another one; False if one is opaque. There the last page ends a scan."""
+    return isinstance(position, int) and isinstance(until, int) and position >= until
 
 
 class Leaf(msgspec.Struct, frozen=True, gc=False):

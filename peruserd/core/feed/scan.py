@@ -11,8 +11,8 @@ import msgspec
 from peruserd.core.common.names import USER_DOCUMENT_PREFIX
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
-from peruserd.core.feed.progress import SavedProgress, Scan, Sweep, reached, wanted_by_scan
-from peruserd.core.feed.rows import PAGE_ROWS, Page, Row, Sequence
+from peruserd.core.feed.progress import SavedProgress, Scan, Sweep, wanted_by_scan
+from peruserd.core.feed.rows import PAGE_ROWS, Page, Row, Sequence, is_before, reached
 from peruserd.core.feed.watermark import Watermark
 
 # How many documents of a scan may wait before it pauses: enough for all workers, and little memory.
@@ -71,7 +71,7 @@ class ScanTask(msgspec.Struct, frozen=True):
         return self.sweep is Sweep.SECURITY and row.id not in missing if row.deleted else row.id not in self.served
 
     def _is_behind_the_end(self, row: Row) -> bool:
-        return isinstance(row.seq, int) and isinstance(self.until, int) and row.seq > self.until
+        return self.until is not None and is_before(self.until, row.seq)
 
     def contested(self, page: Page, missing: Collection[str]) -> set[str]:
         """Return the documents with both a live row and a tombstone in this scan, as far as this page shows."""

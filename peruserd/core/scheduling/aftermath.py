@@ -7,9 +7,8 @@ from typing import Final, Protocol
 
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
-from peruserd.core.scheduling import records
+from peruserd.core.scheduling import arrivals, records
 from peruserd.core.scheduling.records import (
-    PASSING,
     Act,
     Effect,
     Held,
@@ -148,7 +147,7 @@ def recovered(record: Record, document_id: str, now: float) -> Step:
         review_due = now
     if due == record.due and review_due == record.review_due:
         return record, ()
-    return records.retried(replace(record, due=due, review_due=review_due), document_id, now)
+    return arrivals.retried(replace(record, due=due, review_due=review_due), document_id, now)
 
 
 def _entry(known: Quarantined | None, change: Change, failure: Failure, wall: float) -> Quarantined:
@@ -171,7 +170,7 @@ def taken_out(record: Record) -> Record:
     """
     waiting = record.waiting
     if waiting is not None and waiting.lane is Lane.RETRY:
-        held = None if waiting.also is None or record.held in PASSING else record.held
+        held = None if waiting.also is None else record.lasting_hold
         record = replace(record, waiting=waiting.also, held=held)
     return replace(record, kept=None, due=None)
 

@@ -1,8 +1,8 @@
 """All documents under way: their records, and their order in each lane.
 
-Every change of a record goes through the pure functions of `core.scheduling.records` and `core.scheduling.aftermath`.
-This module carries out the effects that they return: it gives tickets back, and puts documents into lanes or reminders.
-Not thread-safe, because the owner has a lock.
+Every change of a record goes through the pure functions of `core.scheduling.records`, `core.scheduling.arrivals` and
+`core.scheduling.aftermath`. This module carries out the effects that they return: it gives tickets back, and puts
+documents into lanes or reminders. Not thread-safe, because the owner has a lock.
 """
 
 import heapq
@@ -12,7 +12,7 @@ from typing import Final
 
 from peruserd.core.feed.changes import Change, make_review
 from peruserd.core.feed.lanes import Lane
-from peruserd.core.scheduling import aftermath, records
+from peruserd.core.scheduling import aftermath, arrivals, records
 from peruserd.core.scheduling.failed_documents import FailedDocuments
 from peruserd.core.scheduling.records import EMPTY, Effect, Finish, Held, Keep, Queue, Record, Remind, Removal
 from peruserd.core.scheduling.recovery import Recovery
@@ -88,7 +88,7 @@ class Documents(FailedDocuments):
     def put(self, change: Change) -> None:
         """Let a change wait, or finish it at once if a more authoritative change of its document is known."""
         document_id = change.document_id
-        fresh = records.NOTHING
+        fresh = arrivals.NOTHING
         if change.lane is Lane.SCAN:
             fresh = self._fresh.get(document_id, fresh)
         elif self._scan_page_open and change.lane is Lane.LIVE:
@@ -96,7 +96,7 @@ class Documents(FailedDocuments):
             if len(self._fresh) > _MAX_FRESH:
                 self.scan_page_ended()
         before = self._records.get(document_id, EMPTY)
-        self._put(document_id, before, records.seen(before, change, fresh))
+        self._put(document_id, before, arrivals.seen(before, change, fresh))
 
     # Working
 
@@ -261,7 +261,7 @@ class Documents(FailedDocuments):
         while self._reminders and self._reminders[0][0] <= now:
             _, document_id = heapq.heappop(self._reminders)
             before = self.record(document_id)
-            record, effects = records.retried(before, document_id, now)
+            record, effects = arrivals.retried(before, document_id, now)
             self._put(document_id, before, (record, effects))
             retries += record.due != before.due
             reviews += record.review_due != before.review_due

@@ -12,7 +12,7 @@ from itertools import islice
 
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
-from peruserd.core.scheduling import aftermath, records
+from peruserd.core.scheduling import aftermath, arrivals, records
 from peruserd.core.scheduling.records import EMPTY, Held, Record
 from peruserd.core.users.quarantine import Failure
 
@@ -140,7 +140,7 @@ class FailedDocuments(ABC):
         if before.kept is None or before.active is not None or before.waiting is not None:
             # A waiting change does the same work.
             return False
-        self._put(document_id, before, records.retried(records.replace(before, due=now), document_id, now))
+        self._put(document_id, before, arrivals.retried(records.replace(before, due=now), document_id, now))
         return True
 
     def release(self, document_id: str) -> None:

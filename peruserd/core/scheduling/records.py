@@ -1,6 +1,7 @@
 """The state of one document under way, and how it changes: pure functions, (record, event, …) → (record, effects).
 
-A document at rest has no record. The states, in their usual order:
+A document at rest has no record. `core.scheduling.arrivals` combines a new change with it, and
+`core.scheduling.aftermath` the result of finished work. The states, in their usual order:
 
     none ──seen──▶ WAITING ──taken──▶ WORKING ──ended──▶ RECENT ──expired──▶ none
                    │     ▲            │     ▲            QUARANTINED ──retried──▶ WAITING
@@ -18,13 +19,12 @@ Invariants, for every sequence of events:
 - A doubt ends only with a complete write, or with the end of the database.
 """
 
-from collections.abc import Set as AbstractSet
 from enum import Enum, StrEnum
 from typing import Final
 
 import msgspec
 
-from peruserd.core.feed.changes import Change, contest, instead_of, joined, make_review
+from peruserd.core.feed.changes import Change, make_review
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.users.quarantine import Quarantined
 
@@ -52,6 +52,10 @@ class Held(Enum):
     CLUSTER = "cluster"  # the work failed, and it is not known yet whether the user or the cluster is the cause
     CHANGED_BY_OTHERS = "changed by others"  # somebody else created or deleted the database a moment ago
     TRIED = "tried"  # a trial on hold failed, and other users try first
+
+
+# The reasons that do not apply to a new change of the document. The new change is checked anew.
+_PASSING: Final = (Held.LIMIT, Held.CHANGED_BY_OTHERS, Held.CLUSTER)
 
 
 class Act(msgspec.Struct, frozen=True, gc=False):
@@ -110,6 +114,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             and not self.in_doubt
         )
 
+    @property
+    def lasting_hold(self) -> Held | None:
+        """Return why a new change of the document is left alone as well; None if it is not."""
+        return None if self.held in _PASSING else self.held
+
     def next_of(self, lane: Lane) -> Change | None:
         """Return the change that a worker may take from a lane; None if there is none, or work is under way."""
         if self.active is not None:
@@ -118,9 +127,6 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             return self.review
         return self.waiting if self.held is None and self.waiting is not None and self.waiting.lane is lane else None
 
-
-PASSING: Final = (None, Held.LIMIT, Held.CHANGED_BY_OTHERS, Held.CLUSTER)
-"""The reasons that do not apply to a new change of the document. The new change is checked anew."""
 
 EMPTY: Final = Record()
 """The record of a document at rest."""
@@ -161,79 +167,6 @@ class Removal(Enum):
 
 Effect = Finish | Queue | Remind | Keep | Removal
 Step = tuple[Record, tuple[Effect, ...]]
-
-NOTHING: Final[AbstractSet[bool]] = frozenset()
-
-
-def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> Step:
-    """A row was read, or a retry is due: let the change wait, or drop it if another change has more authority.
-
-    If a dropped row and the remaining change contradict each other (live and deleted), the remaining change becomes
-    contested. `fresh` are the kinds of rows that were read live since the scan's page was requested. A row of that page
-    can be older than they are.
-    """
-    waiting, active = record.waiting, record.active
-    if change.is_look:
-        return _asked_for(record, change)
-    if waiting is None and active is None and record.kept is None and not fresh:
-        # The usual case, thousands of times a second.
-        return replace(record, waiting=change), (Queue(change.lane),)
-    change = _with_hints(record, change, fresh)
-    if change.lane is not Lane.LIVE and _tells_less(record, change, fresh):
-        if waiting is not None:
-            record = replace(record, waiting=contest(waiting, change))
-        return record, (Finish(change),)
-    change, finished = instead_of(waiting, change)
-    effects: tuple[Effect, ...] = tuple(map(Finish, finished))
-    # A document that waited for a new database to be allowed may not need one any more.
-    held = None if record.held in PASSING else record.held
-    queued = waiting is not None and waiting.lane is change.lane and held is record.held
-    record = replace(record, waiting=change, held=held)
-    return record, effects if queued or active is not None or record.held is not None else (
-        *effects,
-        Queue(change.lane),
-    )
-
-
-def _asked_for(record: Record, look: Change) -> Step:
-    """A look is asked for. If a more urgent change waits already, it does the work of the look as well.
-
-    The look then ends together with that change. Work under way does not count as the look, because it may have read
-    the facts too early.
-    """
-    waiting = record.waiting
-    if waiting is not None and waiting.lane <= look.lane:
-        also, finished = joined(waiting.also, look)
-        return replace(record, waiting=replace(waiting, contested=True, also=also)), tuple(map(Finish, finished))
-    look, finished = instead_of(waiting, look)
-    effects: tuple[Effect, ...] = tuple(map(Finish, finished))
-    held = None if record.held in PASSING else record.held
-    record = replace(record, waiting=look, held=held)
-    return record, effects if record.active is not None or held is not None else (*effects, Queue(look.lane))
-
-
-def _with_hints(record: Record, change: Change, fresh: AbstractSet[bool]) -> Change:
-    """Return the change, contested if anything else that is known of the document contradicts it."""
-    if record.waiting is not None:
-        change = contest(change, record.waiting)
-    active, kept = record.active, record.kept
-    contested = change.contested or (bool(fresh) and fresh != {change.deleted})
-    if active is not None and active.lane is not Lane.REVIEW:
-        contested |= active.contested or active.deleted != change.deleted
-    if kept is not None:
-        contested |= kept.contradicts(deleted=change.deleted)
-    return replace(change, contested=True) if contested and not change.contested else change
-
-
-def _tells_less(record: Record, change: Change, fresh: AbstractSet[bool]) -> bool:
-    if record.waiting is not None and record.waiting.outranks(change):
-        return True
-    if fresh:
-        return not change.contested
-    active = record.active
-    if active is None or record.lost or not active.outranks(change):
-        return False
-    return active.contested or not change.contested
 
 
 def taken(record: Record, lane: Lane) -> Record:
@@ -279,20 +212,6 @@ def reviewed(record: Record, review: Change) -> Step:
 def doubted(record: Record) -> Record:
     """A write of the security object is about to begin."""
     return replace(record, in_doubt=True)
-
-
-def retried(record: Record, document_id: str, now: float) -> Step:
-    """The time of a reminder has come. A retry or a review may be due, or neither if the record has changed."""
-    effects: tuple[Effect, ...] = ()
-    kept, failed = record.kept, record.failed_review
-    if kept is not None and record.due is not None and record.due <= now:
-        change = Change(document_id, kept.deleted, Lane.RETRY, now, contested=kept.contested)
-        record, effects = seen(replace(record, due=None), change)
-    if failed is not None and record.review_due is not None and record.review_due <= now:
-        review = make_review(document_id, deleted=failed.deleted, now=now, contested=failed.contested)
-        record, more = reviewed(replace(record, review_due=None), review)
-        effects += more
-    return record, effects
 
 
 def returned(record: Record, nodes: frozenset[str], now: float) -> Step:

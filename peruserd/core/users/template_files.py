@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from peruserd.core.common.nesting import is_too_deep
 from peruserd.core.configuration.decoding import ConfigError
 from peruserd.core.users.templates import DESIGN_PREFIX, PLACEHOLDERS, Template, Templates, has_placeholder
 
@@ -138,7 +139,8 @@ def _decoded(content: bytes) -> dict[str, Any]:
         raise _too_deep() from error
     if not isinstance(value, dict):
         raise _MistakeError("found something else than an object, allowed is one object: {…}")
-    _check_depth(value)
+    if is_too_deep(value, _MAX_LEVELS):
+        raise _too_deep()
     _check_numbers(value)
     return value
 
@@ -154,16 +156,6 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _too_deep() -> _MistakeError:
     return _MistakeError(f"it is nested deeper than {_MAX_LEVELS} levels")
-
-
-def _check_depth(value: object) -> None:
-    level = [value]
-    for _ in range(_MAX_LEVELS):
-        inner = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
-        level = [each for values in inner for each in values]
-        if not level:
-            return
-    raise _too_deep()
 
 
 def _check_numbers(value: object) -> None:

@@ -251,7 +251,7 @@ def test_a_node_that_comes_and_goes_is_not_looked_after_from_the_beginning_each_
 
 
 def test_looks_that_end_while_the_node_is_away_again_count_for_nothing() -> None:
-    """Such looks were done without the node."""
+    """Those looks were done without the node."""
     absences = _away_for_long()
     _read_all(absences, asked=1)
     absences.observe(PAIR, ALL, _place(904), 904.0)

@@ -106,7 +106,7 @@ def test_a_making_that_was_cut_short_is_gone_on_with() -> None:
     ids=["documents", "documents-in-one-copy", "access", "access-in-one-copy", "other", "later", "other-in-one-copy"],
 )
 def test_somebody_elses_database_is_never_taken_over(copies: tuple[CopyState, ...], why: str) -> None:
-    """It has documents or members and no marker of ours; the sentence names the key to change."""
+    """Such a database has documents or members, and no marker. The sentence names the key to change."""
     step = next_step(_there(copies))
     assert isinstance(step, Refuse)
     assert why in step.why

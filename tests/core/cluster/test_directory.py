@@ -16,7 +16,7 @@ def row(database: str, *revs: str, deleted: bool = False) -> Row:
 
 
 def test_a_database_that_was_made_for_the_first_time_can_be_this_instances_own() -> None:
-    """Only the first revision, without a conflict, and not deleted."""
+    """A row is first only with the first revision, without a conflict, and if it is not deleted."""
     assert news_of([row(DATABASE, "1-a")], "userdb-") == News(made=(ALICE,))
 
 

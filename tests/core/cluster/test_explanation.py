@@ -73,7 +73,7 @@ def test_an_adopted_documents_owner_is_explained_by_the_adopters() -> None:
 
 
 def test_without_a_live_instance_nobody_owns_anything() -> None:
-    """There is no owner, and it is said why; the hosts are named all the same."""
+    """The result has no owner, and says why. It names the hosts all the same."""
     explained = explain_owner("alice", _view({WHOLE_SPACE: ["n1", "n2"]}, ""), "userdb-", {})
     assert (explained.owner, explained.adopters) == (None, ())
     assert explained.why == "no instance is alive"

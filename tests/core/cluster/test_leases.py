@@ -51,7 +51,7 @@ def test_an_empty_first_look_is_a_first_look() -> None:
 
 
 def test_one_that_comes_later_must_grow() -> None:
-    """A lease met after the first look can be an old copy; it is believed once it has grown."""
+    """A lease that appears after the first look can be an old copy. It is believed once it has grown."""
     board = _table((1.0, [_lease(counter=7)]), (2.0, [_lease(counter=7)]))
     assert board.status("a", 2.0) is LeaseStatus.UNPROVEN
     assert _alive(board, 2.0) == []
@@ -242,7 +242,7 @@ def test_one_that_was_forgotten_is_a_newcomer() -> None:
 
 
 def test_the_living_are_in_order() -> None:
-    """By node, then by incarnation, whatever the order in which they were read."""
+    """Leases are sorted by node and incarnation, whatever the order in which they were read."""
     leases = [_lease("c", node="n2"), _lease("b", node="n10"), _lease("a", node="n2")]
     assert _alive(LeaseTable(TTL).observe(leases, 0.0), 0.0) == ["b", "a", "c"]
 

@@ -232,7 +232,7 @@ def test_a_database_that_appears_takes_effect_at_once() -> None:
 
 
 def test_another_life_of_the_database_takes_effect_at_once() -> None:
-    """Of a database that was deleted and made again nothing old can be served any more."""
+    """Nothing of a database that was deleted and created again can be served any more."""
     seen = _settled(TEAM).observe(_with(shard_map=MADE_AGAIN), 10.0)
     assert (seen.in_force, seen.due) == (_with(shard_map=MADE_AGAIN), None)
 
@@ -300,7 +300,7 @@ def test_what_is_believed_was_seen_unchanged_long_enough(
 
 @given(looks=st.lists(st.tuples(st.floats(0.0, 50.0), VIEWS), min_size=1))
 def test_it_is_due_exactly_when_waiting_longer_changes_something(looks: list[tuple[float, View]]) -> None:
-    """The moment given is the first at which the view in force changes by itself; otherwise only a look changes it."""
+    """The returned moment is the first at which the view in force changes without another look."""
     stable_view = StableView(QUIET, PATIENCE)
     now = 0.0
     for pause, view in looks:

@@ -223,6 +223,7 @@ def test_a_byte_order_mark_before_the_file_is_passed_over() -> None:
         ("[cluster]\npoll_interval = nan", "cluster.poll_interval", "found nan", "a number above 0 up to 86400"),
         ("[cluster]\nquiet_period = -1", "cluster.quiet_period", "found -1", "a number from 0 up to 3600"),
         ("[databases]\nq = 0", "databases.q", "found 0", "a whole number from 1"),
+        ("[deletion]\nmax_drops = 0", "deletion.max_drops", "found 0", "a whole number from 1 up to 1000000000"),
         ("[provisioning]\nmax_in_flight = 1025", "provisioning.max_in_flight", "found 1025", "from 1 up to 1024"),
         # impossible alone or together, as the whole shows
         ('[couchdb]\nurl = "localhost:5984"', "couchdb.url", "found 'localhost:5984'", "http://host:port or https://"),

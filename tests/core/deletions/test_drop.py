@@ -257,7 +257,7 @@ def test_a_release_is_looked_at_during_a_pause() -> None:
     ],
 )
 def test_two_nodes_that_agree_say_what_time_it_is(dates: dict[str, float], nodes: int, time: float | None) -> None:
-    """The earlier of two clocks within a minute of each other counts; one alone says nothing, but where it is alone."""
+    """The earlier of two clocks that agree within a minute counts. One clock counts only in a cluster of one node."""
     assert clocks_say(dates, nodes) == time
 
 
@@ -340,7 +340,7 @@ _SPOILERS: dict[str, Callable[[Known], Known]] = {
 
 @given(_KNOWN, st.sampled_from(sorted(_SPOILERS)))
 def test_each_condition_keeps_the_database_by_itself(known: Known, spoiler: str) -> None:
-    """Of something that would be dropped, taking away any one condition keeps it."""
+    """A database that would be dropped is kept if any one condition is taken away."""
     known = msgspec.structs.replace(
         known,
         prefix="userdb-",

@@ -28,7 +28,7 @@ def test_a_copy_that_was_away_lets_nobody_in(
 
 
 def test_the_operators_word_lets_in_on_every_copy() -> None:
-    """Also where one copy still names the user."""
+    """One copy that still names the user changes nothing."""
     world = World([REVOKED, REVOKED, GRANTED], DocumentState.LIVE, admits=True)
     assert world.act(known(Hint.LIVE, on_return=OnReturn.HOLD)) == Served()
     assert world.copies == [GRANTED] * 3

@@ -277,7 +277,7 @@ def test_a_deletion_opens_again_only_what_was_not_decided() -> None:
 def test_a_word_that_keeps_a_database_holds_for_its_later_deletions(
     word: Word, ending: Ending | None, suffix: str, heard: Word | None
 ) -> None:
-    """What keeps a database is about the database; a word to hasten a deletion is about that one alone."""
+    """A word that keeps a database is about the database. A word to hasten a deletion is about that deletion."""
     noted = msgspec.structs.replace(ENTRY, suffix=suffix, revision="5-" + "ef" * 16)
     earlier = ENTRY if ending is None else ENTRY.ended(ending, ENTRY.due_at)
     said = heeded(noted, [(earlier, Saying(word, resumed=True, by=7))])

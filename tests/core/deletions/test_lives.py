@@ -49,7 +49,7 @@ def test_a_life_that_the_server_does_not_tell_from_others_may_be_any(
 
 
 def test_the_newest_life_is_the_one_that_was_made_last() -> None:
-    """Suffixes are seconds, as numbers and not as texts; one that is none is the oldest."""
+    """Suffixes are compared as numbers of seconds. A suffix that is no number is the oldest."""
     assert newest([".9", ".10", ".2"]) == ".10"
     assert newest(["", ".1"]) == ".1"
     assert newest([]) is None

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -24,7 +26,7 @@ def test_few_rows_are_all_remembered() -> None:
 @given(pages=st.lists(st.integers(1, 300), min_size=1, max_size=60))
 @example(pages=[1] * 7 + [2, 300, 300, 300, 300, 97, 1, 1, 31, 110, 300, 300, 257, 30, 297, 1, 57, 255, 56])
 def test_rows_of_all_ages_are_remembered_and_not_many(pages: list[int]) -> None:
-    """However the rows came: the newest eight, and one at least of each age that is twice another."""
+    """The newest eight rows are remembered, and at least one of each age that is twice another."""
     known: tuple[Row, ...] = ()
     newest = 0
     for size in pages:
@@ -40,8 +42,25 @@ def test_rows_of_all_ages_are_remembered_and_not_many(pages: list[int]) -> None:
         distance *= 2
 
 
+@given(rows=st.lists(st.tuples(st.integers(1, 5_000), st.booleans()), min_size=1, max_size=200))
+def test_a_row_is_left_out_only_if_an_older_one_is_near_enough(rows: list[tuple[int, bool]]) -> None:
+    """Sequences have gaps, and deleted documents prove nothing, so the choice is made among the other rows."""
+    seq = 0
+    page = []
+    for step, deleted in rows:
+        seq += step
+        page.append(Row(seq, f"user-{seq}", deleted, (Leaf("1-a"),)))
+    able = [seq - int(row.seq) for row in reversed(page) if not row.deleted or row is page[-1]]
+    kept = [seq - int(each) for each in reversed(_sequences(history.noted((), page)))]
+    assert kept[:8] == able[:8]
+    assert set(kept) <= set(able)
+    assert kept[-1] == able[-1]
+    for nearer, farther in pairwise(kept[7:]):
+        assert farther <= 4 * nearer or able.index(farther) == able.index(nearer) + 1
+
+
 def test_a_document_that_moved_on_is_remembered_by_its_newest_row() -> None:
-    """The row of before is no part of the feed any more, and its document may do so as often as it likes."""
+    """The earlier row is no part of the feed any more, and a document can change as often as it likes."""
     known = history.noted((), [_row(1, "ann"), _row(2, "bob")])
     assert _sequences(history.noted(known, [_row(3, "ann")])) == [2, 3]
 
@@ -53,7 +72,7 @@ def test_rows_that_are_too_long_are_not_remembered() -> None:
 
 
 def test_of_sequences_that_cannot_be_compared_the_newest_row_is_remembered() -> None:
-    """The clustered feed has such; only its own server can order them."""
+    """The clustered feed has such sequences, and only its own server can order them."""
     known = history.noted((), [_row("1-a"), _row("2-b")])
     assert known == (_row("2-b"),)
     assert history.finished(known, "2-b") == ()
@@ -66,9 +85,15 @@ def test_rows_behind_a_checkpoint_do_not_prove_it() -> None:
 
 
 def test_a_deleted_document_proves_a_history_only_as_the_newest() -> None:
-    """Operators purge what is left of deleted users, and then such a row is gone in the same history."""
+    """Operators purge the documents of deleted users, and then such a row is gone in the same history."""
     gone = Row(2, "ann", deleted=True, changes=(Leaf("2-a"),))
     newest = Row(4, "bob", deleted=True, changes=(Leaf("2-b"),))
     known = history.noted((), [_row(1), gone, _row(3), newest])
     assert _sequences(known) == [1, 3, 4]
     assert _sequences(history.noted(known, [_row(5)])) == [1, 3, 5]
+
+
+def test_two_documents_under_one_id_leave_the_rows_in_their_order() -> None:
+    """CouchDB shows ids that are not valid UTF-8 as valid ones, so a page can have two rows of one id."""
+    known = history.noted((), [_row(1, "ann"), _row(2, "bob"), _row(3, "ann")])
+    assert _sequences(known) == [2, 3]

@@ -12,12 +12,11 @@ from peruserd.core.feed.progress import (
     change_owner,
     is_behind,
     is_where_it_was,
-    reached,
     resume,
     sweep_finished,
     wanted_by_scan,
 )
-from peruserd.core.feed.rows import Leaf, Row
+from peruserd.core.feed.rows import Leaf, Row, reached
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
 
@@ -51,7 +50,7 @@ def _saved(current: Ownership = ALL, *, checkpoint: int = 50) -> SavedProgress:
 
 
 def test_an_unknown_copy_is_scanned_to_its_end_and_followed_from_there() -> None:
-    """With nothing on disk, what is there is read by a scan, and live begins where the copy ends now."""
+    """Without a file on disk a scan reads the range, and live reading begins at the end of the copy."""
     begun, why = resume(None, COPY, ALL, ME)
     assert begun == SavedProgress(
         "copy", 100, ALL, covered=(), scan=Scan(until=100, position=START, sweep=Sweep.DATABASES)
@@ -145,7 +144,7 @@ def test_a_row_is_where_it_was(found: Row | None, is_there: bool | None) -> None
 
 
 def test_opaque_sequences_are_not_compared() -> None:
-    """They differ from one answer to the next; the revision alone tells."""
+    """Opaque sequences differ from one answer to the next, so the revision alone decides."""
     row = Row("5-abc", "x", changes=(Leaf("2-a"),))
     assert is_where_it_was(row, Row("9-def", "x", changes=(Leaf("2-a"),))) is True
     assert is_where_it_was(row, Row("9-def", "x", changes=(Leaf("3-b"),))) is None
@@ -187,7 +186,7 @@ def test_what_was_lost_and_comes_back_is_scanned() -> None:
 
 
 def test_a_scan_begins_again_when_the_owners_change() -> None:
-    """A scan under way looked for other documents; what it had finished is not relied on."""
+    """A scan under way looked for other documents, so it begins again."""
     scanning = msgspec.structs.replace(change_owner(_saved(), WITH_N2, ME, read=60), scan=Scan(60, position=30))
     assert change_owner(scanning, ALONE, ME, read=65).scan == Scan(until=65, position=START)
 
@@ -222,7 +221,7 @@ def test_a_scan_in_its_second_sweep_goes_on_there_after_a_restart() -> None:
 
 
 def test_when_the_owners_change_a_scan_in_its_second_sweep_begins_with_databases_again() -> None:
-    """Of what has just been gained, databases can be missing."""
+    """Databases of documents that were just gained can be missing."""
     half = sweep_finished(change_owner(_saved(), WITH_N2, ME, read=60))
     assert change_owner(half, ALONE, ME, read=65).scan == Scan(until=65, position=START, sweep=Sweep.DATABASES)
 

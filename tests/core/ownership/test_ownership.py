@@ -38,7 +38,7 @@ def _live_hosts(shard_map: ShardMap, position: int, instances: tuple[str, ...]) 
 
 @given(view=st.from_type(View))
 def test_every_document_has_exactly_one_owner(view: View, documents: tuple[str, ...]) -> None:
-    """Of any live instances exactly one owns a document, and every range that holds it says the same."""
+    """Exactly one live instance owns a document, and every range that holds it says the same."""
     for document in documents:
         for ownership in _ownerships(_shard_map(view), document, view.instances):
             owner = ownership.owner(document)
@@ -262,7 +262,7 @@ def test_a_host_put_in_anothers_place_gains_alone() -> None:
 
 
 def test_a_gain_in_one_part_of_the_range_is_a_gain() -> None:
-    """Only the upper half gets another owner: whoever owned the lower alone gains there nothing, the other does."""
+    """Only the upper half gets another owner. The owner of the lower half gains nothing there, and the other does."""
     before = Ownership.of(_map({WHOLE_SPACE: ["n1"]}), WHOLE_SPACE, HOSTS)
     after = Ownership.of(_map({LOWER: ["n1"], UPPER: ["n2"]}), WHOLE_SPACE, HOSTS)
     assert [each for each in HOSTS if after.gains(each, before)] == ["n2"]

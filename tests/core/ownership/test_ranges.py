@@ -58,7 +58,7 @@ def test_ranges_overlap_exactly_where_a_place_is_in_both(first: Range, second: R
 
 @given(first=RANGES, second=RANGES)
 def test_a_range_holds_what_lies_wholly_in_it(first: Range, second: Range) -> None:
-    """Both ends of the other lie inside; a range holds itself, and whatever it holds it overlaps and is as wide as."""
+    """A range holds another one if both its ends lie inside. It overlaps each range that it holds, and itself."""
     assert first.holds(second) == (second.begin in first and second.end in first)
     assert first.holds(first)
     if first.holds(second):
@@ -155,7 +155,7 @@ def test_holes_are_exactly_the_places_that_no_range_holds(ranges: set[Range], po
     [(3, 1, False), (3, 2, True), (2, 1, True), (1, 0, False), (1, 1, True), (4, 2, True)],
 )
 def test_a_range_needs_more_than_half_of_its_copies(copies: int, silent: int, *, is_lacking: bool) -> None:
-    """As CouchDB counts the answers to a write; the other range has all of its own."""
+    """A majority counts as for the answers to a write in CouchDB. The other range has all of its copies."""
     first, second = split_evenly(2)
     nodes = [f"n{number}" for number in range(copies)]
     shard_map = ShardMap.build("_users", ".1", {str(first): nodes, str(second): nodes})

@@ -56,7 +56,7 @@ def _large_map(seed: int) -> tuple[ShardMap, tuple[str, ...]]:
 
 @given(view=st.from_type(View), data=st.data())
 def test_an_ownership_is_what_its_definition_says(view: View, data: st.DataObject) -> None:
-    """Of any shard map, whole or in the middle of splits, each range's ownership is found without looking at all."""
+    """The ownership of each range of any shard map, also during splits, is found without a look at all ranges."""
     shard_map = view.shard_map
     assert shard_map is not None
     owners = Owners(shard_map, view.instances)
@@ -91,7 +91,7 @@ def test_an_owner_is_whom_the_rule_names(view: View, documents: tuple[str, ...])
 
 @given(ownership=st.from_type(Ownership))
 def test_candidates_are_all_who_stand_in_a_ring(ownership: Ownership) -> None:
-    """An instance that is alive beside a copy, or adopts, has a place in some ring; no other has."""
+    """Only an instance that is alive beside a copy, or that adopts, has a place in some ring."""
     assert set(ownership.candidates) == {owner for _, ring in ownership._segments for owner in ring}
 
 

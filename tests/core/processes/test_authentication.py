@@ -20,7 +20,7 @@ def test_a_gate_that_knows_of_nothing_is_open() -> None:
 
 
 def test_an_accepted_password_leaves_the_gate_open() -> None:
-    """However often it is sent, nothing counts."""
+    """Nothing counts, however often the right password is sent."""
     gate = Gate()
     for now in range(1_000, 1_020):
         assert gate.pause(now) == 0.0
@@ -29,7 +29,7 @@ def test_an_accepted_password_leaves_the_gate_open() -> None:
 
 
 def test_a_refused_password_is_asked_again_after_pauses_that_grow() -> None:
-    """Soon the first time, because a new password is not taken at once; at last once in five minutes."""
+    """The first pause is short, because a new password is not accepted at once. The last is five minutes long."""
     gate, now, pauses = Gate(), 1_000.0, []
     for _ in range(8):
         gate = _tried(gate, Verdict.REFUSED, now)
@@ -48,7 +48,7 @@ def test_another_password_than_the_refused_one_is_asked_at_once() -> None:
 
 
 def test_no_more_than_three_passwords_are_refused_within_a_window() -> None:
-    """Also where each is another one; the fourth waits until the first counts no more."""
+    """This holds for different passwords as well. The fourth waits until the first does not count any more."""
     gate = Gate()
     for now in (1_000.0, 1_001.0, 1_002.0):
         assert gate.pause(now) == 0.0

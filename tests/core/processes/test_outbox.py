@@ -76,7 +76,7 @@ def test_a_listener_that_starts_anew_is_told_of_all_that_is_open() -> None:
 
 @pytest.mark.parametrize("reasons", [(Lane.OPERATOR, Lane.OTHERS), (Lane.OTHERS, Lane.OPERATOR)], ids=["first", "last"])
 def test_an_operators_look_stays_one_when_others_change_the_database_too(reasons: tuple[Lane, Lane]) -> None:
-    """Whoever is asked does it, while a look for another reason is the owner's alone."""
+    """An instance does the operator's look itself. Only the owner looks for another reason."""
     outbox = made_outbox()
     for reason in reasons:
         outbox.ask(reason, IN_LOW[:1])
@@ -165,7 +165,7 @@ def test_a_place_amidst_looks_that_became_too_many_is_not_seen_to_before_the_sca
 
 
 def test_requests_to_look_at_everybody_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same one is told again to a listener that starts anew; another process numbers its own from the start."""
+    """A new listener gets the same request again. Another process numbers its own requests from the start."""
     monkeypatch.setattr(outbox_module, "_MAX_OPEN", 10)
     found = []
     for incarnation in ("a", "b"):

@@ -164,7 +164,7 @@ def disprove(run: Run) -> None:
 
 
 def test_a_probe_that_was_wrong_holds_up_nobody_for_a_while(run: Run) -> None:
-    """Its hosts can be lost for good while users are served; their failures are their own then."""
+    """The hosts of a probe can be lost for good while users are served. A failure is the user's own then."""
     disprove(run)
     assert not run.circuit.sets_aside(run.now)
     assert run.probe(AWAY) == []

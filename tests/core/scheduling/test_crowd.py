@@ -17,7 +17,7 @@ def begin(crowd: Crowd, user: str, share: int, *, newest: bool) -> None:
 
 @pytest.mark.parametrize("share", [1, 2, 7, 8, 9, 16])
 def test_the_oldest_have_three_turns_of_four_in_every_course(share: int) -> None:
-    """However work ends, and whoever comes: the newest have what the oldest earned, and no more than their places."""
+    """The newest users have the turns that the oldest earned, and no more than their places, however work ends."""
     for course in product([False, True], repeat=11):
         crowd = Crowd()
         newest: list[str] = []

@@ -17,7 +17,7 @@ def test_the_most_urgent_lane_goes_first(desk: Desk) -> None:
 
 
 def test_a_scan_takes_no_more_than_its_part(desk: Desk) -> None:
-    """However much it finds, others have room beside it; what is finished makes room for the next."""
+    """Other work has room beside a scan, however much the scan finds. Finished work makes room for the next."""
     desk.dispatch.limit(4)
     for name in "abc":
         desk.put(name, Lane.SCAN)
@@ -37,7 +37,7 @@ def test_a_scan_takes_no_more_than_its_part(desk: Desk) -> None:
 
 
 def test_what_is_held_back_waits_and_holds_up_nobody_else(desk: Desk) -> None:
-    """A document about to move is left alone; those that come after it are taken, and its ticket is kept."""
+    """A document about to move is left alone and keeps its ticket. The documents after it are taken."""
     held, other = desk.put("a"), desk.put("b")
     desk.dispatch.hold_back(lambda document: document == "a")
     assert desk.drain() == [other]
@@ -71,7 +71,7 @@ def test_what_is_held_back_is_judged_anew_each_time(desk: Desk) -> None:
 
 
 def test_a_newer_change_takes_the_place_of_one_held_back(desk: Desk) -> None:
-    """Of a document held back the newest change alone is acted on in the end, once."""
+    """A document that was held back is acted on once, for its newest change."""
     old = desk.put("a")
     desk.dispatch.hold_back(lambda _: True)
     assert desk.drain() == []
@@ -84,7 +84,7 @@ def test_a_newer_change_takes_the_place_of_one_held_back(desk: Desk) -> None:
 
 
 def test_work_begun_before_is_not_held_back_and_its_successor_is(desk: Desk) -> None:
-    """Holding back takes nothing out of a worker's hands; what follows it in the same document waits."""
+    """Work under way goes on when its document is held back. Later changes of the document wait."""
     first = desk.put("a")
     desk.take()
     second = desk.put("a")
@@ -119,7 +119,7 @@ def test_reviews_are_never_held_back(desk: Desk) -> None:
 
 
 def test_a_review_and_a_change_of_one_document_are_not_worked_on_at_once(desk: Desk) -> None:
-    """Whichever is begun, the other waits for its end; neither makes the other void."""
+    """A change and a review of one document wait for each other, and neither replaces the other."""
     live, review = desk.put("a"), desk.review("a")
     assert desk.take() is live
     assert desk.take() is None
@@ -160,7 +160,7 @@ def test_a_user_who_changes_all_the_time_waits_for_room_once(desk: Desk) -> None
 
 
 def test_a_look_goes_on_when_the_retry_that_waited_for_room_with_it_is_forgotten() -> None:
-    """The operator takes a user out of quarantine; whoever asked for the look waits for its end."""
+    """The operator takes a user out of quarantine. The request for the look stays open until its end."""
     desk = Desk()
     desk.dispatch.limit(8, 1)
     made = desk.put("other")

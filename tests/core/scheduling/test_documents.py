@@ -42,7 +42,7 @@ def test_one_document_is_worked_on_by_one_worker(desk: Desk) -> None:
 
 
 def test_changes_that_wait_collapse_into_the_newest(desk: Desk) -> None:
-    """Of several changes of one document only the newest is acted on; the others' tickets are given back at once."""
+    """Only the newest of several changes of a document is acted on. The other tickets are given back at once."""
     old, older = desk.put("a"), desk.put("a")
     newest = desk.put("a")
     assert desk.is_finished(old)
@@ -229,7 +229,7 @@ def test_reviews_outlive_the_loss_of_their_document(desk: Desk) -> None:
 
 
 def test_reviews_of_one_document_collapse_into_the_newest(desk: Desk) -> None:
-    """Asked for twice, it is made once, about what was done last; asked for while it is made, once more after that."""
+    """Two requests make one review, of the last act. A request during a review makes another one after it."""
     desk.review("a")
     newest = desk.review("a", deleted=True)
     assert desk.documents.reviews == 1

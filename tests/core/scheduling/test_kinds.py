@@ -48,7 +48,7 @@ def test_every_kind_can_be_asked_for_and_has_a_meaning() -> None:
 
 
 def test_the_documentation_explains_every_kind() -> None:
-    """In the same words as `show`."""
+    """The words are the same as those of `show`."""
     page = (ROOT.parent / "docs" / "quarantine.md").read_text(encoding="utf-8")
     assert [
         f"| `{kind}` | {meaning} |" for kind, meaning in KINDS.items() if f"| `{kind}` | {meaning} |" not in page

@@ -163,7 +163,7 @@ def test_rows_behind_the_end_of_a_scan_are_the_live_feeds() -> None:
 
 
 def test_a_user_whose_document_changes_amid_a_scan_is_looked_at_with_care_all_the_same() -> None:
-    """The row is behind the end of the scan then, and the live feed alone shows it; who is new needs no care."""
+    """The row is behind the end of the scan then, and only the live feed shows it. New users need no care."""
     intake = _opened()
     rows = [Row(4, "org.couchdb.user:1", changes=(Leaf("2-b"),)), _row(5)]
     intake.look_at_all("me 7", 7)

@@ -5,7 +5,8 @@ import pytest
 from peruserd.core.feed.changes import Change, make_look
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.scheduling.aftermath import after_success
-from peruserd.core.scheduling.records import EMPTY, Finish, Held, Queue, replace, seen
+from peruserd.core.scheduling.arrivals import seen
+from peruserd.core.scheduling.records import EMPTY, Finish, Held, Queue, replace
 from peruserd.core.users.quarantine import Quarantined
 from tests.core.desk import Desk
 from tests.core.outcomes import RETRY, Outcome
@@ -132,7 +133,7 @@ def test_a_look_leaves_a_document_alone_that_another_instance_will_own() -> None
 
 
 def test_looks_go_at_the_pace_of_a_scan(desk: Desk) -> None:
-    """However many are asked for, no more than a part of the work in flight is theirs."""
+    """Looks take only a part of the work in flight, however many are asked for."""
     desk.dispatch.limit(4)
     for name in "abcd":
         look_at(desk, name, Lane.OTHERS)

@@ -5,7 +5,7 @@ import pytest
 
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
-from peruserd.core.scheduling import records
+from peruserd.core.scheduling import arrivals, records
 from peruserd.core.scheduling.aftermath import after_failure, after_success
 from peruserd.core.scheduling.records import EMPTY, Finish, Held, Keep, Queue, Record, Remind, Removal, State
 from peruserd.core.users.quarantine import UNCONFIRMED, UNSERVABLE_NAME, Advice, Failure, Quarantined
@@ -64,9 +64,9 @@ def test_a_document_at_rest_has_nothing_to_remember() -> None:
 
 
 def test_a_change_is_worked_on_and_forgotten() -> None:
-    """Read, taken, acted on; remembered for a while, and then no more."""
+    """A change is read, taken and acted on. It is remembered for a while and then forgotten."""
     first = change()
-    record, effects = records.seen(EMPTY, first)
+    record, effects = arrivals.seen(EMPTY, first)
     assert effects == (Queue(Lane.LIVE),)
     record = records.taken(record, Lane.LIVE)
     assert record.active is first
@@ -89,9 +89,9 @@ def test_what_failed_is_on_disk_before_its_ticket_is_given_back() -> None:
     assert remind == Remind(10.5)
     record, _ = records.ended(record)
     assert record.state is State.QUARANTINED
-    record, effects = records.retried(record, "ann", 10.4)
+    record, effects = arrivals.retried(record, "ann", 10.4)
     assert effects == ()
-    record, effects = records.retried(record, "ann", 10.5)
+    record, effects = arrivals.retried(record, "ann", 10.5)
     assert effects == (Queue(Lane.RETRY),)
     assert record.waiting is not None
     assert record.due is None
@@ -189,7 +189,7 @@ def test_what_waits_for_nobody_who_is_away_is_tried_soon() -> None:
     ids=["retry", "review"],
 )
 def test_the_return_of_a_node_makes_what_waits_for_it_due(record: Record) -> None:
-    """At once; the return of another one changes nothing."""
+    """The user is due at once. The return of another node changes nothing."""
     assert records.returned(record, frozenset({"n5"}), 10.0) == (record, ())
     record, effects = records.returned(record, frozenset({"n3", "n4"}), 10.0)
     assert effects == (Remind(10.0),)
@@ -260,7 +260,7 @@ def test_a_retry_that_ends_while_it_is_held_leaves_nothing_held() -> None:
     record, _ = after_success(record, Outcome(provisioned=True), 0.0, recall=True)
     record, _ = records.ended(record)
     assert record.held is None
-    record, effects = records.seen(record, change())
+    record, effects = arrivals.seen(record, change())
     assert effects == (Queue(Lane.LIVE),)
     assert record.next_of(Lane.LIVE) is not None
 
@@ -296,7 +296,7 @@ def test_failed_work_leaves_a_doubt() -> None:
 
 
 def test_what_was_done_lately_is_reviewed_once() -> None:
-    """The next owner may have known better already; what was done long ago cannot have crossed with it."""
+    """The next owner may have acted on a newer change already. An act from long ago is no risk."""
     acted = Record(acted=records.Act(deleted=True, at=100.0))
     record, effects = records.left(acted, "ann", 130.0, RECALL)
     assert effects == (Queue(Lane.REVIEW),)
@@ -319,8 +319,8 @@ def test_a_review_that_failed_is_tried_again() -> None:
     record, effects = after_failure(record, RETRY, is_mine=False, nodes=NODES, now=10.0, wall=0.0, chance=0.5)
     assert effects == (Remind(10.5),)
     record, _ = records.ended(record)
-    assert records.retried(record, "ann", 10.4) == (record, ())
-    record, effects = records.retried(record, "ann", 10.5)
+    assert arrivals.retried(record, "ann", 10.4) == (record, ())
+    record, effects = arrivals.retried(record, "ann", 10.5)
     assert effects == (Queue(Lane.REVIEW),)
     assert record.review is not None
     assert record.review.deleted

@@ -55,7 +55,7 @@ def test_nothing_is_remembered_of_those_who_are_out() -> None:
 
 
 def test_a_new_user_who_is_served_after_others_have_failed_shows_the_end() -> None:
-    """Once, and only if everything was done for the user; failures that are users' own show nothing."""
+    """Others are tried once, and only if everything was done for the user. A user's own failure shows nothing."""
     recovery = Recovery()
     for each in "abcdef":
         recovery.note(each, EMPTY, kept("timeout"))

@@ -69,7 +69,7 @@ def test_changes_of_a_document_that_stays_are_none() -> None:
 
 
 def test_a_database_that_somebody_deletes_again_and_again_makes_its_user_restless() -> None:
-    """Three times in a row are made good at once; from then on it is left alone for a minute each time."""
+    """A database is created again at once three times in a row. After that it rests for a minute each time."""
     restless = Restless()
     assert [restless.remade("ann", now) for now in (4.0, 8.0, 12.0, 16.0)] == [False, False, True, True]
     restless.looked_at("ann", 16.0)
@@ -80,7 +80,7 @@ def test_a_database_that_somebody_deletes_again_and_again_makes_its_user_restles
 
 
 def test_no_more_databases_are_watched_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many somebody deletes at once."""
+    """The limit holds, however many documents somebody deletes at once."""
     monkeypatch.setattr(restless_module, "_MAX_WATCHED", 100)
     restless = Restless()
     for number in range(1_000):

@@ -99,7 +99,7 @@ def test_a_blank_copy_does_not_wipe_the_others() -> None:
 
 
 def test_a_blank_copy_does_not_keep_a_deleted_users_access() -> None:
-    """The copy that is asked first names nobody; the others are without the user afterwards all the same."""
+    """The first copy that is read names nobody. The user is removed from the other copies all the same."""
     world = World([FRESH, PARTNERS, PARTNERS], DocumentState.DELETED)
     assert world.act(known(Hint.DELETED)) == Removed()
     assert world.copies == [security.revoke(PARTNERS, USER)] * 3
@@ -281,7 +281,7 @@ def test_a_write_in_doubt_is_settled_by_a_database_that_is_gone(document: Docume
 
 @pytest.mark.parametrize("lost", [FRESH, REVOKED, {}])
 def test_a_write_waits_for_the_copies_that_it_did_not_reach(lost: Security) -> None:
-    """CouchDB gives them what the others hold only where those are all the same; nobody else would look at them."""
+    """CouchDB repairs such copies only if all others are equal, and nobody else would look at them."""
     world = World([REVOKED, REVOKED, lost], DocumentState.LIVE, away=frozenset({2}))
     end = world.act(known(Hint.LIVE))
     assert isinstance(end, Failed)
@@ -422,7 +422,7 @@ def test_whatever_is_found_the_rules_hold(
     on_return: OnReturn,
     given_by: tuple[Access, bool],
 ) -> None:
-    """Whatever is found, five rules hold.
+    """Five rules hold, whatever is found.
 
     - Every act ends.
     - A served user is named in each copy, and a removed user in none.

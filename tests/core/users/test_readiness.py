@@ -71,7 +71,7 @@ def _kept(kind: str, *, passing: bool) -> KeptUser:
 
 
 def test_what_the_instance_keeps_in_quarantine_is_said_of_users_who_are_not_served() -> None:
-    """The kind is said, and whether the instance tries again; somebody who is served by now is no failure."""
+    """The answer has the kind, and whether the instance tries again. A user who is served by now is no failure."""
     waits = Readiness("alice", UserState.IN_PROGRESS)
     held = with_quarantine(waits, _kept("held", passing=False))
     assert (held.state, held.kind, held.passing) == (UserState.QUARANTINED, "held", False)
@@ -151,7 +151,7 @@ def test_without_an_authentication_database_no_majority_is_missed() -> None:
 
 
 def test_an_id_in_the_place_of_a_name_comes_with_a_hint() -> None:
-    """Nobody has such a name as a rule; one who has it gets the same answer as everybody."""
+    """Such a name is rare. A user with it gets the same answer as everybody."""
     name = "org.couchdb.user:alice"
     assert "without 'org.couchdb.user:'" in (readiness(name, _evidence(None, None), None).hint or "")
     assert readiness("alice", _evidence(None, None), None).hint is None

@@ -98,7 +98,7 @@ def test_a_database_of_a_user_is_not_public(security: Security, user: str) -> No
 @given(security=SECURITIES, user=USERS)
 @example(security={"members": {"names": ["alice", "bob", "alice"]}}, user="alice")
 def test_revoking_removes_the_user_and_nobody_else(security: Security, user: str) -> None:
-    """Afterwards the user is named nowhere; all others are named as before, in their order."""
+    """The user is named nowhere afterwards. All others are named as before, in their order."""
     revoked = revoke(security, user)
     for section in ("admins", "members"):
         assert _names(revoked, section) == [name for name in _names(security, section) if name != user]
@@ -185,7 +185,7 @@ ALICE = {"names": ["alice"], "roles": []}
     ],
 )
 def test_a_stranger_who_is_let_in_makes_a_database_not_private(security: Security, private: bool) -> None:  # noqa: FBT001
-    """By name or by role, as an admin or as a member, and by `readers` too; what else stands there is no matter."""
+    """Access by name, by role and by `readers` counts, of admins and of members. Other content does not count."""
     assert is_private(security, "alice") is private
 
 

@@ -135,15 +135,20 @@ def test_nothing_is_filled_into_source_code(source: dict[str, Any]) -> None:
         pytest.param(b'{"_id": "a", "s": "\\ud800"}', "not valid JSON", id="surrogate"),
         pytest.param(b'{"_id": "\xff"}', "not UTF-8", id="no-utf8"),
         pytest.param(b'{"_id": "a", "k": {"x": 1, "x": 2}}', "'x' stands twice", id="twin-key"),
-        pytest.param(b'{"_id": "a", "k": ' + b"[" * 70 + b"]" * 70 + b"}", "64 levels", id="deep"),
+        pytest.param(b'{"_id": "a", "k": ' + b"[" * 64 + b"]" * 64 + b"}", "64 levels", id="deep"),
         pytest.param(b'{"_id": "a", "k": ' + b"[" * 9_000 + b"]" * 9_000 + b"}", "64 levels", id="very-deep"),
         pytest.param({"_id": "a", "k": "x" * MAX_BYTES}, "bytes", id="large"),
         pytest.param({"_id": "a", "k": "{user}" * 1_001}, "placeholders", id="many-placeholders"),
     ],
 )
 def test_what_cannot_be_a_template_is_said(document: object, words: str) -> None:
-    """One sentence for each, with the file's name before it."""
+    """Each mistake has one sentence, with the file's name before it."""
     assert words in problem_of(document)
+
+
+def test_a_document_at_the_limit_of_nesting_is_taken() -> None:
+    """The document itself is one of the 64 levels."""
+    assert read({"documents/a.json": b'{"_id": "a", "k": ' + b"[" * 63 + b"1" + b"]" * 63 + b"}"}).documents
 
 
 @pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 2**70, 10**300])
@@ -156,7 +161,7 @@ def test_whole_numbers_fit_into_what_carries_them(number: int, shape: str) -> No
 
 @pytest.mark.parametrize("number", ["18446744073709551615", "-9223372036854775808", "0", "1e300", "1e-400", "1.0"])
 def test_numbers_that_are_taken_reach_every_listener(number: str) -> None:
-    """As they are."""
+    """Numbers reach each listener as they are."""
     templates = read({"documents/a.json": f'{{"_id": "a", "x": {number}}}'.encode()})
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(templates), type=Templates) == templates
 

@@ -44,7 +44,7 @@ def filled(value: Any, user: str = "al") -> Any:
     ],
 )
 def test_placeholders_are_filled_in_where_a_string_says_so(written: Any, wanted: Any) -> None:
-    """One pair of braces is filled in, each pair more makes it a text; all else is as it was written."""
+    """A placeholder in one pair of braces is filled in. In more pairs it is a text, and all else stays as it is."""
     assert filled(written) == wanted
 
 
@@ -118,7 +118,7 @@ def test_values_are_told_apart_as_json_does(one: Any, other: Any, are_same: bool
     ],
 )
 def test_placeholders_are_found_wherever_they_stand(value: Any, has: bool) -> None:  # noqa: FBT001 - a parameter
-    """In keys, in values, in however many braces."""
+    """A placeholder is found in keys and in values, in any number of braces."""
     assert has_placeholder(value) is has
 
 
