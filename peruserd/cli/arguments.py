@@ -35,9 +35,9 @@ class Parser(argparse.ArgumentParser):
 
 
 class Once(argparse.Action):
-    """An option with one value, which is refused where it is given again: the last one would win without a word.
+    """An option with one value and the default None.
 
-    Its default is None.
+    An option that is given twice is refused, because otherwise only its last value would count.
     """
 
     def __call__(

@@ -25,7 +25,7 @@ from peruserd.couch.client import Client, Membership
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.errors import CouchError
 from peruserd.couch.listing import databases_with
-from peruserd.couch.majority import lacks_majority
+from peruserd.couch.majority import why_no_majority
 from peruserd.couch.pluses import PLUS_LOST, plus_is_lost
 from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.membership import LeaseObserver
@@ -100,12 +100,11 @@ def _look(connected: Connected, path: str | None, report: _Report) -> None:
     plan = cluster_reader.plan(view, view)
     if attachment.feed is Feed.DATABASE:
         report.say("node", "no shards here: one listener follows the database's own feed, and serves every user")
+        _look_at_majority(connected, attachment.feed, report)
     else:
         _look_at_nodes(connected, attachment.node, view, report)
         _look_at_leases(connected, database, observer, report)
     auth_db = config.couchdb.auth_db
-    if attachment.feed is Feed.DATABASE:
-        _look_at_majority(connected, attachment.feed, report)
     if not client.database_exists(auth_db):
         words = f"the authentication database {auth_db} does not exist; the daemon would wait for it"
         report.say("users", words, clear=False)
@@ -146,9 +145,9 @@ def _look_at_paths(connected: Connected, report: _Report) -> None:
 
 def _look_at_majority(connected: Connected, feed: Feed, report: _Report) -> None:
     config = connected.config
-    lacking = lacks_majority(connected.client, feed, config.cluster.database, config.couchdb.auth_db)
-    if lacking is not None:
-        report.say("majority", lacking, clear=False)
+    why = why_no_majority(connected.client, feed, config.cluster.database, config.couchdb.auth_db)
+    if why is not None:
+        report.say("majority", why, clear=False)
 
 
 def _look_at_leases(connected: Connected, database: ClusterDatabase, observer: LeaseObserver, report: _Report) -> None:

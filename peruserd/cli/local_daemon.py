@@ -1,6 +1,6 @@
 """Asking the daemon on this machine, over HTTP, which users it keeps in quarantine.
 
-The daemon may not run, its page may be closed, or another program may listen there. Then nothing is known.
+The daemon may not run, its page may be closed, or another program may listen at its port. Then the answer is None.
 """
 
 import time
@@ -16,7 +16,7 @@ from peruserd.couch.tokens import NOBODY, Tokens
 
 _TIMEOUT_SECONDS: Final = 10.0
 
-# One that has let somebody wait is not asked by those who come next. A wait for many users would hardly get on.
+# After a time-out the daemon is not asked for this long. Otherwise a wait for many users would take one for each user.
 _SILENT_SECONDS: Final = 60.0
 
 # An answer holds one user name, so it is short.
@@ -36,17 +36,17 @@ class LocalDaemon:
     ) -> None:
         host, port = split_address(http.listen)
         self._session: Session | None = None
-        # Nobody knows the port where any free one was asked for.
+        # With port 0 the kernel chooses the port, so this program cannot know it.
         if port:
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             page = CouchDBConfig(url=url, connect_timeout=seconds, read_timeout=seconds)
-            # Whoever listens there gets no password.
+            # The requests carry no password, because another program may listen at this port.
             self._session = Session(page, Tokens(NOBODY), connections=threads)
         self._clock = clock
         self._silent_until = float("-inf")
 
     def quarantined(self, user: str) -> Readiness | None:
-        """Return what it says of a user whom it keeps in quarantine; None where it does not say that."""
+        """Return the daemon's answer if it has the user in quarantine; None if not, or if it does not answer."""
         if self._session is None or self._clock() < self._silent_until:
             return None
         try:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
-from peruserd.cli.output import say
+from peruserd.cli.output import say, say_as_it_is
 
 # Shorter work than this shows no progress.
 _QUIET_SECONDS: Final = 2.0
@@ -71,7 +71,7 @@ class Progress:
         self._is_shown = True
         # A line wider than the terminal could not be overwritten.
         line = self._line()[: max(_columns() - 1, 0)]
-        print(f"\r{line}", end="\x1b[K", file=sys.stderr, flush=True)
+        say_as_it_is(f"\r{line}\x1b[K")
 
     def _line(self) -> str:
         if not self._total:
@@ -90,7 +90,7 @@ class Progress:
     ) -> None:
         """Remove the bar."""
         if self._is_shown:
-            print("\r", end="\x1b[K", file=sys.stderr, flush=True)
+            say_as_it_is("\r\x1b[K")
 
 
 def _columns() -> int:

@@ -17,7 +17,7 @@ from peruserd.cli.local_daemon import LocalDaemon
 from peruserd.cli.output import print_json
 from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.cli.progress import Progress, announce
-from peruserd.core.common.escaping import counted, named
+from peruserd.core.common.escaping import counted, harmless, named
 from peruserd.core.users.readiness import Readiness, UserState, is_whole_look, pause_seconds, unservable
 from peruserd.couch.errors import CouchError, RefusedError, UnauthorizedError
 from peruserd.couch.readiness import ReadinessReader, open_reader
@@ -61,7 +61,7 @@ def _wait(connected: Connected, options: argparse.Namespace) -> int:
         print_json(_Result(is_done, [*found]))
     else:
         for each in found:
-            print(f"{named(each.user)}: {_in_words(each, connected.config.databases.prefix)}")
+            print(f"{named(each.user)}: {harmless(_in_words(each, connected.config.databases.prefix))}")
     return EXIT_DONE if is_done else _code(found)
 
 
@@ -107,7 +107,7 @@ class _Waiting:
 
     def _look(self, user: str, number: int) -> Readiness:
         if number and time.monotonic() >= self._until:
-            # A round over many users takes its time; each was looked at once.
+            # A round over many users can take longer than the time that is left. Each user was looked at once.
             return self._found[user]
         try:
             found = self._reader.look(user, number)

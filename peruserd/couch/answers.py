@@ -31,7 +31,7 @@ class Answer(msgspec.Struct, frozen=True):
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             # Deeply nested JSON raises RecursionError.
             raise errors.UnexpectedAnswerError(f"{self.request}: {error}: {self._excerpt()}") from error
-        # A type of our own keeps nothing of what it does not name.
+        # Types of our own keep only the fields that they name. A type with a user's document checks its depth itself.
         if isinstance(found, dict) and may_be_too_deep(self.body) and is_too_deep(found):
             message = f"{self.request}: more than {MAX_LEVELS} objects inside one another: {self._excerpt()}"
             raise errors.UnexpectedAnswerError(message)

@@ -213,6 +213,12 @@ class Copies:
             return found
         return tuple(msgspec.structs.replace(each, lost=False) for each in found)
 
+    def security_of(self, place: Place) -> Security:
+        """Return the security object of one copy of a database; raises CouchError."""
+        path = f"{place.path}/_security"
+        answer = self._client.session.request("GET", path, limit_bytes=SECURITY_BYTES, within_seconds=COPY_SECONDS)
+        return answer.expect(200).decode(dict[str, Any])
+
     def fill(self, database: str) -> None:
         """Make CouchDB copy documents to new copies at once; raises CouchError.
 
@@ -242,7 +248,7 @@ class Copies:
 
         def read(place: Place) -> Security:
             try:
-                return self._security(place)
+                return self.security_of(place)
             except NotFoundError as error:
                 if error.is_of_file:
                     lost.add(place)
@@ -250,11 +256,6 @@ class Copies:
 
         found = _answers(places, read)
         return tuple(CopyReading(each.node, found.get(each), each.path, lost=each in lost) for each in places)
-
-    def _security(self, place: Place) -> Security:
-        path = f"{place.path}/_security"
-        answer = self._client.session.request("GET", path, limit_bytes=SECURITY_BYTES, within_seconds=COPY_SECONDS)
-        return answer.expect(200).decode(dict[str, Any])
 
 
 class CopyOptions:

@@ -12,9 +12,7 @@ from peruserd.couch.copies import copies_of
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError, TimedOutError
 from peruserd.couch.paths import copy_path
 from peruserd.couch.probe import ServerProbe
-
-# A copy that takes longer than this serves no user in time.
-_COPY_SECONDS: Final = 5.0
+from peruserd.couch.revisions import COPY_SECONDS
 
 _MAX_NAMED: Final = 5
 
@@ -24,7 +22,7 @@ _ADVICE: Final = (
 )
 
 
-def lacks_majority(client: Client, feed: Feed, own: str, auth_db: str) -> str | None:
+def why_no_majority(client: Client, feed: Feed, own: str, auth_db: str) -> str | None:
     """Return a text with the ranges of `auth_db` whose copies have no majority; None if there are none.
 
     Raises CouchError if the map of the ranges cannot be read.
@@ -48,7 +46,7 @@ def _silent(client: Client, shard_map: ShardMap) -> set[tuple[Range, str]]:
 
 def _is_read(client: Client, copy: Copy, hanging: set[str]) -> bool:
     try:
-        client.session.request("GET", copy_path(copy), within_seconds=_COPY_SECONDS).expect(200)
+        client.session.request("GET", copy_path(copy), within_seconds=COPY_SECONDS).expect(200)
     except (InterruptedRequestError, RefusedError):
         raise
     except TimedOutError:

@@ -25,7 +25,7 @@ from peruserd.core.users.contents import Contents
 from peruserd.core.users.evidence import DocumentState, Evidence, judge
 from peruserd.core.users.facts import CopyReading
 from peruserd.core.users.security import Security
-from peruserd.couch.client import SECURITY_BYTES, Client
+from peruserd.couch.client import Client
 from peruserd.couch.copies import SILENCE, Copies, Place, open_copies, places_of
 from peruserd.couch.errors import (
     ConflictError,
@@ -38,7 +38,6 @@ from peruserd.couch.errors import (
     UnauthorizedError,
     UnexpectedAnswerError,
 )
-from peruserd.couch.revisions import COPY_SECONDS
 from peruserd.couch.session import quoted
 from peruserd.couch.shapes import ShardMapDocument
 
@@ -106,7 +105,7 @@ class SingleDirectory:
         self._node = node
 
     def find(self, names: Sequence[str]) -> dict[str, DatabasePlaces]:
-        """Return the databases that exist, and those of which the server cannot say it: their copies are silent."""
+        """Return these databases without those that the server calls missing. A failure calls none missing."""
         return {
             each: DatabasePlaces((Place(self._node, f"/{quoted(each)}"),)) for each in names if self._may_exist(each)
         }
@@ -119,12 +118,9 @@ class SingleDirectory:
 
 
 class Observer:
-    """Observes users through one client, from any number of threads; without `contents` templates are left out."""
+    """Observes users, from any number of threads; without `contents` templates are left out."""
 
-    def __init__(
-        self, client: Client, copies: Copies, directory: Directory, prefix: str, contents: ReadContents | None = None
-    ) -> None:
-        self._client = client
+    def __init__(self, copies: Copies, directory: Directory, prefix: str, contents: ReadContents | None = None) -> None:
         self._copies = copies
         self._directory = directory
         self._prefix = prefix
@@ -202,7 +198,7 @@ class Observer:
             found: Security | None = None
             lost = False
             try:
-                found = None if place.node in away else self._security(place)
+                found = None if place.node in away else self._copies.security_of(place)
             except TooLargeError:
                 too_large += 1
             except NotFoundError as error:
@@ -237,16 +233,11 @@ class Observer:
         except (TooLargeError, *_OF_ONE) as error:
             return None, str(error)
 
-    def _security(self, place: Place) -> Security:
-        path = f"{place.path}/_security"
-        answer = self._client.session.request("GET", path, limit_bytes=SECURITY_BYTES, within_seconds=COPY_SECONDS)
-        return answer.expect(200).decode(Security)
-
 
 def open_observer(client: Client, followed: Copy, prefix: str, contents: ReadContents | None = None) -> Observer:
     """Return the observer for the kind of server that a listener follows."""
     directory = SingleDirectory(client, followed.node) if followed.feed is Feed.DATABASE else ShardDirectory(client)
-    return Observer(client, open_copies(client, followed), directory, prefix, contents)
+    return Observer(open_copies(client, followed), directory, prefix, contents)
 
 
 class _Props(msgspec.Struct, frozen=True):

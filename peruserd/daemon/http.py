@@ -79,7 +79,7 @@ class Page:
 def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:
     """Return how metrics are written for a client, and the name of that form.
 
-    The library compares versions that a client names as numbers, whatever they are.
+    The library fails if the versions in the client's header are no numbers. Such a client gets the usual form.
     """
     try:
         return choose_encoder(accept)

@@ -57,8 +57,8 @@ from peruserd.supervisor.watcher import Watcher
 # With more restarts than this within ten minutes the fault is not a single listener's.
 _BUDGET: Final = RestartBudget(burst=60, period_seconds=600.0)
 
-# A lease that takes longer than this to write is late already.
-_MAX_RENEWAL_SECONDS: Final = 5.0
+# A lease that takes longer than this to write is late already. Other requests must not delay their threads for longer.
+_SHORT_SECONDS: Final = 5.0
 
 # The last lease has the time that is left after the renewal before it was interrupted.
 _MAX_LAST_SECONDS: Final = (ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS) / 2
@@ -306,7 +306,7 @@ def _deletion_service(
     )
 
 
-def _with_short_timeouts(config: Config, max_seconds: float = _MAX_RENEWAL_SECONDS) -> CouchDBConfig:
+def _with_short_timeouts(config: Config, max_seconds: float = _SHORT_SECONDS) -> CouchDBConfig:
     """Return the connection settings with short time-outs, for requests whose late answer is useless."""
     couchdb = config.couchdb
     return msgspec.structs.replace(

@@ -16,7 +16,7 @@ class DeletionNotes(Protocol):
         """Say whether the journal may know of a user who was deleted."""
 
     def let_drop_end(self, document_id: str) -> None:
-        """Wait while the user's database is being dropped; the document is read after that."""
+        """Wait while the user's database is being dropped; called after the document was read (see `DropsUnderWay`)."""
 
     def knows_end(self, database: str, life: str) -> bool:
         """Say whether the end of this life of a database is no loss (see `core.deletions.lives`); raises CouchError."""

@@ -74,7 +74,7 @@ class Deletions:
         self._mine = mine
         self._on_drop = on_drop
         self._on_failure = on_failure
-        self._dropper = Dropper(tools, config, instance)
+        self._dropper = Dropper(tools, config, instance, mine)
         self._purging = Purging(tools.client, tools.journal, notes_ends=tools.notes_ends)
         self._pending = Pending(each for each in kept.deletions() if self._is_mine(each))
         self._wanted = threading.Event()
@@ -251,7 +251,7 @@ class Deletions:
             return True
         turn, before = item.turn, item.entry
         try:
-            look = self._dropper.look(before, pause, is_owner=self._mine(before.document), closely=item.closely)
+            look = self._dropper.look(before, pause, closely=item.closely)
         except InterruptedRequestError:
             raise
         except CouchError as error:

@@ -86,19 +86,21 @@ class Look(msgspec.Struct):
 
 
 class Dropper:
-    """Looks at single entries and carries out the decisions on them; not for two threads at once."""
+    """Looks at entries and carries out the decisions, if their documents are `mine`; not for two threads at once."""
 
-    def __init__(self, tools: Tools, config: DeletionConfig, instance: str) -> None:
+    def __init__(self, tools: Tools, config: DeletionConfig, instance: str, mine: Callable[[str], bool]) -> None:
         self._tools = tools
         self._config = config
         self._instance = instance
+        self._mine = mine
         self.under_way = DropsUnderWay()
 
-    def look(self, entry: Entry, pause: Pause, *, is_owner: bool, closely: bool) -> Look:
+    def look(self, entry: Entry, pause: Pause, *, closely: bool) -> Look:
         """Decide what becomes of an entry, and do it; raises CouchError.
 
         An entry that waits for its date or for the operator is examined no further, unless `closely` is set.
         """
+        is_owner = self._mine(entry.document)
         known = self._tools.journal.entry(entry.id)
         if known is None:
             return self._noted_anew(entry) if is_owner else Look(entry, Wait(Reason.NOT_OWNER))
@@ -167,9 +169,9 @@ class Dropper:
         return max(now - self._config.per_seconds, pause.resumed_at if is_past else 0.0)
 
     def _until(self, now: float) -> float:
-        """Return the moment up to which drops count: later ones come from a clock that was ahead.
+        """Return the moment up to which drops count. Later drops have their time from a clock that was ahead.
 
-        Such drops would count for years, and no `resume` would help. Smaller differences between clocks hide no drop.
+        They would count for years, and no `resume` would help. Smaller differences between clocks hide no drop.
         """
         return now + max(self._config.per_seconds, CLOCKS_AGREE_WITHIN_SECONDS)
 
@@ -228,7 +230,7 @@ class Dropper:
         return Look(ended or entry.ended(ending, now))
 
     def _noted_anew(self, entry: Entry) -> Look:
-        """Write an entry down that the journal has lost, and with it all that an operator has said."""
+        """Write an entry down again that the journal has lost. The operator's words on it may be lost too."""
         noted = self._dated(entry.waiting())
         journal = self._tools.journal
         noted = note_deletion(journal, noted) if noted.kind is Kind.DELETION else journal.note(noted)
@@ -286,14 +288,14 @@ class Dropper:
         return (entry if is_counted else entry.waiting()).begun(known.now)
 
     def _is_still_so(self, entry: Entry, known: Known) -> bool:
-        """Ask once more, directly before the drop, for the document, the words, the pause and the database."""
+        """Ask for everything once more, directly before the drop. Another instance may own the user by then, too."""
         verdict = self._tools.confirm(entry.document)
         before = known.document
         if (verdict.state, verdict.rev, verdict.behind) != (before.state, before.rev, before.behind):
             return False
         if self._tools.journal.saying(entry.id) != known.saying or self._tools.journal.pause() != known.pause:
             return False
-        return self._tools.facts.suffix(entry.database) in known.suffixes
+        return self._tools.facts.suffix(entry.database) in known.suffixes and self._mine(entry.document)
 
     def _put_back(self, entry: Entry) -> Entry:
         if entry.reservation is not None:

@@ -1,7 +1,8 @@
 """The order of a drop and of serving its user, in one listener.
 
 The document is read once more before a drop, and a user can sign up again after that. A worker would let the user in,
-and the drop would take the user's new documents along. So serving such a user waits for the drop.
+and the drop would take the user's new documents along. So a worker waits for the drop between two steps: it has read
+the document, and it has not let the user in.
 """
 
 import threading
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 
 
 class DropsUnderWay:
-    """Knows the user whose database is being dropped; for any thread that serves, and the one that drops."""
+    """Knows the user whose database is being dropped. Workers call `wait`, and one thread drops."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -18,10 +19,7 @@ class DropsUnderWay:
 
     @contextmanager
     def dropping(self, document_id: str) -> Iterator[None]:
-        """Let those wait who serve this user, from the last reading of the document until the drop is over.
-
-        A worker who read the document before that is no danger: the last reading shows what it has shown.
-        """
+        """Let workers with this user wait, from before the last reading of the document until the drop is over."""
         self._set(document_id)
         try:
             yield
@@ -29,9 +27,12 @@ class DropsUnderWay:
             self._set(None)
 
     def wait(self, document_id: str) -> None:
-        """Wait while this user's database is being dropped, which is as long as a few requests take."""
-        # Without the lock, because each user is asked for and hardly any is being dropped. A drop that begins after
-        # this reads the document later than this worker does.
+        """Wait while this user's database is being dropped, which is as long as a few requests take.
+
+        The worker has read the document before this. A drop that begins later reads the document later than the worker
+        did, so it sees the user too.
+        """
+        # The lock is not taken for this single read, because hardly any user's database is being dropped.
         if self._document != document_id:
             return
         with self._changed:

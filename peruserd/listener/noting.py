@@ -1,6 +1,6 @@
 """Noting a deletion in the journal, under the words that an operator has said of the same database before."""
 
-from peruserd.core.deletions.journal import Entry, Kind, Saying, heeded, renews
+from peruserd.core.deletions.journal import Entry, Kind, Saying, can_keep, heeded, renews
 from peruserd.couch.deletions import DeletionJournal
 
 
@@ -14,7 +14,8 @@ def note_deletion(journal: DeletionJournal, entry: Entry) -> Entry:
     same = next((each for each in known if each.id == entry.id), None)
     if same is not None and not renews(same, entry):
         return same
-    said = heeded(entry, ((each, journal.saying(each.id)) for each in known))
+    # Each word takes a request, and a user who comes and goes can leave many ended entries.
+    said = heeded(entry, ((each, journal.saying(each.id)) for each in known if can_keep(each, entry)))
     if same is not None or said is not None:
         journal.say(entry.id, lambda _: said or Saying())
     return journal.note(entry)

@@ -267,8 +267,9 @@ class Provisioner:
         return facts if self._template_writer is None else self._template_writer.first_facts(facts)
 
     def _confirm(self, act: _Act) -> Verdict:
-        self._deletions.let_drop_end(act.change.document_id)
         act.verdict = self.confirm(act.change.document_id)
+        # The wait comes after the reading. So a drop that begins later has read the document later than this.
+        self._deletions.let_drop_end(act.change.document_id)
         return act.verdict
 
     def _glance(self, act: _Act, facts: Facts) -> Facts:
@@ -307,7 +308,7 @@ class Provisioner:
         return facts if facts.database in (Database.CREATED, Database.ACCEPTED) else self._compare(act, facts)
 
     def _fill(self, act: _Act, nodes: Collection[str]) -> None:
-        """Fill copies that the write has made again with their documents, before the next write does so."""
+        """Bring the documents into copies that the write has made again. Otherwise the next write would do it."""
         log.warning("copies of a database had no file; they were made again", database=act.database, nodes=nodes)
         try:
             self._copies.fill(act.database)

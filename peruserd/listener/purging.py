@@ -1,4 +1,4 @@
-"""Removing entries from the journal of deletions that have ended and protect nothing any more.
+"""Removing ended entries from the journal of deletions once they protect nothing any more.
 
 While its database exists, an ended entry prevents a drop: without the entry, a scan could note the same tombstone anew.
 So only entries without a database are removed, and those that concern no database.

@@ -35,10 +35,10 @@ _QUARANTINED: Final = msgspec.msgpack.Decoder(Quarantined)
 _ENTRY: Final = msgspec.msgpack.Decoder(Entry)
 _ROUNDS: Final = msgspec.msgpack.Decoder(Rounds)
 
-# The words of an error can quote a text of the file that is none, and then they cannot be read.
+# The message of an error can quote a damaged text from the file, and then Python cannot decode the message.
 _FAILURES: Final = (sqlite3.Error, UnicodeDecodeError)
 
-# The errors of SQLite that do not speak of what is in the file; the codes of their kinds have these in the low byte.
+# The errors of SQLite that say nothing about the contents of the file. Extended codes have these in the low byte.
 _OF_THE_MACHINE: Final = frozenset(
     getattr(sqlite3, f"SQLITE_{name}")
     for name in ("PERM", "BUSY", "LOCKED", "NOMEM", "INTERRUPT", "IOERR", "FULL", "CANTOPEN", "PROTOCOL")
@@ -244,11 +244,11 @@ def hand_over_doubts(path: Path) -> Iterator[set[str]]:
 
 
 class _UnusableError(Exception):
-    """A state file that is there and cannot be trusted."""
+    """A state file exists and cannot be trusted."""
 
 
 class _UnreadableError(Exception):
-    """A value in a state file that is not what was written there."""
+    """A value in a state file differs from the one that was written."""
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -269,7 +269,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             raise _UnusableError(f"it is of version {version}, not {_VERSION}")  # noqa: TRY301 - as above
         connection.execute(_DELETIONS)
         connection.execute(_AUDIT)
-        # A damaged header can forbid writes, which nothing else would tell before the first one.
+        # A damaged header can forbid writes. Nothing else would show that before the first write.
         connection.executescript(f"BEGIN; PRAGMA user_version={_VERSION}; ROLLBACK;")
     except _FAILURES as error:
         connection.close()
@@ -299,7 +299,7 @@ def _entry(row: object) -> Entry | None:
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[T], value: object) -> T:
-    """Return what a value stands for. SQLite keeps the type beside each value, so a damaged one can be of any."""
+    """Return the decoded value. SQLite keeps a type with each value, so a damaged value can have any type."""
     if not isinstance(value, bytes):
         raise _UnreadableError(f"{value!r} has another type than was written")
     try:
@@ -309,16 +309,16 @@ def _decoded(decoder: msgspec.msgpack.Decoder[T], value: object) -> T:
 
 
 def _is_of_the_file(error: Exception) -> bool:
-    """Say whether the file is to blame; where the disk is full, or another process has the file, it may be sound.
+    """Say whether the file is to blame. If the disk is full, or another process has the file, it may be sound.
 
-    An error without a code is about a value that is there: a text that is no text, or something else than expected.
+    An error without a code is about a value in the file, such as a damaged text or a value of another type.
     """
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return code is None or code & _PRIMARY not in _OF_THE_MACHINE
 
 
 def _odd_file(path: Path) -> str | None:
-    """Return the name of an unusable thing in the place of one of SQLite's files: a folder, or a file of root's."""
+    """Return the name of an unusable file among SQLite's files: in its place is a folder, or a file of root's."""
     for each in (path, *_beside(path)):
         is_there = os.path.lexists(each)
         if is_there and not (each.is_file() and os.access(each, os.R_OK | os.W_OK)):

@@ -120,13 +120,13 @@ class TemplateWriter:
 def open_template_writer(
     client: Client, layout: Layout, cluster_database: str, templates: Templates, *, overwrite: bool = False
 ) -> TemplateWriter:
-    """Return a template_writer that uses this client, and the record of templates in peruserd's own database."""
+    """Return a template writer that uses this client, and the record of templates in peruserd's own database."""
     record = TemplateRecord(Journal(client.session, cluster_database))
     options = CopyOptions(client, layout)
     return TemplateWriter(UserDocuments(client.session), options, record, templates, overwrite=overwrite)
 
 
 def template_writer_of(client: Client, start: ListenerStart) -> TemplateWriter:
-    """Return the template_writer of a listener."""
+    """Return the template writer of a listener."""
     layout = open_layout(client, start.copy.feed, start.copy.node, start.copy.database)
     return open_template_writer(client, layout, start.cluster_database, start.templates)

@@ -107,7 +107,7 @@ class JournalWatch:
         self._notify(usable=True, spoken_of=spoken_of, pause_changed=PAUSE_ID in changed)
 
     def _changed(self) -> list[str]:
-        """Return the ids of the documents that changed since the last time; the first time all that matter."""
+        """Return the ids of the documents changed since the last reading. The first reading returns all that matter."""
         if self._place is None:
             _, place = self._journal.changed_since("now")
             changed = [PAUSE_ID, *(f"{WORD_PREFIX}{each}" for each in self._journal.sayings())]
@@ -119,7 +119,7 @@ class JournalWatch:
         return changed
 
     def _read_on(self, place: int | str) -> tuple[list[str], int | str]:
-        """Return the ids that operators wrote to after a place, and the place up to which the feed was read."""
+        """Return the ids of operators' documents after a place, and the place up to which the feed was read."""
         found: list[str] = []
         for _ in range(_MAX_PAGES):
             page, place = self._journal.changed_since(place)

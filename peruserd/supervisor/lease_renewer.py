@@ -132,7 +132,6 @@ class LeaseRenewer:
             self._look_for_maintenance()
             lease = self._member.next_lease(node, maintenance=self.maintenance)
             self._client.put_lease(self._database.name, lease)
-            self._remove_as_standby(self._client, lease, leases)
         except InterruptedRequestError:
             return
         except NotFoundError as error:
@@ -152,6 +151,7 @@ class LeaseRenewer:
             self._written = lease
             self._renewed_at = time.monotonic()
             self._recovered()
+            self._remove_as_standby(self._client, lease, leases)
 
     def _remove_as_standby(self, client: Client, lease: Lease, leases: Iterable[Lease]) -> None:
         """Remove the lease that this instance wrote as a standby, now that it is active.
@@ -161,7 +161,11 @@ class LeaseRenewer:
         if lease.role is not Role.ACTIVE:
             return
         if any(each.role is Role.STANDBY and each.incarnation == lease.incarnation for each in leases):
-            client.delete_local(self._database.name, lease_id(lease.node, Role.STANDBY))
+            try:
+                client.delete_local(self._database.name, lease_id(lease.node, Role.STANDBY))
+            except CouchError as error:
+                # The active lease is written. The next renewal tries again.
+                log.debug("the lease as a standby cannot be removed", kind=error.kind, error=str(error))
 
     def _look_for_maintenance(self) -> None:
         try:

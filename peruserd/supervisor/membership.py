@@ -152,7 +152,7 @@ class Member:
 
     def _others(self, leases: Iterable[Lease], node: str) -> Iterable[Lease]:
         own = self._own
-        # The lock on the state directory proves that its predecessor has ended, so that lease says nothing.
+        # The lock on the state directory proves the end of its predecessor. The lease of that one says nothing.
         return [
             each
             for each in leases

@@ -76,6 +76,7 @@ class ReturnWatch:
         self._started: tuple[Breaks, ...] = ()
         self._file = directory / _FILE
         self._saved = _read(self._file)
+        self._save_failed = False
         self._absences = Absences(self._saved, place())
 
     def on_view(self, view: View) -> None:
@@ -117,12 +118,17 @@ class ReturnWatch:
     def _save(self) -> None:
         kept = self._absences.kept
         if kept == self._saved:
+            self._save_failed = False
             return
         try:
             write_whole(self._file, msgspec.json.encode(kept))
         except OSError as error:
-            log.warning("a restart would not know what absent nodes have missed", error=str(error))
-        self._saved = kept
+            # The next view tries again.
+            if not self._save_failed:
+                log.warning("a restart would not know what absent nodes have missed", error=str(error))
+            self._save_failed = True
+            return
+        self._saved, self._save_failed = kept, False
 
 
 def _read(file: Path) -> dict[str, Mark]:

@@ -27,7 +27,7 @@ def _asked(said: bytes) -> tuple[Readiness | None, str]:
         return found, server.requests[0].path
 
 
-def test_a_user_in_quarantine_is_told_by_the_daemon() -> None:
+def test_the_daemon_reports_a_user_in_quarantine() -> None:
     """The name is quoted, slashes included."""
     assert _asked(answer(409, HELD)) == (
         Readiness("a/b", UserState.QUARANTINED, "held", passing=False),
@@ -58,14 +58,14 @@ def test_any_other_answer_says_nothing(said: bytes) -> None:
     assert _asked(said)[0] is None
 
 
-def test_nobody_is_asked_at_a_port_that_is_not_known() -> None:
-    """Port 0 is any free one; nothing listens at the other."""
+def test_a_daemon_at_an_unknown_port_is_not_asked() -> None:
+    """Port 0 stands for any free port. No program listens at the other port here."""
     assert LocalDaemon(HTTPConfig("127.0.0.1:0")).quarantined("alice") is None
     assert LocalDaemon(HTTPConfig("[::1]:1")).quarantined("alice") is None
 
 
-def test_one_that_trickles_is_left_alone_for_a_while() -> None:
-    """Its answer has no end, and no wait is to last longer because of it."""
+def test_a_daemon_that_trickles_is_left_alone_for_a_while() -> None:
+    """Its answer has no end, and must not make the wait much longer."""
     ended = threading.Event()
 
     def trickle(conversation: Conversation) -> None:

@@ -35,12 +35,12 @@ class RenewedLeases:
         """Let an instance live beside each of these nodes; each has written its lease when this returns."""
         for node in nodes:
             begun = threading.Event()
-            thread = threading.Thread(target=self._beat, args=(node, begun))
+            thread = threading.Thread(target=self._renew, args=(node, begun))
             thread.start()
             self._threads.append(thread)
             begun.wait()
 
-    def _beat(self, node: str, begun: threading.Event) -> None:
+    def _renew(self, node: str, begun: threading.Event) -> None:
         counter = 1
         while not self._ended.is_set():
             self._client.put_lease("peruserd", Lease(node, f"beside-{node}", counter, version="9.9", address="here:1"))
@@ -72,9 +72,9 @@ def client(cluster: SimClusterThread) -> Client:
 @pytest.fixture
 def alive(client: Client) -> Iterator[Callable[..., None]]:
     """Let instances live beside nodes: `alive(*nodes)`."""
-    beating = RenewedLeases(client)
-    yield beating.begin
-    beating.end()
+    renewed = RenewedLeases(client)
+    yield renewed.begin
+    renewed.end()
 
 
 @pytest.fixture
@@ -311,7 +311,7 @@ def test_a_server_without_shards_has_owners_in_json_too(config: str) -> None:
 
 
 @pytest.mark.parametrize("command", [["plan", "--no-wait"], ["owner", "bob", "--no-wait"], ["check"]])
-def test_whoever_only_asks_changes_nothing(
+def test_a_command_that_only_asks_changes_nothing(
     config: str, cluster: SimClusterThread, client: Client, command: list[str]
 ) -> None:
     """No request but the login writes, and the command leaves no lease."""

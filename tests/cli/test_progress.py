@@ -1,5 +1,6 @@
 """The progress of commands on a terminal."""
 
+import errno
 import io
 import sys
 import threading
@@ -62,6 +63,23 @@ def test_a_bar_is_no_wider_than_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     line = terminal.getvalue().split("\r")[1].partition("\x1b")[0]
     assert line.startswith("[#####")
     assert len(line) == 39
+
+
+class Stopped(Terminal):
+    """A terminal that takes no more bytes, because another program has set it to non-blocking."""
+
+    def flush(self) -> None:
+        """Write nothing."""
+        raise BlockingIOError(errno.EAGAIN, "write could not complete without blocking")
+
+
+def test_a_bar_that_cannot_be_written_ends_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work may change users' databases, and goes on to its end."""
+    monkeypatch.setattr(sys, "stderr", terminal := Stopped(is_terminal=True))
+    monkeypatch.setenv("TERM", "xterm")
+    with Progress("users", 3_000, quiet_seconds=0.0) as progress:
+        progress.advance(1_500)
+    assert "1,500 of 3,000 users" in terminal.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["dumb", ""])

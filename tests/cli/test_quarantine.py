@@ -85,10 +85,10 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def listeners(tmp_path: Path) -> Iterator[Listeners]:
     """Listeners behind a control socket."""
     made = Listeners()
-    desk = QuarantineOrders(made, made.questions)  # type: ignore[arg-type]
+    quarantine = QuarantineOrders(made, made.questions)  # type: ignore[arg-type]
 
     def carry_out(order: Order, uid: int) -> object:
-        return desk.carry_out(order, uid)  # type: ignore[arg-type]
+        return quarantine.carry_out(order, uid)  # type: ignore[arg-type]
 
     serving = ControlSocket(tmp_path, carry_out)  # type: ignore[arg-type]
     serving.start()

@@ -127,6 +127,15 @@ def test_the_daemon_on_this_machine_is_believed_about_its_quarantine_alone(
     assert (ran.returncode, ran.stdout) == (1, f"waiting000000: {words}\n")
 
 
+def test_the_words_of_a_daemon_cannot_control_the_terminal(config: str) -> None:
+    """Any account of this machine may listen at the daemon's port while the daemon does not run."""
+    said = Readiness("waiting000000", UserState.QUARANTINED, "a\x1b]0;b\n", passing=False, hint="c\x9b2J\u202e")
+    with _daemon_saying(said) as environment:
+        ran = peruserd("wait", "waiting000000", "--timeout", "0", "--config", config, environment=environment)
+    words = r"waiting000000: in quarantine: a\x1b]0;b\x0a; c\x9b2J\u202e"
+    assert (ran.returncode, ran.stdout.splitlines()) == (1, [words])
+
+
 def test_a_user_whom_somebody_has_to_see_to_is_not_waited_for(config: str) -> None:
     """The wait ends with the first look, whatever its time-out is."""
     held = Readiness("waiting000000", UserState.QUARANTINED, "held", passing=False)

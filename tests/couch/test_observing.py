@@ -182,7 +182,7 @@ def test_an_object_too_large_to_be_read_concerns_its_user_alone(cluster: SimClus
 def test_a_deeply_nested_object_concerns_its_user_alone(
     cluster: SimClusterThread, observer: Observer, levels: int
 ) -> None:
-    """A comparison some calls further down must not be where its depth shows: the listener would end each time."""
+    """A comparison some calls further down would fail because of the depth, and end the listener each time."""
     users = _served(cluster, 2)
     nested: list[Any] = []
     for _ in range(levels):

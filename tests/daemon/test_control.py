@@ -31,7 +31,7 @@ from peruserd.daemon.control import ControlSocket, reachable
 ORDER = Say(Word.CANCEL, ("ann", "bob"))
 
 
-class Desk:
+class OrderTaker:
     """Notes orders, and answers each with given answers."""
 
     def __init__(self, *answers: Answer) -> None:
@@ -53,15 +53,15 @@ class Unsendable(Done, frozen=True):
 
 
 @pytest.fixture
-def desk() -> Desk:
+def taker() -> OrderTaker:
     """A part that carries out orders."""
-    return Desk()
+    return OrderTaker()
 
 
 @pytest.fixture
-def control_socket(tmp_path: Path, desk: Desk) -> Iterator[ControlSocket]:
+def control_socket(tmp_path: Path, taker: OrderTaker) -> Iterator[ControlSocket]:
     """A control socket in a directory of its own, in use."""
-    serving = ControlSocket(tmp_path, desk)
+    serving = ControlSocket(tmp_path, taker)
     serving.start()
     yield serving
     serving.stop()
@@ -79,11 +79,11 @@ def talk(path: Path, message: bytes) -> list[Answer]:
 
 
 @pytest.mark.usefixtures("control_socket")
-def test_an_order_is_carried_out_and_answered(tmp_path: Path, desk: Desk) -> None:
+def test_an_order_is_carried_out_and_answered(tmp_path: Path, taker: OrderTaker) -> None:
     """The order arrives unchanged, with the user who sent it, and the answers come back in order."""
-    desk.answers = (Noted("ann", "deletion:x:1-a", "x"), Done("all is well"))
-    assert talk(socket_path(tmp_path), encode_line(ORDER)) == list(desk.answers)
-    assert desk.orders == [(ORDER, os.geteuid())]
+    taker.answers = (Noted("ann", "deletion:x:1-a", "x"), Done("all is well"))
+    assert talk(socket_path(tmp_path), encode_line(ORDER)) == list(taker.answers)
+    assert taker.orders == [(ORDER, os.geteuid())]
 
 
 @pytest.mark.usefixtures("control_socket")
@@ -94,14 +94,14 @@ def test_only_its_owner_may_touch_the_socket(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("control_socket")
-def test_whoever_is_somebody_else_is_refused(tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_is_refused(tmp_path: Path, taker: OrderTaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the kernel names another user than ours, the order is refused, even if that user could connect."""
     monkeypatch.setattr(os, "geteuid", lambda: 12_345)
     monkeypatch.setattr(control, "_CREDENTIALS", _Stranger)
     (answer,) = talk(socket_path(tmp_path), encode_line(ORDER))
     assert isinstance(answer, Refused)
     assert not answer.again
-    assert desk.orders == []
+    assert taker.orders == []
 
 
 class _Stranger:
@@ -128,27 +128,29 @@ class _Stranger:
         b'{"type":"say","word":"cancel","users":["\xff"]}\n',
     ],
 )
-def test_what_is_not_understood_does_nothing(tmp_path: Path, desk: Desk, message: bytes) -> None:
+def test_what_is_not_understood_does_nothing(tmp_path: Path, taker: OrderTaker, message: bytes) -> None:
     """A message of another version, or an invalid one, is answered with an error, and not carried out."""
     (answer,) = talk(socket_path(tmp_path), message)
     assert isinstance(answer, Refused)
-    assert desk.orders == []
+    assert taker.orders == []
 
 
 @pytest.mark.usefixtures("control_socket")
-def test_a_message_that_never_ends_is_not_read_to_the_end(tmp_path: Path, desk: Desk) -> None:
+def test_a_message_that_never_ends_is_not_read_to_the_end(tmp_path: Path, taker: OrderTaker) -> None:
     """A client that sends too long a message is refused, and takes no more memory than a message may have."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(30)
         client.connect(str(socket_path(tmp_path)))
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
             client.sendall(b"x" * (20 * MAX_BYTES))
-    assert desk.orders == []
+    assert taker.orders == []
     assert talk(socket_path(tmp_path), encode_line(ORDER)) == [Done()]
 
 
 @pytest.mark.usefixtures("control_socket")
-def test_a_silent_client_keeps_nobody_waiting(tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_client_keeps_nobody_waiting(
+    tmp_path: Path, taker: OrderTaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The daemon hangs up on a client that sends nothing, and serves others meanwhile."""
     monkeypatch.setattr(control, "_PATIENCE_SECONDS", 0.2)
     with socket.socket(socket.AF_UNIX) as silent:
@@ -156,13 +158,13 @@ def test_a_silent_client_keeps_nobody_waiting(tmp_path: Path, desk: Desk, monkey
         silent.connect(str(socket_path(tmp_path)))
         assert talk(socket_path(tmp_path), encode_line(PauseAll())) == [Done()]
         assert silent.recv(1) == b""
-    assert desk.orders == [(PauseAll(), os.geteuid())]
+    assert taker.orders == [(PauseAll(), os.geteuid())]
 
 
 @pytest.mark.usefixtures("control_socket")
-def test_no_more_clients_are_served_than_there_are_places(tmp_path: Path, desk: Desk) -> None:
+def test_no_more_clients_are_served_than_there_are_places(tmp_path: Path, taker: OrderTaker) -> None:
     """With too many commands at once the others are told to try again. Commands under way end regularly."""
-    desk.gate.clear()
+    taker.gate.clear()
     answers: list[list[Answer]] = []
     threads = [
         threading.Thread(target=lambda: answers.append(talk(socket_path(tmp_path), encode_line(ORDER))))
@@ -170,31 +172,31 @@ def test_no_more_clients_are_served_than_there_are_places(tmp_path: Path, desk: 
     ]
     for thread in threads:
         thread.start()
-    while len(desk.orders) < len(threads):
+    while len(taker.orders) < len(threads):
         threading.Event().wait(0.005)
     (busy,) = talk(socket_path(tmp_path), encode_line(ORDER))
     assert isinstance(busy, Refused)
     assert busy.again
-    desk.gate.set()
+    taker.gate.set()
     for thread in threads:
         thread.join(30)
     assert answers == [[Done()]] * len(threads)
 
 
 @pytest.mark.usefixtures("control_socket")
-def test_an_order_that_fails_unforeseen_harms_no_other(tmp_path: Path, desk: Desk) -> None:
+def test_an_order_that_fails_unforeseen_harms_no_other(tmp_path: Path, taker: OrderTaker) -> None:
     """After an order that failed later ones are carried out."""
-    sent, desk.answers = desk.answers, (Unsendable(),)
+    sent, taker.answers = taker.answers, (Unsendable(),)
     assert talk(socket_path(tmp_path), encode_line(ORDER)) == []
-    desk.answers = sent
+    taker.answers = sent
     assert talk(socket_path(tmp_path), encode_line(ORDER)) == [Done()]
 
 
 def test_a_client_for_whom_no_thread_can_be_made_harms_no_other(
-    tmp_path: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, taker: OrderTaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If no thread can be started for a moment, one command fails, and its place is free again."""
-    serving = ControlSocket(tmp_path, desk)
+    serving = ControlSocket(tmp_path, taker)
     serving.start()
     with monkeypatch.context() as patched:
         patched.setattr(threading, "Thread", _no_thread)
@@ -210,12 +212,12 @@ def _no_thread(**_options: object) -> NoReturn:
     raise RuntimeError("can't start new thread")
 
 
-def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path, desk: Desk) -> None:
+def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path, taker: OrderTaker) -> None:
     """A killed daemon leaves its socket. The next one listens all the same, and removes the socket at its end."""
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(socket_path(tmp_path)))
     left.close()
-    serving = ControlSocket(tmp_path, desk)
+    serving = ControlSocket(tmp_path, taker)
     serving.start()
     assert talk(socket_path(tmp_path), encode_line(ORDER)) == [Done()]
     serving.stop()
@@ -223,11 +225,11 @@ def test_a_socket_that_was_left_behind_is_replaced(tmp_path: Path, desk: Desk) -
     serving.stop()
 
 
-def test_a_long_path_is_no_obstacle(tmp_path: Path, desk: Desk) -> None:
+def test_a_long_path_is_no_obstacle(tmp_path: Path, taker: OrderTaker) -> None:
     """The socket works even if the path of the state directory is too long for the kernel."""
     directory = tmp_path / ("d" * 120) / ("e" * 120)
     directory.mkdir(parents=True)
-    serving = ControlSocket(directory, desk)
+    serving = ControlSocket(directory, taker)
     serving.start()
     assert talk(socket_path(directory), encode_line(ORDER)) == [Done()]
     serving.stop()

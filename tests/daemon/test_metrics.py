@@ -101,7 +101,7 @@ class StandingAuthenticator:
     refusals = 1
 
 
-class StandingHeart:
+class StandingRenewer:
     """A lease renewer that renewed the lease a while ago, or never."""
 
     def __init__(self, silence: float | None, *, maintenance: bool) -> None:
@@ -129,7 +129,7 @@ def exported(
 ) -> str:
     """Return the result of a scrape."""
     registry = CollectorRegistry()
-    lease_renewer = StandingHeart(silence, maintenance=maintenance)
+    lease_renewer = StandingRenewer(silence, maintenance=maintenance)
     fleet, supervisor = StandingFleet(given), StandingSupervisor(view)
     database = StandingDatabase(leases)
     health = Health(fleet, supervisor, database, lambda: None)

@@ -93,12 +93,12 @@ def test_files_of_no_copy_in_use_are_retired(state: StateDirectory) -> None:
 
 def test_only_state_files_are_retired(state: StateDirectory) -> None:
     """The state lock's record, SQLite's own files and files set aside are no state files."""
-    claim = StateLock.take(state.path)
+    state_lock = StateLock.take(state.path)
     file = state.file_of(COPY)
     for name in (f"{file.name}-wal", f"{file.name}-shm", f"{file.name}.damaged-1", ".writable-1"):
         (state.path / name).touch()
     assert state.retired([]) == ()
-    claim.release()
+    state_lock.release()
 
 
 def test_in_a_directory_that_is_gone_nothing_is_retired(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_first_start_replaces_nobody(tmp_path: Path) -> None:
 
 
 def test_each_start_has_a_name_of_its_own_and_knows_the_one_before(tmp_path: Path) -> None:
-    """The record of a start stays, so that its successor can name the incarnation that it replaces."""
+    """The record of a start stays. By this record its successor can name the incarnation before it."""
     names: list[str] = []
     for _ in range(4):
         state_lock = StateLock.take(tmp_path)

@@ -342,7 +342,7 @@ def test_a_web_site_cannot_ask_through_a_browser_of_this_machine(headers: dict[s
 
 
 def test_a_page_that_is_closed_says_so_and_asks_nobody() -> None:
-    """The answer is not 404, because that would mean that there is no such user."""
+    """The answer is not 404, because a 404 would mean an unknown user."""
     looks = Looks()
     with _page(looks, Access(is_open=False, loopback_only=True)) as (url, _):
         answer = _get(f"{url}/users/alice")

@@ -514,12 +514,12 @@ def test_a_report_does_not_change_after_it_was_made(driver: TrackerDriver) -> No
         lambda driver: driver.tracker.feed_failed("timeout"),
         lambda driver: driver.tracker.inform(THEIRS, None, 1),
     ],
-    ids=["page", "beat", "failure", "owners"],
+    ids=["page", "round", "failure", "owners"],
 )
 def test_the_main_thread_is_woken_by_what_it_must_save_or_tell(
     driver: TrackerDriver, happening: Callable[[TrackerDriver], None]
 ) -> None:
-    """A change of progress or standing wakes the thread that writes and reports."""
+    """A change of progress or status wakes the thread that writes and reports."""
     before = driver.wakes
     happening(driver)
     assert driver.wakes > before

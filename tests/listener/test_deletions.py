@@ -12,10 +12,12 @@ import structlog
 from peruserd.core.common.names import database_name, user_document_id
 from peruserd.core.configuration.config import DeletionConfig, DeletionPolicy, OnReturn
 from peruserd.core.deletions.journal import Ending, Entry, Kind, Pause, PauseReason, Saying, State, Word
+from peruserd.core.users.evidence import Verdict
 from peruserd.core.users.facts import CopyReading
 from peruserd.couch.deletions import DeletionJournal
 from peruserd.couch.journal import Journal
 from peruserd.listener import deletions as deletions_module
+from peruserd.listener.provisioner import Provisioner
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import connect
 from tests.listener.deletions_harness import (
@@ -405,6 +407,24 @@ def test_a_word_that_keeps_a_database_outlives_a_user_who_comes_back_and_goes_ag
     assert (database in cluster.databases()) == (word is Word.CANCEL)
 
 
+@pytest.mark.parametrize("ending", [Ending.RETURNED, Ending.CANCELLED])
+def test_many_earlier_deletions_of_a_user_make_the_next_one_take_no_longer(
+    cluster: SimClusterThread, clock: Clock, patient: DeletionsHarness, ending: Ending
+) -> None:
+    """Anybody can sign up and be deleted again and again, and a worker would read the words on each of them."""
+    deleted_user(cluster, patient)
+    (entry,) = patient.entries("ann")
+    patient.journal.change(entry.id, lambda _: entry.ended(ending, clock()))
+    for number in range(20):
+        earlier = msgspec.structs.replace(entry, revision=f"{number}-{32 * 'a'}")
+        patient.journal.note(earlier.ended(ending, clock()))
+    cluster.add_user("ann", "secret")
+    delete_user(patient.client, "ann")
+    before = sum(cluster.requests().values())
+    patient.note("ann")
+    assert sum(cluster.requests().values()) - before < 20
+
+
 def test_a_word_of_an_earlier_deletion_hastens_no_later_one(
     cluster: SimClusterThread, clock: Clock, patient: DeletionsHarness
 ) -> None:
@@ -730,33 +750,51 @@ def test_a_user_who_comes_back_in_the_moment_of_the_drop_is_served(
     assert harness.looked_again == [user_document_id("ann")]
 
 
+@pytest.mark.parametrize("is_reading", [False, True], ids=["looks during the drop", "was about to read"])
 def test_a_user_who_comes_back_in_the_moment_of_the_drop_loses_nothing_that_is_new(
-    cluster: SimClusterThread, harness: DeletionsHarness, monkeypatch: pytest.MonkeyPatch
+    cluster: SimClusterThread,
+    harness: DeletionsHarness,
+    monkeypatch: pytest.MonkeyPatch,
+    is_reading: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """A worker lets the user in once the drop is over, and not into the database that is being dropped."""
+    """A worker lets the user in once the drop is over, and not into the database that is being dropped.
+
+    The worker can have begun its look before the drop began, and read the document after the drop's last reading.
+    """
     database = deleted_user(cluster, harness)
-    office = ProvisionerHarness(connect(cluster.urls[0]), policy=DeletionPolicy.DROP, deletions=harness.deletions)
-    came_to_a_halt = threading.Event()
+    provisioner = ProvisionerHarness(connect(cluster.urls[0]), policy=DeletionPolicy.DROP, deletions=harness.deletions)
+    reads, may_read, came_to_a_halt = threading.Event(), threading.Event(), threading.Event()
 
     def come_back_and_write() -> None:
-        assert office.ensure("ann").failure is None
+        assert provisioner.ensure("ann").failure is None
         harness.client.session.request("PUT", f"/{database}/new", body={}).expect(201, 202)
         came_to_a_halt.set()
 
     worker = threading.Thread(target=come_back_and_write)
-    let_drop_end = harness.deletions.let_drop_end
+    let_drop_end, confirm = harness.deletions.let_drop_end, Provisioner.confirm
 
     def tell_and_wait(document_id: str) -> None:
         came_to_a_halt.set()
         let_drop_end(document_id)
 
+    def read_when_allowed(reader: Provisioner, document_id: str) -> Verdict:
+        reads.set()
+        assert may_read.wait(30)
+        return confirm(reader, document_id)
+
     def come_back() -> None:
         cluster.add_user("ann", "secret")
         monkeypatch.setattr(harness.deletions, "let_drop_end", tell_and_wait)
-        worker.start()
+        if not is_reading:
+            worker.start()
+        may_read.set()
         assert came_to_a_halt.wait(30)
 
+    monkeypatch.setattr(Provisioner, "confirm", read_when_allowed)
     harness.before_each_drop(monkeypatch, come_back)
+    if is_reading:
+        worker.start()
+        assert reads.wait(30)
     harness.deletions.round()
     worker.join(30)
     assert harness.endings("ann") == [Ending.DROPPED]
@@ -764,18 +802,25 @@ def test_a_user_who_comes_back_in_the_moment_of_the_drop_loses_nothing_that_is_n
     assert harness.client.session.request("GET", f"/{database}/doc0").status == 404
 
 
+@pytest.mark.parametrize("has_new_owner", [False, True], ids=["the user returns", "another instance owns it"])
 def test_what_changes_while_it_is_decided_is_not_dropped(
-    cluster: SimClusterThread, harness: DeletionsHarness, monkeypatch: pytest.MonkeyPatch
+    cluster: SimClusterThread,
+    harness: DeletionsHarness,
+    monkeypatch: pytest.MonkeyPatch,
+    has_new_owner: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """The database is kept if the user returns, or an order comes, between decision and drop; nothing is counted."""
+    """The database is kept if the user or another owner comes between decision and drop; nothing is counted."""
     database = deleted_user(cluster, harness)
     begin = Entry.begun
 
-    def return_first(entry: Entry, now: float) -> Entry:
-        cluster.add_user("ann", "secret")
+    def change_first(entry: Entry, now: float) -> Entry:
+        if has_new_owner:
+            harness.mine = False
+        else:
+            cluster.add_user("ann", "secret")
         return begin(entry, now)
 
-    monkeypatch.setattr(Entry, "begun", return_first)
+    monkeypatch.setattr(Entry, "begun", change_first)
     harness.deletions.round()
     assert database in cluster.databases()
     assert harness.entries("ann")[0].state is State.WAITING

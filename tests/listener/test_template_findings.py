@@ -216,12 +216,12 @@ def test_a_node_that_is_away_hides_no_template_and_one_that_hangs_is_waited_for_
     cluster.stop_node(3)
     both = {Finding.TEMPLATE, Finding.COPIES_SILENT}
     assert {user: set(each.findings) for user, each in found(observer, users).items()} == dict.fromkeys(users, both)
-    security = observer._security
+    security = observer._copies.security_of
 
     def hanging(place: Place) -> Security:
         if "node3" in place.node:
             raise errors.TimedOutError("no answer")
         return security(place)
 
-    monkeypatch.setattr(observer, "_security", hanging)
+    monkeypatch.setattr(observer._copies, "security_of", hanging)
     assert {each.findings for each in found(observer, users).values()} == {(Finding.COPIES_SILENT,)}

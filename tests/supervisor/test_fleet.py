@@ -146,7 +146,7 @@ def test_a_listener_whose_loop_goes_silent_is_killed_and_replaced(cluster: SimCl
     harness.skip(0.6 * timing.silence_seconds)
     # Their changes end an idle listener's long poll, so its next round comes at once.
     harness.cluster.seed_users(10)
-    harness.turn_until(lambda: rounds(harness, other) > before, "the other listener to beat")
+    harness.turn_until(lambda: rounds(harness, other) > before, "the other listener to go round")
     harness.skip(0.6 * timing.silence_seconds)
     harness.turn_until(
         lambda: victim not in harness.pids() and harness.all_caught_up(), "the silent listener to be replaced"

@@ -352,7 +352,7 @@ def test_another_role_is_written_at_once(harness: RenewerHarness) -> None:
 
 
 def test_a_standby_that_takes_over_leaves_no_lease_of_its_own_behind(harness: RenewerHarness) -> None:
-    """An instance that finds the old lease later would wait for an instance that no longer exists."""
+    """An instance that starts later would otherwise wait for the standby, and there is none any more."""
     for incarnation in ("me", "another standby"):
         harness.client.put_lease(LEASES, Lease(ME, incarnation, 7, role=Role.STANDBY))
         harness.renewer(NEVER_SECONDS)._renew()
@@ -438,6 +438,22 @@ def test_a_proxy_that_keeps_the_nodes_health_to_itself_costs_no_lease(
     renewer.start()
     eventually(lambda: harness.counter() >= 2)
     assert (renewer.failures, renewer.maintenance) == (0, False)
+
+
+def test_a_lease_that_was_written_is_no_failure_if_the_one_as_a_standby_stays(
+    harness: RenewerHarness, cluster: SimClusterThread
+) -> None:
+    """A proxy may forbid deletions. The active lease is written all the same, and its age is known."""
+    harness.client.put_lease(LEASES, Lease(ME, "me", 7, role=Role.STANDBY))
+    cluster.fail(1, 405, method="DELETE")
+    renewer = harness.renewer(OFTEN_SECONDS)
+    with capture_logs() as logged:
+        renewer.start()
+        eventually(lambda: harness.counter() >= 2)
+        renewer.stop()
+    assert harness.written(Role.STANDBY) is not None
+    assert (renewer.failures, renewer.seconds_since_renewal() is None) == (0, False)
+    assert [line["event"] for line in logged if line["log_level"] != "debug"] == ["lease released"]
 
 
 def test_a_renewer_outlives_an_error_that_nobody_foresaw(

@@ -35,7 +35,7 @@ def _watched(member: Member, *looks: tuple[float, Iterable[Lease]]) -> LiveInsta
     return msgspec.structs.replace(live, breaks=())
 
 
-def test_an_instance_claims_nothing_before_it_has_looked_round() -> None:
+def test_an_instance_claims_nothing_before_it_has_read_the_leases() -> None:
     """Its first lease says that it stands by, because another instance may be active beside its node."""
     assert _member().next_lease(HERE) == _lease("me", 1, role=Role.STANDBY, version="1.0")
 
@@ -207,7 +207,7 @@ def test_standing_by_is_logged_with_the_one_it_is_for() -> None:
 
 
 @pytest.mark.parametrize("seen_from", [HERE, THERE])
-def test_an_onlooker_sees_everybody_and_is_nobody(seen_from: str) -> None:
+def test_a_lease_observer_sees_all_instances_and_is_none(seen_from: str) -> None:
     """A command has no lease. So its own node counts only if an instance runs there."""
     observer = LeaseObserver(TTL)
     lease = _lease("b", 5, node=THERE)
@@ -222,7 +222,7 @@ def test_an_onlooker_sees_everybody_and_is_nobody(seen_from: str) -> None:
     assert logged == []
 
 
-def test_neighbours_are_in_order() -> None:
+def test_peers_are_in_order() -> None:
     """The list is sorted by node and incarnation, and has dead instances too."""
     observer = LeaseObserver(TTL)
     observer.observe(HERE, [_lease("c", node=THERE), _lease("b"), _lease("a", released=True)], 0.0)

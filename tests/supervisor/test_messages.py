@@ -330,7 +330,7 @@ def test_what_was_left_in_doubt_is_handed_to_a_listener_that_runs(noted: Noted) 
     assert TakeOverDoubts(("/state/old.sqlite",)) in starting.sent
 
 
-def test_a_listener_that_has_left_bequeaths_its_file(noted: Noted) -> None:
+def test_the_file_of_a_listener_that_has_left_is_handed_over(noted: Noted) -> None:
     """The file is given away only after its process has ended, because only one process may write it."""
     lower, upper = noted.run(_plan(LOWER, UPPER))
     noted.retired[frozenset((upper.copy,))] = ("/state/lower.sqlite",)
@@ -341,7 +341,7 @@ def test_a_listener_that_has_left_bequeaths_its_file(noted: Noted) -> None:
     assert upper.sent[-1] == TakeOverDoubts(("/state/lower.sqlite",))
 
 
-def test_a_listener_that_comes_back_bequeaths_nothing(noted: Noted) -> None:
+def test_a_listener_that_comes_back_keeps_its_file(noted: Noted) -> None:
     """If a copy has a listener again, or will have one, its file stays with that listener."""
     lower, upper = noted.run(_plan(LOWER, UPPER))
     noted.retired[frozenset((upper.copy,))] = ("/state/lower.sqlite",)

@@ -1,10 +1,12 @@
 """The return watch, on simulated clusters."""
 
+import errno
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from peruserd.core.cluster.directory import Mark
 from peruserd.core.cluster.views import View
@@ -93,6 +95,25 @@ class Post:
 def post(pair: SimClusterThread, tmp_path: Path) -> Post:
     """Make a return watch."""
     return Post(pair, tmp_path)
+
+
+def test_a_place_that_could_not_be_written_is_written_later(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that was full for a moment must not let a later restart forget the absence. One line says so."""
+    post.watch.on_view(BOTH)
+    with capture_logs() as logged:
+        with monkeypatch.context() as patched:
+            patched.setattr(return_watch_module, "write_whole", _refuse)
+            post.watch.on_view(ALONE)
+            post.watch.on_view(ALONE)
+        post.watch.on_view(ALONE)
+    assert list(post.kept) == [OTHER]
+    assert [line["event"] for line in logged if line["log_level"] == "warning"] == [
+        "a restart would not know what absent nodes have missed"
+    ]
+
+
+def _refuse(_file: Path, _content: bytes) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_users_are_looked_at_whose_databases_a_node_missed(post: Post) -> None:

@@ -87,7 +87,7 @@ def test_a_watcher_that_is_not_let_in_looks_soon_whether_it_is() -> None:
 
 
 def test_a_look_that_is_asked_for_does_not_wait_for_the_interval() -> None:
-    """Something has changed, long before the next reading is due."""
+    """A change has come, long before the next reading is due."""
     seen: list[View | None] = []
     watcher = watcher_of(Readings(VIEW), seen, 3600.0)
     watcher.start()

@@ -53,8 +53,8 @@ class Daemon:
     """One instance; a test can start, stop and restart it over the same state.
 
     `config` is added to the settings of every test: a free port, log lines as JSON, its own state directory, quick
-    looks at the cluster. None removes a key. This is a context manager: at its end no process is left, and a failed
-    test shows the log.
+    looks at the cluster. The value None removes a key. This is a context manager: at its end no process is left, and a
+    failed test shows the log.
 
     `anew` is for tests of the start itself. The instance then begins as a new interpreter, as at a user's, not as a
     fork of a process with all imports. So does an instance `under` another command, which gets the daemon's command as

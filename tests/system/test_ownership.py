@@ -87,14 +87,14 @@ def test_users_of_an_instance_that_comes_are_left_to_it_at_once(team: Team) -> N
     """An instance leaves the documents of a returning one alone, even before the view in force changes."""
     # In the ring the first instance follows the last one, and has all of its documents while it is away.
     by_name = dict(sorted(zip(team.nodes, team.instances, strict=True)))
-    heir, other, coming = by_name.values()
-    others = [heir, other]
+    successor, other, coming = by_name.values()
+    others = [successor, other]
     with team.acting.unsettled():
         assert coming.stop() == 0
         team.wait_until_settled(others)
     team.freeze_views(others)
     coming.start()
-    eventually(lambda: has_planned_with(heir, max(by_name)), "it is seen to live")
+    eventually(lambda: has_planned_with(successor, max(by_name)), "it is seen to live")
     names = team.target.new_names(60)
     team.target.sign_up(names)
     team.wait_until_served(names)

@@ -295,15 +295,23 @@ def heeded(noted: Entry, earlier: Iterable[tuple[Entry, Saying]]) -> Saying | No
     - A deletion that was cancelled keeps its database for good.
     - A hold of a deletion that is open lasts until it is taken back.
     - Each other word is about its deletion alone.
+
+    The pairs are read up to the first cancelled deletion. Pairs that `can_keep` refuses change nothing.
     """
-    keeping = []
+    held: Saying | None = None
     for each, saying in earlier:
-        is_cancelled = each.ending is Ending.CANCELLED or (each.is_open and saying.word is Word.CANCEL)
-        is_held = each.is_open and saying.word is Word.HOLD
-        if same_database(each, noted.suffix) and (is_cancelled or is_held):
-            word = Word.CANCEL if is_cancelled else Word.HOLD
-            keeping.append(Saying(word, at=saying.at, by=saying.by))
-    return min(keeping, key=lambda each: _BY_CARE.index(each.word), default=None)
+        if not can_keep(each, noted):
+            continue
+        if each.ending is Ending.CANCELLED or saying.word is Word.CANCEL:
+            return Saying(Word.CANCEL, at=saying.at, by=saying.by)
+        if saying.word is Word.HOLD and held is None:
+            held = Saying(Word.HOLD, at=saying.at, by=saying.by)
+    return held
+
+
+def can_keep(earlier: Entry, noted: Entry) -> bool:
+    """Say whether a word about an earlier deletion can hold for the one that is noted."""
+    return (earlier.is_open or earlier.ending is Ending.CANCELLED) and same_database(earlier, noted.suffix)
 
 
 def as_document(value: Entry | Saying | Pause) -> dict[str, Any]:
