@@ -13,6 +13,7 @@ from typing import Any, Final
 from bench import crowd, filling, idle, latency, membership, pipeline, provision, report, restart, scale
 from bench.benchmark import Benchmark, Options, run
 from bench.harness.cluster import Cluster, ClusterError
+from peruserd.demo.instances import InstanceFailedError
 
 BENCHMARKS: Final[Mapping[str, Benchmark[Any, Any]]] = {
     "provision": provision,
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> int:
             for written in (result.write_json(given.out), result.write_chart(given.out)):
                 print(f"written: {written}", file=sys.stderr)
             print(f"{result.heading()}\n\n{result.text()}\n", flush=True)
-    except ClusterError as error:
+    except (ClusterError, InstanceFailedError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

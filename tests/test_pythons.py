@@ -15,6 +15,7 @@ case "$1" in
 -c) [ "$3" = "{version}" ] ;;
 esac
 """
+UV = '#!/bin/sh\necho "uv $* (bin: $UV_PYTHON_INSTALL_BIN)" >&2\nexit 1\n'
 # The tests fail on 3.97.
 MAKE = '#!/bin/sh\necho "$@"\ncase "$*" in *VENV=.venv-3.97*) exit 2 ;; esac\n'
 
@@ -25,8 +26,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def run(tmp_path: Path) -> Run:
     """Run the script where the machine has Python 3.97 and 3.98, and uv cannot install any."""
     programs = {"python3.97": PYTHON.format(version="3.97"), "python3.98": PYTHON.format(version="3.98")}
-    # As those that pyenv puts there for each version that anybody has.
-    programs |= {"python3.99": "#!/bin/sh\nexit 127\n", "make": MAKE, "uv": "#!/bin/sh\nexit 1\n"}
+    # pyenv puts such shims there. They end so where their version is not chosen.
+    programs |= {"python3.99": "#!/bin/sh\nexit 127\n", "make": MAKE, "uv": UV}
     for name, text in programs.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
@@ -62,18 +63,23 @@ def test_a_python_that_cannot_be_had_is_named_and_skipped(run: Run) -> None:
     ]
 
 
-def test_one_that_fails_is_a_failure_and_the_others_are_tried(run: Run) -> None:
-    """All are named at the end."""
+def test_a_python_on_which_tests_fail_is_a_failure_and_the_others_are_tried(run: Run) -> None:
+    """The end names all Pythons."""
     done = run("3.97", "3.98")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-2:] == ["Python 3.97.7: FAILED", "Python 3.98.7: passed"]
 
 
-def test_where_none_can_be_had_nothing_was_tested(run: Run) -> None:
-    """That is no success."""
+def test_a_run_without_any_python_is_a_failure(run: Run) -> None:
+    """Nothing was tested then."""
     done = run("3.99")
     assert done.returncode == 1
     assert "no Python was tried" in done.stderr
+
+
+def test_a_python_of_uvs_stays_out_of_the_path(run: Run) -> None:
+    """By default uv would also put a `python3.99` into the developer's own `~/.local/bin`."""
+    assert "uv python install --quiet 3.99 (bin: 0)" in run("3.99").stderr
 
 
 def test_it_has_to_be_told_a_version(run: Run) -> None:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from queue import SimpleQueue
 
 import msgspec
@@ -44,13 +45,13 @@ class Bare:
 
         with ThreadPoolExecutor(in_flight) as pool:
             workers = [pool.submit(work) for _ in range(in_flight)]
-            number = 0
-            for group in groups:
-                for name in group:
-                    queue.put((number, name))
-                    number += 1
-            for _ in workers:
-                queue.put(None)
+            try:
+                for item in enumerate(chain.from_iterable(groups)):
+                    queue.put(item)
+            finally:
+                # The pool ends only when its threads do, also where no more users come because of an error.
+                for _ in workers:
+                    queue.put(None)
             for worker in workers:
                 worker.result()
 

@@ -165,11 +165,13 @@ class Cluster:
 
     def clean(self) -> None:
         """Remove every user and database of the run. Nothing may be serving users meanwhile."""
-        names, self._made = self._made, []
+        names = self._made
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(self._delete_database, names))
         for group in _groups(names, _MAX_PURGED):
             self._purge(group)
+        # Names are forgotten last, so the next call completes one that was interrupted.
+        self._made = []
         if names and self.sim is None:
             time.sleep(self._rest_seconds)
 

@@ -43,12 +43,11 @@ class Daemons:
     def start(self, numbers: Sequence[int] | None = None) -> None:
         """Start the instances of some nodes (counted from 0; all by default), and return when each has started."""
         urls, nodes = self._cluster.urls_with_credentials, self._cluster.nodes
-        started = [
-            Instance(urls[number], nodes[number], self._directory, self._settings)
-            for number in (range(len(nodes)) if numbers is None else numbers)
-        ]
-        self.all += started
-        for each in started:
+        running = len(self.all)
+        for number in range(len(nodes)) if numbers is None else numbers:
+            # Each is noted at once, because only a noted instance is stopped where the next one cannot be started.
+            self.all.append(Instance(urls[number], nodes[number], self._directory, self._settings))
+        for each in self.all[running:]:
             each.wait_until_up()
 
     def stop(self) -> None:

@@ -2,7 +2,7 @@
 
 Users whose document another instance owns should not notice. The others wait for two things:
 
-- The loss has to be believed, which takes `lease_ttl`, `quiet_period` and two looks at the cluster.
+- The loss has to be believed, which takes `lease_ttl`, `quiet_period` and two readings of the cluster.
 - The new owner has to scan for them.
 
 A latency is from the answer to the user document until the database is secured.

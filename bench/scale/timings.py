@@ -12,6 +12,8 @@ from typing import Final
 
 import msgspec
 
+from bench.results import spread
+
 _WARM_UP: Final = 2
 
 
@@ -26,7 +28,7 @@ class Timing(msgspec.Struct, frozen=True):
         return median(self.milliseconds)
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({min(self.milliseconds):.2f}–{max(self.milliseconds):.2f})"  # noqa: RUF001
+        return spread(self.milliseconds, "{:.2f}")
 
 
 def timed(function: Callable[[], object], repeats: int) -> Timing:

@@ -65,7 +65,7 @@ class Count(msgspec.Struct, frozen=True):
 def computed(layout: Layout, cluster: ClusterConfig) -> PerMinute:
     """Return the requests of one instance, by the intervals. The cluster has an instance beside each node.
 
-    - A look asks whether encoded slashes reach the server, and for membership, shard map and all leases.
+    - A reading of the cluster asks whether encoded slashes reach the server, and for membership, shard map and leases.
     - The directory watch is a long poll.
     - A renewal of the lease reads the leases, asks whether the own node is in maintenance, and writes.
     - After a long poll that brought nothing, a listener asks two things: is the copy still the same, and does it still
@@ -73,15 +73,15 @@ def computed(layout: Layout, cluster: ClusterConfig) -> PerMinute:
     - Now and then each copy of the database of the leases is checked: the shard map of its node, its marker and its
       security object.
     """
-    looks, renewals = 60 / cluster.poll_interval, 60 / cluster.lease_interval
+    readings, renewals = 60 / cluster.poll_interval, 60 / cluster.lease_interval
     polls = 60 / LONG_POLL_SECONDS * _listeners(layout)
     copies = 60 / MAX_SECONDS * copies_wanted(layout.nodes)
     return {
-        "encoded slashes": looks,
-        "membership": looks,
-        "shard map": looks + copies,
+        "encoded slashes": readings,
+        "membership": readings,
+        "shard map": readings + copies,
         "directory watch": 60 / LONG_POLL_SECONDS,
-        "leases read": looks + renewals,
+        "leases read": readings + renewals,
         "lease written": renewals,
         "maintenance": renewals,
         "long poll": polls,

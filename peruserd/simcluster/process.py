@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http.client import HTTPConnection
 from threading import Lock
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -65,17 +65,12 @@ class SimClusterProcess(SimClusterControl):
         """Start the process and return when its ports are open. RuntimeError where it ends before that."""
         command = [sys.executable, "-m", "peruserd.simcluster", *command_line(self.options)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ourselves
-        control_url = None
-        for line in _lines(self._process.stdout):
-            if line == READY_LINE:
-                break
-            if line.startswith(CONTROL_LINE):
-                control_url = line.removeprefix(CONTROL_LINE)
-        if control_url is None:
+        try:
+            super().__init__(_control_url(self._process.stdout))
+            described = self.describe()
+        except BaseException:
             self._end()
-            raise RuntimeError("the simulated cluster did not start")
-        super().__init__(control_url)
-        described = self.describe()
+            raise
         self.urls, self.node_names = described["urls"], described["node_names"]
         return self
 
@@ -100,14 +95,15 @@ class SimClusterProcess(SimClusterControl):
             process.stdout.close()
 
 
-def _lines(stream: IO[str] | None) -> list[str]:
-    """Read what the process prints until it says that it is ready, or ends."""
-    lines: list[str] = []
-    for line in stream or ():
-        lines.append(line.rstrip("\n"))
-        if lines[-1] == READY_LINE:
-            break
-    return lines
+def _control_url(output: Iterable[str] | None) -> str:
+    """Read the output of the process until it is ready; return the URL of the controls. RuntimeError where it ends."""
+    url = None
+    for line in map(str.rstrip, output or ()):
+        if line == READY_LINE and url is not None:
+            return url
+        if line.startswith(CONTROL_LINE):
+            url = line.removeprefix(CONTROL_LINE)
+    raise RuntimeError("the simulated cluster did not start")
 
 
 def command_line(options: ClusterOptions) -> list[str]:

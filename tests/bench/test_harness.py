@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from unittest import mock
 
 import psutil
 import pytest
 
 from bench import __main__ as bench
+from bench.harness import builtin
+from bench.harness import daemons as daemons_module
 from bench.harness.bare import Bare
 from bench.harness.cluster import Cluster, ClusterError, open_cluster
 from bench.harness.contenders import BARE, BUILTIN, PERUSERD, available, rotated
@@ -18,6 +21,7 @@ from bench.harness.departures import Departures
 from bench.harness.watch import Watch
 from peruserd.core.common.names import database_name, user_document_id
 from peruserd.core.users.security import first
+from peruserd.demo.instances import InstanceFailedError
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -55,6 +59,21 @@ def _fail_halfway(urls: list[str]) -> None:
         Bare(opened).serve_all([names[:4]], in_flight=2)
         assert opened.unserved(names) == names[4:]
         raise RuntimeError("halfway")
+
+
+def test_a_clean_up_that_is_interrupted_is_completed_by_the_next_one(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run cleans the cluster between its turns and at its end, and ^C can come at any moment."""
+    names = cluster.new_names(2)
+    cluster.sign_up(names)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(cluster, "_purge", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            cluster.clean()
+    cluster.clean()
+    left = {row["id"] for row in cluster.ask("/_users/_all_docs")["rows"]}
+    assert not left & set(map(user_document_id, names))
 
 
 def test_no_two_runs_make_users_of_the_same_name(cluster: Cluster, sim: SimClusterProcess) -> None:
@@ -151,6 +170,32 @@ def test_every_round_begins_with_another_contender() -> None:
     assert [rotated([BARE, PERUSERD, BUILTIN], number)[0] for number in range(4)] == [BARE, PERUSERD, BUILTIN, BARE]
 
 
+def test_couch_peruser_is_switched_off_again_wherever_that_can_be_done(
+    sim: SimClusterProcess, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One node that does not answer then keeps no other node from its settings of before."""
+    monkeypatch.setattr(builtin, "_START_SECONDS", 0.0)
+    monkeypatch.setattr(builtin, "_STOP_SECONDS", 0.0)
+    path = "/_node/_local/_config/couch_peruser"
+    cluster.request("PUT", f"{path}/q", node=2, json="7")
+    before = [cluster.ask(path, node=number) for number in range(3)]
+    try:
+        with pytest.raises(ClusterError, match="couch_peruser"):
+            _lose_a_node_meanwhile(sim, cluster)
+        sim.clear_faults()
+        assert [cluster.ask(path, node=number) for number in (1, 2)] == before[1:]
+    finally:
+        sim.clear_faults()
+        sim.set_peruser(on=False)
+
+
+def _lose_a_node_meanwhile(sim: SimClusterProcess, cluster: Cluster) -> None:
+    with builtin.switched_on(cluster):
+        settings = [cluster.ask("/_node/_local/_config/couch_peruser", node=number) for number in range(3)]
+        assert [each["enable"] for each in settings] == ["true"] * 3
+        sim.fail(1, "cut", path_regex="couch_peruser")
+
+
 def test_the_couch_peruser_of_a_simulated_cluster_is_not_measured(sim: SimClusterProcess) -> None:
     """The simulated one has the rules of the real one, and not its speed."""
     assert available(Cluster(sim.urls, sim), [PERUSERD, BUILTIN]) == [PERUSERD]
@@ -198,6 +243,39 @@ def test_a_run_that_is_terminated_stops_its_instances() -> None:
             for each in (own, *processes):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.kill()
+
+
+def test_a_loop_of_bare_requests_ends_where_users_cannot_sign_up() -> None:
+    """Its threads wait for users, and no user comes after the error."""
+
+    def groups() -> Iterator[list[str]]:
+        yield []
+        raise ClusterError("user documents cannot be written")
+
+    with pytest.raises(ClusterError, match="cannot be written"):
+        Bare(mock.Mock()).serve_all(groups(), 2)
+
+
+def test_an_instance_is_stopped_where_the_next_one_cannot_be_started(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else would stop it, because each instance has a session of its own."""
+    started = mock.Mock()
+    monkeypatch.setattr(daemons_module, "Instance", mock.Mock(side_effect=[started, KeyboardInterrupt]))
+    with pytest.raises(KeyboardInterrupt), daemons_module.daemons(cluster) as instances:
+        instances.start()
+    started.terminate.assert_called_once_with()
+    started.wait.assert_called_once_with()
+
+
+def test_an_instance_that_fails_is_said_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The message has the last lines of its log, and no traceback of the benchmark."""
+    failed = InstanceFailedError("node1@127.0.0.1 ended with 75:\nthe last line")
+    monkeypatch.setattr(daemons_module, "Instance", mock.Mock(side_effect=failed))
+    assert bench.main(["idle", "--quick", "--out", str(tmp_path)]) == 1
+    assert f"bench: {failed}\n" in capsys.readouterr().err
 
 
 def test_a_cluster_that_cannot_be_reached_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def test_copies_are_dealt_out_evenly() -> None:
 
 
 def test_idle_traffic_follows_from_the_intervals() -> None:
-    """Neither ranges nor nodes change the number of looks and renewals. Feeds grow with an instance's listeners.
+    """Neither ranges nor nodes change the number of readings and renewals. Feeds grow with an instance's listeners.
 
     The copies of the database of the leases are looked at now and then, and there are five at most.
     """

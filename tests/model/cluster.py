@@ -28,6 +28,7 @@ from peruserd.simcluster.model.copies import ShardCopy
 from peruserd.simcluster.model.errors import RefusalError, no_shard, node_down
 from peruserd.simcluster.model.nodes import Node
 from tests.model.acts import Fate, fate_of_request
+from tests.model.places import as_shard_map
 from tests.model.witness import ObservedCluster
 
 T = TypeVar("T")
@@ -56,10 +57,7 @@ class ModelClient(Client):
 
     def shard_map(self, node: str, database: str) -> ShardMap | None:
         document = self.request(lambda: self._host(node).database(database))
-        if document is None or document.current is None:
-            return None
-        hosts = {str(covered): nodes for covered, nodes in document.hosts.items()}
-        return ShardMap.build(database, document.current.suffix, hosts)
+        return None if document is None else as_shard_map(document)
 
     def setup_state(self) -> str:
         return "cluster_finished"

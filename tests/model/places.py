@@ -6,20 +6,25 @@ from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import ShardMap
 from peruserd.simcluster.model.nodes import Node
+from peruserd.simcluster.model.shard_maps import MapDocument
 from tests.model.witness import AUTH_DB, ObservedCluster
+
+
+def as_shard_map(document: MapDocument) -> ShardMap:
+    """Return the shard map of a database that is there, as peruserd reads it."""
+    assert document.current is not None
+    hosts = {str(covered): nodes for covered, nodes in document.hosts.items()}
+    return ShardMap.build(document.name, document.current.suffix, hosts)
 
 
 def shard_map_of(model: ObservedCluster) -> ShardMap:
     """Return the shard map of the authentication database as the first node knows it."""
-    document = model.nodes[0].maps[AUTH_DB]
-    assert document.current is not None
-    hosts = {str(covered): nodes for covered, nodes in document.hosts.items()}
-    return ShardMap.build(AUTH_DB, document.current.suffix, hosts)
+    return as_shard_map(model.nodes[0].maps[AUTH_DB])
 
 
 def owner_of(model: ObservedCluster, instances: Collection[str], document_id: str) -> Node:
     """Return the node whose instance owns a document; `instances` are the live ones, by the names of their nodes."""
     shard_map = shard_map_of(model)
-    (covered, *_) = [each for each in shard_map.hosts if document_hash(document_id) in each]
+    covered = shard_map.ranges_holding(document_hash(document_id))[0]
     owner = Ownership.of(shard_map, covered, tuple(sorted(instances))).owner(document_id)
     return model.by_name[str(owner)]

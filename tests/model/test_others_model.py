@@ -73,7 +73,7 @@ def end(world: World) -> None:
         world.crash()
 
 
-# OthersActs
+# Acts of others
 
 
 def is_deleted(world: World) -> None:
@@ -108,7 +108,7 @@ def is_unknown_to_one_copy(world: World) -> None:
         world.write_user(document_id, 1, deleted=False)
 
 
-# Ways to see them, taken out
+# Ways to notice them, taken out
 
 
 def nobody_reads_the_list_of_databases(patches: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ def the_audit_reads_no_other_copy(patches: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda value: value.__name__,
 )
-def test_a_deed_is_seen_in_one_way_and_put_right(act: Story, rule: Callable[[pytest.MonkeyPatch], None]) -> None:
+def test_an_act_of_others_is_noticed_in_one_way(act: Story, rule: Callable[[pytest.MonkeyPatch], None]) -> None:
     """The world comes to rest as it should, but not without that way of looking."""
     with pytest.MonkeyPatch.context() as patches:
         world = begun(patches)

@@ -32,7 +32,7 @@ def objects(ask: Ask, copies: list[str]) -> list[Any]:
 
 
 def test_a_lost_copy_is_not_made_by_waiting(ask: Ask, cluster: SimClusterThread, copies: list[str]) -> None:
-    """Nor by reading it by itself, nor by making the database, which is there by its map."""
+    """A read of this copy alone does not make it either, and neither does a request to make the database."""
     cluster.replicate()
     assert ask("PUT", "/db?q=1").status_code == 412
     assert objects(ask, copies) == [SECURED, "no_db_file", "no_db_file"]

@@ -48,6 +48,21 @@ def test_a_process_is_controlled_over_its_port() -> None:
         os.kill(pid, 0)
 
 
+def test_a_start_that_is_interrupted_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interrupt comes when the cluster is ready, and before its user has it."""
+    pids = []
+
+    def interrupted(cluster: SimClusterProcess) -> None:
+        pids.append(cluster.pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SimClusterProcess, "describe", interrupted)
+    with pytest.raises(KeyboardInterrupt), SimClusterProcess(ClusterOptions(nodes=1)):
+        pass
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_prints_its_urls_and_ends_with_0_when_told(number: signal.Signals) -> None:
     """A line a node as soon as it listens, then `ready`."""

@@ -16,7 +16,7 @@ from peruserd.simcluster.model.shard_maps import parse_range
 
 
 def lose(node: Node, name: str, covered: str | None) -> None:
-    """Remove the files of a node's copies of a database, or of the one of a range; the shard map stays."""
+    """Remove the files of a node's copies of a database, or of its copy of one range. The shard map stays."""
     wanted = None if covered is None else parse_range(covered)
     gone = [copy for copy in node.holdings.get(name, ()) if wanted in (None, copy.range)]
     if not gone:
@@ -48,7 +48,7 @@ def make_again(model: ClusterModel, nodes: Iterable[Node], name: str) -> list[Sh
 
 
 def synchronise(model: ClusterModel, at: Node, name: str) -> None:
-    """Let the copies of a database replicate to each other, as an admin can ask for: those that are lost come again.
+    """Let the copies of a database replicate to each other, as an admin can ask for. The lost copies come again.
 
     CouchDB compares their security objects then. The one that most copies have wins, also where it is a new one's.
     """
