@@ -8,7 +8,8 @@ from typing import Final, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor
 
-from peruserd.core.configuration.config import LogConfig, LogFormat, LogLevel
+from peruserd.core.configuration.choices import LogFormat, LogLevel
+from peruserd.core.configuration.config import LogConfig
 
 _LEVELS: Final = {
     LogLevel.DEBUG: logging.DEBUG,

@@ -17,12 +17,12 @@ from multiprocess.connection import Connection
 from bench.listener.recording import COPY, ME, OWNERSHIP, record
 from bench.listener.server import UUID, Log, RecordedServer
 from peruserd.core.cluster.agreement import databases_digest
+from peruserd.core.configuration.choices import LogLevel
 from peruserd.core.configuration.config import (
     CouchDBConfig,
     DatabasesConfig,
     DeletionConfig,
     LogConfig,
-    LogLevel,
     ProvisioningConfig,
 )
 from peruserd.core.feed.progress import SavedProgress

@@ -20,7 +20,8 @@ from peruserd.cli.template_words import template_words
 from peruserd.core.cluster.views import Assignment, Feed, Plan, View
 from peruserd.core.common.escaping import counted, harmless
 from peruserd.core.common.names import decode_database_name, user_document_id
-from peruserd.core.configuration.config import DeletionConfig, DeletionPolicy, OnReturn
+from peruserd.core.configuration.choices import DeletionPolicy, OnReturn
+from peruserd.core.configuration.config import DeletionConfig
 from peruserd.couch.client import Client, Membership
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.errors import CouchError

@@ -13,7 +13,8 @@ from peruserd import logs
 from peruserd.cli.loading import credentials_for, load_file
 from peruserd.cli.output import CommandError
 from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_LATER, EXIT_NOT_DONE
-from peruserd.core.configuration.config import Config, LogConfig, LogFormat, LogLevel
+from peruserd.core.configuration.choices import LogFormat, LogLevel
+from peruserd.core.configuration.config import Config, LogConfig
 from peruserd.core.processes.messages import Credentials
 from peruserd.core.users.quarantine import Advice
 from peruserd.core.users.templates import Templates

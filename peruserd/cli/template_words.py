@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from peruserd.core.common.escaping import counted
-from peruserd.core.configuration.config import Grant
+from peruserd.core.configuration.choices import Grant
 from peruserd.core.users.templates import Templates
 from peruserd.daemon.templates import DESIGNS_CHANGEABLE
 

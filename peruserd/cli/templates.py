@@ -19,7 +19,7 @@ from peruserd.cli.rollout import THREADS, Counts, Pace, Rolled, Rollout, Seen, f
 from peruserd.cli.template_words import template_words
 from peruserd.core.cluster.views import Feed
 from peruserd.core.common.escaping import counted, named, shown
-from peruserd.core.configuration.config import Grant
+from peruserd.core.configuration.choices import Grant
 from peruserd.core.users.contents import TemplateStatus
 from peruserd.core.users.quarantine import Advice
 from peruserd.couch.errors import CouchError, UnauthorizedError

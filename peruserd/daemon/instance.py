@@ -2,11 +2,10 @@
 
 import faulthandler
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Any, Final, get_args
+from typing import Final
 
-import msgspec
 import structlog
 from prometheus_client.registry import Collector
 
@@ -14,8 +13,7 @@ from peruserd import __version__, dumps, ending
 from peruserd.core.cluster.agreement import configuration_digest
 from peruserd.core.cluster.stable_view import StableView
 from peruserd.core.cluster.views import View
-from peruserd.core.configuration.config import Config, CouchDBConfig
-from peruserd.core.processes.control import Answer, DeletionOrder, LookAt, Quarantine
+from peruserd.core.configuration.config import Config
 from peruserd.core.processes.lifecycle import EXIT_CONFIGURATION, RestartBudget, Timing
 from peruserd.couch.authenticator import Answers, Authenticator
 from peruserd.couch.client import Client
@@ -24,16 +22,13 @@ from peruserd.couch.credentials import CredentialSource
 from peruserd.couch.errors import CouchError
 from peruserd.couch.refusals import RefusalFile
 from peruserd.couch.session import Session
-from peruserd.couch.tokens import Tokens
 from peruserd.daemon.audit_metrics import AuditCollector
+from peruserd.daemon.building import deletion_service, orders, remembering, with_short_timeouts
 from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.deletion_metrics import DeletionCollector
-from peruserd.daemon.deletions import DeletionService
 from peruserd.daemon.health import Health
 from peruserd.daemon.http import HTTPServer, Page, registry_of, serve
 from peruserd.daemon.metrics import InstanceCollector
-from peruserd.daemon.orders import Looks, Orders
-from peruserd.daemon.own_database import own_database_test
 from peruserd.daemon.quarantine import QuarantineOrders
 from peruserd.daemon.start_messages import start_messages
 from peruserd.daemon.state import StateDirectory
@@ -56,9 +51,6 @@ from peruserd.supervisor.watcher import Watcher
 
 # With more restarts than this within ten minutes the fault is not a single listener's.
 _BUDGET: Final = RestartBudget(burst=60, period_seconds=600.0)
-
-# A lease that takes longer than this to write is late already. Other requests must not delay their threads for longer.
-_SHORT_SECONDS: Final = 5.0
 
 # The last lease has the time that is left after the renewal before it was interrupted.
 _MAX_LAST_SECONDS: Final = (ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS) / 2
@@ -112,7 +104,7 @@ class Instance:
         self._tokens = self._authenticator.tokens
         self._session = Session(config.couchdb, self._tokens)
         # A copy that does not answer, or a setting that is hidden, must not delay the watcher for long.
-        self._database_session = Session(_with_short_timeouts(config), self._tokens)
+        self._database_session = Session(with_short_timeouts(config), self._tokens)
         self._database = ClusterDatabase(Client(self._database_session), cluster.database, mend=True)
         self._second_writer = SecondWriter(Client(self._database_session))
         self._slashes = SlashWatch(Client(self._session))
@@ -140,15 +132,15 @@ class Instance:
             make_plan=self._cluster_reader.plan,
             stable_view=StableView(cluster.quiet_period, cluster.lease_ttl, expected=state_lock.expected),
             read_soon=self._watcher.read_soon,
-            remember=_remembering(state_lock),
+            remember=remembering(state_lock),
             set_status=notifier.status,
             on_hangup=self._authenticator.reread,
             on_end=ending.arm_last_resort,
         )
         self._health = Health(self._fleet, self._supervisor, self._database, self._trouble)
         self._lease_renewer = LeaseRenewer(
-            Client(Session(_with_short_timeouts(config), self._tokens)),
-            Client(Session(_with_short_timeouts(config, _MAX_LAST_SECONDS), self._tokens)),
+            Client(Session(with_short_timeouts(config), self._tokens)),
+            Client(Session(with_short_timeouts(config, _MAX_LAST_SECONDS), self._tokens)),
             self._member,
             database=self._database,
             interval_seconds=cluster.lease_interval,
@@ -174,12 +166,12 @@ class Instance:
             looks=self._supervisor,
             directory=state.path,
         )
-        users = Client(Session(_with_short_timeouts(config), self._tokens, connections=MAX_LOOKS))
+        users = Client(Session(with_short_timeouts(config), self._tokens, connections=MAX_LOOKS))
         self._users = open_page(users, self._cluster_reader, config, self._fleet.kept)
-        self._deletions = _deletion_service(config, self._tokens, self._cluster_reader, self._supervisor)
+        self._deletions = deletion_service(config, self._tokens, self._cluster_reader, self._supervisor)
         self._keeper = keep_templates(config, templates, self._tokens, self._cluster_reader, self._supervisor)
         quarantine = QuarantineOrders(self._fleet, self._fleet.questions)
-        self._control = ControlSocket(state.path, _orders(self._deletions, self._supervisor, quarantine).carry_out)
+        self._control = ControlSocket(state.path, orders(self._deletions, self._supervisor, quarantine).carry_out)
 
     def run(self) -> int:
         """Run until told to stop; return the exit code. Raises ConfigError.
@@ -272,48 +264,6 @@ class Instance:
         )
         yield DeletionCollector(self._fleet, self._deletions.pause)
         yield AuditCollector(self._fleet)
-
-
-def _remembering(state_lock: StateLock) -> Callable[[tuple[str, ...]], None]:
-    def remember(instances: tuple[str, ...]) -> None:
-        try:
-            state_lock.remember(instances)
-        except OSError as error:
-            log.warning("the next start will expect the instances of an earlier time", error=str(error))
-
-    return remember
-
-
-def _orders(deletions: DeletionService, supervisor: Supervisor, quarantine: QuarantineOrders) -> Orders:
-    by_type: dict[type, Callable[[Any, int], Iterator[Answer]]] = {
-        LookAt: Looks(supervisor).carry_out,
-        Quarantine: quarantine.carry_out,
-    }
-    by_type.update(dict.fromkeys(get_args(DeletionOrder), deletions.operator.carry_out))
-    return Orders(by_type)
-
-
-def _deletion_service(
-    config: Config, tokens: Tokens, cluster_reader: ClusterReader, supervisor: Supervisor
-) -> DeletionService:
-    session = Session(config.couchdb, tokens, connections=2)
-    return DeletionService(
-        config,
-        session,
-        is_usable=own_database_test(config, session, cluster_reader, supervisor),
-        on_news=supervisor.on_journal,
-        instance=lambda: cluster_reader.attach().node,
-    )
-
-
-def _with_short_timeouts(config: Config, max_seconds: float = _SHORT_SECONDS) -> CouchDBConfig:
-    """Return the connection settings with short time-outs, for requests whose late answer is useless."""
-    couchdb = config.couchdb
-    return msgspec.structs.replace(
-        couchdb,
-        connect_timeout=min(couchdb.connect_timeout, max_seconds),
-        read_timeout=min(couchdb.read_timeout, max_seconds),
-    )
 
 
 def _attach_first(cluster_reader: ClusterReader) -> bool:

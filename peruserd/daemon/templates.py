@@ -9,7 +9,8 @@ from typing import Final
 
 import structlog
 
-from peruserd.core.configuration.config import Config, Grant
+from peruserd.core.configuration.choices import Grant
+from peruserd.core.configuration.config import Config
 from peruserd.core.configuration.decoding import ConfigError
 from peruserd.core.users.template_files import DOCUMENTS, MAX_BYTES, OPTIONS, SECURITY, read_templates
 from peruserd.core.users.templates import NO_TEMPLATES, Templates

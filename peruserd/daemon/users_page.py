@@ -21,7 +21,8 @@ import msgspec
 
 from peruserd.core.common.names import user_document_id
 from peruserd.core.common.rate import TokenBucket
-from peruserd.core.configuration.config import Audience, Config, HTTPConfig
+from peruserd.core.configuration.choices import Audience
+from peruserd.core.configuration.config import Config, HTTPConfig
 from peruserd.core.configuration.decoding import split_address
 from peruserd.core.configuration.loopback import HEADERS, is_from_elsewhere, is_loopback
 from peruserd.core.users.inquiries import KeptUser

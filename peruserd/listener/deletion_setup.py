@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from peruserd.core.cluster.views import Feed
-from peruserd.core.configuration.config import WhenDeleted
+from peruserd.core.configuration.choices import WhenDeleted
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.processes.messages import ListenerStart
 from peruserd.core.users.evidence import judge

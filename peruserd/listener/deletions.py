@@ -14,7 +14,8 @@ import structlog
 
 from peruserd.core.common.backoff import Backoff
 from peruserd.core.common.names import decode_database_name, user_document_id
-from peruserd.core.configuration.config import DeletionConfig, DeletionPolicy, OnReturn
+from peruserd.core.configuration.choices import DeletionPolicy, OnReturn
+from peruserd.core.configuration.config import DeletionConfig
 from peruserd.core.deletions.drop import Reason
 from peruserd.core.deletions.journal import DeletionStatus, Entry, Kind, Pause, entry_id, revision_key
 from peruserd.core.deletions.lives import is_expected_end

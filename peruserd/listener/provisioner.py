@@ -13,7 +13,8 @@ import msgspec
 import structlog
 
 from peruserd.core.common.names import UnservableNameError, database_name, user_name
-from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig, WhenDeleted
+from peruserd.core.configuration.choices import WhenDeleted
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.users import security

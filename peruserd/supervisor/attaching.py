@@ -12,7 +12,8 @@ import structlog
 
 from peruserd.core.cluster.views import Feed
 from peruserd.core.common.backoff import Backoff
-from peruserd.core.configuration.config import CouchDBConfig, FeedChoice
+from peruserd.core.configuration.choices import FeedChoice
+from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.core.users.quarantine import Advice
 from peruserd.couch.client import Client, Membership
 from peruserd.couch.errors import (

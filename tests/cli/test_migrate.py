@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from peruserd.core.common.names import database_name, user_document_id
-from peruserd.core.configuration.config import DeletionPolicy
+from peruserd.core.configuration.choices import DeletionPolicy
 from peruserd.core.configuration.decoding import load
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from peruserd.simcluster.events.couch_peruser import database_of

@@ -11,7 +11,8 @@ from peruserd.cli.connecting import Connected
 from peruserd.cli.rollout import GROUP, Counts, Pace, Rolled, Rollout, Seen, finish, in_groups
 from peruserd.core.cluster.views import Feed
 from peruserd.core.common.names import database_name
-from peruserd.core.configuration.config import Config, DatabasesConfig, DeletionConfig, Grant, OnReturn, SecurityConfig
+from peruserd.core.configuration.choices import Grant, OnReturn
+from peruserd.core.configuration.config import Config, DatabasesConfig, DeletionConfig, SecurityConfig
 from peruserd.core.feed.rows import Page, Row
 from peruserd.core.users.contents import Contents, JudgedDocument, TemplateStatus
 from peruserd.core.users.facts import CopyReading

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from peruserd.core.common.names import database_name, user_document_id
-from peruserd.core.configuration.config import DatabasesConfig, Grant
+from peruserd.core.configuration.choices import Grant
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.core.users.security import Access, first
 from peruserd.couch.client import Client
 from peruserd.couch.session import quoted

@@ -8,7 +8,8 @@ import pytest
 import structlog
 
 from peruserd import logs
-from peruserd.core.configuration.config import LogConfig, LogFormat
+from peruserd.core.configuration.choices import LogFormat
+from peruserd.core.configuration.config import LogConfig
 
 
 @pytest.mark.parametrize("form", [LogFormat.JSON, LogFormat.CONSOLE])

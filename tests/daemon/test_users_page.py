@@ -10,7 +10,8 @@ import pytest
 import requests
 from prometheus_client import CollectorRegistry
 
-from peruserd.core.configuration.config import Audience, HTTPConfig
+from peruserd.core.configuration.choices import Audience
+from peruserd.core.configuration.config import HTTPConfig
 from peruserd.core.users.readiness import Readiness, UserState
 from peruserd.couch.errors import TimedOutError
 from peruserd.daemon import users_page

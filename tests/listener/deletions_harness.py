@@ -9,7 +9,8 @@ import pytest
 
 from peruserd.core.cluster.views import Copy
 from peruserd.core.common.names import database_name, user_document_id
-from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig, DeletionPolicy
+from peruserd.core.configuration.choices import DeletionPolicy
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
 from peruserd.core.deletions.journal import Ending, Entry, Kind, Saying
 from peruserd.core.ownership.ranges import Range
 from peruserd.core.users.evidence import DocumentState, Verdict, judge

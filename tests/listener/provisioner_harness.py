@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from peruserd.core.common.names import database_name, user_document_id
-from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig, DeletionPolicy, OnReturn
+from peruserd.core.configuration.choices import DeletionPolicy, OnReturn
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
 from peruserd.core.feed.changes import Change, make_look, make_review
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.users.security import AS_COUCH_PERUSER, Access

@@ -15,7 +15,8 @@ from peruserd.core.audit.rounds import MAX_LOGGED, Pace, Part, Rounds, Summary
 from peruserd.core.cluster.views import Copy
 from peruserd.core.common.backoff import Backoff
 from peruserd.core.common.names import database_name, user_document_id
-from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig, DeletionPolicy
+from peruserd.core.configuration.choices import DeletionPolicy
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
 from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.ownership.ranges import Range
 from peruserd.core.users import security

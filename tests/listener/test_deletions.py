@@ -10,7 +10,8 @@ import pytest
 import structlog
 
 from peruserd.core.common.names import database_name, user_document_id
-from peruserd.core.configuration.config import DeletionConfig, DeletionPolicy, OnReturn
+from peruserd.core.configuration.choices import DeletionPolicy, OnReturn
+from peruserd.core.configuration.config import DeletionConfig
 from peruserd.core.deletions.journal import Ending, Entry, Kind, Pause, PauseReason, Saying, State, Word
 from peruserd.core.users.evidence import Verdict
 from peruserd.core.users.facts import CopyReading

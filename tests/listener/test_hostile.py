@@ -7,7 +7,8 @@ import pytest
 
 from peruserd.core.cluster.views import Copy
 from peruserd.core.common.names import user_document_id
-from peruserd.core.configuration.config import DatabasesConfig, DeletionPolicy
+from peruserd.core.configuration.choices import DeletionPolicy
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.feed.rows import Row

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from peruserd.core.common.names import user_document_id
-from peruserd.core.configuration.config import DatabasesConfig, DeletionPolicy, WhenDeleted
+from peruserd.core.configuration.choices import DeletionPolicy, WhenDeleted
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.core.feed.changes import make_look, make_review
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.users.quarantine import Advice

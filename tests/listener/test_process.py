@@ -19,7 +19,8 @@ import pytest
 from peruserd.core.cluster.views import Assignment, View, make_plan
 from peruserd.core.common.names import database_name, user_document_id
 from peruserd.core.common.secret import Secret
-from peruserd.core.configuration.config import DeletionConfig, DeletionPolicy, LogConfig, LogFormat, LogLevel
+from peruserd.core.configuration.choices import DeletionPolicy, LogFormat, LogLevel
+from peruserd.core.configuration.config import DeletionConfig, LogConfig
 from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.processes.messages import (
     CheckToken,

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from peruserd.core.common.names import database_name, max_name_bytes, user_document_id
-from peruserd.core.configuration.config import DatabasesConfig, DeletionPolicy, Grant, OnReturn
+from peruserd.core.configuration.choices import DeletionPolicy, Grant, OnReturn
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.ownership.hashing import document_hash

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from peruserd.core.common.names import user_document_id
-from peruserd.core.configuration.config import DeletionPolicy
+from peruserd.core.configuration.choices import DeletionPolicy
 from peruserd.core.users.evidence import DocumentState, Verdict
 from peruserd.core.users.quarantine import Advice
 from peruserd.core.users.security import is_public

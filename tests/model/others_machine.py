@@ -3,7 +3,8 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from peruserd.core.configuration.config import DatabasesConfig, WhenDeleted
+from peruserd.core.configuration.choices import WhenDeleted
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.core.feed.lanes import Lane
 from tests.model.machine import FiveNodesMachine, VictimsMachine
 from tests.model.others import UNKNOWN_USER, securities

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from peruserd.core.common.names import database_name, user_name
-from peruserd.core.configuration.config import DatabasesConfig, WhenDeleted
+from peruserd.core.configuration.choices import WhenDeleted
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.core.feed.lanes import Lane
 from peruserd.listener import provisioner
 from peruserd.listener.auditing import Auditor

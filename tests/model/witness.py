@@ -22,7 +22,8 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from peruserd.core.common.names import database_name, decode_database_name, user_name
-from peruserd.core.configuration.config import DatabasesConfig, WhenDeleted
+from peruserd.core.configuration.choices import WhenDeleted
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.listener.outcome import Outcome

@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from peruserd.core.cluster.cluster_database import ADMINS_ONLY
 from peruserd.core.common.names import database_name, decode_database_name, user_document_id, user_name
-from peruserd.core.configuration.config import DatabasesConfig, WhenDeleted
+from peruserd.core.configuration.choices import WhenDeleted
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.core.feed.changes import Change
 from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.users.quarantine import Failure

@@ -16,7 +16,8 @@ from peruserd.core.cluster.stable_view import StableView
 from peruserd.core.cluster.views import Feed
 from peruserd.core.common.backoff import Backoff
 from peruserd.core.common.secret import Secret
-from peruserd.core.configuration.config import CouchDBConfig, FeedChoice
+from peruserd.core.configuration.choices import FeedChoice
+from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.core.processes.messages import Credentials
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError

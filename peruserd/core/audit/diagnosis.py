@@ -14,7 +14,8 @@ import msgspec
 
 from peruserd.core.audit.findings import LASTING, NO_REASON_TO_LOOK, UNSEEN, Finding, Remedy
 from peruserd.core.common.names import database_name
-from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig, DeletionPolicy
+from peruserd.core.configuration.choices import DeletionPolicy
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
 from peruserd.core.users import security
 from peruserd.core.users.contents import Contents
 from peruserd.core.users.decision import decide

@@ -4,11 +4,21 @@ These types are the single source. Decoding (`peruserd.core.configuration.decodi
 and the table of docs/configuration.md all follow from them. Intervals are seconds, as floats.
 """
 
-from enum import StrEnum
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
+
+from peruserd.core.configuration.choices import (
+    Audience,
+    DeletionPolicy,
+    FeedChoice,
+    Grant,
+    LogFormat,
+    LogLevel,
+    OnReturn,
+    WhenDeleted,
+)
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 UpToAnHour = Annotated[float, Meta(ge=0, le=3_600)]
@@ -20,68 +30,6 @@ MAX_SHARDS: Final = 1_024
 """The limit of shards or copies of one database. Each is a file, and a request for millions brings a node down."""
 
 Shards = Annotated[int, Meta(ge=1, le=MAX_SHARDS)]
-
-
-class FeedChoice(StrEnum):
-    """The kind of feed that listeners read changes from."""
-
-    AUTO = "auto"
-    SHARD = "shard"
-    DATABASE = "database"
-
-
-class DeletionPolicy(StrEnum):
-    """The policy for a user's database after the deletion of the user document."""
-
-    REVOKE = "revoke"
-    KEEP = "keep"
-    DROP = "drop"
-
-
-class OnReturn(StrEnum):
-    """The policy for a returning user whose old database is still there."""
-
-    REOPEN = "reopen"
-    HOLD = "hold"
-
-
-class Grant(StrEnum):
-    """The rights of users in their own databases."""
-
-    ADMIN = "admin"
-    MEMBER = "member"
-
-
-class Audience(StrEnum):
-    """The clients that may ask whether a user is served."""
-
-    LOOPBACK = "loopback"
-    EVERYBODY = "everybody"
-    NOBODY = "nobody"
-
-
-class WhenDeleted(StrEnum):
-    """The policy after somebody has deleted the database of a live user."""
-
-    REMAKE = "remake"
-    REPORT = "report"
-
-
-class LogFormat(StrEnum):
-    """The form of log lines."""
-
-    AUTO = "auto"
-    JSON = "json"
-    CONSOLE = "console"
-
-
-class LogLevel(StrEnum):
-    """The least severe level that is written."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ import msgspec
 from peruserd.core.audit.diagnosis import Diagnosis
 from peruserd.core.audit.findings import UNSEEN, Finding
 from peruserd.core.common.names import UnservableNameError, database_name, user_name
-from peruserd.core.configuration.config import DeletionPolicy
+from peruserd.core.configuration.choices import DeletionPolicy
 from peruserd.core.migration.settings import Peruser, shared, unpadded_names
 
 

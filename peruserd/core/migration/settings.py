@@ -12,14 +12,8 @@ import msgspec
 
 from peruserd.core.audit.diagnosis import unpadded_name
 from peruserd.core.common.names import UnservableNameError, check_prefix, decode_database_name
-from peruserd.core.configuration.config import (
-    MAX_SHARDS,
-    Config,
-    DatabasesConfig,
-    DeletionConfig,
-    DeletionPolicy,
-    Table,
-)
+from peruserd.core.configuration.choices import DeletionPolicy
+from peruserd.core.configuration.config import MAX_SHARDS, Config, DatabasesConfig, DeletionConfig, Table
 
 Values = Mapping[tuple[str, str], str | None]
 """The settings of a node by section and key; None stands for a setting that is not given."""

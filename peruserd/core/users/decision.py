@@ -23,7 +23,7 @@ from functools import partial
 from typing import Final
 
 from peruserd.core.common.majority import is_majority
-from peruserd.core.configuration.config import DeletionPolicy, WhenDeleted
+from peruserd.core.configuration.choices import DeletionPolicy, WhenDeleted
 from peruserd.core.users import security
 from peruserd.core.users.evidence import DocumentState, Verdict
 from peruserd.core.users.facts import Database, Facts, Hint

@@ -5,7 +5,7 @@ from enum import Enum
 import msgspec
 
 from peruserd.core.common.majority import is_majority
-from peruserd.core.configuration.config import DeletionPolicy, OnReturn, WhenDeleted
+from peruserd.core.configuration.choices import DeletionPolicy, OnReturn, WhenDeleted
 from peruserd.core.users.contents import Contents
 from peruserd.core.users.evidence import DocumentState, Verdict
 from peruserd.core.users.security import AS_COUCH_PERUSER, CLOSED, Access, Security

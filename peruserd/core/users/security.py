@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from peruserd.core.common.majority import is_majority
-from peruserd.core.configuration.config import Grant
+from peruserd.core.configuration.choices import Grant
 
 Security = dict[str, Any]
 

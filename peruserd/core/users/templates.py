@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.configuration.config import Grant
+from peruserd.core.configuration.choices import Grant
 from peruserd.core.users.security import Access
 
 DESIGN_PREFIX: Final = "_design/"

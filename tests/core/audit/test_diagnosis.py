@@ -19,14 +19,8 @@ from peruserd.core.audit.diagnosis import (
 )
 from peruserd.core.audit.findings import UNSEEN, Finding, Remedy
 from peruserd.core.common.names import UnservableNameError
-from peruserd.core.configuration.config import (
-    DatabasesConfig,
-    DeletionConfig,
-    DeletionPolicy,
-    Grant,
-    OnReturn,
-    WhenDeleted,
-)
+from peruserd.core.configuration.choices import DeletionPolicy, Grant, OnReturn, WhenDeleted
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
 from peruserd.core.users import security
 from peruserd.core.users.evidence import DocumentState, Evidence, Reading, Winner, judge
 from peruserd.core.users.facts import CopyReading, Hint

@@ -4,7 +4,8 @@ import pytest
 
 from peruserd.core.audit.diagnosis import Observation, Rules, diagnose
 from peruserd.core.audit.findings import Finding, Remedy
-from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig, OnReturn
+from peruserd.core.configuration.choices import OnReturn
+from peruserd.core.configuration.config import DatabasesConfig, DeletionConfig
 from peruserd.core.users.contents import Contents, JudgedDocument, TemplateStatus
 from peruserd.core.users.evidence import DocumentState, Evidence, Reading, Winner
 from peruserd.core.users.facts import CopyReading

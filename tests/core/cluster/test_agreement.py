@@ -8,16 +8,8 @@ import pytest
 from peruserd.core.cluster import agreement
 from peruserd.core.cluster.agreement import differing
 from peruserd.core.cluster.leases import Lease
-from peruserd.core.configuration.config import (
-    Config,
-    DatabasesConfig,
-    DeletionConfig,
-    DeletionPolicy,
-    Grant,
-    SecurityConfig,
-    TemplatesConfig,
-    WhenDeleted,
-)
+from peruserd.core.configuration.choices import DeletionPolicy, Grant, WhenDeleted
+from peruserd.core.configuration.config import Config, DatabasesConfig, DeletionConfig, SecurityConfig, TemplatesConfig
 from peruserd.core.users.templates import NO_TEMPLATES, Template, Templates
 
 

@@ -4,7 +4,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from peruserd.core.configuration.config import Audience, Config, WhenDeleted
+from peruserd.core.configuration.choices import Audience, WhenDeleted
+from peruserd.core.configuration.config import Config
 from peruserd.core.configuration.decoding import ConfigError, Loaded, load, split_address
 from peruserd.core.configuration.services import is_of_service
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from peruserd.core.configuration.config import OnReturn
+from peruserd.core.configuration.choices import OnReturn
 from peruserd.core.users import security
 from peruserd.core.users.evidence import DocumentState
 from peruserd.core.users.facts import Hint

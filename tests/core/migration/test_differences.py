@@ -6,7 +6,7 @@ import pytest
 
 from peruserd.core.audit.diagnosis import Diagnosis
 from peruserd.core.audit.findings import Finding
-from peruserd.core.configuration.config import DeletionPolicy
+from peruserd.core.configuration.choices import DeletionPolicy
 from peruserd.core.migration.differences import (
     _WORDS,
     Group,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peruserd.core.configuration.config import Config, CouchDBConfig, DeletionPolicy
+from peruserd.core.configuration.choices import DeletionPolicy
+from peruserd.core.configuration.config import Config, CouchDBConfig
 from peruserd.core.configuration.decoding import is_plain, load
 from peruserd.core.migration.settings import (
     Peruser,

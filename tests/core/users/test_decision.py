@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peruserd.core.configuration.config import DeletionPolicy, Grant, OnReturn
+from peruserd.core.configuration.choices import DeletionPolicy, Grant, OnReturn
 from peruserd.core.users import security
 from peruserd.core.users.decision import decide
 from peruserd.core.users.evidence import DocumentState

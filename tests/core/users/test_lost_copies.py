@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from peruserd.core.configuration.config import OnReturn
+from peruserd.core.configuration.choices import OnReturn
 from peruserd.core.users.evidence import DocumentState
 from peruserd.core.users.facts import Hint
 from peruserd.core.users.steps import Ask, Failed, Removed, Served, Write

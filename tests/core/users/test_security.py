@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from peruserd.core.configuration.config import Grant
+from peruserd.core.configuration.choices import Grant
 from peruserd.core.users.security import (
     SERVER_ADMIN_ROLE,
     Access,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peruserd.core.configuration.config import Grant
+from peruserd.core.configuration.choices import Grant
 from peruserd.core.users.security import Access
 from peruserd.core.users.templates import NO_TEMPLATES, Template, Templates, has_placeholder, same
 

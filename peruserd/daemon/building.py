@@ -1,0 +1,70 @@
+"""Parts of an instance whose construction takes more than a call."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, get_args
+
+import msgspec
+import structlog
+
+from peruserd.core.configuration.config import Config, CouchDBConfig
+from peruserd.core.processes.control import Answer, DeletionOrder, LookAt, Quarantine
+from peruserd.couch.session import Session
+from peruserd.couch.tokens import Tokens
+from peruserd.daemon.deletions import DeletionService
+from peruserd.daemon.orders import Looks, Orders
+from peruserd.daemon.own_database import own_database_test
+from peruserd.daemon.quarantine import QuarantineOrders
+from peruserd.daemon.state_lock import StateLock
+from peruserd.supervisor.cluster_reader import ClusterReader
+from peruserd.supervisor.loop import Supervisor
+
+# A lease that takes longer than this to write is late already. Other requests must not delay their threads for longer.
+SHORT_SECONDS: Final = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+def remembering(state_lock: StateLock) -> Callable[[tuple[str, ...]], None]:
+    """Return what records the instances in force. A failure is only logged, and the next start awaits more."""
+
+    def remember(instances: tuple[str, ...]) -> None:
+        try:
+            state_lock.remember(instances)
+        except OSError as error:
+            log.warning("the next start will expect the instances of an earlier time", error=str(error))
+
+    return remember
+
+
+def orders(deletions: DeletionService, supervisor: Supervisor, quarantine: QuarantineOrders) -> Orders:
+    """Return who carries out each order of the control socket."""
+    by_type: dict[type, Callable[[Any, int], Iterator[Answer]]] = {
+        LookAt: Looks(supervisor).carry_out,
+        Quarantine: quarantine.carry_out,
+    }
+    by_type.update(dict.fromkeys(get_args(DeletionOrder), deletions.operator.carry_out))
+    return Orders(by_type)
+
+
+def deletion_service(
+    config: Config, tokens: Tokens, cluster_reader: ClusterReader, supervisor: Supervisor
+) -> DeletionService:
+    """Return the service of the journal of deletions, with connections of its own."""
+    session = Session(config.couchdb, tokens, connections=2)
+    return DeletionService(
+        config,
+        session,
+        is_usable=own_database_test(config, session, cluster_reader, supervisor),
+        on_news=supervisor.on_journal,
+        instance=lambda: cluster_reader.attach().node,
+    )
+
+
+def with_short_timeouts(config: Config, max_seconds: float = SHORT_SECONDS) -> CouchDBConfig:
+    """Return the connection settings with short time-outs, for requests whose late answer is useless."""
+    couchdb = config.couchdb
+    return msgspec.structs.replace(
+        couchdb,
+        connect_timeout=min(couchdb.connect_timeout, max_seconds),
+        read_timeout=min(couchdb.read_timeout, max_seconds),
+    )
