@@ -9,18 +9,18 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics import disable_created_metrics
-from prometheus_client.registry import Collector
 
 from peruserd import ending
 from peruserd.core.configuration.decoding import ConfigError, split_address
 from peruserd.core.configuration.loopback import host_problem
+from peruserd.daemon.collecting import Exposition, GuardedCollector, Source
 from peruserd.daemon.users_page import IS_GONE, PATH, UsersPage
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Page:
     def __init__(
         self, registry: CollectorRegistry, *, healthy: Check, ready: Check, users: UsersPage | None = None
     ) -> None:
-        self._registry = registry
+        self._exposition = Exposition(registry)
         self._users = users
         self._checks = {"/healthz": healthy, "/readyz": ready}
 
@@ -67,7 +67,7 @@ class Page:
             return "405 Method Not Allowed", plain, b"only GET and HEAD\n"
         if path == "/metrics":
             encode, kind = _encoder(environ.get("HTTP_ACCEPT", ""))
-            return "200 OK", kind, encode(self._registry)
+            return "200 OK", kind, self._exposition.write(encode)
         if path in self._checks:
             well, why = self._checks[path]()
             return ("200 OK" if well else "503 Service Unavailable"), plain, f"{why}\n".encode()
@@ -211,15 +211,17 @@ class HTTPServer:
         self._server.server_close()
 
 
-def registry_of(collectors: Iterable[Collector]) -> CollectorRegistry:
-    """Return a registry of these collectors, and of Prometheus' own ones for this process."""
+def registry_of(sources: Mapping[str, Source]) -> CollectorRegistry:
+    """Return a registry of these sources by name, and of Prometheus' own ones for this process."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
-    for collector in collectors:
-        registry.register(collector)
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
+    of_python: dict[str, Source] = {
+        "process": ProcessCollector(registry=None).collect,
+        "platform": PlatformCollector(registry=None).collect,
+        # This one always registers itself, so it gets a registry of its own.
+        "gc": GCCollector(registry=CollectorRegistry()).collect,
+    }
+    registry.register(GuardedCollector({**sources, **of_python}))
     return registry
 
 

@@ -2,12 +2,10 @@
 
 import faulthandler
 import os
-from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Final
 
 import structlog
-from prometheus_client.registry import Collector
 
 from peruserd import __version__, dumps, ending
 from peruserd.core.cluster.agreement import configuration_digest
@@ -24,6 +22,7 @@ from peruserd.couch.refusals import RefusalFile
 from peruserd.couch.session import Session
 from peruserd.daemon.audit_metrics import AuditCollector
 from peruserd.daemon.building import deletion_service, orders, remembering, with_short_timeouts
+from peruserd.daemon.collecting import Source
 from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.deletion_metrics import DeletionCollector
 from peruserd.daemon.health import Health
@@ -187,7 +186,7 @@ class Instance:
             if not _attach_first(self._cluster_reader):
                 return EXIT_CONFIGURATION
             health = self._health
-            page = Page(registry_of(self._collectors()), healthy=health.healthy, ready=health.ready, users=self._users)
+            page = Page(registry_of(self._metrics()), healthy=health.healthy, ready=health.ready, users=self._users)
             server = serve(page, self._config.http.listen)
             stack.callback(server.stop)
             self._member.set_address(f"{server.host}:{server.port}")
@@ -252,8 +251,8 @@ class Instance:
         self._database.check_soon()
         self._watcher.read_soon()
 
-    def _collectors(self) -> Iterable[Collector]:
-        yield InstanceCollector(
+    def _metrics(self) -> dict[str, Source]:
+        instance = InstanceCollector(
             self._fleet,
             self._supervisor,
             self._lease_renewer,
@@ -262,8 +261,8 @@ class Instance:
             self._second_writer,
             self._authenticator,
         )
-        yield DeletionCollector(self._fleet, self._deletions.pause)
-        yield AuditCollector(self._fleet)
+        deletions, audit = DeletionCollector(self._fleet, self._deletions.pause), AuditCollector(self._fleet)
+        return {**instance.sources(), "deletions": deletions.collect, "audit": audit.collect}
 
 
 def _attach_first(cluster_reader: ClusterReader) -> bool:

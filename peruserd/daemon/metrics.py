@@ -18,6 +18,7 @@ from peruserd.core.processes.lifecycle import State
 from peruserd.core.processes.messages import Stage
 from peruserd.couch.authenticator import Authenticator
 from peruserd.couch.cluster_database import ClusterDatabase
+from peruserd.daemon.collecting import Source
 from peruserd.daemon.health import Health
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.fleet_status import FleetStatus
@@ -65,17 +66,30 @@ class InstanceCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return all metric families."""
-        status = self._fleet.status()
+        for source in self.sources().values():
+            yield from source()
+
+    def sources(self) -> dict[str, Source]:
+        """Return the parts of these metrics by name. Each may fail without the others."""
+        return {
+            "build": self._build,
+            "counters": lambda: _counted(self._fleet.status().counters),
+            "listeners": lambda: _listeners(self._fleet.status()),
+            "cluster": lambda: _cluster(self._supervisor, self._lease_renewer),
+            "leases": lambda: _leases(self._supervisor, self._database),
+            "second_writer": lambda: _second_writer(self._second_writer),
+            "ready": self._ready,
+            "authentication": lambda: _authentication(self._authenticator),
+            "listener_processes": lambda: self._sampled(self._fleet.status().listeners),
+        }
+
+    @staticmethod
+    def _build() -> Iterator[Metric]:
         yield InfoMetricFamily("peruserd_build", "The program.", value={"version": __version__})
-        yield from _counted(status.counters)
-        yield from _listeners(status)
-        yield from _cluster(self._supervisor, self._lease_renewer)
-        yield from _leases(self._supervisor, self._database)
-        yield from _second_writer(self._second_writer)
+
+    def _ready(self) -> Iterator[Metric]:
         ready, _ = self._health.ready()
         yield GaugeMetricFamily("peruserd_ready", "1 when every user this instance owns is served.", value=ready)
-        yield from _authentication(self._authenticator)
-        yield from self._sampled(status.listeners)
 
     @staticmethod
     def _sampled(listeners: Iterable[ListenerStatus]) -> Iterator[Metric]:
