@@ -98,7 +98,7 @@ def test_examples_can_be_typed_as_they_stand(page: Path) -> None:
     typed = re.findall(r"^(?:.*[ /])?peruserd ([a-z].*)$", "\n".join(examples(page)), re.MULTILINE)
     for each in typed:
         if not re.search(r"[\[(…]", each):
-            build_parser().parse_args(shlex.split(each.partition(" > ")[0], comments=True))
+            build_parser().parse_args(shlex.split(re.split(" [>|] ", each)[0], comments=True))
 
 
 def test_the_tests_that_show_a_defence_are_there() -> None:

@@ -26,6 +26,7 @@ from peruserd.cli.arguments import (
     rate,
     seconds,
 )
+from peruserd.cli.installing_parsers import add_unit
 from peruserd.cli.operator_parsers import add_audit, add_deletions, add_migrate, add_quarantine, add_templates
 from peruserd.cli.simcluster_options import add_simcluster
 from peruserd.core.configuration.decoding import ConfigError
@@ -214,6 +215,7 @@ _ADDERS: Final = (
     add_templates,
     add_audit,
     add_migrate,
+    add_unit,
     _add_demo,
     add_simcluster,
 )
