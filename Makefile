@@ -44,8 +44,9 @@ test: setup pouchdb ## Run all tests (PYTEST="-k names" adds options, WORKERS=0 
 test-fast: setup ## Run all tests but those of whole processes and of benchmarks, with a quarter of the examples
 	$(BIN)/python $(RUN_TESTS) -m 'not processes' --quick $(PYTEST)
 
+# The script calls make itself. Without these flags that make does not look for the job server of this one.
 test-pythons: setup ## Run test-fast on each Python that can be had (PYTHONS="3.12 3.13" chooses)
-	+@PIP=$(BIN)/pip .ci/test-pythons $(PYTHONS)
+	@MAKEFLAGS= PIP=$(BIN)/pip .ci/test-pythons $(PYTHONS)
 
 # Shown, and not enforced: the report comes also where tests fail (1), but not where none could be run.
 coverage: setup pouchdb ## Run all tests and show which lines and branches they reach (PYTEST="tests/core" takes a part)

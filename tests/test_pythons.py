@@ -85,3 +85,16 @@ def test_a_python_of_uvs_stays_out_of_the_path(run: Run) -> None:
 def test_it_has_to_be_told_a_version(run: Run) -> None:
     """Without one it says how it is called."""
     assert run().returncode == 2
+
+
+def test_a_dry_run_of_the_target_only_shows_the_command() -> None:
+    """Without versions the script itself would end with 2."""
+    done = subprocess.run(
+        ["/usr/bin/env", "make", "--dry-run", "test-pythons", "PYTHONS="],
+        cwd=SCRIPT.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split()[-1] == ".ci/test-pythons"

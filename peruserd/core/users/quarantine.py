@@ -60,7 +60,7 @@ KINDS: Final = {
     "restless_documents": "somebody else writes the documents of templates as well",
     "restless_security": "somebody else writes the security object again and again",
     "template_refused": "the user's own database refuses a document of a template",
-    "to_be_seen_again": "all was put right, and is looked at once more",
+    "to_be_seen_again": "the copies were repaired, and the user leaves quarantine after one more look",
     "unforeseen": "a fault of peruserd; the log has its traceback",
 }
 """Every kind of failure that puts a user into quarantine, with its meaning."""
