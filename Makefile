@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup pouchdb demo test test-fast test-pythons coverage lint lock clean
+.PHONY: help setup pouchdb demo test test-fast test-pythons coverage lint docs lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,9 @@ lint: setup ## Check style, formatting, types and the layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
+
+docs: setup ## Write the tables of the documents that follow from the code
+	$(BIN)/python -m peruserd.monitoring.documents docs
 
 # The oldest Python that is supported, because a package that only it needs would be missing otherwise.
 lock: setup ## Pin the dependencies anew, on Python 3.11 (LOCK=--upgrade takes newer ones)

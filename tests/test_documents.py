@@ -1,6 +1,5 @@
 """The documents name every key, metric and command, and their links work."""
 
-import ast
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +9,8 @@ import pytest
 
 from peruserd.cli.parser import build_parser
 from peruserd.core.configuration.config import Config
-from peruserd.daemon.metrics import _COUNTERS
+from peruserd.monitoring.documents import made_parts, replaced
+from peruserd.monitoring.table import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -61,18 +61,21 @@ def test_a_key_is_in_the_table_of_the_configuration_with_its_default(key: str) -
         assert values[keys.index(f"`{key}`")] == shown
 
 
-def test_the_metrics_are_those_that_there_are() -> None:
-    """The page names each metric of the program, and no other."""
-    page = (ROOT / "docs" / "metrics.md").read_text()
-    named = {re.sub("_(total|info)$", "", each) for each in re.findall(r"`(peruserd_\w+)", page)}
-    constants = {
-        node.value
-        for file in (ROOT / "peruserd" / "daemon").glob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    made = {each for each in constants if re.fullmatch(r"peruserd_[a-z_]*[a-z]", each)}
-    assert named == made | {f"peruserd_{each}" for each in _COUNTERS}
+@pytest.mark.parametrize("name", made_parts())
+def test_the_made_part_of_a_document_is_current(name: str) -> None:
+    """After a change of the code, `make docs` writes the document anew."""
+    page = (ROOT / "docs" / name).read_text()
+    assert replaced(page, made_parts()[name]) == page, "run make docs"
+
+
+def test_the_metrics_that_documents_name_are_those_that_there_are() -> None:
+    """The page of the metrics names each metric of the table, and no page names another one."""
+    known = {name for family in FAMILIES.values() for name in (family.name, *family.series_names)}
+    for page in PAGES:
+        named = set(re.findall(r"`(peruserd_[a-z_]+)", page.read_text()))
+        assert named <= known, page
+    named = set(re.findall(r"`(peruserd_[a-z_]+)", (ROOT / "docs" / "metrics.md").read_text()))
+    assert {family.sample_name for family in FAMILIES.values()} <= named
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -3,12 +3,14 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 import structlog
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from peruserd.daemon.samples import Part, Samples
 
 Source = Callable[[], Iterable[Metric]]
 """Returns metric families. Any exception from it only leaves out the families that it has not returned yet."""
@@ -20,32 +22,39 @@ log = structlog.get_logger(__name__)
 
 
 class GuardedCollector(Collector):
-    """Collects from sources with fixed names. A source that fails is logged once, until it succeeds, and counted."""
+    """Collects from parts and sources with fixed names. One that fails is logged once, until it succeeds, and counted.
 
-    def __init__(self, sources: Mapping[str, Source]) -> None:
+    The parts put samples of the table of metrics. The sources are collectors of a library.
+    """
+
+    def __init__(self, parts: Mapping[str, Part], sources: Mapping[str, Source] = {}) -> None:
+        self._parts = dict(parts)
         self._sources = dict(sources)
         self._lock = threading.Lock()
         self._failures: Counter[str] = Counter()
         self._failing: set[str] = set()
 
     def collect(self) -> Iterator[Metric]:
-        """Return the families of all sources that work, and the number of failures of each that ever failed."""
+        """Return the families of all parts and sources that work, and the number of failures of each."""
+        samples = Samples()
+        for name, part in self._parts.items():
+            self._guarded(name, partial(part, samples))
+        families: list[Metric] = []
         for name, source in self._sources.items():
-            try:
-                yield from source()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the other metrics must be served
-                self._failed(name, error)
-            else:
-                self._succeeded(name)
-        failures = CounterMetricFamily(
-            "peruserd_collector_failures",
-            "Times that a part of these metrics could not be collected and was left out, by part.",
-            labels=["part"],
-        )
+            self._guarded(name, partial(_take_all, families, source))
         with self._lock:
-            for name in self._sources:
-                failures.add_metric([name], self._failures[name])
-        yield failures
+            for name in (*self._parts, *self._sources):
+                samples.put("peruserd_collector_failures", self._failures[name], name)
+        yield from samples.families()
+        yield from families
+
+    def _guarded(self, name: str, collect: Callable[[], None]) -> None:
+        try:
+            collect()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other metrics must be served
+            self._failed(name, error)
+        else:
+            self._succeeded(name)
 
     def _failed(self, name: str, error: Exception) -> None:
         with self._lock:
@@ -82,6 +91,10 @@ class Exposition:
                 log.exception("metrics cannot be written and are left out", families=sorted(new), exc_info=error)
             self._logged |= new
             return encode(_of(sound))
+
+
+def _take_all(families: list[Metric], source: Source) -> None:
+    families.extend(source())
 
 
 def _can_be_written(family: Metric, encode: Encode) -> bool:

@@ -21,6 +21,7 @@ from peruserd import ending
 from peruserd.core.configuration.decoding import ConfigError, split_address
 from peruserd.core.configuration.loopback import host_problem
 from peruserd.daemon.collecting import Exposition, GuardedCollector, Source
+from peruserd.daemon.samples import Part
 from peruserd.daemon.users_page import IS_GONE, PATH, UsersPage
 
 if TYPE_CHECKING:
@@ -211,8 +212,8 @@ class HTTPServer:
         self._server.server_close()
 
 
-def registry_of(sources: Mapping[str, Source]) -> CollectorRegistry:
-    """Return a registry of these sources by name, and of Prometheus' own ones for this process."""
+def registry_of(parts: Mapping[str, Part]) -> CollectorRegistry:
+    """Return a registry of these parts by name, and of Prometheus' own ones for this process."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     of_python: dict[str, Source] = {
@@ -221,7 +222,7 @@ def registry_of(sources: Mapping[str, Source]) -> CollectorRegistry:
         # This one always registers itself, so it gets a registry of its own.
         "gc": GCCollector(registry=CollectorRegistry()).collect,
     }
-    registry.register(GuardedCollector({**sources, **of_python}))
+    registry.register(GuardedCollector(parts, of_python))
     return registry
 
 

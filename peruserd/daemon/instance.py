@@ -20,15 +20,15 @@ from peruserd.couch.credentials import CredentialSource
 from peruserd.couch.errors import CouchError
 from peruserd.couch.refusals import RefusalFile
 from peruserd.couch.session import Session
-from peruserd.daemon.audit_metrics import AuditCollector
+from peruserd.daemon.audit_metrics import AuditMetrics
 from peruserd.daemon.building import deletion_service, orders, remembering, with_short_timeouts
-from peruserd.daemon.collecting import Source
 from peruserd.daemon.control import ControlSocket
-from peruserd.daemon.deletion_metrics import DeletionCollector
+from peruserd.daemon.deletion_metrics import DeletionMetrics
 from peruserd.daemon.health import Health
 from peruserd.daemon.http import HTTPServer, Page, registry_of, serve
-from peruserd.daemon.metrics import InstanceCollector
+from peruserd.daemon.metrics import InstanceMetrics
 from peruserd.daemon.quarantine import QuarantineOrders
+from peruserd.daemon.samples import Part
 from peruserd.daemon.start_messages import start_messages
 from peruserd.daemon.state import StateDirectory
 from peruserd.daemon.state_lock import InUseError, StateLock
@@ -251,8 +251,8 @@ class Instance:
         self._database.check_soon()
         self._watcher.read_soon()
 
-    def _metrics(self) -> dict[str, Source]:
-        instance = InstanceCollector(
+    def _metrics(self) -> dict[str, Part]:
+        instance = InstanceMetrics(
             self._fleet,
             self._supervisor,
             self._lease_renewer,
@@ -261,8 +261,8 @@ class Instance:
             self._second_writer,
             self._authenticator,
         )
-        deletions, audit = DeletionCollector(self._fleet, self._deletions.pause), AuditCollector(self._fleet)
-        return {**instance.sources(), "deletions": deletions.collect, "audit": audit.collect}
+        deletions = DeletionMetrics(self._fleet, self._deletions.pause)
+        return {**instance.parts(), "deletions": deletions.put, "audit": AuditMetrics(self._fleet).put}
 
 
 def _attach_first(cluster_reader: ClusterReader) -> bool:

@@ -4,7 +4,8 @@ from prometheus_client import CollectorRegistry
 
 from peruserd.core.audit.findings import Finding
 from peruserd.core.audit.rounds import AuditStatus, Summary
-from peruserd.daemon.audit_metrics import AuditCollector
+from peruserd.daemon.audit_metrics import AuditMetrics
+from peruserd.daemon.collecting import GuardedCollector
 from tests.daemon.fleets import ReportingFleet, report
 
 NOW = 1_000.0
@@ -14,7 +15,7 @@ def scraped(*statuses: AuditStatus | None) -> CollectorRegistry:
     """Return a registry with the audits of these listeners."""
     registry = CollectorRegistry()
     fleet = ReportingFleet(*(report(audit=each) if each else None for each in statuses))
-    registry.register(AuditCollector(fleet, lambda: NOW))
+    registry.register(GuardedCollector({"part": AuditMetrics(fleet, lambda: NOW).put}))
     return registry
 
 

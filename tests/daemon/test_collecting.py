@@ -11,24 +11,30 @@ from structlog.testing import capture_logs
 
 from peruserd.daemon.collecting import Encode, Exposition, GuardedCollector, Source
 from peruserd.daemon.http import registry_of
+from peruserd.daemon.samples import Samples
 
 
 class Failing:
-    """A source that fails while it should, after its first family."""
+    """A part that fails while it should, after its first sample."""
 
     def __init__(self, error: Exception) -> None:
         self.error: Exception | None = error
 
-    def __call__(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("peruserd_before", "Before the failure.", value=1)
+    def __call__(self, out: Samples) -> None:
+        out.put("peruserd_nodes_connected", 1)
         if self.error is not None:
             raise self.error
-        yield GaugeMetricFamily("peruserd_after", "After the failure.", value=2)
+        out.put("peruserd_instances_alive", 2)
 
 
-def sound() -> Iterator[Metric]:
-    """Return a family."""
-    yield GaugeMetricFamily("peruserd_sound", "Sound.", value=3)
+def sound(out: Samples) -> None:
+    """Put a sample."""
+    out.put("peruserd_ready", 3)
+
+
+def source() -> Iterator[Metric]:
+    """Return a family, as a library's collector does."""
+    yield GaugeMetricFamily("python_sound", "Sound.", value=3)
 
 
 def immediately() -> Iterator[Metric]:
@@ -49,11 +55,12 @@ def collected(collector: GuardedCollector) -> str:
 def test_a_part_that_fails_is_left_out_and_the_others_are_served(error: Exception) -> None:
     """A process that has just ended, for example, takes only its own metrics along."""
     failing = Failing(error)
-    collector = GuardedCollector({"failing": failing, "at_once": immediately, "sound": sound})
+    collector = GuardedCollector({"failing": failing, "sound": sound}, {"at_once": immediately, "source": source})
     text = collected(collector)
-    assert "peruserd_before 1.0" in text
-    assert "peruserd_after" not in text
-    assert "peruserd_sound 3.0" in text
+    assert "\nperuserd_nodes_connected 1.0" in text
+    assert "\nperuserd_instances_alive " not in text
+    assert "\nperuserd_ready 3.0" in text
+    assert "\npython_sound 3.0" in text
     assert 'peruserd_collector_failures_total{part="failing"} 1.0' in text
     assert 'peruserd_collector_failures_total{part="at_once"} 1.0' in text
     assert 'peruserd_collector_failures_total{part="sound"} 0.0' in text
@@ -67,7 +74,7 @@ def test_a_failure_is_logged_once_with_its_traceback_and_so_is_its_end() -> None
         collected(collector)
         collected(collector)
         failing.error = None
-        assert "peruserd_after 2.0" in collected(collector)
+        assert "\nperuserd_instances_alive 2.0" in collected(collector)
         collected(collector)
     assert [(line["log_level"], line["part"]) for line in logged] == [("error", "failing"), ("info", "failing")]
     assert isinstance(logged[0]["exc_info"], ValueError)
@@ -90,21 +97,21 @@ def broken_text() -> Iterator[Metric]:
 def test_a_family_that_cannot_be_written_is_left_out(broken: Source, encode: Encode) -> None:
     """The library fails as a whole over one of them."""
     registry = CollectorRegistry()
-    registry.register(GuardedCollector({"broken": broken, "sound": sound}))
+    registry.register(GuardedCollector({"sound": sound}, {"broken": broken}))
     with capture_logs() as logged:
         exposition = Exposition(registry)
         text = exposition.write(encode).decode()
         assert exposition.write(encode).decode() == text
-    assert "peruserd_sound 3.0" in text
+    assert "\nperuserd_ready 3.0" in text
     assert "peruserd_no_" not in text
     assert [line["log_level"] for line in logged] == ["error"]
     assert len(logged[0]["families"]) == 1
 
 
-def test_the_registry_has_the_metrics_of_the_process_beside_the_sources() -> None:
-    """Each source has its own count of failures, also those of the library."""
+def test_the_registry_has_the_metrics_of_the_process_beside_the_parts() -> None:
+    """Each part has its own count of failures, also those of the library."""
     text = Exposition(registry_of({"sound": sound})).write(generate_latest).decode()
-    assert "peruserd_sound 3.0" in text
+    assert "\nperuserd_ready 3.0" in text
     assert "process_resident_memory_bytes " in text
     assert "python_info{" in text
     assert "python_gc_collections_total{" in text

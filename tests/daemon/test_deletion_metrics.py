@@ -4,7 +4,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from peruserd.core.deletions.journal import UNREADABLE, DeletionStatus, Pause, PauseReason
-from peruserd.daemon.deletion_metrics import DeletionCollector
+from peruserd.daemon.collecting import GuardedCollector
+from peruserd.daemon.deletion_metrics import DeletionMetrics
 from tests.daemon.fleets import ReportingFleet, report
 
 NOW = 1_000.0
@@ -14,7 +15,7 @@ def exported(pause: Pause | None, *statuses: DeletionStatus | None) -> dict[str,
     """Return the values by name."""
     registry = CollectorRegistry()
     fleet = ReportingFleet(*(report(deletions=each) if each else None for each in statuses))
-    registry.register(DeletionCollector(fleet, lambda: pause, lambda: NOW))
+    registry.register(GuardedCollector({"part": DeletionMetrics(fleet, lambda: pause, lambda: NOW).put}))
     names = ("waiting", "held_returns", "beyond_bound", "overdue_seconds", "paused")
     values = {name: registry.get_sample_value(f"peruserd_deletions_{name}") for name in names}
     return {**values, "breaker": registry.get_sample_value("peruserd_deletion_breaker_open")}

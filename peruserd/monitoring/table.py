@@ -1,0 +1,185 @@
+"""The table of all metrics of an instance. The collectors and `docs/metrics.md` are made from it.
+
+`make docs` writes the document. A metric that is missing here cannot be exported.
+"""
+
+from typing import Final
+
+from peruserd.core.audit.findings import Finding
+from peruserd.core.feed.lanes import Lane
+from peruserd.core.processes.lifecycle import Reason, State
+from peruserd.core.users.quarantine import KINDS, UNSERVABLE_NAME
+from peruserd.monitoring.families import Family, Label, counter, gauge, histogram, info, listed
+
+LISTENER: Final = Label("listener", bounded_by="the copies that this instance follows, as `{range}@{node}`")
+KIND: Final = Label("kind", listed(sorted({*KINDS, UNSERVABLE_NAME})))
+STATE: Final = Label("state", tuple(State))
+ENDING: Final = Label("reason", tuple(Reason))
+LANE: Final = Label("reason", listed(lane.name.lower() for lane in Lane))
+ACTION: Final = Label("action", listed(("create", "grant", "revoke", "write")))
+FINDING: Final = Label("kind", tuple(Finding))
+ROUND: Final = Label("round", ("last", "running"))
+PART: Final = Label("part", bounded_by="the parts of these metrics")
+VERSION: Final = Label("version", bounded_by="the one version that runs")
+
+BEFORE_REPORT: Final = "before the first report of the listener"
+BEFORE_VIEW: Final = "before the instance knows the cluster"
+BEFORE_ROUND: Final = "before every listener has ended a round"
+WITHOUT_LEASES: Final = "before the database of the leases was looked at, and where there are no leases"
+WITHOUT_DROPS: Final = "where nothing is ever dropped"
+OPAQUE: Final = "where sequences are opaque texts"
+
+USERS: Final = (
+    counter("peruserd_users_provisioned", "Users served to the end: their database is there and secured."),
+    counter("peruserd_users_revoked", "Users whose access was taken away after their document was deleted."),
+    histogram(
+        "peruserd_provisioning_latency_seconds", "Time from reading a live change to the end of the work on the user."
+    ),
+    counter("peruserd_databases_created", "Databases created: answers 201 and 202 only, never 412."),
+    counter("peruserd_databases_dropped", "Databases deleted after their user document was."),
+    counter("peruserd_security_writes", "Security objects written, with a majority's consent."),
+    counter("peruserd_access_changes", "Databases made and security objects written, by what was done.", ACTION),
+    counter("peruserd_looks", "Looks at users, by the reason for them.", LANE),
+    counter("peruserd_reviews", "Looks at earlier work on documents that have another owner by now."),
+)
+
+TROUBLE: Final = (
+    counter("peruserd_failures", "Looks at users and reads of feeds that failed, by kind.", KIND),
+    gauge("peruserd_quarantined_users", "Users in quarantine.", LISTENER, missing=BEFORE_REPORT),
+    gauge(
+        "peruserd_quarantined_users_permanent",
+        "Users in quarantine who need a person; most of them are still tried, at least once an hour.",
+        LISTENER,
+        missing=BEFORE_REPORT,
+    ),
+    counter("peruserd_retries", "Tries of users in quarantine."),
+    gauge(
+        "peruserd_listener_on_hold",
+        "1 while the cluster serves nobody, so no user is tried.",
+        LISTENER,
+        missing=BEFORE_REPORT,
+    ),
+    counter("peruserd_holds", "Times that a listener was on hold."),
+)
+
+LISTENERS: Final = (
+    gauge("peruserd_listener_state", "1 for the state that the process of a listener is in.", LISTENER, STATE),
+    gauge(
+        "peruserd_listener_caught_up",
+        "1 once the first backlog is finished and no user waits for a scan; users in quarantine do not change it.",
+        LISTENER,
+    ),
+    gauge(
+        "peruserd_listener_scanning",
+        "1 while a scan goes on; the listener has caught up before its last part.",
+        LISTENER,
+        missing=BEFORE_REPORT,
+    ),
+    counter("peruserd_scans", "Scans of a range that reached their end."),
+    gauge("peruserd_listener_waiting", "Documents that wait for work.", LISTENER, missing=BEFORE_REPORT),
+    gauge("peruserd_listener_in_flight", "Documents under work.", LISTENER, missing=BEFORE_REPORT),
+    counter("peruserd_changes_seen", "Rows read from the feeds, of documents owned or not."),
+    counter("peruserd_changes_owned", "Changes of user documents that this instance owns."),
+    counter("peruserd_feed_requests", "Pages of changes read."),
+    gauge(
+        "peruserd_checkpoint_sequence",
+        "Sequence up to which all is done.",
+        LISTENER,
+        missing=OPAQUE,
+    ),
+    gauge(
+        "peruserd_shard_sequence",
+        "Last sequence seen of the copy.",
+        LISTENER,
+        missing=OPAQUE,
+    ),
+    counter("peruserd_listener_restarts", "Restarts of a listener after an unplanned end.", LISTENER),
+    counter("peruserd_listener_ends", "Processes of listeners that ended, by reason.", ENDING),
+    counter("peruserd_listener_cpu_seconds", "Processor time of the listener's process.", LISTENER),
+    gauge("peruserd_listener_resident_memory_bytes", "Memory of the process, shared parts included.", LISTENER),
+    gauge("peruserd_listener_open_fds", "Open file descriptors of the process.", LISTENER),
+    gauge("peruserd_listener_threads", "Threads of the process.", LISTENER),
+)
+
+AUDIT: Final = (
+    gauge(
+        "peruserd_audit_findings",
+        "Users by finding, in the last whole round and in the one that goes on.",
+        FINDING,
+        ROUND,
+        missing="of the last round before every listener has ended one",
+    ),
+    gauge(
+        "peruserd_audit_users",
+        "Users looked at: in the last round those whom this instance owned.",
+        ROUND,
+        missing="of the last round before every listener has ended one",
+    ),
+    gauge("peruserd_audit_round_seconds", "Duration of the longest of the last rounds.", missing=BEFORE_ROUND),
+    gauge("peruserd_audit_age_seconds", "Time since the oldest of the last rounds ended.", missing=BEFORE_ROUND),
+    gauge("peruserd_deletions_waiting", "Databases of deleted users that wait to be dropped."),
+    gauge("peruserd_deletions_overdue_seconds", "Time for which the oldest drop is overdue."),
+    gauge(
+        "peruserd_deletions_held_returns", 'Databases kept shut because their user came back (`on_return = "hold"`).'
+    ),
+    gauge("peruserd_deletions_beyond_bound", "Deletions that only the journal knows, because too many wait."),
+    gauge(
+        "peruserd_deletions_paused",
+        "1 while no database is dropped in the cluster, or while that cannot be read.",
+        missing=WITHOUT_DROPS,
+    ),
+    gauge(
+        "peruserd_deletion_breaker_open",
+        "1 while all drops wait because there were too many.",
+        missing="where nothing is ever dropped, and while that cannot be read",
+    ),
+)
+
+CLUSTER: Final = (
+    gauge("peruserd_nodes_connected", "CouchDB nodes connected to this one.", missing=BEFORE_VIEW),
+    gauge("peruserd_instances_alive", "Live instances, as this one believes.", missing=BEFORE_VIEW),
+    gauge("peruserd_standby", "1 for an instance that stands by for another one of its node.", missing=BEFORE_VIEW),
+    gauge("peruserd_unreadable_ranges", "Ranges that no connected node hosts."),
+    gauge("peruserd_node_maintenance", "1 while its node is in maintenance; users are served all the same."),
+    counter("peruserd_plans", "Plans carried out."),
+    gauge("peruserd_lease_age_seconds", "Time since its own lease was written.", missing="before the first time"),
+    counter("peruserd_lease_failures", "Leases that could not be written."),
+    gauge(
+        "peruserd_leases_readable",
+        "1 while it is known which instances live; otherwise nobody is declared dead.",
+        missing=WITHOUT_LEASES,
+    ),
+    gauge("peruserd_lease_copies_live", "Copies of the database of the leases that answer.", missing=WITHOUT_LEASES),
+    gauge("peruserd_lease_copies_expected", "Copies of it that there should be.", missing=WITHOUT_LEASES),
+    gauge(
+        "peruserd_couch_peruser_enabled",
+        "1 while CouchDB's own couch_peruser writes beside this instance.",
+        missing="while the node does not say",
+    ),
+    gauge("peruserd_authenticated", "1 while requests carry what lets them in."),
+    counter("peruserd_logins", "Logins that succeeded."),
+    counter("peruserd_password_refusals", "Refusals of the password by the server."),
+)
+
+INSTANCE: Final = (
+    gauge("peruserd_ready", "1 while `/readyz` says `ok`."),
+    counter(
+        "peruserd_collector_failures",
+        "Times that a part of these metrics was left out because collecting it failed; the log says why.",
+        PART,
+    ),
+    info("peruserd_build", "The program that runs.", VERSION),
+)
+
+SECTIONS: Final = {
+    "Users": USERS,
+    "Trouble": TROUBLE,
+    "Listeners": LISTENERS,
+    "The audit and deletions": AUDIT,
+    "The cluster": CLUSTER,
+    "The instance": INSTANCE,
+}
+"""All families, by section of the documents."""
+
+FAMILIES: Final[dict[str, Family]] = {family.name: family for families in SECTIONS.values() for family in families}
+"""All families by name."""
