@@ -53,7 +53,7 @@ class Observed(msgspec.Struct, frozen=True):
 
 
 def observe(connected: Connected, *, wait: bool) -> Observed:
-    """Look at the cluster; with `wait`, until each lease has grown or its time is up. Raises CouchError.
+    """Read the cluster; with `wait`, until each lease has grown or its time is up. Raises CouchError.
 
     Without `wait` every existing lease counts as alive, although its instance may be dead.
     """

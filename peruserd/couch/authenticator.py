@@ -194,8 +194,8 @@ class Authenticator:
         Returns the seconds until the next turn, and the error if the check failed.
         """
         if token.cookie is None:
-            # The token carries the password, so to check it is to send the password. It may still be right while the
-            # gate is closed.
+            # A check of this token sends the password. If only the gate forbids that, and no refusal or lock was seen,
+            # the token is kept, because it may be right.
             wait, trouble = self._log_in()
             if trouble is not None and (self._gate.refused or self._gate.locked):
                 self.tokens.refuse(trouble)
@@ -251,7 +251,8 @@ class Authenticator:
                     return pause, RefusedError(self._why_shut(pause))
                 return self._send(record)
         except BusyError:
-            # This is no verdict. Without a token, sessions wait on for the first one. With a token, a check times out.
+            # The lock is busy, so nothing is known yet. Sessions without a token go on waiting. Sessions that wait for
+            # a check get a time-out.
             in_doubt = TimedOutError("another process of this instance is asking just now")
             return _BUSY_SECONDS, self.tokens.trouble or (in_doubt if self.tokens.current is not None else None)
 

@@ -50,7 +50,10 @@ class Welcome(msgspec.Struct, frozen=True):
 
 
 class Membership(msgspec.Struct, frozen=True):
-    """`all_nodes` are connected now, `cluster_nodes` belong to the cluster; a node can be either alone."""
+    """The nodes that are connected now (`all_nodes`), and those that belong to the cluster (`cluster_nodes`).
+
+    A node can be in one list and not in the other.
+    """
 
     all_nodes: tuple[str, ...]
     cluster_nodes: tuple[str, ...]
@@ -98,7 +101,7 @@ _NO_SUCH_PAGE: Final = frozenset({400, 404, 405, 501})
 # The status of a proxy that closes a page.
 _CLOSED_PAGE: Final = 403
 
-# The answers about one page of a list of which another page has answered: there is such a list, so 404 is a failure.
+# The statuses for a second page of a list. The first page has shown that the list exists, so 404 is a failure here.
 _CLOSED_TO_QUESTIONS: Final = (_NO_SUCH_PAGE | {_CLOSED_PAGE}) - {404}
 
 

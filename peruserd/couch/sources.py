@@ -36,8 +36,8 @@ _PAGE_BYTES: Final = 16 << 20
 _ROW_BYTES: Final = 256 << 20
 _FEWER: Final = 10
 
-# This many rows prove a history of which no row was read yet. Only short rows count, because ids can be as long as said
-# above.
+# The number of rows that prove a copy's history before the first page is read. Only short rows count, because ids can
+# be as long as said above.
 _RECENT: Final = 64
 
 # An empty long poll that ends this soon, or within half its time, has not waited: a proxy has answered.

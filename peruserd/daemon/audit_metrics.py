@@ -12,7 +12,8 @@ from peruserd.supervisor.fleet_status import StatusSource
 class AuditMetrics:
     """Makes these metrics at each scrape, from each listener's last complete round and its current one.
 
-    A figure of complete rounds appears once every listener has completed one: before that it would seem too good.
+    The figures of complete rounds are left out until each listener has completed one. Earlier figures would look too
+    good.
     """
 
     def __init__(self, fleet: StatusSource, wall_clock: Callable[[], float] = time.time) -> None:

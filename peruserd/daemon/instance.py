@@ -175,8 +175,9 @@ class Instance:
     def run(self) -> int:
         """Run until told to stop; return the exit code. Raises ConfigError.
 
-        Parts end in the reverse order of their starts, and only those that were started. Before that, every request
-        that waits for an answer is interrupted.
+        After the listeners, parts end in the reverse order of their starts, and only those that were started. Before
+        that, `_interrupt` ends the requests of the watcher and all waits for a token. The other parts interrupt their
+        own requests.
         """
         # The fork server starts first, so that its imports are done before the first listener starts.
         forkserver.begin(self._state.path)

@@ -27,7 +27,7 @@ class Notifier:
         self._send(f"STATUS={' '.join(sentence.splitlines())}")
 
     def stopping(self) -> None:
-        """Say that the daemon has begun to stop."""
+        """Say that the daemon is stopping. The listeners have ended by then."""
         self._send("STOPPING=1")
 
     def _send(self, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Missing databases of users: whether somebody else deleted one, and which ends of databases are no loss.
+"""A missing database of a user: whether somebody else deleted it, and whether that was expected.
 
 `core.deletions.lives` has the rule. The facts are in the node's list of databases and in the journal of deletions.
 """

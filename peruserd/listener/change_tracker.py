@@ -178,10 +178,9 @@ class ChangeTracker(LookRequests):
     def exchange(self, change: Change, outcome: Outcome) -> Change | None:
         """Give a change back and take the next one, as `give_back` and `take` do.
 
-        A failure is written to disk in between, without the lock. Otherwise the lock is taken once, and it is polled
-        instead of queued for. A queued thread gets the lock while another thread still holds the GIL and wants the lock
-        next. With workers that have little to do, lock and GIL then changed hands for every user, and that took longer
-        than serving the user.
+        A failure is written to disk in between, without the lock. Otherwise the lock is taken once. The lock is polled,
+        because waiting in its queue was slow (measured). Each handover of the lock also forced a handover of the GIL,
+        and that took longer than serving a user.
         """
         if outcome.failure is not None:
             self.give_back(change, outcome)
@@ -252,8 +251,8 @@ class ChangeTracker(LookRequests):
         """Write the progress to disk; raises StoreError."""
         with self._changed:
             self._save_requested = False
-            # The progress is saved also before the copy is open. An owed scan must be on disk before the supervisor
-            # counts it as noted.
+            # The progress is saved also before the copy is open. The supervisor forgets a request to compare names once
+            # the listener reports it. So the owed scan must be on disk before that.
             progress = self._state.intake.progress
         if progress is not None:
             self._store.save(progress)

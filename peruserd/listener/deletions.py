@@ -31,7 +31,7 @@ from peruserd.listener.store import StoreError
 # Entries looked at in one round: each takes a dozen requests, one after the other, so a round ends within a minute.
 _MAX_LOOKED_AT: Final = 50
 
-# After so many entries of a round could not be decided, because hosts are away or requests fail, the round ends.
+# A round ends after this many entries without a decision, because hosts are away or requests fail.
 _MAX_UNLUCKY: Final = 5
 _PAUSE_SECONDS: Final = 15.0
 _OF_THE_CLUSTER: Final = frozenset({Reason.HOSTS_AWAY, Reason.CLOCKS, Reason.DOCUMENT_UNCLEAR, Reason.DATABASE_UNCLEAR})
@@ -53,7 +53,10 @@ log = structlog.get_logger(__name__)
 
 
 class Deletions:
-    """Any thread may call. `run` is a thread of its own that looks with `tools`; workers note with `noting`."""
+    """The deletions that wait; for any thread.
+
+    `run` is the thread that looks at them, with `tools`. Workers write new ones, with `noting`.
+    """
 
     def __init__(
         self,

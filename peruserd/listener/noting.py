@@ -1,4 +1,4 @@
-"""Noting a deletion in the journal, under the words that an operator has said of the same database before."""
+"""A new deletion in the journal. Earlier words of the operator about the same database are kept."""
 
 from peruserd.core.deletions.journal import Entry, Kind, Saying, can_keep, heeded, renews
 from peruserd.couch.deletions import DeletionJournal
@@ -7,8 +7,8 @@ from peruserd.couch.deletions import DeletionJournal
 def note_deletion(journal: DeletionJournal, entry: Entry) -> Entry:
     """Write a deletion down, or return the one that is there; raises CouchError.
 
-    The word is written first, so that no moment is without it. An entry that opens again loses the word that was said
-    before it had ended, unless that is still to be heeded.
+    The word is written first, so that no moment is without it. An entry that opens again loses its old word. Only a
+    word that still holds stays (`heeded`).
     """
     known = list(journal.entries(Kind.DELETION, entry.database))
     same = next((each for each in known if each.id == entry.id), None)

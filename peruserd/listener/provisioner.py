@@ -305,7 +305,8 @@ class Provisioner:
         else:
             self._copies.write_each(((facts.copies or ())[place], wanted) for place, wanted in step.securities)
         facts = msgspec.structs.replace(facts, written=facts.written + 1)
-        # Nobody else has written to a database that was made a moment ago, and if somebody has, the audit finds it.
+        # A database that was made a moment ago is not read back. If somebody else wrote to it meanwhile, the audit
+        # finds that.
         return facts if facts.database in (Database.CREATED, Database.ACCEPTED) else self._compare(act, facts)
 
     def _fill(self, act: _Act, nodes: Collection[str]) -> None:

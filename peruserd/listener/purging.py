@@ -25,7 +25,7 @@ _GUARDS_NOTHING: Final = frozenset({Ending.RETURNED, Ending.RELEASED, Ending.SUP
 class Purging:
     """Removes old ended entries in portions; each reading of the journal offers all of them, in the order of ids.
 
-    After a portion without removable entries, the next portion follows all the same.
+    The next reading takes the next portion, even if nothing of this portion could be removed.
     """
 
     def __init__(self, client: Client, journal: DeletionJournal, *, notes_ends: bool) -> None:

@@ -1,4 +1,8 @@
-"""A condition on which workers wait for work, and other threads for a state they name; nobody is woken in vain."""
+"""A condition for two groups of threads.
+
+Workers wait for work, and are woken one by one. Other threads wait for a state, and all of them are woken once one such
+state is there.
+"""
 
 import threading
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Finding out which node answers, and how its feeds are read.
 
-A proxy can make any answer, and somebody may be setting it up just now. So an answer in favour of the whole database's
-feed must come twice. The instance asks again for as long as it uses that feed: see `Attaching`.
+A proxy can make any answer, and somebody may be setting it up just now. So the database's own feed is used only if the
+server gives the same answer twice. While that feed is used, the instance keeps asking for shards: see `Attaching`.
 """
 
 import time

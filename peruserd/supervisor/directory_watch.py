@@ -2,9 +2,9 @@
 
 Two kinds of changes matter:
 
-- The shard map of a database on which the instance itself depends. From that moment new documents go to the copies in
-  the new map, and no instance listens to these copies until its watcher has read the cluster again. Without this watch
-  that would happen one interval later.
+- The shard map of a database on which the instance itself depends, as at the split of a range. From that moment new
+  documents go to the copies in the new map. No instance listens to these copies until its watcher has read the cluster
+  again. Without this watch that would happen one interval later.
 - A user's database was created, created again or deleted. Its owner looks at that user. Once all looks are over, the
   place in the list is written to disk, and a restart goes on from there. If it cannot, the names of all users'
   databases are compared with the databases that exist.
@@ -39,8 +39,8 @@ _NO_SHARDS_SECONDS: Final = 10.0
 # The time between two writes of the place. After a crash the looks of this time are repeated.
 _SAVE_SECONDS: Final = 5.0
 
-# This many failures in a row count as a break of the connection to the node. A proxy may end each long poll by itself.
-# So after a broken connection one try follows quickly, before a node could have restarted.
+# Two failures in a row count as a break of the connection to the node. The second try follows at once, so a restart of
+# the node cannot fall between the two. One failure alone can be a proxy's.
 _BREAK: Final = 2
 _ONCE_MORE_SECONDS: Final = 0.1
 

@@ -87,7 +87,7 @@ class Fleet:
         # The last checkpoint of each listener that was stopped because its copy left the plan. After a split the
         # listeners of the two halves start near there.
         self._left_at: dict[Copy, Sequence] = {}
-        # Whether the journal can be used, for listeners that start later. These read the operator's words themselves.
+        # The last news of the journal, without the words. Each new listener gets this news, and reads the words itself.
         self._journal: JournalNews | None = None
         self._outbox = Outbox(secrets.token_hex(8))
         self._lock = threading.Lock()

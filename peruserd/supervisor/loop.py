@@ -1,7 +1,7 @@
 """The supervisor's loop: one thread waits for processes, pipes, signals, views and deadlines, and acts on them.
 
-Signal handlers only add the signal to a queue; the loop decides what it means. Each round that changes something ends
-with one sentence, for the log and for systemd's status.
+Signal handlers add the signal to a queue, and the loop decides what it means. A handler also calls `on_end` if the
+signal ends the instance. Each round that changes something ends with one sentence, for the log and systemd's status.
 """
 
 import select

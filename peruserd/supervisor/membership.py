@@ -83,8 +83,10 @@ class LeaseObserver:
 class Member:
     """An instance with its own lease. Its role follows from the leases that it reads.
 
-    It never takes itself for dead. If its lease cannot be written, another instance may do the same work at the same
-    time. That is harmless, and work that no instance does is not.
+    - It never takes itself for dead. If its lease cannot be written, another instance may do the same work at the same
+      time. That is harmless, and work that no instance does is not.
+    - A standby takes over with the first reading that shows no other active instance beside the node. The new role
+      counts without a quiet period, and the next lease has it.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ class ListenerProcess:
     def __init__(self, start: ListenerStart) -> None:
         self._pipe, theirs = forkserver.CONTEXT.Pipe(duplex=True)
         _limit_sending(self._pipe.fileno())
-        # `daemon` as multiprocess means it: if the supervisor fails, its exit ends the child and does not wait for it.
+        # The flag `daemon` lets the supervisor exit without waiting. Its exit then ends this child.
         self._process: Any = forkserver.CONTEXT.Process(
             target=main, args=(encode(start), theirs), name=str(start.copy), daemon=True
         )

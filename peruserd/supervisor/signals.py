@@ -1,4 +1,7 @@
-"""The signals of the supervisor's loop. Handlers only add them to the inbox; the loop decides what they mean."""
+"""The signals of the supervisor's loop. Handlers add them to the inbox, and the loop decides what they mean.
+
+A signal that ends the instance also starts the clock of the last resort in its handler, because the loop may hang.
+"""
 
 import signal
 import threading

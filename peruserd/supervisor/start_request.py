@@ -1,4 +1,7 @@
-"""The fleet's request to start a listener. A function that knows the configuration makes the start message of it."""
+"""The fleet's request to start a listener.
+
+`daemon.start_messages` adds the configuration to a request, and so makes the start message.
+"""
 
 from collections.abc import Callable
 

@@ -99,7 +99,7 @@ class Absences:
             self._note(place, now)
         nodes = frozenset(connected)
         gone = self._connected.union(hosts) - nodes
-        # A break means that a node was away between two looks and has returned.
+        # A break means that a node was away between two readings and has returned.
         for node in self._newly_broken(breaks):
             self._break(node, now)
         for node in gone | (self._absent.keys() - nodes):
@@ -188,7 +188,7 @@ class Absences:
             self._absent[node] = msgspec.structs.replace(absence, told=True)
 
     def _leave(self, node: str, now: float) -> None:
-        """Note that a node is away, or was away since the last look."""
+        """Note that a node is away, or was away since the last reading."""
         place = self._place_at(now - _UNNOTICED_SECONDS)
         absence = self._absent.get(node)
         if absence is not None and absence.back_at is not None:

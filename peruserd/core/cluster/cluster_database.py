@@ -53,7 +53,7 @@ class CopyState(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """The facts from one look at the cluster.
+    """The facts from one reading of the cluster.
 
     - `hosts`: the nodes that host the marker's range; None if the node that was asked knows no such database.
     - `copies`: the copies that answered, from nodes with the same shard map.

@@ -9,7 +9,7 @@ for one time to live, by the observer's own monotonic clock. Clocks are never co
 
 Two kinds of leases count as a sign of life before their counter has grown:
 
-- Those of an observer's first look. Otherwise each restart would move every document away and back.
+- Those of an observer's first reading. Otherwise each restart would move every document away and back.
 - A lease that replaces the lease of a live instance on the same node. The instance has started again.
 """
 
@@ -37,7 +37,7 @@ class Lease(msgspec.Struct, frozen=True):
     - `address`: the address of the instance's HTTP page.
     - `digest`: stands for the part of the configuration that must be the same everywhere.
     - `breaks`: how often the instance lost the connection to its node. Others cannot see an absence between two of
-      their looks.
+      their readings.
     """
 
     node: str
@@ -75,7 +75,7 @@ class ObservedLease(msgspec.Struct, frozen=True):
     """The newest lease seen of an incarnation.
 
     `grown_at` is the time of its last sign of life; None if there was none. `proven` says that its counter was seen to
-    grow. Otherwise the sign of life was only its presence at the first look.
+    grow. Otherwise the sign of life was only its presence at the first reading.
     """
 
     lease: Lease
@@ -96,7 +96,7 @@ class LeaseTable(msgspec.Struct, frozen=True):
     Invariant: an incarnation is alive only within `ttl_seconds` after one of these moments:
 
     - Its counter was seen to grow.
-    - It was seen at the first look.
+    - It was seen at the first reading.
     - It was first seen as the replacement of an incarnation that was alive until then.
 
     It is never alive after its release was seen, or a later start on its state directory.
@@ -169,7 +169,7 @@ class LeaseTable(msgspec.Struct, frozen=True):
         return tuple(lease for lease in self.living(now) if not self.observed[lease.incarnation].proven)
 
     def newcomers(self) -> tuple[Lease, ...]:
-        """Return leases that appeared after the first look and have not grown: a starting instance, or an old copy."""
+        """Return leases that appeared after the first reading and have not grown: of new instances, or old copies."""
         replaced = self._replaced()
         return tuple(
             each.lease
@@ -178,7 +178,10 @@ class LeaseTable(msgspec.Struct, frozen=True):
         )
 
     def _succeeds(self, lease: Lease, now: float) -> bool:
-        """Say whether this lease replaces an incarnation that is alive until now. No old copy can say that."""
+        """Say whether this lease replaces an incarnation that is still alive.
+
+        An old copy of a lease never names such an incarnation.
+        """
         before = self.observed.get(lease.replaces or "")
         return before is not None and before.lease.node == lease.node and self._is_fresh(before, now)
 

@@ -8,10 +8,12 @@ both views is served without interruption. A document whose owner differs is lef
 While leases cannot be read, no instance of the view in force is dropped, because silence proves nothing then. An
 awaited instance stays awaited.
 
-Two changes take effect at once:
+These changes take effect at once:
 
 - The first view, because nothing is served before it.
 - A new life of the authentication database, because nothing of the old one can be served any more.
+- The role of this instance, active or standby, because two instances beside one node must not both act.
+- Whether leases can be read, and whether a majority of the nodes is connected. Neither moves a document.
 
 When an instance starts, it cannot tell a dead instance from one that is still starting. So it first assumes that every
 possible instance is alive:
@@ -21,8 +23,8 @@ possible instance is alive:
 - If its lease has appeared but has not grown yet, the instance is kept for the time to live of a lease, not only for
   the quiet period. A busy machine that starts all instances takes longer than the quiet period. An instance that took
   over its documents meanwhile would scan for nothing.
-- The time alone does not drop an instance. A look after that time must confirm that the instance is missing, because
-  looks are late while listeners are started.
+- The time alone does not drop an instance. A reading after that time must confirm that the instance is missing, because
+  readings are late while listeners are started.
 
 Until then this instance serves only the documents that it owns in either case.
 """
@@ -41,12 +43,13 @@ _MAP: Final[Fact] = "shard map"
 
 
 class StableView(msgspec.Struct, frozen=True):
-    """The view in force (`in_force`), the view `seen` last, and `since` when each fact of the two differs.
+    """Two views, the one in force (`in_force`) and the one `seen` last, and their differences.
 
+    - `since`: for each differing fact, the time of the first difference.
     - `expected`: the instances that were in force when this one stopped; None if that is not known.
-    - `awaited`: the instances in force that were not seen alive yet, and still have time. They have `quiet_seconds`,
-      and newcomers have `newcomer_seconds` if that is longer. A look after that time decides.
-    - `looked_at`: when the last view was seen.
+    - `awaited`: the instances in force that were not seen alive yet, and still have time. They are awaited for
+      `quiet_seconds`, and newcomers for `newcomer_seconds` if that is longer. The first reading after that decides.
+    - `read_at`: when the last view was seen.
     """
 
     quiet_seconds: float
@@ -56,7 +59,7 @@ class StableView(msgspec.Struct, frozen=True):
     seen: View | None = None
     since: dict[Fact, float] = {}
     awaited: frozenset[str] = frozenset()
-    looked_at: float = 0.0
+    read_at: float = 0.0
 
     def observe(self, view: View, now: float) -> "StableView":
         """Return the state after `view` was seen at `now`, by the caller's monotonic clock, in seconds."""
@@ -72,7 +75,7 @@ class StableView(msgspec.Struct, frozen=True):
             for fact in _differences(in_force, view)
         }
         return msgspec.structs.replace(
-            self, in_force=in_force, seen=view, since=since, awaited=awaited.difference(shown), looked_at=now
+            self, in_force=in_force, seen=view, since=since, awaited=awaited.difference(shown), read_at=now
         )
 
     def advance(self, now: float) -> "StableView":
@@ -88,13 +91,13 @@ class StableView(msgspec.Struct, frozen=True):
 
     @property
     def due(self) -> float | None:
-        """Return when `advance` will change something; None if nothing will change, or only after another look."""
+        """Return when `advance` will change something; None if nothing will change, or only after another reading."""
         dates = (date for date in map(self._effective_at, self.since) if date != math.inf)
         return min(dates, default=None)
 
     @property
     def reading_due(self) -> float | None:
-        """Return when a look can confirm that an awaited instance is missing; None if no look is needed."""
+        """Return when a reading can confirm that an awaited instance is missing; None if none is needed."""
         undecided = (fact for fact in self.since if self._effective_at(fact) == math.inf)
         return min(map(self._period_ends_at, undecided), default=None)
 
@@ -104,9 +107,9 @@ class StableView(msgspec.Struct, frozen=True):
         return self.in_force is not None and not self.awaited
 
     def _effective_at(self, fact: Fact) -> float:
-        """Return when a fact takes effect; infinity while another look must decide."""
+        """Return when a fact takes effect; infinity while another reading must decide."""
         date = self._period_ends_at(fact)
-        return math.inf if self.looked_at < date and fact in map(_instance, self.awaited) else date
+        return math.inf if self.read_at < date and fact in map(_instance, self.awaited) else date
 
     def _period_ends_at(self, fact: Fact) -> float:
         """Return when the quiet period of a fact ends."""

@@ -150,8 +150,8 @@ def make_plan(view: View, me: str, seen: View | None = None) -> Plan:
         if is_left_to_others and not instances_seen.isdisjoint(hosts):
             continue
         ownership = owners.of(covered)
-        # A range that is still left to others has a host whose instance is in force but no longer seen. This instance
-        # follows the range only if it can own documents there by the view in force, because the copy has moved since.
+        # This range is left to an instance that is in force but was not seen last. This instance follows the range only
+        # if the view in force makes it a candidate there. That is so if the copy has moved since.
         if is_left_to_others and me not in ownership.candidates:
             continue
         node = me if me in hosts else _read_through(hosts, view, seen)

@@ -192,7 +192,7 @@ class ClusterConfig(Table, frozen=True):
             "touched. All instances of a cluster must name the same one."
         ),
     ] = "peruserd"
-    poll_interval: Annotated[Seconds, Meta(description="Seconds between two looks at membership and shard map.")] = 2.0
+    poll_interval: Annotated[Seconds, Meta(description="Seconds between two readings of nodes and shard map.")] = 2.0
     quiet_period: Annotated[
         UpToAnHour,
         Meta(

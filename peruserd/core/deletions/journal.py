@@ -287,10 +287,9 @@ def renews(known: Entry, noted: Entry) -> bool:
 
 
 def heeded(noted: Entry, earlier: Iterable[tuple[Entry, Saying]]) -> Saying | None:
-    """Return the operator's word that holds for a deletion that is noted, from earlier ones and what was said of them.
+    """Return the operator's word for a new deletion, as earlier deletions of its database and their words decide it.
 
-    A user who is deleted can sign up and be deleted again, which is a deletion of its own. So the words that keep a
-    database are about the database:
+    A user can be deleted, sign up and be deleted again. Words that keep the database also hold for the second deletion:
 
     - A deletion that was cancelled keeps its database for good.
     - A hold of a deletion that is open lasts until it is taken back.

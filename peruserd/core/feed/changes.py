@@ -100,9 +100,9 @@ def instead_of(waiting: Change | None, change: Change) -> tuple[Change, tuple[Ch
 
 
 def joined(known: Change | None, look: Change) -> tuple[Change, tuple[Change, ...]]:
-    """Return one look for two, and the look that ends with that.
+    """Join two looks; return the joined look, and the look whose ticket can be given back now, if any.
 
-    The older ticket stays open. The newer look is done when the older one is.
+    The joined look keeps the older ticket, or takes over the only one.
     """
     if known is None:
         return look, ()

@@ -51,8 +51,8 @@ def _thinned(rows: list[Row], can_prove: Callable[[Row], bool]) -> tuple[Row, ..
     kept = rows[-1:]
     place = len(rows) - 1
     while True:
-        # A row is left out if the next older row is near enough without it. With each page all rows move away by the
-        # same distance, so the ratio of two distances only gets smaller, and no age is left without a row.
+        # A row is dropped if the next older row is at most `_RATIO` times as far away as the row kept before. Later
+        # pages only make this ratio smaller, because all rows move away by the same distance.
         farthest = newest - _RATIO * (newest - _number(kept[-1]))
         start = place if len(kept) < _NEWEST else bisect_left(rows, farthest, hi=place, key=_number)
         places = chain(range(start, place), reversed(range(start)))

@@ -5,10 +5,10 @@ to that sequence, for documents that the instance owns now but did not own all a
 
 Invariant of `SavedProgress`, for every change up to `checkpoint` of a document that the instance owns now:
 
-- If the instance also owned the document under every ownership in `covered`, and there is one, the change is finished,
-  or its user is safely in quarantine, or a scan of everything is `owed`.
-- Otherwise one of these holds too, or the saved scan will still come to the document, because its sweep over security
-  objects has not passed the document's row.
+- A document is *covered* if the instance owned it under each ownership in `covered`, and there is at least one. A
+  change of a covered document is finished, or its user is safely in quarantine, or a scan of everything is `owed`.
+- A change of any other document may also still be ahead of the saved scan. The scan's sweep over security objects has
+  not passed the document's row then.
 """
 
 from collections.abc import Callable, Collection
@@ -40,8 +40,8 @@ class Scan(msgspec.Struct, frozen=True):
     """A scan under way: the sweep is finished up to `position`, and ends at `until`.
 
     A `careful` scan believes no row, and asks each copy of the document and of the security object. So it needs no
-    sweep to compare copies. A scan of `names` only looks for users whose database is missing or was created again. A
-    scan of `known` users only looks at users who were served before, as far as a clustered read shows.
+    sweep to compare copies. A scan of `names` only looks for users whose database is missing or was created again.
+    `known` says that every user in this scan was served before, as far as a clustered read shows.
     """
 
     until: Sequence

@@ -124,8 +124,8 @@ class ScanState:
         if self.task is not None and self._until is not None:
             mark = self.task.mark
             self.task = msgspec.structs.replace(self.task, since=mark.read)
-            # Opaque sequences do not tell how far it is. Rows that come meanwhile are read live, and where many come
-            # there is never a page without one. So the first page that is not full ends the sweep.
+            # An opaque sequence cannot be compared with the end of the scan. On a busy feed there is never a page
+            # without a row. So the first page that is not full ends the sweep. Later rows are read live.
             is_end = page.is_last and isinstance(mark.read, str)
             self._read_to_end = not page.results or is_end or reached(mark.read, self._until)
 

@@ -7,7 +7,8 @@ The rule (docs/architecture.md, "Ownership"):
 - If no host of a range has a live instance, the range is adopted. Then all live instances are its candidates, sorted,
   and the instance at `key mod count` is the owner.
 
-With every host alive this is what couch_peruser (2.1 to 3.5) computes. When a host is lost, only its documents move.
+With every host alive this is what couch_peruser (2.1 to 3.5) computes. When a host is lost, only its documents move, as
+long as the range has a live host. In an adopted range other documents move too, because the count changes.
 
 Invariant, for every document and every non-empty set of live instances: exactly one instance is the owner, and the
 owner listens to a copy of a range with the document.

@@ -6,7 +6,7 @@ all senders of the password share one gate, one after the other:
 
 - The password is refused at most `MAX_REFUSALS` times within a window. This counts all senders: the supervisor, the
   commands, and processes from before a restart. They share the times of the refusals on disk.
-- A refused password is tried again after growing pauses. It leaves one try for the password that replaces it.
+- A refused password is tried again, after growing pauses. One try in each window is kept for a new password.
 - A try counts as refused from before it is sent until its answer says otherwise. So a process that dies in between errs
   on the safe side.
 
@@ -31,7 +31,7 @@ _MAX_OF_SAME: Final = 2
 WINDOW_SECONDS: Final = 300.0 + 40.0
 
 # CouchDB 3.5 accepts no password at all while it derives the hash of a new one, for some 0.8 s (measured). So the first
-# pause is short. A password that is refused after it is wrong.
+# pause is short. A password that is refused again after this pause is wrong.
 _AFTER_REFUSAL: Final = (5.0, 300.0)
 # A lock ends 5 minutes after the first refusal, and further tries do not prolong it.
 _AFTER_LOCK: Final = Backoff(initial_seconds=15.0, max_seconds=60.0)

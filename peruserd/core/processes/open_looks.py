@@ -18,7 +18,10 @@ Message = Look | LookAtAll | CompareNames
 
 
 class Order(NamedTuple):
-    """An order, by its number. `since` is the oldest number that it replaces, which stays open until its end."""
+    """An order, by its number. It replaces earlier looks.
+
+    `since` is the oldest number among these, and stays open until the order is done.
+    """
 
     number: int
     since: int
@@ -87,8 +90,8 @@ class OpenLooks:
         groups = [(asked, tuple(each for each, _ in group)) for asked, group in groupby(reversed(inside), key=_asked)]
         last_places = {asked[0]: place for place, (asked, _) in enumerate(groups)}
         for place, ((number, lane, made), document_ids) in enumerate(groups):
-            # A listener that reports a number has done everything before it, so only the last message gets the number
-            # itself.
+            # Several messages can share one number. All but the last one carry the number minus 1, because a reported
+            # number means that everything up to it is done.
             yield number, Look(number - (place < last_places[number]), lane, document_ids, made)
 
     def close(self, number: int) -> None:
@@ -116,7 +119,10 @@ def part_of(covered: Range, parts: Collection[OpenLooks], incarnation: str) -> O
 
 
 def _joined(orders: Iterable[Order | None]) -> Order | None:
-    """Return one order for all of them: the oldest one, because a listener that gets it later also ends it later."""
+    """Return the oldest of the orders; None if there is none.
+
+    A listener that receives this order later also finishes it later. So nothing is reported too early.
+    """
     given = [each for each in orders if each is not None]
     return Order(min(each.number for each in given), min(each.since for each in given)) if given else None
 

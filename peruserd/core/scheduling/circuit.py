@@ -19,9 +19,9 @@ do not wait for each other, and from time to time more users try.
 A trial that was served proves the probe wrong. The probe is repeated at once:
 
 - If it succeeds, probes are believed again.
-- If it fails again, no failed probe is believed for some time, which is longer after each further proof. Users who fail
-  meanwhile are treated as failing alone. The time is short, because a real failure of the cluster would put everybody
-  into quarantine meanwhile. A short time is cheap, because the next hold begins with a trial.
+- If it fails again, no failed probe is believed for some time, which is longer after each further proof. A user who
+  fails in that time is blamed for the failure. The time is short, because a real failure of the cluster would put
+  everybody into quarantine. A short time is cheap, because the next hold begins with a trial.
 
 Pure: `step` takes a state, an event and the time, by the caller's monotonic clock in seconds. It returns the next state
 and the actions to carry out.
@@ -68,7 +68,7 @@ class Circuit(msgspec.Struct, frozen=True):
     - `probed_at`: when the newest probe began. `suspected_at`: when a user failed last.
     - `since`: when the hold began. `why`: the answer of the failed probe, in words.
     - `trial_at`: on hold, when users may try next. `trials`: how many of them.
-    - `disbelieved_until`: until when a probe that was wrong delays nobody. `disproved`: how often in a row.
+    - `disbelieved_until`: failed probes are ignored until this time. `disproved`: how often in a row they were wrong.
     """
 
     phase: Phase = Phase.SERVING
@@ -119,7 +119,7 @@ Event = Failed | ProbeBegan | ProbeAnswered | TrialServed
 
 
 class Blame(msgspec.Struct, frozen=True):
-    """The cluster serves: users who were set aside before this time have failed alone."""
+    """The cluster serves: users who were set aside before this time are blamed for their failure."""
 
     before: float
 
@@ -201,7 +201,7 @@ def _answered(circuit: Circuit, why: str | None, chance: float, now: float) -> S
 
 
 def _cleared(circuit: Circuit, began: float) -> Step:
-    """The cluster serves. Users who failed before the probe began failed alone; the others wait for the next probe."""
+    """Blame the users who failed before the probe began. The others wait for the next probe."""
     if circuit.suspected_at >= began:
         return replace(circuit, probe_at=began + _PROBE_SECONDS), (Blame(began),)
     return replace(circuit, phase=Phase.SERVING), (Blame(began),)

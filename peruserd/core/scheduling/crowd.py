@@ -7,8 +7,8 @@ few users. Anybody can sign up without end, so there are limits for the newest:
 - Three users from the front of the queue earn one turn for a user from the end. Turns are saved while nobody new comes,
   so that the next new user need not wait for a turn. Users at the front are always served, whoever comes behind them.
 - A quarter of the places is reserved for the newest users. Work in flight often ends all at once, a second later, and
-  without the reserve a new user would wait for that. A quarter is also their maximum, in case each of them takes long,
-  and the maximum of saved turns.
+  without the reserve a new user would wait for that. The newest users never have more than a quarter of the places,
+  in case each of them takes long. They never save more turns than that either.
 - Work out of order holds the checkpoint back, because the checkpoint follows the oldest change. After a crash
   everything behind it is looked at again. So a user counts as new only for some seconds, and then waits in the order
   of the crowd. Otherwise users who have waited at the end for long would take the turns of users who have just come.

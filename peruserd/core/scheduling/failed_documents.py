@@ -80,7 +80,7 @@ class FailedDocuments(ABC):
         self.free(Held.CLUSTER)
 
     def recover(self, now: float) -> tuple[int, int]:
-        """Put users whom the cluster may have failed into their lanes, the newest first.
+        """Put users back into their lanes if the cluster may have caused their failure, the newest failure first.
 
         Return how many retries and how many reviews. A deletion that has waited on hold is marked as unconfirmed.
         """

@@ -230,9 +230,11 @@ def returned(record: Record, nodes: frozenset[str], now: float) -> Step:
 def lost(record: Record, document_id: str, now: float, *, on_hold: bool = False) -> Step:
     """The document has another owner. Nothing of it waits here any more, and work under way proves nothing later.
 
-    While others own the document, this instance can miss changes. So each row that it reads after the document's return
-    counts as newer than what it did before. A change that the copies could not confirm, and a deletion that has waited
-    `on_hold`, are reviewed even now, because the next owner's copy may not show them yet.
+    This instance can miss changes while others own the document. After the return, each row counts as newer than any
+    earlier act. Two kinds of changes are reviewed at the loss, because the next owner's copy may not show them yet:
+
+    - changes that the copies could not confirm;
+    - deletions that waited `on_hold`.
     """
     effects: tuple[Effect, ...] = () if record.waiting is None else (Finish(record.waiting),)
     kept = record.kept

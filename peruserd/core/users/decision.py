@@ -262,9 +262,9 @@ def _ended(facts: Facts, end: Step) -> Step:
     - A revocation waits for every copy.
     - An unreadable copy on a connected node is always waited for.
 
-    CouchDB repairs a copy that was away only if all other copies are equal. When a node returns it lets the majority
-    win (`mem3_sync_security`). So it can undo the revocation in a copy that was written while the others were away.
-    After a failed write, a revocation is therefore looked at twice, even if the copies agree the first time.
+    CouchDB can undo a revocation. When nodes return, it lets the majority of the copies win (`mem3_sync_security`). A
+    copy that was written while the others were away loses against them. So after a failed write, a revocation needs a
+    second look that finds it complete.
     """
     is_removal = isinstance(end, Removed)
     if facts.unread or (facts.silent and (facts.written or facts.in_doubt or is_removal)):

@@ -6,7 +6,8 @@ never says how many copies answered (measured). So each copy is read separately,
 Revision numbers are never compared, because anybody with write access can give a document the revision `999999-…`. The
 judgement depends on the revisions that each copy *knows*:
 
-- If another copy has a copy's winner in its history, the second copy is behind, and its answer does not count.
+- A copy is behind if another copy has this copy's winner in its history. The answer of a copy that is behind does not
+  count.
 - A copy that never received the document counts as an answer, but says nothing about the document.
 - If two copies do not know each other's winners, and one winner is a tombstone, only replication can decide.
 """
@@ -88,8 +89,8 @@ class Verdict(msgspec.Struct, frozen=True):
 def judge(evidence: Evidence) -> Verdict:
     """Return whether the document exists.
 
-    Invariant: LIVE or DELETED needs the answers of a majority of the hosts. An answer with the opposite state must be
-    outlived: another copy has its revision in its history.
+    Invariant: LIVE or DELETED needs the answers of a majority of the hosts. Each copy with the opposite state must be
+    behind: another copy has its winner in its history.
     """
     if not evidence.has_majority:
         answered = len(evidence.hosts) - len(evidence.silent)

@@ -44,8 +44,8 @@ def open_document(model: ClusterModel, at: Node, name: str, document_id: str, r:
     """Return a document's leaves as a clustered read of CouchDB chooses them. None where it never existed.
 
     The first `r` copies that agree decide. Without `r` it is a majority. Where fewer agree, a copy with the document
-    wins over a copy with its deletion (`fabric_doc_open`). Copies that lack the result get it then. While writes reach
-    copies late (`delayed`), copies that are not kept behind answer as one.
+    wins over a copy with its deletion (`fabric_doc_open`). Copies that lack the result get it then. With a replication
+    delay (`delayed`), all copies count as equal, apart from those that were paused.
     """
     document = model.map_of(at, name)
     copies = model.copies_at(at, name, ids.place(document_id))

@@ -106,8 +106,8 @@ def join(ours: Leaves, theirs: Leaves) -> Leaves:
 def choose(replies: Sequence[Leaves | None], r: int) -> tuple[Leaves | None, list[Leaves]]:
     """Return the result of a clustered read, and the replies that it used. `replies` are in the order of arrival.
 
-    The read ends when `r` copies have given the same reply. This reply is the result where all other replies so far are
-    its ancestors. Otherwise the highest state is the result, and a live state is higher than a deleted one.
+    The read ends when `r` copies have given the same reply. The repeated reply is the result if the other replies are
+    its ancestors. If not, the highest state is the result, and a live state is higher than a deleted one.
     """
     heard: dict[str | None, Leaves | None] = {}
     counts: Counter[str | None] = Counter()
