@@ -32,24 +32,35 @@ Check = Callable[[], tuple[bool, str]]
 
 _INDEX: Final = (
     b"peruserd\n\n/metrics       for Prometheus\n/healthz       is the process well\n"
-    b"/readyz        are all users served\n/users/{name}  is this user served\n"
+    b"/readyz        are all users served\n/status.json   what this instance does, and what troubles it\n"
+    b"/users/{name}  is this user served\n"
 )
 
 
 _READING: Final = ("GET", "HEAD")
+
+# Each answer is of this moment, and none is what a browser might guess it to be.
+_HEADERS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
 # How often the server checks whether it must stop. The default of 0.5 s would make each stop half a second longer.
 _POLL_SECONDS: Final = 0.1
 
 
 class Page:
-    """The WSGI application; without `users` there is no page about users."""
+    """The WSGI application; without `users` there is no page about users, and without `status` no `/status.json`."""
 
     def __init__(
-        self, registry: CollectorRegistry, *, healthy: Check, ready: Check, users: UsersPage | None = None
+        self,
+        registry: CollectorRegistry,
+        *,
+        healthy: Check,
+        ready: Check,
+        users: UsersPage | None = None,
+        status: Callable[[], bytes] | None = None,
     ) -> None:
         self._exposition = Exposition(registry)
         self._users = users
+        self._status = status
         self._checks = {"/healthz": healthy, "/readyz": ready}
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -58,7 +69,7 @@ class Page:
         if self._users is not None and is_about_user and environ["REQUEST_METHOD"] in _READING:
             return self._users(environ, start_response)
         status, kind, body = self._answer(environ)
-        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
+        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body))), *_HEADERS])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def _answer(self, environ: "WSGIEnvironment") -> tuple[str, str, bytes]:
@@ -72,9 +83,11 @@ class Page:
         if path in self._checks:
             well, why = self._checks[path]()
             return ("200 OK" if well else "503 Service Unavailable"), plain, f"{why}\n".encode()
+        if path == "/status.json" and self._status is not None:
+            return "200 OK", "application/json", self._status()
         if path == "/":
             return "200 OK", plain, _INDEX
-        return "404 Not Found", plain, b"there is /metrics, /healthz, /readyz and /users/{name}\n"
+        return "404 Not Found", plain, b"there is /metrics, /healthz, /readyz, /status.json and /users/{name}\n"
 
 
 def _encoder(accept: str) -> tuple[Callable[[CollectorRegistry], bytes], str]:

@@ -32,6 +32,7 @@ from peruserd.daemon.samples import Part
 from peruserd.daemon.start_messages import start_messages
 from peruserd.daemon.state import StateDirectory
 from peruserd.daemon.state_lock import InUseError, StateLock
+from peruserd.daemon.status import InstanceStatus
 from peruserd.daemon.systemd import Notifier
 from peruserd.daemon.templates import keep_templates, load_templates, log_templates
 from peruserd.daemon.users_page import MAX_LOOKS, open_page
@@ -135,6 +136,7 @@ class Instance:
             set_status=notifier.status,
             on_hangup=self._authenticator.reread,
             on_end=ending.arm_last_resort,
+            on_round=self._on_round,
         )
         self._health = Health(self._fleet, self._supervisor, self._database, self._trouble)
         self._lease_renewer = LeaseRenewer(
@@ -168,6 +170,18 @@ class Instance:
         users = Client(Session(with_short_timeouts(config), self._tokens, connections=MAX_LOOKS))
         self._users = open_page(users, self._cluster_reader, config, self._fleet.kept)
         self._deletions = deletion_service(config, self._tokens, self._cluster_reader, self._supervisor)
+        self._status = InstanceStatus(
+            auth_db=config.couchdb.auth_db,
+            fleet=self._fleet,
+            supervisor=self._supervisor,
+            member=self._member,
+            lease_renewer=self._lease_renewer,
+            cluster_reader=self._cluster_reader,
+            health=self._health,
+            authenticator=self._authenticator,
+            second_writer=self._second_writer,
+            pause=self._deletions.pause,
+        )
         self._keeper = keep_templates(config, templates, self._tokens, self._cluster_reader, self._supervisor)
         quarantine = QuarantineOrders(self._fleet, self._fleet.questions)
         self._control = ControlSocket(state.path, orders(self._deletions, self._supervisor, quarantine).carry_out)
@@ -187,7 +201,13 @@ class Instance:
             if not _attach_first(self._cluster_reader):
                 return EXIT_CONFIGURATION
             health = self._health
-            page = Page(registry_of(self._metrics()), healthy=health.healthy, ready=health.ready, users=self._users)
+            page = Page(
+                registry_of(self._metrics()),
+                healthy=health.healthy,
+                ready=health.ready,
+                users=self._users,
+                status=self._status.as_json,
+            )
             server = serve(page, self._config.http.listen)
             stack.callback(server.stop)
             self._member.set_address(f"{server.host}:{server.port}")
@@ -228,6 +248,9 @@ class Instance:
 
     def _on_answered(self, checks: Answers | None) -> None:
         self._supervisor.on_answered(checks)
+
+    def _on_round(self, now: float) -> None:
+        self._status.sample(now)
 
     def _on_view(self, view: View) -> None:
         self._lease_renewer.notice(view)

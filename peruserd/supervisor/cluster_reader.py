@@ -52,6 +52,11 @@ class ClusterReader:
         """Return the attachment, made at the first call; raises CouchError while that is not possible."""
         return self._attaching.attach()
 
+    @property
+    def attached(self) -> Attachment | None:
+        """Return the attachment without making one; None while there is none. For any thread."""
+        return self._attaching.current
+
     def shard_node(self) -> str | None:
         """Return the attached node; None without shards, where there are no leases and no maps to watch."""
         attachment = self.attach()

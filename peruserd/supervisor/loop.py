@@ -23,6 +23,7 @@ from peruserd.core.processes.messages import JournalNews
 from peruserd.core.processes.outbox import Outbox
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.inbox import EndRequest, Inbox, LookRequest, NewView, TokenNews
+from peruserd.supervisor.plan_history import PlanHistory
 from peruserd.supervisor.signals import Signals
 
 # The loop goes round at least this often, so a loop that waits can be told from one that hangs.
@@ -47,6 +48,7 @@ class Supervisor:
     - `on_hangup` is called on SIGHUP.
     - `on_end` is called once there is a reason to end. For a signal that happens in its handler, because the loop may
       hang.
+    - `on_round` is called after each round, with its monotonic time.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Supervisor:
         set_status: Callable[[str], None],
         on_hangup: Callable[[], None],
         on_end: Callable[[], None],
+        on_round: Callable[[float], None] = lambda _now: None,
     ) -> None:
         self._fleet = fleet
         self._make_plan = make_plan
@@ -71,6 +74,7 @@ class Supervisor:
         self._set_status = set_status
         self._on_hangup = on_hangup
         self._on_end = on_end
+        self._on_round = on_round
         # When the loop ends without the listeners that still run; None until there is a reason to end.
         self._leaves_at: float | None = None
         self._inbox = Inbox()
@@ -81,6 +85,7 @@ class Supervisor:
         # would seem to have nothing to do, and to be ready.
         self._followed: View | None = None
         self.plans = 0
+        self.plan_history = PlanHistory()
         self._stopping = False
         self._gave_up = False
         self._leases_readable = False
@@ -172,6 +177,7 @@ class Supervisor:
                 self._run_deadlines()
                 self._ask_for_reading()
                 self._follow_view()
+                self._on_round(self.last_round)
         if not self._fleet.idle:
             log.error("listeners do not end, and are left behind")
         if self._gave_up:
@@ -252,15 +258,16 @@ class Supervisor:
         if view is None or seen is None or self._stopping or (view, seen) == self._planned_for:
             return
         plan = self._make_plan(view, seen)
-        self._planned_for = (view, seen)
+        before, self._planned_for = self._planned_for, (view, seen)
         if plan != self._plan:
-            self._carry_out(plan, view, now)
+            sentence, done = self._carry_out(plan, view, now)
+            self.plan_history.note(before, (view, seen), sentence, done)
         if self._stable_view.certain:
             if self._followed is None or self._followed.instances != view.instances:
                 self._remember(view.instances)
             self._followed = view
 
-    def _carry_out(self, plan: Plan, view: View, now: float) -> None:
+    def _carry_out(self, plan: Plan, view: View, now: float) -> tuple[str, str]:
         # An upcoming ownership only holds a few documents back. A plan counts as new if it changes who does what.
         self.plans += self._plan is None or plan.without_upcoming != self._plan.without_upcoming
         self._plan = plan
@@ -268,6 +275,7 @@ class Supervisor:
         sentence = _describe(plan, view)
         log.info("plan", says=sentence, done=done, nodes=view.nodes, instances=view.instances)
         self._set_status(sentence)
+        return sentence, done
 
     def _stop(self, why: str) -> None:
         log.info(why)
@@ -288,6 +296,16 @@ class Supervisor:
     def view(self) -> View | None:
         """The view in force, once the live instances are known and its plan was carried out; for any thread."""
         return self._followed
+
+    @property
+    def views(self) -> tuple[View, View] | None:
+        """The views of the plan, in force and seen last; None before there is a plan. For any thread."""
+        return self._planned_for
+
+    @property
+    def stopping(self) -> bool:
+        """Say whether the listeners were told to stop; for any thread."""
+        return self._stopping
 
     @property
     def leases_readable(self) -> bool:

@@ -18,10 +18,14 @@ log = structlog.get_logger(__name__)
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Another instance: its lease, and whether it is taken for alive."""
+    """Another instance: its lease, and whether it is taken for alive.
+
+    `silent_seconds` is the time since its last sign of life; None if there was none.
+    """
 
     lease: Lease
     status: LeaseStatus
+    silent_seconds: float | None = None
 
 
 class LiveInstances(msgspec.Struct, frozen=True):
@@ -65,8 +69,7 @@ class LeaseObserver:
 
     def peers(self, now: float) -> list[Peer]:
         """Return every other instance whose lease was seen, sorted by node."""
-        known = [Peer(each.lease, self._table.status(name, now)) for name, each in self._table.observed.items()]
-        return sorted(known, key=lambda each: (each.lease.node, each.lease.incarnation))
+        return _peers(self._table, now)
 
     def living(self, now: float) -> tuple[Lease, ...]:
         """Return the leases of all other instances that are taken for alive."""
@@ -125,6 +128,11 @@ class Member:
         with self._lock:
             self._table = self._table.suspend_expiry(now)
             return self._live_instances(node, now)
+
+    def peers(self, now: float) -> list[Peer]:
+        """Return every other instance whose lease was seen, sorted by node; for any thread."""
+        with self._lock:
+            return _peers(self._table, now)
 
     @property
     def has_read_leases(self) -> bool:
@@ -202,6 +210,14 @@ class Member:
                     own_digest=own.digest,
                 )
         self._logged_differing = {(lease.incarnation, lease.digest) for lease in apart}
+
+
+def _peers(table: LeaseTable, now: float) -> list[Peer]:
+    known = [
+        Peer(each.lease, table.status(name, now), None if each.grown_at is None else max(0.0, now - each.grown_at))
+        for name, each in table.observed.items()
+    ]
+    return sorted(known, key=lambda each: (each.lease.node, each.lease.incarnation))
 
 
 def _sorted_nodes(leases: Iterable[Lease], *more: str) -> tuple[str, ...]:

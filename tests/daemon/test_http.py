@@ -23,7 +23,10 @@ def url() -> Iterator[str]:
     registry = CollectorRegistry()
     Counter("peruserd_things", "Things.", registry=registry).inc(3)
     page = Page(
-        registry, healthy=lambda: (HEALTH["healthy"], "ok"), ready=lambda: (HEALTH["ready"], "not caught up: x")
+        registry,
+        healthy=lambda: (HEALTH["healthy"], "ok"),
+        ready=lambda: (HEALTH["ready"], "not caught up: x"),
+        status=lambda: b'{"version":"1"}',
     )
     server = HTTPServer(page, "127.0.0.1", 0)
     server.start()
@@ -53,6 +56,15 @@ def test_checks_answer_200_or_503_with_the_reason(url: str) -> None:
     ready = requests.get(f"{url}/readyz", timeout=10)
     assert ready.status_code == 503
     assert ready.text == "not caught up: x\n"
+
+
+def test_the_status_is_json_that_nobody_keeps(url: str) -> None:
+    """An old status would show a trouble that is over, or hide one."""
+    answer = requests.get(f"{url}/status.json", timeout=10)
+    assert (answer.status_code, answer.json()) == (200, {"version": "1"})
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/metrics/more", "/healthz/"])

@@ -214,7 +214,7 @@ def test_a_lease_observer_sees_all_instances_and_is_none(seen_from: str) -> None
     with capture_logs() as logged:
         assert observer.observe(seen_from, [lease], 0.0) == LiveInstances((THERE,), None)
         assert observer.unproven(0.0) == (lease,)
-        assert observer.peers(0.0) == [Peer(lease, LeaseStatus.ALIVE)]
+        assert observer.peers(1.5) == [Peer(lease, LeaseStatus.ALIVE, 1.5)]
         observer.observe(seen_from, [_lease("b", 6, node=THERE)], 1.0)
         assert observer.unproven(1.0) == ()
         assert observer.observe(seen_from, [], 30.0) == LiveInstances(())

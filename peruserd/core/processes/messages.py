@@ -199,6 +199,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     - `looked`: the number up to which every `Look` is done. `looked_at_all`: the same for `LookAtAll`.
     - `on_hold`: why no work is given out; None while work is given out.
     - `permanent`: how many users in quarantine will not be served without somebody's action.
+    - `kinds`: how many users are in quarantine, by the kind of their failure.
     """
 
     rounds: int
@@ -218,6 +219,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     looked: int = 0
     looked_at_all: int = 0
     audit: AuditStatus = AuditStatus()
+    kinds: dict[str, int] = {}
 
     @property
     def is_reading(self) -> bool:

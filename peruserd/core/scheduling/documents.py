@@ -49,6 +49,7 @@ class Documents(FailedDocuments):
         self._scan_page_open = False
         self.recovery = Recovery()
         self.waiting = self.active = self.held = self.reviews = self.quarantined = self.permanent = 0
+        self.quarantined_by_kind: dict[str, int] = {}
         for document_id in doubts:
             self.mark_in_doubt(document_id)
         for entry in kept:
@@ -319,6 +320,15 @@ class Documents(FailedDocuments):
         if after.kept is not before.kept:
             self.quarantined += (after.kept is not None) - (before.kept is not None)
             self.permanent += _is_permanent(after) - _is_permanent(before)
+            self._count_kind(before, -1)
+            self._count_kind(after, 1)
+
+    def _count_kind(self, record: Record, step: int) -> None:
+        if record.kept is not None:
+            kind = record.kept.failure.kind
+            self.quarantined_by_kind[kind] = self.quarantined_by_kind.get(kind, 0) + step
+            if not self.quarantined_by_kind[kind]:
+                del self.quarantined_by_kind[kind]
 
     def _remind(self, at: float, document_id: str) -> None:
         heapq.heappush(self._reminders, (at, document_id))

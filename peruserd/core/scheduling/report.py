@@ -67,4 +67,5 @@ class Reporting(ABC):
             counters=msgspec.convert(msgspec.to_builtins(self.counters), Counters),
             looked=self.looked,
             looked_at_all=self.intake.looked_at_all,
+            kinds=dict(self.documents.quarantined_by_kind),
         )

@@ -1,5 +1,6 @@
 """Everything that can happen to documents under way, in any order, and what must hold all the time."""
 
+from collections import Counter
 from collections.abc import Callable
 
 from hypothesis import settings
@@ -269,6 +270,8 @@ class DocumentsMachine(RuleBasedStateMachine):
         assert documents.reviews == count(lambda record: record.review)
         assert documents.held == count(lambda record: record.held) <= documents.waiting
         assert documents.quarantined == count(lambda record: record.kept)
+        kinds = Counter(record.kept.failure.kind for record in self._records().values() if record.kept)
+        assert documents.quarantined_by_kind == kinds
         assert len(documents) == len(self._records())
 
     @invariant()
