@@ -22,9 +22,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "peruserd"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-# Names to import, where they are not the distributions' own.
+# Names to import, where they are not the distributions' own. A library of an extra is imported in one folder alone.
 _DISTRIBUTIONS = {"prometheus_client": "prometheus-client"}
-_OF_EXTRAS = {"aiohttp": "simcluster", "rich": "demo"}
+_OF_EXTRAS = {"aiohttp": ("simcluster", "simcluster"), "rich": ("demo", "demo"), "shtab": ("completion", "cli")}
 
 _IMPORT_ALL = """
 import importlib, json, pkgutil, peruserd
@@ -171,6 +171,6 @@ def test_dependencies_and_extras_are_what_is_imported() -> None:
             needed.setdefault(each, set()).add(file.relative_to(PACKAGE).parts[0])
     plain = {_DISTRIBUTIONS.get(each, each) for each in needed if each not in _OF_EXTRAS}
     assert plain == named
-    for name, extra in _OF_EXTRAS.items():
+    for name, (extra, folder) in _OF_EXTRAS.items():
         assert any(each.startswith(name) for each in PROJECT["optional-dependencies"][extra])
-        assert needed[name] == {extra}
+        assert needed[name] == {folder}

@@ -65,6 +65,10 @@ class HelpFormatter(argparse.HelpFormatter):
         has_default = action.default not in (None, argparse.SUPPRESS, False, [])
         return f"{words} (default: %(default)s)" if action.option_strings and has_default else words
 
+    def words_about(self, action: argparse.Action) -> str:
+        """Return the help of an argument, with its default."""
+        return self._expand_help(action)
+
 
 def add_command(
     commands: "Commands[argparse.ArgumentParser]", name: str, help_text: str, example: str, *, codes: str = EXIT_CODES

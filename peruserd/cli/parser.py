@@ -26,7 +26,7 @@ from peruserd.cli.arguments import (
     rate,
     seconds,
 )
-from peruserd.cli.installing_parsers import add_unit
+from peruserd.cli.installing_parsers import add_completion, add_manual, add_unit
 from peruserd.cli.operator_parsers import add_audit, add_deletions, add_migrate, add_quarantine, add_templates
 from peruserd.cli.simcluster_options import add_simcluster
 from peruserd.core.configuration.decoding import ConfigError
@@ -216,6 +216,8 @@ _ADDERS: Final = (
     add_audit,
     add_migrate,
     add_unit,
+    add_manual,
+    add_completion,
     _add_demo,
     add_simcluster,
 )

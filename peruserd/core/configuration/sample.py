@@ -39,7 +39,7 @@ def sample() -> str:
         parts += ["", *_comment(table.type.__doc__.strip()), f"[{table.name}]"]
         for name, key in keys[table.name].items():
             parts += _comment(key.description)
-            parts.append(f"# {name} =" if key.default is None else f"{name} = {_toml(key.default)}")
+            parts.append(f"# {name} =" if key.default is None else f"{name} = {toml(key.default)}")
     return "\n".join(parts) + "\n"
 
 
@@ -55,6 +55,7 @@ def _explanation(kind: object) -> str:
     return description if allowed == PLAIN_TEXT else f"{description} Allowed: {allowed}."
 
 
-def _toml(value: object) -> str:
+def toml(value: object) -> str:
+    """Return a default as it stands in the file."""
     # For these texts, numbers and booleans, JSON and TOML have the same syntax.
     return msgspec.json.encode(value).decode()
