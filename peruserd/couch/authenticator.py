@@ -14,8 +14,8 @@ import structlog
 
 from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.core.configuration.decoding import ConfigError
-from peruserd.core.processes.authentication import Gate, Verdict
 from peruserd.core.processes.messages import Credentials, Reauthenticate, Token
+from peruserd.core.processes.password_gate import Gate, Verdict
 from peruserd.couch.errors import CouchError, GatewayError, RefusedError, ServerError, TimedOutError
 from peruserd.couch.login import Admission, Login
 from peruserd.couch.login_messages import LoginMessages

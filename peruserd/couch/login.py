@@ -16,8 +16,8 @@ import msgspec
 import structlog
 
 from peruserd.core.common.secret import Secret
-from peruserd.core.processes.authentication import Verdict
 from peruserd.core.processes.messages import Credentials, Token
+from peruserd.core.processes.password_gate import Verdict
 from peruserd.couch.answers import Answer
 from peruserd.couch.errors import CouchError
 from peruserd.couch.session import Session, quoted

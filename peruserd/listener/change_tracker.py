@@ -124,7 +124,7 @@ class ChangeTracker(LookRequests):
     def enter_scan(self, task: ScanTask, page: Page, missing: Collection[str]) -> None:
         """Enter a page of a scan; a page is ignored if its scan has begun again meanwhile.
 
-        `missing` are the task's candidates on this page without a database.
+        `missing` are the documents of `ScanTask.to_check` without a database.
         """
         with self._changing():
             self._note_scan(ended=self._state.enter_scan(task, page, missing, time.monotonic()))
@@ -141,10 +141,10 @@ class ChangeTracker(LookRequests):
         dispatch, documents = self._state.dispatch, self._state.documents
         with self._changed:
             while not self._stopping:
-                held = documents.held
+                parked = documents.parked
                 now = time.monotonic()
                 change = dispatch.next(now)
-                if documents.held > held:
+                if documents.parked > parked:
                     # The dispatch has set changes aside. That makes room for reading more, and such a change can become
                     # due later.
                     self._changed.notify_if_ready()
@@ -238,10 +238,10 @@ class ChangeTracker(LookRequests):
                 lambda: not documents.reviews and self.in_flight == self._abandoned, timeout_seconds
             )
 
-    def retry_due(self) -> float | None:
+    def queue_due(self) -> float | None:
         """Queue the quarantined users whose time has come for a worker; return when the next one is due."""
         with self._changed:
-            due = self._state.due(time.monotonic())
+            due = self._state.queue_due(time.monotonic())
             self._pass_on()
             # A scan may have begun.
             self._changed.notify_if_ready()
@@ -299,7 +299,7 @@ class ChangeTracker(LookRequests):
         if wake := state.to_wake + state.cluster_hold.to_wake:
             self._changed.notify_workers(wake)
         log_hold(state.cluster_hold)
-        log_fights(state.restless_databases)
+        log_fights(state.restless_documents)
         state.clear_results()
 
     def _ended(self, *, scan_ended: bool) -> None:

@@ -12,7 +12,7 @@ import structlog
 from peruserd.core.feed.changes import Change
 from peruserd.core.scheduling.cluster_hold import ClusterHold
 from peruserd.core.scheduling.listener_state import ListenerState
-from peruserd.core.scheduling.records import Record, Removal
+from peruserd.core.scheduling.records import Erasure, Record
 from peruserd.core.users.inquiries import MAX_ON_A_PAGE, Inquiry, InquiryPage, KeptUser, QuarantineAction
 from peruserd.core.users.quarantine import RESTLESS_DATABASE, Failure, Quarantined
 from peruserd.listener.outcome import Outcome
@@ -117,7 +117,7 @@ class Failures:
             for document_id in page if inquiry.action is not QuarantineAction.LIST else ():
                 if inquiry.action is QuarantineAction.FORGET:
                     documents.release(document_id)
-                    self._state.removals.append((document_id, Removal.ENTRY))
+                    self._state.removals.append((document_id, Erasure.ENTRY))
                 else:
                     self._state.counters.retries += documents.retry(document_id, now)
                     self._state.dispatch.hurry(document_id)
@@ -143,7 +143,7 @@ class Failures:
         with self._lock():
             if kept is not None and self._state.documents.record(change.document_id).kept is None:
                 # Another instance has become the owner while the entry was being written.
-                self._store.remove_later(change.document_id, Removal.ENTRY)
+                self._store.remove_later(change.document_id, Erasure.ENTRY)
             self._ended(end(change, self._clocks.now()))
 
     def _keep(self, entry: Quarantined) -> None:

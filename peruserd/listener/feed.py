@@ -286,6 +286,6 @@ class Scanner:
         """Scan whenever it is wanted, until the listener stops."""
         while (task := self._tracker.wait_for_scan()) is not None:
             page = self._persistence.call(self._source.page, task.since)
-            candidates = task.candidates(page)
-            missing = self._persistence.call(self._find_missing, candidates, remade=task.names) if candidates else set()
+            to_check = task.to_check(page)
+            missing = self._persistence.call(self._find_missing, to_check, remade=task.names) if to_check else set()
             self._tracker.enter_scan(task, page, missing)

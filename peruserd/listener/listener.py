@@ -161,7 +161,7 @@ class Listener:
         unsaved = False
         next_save = 0.0
         while self._stop_within is None and self._fault is None:
-            due = self._tracker.retry_due()
+            due = self._tracker.queue_due()
             now = time.monotonic()
             if unsaved and now >= next_save:
                 unsaved = False

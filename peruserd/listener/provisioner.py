@@ -27,8 +27,8 @@ from peruserd.core.users.steps import Ask, Create, Failed, NothingToDo, Removed,
 from peruserd.couch.client import MAX_NAMES, Client, Creation
 from peruserd.couch.copies import Copies
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
-from peruserd.listener.absence import is_deleted_by_others, note_end
 from peruserd.listener.deletion_notes import DeletionNotes
+from peruserd.listener.missing_database import is_deleted_by_others, note_end
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import StoreError
 from peruserd.listener.template_writer import TemplateWriter
@@ -300,8 +300,8 @@ class Provisioner:
         if isinstance(step, Write):
             self._client.put_security(act.database, step.security)
             act.outcome.security_written = True
-            if facts.lost:
-                self._fill(act, facts.lost)
+            if facts.without_file:
+                self._fill(act, facts.without_file)
         else:
             self._copies.write_each(((facts.copies or ())[place], wanted) for place, wanted in step.securities)
         facts = msgspec.structs.replace(facts, written=facts.written + 1)

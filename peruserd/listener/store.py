@@ -24,7 +24,7 @@ import structlog
 from peruserd.core.audit.rounds import Rounds
 from peruserd.core.deletions.journal import Entry
 from peruserd.core.feed.progress import SavedProgress
-from peruserd.core.scheduling.records import Removal
+from peruserd.core.scheduling.records import Erasure
 from peruserd.core.users.quarantine import Quarantined
 
 T = TypeVar("T")
@@ -158,15 +158,15 @@ class Store:
             self._certain.discard(document_id)
             self._write(("INSERT OR IGNORE INTO doubt VALUES (?)", [(document_id,)]))
 
-    def remove_later(self, document_id: str, what: Removal) -> None:
+    def remove_later(self, document_id: str, what: Erasure) -> None:
         """Remove a user's quarantine, doubt or both with the next `save`.
 
         If the process dies before that, the next one finds the entry again, and repeats work that was done.
         """
         with self._lock:
-            if what is not Removal.DOUBT:
+            if what is not Erasure.DOUBT:
                 self._released.add(document_id)
-            if what is not Removal.ENTRY:
+            if what is not Erasure.ENTRY:
                 self._certain.add(document_id)
 
     def deletions(self) -> list[Entry]:

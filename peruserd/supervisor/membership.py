@@ -138,7 +138,7 @@ class Member:
     def has_read_leases(self) -> bool:
         """Say whether all leases were read once; before that an old instance cannot be told from a new one."""
         with self._lock:
-            return self._table.opened
+            return self._table.was_read
 
     def set_address(self, address: str) -> None:
         """Set the address of the HTTP page, once it is known."""

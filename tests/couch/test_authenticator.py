@@ -15,7 +15,7 @@ from peruserd.core.common.backoff import Backoff
 from peruserd.core.common.secret import Secret
 from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.core.configuration.decoding import ConfigError, load
-from peruserd.core.processes import authentication
+from peruserd.core.processes import password_gate
 from peruserd.core.processes.messages import Token
 from peruserd.couch import authenticator as authenticator_module
 from peruserd.couch import errors
@@ -95,9 +95,9 @@ def make(tmp_path: Path) -> Iterator[Make]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make pauses short, and so read the password file often. The windows for counting keep their length."""
-    monkeypatch.setattr(authentication, "_AFTER_REFUSAL", (0.05, 0.1))
+    monkeypatch.setattr(password_gate, "_AFTER_REFUSAL", (0.05, 0.1))
     for name in ("_AFTER_LOCK", "_AFTER_FAILURE"):
-        monkeypatch.setattr(authentication, name, Backoff(initial_seconds=0.05, max_seconds=0.1))
+        monkeypatch.setattr(password_gate, name, Backoff(initial_seconds=0.05, max_seconds=0.1))
     monkeypatch.setattr(authenticator_module, "_REREAD_SECONDS", 0.02)
 
 
@@ -349,7 +349,7 @@ def test_a_password_that_is_put_right_is_found_by_itself(make: Make) -> None:
         instance.password_file.write_text("pass")
         waiting.join(30)
         assert answers == [200]
-        assert server.max_refusals <= authentication.MAX_REFUSALS
+        assert server.max_refusals <= password_gate.MAX_REFUSALS
         assert instance.subject.trouble is None
 
 
@@ -363,7 +363,7 @@ def test_a_wrong_password_never_locks_the_account(make: Make) -> None:
             time.sleep(0.02)
             with pytest.raises(errors.RefusedError):
                 instance.get()
-        assert server.refusals == authentication.MAX_REFUSALS
+        assert server.refusals == password_gate.MAX_REFUSALS
         assert "not sent" in (instance.subject.trouble or "") or "asked again" in (instance.subject.trouble or "")
 
 
@@ -432,7 +432,7 @@ def test_refusals_outlive_a_restart_and_are_shared_with_commands(make: Make) -> 
             with pytest.raises(errors.RefusedError) as caught:
                 instance.get()
             instance.stop()
-        assert server.refusals == authentication.MAX_REFUSALS
+        assert server.refusals == password_gate.MAX_REFUSALS
         assert "was refused 3 times within minutes" in str(caught.value)
         assert "wrong" not in (instance.directory / FILE_NAME).read_text()
 
@@ -478,7 +478,7 @@ def test_a_clock_that_was_set_back_keeps_nobody_out_for_ever(make: Make, monkeyp
         with pytest.raises(errors.RefusedError, match="not sent for another 340 s"):
             instance.get()
         assert json.loads(record.read_text())["refusals"] == [now] * 3
-        now += authentication.WINDOW_SECONDS
+        now += password_gate.WINDOW_SECONDS
         instance.subject.reread()
         instance.wait_until_let_in()
 

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from peruserd.core.audit.rounds import Rounds
 from peruserd.core.feed.progress import SavedProgress
-from peruserd.core.scheduling.records import Removal
+from peruserd.core.scheduling.records import Erasure
 from peruserd.core.users.quarantine import Quarantined
 from peruserd.listener.work_condition import WorkCondition
 
@@ -28,7 +28,7 @@ class Keeper(Protocol):
     def save(self, saved: SavedProgress) -> None: ...
     def quarantine(self, entry: Quarantined) -> None: ...
     def record_intent(self, document_id: str) -> None: ...
-    def remove_later(self, document_id: str, what: Removal) -> None: ...
+    def remove_later(self, document_id: str, what: Erasure) -> None: ...
     def close(self) -> None: ...
 
 
@@ -69,10 +69,10 @@ class MemoryStore:
         self._certain.discard(document_id)
         self._disk.doubts.add(document_id)
 
-    def remove_later(self, document_id: str, what: Removal) -> None:
-        if what is not Removal.DOUBT:
+    def remove_later(self, document_id: str, what: Erasure) -> None:
+        if what is not Erasure.DOUBT:
             self._released.add(document_id)
-        if what is not Removal.ENTRY:
+        if what is not Erasure.ENTRY:
             self._certain.add(document_id)
 
     def rounds(self) -> Rounds:

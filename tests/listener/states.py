@@ -64,7 +64,7 @@ class Feed:
 
     def work(self, outcome: Outcome, now: float) -> list[Change]:
         """Act on all changes that are given out now."""
-        self.state.due(now)
+        self.state.queue_due(now)
         acted = []
         while (change := self.state.dispatch.next(now)) is not None:
             acted.append(change)

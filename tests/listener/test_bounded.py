@@ -94,8 +94,8 @@ def test_a_user_who_rests_holds_up_nobody() -> None:
     for number in range(10):
         feed.enter("ann", deleted=number % 2 == 1)
         feed.work(MADE, 0.0)
-    assert feed.state.documents.held == 1
-    assert feed.state.due(1.0) == 60.0
+    assert feed.state.documents.parked == 1
+    assert feed.state.queue_due(1.0) == 60.0
     feed.enter("bob")
     assert [change.document_id for change in feed.work(MADE, 1.0)] == [user_document_id("bob")]
 
@@ -109,7 +109,7 @@ def test_a_database_that_another_program_always_deletes_is_made_once_a_minute() 
         made += feed.work(MADE, float(second))
     assert 60 <= len(made) <= 60 + 3
     assert feed.state.counters.failures == {RESTLESS_DATABASE: len(made) - 2}
-    assert feed.state.restless_databases == [user_document_id("ann")] * (len(made) - 2)
+    assert feed.state.restless_documents == [user_document_id("ann")] * (len(made) - 2)
     feed.enter("bob", now=3_600.0)
     assert [change.document_id for change in feed.work(MADE, 3_600.0)] == [user_document_id("bob")]
 
@@ -169,7 +169,7 @@ def test_a_restless_user_who_is_lost_is_let_go() -> None:
     theirs = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("me", "other")),), ("other",))
     feed.state.inform(theirs, None, 8, 0, (), 1.0, cut_off=False)
     assert feed.state.report().checkpoint == 10
-    assert feed.state.documents.held == 0
+    assert feed.state.documents.parked == 0
     assert [each.lane.name for each in feed.work(ALREADY, 100.0)] == ["REVIEW"]
 
 
@@ -208,7 +208,7 @@ def test_who_needs_no_database_does_not_wait_for_those_who_do() -> None:
         user_document_id("gone"),
         user_document_id("user-99"),
     }
-    assert feed.state.due(1.0) == 60.0
+    assert feed.state.queue_due(1.0) == 60.0
     # In so large a crowd the newest users have turns as well.
     assert sorted(change.document_id for change in feed.work(ALREADY, 60.0)) == sorted(
         user_document_id(f"user-{number}") for number in range(2, 99)
@@ -218,7 +218,7 @@ def test_who_needs_no_database_does_not_wait_for_those_who_do() -> None:
 def test_who_waits_for_a_database_does_not_stop_the_feed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading goes on, to find deleted users, up to a limit that keeps the memory small."""
     monkeypatch.setattr(intake_module, "_LIVE_WINDOW", 5)
-    monkeypatch.setattr(intake_module, "_HELD_WINDOW", 20)
+    monkeypatch.setattr(intake_module, "_PARKED_WINDOW", 20)
     feed = Feed(listening(new_per_minute=1))
     feed.enter(*[f"user-{number}" for number in range(10)])
     feed.work(MADE, 0.0)
@@ -250,7 +250,7 @@ def test_no_minute_sees_more_new_databases_than_allowed(limit: int, steps: list[
     made: list[float] = []
     for step, pause in steps:
         now += pause
-        feed.state.due(now)
+        feed.state.queue_due(now)
         if step == "enter":
             feed.enter(f"user-{entered}", now=now)
             entered += 1
@@ -336,13 +336,13 @@ def test_a_user_who_waits_for_a_node_is_tried_again_when_it_returns(
     tracker.give_back(change, away)
     assert [entry.waits_for for entry in store.load()[1]] == [("n2",)]
     clock.now += 29.0
-    tracker.retry_due()
+    tracker.queue_due()
     assert tracker.report().waiting == 0
     tracker.inform(MINE, None, 1, nodes=("n1", "n3"))
-    tracker.retry_due()
+    tracker.queue_due()
     assert tracker.report().waiting == 0
     tracker.inform(MINE, None, 1, nodes=("n1", "n2", "n3"))
-    tracker.retry_due()
+    tracker.queue_due()
     assert tracker.report().waiting == 1
 
 

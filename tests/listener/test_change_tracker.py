@@ -122,7 +122,7 @@ def test_a_row_of_another_range_is_passed_over(tmp_path: Path) -> None:
     assert {document_hash(row.id) in other for row in rows} == {True, False}
     task = driver.tracker.wait_for_scan()
     assert task is not None
-    assert task.candidates(Page(rows, 20)) == inside
+    assert task.to_check(Page(rows, 20)) == inside
     driver.scan()
     driver.live(*rows)
     assert sorted(driver.serve().document_id for _ in inside) == sorted(inside)
@@ -142,7 +142,7 @@ def test_a_row_that_contradicts_the_quarantine_is_contested(driver: TrackerDrive
     assert kept.contested
     driver.end()
     driver.begin(identity=Identity("copy", 2))
-    driver.tracker.retry_due()
+    driver.tracker.queue_due()
     assert driver.serve().contested
     driver.live(_row(3, "ann", deleted=True))
     assert not driver.serve().contested
@@ -209,7 +209,7 @@ def test_the_quarantine_does_not_hold_up_the_feed(driver: TrackerDriver, monkeyp
     driver.tracker.save()
     driver.end()
     driver.begin(identity=Identity("copy", 5))
-    driver.tracker.retry_due()
+    driver.tracker.queue_due()
     assert driver.report().waiting == 5
     assert driver.tracker.wait_for_room() == 5
     driver.live(_row(6))
@@ -298,7 +298,7 @@ def test_a_failure_is_on_disk_before_the_checkpoint_passes_it(driver: TrackerDri
     driver.end()
     driver.begin(identity=Identity("copy", 2))
     assert driver.report().quarantined == 1
-    driver.tracker.retry_due()
+    driver.tracker.queue_due()
     retry = driver.serve()
     assert (retry.document_id, retry.lane) == (_row(1).id, Lane.RETRY)
     assert driver.report().quarantined == 0

@@ -219,7 +219,7 @@ class World:
     def enter_scan(self) -> None:
         assert self.scan_task is not None
         assert self.scan_page is not None
-        missing = set(self.scan_task.candidates(self.scan_page))
+        missing = set(self.scan_task.to_check(self.scan_page))
         if self.scan_task.sweep is Sweep.DATABASES:
             missing = {each for each in missing if self.state.get(each) is not False}
         else:
@@ -254,7 +254,7 @@ class World:
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        self.tracker.retry_due()
+        self.tracker.queue_due()
 
     def probe(self, why: str | None) -> bool:
         """Let the cluster answer whether it serves, if that is asked."""
@@ -347,7 +347,7 @@ class World:
         raise AssertionError("it never comes to rest")
 
     def _retry(self) -> bool:
-        self.tracker.retry_due()
+        self.tracker.queue_due()
         return self.tracker.report().waiting > 0
 
 

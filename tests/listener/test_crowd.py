@@ -47,7 +47,7 @@ class SimulatedWorkers:
     def step(self) -> Change | None:
         """Give the workers all available changes, and end the work that has lasted longest."""
         state = self.feed.state
-        state.due(self.now)
+        state.queue_due(self.now)
         self.fill()
         self.now += SERVICE_SECONDS / max(1, len(self.working))
         if not self.working:

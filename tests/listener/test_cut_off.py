@@ -35,7 +35,7 @@ def test_everybody_is_looked_at_with_care_once_a_majority_is_connected_again() -
     feed.work(ALREADY, 1.0)
     assert not state.intake.is_scanning
     inform(state, 2.0, **TOGETHER)
-    state.due(2.0)
+    state.queue_due(2.0)
     task = state.scan_task()
     assert task is not None
     assert (task.since, task.careful) == (0, True)
@@ -51,7 +51,7 @@ def test_a_scan_waits_for_the_end_of_the_cut_and_wakes_nobody_before() -> None:
     """Nothing is due while the others are away, even if users found no room in quarantine."""
     state = listening(cut_off=True)
     state.intake.owe_scan(1.0)
-    assert state.due(1_000_000.0) is None
+    assert state.queue_due(1_000_000.0) is None
     assert not state.intake.is_scanning
 
 
@@ -76,7 +76,7 @@ def test_a_careful_scan_that_is_interrupted_goes_on_with_care() -> None:
     feed.work(ALREADY, 0.0)
     inform(state, 1.0, **ALONE)
     inform(state, 2.0, **TOGETHER)
-    state.due(2.0)
+    state.queue_due(2.0)
     task = state.scan_task()
     assert task is not None
     state.enter_scan(task, Page([], 1), set(), 3.0)
@@ -88,7 +88,7 @@ def test_a_careful_scan_that_is_interrupted_goes_on_with_care() -> None:
     assert saved.scan is not None
     assert (saved.scan.sweep, saved.scan.careful) == (Sweep.SECURITY, True)
     feed.work(FAILED, 3.0)
-    state.due(100.0)
+    state.queue_due(100.0)
     retried = state.dispatch.next(100.0)
     assert retried is not None
     assert retried.contested
@@ -98,8 +98,8 @@ def test_a_cut_that_ends_before_the_copy_is_known_is_owed_nothing() -> None:
     """No user was looked at, so none is looked at again, and nothing stays due for ever."""
     state = unopened(cut_off=True)
     inform(state, 1.0, **TOGETHER)
-    assert state.due(2.0) is None
+    assert state.queue_due(2.0) is None
     state.open(Identity("copy", 0), 3.0)
     assert state.intake.progress is not None
     assert not state.intake.progress.owed
-    assert state.due(4.0) is None
+    assert state.queue_due(4.0) is None

@@ -55,7 +55,7 @@ def assert_harmless(stepped: SteppedTracker, evil: Outcome, probe: Probe) -> Non
         stepped.sign_up(*ENEMIES, f"u{number}")
         assert work(stepped, evil) == [f"u{number}"]
         stepped.probe(probe.ask(), after=1.1)
-        stepped.tracker.retry_due()
+        stepped.tracker.queue_due()
     assert (stepped.tracker.report().counters.holds, stepped.kept) == (0, ENEMIES)
     # Now the cluster really fails, for everybody.
     stepped.sign_up("ann")

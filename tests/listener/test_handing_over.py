@@ -141,7 +141,7 @@ def test_held_documents_do_not_stop_the_feed(tracker: ChangeTracker, monkeypatch
     live(tracker, *[Row(number, each) for number, each in enumerate(moving, start=1)])
     assert serve(tracker) == []
     assert tracker._state.live_has_room
-    monkeypatch.setattr(intake, "_HELD_WINDOW", len(moving))
+    monkeypatch.setattr(intake, "_PARKED_WINDOW", len(moving))
     assert not tracker._state.live_has_room
 
 
@@ -224,7 +224,7 @@ def test_what_is_in_doubt_is_reviewed_once_it_is_lost(tracker: ChangeTracker, st
     assert review.lane is Lane.REVIEW
     assert tracker.report().quarantined == 0
     assert tracker.in_doubt(MOVES)
-    assert tracker.retry_due() is not None
+    assert tracker.queue_due() is not None
     assert store.load()[2] == {MOVES}
 
 
@@ -236,12 +236,12 @@ def test_a_review_that_failed_is_made_again_and_settles_the_doubt(
     tracker.inform(SHARED, None, 8)
     serve(tracker, FAILED)
     clock.now += 1000.0
-    tracker.retry_due()
+    tracker.queue_due()
     (again,) = serve(tracker, DONE)
     assert again.lane is Lane.REVIEW
     tracker.save()
     assert store.load()[2] == set()
-    assert tracker.retry_due() is None
+    assert tracker.queue_due() is None
 
 
 def test_a_process_that_starts_reviews_what_it_left_in_doubt_and_lost(store: Store, clock: Clock) -> None:
@@ -279,7 +279,7 @@ def test_a_review_that_did_nothing_leaves_a_user_in_quarantine(
     tracker.give_back(review, FAILED)
     assert documents(serve(tracker, FAILED)) == {MOVES}
     clock.now += 1000.0
-    tracker.retry_due()
+    tracker.queue_due()
     changes = {each.lane: each for each in waiting(tracker)}
     assert set(changes) == {Lane.RETRY}
     tracker.give_back(changes[Lane.RETRY], FAILED)
@@ -369,7 +369,7 @@ def test_a_tombstone_without_a_database_is_passed_over_by_a_scan(tracker: Change
     rows = (Row(1, IDS[0], deleted=True), Row(2, IDS[1], deleted=True))
     task = tracker.wait_for_scan()
     assert task is not None
-    assert task.candidates(Page([*rows, Row(3, IDS[2]), Row(4, "_design/_auth", deleted=True)], 4)) == [IDS[0], IDS[1]]
+    assert task.to_check(Page([*rows, Row(3, IDS[2]), Row(4, "_design/_auth", deleted=True)], 4)) == [IDS[0], IDS[1]]
     tracker.enter_scan(task, Page(list(rows), 2), {IDS[0]})
     assert [(each.document_id, each.deleted) for each in serve(tracker)] == [(IDS[1], True)]
     # The sweep over copies has nobody to look at.
@@ -383,7 +383,7 @@ def test_only_live_rows_are_looked_for_in_the_sweep_for_databases(tracker: Chang
     task = tracker.wait_for_scan()
     assert task is not None
     page = Page([Row(1, IDS[0]), Row(2, IDS[1], deleted=True), Row(3, "_design/_auth")], 3)
-    assert task.candidates(page) == [IDS[0]]
+    assert task.to_check(page) == [IDS[0]]
 
 
 @pytest.mark.parametrize("first", ["live", "tombstone"])

@@ -114,7 +114,7 @@ def test_a_forgotten_user_comes_back_only_with_another_change(stepped: SteppedTr
     """Nothing is tried any more, neither now nor by the next process, until the document changes again."""
     assert names(ask(stepped, QuarantineAction.FORGET, "ann", "bob")) == ["ann", "bob"]
     stepped.clock.now += 10_000.0
-    stepped.tracker.retry_due()
+    stepped.tracker.queue_due()
     assert stepped.serve_all(DONE) == ["cid"]
     stepped.tracker.save()
     assert stepped.kept == []
@@ -177,7 +177,7 @@ def test_a_look_that_a_forgotten_retry_was_to_do_for_is_taken_up(
 ) -> None:
     """The worker who sleeps is woken for it, because nothing else may happen for a long time."""
     stepped.clock.now += 1_000.0
-    stepped.tracker.retry_due()
+    stepped.tracker.queue_due()
     stepped.tracker.look([user_document_id("ann")], Lane.OTHERS, 1)
     offered: list[int] = []
     monkeypatch.setattr(stepped.tracker._changed, "notify_workers", offered.append)
@@ -214,7 +214,7 @@ def test_a_retry_does_not_wait_for_the_rest_of_a_restless_user(stepped: SteppedT
         stepped.sign_up("dan", deleted=number % 2 == 0)
         stepped.serve_all(Outcome(failure=HELD))
     stepped.clock.now += 60.0
-    stepped.tracker.retry_due()
+    stepped.tracker.queue_due()
     assert "dan" in stepped.serve_all(Outcome(failure=HELD))
     if waits:
         stepped.sign_up("dan")

@@ -219,7 +219,7 @@ def test_where_one_is_served_again_others_of_the_kind_try_before_their_time(step
     assert stepped.kept == [*["own"], *names]
     # Before the next tries are due.
     stepped.clock.now += 0.5
-    stepped.tracker.retry_due()
+    stepped.tracker.queue_due()
     assert stepped.serve_all() == []
     stepped.sign_up("u00")
     served = stepped.serve_all()
@@ -264,7 +264,7 @@ def test_who_fails_last_before_the_cluster_is_back_is_tried_again_within_seconds
     stepped.probe(None)
     assert stepped.kept == ["ann"]
     stepped.clock.now += 1.0
-    stepped.tracker.retry_due()
+    stepped.tracker.queue_due()
     assert stepped.serve_all() == ["ann"]
 
 

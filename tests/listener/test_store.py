@@ -16,7 +16,7 @@ from peruserd.core.audit.rounds import Part, Round, Rounds, Summary
 from peruserd.core.feed.progress import SavedProgress, Scan
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import WHOLE_SPACE
-from peruserd.core.scheduling.records import Removal
+from peruserd.core.scheduling.records import Erasure
 from peruserd.core.users.quarantine import Advice, Failure, Quarantined
 from peruserd.listener.store import Store, StoreError, hand_over_doubts
 
@@ -96,7 +96,7 @@ def test_what_is_not_new_is_not_written(opened: Callable[[], Store]) -> None:
         written.append(store._connection.total_changes)
     assert [now - before for before, now in itertools.pairwise([0, *written])] == [1, 0, 1, 1]
     store.quarantine(_entry("a"))
-    store.remove_later("a", Removal.BOTH)
+    store.remove_later("a", Erasure.BOTH)
     store.save(SAVED)
     assert opened().load() == (SAVED, [], set())
 
@@ -106,10 +106,10 @@ def test_those_served_are_forgotten_with_the_next_save(opened: Callable[[], Stor
     store = opened()
     store.quarantine(_entry("a"))
     store.record_intent("a")
-    store.remove_later("a", Removal.BOTH)
+    store.remove_later("a", Erasure.BOTH)
     store = opened()
     assert store.load() == (None, [_entry("a")], {"a"})
-    store.remove_later("a", Removal.BOTH)
+    store.remove_later("a", Erasure.BOTH)
     store.save(SAVED)
     assert opened().load() == (SAVED, [], set())
 
@@ -119,7 +119,7 @@ def test_those_released_stay_in_doubt(opened: Callable[[], Store]) -> None:
     store = opened()
     store.quarantine(_entry("a"))
     store.record_intent("a")
-    store.remove_later("a", Removal.ENTRY)
+    store.remove_later("a", Erasure.ENTRY)
     store.save(SAVED)
     assert opened().load() == (SAVED, [], {"a"})
 
@@ -130,7 +130,7 @@ def test_what_happens_after_it_was_served_stands(opened: Callable[[], Store]) ->
     for document_id in "ab":
         store.quarantine(_entry(document_id, "old"))
         store.record_intent(document_id)
-        store.remove_later(document_id, Removal.BOTH)
+        store.remove_later(document_id, Erasure.BOTH)
     store.quarantine(_entry("a", "new"))
     store.record_intent("b")
     store.save(SAVED)

@@ -122,7 +122,7 @@ def test_an_outage_after_a_wrong_hold_fills_the_quarantine_for_seconds(stepped: 
     while stepped.tracker.report().on_hold is None:
         outage.append(f"u{len(outage)}")
         stepped.sign_up(outage[-1])
-        stepped.tracker.retry_due()
+        stepped.tracker.queue_due()
         stepped.serve_all(AWAY)
         stepped.probe(WHY, after=0.5)
     assert len(stepped.kept) <= 21

@@ -143,8 +143,8 @@ class Listener:
         assert isinstance(task.since, int)
         try:
             page = self.source.page(task.since, limit)
-            candidates = task.candidates(page)
-            missing = self._provisioner.find_missing(candidates, remade=task.names) if candidates else set()
+            to_check = task.to_check(page)
+            missing = self._provisioner.find_missing(to_check, remade=task.names) if to_check else set()
         except CouchError:
             return False
         self.tracker.enter_scan(task, page, missing)

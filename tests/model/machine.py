@@ -216,7 +216,7 @@ class ClusterMachine(RuleBasedStateMachine):
         for instance, listener in self.world.listeners():
             self.world.follow(instance, listener)
         for _, listener in self.world.listeners():
-            listener.tracker.retry_due()
+            listener.tracker.queue_due()
             listener.probe()
             listener.scan(limit=3)
             while listener.begin_work() or listener.acts:

@@ -324,7 +324,7 @@ class World:
         for instance, listener in self.listeners():
             busy |= self.follow(instance, listener)
         for _, listener in self.listeners():
-            listener.tracker.retry_due()
+            listener.tracker.queue_due()
             listener.probe()
             while listener.scan(limit=100):
                 busy = True

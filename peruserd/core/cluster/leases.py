@@ -91,7 +91,8 @@ _REMEMBERED: Final = 30
 class LeaseTable(msgspec.Struct, frozen=True):
     """All leases an observer has seen. `now` is always of one monotonic clock, in seconds.
 
-    `opened` says whether leases were ever read. `watched_at` is when they were last read, or expiry was last suspended.
+    `was_read` says whether leases were ever read. `watched_at` is when they were last read, or when expiry was last
+    suspended.
 
     Invariant: an incarnation is alive only within `ttl_seconds` after one of these moments:
 
@@ -104,7 +105,7 @@ class LeaseTable(msgspec.Struct, frozen=True):
 
     ttl_seconds: float
     observed: dict[str, ObservedLease] = {}
-    opened: bool = False
+    was_read: bool = False
     watched_at: float | None = None
 
     def observe(self, leases: Iterable[Lease], now: float) -> Self:
@@ -117,13 +118,13 @@ class LeaseTable(msgspec.Struct, frozen=True):
         for lease in _newest(leases):
             known = observed.get(lease.incarnation)
             if known is None:
-                believed = not self.opened or self._succeeds(lease, now)
+                believed = not self.was_read or self._succeeds(lease, now)
                 observed[lease.incarnation] = ObservedLease(lease, now if believed else None, now)
             elif lease.counter > known.lease.counter:
                 observed[lease.incarnation] = ObservedLease(lease, now, now, proven=True)
             else:
                 observed[lease.incarnation] = msgspec.structs.replace(known, seen_at=now)
-        return msgspec.structs.replace(self, observed=observed, opened=True, watched_at=now)
+        return msgspec.structs.replace(self, observed=observed, was_read=True, watched_at=now)
 
     def suspend_expiry(self, now: float) -> Self:
         """Return the table after a time in which leases could not be read. Silence proves nothing then.

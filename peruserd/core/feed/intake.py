@@ -33,7 +33,7 @@ from peruserd.core.ownership.ownership import Ownership
 # How many documents may wait before reading pauses. The limit is high, because a user behind a crowd is only seen after
 # the crowd was read. Each document takes some 600 bytes (measured) and its text, which an enemy can make long.
 _LIVE_WINDOW: Final = 50 * PAGE_ROWS
-_HELD_WINDOW: Final = 100 * PAGE_ROWS
+_PARKED_WINDOW: Final = 100 * PAGE_ROWS
 _TEXT_WINDOW: Final = 32 << 20
 
 # The time until a scan looks for failed users without room in quarantine. Their common cause takes its time.
@@ -108,8 +108,8 @@ class Intake:
         """Return the sequence to read live from; None before `open`."""
         return None if self._live is None else self._live.read
 
-    def live_has_room(self, held: int) -> bool:
-        """Say whether a page may be read live, while `held` documents are held back.
+    def live_has_room(self, parked: int) -> bool:
+        """Say whether a page may be read live, while `parked` documents are left alone.
 
         - Retries do not count. The live feed goes first, however many users are in quarantine.
         - Changes that are held back do not count up to a limit of their own, so the other documents go on.
@@ -117,9 +117,9 @@ class Intake:
         if self._live is None:
             return True
         under_way = self._live.under_way
-        return under_way - held < _LIVE_WINDOW and under_way < _HELD_WINDOW and self._live.size < _TEXT_WINDOW
+        return under_way - parked < _LIVE_WINDOW and under_way < _PARKED_WINDOW and self._live.size < _TEXT_WINDOW
 
-    def live_page(self, page: Page, now: float) -> list[Change]:
+    def enter_live_page(self, page: Page, now: float) -> list[Change]:
         """Enter a page of the live feed; return the changes to act on."""
         mark = self._live
         if mark is None:
@@ -174,10 +174,10 @@ class Intake:
         """Return the page of a scan to read next."""
         return self._scan.task
 
-    def scan_page(self, task: ScanTask, page: Page, missing: Collection[str], now: float) -> list[Change] | None:
+    def enter_scan_page(self, task: ScanTask, page: Page, missing: Collection[str], now: float) -> list[Change] | None:
         """Enter a page of a scan; return the changes to act on. None if the scan has begun again meanwhile.
 
-        `missing` are the task's candidates on this page without a database.
+        `missing` are the documents of `ScanTask.to_check` without a database.
         """
         if not self._scan.is_of(task):
             return None

@@ -41,7 +41,7 @@ class ScanTask(msgspec.Struct, frozen=True):
     names: bool = False
     until: Sequence | None = None
 
-    def candidates(self, page: Page) -> list[str]:
+    def to_check(self, page: Page) -> list[str]:
         """Return the documents for which `picks` needs to know whether their database exists.
 
         Without a database a live row is picked by the first sweep, and a tombstone by none.
@@ -56,7 +56,7 @@ class ScanTask(msgspec.Struct, frozen=True):
         ]
 
     def picks(self, row: Row, missing: Collection[str]) -> bool:
-        """Say whether a row is to be acted on. `missing` are the candidates without a database.
+        """Say whether a row is to be acted on. `missing` are the documents of `to_check` without a database.
 
         A page can have rows behind the end of the scan. The live feed reads these rows, or has read them.
         """

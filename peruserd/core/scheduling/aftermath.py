@@ -11,12 +11,12 @@ from peruserd.core.scheduling import arrivals, records
 from peruserd.core.scheduling.records import (
     Act,
     Effect,
-    Held,
+    Erasure,
     Keep,
+    Parked,
     Queue,
     Record,
     Remind,
-    Removal,
     Step,
     replace,
 )
@@ -66,7 +66,7 @@ class CountedOutcome(Outcome, Protocol):
         """The reason why the work failed; None after a success."""
 
 
-def after_success(record: Record, outcome: Outcome, now: float, *, recall: bool) -> tuple[Record, Removal | None]:
+def after_success(record: Record, outcome: Outcome, now: float, *, recall: bool) -> tuple[Record, Erasure | None]:
     """The work succeeded: return the record, and what to remove from the disk.
 
     `recall` says whether the act is remembered.
@@ -78,7 +78,7 @@ def after_success(record: Record, outcome: Outcome, now: float, *, recall: bool)
     certain = record.in_doubt and outcome.whole
     removal = None
     if released or certain:
-        removal = Removal.BOTH if released and certain else Removal.DOUBT if certain else Removal.ENTRY
+        removal = Erasure.BOTH if released and certain else Erasure.DOUBT if certain else Erasure.ENTRY
         record = replace(taken_out(record) if released else record, in_doubt=record.in_doubt and not certain)
     if review:
         return replace(record, failed_review=None, review_due=None), removal
@@ -115,25 +115,25 @@ def after_failure(
     if not is_mine or record.waiting is not None:
         return record, ()
     if failure.follows_from_name:
-        return (taken_out(record), (Removal.ENTRY,)) if record.kept is not None else (record, ())
+        return (taken_out(record), (Erasure.ENTRY,)) if record.kept is not None else (record, ())
     entry = _entry(record.kept, change, failure, wall)
     due = entry.next_try(now, chance, nodes, awaited)
     record = replace(record, kept=entry, due=due)
     return record, (Keep(entry),) if due is None else (Keep(entry), Remind(due))
 
 
-def set_aside(record: Record, *, held: bool, unconfirmed: bool = False) -> Step:
+def set_aside(record: Record, *, parked: bool, unconfirmed: bool = False) -> Step:
     """The work failed, and the cause may be the cluster: the change waits again, unless a newer change waits.
 
-    The change keeps its ticket, so the checkpoint does not pass it. With `held` the change waits until it is freed.
+    The change keeps its ticket, so the checkpoint does not pass it. With `parked` the change waits until it is freed.
     `unconfirmed` says that the copies could not confirm the user's document.
     """
     change = record.active
     if change is None or record.waiting is not None:
         return records.ended(record)
-    why = Held.CLUSTER if held else None
-    record = replace(record, active=None, lost=False, waiting=change, held=why, unconfirmed=unconfirmed)
-    effects: tuple[Effect, ...] = () if held else (Queue(change.lane),)
+    why = Parked.CLUSTER if parked else None
+    record = replace(record, active=None, changed_owner=False, waiting=change, parked=why, unconfirmed=unconfirmed)
+    effects: tuple[Effect, ...] = () if parked else (Queue(change.lane),)
     return record, (*effects, Queue(Lane.REVIEW)) if record.review is not None else effects
 
 
@@ -163,15 +163,15 @@ def _entry(known: Quarantined | None, change: Change, failure: Failure, wall: fl
 
 
 def taken_out(record: Record) -> Record:
-    """Take a user out of quarantine, together with a waiting or held retry.
+    """Take a user out of quarantine, together with a waiting or parked retry.
 
     A retry has no ticket, so nothing is given back. A look that was joined to the retry keeps waiting. It is checked
     again for a passing reason to hold it.
     """
     waiting = record.waiting
     if waiting is not None and waiting.lane is Lane.RETRY:
-        held = None if waiting.also is None else record.lasting_hold
-        record = replace(record, waiting=waiting.also, held=held)
+        parked = None if waiting.also is None else record.lasting_reason
+        record = replace(record, waiting=waiting.also, parked=parked)
     return replace(record, kept=None, due=None)
 
 
@@ -179,7 +179,7 @@ def released(record: Record) -> Step:
     """Take a user out of quarantine without having served the user, at the operator's word."""
     after = taken_out(record)
     waiting = after.waiting
-    is_free = waiting is not None and after.active is None and after.held is None
+    is_free = waiting is not None and after.active is None and after.parked is None
     if waiting is None or waiting is record.waiting or not is_free:
         return after, ()
     return after, (Queue(waiting.lane),)

@@ -13,7 +13,7 @@ from peruserd.core.scheduling.records import Effect, Finish, Queue, Record, Step
 NOTHING: Final[AbstractSet[bool]] = frozenset()
 
 
-def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> Step:
+def arrived(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> Step:
     """A row was read, or a retry is due: let the change wait, or drop it if another change has more authority.
 
     If a dropped row and the remaining change contradict each other (live and deleted), the remaining change becomes
@@ -34,10 +34,10 @@ def seen(record: Record, change: Change, fresh: AbstractSet[bool] = NOTHING) -> 
     change, finished = instead_of(waiting, change)
     effects: tuple[Effect, ...] = tuple(map(Finish, finished))
     # A document that waited for a new database to be allowed may not need one any more.
-    held = record.lasting_hold
-    queued = waiting is not None and waiting.lane is change.lane and held is record.held
-    record = replace(record, waiting=change, held=held)
-    return record, effects if queued or active is not None or record.held is not None else (
+    parked = record.lasting_reason
+    queued = waiting is not None and waiting.lane is change.lane and parked is record.parked
+    record = replace(record, waiting=change, parked=parked)
+    return record, effects if queued or active is not None or record.parked is not None else (
         *effects,
         Queue(change.lane),
     )
@@ -55,9 +55,9 @@ def _asked_for(record: Record, look: Change) -> Step:
         return replace(record, waiting=replace(waiting, contested=True, also=also)), tuple(map(Finish, finished))
     look, finished = instead_of(waiting, look)
     effects: tuple[Effect, ...] = tuple(map(Finish, finished))
-    held = record.lasting_hold
-    record = replace(record, waiting=look, held=held)
-    return record, effects if record.active is not None or held is not None else (*effects, Queue(look.lane))
+    parked = record.lasting_reason
+    record = replace(record, waiting=look, parked=parked)
+    return record, effects if record.active is not None or parked is not None else (*effects, Queue(look.lane))
 
 
 def _with_hints(record: Record, change: Change, fresh: AbstractSet[bool]) -> Change:
@@ -79,7 +79,7 @@ def _tells_less(record: Record, change: Change, fresh: AbstractSet[bool]) -> boo
     if fresh:
         return not change.contested
     active = record.active
-    if active is None or record.lost or not active.outranks(change):
+    if active is None or record.changed_owner or not active.outranks(change):
         return False
     return active.contested or not change.contested
 
@@ -90,7 +90,7 @@ def retried(record: Record, document_id: str, now: float) -> Step:
     kept, failed = record.kept, record.failed_review
     if kept is not None and record.due is not None and record.due <= now:
         change = Change(document_id, kept.deleted, Lane.RETRY, now, contested=kept.contested)
-        record, effects = seen(replace(record, due=None), change)
+        record, effects = arrived(replace(record, due=None), change)
     if failed is not None and record.review_due is not None and record.review_due <= now:
         review = make_review(document_id, deleted=failed.deleted, now=now, contested=failed.contested)
         record, more = reviewed(replace(record, review_due=None), review)

@@ -67,7 +67,7 @@ class ClusterHold:
         # A review is never on disk, and has tries of its own.
         aside = can_be and stays and change.lane is not Lane.REVIEW and self._circuit.sets_aside(now)
         if aside:
-            self._documents.set_aside(change, failure, now, held=not self.on_hold)
+            self._documents.set_aside(change, failure, now, parked=not self.on_hold)
             self._counters.failed(failure.kind)
         if not can_be and self._trials.is_trial(change):
             self._trials.let_another_try()

@@ -19,7 +19,7 @@ from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.scheduling.crowd import NEW_SECONDS, Crowd
 from peruserd.core.scheduling.documents import Documents
-from peruserd.core.scheduling.records import Held
+from peruserd.core.scheduling.records import Parked
 from peruserd.core.scheduling.restless import Restless
 from peruserd.core.scheduling.throttles import CreationLimit, ScanThrottle
 from peruserd.core.scheduling.trials import Trials
@@ -52,7 +52,7 @@ class Dispatch:
         # once, however often it changes meanwhile.
         self._crowded: tuple[OrderedDict[str, None], ...] = tuple(OrderedDict() for _ in Lane)
         # The documents that rest: until when, which one, and why.
-        self._resting: list[tuple[float, str, Held]] = []
+        self._resting: list[tuple[float, str, Parked]] = []
         self._restless = Restless()
         # Only of the live lane, because only there anybody can cause a crowd.
         self._crowd = Crowd()
@@ -71,17 +71,17 @@ class Dispatch:
         if not new_per_minute:
             for crowded in self._crowded:
                 crowded.clear()
-            self._documents.free(Held.LIMIT)
+            self._documents.free(Parked.LIMIT)
 
     def hold_back(self, leaves: Callable[[str], bool] | None) -> None:
         """Leave changes of these documents waiting until this is called again. Reviews are never held back."""
         self._leaves = leaves or _nobody
-        self._documents.free(Held.OWNER)
+        self._documents.free(Parked.OWNER)
 
     def hurry(self, document_id: str) -> None:
         """Allow one look at a restless document before its rest is over, because the operator asks."""
         self._restless.hurry(document_id)
-        self._documents.free_one(document_id, Held.RESTLESS)
+        self._documents.free_one(document_id, Parked.RESTLESS)
 
     def read_live(self, changes: Iterable[Change], now: float) -> None:
         """Note that a page with rows was read live, and its changes."""
@@ -176,28 +176,30 @@ class Dispatch:
         # With a limit on new databases, documents without room leave the lane in the order of their arrival.
         next_in = self._documents.last_in if newest and not self._creations.max_per_minute else self._documents.next_in
         while (change := next_in(lane)) is not None:
-            why = None if lane is Lane.REVIEW else self._reason_to_hold(change, now)
+            why = None if lane is Lane.REVIEW else self._reason_to_park(change, now)
             if why is None:
                 return change
-            self._documents.hold(change.document_id, why)
+            self._documents.park(change.document_id, why)
         return None
 
-    def _reason_to_hold(self, change: Change, now: float) -> Held | None:
+    def _reason_to_park(self, change: Change, now: float) -> Parked | None:
         document_id = change.document_id
         if self._leaves(document_id):
-            return Held.OWNER
+            return Parked.OWNER
         if self.trials.has_tried(document_id):
-            return Held.TRIED
+            return Parked.TRIED
         until = self._restless.rests_until(document_id, now) if self._restless.watched else None
         if until is not None:
-            heapq.heappush(self._resting, (until, document_id, Held.RESTLESS))
-            return Held.RESTLESS
+            heapq.heappush(self._resting, (until, document_id, Parked.RESTLESS))
+            return Parked.RESTLESS
         if change.lane is Lane.OTHERS and now < change.read_at + _OTHERS_REST_SECONDS:
-            heapq.heappush(self._resting, (change.read_at + _OTHERS_REST_SECONDS, document_id, Held.CHANGED_BY_OTHERS))
-            return Held.CHANGED_BY_OTHERS
+            heapq.heappush(
+                self._resting, (change.read_at + _OTHERS_REST_SECONDS, document_id, Parked.CHANGED_BY_OTHERS)
+            )
+            return Parked.CHANGED_BY_OTHERS
         if self._creations.max_per_minute and _may_create(change) and not self._creations.room(now):
             self._crowded[change.lane][document_id] = None
-            return Held.LIMIT
+            return Parked.LIMIT
         return None
 
     def _let_in(self, lane: Lane, *, newest: bool) -> None:
@@ -207,7 +209,7 @@ class Dispatch:
             document_id, _ = crowded.popitem(last=newest)
             change = self._documents.record(document_id).waiting
             # A document that was lost, or now waits for another reason, is skipped.
-            if change is not None and change.lane is lane and self._documents.free_one(document_id, Held.LIMIT):
+            if change is not None and change.lane is lane and self._documents.free_one(document_id, Parked.LIMIT):
                 return
 
     def _free_rested(self, now: float) -> int:
@@ -217,7 +219,7 @@ class Dispatch:
             freed += self._documents.free_one(document_id, why)
         return freed
 
-    def due(self, now: float) -> int:
+    def queue_due(self, now: float) -> int:
         """Free the documents whose rest is over. Return for how many documents there may be work now."""
         waiting = sum(map(len, self._crowded))
         return self._free_rested(now) + (min(waiting, self._creations.room(now)) if waiting else 0)
@@ -252,7 +254,7 @@ class Dispatch:
         return any(map(self._documents.has_any, _PACED))
 
     def next_due(self, now: float) -> float | None:
-        """Return when to call `due` next; None while no document rests or waits for room."""
+        """Return when to call `queue_due` next; None while no document rests or waits for room."""
         dates = [self._resting[0][0]] if self._resting else []
         if any(self._crowded) and not self._creations.room(now):
             wait = self._creations.next_change(now)

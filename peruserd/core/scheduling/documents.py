@@ -14,7 +14,7 @@ from peruserd.core.feed.changes import Change, make_review
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.scheduling import aftermath, arrivals, records
 from peruserd.core.scheduling.failed_documents import FailedDocuments
-from peruserd.core.scheduling.records import EMPTY, Effect, Finish, Held, Keep, Queue, Record, Remind, Removal
+from peruserd.core.scheduling.records import EMPTY, Effect, Erasure, Finish, Keep, Parked, Queue, Record, Remind
 from peruserd.core.scheduling.recovery import Recovery
 from peruserd.core.users.quarantine import Failure, Quarantined, pause_between_tries
 
@@ -48,7 +48,7 @@ class Documents(FailedDocuments):
         self._fresh: dict[str, frozenset[bool]] = {}
         self._scan_page_open = False
         self.recovery = Recovery()
-        self.waiting = self.active = self.held = self.reviews = self.quarantined = self.permanent = 0
+        self.waiting = self.active = self.parked = self.reviews = self.quarantined = self.permanent = 0
         self.quarantined_by_kind: dict[str, int] = {}
         for document_id in doubts:
             self.mark_in_doubt(document_id)
@@ -97,7 +97,7 @@ class Documents(FailedDocuments):
             if len(self._fresh) > _MAX_FRESH:
                 self.scan_page_ended()
         before = self._records.get(document_id, EMPTY)
-        self._put(document_id, before, arrivals.seen(before, change, fresh))
+        self._put(document_id, before, arrivals.arrived(before, change, fresh))
 
     # Working
 
@@ -110,7 +110,7 @@ class Documents(FailedDocuments):
         return self._lanes[lane]
 
     def next_in(self, lane: Lane) -> Change | None:
-        """Take the first change out of a lane and return it. The caller must `take` or `hold` it."""
+        """Take the first change out of a lane and return it. The caller must `take` or `park` it."""
         queue = self._lanes[lane]
         while queue:
             change = self._records.get(queue.popleft(), EMPTY).next_of(lane)
@@ -120,7 +120,7 @@ class Documents(FailedDocuments):
         return None
 
     def last_in(self, lane: Lane) -> Change | None:
-        """Take the last change out of a lane and return it. The caller must `take` or `hold` it."""
+        """Take the last change out of a lane and return it. The caller must `take` or `park` it."""
         queue = self._lanes[lane]
         while queue:
             change = self._records.get(queue.pop(), EMPTY).next_of(lane)
@@ -143,21 +143,21 @@ class Documents(FailedDocuments):
         before = self._records[change.document_id]
         self._put(change.document_id, before, (records.taken(before, change.lane), ()))
 
-    def hold(self, document_id: str, why: Held) -> None:
+    def park(self, document_id: str, why: Parked) -> None:
         """Leave the waiting change alone until it is freed."""
         before = self._records[document_id]
-        self._put(document_id, before, (records.held_back(before, why), ()))
+        self._put(document_id, before, (records.parked(before, why), ()))
 
-    def free(self, why: Held) -> None:
-        """Free all documents that are held for a reason."""
-        for document_id in [each for each, record in self._records.items() if record.held is why]:
+    def free(self, why: Parked) -> None:
+        """Free all documents that are parked for a reason."""
+        for document_id in [each for each, record in self._records.items() if record.parked is why]:
             before = self._records[document_id]
             self._put(document_id, before, records.freed(before))
 
-    def free_one(self, document_id: str, why: Held) -> bool:
-        """Free a document, before all others in its lane, if it is held for this reason; say whether it was."""
+    def free_one(self, document_id: str, why: Parked) -> bool:
+        """Free a document, before all others in its lane, if it is parked for this reason; say whether it was."""
         before = self.record(document_id)
-        if before.held is not why:
+        if before.parked is not why:
             return False
         self._put(document_id, before, records.freed(before, first=True))
         return True
@@ -171,7 +171,7 @@ class Documents(FailedDocuments):
         """Say whether a write of the security object began, and its end was not seen."""
         return self._records.get(document_id, EMPTY).in_doubt
 
-    def succeed(self, change: Change, outcome: aftermath.Outcome, now: float, *, recall: bool) -> Removal | None:
+    def succeed(self, change: Change, outcome: aftermath.Outcome, now: float, *, recall: bool) -> Erasure | None:
         """End work that succeeded; return what to remove from the disk. `recall` says whether to remember the act."""
         self._expire(now)
         document_id = change.document_id
@@ -185,7 +185,7 @@ class Documents(FailedDocuments):
 
     def fail(
         self, change: Change, failure: Failure, *, is_mine: bool, now: float, wall: float, chance: float
-    ) -> tuple[Quarantined | None, Removal | None]:
+    ) -> tuple[Quarantined | None, Erasure | None]:
         """Note that work failed. The document stays under way until `end`.
 
         Return the entry that must be on disk before `end`, and what to remove from the disk.
@@ -204,7 +204,7 @@ class Documents(FailedDocuments):
         )
         self._put(document_id, before, (record, effects))
         kept = next((each.entry for each in effects if isinstance(each, Keep)), None)
-        return kept, next((each for each in effects if isinstance(each, Removal)), None)
+        return kept, next((each for each in effects if isinstance(each, Erasure)), None)
 
     def retry_same_cause(self, served: Quarantined | None, *, created: bool, now: float) -> int:
         """Let a few others try now, because a new user or one from quarantine was served; return how many."""
@@ -227,7 +227,7 @@ class Documents(FailedDocuments):
 
     # Owners and time
 
-    def lose_unless(self, is_mine: Callable[[str], bool], now: float) -> tuple[list[tuple[str, Removal]], int]:
+    def lose_unless(self, is_mine: Callable[[str], bool], now: float) -> tuple[list[tuple[str, Erasure]], int]:
         """Drop documents that have another owner now; return the removals from the disk, and the number of reviews."""
         removals = []
         reviews = 0
@@ -236,7 +236,7 @@ class Documents(FailedDocuments):
             record, effects = records.lost(before, document_id, now, on_hold=self.on_hold)
             reviews += record.review is not before.review
             self._put(document_id, before, (record, effects))
-            removals += [(document_id, each) for each in effects if isinstance(each, Removal)]
+            removals += [(document_id, each) for each in effects if isinstance(each, Erasure)]
         return removals, reviews
 
     def leave_unless(self, is_mine: Callable[[str], bool], now: float) -> int:
@@ -313,8 +313,8 @@ class Documents(FailedDocuments):
             self.waiting += (after.waiting is not None) - (before.waiting is not None)
         if after.active is not before.active:
             self.active += (after.active is not None) - (before.active is not None)
-        if after.held is not before.held:
-            self.held += (after.held is not None) - (before.held is not None)
+        if after.parked is not before.parked:
+            self.parked += (after.parked is not None) - (before.parked is not None)
         if after.review is not before.review:
             self.reviews += (after.review is not None) - (before.review is not None)
         if after.kept is not before.kept:

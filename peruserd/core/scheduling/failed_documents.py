@@ -13,7 +13,7 @@ from itertools import islice
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.scheduling import aftermath, arrivals, records
-from peruserd.core.scheduling.records import EMPTY, Held, Record
+from peruserd.core.scheduling.records import EMPTY, Parked, Record
 from peruserd.core.users.quarantine import Failure
 
 
@@ -35,23 +35,23 @@ class FailedDocuments(ABC):
         """Replace the record of a document, and carry out the effects of the step."""
 
     @abstractmethod
-    def free(self, why: Held) -> None:
-        """Free all documents that are held for a reason."""
+    def free(self, why: Parked) -> None:
+        """Free all documents that are parked for a reason."""
 
     def record(self, document_id: str) -> Record:
         """Return the record of a document; an empty record for a document at rest."""
         return self._records.get(document_id, EMPTY)
 
-    def set_aside(self, change: Change, failure: Failure, now: float, *, held: bool) -> None:
+    def set_aside(self, change: Change, failure: Failure, now: float, *, parked: bool) -> None:
         """End work that failed, perhaps because of the cluster. The change waits again, with its ticket.
 
-        With `held` the change is left alone until `free` or `take_set_aside`.
+        With `parked` the change is left alone until `free` or `take_set_aside`.
         """
         document_id = change.document_id
         before = self._records[document_id]
-        step = aftermath.set_aside(before, held=held, unconfirmed=failure.is_unconfirmed)
+        step = aftermath.set_aside(before, parked=parked, unconfirmed=failure.is_unconfirmed)
         self._put(document_id, before, step)
-        if step[0].held is Held.CLUSTER:
+        if step[0].parked is Parked.CLUSTER:
             self._aside[document_id] = now, failure
 
     def take_set_aside(self, before: float) -> list[tuple[Change, Failure]]:
@@ -61,7 +61,7 @@ class FailedDocuments(ABC):
             _, failure = self._aside.pop(document_id)
             record = self.record(document_id)
             # A document that was lost or has changed since is no longer set aside.
-            if record.held is not Held.CLUSTER or record.waiting is None:
+            if record.parked is not Parked.CLUSTER or record.waiting is None:
                 continue
             if record.active is not None:
                 # A worker is at a review of the document. The change cannot fail while that goes on, so the user tries
@@ -69,7 +69,7 @@ class FailedDocuments(ABC):
                 self._put(document_id, record, records.freed(record))
             else:
                 change = record.waiting
-                record = records.replace(record, held=None)
+                record = records.replace(record, parked=None)
                 self._put(document_id, self.record(document_id), (records.taken(record, change.lane), ()))
                 taken.append((change, failure))
         return taken
@@ -77,7 +77,7 @@ class FailedDocuments(ABC):
     def free_set_aside(self) -> None:
         """The cluster is to blame: let all users who were set aside wait with the others."""
         self._aside.clear()
-        self.free(Held.CLUSTER)
+        self.free(Parked.CLUSTER)
 
     def recover(self, now: float) -> tuple[int, int]:
         """Put users back into their lanes if the cluster may have caused their failure, the newest failure first.

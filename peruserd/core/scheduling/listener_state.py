@@ -21,7 +21,7 @@ from peruserd.core.scheduling.aftermath import CountedOutcome
 from peruserd.core.scheduling.cluster_hold import ClusterHold
 from peruserd.core.scheduling.dispatch import Dispatch
 from peruserd.core.scheduling.documents import Documents
-from peruserd.core.scheduling.records import Removal
+from peruserd.core.scheduling.records import Erasure
 from peruserd.core.scheduling.report import Reporting
 from peruserd.core.users.quarantine import RESTLESS_DATABASE, UNSERVABLE_NAME, Failure, Quarantined
 
@@ -29,8 +29,9 @@ from peruserd.core.users.quarantine import RESTLESS_DATABASE, UNSERVABLE_NAME, F
 class ListenerState(Reporting):
     """The listener of one copy, for the instance `me`.
 
-    After each call the caller takes the `removals` off the disk, logs the `restless_databases`, and wakes `to_wake`
-    workers. Then the caller calls `clear_results`. A restless database is one that somebody deletes again and again.
+    After each call the caller takes the `removals` off the disk, logs the `restless_documents`, and wakes `to_wake`
+    workers. Then the caller calls `clear_results`. The database of a restless document is one that somebody deletes
+    again and again.
     """
 
     def __init__(
@@ -62,15 +63,15 @@ class ListenerState(Reporting):
         # The open requests for looks, by the number of their message.
         self._asked = Watermark(0)
         self.rounds = 0
-        self.removals: list[tuple[str, Removal]] = []
-        self.restless_databases: list[str] = []
+        self.removals: list[tuple[str, Erasure]] = []
+        self.restless_documents: list[str] = []
         self.to_wake = 0
         self.hold_back(upcoming)
 
     def clear_results(self) -> None:
-        """Note that `removals`, `restless_databases` and `to_wake` were handled."""
+        """Note that `removals`, `restless_documents` and `to_wake` were handled."""
         self.removals.clear()
-        self.restless_databases.clear()
+        self.restless_documents.clear()
         self.to_wake = 0
 
     # Reading
@@ -90,12 +91,12 @@ class ListenerState(Reporting):
     @property
     def live_has_room(self) -> bool:
         """Say whether a page may be read live."""
-        return self.intake.live_has_room(self.documents.held)
+        return self.intake.live_has_room(self.documents.parked)
 
     def enter_live(self, page: Page, now: float) -> None:
         """Enter a page of the live feed."""
         before = self.intake.unservable
-        changes = self.intake.live_page(page, now)
+        changes = self.intake.enter_live_page(page, now)
         self.counters.failed(UNSERVABLE_NAME, self.intake.unservable - before)
         self._feed_fails = False
         if page.results:
@@ -112,10 +113,10 @@ class ListenerState(Reporting):
     def enter_scan(self, task: ScanTask, page: Page, missing: Collection[str], now: float) -> bool:
         """Enter a page of a scan, unless the scan has begun again meanwhile; say whether the scan ended with this page.
 
-        `missing` are the task's candidates on this page without a database.
+        `missing` are the documents of `ScanTask.to_check` without a database.
         """
         if not self.documents.scan_page_is_void:
-            changes = self.intake.scan_page(task, page, missing, now)
+            changes = self.intake.enter_scan_page(task, page, missing, now)
             if changes is not None:
                 self._enter(page, changes)
         self.documents.scan_page_ended()
@@ -224,7 +225,7 @@ class ListenerState(Reporting):
 
     def _end_work(self, change: Change, now: float, *, created: bool) -> None:
         if self.dispatch.ended(change, now, created=created):
-            self.restless_databases.append(change.document_id)
+            self.restless_documents.append(change.document_id)
             self.counters.failed(RESTLESS_DATABASE)
 
     def _advance_scan(self) -> bool:
@@ -232,13 +233,13 @@ class ListenerState(Reporting):
         self.counters.scans += ended
         return ended
 
-    def due(self, now: float) -> float | None:
+    def queue_due(self, now: float) -> float | None:
         """Put everything that is due now into its lane; return when to call this next."""
         retries, reviews = self.documents.take_due(now)
         self.counters.retries += retries
         self.to_wake += retries
         self._reviews(reviews)
-        self.to_wake += self.dispatch.due(now)
+        self.to_wake += self.dispatch.queue_due(now)
         self.intake.begin_owed_scan(now)
         dates = (self.documents.next_due(), self.dispatch.next_due(now), self.intake.owed_at)
         return min((each for each in dates if each is not None), default=None)

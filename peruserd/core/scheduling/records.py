@@ -3,11 +3,11 @@
 A document at rest has no record. `core.scheduling.arrivals` combines a new change with it, and
 `core.scheduling.aftermath` the result of finished work. The states, in their usual order:
 
-    none ──seen──▶ WAITING ──taken──▶ WORKING ──ended──▶ RECENT ──expired──▶ none
-                   │     ▲            │     ▲            QUARANTINED ──retried──▶ WAITING
-                 held  freed        seen  ended          IN_DOUBT
-                   ▼     │            ▼     │
-                   HELD ─┘            WORKING_NEWER
+    none ──arrived──▶ WAITING ──taken──▶ WORKING ──ended──▶ RECENT ──expired──▶ none
+                      │     ▲            │     ▲            QUARANTINED ──retried──▶ WAITING
+                   parked freed       arrived ended         IN_DOUBT
+                      ▼     │            ▼     │
+                      PARKED┘            WORKING_NEWER
 
 Invariants, for every sequence of events:
 
@@ -35,7 +35,7 @@ class State(StrEnum):
     """The state of a document."""
 
     WAITING = "waiting"  # for a worker
-    HELD = "held"  # has a waiting change, which is left alone for now
+    PARKED = "parked"  # has a waiting change, which is left alone for now
     WORKING = "working"
     WORKING_NEWER = "working, and something newer waits"
     QUARANTINED = "quarantined"  # the last try failed
@@ -43,7 +43,7 @@ class State(StrEnum):
     RECENT = "recent"  # acted on so recently that a new owner may have known better
 
 
-class Held(Enum):
+class Parked(Enum):
     """The reason why a waiting change is left alone."""
 
     OWNER = "owner"  # another instance will own the document
@@ -55,7 +55,7 @@ class Held(Enum):
 
 
 # The reasons that do not apply to a new change of the document. The new change is checked anew.
-_PASSING: Final = (Held.LIMIT, Held.CHANGED_BY_OTHERS, Held.CLUSTER)
+_PASSING: Final = (Parked.LIMIT, Parked.CHANGED_BY_OTHERS, Parked.CLUSTER)
 
 
 class Act(msgspec.Struct, frozen=True, gc=False):
@@ -69,7 +69,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """The state of one document. Everything that a listener knows of a document is here, or on the disk.
 
     - `active`: the change that a worker acts on. `waiting` and `review`: the changes that are next.
-    - `lost`: the document had another owner at some time since the work began.
+    - `changed_owner`: the document had another owner at some time since the work began.
     - `kept`: the entry of the quarantine, tried again at `due`. `failed_review`, `review_due`: the same for a review.
     - `unconfirmed`: the copies could not confirm the waiting change at an earlier try, or it is a deletion that waited
       while the cluster served nobody.
@@ -78,8 +78,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     active: Change | None = None
     waiting: Change | None = None
     review: Change | None = None
-    held: Held | None = None
-    lost: bool = False
+    parked: Parked | None = None
+    changed_owner: bool = False
     kept: Quarantined | None = None
     due: float | None = None
     failed_review: Quarantined | None = None
@@ -93,10 +93,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         """Return the state of the document."""
         if self.active is not None:
             return State.WORKING if self.waiting is None and self.review is None else State.WORKING_NEWER
-        if self.review is not None or (self.waiting is not None and self.held is None):
+        if self.review is not None or (self.waiting is not None and self.parked is None):
             return State.WAITING
         if self.waiting is not None:
-            return State.HELD
+            return State.PARKED
         if self.kept is not None or self.failed_review is not None:
             return State.QUARANTINED
         return State.IN_DOUBT if self.in_doubt else State.RECENT
@@ -115,9 +115,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         )
 
     @property
-    def lasting_hold(self) -> Held | None:
+    def lasting_reason(self) -> Parked | None:
         """Return why a new change of the document is left alone as well; None if it is not."""
-        return None if self.held in _PASSING else self.held
+        return None if self.parked in _PASSING else self.parked
 
     def next_of(self, lane: Lane) -> Change | None:
         """Return the change that a worker may take from a lane; None if there is none, or work is under way."""
@@ -125,7 +125,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
             return None
         if lane is Lane.REVIEW:
             return self.review
-        return self.waiting if self.held is None and self.waiting is not None and self.waiting.lane is lane else None
+        return self.waiting if self.parked is None and self.waiting is not None and self.waiting.lane is lane else None
 
 
 EMPTY: Final = Record()
@@ -157,7 +157,7 @@ class Keep(msgspec.Struct, frozen=True, gc=False):
     entry: Quarantined
 
 
-class Removal(Enum):
+class Erasure(Enum):
     """The part of a record to remove from the disk with the next save."""
 
     ENTRY = "entry"  # the entry of the quarantine
@@ -165,7 +165,7 @@ class Removal(Enum):
     BOTH = "both"
 
 
-Effect = Finish | Queue | Remind | Keep | Removal
+Effect = Finish | Queue | Remind | Keep | Erasure
 Step = tuple[Record, tuple[Effect, ...]]
 
 
@@ -179,22 +179,22 @@ def taken(record: Record, lane: Lane) -> Record:
 def ended(record: Record) -> Step:
     """The work is over. A newer change of the document comes first in its lane."""
     effects: list[Effect] = [] if record.active is None else [Finish(record.active)]
-    record = replace(record, active=None, lost=False)
-    if record.waiting is not None and record.held is None:
+    record = replace(record, active=None, changed_owner=False)
+    if record.waiting is not None and record.parked is None:
         effects.append(Queue(record.waiting.lane, first=True))
     if record.review is not None:
         effects.append(Queue(Lane.REVIEW))
     return record, tuple(effects)
 
 
-def held_back(record: Record, why: Held) -> Record:
-    """The waiting change is left alone until it is `freed`. A review is never held."""
-    return replace(record, held=why)
+def parked(record: Record, why: Parked) -> Record:
+    """The waiting change is left alone until it is `freed`. A review is never parked."""
+    return replace(record, parked=why)
 
 
 def freed(record: Record, *, first: bool = False) -> Step:
-    """The held change may be taken again; with `first` before all others in its lane."""
-    record = replace(record, held=None)
+    """The parked change may be taken again; with `first` before all others in its lane."""
+    record = replace(record, parked=None)
     if record.waiting is None or record.active is not None:
         return record, ()
     return record, (Queue(record.waiting.lane, first),)
@@ -242,10 +242,16 @@ def lost(record: Record, document_id: str, now: float, *, on_hold: bool = False)
     is_seen = waiting is not None and (record.unconfirmed or (on_hold and waiting.deleted))
     unconfirmed: Change | Quarantined | None = waiting if is_seen else None
     if kept is not None:
-        effects = (*effects, Removal.ENTRY)
+        effects = (*effects, Erasure.ENTRY)
         unconfirmed = kept if kept.failure.is_unconfirmed else unconfirmed
     record = replace(
-        record, waiting=None, held=None, kept=None, due=None, unconfirmed=False, lost=record.active is not None
+        record,
+        waiting=None,
+        parked=None,
+        kept=None,
+        due=None,
+        unconfirmed=False,
+        changed_owner=record.active is not None,
     )
     if unconfirmed is None:
         return record, effects

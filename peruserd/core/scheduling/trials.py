@@ -8,7 +8,7 @@ from typing import Final
 
 from peruserd.core.feed.changes import Change
 from peruserd.core.scheduling.documents import Documents
-from peruserd.core.scheduling.records import Held
+from peruserd.core.scheduling.records import Parked
 
 # Memory is bounded. Past this number some users may try again before others have tried.
 _MAX_TRIED: Final = 10_000
@@ -74,4 +74,4 @@ class Trials:
     def _begin_round(self) -> None:
         if self._tried:
             self._tried.clear()
-            self._documents.free(Held.TRIED)
+            self._documents.free(Parked.TRIED)

@@ -104,11 +104,11 @@ class Facts(msgspec.Struct, frozen=True):
 
     @property
     def holds(self) -> bool:
-        """Say whether a returning user waits for the operator."""
+        """Say whether the configuration lets a returning user wait for the operator."""
         return self.on_return is OnReturn.HOLD
 
     @property
-    def lost(self) -> tuple[str, ...]:
+    def without_file(self) -> tuple[str, ...]:
         """Return the nodes whose copy has no file, sorted. A write makes such a copy again, as for a new database.
 
         The result is empty in two cases:
@@ -124,7 +124,7 @@ class Facts(msgspec.Struct, frozen=True):
     def readable(self) -> tuple[Security, ...]:
         """Return the security objects of the readable copies. A lost copy counts with the object of a new one."""
         found = tuple(each.security for each in self.copies or () if each.security is not None)
-        return (*found, *(CLOSED for each in self.copies or () if each.lost)) if self.lost else found
+        return (*found, *(CLOSED for each in self.copies or () if each.lost)) if self.without_file else found
 
     @property
     def has_majority(self) -> bool:
@@ -135,7 +135,7 @@ class Facts(msgspec.Struct, frozen=True):
     def silent(self) -> tuple[str, ...]:
         """Return the nodes whose copy could not be read, sorted."""
         # Most acts read no copies, and ask this several times.
-        if not self.copies or self.lost:
+        if not self.copies or self.without_file:
             return ()
         return tuple(sorted({each.node for each in self.copies if each.security is None}))
 

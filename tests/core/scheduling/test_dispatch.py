@@ -42,7 +42,7 @@ def test_what_is_held_back_waits_and_holds_up_nobody_else(desk: Desk) -> None:
     desk.dispatch.hold_back(lambda document: document == "a")
     assert desk.drain() == [other]
     assert desk.has_waiting("a")
-    assert (desk.documents.waiting, desk.documents.held, desk.mark.under_way) == (1, 1, 1)
+    assert (desk.documents.waiting, desk.documents.parked, desk.mark.under_way) == (1, 1, 1)
     assert not desk.is_finished(held)
 
 
@@ -53,7 +53,7 @@ def test_what_was_held_back_goes_on_when_it_need_not_wait_any_more(desk: Desk, l
     desk.dispatch.hold_back(lambda _: True)
     assert desk.drain() == []
     desk.dispatch.hold_back(lambda _: False)
-    assert desk.documents.held == 0
+    assert desk.documents.parked == 0
     assert desk.drain() == [held]
 
 
@@ -65,7 +65,7 @@ def test_what_is_held_back_is_judged_anew_each_time(desk: Desk) -> None:
     desk.dispatch.hold_back(lambda document: document in "bc")
     late = desk.put("c")
     assert desk.drain() == [first]
-    assert desk.documents.held == 2
+    assert desk.documents.parked == 2
     desk.dispatch.hold_back(lambda _: False)
     assert set(desk.drain()) == {second, late}
 
@@ -78,7 +78,7 @@ def test_a_newer_change_takes_the_place_of_one_held_back(desk: Desk) -> None:
     new = desk.put("a")
     assert desk.is_finished(old)
     assert desk.drain() == []
-    assert (desk.documents.waiting, desk.documents.held) == (1, 1)
+    assert (desk.documents.waiting, desk.documents.parked) == (1, 1)
     desk.dispatch.hold_back(lambda _: False)
     assert desk.drain() == [new]
 
@@ -104,7 +104,7 @@ def test_what_is_held_back_for_a_lost_document_is_finished(desk: Desk) -> None:
     desk.documents.lose_unless(lambda _: False, 0.0)
     desk.dispatch.hold_back(lambda _: False)
     assert desk.is_finished(lost)
-    assert (desk.documents.waiting, desk.documents.held, desk.drain()) == (0, 0, [])
+    assert (desk.documents.waiting, desk.documents.parked, desk.drain()) == (0, 0, [])
 
 
 def test_reviews_are_never_held_back(desk: Desk) -> None:
@@ -154,9 +154,9 @@ def test_a_user_who_changes_all_the_time_waits_for_room_once(desk: Desk) -> None
         latest = desk.put("b")
         assert desk.take() is None
     desk.dispatch.limit(8, 1_000)
-    assert desk.dispatch.due(0.0) == 1
+    assert desk.dispatch.queue_due(0.0) == 1
     assert desk.take() is latest
-    assert desk.dispatch.due(0.0) == 0
+    assert desk.dispatch.queue_due(0.0) == 0
 
 
 def test_a_look_goes_on_when_the_retry_that_waited_for_room_with_it_is_forgotten() -> None:

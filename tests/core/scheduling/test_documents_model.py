@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
-from peruserd.core.scheduling.records import Held, Record, Removal
+from peruserd.core.scheduling.records import Erasure, Parked, Record
 from peruserd.core.users.quarantine import Advice, Failure
 from tests.core.desk import Desk
 from tests.core.outcomes import FAILURES, RECALL, RETRY, Outcome
@@ -41,7 +41,7 @@ class DocumentsMachine(RuleBasedStateMachine):
         self.put: list[Change] = []
         self.working: list[Change] = []
         self.mine = set(NAMES)
-        self.held: set[str] = set()
+        self.parked: set[str] = set()
         self.quarantine: set[str] = set()
         self.doubts: set[str] = set()
         self.nodes: set[str] = set()
@@ -117,8 +117,8 @@ class DocumentsMachine(RuleBasedStateMachine):
             records = {name: self.documents.record(name) for name in NAMES}
             assert {name for name, record in records.items() if record.review is not None} <= busy
             waiting = {name for name, record in records.items() if record.waiting is not None}
-            for_room = {name for name, record in records.items() if record.held is Held.LIMIT}
-            assert waiting <= busy | self.held | for_room, "what may be acted on is not given out"
+            for_room = {name for name, record in records.items() if record.parked is Parked.LIMIT}
+            assert waiting <= busy | self.parked | for_room, "what may be acted on is not given out"
             assert not for_room or not self._has_room(), "what there is room for is not given out"
             return
         name = change.document_id
@@ -127,7 +127,7 @@ class DocumentsMachine(RuleBasedStateMachine):
         if change.lane is Lane.REVIEW:
             return
         assert name in self.mine
-        assert name not in self.held
+        assert name not in self.parked
         assert change.contested or self.hints[name] <= {change.deleted}
         self.hints[name].clear()
         # A retry is of what was tried before, and stands aside for whatever is newer; for what is contested the
@@ -166,7 +166,7 @@ class DocumentsMachine(RuleBasedStateMachine):
         removal = self.documents.succeed(change, outcome, self.now, recall=name in self.mine)
         self.dispatch.ended(change, self.now, created=outcome.provisioned)
         self.made += [self.now] if outcome.provisioned else []
-        expected = {(True, True): Removal.BOTH, (True, False): Removal.ENTRY, (False, True): Removal.DOUBT}
+        expected = {(True, True): Erasure.BOTH, (True, False): Erasure.ENTRY, (False, True): Erasure.DOUBT}
         assert removal is expected.get((released, certain))
         self.quarantine -= {name} if released else set()
         self.doubts -= {name} if certain else set()
@@ -189,7 +189,7 @@ class DocumentsMachine(RuleBasedStateMachine):
             assert (kept.deleted, kept.contested) == (change.deleted, change.contested)
             self.quarantine.add(name)
         elif admitted:
-            assert removal is (Removal.ENTRY if name in self.quarantine else None)
+            assert removal is (Erasure.ENTRY if name in self.quarantine else None)
             self.quarantine.discard(name)
         self.documents.end(change)
         self.dispatch.ended(change, self.now)
@@ -214,7 +214,7 @@ class DocumentsMachine(RuleBasedStateMachine):
 
     @rule(names=st.sets(st.sampled_from(NAMES)))
     def hold_back(self, names: set[str]) -> None:
-        self.held = names
+        self.parked = names
         self.dispatch.hold_back(names.__contains__)
 
     @rule(new_per_minute=st.integers(0, 2), share=st.sampled_from([1, 100]))
@@ -268,7 +268,7 @@ class DocumentsMachine(RuleBasedStateMachine):
         assert documents.waiting == count(lambda record: record.waiting)
         assert documents.active == count(lambda record: record.active) == len(self.working)
         assert documents.reviews == count(lambda record: record.review)
-        assert documents.held == count(lambda record: record.held) <= documents.waiting
+        assert documents.parked == count(lambda record: record.parked) <= documents.waiting
         assert documents.quarantined == count(lambda record: record.kept)
         kinds = Counter(record.kept.failure.kind for record in self._records().values() if record.kept)
         assert documents.quarantined_by_kind == kinds
@@ -299,7 +299,7 @@ class DocumentsMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.limit(0)
         self.dispatch.hold_back(None)
-        self.held.clear()
+        self.parked.clear()
         for _ in range(100):
             while self.working:
                 self._succeed(0, Outcome(provisioned=True, whole=True, acted_on=False))

@@ -31,7 +31,7 @@ def _pages(intake: Intake) -> Iterator[list[str]]:
     while (task := intake.scan_task) is not None and intake.scan_has_room:
         after = int(task.since)
         rows = [_row(after + 1)] if after < 3 else []
-        changes = intake.scan_page(task, Page(rows, after + len(rows)), (), 0.0) or []
+        changes = intake.enter_scan_page(task, Page(rows, after + len(rows)), (), 0.0) or []
         assert all(each.lane is Lane.SCAN and each.contested for each in changes)
         for change in changes:
             change.finish()
@@ -153,7 +153,7 @@ def test_rows_behind_the_end_of_a_scan_are_the_live_feeds() -> None:
         assert task is not None
         late = [_row(4), Row(5, "org.couchdb.user:5", deleted=True, changes=(Leaf("2-a"),))]
         page = Page([_row(1), _row(2), _row(3), *late], 5)
-        changes = intake.scan_page(task, page, {each.id for each in page.results}, 0.0)
+        changes = intake.enter_scan_page(task, page, {each.id for each in page.results}, 0.0)
         assert changes is not None
         assert [each.sequence for each in changes] == [1, 2, 3]
         for change in changes:
@@ -167,10 +167,10 @@ def test_a_user_whose_document_changes_amid_a_scan_is_looked_at_with_care_all_th
     intake = _opened()
     rows = [Row(4, "org.couchdb.user:1", changes=(Leaf("2-b"),)), _row(5)]
     intake.look_at_all("me 7", 7)
-    changes = intake.live_page(Page(rows, 5), 0.0)
+    changes = intake.enter_live_page(Page(rows, 5), 0.0)
     assert [(each.sequence, each.contested) for each in changes] == [(4, True), (5, False)]
     for change in changes:
         change.finish()
     assert _read(intake) == {f"org.couchdb.user:{number}" for number in (1, 2, 3)}
-    later = intake.live_page(Page([Row(6, "org.couchdb.user:1", changes=(Leaf("3-c"),))], 6), 0.0)
+    later = intake.enter_live_page(Page([Row(6, "org.couchdb.user:1", changes=(Leaf("3-c"),))], 6), 0.0)
     assert [each.contested for each in later] == [False]

@@ -5,8 +5,8 @@ import pytest
 from peruserd.core.feed.changes import Change, make_look
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.scheduling.aftermath import after_success
-from peruserd.core.scheduling.arrivals import seen
-from peruserd.core.scheduling.records import EMPTY, Finish, Held, Queue, replace
+from peruserd.core.scheduling.arrivals import arrived
+from peruserd.core.scheduling.records import EMPTY, Finish, Parked, Queue, replace
 from peruserd.core.users.quarantine import Quarantined
 from tests.core.desk import Desk
 from tests.core.outcomes import RETRY, Outcome
@@ -117,18 +117,18 @@ def test_a_look_waits_for_work_that_began_before_it(desk: Desk, lane: Lane) -> N
 def test_a_look_that_was_held_for_want_of_room_is_not_stuck() -> None:
     """A look without room for a new database is replaced by a more urgent reason, in that reason's lane."""
     waiting = make_look("a", Lane.AUDIT, 0.0)
-    record = replace(EMPTY, waiting=waiting, held=Held.LIMIT)
+    record = replace(EMPTY, waiting=waiting, parked=Parked.LIMIT)
     look = make_look("a", Lane.OPERATOR, 1.0)
-    after, effects = seen(record, look)
-    assert (after.waiting, after.held) == (look, None)
+    after, effects = arrived(record, look)
+    assert (after.waiting, after.parked) == (look, None)
     assert effects == (Finish(waiting), Queue(Lane.OPERATOR))
 
 
 def test_a_look_leaves_a_document_alone_that_another_instance_will_own() -> None:
     """A document that is held for its upcoming owner stays held."""
-    record = replace(EMPTY, waiting=make_look("a", Lane.AUDIT, 0.0), held=Held.OWNER)
-    after, effects = seen(record, make_look("a", Lane.OTHERS, 1.0))
-    assert after.held is Held.OWNER
+    record = replace(EMPTY, waiting=make_look("a", Lane.AUDIT, 0.0), parked=Parked.OWNER)
+    after, effects = arrived(record, make_look("a", Lane.OTHERS, 1.0))
+    assert after.parked is Parked.OWNER
     assert Queue(Lane.OTHERS) not in effects
 
 
@@ -196,7 +196,7 @@ def test_a_user_who_failed_is_not_judged_while_a_review_is_under_way(desk: Desk)
     """The end of the review must not count as the end of the failed work. The user tries again."""
     change = desk.put("a")
     assert desk.take() is change
-    desk.documents.set_aside(change, RETRY, 0.0, held=True)
+    desk.documents.set_aside(change, RETRY, 0.0, parked=True)
     desk.dispatch.ended(change, 0.0)
     review = desk.review("a")
     assert desk.take() is review

@@ -7,7 +7,7 @@ from peruserd.core.feed.changes import Change
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.scheduling import arrivals, records
 from peruserd.core.scheduling.aftermath import after_failure, after_success
-from peruserd.core.scheduling.records import EMPTY, Finish, Held, Keep, Queue, Record, Remind, Removal, State
+from peruserd.core.scheduling.records import EMPTY, Erasure, Finish, Keep, Parked, Queue, Record, Remind, State
 from peruserd.core.users.quarantine import UNCONFIRMED, UNSERVABLE_NAME, Advice, Failure, Quarantined
 from tests.core.outcomes import RECALL, RETRY, Outcome
 
@@ -36,8 +36,8 @@ def entry(failure: Failure = RETRY, *, deleted: bool = False, failures: int = 1)
     ("record", "state"),
     [
         (Record(waiting=change()), State.WAITING),
-        (Record(waiting=change(), held=Held.OWNER), State.HELD),
-        (Record(waiting=change(), held=Held.OWNER, review=change(Lane.REVIEW)), State.WAITING),
+        (Record(waiting=change(), parked=Parked.OWNER), State.PARKED),
+        (Record(waiting=change(), parked=Parked.OWNER, review=change(Lane.REVIEW)), State.WAITING),
         (Record(review=change(Lane.REVIEW)), State.WAITING),
         (working(), State.WORKING),
         (working(waiting=change()), State.WORKING_NEWER),
@@ -66,7 +66,7 @@ def test_a_document_at_rest_has_nothing_to_remember() -> None:
 def test_a_change_is_worked_on_and_forgotten() -> None:
     """A change is read, taken and acted on. It is remembered for a while and then forgotten."""
     first = change()
-    record, effects = arrivals.seen(EMPTY, first)
+    record, effects = arrivals.arrived(EMPTY, first)
     assert effects == (Queue(Lane.LIVE),)
     record = records.taken(record, Lane.LIVE)
     assert record.active is first
@@ -144,7 +144,7 @@ def test_a_failure_that_follows_from_the_name_is_not_kept(kept: Quarantined | No
     record, effects = after_failure(
         working(kept=kept), failure, is_mine=True, nodes=NODES, now=0.0, wall=0.0, chance=0.5
     )
-    assert effects == (() if kept is None else (Removal.ENTRY,))
+    assert effects == (() if kept is None else (Erasure.ENTRY,))
     assert records.ended(record)[0].is_at_rest
 
 
@@ -237,7 +237,7 @@ def test_a_servers_long_words_are_cut() -> None:
 def test_work_that_succeeds_takes_a_user_out_of_quarantine(lane: Lane) -> None:
     """The lane of the work makes no difference."""
     record, removal = after_success(working(lane, kept=entry(), due=5.0), Outcome(), 0.0, recall=True)
-    assert (record.kept, record.due, removal) == (None, None, Removal.ENTRY)
+    assert (record.kept, record.due, removal) == (None, None, Erasure.ENTRY)
 
 
 @pytest.mark.parametrize("outcome", [Outcome(), Outcome(whole=True, acted_on=True)], ids=["nothing", "wrote"])
@@ -251,16 +251,16 @@ def test_a_review_that_served_the_user_ends_the_retry_too() -> None:
     """There is nothing left to try again."""
     record = working(Lane.REVIEW, kept=entry(), waiting=change(Lane.RETRY))
     record, removal = after_success(record, Outcome(provisioned=True), 0.0, recall=True)
-    assert (record.kept, record.waiting, removal) == (None, None, Removal.ENTRY)
+    assert (record.kept, record.waiting, removal) == (None, None, Erasure.ENTRY)
 
 
 def test_a_retry_that_ends_while_it_is_held_leaves_nothing_held() -> None:
     """The next change would be held with nothing to wait for, and never be let go."""
-    record = working(Lane.REVIEW, kept=entry(), waiting=change(Lane.RETRY), held=Held.LIMIT)
+    record = working(Lane.REVIEW, kept=entry(), waiting=change(Lane.RETRY), parked=Parked.LIMIT)
     record, _ = after_success(record, Outcome(provisioned=True), 0.0, recall=True)
     record, _ = records.ended(record)
-    assert record.held is None
-    record, effects = arrivals.seen(record, change())
+    assert record.parked is None
+    record, effects = arrivals.arrived(record, change())
     assert effects == (Queue(Lane.LIVE),)
     assert record.next_of(Lane.LIVE) is not None
 
@@ -283,7 +283,7 @@ def test_a_doubt_ends_with_a_write_or_with_the_database(
     """Work that ended well without writing the security object has not made it certain."""
     record, removal = after_success(working(lane, in_doubt=True), outcome, 0.0, recall=False)
     assert record.in_doubt is not certain
-    assert removal is (Removal.DOUBT if certain else None)
+    assert removal is (Erasure.DOUBT if certain else None)
 
 
 def test_failed_work_leaves_a_doubt() -> None:
@@ -346,9 +346,9 @@ def test_a_lost_document_lets_go_of_all_but_its_doubt() -> None:
     """Its next owner begins with a scan of its own."""
     waits = change()
     record, effects = records.lost(
-        Record(waiting=waits, held=Held.OWNER, kept=entry(), due=3.0, in_doubt=True), "ann", 0.0
+        Record(waiting=waits, parked=Parked.OWNER, kept=entry(), due=3.0, in_doubt=True), "ann", 0.0
     )
-    assert effects == (Finish(waits), Removal.ENTRY)
+    assert effects == (Finish(waits), Erasure.ENTRY)
     assert record == Record(in_doubt=True)
 
 
@@ -356,6 +356,6 @@ def test_what_could_not_be_confirmed_is_reviewed_by_who_saw_it() -> None:
     """The next owner's copy may not show the change yet. The review assumes the opposite of the unconfirmed state."""
     unconfirmed = entry(Failure(UNCONFIRMED, "one of three has answered"), deleted=True)
     record, effects = records.lost(Record(kept=unconfirmed, due=3.0), "ann", 5.0)
-    assert effects == (Removal.ENTRY, Queue(Lane.REVIEW))
+    assert effects == (Erasure.ENTRY, Queue(Lane.REVIEW))
     assert record.review is not None
     assert (record.review.deleted, record.kept) == (False, None)

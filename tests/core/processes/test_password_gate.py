@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from peruserd.core.processes.authentication import MAX_REFUSALS, WINDOW_SECONDS, Gate, Verdict
+from peruserd.core.processes.password_gate import MAX_REFUSALS, WINDOW_SECONDS, Gate, Verdict
 from tests.quick import examples
 
 TIMES = st.floats(-1e9, 4e9)
