@@ -30,6 +30,7 @@ from peruserd.cli.installing_parsers import add_completion, add_manual, add_unit
 from peruserd.cli.operator_parsers import add_audit, add_deletions, add_migrate, add_quarantine, add_templates
 from peruserd.cli.simcluster_options import add_simcluster
 from peruserd.core.configuration.decoding import ConfigError
+from peruserd.core.configuration.problems import TemporaryError, exit_code_of
 
 EXIT_DONE: Final = 0
 EXIT_NOT_DONE: Final = 1
@@ -72,7 +73,8 @@ def _run(given: Sequence[str]) -> int:
     except output.CommandError as error:
         return output.fail(error, as_json=as_json)
     except ConfigError as error:
-        return output.fail(output.CommandError(EXIT_CONFIGURATION, "configuration", *error.problems), as_json=as_json)
+        kind = "unavailable" if isinstance(error, TemporaryError) else "configuration"
+        return output.fail(output.CommandError(exit_code_of(error), kind, *error.problems), as_json=as_json)
     except KeyboardInterrupt:
         return output.fail(output.CommandError(EXIT_INTERRUPTED, "interrupted", "interrupted"), as_json=as_json)
     return code

@@ -2,14 +2,40 @@
 
 import argparse
 
+import structlog
+
 from peruserd import logs
 from peruserd.cli.loading import credentials_for, load_file
+from peruserd.core.configuration.decoding import ConfigError
+from peruserd.core.configuration.problems import exit_code_of
 from peruserd.daemon import instance, systemd
+
+log = structlog.get_logger(__name__)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run until SIGTERM or SIGINT; raises ConfigError."""
-    loaded = load_file(options.config)
-    source = credentials_for(loaded)
+    """Run until SIGTERM or SIGINT; return the exit code.
+
+    Raises ConfigError if the log cannot be set up, because the configuration says how that is done.
+    """
+    notifier = systemd.from_environment()
+    try:
+        loaded = load_file(options.config)
+        source = credentials_for(loaded)
+    except ConfigError as error:
+        _notify(notifier, error)
+        raise
     logs.configure(loaded.config.log)
-    return instance.run(loaded.config, source, systemd.from_environment())
+    try:
+        return instance.run(loaded.config, source, notifier)
+    except ConfigError as error:
+        _notify(notifier, error)
+        code = exit_code_of(error)
+        for problem in error.problems:
+            log.error("cannot start", error=problem, code=code)  # noqa: TRY400 - the sentence says it all
+        return code
+
+
+def _notify(notifier: systemd.Notifier, error: ConfigError) -> None:
+    """Let `systemctl status` show why the daemon has ended, also where nobody may read the log."""
+    notifier.status(f"cannot start: {error.problems[0]}")

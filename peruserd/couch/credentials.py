@@ -1,6 +1,7 @@
 """The account of this instance at CouchDB, and the source of its password. The password is kept only in memory.
 
-After a refusal the password is read again, because somebody may have changed it.
+After a refusal the password is read again, because somebody may have changed it. A file that cannot be used now can be
+brought or replaced later, so that is a TemporaryError.
 """
 
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 from peruserd.core.common.secret import Secret
 from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.core.configuration.decoding import PASSWORD_CREDENTIAL, PASSWORD_VARIABLE, ConfigError, Loaded, is_plain
+from peruserd.core.configuration.problems import TemporaryError, error_of
 from peruserd.core.processes.messages import Credentials
 
 
@@ -64,6 +66,7 @@ def resolve_credentials(loaded: Loaded, environment: Mapping[str, str]) -> Crede
     couchdb = loaded.config.couchdb
     username = couchdb.username or loaded.username
     password = _configured_password(couchdb, environment)
+    from_file = password is not None and not environment.get(PASSWORD_VARIABLE)
     if password is None and loaded.password is not None:
         if username != loaded.username:
             problem = (
@@ -80,13 +83,15 @@ def resolve_credentials(loaded: Loaded, environment: Mapping[str, str]) -> Crede
             f"couchdb.username: {username!r} has no password; give couchdb.password_file, {PASSWORD_VARIABLE} in the "
             f"environment, or the systemd credential {PASSWORD_CREDENTIAL}"
         )
-        raise ConfigError([problem])
-    if not all(_is_unicode(each) for each in (username, password.value)):
-        raise ConfigError(["couchdb.username: the name or the password has bytes that are not UTF-8"])
-    if not all(is_plain(each) for each in (username, password.value)):
-        # RFC 7617, 2, forbids control characters in both.
-        problem = "couchdb.username: the name or the password has control characters, such as a carriage return"
-        raise ConfigError([problem])
+        # Systemd hands credentials over at each start, so the next one may bring it.
+        raise (TemporaryError if environment.get("CREDENTIALS_DIRECTORY") else ConfigError)([problem])
+    for each, kind in ((username, ConfigError), (password.value, TemporaryError if from_file else ConfigError)):
+        if not _is_unicode(each):
+            raise kind(["couchdb.username: the name or the password has bytes that are not UTF-8"])
+        if not is_plain(each):
+            # RFC 7617, 2, forbids control characters in both.
+            problem = "couchdb.username: the name or the password has control characters, such as a carriage return"
+            raise kind([problem])
     return Credentials(username, password)
 
 
@@ -137,9 +142,10 @@ def _first_line(path: Path, where: str) -> Secret:
     try:
         # A password may contain characters such as U+2028, at which Python's `splitlines` would end the line.
         line = path.read_text(encoding="utf-8-sig").partition("\n")[0]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigError([f"{where}: cannot read {path}: {reason}"]) from error
+    except OSError as error:
+        raise error_of(f"{where}: cannot read {path}: {error.strerror}", error) from error
+    except UnicodeDecodeError as error:
+        raise TemporaryError([f"{where}: cannot read {path}: it is not UTF-8"]) from error
     if not line:
-        raise ConfigError([f"{where}: the first line of {path} is empty; it must be the password"])
+        raise TemporaryError([f"{where}: the first line of {path} is empty; it must be the password"])
     return Secret(line)

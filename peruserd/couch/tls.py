@@ -1,5 +1,7 @@
 """Checks the files for TLS before anything is sent: a file that cannot be used ends the start.
 
+A program that renews certificates can bring or replace such a file at any time. So most of these problems can pass.
+
 While the daemon runs, each connection reads these files again. If one is missing then, the request fails.
 """
 
@@ -9,43 +11,43 @@ from collections.abc import Callable
 from pathlib import Path
 
 from peruserd.core.configuration.config import CouchDBConfig
+from peruserd.core.configuration.problems import Problems, lasts
 
 
-def tls_problems(couchdb: CouchDBConfig) -> list[str]:
+def tls_problems(couchdb: CouchDBConfig) -> Problems:
     """Return a sentence for each TLS file that cannot be used; it begins with the configuration key."""
-    problems = []
+    problems = Problems()
     cert, key = couchdb.client_cert, couchdb.client_key
     for name, path in (("ca_file", couchdb.ca_file), ("client_cert", cert), ("client_key", key)):
-        if path is not None and (problem := _unreadable(path)) is not None:
-            problems.append(f"couchdb.{name}: cannot read {path}: {problem}")
-    if problems:
+        if path is not None:
+            _read(f"couchdb.{name}: cannot read {path}", path, problems)
+    if problems.all:
         return problems
     if (ca_file := couchdb.ca_file) is not None:
-        problems += _tried("ca_file", ca_file, lambda context: context.load_verify_locations(ca_file))
+        _load("ca_file", ca_file, problems, lambda context: context.load_verify_locations(ca_file))
     if cert is not None:
         # The empty password keeps an encrypted key from asking for its pass phrase on the terminal.
-        problems += _tried("client_cert", cert, lambda context: context.load_cert_chain(cert, key, password=""))
+        _load("client_cert", cert, problems, lambda context: context.load_cert_chain(cert, key, password=""))
     return problems
 
 
-def _unreadable(path: str) -> str | None:
+def _read(words: str, path: str, problems: Problems) -> None:
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
             # To read a pipe could block the start for ever.
-            return "it is not a file"
+            problems.add(f"{words}: it is not a file", lasts=True)
+            return
         with Path(path).open("rb") as file:
             file.read(1)
     except OSError as error:
-        return error.strerror or str(error)
+        problems.add(f"{words}: {error.strerror or error}", lasts=lasts(error))
     except ValueError as error:
         # The path has a zero byte in it.
-        return str(error)
-    return None
+        problems.add(f"{words}: {error}", lasts=True)
 
 
-def _tried(name: str, path: str, load: Callable[[ssl.SSLContext], None]) -> list[str]:
+def _load(name: str, path: str, problems: Problems, load: Callable[[ssl.SSLContext], None]) -> None:
     try:
         load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     except (OSError, ValueError) as error:
-        return [f"couchdb.{name}: {path} cannot be used: {error}"]
-    return []
+        problems.add(f"couchdb.{name}: {path} cannot be used: {error}", lasts=False)

@@ -4,6 +4,7 @@
 path is 404: the page is small on purpose.
 """
 
+import errno
 import select
 import socket
 import socketserver
@@ -20,6 +21,7 @@ from prometheus_client.metrics import disable_created_metrics
 from peruserd import ending
 from peruserd.core.configuration.decoding import ConfigError, split_address
 from peruserd.core.configuration.loopback import host_problem
+from peruserd.core.configuration.problems import TemporaryError
 from peruserd.daemon.collecting import Exposition, GuardedCollector, Source
 from peruserd.daemon.samples import Part
 from peruserd.daemon.users_page import IS_GONE, PATH, UsersPage
@@ -41,6 +43,9 @@ _READING: Final = ("GET", "HEAD")
 
 # Each answer is of this moment, and none is what a browser might guess it to be.
 _HEADERS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+
+# A port that needs a privilege, and an address of a kind that this machine does not have.
+_LASTING: Final = frozenset({errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT, errno.EINVAL})
 
 # How often the server checks whether it must stop. The default of 0.5 s would make each stop half a second longer.
 _POLL_SECONDS: Final = 0.1
@@ -240,11 +245,18 @@ def registry_of(parts: Mapping[str, Part]) -> CollectorRegistry:
 
 
 def serve(page: Page, listen: str) -> HTTPServer:
-    """Begin to serve a page at the configured address; raises ConfigError if that is impossible."""
+    """Begin to serve a page at the configured address; raises ConfigError if that is impossible.
+
+    Another program can give the port free, and an address can still come up. So that raises TemporaryError.
+    """
     host, port = split_address(listen)
     try:
         server = HTTPServer(page, host, port)
     except OSError as error:
-        raise ConfigError([f"http.listen: cannot listen on {listen}: {error.strerror}"]) from error
+        problem = f"http.listen: cannot listen on {listen}: {error.strerror}"
+        if error.errno in _LASTING:
+            raise ConfigError([problem]) from error
+        advice = "; end what uses the port, or choose another one" if error.errno == errno.EADDRINUSE else ""
+        raise TemporaryError([problem + advice]) from error
     server.start()
     return server

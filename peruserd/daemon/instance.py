@@ -12,7 +12,9 @@ from peruserd.core.cluster.agreement import configuration_digest
 from peruserd.core.cluster.stable_view import StableView
 from peruserd.core.cluster.views import View
 from peruserd.core.configuration.config import Config
-from peruserd.core.processes.lifecycle import EXIT_CONFIGURATION, RestartBudget, Timing
+from peruserd.core.configuration.decoding import ConfigError
+from peruserd.core.processes.lifecycle import RestartBudget, Timing
+from peruserd.core.users.templates import Templates
 from peruserd.couch.authenticator import Answers, Authenticator
 from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError
@@ -29,9 +31,10 @@ from peruserd.daemon.http import HTTPServer, Page, registry_of, serve
 from peruserd.daemon.metrics import InstanceMetrics
 from peruserd.daemon.quarantine import QuarantineOrders
 from peruserd.daemon.samples import Part
+from peruserd.daemon.start import Start
 from peruserd.daemon.start_messages import start_messages
 from peruserd.daemon.state import StateDirectory
-from peruserd.daemon.state_lock import InUseError, StateLock
+from peruserd.daemon.state_lock import StateLock
 from peruserd.daemon.status import InstanceStatus
 from peruserd.daemon.systemd import Notifier
 from peruserd.daemon.templates import keep_templates, load_templates, log_templates
@@ -59,36 +62,36 @@ log = structlog.get_logger(__name__)
 
 
 def run(config: Config, source: CredentialSource, notifier: Notifier) -> int:
-    """Run an instance until it is told to stop; return the exit code. Raises ConfigError."""
+    """Run an instance until it is told to stop; return the exit code.
+
+    Raises ConfigError if the configuration must change first, and TemporaryError if the start may succeed later.
+    """
     faulthandler.enable()
     if (error := dumps.forbid()) is not None:
         log.warning("core dumps of this process cannot be forbidden", error=error)
+    templates = load_templates(config)
     state = StateDirectory.configured(config)
-    try:
-        state.prepare()
-        state_lock = StateLock.take(state.path)
-    except (InUseError, OSError) as error:
-        return _cannot_start_yet(str(error))
-    try:
-        return Instance(config, source, notifier, state, state_lock).run()
-    finally:
-        state_lock.release()
-
-
-def _cannot_start_yet(why: str) -> int:
-    log.error("cannot start", error=why)
-    return os.EX_TEMPFAIL
+    state.prepare()
+    with Start() as start, StateLock.take(state.path) as state_lock:
+        return Instance(config, templates, source, notifier, state, state_lock, start).run()
 
 
 class Instance:
     """One instance, with all its parts. Only `run`, in the main thread, starts and ends parts."""
 
     def __init__(
-        self, config: Config, source: CredentialSource, notifier: Notifier, state: StateDirectory, state_lock: StateLock
+        self,
+        config: Config,
+        templates: Templates,
+        source: CredentialSource,
+        notifier: Notifier,
+        state: StateDirectory,
+        state_lock: StateLock,
+        start: Start,
     ) -> None:
         cluster, provisioning = config.cluster, config.provisioning
-        templates = load_templates(config)
         log_templates(templates, config)
+        self._start = start
         self._config = config
         self._notifier = notifier
         self._state = state
@@ -196,10 +199,7 @@ class Instance:
         # The fork server starts first, so that its imports are done before the first listener starts.
         forkserver.begin(self._state.path)
         with ExitStack() as stack:
-            self._authenticator.start()
-            stack.callback(self._authenticator.stop)
-            if not _attach_first(self._cluster_reader):
-                return EXIT_CONFIGURATION
+            # Everything of this machine comes before the first request, because a start that fails here is repeated.
             health = self._health
             page = Page(
                 registry_of(self._metrics()),
@@ -211,11 +211,11 @@ class Instance:
             server = serve(page, self._config.http.listen)
             stack.callback(server.stop)
             self._member.set_address(f"{server.host}:{server.port}")
-            try:
-                self._control.start()
-            except OSError as error:
-                return _cannot_start_yet(f"no control socket can be made in {self._state.path}: {error}")
+            self._control.start()
             stack.callback(self._control.stop)
+            self._authenticator.start()
+            stack.callback(self._authenticator.stop)
+            _attach_first(self._cluster_reader)
             outcome = self._supervisor.run(lambda: self._begin(stack, server))
         log.info("stopped", code=int(outcome))
         return int(outcome)
@@ -236,6 +236,7 @@ class Instance:
             stack.callback(each.stop)
         # A part that waits for an answer would delay the end of the others.
         stack.callback(self._interrupt)
+        self._start.is_over = True
         self._notifier.ready()
         stack.callback(self._notifier.stopping)
 
@@ -289,8 +290,8 @@ class Instance:
         return {**instance.parts(), "deletions": deletions.put, "audit": AuditMetrics(self._fleet).put}
 
 
-def _attach_first(cluster_reader: ClusterReader) -> bool:
-    """Try once to attach, so that a mistake in the configuration ends the start. Return whether to go on.
+def _attach_first(cluster_reader: ClusterReader) -> None:
+    """Try once to attach, so that a mistake in the configuration ends the start; raises ConfigError.
 
     A node that is away does not end the start. A node that refuses the account does not either: the account can change
     on the server, and the password's file is read again.
@@ -298,11 +299,8 @@ def _attach_first(cluster_reader: ClusterReader) -> bool:
     try:
         cluster_reader.prepare()
     except NoShardsError as error:
-        log.error("cannot start", error=str(error), advice="check [couchdb] in the configuration")  # noqa: TRY400
-        return False
+        raise ConfigError([f"couchdb.feed: {error}"]) from error
     except ForeignDatabaseError as error:
-        log.error("cannot start", error=str(error))  # noqa: TRY400
-        return False
+        raise ConfigError([f"cluster.database: {error}"]) from error
     except CouchError as error:
         log.warning("waiting for CouchDB", kind=error.kind, error=str(error))
-    return True

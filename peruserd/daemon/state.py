@@ -1,6 +1,5 @@
 """The state directory: its path, whether it is writable, and the state file of each shard copy."""
 
-import errno
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -9,16 +8,14 @@ from urllib.parse import quote
 
 from peruserd.core.cluster.views import Copy
 from peruserd.core.configuration.config import Config
-from peruserd.core.configuration.decoding import ConfigError
+from peruserd.core.configuration.problems import error_of
 
 DEFAULT_STATE_DIRECTORY: Final = "/var/lib/peruserd"
 
 _SUFFIX: Final = ".sqlite"
 
-# Errors that can pass without another configuration, such as a full disk.
-_PASSING: Final = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
-)
+# A listener's new state file takes this much, together with its write-ahead log.
+_ROOM_BYTES: Final = 65_536
 
 
 class StateDirectory:
@@ -37,19 +34,20 @@ class StateDirectory:
         return cls(Path(config.state.directory or of_systemd or DEFAULT_STATE_DIRECTORY))
 
     def prepare(self) -> None:
-        """Make the directory if it is missing; raises ConfigError if it is not writable.
+        """Make the directory if it is missing; raises ConfigError if that is impossible.
 
-        An error that can pass without another configuration, such as a full disk, raises OSError.
+        An error that can pass without another configuration, such as a full disk, raises TemporaryError.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             probe = self.path / f".writable-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            try:
+                # An empty file can be made on a full disk too.
+                probe.write_bytes(bytes(_ROOM_BYTES))
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
-            if error.errno in _PASSING:
-                raise
-            raise ConfigError([f"state.directory: cannot write to {self.path}: {error.strerror}"]) from error
+            raise error_of(f"state.directory: cannot write to {self.path}: {error.strerror}", error) from error
 
     def file_of(self, copy: Copy) -> Path:
         """Return the state file of one copy. Its name identifies the copy; special characters are quoted."""

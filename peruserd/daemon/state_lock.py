@@ -13,14 +13,12 @@ from typing import Final, Self
 
 import msgspec
 
+from peruserd.core.configuration.problems import TemporaryError
+
 _FILE: Final = "instance.json"
 
 # The names of a cluster's nodes take less than this.
 _MAX_BYTES: Final = 1 << 20
-
-
-class InUseError(Exception):
-    """Another process holds the state directory."""
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -46,7 +44,7 @@ class StateLock:
 
     @classmethod
     def take(cls, directory: Path) -> Self:
-        """Take the directory; raises InUseError if another process holds it, OSError if it is not writable."""
+        """Take the directory; raises TemporaryError if another process holds it, OSError if it is not writable."""
         # Children do not inherit Python's descriptors, so no listener keeps the lock after its supervisor has died.
         descriptor = os.open(directory / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -56,7 +54,8 @@ class StateLock:
             state_lock.remember(state_lock.expected)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise InUseError(f"{directory} is in use by another peruserd") from error
+            problem = f"state.directory: {directory} is in use by another peruserd; each needs a directory of its own"
+            raise TemporaryError([problem]) from error
         except BaseException:
             os.close(descriptor)
             raise
@@ -67,6 +66,12 @@ class StateLock:
         record = msgspec.json.encode(_Record(self.incarnation, instances))
         # One write covers a longer old record to its end. So if this process is killed, the record can still be read.
         os.pwrite(self._descriptor, record.ljust(os.fstat(self._descriptor).st_size), 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Release the directory; the record stays."""

@@ -12,6 +12,7 @@ import structlog
 from peruserd.core.configuration.choices import Grant
 from peruserd.core.configuration.config import Config
 from peruserd.core.configuration.decoding import ConfigError
+from peruserd.core.configuration.problems import Problems, lasts
 from peruserd.core.users.template_files import DOCUMENTS, MAX_BYTES, OPTIONS, SECURITY, read_templates
 from peruserd.core.users.templates import NO_TEMPLATES, Templates
 from peruserd.couch.errors import CouchError, InterruptedRequestError
@@ -36,11 +37,14 @@ log = structlog.get_logger(__name__)
 
 
 def load_templates(config: Config) -> Templates:
-    """Return the configured templates; raises ConfigError with all mistakes at once."""
+    """Return the configured templates; raises ConfigError with all mistakes at once.
+
+    A file that cannot be read now raises TemporaryError.
+    """
     if config.templates.directory is None:
         return NO_TEMPLATES
     top = Path(config.templates.directory)
-    problems: list[str] = []
+    problems = Problems()
     files: dict[str, bytes] = {}
     found = _entries(top, problems)
     # A dangling link is a mistake. It must not count as a directory that is simply not there.
@@ -51,35 +55,36 @@ def load_templates(config: Config) -> Templates:
         if name == DOCUMENTS:
             continue
         if not is_document and name not in (SECURITY, OPTIONS):
-            problems.append(
+            problem = (
                 f"templates.directory: {path}: not known here; allowed are {DOCUMENTS}/*{_JSON}, {SECURITY}, "
                 f"{OPTIONS}, and names that begin with a dot, which are passed over"
             )
+            problems.add(problem, lasts=True)
         elif (content := _content(path, problems)) is not None:
             files[name] = content
     try:
         templates = read_templates(files, str(top), partitioned=config.databases.partitioned)
     except ConfigError as error:
-        problems += error.problems
-    if problems:
-        raise ConfigError(problems)
+        problems.add_from(error)
+    problems.raise_any()
     return templates
 
 
-def _entries(directory: Path, problems: list[str]) -> list[Path]:
+def _entries(directory: Path, problems: Problems) -> list[Path]:
     """Return the entries of a directory, sorted, without hidden names: a mounted volume of Kubernetes has some."""
     try:
         found = sorted(each for each in directory.iterdir() if not each.name.startswith("."))
     except OSError as error:
-        problems.append(f"templates.directory: {directory}: cannot be read: {error.strerror}")
+        problems.add(f"templates.directory: {directory}: cannot be read: {error.strerror}", lasts=lasts(error))
         return []
     if len(found) > _MAX_FILES:
-        problems.append(f"templates.directory: {directory}: found {len(found):,} files, allowed are {_MAX_FILES:,}")
+        problem = f"templates.directory: {directory}: found {len(found):,} files, allowed are {_MAX_FILES:,}"
+        problems.add(problem, lasts=True)
         return []
     return found
 
 
-def _content(path: Path, problems: list[str]) -> bytes | None:
+def _content(path: Path, problems: Problems) -> bytes | None:
     """Return the content of a file; at most one byte more than allowed."""
     try:
         # If the path is not a file but a pipe, for example, opening or reading it could wait for ever.
@@ -87,9 +92,9 @@ def _content(path: Path, problems: list[str]) -> bytes | None:
         with os.fdopen(descriptor, "rb") as file:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return file.read(MAX_BYTES + 1)
-            problems.append(f"templates.directory: {path}: not a file")
+            problems.add(f"templates.directory: {path}: not a file", lasts=True)
     except OSError as error:
-        problems.append(f"templates.directory: {path}: cannot be read: {error.strerror}")
+        problems.add(f"templates.directory: {path}: cannot be read: {error.strerror}", lasts=lasts(error))
     return None
 
 

@@ -89,7 +89,8 @@ class Supervisor:
         self._stopping = False
         self._gave_up = False
         self._leases_readable = False
-        self.last_round = time.monotonic()
+        # The loop has not begun, so it cannot hang yet.
+        self.last_round = float("inf")
 
     def on_view(self, view: View) -> None:
         """Hand a view to the loop; for any thread."""
@@ -170,6 +171,7 @@ class Supervisor:
         that a signal would end the process without ending these parts in order.
         """
         with Signals(self._inbox.put, self._begin_to_end):
+            self.last_round = time.monotonic()
             begin()
             while not (self._stopping and (self._fleet.idle or self._is_late())):
                 self._wait()

@@ -268,29 +268,17 @@ def test_a_mistaken_configuration_is_78_and_names_file_key_and_what_is_allowed(
     assert f"{path}: deletion.policy: found 'burn', allowed is one of 'revoke', 'keep', 'drop'" in answered.stderr
 
 
-@pytest.mark.parametrize(
-    ("setting", "blamed"),
-    [
-        ({"PERUSERD_STATE_DIRECTORY": "/proc/nowhere"}, "state.directory"),
-        ({"PERUSERD_HTTP_LISTEN": "203.0.113.1:80"}, "http.listen"),
-        ({"PERUSERD_COUCHDB_PASSWORD_FILE": "/nonexistent/password"}, "couchdb.password_file"),
-    ],
-)
-def test_what_cannot_be_used_is_78_before_anything_is_served(config: str, setting: dict[str, str], blamed: str) -> None:
-    """A directory that cannot be written, an address that is not ours, a password file that is not there."""
-    answered = peruserd("run", "--config", config, environment={"PERUSERD_HTTP_LISTEN": "127.0.0.1:0", **setting})
-    assert answered.returncode == 78
-    assert blamed in answered.stderr
-
-
 @pytest.mark.parametrize("command", [["check"], ["owner", "bob"], ["plan"], ["run"]])
-def test_tls_files_that_are_not_there_are_78_and_named(config: str, command: list[str]) -> None:
-    """All mistakes are printed at once; blank variables count as not given."""
+def test_files_that_are_not_there_are_75_and_named(config: str, command: list[str]) -> None:
+    """All of them are printed at once. With a mistake of the configuration the code is 78, and all is printed too."""
     missing = {f"PERUSERD_COUCHDB_{key}": f"/nonexistent/{key}" for key in ("CA_FILE", "CLIENT_CERT", "PASSWORD_FILE")}
     answered = peruserd(*command, "--config", config, environment=missing)
-    assert answered.returncode == 78
-    for key in ("ca_file", "client_cert", "password_file"):
-        assert f"couchdb.{key}: " in answered.stderr
+    assert answered.returncode == 75
+    mistaken = peruserd(*command, "--config", config, environment=missing | {"PERUSERD_COUCHDB_CA_FILE": "/dev"})
+    assert mistaken.returncode == 78
+    for said in (answered.stderr, mistaken.stderr):
+        for key in ("ca_file", "client_cert", "password_file"):
+            assert f"couchdb.{key}: " in said
 
 
 def test_blank_variables_are_not_given(config: str) -> None:

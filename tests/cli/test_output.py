@@ -77,9 +77,10 @@ def test_a_configuration_that_cannot_be_read_is_an_object(command: list[str], tm
 
 @pytest.mark.parametrize("command", ASKING, ids="-".join)
 def test_a_password_file_that_cannot_be_read_is_an_object(command: list[str], tmp_path: Path) -> None:
-    """78, and the key and the file are named."""
+    """75, because the file can still be brought; the key and the file are named."""
     settings = {"PERUSERD_COUCHDB_USERNAME": "adm", "PERUSERD_COUCHDB_PASSWORD_FILE": str(tmp_path / "none")}
-    found = failed(*command, code=78, environment=settings)
+    found = failed(*command, code=75, environment=settings)
+    assert found["error"] == "unavailable"
     assert "couchdb.password_file" in str(found["reason"])
 
 

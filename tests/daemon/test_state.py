@@ -1,6 +1,7 @@
 """The state directory: the file of each copy, and files that belong to no copy any more."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from peruserd.core.cluster.views import Copy, Feed
 from peruserd.core.configuration.config import Config, StateConfig
 from peruserd.core.configuration.decoding import ConfigError
+from peruserd.core.configuration.problems import TemporaryError
 from peruserd.core.ownership.ranges import WHOLE_SPACE, Range
 from peruserd.daemon.state import DEFAULT_STATE_DIRECTORY, StateDirectory
 from peruserd.daemon.state_lock import StateLock
@@ -54,22 +56,29 @@ def test_a_missing_directory_is_made_for_nobody_else(tmp_path: Path) -> None:
     assert list(directory.path.iterdir()) == []
 
 
-def test_a_directory_that_cannot_be_written_is_a_mistake_of_the_configuration(tmp_path: Path) -> None:
-    """The error names the key and the path."""
+@pytest.mark.parametrize("below", ["file", "file/state", "x" * 300])
+def test_a_path_that_can_be_no_directory_is_a_mistake_of_the_configuration(tmp_path: Path, below: str) -> None:
+    """The error names the key and the path, and no other try could help."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"state\.directory.*file"):
-        StateDirectory(tmp_path / "file").prepare()
+    with pytest.raises(ConfigError, match=rf"state\.directory.*{below}") as caught:
+        StateDirectory(tmp_path / below).prepare()
+    assert not isinstance(caught.value, TemporaryError)
 
 
-def test_a_full_disk_is_no_mistake_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The start is tried again by itself, so it succeeds once there is room."""
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_disk_that_cannot_be_written_now_is_no_mistake_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """The start is tried again by itself, so it succeeds once there is room, and nothing is left behind meanwhile."""
 
-    def fail(_path: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def fail(path: Path, _content: bytes) -> None:
+        path.touch()
+        raise OSError(error, os.strerror(error))
 
-    monkeypatch.setattr(Path, "touch", fail)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(TemporaryError, match=rf"state\.directory.*{os.strerror(error)}"):
         StateDirectory(tmp_path / "state").prepare()
+    assert list((tmp_path / "state").iterdir()) == []
 
 
 def test_each_copy_has_a_file_of_its_own_in_the_directory(state: StateDirectory) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.daemon.state_lock import InUseError, StateLock
+from peruserd.core.configuration.problems import TemporaryError
+from peruserd.daemon.state_lock import StateLock
 
 # This program takes the directory, says so, and holds it until its standard input ends or it is killed.
 HOLDER = """
@@ -71,7 +72,7 @@ def test_a_record_of_an_earlier_version_still_names_the_one_before(tmp_path: Pat
 def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     """Two instances on one state directory would damage each other's files. The error names the directory."""
     state_lock = StateLock.take(tmp_path)
-    with pytest.raises(InUseError, match=str(tmp_path)):
+    with pytest.raises(TemporaryError, match=str(tmp_path)):
         StateLock.take(tmp_path)
     state_lock.release()
     StateLock.take(tmp_path).release()
@@ -80,7 +81,7 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
 def test_one_that_is_refused_changes_nothing(tmp_path: Path) -> None:
     """The next process still replaces the one that held the directory."""
     state_lock = StateLock.take(tmp_path)
-    with pytest.raises(InUseError):
+    with pytest.raises(TemporaryError):
         StateLock.take(tmp_path)
     state_lock.release()
     successor = StateLock.take(tmp_path)
@@ -92,7 +93,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone_however_it_ends(tmp
     """The kernel releases the lock when its holder is killed, so a new holder proves that the predecessor has ended."""
     holder, incarnation = _hold(tmp_path)
     with holder:
-        with pytest.raises(InUseError):
+        with pytest.raises(TemporaryError):
             StateLock.take(tmp_path)
         holder.kill()
         holder.wait()

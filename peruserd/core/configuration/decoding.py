@@ -6,7 +6,6 @@ the URL are taken out here, before anything else can see them.
 
 import datetime as dt
 import difflib
-import re
 import tomllib
 import unicodedata
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from msgspec import inspect
 from peruserd.core.common.names import check_prefix, decode_database_name
 from peruserd.core.common.secret import Secret
 from peruserd.core.configuration.config import ClusterConfig, Config, CouchDBConfig
-from peruserd.core.configuration.hosts import is_host
+from peruserd.core.configuration.hosts import is_host, is_url
 from peruserd.core.configuration.services import is_of_service
 
 ENVIRONMENT_PREFIX: Final = "PERUSERD_"
@@ -31,9 +30,6 @@ _TESTS_PREFIX: Final = "PERUSERD_TEST_"
 
 # Some editors on Windows write it before a text.
 _BYTE_ORDER_MARK: Final = "\ufeff"
-
-# The characters that the path of a request can contain unescaped.
-_PATH: Final = r"[!-~]*"
 
 PLAIN_TEXT: Final = "a text"
 """The words for a key that accepts any text."""
@@ -302,15 +298,11 @@ def _lease_problem(cluster: ClusterConfig) -> str | None:
 def _url_problem(url: str) -> str | None:
     allowed = "allowed is http://host:port or https://host:port"
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        is_usable = is_url(url)
     except ValueError:
         # The error's words may quote a password, because a password with a / or # is parsed as a port.
         return f"found something that is no URL (not shown: it may hold a password), {allowed}"
-    usable = parts.scheme in ("http", "https") and is_host(parts.hostname or "") and port != 0
-    if not usable or not re.fullmatch(_PATH, parts.path) or parts.query or parts.fragment or "@" in url:
-        return f"found {_found(url)}, {allowed}"
-    return None
+    return None if is_usable else f"found {_found(url)}, {allowed}"
 
 
 def _prefix_problem(prefix: str) -> str | None:
