@@ -6,7 +6,7 @@ A request that ends like this raises InterruptedRequestError.
 
 import time
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, unquote, urlencode
 
 import msgspec
@@ -23,6 +23,7 @@ from peruserd.couch.answers import Answer
 from peruserd.couch.bodies import bounded, chunks, is_silence, patiently, whole_seconds
 from peruserd.couch.cookies import NAME as COOKIE
 from peruserd.couch.cookies import session_cookie
+from peruserd.couch.tally import TALLY
 from peruserd.couch.tokens import NOBODY, Tokens
 
 T = TypeVar("T")
@@ -150,7 +151,20 @@ class Session:
             self._tokens.refresh(token, answer.session.value)
         return answer
 
-    def exchange(
+    def exchange(self, token: Token, method: str, path: str, *, wait_seconds: float = 0.0, **options: Any) -> Answer:
+        """Send one request with this token, and return the answer. The token is not checked; otherwise as `request`."""
+        begun = time.monotonic()
+        try:
+            answer = self._exchange(token, method, path, wait_seconds=wait_seconds, **options)
+        except errors.InterruptedRequestError:
+            raise
+        except errors.CouchError as error:
+            TALLY.unanswered(error.kind)
+            raise
+        TALLY.answered(answer.status, None if wait_seconds else time.monotonic() - begun)
+        return answer
+
+    def _exchange(
         self,
         token: Token,
         method: str,
@@ -162,7 +176,6 @@ class Session:
         limit_bytes: int = MAX_BYTES,
         within_seconds: float = float("inf"),
     ) -> Answer:
-        """Send one request with this token, and return the answer. The token is not checked; otherwise as `request`."""
         named = f"{method} {path}"
         connect, read = self._timeout[0], min(self._timeout[1], within_seconds)
         allowance = Allowance(named, whole_seconds(read, wait_seconds), limit_bytes)

@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import time
 from contextlib import ExitStack
 from typing import Final
 
@@ -24,11 +25,12 @@ from peruserd.couch.refusals import RefusalFile
 from peruserd.couch.session import Session
 from peruserd.daemon.audit_metrics import AuditMetrics
 from peruserd.daemon.building import deletion_service, orders, remembering, with_short_timeouts
+from peruserd.daemon.cluster_metrics import ClusterMetrics
 from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.deletion_metrics import DeletionMetrics
 from peruserd.daemon.health import Health
 from peruserd.daemon.http import HTTPServer, Page, registry_of, serve
-from peruserd.daemon.metrics import InstanceMetrics
+from peruserd.daemon.metrics import InstanceMetrics, ListenerMetrics
 from peruserd.daemon.quarantine import QuarantineOrders
 from peruserd.daemon.samples import Part
 from peruserd.daemon.start import Start
@@ -277,17 +279,23 @@ class Instance:
         self._watcher.read_soon()
 
     def _metrics(self) -> dict[str, Part]:
-        instance = InstanceMetrics(
+        cluster = ClusterMetrics(
             self._fleet,
             self._supervisor,
+            self._watcher,
+            self._member,
             self._lease_renewer,
-            self._health,
             self._database,
             self._second_writer,
             self._authenticator,
         )
-        deletions = DeletionMetrics(self._fleet, self._deletions.pause)
-        return {**instance.parts(), "deletions": deletions.put, "audit": AuditMetrics(self._fleet).put}
+        return {
+            **InstanceMetrics(self._health, self._state.path, started_at=time.time()).parts(),
+            **ListenerMetrics(self._fleet).parts(),
+            **cluster.parts(),
+            "deletions": DeletionMetrics(self._fleet, self._deletions.pause).put,
+            "audit": AuditMetrics(self._fleet).put,
+        }
 
 
 def _attach_first(cluster_reader: ClusterReader) -> None:

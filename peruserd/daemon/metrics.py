@@ -1,24 +1,25 @@
-"""The metrics of an instance for Prometheus, made from the reports of its listeners and the supervisor's state.
+"""The metrics of an instance for Prometheus: its listeners and their work, and the instance as a whole.
 
 The table in `peruserd.monitoring.table` names all metrics with their meanings.
 """
 
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from peruserd import __version__
 from peruserd.core.processes.counters import Counters
 from peruserd.core.processes.lifecycle import State
 from peruserd.core.processes.messages import Report, Stage
-from peruserd.couch.authenticator import Authenticator
-from peruserd.couch.cluster_database import ClusterDatabase
+from peruserd.couch.tally import TALLY, Tally
 from peruserd.daemon.health import Health
 from peruserd.daemon.samples import Part, Samples
-from peruserd.supervisor.fleet import Fleet
-from peruserd.supervisor.fleet_status import FleetStatus
-from peruserd.supervisor.lease_renewer import LeaseRenewer
+from peruserd.supervisor.fleet_status import StatusSource
 from peruserd.supervisor.listener import ListenerStatus
-from peruserd.supervisor.loop import Supervisor
-from peruserd.supervisor.second_writer import SecondWriter
 
 _COUNTERS: Final = (
     "changes_seen",
@@ -36,64 +37,115 @@ _COUNTERS: Final = (
 )
 
 
-class InstanceMetrics:
-    """The metrics of one instance but for those of deletions and the audit."""
+class ListenerMetrics:
+    """The metrics of the listeners and of their work.
+
+    `clock` is the monotonic clock of the listeners' reports. `tally` counts the requests of this process itself.
+    """
 
     def __init__(
         self,
-        fleet: Fleet,
-        supervisor: Supervisor,
-        lease_renewer: LeaseRenewer,
-        health: Health,
-        database: ClusterDatabase,
-        second_writer: SecondWriter,
-        authenticator: Authenticator,
+        fleet: StatusSource,
+        tally: Tally = TALLY,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._fleet = fleet
-        self._supervisor = supervisor
-        self._lease_renewer = lease_renewer
-        self._health = health
-        self._database = database
-        self._second_writer = second_writer
-        self._authenticator = authenticator
+        self._tally = tally
+        self._clock = clock
+        self._wall_clock = wall_clock
 
     def parts(self) -> dict[str, Part]:
         """Return the parts of these metrics by name. Each may fail without the others."""
         return {
-            "build": lambda out: out.put("peruserd_build", 1, __version__),
             "counters": lambda out: _put_counters(out, self._fleet.status().counters),
-            "listeners": lambda out: _put_listeners(out, self._fleet.status()),
-            "cluster": self._put_cluster,
-            "leases": self._put_leases,
-            "second_writer": lambda out: out.put("peruserd_couch_peruser_enabled", self._second_writer.is_on),
-            "ready": lambda out: out.put("peruserd_ready", self._health.ready()[0]),
-            "authentication": self._put_authentication,
+            "requests": self._put_requests,
+            "listeners": self._put_listeners,
+            "trouble": self._put_trouble,
         }
 
-    def _put_cluster(self, out: Samples) -> None:
-        """Add the metrics of the cluster as this instance sees it."""
-        view = self._supervisor.view
-        if view is not None:
-            out.put("peruserd_nodes_connected", len(view.nodes))
-            out.put("peruserd_instances_alive", len(view.instances))
-            out.put("peruserd_standby", view.standby)
-        out.put("peruserd_lease_age_seconds", self._lease_renewer.seconds_since_renewal())
-        out.put("peruserd_lease_failures", self._lease_renewer.failures)
-        out.put("peruserd_node_maintenance", self._lease_renewer.maintenance)
-        out.put("peruserd_plans", self._supervisor.plans)
+    def _put_requests(self, out: Samples) -> None:
+        counters = Counters(requests=self._tally.outcomes(), request_latency=self._tally.latency())
+        counters.add(self._fleet.status().counters)
+        out.put_counts("peruserd_requests", counters.requests)
+        out.put_histogram("peruserd_request_latency_seconds", counters.request_latency)
 
-    def _put_leases(self, out: Samples) -> None:
-        """Add the metrics of the database of the leases; none before it was checked once."""
-        state = self._database.state
-        if state.expected:
-            out.put("peruserd_lease_copies_live", len(state.live))
-            out.put("peruserd_lease_copies_expected", state.expected)
-            out.put("peruserd_leases_readable", self._supervisor.leases_readable)
+    def _put_listeners(self, out: Samples) -> None:
+        status = self._fleet.status()
+        now = self._clock()
+        for each in status.listeners:
+            copy = str(each.copy)
+            for state in State:
+                out.put("peruserd_listener_state", each.state is state, copy, state.value)
+            out.put("peruserd_listener_restarts", each.restarts, copy)
+            out.put("peruserd_listener_caught_up", each.caught_up, copy)
+            if each.report is not None:
+                _put_report(out, copy, each.report, now)
+            _put_usage(out, copy, each)
+        out.put_counts("peruserd_listener_ends", {reason.value: count for reason, count in status.stops.items()})
+        out.put("peruserd_unreadable_ranges", len(status.unreadable))
+        out.put("peruserd_cut_off", status.cut_off)
 
-    def _put_authentication(self, out: Samples) -> None:
-        out.put("peruserd_authenticated", self._authenticator.tokens.current is not None)
-        out.put("peruserd_logins", self._authenticator.logins)
-        out.put("peruserd_password_refusals", self._authenticator.refusals)
+    def _put_trouble(self, out: Samples) -> None:
+        """Add what keeps users from being served, over all listeners."""
+        reports = [each.report for each in self._fleet.status().listeners if each.report is not None]
+        held = [each.hold_kind for each in reports if each.on_hold is not None]
+        out.put_counts("peruserd_listeners_on_hold", {kind or "": held.count(kind) for kind in held})
+        kinds = Counters()
+        for report in reports:
+            kinds.add(Counters(failures=report.kinds))
+        out.put_counts("peruserd_quarantined_users_by_kind", kinds.failures)
+        since = min((each.oldest_kept_since for each in reports if each.oldest_kept_since is not None), default=None)
+        age = 0.0 if since is None else max(0.0, self._wall_clock() - since)
+        out.put("peruserd_quarantine_oldest_seconds", age)
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """The last reading of the configuration: whether it was taken over, and when one was last.
+
+    The time is of the wall clock, in seconds. The start counts as taken over.
+    """
+
+    successful: bool
+    success_at: float
+
+
+class InstanceMetrics:
+    """The metrics of the instance as a whole. `state` is its directory, and `started_at` a time of the wall clock."""
+
+    def __init__(
+        self, health: Health, state: Path, *, started_at: float, reloaded: Callable[[], Reloaded] | None = None
+    ) -> None:
+        self._health = health
+        self._state = state
+        self._started_at = started_at
+        self._reloaded = reloaded or (lambda: Reloaded(successful=True, success_at=started_at))
+
+    def parts(self) -> dict[str, Part]:
+        """Return the parts of these metrics by name. Each may fail without the others."""
+        return {"instance": self._put_instance, "health": self._put_health, "state": self._put_state}
+
+    def _put_instance(self, out: Samples) -> None:
+        out.put("peruserd_build", 1, __version__)
+        out.put("peruserd_start_time_seconds", self._started_at)
+        reloaded = self._reloaded()
+        out.put("peruserd_config_last_reload_successful", reloaded.successful)
+        out.put("peruserd_config_last_reload_success_timestamp_seconds", reloaded.success_at)
+
+    def _put_health(self, out: Samples) -> None:
+        out.put("peruserd_ready", self._health.ready()[0])
+        out.put("peruserd_healthy", self._health.healthy()[0])
+
+    def _put_state(self, out: Samples) -> None:
+        """Add the room for the state. What root alone may use does not count."""
+        try:
+            found = os.statvfs(self._state)
+        except OSError:
+            # The directory is gone or cannot be read. The metrics about writes of the state show that.
+            return
+        out.put("peruserd_state_free_bytes", found.f_bavail * found.f_frsize)
+        out.put("peruserd_state_size_bytes", found.f_blocks * found.f_frsize)
 
 
 def _put_counters(out: Samples, counters: Counters) -> None:
@@ -105,21 +157,10 @@ def _put_counters(out: Samples, counters: Counters) -> None:
     out.put_histogram("peruserd_provisioning_latency_seconds", counters.latency)
 
 
-def _put_listeners(out: Samples, status: FleetStatus) -> None:
-    for each in status.listeners:
-        copy = str(each.copy)
-        for state in State:
-            out.put("peruserd_listener_state", each.state is state, copy, state.value)
-        out.put("peruserd_listener_restarts", each.restarts, copy)
-        out.put("peruserd_listener_caught_up", each.caught_up, copy)
-        if each.report is not None:
-            _put_report(out, copy, each.report)
-        _put_usage(out, copy, each)
-    out.put_counts("peruserd_listener_ends", {reason.value: count for reason, count in status.stops.items()})
-    out.put("peruserd_unreadable_ranges", len(status.unreadable))
-
-
-def _put_report(out: Samples, copy: str, report: Report) -> None:
+def _put_report(out: Samples, copy: str, report: Report, now: float) -> None:
+    waiting, read_at = report.oldest_waiting_since, report.read_at
+    out.put("peruserd_listener_lag_seconds", 0.0 if waiting is None else max(0.0, now - waiting), copy)
+    out.put("peruserd_listener_feed_age_seconds", None if read_at is None else max(0.0, now - read_at), copy)
     out.put("peruserd_listener_scanning", report.stage is Stage.SCANNING, copy)
     out.put("peruserd_listener_on_hold", report.on_hold is not None, copy)
     out.put("peruserd_listener_waiting", report.waiting, copy)
@@ -140,4 +181,5 @@ def _put_usage(out: Samples, copy: str, listener: ListenerStatus) -> None:
     out.put("peruserd_listener_cpu_seconds", usage.cpu_seconds, copy)
     out.put("peruserd_listener_resident_memory_bytes", usage.resident_bytes, copy)
     out.put("peruserd_listener_open_fds", usage.descriptors, copy)
+    out.put("peruserd_listener_max_fds", usage.descriptor_limit, copy)
     out.put("peruserd_listener_threads", usage.threads, copy)

@@ -19,16 +19,22 @@ class Samples:
 
     def __init__(self) -> None:
         self._families = {name: _made(family) for name, family in FAMILIES.items()}
+        self._there: set[tuple[str, ...]] = set()
 
     def put(self, name: str, value: float | None, *labels: str) -> None:
         """Add a sample; None is a value that is not known, and adds nothing.
 
         `labels` are the values of the family's labels, in the order of the table. A value that the table does not list
-        becomes `other`. Raises KeyError for a family that is not in the table.
+        becomes `other`. A second sample with the same labels is left out, because Prometheus would refuse it: after
+        the authentication database was made anew, two listeners have one name for a moment. Raises KeyError for a
+        family that is not in the table.
         """
         family = FAMILIES[name]
-        if value is not None:
-            self._add(family, [each.bounded(given) for each, given in zip(family.labels, labels, strict=True)], value)
+        bounded = [each.bounded(given) for each, given in zip(family.labels, labels, strict=True)]
+        key = (name, *bounded)
+        if value is not None and key not in self._there:
+            self._there.add(key)
+            self._add(family, bounded, value)
 
     def put_counts(self, name: str, counts: Mapping[str, int]) -> None:
         """Add a sample for each value of the family's one label. What was never counted is 0, so an alert sees it grow.

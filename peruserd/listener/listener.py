@@ -45,6 +45,7 @@ from peruserd.couch.copies import open_copies
 from peruserd.couch.errors import RefusedError
 from peruserd.couch.session import Session
 from peruserd.couch.sources import open_source
+from peruserd.couch.tally import TALLY
 from peruserd.couch.tokens import Tokens
 from peruserd.listener import usage
 from peruserd.listener.audit_setup import AuditSetup
@@ -288,8 +289,10 @@ class Listener:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _report(self) -> None:
+        report = self._tracker.report()
+        report.counters.requests, report.counters.request_latency = TALLY.outcomes(), TALLY.latency()
         report = msgspec.structs.replace(
-            self._tracker.report(),
+            report,
             usage=usage.measure(),
             deletions=self._deletions.status(),
             audit=self._audit.auditor.status,

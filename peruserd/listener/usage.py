@@ -1,6 +1,7 @@
 """The use of the machine by this process. Only the process itself can read it, because it forbids core dumps."""
 
 import os
+import resource
 import time
 from pathlib import Path
 from typing import Final
@@ -20,4 +21,11 @@ def measure() -> Usage | None:
         threads = sum(1 for _ in (_SELF / "task").iterdir())
     except OSError:
         return None
-    return Usage(time.process_time(), resident_pages * _PAGE_BYTES, descriptors, threads)
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Usage(
+        time.process_time(),
+        resident_pages * _PAGE_BYTES,
+        descriptors,
+        threads,
+        None if limit == resource.RLIM_INFINITY else limit,
+    )

@@ -7,12 +7,22 @@ from typing import Final
 
 from peruserd.core.audit.findings import Finding
 from peruserd.core.feed.lanes import Lane
+from peruserd.core.processes.counters import STATUSES
 from peruserd.core.processes.lifecycle import Reason, State
-from peruserd.core.users.quarantine import KINDS, UNSERVABLE_NAME
+from peruserd.core.users.quarantine import KINDS, OF_THE_CLUSTER, UNSERVABLE_NAME
 from peruserd.monitoring.families import Family, Label, counter, gauge, histogram, info, listed
 
 LISTENER: Final = Label("listener", bounded_by="the copies that this instance follows, as `{range}@{node}`")
 KIND: Final = Label("kind", listed(sorted({*KINDS, UNSERVABLE_NAME})))
+KEPT: Final = Label("kind", listed(sorted(KINDS)))
+HELD: Final = Label("reason", listed(sorted(OF_THE_CLUSTER)))
+RANGE: Final = Label("range", bounded_by="the ranges that this instance follows")
+OWNER: Final = Label("owner", bounded_by="the nodes beside which an instance can own a part of the range")
+_WITHOUT_ANSWER: Final = ("timeout", "too_large", "unexpected_answer", "unreachable")
+OUTCOME: Final = Label(
+    "outcome",
+    listed((*map(str, STATUSES), *(f"{digit}xx" for digit in range(1, 6)), *_WITHOUT_ANSWER)),
+)
 STATE: Final = Label("state", tuple(State))
 ENDING: Final = Label("reason", tuple(Reason))
 LANE: Final = Label("reason", listed(lane.name.lower() for lane in Lane))
@@ -33,7 +43,8 @@ USERS: Final = (
     counter("peruserd_users_provisioned", "Users served to the end: their database is there and secured."),
     counter("peruserd_users_revoked", "Users whose access was taken away after their document was deleted."),
     histogram(
-        "peruserd_provisioning_latency_seconds", "Time from reading a live change to the end of the work on the user."
+        "peruserd_provisioning_latency_seconds",
+        "Time from reading a live change to the end of the work on the user; users who change too often are left out.",
     ),
     counter("peruserd_databases_created", "Databases created: answers 201 and 202 only, never 412."),
     counter("peruserd_databases_dropped", "Databases deleted after their user document was."),
@@ -52,6 +63,11 @@ TROUBLE: Final = (
         LISTENER,
         missing=BEFORE_REPORT,
     ),
+    gauge("peruserd_quarantined_users_by_kind", "Users in quarantine, by the kind of their failure.", KEPT),
+    gauge(
+        "peruserd_quarantine_oldest_seconds",
+        "Time since the first failure of the user who has been in quarantine longest; 0 while nobody is.",
+    ),
     counter("peruserd_retries", "Tries of users in quarantine."),
     gauge(
         "peruserd_listener_on_hold",
@@ -59,7 +75,10 @@ TROUBLE: Final = (
         LISTENER,
         missing=BEFORE_REPORT,
     ),
+    gauge("peruserd_listeners_on_hold", "Listeners on hold, by the kind of the failure that it began with.", HELD),
     counter("peruserd_holds", "Times that a listener was on hold."),
+    counter("peruserd_requests", "Requests to CouchDB, by the status of the answer or the kind of error.", OUTCOME),
+    histogram("peruserd_request_latency_seconds", "Time from a request to the end of its answer, without long polls."),
 )
 
 LISTENERS: Final = (
@@ -76,6 +95,18 @@ LISTENERS: Final = (
         missing=BEFORE_REPORT,
     ),
     counter("peruserd_scans", "Scans of a range that reached their end."),
+    gauge(
+        "peruserd_listener_lag_seconds",
+        "Time for which the oldest live change has waited that is neither finished nor in quarantine.",
+        LISTENER,
+        missing=BEFORE_REPORT,
+    ),
+    gauge(
+        "peruserd_listener_feed_age_seconds",
+        "Time since the live feed was last read; it reaches `couchdb.long_poll_timeout` where nothing changes.",
+        LISTENER,
+        missing="before the feed was read once",
+    ),
     gauge("peruserd_listener_waiting", "Documents that wait for work.", LISTENER, missing=BEFORE_REPORT),
     gauge("peruserd_listener_in_flight", "Documents under work.", LISTENER, missing=BEFORE_REPORT),
     counter("peruserd_changes_seen", "Rows read from the feeds, of documents owned or not."),
@@ -98,6 +129,9 @@ LISTENERS: Final = (
     counter("peruserd_listener_cpu_seconds", "Processor time of the listener's process.", LISTENER),
     gauge("peruserd_listener_resident_memory_bytes", "Memory of the process, shared parts included.", LISTENER),
     gauge("peruserd_listener_open_fds", "Open file descriptors of the process.", LISTENER),
+    gauge(
+        "peruserd_listener_max_fds", "Limit of file descriptors of the process.", LISTENER, missing="without a limit"
+    ),
     gauge("peruserd_listener_threads", "Threads of the process.", LISTENER),
 )
 
@@ -136,10 +170,32 @@ AUDIT: Final = (
 )
 
 CLUSTER: Final = (
+    gauge(
+        "peruserd_range_owned_ratio",
+        "Part of the range's documents that this instance owns; the parts of all instances add up to 1.",
+        RANGE,
+    ),
+    gauge(
+        "peruserd_range_owner_ratio",
+        "Part of the range's documents that an instance owns, as this one believes.",
+        RANGE,
+        OWNER,
+    ),
     gauge("peruserd_nodes_connected", "CouchDB nodes connected to this one.", missing=BEFORE_VIEW),
     gauge("peruserd_instances_alive", "Live instances, as this one believes.", missing=BEFORE_VIEW),
     gauge("peruserd_standby", "1 for an instance that stands by for another one of its node.", missing=BEFORE_VIEW),
     gauge("peruserd_unreadable_ranges", "Ranges that no connected node hosts."),
+    gauge("peruserd_cut_off", "1 while the nodes connected to this one are no majority of the cluster."),
+    gauge(
+        "peruserd_reading_age_seconds",
+        "Time since membership, shard map and leases were last read.",
+        missing="before the first time",
+    ),
+    counter("peruserd_reading_failures", "Readings of the cluster that failed."),
+    gauge(
+        "peruserd_instances_differing",
+        "Live instances with another configuration of what all instances must share.",
+    ),
     gauge("peruserd_node_maintenance", "1 while its node is in maintenance; users are served all the same."),
     counter("peruserd_plans", "Plans carried out."),
     gauge("peruserd_lease_age_seconds", "Time since its own lease was written.", missing="before the first time"),
@@ -163,6 +219,19 @@ CLUSTER: Final = (
 
 INSTANCE: Final = (
     gauge("peruserd_ready", "1 while `/readyz` says `ok`."),
+    gauge("peruserd_healthy", "1 while `/healthz` says `ok`."),
+    gauge("peruserd_start_time_seconds", "When this instance started, in seconds since 1970."),
+    gauge("peruserd_config_last_reload_successful", "1 if the configuration was taken over when it was last read."),
+    gauge(
+        "peruserd_config_last_reload_success_timestamp_seconds",
+        "When the configuration was last taken over, in seconds since 1970.",
+    ),
+    gauge(
+        "peruserd_state_free_bytes",
+        "Space that is left for the state directory.",
+        missing="while the directory cannot be asked",
+    ),
+    gauge("peruserd_state_size_bytes", "Size of its file system.", missing="while the directory cannot be asked"),
     counter(
         "peruserd_collector_failures",
         "Times that a part of these metrics was left out because collecting it failed; the log says why.",

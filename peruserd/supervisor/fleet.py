@@ -215,6 +215,7 @@ class Fleet:
                 counters=counters,
                 stops=dict(self._stops),
                 unreadable=tuple(str(each) for each in self._plan.unreadable),
+                cut_off=self._plan.cut_off,
             )
 
     @property

@@ -10,12 +10,16 @@ from peruserd.supervisor.listener import ListenerStatus
 
 
 class FleetStatus(msgspec.Struct, frozen=True):
-    """The listeners, the counters of all listeners that ever ran, and the ranges that no instance can read."""
+    """The listeners, the counters of all listeners that ever ran, and the ranges that no instance can read.
+
+    `cut_off` says that the connected nodes of the plan are no majority.
+    """
 
     listeners: tuple[ListenerStatus, ...]
     counters: Counters
     stops: dict[Reason, int]
     unreadable: tuple[str, ...]
+    cut_off: bool = False
 
     @property
     def ready(self) -> bool:

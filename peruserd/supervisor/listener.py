@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from peruserd.core.cluster.views import Assignment, Copy
+from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.processes import lifecycle
 from peruserd.core.processes.counters import Counters
 from peruserd.core.processes.lifecycle import Action, Child, Reason, State, Timing
@@ -46,7 +47,7 @@ class Conditions(msgspec.Struct, frozen=True):
 class ListenerStatus(msgspec.Struct, frozen=True):
     """The status of one listener. `pid` is None while it has no process, `report` before its first report.
 
-    `caught_up` is `SupervisedListener.caught_up`.
+    `caught_up` is `SupervisedListener.caught_up`. `ownership` is that of its newest assignment.
     """
 
     copy: Copy
@@ -56,6 +57,7 @@ class ListenerStatus(msgspec.Struct, frozen=True):
     pid: int | None
     report: Report | None
     caught_up: bool
+    ownership: Ownership | None = None
 
 
 class SupervisedListener:
@@ -188,4 +190,5 @@ class SupervisedListener:
             pid=None if self.process is None else self.process.pid,
             report=self.report,
             caught_up=self.caught_up,
+            ownership=self.assignment.ownership,
         )

@@ -90,6 +90,8 @@ class Member:
       time. That is harmless, and work that no instance does is not.
     - A standby takes over with the first reading that shows no other active instance beside the node. The new role
       counts without a quiet period, and the next lease has it.
+
+    Any thread may read `differing`: how many live instances have another configuration, as far as all must share it.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Member:
         self._table = LeaseTable(ttl_seconds)
         self._logged: dict[str, LeaseStatus] = {}
         self._logged_differing: set[tuple[str, str]] = set()
+        self.differing = 0
         # Until it has read the leases it claims nothing.
         self._own = Lease(
             node="",
@@ -210,6 +213,7 @@ class Member:
                     own_digest=own.digest,
                 )
         self._logged_differing = {(lease.incarnation, lease.digest) for lease in apart}
+        self.differing = len(apart)
 
 
 def _peers(table: LeaseTable, now: float) -> list[Peer]:

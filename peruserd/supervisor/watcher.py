@@ -3,6 +3,7 @@
 It only reads; the supervisor's loop decides what follows from a view.
 """
 
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -22,8 +23,11 @@ log = structlog.get_logger(__name__)
 class Watcher:
     """Reads the cluster every `interval_seconds`, in its own thread, and passes each view on.
 
-    `on_failure` is called after each reading that failed. Any thread may read `trouble`, which says why the last one
-    failed.
+    `on_failure` is called after each reading that failed. Any thread may read the attributes:
+
+    - `failures`: how many readings in a row have failed. `failures_in_all`: how many since the start.
+    - `trouble`: why the last one failed; None if it succeeded.
+    - `succeeded_at`: the monotonic time of the last reading that succeeded; None before the first one.
     """
 
     def __init__(
@@ -40,8 +44,9 @@ class Watcher:
         self._on_failure = on_failure
         # A listener whose copy stays away asks again and again.
         self._task = RepeatedTask("watcher", self._turn, min_pause_seconds=_MIN_SECONDS)
-        self.failures = 0
+        self.failures = self.failures_in_all = 0
         self.trouble: str | None = None
+        self.succeeded_at: float | None = None
 
     def start(self) -> None:
         """Start the thread."""
@@ -73,12 +78,14 @@ class Watcher:
             log.info("cluster can be seen again", failures=self.failures)
         self.failures = 0
         self.trouble = None
+        self.succeeded_at = time.monotonic()
         self._on_view(view)
         return self._interval
 
     def _failed(self, kind: str, error: Exception) -> float:
         self._on_failure()
         self.failures += 1
+        self.failures_in_all += 1
         self.trouble = str(error) or type(error).__name__
         if self.failures == 1:
             log.warning("cluster cannot be seen; the last view stays in force", kind=kind, error=str(error))

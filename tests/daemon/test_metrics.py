@@ -3,22 +3,28 @@
 import os
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from peruserd.core.cluster.leases import Lease
 from peruserd.core.cluster.views import Copy, View
+from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import Range
 from peruserd.core.processes.counters import Counters
 from peruserd.core.processes.lifecycle import Reason, State
 from peruserd.core.processes.messages import Report, Stage, Usage
 from peruserd.couch.cluster_database import DatabaseState
+from peruserd.couch.tally import Tally
 from peruserd.couch.tokens import NOBODY, Tokens
+from peruserd.daemon.cluster_metrics import ClusterMetrics
 from peruserd.daemon.collecting import GuardedCollector
 from peruserd.daemon.health import Health
-from peruserd.daemon.metrics import InstanceMetrics
+from peruserd.daemon.metrics import InstanceMetrics, ListenerMetrics, Reloaded
 from peruserd.monitoring.table import FAMILIES
 from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import ListenerStatus
@@ -37,7 +43,7 @@ class StandingFleet:
         return self._status
 
 
-USAGE = Usage(cpu_seconds=1.25, resident_bytes=9_000_000, descriptors=17, threads=6)
+USAGE = Usage(cpu_seconds=1.25, resident_bytes=9_000_000, descriptors=17, threads=6, descriptor_limit=1_024)
 
 
 def status(
@@ -47,6 +53,8 @@ def status(
     usage: Usage | None = USAGE,
     stage: Stage = Stage.FOLLOWING,
     on_hold: str | None = None,
+    more: dict[str, Any] | None = None,
+    ownership: Ownership | None = None,
 ) -> FleetStatus:
     """Make a status with one running listener and one of every counter."""
     counters = Counters(changes_seen=7, databases_created=3, failures={"timeout": 2}, access_changes={"grant": 4})
@@ -65,8 +73,11 @@ def status(
         on_hold=on_hold,
         counters=counters,
         usage=usage,
+        **(more or {}),
     )
-    listener = ListenerStatus(COPY, State.RUNNING, None, restarts=1, pid=pid, report=report, caught_up=True)
+    listener = ListenerStatus(
+        COPY, State.RUNNING, None, restarts=1, pid=pid, report=report, caught_up=True, ownership=ownership
+    )
     return FleetStatus((listener,), counters, {Reason.CRASHED: 1}, unreadable=())
 
 
@@ -116,8 +127,26 @@ class StandingRenewer:
         return self._silence
 
 
+class StandingWatcher:
+    """A watcher that read the cluster at some time, or never."""
+
+    def __init__(self, succeeded_at: float | None) -> None:
+        self.succeeded_at = succeeded_at
+        self.failures_in_all = 5
+
+
+class StandingMember:
+    """A member beside the first node."""
+
+    lease = Lease("n1", "i1", 1)
+    differing = 1
+
+
 LEASES = DatabaseState(usable=True, live=("n1", "n2"), hosts=("n1", "n2", "n3"), expected=3)
 VIEW = View(nodes=("n1", "n2", "n3"), instances=("n1", "n2"), shard_map=None)
+
+# The clocks at each scrape.
+NOW, WALL = 1_000.0, 1_700_000_000.0
 
 
 def exported(
@@ -128,17 +157,37 @@ def exported(
     maintenance: bool = False,
     leases: DatabaseState = LEASES,
     peruser_is_on: bool | None = None,
+    read_at: float | None = 990.0,
+    state: Path = Path("/"),
+    tally: Tally | None = None,
+    reloaded: Reloaded | None = None,
 ) -> str:
     """Return the result of a scrape."""
     registry = CollectorRegistry()
-    lease_renewer = StandingRenewer(silence, maintenance=maintenance)
     fleet, supervisor = StandingFleet(given), StandingSupervisor(view)
     database = StandingDatabase(leases)
     health = Health(fleet, supervisor, database, lambda: None)
-    others = (database, StandingSecondWriter(is_on=peruser_is_on), StandingAuthenticator())
-    metrics = InstanceMetrics(fleet, supervisor, lease_renewer, health, *others)  # type: ignore[arg-type]
-    registry.register(GuardedCollector(metrics.parts()))
-    return generate_latest(registry).decode()
+    of_cluster = ClusterMetrics(
+        fleet,
+        supervisor,  # type: ignore[arg-type]
+        StandingWatcher(read_at),  # type: ignore[arg-type]
+        StandingMember(),  # type: ignore[arg-type]
+        StandingRenewer(silence, maintenance=maintenance),  # type: ignore[arg-type]
+        database,  # type: ignore[arg-type]
+        StandingSecondWriter(is_on=peruser_is_on),  # type: ignore[arg-type]
+        StandingAuthenticator(),  # type: ignore[arg-type]
+        clock=lambda: NOW,
+    )
+    of_listeners = ListenerMetrics(fleet, tally or Tally(), clock=lambda: NOW, wall_clock=lambda: WALL)
+    of_instance = InstanceMetrics(
+        health, state, started_at=WALL - 60, reloaded=None if reloaded is None else lambda: reloaded
+    )
+    parts = {**of_instance.parts(), **of_listeners.parts(), **of_cluster.parts()}
+    registry.register(GuardedCollector(parts))
+    text = generate_latest(registry).decode()
+    for part in parts:
+        assert value(text, "peruserd_collector_failures_total", part=part) == 0
+    return text
 
 
 def value(text: str, name: str, **labels: str) -> float:
@@ -206,6 +255,11 @@ def test_what_is_believed_of_the_cluster_is_exported() -> None:
     assert value(text, "peruserd_lease_failures_total") == 2
     assert value(text, "peruserd_node_maintenance") == 0
     assert value(text, "peruserd_plans_total") == 3
+    assert value(text, "peruserd_reading_age_seconds") == 10
+    assert value(text, "peruserd_reading_failures_total") == 5
+    assert value(text, "peruserd_instances_differing") == 1
+    assert value(text, "peruserd_cut_off") == 0
+    assert value(exported(msgspec.structs.replace(status(), cut_off=True)), "peruserd_cut_off") == 1
 
 
 def test_how_the_server_lets_the_instance_in_is_exported() -> None:
@@ -232,8 +286,8 @@ def test_a_second_writer_is_exported_once_it_is_known() -> None:
 
 def test_what_is_not_known_yet_is_left_out() -> None:
     """Before the first view and the first lease there is no sample, because it would be wrong."""
-    text = exported(status(), view=None, silence=None)
-    for name in ("nodes_connected", "instances_alive", "standby", "lease_age_seconds"):
+    text = exported(status(), view=None, silence=None, read_at=None)
+    for name in ("nodes_connected", "instances_alive", "standby", "lease_age_seconds", "reading_age_seconds"):
         assert f"\nperuserd_{name}" not in text
     assert value(text, "peruserd_lease_failures_total") == 2
     assert value(text, "peruserd_plans_total") == 3
@@ -260,6 +314,7 @@ def test_what_a_listeners_process_takes_stands_under_its_range_and_without_its_p
     assert value(text, "peruserd_listener_cpu_seconds_total", listener=str(COPY)) == 1.25
     assert value(text, "peruserd_listener_resident_memory_bytes", listener=str(COPY)) == 9_000_000
     assert value(text, "peruserd_listener_open_fds", listener=str(COPY)) == 17
+    assert value(text, "peruserd_listener_max_fds", listener=str(COPY)) == 1_024
     assert value(text, "peruserd_listener_threads", listener=str(COPY)) == 6
     labels = [sample.labels for family in text_string_to_metric_families(text) for sample in family.samples]
     assert not any(str(os.getpid()) in each.values() for each in labels)
@@ -284,13 +339,104 @@ def test_promtool_finds_nothing_to_mend(need_tool: Callable[[str], str]) -> None
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
+def test_how_long_somebody_waits_is_told_by_the_clock_that_processes_share() -> None:
+    """A listener that has stopped reporting shows by ages that grow."""
+    text = exported(status(more={"oldest_waiting_since": NOW - 7.5, "read_at": NOW - 30}))
+    assert value(text, "peruserd_listener_lag_seconds", listener=str(COPY)) == 7.5
+    assert value(text, "peruserd_listener_feed_age_seconds", listener=str(COPY)) == 30
+    assert value(exported(status()), "peruserd_listener_lag_seconds", listener=str(COPY)) == 0
+    assert "\nperuserd_listener_feed_age_seconds{" not in exported(status())
+
+
+def test_the_quarantine_shows_by_kind_and_by_its_oldest_user() -> None:
+    """Kinds of a file that an older version has written count as other."""
+    more = {"kinds": {"timeout": 3, "of_old": 1}, "oldest_kept_since": WALL - 3_600}
+    text = exported(status(more=more))
+    assert value(text, "peruserd_quarantined_users_by_kind", kind="timeout") == 3
+    assert value(text, "peruserd_quarantined_users_by_kind", kind="other") == 1
+    assert value(text, "peruserd_quarantined_users_by_kind", kind="held") == 0
+    assert value(text, "peruserd_quarantine_oldest_seconds") == 3_600
+    assert value(exported(status()), "peruserd_quarantine_oldest_seconds") == 0
+
+
+def test_a_clock_that_was_set_back_makes_no_age_negative() -> None:
+    """The first failure is of the wall clock."""
+    text = exported(status(more={"oldest_kept_since": WALL + 60}))
+    assert value(text, "peruserd_quarantine_oldest_seconds") == 0
+
+
+def test_a_hold_has_a_reason_of_the_list() -> None:
+    """The words of the server are no label."""
+    text = exported(status(on_hold="no majority of \u202e\x1b[31m", more={"hold_kind": "no_majority"}))
+    assert value(text, "peruserd_listeners_on_hold", reason="no_majority") == 1
+    assert value(text, "peruserd_listeners_on_hold", reason="timeout") == 0
+    assert value(exported(status()), "peruserd_listeners_on_hold", reason="no_majority") == 0
+    assert "x1b" not in text
+
+
+def test_requests_of_all_processes_are_added_up() -> None:
+    """The supervisor makes requests too, such as those for leases."""
+    tally = Tally()
+    tally.answered(200, 0.02)
+    tally.answered(418, None)
+    tally.unanswered("timeout")
+    given = status()
+    given.counters.requests = {"200": 4, "invented": 1}
+    given.counters.request_latency.observe(0.3)
+    text = exported(given, tally=tally)
+    assert value(text, "peruserd_requests_total", outcome="200") == 5
+    assert value(text, "peruserd_requests_total", outcome="4xx") == 1
+    assert value(text, "peruserd_requests_total", outcome="timeout") == 1
+    assert value(text, "peruserd_requests_total", outcome="other") == 1
+    assert value(text, "peruserd_requests_total", outcome="503") == 0
+    assert value(text, "peruserd_request_latency_seconds_count") == 2
+
+
+def test_who_owns_a_range_is_exported_by_parts_that_add_up_to_1() -> None:
+    """Of three hosts one has no live instance, so the next one has its part as well."""
+    ownership = Ownership("_users", COPY.range, ((COPY.range, ("n1", "n2", "n3")),), ("n1", "n2"))
+    text = exported(status(ownership=ownership))
+    covered = str(COPY.range)
+    assert value(text, "peruserd_range_owned_ratio", range=covered) == pytest.approx(2 / 3)
+    assert value(text, "peruserd_range_owner_ratio", range=covered, owner="n1") == pytest.approx(2 / 3)
+    assert value(text, "peruserd_range_owner_ratio", range=covered, owner="n2") == pytest.approx(1 / 3)
+
+
+def test_two_listeners_of_one_name_are_one_sample() -> None:
+    """The old listener and the new one are there for a moment after `_users` was made anew. Prometheus takes no two."""
+    given = status()
+    (listener,) = given.listeners
+    newer = msgspec.structs.replace(listener, copy=msgspec.structs.replace(COPY, suffix=".2"), restarts=9)
+    text = exported(msgspec.structs.replace(given, listeners=(listener, newer)))
+    assert text.count("\nperuserd_listener_restarts_total{") == 1
+
+
+def test_the_state_directory_shows_its_room(tmp_path: Path) -> None:
+    """A directory that cannot be asked has no sample, and nothing else is missing."""
+    text = exported(status(), state=tmp_path)
+    assert 0 < value(text, "peruserd_state_free_bytes") <= value(text, "peruserd_state_size_bytes")
+    assert "\nperuserd_state_free_bytes " not in exported(status(), state=tmp_path / "gone")
+
+
+def test_a_reload_that_was_refused_shows() -> None:
+    """The start counts as the first success."""
+    text = exported(status())
+    assert value(text, "peruserd_config_last_reload_successful") == 1
+    assert value(text, "peruserd_config_last_reload_success_timestamp_seconds") == WALL - 60
+    text = exported(status(), reloaded=Reloaded(successful=False, success_at=WALL - 7))
+    assert value(text, "peruserd_config_last_reload_successful") == 0
+    assert value(text, "peruserd_config_last_reload_success_timestamp_seconds") == WALL - 7
+
+
 # Families that other parts put: see the tests of those.
 _OF_OTHERS = ("peruserd_audit_", "peruserd_deletion")
 
 
 def test_every_metric_of_the_table_has_a_value_where_all_is_known() -> None:
     """A family that nobody puts would stand in the documents in vain."""
-    text = exported(status(pid=os.getpid()), peruser_is_on=True)
+    ownership = Ownership("_users", COPY.range, ((COPY.range, ("n1", "n2")),), ("n1", "n2"))
+    more = {"read_at": 990.0, "oldest_waiting_since": 995.0}
+    text = exported(status(pid=os.getpid(), more=more, ownership=ownership), peruser_is_on=True)
     found = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     expected = {each for each in FAMILIES.values() if not each.name.startswith(_OF_OTHERS)}
     assert {name for each in expected for name in each.series_names} <= found

@@ -269,8 +269,8 @@ def test_a_page_is_read_while_there_is_room_for_its_text(monkeypatch: pytest.Mon
     while (change := state.dispatch.next(0.0)) is not None:
         state.succeeded(change, ALREADY, 0.0)
     assert state.live_has_room
-    assert state.intake._live is not None
-    assert state.intake._live.size == 0
+    assert state.intake.live is not None
+    assert state.intake.live.size == 0
 
 
 def test_a_revision_of_any_length_is_not_kept() -> None:
@@ -279,8 +279,8 @@ def test_a_revision_of_any_length_is_not_kept() -> None:
     ordinary, forged = Leaf("1-" + "a" * 32), Leaf("1-" + "a" * 1_000_000)
     rows = [Row(seq, user_document_id(f"u{seq}"), changes=(forged if seq > 1 else ordinary,)) for seq in range(1, 50)]
     state.enter_live(Page(rows, rows[-1].seq), 0.0)
-    assert state.intake._live is not None
-    assert state.intake._live.size < 50_000
+    assert state.intake.live is not None
+    assert state.intake.live.size < 50_000
     while (change := state.dispatch.next(0.0)) is not None:
         state.succeeded(change, MADE, 0.0)
     assert state.counters.databases_created == 49

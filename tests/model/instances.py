@@ -216,7 +216,7 @@ class Listener:
             return
         kept = {each.document_id for each in quarantined}
         mine = saved.current.belongs_to(self._me)
-        live = self.tracker._state.intake._live
+        live = self.tracker._state.intake.live
         assert live is not None
         under_way = [each.waiting for each in self.tracker._state.documents._records.values()]
         held = {change.document_id: change for change in under_way if change is not None}

@@ -50,7 +50,8 @@ class Intake:
         self._saved = saved
         self._resume_near = resume_near
         self._digest = digest
-        self._live: Watermark | None = None
+        # The live feed; None before `open`.
+        self.live: Watermark | None = None
         # Rows that were read. The rows up to the checkpoint prove it.
         self._history: tuple[Row, ...] = ()
         self._scan = ScanState()
@@ -76,7 +77,7 @@ class Intake:
         )
         if self._saved.owed:
             self._saved = scan_everything(self._saved, read=self._saved.checkpoint)
-        self._live = Watermark(self._saved.checkpoint, self._saved.last_row)
+        self.live = Watermark(self._saved.checkpoint, self._saved.last_row)
         self._history = self._saved.proof
         self._note_a_cut()
         self.shard_sequence = identity.update_seq
@@ -90,8 +91,8 @@ class Intake:
         self.ownership = ownership
         self.is_mine = ownership.belongs_to(self._me)
         saved = self.progress
-        if saved is not None and self._live is not None:
-            self._saved = change_owner(saved, ownership, self._me, read=self._live.read)
+        if saved is not None and self.live is not None:
+            self._saved = change_owner(saved, ownership, self._me, read=self.live.read)
             self._scan.begin(self._saved, self._me)
             # A comparison of names that was under way, or waited for the end of a scan, may be all that is left to do.
             self._compare_names()
@@ -101,12 +102,12 @@ class Intake:
     @property
     def is_open(self) -> bool:
         """Say whether the copy is known and reading has begun."""
-        return self._live is not None
+        return self.live is not None
 
     @property
     def read(self) -> Sequence | None:
         """Return the sequence to read live from; None before `open`."""
-        return None if self._live is None else self._live.read
+        return None if self.live is None else self.live.read
 
     def live_has_room(self, parked: int) -> bool:
         """Say whether a page may be read live, while `parked` documents are left alone.
@@ -114,14 +115,14 @@ class Intake:
         - Retries do not count. The live feed goes first, however many users are in quarantine.
         - Changes that are held back do not count up to a limit of their own, so the other documents go on.
         """
-        if self._live is None:
+        if self.live is None:
             return True
-        under_way = self._live.under_way
-        return under_way - parked < _LIVE_WINDOW and under_way < _PARKED_WINDOW and self._live.size < _TEXT_WINDOW
+        under_way = self.live.under_way
+        return under_way - parked < _LIVE_WINDOW and under_way < _PARKED_WINDOW and self.live.size < _TEXT_WINDOW
 
     def enter_live_page(self, page: Page, now: float) -> list[Change]:
         """Enter a page of the live feed; return the changes to act on."""
-        mark = self._live
+        mark = self.live
         if mark is None:
             raise RuntimeError("a page was entered before the copy was known")
         changes = []
@@ -138,7 +139,7 @@ class Intake:
                 else:
                     if row_before is not proof and row_before is not None and (size := proof_size_of(row_before)):
                         proof, proof_size = row_before, size
-                    ticket = mark.enter(before, proof, sys.getsizeof(row.id) + proof_size)
+                    ticket = mark.enter(before, proof, sys.getsizeof(row.id) + proof_size, now)
                     care = careful and not (row.deleted or is_first(row))
                     changes.append(
                         Change(row.id, row.deleted, Lane.LIVE, now, mark, ticket, contested=care, sequence=row.seq)
@@ -147,6 +148,7 @@ class Intake:
             row_before = row
         last = next((row for row in reversed(page.results) if proof_size_of(row)), proof)
         mark.advance(page.last_seq, last)
+        mark.read_at = now
         self._history = history.noted(self._history, page.results) if page.results else self._history
         if self.shard_sequence is None or not reached(self.shard_sequence, mark.read):
             self.shard_sequence = mark.read
@@ -238,10 +240,10 @@ class Intake:
         if self.owed_at is None or self.owed_at > now:
             return
         saved = self.progress
-        if saved is None or self._live is None:
+        if saved is None or self.live is None:
             return
         self.owed_at = None
-        self._saved = scan_everything(saved, read=self._live.read)
+        self._saved = scan_everything(saved, read=self.live.read)
         self._scan.begin(self._saved, self._me)
 
     def look_at_all(self, request: str, number: int) -> None:
@@ -266,11 +268,11 @@ class Intake:
 
     def _look_at_all_next(self) -> None:
         saved = self.progress
-        if self._next is None or saved is None or self._live is None:
+        if self._next is None or saved is None or self.live is None:
             return
         (request, number), self._next = self._next, None
         self._answering = [number]
-        self._saved = msgspec.structs.replace(scan_everything(saved, read=self._live.read), request=request)
+        self._saved = msgspec.structs.replace(scan_everything(saved, read=self.live.read), request=request)
         if self._cut_off or self.owed_at is not None:
             # Another scan is owed, but may not begin yet.
             self._owe()
@@ -288,8 +290,8 @@ class Intake:
 
     def _compare_names(self) -> None:
         saved = self.progress
-        if saved is not None and self._live is not None and saved.names_owed and saved.scan is None:
-            self._saved = compare_names(saved, read=self._live.read)
+        if saved is not None and self.live is not None and saved.names_owed and saved.scan is None:
+            self._saved = compare_names(saved, read=self.live.read)
             self._scan.begin(self._saved, self._me)
 
     def served(self, change: Change) -> None:
@@ -314,13 +316,13 @@ class Intake:
     @property
     def progress(self) -> SavedProgress | None:
         """Return the progress to save now; None while nothing is known of the copy."""
-        if self._saved is None or self._live is None:
+        if self._saved is None or self.live is None:
             return self._saved
         return msgspec.structs.replace(
             self._saved,
-            checkpoint=self._live.finished,
-            last_row=self._live.finished_row,
-            earlier=self._earlier(self._live),
+            checkpoint=self.live.finished,
+            last_row=self.live.finished_row,
+            earlier=self._earlier(self.live),
             scan=self._scan.progress(self._saved.scan),
         )
 
@@ -338,11 +340,11 @@ class Intake:
     @property
     def checkpoint(self) -> Sequence | None:
         """Return the sequence up to which all live rows are finished."""
-        return None if self._live is None else self._live.finished
+        return None if self.live is None else self.live.finished
 
     @property
     def has_caught_up(self) -> bool:
         """Say whether all rows are finished that were there when the live feed first reached its end."""
-        if self._live is None or self._catch_up_ticket is None:
+        if self.live is None or self._catch_up_ticket is None:
             return False
-        return self._live.oldest_ticket >= self._catch_up_ticket
+        return self.live.oldest_ticket >= self._catch_up_ticket

@@ -12,16 +12,17 @@ from peruserd.core.feed.rows import Row, Sequence
 class Watermark:
     """Tickets for the rows under way, in the order in which they were read.
 
-    A `row` is the newest row at or before its sequence, if it is known.
+    A `row` is the newest row at or before its sequence, if it is known. `read_at` is when the feed was last read.
     """
 
     def __init__(self, position: Sequence, row: Row | None = None) -> None:
         self._read = position
         self._read_row = row
         # An OrderedDict, because it takes quadratic time to find the oldest entry of a plain dict with a deleted front.
-        self._open: OrderedDict[int, tuple[Sequence, Row | None, int]] = OrderedDict()
+        self._open: OrderedDict[int, tuple[Sequence, Row | None, int, float | None]] = OrderedDict()
         self._next_ticket = 0
         self._size = 0
+        self.read_at: float | None = None
 
     @property
     def read(self) -> Sequence:
@@ -59,18 +60,24 @@ class Watermark:
         return next(iter(self._open), self._next_ticket)
 
     @property
+    def oldest_at(self) -> float | None:
+        """Return when the oldest unfinished row was read; None if all are finished, or if the time was not given."""
+        return next(iter(self._open.values()))[3] if self._open else None
+
+    @property
     def next_ticket(self) -> int:
         """Return the ticket that will be given next."""
         return self._next_ticket
 
-    def enter(self, before: Sequence, row_before: Row | None = None, size: int = 0) -> int:
+    def enter(self, before: Sequence, row_before: Row | None = None, size: int = 0, at: float | None = None) -> int:
         """Take a ticket for a row. Until it is finished, the mark stays at `before`, the sequence of the row before it.
 
-        Tickets are taken in the order of the rows. `size` is how many bytes are kept in memory for the row.
+        Tickets are taken in the order of the rows. `size` is how many bytes are kept in memory for the row, and `at` is
+        when it was read.
         """
         ticket = self._next_ticket
         self._next_ticket += 1
-        self._open[ticket] = (before, row_before, size)
+        self._open[ticket] = (before, row_before, size, at)
         self._size += size
         return ticket
 

@@ -99,6 +99,19 @@ class Ownership(msgspec.Struct, frozen=True, dict=True):
         return any(_gains(instance, self._ring_at(cut), before._ring_at(cut)) for cut in cuts if cut in self.range)  # noqa: SLF001
 
     @cached_property
+    def shares(self) -> dict[str, float]:
+        """Return the part of the range's documents that each instance owns; they add up to 1 while one lives.
+
+        The keys of documents are spread evenly, so it is the part of the positions.
+        """
+        shares: dict[str, float] = {}
+        begins = [begin for begin, _ in self._segments]
+        for (begin, ring), end in zip(self._segments, [*begins[1:], self.range.end + 1], strict=True):
+            for owner in ring:
+                shares[owner] = shares.get(owner, 0.0) + (end - begin) / self.range.width / len(ring)
+        return shares
+
+    @cached_property
     def _segments(self) -> tuple[tuple[int, Ring], ...]:
         """Cut the range where an overlapping range begins or ends: (first position, ring), ascending."""
         cuts = {self.range.begin}

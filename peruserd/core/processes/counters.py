@@ -12,6 +12,15 @@ LATENCY_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 """Upper bounds, in seconds, of the latency histogram: from one request on an idle cluster to a worrying minute."""
 
 
+STATUSES: Final = (200, 201, 202, 400, 401, 403, 404, 408, 409, 412, 413, 429, 500, 502, 503, 504)
+"""The statuses of answers that are counted each by itself. All others are counted by their first digit."""
+
+
+def outcome_of(status: int) -> str:
+    """Return the name under which an answer with this status is counted, such as 404 or 4xx."""
+    return str(status) if status in STATUSES else f"{min(max(status // 100, 1), 5)}xx"
+
+
 class Histogram(msgspec.Struct):
     """The number of observations in each bucket, and their sum in seconds. The last bucket has no upper bound."""
 
@@ -48,6 +57,8 @@ class Counters(msgspec.Struct):
     failures: dict[str, int] = msgspec.field(default_factory=dict)  # by kind of error
     access_changes: dict[str, int] = msgspec.field(default_factory=dict)  # by what was done, as in the audit lines
     latency: Histogram = msgspec.field(default_factory=Histogram)  # from a change read to its user served
+    requests: dict[str, int] = msgspec.field(default_factory=dict)  # to CouchDB, by status or kind of error
+    request_latency: Histogram = msgspec.field(default_factory=Histogram)  # of requests but long polls
 
     def failed(self, kind: str, times: int = 1) -> None:
         """Count failures of the given kind."""
@@ -71,8 +82,9 @@ class Counters(msgspec.Struct):
             for kind, count in getattr(other, name).items():
                 mine[kind] = mine.get(kind, 0) + count
         self.latency.add(other.latency)
+        self.request_latency.add(other.request_latency)
 
 
-_BY_LABEL: Final = ("looks", "failures", "access_changes")
+_BY_LABEL: Final = ("looks", "failures", "access_changes", "requests")
 
 _PLAIN: Final = tuple(field.name for field in msgspec.structs.fields(Counters) if field.type is int)

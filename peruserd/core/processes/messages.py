@@ -183,12 +183,13 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """The resources of a process: processor time, resident memory, open descriptors, threads."""
+    """The resources of a process: processor time, resident memory, open descriptors and their limit, threads."""
 
     cpu_seconds: float
     resident_bytes: int
     descriptors: int
     threads: int
+    descriptor_limit: int | None = None
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
@@ -198,8 +199,13 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     - `informed`: the number of the newest `Inform` that was received; 0 before the first one.
     - `looked`: the number up to which every `Look` is done. `looked_at_all`: the same for `LookAtAll`.
     - `on_hold`: why no work is given out; None while work is given out.
+    - `hold_kind`: on hold, the kind of the failure that the hold began with.
     - `permanent`: how many users in quarantine will not be served without somebody's action.
     - `kinds`: how many users are in quarantine, by the kind of their failure.
+    - `oldest_kept_since`: the first failure of the user who has been there longest, by the wall clock.
+    - `oldest_waiting_since`: when the oldest live change was read that is neither finished nor in quarantine.
+    - `read_at`: when the live feed was last read. This time and the last one are of the monotonic clock, which all
+      processes of a machine share. So the time that has passed can be told without another report.
     """
 
     rounds: int
@@ -220,6 +226,10 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     looked_at_all: int = 0
     audit: AuditStatus = AuditStatus()
     kinds: dict[str, int] = {}
+    oldest_kept_since: float | None = None
+    oldest_waiting_since: float | None = None
+    read_at: float | None = None
+    hold_kind: str | None = None
 
     @property
     def is_reading(self) -> bool:

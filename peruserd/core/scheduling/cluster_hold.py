@@ -41,6 +41,8 @@ class ClusterHold:
         self.begun: str | None = None
         self.over: Over | None = None
         self.to_wake = 0
+        # The kind of the failure after which the cluster was asked.
+        self._kind = ""
         self._circuit = Circuit()
         self._ended = False
 
@@ -55,6 +57,11 @@ class ClusterHold:
         return self._circuit.why if self._circuit.on_hold else None
 
     @property
+    def kind(self) -> str | None:
+        """Return the kind of the failure that the hold began with; None while work is given out."""
+        return self._kind if self._circuit.on_hold else None
+
+    @property
     def probe_at(self) -> float | None:
         """Return when a probe is due; None if no probe is wanted, or one is under way."""
         return None if self._ended else self._circuit.probe_at
@@ -63,6 +70,8 @@ class ClusterHold:
         """End failed work if the cluster may be the cause and the document `stays` here; say whether it did."""
         can_be = failure.can_be_of_the_cluster and not self._ended
         if can_be:
+            if not self.on_hold:
+                self._kind = failure.kind
             self._step(circuit.Failed(), now)
         # A review is never on disk, and has tries of its own.
         aside = can_be and stays and change.lane is not Lane.REVIEW and self._circuit.sets_aside(now)

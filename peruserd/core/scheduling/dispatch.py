@@ -83,6 +83,10 @@ class Dispatch:
         self._restless.hurry(document_id)
         self._documents.free_one(document_id, Parked.RESTLESS)
 
+    def is_restless(self, document_id: str, now: float) -> bool:
+        """Say whether a document changes too often, so that it rests between two looks."""
+        return self._restless.is_restless(document_id, now)
+
     def read_live(self, changes: Iterable[Change], now: float) -> None:
         """Note that a page with rows was read live, and its changes."""
         self._throttle.live(now)

@@ -14,6 +14,7 @@ from peruserd.core.feed.changes import Change, make_review
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.scheduling import aftermath, arrivals, records
 from peruserd.core.scheduling.failed_documents import FailedDocuments
+from peruserd.core.scheduling.kept_users import KeptUsers
 from peruserd.core.scheduling.records import EMPTY, Effect, Erasure, Finish, Keep, Parked, Queue, Record, Remind
 from peruserd.core.scheduling.recovery import Recovery
 from peruserd.core.users.quarantine import Failure, Quarantined, pause_between_tries
@@ -48,8 +49,8 @@ class Documents(FailedDocuments):
         self._fresh: dict[str, frozenset[bool]] = {}
         self._scan_page_open = False
         self.recovery = Recovery()
-        self.waiting = self.active = self.parked = self.reviews = self.quarantined = self.permanent = 0
-        self.quarantined_by_kind: dict[str, int] = {}
+        self.waiting = self.active = self.parked = self.reviews = 0
+        self.kept_users = KeptUsers(lambda document_id: self.record(document_id).kept)
         for document_id in doubts:
             self.mark_in_doubt(document_id)
         for entry in kept:
@@ -213,7 +214,7 @@ class Documents(FailedDocuments):
     @property
     def has_too_many(self) -> bool:
         """Say whether the last entry was one too many for the quarantine."""
-        return self.quarantined > MAX_QUARANTINED
+        return self.kept_users.total > MAX_QUARANTINED
 
     def forget(self, document_id: str) -> None:
         """Take a user out of quarantine again, before the entry is on disk."""
@@ -318,17 +319,7 @@ class Documents(FailedDocuments):
         if after.review is not before.review:
             self.reviews += (after.review is not None) - (before.review is not None)
         if after.kept is not before.kept:
-            self.quarantined += (after.kept is not None) - (before.kept is not None)
-            self.permanent += _is_permanent(after) - _is_permanent(before)
-            self._count_kind(before, -1)
-            self._count_kind(after, 1)
-
-    def _count_kind(self, record: Record, step: int) -> None:
-        if record.kept is not None:
-            kind = record.kept.failure.kind
-            self.quarantined_by_kind[kind] = self.quarantined_by_kind.get(kind, 0) + step
-            if not self.quarantined_by_kind[kind]:
-                del self.quarantined_by_kind[kind]
+            self.kept_users.note(before.kept, after.kept)
 
     def _remind(self, at: float, document_id: str) -> None:
         heapq.heappush(self._reminders, (at, document_id))
@@ -343,7 +334,3 @@ class Documents(FailedDocuments):
             before = self._records.get(document_id)
             if before is not None:
                 self._put(document_id, before, (records.expired(before, at), ()))
-
-
-def _is_permanent(record: Record) -> bool:
-    return record.kept is not None and not record.kept.failure.is_passing

@@ -136,7 +136,7 @@ class ListenerState(Reporting):
         """End work that succeeded; say whether a scan ended with it."""
         self._count(change, outcome)
         self.cluster_hold.served(change, now, by_a_majority=outcome.security_written)
-        if change.lane is Lane.LIVE:
+        if change.lane is Lane.LIVE and not self.dispatch.is_restless(change.document_id, now):
             self.counters.latency.observe(now - change.read_at)
         stays = self._stays(change.document_id)
         kept = self.documents.record(change.document_id).kept

@@ -52,6 +52,7 @@ class Reporting(ABC):
         opened = self.intake.is_open and not self._feed_fails
         scanning = self.intake.is_scanning
         following = Stage.SCANNING if scanning else Stage.FOLLOWING
+        live = self.intake.live
         return Report(
             rounds=self.rounds,
             stage=following if opened else Stage.CONNECTING,
@@ -60,12 +61,16 @@ class Reporting(ABC):
             shard_sequence=self.intake.shard_sequence,
             waiting=self.documents.waiting,
             in_flight=self.documents.active,
-            quarantined=self.documents.quarantined,
+            quarantined=self.documents.kept_users.total,
             on_hold=self.cluster_hold.why,
-            permanent=self.documents.permanent,
+            hold_kind=self.cluster_hold.kind,
+            permanent=self.documents.kept_users.permanent,
+            kinds=dict(self.documents.kept_users.by_kind),
+            oldest_kept_since=self.documents.kept_users.oldest_since,
+            oldest_waiting_since=None if live is None else live.oldest_at,
+            read_at=None if live is None else live.read_at,
             # A copy, made by encoding, because the counters change while the report is sent.
             counters=msgspec.convert(msgspec.to_builtins(self.counters), Counters),
             looked=self.looked,
             looked_at_all=self.intake.looked_at_all,
-            kinds=dict(self.documents.quarantined_by_kind),
         )

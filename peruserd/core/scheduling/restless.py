@@ -84,6 +84,11 @@ class Restless:
         if watched is not None:
             watched.looked_at = float("-inf")
 
+    def is_restless(self, document_id: str, now: float) -> bool:
+        """Say whether a document, or its database, has changed too often recently."""
+        watched = self.watched.get(document_id) if self.watched else None
+        return watched is not None and watched.is_restless(now)
+
     def rests_until(self, document_id: str, now: float) -> float | None:
         """Return until when the document is to be left alone; None if it is not restless."""
         watched = self.watched.get(document_id)

@@ -16,15 +16,17 @@ class WatermarkMachine(RuleBasedStateMachine):
         self.tickets = 0
         self.open: dict[int, int] = {}
         self.sizes: dict[int, int] = {}
+        self.times: dict[int, float] = {}
 
     @rule(gap=st.integers(1, 5), entered=st.booleans())
     def read_row(self, gap: int, entered: bool) -> None:  # noqa: FBT001 - Hypothesis gives it by name
         if entered:
-            ticket = self.mark.enter(self.read, size=gap)
+            ticket = self.mark.enter(self.read, size=gap, at=float(self.read))
             assert ticket == self.tickets
             self.tickets += 1
             self.open[ticket] = self.read
             self.sizes[ticket] = gap
+            self.times[ticket] = float(self.read)
         self.read += gap
         self.mark.advance(self.read)
 
@@ -33,7 +35,7 @@ class WatermarkMachine(RuleBasedStateMachine):
     def finish(self, data: st.DataObject) -> None:
         ticket = data.draw(st.sampled_from(sorted(self.open)))
         self.mark.finish(ticket)
-        del self.open[ticket], self.sizes[ticket]
+        del self.open[ticket], self.sizes[ticket], self.times[ticket]
 
     @invariant()
     def stands_below_the_oldest_that_is_not_finished(self) -> None:
@@ -42,6 +44,7 @@ class WatermarkMachine(RuleBasedStateMachine):
         assert self.mark.under_way == len(self.open)
         assert self.mark.size == sum(self.sizes.values())
         assert self.mark.oldest_ticket == min(self.open, default=self.tickets)
+        assert self.mark.oldest_at == (self.times[min(self.times)] if self.times else None)
         assert self.mark.next_ticket == self.tickets
 
 

@@ -50,6 +50,37 @@ def test_every_document_has_exactly_one_owner(view: View, documents: tuple[str, 
 
 
 @given(view=st.from_type(View))
+def test_shares_add_up_to_1_and_are_those_of_owners(view: View) -> None:
+    """Only candidates have a share, and each range is divided completely."""
+    for covered in _shard_map(view).hosts:
+        ownership = Ownership.of(_shard_map(view), covered, view.instances)
+        assert sum(ownership.shares.values()) == pytest.approx(1.0)
+        assert set(ownership.shares) <= set(ownership.candidates)
+        assert all(share > 0 for share in ownership.shares.values())
+
+
+@pytest.mark.parametrize(
+    ("alive", "shares"),
+    [
+        (HOSTS, {"n1": 1 / 3, "n2": 1 / 3, "n3": 1 / 3}),
+        (("n1", "n3"), {"n1": 1 / 3, "n3": 2 / 3}),
+        (("n4", "n5"), {"n4": 1 / 2, "n5": 1 / 2}),
+        ((), {}),
+    ],
+    ids=["all", "one-lost", "adopted", "nobody"],
+)
+def test_the_shares_of_one_range(alive: tuple[str, ...], shares: dict[str, float]) -> None:
+    """The next host takes over the part of a lost one; without any host all instances share."""
+    assert _whole(list(HOSTS), list(alive)).shares == pytest.approx(shares)
+
+
+def test_the_shares_of_a_range_that_is_being_split() -> None:
+    """In the half that has other hosts as well, these have a part."""
+    shard_map = _map({WHOLE_SPACE: ["n1"], LOWER: ["n1", "n2"]})
+    assert Ownership.of(shard_map, WHOLE_SPACE, ["n1", "n2"]).shares == pytest.approx({"n1": 0.75, "n2": 0.25})
+
+
+@given(view=st.from_type(View))
 def test_a_host_of_the_document_owns_it_while_one_lives(view: View, documents: tuple[str, ...]) -> None:
     """An instance away from all copies of a document owns it only when no instance is beside one."""
     for document in documents:

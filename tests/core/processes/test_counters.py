@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peruserd.core.processes.counters import LATENCY_BUCKETS, Counters, Histogram
+from peruserd.core.processes.counters import LATENCY_BUCKETS, STATUSES, Counters, Histogram, outcome_of
 
 COUNTS = st.integers(0, 10**9)
 KINDS = st.dictionaries(st.sampled_from(["timeout", "no_majority", "server"]), COUNTS)
@@ -17,11 +17,20 @@ def _histogram(observations: list[float]) -> Histogram:
     return histogram
 
 
+def _copied_histogram(histogram: Histogram) -> Histogram:
+    return Histogram(list(histogram.buckets), histogram.sum_seconds)
+
+
 # Seconds in eighths, so that sums do not depend on the order of adding.
 LATENCIES = st.lists(st.integers(0, 800).map(lambda eighths: eighths / 8), max_size=8)
 COUNTERS = st.builds(
     lambda plain, failures, changes, latency: Counters(
-        **plain, failures=failures, access_changes=changes, latency=latency
+        **plain,
+        failures=failures,
+        access_changes=changes,
+        requests=failures,
+        latency=latency,
+        request_latency=_copied_histogram(latency),
     ),
     plain=st.fixed_dictionaries(dict.fromkeys(PLAIN, COUNTS)),
     failures=KINDS,
@@ -49,6 +58,9 @@ def test_adding_counters_adds_every_one_of_them(one: Counters, other: Counters) 
         assert total.access_changes[action] == added
     assert sum(total.latency.buckets) == sum(one.latency.buckets) + sum(other.latency.buckets)
     assert total.latency.sum_seconds == one.latency.sum_seconds + other.latency.sum_seconds
+    for outcome in {*one.requests, *other.requests}:
+        assert total.requests[outcome] == one.requests.get(outcome, 0) + other.requests.get(outcome, 0)
+    assert sum(total.request_latency.buckets) == sum(one.request_latency.buckets) + sum(other.request_latency.buckets)
 
 
 @given(one=COUNTERS, other=COUNTERS)
@@ -79,6 +91,21 @@ def test_failures_are_counted_by_kind() -> None:
     for kind in ("timeout", "server", "timeout"):
         counters.failed(kind)
     assert counters.failures == {"timeout": 2, "server": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(200, "200"), (404, "404"), (412, "412"), (503, "503"), (418, "4xx"), (302, "3xx"), (599, "5xx"), (204, "2xx")],
+)
+def test_an_answer_counts_by_its_status_or_by_its_class(status: int, outcome: str) -> None:
+    """A proxy can answer with any status, so only the known ones have a count of their own."""
+    assert outcome_of(status) == outcome
+
+
+@given(status=st.integers(-1, 100_000))
+def test_there_are_few_outcomes(status: int) -> None:
+    """Whatever a server answers, the counts do not grow without bound."""
+    assert outcome_of(status) in {*map(str, STATUSES), "1xx", "2xx", "3xx", "4xx", "5xx"}
 
 
 @pytest.mark.parametrize(

@@ -269,9 +269,11 @@ class DocumentsMachine(RuleBasedStateMachine):
         assert documents.active == count(lambda record: record.active) == len(self.working)
         assert documents.reviews == count(lambda record: record.review)
         assert documents.parked == count(lambda record: record.parked) <= documents.waiting
-        assert documents.quarantined == count(lambda record: record.kept)
-        kinds = Counter(record.kept.failure.kind for record in self._records().values() if record.kept)
-        assert documents.quarantined_by_kind == kinds
+        kept = [record.kept for record in self._records().values() if record.kept is not None]
+        assert documents.kept_users.total == len(kept)
+        assert documents.kept_users.permanent == sum(not each.failure.is_passing for each in kept)
+        assert documents.kept_users.by_kind == Counter(each.failure.kind for each in kept)
+        assert documents.kept_users.oldest_since == min((each.since for each in kept), default=None)
         assert len(documents) == len(self._records())
 
     @invariant()

@@ -62,7 +62,7 @@ def test_all_have_tried_soon_after_the_copies_can_be_read() -> None:
     ward.run(1_000)
     ward.mended = {f"u{each:05}" for each in range(USERS)}
     ward.run(30)
-    assert (ward.documents.quarantined, ward.documents.recovery.awaited) == (0, 0)
+    assert (ward.documents.kept_users.total, ward.documents.recovery.awaited) == (0, 0)
 
 
 def test_a_few_who_are_served_do_not_wake_all_others_again_and_again() -> None:
@@ -71,7 +71,7 @@ def test_a_few_who_are_served_do_not_wake_all_others_again_and_again() -> None:
     ward.run(1_000)
     ward.mended = {f"u{each:05}" for each in range(0, USERS, 10)}
     assert ward.run(1_000) <= 10 * 1_000
-    assert ward.documents.quarantined == USERS - len(ward.mended)
+    assert ward.documents.kept_users.total == USERS - len(ward.mended)
 
 
 @pytest.mark.parametrize("users", [1, 20])
@@ -80,7 +80,7 @@ def test_few_users_are_tried_as_soon_as_others(users: int) -> None:
     ward = Ward(users)
     ward.mended = {f"u{each:05}" for each in range(users)}
     ward.run(5)
-    assert ward.documents.quarantined == 0
+    assert ward.documents.kept_users.total == 0
 
 
 def test_others_are_tried_at_once_after_a_restart_however_many_wait_for_copies() -> None:
