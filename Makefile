@@ -12,6 +12,8 @@ WORKERS ?= $(if $(PERUSERD_TEST_CLUSTER),0,6)
 VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := .ci/requirements.txt
+# What the daemon alone needs, in the same versions: for packages and containers.
+RUNTIME := .ci/requirements-runtime.txt
 PIP_TOOLS := pip-tools==7.6.2
 # pyproject.toml may name only Pythons that were seen to pass here.
 PYTHONS ?= 3.11 3.12 3.13 3.14
@@ -71,11 +73,18 @@ lock: setup ## Pin the dependencies anew, on Python 3.11 (LOCK=--upgrade takes n
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
 		echo "make: the lock is made on Python 3.11, and $(VENV) has $$($(BIN)/python --version)" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet '$(PIP_TOOLS)'
-	$(BIN)/python -m piptools compile --quiet --extra dev --generate-hashes --strip-extras --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --unsafe-package peruserd \
-		$(LOCK) --output-file $(REQUIREMENTS) pyproject.toml
+	$(COMPILE) --extra dev $(LOCK) --output-file $(REQUIREMENTS) pyproject.toml
+	$(COMPILE) --constraint $(REQUIREMENTS) --output-file $(RUNTIME) pyproject.toml
 	sed -i -e '1i # Made by `make lock` from pyproject.toml; installed by `make setup`.' \
 		-e '/^# WARNING: /,$$d' $(REQUIREMENTS)
+	sed -i -e '1i # Made by `make lock` from pyproject.toml; installed by `make deb` and in containers.' \
+		-e '/^# WARNING: /,$$d' $(RUNTIME)
+
+COMPILE = $(BIN)/python -m piptools compile --quiet --generate-hashes --strip-extras --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --unsafe-package peruserd
+
+deb: setup ## Build the Debian package into dist/, for the release that this machine runs
+	@.ci/build-deb
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .venv-* $(POUCHDB)/node_modules dist htmlcov .coverage .coverage.* \
