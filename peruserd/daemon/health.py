@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from peruserd.core.cluster.views import View
-from peruserd.core.processes.lifecycle import State
+from peruserd.core.processes.lifecycle import Reason, State
 from peruserd.couch.cluster_database import DatabaseState
 from peruserd.supervisor.fleet_status import FleetStatus, StatusSource
 from peruserd.supervisor.loop import MAX_WAIT_SECONDS
@@ -50,7 +50,7 @@ class LeaseDatabase(Protocol):
 class Health:
     """The health and readiness of an instance.
 
-    - Healthy: the supervisor's loop goes round and no listener has given up.
+    - Healthy: the supervisor's loop goes round, and most listeners do not fail in a row.
     - Ready: every listener has finished the rows of its first backlog and every scan that users wait for, and none is
       on hold. Users in quarantine do not count. The instance must also see the cluster, the leases, and each range that
       it should read.
@@ -75,8 +75,8 @@ class Health:
         """Say whether the instance is healthy; False means that a restart of the whole daemon may help."""
         if not self.goes_round():
             return False, f"the supervisor's loop has not gone round for {self._silence():.0f} s"
-        if not self._fleet.status().healthy:
-            return False, "a listener has given up; the log says why"
+        if self._fleet.status().most_fail:
+            return False, "most listeners fail in a row; the log says why"
         return True, "ok"
 
     def ready(self) -> tuple[bool, str]:
@@ -93,6 +93,8 @@ class Health:
             return True, "ok: this node has no part of the authentication database, and no other's is adopted"
         if not status.listeners:
             return False, "no listener: waiting for the authentication database"
+        if status.failing:
+            return False, _failing(status)
         behind = [str(each.copy) for each in status.listeners if not each.caught_up]
         return status.ready, "ok" if status.ready else f"not caught up: {', '.join(behind)}"
 
@@ -125,3 +127,9 @@ def _held(status: FleetStatus) -> str | None:
     if not held:
         return None
     return f"on hold, because the cluster serves nobody: {next(iter(held.values()))} (seen by {', '.join(held)})"
+
+
+def _failing(status: FleetStatus) -> str:
+    """Return which listeners do not stay up, and why they ended last."""
+    words = (f"{each.copy} ({each.reason or Reason.CRASHED}, {each.failures} times)" for each in status.failing)
+    return f"listeners that fail in a row are tried again after pauses: {', '.join(words)}"

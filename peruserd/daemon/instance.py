@@ -14,7 +14,8 @@ from peruserd.core.cluster.stable_view import StableView
 from peruserd.core.cluster.views import View
 from peruserd.core.configuration.config import Config
 from peruserd.core.configuration.decoding import ConfigError
-from peruserd.core.processes.lifecycle import RestartBudget, Timing
+from peruserd.core.processes.lifecycle import Timing
+from peruserd.core.processes.restarts import RestartBudget
 from peruserd.core.users.templates import Templates
 from peruserd.couch.authenticator import Answers, Authenticator
 from peruserd.couch.client import Client
@@ -53,9 +54,6 @@ from peruserd.supervisor.return_watch import ReturnWatch
 from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.slashes import SlashWatch
 from peruserd.supervisor.watcher import Watcher
-
-# With more restarts than this within ten minutes the fault is not a single listener's.
-_BUDGET: Final = RestartBudget(burst=60, period_seconds=600.0)
 
 # The last lease has the time that is left after the renewal before it was interrupted.
 _MAX_LAST_SECONDS: Final = (ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS) / 2
@@ -127,7 +125,7 @@ class Instance:
             max_in_flight=provisioning.max_in_flight,
             new_per_minute=provisioning.max_new_per_minute,
             timing=Timing(),
-            budget=_BUDGET,
+            budget=RestartBudget(),
             retired_files=state.retired,
             on_copy_lost=self._on_copy_lost,
             gatekeeper=self._authenticator,

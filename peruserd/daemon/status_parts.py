@@ -37,6 +37,7 @@ def listener_view(listener: ListenerStatus) -> ListenerView:
         state=listener.state,
         why=listener.reason,
         restarts=listener.restarts,
+        failures=listener.failures,
         pid=listener.pid,
         caught_up=listener.caught_up,
     )

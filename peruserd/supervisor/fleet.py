@@ -16,11 +16,10 @@ import msgspec
 import structlog
 
 from peruserd.core.cluster.views import Copy, Plan, difference
-from peruserd.core.feed.rows import Sequence
 from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.processes import lifecycle
 from peruserd.core.processes.counters import Counters
-from peruserd.core.processes.lifecycle import Action, Reason, RestartBudget, State, Timing
+from peruserd.core.processes.lifecycle import Action, Reason, State, Timing
 from peruserd.core.processes.messages import (
     CheckToken,
     FromListener,
@@ -32,12 +31,13 @@ from peruserd.core.processes.messages import (
     TakeOverDoubts,
 )
 from peruserd.core.processes.outbox import Outbox
+from peruserd.core.processes.restarts import RestartBudget
 from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser
 from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import Conditions, SupervisedListener
 from peruserd.supervisor.process import ListenerProcess
 from peruserd.supervisor.questions import Questions
-from peruserd.supervisor.start_request import StartMessage, StartRequest
+from peruserd.supervisor.start_request import Departures, StartMessage
 
 log = structlog.get_logger(__name__)
 
@@ -84,9 +84,7 @@ class Fleet:
         self._retired = Counters()
         self._stops: dict[Reason, int] = {}
         self._restarts: dict[Copy, int] = {}
-        # The last checkpoint of each listener that was stopped because its copy left the plan. After a split the
-        # listeners of the two halves start near there.
-        self._left_at: dict[Copy, Sequence] = {}
+        self._departures = Departures()
         # The last news of the journal, without the words. Each new listener gets this news, and reads the words itself.
         self._journal: JournalNews | None = None
         self._outbox = Outbox(secrets.token_hex(8))
@@ -108,8 +106,9 @@ class Fleet:
 
     @property
     def exhausted(self) -> bool:
-        """Say whether there were more restarts than allowed; in that case the fault is not one listener's."""
-        return self._budget.exceeded
+        """Say whether most listeners fail in a row, so that a restart of the whole instance may help."""
+        with self._lock:
+            return self._budget.exceeded(each.child for each in self._listeners.values())
 
     @property
     def idle(self) -> bool:
@@ -125,9 +124,9 @@ class Fleet:
             running = {copy: each.assignment for copy, each in self._listeners.items() if each.child.wanted}
             change = difference(plan, running)
             for copy in change.stop:
-                self._leave(self._listeners[copy])
+                self._departures.note(self._listeners[copy])
                 self._step(self._listeners[copy], lifecycle.Unwanted(Reason.UNPLANNED), now)
-            conditions = self._conditions()
+            conditions = Conditions.divided(plan, self._max_in_flight, self._new_per_minute)
             for assignment in plan.assignments:
                 new = SupervisedListener(assignment, conditions)
                 self._listeners.setdefault(assignment.copy, new).change(assignment, conditions)
@@ -167,6 +166,19 @@ class Fleet:
             for listener in list(self._listeners.values()):
                 if listener.child.deadline is not None and now >= listener.child.deadline:
                     self._step(listener, lifecycle.Due(), now)
+
+    def restart(self, copy: Copy, now: float) -> bool:
+        """Start a listener anew, because somebody has ordered it; return whether there is such a listener.
+
+        The listener finishes its work in flight first. One that waits for its next try is started at once. Such a
+        restart counts for no budget.
+        """
+        with self._lock:
+            listener = self._listeners.get(copy)
+            if listener is None or not listener.child.wanted:
+                return False
+            self._step(listener, lifecycle.Ordered(), now)
+            return True
 
     def send_journal_news(self, news: JournalNews) -> None:
         """Send news of the journal of deletions to every listener, also to those that start later."""
@@ -216,6 +228,7 @@ class Fleet:
                 stops=dict(self._stops),
                 unreadable=tuple(str(each) for each in self._plan.unreadable),
                 cut_off=self._plan.cut_off,
+                most_fail=self._budget.exceeded(each.child for each in self._listeners.values()),
             )
 
     @property
@@ -244,15 +257,14 @@ class Fleet:
         for action in listener.step(event, now, self._timing):
             if action is Action.SPAWN:
                 self._spawn(listener, now)
-                if before is State.BACKOFF:
-                    self._budget = self._budget.restarted(now)
+                if before is State.BACKOFF and not isinstance(event, lifecycle.Ordered):
                     self._restarts[listener.copy] = self._restarts.get(listener.copy, 0) + 1
             else:
                 listener.carry_out(action, self._timing)
 
     def _spawn(self, listener: SupervisedListener, now: float) -> None:
         try:
-            process = ListenerProcess(self._start_message(self._start_request(listener)))
+            process = ListenerProcess(self._start_message(self._departures.request(listener)))
         except OSError as error:
             # Memory, processes or descriptors are used up. The start is tried again, as after a child that ended at
             # once.
@@ -260,20 +272,6 @@ class Fleet:
             self._step(listener, lifecycle.Exited(os.EX_OSERR, random.random()), now)  # noqa: S311
             return
         listener.begin(process)
-
-    def _start_request(self, listener: SupervisedListener) -> StartRequest:
-        unsplit = [each for each in self._left_at if each.can_have_split_into(listener.copy)]
-        # The narrowest range is the newest, because CouchDB only ever splits ranges.
-        nearest = min(unsplit, key=lambda each: each.range.width, default=None)
-        return StartRequest(
-            assignment=listener.assignment,
-            conditions=listener.conditions,
-            resume_near=None if nearest is None else self._left_at[nearest],
-        )
-
-    def _leave(self, listener: SupervisedListener) -> None:
-        if listener.report is not None and listener.report.checkpoint is not None:
-            self._left_at[listener.copy] = listener.report.checkpoint
 
     def _receive(self, listener: SupervisedListener, now: float) -> None:
         if listener.process is None:
@@ -331,16 +329,6 @@ class Fleet:
             return
         if files := self._retired_files(self._listeners.keys()):
             successor.process.send(TakeOverDoubts(files))
-
-    def _conditions(self) -> Conditions:
-        """Divide the limits of the instance among the listeners of the plan; each gets at least 1."""
-        listeners = max(1, len(self._plan.assignments))
-        return Conditions(
-            share=max(1, self._max_in_flight // listeners),
-            new_per_minute=max(1, self._new_per_minute // listeners) if self._new_per_minute else 0,
-            nodes=self._plan.nodes,
-            cut_off=self._plan.cut_off,
-        )
 
     def _forget_the_stopped(self) -> None:
         for copy in [copy for copy, each in self._listeners.items() if each.child.state is State.STOPPED]:

@@ -12,7 +12,8 @@ from peruserd.supervisor.listener import ListenerStatus
 class FleetStatus(msgspec.Struct, frozen=True):
     """The listeners, the counters of all listeners that ever ran, and the ranges that no instance can read.
 
-    `cut_off` says that the connected nodes of the plan are no majority.
+    - `cut_off` says that the connected nodes of the plan are no majority.
+    - `most_fail` says that most listeners fail in a row, so that a restart of the whole instance may help.
     """
 
     listeners: tuple[ListenerStatus, ...]
@@ -20,6 +21,7 @@ class FleetStatus(msgspec.Struct, frozen=True):
     stops: dict[Reason, int]
     unreadable: tuple[str, ...]
     cut_off: bool = False
+    most_fail: bool = False
 
     @property
     def ready(self) -> bool:
@@ -27,9 +29,9 @@ class FleetStatus(msgspec.Struct, frozen=True):
         return bool(self.listeners) and all(each.caught_up for each in self.listeners)
 
     @property
-    def healthy(self) -> bool:
-        """Say whether no listener has given up."""
-        return all(each.state is not State.FAILED for each in self.listeners)
+    def failing(self) -> tuple[ListenerStatus, ...]:
+        """Return the listeners that wait for their next try after they have failed more than once in a row."""
+        return tuple(each for each in self.listeners if each.state is State.BACKOFF and each.failures > 1)
 
 
 class StatusSource(Protocol):

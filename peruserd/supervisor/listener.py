@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from peruserd.core.cluster.views import Assignment, Copy
+from peruserd.core.cluster.views import Assignment, Copy, Plan
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.processes import lifecycle
 from peruserd.core.processes.counters import Counters
@@ -43,11 +43,24 @@ class Conditions(msgspec.Struct, frozen=True):
     nodes: tuple[str, ...] = ()
     cut_off: bool = False
 
+    @classmethod
+    def divided(cls, plan: Plan, max_in_flight: int, new_per_minute: int) -> "Conditions":
+        """Divide the limits of the instance among the listeners of a plan; each gets at least 1."""
+        listeners = max(1, len(plan.assignments))
+        return cls(
+            share=max(1, max_in_flight // listeners),
+            new_per_minute=max(1, new_per_minute // listeners) if new_per_minute else 0,
+            nodes=plan.nodes,
+            cut_off=plan.cut_off,
+        )
+
 
 class ListenerStatus(msgspec.Struct, frozen=True):
     """The status of one listener. `pid` is None while it has no process, `report` before its first report.
 
-    `caught_up` is `SupervisedListener.caught_up`. `ownership` is that of its newest assignment.
+    - `caught_up` is `SupervisedListener.caught_up`.
+    - `failures` are the unplanned ends since it had last recovered.
+    - `ownership` is that of its newest assignment.
     """
 
     copy: Copy
@@ -58,6 +71,7 @@ class ListenerStatus(msgspec.Struct, frozen=True):
     report: Report | None
     caught_up: bool
     ownership: Ownership | None = None
+    failures: int = 0
 
 
 class SupervisedListener:
@@ -191,4 +205,5 @@ class SupervisedListener:
             report=self.report,
             caught_up=self.caught_up,
             ownership=self.assignment.ownership,
+            failures=self.child.failures,
         )

@@ -17,8 +17,8 @@ from peruserd import ending
 from peruserd.core.cluster.directory import Mark, News
 from peruserd.core.cluster.stable_view import StableView
 from peruserd.core.cluster.views import Copy, Plan, View
+from peruserd.core.configuration.problems import EXIT_CONFIGURATION
 from peruserd.core.feed.lanes import Lane
-from peruserd.core.processes.lifecycle import EXIT_CONFIGURATION
 from peruserd.core.processes.messages import JournalNews
 from peruserd.core.processes.outbox import Outbox
 from peruserd.supervisor.fleet import Fleet
@@ -36,7 +36,7 @@ class Outcome(IntEnum):
     """How the loop ended; the daemon's exit code."""
 
     STOPPED = 0
-    EXHAUSTED = 1  # more restarts than allowed: the outer supervisor's turn
+    EXHAUSTED = 1  # most listeners fail in a row: the outer supervisor's turn
     CONFIGURATION = EXIT_CONFIGURATION  # nothing helps but another configuration
 
 
@@ -87,7 +87,8 @@ class Supervisor:
         self.plans = 0
         self.plan_history = PlanHistory()
         self._stopping = False
-        self._gave_up = False
+        # Why the loop ends, if it was not told to.
+        self._outcome: Outcome | None = None
         self._leases_readable = False
         # The loop has not begun, so it cannot hang yet.
         self.last_round = float("inf")
@@ -182,9 +183,7 @@ class Supervisor:
                 self._on_round(self.last_round)
         if not self._fleet.idle:
             log.error("listeners do not end, and are left behind")
-        if self._gave_up:
-            return Outcome.CONFIGURATION
-        return Outcome.EXHAUSTED if self._fleet.exhausted else Outcome.STOPPED
+        return Outcome.STOPPED if self._outcome is None else self._outcome
 
     def _wait(self) -> None:
         poll = select.poll()
@@ -229,9 +228,9 @@ class Supervisor:
                 with self._fleet.asking() as outbox:
                     item.ask(outbox)
             elif isinstance(item, EndRequest):
-                if not self._gave_up:
+                if self._outcome is None:
                     log.error("cannot go on", error=item.why)
-                self._gave_up = True
+                self._outcome = Outcome.CONFIGURATION
                 self._stop("stopping: another configuration is needed")
             elif item is signal.SIGHUP:
                 log.info("SIGHUP: the password is read again; restart to apply a change of the configuration")
@@ -243,8 +242,9 @@ class Supervisor:
 
     def _run_deadlines(self) -> None:
         self._fleet.run_deadlines(time.monotonic())
-        if self._fleet.exhausted and not self._stopping:
-            self._stop("stopping: listeners were restarted too often; the fault is not one listener's")
+        if not self._stopping and self._fleet.exhausted:
+            self._outcome = Outcome.EXHAUSTED
+            self._stop("stopping: most listeners fail in a row, so the whole instance needs a new start")
 
     def _ask_for_reading(self) -> None:
         """Ask once for a reading when an awaited instance is due, because the next regular one can be far away."""

@@ -1,16 +1,13 @@
-"""The fleet's request to start a listener.
-
-`daemon.start_messages` adds the configuration to a request, and so makes the start message.
-"""
+"""The fleet's request to start a listener. A function that knows the configuration makes the start message of it."""
 
 from collections.abc import Callable
 
 import msgspec
 
-from peruserd.core.cluster.views import Assignment
+from peruserd.core.cluster.views import Assignment, Copy
 from peruserd.core.feed.rows import Sequence
 from peruserd.core.processes.messages import ListenerStart
-from peruserd.supervisor.listener import Conditions
+from peruserd.supervisor.listener import Conditions, SupervisedListener
 
 
 class StartRequest(msgspec.Struct, frozen=True):
@@ -23,3 +20,29 @@ class StartRequest(msgspec.Struct, frozen=True):
 
 StartMessage = Callable[[StartRequest], ListenerStart]
 """Makes the start message of a listener."""
+
+
+class Departures:
+    """The last checkpoint of each listener that was stopped because its copy left the plan.
+
+    After a split of a range, the listeners of the two halves start near there.
+    """
+
+    def __init__(self) -> None:
+        self._left_at: dict[Copy, Sequence] = {}
+
+    def note(self, listener: SupervisedListener) -> None:
+        """Note a listener whose copy leaves the plan."""
+        if listener.report is not None and listener.report.checkpoint is not None:
+            self._left_at[listener.copy] = listener.report.checkpoint
+
+    def request(self, listener: SupervisedListener) -> StartRequest:
+        """Return the request to start a listener."""
+        unsplit = [each for each in self._left_at if each.can_have_split_into(listener.copy)]
+        # The narrowest range is the newest, because CouchDB only ever splits ranges.
+        nearest = min(unsplit, key=lambda each: each.range.width, default=None)
+        return StartRequest(
+            assignment=listener.assignment,
+            conditions=listener.conditions,
+            resume_near=None if nearest is None else self._left_at[nearest],
+        )

@@ -8,7 +8,7 @@ import pytest
 from peruserd.core.cluster.views import Copy, View
 from peruserd.core.ownership.ranges import Range, ShardMap
 from peruserd.core.processes.counters import Counters
-from peruserd.core.processes.lifecycle import State
+from peruserd.core.processes.lifecycle import Reason, State
 from peruserd.core.processes.messages import Report, Stage
 from peruserd.couch.cluster_database import DatabaseState
 from peruserd.daemon.health import Health
@@ -29,11 +29,12 @@ class Standing:
         self.leases_readable = True
         self.state = DatabaseState(usable=True)
         self.last_round = time.monotonic() - silent_seconds
+        self.most_fail = False
         self._listeners = listeners
 
     def status(self) -> FleetStatus:
         """Return the listeners."""
-        return FleetStatus(self._listeners, Counters(), {}, unreadable=())
+        return FleetStatus(self._listeners, Counters(), {}, unreadable=(), most_fail=self.most_fail)
 
 
 def _health(view: View | None, *listeners: ListenerStatus, silent_seconds: float = 0.0) -> Health:
@@ -68,11 +69,24 @@ def test_a_loop_that_hangs_is_unhealthy() -> None:
     assert "has not gone round for 40 s" in why
 
 
-def test_a_listener_that_has_given_up_is_unhealthy() -> None:
-    """The text says where to look, and the loop still goes round."""
-    health = _health(VIEW, _listener(LOWER, caught_up=True), _listener(UPPER, caught_up=None, state=State.FAILED))
-    assert health.healthy() == (False, "a listener has given up; the log says why")
+def test_an_instance_most_of_whose_listeners_fail_is_unhealthy() -> None:
+    """A restart of the whole instance may help. The text says where to look, and the loop still goes round."""
+    standing = Standing(VIEW, _listener(LOWER, caught_up=None, state=State.BACKOFF))
+    standing.most_fail = True
+    health = Health(standing, standing, standing, lambda: None)
+    assert health.healthy() == (False, "most listeners fail in a row; the log says why")
     assert health.goes_round()
+
+
+def test_a_listener_that_fails_in_a_row_is_named_and_leaves_the_instance_healthy() -> None:
+    """Its users wait, so the instance is not ready. A restart would take the others down as well."""
+    failing = msgspec.structs.replace(
+        _listener(UPPER, caught_up=None, state=State.BACKOFF), failures=7, reason=Reason.SILENT
+    )
+    health = _health(VIEW, _listener(LOWER, caught_up=True), failing)
+    words = "listeners that fail in a row are tried again after pauses: 80000000-ffffffff@n1 (silent, 7 times)"
+    assert health.ready() == (False, words)
+    assert health.healthy() == (True, "ok")
 
 
 def test_ready_is_when_every_listener_has_caught_up() -> None:

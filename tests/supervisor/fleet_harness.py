@@ -2,20 +2,21 @@
 
 import select
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from pathlib import Path
 from typing import Final
 
-from peruserd.core.cluster.views import Plan, View, make_plan
+from peruserd.core.cluster.views import Copy, Plan, View, make_plan
 from peruserd.core.common.backoff import Backoff
-from peruserd.core.processes.lifecycle import RestartBudget, Timing
+from peruserd.core.processes.lifecycle import Timing
 from peruserd.core.processes.messages import ListenerStart, Reauthenticate, Stage, Token
+from peruserd.core.processes.restarts import RestartBudget
 from peruserd.couch.client import Client
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor.fleet import Fleet
-from peruserd.supervisor.listener import Conditions
+from peruserd.supervisor.listener import Conditions, ListenerStatus
 from peruserd.supervisor.start_request import StartRequest
 from tests.couch.connecting import settings_of, tokens_of
 from tests.starting import listener_start
@@ -47,7 +48,7 @@ class FleetHarness:
     The harness has the fleet's clock and can put it forward, so no test waits for a deadline.
     """
 
-    def __init__(self, cluster: SimClusterThread, directory: Path, timing: Timing = QUICK, burst: int = 100) -> None:
+    def __init__(self, cluster: SimClusterThread, directory: Path, timing: Timing = QUICK, faults: int = 100) -> None:
         self._ahead_seconds = 0.0
         self.cluster = cluster
         self.directory = directory
@@ -58,7 +59,7 @@ class FleetHarness:
             self._start_message,
             max_in_flight=8,
             timing=timing,
-            budget=RestartBudget(burst, period_seconds=600.0),
+            budget=RestartBudget(faults),
             retired_files=lambda _in_use: (),
             on_copy_lost=lambda: None,
             gatekeeper=self.gatekeeper,
@@ -119,6 +120,10 @@ class FleetHarness:
     def pids(self) -> list[int]:
         """Return the process ids of the listeners."""
         return [each.pid for each in self.fleet.status().listeners if each.pid is not None]
+
+    def status_of(self, copies: Collection[Copy]) -> list[ListenerStatus]:
+        """Return the status of the listeners of these copies."""
+        return [each for each in self.fleet.status().listeners if each.copy in copies]
 
     def all_caught_up(self) -> bool:
         """Say whether every listener has caught up."""

@@ -161,13 +161,61 @@ def rounds(harness: FleetHarness, pid: int) -> int:
     return report.rounds if report is not None else 0
 
 
-def test_too_many_restarts_exhaust_the_fleet(cluster: SimClusterThread, tmp_path: Path) -> None:
-    """A listener whose every start fails uses the budget up. Then the instance ends and systemd restarts it."""
-    (tmp_path / "blocked").write_text("a file where the state directory should be")
-    harness = FleetHarness(cluster, tmp_path / "blocked", burst=2)
+@pytest.mark.parametrize("failing", [1, 2])
+def test_listeners_that_fail_for_good_exhaust_the_fleet_only_if_they_are_most(
+    cluster: SimClusterThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """One of two listeners may fail as often as it likes: the other one keeps its process, and the status tells."""
+    harness = FleetHarness(cluster, tmp_path, faults=3)
+    broken = [each.copy for each in harness.plan().assignments[:failing]]
+
+    def break_some(start: ListenerStart) -> ListenerProcess:
+        if start.copy in broken:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return ListenerProcess(start)
+
+    monkeypatch.setattr(fleet, "ListenerProcess", break_some)
     harness.fleet.adjust(harness.plan(), harness.now())
-    harness.turn_until(lambda: harness.fleet.exhausted, "the budget to be used up")
+    harness.turn_until(lambda: [each.failures >= 3 for each in harness.status_of(broken)] == [True] * failing, "faults")
+    assert harness.fleet.exhausted == harness.fleet.status().most_fail == (failing == 2)
+    if failing == 1:
+        pids = harness.pids()
+        (others,) = [each for each in harness.fleet.status().listeners if each.copy not in broken]
+        harness.turn_until(lambda: harness.status_of(broken)[0].failures >= 6, "more faults")
+        assert (harness.pids(), others.restarts, harness.fleet.exhausted) == (pids, 0, False)
+        assert [each.copy for each in harness.fleet.status().failing] == broken
     harness.stop()
+
+
+def test_a_cause_outside_of_the_listeners_never_exhausts_the_fleet(cluster: SimClusterThread, tmp_path: Path) -> None:
+    """No state can be written. A restart of the instance would not change that, so it is only tried again."""
+    (tmp_path / "blocked").write_text("a file where the state directory should be")
+    harness = FleetHarness(cluster, tmp_path / "blocked", faults=1)
+    harness.fleet.adjust(harness.plan(), harness.now())
+    harness.turn_until(lambda: all(each.failures >= 3 for each in harness.fleet.status().listeners), "failures")
+    assert {each.reason for each in harness.fleet.status().listeners} == {Reason.AGAIN}
+    assert not harness.fleet.exhausted
+    harness.stop()
+
+
+def test_an_ordered_restart_replaces_one_listener_and_counts_for_nothing(harness: FleetHarness) -> None:
+    """Its work is finished first, and the other listener is left alone."""
+    harness.fleet.adjust(harness.plan(), harness.now())
+    harness.turn_until(harness.all_caught_up, "the listeners to be up")
+    (first, other), copy = harness.pids(), harness.plan().assignments[0].copy
+    assert harness.fleet.restart(copy, harness.now())
+    harness.turn_until(lambda: first not in harness.pids() and harness.all_caught_up(), "another process")
+    status = harness.fleet.status()
+    assert other in harness.pids()
+    assert [(each.restarts, each.failures) for each in status.listeners] == [(0, 0)] * 2
+    assert status.stops == {Reason.ORDERED: 1}
+
+
+def test_no_listener_is_restarted_that_the_plan_does_not_have(harness: FleetHarness) -> None:
+    """The caller is told, and nothing is started."""
+    copy = harness.plan().assignments[0].copy
+    assert not harness.fleet.restart(copy, harness.now())
+    assert harness.pids() == []
 
 
 def test_shares_of_the_work_in_flight_follow_the_number_of_listeners(harness: FleetHarness) -> None:

@@ -1,12 +1,13 @@
 """The supervisor's loop, with real listeners if processes matter, and without any otherwise."""
 
+import errno
 import os
 import signal
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -16,9 +17,11 @@ from peruserd import ending
 from peruserd.core.cluster.stable_view import StableView
 from peruserd.core.cluster.views import Plan, View, make_plan
 from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
-from peruserd.core.processes.lifecycle import RestartBudget, Timing
+from peruserd.core.processes.lifecycle import Timing
 from peruserd.core.processes.messages import ListenerStart
+from peruserd.core.processes.restarts import RestartBudget
 from peruserd.simcluster import SimClusterThread
+from peruserd.supervisor import fleet
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.inbox import Inbox, NewView
 from peruserd.supervisor.loop import Outcome, Supervisor
@@ -67,7 +70,7 @@ def idle_fleet() -> Fleet:
         start_message,
         max_in_flight=1,
         timing=Timing(),
-        budget=RestartBudget(1, 1.0),
+        budget=RestartBudget(),
         retired_files=lambda _copies: (),
         on_copy_lost=lambda: None,
         gatekeeper=FixedGatekeeper(None),
@@ -374,16 +377,24 @@ def test_a_loop_runs_listeners_by_its_views_and_ends_them(cluster: SimClusterThr
 
 
 @pytest.mark.processes
-def test_restarts_past_the_budget_end_the_loop_with_one(cluster: SimClusterThread, tmp_path: Path) -> None:
-    """If listeners end again and again, the daemon ends too, and systemd decides."""
-    (tmp_path / "blocked").write_text("a file where the state directory should be")
-    harness = FleetHarness(cluster, tmp_path / "blocked", burst=2)
+def test_restarts_past_the_budget_end_the_loop_with_one(
+    cluster: SimClusterThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If most listeners fail again and again, the daemon ends too, and systemd starts it anew."""
+    monkeypatch.setattr(fleet, "ListenerProcess", no_process)
+    harness = FleetHarness(cluster, tmp_path, faults=2)
     said: list[str] = []
     subject = supervisor(harness.fleet, lambda _view, _seen: harness.plan(), said)
     running = Running(subject)
     subject.on_view(EMPTY)
     assert running.join() is Outcome.EXHAUSTED
-    assert "too often" in said[-1]
+    assert said[-1] == "stopping: most listeners fail in a row, so the whole instance needs a new start"
+    assert harness.fleet.idle
+
+
+def no_process(start: ListenerStart) -> NoReturn:
+    """Start no process, as on a machine that has no memory left."""
+    raise BlockingIOError(errno.EAGAIN, f"no process for {start.copy}")
 
 
 def test_an_inbox_hands_over_in_order_and_wakes_its_reader() -> None:

@@ -9,7 +9,7 @@ from peruserd.core.common.secret import Secret
 from peruserd.core.feed.rows import Sequence
 from peruserd.core.ownership.ranges import WHOLE_SPACE, Range, ShardMap, split_evenly
 from peruserd.core.processes.counters import Counters
-from peruserd.core.processes.lifecycle import RestartBudget, Timing
+from peruserd.core.processes.lifecycle import Timing
 from peruserd.core.processes.messages import (
     CheckToken,
     FromListener,
@@ -25,6 +25,7 @@ from peruserd.core.processes.messages import (
     Token,
     ToListener,
 )
+from peruserd.core.processes.restarts import RestartBudget
 from peruserd.supervisor import fleet as fleet_module
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.start_request import StartRequest
@@ -86,7 +87,7 @@ class Noted:
             self._start_message,
             max_in_flight=8,
             timing=Timing(),
-            budget=RestartBudget(100, 600.0),
+            budget=RestartBudget(),
             retired_files=self._retired_files,
             on_copy_lost=self._look_soon,
             gatekeeper=self.gatekeeper,

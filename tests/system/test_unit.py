@@ -16,7 +16,7 @@ import pytest
 from peruserd import ending
 from peruserd.cli.parser import build_parser
 from peruserd.core.configuration.decoding import PASSWORD_CREDENTIAL
-from peruserd.core.processes.lifecycle import EXIT_CONFIGURATION
+from peruserd.core.configuration.problems import EXIT_CONFIGURATION
 from peruserd.daemon.state import DEFAULT_STATE_DIRECTORY
 from tests.system.daemon import Daemon
 from tests.waiting import eventually

@@ -10,17 +10,19 @@
     STOPPING            Due: it was asked                          STOPPING, abort
     STOPPING            Due: it was aborted                        STOPPING, kill
     BACKOFF             Due                                        STARTING, spawn
-    BACKOFF, FAILED     Unwanted                                   STOPPED
+    BACKOFF             Unwanted                                   STOPPED
+    STARTING, RUNNING   Ordered                                    STOPPING, ask
+    BACKOFF             Ordered                                    STARTING, spawn
 
     Any with a process  Exited, and it is not wanted               STOPPED
-    Any with a process  Exited with 78, and it is wanted           FAILED
-    STOPPING            Exited, unwanted before and wanted again   STARTING, spawn
+    STOPPING            Exited as planned, and it is wanted        STARTING, spawn
     Any with a process  Exited otherwise, and it is wanted         BACKOFF
 
-The first row that fits counts. All other events leave the state as it is.
+The first row that fits counts. All other events leave the state as it is. An end is planned if the plan has dropped the
+child and taken it up again, or if somebody has ordered a new start. Only other ends make the next pause longer.
 
-Invariant: SPAWN only follows a `Wanted` in STOPPED, an `Exited`, or a `Due` in BACKOFF. So a successor never starts
-before its predecessor is known to be gone.
+Invariant: SPAWN only follows a `Wanted` in STOPPED, an `Exited`, or a `Due` or `Ordered` in BACKOFF. So a successor
+never starts before its predecessor is known to be gone.
 """
 
 from enum import Enum, StrEnum
@@ -30,8 +32,8 @@ import msgspec
 
 from peruserd.core.common.backoff import Backoff
 
-EXIT_CONFIGURATION: Final = 78
-"""The exit code of a child for which another try is useless (sysexits' EX_CONFIG)."""
+EXIT_AGAIN: Final = 75
+"""The exit code of a child whose end has a cause outside of it, such as a full disk (sysexits' EX_TEMPFAIL)."""
 
 
 class State(StrEnum):
@@ -42,7 +44,6 @@ class State(StrEnum):
     BACKOFF = "backoff"
     STOPPING = "stopping"
     STOPPED = "stopped"
-    FAILED = "failed"
 
 
 class Reason(StrEnum):
@@ -53,7 +54,8 @@ class Reason(StrEnum):
     CRASHED = "crashed"
     SLOW_START = "slow_start"
     SILENT = "silent"  # its feed loop made no round for too long
-    BAD_CONFIGURATION = "refused"  # it exited with 78; the label has its own word
+    AGAIN = "again"  # it asked for another start with its exit code: the disk is full, or its copy was replaced
+    ORDERED = "ordered"  # an operator ordered a new start, or a reload needs one
 
 
 class Action(Enum):
@@ -76,15 +78,23 @@ class Timing(msgspec.Struct, frozen=True):
     abort_seconds: float = 2.0
     # A child that has been caught up for this long has recovered. Its next failure counts as the first one.
     recovery_seconds: float = 30.0
-    backoff: Backoff = Backoff(initial_seconds=0.5, max_seconds=30.0)
+    # A child that fails in a row is left alone for minutes, because each start costs the others some time.
+    backoff: Backoff = Backoff(initial_seconds=0.5, max_seconds=120.0)
+    # A cause outside of the child can end at any time, and a start that meets it costs little.
+    again: Backoff = Backoff(initial_seconds=0.5, max_seconds=15.0)
 
 
 class Child(msgspec.Struct, frozen=True):
-    """The state of one child. Times are of the caller's monotonic clock. `deadline` is the time of the next `Due`."""
+    """The state of one child. Times are of the caller's monotonic clock. `deadline` is the time of the next `Due`.
+
+    - `failures` counts the unplanned ends since the child had last recovered.
+    - `faults` counts those of them whose cause may be in this instance; see `EXIT_AGAIN`.
+    """
 
     state: State = State.STOPPED
     wanted: bool = False
     failures: int = 0
+    faults: int = 0
     deadline: float | None = None
     caught_up_since: float | None = None
     reason: Reason | None = None
@@ -99,6 +109,10 @@ class Unwanted(msgspec.Struct, frozen=True):
     """The plan no longer has this child's copy, or the instance stops."""
 
     reason: Reason
+
+
+class Ordered(msgspec.Struct, frozen=True):
+    """A new process is to take the place of this one. It says nothing about the child's health."""
 
 
 class Greeted(msgspec.Struct, frozen=True):
@@ -122,10 +136,13 @@ class Due(msgspec.Struct, frozen=True):
     """The child's deadline has passed."""
 
 
-Event = Wanted | Unwanted | Greeted | Progressed | Exited | Due
+Event = Wanted | Unwanted | Ordered | Greeted | Progressed | Exited | Due
 Step = tuple[Child, tuple[Action, ...]]
 
 _ALIVE: Final = (State.STARTING, State.RUNNING)
+
+# A child that ends for one of these reasons, and is wanted, is started again at once.
+_PLANNED: Final = (Reason.UNPLANNED, Reason.SHUTDOWN, Reason.ORDERED)
 
 
 def step(child: Child, event: Event, now: float, timing: Timing) -> Step:
@@ -135,12 +152,14 @@ def step(child: Child, event: Event, now: float, timing: Timing) -> Step:
             return _wanted(child, now, timing)
         case Unwanted(reason):
             return _unwanted(child, reason, now, timing)
+        case Ordered():
+            return _ordered(child, now, timing)
         case Greeted() if child.state is State.STARTING:
             return _replace(child, state=State.RUNNING, deadline=now + timing.silence_seconds), ()
         case Progressed(caught_up) if child.state is State.RUNNING:
             return _progressed(child, caught_up=caught_up, now=now, timing=timing), ()
         case Exited(code, chance):
-            return _exited(child, code, now + timing.backoff.delay(child.failures + 1, chance), now, timing)
+            return _exited(child, code, chance, now, timing)
         case Due() if child.deadline is not None and now >= child.deadline:
             return _due(child, now, timing)
         case _:
@@ -156,13 +175,25 @@ def _wanted(child: Child, now: float, timing: Timing) -> Step:
 
 def _unwanted(child: Child, reason: Reason, now: float, timing: Timing) -> Step:
     if child.state in _ALIVE:
-        stopping = _replace(
-            child, state=State.STOPPING, wanted=False, deadline=now + timing.stop_seconds, reason=reason, aborted=False
-        )
-        return stopping, (Action.ASK,)
+        return _ask(_replace(child, wanted=False), reason, now, timing)
     if child.state is State.STOPPING:
         return _replace(child, wanted=False, reason=reason), ()
     return _replace(child, state=State.STOPPED, wanted=False, deadline=None, reason=reason), ()
+
+
+def _ordered(child: Child, now: float, timing: Timing) -> Step:
+    # Whoever orders it may have cured the cause, so the next failure counts as the first one.
+    renewed = _replace(child, failures=0, faults=0)
+    if child.state in _ALIVE:
+        return _ask(renewed, Reason.ORDERED, now, timing)
+    if child.state is State.BACKOFF:
+        return _spawn(renewed, now, timing)
+    return child, ()
+
+
+def _ask(child: Child, reason: Reason, now: float, timing: Timing) -> Step:
+    stopping = _replace(child, state=State.STOPPING, deadline=now + timing.stop_seconds, reason=reason, aborted=False)
+    return stopping, (Action.ASK,)
 
 
 def _progressed(child: Child, *, caught_up: bool, now: float, timing: Timing) -> Child:
@@ -173,22 +204,34 @@ def _progressed(child: Child, *, caught_up: bool, now: float, timing: Timing) ->
         deadline=now + timing.silence_seconds,
         caught_up_since=since,
         failures=0 if recovered else child.failures,
+        faults=0 if recovered else child.faults,
     )
 
 
-def _exited(child: Child, code: int, next_try: float, now: float, timing: Timing) -> Step:
+def _exited(child: Child, code: int, chance: float, now: float, timing: Timing) -> Step:
     gone = _replace(child, deadline=None, caught_up_since=None, aborted=False)
     if not child.wanted:
         return _replace(gone, state=State.STOPPED), ()
-    if code == EXIT_CONFIGURATION:
-        return _replace(gone, state=State.FAILED, reason=Reason.BAD_CONFIGURATION), ()
-    if child.state is State.STOPPING and child.reason in (Reason.UNPLANNED, Reason.SHUTDOWN):
+    if child.state is State.STOPPING and child.reason in _PLANNED:
         return _spawn(gone, now, timing)
-    reason = child.reason if child.state is State.STOPPING else Reason.CRASHED
-    return (
-        _replace(gone, state=State.BACKOFF, failures=child.failures + 1, deadline=next_try, reason=reason),
-        (),
+    reason = child.reason if child.state is State.STOPPING else _reason_of(code)
+    is_fault = reason is not Reason.AGAIN
+    pauses = timing.backoff if is_fault else timing.again
+    failures = child.failures + 1
+    waiting = _replace(
+        gone,
+        state=State.BACKOFF,
+        failures=failures,
+        faults=child.faults + is_fault,
+        deadline=now + pauses.delay(failures, chance),
+        reason=reason,
     )
+    return waiting, ()
+
+
+def _reason_of(code: int) -> Reason:
+    """Return why a process ended that nobody had stopped."""
+    return Reason.AGAIN if code == EXIT_AGAIN else Reason.CRASHED
 
 
 def _due(child: Child, now: float, timing: Timing) -> Step:
@@ -220,24 +263,3 @@ def _spawn(child: Child, now: float, timing: Timing) -> Step:
 
 
 _replace = msgspec.structs.replace
-
-
-class RestartBudget(msgspec.Struct, frozen=True):
-    """Erlang's restart intensity: at most `burst` restarts within `period_seconds` for the whole instance.
-
-    With more restarts the fault is not in one child, and the outer supervisor (systemd) takes over.
-    """
-
-    burst: int
-    period_seconds: float
-    restarts: tuple[float, ...] = ()
-
-    def restarted(self, now: float) -> "RestartBudget":
-        """Return the budget after one more restart at `now`."""
-        recent = tuple(each for each in self.restarts if now - each < self.period_seconds)
-        return _replace(self, restarts=(*recent, now))
-
-    @property
-    def exceeded(self) -> bool:
-        """Say whether there were more restarts within the last period than allowed."""
-        return len(self.restarts) > self.burst

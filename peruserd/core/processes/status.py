@@ -94,6 +94,7 @@ class ListenerView(msgspec.Struct, frozen=True):
     """One listener of this instance. The second part is of its last report; None before the first one.
 
     - `why`: the reason of its last end or stop. `restarts`: how often it was started again after an unplanned end.
+    - `failures`: unplanned ends since the listener was last well.
     - `lag_rows`: rows between the checkpoint and the newest row seen; None where sequences are opaque texts.
     - `waiting`, `in_flight`: users who wait for work, and users under work.
     - `quarantined`: users in quarantine. `permanent`: those of them whom only somebody's act can help.
@@ -107,6 +108,7 @@ class ListenerView(msgspec.Struct, frozen=True):
     state: State
     why: Reason | None
     restarts: int
+    failures: int
     pid: int | None
     caught_up: bool
     stage: Stage | None = None

@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -13,9 +13,9 @@ from peruserd.core.processes.lifecycle import (
     Event,
     Exited,
     Greeted,
+    Ordered,
     Progressed,
     Reason,
-    RestartBudget,
     State,
     Timing,
     Unwanted,
@@ -30,7 +30,8 @@ TIMING = Timing(
     stop_seconds=10.0,
     abort_seconds=2.0,
     recovery_seconds=30.0,
-    backoff=Backoff(initial_seconds=0.5, max_seconds=30.0),
+    backoff=Backoff(initial_seconds=0.5, max_seconds=120.0),
+    again=Backoff(initial_seconds=0.5, max_seconds=15.0),
 )
 MAX_STOP_SECONDS = TIMING.stop_seconds + TIMING.abort_seconds
 ESCALATION = [Action.ASK, Action.ABORT, Action.KILL]
@@ -76,11 +77,12 @@ class Scenario:
             self.wait(10.0)
             self.tell(Progressed(caught_up=True))
 
-    def crash(self) -> float:
+    def crash(self, code: int = 1) -> float:
         """End the process; give the longest time after which the next one is started."""
-        assert self.tell(Exited(code=1, chance=0.999_999)) == []
-        ((seconds, action),) = self.wait(TIMING.backoff.max_seconds)
-        assert action is Action.SPAWN
+        assert self.tell(Exited(code, chance=0.999_999)) == []
+        assert self.child.deadline is not None
+        seconds = self.child.deadline - self.now
+        assert self.wait(seconds) == [(seconds, Action.SPAWN)]
         return round(seconds, 3)
 
 
@@ -190,7 +192,7 @@ def test_being_wanted_does_not_cut_a_back_off_short(scenario: Scenario) -> None:
     assert scenario.wait(1.0) == [(0.25, Action.SPAWN)]
 
 
-@pytest.mark.parametrize("code", [0, 1, 75, -9, -11])
+@pytest.mark.parametrize("code", [0, 1, 70, 71, 78, 255, -9, -11])
 def test_an_end_that_nobody_asked_for_is_a_crash(scenario: Scenario, code: int) -> None:
     """A wanted child that ends, by whatever signal or code, a clean one included, is restarted after a back-off."""
     scenario.run()
@@ -199,32 +201,68 @@ def test_an_end_that_nobody_asked_for_is_a_crash(scenario: Scenario, code: int) 
     assert scenario.wait(0.5) == [(0.25, Action.SPAWN)]
 
 
-def test_a_child_that_refuses_its_configuration_is_not_tried_again(scenario: Scenario) -> None:
-    """Exit code 78 means that another try cannot help, however often the plan repeats itself."""
+def test_a_child_that_asks_for_another_start_gets_it_soon_and_is_no_fault(scenario: Scenario) -> None:
+    """Exit code 75 names a cause outside of the child, which can end at any time. So the pauses stay short."""
     scenario.run()
-    assert scenario.tell(Exited(code=78, chance=0.0)) == []
-    assert (scenario.child.state, scenario.child.reason) == (State.FAILED, Reason.BAD_CONFIGURATION)
-    assert scenario.tell(Wanted()) == []
-    assert scenario.wait(3600.0) == []
+    waits = []
+    for _ in range(8):
+        waits.append(scenario.crash(code=75))
+        scenario.tell(Greeted())
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+    assert (scenario.child.reason, scenario.child.failures, scenario.child.faults) == (Reason.AGAIN, 8, 0)
 
 
-def test_a_failed_child_gets_another_chance_when_it_is_planned_anew(scenario: Scenario) -> None:
-    """A plan that dropped the copy and takes it up again starts from the beginning."""
+@pytest.mark.parametrize("greeted", [False, True])
+def test_an_ordered_restart_asks_the_child_and_starts_the_next_at_once(scenario: Scenario, *, greeted: bool) -> None:
+    """It has its time to finish, nobody waits for a back-off, and it is no failure."""
+    scenario.tell(Wanted())
+    if greeted:
+        scenario.tell(Greeted())
+    assert scenario.tell(Ordered()) == [Action.ASK]
+    assert (scenario.child.state, scenario.child.wanted) == (State.STOPPING, True)
+    assert scenario.tell(Ordered()) == []
+    assert scenario.tell(Exited(code=0, chance=0.9)) == [Action.SPAWN]
+    assert (scenario.child.failures, scenario.child.faults) == (0, 0)
+
+
+def test_an_ordered_restart_of_a_child_that_hangs_is_enforced(scenario: Scenario) -> None:
+    """The order holds, however the old process ends."""
     scenario.run()
-    scenario.tell(Exited(code=78, chance=0.0))
+    scenario.tell(Ordered())
+    assert scenario.wait(12.0) == [(10.0, Action.ABORT), (12.0, Action.KILL)]
+    assert scenario.tell(Exited(code=-9, chance=0.9)) == [Action.SPAWN]
+    assert scenario.child.faults == 0
+
+
+def test_an_ordered_restart_cuts_a_back_off_short_and_begins_anew(scenario: Scenario) -> None:
+    """Whoever orders it may have cured the cause. The next failure counts as the first one."""
+    scenario.run()
+    for _ in range(5):
+        scenario.crash()
+    scenario.tell(Exited(code=1, chance=0.9))
+    assert scenario.tell(Ordered()) == [Action.SPAWN]
+    assert scenario.crash() == 0.5
+
+
+def test_an_order_brings_back_no_child_that_nobody_wants(scenario: Scenario) -> None:
+    """The plan decides which children there are."""
+    assert scenario.tell(Ordered()) == []
+    scenario.run()
     scenario.tell(Unwanted(Reason.UNPLANNED))
-    assert scenario.tell(Wanted()) == [Action.SPAWN]
+    assert scenario.tell(Ordered()) == []
+    assert scenario.tell(Exited(code=0, chance=0.5)) == []
+    assert scenario.child.state is State.STOPPED
 
 
 def test_crashes_in_a_row_wait_longer_each_time(scenario: Scenario) -> None:
     """The bound of the back-off doubles with each crash, up to the most; merely starting resets nothing."""
     scenario.run()
     waits = []
-    for _ in range(8):
+    for _ in range(10):
         waits.append(scenario.crash())
         scenario.tell(Greeted())
         scenario.tell(Progressed(caught_up=True))
-    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 120.0, 120.0]
 
 
 @pytest.mark.parametrize(("caught_up_for", "bound"), [(20.0, 4.0), (30.0, 0.5)])
@@ -270,8 +308,8 @@ class ChildAndProcess(RuleBasedStateMachine):
         self.now = 1000.0
         self.child = Child()
         self.wanted = False
-        self.refused = False
         self.failures = 0
+        self.faults = 0
         self.alive = False
         self.done: list[tuple[float, Action]] = []
         self.greeted = False
@@ -307,18 +345,30 @@ class ChildAndProcess(RuleBasedStateMachine):
 
     @rule()
     def the_plan_wants_it(self) -> None:
-        """It is started at once, unless it is there, waits for its restart or was refused."""
+        """It is started at once, unless it is there or waits for its restart."""
         self.wanted = True
-        nothing_to_do = self.alive or self.refused or self.child.state is State.BACKOFF
+        nothing_to_do = self.alive or self.child.state is State.BACKOFF
         assert self.tell(Wanted()) == ([] if nothing_to_do else [Action.SPAWN])
 
     @rule(reason=st.sampled_from([Reason.UNPLANNED, Reason.SHUTDOWN]))
     def the_plan_drops_it(self, reason: Reason) -> None:
         """A process that is there is asked to stop, if nothing stronger was done to it before."""
-        self.wanted = self.refused = False
+        self.wanted = False
         self.replanned = self.alive
         self.tell(Unwanted(reason))
         assert self.done or not self.alive, "nobody asked the process to stop"
+
+    @rule()
+    def somebody_orders_a_restart(self) -> None:
+        """A process that runs is asked to stop, and one that is waited for is started."""
+        before = self.child.state
+        actions = self.tell(Ordered())
+        if before in (State.STARTING, State.RUNNING, State.BACKOFF):
+            assert actions == [Action.SPAWN if before is State.BACKOFF else Action.ASK]
+            self.failures = self.faults = 0
+            self.replanned = self.alive and before is not State.BACKOFF
+        else:
+            assert actions == []
 
     @precondition(lambda self: self.alive and not self.greeted)
     @rule()
@@ -342,7 +392,7 @@ class ChildAndProcess(RuleBasedStateMachine):
         elif self.caught_up_since is None:
             self.caught_up_since = self.now
         elif self.now - self.caught_up_since >= TIMING.recovery_seconds:
-            self.failures = 0
+            self.failures = self.faults = 0
 
     @precondition(lambda self: not self.alive)
     @rule(message=st.sampled_from([Greeted(), Progressed(caught_up=True), Progressed(caught_up=False)]))
@@ -368,37 +418,37 @@ class ChildAndProcess(RuleBasedStateMachine):
             pass
 
     @precondition(lambda self: self.alive)
-    @rule(code=st.sampled_from([0, 1, -6, -9, 78]), chance=CHANCES)
+    @rule(code=st.sampled_from([0, 1, 75, -6, -9]), chance=CHANCES)
     def its_process_ends(self, code: int, chance: float) -> None:
         """The history decides what follows: nothing, another process at once, or one after a back-off."""
         self.alive = False
-        replanned = self.replanned
+        replanned, stopped = self.replanned, bool(self.done)
         self.tell(Exited(code, chance))
         if not self.wanted:
             assert self.child.state is State.STOPPED
-        elif code == 78:
-            self.refused = True
         elif replanned:
             assert self.alive, "a child that is wanted again waits though it did not fail"
         else:
+            asked_for = code == 75 and not stopped
             self.failures += 1
+            self.faults += not asked_for
             assert not self.alive
             assert self.child.deadline is not None
-            bound = min(TIMING.backoff.max_seconds, TIMING.backoff.initial_seconds * 2 ** (self.failures - 1))
+            pauses = TIMING.again if asked_for else TIMING.backoff
+            bound = min(pauses.max_seconds, pauses.initial_seconds * 2 ** (self.failures - 1))
             assert 0.0 <= self.child.deadline - self.now <= bound + 1e-9
 
     @invariant()
     def states_tell_what_is_true(self) -> None:
         """Whether there is a process, it is wanted, has failed: the child says what the model knows."""
         assert self.alive == (self.child.state in (State.STARTING, State.RUNNING, State.STOPPING))
-        assert (self.child.state is State.FAILED) == self.refused
         assert self.child.wanted == self.wanted
-        assert self.child.failures == self.failures
+        assert (self.child.failures, self.child.faults) == (self.failures, self.faults)
 
     @invariant()
     def a_wanted_child_never_waits_for_nothing(self) -> None:
         """As long as it is wanted, there is a moment at which something will be done."""
-        if self.wanted and not self.refused:
+        if self.wanted:
             assert self.child.state is not State.STOPPED
             assert self.child.deadline is not None
 
@@ -426,33 +476,10 @@ class ChildAndProcess(RuleBasedStateMachine):
 
     def settled(self) -> bool:
         """Say whether what the plan wants is so."""
-        if self.refused or not self.wanted:
+        if not self.wanted:
             return not self.alive
         return self.alive and not self.done
 
 
 TestChildAndProcess = ChildAndProcess.TestCase
 TestChildAndProcess.settings = settings(max_examples=examples(100), stateful_step_count=40)
-
-
-RESTARTS = st.lists(st.floats(0.0, 100.0), max_size=12).map(sorted)
-
-
-@given(restarts=RESTARTS, burst=st.integers(0, 4))
-def test_a_budget_is_exceeded_by_more_than_a_burst_within_a_period(restarts: list[float], burst: int) -> None:
-    """After each restart the budget is exceeded exactly if more than `burst` lie within the period that ends there."""
-    budget = RestartBudget(burst=burst, period_seconds=30.0)
-    assert not budget.exceeded
-    for index, now in enumerate(restarts):
-        budget = budget.restarted(now)
-        recent = [each for each in restarts[: index + 1] if now - each < 30.0]
-        assert budget.exceeded == (len(recent) > burst)
-
-
-def test_restarts_of_long_ago_are_forgotten() -> None:
-    """Restarts that are spread out never exceed the budget, nor pile up in memory."""
-    budget = RestartBudget(burst=2, period_seconds=30.0)
-    for restart in range(1000):
-        budget = budget.restarted(restart * 15.0)
-        assert not budget.exceeded
-    assert len(budget.restarts) <= 2
