@@ -30,7 +30,8 @@ from peruserd.daemon.cluster_metrics import ClusterMetrics
 from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.deletion_metrics import DeletionMetrics
 from peruserd.daemon.health import Health
-from peruserd.daemon.http import HTTPServer, Page, registry_of, serve
+from peruserd.daemon.http import Page, registry_of, serve
+from peruserd.daemon.http_server import HTTPServer
 from peruserd.daemon.metrics import InstanceMetrics, ListenerMetrics
 from peruserd.daemon.quarantine import QuarantineOrders
 from peruserd.daemon.samples import Part
@@ -208,7 +209,7 @@ class Instance:
                 users=self._users,
                 status=self._status.as_json,
             )
-            server = serve(page, self._config.http.listen)
+            server = serve(page, self._config.http)
             stack.callback(server.stop)
             self._member.set_address(f"{server.host}:{server.port}")
             self._control.start()

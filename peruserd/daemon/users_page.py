@@ -13,12 +13,13 @@ The answer has the state of a user and nothing else: no content of the document,
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import Callable
+from typing import Final, Self
 from urllib.parse import parse_qs
 
 import msgspec
 
+from peruserd.core.common.http_head import Head
 from peruserd.core.common.names import user_document_id
 from peruserd.core.common.rate import TokenBucket
 from peruserd.core.configuration.choices import Audience
@@ -37,19 +38,14 @@ from peruserd.core.users.readiness import (
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError
 from peruserd.couch.readiness import ReadinessReader, open_reader
+from peruserd.daemon.http_messages import JSON, Answer, Request
 from peruserd.supervisor.attaching import Attachment
 from peruserd.supervisor.cluster_reader import ClusterReader
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 Look = Callable[[str, int], Readiness | None]
 """Looks at a user; the first look has the number 0. Raises CouchError. See `couch.readiness.ReadinessReader`."""
 
-PATH: Final = "/users/"
-
-IS_GONE: Final = "peruserd.client_is_gone"
-"""The WSGI key of a function that says whether the client has hung up."""
+PATH: Final = b"/users/"
 
 # The limits for threads that wait for users, and for threads that answer at once. A client that hangs up frees its
 # place.
@@ -129,7 +125,7 @@ class _Refusal(Exception):  # noqa: N818 - an answer, not an error of this progr
 
 
 class UsersPage:
-    """The WSGI application of this page; `stop` ends all waits."""
+    """Answers requests of this page; `stop` ends all waits."""
 
     def __init__(self, look: Look, access: Access, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._look = look
@@ -142,47 +138,39 @@ class UsersPage:
         self._bucket = TokenBucket(_LOOKS_PER_SECOND, _BURST)
         self._stopping = threading.Event()
 
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        """Answer one request of GET or HEAD."""
+    def __call__(self, request: Request) -> Answer:
+        """Answer one request."""
         try:
-            found = self._answer(environ)
+            found = self._answer(request)
             status, body = _STATUS[found.state], msgspec.json.encode(found)
         except _Refusal as refusal:
             status, body = refusal.status, msgspec.json.encode(refusal.body)
-        body += b"\n"
-        headers = [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-        ]
-        start_response(status, [*headers, _RETRY] if status.startswith("503") else headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        return Answer(status, JSON, body + b"\n", (_RETRY,) if status.startswith("503") else ())
 
     def stop(self) -> None:
         """Answer all waiting requests now, and let no later one wait."""
         self._stopping.set()
 
-    def _answer(self, environ: Mapping[str, Any]) -> Readiness:
-        self._let_in(environ)
-        user = _user(environ)
-        wait_seconds = _wait_seconds(environ)
+    def _answer(self, request: Request) -> Readiness:
+        self._let_in(request.head)
+        user = _user(request.head)
+        wait_seconds = _wait_seconds(request.head)
         places = self._waits if wait_seconds else self._at_once
         if not places.acquire(blocking=False):
             raise _busy("as many requests as this page answers at a time are under way")
         try:
-            return self._found(user, self._clock() + wait_seconds, environ.get(IS_GONE, _stays))
+            return self._found(user, self._clock() + wait_seconds, request.is_gone)
         finally:
             places.release()
 
-    def _let_in(self, environ: Mapping[str, Any]) -> None:
+    def _let_in(self, head: Head) -> None:
         if not self._access.is_open:
             reason = "the page is closed: [http] users in the configuration says who may ask"
             raise _Refusal("403 Forbidden", "closed", reason)
         if not self._access.loopback_only:
             return
-        keys = {name: f"HTTP_{name.upper().replace('-', '_')}" for name in HEADERS}
-        if why := is_from_elsewhere({name: environ[key] for name, key in keys.items() if key in environ}):
+        given = {name: head.header(name) for name in HEADERS}
+        if why := is_from_elsewhere({name: value for name, value in given.items() if value is not None}):
             raise _Refusal("403 Forbidden", "elsewhere", why)
 
     def _found(self, user: str, until: float, is_gone: Callable[[], bool]) -> Readiness:
@@ -229,16 +217,10 @@ def _busy(why: str) -> _Refusal:
     return _Refusal("503 Service Unavailable", "busy", why)
 
 
-def _stays() -> bool:
-    return False
-
-
-def _user(environ: Mapping[str, Any]) -> str:
+def _user(head: Head) -> str:
     """Return the user's name from the path: the rest after `/users/`, including slashes."""
-    path: str = environ.get("PATH_INFO", "")
     try:
-        # WSGI gives the percent-decoded bytes of the path as Latin-1 characters.
-        user = path.removeprefix(PATH).encode("latin-1").decode("utf-8")
+        user = head.path.removeprefix(PATH).decode("utf-8")
     except UnicodeError as error:
         raise _Refusal("400 Bad Request", "bad_name", "the name is not UTF-8, percent-encoded") from error
     if not user:
@@ -246,9 +228,9 @@ def _user(environ: Mapping[str, Any]) -> str:
     return user
 
 
-def _wait_seconds(environ: Mapping[str, Any]) -> float:
+def _wait_seconds(head: Head) -> float:
     try:
-        values = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+        values = parse_qs(head.query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
         seconds = float(values.get("wait", ["0"])[-1])
     except ValueError:
         seconds = math.nan

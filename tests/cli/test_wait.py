@@ -10,7 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from peruserd.core.users.readiness import Readiness, UserState
-from peruserd.daemon.http import HTTPServer, Page
+from peruserd.daemon.http import Page
+from peruserd.daemon.http_server import HTTPServer
 from peruserd.daemon.users_page import Access, UsersPage
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd

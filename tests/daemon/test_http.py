@@ -1,18 +1,14 @@
 """The HTTP page over a real socket."""
 
-import errno
 import socket
-import socketserver
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 import requests
 from prometheus_client import CollectorRegistry, Counter
 
-from peruserd.daemon import http
-from peruserd.daemon.http import HTTPServer, Page
-from tests.waiting import eventually
+from peruserd.daemon.http import Page
+from peruserd.daemon.http_server import HTTPServer
 
 HEALTH = {"healthy": True, "ready": False}
 
@@ -89,30 +85,6 @@ def test_a_port_in_use_is_an_error_at_once(url: str) -> None:
         HTTPServer(page, "127.0.0.1", port)
 
 
-def test_connections_without_end_are_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that opens connections and sends nothing cannot take all threads or descriptors."""
-    monkeypatch.setattr(http, "_MAX_CONNECTIONS", 2)
-    page = Page(CollectorRegistry(), healthy=lambda: (True, "ok"), ready=lambda: (True, ""))
-    server = HTTPServer(page, "127.0.0.1", 0)
-    server.start()
-    try:
-        with ExitStack() as silent:
-            for _ in range(2):
-                silent.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as third:
-                assert third.recv(1) == b""
-        assert eventually(lambda: _answers(server.port))
-    finally:
-        server.stop()
-
-
-def _answers(port: int) -> bool:
-    try:
-        return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=10).status_code == 200
-    except requests.ConnectionError:
-        return False
-
-
 @pytest.mark.parametrize(
     ("head", "status"),
     [
@@ -134,21 +106,3 @@ def test_a_request_without_exactly_one_host_is_400(url: str, head: str, status: 
     kind, body = answer.partition("\r\n\r\n")[::2]
     assert "text/plain" in kind
     assert body.count("\n") == 1
-
-
-def test_a_connection_that_cannot_be_taken_makes_no_loop_without_pauses(
-    monkeypatch: pytest.MonkeyPatch, url: str
-) -> None:
-    """While no descriptor is left the connection waits, and the page answers once there is one."""
-    pauses: list[None] = []
-    accept = socketserver.TCPServer.get_request
-
-    def refuse(server: socketserver.TCPServer) -> object:
-        if len(pauses) < 3:
-            raise OSError(errno.EMFILE, "Too many open files")
-        return accept(server)
-
-    monkeypatch.setattr(socketserver.TCPServer, "get_request", refuse)
-    monkeypatch.setattr(http, "_pause", lambda: pauses.append(None))
-    assert requests.get(f"{url}/healthz", timeout=10).status_code == 200
-    assert len(pauses) == 3

@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,9 @@ from peruserd.core.configuration.config import HTTPConfig
 from peruserd.core.users.readiness import Readiness, UserState
 from peruserd.couch.errors import TimedOutError
 from peruserd.daemon import users_page
-from peruserd.daemon.http import HTTPServer, Page
+from peruserd.daemon.http import Page
+from peruserd.daemon.http_messages import Answer, Request
+from peruserd.daemon.http_server import HTTPServer
 from peruserd.daemon.users_page import Access, Look, UsersPage
 from tests.waiting import PATIENCE_SECONDS, eventually
 
@@ -46,9 +48,9 @@ class _Pages(UsersPage):
         self.url = ""
         self.current: UsersPage | None = None
 
-    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+    def __call__(self, request: Request) -> Answer:
         assert self.current is not None
-        return self.current(environ, start_response)
+        return self.current(request)
 
 
 PAGES = _Pages()
@@ -323,7 +325,7 @@ def test_a_client_that_hangs_up_gives_its_place_back(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Host": "rebound.example.org"},
+        {"Host": "192.0.2.7"},
         {"Origin": "https://example.org"},
         {"Sec-Fetch-Site": "cross-site"},
         {"X-Forwarded-For": "10.0.0.7"},

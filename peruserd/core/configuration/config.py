@@ -240,11 +240,11 @@ class AuditConfig(Table, frozen=True):
 
 
 class HTTPConfig(Table, frozen=True):
-    """Metrics, health, and whether a user is served."""
+    """Metrics, health, the status, and whether a user is served."""
 
     listen: Annotated[
         str,
-        Meta(description="Address and port of /metrics, /healthz, /readyz and /users. Port 0 takes a free one."),
+        Meta(description="Address and port of all HTTP pages. Port 0 takes a free one."),
     ] = "127.0.0.1:9984"
     users: Annotated[
         Audience,
@@ -254,6 +254,14 @@ class HTTPConfig(Table, frozen=True):
             "page is closed."
         ),
     ] = Audience.LOOPBACK
+    hosts: Annotated[
+        str | None,
+        Meta(
+            description="Names under which clients may ask, separated by commas, as in peruserd.example.org. Requests "
+            "for other names are refused, because a web site can give this machine's address a name of its own. "
+            "Addresses, loopback names and this machine's own name need not be given."
+        ),
+    ] = None
 
 
 class StateConfig(Table, frozen=True):

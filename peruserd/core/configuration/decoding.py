@@ -266,6 +266,7 @@ def _impossible(config: Config) -> list[tuple[str, str]]:
         ("cluster.database", _database_problem(config)),
         ("cluster.lease_ttl", _lease_problem(config.cluster)),
         ("http.listen", _listen_problem(config.http.listen)),
+        ("http.hosts", _hosts_problem(config.http.hosts)),
     ]
     return [(key, problem) for key, problem in checks if problem is not None]
 
@@ -319,6 +320,18 @@ def _listen_problem(listen: str) -> str | None:
     except ValueError as error:
         return f"found {listen!r}, allowed is address:port ({error})"
     return None if is_host(host) else f"found {listen!r}, allowed is address:port ({host!r} is no host)"
+
+
+def _hosts_problem(hosts: str | None) -> str | None:
+    wrong = [each for each in split_hosts(hosts) if not is_host(each) or ":" in each]
+    return f"found {wrong[0]!r}, allowed are names of hosts, separated by commas" if wrong else None
+
+
+def split_hosts(hosts: str | None) -> tuple[str, ...]:
+    """Return the names of `a.example.org, b`, in lower case and without a dot at their end."""
+    if hosts is None:
+        return ()
+    return tuple(each.strip().lower().removesuffix(".") for each in hosts.split(","))
 
 
 def split_address(listen: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""The check that a request to a page for this machine was made by a program of this machine.
+"""The checks of who asks for a page: under which name, and whether it was a program of this machine.
 
 Any web site can make a browser on this machine send such requests. The site's own name can resolve to 127.0.0.1 (DNS
 rebinding), or a page of the site can name the address. Both show in the headers.
@@ -6,7 +6,7 @@ rebinding), or a page of the site can name the address. Both show in the headers
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -26,6 +26,8 @@ _OTHER_SITES: Final = frozenset({"cross-site", "same-site"})
 
 # A host and a port, as RFC 9112 and RFC 3986 have them: an IPv6 address in brackets, or a name or IPv4 address.
 _HOST: Final = re.compile(r"(\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(:[0-9]*)?")
+
+_PORT: Final = re.compile(r":[0-9]*$")
 
 HEADERS: Final = ("host", "origin", "sec-fetch-site", *_FORWARDING)
 """The headers that `is_from_elsewhere` reads."""
@@ -58,6 +60,21 @@ def host_problem(hosts: Sequence[str], *, needs_host: bool) -> str | None:
     return None if is_one else "the Host of the request is no name or address with a port"
 
 
+def unknown_host(hosts: Sequence[str], names: Collection[str]) -> str | None:
+    """Return in words why a page is not served under the `Host` of a request; None if it is.
+
+    A web site can give this machine's address a name of its own, and read the answers with a page of that name (DNS
+    rebinding). So a name must be known: one of loopback, or one of `names`, which are in lower case. An address is
+    always fine, because nobody can make it lead elsewhere. Without a Host, the client is no browser.
+    """
+    for host in hosts:
+        name = host.strip(" \t").lower()
+        name = _PORT.sub("", name).removeprefix("[").removesuffix("]").removesuffix(".")
+        if not is_loopback(name) and not _is_address(name) and name not in names:
+            return "no page is served under this name; [http] hosts in the configuration can name it"
+    return None
+
+
 def is_from_elsewhere(headers: Mapping[str, str]) -> str | None:
     """Return in words why a request was not made by a program of this machine; None if nothing says so.
 
@@ -72,6 +89,14 @@ def is_from_elsewhere(headers: Mapping[str, str]) -> str | None:
     if headers.get("sec-fetch-site", "").lower() in _OTHER_SITES:
         return "the request comes from a page of another site"
     return None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_of_loopback(url: str) -> bool:

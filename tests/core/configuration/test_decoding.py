@@ -52,6 +52,7 @@ OVERRIDES: dict[str, tuple[str, Any]] = {
     "audit.rate": ("2.5", 2.5),
     "http.listen": ("[::1]:0", "[::1]:0"),
     "http.users": ("everybody", Audience.EVERYBODY),
+    "http.hosts": ("peruserd.example.org", "peruserd.example.org"),
     "state.directory": ("/srv/state", "/srv/state"),
     "log.format": ("json", "json"),
     "log.level": ("debug", "debug"),
@@ -251,6 +252,9 @@ def test_a_byte_order_mark_before_the_file_is_passed_over() -> None:
         ("[cluster]\nlease_ttl = 13.9", "cluster.lease_ttl", "found 13.9", "at least 14: twice cluster.lease_interval"),
         ('[http]\nlisten = "9984"', "http.listen", "found '9984'", "address:port"),
         ('[http]\nlisten = "host:http"', "http.listen", "found 'host:http'", "address:port"),
+        ('[http]\nhosts = "a.example.org, http://b"', "http.hosts", "found 'http://b'", "names of hosts"),
+        ('[http]\nhosts = "a.example.org:9984"', "http.hosts", "found 'a.example.org:9984'", "names of hosts"),
+        ('[http]\nhosts = "a,,b"', "http.hosts", "found ''", "names of hosts"),
     ],
 )
 def test_a_mistake_is_shown_with_what_is_allowed(text: str, key: str, found: str, allowed: str) -> None:

@@ -20,6 +20,7 @@ VALUES = {
     "n": 3,
     "placement": "metro:2",
     "directory": "/srv/peruserd",
+    "hosts": "a.example.org, b",
 }
 
 
