@@ -32,11 +32,14 @@ class _Retry(Retry):
         return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
+MAX_TRIES: Final = 3
+"""How often a request is sent at most."""
+
 # The server can close a kept-alive connection just as it is used again, so a read gets a second try. A request that
 # changes something is not repeated here, because only the caller can judge what a broken request did. An answer is
 # never a reason to try again: urllib3 would read an answer with `Retry-After` to its end, of any size, and drop it.
 _RETRY: Final = _Retry(
-    total=2,
+    total=MAX_TRIES - 1,
     backoff_factor=0.1,
     status=0,
     redirect=0,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from http.client import HTTPResponse
 from typing import Any, Final, cast
 
+from peruserd import threads
 from peruserd.couch.errors import TimedOutError
 
 # A large answer over a slow line is legitimate, so this many bytes extend the limit by a second.
@@ -36,15 +37,19 @@ class Allowance:
 
     def left(self) -> float:
         """Return how many seconds are left; raises TimedOutError if none are."""
-        allowed = self._seconds + min(self._received, self._limit_bytes) / BYTES_A_SECOND
+        allowed = self._allowed()
         left = self._begun_at + allowed - self._clock()
         if left <= 0:
             raise TimedOutError(f"{self._named}: the answer did not come to its end within {allowed:.0f} s")
         return left
 
     def received(self, count: int) -> None:
-        """Count received bytes."""
+        """Count received bytes. They are a sign of life of the thread; the next one comes before the time is over."""
         self._received += count
+        threads.beat(self._begun_at + self._allowed() - self._clock())
+
+    def _allowed(self) -> float:
+        return self._seconds + min(self._received, self._limit_bytes) / BYTES_A_SECOND
 
 
 class AllowedReader(io.RawIOBase):

@@ -37,8 +37,6 @@ _RENEWED_AFTER: Final = 0.8
 # The thread wakes up at least this often.
 _MAX_WAIT_SECONDS: Final = 60.0
 
-_AFTER_FAULT_SECONDS: Final = 15.0
-
 log = structlog.get_logger(__name__)
 
 
@@ -153,10 +151,6 @@ class Authenticator:
     def _turn(self) -> float:
         try:
             return self._do_due()
-        except Exception:
-            # The thread goes on, because without it the instance could never log in again.
-            log.exception("unforeseen failure of a login")
-            return _AFTER_FAULT_SECONDS
         finally:
             # Connections are closed: the next use is minutes away, and the server may have closed them by then.
             self._session.close()

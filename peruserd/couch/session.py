@@ -12,12 +12,12 @@ from urllib.parse import quote, unquote, urlencode
 import msgspec
 import requests
 
-from peruserd import __version__
+from peruserd import __version__, threads
 from peruserd.core.common.secret import Secret
 from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.core.processes.messages import Token
 from peruserd.couch import errors
-from peruserd.couch.adapter import InterruptibleAdapter, Sockets
+from peruserd.couch.adapter import MAX_TRIES, InterruptibleAdapter, Sockets
 from peruserd.couch.allowance import Allowance
 from peruserd.couch.answers import Answer
 from peruserd.couch.bodies import bounded, chunks, is_silence, patiently, whole_seconds
@@ -178,8 +178,10 @@ class Session:
     ) -> Answer:
         named = f"{method} {path}"
         connect, read = self._timeout[0], min(self._timeout[1], within_seconds)
-        allowance = Allowance(named, whole_seconds(read, wait_seconds), limit_bytes)
+        seconds = whole_seconds(read, wait_seconds)
+        allowance = Allowance(named, seconds, limit_bytes)
         prepared = self._prepared(token, method, path, params, body)
+        threads.beat(MAX_TRIES * connect + seconds)
         try:
             response = self._adapter.ask(
                 prepared,

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from peruserd import threads
 from peruserd.core.common.secret import Secret
 from peruserd.core.processes.messages import Credentials, Token
 from peruserd.couch.cookies import is_anothers
@@ -96,6 +97,7 @@ class Tokens:
                 left = begun + patience - time.monotonic()
                 if left <= 0:
                     raise _again(self._trouble)
+                threads.beat(left)
                 self._changed.wait(min(left, threading.TIMEOUT_MAX))
             return token
 
@@ -188,6 +190,7 @@ class Tokens:
                 left = begun + patience_seconds - time.monotonic()
                 if left <= 0:
                     raise TimedOutError("not known in time whether the server takes the session")
+                threads.beat(left)
                 self._changed.wait(min(left, threading.TIMEOUT_MAX))
             if self._token is not None and self._trouble is not None:
                 raise _again(self._trouble)

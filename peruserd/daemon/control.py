@@ -16,7 +16,9 @@ from typing import Final
 import msgspec
 import structlog
 
+from peruserd import threads
 from peruserd.core.processes.control import MAX_BYTES, SOCKET_NAME, Answer, Order, Refused, decode_order, encode_line
+from peruserd.repeated_task import RepeatedTask
 
 CarryOut = Callable[[Order, int], Iterator[Answer]]
 """Carries out an order of the user with this id, and yields answers about its progress."""
@@ -30,8 +32,8 @@ _PATIENCE_SECONDS: Final = 10.0
 # The daemon listens this long to a client without a place. Meanwhile it accepts no other client.
 _BRIEF_SECONDS: Final = 0.2
 
-# The pause after an error that no client caused, for example if no descriptor is left.
-_PAUSE_SECONDS: Final = 1.0
+# How long the daemon waits for a client at a time.
+_ROUND_SECONDS: Final = 10.0
 
 # The size of the kernel's buffer for the path of a Unix socket, with the final zero byte.
 _MAX_PATH_BYTES: Final = 108
@@ -48,6 +50,7 @@ class ControlSocket:
         self._directory = directory
         self._carry_out = carry_out
         self._socket: socket.socket | None = None
+        self._task: RepeatedTask | None = None
         self._places = threading.BoundedSemaphore(_MAX_CLIENTS)
 
     def start(self) -> None:
@@ -68,39 +71,44 @@ class ControlSocket:
             listening.close()
             raise
         self._socket = listening
-        threading.Thread(target=self._accept, args=(listening,), name="control", daemon=True).start()
+        # The thread that accepts gives a sign of life at least this often.
+        listening.settimeout(_ROUND_SECONDS)
+        self._task = RepeatedTask("control", lambda: self._accept(listening))
+        self._task.start()
 
     def stop(self) -> None:
         """Stop listening; an order under way goes on until the process ends."""
         listening, self._socket = self._socket, None
         if listening is None:
             return
+        if self._task is not None:
+            self._task.stop()
         with suppress(OSError):
             listening.shutdown(socket.SHUT_RDWR)
         listening.close()
         (self._directory / SOCKET_NAME).unlink(missing_ok=True)
 
-    def _accept(self, listening: socket.socket) -> None:
-        pause = threading.Event()
-        while self._socket is listening:
-            try:
-                client, _ = listening.accept()
-            except OSError as error:
-                if self._socket is listening:
-                    log.warning("control socket cannot take a client", error=str(error))
-                    pause.wait(_PAUSE_SECONDS)
-                continue
-            if not self._places.acquire(blocking=False):
-                self._turn_away(client)
-                continue
-            try:
-                threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
-            except RuntimeError as error:
-                # No thread can be started now. This one must go on, because without it no order would be taken any
-                # more.
-                log.warning("control socket cannot serve a client", error=str(error))
-                self._places.release()
-                client.close()
+    def _accept(self, listening: socket.socket) -> float | None:
+        """Take a client, or none within the time of the socket; return that no pause follows, None at the end."""
+        threads.beat(_ROUND_SECONDS)
+        try:
+            client, _ = listening.accept()
+        except TimeoutError:
+            return 0.0
+        except OSError:
+            if self._socket is not listening:
+                return None
+            raise
+        if not self._places.acquire(blocking=False):
+            self._turn_away(client)
+            return 0.0
+        try:
+            threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
+        except RuntimeError:
+            self._places.release()
+            client.close()
+            raise
+        return 0.0
 
     def _turn_away(self, client: socket.socket) -> None:
         with client, suppress(OSError):

@@ -9,6 +9,7 @@ from peruserd.core.processes.lifecycle import Reason, State
 from peruserd.couch.cluster_database import DatabaseState
 from peruserd.supervisor.fleet_status import FleetStatus, StatusSource
 from peruserd.supervisor.loop import MAX_WAIT_SECONDS
+from peruserd.threads import REGISTER, Register
 
 # A loop that has missed this many rounds counts as hanging.
 _MISSED_ROUNDS: Final = 3
@@ -50,7 +51,9 @@ class LeaseDatabase(Protocol):
 class Health:
     """The health and readiness of an instance.
 
-    - Healthy: the supervisor's loop goes round, and most listeners do not fail in a row.
+    - Healthy: the supervisor's loop goes round, each of this process's lasting threads lives, and most listeners do not
+      fail in a row. Everything else is no reason for a restart: a server that is away or refuses the password, a full
+      disk, quarantine, and lag.
     - Ready: every listener has finished the rows of its first backlog and every scan that users wait for, and none is
       on hold. Users in quarantine do not count. The instance must also see the cluster, the leases, and each range that
       it should read.
@@ -60,21 +63,33 @@ class Health:
     """
 
     def __init__(
-        self, fleet: StatusSource, supervisor: Supervising, database: LeaseDatabase, trouble: Callable[[], str | None]
+        self,
+        fleet: StatusSource,
+        supervisor: Supervising,
+        database: LeaseDatabase,
+        trouble: Callable[[], str | None],
+        register: Register = REGISTER,
     ) -> None:
         self._fleet = fleet
         self._supervisor = supervisor
         self._database = database
         self._trouble = trouble
+        self._register = register
 
     def goes_round(self) -> bool:
         """Say whether the supervisor's loop goes round. The lease is written only while it does."""
         return self._silence() <= _MISSED_ROUNDS * MAX_WAIT_SECONDS
 
+    def broken(self) -> str | None:
+        """Return which thread of this process does not work any more, and how; None while all do."""
+        return self._register.trouble()
+
     def healthy(self) -> tuple[bool, str]:
         """Say whether the instance is healthy; False means that a restart of the whole daemon may help."""
         if not self.goes_round():
             return False, f"the supervisor's loop has not gone round for {self._silence():.0f} s"
+        if (broken := self.broken()) is not None:
+            return False, broken
         if self._fleet.status().most_fail:
             return False, "most listeners fail in a row; the log says why"
         return True, "ok"

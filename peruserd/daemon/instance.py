@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from peruserd import __version__, dumps, ending
+from peruserd import __version__, dumps, ending, threads
 from peruserd.core.cluster.agreement import configuration_digest
 from peruserd.core.cluster.stable_view import StableView
 from peruserd.core.cluster.views import View
@@ -30,6 +30,7 @@ from peruserd.daemon.cluster_metrics import ClusterMetrics
 from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.deletion_metrics import DeletionMetrics
 from peruserd.daemon.health import Health
+from peruserd.daemon.heartbeat import Heartbeat
 from peruserd.daemon.http import Page, registry_of, serve
 from peruserd.daemon.http_server import HTTPServer
 from peruserd.daemon.metrics import InstanceMetrics, ListenerMetrics
@@ -49,7 +50,8 @@ from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.directory_watch import DirectoryWatch
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.lease_renewer import LeaseRenewer
-from peruserd.supervisor.loop import Supervisor
+from peruserd.supervisor.loop import MAX_WAIT_SECONDS, Supervisor
+from peruserd.supervisor.loop_watch import LoopWatch
 from peruserd.supervisor.membership import Member
 from peruserd.supervisor.return_watch import ReturnWatch
 from peruserd.supervisor.second_writer import SecondWriter
@@ -68,6 +70,7 @@ def run(config: Config, source: CredentialSource, notifier: Notifier) -> int:
     Raises ConfigError if the configuration must change first, and TemporaryError if the start may succeed later.
     """
     faulthandler.enable()
+    threads.log_uncaught()
     if (error := dumps.forbid()) is not None:
         log.warning("core dumps of this process cannot be forbidden", error=error)
     templates = load_templates(config)
@@ -138,11 +141,14 @@ class Instance:
             read_soon=self._watcher.read_soon,
             remember=remembering(state_lock),
             set_status=notifier.status,
+            max_wait_seconds=_max_wait(notifier.watchdog_seconds),
             on_hangup=self._authenticator.reread,
             on_end=ending.arm_last_resort,
             on_round=self._on_round,
         )
         self._health = Health(self._fleet, self._supervisor, self._database, self._trouble)
+        self._heartbeat = Heartbeat(self._health, notifier, self._supervisor.end_broken)
+        self._loop_watch = LoopWatch(lambda: self._supervisor.last_round)
         self._lease_renewer = LeaseRenewer(
             Client(Session(with_short_timeouts(config), self._tokens)),
             Client(Session(with_short_timeouts(config, _MAX_LAST_SECONDS), self._tokens)),
@@ -230,6 +236,8 @@ class Instance:
             state=str(self._state.path),
             http=f"{server.host}:{server.port}",
         )
+        self._loop_watch.start()
+        stack.callback(self._loop_watch.stop)
         self._watcher.start()
         # The lease renewer ends first: other instances wait for its last lease, and for no other part.
         for each in (self._keeper, self._directory_watch, self._deletions, self._lease_renewer):
@@ -252,6 +260,7 @@ class Instance:
         self._supervisor.on_answered(checks)
 
     def _on_round(self, now: float) -> None:
+        self._heartbeat.beat(now)
         self._status.sample(now)
 
     def _on_view(self, view: View) -> None:
@@ -295,6 +304,11 @@ class Instance:
             "deletions": DeletionMetrics(self._fleet, self._deletions.pause).put,
             "audit": AuditMetrics(self._fleet).put,
         }
+
+
+def _max_wait(watchdog_seconds: float | None) -> float:
+    """Return how long the supervisor's loop may wait, so that it is heard of often enough for systemd's watchdog."""
+    return MAX_WAIT_SECONDS if watchdog_seconds is None else min(MAX_WAIT_SECONDS, watchdog_seconds / 3)
 
 
 def _attach_first(cluster_reader: ClusterReader) -> None:

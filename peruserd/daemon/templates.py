@@ -2,7 +2,6 @@
 
 import os
 import stat
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ from peruserd.couch.session import Session
 from peruserd.couch.template_record import TemplateRecord
 from peruserd.couch.tokens import Tokens
 from peruserd.daemon.own_database import own_database_test
+from peruserd.repeated_task import RepeatedTask
 from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.loop import Supervisor
 
@@ -133,37 +133,33 @@ class TemplateKeeper:
         self._templates = templates
         self._is_usable = is_usable
         self._interval = interval_seconds
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="template-keeper", daemon=True)
+        self._logged_kind: str | None = None
+        self._task = RepeatedTask("template-keeper", self._turn, may_end=True)
 
     def start(self) -> None:
         """Start the thread, if there are templates of documents."""
         if self._templates.documents:
-            self._thread.start()
+            self._task.start()
 
     def stop(self) -> None:
         """Stop trying."""
-        self._stopping.set()
+        self._task.stop()
         # Each write is complete in itself, so `stop` does not wait for the thread.
         self._session.interrupt()
 
-    def _run(self) -> None:
-        logged_kind: str | None = None
-        while not self._stopping.is_set():
-            try:
-                if self._is_usable():
-                    written = self._record.keep(self._templates)
-                    log.info("templates are on record", new=written, digest=self._templates.digest)
-                    return
-            except InterruptedRequestError:
-                return
-            except CouchError as error:
-                if error.kind != logged_kind:
-                    log.warning("templates cannot be put on record yet", kind=error.kind, error=str(error))
-                logged_kind = error.kind
-            except Exception:
-                log.exception("templates could not be put on record")
-            self._stopping.wait(self._interval)
+    def _turn(self) -> float | None:
+        try:
+            if self._is_usable():
+                written = self._record.keep(self._templates)
+                log.info("templates are on record", new=written, digest=self._templates.digest)
+                return None
+        except InterruptedRequestError:
+            return None
+        except CouchError as error:
+            if error.kind != self._logged_kind:
+                log.warning("templates cannot be put on record yet", kind=error.kind, error=str(error))
+            self._logged_kind = error.kind
+        return self._interval
 
 
 def keep_templates(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from peruserd import threads
 from peruserd.core.audit.diagnosis import Rules
 from peruserd.core.audit.rounds import Pace
 from peruserd.core.cluster.views import Copy, Feed
@@ -83,7 +84,7 @@ class AuditSetup:
         self._session.interrupt()
 
     def _wait_for_turn(self) -> None:
-        if self._stopping.wait(self._pace.request(time.monotonic())):
+        if threads.pause(self._stopping, self._pace.request(time.monotonic())):
             raise InterruptedRequestError("the audit is stopping")
 
     def _rules(self, client: Client) -> Rules:

@@ -17,6 +17,7 @@ from typing import Final, ParamSpec, TypeVar
 import msgspec
 import structlog
 
+from peruserd import threads
 from peruserd.core.audit.diagnosis import Diagnosis, Rules, diagnose, seen_twice
 from peruserd.core.audit.findings import Finding
 from peruserd.core.audit.rounds import MAX_LOGGED, AuditStatus, Pace, Part, Round
@@ -313,5 +314,5 @@ class Auditor:
         self._tools.on_change()
 
     def _rest(self, seconds: float) -> None:
-        if self._stopping.wait(max(0.0, seconds)):
+        if threads.pause(self._stopping, max(0.0, seconds)):
             raise Stopped

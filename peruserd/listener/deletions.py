@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from peruserd import threads
 from peruserd.core.common.backoff import Backoff
 from peruserd.core.common.names import decode_database_name, user_document_id
 from peruserd.core.configuration.choices import DeletionPolicy, OnReturn
@@ -217,7 +218,7 @@ class Deletions:
                 log.exception("deletions could not be looked at")
                 self._on_failure("unforeseen")
                 wait = _BACKOFF.bound(failures)
-            self._wanted.wait(wait)
+            threads.pause(self._wanted, wait)
             self._wanted.clear()
 
     def round(self) -> float:

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from peruserd import threads
+
 
 class DropsUnderWay:
     """Knows the user whose database is being dropped. Workers call `wait`, and one thread drops."""
@@ -35,7 +37,7 @@ class DropsUnderWay:
         # The lock is not taken for this single read, because hardly any user's database is being dropped.
         if self._document != document_id:
             return
-        with self._changed:
+        with self._changed, threads.WAITING:
             self._changed.wait_for(lambda: self._document != document_id)
 
     def _set(self, document_id: str | None) -> None:

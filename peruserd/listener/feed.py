@@ -12,6 +12,7 @@ from typing import Final, ParamSpec, Protocol, TypeVar
 import msgspec
 import structlog
 
+from peruserd import threads
 from peruserd.core.common.backoff import Backoff
 from peruserd.core.feed import history
 from peruserd.core.feed.progress import Identity, is_behind
@@ -111,7 +112,7 @@ class Persistence:
             log.warning(self._trouble, kind=error.kind, error=str(error))
             self._last_kind = error.kind
         backoff = _BACKOFF[error.advice]
-        if self._stopping.wait(backoff.delay(self._failures, jitter())):
+        if threads.pause(self._stopping, backoff.delay(self._failures, jitter())):
             raise Stopped
 
 
@@ -161,7 +162,7 @@ class Follower:
             if not self._history_unknown:
                 # This is skipped while the history is unknown: newer rows would prove only the newer history.
                 self._proof = self._tracker.proof
-            if (pause := self._pause(page)) and self._stopping.wait(pause):
+            if (pause := self._pause(page)) and threads.pause(self._stopping, pause):
                 return
 
     def _identify(self, proof: tuple[Row, ...]) -> Identity:
@@ -236,7 +237,7 @@ class Follower:
         return _REST_SECONDS if len(page.results) == 1 else 0.0
 
     def _rest(self, seconds: float) -> None:
-        if self._stopping.wait(seconds):
+        if threads.pause(self._stopping, seconds):
             raise Stopped
 
     def _read(self, since: Sequence) -> Page:

@@ -5,6 +5,7 @@ have threads of their own. Reports carry the rounds of the follower's loop, neve
 loop that hangs shows as silence.
 """
 
+import faulthandler
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ import msgspec
 import structlog
 from multiprocess.connection import Connection, wait
 
+from peruserd import threads
 from peruserd.core.cluster.agreement import databases_digest
 from peruserd.core.cluster.views import Feed
 from peruserd.core.feed.progress import OnDisk
@@ -59,6 +61,7 @@ from peruserd.listener.store import Store, StoreError, hand_over_doubts
 from peruserd.listener.template_writer import template_writer_of
 from peruserd.listener.wakeup import Wakeup
 from peruserd.listener.workers import Workers
+from peruserd.threads import LastingThread
 
 # How often progress is written and reported while there is work. After a crash the next process repeats at most the
 # work of this time. At four times a second, writing took a tenth of the processor time of serving 10 users a second.
@@ -71,10 +74,17 @@ _FIRST_SAVE_SECONDS: Final = 0.1
 # silence that a supervisor tolerates.
 _READER_PATIENCE_SECONDS: Final = 10.0
 
+# How often the main thread looks whether all threads live.
+_LOOK_SECONDS: Final = 10.0
+
 # How long a stop may take without a Stop message, which brings its own limit.
 _STOP_SECONDS: Final = 10.0
 
 log = structlog.get_logger(__name__)
+
+
+class ThreadError(Exception):
+    """A thread of the listener hangs, or has ended unasked."""
 
 
 class Listener:
@@ -83,10 +93,11 @@ class Listener:
     def __init__(self, start: ListenerStart, pipe: Connection, store: Store) -> None:
         self._pipe = pipe
         self._wakeup = Wakeup()
-        self._fault: Exception | None = None
+        self._fault: BaseException | None = None
         self._stop_within: float | None = None
         self._leaving = False
         self._informed = 0
+        self._look_at = 0.0
         state = ListenerState(
             start.instance,
             start.ownership,
@@ -122,6 +133,7 @@ class Listener:
         self._deletions, self._deletion_session = open_deletions(
             start, self._tokens, client, self._tracker, store, self._owned
         )
+        self._uses_journal = start.deletion.uses_journal
         self._stopping = threading.Event()
         audited = (self._tracker, store, self._owned, self._deletions.knows)
         self._audit = AuditSetup(start, self._tokens, *audited, self._stopping, self._wakeup.set)
@@ -137,7 +149,9 @@ class Listener:
             template_writer=template_writer_of(client, start),
             connected=lambda: state.documents.nodes,
         )
-        self._workers = Workers(self._tracker, self._provisioner, start.max_in_flight, self._fail)
+        self._workers = Workers(
+            self._tracker, self._provisioner, start.max_in_flight, self._fail, is_stopping=self._stopping.is_set
+        )
 
     def run(self) -> Exit:
         """Listen until told to stop, or until it cannot go on; return the exit code."""
@@ -147,7 +161,8 @@ class Listener:
         self._start_thread("follower", Follower(self._feed, self._tracker, self._stopping).run)
         scanner = Scanner(self._scan, self._tracker, self._stopping, self._provisioner.find_missing)
         self._start_thread("scanner", scanner.run)
-        self._start_thread("deletions", self._deletions.run)
+        if self._uses_journal:
+            self._start_thread("deletions", self._deletions.run)
         self._start_thread("auditor", self._audit.auditor.run)
         self._start_thread("prober", self._prober.run)
         try:
@@ -173,13 +188,23 @@ class Listener:
             # than it may.
             watched: list[Any] = [self._pipe] if unsaved else [self._pipe, self._wakeup]
             deadlines = [each for each in (due, next_save if unsaved else None) if each is not None]
-            ready = wait(watched, max(0.0, min(deadlines) - now) if deadlines else None)
+            deadlines.append(self._look_at_threads(now))
+            ready = wait(watched, max(0.0, min(deadlines) - now))
             if self._wakeup in ready:
                 self._wakeup.clear()
                 unsaved = True
                 next_save = max(next_save, time.monotonic() + _FIRST_SAVE_SECONDS)
             if self._pipe in ready:
                 self._obey()
+
+    def _look_at_threads(self, now: float) -> float:
+        """Fail if one of the threads hangs and it is time to look; return the time of the next look."""
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            if (trouble := threads.REGISTER.trouble()) is not None:
+                faulthandler.dump_traceback()
+                self._fail(ThreadError(trouble))
+        return self._look_at
 
     def _obey(self) -> None:
         try:
@@ -265,17 +290,17 @@ class Listener:
                 return repr(error), Exit.FAULT
 
     def _start_thread(self, name: str, run: Callable[[], None]) -> None:
-        def guarded() -> None:
+        def run_until_stopped() -> None:
             try:
                 run()
             except Stopped:
                 return
-            except Exception as error:  # noqa: BLE001 - handed to the main thread, which ends the process with it
-                self._fail(error)
+            if not self._stopping.is_set():
+                raise ThreadError(f"the thread {name!r} has ended, and nobody had asked it to")
 
-        threading.Thread(target=guarded, name=name, daemon=True).start()
+        LastingThread(name, run_until_stopped, on_error=self._fail).start()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._fault = self._fault or error
         self._wakeup.set()
 

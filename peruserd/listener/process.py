@@ -9,7 +9,7 @@ import structlog
 from multiprocess import forkserver
 from multiprocess.connection import Connection
 
-from peruserd import dumps, logs
+from peruserd import dumps, logs, threads
 from peruserd.core.processes.messages import ListenerStart, decode_start
 from peruserd.listener.exit_codes import Exit
 from peruserd.listener.listener import Listener
@@ -28,6 +28,7 @@ def main(start: bytes, pipe: Connection) -> None:
     forbidden = dumps.forbid()
     message = decode_start(start)
     logs.configure(message.log, instance=message.instance, listener=str(message.copy))
+    threads.log_uncaught()
     if forbidden is not None:
         log.warning("core dumps of this process cannot be forbidden", error=forbidden)
     if forkserver.get_inherited_fds() is not None and PRELOAD not in sys.modules:

@@ -1,9 +1,11 @@
 """Waking a listener's main thread from other threads, and ending its process together with its parent."""
 
 import os
-import threading
 
 from multiprocess import parent_process
+
+from peruserd import threads
+from peruserd.threads import LastingThread
 
 
 def die_with_parent(code: int) -> None:
@@ -14,10 +16,12 @@ def die_with_parent(code: int) -> None:
     parent = parent_process()
 
     def follow() -> None:
-        parent.join()
+        with threads.WAITING:
+            parent.join()
         os._exit(code)
 
-    threading.Thread(target=follow, name="parent-watch", daemon=True).start()
+    # Without this thread the process could outlive its parent, so it must not outlive this thread either.
+    LastingThread("parent-watch", follow, on_error=lambda _error: os._exit(code)).start()
 
 
 class Wakeup:

@@ -7,6 +7,8 @@ state is there.
 import threading
 from collections.abc import Callable
 
+from peruserd import threads
+
 
 class WorkCondition(threading.Condition):
     """A condition whose lock guards the state that threads wait for.
@@ -26,7 +28,8 @@ class WorkCondition(threading.Condition):
 
     def wait_for_work(self, timeout_seconds: float | None = None) -> None:
         """Wait, with the lock held, until work is offered, everybody is woken, or the time is over."""
-        self._workers.wait(timeout_seconds)
+        with threads.WAITING:
+            self._workers.wait(timeout_seconds)
 
     def notify_workers(self, count: int) -> None:
         """Wake up to so many waiting workers, with the lock held."""
@@ -36,7 +39,8 @@ class WorkCondition(threading.Condition):
         """Wait, with the lock held, until the condition holds; say whether it does."""
         self.awaited.append(is_there)
         try:
-            return self.wait_for(is_there, timeout_seconds)
+            with threads.WAITING:
+                return self.wait_for(is_there, timeout_seconds)
         finally:
             self.awaited.remove(is_there)
 

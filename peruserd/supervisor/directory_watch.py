@@ -10,7 +10,6 @@ Two kinds of changes matter:
   databases are compared with the databases that exist.
 """
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,11 +18,11 @@ from typing import Final
 import msgspec
 import structlog
 
-from peruserd import ending
 from peruserd.core.cluster.directory import Mark
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError, UnreachableError
 from peruserd.couch.sources import LONG_POLL_SECONDS, DirectorySource
+from peruserd.repeated_task import RepeatedTask
 from peruserd.supervisor.directory_reader import DirectoryReader, Looks
 from peruserd.supervisor.files import write_whole
 from peruserd.supervisor.pausing import pause_after
@@ -77,8 +76,9 @@ class DirectoryWatch:
         self._file = directory / _FILE
         self._on_break = on_break
         self._long_poll_seconds = long_poll_seconds
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="directory watch", daemon=True)
+        # The list that is followed, and how far it was read; None before the first reading and after a failure.
+        self._following: tuple[DirectorySource, Mark] | None = None
+        self._task = RepeatedTask("directory-watch", self._turn)
         self._saved = _read(self._file)
         self._reader = DirectoryReader(self._saved, on_change=on_change, prefix=prefix, looks=looks)
         self._save_at = 0.0
@@ -86,7 +86,7 @@ class DirectoryWatch:
 
     def start(self) -> None:
         """Begin to watch."""
-        self._thread.start()
+        self._task.start()
 
     @property
     def place(self) -> Mark | None:
@@ -95,36 +95,38 @@ class DirectoryWatch:
 
     def stop(self) -> None:
         """End the watch; returns once the thread has ended, or after the time that a part may take to end."""
-        self._stopped.set()
+        self._task.stop()
         self._client.session.interrupt()
-        ending.join(self._thread)
+        self._task.join()
         self._save()
 
-    def _run(self) -> None:
-        pause = 0.0
-        while not self._stopped.wait(pause):
-            try:
-                if (node := self._node()) is None:
-                    pause = _NO_SHARDS_SECONDS
-                    continue
-                self._follow(DirectorySource(self._client, node, self._long_poll_seconds))
-            except InterruptedRequestError:
-                return
-            except CouchError as error:
-                pause = self._failed(error.kind, error)
-            except Exception as error:
-                log.exception("unforeseen failure of the directory watch")
-                pause = self._failed("unforeseen", error)
+    def _turn(self) -> float | None:
+        """Begin to follow the list, or read it once; return the pause after that, None if this was interrupted."""
+        try:
+            return self._read_on()
+        except InterruptedRequestError:
+            return None
+        except CouchError as error:
+            return self._failed(error.kind, error)
+        except Exception as error:
+            self._failed("unforeseen", error)
+            raise
 
-    def _follow(self, source: DirectorySource) -> None:
-        mark = self._reader.begin(source)
-        while not self._stopped.wait(_MIN_SECONDS):
-            mark = self._reader.read_on(source, mark)
-            if self.failures:
-                log.info("changes of databases can be waited for again", failures=self.failures)
-                self.failures = 0
-            if time.monotonic() >= self._save_at:
-                self._save()
+    def _read_on(self) -> float:
+        if self._following is None:
+            if (node := self._node()) is None:
+                return _NO_SHARDS_SECONDS
+            source = DirectorySource(self._client, node, self._long_poll_seconds)
+            self._following = source, self._reader.begin(source)
+            return _MIN_SECONDS
+        source, mark = self._following
+        self._following = source, self._reader.read_on(source, mark)
+        if self.failures:
+            log.info("changes of databases can be waited for again", failures=self.failures)
+            self.failures = 0
+        if time.monotonic() >= self._save_at:
+            self._save()
+        return _MIN_SECONDS
 
     def _save(self) -> None:
         """Write the place up to which all looks are over to disk."""
@@ -139,6 +141,7 @@ class DirectoryWatch:
         self._saved = mark
 
     def _failed(self, kind: str, error: Exception) -> float:
+        self._following = None
         self.failures += 1
         if self.failures == 1:
             log.info("changes of databases cannot be waited for", kind=kind, error=str(error))

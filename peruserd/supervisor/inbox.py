@@ -13,9 +13,10 @@ from peruserd.core.processes.outbox import Outbox
 
 
 class EndRequest(msgspec.Struct, frozen=True):
-    """A reason to end; only another configuration can remove it."""
+    """A reason to end, in words, and the exit code."""
 
     why: str
+    code: int
 
 
 class LookRequest(msgspec.Struct, frozen=True):

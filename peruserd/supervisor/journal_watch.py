@@ -152,6 +152,6 @@ class JournalWatch:
         try:
             self.read()
         except Exception:
-            log.exception("journal of deletions could not be read")
             self._notify(usable=False)
+            raise
         return self._interval

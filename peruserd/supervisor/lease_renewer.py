@@ -144,9 +144,8 @@ class LeaseRenewer:
         except CouchError as error:
             self._failed(error.kind, error)
         except Exception as error:
-            # Without this thread all others would take the instance for dead, and it would not know.
-            log.exception("unforeseen failure while the lease was renewed")
             self._failed("unforeseen", error)
+            raise
         else:
             self._written = lease
             self._renewed_at = time.monotonic()

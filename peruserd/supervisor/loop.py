@@ -36,7 +36,7 @@ class Outcome(IntEnum):
     """How the loop ended; the daemon's exit code."""
 
     STOPPED = 0
-    EXHAUSTED = 1  # most listeners fail in a row: the outer supervisor's turn
+    EXHAUSTED = 1  # most listeners fail in a row, or a thread no longer works: the outer supervisor's turn
     CONFIGURATION = EXIT_CONFIGURATION  # nothing helps but another configuration
 
 
@@ -48,7 +48,7 @@ class Supervisor:
     - `on_hangup` is called on SIGHUP.
     - `on_end` is called once there is a reason to end. For a signal that happens in its handler, because the loop may
       hang.
-    - `on_round` is called after each round, with its monotonic time.
+    - `on_round` is called after each round with its monotonic time, at least once in `max_wait_seconds`.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Supervisor:
         on_hangup: Callable[[], None],
         on_end: Callable[[], None],
         on_round: Callable[[float], None] = lambda _now: None,
+        max_wait_seconds: float = MAX_WAIT_SECONDS,
     ) -> None:
         self._fleet = fleet
         self._make_plan = make_plan
@@ -75,6 +76,7 @@ class Supervisor:
         self._on_hangup = on_hangup
         self._on_end = on_end
         self._on_round = on_round
+        self._max_wait = max_wait_seconds
         # When the loop ends without the listeners that still run; None until there is a reason to end.
         self._leaves_at: float | None = None
         self._inbox = Inbox()
@@ -159,7 +161,11 @@ class Supervisor:
 
     def give_up(self, why: str) -> None:
         """End the instance in order, with the exit code that asks for another configuration; for any thread."""
-        self._inbox.put(EndRequest(why))
+        self._inbox.put(EndRequest(why, Outcome.CONFIGURATION))
+
+    def end_broken(self, why: str) -> None:
+        """End the instance in order, with the exit code that asks for a restart; for any thread."""
+        self._inbox.put(EndRequest(why, Outcome.EXHAUSTED))
 
     def on_answered(self, checks: dict[Hashable, int] | None) -> None:
         """Let the loop send the current token to listeners; for any thread."""
@@ -215,8 +221,8 @@ class Supervisor:
             self._leaves_at,
         )
         deadlines = [each for each in possible if each is not None]
-        wait = min(deadlines) - time.monotonic() if deadlines else MAX_WAIT_SECONDS
-        return min(max(wait, 0.0), MAX_WAIT_SECONDS)
+        wait = min(deadlines) - time.monotonic() if deadlines else self._max_wait
+        return min(max(wait, 0.0), self._max_wait)
 
     def _take_in(self) -> None:
         for item in self._inbox.take_all():
@@ -228,10 +234,7 @@ class Supervisor:
                 with self._fleet.asking() as outbox:
                     item.ask(outbox)
             elif isinstance(item, EndRequest):
-                if self._outcome is None:
-                    log.error("cannot go on", error=item.why)
-                self._outcome = Outcome.CONFIGURATION
-                self._stop("stopping: another configuration is needed")
+                self._end_for(item)
             elif item is signal.SIGHUP:
                 log.info("SIGHUP: the password is read again; restart to apply a change of the configuration")
                 self._on_hangup()
@@ -239,6 +242,12 @@ class Supervisor:
                 self._fleet.send_token(item.checks)
             else:
                 self._stop(f"stopping on {item.name}")
+
+    def _end_for(self, request: EndRequest) -> None:
+        if self._outcome is None:
+            log.error("cannot go on", error=request.why)
+            self._outcome = Outcome(request.code)
+        self._stop(_WHY_ENDING[self._outcome])
 
     def _run_deadlines(self) -> None:
         self._fleet.run_deadlines(time.monotonic())
@@ -321,6 +330,12 @@ class Supervisor:
     def has_seen_cluster(self) -> bool:
         """Say whether the cluster was ever seen; for any thread."""
         return self._plan is not None
+
+
+_WHY_ENDING: Final = {
+    Outcome.EXHAUSTED: "stopping: a part of the instance does not work any more",
+    Outcome.CONFIGURATION: "stopping: another configuration is needed",
+}
 
 
 def _describe(plan: Plan, view: View) -> str:

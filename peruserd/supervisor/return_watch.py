@@ -77,6 +77,7 @@ class ReturnWatch:
         self._file = directory / _FILE
         self._saved = _read(self._file)
         self._save_failed = False
+        self._failed = False
         self._absences = Absences(self._saved, place())
 
     def on_view(self, view: View) -> None:
@@ -98,8 +99,12 @@ class ReturnWatch:
             # The next view comes soon, and the reading goes on then.
             log.info("it cannot be read what a node has missed", kind=error.kind, error=str(error))
         except Exception:
-            # This is the watcher's thread. If it ended, the last view would stay in force for ever.
-            log.exception("unforeseen failure of the return watch")
+            # The view is in force already, and only the looks for returned nodes fail. The watcher must not slow down.
+            if not self._failed:
+                log.exception("unforeseen failure of the return watch")
+            self._failed = True
+        else:
+            self._failed = False
 
     def _read_again(self, source: DirectorySource) -> None:
         for _ in range(_MAX_PAGES):

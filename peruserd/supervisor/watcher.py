@@ -23,7 +23,8 @@ log = structlog.get_logger(__name__)
 class Watcher:
     """Reads the cluster every `interval_seconds`, in its own thread, and passes each view on.
 
-    `on_failure` is called after each reading that failed. Any thread may read the attributes:
+    `on_failure` is called after each reading that failed, or whose view could not be passed on. Any thread may read the
+    attributes:
 
     - `failures`: how many readings in a row have failed. `failures_in_all`: how many since the start.
     - `trouble`: why the last one failed; None if it succeeded.
@@ -65,21 +66,19 @@ class Watcher:
     def _turn(self) -> float | None:
         """Read once; return the pause until the next reading, None if this one was interrupted."""
         try:
-            view = self._read_once()
+            self._on_view(self._read_once())
         except InterruptedRequestError:
             return None
         except CouchError as error:
             return self._failed(error.kind, error)
         except Exception as error:
-            # Without this thread the last view would stay in force for ever, unnoticed.
-            log.exception("unforeseen failure of a reading")
-            return self._failed("unforeseen", error)
+            self._failed("unforeseen", error)
+            raise
         if self.failures:
             log.info("cluster can be seen again", failures=self.failures)
         self.failures = 0
         self.trouble = None
         self.succeeded_at = time.monotonic()
-        self._on_view(view)
         return self._interval
 
     def _failed(self, kind: str, error: Exception) -> float:

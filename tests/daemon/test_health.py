@@ -15,6 +15,8 @@ from peruserd.daemon.health import Health
 from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import ListenerStatus
 from peruserd.supervisor.loop import MAX_WAIT_SECONDS
+from peruserd.threads import LastingThread, Register
+from tests.waiting import PATIENCE_SECONDS
 
 LOWER, UPPER = Range(0, 0x7FFFFFFF), Range(0x80000000, 0xFFFFFFFF)
 VIEW = View(("n1",), ("n1",), ShardMap("_users", ".1", {LOWER: ("n1",), UPPER: ("n1",)}))
@@ -67,6 +69,24 @@ def test_a_loop_that_hangs_is_unhealthy() -> None:
     well, why = hanging.healthy()
     assert not well
     assert "has not gone round for 40 s" in why
+
+
+def test_a_thread_that_no_longer_works_makes_the_instance_unhealthy() -> None:
+    """The text names the thread. The loop still goes round."""
+    standing = Standing(VIEW, _listener(LOWER, caught_up=True))
+    register = Register()
+
+    def fail() -> None:
+        raise SystemExit(3)
+
+    thread = LastingThread("watcher", fail, register=register)
+    health = Health(standing, standing, standing, lambda: None, register)
+    assert health.healthy() == (True, "ok")
+    thread.start()
+    assert thread.ends_within(PATIENCE_SECONDS)
+    assert health.broken() == "the thread 'watcher' has ended: SystemExit(3)"
+    assert health.healthy() == (False, "the thread 'watcher' has ended: SystemExit(3)")
+    assert health.goes_round()
 
 
 def test_an_instance_most_of_whose_listeners_fail_is_unhealthy() -> None:

@@ -2,11 +2,23 @@
 
 import os
 import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from peruserd.daemon.systemd import Notifier, from_environment
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[socket.socket]:
+    """Listen in systemd's place."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(30.0)
+        yield listening
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -16,25 +28,83 @@ def test_states_reach_the_socket(tmp_path: Path, *, abstract: bool) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(name.replace("@", "\0") if abstract else name)
         notifier = Notifier(name)
-        notifier.ready()
+        assert notifier.ready()
         notifier.status("two lines\nare one")
+        notifier.extend_timeout(1.5)
         notifier.stopping()
-        received = [listening.recv(200).decode() for _ in range(3)]
-    assert received == ["READY=1", "STATUS=two lines are one", "STOPPING=1"]
+        received = [listening.recv(200).decode() for _ in range(4)]
+    assert received == ["READY=1", "STATUS=two lines are one", "EXTEND_TIMEOUT_USEC=1500000", "STOPPING=1"]
+
+
+def test_a_reload_says_when_it_began(systemd: socket.socket) -> None:
+    """Systemd compares the time with its own, so it must be of the same clock, in microseconds."""
+    before = time.clock_gettime(time.CLOCK_MONOTONIC)
+    Notifier(systemd.getsockname()).reloading()
+    state, began = systemd.recv(200).decode().splitlines()
+    assert state == "RELOADING=1"
+    name, _, value = began.partition("=")
+    assert name == "MONOTONIC_USEC"
+    assert before - 0.001 <= int(value) / 1_000_000 <= time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["\x1b[2J\u202egone\nREADY=1\rSTOPPING=1", "\u2028READY=1\x85\x0b", "\ud800" * 1_000, "\U0001f600" * 5_000, ""],
+    ids=["controls", "separators", "surrogates", "long", "empty"],
+)
+def test_a_status_is_one_line_that_controls_nothing(systemd: socket.socket, words: str) -> None:
+    """A server's words can be in it, and systemd would read a second line as another state."""
+    Notifier(systemd.getsockname()).status(words)
+    received = systemd.recv(100_000)
+    assert len(received) <= 4_096
+    text = received.decode()
+    assert text.startswith("STATUS=")
+    assert len(text.splitlines()) == 1
+    assert text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("environment", "seconds"),
+    [
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}, 60.0),
+        ({"WATCHDOG_USEC": "1500000"}, 1.5),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({"WATCHDOG_USEC": "\u0661"}, None),
+        ({}, None),
+    ],
+    ids=["ours", "nobodys", "anothers", "off", "no-number", "no-digit", "none"],
+)
+def test_the_watchdog_is_for_the_process_that_systemd_names(
+    systemd: socket.socket, environment: dict[str, str], seconds: float | None
+) -> None:
+    """Without a watchdog nothing is sent to it."""
+    notifier = from_environment({"NOTIFY_SOCKET": systemd.getsockname(), **environment})
+    assert notifier.watchdog_seconds == seconds
+    notifier.watchdog()
+    notifier.stopping()
+    expected = ["STOPPING=1"] if seconds is None else ["WATCHDOG=1", "STOPPING=1"]
+    assert [systemd.recv(200).decode() for _ in expected] == expected
 
 
 def test_a_socket_that_is_gone_is_not_fatal(tmp_path: Path) -> None:
-    """The daemon goes on if nobody reads its notifications."""
-    Notifier(str(tmp_path / "nobody")).ready()
+    """The daemon goes on if nobody reads its notifications, and says so once."""
+    notifier = Notifier(str(tmp_path / "nobody"))
+    with capture_logs() as logged:
+        assert not notifier.ready()
+        assert not notifier.ready()
+    assert [line["log_level"] for line in logged] == ["warning"]
 
 
 def test_without_systemd_nothing_is_sent() -> None:
     """Without NOTIFY_SOCKET no notification is sent."""
-    Notifier(None).ready()
+    assert Notifier(None).ready()
 
 
-def test_children_do_not_inherit_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable is removed from the environment, so that no child can report readiness in the daemon's place."""
-    monkeypatch.setenv("NOTIFY_SOCKET", "/run/somewhere")
+def test_children_do_not_inherit_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are removed from the environment, so that no child can report in the daemon's place."""
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        monkeypatch.setenv(name, "1")
     from_environment()
-    assert "NOTIFY_SOCKET" not in os.environ
+    assert not os.environ.keys() & {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}

@@ -14,7 +14,7 @@ from peruserd.couch.errors import ServerError
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import NOBODY, Tokens
 from peruserd.daemon.templates import TemplateKeeper, load_templates
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 
 def config_of(directory: Path, **more: object) -> Config:
@@ -157,7 +157,7 @@ def test_nothing_is_kept_where_there_is_nothing() -> None:
     made = keeper(record, NO_TEMPLATES)
     made.start()
     made.stop()
-    assert not made._thread.is_alive()
+    assert not made._task.is_running
     assert record.kept == []
 
 
@@ -167,5 +167,5 @@ def test_a_database_of_somebody_elses_gets_nothing() -> None:
     made = keeper(record, Templates((Template("a", {}),)), usable=False)
     made.start()
     made.stop()
-    made._thread.join()
+    assert made._task.join(PATIENCE_SECONDS)
     assert not record.asked.is_set()

@@ -12,6 +12,7 @@ from multiprocess import reduction
 
 from peruserd.listener import process
 from peruserd.supervisor import forkserver
+from tests import sabotage
 
 _OUTPUTS: Final = (1, 2)
 
@@ -29,10 +30,13 @@ class _Descriptor:
         return _received, (reduction.DupFd(self._number),)
 
 
-def forked_listener(start: bytes, pipe: Any) -> Any:
-    """Return the process of a listener, not yet started; like the supervisor's it comes from the fork server."""
+def forked_listener(start: bytes, pipe: Any, orders: str | None = None) -> Any:
+    """Return the process of a listener, not yet started; like the supervisor's it comes from the fork server.
+
+    `orders` are for a saboteur in the process.
+    """
     outputs = [_Descriptor(number) for number in _OUTPUTS]
-    return forkserver.CONTEXT.Process(target=_run, args=(start, pipe, outputs), daemon=True)
+    return forkserver.CONTEXT.Process(target=_run, args=(start, pipe, outputs, orders), daemon=True)
 
 
 def _received(sent: Any) -> int:
@@ -40,10 +44,12 @@ def _received(sent: Any) -> int:
     return number
 
 
-def _run(start: bytes, pipe: Any, outputs: list[int]) -> None:
+def _run(start: bytes, pipe: Any, outputs: list[int], orders: str | None) -> None:
     for given, number in zip(outputs, _OUTPUTS, strict=True):
         os.dup2(given, number)
         os.close(given)
     # The constant changes only in this process, and the process ends with the listener.
     setattr(process, "_READER_PATIENCE_SECONDS", _READER_PATIENCE_SECONDS)  # noqa: B010 - a constant for everybody else
+    if orders is not None:
+        sabotage.listen(orders)
     process.main(start, pipe)

@@ -53,9 +53,16 @@ class WorkersHarness:
         self.tracker = make_tracker(ownership=MINE, share=share, store=self.store)
         self.tracker.open(Identity("copy", 0))
         self.provisioner = SlowProvisioner()
-        self.errors: list[Exception] = []
+        self.errors: list[BaseException] = []
+        self.stopping = threading.Event()
         self.before = set(threading.enumerate())
-        self.workers = Workers(self.tracker, cast("Any", self.provisioner), most, self.errors.append)
+        self.workers = Workers(
+            self.tracker,
+            cast("Any", self.provisioner),
+            most,
+            self.errors.append,
+            is_stopping=self.stopping.is_set,
+        )
         self.workers.start()
         self._seq = 0
 
@@ -77,6 +84,7 @@ def harness(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[WorkersH
     made = WorkersHarness(tmp_path / "copy.sqlite", most=most, share=share)
     yield made
     made.provisioner.go.set()
+    made.stopping.set()
     made.tracker.stop()
     for thread in made.threads():
         thread.join(PATIENCE_SECONDS)

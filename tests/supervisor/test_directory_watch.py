@@ -109,7 +109,7 @@ class Post:
     def stop(self) -> None:
         """Stop the watch, and check that its thread has ended."""
         self.watch.stop()
-        assert not self.watch._thread.is_alive()
+        assert not self.watch._task.is_running
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def post(pair: SimClusterThread, tmp_path: Path, request: pytest.FixtureRequest)
     """Make a directory watch, and stop it at the end; the parameter is the length of a long poll in seconds."""
     made = Post(pair, tmp_path, getattr(request, "param", LONG_POLL_SECONDS))
     yield made
-    if made.watch._thread.ident is not None:
+    if made.watch._task.is_running:
         made.stop()
 
 

@@ -22,6 +22,7 @@ from typing import Any, Final, NoReturn
 
 from multiprocess import util
 
+from tests import sabotage
 from tests.forking import hurry
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -54,6 +55,8 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], directory: Pat
     sys.argv = ["peruserd", *arguments]
     hurry()
     _fork_helpers()
+    if (orders := environment.get(sabotage.VARIABLE)) is not None:
+        sabotage.listen(orders)
     try:
         runpy.run_module("peruserd", run_name="__main__", alter_sys=True)
     finally:

@@ -18,6 +18,7 @@ from peruserd.cli.parser import build_parser
 from peruserd.core.configuration.decoding import PASSWORD_CREDENTIAL
 from peruserd.core.configuration.problems import EXIT_CONFIGURATION
 from peruserd.daemon.state import DEFAULT_STATE_DIRECTORY
+from peruserd.supervisor.loop import MAX_WAIT_SECONDS
 from tests.system.daemon import Daemon
 from tests.waiting import eventually
 
@@ -73,6 +74,11 @@ def test_a_crash_is_followed_by_a_start_and_a_useless_configuration_is_not() -> 
 def test_a_listener_out_of_memory_does_not_end_the_others() -> None:
     """By default systemd would stop the whole service when the kernel ends one of its processes."""
     assert only("Service.OOMPolicy") == "continue"
+
+
+def test_a_daemon_that_hangs_is_ended() -> None:
+    """The watchdog waits longer than the supervisor's loop takes for three rounds, and shorter than anybody would."""
+    assert 3 * MAX_WAIT_SECONDS < float(only("Service.WatchdogSec")) <= 120.0
 
 
 def test_no_core_file_is_written() -> None:
