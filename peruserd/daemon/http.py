@@ -1,7 +1,8 @@
 """The instance's HTTP pages: /metrics for Prometheus, /healthz and /readyz for supervisors and load balancers.
 
-`daemon.health` says when an instance is healthy or ready, `daemon.status` makes `/status.json`, and `daemon.users_page`
-answers `/users/{name}`. Every other path is 404: the port only reads, and the pages are few on purpose.
+`daemon.health` says when an instance is healthy or ready, `daemon.status_page` shows the status, and
+`daemon.users_page` answers `/users/{name}`. Every other path is 404: the port only reads, and the pages are few on
+purpose.
 """
 
 import errno
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics import disable_created_metrics
 
+from peruserd.core.common.http_head import Head
 from peruserd.core.configuration.config import HTTPConfig
 from peruserd.core.configuration.decoding import ConfigError, split_address, split_hosts
 from peruserd.core.configuration.problems import TemporaryError
@@ -23,16 +25,21 @@ from peruserd.daemon.http_messages import JSON, OK, PLAIN, Answer, Request, in_w
 from peruserd.daemon.http_server import HTTPServer
 from peruserd.daemon.samples import Part
 from peruserd.daemon.sharing import Shared
+from peruserd.daemon.status_page import StatusPages
 from peruserd.daemon.users_page import PATH, UsersPage
 
 Check = Callable[[], tuple[bool, str]]
 """Says whether a check passes, and in one line why or why not."""
 
-_INDEX: Final = (
-    b"peruserd\n\n/metrics       for Prometheus\n/healthz       is the process well\n"
-    b"/readyz        are all users served\n/status.json   what this instance does, and what troubles it\n"
-    b"/users/{name}  is this user served\n"
-)
+_INDEX: Final = b"""peruserd
+
+/              in a browser: the status as a page
+/status.json   the same for programs
+/metrics       for Prometheus
+/healthz       is the process well
+/readyz        are all users served
+/users/{name}  is this user served
+"""
 
 _MISSING: Final = "there is /metrics, /healthz, /readyz, /status.json and /users/{name}"
 
@@ -53,7 +60,7 @@ class Page:
         healthy: Check,
         ready: Check,
         users: UsersPage | None = None,
-        status: Callable[[], bytes] | None = None,
+        status: StatusPages | None = None,
     ) -> None:
         self._exposition = Exposition(registry)
         self._exposing = threading.Lock()
@@ -73,10 +80,16 @@ class Page:
             well, why = self._checks[path]()
             return in_words(OK if well else "503 Service Unavailable", why)
         if path == b"/status.json" and self._status is not None:
-            return Answer(OK, JSON, self._status())
+            return Answer(OK, JSON, self._status.as_json())
         if path == b"/":
-            return Answer(OK, PLAIN, _INDEX)
+            return self._front(request.head)
         return in_words("404 Not Found", _MISSING)
+
+    def _front(self, head: Head) -> Answer:
+        """Return the page for people in a browser, and the short index for whoever asks for no HTML."""
+        if self._status is not None and "text/html" in (head.header("accept") or ""):
+            return self._status.as_html()
+        return Answer(OK, PLAIN, _INDEX, (("Vary", "Accept"),))
 
     def _metrics(self, accept: str) -> Answer:
         encode, kind = _encoder(accept)

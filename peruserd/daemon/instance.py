@@ -41,6 +41,7 @@ from peruserd.daemon.start_messages import start_messages
 from peruserd.daemon.state import StateDirectory
 from peruserd.daemon.state_lock import StateLock
 from peruserd.daemon.status import InstanceStatus
+from peruserd.daemon.status_page import StatusPages
 from peruserd.daemon.systemd import Notifier
 from peruserd.daemon.templates import keep_templates, load_templates, log_templates
 from peruserd.daemon.users_page import MAX_LOOKS, open_page
@@ -213,7 +214,7 @@ class Instance:
                 healthy=health.healthy,
                 ready=health.ready,
                 users=self._users,
-                status=self._status.as_json,
+                status=StatusPages(self._status.latest, self._status.as_json),
             )
             server = serve(page, self._config.http)
             stack.callback(server.stop)

@@ -94,7 +94,7 @@ class InstanceStatus:
         self._began = clock()
         self._latency = LatencyHistory()
         self._lock = threading.Lock()
-        self._encoded: tuple[float, bytes] | None = None
+        self._latest: tuple[float, Status, bytes] | None = None
 
     def sample(self, now: float) -> None:
         """Take a sample of the latency if one is due. The supervisor's loop calls this after each round."""
@@ -103,19 +103,28 @@ class InstanceStatus:
 
     def as_json(self) -> bytes:
         """Return the status in JSON, at most a second old, and at most `MAX_BYTES` long."""
+        return self._fresh()[1]
+
+    def latest(self) -> Status:
+        """Return the status that `as_json` has."""
+        return self._fresh()[0]
+
+    def _fresh(self) -> tuple[Status, bytes]:
         with self._lock:
             now = self._clock()
-            if self._encoded is None or now - self._encoded[0] >= _FRESH_SECONDS:
-                self._encoded = now, self._encode()
-            return self._encoded[1]
+            if self._latest is None or now - self._latest[0] >= _FRESH_SECONDS:
+                self._latest = now, *self._make()
+            return self._latest[1:]
 
-    def _encode(self) -> bytes:
+    def _make(self) -> tuple[Status, bytes]:
         rows = MAX_ROWS
-        encoded = encode_status(self.status(rows))
+        status = self.status(rows)
+        encoded = encode_status(status)
         while len(encoded) > MAX_BYTES and rows > 1:
             rows //= 4
-            encoded = encode_status(self.status(rows))
-        return encoded
+            status = self.status(rows)
+            encoded = encode_status(status)
+        return status, encoded
 
     def status(self, rows: int = MAX_ROWS) -> Status:
         """Return the status of this moment, with at most so many rows in each list."""

@@ -7,8 +7,11 @@ import pytest
 import requests
 from prometheus_client import CollectorRegistry, Counter
 
+from peruserd.core.processes.status import decode_status, encode_status
 from peruserd.daemon.http import Page
 from peruserd.daemon.http_server import HTTPServer
+from peruserd.daemon.status_page import StatusPages
+from tests.daemon.statuses import STATUS
 
 HEALTH = {"healthy": True, "ready": False}
 
@@ -22,7 +25,7 @@ def url() -> Iterator[str]:
         registry,
         healthy=lambda: (HEALTH["healthy"], "ok"),
         ready=lambda: (HEALTH["ready"], "not caught up: x"),
-        status=lambda: b'{"version":"1"}',
+        status=StatusPages(lambda: STATUS, lambda: encode_status(STATUS)),
     )
     server = HTTPServer(page, "127.0.0.1", 0)
     server.start()
@@ -57,10 +60,28 @@ def test_checks_answer_200_or_503_with_the_reason(url: str) -> None:
 def test_the_status_is_json_that_nobody_keeps(url: str) -> None:
     """An old status would show a trouble that is over, or hide one."""
     answer = requests.get(f"{url}/status.json", timeout=10)
-    assert (answer.status_code, answer.json()) == (200, {"version": "1"})
+    assert answer.status_code == 200
+    assert decode_status(answer.content) == STATUS
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/html,application/xhtml+xml,*/*;q=0.8", "text/html; charset=utf-8"),
+        ("*/*", "text/plain; charset=utf-8"),
+        (None, "text/plain; charset=utf-8"),
+        ("text/plain", "text/plain; charset=utf-8"),
+    ],
+)
+def test_browsers_get_the_page_and_others_the_list_of_pages(url: str, accept: str | None, kind: str) -> None:
+    """A person with curl reads a few lines, and all pages are named there."""
+    answer = requests.get(url, headers={"Accept": accept}, timeout=10)
+    assert (answer.status_code, answer.headers["Content-Type"], answer.headers["Vary"]) == (200, kind, "Accept")
+    for path in ("/status.json", "/metrics", "/healthz", "/readyz"):
+        assert path in answer.text
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/metrics/more", "/healthz/"])
