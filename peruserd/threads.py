@@ -50,6 +50,11 @@ class Register:
         with self._lock:
             return [each.name for each in self._threads]
 
+    def lives(self) -> list[Life]:
+        """Return the signs of life of the threads."""
+        with self._lock:
+            return [each.life for each in self._threads]
+
     def trouble(self) -> str | None:
         """Return in words which thread does not live, and why; None while all do."""
         now = self._clock()

@@ -17,8 +17,8 @@ import msgspec
 
 from peruserd.core.common.escaping import as_json_text, harmless
 
-# Reasons that can pass by themselves why output cannot be written.
-_PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Reasons that can pass by themselves why output cannot be written."""
 
 # Set once the JSON document is printed, so that a command prints no second one if it is interrupted just then.
 _answered: Final = threading.Event()
@@ -46,7 +46,7 @@ class OutputError(Exception):
     def __init__(self, error: OSError) -> None:
         super().__init__(f"the output cannot be written: {error.strerror}")
         self.is_quiet = error.errno == errno.EPIPE
-        self.is_passing = error.errno in _PASSING
+        self.is_passing = error.errno in PASSING
 
 
 class _Descriptor(io.FileIO):

@@ -26,7 +26,7 @@ from peruserd.cli.arguments import (
     rate,
     seconds,
 )
-from peruserd.cli.installing_parsers import add_completion, add_manual, add_unit
+from peruserd.cli.installing_parsers import add_completion, add_manual, add_monitoring, add_unit
 from peruserd.cli.operator_parsers import add_audit, add_deletions, add_migrate, add_quarantine, add_templates
 from peruserd.cli.simcluster_options import add_simcluster
 from peruserd.core.configuration.decoding import ConfigError
@@ -220,6 +220,7 @@ _ADDERS: Final = (
     add_unit,
     add_manual,
     add_completion,
+    add_monitoring,
     _add_demo,
     add_simcluster,
 )

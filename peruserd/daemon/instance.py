@@ -298,8 +298,9 @@ class Instance:
             self._second_writer,
             self._authenticator,
         )
+        instance = InstanceMetrics(self._health, lambda: self._config, self._state.path, started_at=time.time())
         return {
-            **InstanceMetrics(self._health, self._state.path, started_at=time.time()).parts(),
+            **instance.parts(),
             **ListenerMetrics(self._fleet).parts(),
             **cluster.parts(),
             "deletions": DeletionMetrics(self._fleet, self._deletions.pause).put,

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from peruserd import __version__
+from peruserd.core.configuration.config import Config
 from peruserd.core.processes.counters import Counters
 from peruserd.core.processes.lifecycle import State
 from peruserd.core.processes.messages import Report, Stage
@@ -20,6 +21,7 @@ from peruserd.daemon.health import Health
 from peruserd.daemon.samples import Part, Samples
 from peruserd.supervisor.fleet_status import StatusSource
 from peruserd.supervisor.listener import ListenerStatus
+from peruserd.threads import REGISTER, Register
 
 _COUNTERS: Final = (
     "changes_seen",
@@ -80,6 +82,7 @@ class ListenerMetrics:
                 out.put("peruserd_listener_state", each.state is state, copy, state.value)
             out.put("peruserd_listener_restarts", each.restarts, copy)
             out.put("peruserd_listener_failures_in_a_row", each.failures, copy)
+            out.put("peruserd_listener_failures_in_a_row", each.failures, copy)
             out.put("peruserd_listener_caught_up", each.caught_up, copy)
             if each.report is not None:
                 _put_report(out, copy, each.report, now)
@@ -113,12 +116,24 @@ class Reloaded(msgspec.Struct, frozen=True):
 
 
 class InstanceMetrics:
-    """The metrics of the instance as a whole. `state` is its directory, and `started_at` a time of the wall clock."""
+    """The metrics of the instance as a whole.
+
+    `config` returns the configuration in force, `state` is its directory, and `started_at` a time of the wall clock.
+    """
 
     def __init__(
-        self, health: Health, state: Path, *, started_at: float, reloaded: Callable[[], Reloaded] | None = None
+        self,
+        health: Health,
+        config: Callable[[], Config],
+        state: Path,
+        *,
+        started_at: float,
+        reloaded: Callable[[], Reloaded] | None = None,
+        register: Register = REGISTER,
     ) -> None:
         self._health = health
+        self._register = register
+        self._config = config
         self._state = state
         self._started_at = started_at
         self._reloaded = reloaded or (lambda: Reloaded(successful=True, success_at=started_at))
@@ -133,10 +148,18 @@ class InstanceMetrics:
         reloaded = self._reloaded()
         out.put("peruserd_config_last_reload_successful", reloaded.successful)
         out.put("peruserd_config_last_reload_success_timestamp_seconds", reloaded.success_at)
+        config = self._config()
+        out.put("peruserd_audit_interval_seconds", config.audit.interval)
+        out.put("peruserd_lease_ttl_seconds", config.cluster.lease_ttl)
 
     def _put_health(self, out: Samples) -> None:
         out.put("peruserd_ready", self._health.ready()[0])
         out.put("peruserd_healthy", self._health.healthy()[0])
+        now = time.monotonic()
+        for life in self._register.lives():
+            out.put("peruserd_thread_failures_in_a_row", life.failures, life.name)
+            overdue = float("inf") if life.ended else max(0.0, now - life.due)
+            out.put("peruserd_thread_overdue_seconds", overdue, life.name)
 
     def _put_state(self, out: Samples) -> None:
         """Add the room for the state. What root alone may use does not count."""
@@ -147,6 +170,7 @@ class InstanceMetrics:
             return
         out.put("peruserd_state_free_bytes", found.f_bavail * found.f_frsize)
         out.put("peruserd_state_size_bytes", found.f_blocks * found.f_frsize)
+        out.put("peruserd_state_read_only", bool(found.f_flag & os.ST_RDONLY))
 
 
 def _put_counters(out: Samples, counters: Counters) -> None:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from peruserd.monitoring.exported import ALERTS, Form
 from peruserd.monitoring.families import Family, Kind, Label
+from peruserd.monitoring.recordings import RECORDINGS
 from peruserd.monitoring.table import SECTIONS
 
 _BEGIN: Final = "<!-- made by `make docs`: begin -->\n"
@@ -75,7 +77,26 @@ def main(directory: Path) -> None:
 
 def made_parts() -> dict[str, str]:
     """Return the made part of each document that has one, by file name."""
-    return {"metrics.md": metrics_tables()}
+    return {"alerts.md": _alerts(), "metrics.md": metrics_tables(), "monitoring.md": _recordings()}
+
+
+def _alerts() -> str:
+    rows = [
+        f"| [{each.name}](#{each.anchor}) | {each.severity.value} | {each.holds} | {_shown(each.expr)} |"
+        for each in ALERTS
+    ]
+    return "\n".join(["| alert | severity | after | condition |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def _shown(expr: str) -> str:
+    """Return an expression on one line, as a cell of a table can hold it."""
+    text = Form().expression(" ".join(expr.split())).replace("|", "\\|")
+    return f"`{text}`"
+
+
+def _recordings() -> str:
+    rows = [f"| `{each.record}` | {each.meaning} |" for each in RECORDINGS]
+    return "\n".join(["| name | |", "|---|---|", *rows]) + "\n"
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ LANE: Final = Label("reason", listed(lane.name.lower() for lane in Lane))
 ACTION: Final = Label("action", listed(("create", "grant", "revoke", "write")))
 FINDING: Final = Label("kind", tuple(Finding))
 ROUND: Final = Label("round", ("last", "running"))
+THREAD: Final = Label("thread", bounded_by="the lasting threads of the supervisor")
 PART: Final = Label("part", bounded_by="the parts of these metrics")
 VERSION: Final = Label("version", bounded_by="the one version that runs")
 
@@ -124,6 +125,11 @@ LISTENERS: Final = (
         LISTENER,
         missing=OPAQUE,
     ),
+    gauge(
+        "peruserd_listener_failures_in_a_row",
+        "Unplanned ends since the listener was last caught up for half a minute.",
+        LISTENER,
+    ),
     counter("peruserd_listener_restarts", "Restarts of a listener after an unplanned end.", LISTENER),
     gauge("peruserd_listener_failures_in_a_row", "Unplanned ends since the listener was last well.", LISTENER),
     counter("peruserd_listener_ends", "Processes of listeners that ended, by reason.", ENDING),
@@ -152,6 +158,7 @@ AUDIT: Final = (
     ),
     gauge("peruserd_audit_round_seconds", "Duration of the longest of the last rounds.", missing=BEFORE_ROUND),
     gauge("peruserd_audit_age_seconds", "Time since the oldest of the last rounds ended.", missing=BEFORE_ROUND),
+    gauge("peruserd_audit_interval_seconds", "Time that a round is spread over (`audit.interval`)."),
     gauge("peruserd_deletions_waiting", "Databases of deleted users that wait to be dropped."),
     gauge("peruserd_deletions_overdue_seconds", "Time for which the oldest drop is overdue."),
     gauge(
@@ -200,6 +207,10 @@ CLUSTER: Final = (
     gauge("peruserd_node_maintenance", "1 while its node is in maintenance; users are served all the same."),
     counter("peruserd_plans", "Plans carried out."),
     gauge("peruserd_lease_age_seconds", "Time since its own lease was written.", missing="before the first time"),
+    gauge(
+        "peruserd_lease_ttl_seconds",
+        "Age of a lease from which others take the instance for dead (`cluster.lease_ttl`).",
+    ),
     counter("peruserd_lease_failures", "Leases that could not be written."),
     gauge(
         "peruserd_leases_readable",
@@ -221,6 +232,16 @@ CLUSTER: Final = (
 INSTANCE: Final = (
     gauge("peruserd_ready", "1 while `/readyz` says `ok`."),
     gauge("peruserd_healthy", "1 while `/healthz` says `ok`."),
+    gauge(
+        "peruserd_thread_failures_in_a_row",
+        "Turns of a thread that have failed in a row; it is tried again after pauses.",
+        THREAD,
+    ),
+    gauge(
+        "peruserd_thread_overdue_seconds",
+        "Time for which a sign of life of a thread is overdue; infinite for one that has ended.",
+        THREAD,
+    ),
     gauge("peruserd_start_time_seconds", "When this instance started, in seconds since 1970."),
     gauge("peruserd_config_last_reload_successful", "1 if the configuration was taken over when it was last read."),
     gauge(
@@ -230,6 +251,11 @@ INSTANCE: Final = (
     gauge(
         "peruserd_state_free_bytes",
         "Space that is left for the state directory.",
+        missing="while the directory cannot be asked",
+    ),
+    gauge(
+        "peruserd_state_read_only",
+        "1 while its file system is read-only.",
         missing="while the directory cannot be asked",
     ),
     gauge("peruserd_state_size_bytes", "Size of its file system.", missing="while the directory cannot be asked"),

@@ -8,6 +8,7 @@ import pytest
 
 from peruserd.cli.arguments import UsageError
 from peruserd.cli.parser import build_parser
+from tests.cli.arguments import ARGUMENTS
 
 DOCUMENTS = Path(__file__).parents[2] / "docs" / "commands.md"
 
@@ -23,6 +24,11 @@ def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[s
 
 
 COMMANDS = dict(parsers(build_parser()))
+
+
+def test_every_command_has_arguments_for_the_tests() -> None:
+    """A command that is added later has its line there."""
+    assert ARGUMENTS.keys() == COMMANDS.keys()
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"run"}))

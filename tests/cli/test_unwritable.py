@@ -10,39 +10,11 @@ import pytest
 
 from peruserd.cli import main
 from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.cli.arguments import ARGUMENTS, WITHOUT_SERVER
 from tests.cli.running import peruserd
-from tests.cli.test_every_command import COMMANDS
 from tests.forking import CONTEXT, hurry
 
 pytestmark = pytest.mark.processes
-
-WITHOUT_SERVER = {
-    "run": ["--help"],
-    "config": [],
-    "name": ["ann"],
-    "demo": ["--help"],
-    "simcluster": ["--nodes", "1", "--port", "0"],
-}
-WITH_SERVER = {
-    "check": [],
-    "owner": ["waiting000000", "--no-wait"],
-    "plan": ["--no-wait"],
-    "wait": ["waiting000000", "--timeout", "0"],
-    "audit": [],
-    "migrate": [],
-    "deletions list": [],
-    "templates status": [],
-    "templates rollout": ["--dry-run"],
-}
-WITHOUT_DAEMON = {
-    **{f"deletions {each}": ["ann", "--json"] for each in ("cancel", "drop-now", "release", "pause")},
-    "deletions resume": ["--json"],
-    "quarantine list": ["--json"],
-    "quarantine show": ["--json"],
-    "quarantine retry": ["--all", "--json"],
-    "quarantine forget": ["ann", "--json"],
-}
-ARGUMENTS = {**WITHOUT_SERVER, **WITH_SERVER, **WITHOUT_DAEMON}
 
 OUTPUTS = {
     "for reading": (1, "peruserd: the output cannot be written: Bad file descriptor"),
@@ -83,11 +55,6 @@ def _child(arguments: list[str], kind: str, said: Path) -> None:
         del os.environ[name]
     hurry()
     sys.exit(main(arguments))
-
-
-def test_the_table_has_every_command() -> None:
-    """A command that is added later has its line here."""
-    assert ARGUMENTS.keys() == COMMANDS.keys()
 
 
 # The output is the same for all commands, so one of each kind is enough where a command takes a second.

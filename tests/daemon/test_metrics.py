@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from peruserd.core.cluster.leases import Lease
 from peruserd.core.cluster.views import Copy, View
+from peruserd.core.configuration.config import Config
 from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import Range
 from peruserd.core.processes.counters import Counters
 from peruserd.core.processes.lifecycle import Reason, State
+from peruserd.core.processes.liveness import Life
 from peruserd.core.processes.messages import Report, Stage, Usage
 from peruserd.couch.cluster_database import DatabaseState
 from peruserd.couch.tally import Tally
@@ -25,9 +28,11 @@ from peruserd.daemon.cluster_metrics import ClusterMetrics
 from peruserd.daemon.collecting import GuardedCollector
 from peruserd.daemon.health import Health
 from peruserd.daemon.metrics import InstanceMetrics, ListenerMetrics, Reloaded
+from peruserd.daemon.samples import Samples
 from peruserd.monitoring.table import FAMILIES
 from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import ListenerStatus
+from peruserd.threads import LastingThread, Register
 
 COPY = Copy("_users", Range(0, 0x7FFFFFFF), "node1@127.0.0.1", ".1")
 
@@ -179,8 +184,15 @@ def exported(
         clock=lambda: NOW,
     )
     of_listeners = ListenerMetrics(fleet, tally or Tally(), clock=lambda: NOW, wall_clock=lambda: WALL)
+    register = Register(lambda: NOW)
+    register.add(LastingThread("watcher", print, register=register))
     of_instance = InstanceMetrics(
-        health, state, started_at=WALL - 60, reloaded=None if reloaded is None else lambda: reloaded
+        health,
+        Config,
+        state,
+        started_at=WALL - 60,
+        reloaded=None if reloaded is None else lambda: reloaded,
+        register=register,
     )
     parts = {**of_instance.parts(), **of_listeners.parts(), **of_cluster.parts()}
     registry.register(GuardedCollector(parts))
@@ -416,6 +428,33 @@ def test_the_state_directory_shows_its_room(tmp_path: Path) -> None:
     text = exported(status(), state=tmp_path)
     assert 0 < value(text, "peruserd_state_free_bytes") <= value(text, "peruserd_state_size_bytes")
     assert "\nperuserd_state_free_bytes " not in exported(status(), state=tmp_path / "gone")
+
+
+def test_a_thread_that_fails_hangs_or_has_ended_shows() -> None:
+    """The sign of life of a thread that waits is due at no time, and so never overdue."""
+    lives = (
+        Life("fails", due=float("inf"), failures=3),
+        Life("hangs", due=time.monotonic() - 100.0),
+        Life("gone", ended=True),
+    )
+
+    class Standing(Register):
+        def lives(self) -> list[Life]:
+            return list(lives)
+
+    out = Samples()
+    health = Health(StandingFleet(status()), StandingSupervisor(VIEW), StandingDatabase(LEASES), lambda: None)
+    InstanceMetrics(health, Config, Path("/"), started_at=0.0, register=Standing()).parts()["health"](out)
+    found = {
+        (sample.name, sample.labels["thread"]): sample.value
+        for family in out.families()
+        for sample in family.samples
+        if "thread" in sample.labels
+    }
+    assert found["peruserd_thread_failures_in_a_row", "fails"] == 3
+    assert found["peruserd_thread_overdue_seconds", "fails"] == 0
+    assert found["peruserd_thread_overdue_seconds", "hangs"] >= 100
+    assert found["peruserd_thread_overdue_seconds", "gone"] == float("inf")
 
 
 def test_a_reload_that_was_refused_shows() -> None:

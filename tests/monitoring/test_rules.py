@@ -1,0 +1,231 @@
+"""The exported rules: understood by Prometheus, about metrics that there are, and proved to fire and to end."""
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from peruserd.core.processes.counters import LATENCY_BUCKETS
+from peruserd.monitoring.exported import ALERTS, RULES_FILE, Form, rule_tests, rules
+from peruserd.monitoring.files import TESTS_FILE, files
+from peruserd.monitoring.recordings import RECORDINGS, SLOW_SECONDS
+from peruserd.monitoring.rules import Alert, Recording
+from peruserd.monitoring.yaml_text import Value, written
+from tests.monitoring.expressions import metrics, unknown
+
+ALERTS_PAGE = Path(__file__).parents[2] / "docs" / "alerts.md"
+
+
+@pytest.fixture
+def promtool(need_tool: Callable[[str], str]) -> Callable[..., str]:
+    """Run promtool with these arguments, and return its output; it must end well."""
+    tool = need_tool("promtool")
+
+    def run(*arguments: str | Path) -> str:
+        ran = subprocess.run([tool, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    return run
+
+
+@pytest.mark.parametrize("form", [Form(), Form("couch/users", "https://wiki/alerts", 0.05)], ids=["plain", "scaled"])
+def test_each_alert_fires_and_ends_when_it_should(promtool: Callable[..., str], tmp_path: Path, form: Form) -> None:
+    """Promtool runs the exported tests: not one step too early, then firing with its words, then over."""
+    for name, text in files(form).items():
+        (tmp_path / name).write_text(text)
+    assert f"{len(ALERTS) + len(RECORDINGS)} rules found" in promtool("check", "rules", tmp_path / RULES_FILE)
+    assert "SUCCESS" in promtool("test", "rules", tmp_path / TESTS_FILE)
+
+
+def test_each_alert_has_its_test() -> None:
+    """Each test looks before, while and after the alert fires."""
+    document = rule_tests(Form())
+    assert isinstance(document, dict)
+    assert [each["name"] for each in document["tests"]] == [each.name for each in ALERTS]
+    for each in document["tests"]:
+        fires = [bool(moment["exp_alerts"]) for moment in each["alert_rule_test"]]
+        # An alert that fires with the first bad value has no moment between the two.
+        assert fires in ([False, False, True, True, False], [False, True, True, False])
+
+
+@pytest.mark.parametrize("rule", [*ALERTS, *RECORDINGS], ids=lambda rule: getattr(rule, "name", "recording"))
+def test_rules_name_only_what_there_is(rule: Alert | Recording) -> None:
+    """A renamed metric, label or value would make an alert silent for ever."""
+    assert unknown(rule.expr) == set()
+    assert metrics(rule.expr) or "up{" in rule.expr
+
+
+def test_a_misspelt_name_is_found() -> None:
+    """The check itself works."""
+    assert unknown("peruserd_reddy == 0") == {"peruserd_reddy"}
+    assert unknown('peruserd_listener_state{state="field"}') == {"peruserd_listener_state{state=field}"}
+    assert unknown('peruserd_ready{listener="a"}') == {"peruserd_ready{listener}"}
+    assert unknown("job:peruserd_invented:rate5m") == {"job:peruserd_invented:rate5m"}
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_an_alert_says_what_it_is_and_what_to_do(alert: Alert) -> None:
+    """The document has a section for each with meaning, cause and what to do, and the link leads there."""
+    sections = {part.partition("\n")[0]: part for part in ALERTS_PAGE.read_text().split("\n## ")[1:]}
+    section = sections[alert.name]
+    for word in ("**Meaning.**", "**Cause.**", "**What to do.**"):
+        assert section.count(word) == 1, word
+    for text in (alert.summary, alert.description):
+        assert text
+        labels = set(re.findall(r"\$labels\.(\w+)", text))
+        assert labels <= set(alert.proof.labels), "the alert has no such label"
+
+
+def test_the_document_has_no_section_of_an_alert_that_is_gone() -> None:
+    """Sections are in the order of the table."""
+    titles = re.findall(r"^## (.*)$", ALERTS_PAGE.read_text(), re.MULTILINE)
+    assert titles == [each.name for each in ALERTS]
+
+
+def test_names_are_unique() -> None:
+    """Two rules of one name would be one alert to a person."""
+    assert len({each.name for each in ALERTS}) == len(ALERTS)
+    assert len({each.record for each in RECORDINGS}) == len(RECORDINGS)
+
+
+def test_the_bound_of_slow_users_is_one_of_the_histogram() -> None:
+    """Otherwise the recorded part would be nothing."""
+    assert SLOW_SECONDS in map(str, LATENCY_BUCKETS)
+
+
+HERE = 'instance="n1:9984",job="peruserd"'
+
+
+def course(name: str, series: dict[str, str], *, minutes: int, fires: bool) -> Value:
+    """Return a test of an alert: whether it fires after so many minutes of these values."""
+    assert name in {each.name for each in ALERTS}
+    return {
+        "interval": "30s",
+        "input_series": [{"series": key, "values": values} for key, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": f'count(ALERTS{{alertname="{name}",alertstate="firing"}}) or vector(0)',
+                "eval_time": f"{minutes}m",
+                "exp_samples": [{"labels": "{}", "value": int(fires)}],
+            }
+        ],
+    }
+
+
+COURSES = {
+    "a standby is not ready and well": course(
+        "PeruserdNotReady",
+        {f"peruserd_ready{{{HERE}}}": "0x100", f"peruserd_standby{{{HERE}}}": "1x100"},
+        minutes=30,
+        fires=False,
+    ),
+    "an instance that knows nothing yet is not ready": course(
+        "PeruserdNotReady", {f"peruserd_ready{{{HERE}}}": "0x100"}, minutes=30, fires=True
+    ),
+    "CouchDB was never seen": course(
+        "PeruserdCouchDBNotSeen", {f"peruserd_reading_failures_total{{{HERE}}}": "1+1x20"}, minutes=5, fires=True
+    ),
+    "a failed reading between others is nothing": course(
+        "PeruserdCouchDBNotSeen",
+        {
+            f"peruserd_reading_failures_total{{{HERE}}}": "1+1x20",
+            f"peruserd_reading_age_seconds{{{HERE}}}": "3x20",
+        },
+        minutes=5,
+        fires=False,
+    ),
+    "an audit that never ends a round": course(
+        "PeruserdAuditOld",
+        {
+            f"peruserd_start_time_seconds{{{HERE}}}": "0x400",
+            f"peruserd_audit_interval_seconds{{{HERE}}}": "600x400",
+        },
+        minutes=120,
+        fires=True,
+    ),
+    "a standby has no audit": course(
+        "PeruserdAuditOld",
+        {
+            f"peruserd_start_time_seconds{{{HERE}}}": "0x400",
+            f"peruserd_audit_interval_seconds{{{HERE}}}": "600x400",
+            f"peruserd_standby{{{HERE}}}": "1x400",
+        },
+        minutes=120,
+        fires=False,
+    ),
+    "a part of the metrics fails": course(
+        "PeruserdMetricsMissing",
+        {
+            f"up{{{HERE}}}": "1x40",
+            f'peruserd_build_info{{{HERE},version="1"}}': "1x40",
+            f'peruserd_collector_failures_total{{{HERE},part="audit"}}': "0+1x40",
+        },
+        minutes=10,
+        fires=True,
+    ),
+    "the supervisor has too many descriptors open": course(
+        "PeruserdDescriptorsUsedUp",
+        {f"process_open_fds{{{HERE}}}": "900x40", f"process_max_fds{{{HERE}}}": "1024x40"},
+        minutes=10,
+        fires=True,
+    ),
+    "another program of this machine is none of ours": course(
+        "PeruserdDescriptorsUsedUp",
+        {'process_open_fds{job="node"}': "900x40", 'process_max_fds{job="node"}': "1024x40"},
+        minutes=10,
+        fires=False,
+    ),
+    "a pause of all drops makes none overdue": course(
+        "PeruserdDeletionsOverdue",
+        {
+            f"peruserd_deletions_overdue_seconds{{{HERE}}}": "200000x60",
+            f"peruserd_deletions_paused{{{HERE}}}": "1x60",
+        },
+        minutes=25,
+        fires=False,
+    ),
+    "two clusters with a label each are added up apart": course(
+        "PeruserdRangeNotOwnedOnce",
+        {
+            f'peruserd_range_owned_ratio{{cluster="a",{HERE},range="00000000-ffffffff"}}': "1x40",
+            f'peruserd_range_owned_ratio{{cluster="b",{HERE},range="00000000-ffffffff"}}': "1x40",
+        },
+        minutes=15,
+        fires=False,
+    ),
+    "nobody signs up": course(
+        "PeruserdSignUpsSlow",
+        {
+            f'peruserd_provisioning_latency_seconds_bucket{{{HERE},le="10.0"}}': "7x200",
+            f"peruserd_provisioning_latency_seconds_count{{{HERE}}}": "9x200",
+        },
+        minutes=80,
+        fires=False,
+    ),
+    "a password that was refused once and is right now": course(
+        "PeruserdPasswordRefused",
+        {
+            f"peruserd_authenticated{{{HERE}}}": "1x20",
+            f"peruserd_password_refusals_total{{{HERE}}}": "3x20",
+        },
+        minutes=5,
+        fires=False,
+    ),
+}
+
+
+def test_what_looks_like_trouble_and_what_is(promtool: Callable[..., str], tmp_path: Path) -> None:
+    """The exceptions and the second halves of conditions, which the exported tests do not pass through."""
+    (tmp_path / RULES_FILE).write_text(written(rules(Form())))
+    document: Value = {
+        "rule_files": [RULES_FILE],
+        "evaluation_interval": "30s",
+        "group_eval_order": ["peruserd-recordings", "peruserd-alerts"],
+        "tests": [{"name": name, **each} for name, each in COURSES.items() if isinstance(each, dict)],
+    }
+    (tmp_path / TESTS_FILE).write_text(written(document))
+    assert "SUCCESS" in promtool("test", "rules", tmp_path / TESTS_FILE)
+    assert len(COURSES) >= 13
