@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 REQUIREMENTS := .ci/requirements.txt
 # What the daemon alone needs, in the same versions: for packages and containers.
 RUNTIME := .ci/requirements-runtime.txt
+# What builds the wheel, likewise.
+BUILD := .ci/requirements-build.txt
 PIP_TOOLS := pip-tools==7.6.2
 # pyproject.toml may name only Pythons that were seen to pass here.
 PYTHONS ?= 3.11 3.12 3.13 3.14
@@ -75,10 +77,8 @@ lock: setup ## Pin the dependencies anew, on Python 3.11 (LOCK=--upgrade takes n
 	$(BIN)/python -m pip install --quiet '$(PIP_TOOLS)'
 	$(COMPILE) --extra dev $(LOCK) --output-file $(REQUIREMENTS) pyproject.toml
 	$(COMPILE) --constraint $(REQUIREMENTS) --output-file $(RUNTIME) pyproject.toml
-	sed -i -e '1i # Made by `make lock` from pyproject.toml; installed by `make setup`.' \
-		-e '/^# WARNING: /,$$d' $(REQUIREMENTS)
-	sed -i -e '1i # Made by `make lock` from pyproject.toml; installed by `make deb` and in containers.' \
-		-e '/^# WARNING: /,$$d' $(RUNTIME)
+	$(COMPILE) --constraint $(REQUIREMENTS) --only-build-deps --build-deps-for wheel --output-file $(BUILD) pyproject.toml
+	sed -i -e '1i # Made by `make lock` from pyproject.toml.' -e '/^# WARNING: /,$$d' $(REQUIREMENTS) $(RUNTIME) $(BUILD)
 
 COMPILE = $(BIN)/python -m piptools compile --quiet --generate-hashes --strip-extras --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --unsafe-package peruserd

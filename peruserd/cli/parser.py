@@ -8,6 +8,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Final
 
 from peruserd import __version__
@@ -65,8 +66,7 @@ def _run(given: Sequence[str]) -> int:
     try:
         options = build_parser().parse_args(given)
         as_json = getattr(options, "json", False)
-        command = importlib.import_module(f"peruserd.cli.{options.command}")
-        code: int = command.run(options)
+        code: int = _module(options.command).run(options)
     except UsageError as error:
         output.say_as_it_is(error.usage)
         return output.fail(output.CommandError(EXIT_USAGE, "usage", str(error)), as_json=as_json)
@@ -78,6 +78,16 @@ def _run(given: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return output.fail(output.CommandError(EXIT_INTERRUPTED, "interrupted", "interrupted"), as_json=as_json)
     return code
+
+
+def _module(command: str) -> ModuleType:
+    """Import the module of a command; CommandError if there is no place for temporary files."""
+    try:
+        return importlib.import_module(f"peruserd.cli.{command}")
+    except FileNotFoundError as error:
+        # A library of ours looks for that place when it is imported, and tries to write there.
+        words = f"{error.strerror}; is the disk full, or the root read-only without a writable /tmp?"
+        raise output.CommandError(EXIT_LATER, "no_temporary_directory", words) from error
 
 
 def build_parser() -> argparse.ArgumentParser:
