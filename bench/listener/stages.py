@@ -109,8 +109,7 @@ class Listener:
             databases=DatabasesConfig(),
             deletion=DeletionConfig(),
             deletions=_NoDeletions(),
-            before_write=self.tracker.before_write,
-            in_doubt=self.tracker.in_doubt,
+            intents=self.tracker.intents,
         )
         self._last_seq = PAGE_ROWS
         self.changes = [Change(row.id, row.deleted, Lane.LIVE, 0.0) for row in self.pages[True].results]

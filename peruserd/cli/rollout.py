@@ -69,6 +69,23 @@ class Rolled(msgspec.Struct, frozen=True):
     why: str = ""
 
 
+class _NoIntents:
+    """A substitute for the notes of a listener: a rollout makes no database, and a second one repeats the first."""
+
+    def before_create(self, document_id: str) -> None:
+        """Take no note."""
+
+    def before_write(self, document_id: str, *, is_noted: bool) -> None:
+        """Take no note."""
+
+    def withdraw(self, document_id: str) -> None:
+        """Leave it so."""
+
+    def in_doubt(self, document_id: str) -> bool:  # noqa: ARG002 - an interface
+        """Return False, because a rollout looks at every copy in any case."""
+        return False
+
+
 class _NoDeletionNotes:
     """A substitute for the journal of deletions, which only an owner of users may write."""
 
@@ -117,8 +134,7 @@ class Rollout:
             databases=config.databases,
             deletion=config.deletion,
             deletions=_NoDeletionNotes(),
-            before_write=lambda _: None,
-            in_doubt=lambda _: False,
+            intents=_NoIntents(),
             access=self._access,
             template_writer=self._template_writer,
         )

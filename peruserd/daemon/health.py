@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from peruserd.core.cluster.views import View
 from peruserd.core.processes.lifecycle import Reason, State
+from peruserd.core.scheduling import state_hold
 from peruserd.couch.cluster_database import DatabaseState
 from peruserd.supervisor.fleet_status import FleetStatus, StatusSource
 from peruserd.supervisor.loop import MAX_WAIT_SECONDS
@@ -135,13 +136,14 @@ class Health:
 
 
 def _held(status: FleetStatus) -> str | None:
-    """Return why listeners are on hold; None if none is."""
+    """Return why listeners are on hold; None if none is. A state that cannot be written comes before the cluster."""
     running = [each for each in status.listeners if each.state is State.RUNNING]
-    reasons = {str(each.copy): each.report.on_hold for each in running if each.report is not None}
-    held = {copy: why for copy, why in reasons.items() if why is not None}
+    held = [(each.copy, each.report) for each in running if each.report is not None and each.report.on_hold is not None]
     if not held:
         return None
-    return f"on hold, because the cluster serves nobody: {next(iter(held.values()))} (seen by {', '.join(held)})"
+    _, first = min(held, key=lambda each: each[1].hold_kind != state_hold.KIND)
+    cause = "" if first.hold_kind == state_hold.KIND else ", because the cluster serves nobody"
+    return f"on hold{cause}: {first.on_hold} (seen by {', '.join(str(copy) for copy, _ in held)})"
 
 
 def _failing(status: FleetStatus) -> str:

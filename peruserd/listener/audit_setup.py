@@ -22,7 +22,6 @@ from peruserd.listener.audit_tools import Tools
 from peruserd.listener.auditing import Auditor
 from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.deletion_setup import Owned
-from peruserd.listener.store import Store
 from peruserd.listener.template_writer import template_writer_of
 
 # The audit adds no more users while so many wait. Workers then always have something to do, and the queue takes little
@@ -38,7 +37,6 @@ class AuditSetup:
         start: ListenerStart,
         tokens: Tokens,
         tracker: ChangeTracker,
-        store: Store,
         owned: Owned,
         waits: Callable[[str], bool],
         stopping: threading.Event,
@@ -70,7 +68,7 @@ class AuditSetup:
                 waits=waits,
                 on_change=on_change,
             ),
-            store,
+            tracker.patient_store,
             self._pace,
             stopping,
         )

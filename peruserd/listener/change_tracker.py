@@ -20,9 +20,11 @@ from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.processes.messages import Report
 from peruserd.core.scheduling.listener_state import ListenerState
 from peruserd.listener.failures import Clocks, Failures, log_fights, log_hold
+from peruserd.listener.intents import IntentNotes
 from peruserd.listener.jitter import jitter
 from peruserd.listener.look_requests import LookRequests
 from peruserd.listener.outcome import Outcome
+from peruserd.listener.state_gate import PatientStore, StateGate
 from peruserd.listener.store import Store
 from peruserd.listener.work_condition import WorkCondition
 
@@ -40,7 +42,8 @@ log = structlog.get_logger(__name__)
 class ChangeTracker(LookRequests):
     """The state of a listener behind its lock.
 
-    `wake` is called, with the lock held, whenever the main thread has something to do.
+    `wake` is called, with the lock held, whenever the main thread has something to do. Through `gate` go the main
+    thread's writes to the disk, and through `patient_store` those of all others.
     """
 
     def __init__(self, state: ListenerState, store: Store, wake: Callable[[], None]) -> None:
@@ -51,9 +54,12 @@ class ChangeTracker(LookRequests):
         self._save_requested = False
         self._stopping = False
         self._abandoned = 0
+        self.gate = StateGate(self._state_changed, _now)
+        self.patient_store = PatientStore(store, self.gate)
+        self.intents = IntentNotes(state.documents, self.patient_store, lambda: self._changed)
         self.failures = Failures(
             state,
-            store,
+            self.patient_store,
             lock=lambda: self._changed,
             clocks=Clocks(_now, _wall, jitter),
             pass_on=self._pass_on_to_all,
@@ -155,17 +161,6 @@ class ChangeTracker(LookRequests):
                     return change
                 self._changed.wait_for_work(dispatch.patience(now))
             return None
-
-    def before_write(self, document_id: str) -> None:
-        """Note on disk that a security object is about to be written; raises StoreError."""
-        self._store.record_intent(document_id)
-        with self._changed:
-            self._state.documents.mark_in_doubt(document_id)
-
-    def in_doubt(self, document_id: str) -> bool:
-        """Say whether a write of the document's security object was begun, and its end was not seen."""
-        # The lock is not needed: it is a single read, and only this worker's own writes set and clear the mark.
-        return self._state.documents.record(document_id).in_doubt
 
     def give_back(self, change: Change, outcome: Outcome) -> None:
         """End the work on a change; a failed one first goes to quarantine on disk. Raises StoreError."""
@@ -285,6 +280,13 @@ class ChangeTracker(LookRequests):
             yield
             self._pass_on()
             self._changed.notify_all()
+            self._wake()
+
+    def _state_changed(self, trouble: str | None) -> None:
+        with self._changed:
+            self._state.hold_for_state(trouble)
+            if trouble is None:
+                self._changed.notify_all()
             self._wake()
 
     def _pass_on_to_all(self) -> None:

@@ -18,7 +18,6 @@ from peruserd.couch.tokens import Tokens
 from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.deletions import Deletions
 from peruserd.listener.dropping import Tools
-from peruserd.listener.store import Store
 
 
 class Owned:
@@ -53,7 +52,7 @@ class Owned:
 
 
 def open_deletions(
-    start: ListenerStart, tokens: Tokens, workers: Client, tracker: ChangeTracker, store: Store, owned: Owned
+    start: ListenerStart, tokens: Tokens, workers: Client, tracker: ChangeTracker, owned: Owned
 ) -> tuple[Deletions, Session]:
     """Return the deletions of a listener, and the session of their thread, so that the caller can interrupt it.
 
@@ -77,7 +76,7 @@ def open_deletions(
     session = Session(start.couchdb, tokens)
     deletions = Deletions(
         tools(Client(session, directory=start.copy.feed is Feed.SHARD)),
-        store,
+        tracker.patient_store,
         noting=tools(workers),
         config=start.deletion,
         instance=start.instance,

@@ -178,8 +178,8 @@ class Deletions:
         return user is not None and self._mine(user_document_id(user))
 
     def owners_changed(self) -> None:
-        """Forget the entries of other owners, and read the journal for newly owned entries."""
-        self._kept.forget_deletions(self._pending.remove_unless(self._mine))
+        """Forget the entries of other owners (`round` does so on disk), and read the journal for newly owned ones."""
+        self._pending.remove_unless(self._mine)
         self._read_at = None
         self._wanted.set()
 
@@ -223,6 +223,7 @@ class Deletions:
 
     def round(self) -> float:
         """Look at the entries that are due, up to the limit of a round; return the seconds until the next round."""
+        self._kept.forget_deletions(self._pending.take_lost())
         if not self._usable:
             # It is not known which instances are alive, nor whether somebody else could write to the journal.
             return _IDLE_SECONDS

@@ -16,7 +16,7 @@ from peruserd.core.scheduling.records import Erasure, Record
 from peruserd.core.users.inquiries import MAX_ON_A_PAGE, Inquiry, InquiryPage, KeptUser, QuarantineAction
 from peruserd.core.users.quarantine import RESTLESS_DATABASE, Failure, Quarantined
 from peruserd.listener.outcome import Outcome
-from peruserd.listener.store import Store
+from peruserd.listener.state_gate import PatientStore
 from peruserd.listener.work_condition import WorkCondition
 
 # When more users than this wait for copies on nodes, one line in so many seconds stands for all of them.
@@ -45,7 +45,7 @@ class Failures:
     def __init__(
         self,
         state: ListenerState,
-        store: Store,
+        store: PatientStore,
         *,
         lock: Callable[[], WorkCondition],
         clocks: Clocks,

@@ -44,7 +44,7 @@ from peruserd.core.scheduling.listener_state import ListenerState
 from peruserd.core.users.inquiries import Inquiry
 from peruserd.couch.client import Client
 from peruserd.couch.copies import open_copies
-from peruserd.couch.errors import RefusedError
+from peruserd.couch.errors import InterruptedRequestError, RefusedError
 from peruserd.couch.session import Session
 from peruserd.couch.sources import open_source
 from peruserd.couch.tally import TALLY
@@ -112,7 +112,9 @@ class Listener:
             digest=databases_digest(start.databases),
             now=time.monotonic(),
         )
+        self._store = store
         self._tracker = ChangeTracker(state, store, self._wakeup.set)
+        self._gate = self._tracker.gate
         self._sending = threading.Lock()
         self._tokens = Tokens(start.token, self._check_token)
         if start.token is None:
@@ -131,11 +133,11 @@ class Listener:
         self._prober, self._probe_session = open_prober(start, self._tokens, self._tracker.failures)
         self._owned = Owned(start.instance, start.ownership, start.upcoming)
         self._deletions, self._deletion_session = open_deletions(
-            start, self._tokens, client, self._tracker, store, self._owned
+            start, self._tokens, client, self._tracker, self._owned
         )
         self._uses_journal = start.deletion.uses_journal
         self._stopping = threading.Event()
-        audited = (self._tracker, store, self._owned, self._deletions.knows)
+        audited = (self._tracker, self._owned, self._deletions.knows)
         self._audit = AuditSetup(start, self._tokens, *audited, self._stopping, self._wakeup.set)
         self._provisioner = Provisioner(
             client,
@@ -143,8 +145,7 @@ class Listener:
             databases=start.databases,
             deletion=start.deletion,
             deletions=self._deletions,
-            before_write=self._tracker.before_write,
-            in_doubt=self._tracker.in_doubt,
+            intents=self._tracker.intents,
             access=start.access,
             template_writer=template_writer_of(client, start),
             connected=lambda: state.documents.nodes,
@@ -180,10 +181,9 @@ class Listener:
             due = self._tracker.queue_due()
             now = time.monotonic()
             if unsaved and now >= next_save:
-                unsaved = False
-                self._tracker.save()
+                unsaved = not self._save(now)
                 self._report()
-                next_save = now + _SAVE_SECONDS
+                next_save = max(now + _SAVE_SECONDS, self._gate.try_at or 0.0)
             # The wake-up is watched only while nothing waits to be saved, so a busy listener does not save more often
             # than it may.
             watched: list[Any] = [self._pipe] if unsaved else [self._pipe, self._wakeup]
@@ -196,6 +196,13 @@ class Listener:
                 next_save = max(next_save, time.monotonic() + _FIRST_SAVE_SECONDS)
             if self._pipe in ready:
                 self._obey()
+
+    def _save(self, now: float) -> bool:
+        """Write the progress, and return whether that is done. On hold a test write comes first, when it is due."""
+        try_at = self._gate.try_at
+        if try_at is not None and (now < try_at or not self._gate.test(self._store.test)):
+            return False
+        return self._gate.attempt(self._tracker.save)
 
     def _look_at_threads(self, now: float) -> float:
         """Fail if one of the threads hangs and it is time to look; return the time of the next look."""
@@ -257,6 +264,7 @@ class Listener:
 
     def _end(self) -> Exit:
         self._stopping.set()
+        self._gate.close()
         # A worker that waits to be let in would hold up the end; the next start does its work.
         self._tokens.close()
         self._feed.interrupt()
@@ -271,7 +279,8 @@ class Listener:
         self._tracker.stop()
         in_time = self._tracker.wait_until_idle(self._stop_within if self._stop_within is not None else _STOP_SECONDS)
         self._deletion_session.interrupt()
-        self._tracker.save()
+        # If the disk takes no writes, the next start repeats work.
+        self._gate.attempt(self._tracker.save)
         self._report()
         reason, code = self._verdict(in_time=in_time)
         self._send(Goodbye(reason))
@@ -293,8 +302,10 @@ class Listener:
         def run_until_stopped() -> None:
             try:
                 run()
-            except Stopped:
-                return
+            except (Stopped, InterruptedRequestError):
+                if self._stopping.is_set():
+                    return
+                raise
             if not self._stopping.is_set():
                 raise ThreadError(f"the thread {name!r} has ended, and nobody had asked it to")
 

@@ -93,6 +93,7 @@ class Pending:
         # The number of entries of each document, read for every user that is served.
         self._documents = Counter(each.entry.document for each in self._items.values())
         self._uncounted = 0
+        self._lost: list[str] = []
         # The time of the last call of `due`, to notice a clock that was set back.
         self._asked_at = 0.0
 
@@ -159,13 +160,19 @@ class Pending:
         with self._lock:
             self._taken_out(entry_id)
 
-    def remove_unless(self, mine: Callable[[str], bool]) -> list[str]:
-        """Remove every entry whose document is not `mine`; return their ids."""
+    def remove_unless(self, mine: Callable[[str], bool]) -> None:
+        """Remove every entry whose document is not `mine`; `take_lost` returns their ids."""
         with self._lock:
             lost = [name for name, item in self._items.items() if not mine(item.entry.document)]
             for name in lost:
                 self._taken_out(name)
-        return lost
+            self._lost += lost
+
+    def take_lost(self) -> list[str]:
+        """Return the ids that `remove_unless` has removed since the last call, without those that came back."""
+        with self._lock:
+            lost, self._lost = self._lost, []
+            return [name for name in lost if name not in self._items]
 
     # News
 

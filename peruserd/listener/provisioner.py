@@ -27,7 +27,9 @@ from peruserd.core.users.steps import Ask, Create, Failed, NothingToDo, Removed,
 from peruserd.couch.client import MAX_NAMES, Client, Creation
 from peruserd.couch.copies import Copies
 from peruserd.couch.errors import CouchError, InterruptedRequestError, NotFoundError
+from peruserd.listener.act import Act, write_down
 from peruserd.listener.deletion_notes import DeletionNotes
+from peruserd.listener.intents import Intents
 from peruserd.listener.missing_database import is_deleted_by_others, note_end
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import StoreError
@@ -53,22 +55,10 @@ _CREATED: Final = {
 }
 
 
-class _Act(msgspec.Struct):
-    """One look at one user, with its outcome so far."""
-
-    change: Change
-    name: str
-    database: str
-    outcome: Outcome
-    wrote: bool = False
-    verdict: Verdict | None = None
-
-
 class Provisioner:
     """Acts on users through one client, from any number of threads.
 
-    - `before_write` is called with the document id before a security object is written.
-    - `in_doubt` says whether an earlier write for that document was begun, and its end was not seen.
+    - `intents` takes a note before a database is made, and before a security object is written.
     - `connected` returns the connected nodes.
     - `deletions` notes databases to be dropped; no database is dropped here.
     """
@@ -81,8 +71,7 @@ class Provisioner:
         databases: DatabasesConfig,
         deletion: DeletionConfig,
         deletions: DeletionNotes,
-        before_write: Callable[[str], None],
-        in_doubt: Callable[[str], bool],
+        intents: Intents,
         access: Access = AS_COUCH_PERUSER,
         template_writer: TemplateWriter | None = None,
         connected: Callable[[], frozenset[str]] = frozenset,
@@ -92,8 +81,7 @@ class Provisioner:
         self._databases = databases
         self._deletion = deletion
         self._deletions = deletions
-        self._before_write = before_write
-        self._in_doubt = in_doubt
+        self._intents = intents
         self._access = access
         self._template_writer = template_writer
         self._connected = connected
@@ -118,7 +106,7 @@ class Provisioner:
             if not change.deleted:
                 outcome.failure = Failure("unservable_name", str(error), Advice.GIVE_UP)
             return outcome
-        act = _Act(change, name, database, outcome)
+        act = Act(change, name, database, outcome)
         try:
             self._look(act)
         except security.MalformedSecurityError as error:
@@ -132,7 +120,9 @@ class Provisioner:
         except Exception as error:
             log.exception("unforeseen failure", document=change.document_id)
             outcome.failure = Failure("unforeseen", repr(error), Advice.ASK_OPERATOR)
-        _write_down(act)
+        if act.intended and not act.wrote:
+            self._intents.withdraw(change.document_id)
+        write_down(act)
         return outcome
 
     def find_missing(self, document_ids: Collection[str], *, remade: bool = False) -> set[str]:
@@ -160,7 +150,7 @@ class Provisioner:
         """Ask the copies of a user document whether it exists; raises CouchError."""
         return judge(self._copies.evidence(document_id))
 
-    def _look(self, act: _Act) -> None:
+    def _look(self, act: Act) -> None:
         change = act.change
         if change.lane is Lane.REVIEW:
             self._review(act)
@@ -171,7 +161,7 @@ class Provisioner:
             facts = self._compare(act, facts) if change.each_copy or facts.holds else self._glance(act, facts)
         self._carry_out(act, facts)
 
-    def _review(self, act: _Act) -> None:
+    def _review(self, act: Act) -> None:
         """Compare the latest action with the user document, and act again until the two agree.
 
         The document is read again after each action, because its present owner may act at the same time. So the last of
@@ -189,7 +179,7 @@ class Provisioner:
             done = verdict.state is DocumentState.DELETED
         act.outcome.failure = Failure("restless", "the user document changes faster than it can be reviewed")
 
-    def _carry_out(self, act: _Act, facts: Facts) -> tuple[Facts, Step]:
+    def _carry_out(self, act: Act, facts: Facts) -> tuple[Facts, Step]:
         """Take one step after the other until the act ends; return the facts and the last step."""
         for _ in range(_MAX_STEPS):
             step = decide(facts)
@@ -220,14 +210,14 @@ class Provisioner:
         self._note_deletion(act, facts)
         return facts, step
 
-    def _note_deletion(self, act: _Act, facts: Facts) -> None:
+    def _note_deletion(self, act: Act, facts: Facts) -> None:
         """Note the deletion in the journal, even if some copies may still name the user."""
         is_there = facts.database is not Database.ABSENT and facts.copies is not None
         rev = facts.document.rev if facts.document is not None and facts.state is DocumentState.DELETED else None
         if self._deletion.uses_journal and is_there and rev is not None:
             self._deletions.note(act.change.document_id, act.database, rev, act.change.sequence)
 
-    def _end(self, act: _Act, facts: Facts, step: Step) -> None:
+    def _end(self, act: Act, facts: Facts, step: Step) -> None:
         outcome = act.outcome
         match step:
             case Served():
@@ -251,7 +241,7 @@ class Provisioner:
             return Hint.CONTESTED
         return Hint.DELETED if change.deleted else Hint.LIVE
 
-    def _first_facts(self, act: _Act, hint: Hint) -> Facts:
+    def _first_facts(self, act: Act, hint: Hint) -> Facts:
         facts = Facts(
             act.name,
             hint,
@@ -260,33 +250,36 @@ class Provisioner:
             when_deleted=WhenDeleted.REMAKE if _is_operators(act.change) else self._databases.when_deleted,
             # A scan meets each user who was ever deleted.
             notes_ends=self._databases.when_deleted is WhenDeleted.REPORT and act.change.lane is not Lane.SCAN,
-            in_doubt=self._in_doubt(act.change.document_id),
+            in_doubt=self._intents.in_doubt(act.change.document_id),
             access=self._access,
             rollout=act.change.lane is Lane.ROLLOUT,
             connected=self._connected(),
         )
         return facts if self._template_writer is None else self._template_writer.first_facts(facts)
 
-    def _confirm(self, act: _Act) -> Verdict:
+    def _confirm(self, act: Act) -> Verdict:
         act.verdict = self.confirm(act.change.document_id)
         # The wait comes after the reading. So a drop that begins later has read the document later than this.
         self._deletions.let_drop_end(act.change.document_id)
         return act.verdict
 
-    def _glance(self, act: _Act, facts: Facts) -> Facts:
+    def _glance(self, act: Act, facts: Facts) -> Facts:
         try:
             found = self._client.security(act.database)
         except NotFoundError:
             return msgspec.structs.replace(facts, database=Database.ABSENT)
         return msgspec.structs.replace(facts, database=Database.THERE, glance=found)
 
-    def _compare(self, act: _Act, facts: Facts) -> Facts:
+    def _compare(self, act: Act, facts: Facts) -> Facts:
         copies = self._copies.security(act.database)
         if copies is None:
             return msgspec.structs.replace(facts, database=Database.ABSENT, copies=None)
         return msgspec.structs.replace(facts, database=Database.THERE, copies=copies)
 
-    def _create(self, act: _Act, facts: Facts) -> Facts:
+    def _create(self, act: Act, facts: Facts) -> Facts:
+        if not act.intended:
+            self._intents.before_create(act.change.document_id)
+            act.intended = True
         found = _CREATED[self._client.create_database(act.database, self._databases)]
         act.outcome.created |= found is not Database.THERE
         # Somebody can delete the new database too, so the earlier answer is dropped.
@@ -294,8 +287,8 @@ class Provisioner:
             facts, database=found, glance=None, copies=None, written=0, deleted_by_others=None
         )
 
-    def _write(self, act: _Act, facts: Facts, step: Write | WriteEach) -> Facts:
-        self._before_write(act.change.document_id)
+    def _write(self, act: Act, facts: Facts, step: Write | WriteEach) -> Facts:
+        self._intents.before_write(act.change.document_id, is_noted=act.intended)
         act.wrote = True
         if isinstance(step, Write):
             self._client.put_security(act.database, step.security)
@@ -309,7 +302,7 @@ class Provisioner:
         # finds that.
         return facts if facts.database in (Database.CREATED, Database.ACCEPTED) else self._compare(act, facts)
 
-    def _fill(self, act: _Act, nodes: Collection[str]) -> None:
+    def _fill(self, act: Act, nodes: Collection[str]) -> None:
         """Bring the documents into copies that the write has made again. Otherwise the next write would do it."""
         log.warning("copies of a database had no file; they were made again", database=act.database, nodes=nodes)
         try:
@@ -327,24 +320,3 @@ class Provisioner:
 def _is_operators(change: Change) -> bool:
     """Say whether the operator asked for this look. For a document of another owner it is a contested review."""
     return change.is_of_operator or (change.lane is Lane.REVIEW and change.contested)
-
-
-def _write_down(act: _Act) -> None:
-    """Log a change of access or existence: the action, the database, the reason, and the revision it follows."""
-    outcome = act.outcome
-    action = outcome.action or ("write" if act.wrote else None)
-    if action is None:
-        return
-    details = {
-        "sequence": act.change.sequence,
-        "revision": None if act.verdict is None else act.verdict.rev,
-        "incomplete": None if outcome.failure is None else outcome.failure.kind,
-    }
-    log.info(
-        "audit",
-        action=action,
-        database=act.database,
-        document=act.change.document_id,
-        why=act.change.lane.name.lower(),
-        **{key: value for key, value in details.items() if value is not None},
-    )

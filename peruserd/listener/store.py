@@ -56,11 +56,19 @@ _SCHEMA: Final = """
 _AUDIT: Final = "CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY CHECK (id = 1), rounds BLOB NOT NULL)"
 _DELETIONS: Final = "CREATE TABLE IF NOT EXISTS deletions (id TEXT PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID"
 
+# More than any single write takes, apart from a large quarantine's or journal's.
+_TEST_BYTES: Final = 65_536
+_TEST: Final = "CREATE TABLE IF NOT EXISTS test (filler BLOB)"
+
 log = structlog.get_logger(__name__)
 
 
 class StoreError(Exception):
     """The state cannot be read or written: a full disk, wrong permissions, another process on the same file."""
+
+
+class DiskError(StoreError):
+    """The disk takes no writes now, as when it is full. The file may be sound, and a later write may succeed."""
 
 
 class Store:
@@ -132,13 +140,14 @@ class Store:
                 return
             released = [(document_id,) for document_id in self._released]
             certain = [(document_id,) for document_id in self._certain]
-            self._released.clear()
-            self._certain.clear()
             self._write(
                 ("INSERT OR REPLACE INTO progress VALUES (1, ?)", [(msgspec.msgpack.encode(saved),)]),
                 ("DELETE FROM quarantine WHERE document_id = ?", released),
                 ("DELETE FROM doubt WHERE document_id = ?", certain),
             )
+            # Only now, because a write that fails is made again.
+            self._released.clear()
+            self._certain.clear()
             self._saved = saved
 
     def quarantine(self, entry: Quarantined) -> None:
@@ -206,6 +215,12 @@ class Store:
         with self._lock:
             self._write(("INSERT OR REPLACE INTO audit VALUES (1, ?)", [(msgspec.msgpack.encode(rounds),)]))
 
+    def test(self) -> None:
+        """Write some pages that mean nothing, and remove them; raises DiskError if the disk takes none."""
+        with self._lock:
+            self._write(("INSERT INTO test VALUES (zeroblob(?))", [(_TEST_BYTES,)]))
+            self._write(("DELETE FROM test", [()]))
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -218,7 +233,8 @@ class Store:
                 for statement, rows in statements:
                     self._connection.executemany(statement, rows)
         except _FAILURES as error:
-            raise StoreError(_explain(self.path, error)) from error
+            kind = StoreError if _is_of_the_file(error) else DiskError
+            raise kind(_explain(self.path, error)) from error
 
 
 @contextmanager
@@ -269,6 +285,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             raise _UnusableError(f"it is of version {version}, not {_VERSION}")  # noqa: TRY301 - as above
         connection.execute(_DELETIONS)
         connection.execute(_AUDIT)
+        connection.execute(_TEST)
         # A damaged header can forbid writes. Nothing else would show that before the first write.
         connection.executescript(f"BEGIN; PRAGMA user_version={_VERSION}; ROLLBACK;")
     except _FAILURES as error:

@@ -9,13 +9,14 @@ from peruserd.core.audit.findings import Finding
 from peruserd.core.feed.lanes import Lane
 from peruserd.core.processes.counters import STATUSES
 from peruserd.core.processes.lifecycle import Reason, State
+from peruserd.core.scheduling import state_hold
 from peruserd.core.users.quarantine import KINDS, OF_THE_CLUSTER, UNSERVABLE_NAME
 from peruserd.monitoring.families import Family, Label, counter, gauge, histogram, info, listed
 
 LISTENER: Final = Label("listener", bounded_by="the copies that this instance follows, as `{range}@{node}`")
 KIND: Final = Label("kind", listed(sorted({*KINDS, UNSERVABLE_NAME})))
 KEPT: Final = Label("kind", listed(sorted(KINDS)))
-HELD: Final = Label("reason", listed(sorted(OF_THE_CLUSTER)))
+HELD: Final = Label("reason", listed(sorted({*OF_THE_CLUSTER, state_hold.KIND})))
 RANGE: Final = Label("range", bounded_by="the ranges that this instance follows")
 OWNER: Final = Label("owner", bounded_by="the nodes beside which an instance can own a part of the range")
 _WITHOUT_ANSWER: Final = ("timeout", "too_large", "unexpected_answer", "unreachable")
@@ -72,12 +73,12 @@ TROUBLE: Final = (
     counter("peruserd_retries", "Tries of users in quarantine."),
     gauge(
         "peruserd_listener_on_hold",
-        "1 while the cluster serves nobody, so no user is tried.",
+        "1 while no user is tried, because the cluster serves nobody or the state cannot be written.",
         LISTENER,
         missing=BEFORE_REPORT,
     ),
     gauge("peruserd_listeners_on_hold", "Listeners on hold, by the kind of the failure that it began with.", HELD),
-    counter("peruserd_holds", "Times that a listener was on hold."),
+    counter("peruserd_holds", "Times that a listener was on hold, because the cluster served nobody."),
     counter("peruserd_requests", "Requests to CouchDB, by the status of the answer or the kind of error.", OUTCOME),
     histogram("peruserd_request_latency_seconds", "Time from a request to the end of its answer, without long polls."),
 )

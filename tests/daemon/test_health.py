@@ -174,6 +174,20 @@ def test_an_instance_that_has_nothing_to_do_is_ready() -> None:
     assert "no part of the authentication database" in why
 
 
+def test_a_state_that_cannot_be_written_is_no_reason_for_a_restart() -> None:
+    """The text names it before a hold of the cluster, and all listeners on hold."""
+    held = []
+    for covered, why, kind in ((LOWER, "no majority answers", "no_majority"), (UPPER, "the disk is full", "state")):
+        listener = _listener(covered, caught_up=False)
+        assert listener.report is not None
+        report = msgspec.structs.replace(listener.report, on_hold=why, hold_kind=kind)
+        held.append(msgspec.structs.replace(listener, report=report))
+    health = _health(VIEW, *held)
+    words = "on hold: the disk is full (seen by 00000000-7fffffff@n1, 80000000-ffffffff@n1)"
+    assert health.ready() == (False, words)
+    assert health.healthy() == (True, "ok")
+
+
 def test_an_instance_on_hold_is_well_and_not_ready() -> None:
     """A restart would not help. The text says why the cluster does not serve, and which listeners have seen it."""
     held = _listener(UPPER, caught_up=False)

@@ -81,6 +81,7 @@ class ProvisionerHarness:
         policy: DeletionPolicy = DeletionPolicy.REVOKE,
         on_return: OnReturn = OnReturn.REOPEN,
         databases: DatabasesConfig | None = None,
+        before_create: Callable[[str], None] = lambda _: None,
         before_write: Callable[[str], None] = lambda _: None,
         layout: Layout | None = None,
         access: Access = AS_COUCH_PERUSER,
@@ -90,8 +91,11 @@ class ProvisionerHarness:
     ) -> None:
         self.client = client
         self.doubts: set[str] = set()
+        # The notes on disk, which also a creation leaves.
+        self.noted: set[str] = set()
         self.notes = FakeDeletionNotes()
         self.announce = before_write
+        self.announce_creation = before_create
         places = layout or ShardLayout(client, "_local", "_users")
         self._provisioner = Provisioner(
             client,
@@ -99,8 +103,7 @@ class ProvisionerHarness:
             databases=databases or DatabasesConfig(),
             deletion=DeletionConfig(policy=policy, on_return=on_return),
             deletions=self.notes if deletions is None else deletions,
-            before_write=self._doubt,
-            in_doubt=self.doubts.__contains__,
+            intents=self,
             access=access,
             template_writer=open_template_writer(client, places, RECORD, templates, overwrite=overwrite),
         )
@@ -110,6 +113,7 @@ class ProvisionerHarness:
         outcome = self._provisioner.act(change)
         if outcome.failure is None and outcome.whole:
             self.doubts.discard(change.document_id)
+            self.noted.discard(change.document_id)
         return outcome
 
     def ensure(self, user: str = USER, *, contested: bool = False) -> Outcome:
@@ -141,9 +145,26 @@ class ProvisionerHarness:
         found = self._provisioner.find_missing([user_document_id(user) for user in users], remade=remade)
         return {each.removeprefix("org.couchdb.user:") for each in found}
 
-    def _doubt(self, document_id: str) -> None:
+    def before_create(self, document_id: str) -> None:
+        """Note a creation, after the test was told."""
+        self.announce_creation(document_id)
+        self.noted.add(document_id)
+
+    def before_write(self, document_id: str, *, is_noted: bool) -> None:
+        """Note a write of a security object, after the test was told."""
+        assert not is_noted or document_id in self.noted
         self.announce(document_id)
+        self.noted.add(document_id)
         self.doubts.add(document_id)
+
+    def withdraw(self, document_id: str) -> None:
+        """Take the note of a creation back."""
+        if document_id not in self.doubts:
+            self.noted.discard(document_id)
+
+    def in_doubt(self, document_id: str) -> bool:
+        """Say whether a write was begun."""
+        return document_id in self.doubts
 
 
 def made(cluster: SimClusterThread, method: str, kind: str) -> int:

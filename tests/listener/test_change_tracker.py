@@ -350,42 +350,42 @@ def test_a_write_begun_is_in_doubt_until_it_was_made(driver: TrackerDriver) -> N
     document_id = _row(1).id
     driver.live(_row(1))
     driver.take()
-    driver.tracker.before_write(document_id)
+    driver.tracker.intents.before_write(document_id)
     driver.end()
     driver.begin(identity=Identity("copy", 1))
-    assert driver.tracker.in_doubt(document_id)
+    assert driver.tracker.intents.in_doubt(document_id)
     driver.scan(_row(1))
     driver.serve(FAILED)
-    assert driver.tracker.in_doubt(document_id)
+    assert driver.tracker.intents.in_doubt(document_id)
     driver.live(_row(2, "user-1"))
     driver.serve()
-    assert not driver.tracker.in_doubt(document_id)
+    assert not driver.tracker.intents.in_doubt(document_id)
     driver.tracker.save()
     driver.end()
     driver.begin(identity=Identity("copy", 2))
-    assert not driver.tracker.in_doubt(document_id)
+    assert not driver.tracker.intents.in_doubt(document_id)
 
 
 def test_doing_nothing_settles_no_doubt(driver: TrackerDriver) -> None:
     """Successful work without a write of the security object does not end the doubt."""
-    driver.tracker.before_write(_row(1).id)
+    driver.tracker.intents.before_write(_row(1).id)
     driver.live(_row(1, deleted=True))
     driver.serve(Outcome())
-    assert driver.tracker.in_doubt(_row(1).id)
+    assert driver.tracker.intents.in_doubt(_row(1).id)
 
 
 def test_a_doubt_outlives_the_loss_of_the_user(driver: TrackerDriver) -> None:
     """A user lost in the middle of a failed write, and gained again by a later process, is written again."""
     driver.live(_row(1))
     change = driver.take()
-    driver.tracker.before_write(change.document_id)
+    driver.tracker.intents.before_write(change.document_id)
     driver.tracker.give_back(change, FAILED)
     driver.tracker.inform(THEIRS, None, 4)
     assert driver.report().quarantined == 0
     driver.tracker.save()
     driver.end()
     driver.begin(identity=Identity("copy", 1))
-    assert driver.tracker.in_doubt(change.document_id)
+    assert driver.tracker.intents.in_doubt(change.document_id)
 
 
 # The report

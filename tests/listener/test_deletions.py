@@ -326,6 +326,7 @@ def test_nothing_is_dropped_for_another_owner(cluster: SimClusterThread, harness
     assert database in cluster.databases()
     harness.deletions.owners_changed()
     assert harness.deletions.status().waiting == 0
+    harness.deletions.round()
     assert harness.store.deletions() == []
 
 

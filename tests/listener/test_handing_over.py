@@ -217,13 +217,13 @@ def test_what_is_in_doubt_is_reviewed_once_it_is_lost(tracker: ChangeTracker, st
     """A listener completes a security object that it has begun to write, even if the document has a new owner."""
     live(tracker, Row(1, MOVES))
     (begun,) = waiting(tracker)
-    tracker.before_write(MOVES)
+    tracker.intents.before_write(MOVES)
     tracker.give_back(begun, FAILED)
     tracker.inform(SHARED, None, 8)
     (review,) = serve(tracker, FAILED)
     assert review.lane is Lane.REVIEW
     assert tracker.report().quarantined == 0
-    assert tracker.in_doubt(MOVES)
+    assert tracker.intents.in_doubt(MOVES)
     assert tracker.queue_due() is not None
     assert store.load()[2] == {MOVES}
 
@@ -232,7 +232,7 @@ def test_a_review_that_failed_is_made_again_and_settles_the_doubt(
     tracker: ChangeTracker, store: Store, clock: Clock
 ) -> None:
     """It is tried until it succeeds; then nothing is left on disk."""
-    tracker.before_write(MOVES)
+    tracker.intents.before_write(MOVES)
     tracker.inform(SHARED, None, 8)
     serve(tracker, FAILED)
     clock.now += 1000.0

@@ -420,17 +420,53 @@ def test_a_damaged_state_file_costs_a_scan(
     assert "set aside" in capfd.readouterr().err
 
 
-def test_a_full_disk_ends_a_listener_to_be_started_again(
-    cluster: SimClusterThread, begin: Begin, tmp_path: Path, capfd: Capture
+def _let_files_grow_by(child: Child, directory: Path, spare: int) -> None:
+    """Let no file of a listener grow any more; the kernel answers as a full disk does."""
+    size = max(each.stat().st_size for each in directory.iterdir())
+    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (size + spare, resource.RLIM_INFINITY))
+
+
+def test_a_full_disk_holds_a_listener_and_leaves_nothing_half_done(
+    cluster: SimClusterThread, begin: Begin, tmp_path: Path
 ) -> None:
-    """The checkpoint passes no change that cannot be kept: the listener ends with a clear line, and no user is lost."""
+    """No database is made that nobody secures. Once there is room again, the same process serves everybody."""
     child = begin()
     child.until_caught_up()
-    size = sum(each.stat().st_size for each in tmp_path.iterdir())
-    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (size + 20_000, size + 20_000))
+    _let_files_grow_by(child, tmp_path, 20_000)
     cluster.seed_users(100)
-    assert child.exit_code() == Exit.AGAIN
-    assert "cannot keep state in" in capfd.readouterr().err
+
+    def is_on_hold() -> bool:
+        report = child.report
+        return report is not None and (report.on_hold or "").startswith("state cannot be written: cannot keep state in")
+
+    eventually(is_on_hold, "the listener is on hold")
+    report = child.report
+    assert report is not None
+    assert not report.caught_up
+    served = {each for each in _users_in(cluster) if _is_served(cluster, each)}
+    assert len(served) < len(_users_in(cluster))
+    eventually(lambda: set(cluster.creations()) == _databases_of_served(cluster), "what was begun is complete")
+    _let_files_grow_by(child, tmp_path, 1 << 30)
+    eventually(lambda: _served(cluster), "everybody is served")
+    child.until_caught_up()
+    assert child.stop() == Exit.DONE
+
+
+def _databases_of_served(cluster: SimClusterThread) -> set[str]:
+    return {_database(each) for each in _users_in(cluster) if _is_served(cluster, each)}
+
+
+def test_a_listener_on_hold_ends_when_it_is_told_to(cluster: SimClusterThread, begin: Begin) -> None:
+    """Workers that wait for the disk end at once. The next start repeats the work, and loses nobody."""
+    child = begin()
+    child.until_caught_up()
+    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    cluster.seed_users(20)
+    eventually(lambda: child.report is not None and child.report.on_hold, "the listener is on hold")
+    assert child.stop() == Exit.DONE
+    goodbye = child.heard[-1]
+    assert isinstance(goodbye, Goodbye)
+    assert goodbye.reason == "told to"
     begin().until_caught_up()
     assert _served(cluster)
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -106,14 +107,46 @@ def test_the_database_is_made_as_configured(cluster: SimClusterThread) -> None:
     assert [len(nodes) for nodes in shard_map.hosts.values()] == [1, 1]
 
 
-def test_a_write_is_announced_before_it_ismade(cluster: SimClusterThread) -> None:
-    """The note that a security object is being written is made before the request goes out."""
-    written: list[tuple[str, int]] = []
-    harness = ProvisionerHarness(
-        connect(cluster.urls[0]), before_write=lambda each: written.append((each, made(cluster, "PUT", "security")))
-    )
+def test_acts_are_noted_before_they_are_made(cluster: SimClusterThread) -> None:
+    """The notes about a database and its security object are made before the requests go out."""
+    noted: list[tuple[str, str, int, int]] = []
+
+    def note(act: str) -> Callable[[str], None]:
+        return lambda each: noted.append(
+            (act, each, made(cluster, "PUT", "database"), made(cluster, "PUT", "security"))
+        )
+
+    harness = ProvisionerHarness(connect(cluster.urls[0]), before_create=note("create"), before_write=note("write"))
     harness.ensure()
-    assert written == [(user_document_id(USER), 0)]
+    user = user_document_id(USER)
+    assert noted == [("create", user, 0, 0), ("write", user, 1, 0)]
+    assert harness.noted == set()
+
+
+def test_a_state_that_cannot_be_written_leaves_no_database_without_a_user(cluster: SimClusterThread) -> None:
+    """The note comes first, so nothing is made that nobody would secure."""
+
+    def full(_document_id: str) -> None:
+        raise StoreError("disk full")
+
+    harness = ProvisionerHarness(connect(cluster.urls[0]), before_create=full)
+    with pytest.raises(StoreError):
+        harness.ensure()
+    assert cluster.creations() == {}
+
+
+@pytest.mark.parametrize("status", [412, 500], ids=["exists", "fails"])
+def test_a_note_about_a_database_that_was_not_made_is_taken_back(cluster: SimClusterThread, status: int) -> None:
+    """Otherwise each user whose database exists would be written again after each restart."""
+    harness = ProvisionerHarness(connect(cluster.urls[0]))
+    if status == 412:
+        harness.ensure()
+        cluster.add_user(USER, "x")
+    else:
+        cluster.fail(1, status, path_regex="/userdb-", method="PUT")
+    outcome = harness.ensure()
+    assert (outcome.failure is None) == (status == 412)
+    assert harness.noted == harness.doubts == set()
 
 
 def test_a_database_only_a_minority_made_is_incomplete(cluster: SimClusterThread) -> None:

@@ -92,8 +92,7 @@ class Listener:
             databases=databases,
             deletion=DeletionConfig(),
             deletions=model.journal,
-            before_write=self.tracker.before_write,
-            in_doubt=self.tracker.in_doubt,
+            intents=self.tracker.intents,
             connected=lambda: self.tracker._state.documents.nodes,
         )
         self._audit = ModelAudit(

@@ -199,7 +199,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     - `informed`: the number of the newest `Inform` that was received; 0 before the first one.
     - `looked`: the number up to which every `Look` is done. `looked_at_all`: the same for `LookAtAll`.
     - `on_hold`: why no work is given out; None while work is given out.
-    - `hold_kind`: on hold, the kind of the failure that the hold began with.
+    - `hold_kind`: on hold, the kind of the failure that the hold began with, or "state" if the state cannot be written.
     - `permanent`: how many users in quarantine will not be served without somebody's action.
     - `kinds`: how many users are in quarantine, by the kind of their failure.
     - `oldest_kept_since`: the first failure of the user who has been there longest, by the wall clock.

@@ -98,7 +98,7 @@ class ListenerView(msgspec.Struct, frozen=True):
     - `lag_rows`: rows between the checkpoint and the newest row seen; None where sequences are opaque texts.
     - `waiting`, `in_flight`: users who wait for work, and users under work.
     - `quarantined`: users in quarantine. `permanent`: those of them whom only somebody's act can help.
-    - `on_hold`: why the cluster serves nobody, by this listener; None while it works.
+    - `on_hold`: why no user is tried: why the cluster serves nobody, or the state cannot be written; None otherwise.
     - `checkpoint`, `shard_sequence`: the sequence up to which all is done, and the newest one seen.
     """
 

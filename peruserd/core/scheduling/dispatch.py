@@ -7,7 +7,7 @@ Some documents are left alone for a while:
 - Restless documents, and documents whose database somebody deletes again and again.
 - Documents whose database somebody else has just created or deleted.
 - Documents without a database, while the limit on new databases is reached.
-- On hold, all documents except the trials.
+- On hold, all documents except the trials. While the state cannot be written, there are no trials either.
 """
 
 import heapq
@@ -247,11 +247,11 @@ class Dispatch:
 
     def can_scan(self, now: float) -> bool:
         """Say whether work at the pace of a scan may wait, and may begin now."""
-        return not self.trials.on_hold and self._has_paced and self._scanned < self._throttle.limit(now)
+        return not self.trials.holds_back and self._has_paced and self._scanned < self._throttle.limit(now)
 
     def patience(self, now: float) -> float | None:
         """Return in how many seconds a scan may go on if nothing else happens; None if time alone does not help."""
-        return self._throttle.next_change(now) if self._has_paced and not self.trials.on_hold else None
+        return self._throttle.next_change(now) if self._has_paced and not self.trials.holds_back else None
 
     @property
     def _has_paced(self) -> bool:

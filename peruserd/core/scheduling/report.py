@@ -11,8 +11,10 @@ from peruserd.core.feed.changes import Change
 from peruserd.core.feed.intake import Intake
 from peruserd.core.processes.counters import Counters
 from peruserd.core.processes.messages import Report, Stage
+from peruserd.core.scheduling import state_hold
 from peruserd.core.scheduling.aftermath import CountedOutcome
 from peruserd.core.scheduling.cluster_hold import ClusterHold
+from peruserd.core.scheduling.dispatch import Dispatch
 from peruserd.core.scheduling.documents import Documents
 
 
@@ -22,9 +24,17 @@ class Reporting(ABC):
     intake: Intake
     documents: Documents
     cluster_hold: ClusterHold
+    dispatch: Dispatch
     counters: Counters
     rounds: int
     _feed_fails: bool
+    # Why the state cannot be written; None while it can.
+    _state_trouble: str | None = None
+
+    def hold_for_state(self, trouble: str | None) -> None:
+        """Give out no work while the state cannot be written, for this reason; None ends that."""
+        self._state_trouble = trouble
+        self.dispatch.trials.closed = trouble is not None
 
     @property
     @abstractmethod
@@ -42,8 +52,14 @@ class Reporting(ABC):
         if outcome.action is not None:
             counters.changed(outcome.action)
 
+    @property
+    def _on_hold(self) -> str | None:
+        if self._state_trouble is not None:
+            return f"state cannot be written: {self._state_trouble}"
+        return self.cluster_hold.why
+
     def _caught_up(self) -> bool:
-        if self._feed_fails or self.cluster_hold.on_hold or not self.intake.has_caught_up:
+        if self._feed_fails or self._on_hold is not None or not self.intake.has_caught_up:
             return False
         return not self.intake.is_awaited
 
@@ -62,8 +78,8 @@ class Reporting(ABC):
             waiting=self.documents.waiting,
             in_flight=self.documents.active,
             quarantined=self.documents.kept_users.total,
-            on_hold=self.cluster_hold.why,
-            hold_kind=self.cluster_hold.kind,
+            on_hold=self._on_hold,
+            hold_kind=self.cluster_hold.kind if self._state_trouble is None else state_hold.KIND,
             permanent=self.documents.kept_users.permanent,
             kinds=dict(self.documents.kept_users.by_kind),
             oldest_kept_since=self.documents.kept_users.oldest_since,

@@ -20,6 +20,8 @@ class Trials:
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
         self.on_hold = False
+        # While it is closed, no work is given out at all, because the state cannot be written.
+        self.closed = False
         # How many more trials may begin, which are under way, and which documents have tried in this round.
         self._places = 0
         self._under_way: dict[str, Change] = {}
@@ -39,7 +41,12 @@ class Trials:
     @property
     def may_begin(self) -> bool:
         """Say whether work may be given out."""
-        return not self.on_hold or self._places > 0
+        return not self.closed and (not self.on_hold or self._places > 0)
+
+    @property
+    def holds_back(self) -> bool:
+        """Say whether no work is given out but trials, or none at all."""
+        return self.on_hold or self.closed
 
     def let_some_try(self, users: int) -> None:
         """Let this many users try. If the last trials found no user, begin a new round."""
