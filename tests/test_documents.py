@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from peruserd.cli.parser import build_parser
+from peruserd.core.configuration.changes import EFFECTS, Effect
 from peruserd.core.configuration.config import Config
 from peruserd.monitoring.documents import made_parts, replaced
 from peruserd.monitoring.table import FAMILIES
@@ -76,6 +77,15 @@ def test_the_metrics_that_documents_name_are_those_that_there_are() -> None:
         assert named <= known, page
     named = set(re.findall(r"`(peruserd_[a-z_]+)", (ROOT / "docs" / "metrics.md").read_text()))
     assert {family.sample_name for family in FAMILIES.values()} <= named
+
+
+@pytest.mark.parametrize("key", sorted(defaults()))
+def test_the_table_of_the_configuration_says_what_a_reload_does_to_a_key(key: str) -> None:
+    """All keys of a row have the same effect."""
+    lines = (ROOT / "docs" / "configuration.md").read_text().splitlines()
+    (line,) = [each for each in lines if re.match(rf"\| [^|]*`{key}`[^|]* \|", each)]
+    words = {Effect.AT_ONCE: "at once", Effect.LISTENERS: "listeners", Effect.RESTART: "restart"}
+    assert [cell.strip() for cell in line.split("|")][3] == words[EFFECTS[key]]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -31,6 +31,12 @@ def refused(answer: control.Refused) -> NotTakenError:
     return NotTakenError(EXIT_LATER if answer.again else EXIT_NOT_DONE, "refused_by_daemon", shown(answer.why))
 
 
+def not_understood(answer: control.Answer) -> NotTakenError:
+    """Return the error for an answer that does not belong to the order: the daemon is of another version."""
+    why = f"the daemon answers with {type(answer).__name__}; it is of another version than this command"
+    return NotTakenError(EXIT_NOT_DONE, "not_understood", why)
+
+
 def nameable(users: Iterable[str]) -> tuple[list[str], list[str]]:
     """Return the names that an order can hold, and those that are not valid Unicode."""
     known = list(users)
@@ -101,6 +107,24 @@ class OrderCommand(ABC):
         self._unknown.append({"user": user, "reason": why, **({"hint": advice} if advice else {})})
         self._code = max(self._code, EXIT_NOT_DONE)
         say(f"{named(user)}: {shown(why)}" + (f"; {advice}" if advice else ""))
+
+
+def given(directory: Path, order: control.Order) -> list[control.Answer]:
+    """Give an order, and return the answers to it; raises NotTakenError if the daemon refuses it or does not end it.
+
+    Notices are printed.
+    """
+    found: list[control.Answer] = []
+    for answer in answers(directory, order):
+        match answer:
+            case control.Refused():
+                raise refused(answer)
+            case control.Done(notice) if notice:
+                say(notice)
+        found.append(answer)
+        if isinstance(answer, control.Done | control.Mistaken):
+            return found
+    raise NotTakenError(EXIT_LATER, "no_answer", "the daemon ended before it was done")
 
 
 def answers(directory: Path, order: control.Order) -> Iterator[control.Answer]:

@@ -28,6 +28,7 @@ from peruserd.cli.arguments import (
     seconds,
 )
 from peruserd.cli.installing_parsers import add_completion, add_manual, add_monitoring, add_unit
+from peruserd.cli.instance_parsers import add_reload
 from peruserd.cli.operator_parsers import add_audit, add_deletions, add_migrate, add_quarantine, add_templates
 from peruserd.cli.simcluster_options import add_simcluster
 from peruserd.core.configuration.decoding import ConfigError
@@ -231,6 +232,7 @@ _ADDERS: Final = (
     add_manual,
     add_completion,
     add_monitoring,
+    add_reload,
     _add_demo,
     add_simcluster,
 )

@@ -5,10 +5,11 @@ import argparse
 import structlog
 
 from peruserd import logs
-from peruserd.cli.loading import credentials_for, load_file
+from peruserd.cli.loading import ConfigurationFile
 from peruserd.core.configuration.decoding import ConfigError
 from peruserd.core.configuration.problems import exit_code_of
 from peruserd.daemon import instance, systemd
+from peruserd.supervisor.signals import hold_hangup
 
 log = structlog.get_logger(__name__)
 
@@ -18,16 +19,17 @@ def run(options: argparse.Namespace) -> int:
 
     Raises ConfigError if the log cannot be set up, because the configuration says how that is done.
     """
+    hold_hangup()
     notifier = systemd.from_environment()
+    file = ConfigurationFile(options.config)
     try:
-        loaded = load_file(options.config)
-        source = credentials_for(loaded)
+        loaded, source = file.read()
     except ConfigError as error:
         _notify(notifier, error)
         raise
     logs.configure(loaded.config.log)
     try:
-        return instance.run(loaded.config, source, notifier)
+        return instance.run(loaded.config, source, notifier, file.read)
     except ConfigError as error:
         _notify(notifier, error)
         code = exit_code_of(error)

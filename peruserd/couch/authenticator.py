@@ -125,8 +125,9 @@ class Authenticator:
             self._nodes |= {node} if node is not None else set()
         self._task.soon()
 
-    def reread(self) -> None:
-        """Read the credentials again, because of SIGHUP."""
+    def reread(self, source: Source | None = None) -> None:
+        """Read the credentials again, from another source if one is given."""
+        self._source = source or self._source
         self._rereads = True
         self._task.soon()
 

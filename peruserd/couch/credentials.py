@@ -19,19 +19,29 @@ class CredentialSource:
     """The source of the credentials while the process runs. The constructor reads them; raises ConfigError.
 
     The environment and the URL never change. The password file and the systemd credential can change.
+
+    `before` is the source until a reload. A pipe can be read only once, so its credentials are taken from there.
     """
 
-    def __init__(self, loaded: Loaded, environment: Mapping[str, str]) -> None:
-        self._loaded = loaded
+    def __init__(
+        self, loaded: Loaded, environment: Mapping[str, str], before: "CredentialSource | None" = None
+    ) -> None:
+        self.loaded = loaded
         # The password is soon removed from the process's environment, so that no child inherits it.
         self._fixed = Secret(environment.get(PASSWORD_VARIABLE) or "")
         self._directory = environment.get("CREDENTIALS_DIRECTORY") or ""
-        self.credentials = resolve_credentials(loaded, environment)
+        file = loaded.config.couchdb.password_file
+        if before is None or file is None or self._fixed.value or _can_be_read_again(Path(file)):
+            self.credentials = resolve_credentials(loaded, environment)
+        elif loaded.config.couchdb == before.loaded.config.couchdb:
+            self.credentials = before.credentials
+        else:
+            raise ConfigError([f"couchdb.password_file: {file} is no regular file, and can be read at a start only"])
 
     @property
     def is_file(self) -> bool:
         """Say whether the password can change while the process runs."""
-        couchdb = self._loaded.config.couchdb
+        couchdb = self.loaded.config.couchdb
         if self._fixed.value:
             return False
         return couchdb.password_file is not None or bool(self._directory)
@@ -39,7 +49,7 @@ class CredentialSource:
     @property
     def origin(self) -> str:
         """Name the origin of the password."""
-        file = self._loaded.config.couchdb.password_file
+        file = self.loaded.config.couchdb.password_file
         if self._fixed.value:
             return f"{PASSWORD_VARIABLE} in the environment"
         if file is not None:
@@ -49,10 +59,10 @@ class CredentialSource:
 
     def read(self) -> Credentials | None:
         """Read the credentials again; raises ConfigError if that is not possible now."""
-        file = self._loaded.config.couchdb.password_file
+        file = self.loaded.config.couchdb.password_file
         if file is None or _can_be_read_again(Path(file)):
             environment = {PASSWORD_VARIABLE: self._fixed.value, "CREDENTIALS_DIRECTORY": self._directory}
-            self.credentials = resolve_credentials(self._loaded, environment)
+            self.credentials = resolve_credentials(self.loaded, environment)
         # A pipe can be read only once; a second read would wait for ever.
         return self.credentials
 

@@ -7,14 +7,19 @@ import msgspec
 import structlog
 
 from peruserd.core.configuration.config import Config, CouchDBConfig
-from peruserd.core.processes.control import Answer, DeletionOrder, LookAt, Quarantine
+from peruserd.core.configuration.decoding import ConfigError
+from peruserd.core.processes.control import Answer, DeletionOrder, LookAt, Quarantine, Reload
+from peruserd.couch.cluster_database import ForeignDatabaseError
+from peruserd.couch.errors import CouchError
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens
 from peruserd.daemon.deletions import DeletionService
-from peruserd.daemon.orders import Looks, Orders
+from peruserd.daemon.orders import Looks, Orders, Reloads
 from peruserd.daemon.own_database import own_database_test
 from peruserd.daemon.quarantine import QuarantineOrders
+from peruserd.daemon.reload import Reloader
 from peruserd.daemon.state_lock import StateLock
+from peruserd.supervisor.attaching import NoShardsError
 from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.loop import Supervisor
 
@@ -36,11 +41,14 @@ def remembering(state_lock: StateLock) -> Callable[[tuple[str, ...]], None]:
     return remember
 
 
-def orders(deletions: DeletionService, supervisor: Supervisor, quarantine: QuarantineOrders) -> Orders:
+def orders(
+    deletions: DeletionService, supervisor: Supervisor, quarantine: QuarantineOrders, reloader: Reloader
+) -> Orders:
     """Return who carries out each order of the control socket."""
     by_type: dict[type, Callable[[Any, int], Iterator[Answer]]] = {
         LookAt: Looks(supervisor).carry_out,
         Quarantine: quarantine.carry_out,
+        Reload: Reloads(reloader).carry_out,
     }
     by_type.update(dict.fromkeys(get_args(DeletionOrder), deletions.operator.carry_out))
     return Orders(by_type)
@@ -68,3 +76,19 @@ def with_short_timeouts(config: Config, max_seconds: float = SHORT_SECONDS) -> C
         connect_timeout=min(couchdb.connect_timeout, max_seconds),
         read_timeout=min(couchdb.read_timeout, max_seconds),
     )
+
+
+def attach_first(cluster_reader: ClusterReader) -> None:
+    """Try once to attach, so that a mistake in the configuration ends the start; raises ConfigError.
+
+    A node that is away does not end the start. A node that refuses the account does not either: the account can change
+    on the server, and the password's file is read again.
+    """
+    try:
+        cluster_reader.prepare()
+    except NoShardsError as error:
+        raise ConfigError([f"couchdb.feed: {error}"]) from error
+    except ForeignDatabaseError as error:
+        raise ConfigError([f"cluster.database: {error}"]) from error
+    except CouchError as error:
+        log.warning("waiting for CouchDB", kind=error.kind, error=str(error))

@@ -31,16 +31,13 @@ class DeletionService:
         instance: Callable[[], str],
     ) -> None:
         self._session = session
-        journal = DeletionJournal(Journal(self._session, config.cluster.database))
-        self._watch = None
-        if config.deletion.uses_journal:
-            self._watch = JournalWatch(
-                journal,
-                is_usable=is_usable,
-                on_news=on_news,
-                interval_seconds=_LOOKS * config.cluster.poll_interval,
-            )
-        self.operator = Operator(journal, prefix=config.databases.prefix, instance=instance, on_change=self._on_change)
+        self._is_usable = is_usable
+        self._on_news = on_news
+        self._journal = DeletionJournal(Journal(self._session, config.cluster.database))
+        self._watch = self._watch_of(config)
+        self.operator = Operator(
+            self._journal, prefix=config.databases.prefix, instance=instance, on_change=self._on_change
+        )
 
     def pause(self) -> Pause | None:
         """Return the pause of all drops, as far as it is known; None if the configuration never drops anything."""
@@ -51,12 +48,36 @@ class DeletionService:
         if self._watch is not None:
             self._watch.start()
 
+    def take_over(self, config: Config) -> None:
+        """Begin or end to watch the journal, as a new configuration needs it, or take its interval."""
+        if self._watch is not None and config.deletion.uses_journal:
+            self._watch.set_interval(_interval(config))
+            return
+        before, self._watch = self._watch, self._watch_of(config)
+        if before is not None:
+            before.stop()
+        self.start()
+
     def stop(self) -> None:
         """End the watch, and carry out no more orders."""
         self._session.interrupt()
         if self._watch is not None:
             self._watch.stop()
 
+    def _watch_of(self, config: Config) -> JournalWatch | None:
+        if not config.deletion.uses_journal:
+            return None
+        return JournalWatch(
+            self._journal,
+            is_usable=self._is_usable,
+            on_news=self._on_news,
+            interval_seconds=_interval(config),
+        )
+
     def _on_change(self) -> None:
         if self._watch is not None:
             self._watch.read_soon()
+
+
+def _interval(config: Config) -> float:
+    return _LOOKS * config.cluster.poll_interval

@@ -13,19 +13,16 @@ from peruserd.core.cluster.agreement import configuration_digest
 from peruserd.core.cluster.stable_view import StableView
 from peruserd.core.cluster.views import View
 from peruserd.core.configuration.config import Config
-from peruserd.core.configuration.decoding import ConfigError
 from peruserd.core.processes.lifecycle import Timing
 from peruserd.core.processes.restarts import RestartBudget
-from peruserd.core.users.templates import Templates
 from peruserd.couch.authenticator import Answers, Authenticator
 from peruserd.couch.client import Client
-from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError
+from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.credentials import CredentialSource
-from peruserd.couch.errors import CouchError
 from peruserd.couch.refusals import RefusalFile
 from peruserd.couch.session import Session
 from peruserd.daemon.audit_metrics import AuditMetrics
-from peruserd.daemon.building import deletion_service, orders, remembering, with_short_timeouts
+from peruserd.daemon.building import attach_first, deletion_service, orders, remembering, with_short_timeouts
 from peruserd.daemon.cluster_metrics import ClusterMetrics
 from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.deletion_metrics import DeletionMetrics
@@ -35,6 +32,7 @@ from peruserd.daemon.http import Page, registry_of, serve
 from peruserd.daemon.http_server import HTTPServer
 from peruserd.daemon.metrics import InstanceMetrics, ListenerMetrics
 from peruserd.daemon.quarantine import QuarantineOrders
+from peruserd.daemon.reload import InForce, Read, Reloader
 from peruserd.daemon.samples import Part
 from peruserd.daemon.start import Start
 from peruserd.daemon.start_messages import start_messages
@@ -43,10 +41,10 @@ from peruserd.daemon.state_lock import StateLock
 from peruserd.daemon.status import InstanceStatus
 from peruserd.daemon.status_page import StatusPages
 from peruserd.daemon.systemd import Notifier
+from peruserd.daemon.taking_over import Parts
 from peruserd.daemon.templates import keep_templates, load_templates, log_templates
 from peruserd.daemon.users_page import MAX_LOOKS, open_page
 from peruserd.supervisor import forkserver
-from peruserd.supervisor.attaching import NoShardsError
 from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.directory_watch import DirectoryWatch
 from peruserd.supervisor.fleet import Fleet
@@ -65,10 +63,11 @@ _MAX_LAST_SECONDS: Final = (ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS) /
 log = structlog.get_logger(__name__)
 
 
-def run(config: Config, source: CredentialSource, notifier: Notifier) -> int:
+def run(config: Config, source: CredentialSource, notifier: Notifier, read: Read) -> int:
     """Run an instance until it is told to stop; return the exit code.
 
-    Raises ConfigError if the configuration must change first, and TemporaryError if the start may succeed later.
+    `read` reads the configuration again, for a reload. Raises ConfigError if the configuration must change first, and
+    TemporaryError if the start may succeed later.
     """
     faulthandler.enable()
     threads.log_uncaught()
@@ -78,7 +77,7 @@ def run(config: Config, source: CredentialSource, notifier: Notifier) -> int:
     state = StateDirectory.configured(config)
     state.prepare()
     with Start() as start, StateLock.take(state.path) as state_lock:
-        return Instance(config, templates, source, notifier, state, state_lock, start).run()
+        return Instance(InForce(config, source, templates), notifier, state, state_lock, start, read).run()
 
 
 class Instance:
@@ -86,14 +85,14 @@ class Instance:
 
     def __init__(
         self,
-        config: Config,
-        templates: Templates,
-        source: CredentialSource,
+        begin: InForce,
         notifier: Notifier,
         state: StateDirectory,
         state_lock: StateLock,
         start: Start,
+        read: Read,
     ) -> None:
+        config, templates = begin.config, begin.templates
         cluster, provisioning = config.cluster, config.provisioning
         log_templates(templates, config)
         self._start = start
@@ -108,7 +107,7 @@ class Instance:
             version=__version__,
             digest=configuration_digest(config, templates),
         )
-        self._authenticator = Authenticator(config.couchdb, source, RefusalFile(state.path), self._on_answered)
+        self._authenticator = Authenticator(config.couchdb, begin.source, RefusalFile(state.path), self._on_answered)
         self._tokens = self._authenticator.tokens
         self._session = Session(config.couchdb, self._tokens)
         # A copy that does not answer, or a setting that is hidden, must not delay the watcher for long.
@@ -143,7 +142,7 @@ class Instance:
             remember=remembering(state_lock),
             set_status=notifier.status,
             max_wait_seconds=_max_wait(notifier.watchdog_seconds),
-            on_hangup=self._authenticator.reread,
+            on_hangup=self._on_hangup,
             on_end=ending.arm_last_resort,
             on_round=self._on_round,
         )
@@ -194,8 +193,23 @@ class Instance:
             pause=self._deletions.pause,
         )
         self._keeper = keep_templates(config, templates, self._tokens, self._cluster_reader, self._supervisor)
+        parts = Parts(
+            authenticator=self._authenticator,
+            cluster_reader=self._cluster_reader,
+            deletions=self._deletions,
+            keeper=self._keeper,
+            lease_renewer=self._lease_renewer,
+            member=self._member,
+            state=state,
+            supervisor=self._supervisor,
+            tokens=self._tokens,
+            users=self._users,
+            watcher=self._watcher,
+        )
+        self._reloader = Reloader(begin, read, parts.take_over, notifier)
         quarantine = QuarantineOrders(self._fleet, self._fleet.questions)
-        self._control = ControlSocket(state.path, orders(self._deletions, self._supervisor, quarantine).carry_out)
+        carry_out = orders(self._deletions, self._supervisor, quarantine, self._reloader).carry_out
+        self._control = ControlSocket(state.path, carry_out)
 
     def run(self) -> int:
         """Run until told to stop; return the exit code. Raises ConfigError.
@@ -223,7 +237,7 @@ class Instance:
             stack.callback(self._control.stop)
             self._authenticator.start()
             stack.callback(self._authenticator.stop)
-            _attach_first(self._cluster_reader)
+            attach_first(self._cluster_reader)
             outcome = self._supervisor.run(lambda: self._begin(stack, server))
         log.info("stopped", code=int(outcome))
         return int(outcome)
@@ -241,7 +255,7 @@ class Instance:
         stack.callback(self._loop_watch.stop)
         self._watcher.start()
         # The lease renewer ends first: other instances wait for its last lease, and for no other part.
-        for each in (self._keeper, self._directory_watch, self._deletions, self._lease_renewer):
+        for each in (self._keeper, self._directory_watch, self._deletions, self._lease_renewer, self._reloader):
             each.start()
             stack.callback(each.stop)
         # A part that waits for an answer would delay the end of the others.
@@ -263,6 +277,9 @@ class Instance:
     def _on_round(self, now: float) -> None:
         self._heartbeat.beat(now)
         self._status.sample(now)
+
+    def _on_hangup(self) -> None:
+        self._reloader.request()
 
     def _on_view(self, view: View) -> None:
         self._lease_renewer.notice(view)
@@ -298,7 +315,13 @@ class Instance:
             self._second_writer,
             self._authenticator,
         )
-        instance = InstanceMetrics(self._health, lambda: self._config, self._state.path, started_at=time.time())
+        instance = InstanceMetrics(
+            self._health,
+            lambda: self._reloader.in_force.config,
+            self._state.path,
+            started_at=time.time(),
+            reloaded=lambda: self._reloader.record,
+        )
         return {
             **instance.parts(),
             **ListenerMetrics(self._fleet).parts(),
@@ -311,19 +334,3 @@ class Instance:
 def _max_wait(watchdog_seconds: float | None) -> float:
     """Return how long the supervisor's loop may wait, so that it is heard of often enough for systemd's watchdog."""
     return MAX_WAIT_SECONDS if watchdog_seconds is None else min(MAX_WAIT_SECONDS, watchdog_seconds / 3)
-
-
-def _attach_first(cluster_reader: ClusterReader) -> None:
-    """Try once to attach, so that a mistake in the configuration ends the start; raises ConfigError.
-
-    A node that is away does not end the start. A node that refuses the account does not either: the account can change
-    on the server, and the password's file is read again.
-    """
-    try:
-        cluster_reader.prepare()
-    except NoShardsError as error:
-        raise ConfigError([f"couchdb.feed: {error}"]) from error
-    except ForeignDatabaseError as error:
-        raise ConfigError([f"cluster.database: {error}"]) from error
-    except CouchError as error:
-        log.warning("waiting for CouchDB", kind=error.kind, error=str(error))

@@ -7,7 +7,8 @@ import structlog
 
 from peruserd.core.common.names import user_document_id
 from peruserd.core.feed.lanes import Lane
-from peruserd.core.processes.control import MAX_USERS, Answer, Done, LookAt, Order, Refused
+from peruserd.core.processes.control import MAX_USERS, Answer, Done, LookAt, Mistaken, Order, Refused, Reload, Reloaded
+from peruserd.daemon.reload import Reloader
 from peruserd.supervisor.loop import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -22,6 +23,26 @@ class Orders:
     def carry_out(self, order: Order, uid: int) -> Iterator[Answer]:
         """Carry out an order of the user with this id; the last answer says how it ended."""
         return self._by_type[type(order)](order, uid)
+
+
+class Reloads:
+    """Reloads the configuration at an operator's word."""
+
+    def __init__(self, reloader: Reloader) -> None:
+        self._reloader = reloader
+
+    def carry_out(self, _order: Reload, uid: int) -> Iterator[Answer]:
+        """Wait for the end of a reload that begins now, and say what has changed."""
+        log.info("reload asked for", by=uid)
+        result = self._reloader.request().result()
+        changes = result.changes
+        if result.mistakes:
+            yield Mistaken(result.mistakes)
+        elif result.trouble:
+            yield Refused(result.trouble)
+        else:
+            yield Reloaded(changes.at_once, changes.listeners, changes.kept)
+            yield Done()
 
 
 class Looks:

@@ -35,7 +35,7 @@ def start_messages(
             cut_off=conditions.cut_off,
             max_in_flight=config.provisioning.max_in_flight,
             resume_near=request.resume_near,
-            recall_seconds=_recall_seconds(config.cluster),
+            recall_seconds=recall_seconds(config.cluster),
             access=templates.access(config.security.grant),
             templates=templates,
         )
@@ -43,6 +43,6 @@ def start_messages(
     return start_message
 
 
-def _recall_seconds(cluster: ClusterConfig) -> float:
+def recall_seconds(cluster: ClusterConfig) -> float:
     """Return how long two instances can act on the same document before one notices the other."""
     return cluster.lease_ttl + cluster.quiet_period + 2 * cluster.poll_interval

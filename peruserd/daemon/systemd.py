@@ -25,7 +25,7 @@ class Notifier:
     """Sends notifications to a socket, whose address is in the environment's NOTIFY_SOCKET.
 
     `watchdog_seconds` is how often `watchdog` must be called at least, so that systemd does not take the daemon for
-    hanging; None without a watchdog.
+    hanging; None without a watchdog. `is_ready` says whether `ready` was called.
     """
 
     def __init__(self, address: str | None, watchdog_seconds: float | None = None) -> None:
@@ -33,9 +33,11 @@ class Notifier:
         self._address = "\0" + address[1:] if address is not None and address.startswith("@") else address
         self._failing = False
         self.watchdog_seconds = watchdog_seconds
+        self.is_ready = False
 
     def ready(self) -> bool:
         """Say that the daemon has started, or that its reload is over; return whether that was sent."""
+        self.is_ready = True
         return self._send("READY=1")
 
     def reloading(self) -> None:

@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -114,7 +115,7 @@ def log_templates(templates: Templates, config: Config) -> None:
 
 
 class TemplateKeeper:
-    """Puts the templates in force on record, in its own thread, which ends when that is done.
+    """Puts the templates in force on record, each version in a thread of its own, which ends when that is done.
 
     No other part waits for that. If a version never comes on record, a later rollout only keeps its documents.
     """
@@ -134,24 +135,30 @@ class TemplateKeeper:
         self._is_usable = is_usable
         self._interval = interval_seconds
         self._logged_kind: str | None = None
-        self._task = RepeatedTask("template-keeper", self._turn, may_end=True)
+        self._tasks: list[RepeatedTask] = []
 
     def start(self) -> None:
-        """Start the thread, if there are templates of documents."""
-        if self._templates.documents:
-            self._task.start()
+        """Put the templates of the start on record."""
+        self.keep(self._templates)
+
+    def keep(self, templates: Templates) -> None:
+        """Put templates on record, if they have documents; returns at once."""
+        if templates.documents:
+            self._tasks.append(RepeatedTask("template-keeper", partial(self._turn, templates), may_end=True))
+            self._tasks[-1].start()
 
     def stop(self) -> None:
         """Stop trying."""
-        self._task.stop()
+        for each in self._tasks:
+            each.stop()
         # Each write is complete in itself, so `stop` does not wait for the thread.
         self._session.interrupt()
 
-    def _turn(self) -> float | None:
+    def _turn(self, templates: Templates) -> float | None:
         try:
             if self._is_usable():
-                written = self._record.keep(self._templates)
-                log.info("templates are on record", new=written, digest=self._templates.digest)
+                written = self._record.keep(templates)
+                log.info("templates are on record", new=written, digest=templates.digest)
                 return None
         except InterruptedRequestError:
             return None

@@ -147,6 +147,10 @@ class UsersPage:
             status, body = refusal.status, msgspec.json.encode(refusal.body)
         return Answer(status, JSON, body + b"\n", (_RETRY,) if status.startswith("503") else ())
 
+    def let_in(self, access: Access) -> None:
+        """Let in other clients from now on; for any thread."""
+        self._access = access
+
     def stop(self) -> None:
         """Answer all waiting requests now, and let no later one wait."""
         self._stopping.set()

@@ -10,7 +10,7 @@ from peruserd.core.audit.diagnosis import Rules
 from peruserd.core.audit.rounds import Pace
 from peruserd.core.cluster.views import Copy, Feed
 from peruserd.core.feed.lanes import Lane
-from peruserd.core.processes.messages import ListenerStart, Report, Stage
+from peruserd.core.processes.messages import ListenerStart, Reconfigure, Report, Stage
 from peruserd.couch.client import Client
 from peruserd.couch.copies import copies_of
 from peruserd.couch.errors import InterruptedRequestError
@@ -44,8 +44,10 @@ class AuditSetup:
     ) -> None:
         self._start = start
         self._stopping = stopping
+        self._share = start.share
+        self._max_in_flight = start.max_in_flight
         self._pace = Pace(start.audit.interval, start.audit.rate)
-        self.share(start.share)
+        self._divide()
         # Nobody waits for the audit, so its requests may wait without limit until the server lets the instance in.
         self._session = PacedSession(
             start.couchdb, tokens, patience_seconds=float("inf"), before_request=self._wait_for_turn
@@ -75,11 +77,21 @@ class AuditSetup:
 
     def share(self, in_flight: int) -> None:
         """Set the rate for a listener that may work on so many users: both are divided in the same way."""
-        self._pace.divide(in_flight, self._start.max_in_flight)
+        self._share = in_flight
+        self._divide()
+
+    def take_over(self, message: Reconfigure) -> None:
+        """Take another interval and rate."""
+        self._max_in_flight = message.max_in_flight
+        self._pace.change(message.audit.interval, message.audit.rate)
+        self._divide()
 
     def interrupt(self) -> None:
         """End a request under way."""
         self._session.interrupt()
+
+    def _divide(self) -> None:
+        self._pace.divide(self._share, self._max_in_flight)
 
     def _wait_for_turn(self) -> None:
         if threads.pause(self._stopping, self._pace.request(time.monotonic())):

@@ -12,6 +12,7 @@ A failure of the server is not a finding. The auditor waits until it is over.
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
 import msgspec
@@ -49,6 +50,9 @@ _ASK_AGAIN_SECONDS: Final = 1.0
 # users whose copies disagree.
 _BLIND: Final = Backoff(initial_seconds=1.0, max_seconds=60.0)
 _MAX_BLIND: Final = 8
+
+# A change of the pace has an effect within this time.
+_PACE_SECONDS: Final = 15.0
 
 log = structlog.get_logger(__name__)
 
@@ -95,9 +99,11 @@ class Auditor:
         self._begin_in_peace()
         while True:
             if self._rounds.running is None:
-                now = self._wall_clock()
-                self._rest(self._rounds.next_begin(now, self._pace.interval_seconds) - now)
+                self._wait_for_round(self._wall_clock())
             self._do_round()
+
+    def _wait_for_round(self, now: float) -> None:
+        self._rest_by_pace(lambda: self._rounds.next_begin(now, self._pace.interval_seconds) - now)
 
     def _begin_in_peace(self) -> None:
         self._rest(min(_FIRST_SECONDS, self._pace.interval_seconds) * (1.0 + jitter()) / 2)
@@ -229,7 +235,8 @@ class Auditor:
                         self._look(wanted)
                 self._keep(self._running.at(rows[-1].seq, rows=len(rows), users=len(ids)))
                 elapsed = self._wall_clock() - self._running.begun
-                self._rest(self._pace.rest(elapsed, self._running.rows, len(rows), self._total))
+                pace = partial(self._pace.rest, elapsed, self._running.rows, len(rows), self._total)
+                self._rest_by_pace(pace)
             if page.is_last:
                 return
             position = page.last_seq
@@ -312,6 +319,15 @@ class Auditor:
         self._rounds = msgspec.structs.replace(self._rounds, running=running)
         self._kept.keep_rounds(self._rounds)
         self._tools.on_change()
+
+    def _rest_by_pace(self, seconds: Callable[[], float]) -> None:
+        """Rest as long as the pace wants it. A reload can change that during the rest. Raises Stopped."""
+        rested = 0.0
+        # A stop must be noticed also where the pace wants no rest.
+        self._rest(0.0)
+        while (left := seconds() - rested) > 0:
+            self._rest(min(left, _PACE_SECONDS))
+            rested += min(left, _PACE_SECONDS)
 
     def _rest(self, seconds: float) -> None:
         if threads.pause(self._stopping, max(0.0, seconds)):

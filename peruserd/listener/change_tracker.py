@@ -211,6 +211,11 @@ class ChangeTracker(LookRequests):
         with self._changing():
             self._state.inform(ownership, upcoming, share, new_per_minute, nodes, time.monotonic(), cut_off=cut_off)
 
+    def recall_for(self, seconds: float) -> None:
+        """Remember acts of this time from now on, to look at them again after a change of owner."""
+        with self._changed:
+            self._state.documents.recall_seconds = seconds
+
     def take_over_doubts(self, doubts: Collection[str]) -> None:
         """Take over the documents in doubt of a copy without a listener; raises StoreError."""
         for document_id in doubts:

@@ -74,12 +74,12 @@ class Deletions:
         self._tools = tools
         self._noting = noting
         self._kept = kept
-        self._config = config
+        self.config = config
         self._instance = instance
         self._mine = mine
         self._on_drop = on_drop
         self._on_failure = on_failure
-        self._dropper = Dropper(tools, config, instance, mine)
+        self._dropper = Dropper(tools, lambda: self.config, instance, mine)
         self._purging = Purging(tools.client, tools.journal, notes_ends=tools.notes_ends)
         self._pending = Pending(each for each in kept.deletions() if self._is_mine(each))
         self._wanted = threading.Event()
@@ -95,9 +95,9 @@ class Deletions:
         Nothing is written where there is no database. The operator may have allowed this user to return. That
         permission ends with this deletion, and does not hold for a later user of the same name.
         """
-        if self._config.on_return is OnReturn.HOLD and end_return(self._noting, database):
+        if self.config.on_return is OnReturn.HOLD and end_return(self._noting, database):
             self.served(document_id)
-        if self._config.policy is not DeletionPolicy.DROP:
+        if self.config.policy is not DeletionPolicy.DROP:
             return
         key = revision_key(revision)
         if entry_id(Kind.DELETION, database, key) in self._pending:
@@ -105,14 +105,14 @@ class Deletions:
         suffix = self._noting.facts.suffix(database)
         if suffix is None:
             return
-        now = noting_time(self._noting, self._config)
+        now = noting_time(self._noting, self.config)
         noted = Entry(
             document=document_id,
             database=database,
             suffix=suffix,
             revision=key,
             noted_at=now,
-            due_at=now + self._config.grace_period,
+            due_at=now + self.config.grace_period,
             sequence=sequence,
             instance=self._instance,
         )
@@ -198,7 +198,7 @@ class Deletions:
         """Look whenever something is due, until stopped; raises only StoreError, because nothing can be kept then."""
         failures = 0
         last_kind: str | None = None
-        while self._config.uses_journal and not self._stopping:
+        while self.config.uses_journal and not self._stopping:
             try:
                 wait = self.round()
                 failures, last_kind = 0, None
@@ -297,8 +297,8 @@ class Deletions:
         now = self._tools.wall_clock()
         log.error(
             "too many databases were to be deleted: all deletions wait for `peruserd deletions resume`",
-            max_drops=self._config.max_drops,
-            per_seconds=self._config.per_seconds,
+            max_drops=self.config.max_drops,
+            per_seconds=self.config.per_seconds,
             waiting_here=status.waiting,
             oldest_overdue_seconds=None if status.oldest_due is None else round(now - status.oldest_due),
         )
@@ -317,7 +317,7 @@ class Deletions:
         except BaseException:
             self._read_at = None
             raise
-        self._tools.journal.forget_drops(self._tools.wall_clock() - 2 * self._config.per_seconds)
+        self._tools.journal.forget_drops(self._tools.wall_clock() - 2 * self.config.per_seconds)
         if self._purging.purge():
             self._read_at = time.monotonic() - _READ_AGAIN_SECONDS + _PURGE_AGAIN_SECONDS
 
@@ -333,7 +333,7 @@ class Deletions:
 
     def _is_wanted(self, entry: Entry) -> bool:
         """Say whether this configuration does anything about an entry: a policy that keeps databases drops none."""
-        return entry.kind is Kind.RETURN or self._config.policy is DeletionPolicy.DROP
+        return entry.kind is Kind.RETURN or self.config.policy is DeletionPolicy.DROP
 
     def _is_mine(self, entry: Entry) -> bool:
         return self._is_wanted(entry) and self._mine(entry.document)

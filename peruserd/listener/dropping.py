@@ -88,7 +88,9 @@ class Look(msgspec.Struct):
 class Dropper:
     """Looks at entries and carries out the decisions, if their documents are `mine`; not for two threads at once."""
 
-    def __init__(self, tools: Tools, config: DeletionConfig, instance: str, mine: Callable[[str], bool]) -> None:
+    def __init__(
+        self, tools: Tools, config: Callable[[], DeletionConfig], instance: str, mine: Callable[[str], bool]
+    ) -> None:
         self._tools = tools
         self._config = config
         self._instance = instance
@@ -154,10 +156,10 @@ class Dropper:
         drops = self._drops(pause, now)
         # An earlier look has counted the entry's own drop, when it began it.
         others = drops - 1 if self._is_counted(entry, pause, now) else drops
-        return Breaker(max(0, others), self._config.max_drops)
+        return Breaker(max(0, others), self._config().max_drops)
 
     def _drops(self, pause: Pause, now: float) -> int:
-        return self._tools.journal.count_drops(self._since(pause, now), self._until(now), self._config.max_drops + 1)
+        return self._tools.journal.count_drops(self._since(pause, now), self._until(now), self._config().max_drops + 1)
 
     def _since(self, pause: Pause, now: float) -> float:
         """Return the moment from which drops count: an operator's `resume` begins a new count.
@@ -166,14 +168,14 @@ class Dropper:
         then.
         """
         is_past = pause.resumed_at <= now + CLOCKS_AGREE_WITHIN_SECONDS
-        return max(now - self._config.per_seconds, pause.resumed_at if is_past else 0.0)
+        return max(now - self._config().per_seconds, pause.resumed_at if is_past else 0.0)
 
     def _until(self, now: float) -> float:
         """Return the moment up to which drops count. Later drops have their time from a clock that was ahead.
 
         They would count for years, and no `resume` would help. Smaller differences between clocks hide no drop.
         """
-        return now + max(self._config.per_seconds, CLOCKS_AGREE_WITHIN_SECONDS)
+        return now + max(self._config().per_seconds, CLOCKS_AGREE_WITHIN_SECONDS)
 
     def _is_counted(self, entry: Entry, pause: Pause, now: float) -> bool:
         """Say whether the entry's own drop was begun within the time that counts."""
@@ -238,8 +240,8 @@ class Dropper:
         return Look(noted, Wait(Reason.NOT_DUE, noted.due_at))
 
     def _dated(self, entry: Entry) -> Entry:
-        now = noting_time(self._tools, self._config)
-        return msgspec.structs.replace(entry, noted_at=now, due_at=now + self._config.grace_period)
+        now = noting_time(self._tools, self._config())
+        return msgspec.structs.replace(entry, noted_at=now, due_at=now + self._config().grace_period)
 
     def _redated(self, entry: Entry, moment: float) -> Look:
         """Begin the grace period anew at a moment: noted by a clock that was ahead, it could end years too late."""
@@ -268,7 +270,7 @@ class Dropper:
             tools.journal.reserve(begun.reservation, begun)
             # The drops are counted again, now with this one. So several instances that begin at once do not exceed the
             # limit together.
-            if not known.saying.resumed and self._drops(known.pause, known.now) > self._config.max_drops:
+            if not known.saying.resumed and self._drops(known.pause, known.now) > self._config().max_drops:
                 return self._trip(begun)
         with self.under_way.dropping(entry.document):
             is_still_so = self._is_still_so(begun, known)

@@ -18,9 +18,10 @@ import msgspec
 import structlog
 from multiprocess.connection import Connection, wait
 
-from peruserd import threads
+from peruserd import logs, threads
 from peruserd.core.cluster.agreement import databases_digest
 from peruserd.core.cluster.views import Feed
+from peruserd.core.configuration.config import MAX_IN_FLIGHT
 from peruserd.core.feed.progress import OnDisk
 from peruserd.core.processes.messages import (
     CheckToken,
@@ -34,6 +35,7 @@ from peruserd.core.processes.messages import (
     Look,
     LookAtAll,
     Reauthenticate,
+    Reconfigure,
     Stop,
     TakeOverDoubts,
     ToListener,
@@ -126,7 +128,7 @@ class Listener:
         # A worker waits, without a limit, until the server lets the instance in, because that is no failure of the
         # user.
         client = Client(
-            Session(start.couchdb, self._tokens, connections=start.max_in_flight, patience_seconds=float("inf")),
+            Session(start.couchdb, self._tokens, connections=MAX_IN_FLIGHT, patience_seconds=float("inf")),
             directory=start.copy.feed is Feed.SHARD,
         )
         copies = open_copies(client, start.copy)
@@ -230,6 +232,8 @@ class Listener:
                 self._informed = number
                 if self._owned.change(ownership, upcoming):
                     self._deletions.owners_changed()
+            case Reconfigure():
+                self._take_over(message)
             case Stop(within_seconds, leaving):
                 self._stop_within, self._leaving = within_seconds, leaving
             case JournalNews(usable, spoken_of, pause_changed):
@@ -242,6 +246,14 @@ class Listener:
                 self._take_over_doubts(state_files)
             case Reauthenticate():
                 self._reauthenticate(message)
+
+    def _take_over(self, message: Reconfigure) -> None:
+        log.info("another configuration is in force")
+        logs.reconfigure(message.log)
+        self._workers.most = message.max_in_flight
+        self._tracker.recall_for(message.recall_seconds)
+        self._audit.take_over(message)
+        self._deletions.config = message.deletion
 
     def _reauthenticate(self, message: Reauthenticate) -> None:
         trouble = None if message.why is None else RefusedError(message.why)
@@ -321,8 +333,10 @@ class Listener:
             self._wakeup.set()
 
         signal.signal(signal.SIGTERM, stop)
-        # A terminal's ^C goes to every process of the group; the supervisor alone decides what follows.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A terminal's ^C goes to every process of the group, and `pkill -HUP` to every one of this name. The supervisor
+        # alone decides what follows.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
 
     def _report(self) -> None:
         report = self._tracker.report()

@@ -16,6 +16,7 @@ import encodings.idna  # noqa: F401
 import gc
 import pkgutil  # noqa: F401
 import runpy  # noqa: F401
+import signal
 
 import multiprocess.popen_forkserver  # noqa: F401
 
@@ -25,6 +26,10 @@ from peruserd import dumps
 # The fork server knows no password, but its children inherit this setting. Each child forbids dumps once more, and logs
 # a failure.
 dumps.forbid()
+
+# `pkill -HUP` reaches every process of this name, and only the supervisor reloads the configuration. The children
+# inherit this too.
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 gc.collect()
 gc.freeze()

@@ -17,8 +17,9 @@ log = structlog.get_logger(__name__)
 class Workers:
     """A pool of threads that grows on demand. It keeps one idle thread, so a slow user never delays the next one.
 
-    `most` is the largest number of threads. `on_error` gets exceptions that no change caused, such as a full disk; the
-    listener cannot go on then. `is_stopping` says whether the listener stops, so that threads may end.
+    `most` is the largest number of threads. A smaller one than before ends no thread. `on_error` gets exceptions that
+    no change caused, such as a full disk; the listener cannot go on then. `is_stopping` says whether the listener
+    stops, so that threads may end.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Workers:
     ) -> None:
         self._tracker = tracker
         self._provisioner = provisioner
-        self._most = most
+        self.most = most
         self._on_error = on_error
         self._is_stopping = is_stopping
         self._lock = threading.Lock()
@@ -42,7 +43,7 @@ class Workers:
     def start(self) -> None:
         """Start another worker if none is idle and the limit is not reached."""
         with self._lock:
-            if self._started >= self._most or self._somebody_waits():
+            if self._started >= self.most or self._somebody_waits():
                 return
             self._started += 1
             name = f"worker-{self._started}"

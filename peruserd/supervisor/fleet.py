@@ -10,7 +10,6 @@ import secrets
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
 
 import msgspec
 import structlog
@@ -26,34 +25,25 @@ from peruserd.core.processes.messages import (
     Goodbye,
     Hello,
     JournalNews,
-    Reauthenticate,
     Report,
     TakeOverDoubts,
 )
 from peruserd.core.processes.outbox import Outbox
+from peruserd.core.processes.renewal import Renewal
 from peruserd.core.processes.restarts import RestartBudget
 from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser
 from peruserd.supervisor.fleet_status import FleetStatus
+from peruserd.supervisor.gatekeeper import Gatekeeper
 from peruserd.supervisor.listener import Conditions, SupervisedListener
 from peruserd.supervisor.process import ListenerProcess
 from peruserd.supervisor.questions import Questions
-from peruserd.supervisor.start_request import Departures, StartMessage
+from peruserd.supervisor.start_request import Departures, FleetSettings, StartMessage
 
 log = structlog.get_logger(__name__)
 
 
 RetiredFiles = Callable[[Collection[Copy]], tuple[str, ...]]
 """Returns the state files that belong to none of the given copies."""
-
-
-class Gatekeeper(Protocol):
-    """The part of the instance that logs in at CouchDB. Its methods return at once."""
-
-    def check_token(self, who: Hashable, number: int, node: str | None) -> None:
-        """Check whether the server still takes a listener's token; the result goes to `Fleet.send_token`."""
-
-    def state(self) -> Reauthenticate:
-        """Return the token that requests carry now."""
 
 
 class Fleet:
@@ -88,6 +78,7 @@ class Fleet:
         # The last news of the journal, without the words. Each new listener gets this news, and reads the words itself.
         self._journal: JournalNews | None = None
         self._outbox = Outbox(secrets.token_hex(8))
+        self._renewal = Renewal()
         self._lock = threading.Lock()
         # Other threads use this too: a question changes nothing here, and a listener without a process does not answer.
         self.questions = Questions(self._question)
@@ -100,9 +91,10 @@ class Fleet:
 
     def next_deadline(self) -> float | None:
         """Return when `run_deadlines` is due next; None while nothing is."""
-        return min(
-            (each.child.deadline for each in self._listeners.values() if each.child.deadline is not None), default=None
-        )
+        has_outdated = any(each.is_to_be_renewed for each in self._listeners.values())
+        dates = [self._renewal.deadline(has_outdated=has_outdated)]
+        dates += [each.child.deadline for each in self._listeners.values()]
+        return min((each for each in dates if each is not None), default=None)
 
     @property
     def exhausted(self) -> bool:
@@ -161,11 +153,31 @@ class Fleet:
             self._reassign_in_doubt()
 
     def run_deadlines(self, now: float) -> None:
-        """Do what is due: restart after a back-off, abort a process that hangs, kill one that is still there."""
+        """Do what is due: restart after a back-off, abort a process that hangs, kill one that is still there.
+
+        A listener with an older configuration is renewed as soon as its turn has come.
+        """
         with self._lock:
             for listener in list(self._listeners.values()):
                 if listener.child.deadline is not None and now >= listener.child.deadline:
                     self._step(listener, lifecycle.Due(), now)
+            outdated = [copy for copy, each in self._listeners.items() if each.is_to_be_renewed]
+            reading = {copy: each.is_reading for copy, each in self._listeners.items() if copy not in outdated}
+            self._renewal, due = self._renewal.next(outdated, reading, now)
+            if due is not None:
+                self._step(self._listeners[due], lifecycle.Ordered(), now)
+
+    def reconfigure(self, settings: FleetSettings) -> None:
+        """Take over new settings. Listeners are told at once, and those that need a new process get it in turn."""
+        with self._lock:
+            self._start_message = settings.start_message
+            self._max_in_flight, self._new_per_minute = settings.max_in_flight, settings.new_per_minute
+            conditions = Conditions.divided(self._plan, self._max_in_flight, self._new_per_minute)
+            for listener in self._listeners.values():
+                listener.outdated |= settings.renews
+                if listener.process is not None:
+                    listener.process.send(settings.message)
+                listener.change(listener.assignment, conditions)
 
     def restart(self, copy: Copy, now: float) -> bool:
         """Start a listener anew, because somebody has ordered it; return whether there is such a listener.

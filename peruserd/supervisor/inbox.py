@@ -7,9 +7,10 @@ from collections.abc import Callable, Hashable
 
 import msgspec
 
-from peruserd.core.cluster.views import View
+from peruserd.core.cluster.views import Copy, View
 from peruserd.core.processes.messages import JournalNews
 from peruserd.core.processes.outbox import Outbox
+from peruserd.supervisor.start_request import FleetSettings
 
 
 class EndRequest(msgspec.Struct, frozen=True):
@@ -38,7 +39,21 @@ class NewView(msgspec.Struct, frozen=True):
     at: float
 
 
-Item = NewView | signal.Signals | TokenNews | EndRequest | JournalNews | LookRequest
+class NewSettings(msgspec.Struct, frozen=True):
+    """The settings of the supervisor after a reload of the configuration; the times are in seconds."""
+
+    quiet_seconds: float
+    newcomer_seconds: float
+    fleet: FleetSettings
+
+
+class RestartRequest(msgspec.Struct, frozen=True):
+    """An order to start the listener of a copy again."""
+
+    copy: Copy
+
+
+Item = NewView | signal.Signals | TokenNews | EndRequest | JournalNews | LookRequest | NewSettings | RestartRequest
 """The types of items that the loop takes."""
 
 

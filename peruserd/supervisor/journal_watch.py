@@ -79,6 +79,11 @@ class JournalWatch:
         self._task.stop()
         self._task.join()
 
+    def set_interval(self, seconds: float) -> None:
+        """Take another interval; for any thread."""
+        self._interval = seconds
+        self._task.soon()
+
     def read_soon(self) -> None:
         """Read the journal at once, because an order has written to it."""
         self._task.soon()

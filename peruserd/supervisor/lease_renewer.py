@@ -82,6 +82,11 @@ class LeaseRenewer:
         if view.leases_readable and (written is None or written.role is not self._member.lease.role):
             self._task.soon()
 
+    def set_interval(self, seconds: float) -> None:
+        """Take another interval, and renew the lease at once, because its content may have changed; for any thread."""
+        self._interval = seconds
+        self._task.soon()
+
     def seconds_since_renewal(self) -> float | None:
         """Return the seconds since the lease was last written; None before the first time."""
         return None if self._renewed_at is None else time.monotonic() - self._renewed_at

@@ -58,7 +58,7 @@ class Conditions(msgspec.Struct, frozen=True):
 class ListenerStatus(msgspec.Struct, frozen=True):
     """The status of one listener. `pid` is None while it has no process, `report` before its first report.
 
-    - `caught_up` is `SupervisedListener.caught_up`.
+    - `caught_up` and `is_reading` are those of `SupervisedListener`. `starts` counts its processes.
     - `failures` are the unplanned ends since it had last recovered.
     - `ownership` is that of its newest assignment.
     """
@@ -72,6 +72,8 @@ class ListenerStatus(msgspec.Struct, frozen=True):
     caught_up: bool
     ownership: Ownership | None = None
     failures: int = 0
+    is_reading: bool = False
+    starts: int = 0
 
 
 class SupervisedListener:
@@ -83,6 +85,10 @@ class SupervisedListener:
         self.child = Child()
         self.process: ListenerProcess | None = None
         self.report: Report | None = None
+        # Whether the process was started with an older configuration.
+        self.outdated = False
+        self._reported = False
+        self._starts = 0
         self._rounds = 0
         self._informs = 0
 
@@ -105,6 +111,17 @@ class SupervisedListener:
             and report.informed == self._informs
             and report.caught_up
         )
+
+    @property
+    def is_reading(self) -> bool:
+        """Say whether its process reads its copy, as that process has reported."""
+        is_up = self.child.state is State.RUNNING and self._reported
+        return is_up and self.report is not None and self.report.is_reading
+
+    @property
+    def is_to_be_renewed(self) -> bool:
+        """Say whether only a new process would bring the configuration that is in force."""
+        return self.outdated and self.child.state in (State.STARTING, State.RUNNING)
 
     def step(self, event: lifecycle.Event, now: float, timing: Timing) -> tuple[Action, ...]:
         """Handle an event of its life cycle; return the actions on its process, in order."""
@@ -131,6 +148,8 @@ class SupervisedListener:
     def begin(self, process: ListenerProcess) -> None:
         """Begin with a new process."""
         self.process = process
+        self.outdated = self._reported = False
+        self._starts += 1
         self._rounds = 0
         log.info("listener started", copy=str(self.copy), pid=process.pid)
 
@@ -165,6 +184,7 @@ class SupervisedListener:
     def take_report(self, report: Report) -> bool:
         """Keep a report; say whether it is a sign of life."""
         self.report = report
+        self._reported = True
         progressed, self._rounds = report.rounds != self._rounds, report.rounds
         return progressed
 
@@ -206,4 +226,6 @@ class SupervisedListener:
             caught_up=self.caught_up,
             ownership=self.assignment.ownership,
             failures=self.child.failures,
+            is_reading=self.is_reading,
+            starts=self._starts,
         )

@@ -7,22 +7,22 @@ signal ends the instance. Each round that changes something ends with one senten
 import select
 import signal
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from enum import IntEnum
 from typing import Final
 
+import msgspec
 import structlog
 
 from peruserd import ending
-from peruserd.core.cluster.directory import Mark, News
+from peruserd.core.cluster.plan_words import described
 from peruserd.core.cluster.stable_view import StableView
 from peruserd.core.cluster.views import Copy, Plan, View
 from peruserd.core.configuration.problems import EXIT_CONFIGURATION
-from peruserd.core.feed.lanes import Lane
 from peruserd.core.processes.messages import JournalNews
-from peruserd.core.processes.outbox import Outbox
 from peruserd.supervisor.fleet import Fleet
-from peruserd.supervisor.inbox import EndRequest, Inbox, LookRequest, NewView, TokenNews
+from peruserd.supervisor.inbox import EndRequest, Inbox, LookRequest, NewSettings, NewView, RestartRequest, TokenNews
+from peruserd.supervisor.look_requests import LookRequests
 from peruserd.supervisor.plan_history import PlanHistory
 from peruserd.supervisor.signals import Signals
 
@@ -40,12 +40,12 @@ class Outcome(IntEnum):
     CONFIGURATION = EXIT_CONFIGURATION  # nothing helps but another configuration
 
 
-class Supervisor:
+class Supervisor(LookRequests):
     """Runs a fleet by the views that arrive, until a signal or the restart budget ends it.
 
     - `read_soon` asks for another view.
     - `remember` gets the instances in force whenever they have changed; the next start expects these.
-    - `on_hangup` is called on SIGHUP.
+    - `on_hangup` is called on SIGHUP, unless the loop is ending.
     - `on_end` is called once there is a reason to end. For a signal that happens in its handler, because the loop may
       hang.
     - `on_round` is called after each round with its monotonic time, at least once in `max_wait_seconds`.
@@ -65,7 +65,7 @@ class Supervisor:
         on_round: Callable[[float], None] = lambda _now: None,
         max_wait_seconds: float = MAX_WAIT_SECONDS,
     ) -> None:
-        self._fleet = fleet
+        super().__init__(fleet, Inbox())
         self._make_plan = make_plan
         self._stable_view = stable_view
         self._read_soon = read_soon
@@ -79,7 +79,6 @@ class Supervisor:
         self._max_wait = max_wait_seconds
         # When the loop ends without the listeners that still run; None until there is a reason to end.
         self._leaves_at: float | None = None
-        self._inbox = Inbox()
         self._plan: Plan | None = None
         # The loop goes round often, and a plan of many ranges takes time. So a plan is made only if a view has changed.
         self._planned_for: tuple[View, View] | None = None
@@ -104,57 +103,6 @@ class Supervisor:
         """Hand news of the journal of deletions to the loop; for any thread."""
         self._inbox.put(news)
 
-    def on_look(self, document_ids: Iterable[str], lane: Lane) -> None:
-        """Ask the listeners for looks at these user documents; for any thread."""
-        asked = tuple(document_ids)
-        self._inbox.put(LookRequest(lambda outbox: outbox.ask(lane, asked)))
-
-    def on_news(self, news: News, mark: Mark) -> None:
-        """Ask the listeners for looks at the users whose databases have changed; for any thread."""
-
-        def ask(outbox: Outbox) -> None:
-            outbox.ask(Lane.OTHERS, news.changed)
-            outbox.ask(Lane.OTHERS, news.made, made=True)
-            outbox.mark(mark)
-
-        self._inbox.put(LookRequest(ask))
-
-    def look_on_return(self, node: str, document_ids: Iterable[str]) -> int | None:
-        """Ask for looks because a node is back; return their number. For any thread.
-
-        Returns None if the listeners have not heard yet that the node is back, or if there is no listener.
-        """
-        connected = self._fleet.connected
-        if connected and node not in connected:
-            return None
-        with self._fleet.asking() as outbox:
-            if not outbox.has_ranges:
-                return None
-            outbox.ask(Lane.OTHERS, document_ids)
-            return outbox.number
-
-    @property
-    def has_ranges(self) -> bool:
-        """Say whether this instance has listeners, or may soon have some; for any thread."""
-        with self._fleet.asking() as outbox:
-            return outbox.has_ranges
-
-    @property
-    def looked_to(self) -> int:
-        """Return the number up to which all looks are over; for any thread."""
-        with self._fleet.asking() as outbox:
-            return outbox.finished
-
-    def compare_names(self) -> None:
-        """Let the listeners compare the names of all users' databases with those that exist; for any thread."""
-        self._inbox.put(LookRequest(Outbox.compare_names))
-
-    @property
-    def seen_to(self) -> Mark | None:
-        """Return the newest mark of `on_news` up to which all looks are over; for any thread."""
-        with self._fleet.asking() as outbox:
-            return outbox.seen_to
-
     def on_failed_reading(self) -> None:
         """Note that the last reading has failed: the view in force stays, and no lease was read. For any thread."""
         self._leases_readable = False
@@ -170,6 +118,14 @@ class Supervisor:
     def on_answered(self, checks: dict[Hashable, int] | None) -> None:
         """Let the loop send the current token to listeners; for any thread."""
         self._inbox.put(TokenNews(checks))
+
+    def take_over(self, settings: NewSettings) -> None:
+        """Take over the settings of another configuration; for any thread."""
+        self._inbox.put(settings)
+
+    def restart(self, copy: Copy) -> None:
+        """Start the listener of a copy again; for any thread."""
+        self._inbox.put(RestartRequest(copy))
 
     def run(self, begin: Callable[[], None]) -> Outcome:
         """Supervise until a signal or a fault ends it, and until all processes have ended or their time is over.
@@ -235,11 +191,11 @@ class Supervisor:
                     item.ask(outbox)
             elif isinstance(item, EndRequest):
                 self._end_for(item)
-            elif item is signal.SIGHUP:
-                log.info("SIGHUP: the password is read again; restart to apply a change of the configuration")
-                self._on_hangup()
             elif isinstance(item, TokenNews):
                 self._fleet.send_token(item.checks)
+            elif isinstance(item, NewSettings | RestartRequest) or item is signal.SIGHUP:
+                if not self._stopping:
+                    self._change(item)
             else:
                 self._stop(f"stopping on {item.name}")
 
@@ -248,6 +204,19 @@ class Supervisor:
             log.error("cannot go on", error=request.why)
             self._outcome = Outcome(request.code)
         self._stop(_WHY_ENDING[self._outcome])
+
+    def _change(self, item: NewSettings | RestartRequest | signal.Signals) -> None:
+        """Carry out what only an instance that goes on must do."""
+        if isinstance(item, NewSettings):
+            self._stable_view = msgspec.structs.replace(
+                self._stable_view, quiet_seconds=item.quiet_seconds, newcomer_seconds=item.newcomer_seconds
+            )
+            self._fleet.reconfigure(item.fleet)
+        elif isinstance(item, RestartRequest):
+            self._fleet.restart(item.copy, time.monotonic())
+        else:
+            log.info("SIGHUP: the configuration is read again")
+            self._on_hangup()
 
     def _run_deadlines(self) -> None:
         self._fleet.run_deadlines(time.monotonic())
@@ -283,7 +252,7 @@ class Supervisor:
         self.plans += self._plan is None or plan.without_upcoming != self._plan.without_upcoming
         self._plan = plan
         done = self._fleet.adjust(plan, now)
-        sentence = _describe(plan, view)
+        sentence = described(plan, view)
         log.info("plan", says=sentence, done=done, nodes=view.nodes, instances=view.instances)
         self._set_status(sentence)
         return sentence, done
@@ -336,14 +305,3 @@ _WHY_ENDING: Final = {
     Outcome.EXHAUSTED: "stopping: a part of the instance does not work any more",
     Outcome.CONFIGURATION: "stopping: another configuration is needed",
 }
-
-
-def _describe(plan: Plan, view: View) -> str:
-    if view.standby:
-        return "standing by: another instance is active beside this node"
-    if view.shard_map is None and not plan.assignments:
-        return "waiting for the authentication database, which does not exist"
-    words = f"listening to {len(plan.assignments)} of {len(view.shard_map.hosts) if view.shard_map else 1} ranges"
-    if plan.unreadable:
-        words += f"; {len(plan.unreadable)} cannot be read, because no node that hosts them is connected"
-    return words

@@ -5,6 +5,7 @@ Two threads use it: the lease renewer writes the lease, and the watcher reads al
 """
 
 import threading
+import time
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -147,6 +148,12 @@ class Member:
         """Set the address of the HTTP page, once it is known."""
         with self._lock:
             self._own = msgspec.structs.replace(self._own, address=address)
+
+    def take_over(self, *, ttl_seconds: float, digest: str) -> None:
+        """Take another time to live for the leases of others, and another digest for its own; for any thread."""
+        with self._lock:
+            self._table = self._table.with_ttl(ttl_seconds, time.monotonic())
+            self._own = msgspec.structs.replace(self._own, digest=digest)
 
     def note_break(self) -> None:
         """Count one break of the connection to the node, for all later leases; for any thread."""

@@ -10,6 +10,25 @@ from types import FrameType, TracebackType
 from typing import Final, Self
 
 
+class _HeldHangup:
+    """The handler of SIGHUP while no loop runs: it notes the signal, which would end the process by default."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Note a signal."""
+        self.came = True
+
+
+def hold_hangup() -> None:
+    """Let SIGHUP end nothing, before the loop and after it. A loop that begins later takes a signal that came before.
+
+    For the main thread.
+    """
+    signal.signal(signal.SIGHUP, _HeldHangup())
+
+
 class Signals:
     """Adds signals to the loop's inbox, and restores the handlers afterwards.
 
@@ -27,6 +46,10 @@ class Signals:
         """Set the handlers."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in self._OBEYED}
+            held = self._before[signal.SIGHUP]
+            if isinstance(held, _HeldHangup) and held.came:
+                held.came = False
+                self._put(signal.SIGHUP)
         return self
 
     def __exit__(

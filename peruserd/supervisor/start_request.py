@@ -6,7 +6,7 @@ import msgspec
 
 from peruserd.core.cluster.views import Assignment, Copy
 from peruserd.core.feed.rows import Sequence
-from peruserd.core.processes.messages import ListenerStart
+from peruserd.core.processes.messages import ListenerStart, Reconfigure
 from peruserd.supervisor.listener import Conditions, SupervisedListener
 
 
@@ -46,3 +46,17 @@ class Departures:
             conditions=listener.conditions,
             resume_near=None if nearest is None else self._left_at[nearest],
         )
+
+
+class FleetSettings(msgspec.Struct, frozen=True):
+    """The settings of a fleet after a reload of the configuration.
+
+    `message` is what listeners take over while they run. If `renews` is true, the rest has changed as well, and each
+    listener must start again.
+    """
+
+    start_message: StartMessage
+    message: Reconfigure
+    max_in_flight: int
+    new_per_minute: int
+    renews: bool

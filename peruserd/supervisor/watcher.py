@@ -57,6 +57,11 @@ class Watcher:
         """Stop reading; returns at once. A request under way ends by itself, or when its session is interrupted."""
         self._task.stop()
 
+    def set_interval(self, seconds: float) -> None:
+        """Take another interval, from the next reading on; for any thread."""
+        self._interval = seconds
+        self.read_soon()
+
     def read_soon(self) -> None:
         """Read at once instead of after the interval, because something has changed."""
         # Listeners lose their copies also if the node is away or refuses us. Then the back-off after failures stays.

@@ -29,5 +29,6 @@ WITHOUT_DAEMON = {
     "quarantine show": ["--json"],
     "quarantine retry": ["--all", "--json"],
     "quarantine forget": ["ann", "--json"],
+    "reload": ["--json"],
 }
 ARGUMENTS = {**WITHOUT_SERVER, **WITH_SERVER, **WITHOUT_DAEMON}

@@ -1,6 +1,7 @@
 """Log lines never show credentials."""
 
 import contextlib
+import json
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import structlog
 
 from peruserd import logs
-from peruserd.core.configuration.choices import LogFormat
+from peruserd.core.configuration.choices import LogFormat, LogLevel
 from peruserd.core.configuration.config import LogConfig
 
 
@@ -34,6 +35,28 @@ def test_a_traceback_shows_where_and_no_local_variable(capsys: pytest.CaptureFix
     assert "request" in written
     assert "node1" in written
     assert "hunter2" not in written
+
+
+def test_level_and_form_change_for_loggers_that_were_used_before(capsys: pytest.CaptureFixture[str]) -> None:
+    """A reload reaches each module, although each keeps its logger from its first line on."""
+    before = structlog.get_config()
+    log = structlog.get_logger()
+    try:
+        logs.configure(LogConfig(LogFormat.JSON), instance="node1")
+        log.debug("too little")
+        log.info("first")
+        logs.reconfigure(LogConfig(LogFormat.CONSOLE, LogLevel.DEBUG))
+        log.debug("second")
+        logs.reconfigure(LogConfig(LogFormat.JSON, LogLevel.ERROR))
+        log.warning("too little")
+        log.error("third")
+    finally:
+        structlog.configure(**before)
+    first, second, third = capsys.readouterr().err.splitlines()
+    assert (json.loads(first)["event"], json.loads(first)["instance"]) == ("first", "node1")
+    assert "second" in second
+    assert "instance=node1" in second
+    assert (json.loads(third)["event"], json.loads(third)["level"]) == ("third", "error")
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "/dev/null"])

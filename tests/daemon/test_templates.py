@@ -14,7 +14,7 @@ from peruserd.couch.errors import ServerError
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import NOBODY, Tokens
 from peruserd.daemon.templates import TemplateKeeper, load_templates
-from tests.waiting import PATIENCE_SECONDS, eventually
+from tests.waiting import eventually
 
 
 def config_of(directory: Path, **more: object) -> Config:
@@ -157,7 +157,7 @@ def test_nothing_is_kept_where_there_is_nothing() -> None:
     made = keeper(record, NO_TEMPLATES)
     made.start()
     made.stop()
-    assert not made._task.is_running
+    assert made._tasks == []
     assert record.kept == []
 
 
@@ -167,5 +167,19 @@ def test_a_database_of_somebody_elses_gets_nothing() -> None:
     made = keeper(record, Templates((Template("a", {}),)), usable=False)
     made.start()
     made.stop()
-    assert made._task.join(PATIENCE_SECONDS)
+    for each in made._tasks:
+        assert each.join()
     assert not record.asked.is_set()
+
+
+def test_later_templates_come_on_record_beside_earlier_ones() -> None:
+    """A reload brings other templates while the first ones wait for the cluster. A rollout needs to know both."""
+    record = Record(3)
+    first, second = (Templates((Template("a", {"version": number}),)) for number in (1, 2))
+    made = keeper(record, first)
+    made.start()
+    made.keep(second)
+    eventually(lambda: len(record.kept) == 2, "both are on record")
+    assert first in record.kept
+    assert second in record.kept
+    made.stop()

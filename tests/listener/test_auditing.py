@@ -1,6 +1,7 @@
 """The auditor of a listener, on a simulated cluster, with a store and a tracker that only note what they are told."""
 
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -32,6 +33,7 @@ from peruserd.listener.feed import Stopped
 from peruserd.listener.template_writer import open_template_writer
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import connect
+from tests.waiting import PATIENCE_SECONDS
 
 LOW = Range(0, 0x7FFFFFFF)
 NODE = "node1@127.0.0.1"
@@ -59,6 +61,7 @@ class Audit:
         self.full_for = 0
         self.asked_for_room = 0
         self.stopping = threading.Event()
+        self.pace = Pace(interval, 100_000.0)
         self._until = 1
         client = connect(cluster.urls[0])
         shard_map = client.shard_map("_local", "_users")
@@ -81,7 +84,7 @@ class Audit:
                 on_change=lambda: None,
             ),
             self,
-            Pace(interval, 100_000.0),
+            self.pace,
             self.stopping,
         )
 
@@ -430,6 +433,26 @@ def test_it_stops_promptly_in_the_middle_of_a_rest(cluster: SimClusterThread) ->
     audit.stopping.set()
     thread.join(10.0)
     assert not thread.is_alive()
+
+
+def test_another_interval_counts_in_the_middle_of_a_rest(
+    cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a reload the next round need not wait for a day, and neither need the rest of this one."""
+    monkeypatch.setattr(auditing, "_PACE_SECONDS", 0.01)
+    served(cluster, 5)
+    now = time.time()
+    audit = Audit(cluster, rounds=Rounds(last=Summary(now, now, 0, {}), number=1))
+    audit.pace.change(86_400.0, 100_000.0)
+    audit.auditor._begin_in_peace = lambda: None  # type: ignore[method-assign]
+    audit._until = 3
+    thread = threading.Thread(target=_run_to_stop, args=(audit,))
+    thread.start()
+    assert not audit.stopping.wait(0.1)
+    audit.pace.change(SOON, 100_000.0)
+    thread.join(PATIENCE_SECONDS)
+    assert not thread.is_alive()
+    assert audit.kept.number == 3
 
 
 def _run_to_stop(audit: Audit) -> None:

@@ -373,6 +373,19 @@ def test_a_clock_that_is_behind_shortens_no_grace_period_of_a_second_deletion(
     assert anew.due_at > clock() + WEEK - 60
 
 
+def test_limits_of_a_reload_count_for_later_deletions(
+    cluster: SimClusterThread, clock: Clock, patient: DeletionsHarness
+) -> None:
+    """What was noted before keeps its date. The breaker counts by the new limit at once."""
+    deleted_user(cluster, patient, "ann")
+    patient.deletions.config = DeletionConfig(policy=DeletionPolicy.DROP, grace_period=3_600.0, max_drops=7)
+    deleted_user(cluster, patient, "bob")
+    (early,), (late,) = (patient.entries(each) for each in ("ann", "bob"))
+    assert early.due_at > clock() + WEEK - 60
+    assert late.due_at < clock() + 3_660
+    assert patient.deletions._dropper._config().max_drops == 7
+
+
 # Words and the pause
 
 

@@ -127,6 +127,19 @@ def test_there_are_never_more_workers_than_allowed(harness: WorkersHarness) -> N
     assert len(harness.threads()) == 2
 
 
+@pytest.mark.parametrize("harness", [(2, 10)], indirect=True)
+def test_a_limit_that_grows_lets_more_workers_begin(harness: WorkersHarness) -> None:
+    """A reload of the configuration raises it, and the users who wait already have the benefit."""
+    harness.enter(*map(str, range(20)))
+    eventually(lambda: len(harness.provisioner.active) == 2, "two are worked on")
+    harness.workers.most = 5
+    harness.provisioner.go.set()
+    eventually(lambda: harness.tracker.report().checkpoint == 20, "all are served")
+    harness.provisioner.go.clear()
+    harness.enter(*map(str, range(100, 120)))
+    eventually(lambda: len(harness.provisioner.active) == 5, "five are worked on")
+
+
 def test_one_documents_changes_are_acted_on_in_order(harness: WorkersHarness) -> None:
     """A change of a document in work is acted on after that work; changes of others are acted on meanwhile."""
     harness.enter("ann")

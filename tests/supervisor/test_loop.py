@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,18 +15,20 @@ from structlog.testing import capture_logs
 
 from peruserd import ending
 from peruserd.core.cluster.stable_view import StableView
-from peruserd.core.cluster.views import Plan, View, make_plan
+from peruserd.core.cluster.views import Copy, Plan, View, make_plan
+from peruserd.core.configuration.config import AuditConfig, DeletionConfig, LogConfig
 from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
 from peruserd.core.processes.lifecycle import Timing
-from peruserd.core.processes.messages import ListenerStart
+from peruserd.core.processes.messages import ListenerStart, Reconfigure
 from peruserd.core.processes.restarts import RestartBudget
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor import fleet
 from peruserd.supervisor.fleet import Fleet
-from peruserd.supervisor.inbox import Inbox, NewView
+from peruserd.supervisor.inbox import Inbox, NewSettings, NewView
 from peruserd.supervisor.loop import Outcome, Supervisor
-from peruserd.supervisor.signals import Signals
-from peruserd.supervisor.start_request import StartRequest
+from peruserd.supervisor.signals import Signals, hold_hangup
+from peruserd.supervisor.start_request import FleetSettings, StartRequest
+from tests.starting import listener_start
 from tests.supervisor.fleet_harness import FixedGatekeeper, FleetHarness
 from tests.waiting import PATIENCE_SECONDS, eventually, eventually_at_least
 
@@ -168,6 +170,62 @@ def test_sighup_reads_the_password_again_and_does_not_end_the_daemon() -> None:
     assert hangups == ["read again"]
 
 
+def test_sighup_changes_nothing_while_the_daemon_ends() -> None:
+    """A reload at that moment would start parts that were just stopped."""
+    hangups: list[str] = []
+    fleet = AdjustedFleet()
+    subject = supervisor(fleet, lambda _view, _seen: Plan(), [], on_hangup=lambda: hangups.append("read again"))
+    subject._inbox.put(signal.SIGTERM)
+    subject._inbox.put(signal.SIGHUP)
+    subject.restart(Copy("_users", WHOLE_SPACE, "n1"))
+    assert Running(subject).join() is Outcome.STOPPED
+    assert (hangups, fleet.restarted) == ([], [])
+
+
+@pytest.fixture
+def _hangup() -> Iterator[None]:
+    """Put the handler of SIGHUP back."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_hangup")
+def test_sighup_before_the_loop_is_obeyed_by_it_and_after_the_loop_by_nobody() -> None:
+    """By default it would end the process: during a long start, or before the lease is released."""
+    hold_hangup()
+    inbox = Inbox()
+    signal.raise_signal(signal.SIGHUP)
+    signal.raise_signal(signal.SIGHUP)
+    with Signals(inbox.put, lambda: None):
+        assert inbox.take_all() == [signal.SIGHUP]
+        signal.raise_signal(signal.SIGHUP)
+        assert inbox.take_all() == [signal.SIGHUP]
+    signal.raise_signal(signal.SIGHUP)
+    assert inbox.take_all() == []
+
+
+def test_settings_of_a_reload_reach_the_fleet_and_the_quiet_period() -> None:
+    """A view that waits for the old quiet period comes into force with the new one."""
+    fleet = AdjustedFleet()
+    subject = supervisor(fleet, lambda _view, _seen: Plan(), [], quiet=3600.0)
+    running = Running(subject)
+    for view in (CALM, FLAPPED):
+        subject.on_view(view)
+    eventually(lambda: subject.view == CALM)
+    settings = FleetSettings(
+        lambda request: listener_start(request.assignment),
+        Reconfigure(DeletionConfig(), AuditConfig(), LogConfig(), 1, 1.0),
+        max_in_flight=1,
+        new_per_minute=0,
+        renews=False,
+    )
+    subject.take_over(NewSettings(0.0, 0.0, settings))
+    eventually(lambda: subject.view == FLAPPED)
+    running.end()
+    assert fleet.reconfigured == [settings]
+
+
 def test_what_was_found_out_about_a_session_is_handed_to_the_fleet() -> None:
     """Another thread hands the answer over, because only the loop sends messages to listeners."""
     fleet = AdjustedFleet()
@@ -231,6 +289,8 @@ class AdjustedFleet(Fleet):
     def __init__(self) -> None:
         self.adjusted: list[Plan] = []
         self.answered: list[Mapping[Hashable, int] | None] = []
+        self.reconfigured: list[FleetSettings] = []
+        self.restarted: list[Copy] = []
         self.stopped = False
 
     idle = True
@@ -251,6 +311,13 @@ class AdjustedFleet(Fleet):
     def adjust(self, plan: Plan, _now: float) -> str:
         self.adjusted.append(plan)
         return "done"
+
+    def reconfigure(self, settings: FleetSettings) -> None:
+        self.reconfigured.append(settings)
+
+    def restart(self, copy: Copy, _now: float) -> bool:
+        self.restarted.append(copy)
+        return True
 
     def stop(self, _now: float) -> None:
         self.stopped = True

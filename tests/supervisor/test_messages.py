@@ -50,6 +50,8 @@ class NotedProcess:
     def __init__(self, start: ListenerStart, pid: int) -> None:
         self.copy = start.copy
         self.pid = pid
+        self.start = start
+        self.code = 0
         self.sent: list[ToListener] = []
         self.says: list[FromListener] = []
 
@@ -71,7 +73,7 @@ class NotedProcess:
         return [each for each in self.sent if isinstance(each, Inform)]
 
     def reap(self) -> int:
-        return 0
+        return self.code
 
 
 class Noted:

@@ -129,8 +129,7 @@ class Daemon:
         if self._started is not None:
             self._started.end()
         self._starts += 1
-        file = self.directory / "peruserd.toml"
-        file.write_text(_toml(self.config), encoding="utf-8")
+        file = self.write_configuration()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PERUSERD_")}
         environment = inherited | {"PYTHONPATH": os.pathsep.join(_PYTHON_PATH)} | self._environment
         arguments = ["run", "--config", str(file)]
@@ -139,6 +138,13 @@ class Daemon:
             self._started = Started(command, output=self.log_file, cwd=self.directory, environment=environment)
         else:
             self._started = Forked(arguments, output=self.log_file, cwd=self.directory, environment=environment)
+
+    def write_configuration(self, **changes: Mapping[str, object]) -> Path:
+        """Change keys of these tables, write its configuration file, and return the path of that."""
+        self.config = _merged(self.config, changes)
+        file = self.directory / "peruserd.toml"
+        file.write_text(_toml(self.config), encoding="utf-8")
+        return file
 
     def wait(self) -> int:
         """Return its exit code as soon as it has ended."""

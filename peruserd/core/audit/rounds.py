@@ -138,6 +138,11 @@ class Pace:
         self._whole = self.rate = rate
         self._next_request = float("-inf")
 
+    def change(self, interval_seconds: float, rate: float) -> None:
+        """Take another interval, and another rate of the whole instance. `divide` must follow."""
+        self.interval_seconds = interval_seconds
+        self._whole = rate
+
     def divide(self, share: int, total: int) -> None:
         """Take the part of the rate of a listener that works on `share` users at once, of `total` in all."""
         self.rate = self._whole * min(1.0, share / total)

@@ -144,6 +144,16 @@ class LeaseTable(msgspec.Struct, frozen=True):
         }
         return msgspec.structs.replace(self, observed=observed, watched_at=now)
 
+    def with_ttl(self, ttl_seconds: float, now: float) -> Self:
+        """Return the table with another time to live. Whoever is silent already stays so until its counter grows."""
+        observed = {
+            name: each
+            if each.grown_at is None or self._is_fresh(each, now)
+            else msgspec.structs.replace(each, grown_at=min(each.grown_at, now - ttl_seconds))
+            for name, each in self.observed.items()
+        }
+        return msgspec.structs.replace(self, ttl_seconds=ttl_seconds, observed=observed)
+
     def status(self, incarnation: str, now: float) -> LeaseStatus:
         """Return the status of an incarnation; raises KeyError if it was never seen."""
         observed_lease = self.observed[incarnation]

@@ -31,6 +31,9 @@ MAX_SHARDS: Final = 1_024
 
 Shards = Annotated[int, Meta(ge=1, le=MAX_SHARDS)]
 
+MAX_IN_FLIGHT: Final = 1_024
+"""The limit of users under work at once. Each has a thread and a connection."""
+
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of the configuration file."""
@@ -135,8 +138,8 @@ class TemplatesConfig(Table, frozen=True):
     directory: Annotated[
         str | None,
         Meta(
-            description="A directory with documents/*.json, security.json and options.json. It is read at the start. "
-            "New databases get its content at once, and existing ones by `peruserd templates rollout`."
+            description="A directory with documents/*.json, security.json and options.json. It is read at the start "
+            "and at a reload. New databases get its content at once, and existing ones by `peruserd templates rollout`."
         ),
     ] = None
 
@@ -208,7 +211,7 @@ class ProvisioningConfig(Table, frozen=True):
     """Limits within which users are served."""
 
     max_in_flight: Annotated[
-        Annotated[int, Meta(ge=1, le=1_024)],
+        Annotated[int, Meta(ge=1, le=MAX_IN_FLIGHT)],
         Meta(description="Users this instance works on at once, over all its listeners."),
     ] = 64
     max_new_per_minute: Annotated[

@@ -57,8 +57,12 @@ class Quarantine(msgspec.Struct, frozen=True, tag="quarantine", forbid_unknown_f
     kind: str | None = None
 
 
+class Reload(msgspec.Struct, frozen=True, tag="reload", forbid_unknown_fields=True):
+    """Read the configuration again, and take over what can be changed while the daemon runs."""
+
+
 DeletionOrder = Say | PauseAll | ResumeAll | ResumeOnly
-Order = DeletionOrder | LookAt | Quarantine
+Order = DeletionOrder | LookAt | Quarantine | Reload
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -91,6 +95,25 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
     kept: KeptUser
 
 
+class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
+    """The configuration was read again. Each field has the changed keys with one effect.
+
+    - `at_once`: the new value is in force.
+    - `listeners`: the new value comes into force as the listeners start again, one after the other.
+    - `kept`: the old value stays in force until the daemon is started again.
+    """
+
+    at_once: tuple[str, ...]
+    listeners: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+class Mistaken(msgspec.Struct, frozen=True, tag="mistaken"):
+    """The configuration was refused, and the one before stays in force. `problems` are sentences."""
+
+    problems: tuple[str, ...]
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """The order was carried out. `notice` tells the operator what else to know."""
 
@@ -104,7 +127,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     again: bool = True
 
 
-Answer = Progress | Noted | Unknown | Found | Done | Refused
+Answer = Progress | Noted | Unknown | Found | Reloaded | Mistaken | Done | Refused
 
 _ENCODER: Final = msgspec.json.Encoder()
 _ORDERS: Final = msgspec.json.Decoder(Order)

@@ -98,6 +98,19 @@ class Inform(msgspec.Struct, frozen=True, tag="inform"):
     cut_off: bool = False
 
 
+class Reconfigure(msgspec.Struct, frozen=True, tag="reconfigure"):
+    """The keys of the configuration that a listener takes over while it runs. The fields are those of `ListenerStart`.
+
+    The rest of the configuration stays as it was at the listener's start.
+    """
+
+    deletion: DeletionConfig
+    audit: AuditConfig
+    log: LogConfig
+    max_in_flight: int
+    recall_seconds: float
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Stop fetching, finish the work in flight within the given time, save the checkpoint, exit 0.
 
@@ -253,7 +266,18 @@ class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
     reason: str
 
 
-ToListener = Inform | Stop | TakeOverDoubts | Look | LookAtAll | CompareNames | Reauthenticate | JournalNews | Inquiry
+ToListener = (
+    Inform
+    | Reconfigure
+    | Stop
+    | TakeOverDoubts
+    | Look
+    | LookAtAll
+    | CompareNames
+    | Reauthenticate
+    | JournalNews
+    | Inquiry
+)
 FromListener = Hello | Report | CheckToken | Goodbye | InquiryPage
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

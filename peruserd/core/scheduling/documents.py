@@ -41,7 +41,7 @@ class Documents(FailedDocuments):
     ) -> None:
         super().__init__()
         self._nodes: frozenset[str] = frozenset()
-        self._recall_seconds = recall_seconds
+        self.recall_seconds = recall_seconds
         self._reminders: list[tuple[float, str]] = []
         # The documents with a recent act, the oldest first.
         self._recent: deque[tuple[float, str]] = deque()
@@ -245,7 +245,7 @@ class Documents(FailedDocuments):
         wanted = 0
         for document_id in [each for each in self._records if not is_mine(each)]:
             before = self._records[document_id]
-            record, effects = records.left(before, document_id, now, self._recall_seconds)
+            record, effects = records.left(before, document_id, now, self.recall_seconds)
             wanted += record is not before
             self._put(document_id, before, (record, effects))
         return wanted
@@ -329,7 +329,7 @@ class Documents(FailedDocuments):
             heapq.heapify(self._reminders)
 
     def _expire(self, now: float) -> None:
-        while self._recent and now - self._recent[0][0] > self._recall_seconds:
+        while self._recent and now - self._recent[0][0] > self.recall_seconds:
             at, document_id = self._recent.popleft()
             before = self._records.get(document_id)
             if before is not None:

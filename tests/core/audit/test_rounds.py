@@ -108,6 +108,14 @@ def test_requests_are_a_rate_apart_and_owe_nothing_to_an_idle_time() -> None:
     assert pace.request(100.0) == pytest.approx(0.1)
 
 
+def test_a_pace_takes_another_interval_and_rate() -> None:
+    """A reload changes both, and the listener keeps its part of the rate."""
+    pace = Pace(DAY, 10.0)
+    pace.change(2 * DAY, 4.0)
+    pace.divide(16, 64)
+    assert (pace.interval_seconds, pace.rate) == (2 * DAY, 1.0)
+
+
 def test_listeners_share_the_rate_of_their_instance() -> None:
     """The listeners divide the rate as they divide the users in flight. A single listener has all of it."""
     pace = Pace(DAY, 10.0)

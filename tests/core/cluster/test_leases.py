@@ -357,3 +357,16 @@ def test_a_lease_is_read_as_it_was_written() -> None:
     assert msgspec.json.decode(msgspec.json.encode(lease), type=Lease) == lease
     old = b'{"_id":"_local/x","node":"n1","incarnation":"a","counter":3,"mood":"good"}'
     assert msgspec.json.decode(old, type=Lease) == _lease("a", 3)
+
+
+def test_another_time_to_live_wakes_no_dead_instance() -> None:
+    """An instance that is silent already would otherwise get its documents back, and nobody would serve them."""
+    board = _table((1.0, [_lease("a"), _lease("b")]), (2.0, [_lease("a", 2)]), (15.0, [_lease("b", 2)]))
+    assert _alive(board, 25.0) == ["b"]
+    longer = board.with_ttl(60.0, 25.0)
+    assert _alive(longer, 25.0) == ["b"]
+    assert longer.status("a", 25.0) is LeaseStatus.SILENT
+    assert longer.newcomers() == ()
+    assert _alive(longer, 74.9) == ["b"]
+    assert _alive(longer.observe([_lease("a", 3)], 30.0), 30.0) == ["a", "b"]
+    assert _alive(board.with_ttl(5.0, 25.0), 25.0) == []
