@@ -36,7 +36,7 @@ help: ## List the targets
 
 setup: $(PYTHON_STAMP) ## Make .venv with everything pinned in it (PYTHON=python3.12 chooses another Python)
 
-demo: setup ## Watch peruserd serve a simulated cluster (DEMO="--seed 1" adds options)
+demo: setup ## Watch peruserd serve a simulated cluster (DEMO="--stay" leaves it up until Ctrl-C)
 	$(BIN)/peruserd demo --users 200 --rate 50 --once $(DEMO)
 
 # Workers steal from each other, because a few tests take as long as a hundred others.

@@ -28,7 +28,7 @@ EVIL: Final = {
     "private": "\ue000\U000f0000",
     "not assigned": "\U000e0fff\uffff",
     "joined": "👩\u200d👩\u200d👧",
-    "stacked": "z" + "\u0335\u0321\u0341" * 20,
+    "stacked": "z" + "\u0335\u0321\u0341" * 15,
     "imitation": "a\\x1b\\u202e",
     "quotes": "'\"`“”",
     "shell": "$(touch owned);`id`|a>b&c",

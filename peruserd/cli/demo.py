@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
         users=options.users,
         rate=options.rate,
         seed=options.seed if options.seed is not None else random.randrange(2**32),  # noqa: S311 - any will do
-        once=options.once or options.json,
+        once=(options.once or options.json) and not options.stay,
     )
     try:
         result = scenario.play(asked, show.choose_show(silent=options.json))

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.core.common.escaping import as_json_text, harmless
+from peruserd.core.common.escaping import as_json_text, calm_json, harmless
 
 PASSING: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Reasons that can pass by themselves why output cannot be written."""
@@ -87,12 +87,15 @@ def say_as_it_is(text: str) -> None:
 
 
 def print_json(value: object) -> None:
-    """Print a value as one line of JSON. Bytes of the command line that are not UTF-8 are escaped."""
+    """Print a value as one line of JSON. Bytes of the command line that are not UTF-8 are escaped.
+
+    So are characters that could control a terminal, in a way that JSON itself has for that.
+    """
     try:
         encoded = msgspec.json.encode(value)
     except UnicodeEncodeError:
         encoded = msgspec.json.encode(_encodable(msgspec.to_builtins(value)))
-    print(encoded.decode())
+    print(calm_json(encoded).decode())
     _answered.set()
 
 

@@ -35,18 +35,18 @@ def _owners(connected: Connected, options: argparse.Namespace) -> int:
 
 def _in_words(explained: OwnerExplanation) -> str:
     lines = [
-        f"{named(explained.user)}: {explained.owner or 'nobody'}",
+        f"{named(explained.user)}: {'nobody' if explained.owner is None else named(explained.owner)}",
         f"  because   {explained.why}",
         f"  document  {shown(explained.document)}",
         f"  database  {explained.database or 'none: no database can have this name'}",
     ]
     if explained.ranges:
-        count, first = len(explained.hosts), explained.hosts[0].node
+        count, first = len(explained.hosts), named(explained.hosts[0].node)
         lines += [
             f"  hash      {explained.hash}, in the range {' and '.join(explained.ranges)}",
             f"  key       {explained.key:08x}; modulo {count} hosts, {explained.key % count}: begin with {first}",
-            "  hosts     " + "\n            ".join(f"{each.node}: {each.why}" for each in explained.hosts),
+            "  hosts     " + "\n            ".join(f"{named(each.node)}: {each.why}" for each in explained.hosts),
         ]
     if explained.adopters:
-        lines.append(f"  adopters  {', '.join(explained.adopters)}")
+        lines.append(f"  adopters  {', '.join(map(named, explained.adopters))}")
     return "\n".join(lines)

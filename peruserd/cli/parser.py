@@ -212,6 +212,8 @@ def _add_demo(commands: "Commands[argparse.ArgumentParser]") -> None:
     parser.add_argument("--seed", type=int, default=None, metavar="N", help=seed)
     once = "end once all are served and looked at, instead of waiting for Ctrl-C"
     parser.add_argument("--once", action="store_true", help=once)
+    stay = "stay until Ctrl-C with the status pages to look at, also with --once"
+    parser.add_argument("--stay", action="store_true", help=stay)
     add_json_option(parser)
 
 

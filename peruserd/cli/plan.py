@@ -12,7 +12,7 @@ from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
 from peruserd.core.cluster.explanation import WholePlan, lone_plan, whole_plan
 from peruserd.core.cluster.leases import Lease
 from peruserd.core.cluster.views import Feed
-from peruserd.core.common.escaping import counted
+from peruserd.core.common.escaping import counted, named, shown
 from peruserd.supervisor.membership import Peer
 
 
@@ -65,9 +65,9 @@ def _in_words(plan: WholePlan, observed: Observed) -> str:
     ranges = [
         (
             each.range,
-            ", ".join(f"{node}{'' if node in plan.nodes else ' (away)'}" for node in each.hosts),
+            ", ".join(f"{named(node)}{'' if node in plan.nodes else ' (away)'}" for node in each.hosts),
             ", ".join(
-                instance if instance == node else f"{instance} (reads {node})"
+                named(instance) if instance == node else f"{named(instance)} (reads {named(node)})"
                 for instance, node in each.listeners.items()
             )
             or "NOBODY",
@@ -89,7 +89,7 @@ def _in_words(plan: WholePlan, observed: Observed) -> str:
         head = ("instance", "standing", "role", "lease", "version", "page")
         parts.insert(1, _table(head, map(_instance, observed.peers)))
     if observed.apart:
-        names = ", ".join(lease.node for lease in observed.apart)
+        names = ", ".join(named(lease.node) for lease in observed.apart)
         parts.append(
             f"instances with other settings for databases, rights, templates or deletion than this command's: {names}"
         )
@@ -107,7 +107,7 @@ def _in_words(plan: WholePlan, observed: Observed) -> str:
 def _instance(peer: Peer) -> tuple[str, ...]:
     lease, status = peer.lease, peer.status
     role = lease.role.value + (", node in maintenance mode" if lease.maintenance else "")
-    return lease.node, status.value, role, str(lease.counter), lease.version, lease.address
+    return named(lease.node), status.value, role, str(lease.counter), shown(lease.version), shown(lease.address)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from peruserd import __version__
 from peruserd.core.cluster.leases import Lease, LeaseStatus, Role
 from peruserd.core.cluster.views import View
+from peruserd.core.common.escaping import calm_json
 from peruserd.core.deletions.journal import Pause
 from peruserd.core.processes.latency import LatencyHistory
 from peruserd.core.processes.status import (
@@ -119,11 +120,11 @@ class InstanceStatus:
     def _make(self) -> tuple[Status, bytes]:
         rows = MAX_ROWS
         status = self.status(rows)
-        encoded = encode_status(status)
+        encoded = calm_json(encode_status(status))
         while len(encoded) > MAX_BYTES and rows > 1:
             rows //= 4
             status = self.status(rows)
-            encoded = encode_status(status)
+            encoded = calm_json(encode_status(status))
         return status, encoded
 
     def status(self, rows: int = MAX_ROWS) -> Status:

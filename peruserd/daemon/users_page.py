@@ -19,6 +19,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from peruserd.core.common.escaping import calm_json
 from peruserd.core.common.http_head import Head
 from peruserd.core.common.names import user_document_id
 from peruserd.core.common.rate import TokenBucket
@@ -145,7 +146,7 @@ class UsersPage:
             status, body = _STATUS[found.state], msgspec.json.encode(found)
         except _Refusal as refusal:
             status, body = refusal.status, msgspec.json.encode(refusal.body)
-        return Answer(status, JSON, body + b"\n", (_RETRY,) if status.startswith("503") else ())
+        return Answer(status, JSON, calm_json(body) + b"\n", (_RETRY,) if status.startswith("503") else ())
 
     def let_in(self, access: Access) -> None:
         """Let in other clients from now on; for any thread."""

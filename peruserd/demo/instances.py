@@ -76,6 +76,11 @@ class Instance:
         self._http = requests.Session()
         self._http.trust_env = False
 
+    @property
+    def page(self) -> str:
+        """Return the URL of its status page, once it is up."""
+        return f"http://{self._address}/"
+
     def wait_until_up(self) -> None:
         """Wait until the HTTP page answers; raises InstanceFailedError."""
         deadline = time.monotonic() + _START_SECONDS

@@ -82,6 +82,8 @@ class _Play:
 
     def run(self) -> Result:
         self._wait("the instances to be ready", self._all_ready)
+        for each in self._instances.all:
+            self._show.show_event(f"status page of {each.node}: {each.page}")
         self._show.show_event("all instances are ready; users begin to sign up")
         self._began = time.monotonic()
         self._signups.start(list(names(self._options.users, self._options.seed)), self._options.rate)
@@ -114,7 +116,8 @@ class _Play:
         return False
 
     def _linger(self) -> None:
-        self._show.show_event(f"look around at {self._cluster.urls[0]}; end with ^C")
+        pages = f"{self._cluster.urls[0]} and {self._instances.all[0].page}"
+        self._show.show_event(f"look around at {pages}; end with ^C")
         try:
             while True:
                 self._instances.check()

@@ -84,16 +84,19 @@ class Silence:
 
 
 class LineShow(Silence):
-    """Prints a line a second, and a line for each event."""
+    """Prints a line a second while something changes, and a line for each event."""
 
     def __init__(self) -> None:
         self._last = 0.0
+        self._drawn: Picture | None = None
 
     def draw(self, picture: Picture) -> None:
-        """Print a line, if the last one is a second old."""
-        if time.monotonic() - self._last < _LINE_SECONDS:
+        """Print a line, if the last one is a second old and shows something else."""
+        news = msgspec.structs.replace(picture, seconds=0.0)
+        if news == self._drawn or time.monotonic() - self._last < _LINE_SECONDS:
             return
         self._last = time.monotonic()
+        self._drawn = news
         running = sum(each.state == "running" for each in picture.listeners)
         print(
             f"{picture.seconds:6.1f} s  signed up {picture.signed_up:>5}/{picture.users}  served {picture.served:>5}  "
@@ -110,7 +113,7 @@ class LineShow(Silence):
 class TerminalShow(Silence):
     """A table that redraws in place, with the events below it."""
 
-    _KEPT_EVENTS: Final = 6
+    _KEPT_EVENTS: Final = 8
 
     def __init__(self) -> None:
         self._events: list[str] = []

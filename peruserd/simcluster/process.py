@@ -64,7 +64,10 @@ class SimClusterProcess(SimClusterControl):
     def __enter__(self) -> Self:
         """Start the process and return when its ports are open. RuntimeError where it ends before that."""
         command = [sys.executable, "-m", "peruserd.simcluster", *command_line(self.options)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ourselves
+        # A ^C at the terminal is for the program that runs the cluster. It may still need the cluster at its own end.
+        self._process = subprocess.Popen(  # noqa: S603 - ourselves
+            command, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
         try:
             super().__init__(_control_url(self._process.stdout))
             described = self.describe()

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from peruserd.daemon.systemd import Notifier, from_environment
+from tests.evil_names import EVIL, UNSERVABLE, harmful
 
 
 @pytest.fixture
@@ -47,11 +48,17 @@ def test_a_reload_says_when_it_began(systemd: socket.socket) -> None:
     assert before - 0.001 <= int(value) / 1_000_000 <= time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
-@pytest.mark.parametrize(
-    "words",
-    ["\x1b[2J\u202egone\nREADY=1\rSTOPPING=1", "\u2028READY=1\x85\x0b", "\ud800" * 1_000, "\U0001f600" * 5_000, ""],
-    ids=["controls", "separators", "surrogates", "long", "empty"],
-)
+WORDS = {
+    **EVIL,
+    **UNSERVABLE,
+    "controls": "\x1b[2J\u202egone\nREADY=1\rSTOPPING=1",
+    "separators": "\u2028READY=1\x85\x0b",
+    "surrogates": "\ud800" * 1_000,
+    "four bytes each": "\U0001f600" * 5_000,
+}
+
+
+@pytest.mark.parametrize("words", WORDS.values(), ids=WORDS)
 def test_a_status_is_one_line_that_controls_nothing(systemd: socket.socket, words: str) -> None:
     """A server's words can be in it, and systemd would read a second line as another state."""
     Notifier(systemd.getsockname()).status(words)
@@ -60,7 +67,7 @@ def test_a_status_is_one_line_that_controls_nothing(systemd: socket.socket, word
     text = received.decode()
     assert text.startswith("STATUS=")
     assert len(text.splitlines()) == 1
-    assert text.isprintable()
+    assert not harmful(text)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Showing text that users chose, on a terminal and in JSON. Their names may contain any control character."""
 
+import re
 import shlex
 import unicodedata
 from datetime import UTC, datetime
@@ -8,6 +9,9 @@ from typing import Final
 # Control, format (with those that change the direction of writing), surrogate, private and unassigned characters, and
 # the separators of lines and paragraphs.
 _UNSHOWN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+# Outside of strings, JSON has none of these.
+_UNUSUAL: Final = re.compile(r"[^\x00-\x7e]")
 
 
 def shown(text: str) -> str:
@@ -22,6 +26,17 @@ def shown(text: str) -> str:
 def as_json_text(text: str) -> str:
     """Return `text` as JSON can hold it. Bytes of a command line that are not UTF-8 are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def calm_json(encoded: bytes) -> bytes:
+    r"""Return JSON with the characters that `shown` escapes written as `\u202e`, which means the same to any reader.
+
+    So it can be printed on a terminal, and read line by line by programs that take other characters for ends of lines.
+    """
+    if encoded.isascii() and b"\x7f" not in encoded:
+        # Other control characters can be in no JSON.
+        return encoded
+    return _UNUSUAL.sub(_in_json, encoded.decode()).encode()
 
 
 def named(name: str) -> str:
@@ -61,6 +76,14 @@ def date(moment: float) -> str:
         return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     except (ValueError, OverflowError, OSError):
         return "at no time"
+
+
+def _in_json(match: re.Match[str]) -> str:
+    character = match[0]
+    if unicodedata.category(character) not in _UNSHOWN:
+        return character
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def _shown(character: str) -> str:

@@ -1,10 +1,12 @@
 import unicodedata
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peruserd.core.common.escaping import argument, counted, date, harmless, named, shown, span
+from peruserd.core.common.escaping import argument, calm_json, counted, date, harmless, named, shown, span
+from tests.evil_names import EVIL, harmful
 
 
 @pytest.mark.parametrize(
@@ -91,3 +93,21 @@ def test_a_moment_that_is_none_can_be_printed(moment: float) -> None:
     """Files and documents can hold any number."""
     assert date(moment) == "at no time"
     assert date(0.0) == "1970-01-01 00:00:00Z"
+
+
+@given(st.text())
+def test_calm_json_says_the_same(text: str) -> None:
+    """A reader of JSON gets the same text, and a terminal gets nothing that could steer it."""
+    text = text.encode("utf-8", "replace").decode()
+    calm = calm_json(msgspec.json.encode({text: [text]}))
+    assert msgspec.json.decode(calm) == {text: [text]}
+    assert not harmful(calm.decode())
+
+
+@pytest.mark.parametrize("text", EVIL.values(), ids=EVIL)
+def test_evil_texts_are_calm_in_json(text: str) -> None:
+    """What can be shown stays as it is."""
+    calm = calm_json(msgspec.json.encode(text))
+    assert msgspec.json.decode(calm) == text
+    assert not harmful(calm.decode())
+    assert calm_json('"é片😀"'.encode()) == '"é片😀"'.encode()
