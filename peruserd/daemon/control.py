@@ -35,6 +35,9 @@ _BRIEF_SECONDS: Final = 0.2
 # How long the daemon waits for a client at a time.
 _ROUND_SECONDS: Final = 10.0
 
+# The next client is accepted this long after one for whom no thread could be made.
+_PAUSE_SECONDS: Final = 0.2
+
 # The size of the kernel's buffer for the path of a Unix socket, with the final zero byte.
 _MAX_PATH_BYTES: Final = 108
 
@@ -104,10 +107,12 @@ class ControlSocket:
             return 0.0
         try:
             threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
-        except RuntimeError:
+        except RuntimeError as error:
+            # The next clients must not wait for longer and longer, as after other faults.
+            log.warning("control socket cannot serve a client", error=str(error))
             self._places.release()
             client.close()
-            raise
+            return _PAUSE_SECONDS
         return 0.0
 
     def _turn_away(self, client: socket.socket) -> None:
