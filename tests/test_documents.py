@@ -97,6 +97,12 @@ def test_links_lead_to_pages_and_headings_that_are_there(page: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
 
 
+def test_every_page_is_in_the_index() -> None:
+    """A page that the README does not name would be found by nobody."""
+    linked = set(re.findall(r"\]\((docs/[a-z-]+\.md)", (ROOT / "README.md").read_text()))
+    assert {f"docs/{page.name}" for page in PAGES if page.parent.name == "docs"} == linked
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_are_named_are_there(page: Path) -> None:
     """Examples and tables name only commands that exist."""

@@ -227,7 +227,7 @@ def _account(client: Client, auth_db: str, username: str) -> str:
         return f"{username} has a user document, and CouchDB caches it"
     return (
         f"{username} has no user document, so CouchDB searches several nodes for one with every request: "
-        'see "The account" in the README'
+        'see "The account" in docs/install.md'
     )
 
 

@@ -149,7 +149,7 @@ def _details(found: control.Found, now: float) -> Iterator[str]:
         "error": shown(kept.error),
         "failures": f"{kept.failures}, the first one {date(kept.since)} ({span(now - kept.since)} ago)",
         "next try": _next(found),
-        "advice": _ADVICE.get(kept.advice, kept.advice),
+        "advice": _ADVICE_BY_KIND.get(kept.kind) or _ADVICE.get(kept.advice, kept.advice),
         "waits for": ", ".join(map(shown, kept.waits_for)),
         "listener": shown(found.listener),
     }
@@ -161,10 +161,14 @@ _ADVICE: Final = {
     "ask_operator": "change what the error names, then `peruserd quarantine retry`",
     "give_up": "only another change of the user document helps",
 }
+# What a look at the user does only at the operator's word.
+_ADVICE_BY_KIND: Final = {"database_deleted": "`peruserd audit --repair --user` makes the database again"}
 
 
 def _next(found: control.Found) -> str:
     seconds = found.kept.next_try_in
+    if seconds is None and found.kept.kind in _ADVICE_BY_KIND:
+        return "waits for the operator's word"
     if seconds is None:
         return "tried now, or not before the user document changes"
     return "tried now" if seconds < 1 else f"tried again in {span(seconds)}"
