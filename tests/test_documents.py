@@ -10,6 +10,7 @@ import pytest
 from peruserd.cli.parser import build_parser
 from peruserd.core.configuration.changes import EFFECTS, Effect
 from peruserd.core.configuration.config import Config
+from peruserd.core.processes.status import Status
 from peruserd.monitoring.documents import made_parts, replaced
 from peruserd.monitoring.table import FAMILIES
 
@@ -132,3 +133,9 @@ def test_the_tests_that_show_a_defence_are_there() -> None:
         source = "".join(files[path].read_text() for paths in found for path in paths)
         for words in re.findall(r'"([^"]+)"', cell):
             assert re.search("def test_[a-z0-9_]*" + words.strip("…").replace(" ", "_"), source), words
+
+
+def test_the_page_of_the_status_names_each_field() -> None:
+    """A program is written by this page."""
+    named = re.findall(r"`(\w+)`", "\n".join(row[0] for row in rows("status-page.md")))
+    assert {field.name for field in msgspec.structs.fields(Status)} <= set(named)

@@ -151,7 +151,7 @@ class InstanceStatus:
             instances=self._instances(now, cutter),
             ranges=self._ranges(views, fleet, cutter),
             unreadable=tuple(cutter.rows("unreadable", fleet.unreadable)),
-            listeners=tuple(map(listener_view, cutter.rows("listeners", fleet.listeners))),
+            listeners=tuple(listener_view(each, now) for each in cutter.rows("listeners", fleet.listeners)),
             latency=self._latency.status(fleet.counters.latency, now, wall),
             quarantine=quarantined_by_kind(fleet.listeners),
             deletions=deletions_view(fleet, self._pause(), wall),

@@ -28,8 +28,8 @@ from peruserd.supervisor.listener import ListenerStatus
 _OTHER_KIND: Final = "other"
 
 
-def listener_view(listener: ListenerStatus) -> ListenerView:
-    """Return what is shown of a listener."""
+def listener_view(listener: ListenerStatus, now: float) -> ListenerView:
+    """Return what is shown of a listener; `now` is of the monotonic clock."""
     view = ListenerView(
         range=str(listener.copy.range),
         node=cut(listener.copy.node),
@@ -47,16 +47,23 @@ def listener_view(listener: ListenerStatus) -> ListenerView:
     return msgspec.structs.replace(
         view,
         stage=report.stage,
+        lag_seconds=_since(report.oldest_waiting_since, now) or 0.0,
+        feed_age=_since(report.read_at, now),
         lag_rows=_lag(report),
         waiting=report.waiting,
         in_flight=report.in_flight,
         quarantined=report.quarantined,
         permanent=report.permanent,
         on_hold=None if report.on_hold is None else cut(report.on_hold),
+        hold_kind=report.hold_kind,
         checkpoint=_sequence(report.checkpoint),
         shard_sequence=_sequence(report.shard_sequence),
         usage=report.usage if listener.pid is not None else None,
     )
+
+
+def _since(moment: float | None, now: float) -> float | None:
+    return None if moment is None else max(0.0, now - moment)
 
 
 def _sequence(sequence: int | str | None) -> int | str | None:

@@ -7,8 +7,9 @@ import pytest
 import requests
 from prometheus_client import CollectorRegistry, Counter
 
+from peruserd.core.configuration.config import HTTPConfig
 from peruserd.core.processes.status import decode_status, encode_status
-from peruserd.daemon.http import Page
+from peruserd.daemon.http import Page, serve
 from peruserd.daemon.http_server import HTTPServer
 from peruserd.daemon.status_page import StatusPages
 from tests.daemon.statuses import STATUS
@@ -127,3 +128,16 @@ def test_a_request_without_exactly_one_host_is_400(url: str, head: str, status: 
     kind, body = answer.partition("\r\n\r\n")[::2]
     assert "text/plain" in kind
     assert body.count("\n") == 1
+
+
+def test_the_configured_names_and_the_machine_s_own_are_known() -> None:
+    """Prometheus asks under the name in its list of targets."""
+    page = Page(CollectorRegistry(), healthy=lambda: (True, "ok"), ready=lambda: (True, "ok"))
+    server = serve(page, HTTPConfig(listen="127.0.0.1:0", hosts="a.example.org, B.example.org"))
+    try:
+        hosts = {"a.example.org": 200, "b.example.org:9984": 200, socket.gethostname(): 200, "c.example.org": 421}
+        for host, status in hosts.items():
+            answer = requests.get(f"http://127.0.0.1:{server.port}/healthz", headers={"Host": host}, timeout=10)
+            assert (host, answer.status_code) == (host, status)
+    finally:
+        server.stop()

@@ -159,7 +159,9 @@ def test_a_server_without_shards_has_one_range() -> None:
 def test_a_listener_shows_its_state_and_its_last_report() -> None:
     """The lag is the distance from the checkpoint to the newest row seen."""
     usage = Usage(cpu_seconds=1.0, resident_bytes=5, descriptors=6, threads=7)
-    given = report(checkpoint=40, shard_sequence=52, waiting=3, in_flight=2, on_hold="503", usage=usage)
+    times = {"oldest_waiting_since": NOW + 50.0, "read_at": NOW + 58.0}
+    holding = {"on_hold": "503", "hold_kind": "server_error"}
+    given = report(checkpoint=40, shard_sequence=52, waiting=3, in_flight=2, usage=usage, **times, **holding)
     first, second = (
         _subject(_listener(LOWER, given), _listener(UPPER, None, state=State.BACKOFF, reason=Reason.CRASHED, pid=None))
         .status()
@@ -167,6 +169,7 @@ def test_a_listener_shows_its_state_and_its_last_report() -> None:
     )
     assert (first.copy, first.range, first.node, first.pid) == ("00000000-7fffffff@n1", str(LOWER), "n1", 7)
     assert (first.lag_rows, first.waiting, first.in_flight, first.on_hold, first.usage) == (12, 3, 2, "503", usage)
+    assert (first.lag_seconds, first.feed_age, first.hold_kind) == (10.0, 2.0, "server_error")
     assert (second.state, second.why, second.lag_rows, second.caught_up) == (State.BACKOFF, Reason.CRASHED, None, False)
 
 

@@ -42,8 +42,9 @@ return shown;
 # Shows a status, and returns what can be seen then: the words, the elements, and the title.
 SHOW = """
 show(arguments[0]);
-const elements = [...document.querySelectorAll("*")].map((each) => each.tagName).join(" ");
-return [document.body.innerText, elements, document.title];
+// A long name has places where a line can be broken.
+const elements = [...document.querySelectorAll("*:not(wbr)")].map((each) => each.tagName).join(" ");
+return [document.body.innerText, elements, document.title, document.documentElement.scrollWidth];
 """
 
 TAB, ENTER = "\ue004", "\ue007"
@@ -142,15 +143,17 @@ def test_the_page_follows_a_running_instance(
 def test_no_text_becomes_markup(browser: Browser) -> None:
     """All evil texts in all places are shown as texts, and what could steer or hide is shown as an escape."""
     with _showing([evil_status("a")]) as url:
+        browser.show_as(width=320)
         browser.go(url)
         eventually(lambda: _is_live(browser), "the page shows the status")
-        _, expected, _ = browser.run(SHOW, json.loads(encode_status(evil_status("a"))))
+        _, expected, *_ = browser.run(SHOW, json.loads(encode_status(evil_status("a"))))
         for number, text in enumerate([*EVIL.values(), *filter(None, UNSERVABLE.values())]):
             version = f"number {number}"
             fields = json.loads(encode_status(evil_status(text))) | {"version": version}
-            shown, structure, title = browser.run(SHOW, fields)
+            shown, structure, title, width = browser.run(SHOW, fields)
             assert version in shown
             assert structure == expected, text
+            assert width <= 320, text
             assert title.endswith(" · peruserd"), text
             assert not harmful(shown.replace("\t", " ") + title), text
     assert browser.messages() == []

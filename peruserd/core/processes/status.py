@@ -95,10 +95,14 @@ class ListenerView(msgspec.Struct, frozen=True):
 
     - `why`: the reason of its last end or stop. `restarts`: how often it was started again after an unplanned end.
     - `failures`: unplanned ends since the listener was last well.
+    - `lag_seconds`: for how long the oldest live change waits that is neither finished nor in quarantine; 0 if there is
+      none.
+    - `feed_age`: seconds since the live feed was last read.
     - `lag_rows`: rows between the checkpoint and the newest row seen; None where sequences are opaque texts.
     - `waiting`, `in_flight`: users who wait for work, and users under work.
     - `quarantined`: users in quarantine. `permanent`: those of them whom only somebody's act can help.
-    - `on_hold`: why no user is tried: why the cluster serves nobody, or the state cannot be written; None otherwise.
+    - `on_hold`: why no work is given out; None while it is. `hold_kind`: "state" if this instance's own state cannot be
+      written, or else the kind of the cluster's failure.
     - `checkpoint`, `shard_sequence`: the sequence up to which all is done, and the newest one seen.
     """
 
@@ -112,12 +116,15 @@ class ListenerView(msgspec.Struct, frozen=True):
     pid: int | None
     caught_up: bool
     stage: Stage | None = None
+    lag_seconds: float | None = None
+    feed_age: float | None = None
     lag_rows: int | None = None
     waiting: int | None = None
     in_flight: int | None = None
     quarantined: int | None = None
     permanent: int | None = None
     on_hold: str | None = None
+    hold_kind: str | None = None
     checkpoint: int | str | None = None
     shard_sequence: int | str | None = None
     usage: Usage | None = None

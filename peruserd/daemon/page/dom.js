@@ -17,10 +17,12 @@ function words(text) {
   return String(text).replace(UNSHOWN, escaped);
 }
 
-// A name, which can imitate nothing: a backslash is doubled, and it is kept apart from the words around it.
+// A name, which can imitate nothing: a backslash is doubled, and it is kept apart from the words around it. A line may
+// be broken after a part of it.
 function name(text) {
-  const shown = String(text).replaceAll("\\", "\\\\").replace(UNSHOWN, escaped);
-  return make("bdi", {}, shown || "\u201c\u201d");
+  const shown = String(text).replaceAll("\\", "\\\\").replace(UNSHOWN, escaped) || "\u201c\u201d";
+  const parts = shown.split(/(?<=[@.:])(?=\w)/u);
+  return make("bdi", {}, parts.flatMap((part, at) => (at ? [make("wbr", {}), part] : [part])));
 }
 
 function make(tag, attributes, ...children) {
@@ -71,7 +73,8 @@ function table(caption, columns, rows, limit = 300) {
   const whole = make("table", { class: "cards", role: "table" }, make("caption", {}, caption),
     make("thead", { role: "rowgroup" }, head), make("tbody", { role: "rowgroup" }, body));
   const more = rows.length - limit;
-  return more > 0 ? [whole, make("p", {}, `and ${count(more)} more in /status.json`)] : [whole];
+  const held = make("div", { class: "wide" }, whole);
+  return more > 0 ? [held, make("p", {}, `and ${count(more)} more in /status.json`)] : [held];
 }
 
 // Words for numbers and times
@@ -97,6 +100,11 @@ function span(duration) {
     if (duration >= 2 * size) return `${Math.round(duration / size)} ${unit}`;
   }
   return `${Math.max(0, Math.round(duration))} s`;
+}
+
+function ago(age) {
+  if (age === null) return "–";
+  return age < 10 ? "just now" : `${span(Math.floor(age / 10) * 10)} ago`;
 }
 
 function moment(at) {

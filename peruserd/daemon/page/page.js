@@ -39,16 +39,19 @@ const PAUSES = {
 function troubles(status) {
   const found = [];
   const add = (level, what, advice) => found.push({ level, what, advice });
-  if (!status.healthy.ok) add("bad", `Not healthy: ${status.healthy.why}.`, "systemd restarts the instance; the log says why");
+  if (!status.healthy.ok) add("bad", `Not healthy: ${status.healthy.why}.`, "look into the log; systemd starts the instance again");
   if (status.authentication.trouble !== null) add("bad", `The server does not let this instance in: ${status.authentication.trouble}.`, null);
   for (const each of status.unreadable) add("bad", `Range ${each} cannot be read: no node that hosts it is connected.`, "start one of its nodes");
   for (const each of status.listeners) {
     if (each.state === "failed") add("bad", `The listener of ${each.copy} has given up.`, "the log says what must change");
     else if (each.failures) add("warn", `The listener of ${each.copy} has ended unplanned, ${plural(each.failures, "time")} in a row (${each.why || "no reason known"}).`,
-      "it is started again by itself; the log says why it ends");
+      "look into the log; the listener is started again by itself");
   }
-  const held = status.listeners.find((each) => each.on_hold !== null);
-  if (held) add("bad", `The cluster serves nobody: ${held.on_hold}.`, "peruserd goes on by itself once it does");
+  const held = status.listeners.filter((each) => each.on_hold !== null);
+  const ours = held.find((each) => each.hold_kind === "state");
+  if (ours) add("bad", `The state of this instance cannot be written, so nobody is served: ${ours.on_hold}.`,
+    "make room in the state directory, or let peruserd write there; it goes on by itself then");
+  else if (held.length) add("bad", `The cluster serves nobody: ${held[0].on_hold}.`, "mend the cluster; peruserd goes on by itself then");
   if (!status.ready.ok && found.length === 0) add("warn", `Not ready: ${status.ready.why}.`, null);
   if (!status.leases_readable && status.nodes !== null && status.instances.length > 1)
     add("warn", "Leases cannot be read, so it is not known which instances live.", null);
@@ -63,7 +66,7 @@ function troubles(status) {
   if (status.couch_peruser) add("warn", "CouchDB's couch_peruser is on at this node, and writes to the same databases.",
     "set [couch_peruser] enable = false on every node");
   if (status.maintenance) add("warn", "The node is in maintenance mode. Its users are served all the same.", null);
-  return found;
+  return [...found.filter((each) => each.level === "bad"), ...found.filter((each) => each.level !== "bad")];
 }
 
 function showNow(status) {
@@ -94,13 +97,14 @@ function showRanges(status, numbers) {
   put("ring", drawn, ...(status.ranges.length ? ring(status, numbers) : [make("p", {}, "No range is known yet.")]));
   const rows = status.ranges.map((each) => [
     make("code", {}, each.range),
+    each.readable ? (each.adopted ? mark("warn", "adopted") : mark("good", "served")) : mark("bad", "nobody can read it"),
+    each.followed_at.length ? each.followed_at.flatMap((node, at) => [at ? ", " : "",
+      ...(node === status.node ? ["own copy"] : ["through ", name(node)])]) : "not followed",
     each.owners.length ? each.owners.flatMap((owner, at) => [at ? ", " : "", keyed(owner, numbers)]) : "nobody",
     each.hosts.flatMap((host, at) => [at ? ", " : "", name(host)]),
-    each.followed_at.length ? each.followed_at.flatMap((node, at) => [at ? ", " : "", "the copy of ", name(node)]) : "not followed here",
-    each.readable ? (each.adopted ? mark("warn", "adopted") : mark("good", "served")) : mark("bad", "nobody can read it"),
   ]);
   put("ranges-t", drawn, table(`Ranges of ${status.database}, with the instances that own their users`,
-    [{ label: "Range" }, { label: "Owners" }, { label: "Hosts" }, { label: "Here" }, { label: "State" }], rows));
+    [{ label: "Range" }, { label: "State" }, { label: "Here" }, { label: "Owners" }, { label: "Hosts" }], rows));
 }
 
 const STATES = { running: "good", starting: "warn", stopping: "warn", backoff: "bad", failed: "bad", stopped: "warn" };
@@ -113,13 +117,18 @@ function showListeners(status) {
       [make("code", {}, each.range), " ", name(each.node)],
       [mark(...state), each.on_hold !== null ? `: ${each.on_hold}` : "", each.why ? ` (last end: ${each.why})` : ""],
       each.stage || "–",
-      each.lag_rows === null ? "–" : plural(each.lag_rows, "row"),
+      each.lag_seconds === null ? "–" : each.lag_seconds ? span(each.lag_seconds) : "none",
+      each.lag_rows === null ? "–" : count(each.lag_rows),
       count(each.waiting), count(each.in_flight), count(each.quarantined), count(each.restarts),
       each.usage === null ? "–" : `${Math.round(each.usage.resident_bytes / 1048576)} MiB`,
     ];
   });
-  put("listeners-t", status.listeners, rows.length ? table("One process for each copy that is followed",
-    [{ label: "Copy" }, { label: "State" }, { label: "Stage" }, { label: "Lag", number: true }, { label: "Waiting", number: true },
+  // Figures that change with each answer and are not shown must not replace the table.
+  const key = status.listeners.map(({ feed_age, usage, lag_seconds, checkpoint, shard_sequence, ...rest }) =>
+    [rest, lag_seconds === null ? null : span(lag_seconds), usage && Math.round(usage.resident_bytes / 1048576)]);
+  put("listeners-t", key, rows.length ? table("One process for each copy that is followed",
+    [{ label: "Copy" }, { label: "State" }, { label: "Stage" }, { label: "Lag", number: true },
+      { label: "Rows behind", number: true }, { label: "Waiting", number: true },
       { label: "In flight", number: true }, { label: "Quarantine", number: true }, { label: "Restarts", number: true },
       { label: "Memory", number: true }], rows) : make("p", {}, "This instance follows no copy now."));
 }
@@ -177,12 +186,12 @@ function showInstances(status, numbers) {
   const rows = status.instances.map((each) => [
     [keyed(each.node, numbers), each.is_me ? " (this one)" : ""],
     each.status === "alive" ? mark("good", each.is_active ? "alive" : "alive, standing by") : mark("warn", each.status),
-    each.lease_age === null ? "–" : `${span(each.lease_age)} ago`,
+    ago(each.lease_age),
     each.same_configuration === null ? "not known" : each.same_configuration ? mark("good", "the same") : mark("warn", "another one"),
     each.maintenance ? mark("warn", "in maintenance") : "in service",
     each.version, each.address ? name(each.address) : "–",
   ]);
-  put("instances-t", status.instances, table("Instances by their leases", [{ label: "Node" }, { label: "State" }, { label: "Sign of life" },
+  put("instances-t", status.instances.map(({ lease_age, ...rest }) => [rest, ago(lease_age)]), table("Instances by their leases", [{ label: "Node" }, { label: "State" }, { label: "Sign of life" },
     { label: "Configuration" }, { label: "Node's mode" }, { label: "Version" }, { label: "HTTP" }], rows));
 }
 
