@@ -12,7 +12,7 @@ import msgspec
 from peruserd.cli.output import CommandError, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.cli.progress import announce_if_slow
-from peruserd.core.common.escaping import named, shown
+from peruserd.core.common.escaping import harmless, named, shown
 from peruserd.core.common.names import advice_on_id, is_unicode
 from peruserd.core.processes import control
 from peruserd.daemon.control import reachable
@@ -92,15 +92,9 @@ class OrderCommand(ABC):
         return [tuple(self._users[begin : begin + most]) for begin in range(0, len(self._users), most)]
 
     def _send(self, order: control.Order) -> None:
-        for answer in answers(self._directory, order):
-            if isinstance(answer, control.Refused):
-                raise refused(answer)
-            if isinstance(answer, control.Done):
-                if answer.notice:
-                    say(answer.notice)
-                return
-            self._take(answer)
-        raise NotTakenError(EXIT_LATER, "no_answer", "the daemon ended before it was done; what was done stays done")
+        for answer in ended(answers(self._directory, order)):
+            if not isinstance(answer, control.Done):
+                self._take(answer)
 
     def _not_found(self, user: str, why: str) -> None:
         advice = advice_on_id(user)
@@ -110,21 +104,21 @@ class OrderCommand(ABC):
 
 
 def given(directory: Path, order: control.Order) -> list[control.Answer]:
-    """Give an order, and return the answers to it; raises NotTakenError if the daemon refuses it or does not end it.
+    """Give an order, and return the answers to it; raises NotTakenError if the daemon refuses it or does not end it."""
+    return list(ended(answers(directory, order)))
 
-    Notices are printed.
-    """
-    found: list[control.Answer] = []
-    for answer in answers(directory, order):
-        match answer:
-            case control.Refused():
-                raise refused(answer)
-            case control.Done(notice) if notice:
-                say(notice)
-        found.append(answer)
+
+def ended(said: Iterable[control.Answer]) -> Iterator[control.Answer]:
+    """Yield the answers to one order up to the last one; raises NotTakenError as `given`. Notices are printed."""
+    for answer in said:
+        if isinstance(answer, control.Refused):
+            raise refused(answer)
+        if isinstance(answer, control.Done) and answer.notice:
+            say(answer.notice)
+        yield answer
         if isinstance(answer, control.Done | control.Mistaken):
-            return found
-    raise NotTakenError(EXIT_LATER, "no_answer", "the daemon ended before it was done")
+            return
+    raise NotTakenError(EXIT_LATER, "no_answer", "the daemon ended before it was done; what was done stays done")
 
 
 def answers(directory: Path, order: control.Order) -> Iterator[control.Answer]:
@@ -141,9 +135,12 @@ def answers(directory: Path, order: control.Order) -> Iterator[control.Answer]:
     except PermissionError as error:
         why = f"not permitted to use {shown(str(directory))}: run this as root, or as the account that peruserd runs as"
         raise NotTakenError(EXIT_NOT_DONE, "not_permitted", why) from error
-    except (OSError, msgspec.MsgspecError) as error:
+    except OSError as error:
         why = f"the daemon does not answer: {error}; its log says more"
         raise NotTakenError(EXIT_LATER, "no_answer", why) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        why = f"the daemon's answer is not understood: {error}; it is of another version than this command"
+        raise NotTakenError(EXIT_NOT_DONE, "not_understood", harmless(why)) from error
 
 
 def _answers(path: Path, order: control.Order) -> Iterator[control.Answer]:
@@ -154,5 +151,5 @@ def _answers(path: Path, order: control.Order) -> Iterator[control.Answer]:
             connection.connect(address)
         connection.sendall(message)
         with connection.makefile("rb") as lines:
-            while line := lines.readline(control.MAX_BYTES):
+            while line := lines.readline(control.MAX_ANSWER_BYTES):
                 yield control.decode_answer(line)

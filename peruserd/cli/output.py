@@ -72,6 +72,11 @@ class Failure(msgspec.Struct, frozen=True):
     done: bool = False
 
 
+def failure_of(error: CommandError) -> Failure:
+    """Return the JSON object of an error."""
+    return Failure(error.kind, "; ".join(error.problems), error.code)
+
+
 def say(words: str) -> None:
     """Print a line for people on standard error."""
     say_as_it_is(f"peruserd: {harmless(words)}\n")
@@ -99,13 +104,19 @@ def print_json(value: object) -> None:
     _answered.set()
 
 
+def print_text(text: str) -> None:
+    """Print a whole answer, in words or as JSON. No second one follows if the command is interrupted just then."""
+    print(text)
+    _answered.set()
+
+
 def fail(error: CommandError, *, as_json: bool) -> int:
     """Print why a command has no answer, and return its exit code."""
     for problem in error.problems:
         say(problem)
     if as_json and not _answered.is_set():
         try:
-            print_json(Failure(error.kind, "; ".join(error.problems), error.code))
+            print_json(failure_of(error))
             sys.stdout.flush()
         except OutputError as trouble:
             # The exit code of the first error is kept, because it says more about the command.

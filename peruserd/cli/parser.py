@@ -28,7 +28,7 @@ from peruserd.cli.arguments import (
     seconds,
 )
 from peruserd.cli.installing_parsers import add_completion, add_manual, add_monitoring, add_unit
-from peruserd.cli.instance_parsers import add_reload
+from peruserd.cli.instance_parsers import add_listeners, add_reload, add_restart_listener, add_status
 from peruserd.cli.operator_parsers import add_audit, add_deletions, add_migrate, add_quarantine, add_templates
 from peruserd.cli.simcluster_options import add_simcluster
 from peruserd.core.configuration.decoding import ConfigError
@@ -84,7 +84,7 @@ def _run(given: Sequence[str]) -> int:
 def _module(command: str) -> ModuleType:
     """Import the module of a command; CommandError if there is no place for temporary files."""
     try:
-        return importlib.import_module(f"peruserd.cli.{command}")
+        return importlib.import_module(f"peruserd.cli.{command.replace('-', '_')}")
     except FileNotFoundError as error:
         # A library of ours looks for that place when it is imported, and tries to write there.
         words = f"{error.strerror}; is the disk full, or the root read-only without a writable /tmp?"
@@ -234,6 +234,9 @@ _ADDERS: Final = (
     add_manual,
     add_completion,
     add_monitoring,
+    add_status,
+    add_listeners,
+    add_restart_listener,
     add_reload,
     _add_demo,
     add_simcluster,

@@ -1,7 +1,6 @@
 """`peruserd plan`: show the live instances, and the ranges to which each listens."""
 
 import argparse
-from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -9,6 +8,7 @@ from peruserd.cli.connecting import Connected, with_server
 from peruserd.cli.observing import START, Observed, observe
 from peruserd.cli.output import print_json, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE
+from peruserd.cli.tables import table
 from peruserd.core.cluster.explanation import WholePlan, lone_plan, whole_plan
 from peruserd.core.cluster.leases import Lease
 from peruserd.core.cluster.views import Feed
@@ -83,11 +83,11 @@ def _in_words(plan: WholePlan, observed: Observed) -> str:
     )
     parts = [
         f"authentication database {plan.database}: {counts}",
-        _table(("range", "hosts", "listeners"), ranges),
+        table(("range", "hosts", "listeners"), ranges),
     ]
     if observed.peers:
         head = ("instance", "standing", "role", "lease", "version", "page")
-        parts.insert(1, _table(head, map(_instance, observed.peers)))
+        parts.insert(1, table(head, map(_instance, observed.peers)))
     if observed.apart:
         names = ", ".join(named(lease.node) for lease in observed.apart)
         parts.append(
@@ -108,11 +108,3 @@ def _instance(peer: Peer) -> tuple[str, ...]:
     lease, status = peer.lease, peer.status
     role = lease.role.value + (", node in maintenance mode" if lease.maintenance else "")
     return named(lease.node), status.value, role, str(lease.counter), shown(lease.version), shown(lease.address)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [tuple(head), *map(tuple, rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )

@@ -8,19 +8,30 @@ import structlog
 
 from peruserd.core.configuration.config import Config, CouchDBConfig
 from peruserd.core.configuration.decoding import ConfigError
-from peruserd.core.processes.control import Answer, DeletionOrder, LookAt, Quarantine, Reload
+from peruserd.core.processes.control import (
+    Answer,
+    AskStatus,
+    DeletionOrder,
+    LookAt,
+    Quarantine,
+    Reload,
+    RestartListener,
+)
 from peruserd.couch.cluster_database import ForeignDatabaseError
 from peruserd.couch.errors import CouchError
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens
 from peruserd.daemon.deletions import DeletionService
+from peruserd.daemon.listeners import ListenerOrders, StatusOrders
 from peruserd.daemon.orders import Looks, Orders, Reloads
 from peruserd.daemon.own_database import own_database_test
 from peruserd.daemon.quarantine import QuarantineOrders
 from peruserd.daemon.reload import Reloader
 from peruserd.daemon.state_lock import StateLock
+from peruserd.daemon.status import InstanceStatus
 from peruserd.supervisor.attaching import NoShardsError
 from peruserd.supervisor.cluster_reader import ClusterReader
+from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.loop import Supervisor
 
 # A lease that takes longer than this to write is late already. Other requests must not delay their threads for longer.
@@ -42,13 +53,15 @@ def remembering(state_lock: StateLock) -> Callable[[tuple[str, ...]], None]:
 
 
 def orders(
-    deletions: DeletionService, supervisor: Supervisor, quarantine: QuarantineOrders, reloader: Reloader
+    deletions: DeletionService, supervisor: Supervisor, fleet: Fleet, reloader: Reloader, status: InstanceStatus
 ) -> Orders:
     """Return who carries out each order of the control socket."""
     by_type: dict[type, Callable[[Any, int], Iterator[Answer]]] = {
         LookAt: Looks(supervisor).carry_out,
-        Quarantine: quarantine.carry_out,
+        Quarantine: QuarantineOrders(fleet, fleet.questions).carry_out,
         Reload: Reloads(reloader).carry_out,
+        AskStatus: StatusOrders(status.as_json).carry_out,
+        RestartListener: ListenerOrders(fleet, supervisor.restart).carry_out,
     }
     by_type.update(dict.fromkeys(get_args(DeletionOrder), deletions.operator.carry_out))
     return Orders(by_type)

@@ -31,7 +31,6 @@ from peruserd.daemon.heartbeat import Heartbeat
 from peruserd.daemon.http import Page, registry_of, serve
 from peruserd.daemon.http_server import HTTPServer
 from peruserd.daemon.metrics import InstanceMetrics, ListenerMetrics
-from peruserd.daemon.quarantine import QuarantineOrders
 from peruserd.daemon.reload import InForce, Read, Reloader
 from peruserd.daemon.samples import Part
 from peruserd.daemon.start import Start
@@ -207,8 +206,7 @@ class Instance:
             watcher=self._watcher,
         )
         self._reloader = Reloader(begin, read, parts.take_over, notifier)
-        quarantine = QuarantineOrders(self._fleet, self._fleet.questions)
-        carry_out = orders(self._deletions, self._supervisor, quarantine, self._reloader).carry_out
+        carry_out = orders(self._deletions, self._supervisor, self._fleet, self._reloader, self._status).carry_out
         self._control = ControlSocket(state.path, carry_out)
 
     def run(self) -> int:

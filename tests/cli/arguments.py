@@ -29,6 +29,9 @@ WITHOUT_DAEMON = {
     "quarantine show": ["--json"],
     "quarantine retry": ["--all", "--json"],
     "quarantine forget": ["ann", "--json"],
-    "reload": ["--json"],
+    "reload": ["--help"],
+    "status": ["--help"],
+    "listeners": ["--help"],
+    "restart-listener": ["--help"],
 }
 ARGUMENTS = {**WITHOUT_SERVER, **WITH_SERVER, **WITHOUT_DAEMON}

@@ -1,43 +1,12 @@
 """`peruserd reload` against a control socket with given answers."""
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from peruserd.core.processes.control import Answer, Done, Mistaken, Order, Refused, Reload, Reloaded
-from peruserd.daemon.control import ControlSocket
+from peruserd.core.processes.control import Answer, Done, Mistaken, Refused, Reload, Reloaded
+from tests.cli.conftest import Serve
 from tests.cli.running import peruserd
-
-Serve = Callable[..., list[Order]]
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Answer orders with the given answers; return the orders that come."""
-    opened: list[ControlSocket] = []
-
-    def begin(*answers: Answer) -> list[Order]:
-        orders: list[Order] = []
-
-        def carry_out(order: Order, _uid: int) -> Iterator[Answer]:
-            orders.append(order)
-            yield from answers
-
-        opened.append(ControlSocket(tmp_path, carry_out))
-        opened[-1].start()
-        return orders
-
-    yield begin
-    for each in opened:
-        each.stop()
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """The environment that names the state directory."""
-    return {"PERUSERD_STATE_DIRECTORY": str(tmp_path)}
 
 
 def test_what_has_changed_is_printed(serve: Serve, environment: dict[str, str]) -> None:

@@ -16,7 +16,10 @@ SOCKET_NAME: Final = "control.sock"
 """The socket's name in the state directory."""
 
 MAX_BYTES: Final = 1 << 20
-"""The limit of one message. An order with more users than fit is sent in parts."""
+"""The limit of one order. An order with more users than fit is sent in parts."""
+
+MAX_ANSWER_BYTES: Final = 4 << 20
+"""The limit of one answer. The longest one is a status."""
 
 MAX_USERS: Final = 1_000
 """The limit of users in one order."""
@@ -61,8 +64,22 @@ class Reload(msgspec.Struct, frozen=True, tag="reload", forbid_unknown_fields=Tr
     """Read the configuration again, and take over what can be changed while the daemon runs."""
 
 
+class AskStatus(msgspec.Struct, frozen=True, tag="status", forbid_unknown_fields=True):
+    """Say all that the instance does, and what troubles it."""
+
+
+class RestartListener(msgspec.Struct, frozen=True, tag="restart-listener", forbid_unknown_fields=True):
+    """Start the listener of a copy again. `listener` names its copy or its range.
+
+    With `waits` the order is done once the new process reads the copy.
+    """
+
+    listener: str
+    waits: bool = True
+
+
 DeletionOrder = Say | PauseAll | ResumeAll | ResumeOnly
-Order = DeletionOrder | LookAt | Quarantine | Reload
+Order = DeletionOrder | LookAt | Quarantine | Reload | AskStatus | RestartListener
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -108,6 +125,18 @@ class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
     kept: tuple[str, ...]
 
 
+class StatusIs(msgspec.Struct, frozen=True, tag="status-is"):
+    """The status, as JSON of `core.processes.status.Status`."""
+
+    status: msgspec.Raw
+
+
+class Restarting(msgspec.Struct, frozen=True, tag="restarting"):
+    """The listener of this copy was told to start again."""
+
+    copy: str
+
+
 class Mistaken(msgspec.Struct, frozen=True, tag="mistaken"):
     """The configuration was refused, and the one before stays in force. `problems` are sentences."""
 
@@ -127,7 +156,7 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     again: bool = True
 
 
-Answer = Progress | Noted | Unknown | Found | Reloaded | Mistaken | Done | Refused
+Answer = Progress | Noted | Unknown | Found | Reloaded | StatusIs | Restarting | Mistaken | Done | Refused
 
 _ENCODER: Final = msgspec.json.Encoder()
 _ORDERS: Final = msgspec.json.Decoder(Order)
