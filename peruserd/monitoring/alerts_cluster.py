@@ -72,7 +72,7 @@ CLUSTER: Final = (
         expr="peruserd_unreadable_ranges > 0",
         holds="2m",
         summary="Users of a range cannot be served ({{ $labels.instance }})",
-        description="{{ $value }} ranges of the authentication database are on no connected node.",
+        description="Ranges of the authentication database without a connected host: {{ $value }}.",
         proof=Proof({f"peruserd_unreadable_ranges{{{_HERE}}}": (0.0, 1.0)}, _HERE_LABELS, shown="1"),
     ),
     Alert(
@@ -120,7 +120,7 @@ CLUSTER: Final = (
         expr="peruserd_lease_copies_live < peruserd_lease_copies_expected",
         holds="10m",
         summary="Copies of the leases do not answer ({{ $labels.instance }})",
-        description="{{ $value }} copies of the database of the leases answer, which is fewer than there should be.",
+        description="Copies of the database of the leases that answer: {{ $value }}. There should be more.",
         proof=Proof(
             {
                 f"peruserd_lease_copies_live{{{_HERE}}}": (3.0, 2.0),
@@ -152,7 +152,7 @@ CLUSTER: Final = (
         expr="peruserd_instances_differing > 0",
         holds="15m",
         summary="Instances have different configurations ({{ $labels.instance }})",
-        description="{{ $value }} live instances have other databases, rights, templates or policies than this one.",
+        description="Live instances with other databases, rights, templates or policies than this one: {{ $value }}.",
         proof=Proof({f"peruserd_instances_differing{{{_HERE}}}": (0.0, 1.0)}, _HERE_LABELS, shown="1"),
     ),
     Alert(

@@ -106,10 +106,16 @@ INSTANCE: Final = (
     Alert(
         name="PeruserdStateNotWritable",
         severity=Severity.CRITICAL,
-        expr="peruserd_state_free_bytes < 64 * 1024 * 1024 or peruserd_state_read_only == 1",
+        expr=(
+            'peruserd_listeners_on_hold{reason="state"} > 0\n'
+            "or\n"
+            "peruserd_state_free_bytes < 64 * 1024 * 1024\n"
+            "or\n"
+            "peruserd_state_read_only == 1"
+        ),
         holds="1m",
         summary="The state of {{ $labels.instance }} cannot be written",
-        description="The disk is full or read-only. Nobody is served while the state cannot be written.",
+        description="Its disk is full, read-only or broken. Nobody is served while the state cannot be written.",
         proof=Proof({f"peruserd_state_free_bytes{{{_HERE}}}": (1_024.0 * _MEBIBYTE, 32.0 * _MEBIBYTE)}, _HERE_LABELS),
     ),
     Alert(
@@ -122,7 +128,7 @@ INSTANCE: Final = (
         ),
         holds="5m",
         summary="{{ $labels.instance }} has nearly all its file descriptors open",
-        description="{{ $value }} file descriptors of one process are open, which is more than 80 % of its limit.",
+        description="Open file descriptors of one process: {{ $value }}. That is more than 80 % of its limit.",
         proof=Proof(
             {
                 f"peruserd_listener_open_fds{{{_COPY}}}": (100.0, 900.0),
@@ -161,7 +167,7 @@ INSTANCE: Final = (
         ),
         holds="15m",
         summary="The audit has found what only a person can decide ({{ $labels.job }})",
-        description="{{ $value }} users have the finding {{ $labels.kind }} in the last whole round.",
+        description="Users with the finding {{ $labels.kind }} in the last whole round: {{ $value }}.",
         proof=Proof(
             {f'peruserd_audit_findings{{{_HERE},kind="no_user",round="last"}}': (0.0, 2.0)},
             {**_BY_JOB, "kind": "no_user"},
@@ -179,7 +185,7 @@ INSTANCE: Final = (
         ),
         holds="15m",
         summary="Findings of the audit are not repaired, or come again ({{ $labels.job }})",
-        description="{{ $value }} users had the finding {{ $labels.kind }} in the last round, and some have it again.",
+        description="Users with the finding {{ $labels.kind }} in the last round: {{ $value }}. Some have it again.",
         proof=Proof(
             {
                 f'peruserd_audit_findings{{{_HERE},kind="public",round="last"}}': (1.0, 1.0),
@@ -220,7 +226,7 @@ INSTANCE: Final = (
         expr="peruserd_deletions_held_returns > 0",
         holds="15m",
         summary="Users who came back wait for a decision ({{ $labels.instance }})",
-        description="{{ $value }} databases are kept shut, because their names were freed before.",
+        description="Databases that are kept shut, because their names were freed before: {{ $value }}.",
         proof=Proof({f"peruserd_deletions_held_returns{{{_HERE}}}": (0.0, 1.0)}, _HERE_LABELS, shown="1"),
     ),
 )

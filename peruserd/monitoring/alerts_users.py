@@ -87,7 +87,7 @@ USERS: Final = (
         expr="sum by (job, cluster, instance) (peruserd_quarantined_users) > 0",
         holds="30m",
         summary="Users are in quarantine at {{ $labels.instance }}",
-        description="{{ $value }} users could not be served, and are tried again with growing pauses.",
+        description="Users who could not be served: {{ $value }}. They are tried again with growing pauses.",
         proof=Proof({f"peruserd_quarantined_users{{{_COPY}}}": (0.0, 3.0)}, _HERE_LABELS, shown="3"),
     ),
     Alert(
@@ -96,7 +96,7 @@ USERS: Final = (
         expr="sum by (job, cluster, instance) (peruserd_quarantined_users_permanent) > 0",
         holds="5m",
         summary="Users in quarantine need a person at {{ $labels.instance }}",
-        description="{{ $value }} users will not be served before somebody changes something.",
+        description="Users who are not served before somebody changes something: {{ $value }}.",
         proof=Proof({f"peruserd_quarantined_users_permanent{{{_COPY}}}": (0.0, 1.0)}, _HERE_LABELS, shown="1"),
     ),
     Alert(
@@ -105,7 +105,7 @@ USERS: Final = (
         expr=("job:peruserd_quarantined_users:sum - (job:peruserd_quarantined_users:sum offset {30m}) > 20"),
         holds="5m",
         summary="More and more users are in quarantine ({{ $labels.job }})",
-        description="{{ $value }} more users are in quarantine than half an hour ago.",
+        description="Users who were not in quarantine half an hour ago: {{ $value }}.",
         proof=Proof(
             {f"peruserd_quarantined_users{{{_COPY}}}": (0.0, 50.0)},
             _BY_JOB,
@@ -118,8 +118,11 @@ USERS: Final = (
         severity=Severity.CRITICAL,
         expr="peruserd_listener_on_hold == 1",
         holds="1m",
-        summary="The cluster serves nobody, as {{ $labels.instance }} sees it",
-        description="The listener {{ $labels.listener }} tries no user, because CouchDB fails for everybody.",
+        summary="Nobody can be served at {{ $labels.instance }}",
+        description=(
+            "The listener {{ $labels.listener }} tries no user. CouchDB fails for everybody, or the state cannot be "
+            "written."
+        ),
         proof=Proof({f"peruserd_listener_on_hold{{{_COPY}}}": (0.0, 1.0)}, _COPY_LABELS),
     ),
     Alert(
