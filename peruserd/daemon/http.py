@@ -64,10 +64,12 @@ class Page:
     ) -> None:
         self._exposition = Exposition(registry)
         self._exposing = threading.Lock()
-        self._forms: dict[str, Shared] = {}
+        self._forms: dict[str, Shared[bytes]] = {}
         self._users = users
         self._status = status
-        self._checks = {b"/healthz": healthy, b"/readyz": ready}
+        # In a flood of questions a hundred threads would compute at once, and the supervisor's loop is only one more.
+        self._checks = {b"/healthz": Shared(healthy), b"/readyz": Shared(ready)}
+        self._front_page = None if status is None else Shared(status.as_html)
 
     def __call__(self, request: Request) -> Answer:
         """Answer one request; for any thread."""
@@ -77,7 +79,7 @@ class Page:
         if path == b"/metrics":
             return self._metrics(request.head.header("accept") or "")
         if path in self._checks:
-            well, why = self._checks[path]()
+            well, why = self._checks[path].get()
             return in_words(OK if well else "503 Service Unavailable", why)
         if path == b"/status.json" and self._status is not None:
             return Answer(OK, JSON, self._status.as_json())
@@ -87,8 +89,8 @@ class Page:
 
     def _front(self, head: Head) -> Answer:
         """Return the page for people in a browser, and the short index for whoever asks for no HTML."""
-        if self._status is not None and "text/html" in (head.header("accept") or ""):
-            return self._status.as_html()
+        if self._front_page is not None and "text/html" in (head.header("accept") or ""):
+            return self._front_page.get()
         return Answer(OK, PLAIN, _INDEX, (("Vary", "Accept"),))
 
     def _metrics(self, accept: str) -> Answer:

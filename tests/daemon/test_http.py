@@ -1,18 +1,22 @@
 """The HTTP page over a real socket."""
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 import requests
 from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from peruserd.core.configuration.config import HTTPConfig
-from peruserd.core.processes.status import decode_status, encode_status
+from peruserd.core.processes.status import Status, decode_status, encode_status
 from peruserd.daemon.http import Page, serve
-from peruserd.daemon.http_server import HTTPServer
+from peruserd.daemon.http_server import HTTPServer, Stage
 from peruserd.daemon.status_page import StatusPages
 from tests.daemon.statuses import STATUS
+from tests.waiting import PATIENCE_SECONDS, eventually
 
 HEALTH = {"healthy": True, "ready": False}
 
@@ -141,3 +145,61 @@ def test_the_configured_names_and_the_machine_s_own_are_known() -> None:
             assert (host, answer.status_code) == (host, status)
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/"])
+def test_many_who_ask_for_the_same_cost_no_more_than_a_few(path: str) -> None:
+    """A hundred threads that compute would keep the processor from the supervisor's loop."""
+    at_once, most, made = [0], [0], [0]
+    go = threading.Event()
+
+    def make() -> None:
+        made[0] += 1
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        go.wait(PATIENCE_SECONDS)
+        at_once[0] -= 1
+
+    def check() -> tuple[bool, str]:
+        make()
+        return True, "ok"
+
+    def latest() -> Status:
+        make()
+        return STATUS
+
+    class Things(Collector):
+        """A metric that takes its time."""
+
+        def collect(self) -> Iterator[Metric]:
+            """Return nothing."""
+            make()
+            yield from ()
+
+    registry = CollectorRegistry()
+    pages = StatusPages(latest, lambda: b"")
+    page = Page(registry, healthy=check, ready=check, status=pages)
+    # A registry asks its collectors for their names at first.
+    go.set()
+    registry.register(Things())
+    go.clear()
+    made[0] = 0
+    server = HTTPServer(page, "127.0.0.1", 0)
+    server.start()
+    url = f"http://127.0.0.1:{server.port}{path}"
+    answers: list[int] = []
+    headers = {"Accept": "text/html"}
+    asking = [
+        threading.Thread(target=lambda: answers.append(requests.get(url, headers=headers, timeout=60).status_code))
+        for _ in range(20)
+    ]
+    for each in asking:
+        each.start()
+    eventually(lambda: [each.stage for each in list(server._places._taken)] == [Stage.WORKING] * len(asking))
+    go.set()
+    for each in asking:
+        each.join(PATIENCE_SECONDS)
+    server.stop()
+    assert answers == [200] * len(asking)
+    assert most == [1]
+    assert made[0] < len(asking) / 2
