@@ -139,7 +139,10 @@ class Authenticator:
     @property
     def trouble(self) -> str | None:
         """The reason why the server does not let this instance in; None while it does, or while that is not known."""
-        return str(self.tokens.trouble) if self.tokens.current is None and self.tokens.trouble is not None else None
+        trouble = self.tokens.trouble
+        if self.tokens.current is not None or trouble is None:
+            return None
+        return str(trouble) if isinstance(trouble, RefusedError) else f"waiting for CouchDB: {trouble}"
 
     def _ask(self, number: int, node: str | None) -> None:
         with self._lock:

@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from peruserd.core.cluster.views import View
+from peruserd.core.common.escaping import counted
+from peruserd.core.configuration.config import CouchDBConfig, HTTPConfig
+from peruserd.core.processes.lag import Standing, why_behind
 from peruserd.core.processes.lifecycle import Reason, State
 from peruserd.core.scheduling import state_hold
 from peruserd.couch.cluster_database import DatabaseState
@@ -49,15 +52,25 @@ class LeaseDatabase(Protocol):
         ...
 
 
+class Limits(NamedTuple):
+    """How far behind a listener may be for the instance to be ready: see `[http] ready_lag`. Both are in seconds."""
+
+    ready_lag: float = HTTPConfig().ready_lag
+    long_poll_seconds: float = CouchDBConfig().long_poll_timeout
+
+
+_LIMITS: Final = Limits()
+
+
 class Health:
     """The health and readiness of an instance.
 
     - Healthy: the supervisor's loop goes round, each of this process's lasting threads lives, and most listeners do not
       fail in a row. Everything else is no reason for a restart: a server that is away or refuses the password, a full
       disk, quarantine, and lag.
-    - Ready: every listener has finished the rows of its first backlog and every scan that users wait for, and none is
-      on hold. Users in quarantine do not count. The instance must also see the cluster, the leases, and each range that
-      it should read.
+    - Ready: every listener has finished the rows of its first backlog and every scan that users wait for. None is on
+      hold, and none is behind by more than the limits. Users in quarantine do not count. The instance must also see the
+      cluster, the leases, and each range that it should read.
 
     `trouble` returns why the server does not let the instance in, or why requests do not reach it; None while neither
     is known. A restart would not help there, so the instance stays healthy.
@@ -70,12 +83,18 @@ class Health:
         database: LeaseDatabase,
         trouble: Callable[[], str | None],
         register: Register = REGISTER,
+        limits: Limits = _LIMITS,
     ) -> None:
         self._fleet = fleet
         self._supervisor = supervisor
         self._database = database
         self._trouble = trouble
         self._register = register
+        self._limits = limits
+
+    def allow_lag(self, seconds: float) -> None:
+        """Take another limit of the lag, from the next question on; for any thread."""
+        self._limits = self._limits._replace(ready_lag=seconds)
 
     def goes_round(self) -> bool:
         """Say whether the supervisor's loop goes round. The lease is written only while it does."""
@@ -97,6 +116,12 @@ class Health:
 
     def ready(self) -> tuple[bool, str]:
         """Say whether all listeners have caught up, as the class says, and why or why not."""
+        well, why = self._ready()
+        reports = [each.report for each in self._fleet.status().listeners if each.report is not None]
+        kept = sum(each.quarantined for each in reports)
+        return well, f"{why}; {counted(kept, 'user')} in quarantine" if kept else why
+
+    def _ready(self) -> tuple[bool, str]:
         if (reason := self._obstacle()) is not None:
             return False, reason
         view = self._supervisor.view
@@ -111,8 +136,22 @@ class Health:
             return False, "no listener: waiting for the authentication database"
         if status.failing:
             return False, _failing(status)
-        behind = [str(each.copy) for each in status.listeners if not each.caught_up]
-        return status.ready, "ok" if status.ready else f"not caught up: {', '.join(behind)}"
+        if not status.ready:
+            behind = [str(each.copy) for each in status.listeners if not each.caught_up]
+            return False, f"not caught up: {', '.join(behind)}"
+        late = self._why_behind(status)
+        return late is None, late or "ok"
+
+    def _why_behind(self, status: FleetStatus) -> str | None:
+        standings = (
+            Standing(str(each.copy), each.report.oldest_waiting_since, each.report.read_at)
+            for each in status.listeners
+            if each.report is not None
+        )
+        limits = self._limits
+        return why_behind(
+            standings, time.monotonic(), ready_lag=limits.ready_lag, poll_seconds=limits.long_poll_seconds
+        )
 
     def _obstacle(self) -> str | None:
         """Return why the instance can serve no user at all; None if its listeners decide."""

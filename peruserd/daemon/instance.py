@@ -26,7 +26,7 @@ from peruserd.daemon.building import attach_first, deletion_service, orders, rem
 from peruserd.daemon.cluster_metrics import ClusterMetrics
 from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.deletion_metrics import DeletionMetrics
-from peruserd.daemon.health import Health
+from peruserd.daemon.health import Health, Limits
 from peruserd.daemon.heartbeat import Heartbeat
 from peruserd.daemon.http import Page, registry_of, serve
 from peruserd.daemon.http_server import HTTPServer
@@ -145,7 +145,8 @@ class Instance:
             on_end=ending.arm_last_resort,
             on_round=self._on_round,
         )
-        self._health = Health(self._fleet, self._supervisor, self._database, self._trouble)
+        limits = Limits(config.http.ready_lag, config.couchdb.long_poll_timeout)
+        self._health = Health(self._fleet, self._supervisor, self._database, self._trouble, limits=limits)
         self._heartbeat = Heartbeat(self._health, notifier, self._supervisor.end_broken)
         self._loop_watch = LoopWatch(lambda: self._supervisor.last_round)
         self._lease_renewer = LeaseRenewer(
@@ -196,6 +197,7 @@ class Instance:
             authenticator=self._authenticator,
             cluster_reader=self._cluster_reader,
             deletions=self._deletions,
+            health=self._health,
             keeper=self._keeper,
             lease_renewer=self._lease_renewer,
             member=self._member,
@@ -292,7 +294,7 @@ class Instance:
     def _trouble(self) -> str | None:
         if (known := self._authenticator.trouble or self._slashes.trouble) is not None:
             return known
-        unseen = None if self._supervisor.has_seen_cluster else self._watcher.trouble
+        unseen = self._watcher.trouble
         return None if unseen is None else f"waiting for CouchDB: {unseen}"
 
     def _on_failed_reading(self) -> None:

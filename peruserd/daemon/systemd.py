@@ -16,8 +16,6 @@ from peruserd.core.common.escaping import harmless
 # Systemd receives at most 4,096 bytes at once. A character takes up to 4 bytes, or 10 as an escape.
 _MAX_STATUS: Final = 400
 
-_SEND_SECONDS: Final = 2.0
-
 log = structlog.get_logger(__name__)
 
 
@@ -67,8 +65,8 @@ class Notifier:
             return True
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-                # A full queue must not hold up the supervisor's loop.
-                sock.settimeout(_SEND_SECONDS)
+                # A full queue must not hold up the supervisor's loop. What matters is said again.
+                sock.setblocking(False)  # noqa: FBT003 - its only parameter
                 sock.connect(self._address)
                 sock.sendall(message.encode())
         except OSError as error:

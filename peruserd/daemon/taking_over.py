@@ -10,6 +10,7 @@ from peruserd.core.processes.messages import Reconfigure
 from peruserd.couch.authenticator import Authenticator
 from peruserd.couch.tokens import Tokens
 from peruserd.daemon.deletions import DeletionService
+from peruserd.daemon.health import Health
 from peruserd.daemon.reload import InForce
 from peruserd.daemon.start_messages import recall_seconds, start_messages
 from peruserd.daemon.state import StateDirectory
@@ -31,6 +32,7 @@ class Parts:
     authenticator: Authenticator
     cluster_reader: ClusterReader
     deletions: DeletionService
+    health: Health
     keeper: TemplateKeeper
     lease_renewer: LeaseRenewer
     member: Member
@@ -50,6 +52,7 @@ class Parts:
         self.member.take_over(ttl_seconds=cluster.lease_ttl, digest=configuration_digest(config, now.templates))
         self.lease_renewer.set_interval(cluster.lease_interval)
         self.deletions.take_over(config)
+        self.health.allow_lag(config.http.ready_lag)
         self.users.let_in(Access.configured(config.http))
         if changes.listeners:
             log_templates(now.templates, config)

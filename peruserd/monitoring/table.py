@@ -99,7 +99,8 @@ LISTENERS: Final = (
     counter("peruserd_scans", "Scans of a range that reached their end."),
     gauge(
         "peruserd_listener_lag_seconds",
-        "Time for which the oldest live change has waited that is neither finished nor in quarantine.",
+        "Time for which the oldest live change waits that is neither finished nor in quarantine; users who change too "
+        "often are left out.",
         LISTENER,
         missing=BEFORE_REPORT,
     ),

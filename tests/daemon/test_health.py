@@ -1,6 +1,7 @@
 """Health and readiness, with a fixed fleet and supervisor."""
 
 import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from peruserd.core.processes.counters import Counters
 from peruserd.core.processes.lifecycle import Reason, State
 from peruserd.core.processes.messages import Report, Stage
 from peruserd.couch.cluster_database import DatabaseState
-from peruserd.daemon.health import Health
+from peruserd.daemon.health import Health, Limits
 from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import ListenerStatus
 from peruserd.supervisor.loop import MAX_WAIT_SECONDS
@@ -112,6 +113,46 @@ def test_a_listener_that_fails_in_a_row_is_named_and_leaves_the_instance_healthy
 def test_ready_is_when_every_listener_has_caught_up() -> None:
     """Readiness means that the work is done, not that a process lives."""
     assert _health(VIEW, *(_listener(each, caught_up=True) for each in (LOWER, UPPER))).ready() == (True, "ok")
+
+
+def _reporting(covered: Range, **changes: Any) -> ListenerStatus:
+    """A listener that has caught up, with these fields in its report."""
+    listener = _listener(covered, caught_up=True)
+    assert listener.report is not None
+    return msgspec.structs.replace(listener, report=msgspec.structs.replace(listener.report, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"oldest_waiting_since": -40.0}, "a change has waited for 40 s"),
+        ({"read_at": -70.0}, "its feed was last read 70 s ago"),
+    ],
+    ids=["users-wait", "feed-not-read"],
+)
+def test_a_listener_that_falls_behind_makes_the_instance_unready(changes: dict[str, float], words: str) -> None:
+    """It has caught up once, and is healthy all the same: a restart would not help."""
+    now = time.monotonic()
+    late = _reporting(UPPER, **{name: now + seconds for name, seconds in changes.items()})
+    health = _health(VIEW, _listener(LOWER, caught_up=True), late)
+    assert health.ready() == (False, f"behind by more than 30 s: 80000000-ffffffff@n1 ({words})")
+    assert health.healthy() == (True, "ok")
+
+
+def test_the_limits_of_a_lag_are_configured() -> None:
+    """An instance whose users may wait longer stays ready."""
+    now = time.monotonic()
+    both = Standing(VIEW, _reporting(LOWER, oldest_waiting_since=now - 40.0, read_at=now - 140.0))
+    limits = Limits(ready_lag=60.0, long_poll_seconds=100.0)
+    assert Health(both, both, both, lambda: None, limits=limits).ready() == (True, "ok")
+
+
+def test_users_in_quarantine_are_counted_in_the_text() -> None:
+    """They do not change the answer, because a single user could do that."""
+    health = _health(VIEW, _reporting(LOWER, quarantined=2), _reporting(UPPER, quarantined=1))
+    assert health.ready() == (True, "ok; 3 users in quarantine")
+    health = _health(VIEW, _reporting(LOWER, quarantined=1), _listener(UPPER, caught_up=None))
+    assert health.ready() == (False, "not caught up: 80000000-ffffffff@n1; 1 user in quarantine")
 
 
 @pytest.mark.parametrize("caught_up", [False, None], ids=["behind", "not-heard-yet"])

@@ -20,6 +20,7 @@ THREADS = {
     "http",
     "journal-watch",
     "loop-watch",
+    "reload",
     "renewer",
     "template-keeper",
     "watcher",
@@ -31,6 +32,7 @@ HURRIED = (
     ("peruserd.couch.authenticator", "_REREAD_SECONDS", 0.5),
     ("peruserd.daemon.control", "_ROUND_SECONDS", 0.5),
     ("peruserd.daemon.http_server", "_ROUND_SECONDS", 0.5),
+    ("peruserd.daemon.reload", "_IDLE_SECONDS", 0.5),
     ("peruserd.supervisor.loop_watch", "_LOOK_SECONDS", 0.5),
     ("peruserd.threads", "_GRACE_SECONDS", 5.0),
 )

@@ -59,6 +59,7 @@ EFFECTS: Final[dict[str, Effect]] = {
     "audit.rate": Effect.AT_ONCE,
     "http.listen": Effect.RESTART,
     "http.users": Effect.AT_ONCE,
+    "http.ready_lag": Effect.AT_ONCE,
     "http.hosts": Effect.RESTART,
     "state.directory": Effect.RESTART,
     "log.format": Effect.AT_ONCE,

@@ -257,6 +257,13 @@ class HTTPConfig(Table, frozen=True):
             "page is closed."
         ),
     ] = Audience.LOOPBACK
+    ready_lag: Annotated[
+        Seconds,
+        Meta(
+            description="/readyz fails while a live change has waited longer than this, or the feed was not read for "
+            "longer than this and a long poll together, in seconds."
+        ),
+    ] = 30.0
     hosts: Annotated[
         str | None,
         Meta(

@@ -60,6 +60,11 @@ class Change(msgspec.Struct, frozen=True, eq=False, gc=False):
         if self.also is not None:
             self.also.finish()
 
+    def excuse(self) -> None:
+        """Let nobody take the wait of this change for a lag of the listener."""
+        if self.watermark is not None:
+            self.watermark.excuse(self.ticket)
+
     def outranks(self, other: "Change") -> bool:
         """Say whether this change has more authority than another change of the document."""
         return _AUTHORITY[self.lane] > _AUTHORITY[other.lane]

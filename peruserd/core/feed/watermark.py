@@ -61,8 +61,8 @@ class Watermark:
 
     @property
     def oldest_at(self) -> float | None:
-        """Return when the oldest unfinished row was read; None if all are finished, or if the time was not given."""
-        return next(iter(self._open.values()))[3] if self._open else None
+        """Return when the oldest unfinished row was read, of those whose time counts; None without such a row."""
+        return next((at for _, _, _, at in self._open.values() if at is not None), None)
 
     @property
     def next_ticket(self) -> int:
@@ -80,6 +80,11 @@ class Watermark:
         self._open[ticket] = (before, row_before, size, at)
         self._size += size
         return ticket
+
+    def excuse(self, ticket: int) -> None:
+        """Let the time of a row not count any more, because it waits for a reason of its own."""
+        before, row, size, _ = self._open[ticket]
+        self._open[ticket] = (before, row, size, None)
 
     def advance(self, sequence: Sequence, row: Row | None = None) -> None:
         """Note that rows were read up to and including `sequence`."""

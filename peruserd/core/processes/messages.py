@@ -216,7 +216,8 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     - `permanent`: how many users in quarantine will not be served without somebody's action.
     - `kinds`: how many users are in quarantine, by the kind of their failure.
     - `oldest_kept_since`: the first failure of the user who has been there longest, by the wall clock.
-    - `oldest_waiting_since`: when the oldest live change was read that is neither finished nor in quarantine.
+    - `oldest_waiting_since`: when the oldest live change was read that is neither finished nor in quarantine. Changes
+      of users who change too often do not count.
     - `read_at`: when the live feed was last read. This time and the last one are of the monotonic clock, which all
       processes of a machine share. So the time that has passed can be told without another report.
     """

@@ -295,6 +295,9 @@ class Documents(FailedDocuments):
             self._count(before, record)
             if record.kept is not before.kept or record.due != before.due:
                 self.recovery.note(document_id, before, record)
+            if record.parked is Parked.RESTLESS and record.waiting is not None:
+                # Users who change all the time would seem to be a lag of everybody.
+                record.waiting.excuse()
             if record.is_at_rest:
                 self._records.pop(document_id, None)
             else:

@@ -53,6 +53,7 @@ OVERRIDES: dict[str, tuple[str, Any]] = {
     "http.listen": ("[::1]:0", "[::1]:0"),
     "http.users": ("everybody", Audience.EVERYBODY),
     "http.hosts": ("peruserd.example.org", "peruserd.example.org"),
+    "http.ready_lag": ("120", 120.0),
     "state.directory": ("/srv/state", "/srv/state"),
     "log.format": ("json", "json"),
     "log.level": ("debug", "debug"),

@@ -1,0 +1,143 @@
+"""What makes /healthz and systemd's watchdog fail, and what makes /readyz fail: only the first asks for a restart."""
+
+import contextlib
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from peruserd.simcluster import SimClusterThread
+from tests.sabotage import VARIABLE, orders
+from tests.system.daemon import Daemon
+from tests.system.server import Server
+from tests.waiting import eventually
+
+# All limits after which a thread counts as hanging, or as failing for good, are far below the time of the test. For
+# users they are minutes, and the test stands for an hour.
+HURRIED = (
+    ("peruserd.core.processes.liveness", "_FAILING_SECONDS", 0.2),
+    ("peruserd.core.processes.liveness", "_FAILING_TURNS", 2),
+    ("peruserd.threads", "_GRACE_SECONDS", 2.0),
+)
+PROBES = 60
+BETWEEN_SECONDS = 0.1
+
+
+class Systemd:
+    """A socket in systemd's place, and what it was told."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.setblocking(False)  # noqa: FBT003 - its only parameter
+        self.address = str(path)
+        self.said: list[str] = []
+
+    def listen(self) -> list[str]:
+        """Return all that was said so far."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.said.extend(self._socket.recv(8_192).decode().splitlines())
+        return self.said
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[Systemd]:
+    """Listen in systemd's place."""
+    listening = Systemd(tmp_path / "notify")
+    yield listening
+    listening.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Give the address of a server that takes connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(128)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.fixture
+def away() -> Iterator[str]:
+    """Give the address of a server that is away: nobody listens on a port that is bound only."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+@pytest.fixture
+def refusing(cluster: SimClusterThread) -> str:
+    """Give the address of a server with another password."""
+    return re.sub("//.*@", "//", cluster.urls[0])
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [("away", "waiting for CouchDB: "), ("silent", "waiting for CouchDB: "), ("refusing", "refuses")],
+)
+def test_a_server_that_serves_nobody_is_no_reason_for_a_restart(
+    trouble: str,
+    words: str,
+    make_daemon: Callable[..., Daemon],
+    systemd: Systemd,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Under a liveness probe and a watchdog the instance waits, however long. /readyz says for what."""
+    daemon = make_daemon(
+        url=request.getfixturevalue(trouble),
+        username="adm",
+        password="wrong",
+        config={"couchdb": {"connect_timeout": 0.5, "read_timeout": 0.5, "long_poll_timeout": 1}},
+        environment={
+            VARIABLE: orders(tmp_path / "sabotage", HURRIED),
+            "NOTIFY_SOCKET": systemd.address,
+            "WATCHDOG_USEC": "1500000",
+        },
+    )
+    daemon.start()
+    begun = time.monotonic()
+    for _ in range(PROBES):
+        assert daemon.get("/healthz").text == "ok\n"
+        systemd.listen()
+        time.sleep(BETWEEN_SECONDS)
+    lasted = time.monotonic() - begun
+    eventually(lambda: words in daemon.get("/readyz").text, "/readyz says why")
+    # Systemd ends a daemon that it has not heard of for that time.
+    assert systemd.listen().count("WATCHDOG=1") >= lasted / 1.5
+    assert daemon.lines("cannot go on") == []
+    assert daemon.stop() == 0
+
+
+def test_a_listener_that_falls_behind_makes_the_instance_unready(
+    make_daemon: Callable[..., Daemon], cluster: SimClusterThread, server: Server
+) -> None:
+    """It stood still for a while, and had caught up long before. Nothing is restarted, and it is ready again.
+
+    The limit is taken over by a reload.
+    """
+    daemon = make_daemon(url=cluster.urls[0], config={"couchdb": {"long_poll_timeout": 1}})
+    daemon.start()
+    daemon.wait_until_ready()
+    daemon.write_configuration(http={"ready_lag": 0.5})
+    daemon.hang_up()
+    eventually(lambda: daemon.line("configuration read again"), "the limit is in force")
+    listeners = daemon.listeners()
+    for pid in listeners:
+        daemon.signal_listener(pid, signal.SIGSTOP)
+    eventually(lambda: "behind by more than" in daemon.get("/readyz").text, "the instance is not ready")
+    assert daemon.get("/healthz").text == "ok\n"
+    server.sign_up(["ann"])
+    for pid in listeners:
+        daemon.signal_listener(pid, signal.SIGCONT)
+    eventually(lambda: server.is_served("ann"), "the user is served")
+    daemon.wait_until_ready()
+    assert daemon.listeners() == listeners
