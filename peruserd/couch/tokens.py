@@ -15,7 +15,7 @@ import msgspec
 
 from peruserd import threads
 from peruserd.core.common.secret import Secret
-from peruserd.core.processes.messages import Credentials, Token
+from peruserd.core.processes.messages import Credentials, Reauthenticate, Token
 from peruserd.couch.cookies import is_anothers
 from peruserd.couch.errors import (
     CouchError,
@@ -163,6 +163,15 @@ class Tokens:
             self._token = None
             self._trouble = trouble
             self._changed.notify_all()
+
+    def follow(self, message: Reauthenticate) -> None:
+        """Take the token, or the reason why there is none, from the process that logs in."""
+        trouble = None if message.why is None else RefusedError(message.why)
+        if message.token is not None:
+            self.admit(message.token)
+        else:
+            self.refuse(trouble or RefusedError("it is not known whether the server lets this instance in"))
+        self.answer(message.answers, trouble)
 
     def answer(self, number: int, trouble: CouchError | None = None) -> None:
         """Note that all checks up to `number` are answered; `trouble` is the reason if they failed."""

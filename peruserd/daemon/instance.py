@@ -129,7 +129,7 @@ class Instance:
             new_per_minute=provisioning.max_new_per_minute,
             timing=Timing(),
             budget=RestartBudget(),
-            retired_files=state.retired,
+            state_file=state.file_of,
             on_copy_lost=self._on_copy_lost,
             gatekeeper=self._authenticator,
         )

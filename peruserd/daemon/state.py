@@ -1,7 +1,6 @@
 """The state directory: its path, whether it is writable, and the state file of each shard copy."""
 
 import os
-from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -9,10 +8,9 @@ from urllib.parse import quote
 from peruserd.core.cluster.views import Copy
 from peruserd.core.configuration.config import Config
 from peruserd.core.configuration.problems import error_of
+from peruserd.listener.retired_files import SUFFIX
 
 DEFAULT_STATE_DIRECTORY: Final = "/var/lib/peruserd"
-
-_SUFFIX: Final = ".sqlite"
 
 # A listener's new state file takes this much, together with its write-ahead log.
 _ROOM_BYTES: Final = 65_536
@@ -52,9 +50,4 @@ class StateDirectory:
     def file_of(self, copy: Copy) -> Path:
         """Return the state file of one copy. Its name identifies the copy; special characters are quoted."""
         parts = (copy.database, copy.node, str(copy.range), copy.feed.value + copy.suffix)
-        return self.path / ("~".join(quote(part, safe="@") for part in parts) + _SUFFIX)
-
-    def retired(self, in_use: Collection[Copy]) -> tuple[str, ...]:
-        """Return the state files, sorted, that belong to none of the copies `in_use`."""
-        used = {self.file_of(copy) for copy in in_use}
-        return tuple(sorted(str(file) for file in self.path.glob(f"*{_SUFFIX}") if file not in used))
+        return self.path / ("~".join(quote(part, safe="@") for part in parts) + SUFFIX)

@@ -10,7 +10,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -59,7 +58,8 @@ from peruserd.listener.exit_codes import Exit
 from peruserd.listener.feed import CopyReplacedError, Follower, Scanner, Stopped
 from peruserd.listener.probing import open_prober
 from peruserd.listener.provisioner import Provisioner
-from peruserd.listener.store import Store, StoreError, hand_over_doubts
+from peruserd.listener.retired_files import RetiredFiles
+from peruserd.listener.store import Store, StoreError
 from peruserd.listener.template_writer import template_writer_of
 from peruserd.listener.wakeup import Wakeup
 from peruserd.listener.workers import Workers
@@ -117,8 +117,9 @@ class Listener:
         self._store = store
         self._tracker = ChangeTracker(state, store, self._wakeup.set)
         self._gate = self._tracker.gate
+        self._retired_files = RetiredFiles(store.path.parent, self._tracker.take_over_doubts)
         self._sending = threading.Lock()
-        self._tokens = Tokens(start.token, self._check_token)
+        self._tokens = Tokens(start.token, lambda number, node: self._send(CheckToken(number, node)))
         if start.token is None:
             self._tokens.refuse(RefusedError("the server has not let this instance in yet"))
         sessions = [Session(start.couchdb, self._tokens, patience_seconds=_READER_PATIENCE_SECONDS) for _ in range(2)]
@@ -191,13 +192,17 @@ class Listener:
             watched: list[Any] = [self._pipe] if unsaved else [self._pipe, self._wakeup]
             deadlines = [each for each in (due, next_save if unsaved else None) if each is not None]
             deadlines.append(self._look_at_threads(now))
-            ready = wait(watched, max(0.0, min(deadlines) - now))
+            # On hold no file can be taken over, because its doubts could not be kept.
+            takes_over = self._retired_files.pending and self._gate.try_at is None
+            ready = wait(watched, 0.0 if takes_over else max(0.0, min(deadlines) - now))
             if self._wakeup in ready:
                 self._wakeup.clear()
                 unsaved = True
                 next_save = max(next_save, time.monotonic() + _FIRST_SAVE_SECONDS)
             if self._pipe in ready:
                 self._obey()
+            elif takes_over:
+                self._gate.attempt(self._retired_files.see_to_next)
 
     def _save(self, now: float) -> bool:
         """Write the progress, and return whether that is done. On hold a test write comes first, when it is due."""
@@ -242,10 +247,10 @@ class Listener:
                 self._tracker.on_request(message)
             case Inquiry():
                 self._send(self._tracker.failures.inquire(message))
-            case TakeOverDoubts(state_files):
-                self._take_over_doubts(state_files)
+            case TakeOverDoubts(in_use):
+                self._retired_files.look_for(in_use)
             case Reauthenticate():
-                self._reauthenticate(message)
+                self._tokens.follow(message)
 
     def _take_over(self, message: Reconfigure) -> None:
         log.info("another configuration is in force")
@@ -254,25 +259,6 @@ class Listener:
         self._tracker.recall_for(message.recall_seconds)
         self._audit.take_over(message)
         self._deletions.config = message.deletion
-
-    def _reauthenticate(self, message: Reauthenticate) -> None:
-        trouble = None if message.why is None else RefusedError(message.why)
-        if message.token is not None:
-            self._tokens.admit(message.token)
-        else:
-            self._tokens.refuse(trouble or RefusedError("it is not known whether the server lets this instance in"))
-        self._tokens.answer(message.answers, trouble)
-
-    def _check_token(self, number: int, node: str | None) -> None:
-        self._send(CheckToken(number, node))
-
-    def _take_over_doubts(self, state_files: tuple[str, ...]) -> None:
-        for file in state_files:
-            with hand_over_doubts(Path(file)) as doubts:
-                if doubts:
-                    log.info("inherited", file=Path(file).name, doubts=len(doubts))
-                # They are on this listener's disk before they are removed from the other file.
-                self._tracker.take_over_doubts(doubts)
 
     def _end(self) -> Exit:
         self._stopping.set()

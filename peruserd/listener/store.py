@@ -10,11 +10,9 @@ It holds:
 Losing the file costs a scan. An unusable file is set aside, never trusted.
 """
 
-import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -26,39 +24,26 @@ from peruserd.core.deletions.journal import Entry
 from peruserd.core.feed.progress import SavedProgress
 from peruserd.core.scheduling.records import Erasure
 from peruserd.core.users.quarantine import Quarantined
+from peruserd.listener.state_file import (
+    FAILURES,
+    UnreadableError,
+    UnusableError,
+    connect,
+    doubts_of,
+    is_of_the_file,
+    odd_file,
+    set_aside,
+)
 
 T = TypeVar("T")
 
-# `_VERSION` is raised whenever the meaning of the file changes: a file of another version is set aside.
 _SAVED: Final = msgspec.msgpack.Decoder(SavedProgress)
 _QUARANTINED: Final = msgspec.msgpack.Decoder(Quarantined)
 _ENTRY: Final = msgspec.msgpack.Decoder(Entry)
 _ROUNDS: Final = msgspec.msgpack.Decoder(Rounds)
 
-# The message of an error can quote a damaged text from the file, and then Python cannot decode the message.
-_FAILURES: Final = (sqlite3.Error, UnicodeDecodeError)
-
-# The errors of SQLite that say nothing about the contents of the file. Extended codes have these in the low byte.
-_OF_THE_MACHINE: Final = frozenset(
-    getattr(sqlite3, f"SQLITE_{name}")
-    for name in ("PERM", "BUSY", "LOCKED", "NOMEM", "INTERRUPT", "IOERR", "FULL", "CANTOPEN", "PROTOCOL")
-)
-_PRIMARY: Final = 0xFF
-
-_VERSION: Final = 2
-_SCHEMA: Final = """
-    CREATE TABLE progress (id INTEGER PRIMARY KEY CHECK (id = 1), saved BLOB NOT NULL);
-    CREATE TABLE quarantine (document_id TEXT PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE doubt (document_id TEXT PRIMARY KEY) WITHOUT ROWID;
-"""
-
-# These tables are independent of the version, because losing one of them costs no scan.
-_AUDIT: Final = "CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY CHECK (id = 1), rounds BLOB NOT NULL)"
-_DELETIONS: Final = "CREATE TABLE IF NOT EXISTS deletions (id TEXT PRIMARY KEY, entry BLOB NOT NULL) WITHOUT ROWID"
-
 # More than any single write takes, apart from a large quarantine's or journal's.
 _TEST_BYTES: Final = 65_536
-_TEST: Final = "CREATE TABLE IF NOT EXISTS test (filler BLOB)"
 
 log = structlog.get_logger(__name__)
 
@@ -92,32 +77,32 @@ class Store:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             return cls._open(path)
-        except _UnusableError as error:
+        except UnusableError as error:
             reason = str(error)
-        except (OSError, *_FAILURES) as error:
+        except (OSError, *FAILURES) as error:
             raise StoreError(_explain(path, error)) from error
         try:
-            aside = _set_aside(path)
+            aside = set_aside(path)
             log.warning("state file set aside; its range will be scanned", file=path.name, aside=aside, reason=reason)
             return cls._open(path)
-        except (OSError, *_FAILURES, _UnusableError) as error:
+        except (OSError, *FAILURES, UnusableError) as error:
             raise StoreError(_explain(path, error)) from error
 
     @classmethod
     def _open(cls, path: Path) -> Self:
-        if (odd := _odd_file(path)) is not None:
-            raise _UnusableError(f"{odd} is no file that this account can read and write")
-        connection = _connect(path)
+        if (odd := odd_file(path)) is not None:
+            raise UnusableError(f"{odd} is no file that this account can read and write")
+        connection = connect(path)
         try:
             store = cls(path, connection)
             store.load()
             store.deletions()
             store.rounds()
-        except (_UnreadableError, *_FAILURES) as error:
+        except (UnreadableError, *FAILURES) as error:
             connection.close()
-            if not _is_of_the_file(error):
+            if not is_of_the_file(error):
                 raise
-            raise _UnusableError(f"it holds something else than expected: {error}") from error
+            raise UnusableError(f"it holds something else than expected: {error}") from error
         return store
 
     def load(self) -> tuple[SavedProgress | None, list[Quarantined], set[str]]:
@@ -125,7 +110,7 @@ class Store:
         with self._lock:
             saved = self._connection.execute("SELECT id, saved FROM progress").fetchone()
             entries = self._connection.execute("SELECT document_id, entry FROM quarantine").fetchall()
-            doubts = _doubts(self._connection)
+            doubts = doubts_of(self._connection)
         return (
             None if saved is None else _decoded(_SAVED, saved[1]),
             [_decoded(_QUARANTINED, entry) for _, entry in entries],
@@ -207,7 +192,7 @@ class Store:
             row = self._connection.execute("SELECT id, rounds FROM audit").fetchone()
         try:
             return Rounds() if row is None else _decoded(_ROUNDS, row[1])
-        except _UnreadableError:
+        except UnreadableError:
             return Rounds()
 
     def keep_rounds(self, rounds: Rounds) -> None:
@@ -232,131 +217,26 @@ class Store:
                 self._connection.execute("BEGIN")
                 for statement, rows in statements:
                     self._connection.executemany(statement, rows)
-        except _FAILURES as error:
-            kind = StoreError if _is_of_the_file(error) else DiskError
+        except FAILURES as error:
+            kind = StoreError if is_of_the_file(error) else DiskError
             raise kind(_explain(self.path, error)) from error
-
-
-@contextmanager
-def hand_over_doubts(path: Path) -> Iterator[set[str]]:
-    """Give the documents in doubt of an unused state file, and remove them from it afterwards.
-
-    Where the file cannot be read, or is in use after all, it gives none and leaves the file as it is.
-    """
-    doubts: set[str] = set()
-    with ExitStack() as stack:
-        try:
-            connection = stack.enter_context(closing(_connect(path)))
-            doubts = _doubts(connection)
-        except (OSError, *_FAILURES, _UnusableError, _UnreadableError) as error:
-            log.warning("retired state file left alone", file=path.name, reason=str(error))
-        yield doubts
-        try:
-            if doubts:
-                connection.execute("DELETE FROM doubt")
-        except _FAILURES as error:
-            # It does no harm to take them over twice.
-            log.warning("retired state file cannot be written", file=path.name, reason=str(error))
-
-
-class _UnusableError(Exception):
-    """A state file exists and cannot be trusted."""
-
-
-class _UnreadableError(Exception):
-    """A value in a state file differs from the one that was written."""
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
-    try:
-        # The lock is exclusive, because a second process on this file would be a second listener.
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode=WAL")
-        # NORMAL survives the death of this process without a sync for each write. A power cut can lose the last writes,
-        # but it keeps their order, so the checkpoint is then an older one, never a wrong one.
-        connection.execute("PRAGMA synchronous=NORMAL")
-        if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
-            raise _UnusableError("it is damaged")  # noqa: TRY301 - one place closes the connection
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
-        elif version != _VERSION:
-            raise _UnusableError(f"it is of version {version}, not {_VERSION}")  # noqa: TRY301 - as above
-        connection.execute(_DELETIONS)
-        connection.execute(_AUDIT)
-        connection.execute(_TEST)
-        # A damaged header can forbid writes. Nothing else would show that before the first write.
-        connection.executescript(f"BEGIN; PRAGMA user_version={_VERSION}; ROLLBACK;")
-    except _FAILURES as error:
-        connection.close()
-        if _is_of_the_file(error):
-            raise _UnusableError(str(error)) from error
-        raise
-    except _UnusableError:
-        connection.close()
-        raise
-    return connection
-
-
-def _doubts(connection: sqlite3.Connection) -> set[str]:
-    doubts: set[str] = set()
-    for (document_id,) in connection.execute("SELECT document_id FROM doubt"):
-        if not isinstance(document_id, str):
-            raise _UnreadableError(f"{document_id!r} is no document id")
-        doubts.add(document_id)
-    return doubts
 
 
 def _entry(row: object) -> Entry | None:
     try:
         return _decoded(_ENTRY, row)
-    except _UnreadableError:
+    except UnreadableError:
         return None
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[T], value: object) -> T:
     """Return the decoded value. SQLite keeps a type with each value, so a damaged value can have any type."""
     if not isinstance(value, bytes):
-        raise _UnreadableError(f"{value!r} has another type than was written")
+        raise UnreadableError(f"{value!r} has another type than was written")
     try:
         return decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _UnreadableError(str(error)) from error
-
-
-def _is_of_the_file(error: Exception) -> bool:
-    """Say whether the file is to blame. If the disk is full, or another process has the file, it may be sound.
-
-    An error without a code is about a value in the file, such as a damaged text or a value of another type.
-    """
-    code: int | None = getattr(error, "sqlite_errorcode", None)
-    return code is None or code & _PRIMARY not in _OF_THE_MACHINE
-
-
-def _odd_file(path: Path) -> str | None:
-    """Return the name of an unusable file among SQLite's files: in its place is a folder, or a file of root's."""
-    for each in (path, *_beside(path)):
-        is_there = os.path.lexists(each)
-        if is_there and not (each.is_file() and os.access(each, os.R_OK | os.W_OK)):
-            return each.name
-    return None
-
-
-def _beside(path: Path) -> tuple[Path, ...]:
-    """Return the paths of the files that SQLite keeps beside a file."""
-    return tuple(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
-
-
-def _set_aside(path: Path) -> str:
-    """Rename a file and SQLite's files beside it, without overwriting an earlier one; return the new name."""
-    number = 1
-    while os.path.lexists(aside := path.with_name(f"{path.name}.unusable-{number}")):
-        number += 1
-    for old, new in zip((path, *_beside(path)), (aside, *_beside(aside)), strict=True):
-        if os.path.lexists(old):
-            old.rename(new)
-    return aside.name
+        raise UnreadableError(str(error)) from error
 
 
 def _explain(path: Path, error: Exception) -> str:

@@ -8,8 +8,9 @@ import os
 import random
 import secrets
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -26,7 +27,6 @@ from peruserd.core.processes.messages import (
     Hello,
     JournalNews,
     Report,
-    TakeOverDoubts,
 )
 from peruserd.core.processes.outbox import Outbox
 from peruserd.core.processes.renewal import Renewal
@@ -38,12 +38,9 @@ from peruserd.supervisor.listener import Conditions, SupervisedListener
 from peruserd.supervisor.process import ListenerProcess
 from peruserd.supervisor.questions import Questions
 from peruserd.supervisor.start_request import Departures, FleetSettings, StartMessage
+from peruserd.supervisor.succession import Succession
 
 log = structlog.get_logger(__name__)
-
-
-RetiredFiles = Callable[[Collection[Copy]], tuple[str, ...]]
-"""Returns the state files that belong to none of the given copies."""
 
 
 class Fleet:
@@ -57,12 +54,12 @@ class Fleet:
         new_per_minute: int = 0,
         timing: Timing,
         budget: RestartBudget,
-        retired_files: RetiredFiles,
+        state_file: Callable[[Copy], Path],
         on_copy_lost: Callable[[], None],
         gatekeeper: Gatekeeper,
     ) -> None:
         self._start_message = start_message
-        self._retired_files = retired_files
+        self._succession = Succession(state_file)
         self._on_copy_lost = on_copy_lost
         self._gatekeeper = gatekeeper
         self._max_in_flight = max_in_flight
@@ -122,6 +119,8 @@ class Fleet:
             for assignment in plan.assignments:
                 new = SupervisedListener(assignment, conditions)
                 self._listeners.setdefault(assignment.copy, new).change(assignment, conditions)
+            # Whoever takes over state files hears of the new ones before these are opened.
+            self._succession.send(self._listeners)
             for assignment in change.start:
                 self._step(self._listeners[assignment.copy], lifecycle.Wanted(), now)
             self._forget_the_stopped()
@@ -150,7 +149,7 @@ class Fleet:
             self._stops[reason] = self._stops.get(reason, 0) + 1
             listener.log_end(code, now)
             self._forget_the_stopped()
-            self._reassign_in_doubt()
+            self._succession.send(self._listeners)
 
     def run_deadlines(self, now: float) -> None:
         """Do what is due: restart after a back-off, abort a process that hangs, kill one that is still there.
@@ -191,6 +190,11 @@ class Fleet:
                 return False
             self._step(listener, lifecycle.Ordered(), now)
             return True
+
+    def retire_state(self) -> None:
+        """Let state files of copies that are not in the plan be taken over, once all living instances are known."""
+        with self._lock:
+            self._succession.begin(self._listeners)
 
     def send_journal_news(self, news: JournalNews) -> None:
         """Send news of the journal of deletions to every listener, also to those that start later."""
@@ -305,7 +309,7 @@ class Fleet:
                 self._reauthenticate(listener.process)
                 if self._journal is not None:
                     listener.process.send(self._journal)
-                self._reassign_in_doubt()
+                self._succession.send(self._listeners)
                 self._ask(listener, 0)
             case Report():
                 self._outbox.acknowledge(listener.copy, message.looked, message.looked_at_all)
@@ -332,15 +336,6 @@ class Fleet:
 
     def _reauthenticate(self, process: ListenerProcess, answers: int = 0) -> None:
         process.send(msgspec.structs.replace(self._gatekeeper.state(), answers=answers))
-
-    def _reassign_in_doubt(self) -> None:
-        """Hand doubtful writes of copies without a listener to some listener that runs."""
-        successors = (each for each in self._listeners.values() if each.child.state is State.RUNNING)
-        successor = next(successors, None)
-        if successor is None or successor.process is None:
-            return
-        if files := self._retired_files(self._listeners.keys()):
-            successor.process.send(TakeOverDoubts(files))
 
     def _forget_the_stopped(self) -> None:
         for copy in [copy for copy, each in self._listeners.items() if each.child.state is State.STOPPED]:

@@ -246,6 +246,7 @@ class Supervisor(LookRequests):
             if self._followed is None or self._followed.instances != view.instances:
                 self._remember(view.instances)
             self._followed = view
+            self._fleet.retire_state()
 
     def _carry_out(self, plan: Plan, view: View, now: float) -> tuple[str, str]:
         # An upcoming ownership only holds a few documents back. A plan counts as new if it changes who does what.

@@ -12,7 +12,6 @@ from peruserd.core.configuration.decoding import ConfigError
 from peruserd.core.configuration.problems import TemporaryError
 from peruserd.core.ownership.ranges import WHOLE_SPACE, Range
 from peruserd.daemon.state import DEFAULT_STATE_DIRECTORY, StateDirectory
-from peruserd.daemon.state_lock import StateLock
 
 LOWER, UPPER = Range(0, 0x7FFFFFFF), Range(0x80000000, 0xFFFFFFFF)
 COPY = Copy("_users", LOWER, "n1@host", ".1")
@@ -89,27 +88,3 @@ def test_each_copy_has_a_file_of_its_own_in_the_directory(state: StateDirectory)
         assert file.parent == state.path
         file.touch()
     assert set(state.path.iterdir()) == set(files)
-
-
-def test_files_of_no_copy_in_use_are_retired(state: StateDirectory) -> None:
-    """Files without a listener are returned, sorted. Files in use are not, even if they do not exist yet."""
-    for copy in (COPY, *OTHERS[:3]):
-        state.file_of(copy).touch()
-    retired = state.retired([COPY, OTHERS[0], OTHERS[4]])
-    assert retired == tuple(sorted(str(state.file_of(copy)) for copy in OTHERS[1:3]))
-    assert state.retired([COPY, *OTHERS]) == ()
-
-
-def test_only_state_files_are_retired(state: StateDirectory) -> None:
-    """The state lock's record, SQLite's own files and files set aside are no state files."""
-    state_lock = StateLock.take(state.path)
-    file = state.file_of(COPY)
-    for name in (f"{file.name}-wal", f"{file.name}-shm", f"{file.name}.damaged-1", ".writable-1"):
-        (state.path / name).touch()
-    assert state.retired([]) == ()
-    state_lock.release()
-
-
-def test_in_a_directory_that_is_gone_nothing_is_retired(tmp_path: Path) -> None:
-    """An empty directory has no files to hand on."""
-    assert StateDirectory(tmp_path / "nowhere").retired([]) == ()

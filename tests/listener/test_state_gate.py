@@ -188,7 +188,7 @@ def test_progress_that_could_not_be_saved_is_saved_later(
     stepped.sign_up("ann")
     stepped.serve_all(DONE)
     # A trigger refuses the write as a full disk does, as far as the store can tell.
-    monkeypatch.setattr(store_module, "_is_of_the_file", lambda _error: False)
+    monkeypatch.setattr(store_module, "is_of_the_file", lambda _error: False)
     stepped.store._connection.execute(
         "CREATE TEMP TRIGGER full BEFORE DELETE ON quarantine BEGIN SELECT RAISE(ABORT, 'full'); END"
     )

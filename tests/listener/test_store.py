@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import WHOLE_SPACE
 from peruserd.core.scheduling.records import Erasure
 from peruserd.core.users.quarantine import Advice, Failure, Quarantined
-from peruserd.listener.store import Store, StoreError, hand_over_doubts
+from peruserd.listener.store import Store, StoreError
 
 OWNERSHIP = Ownership("_users", WHOLE_SPACE, ((WHOLE_SPACE, ("n1", "n2")),), ("n1", "n2"))
 SAVED = SavedProgress("copy", 41, OWNERSHIP, covered=(OWNERSHIP,), scan=Scan(until=40, position=7))
@@ -242,7 +243,7 @@ def test_a_second_listener_on_a_file_is_turned_away(opened: Callable[[], Store],
 _OTHER_PROCESS = """
 import sys
 from pathlib import Path
-from peruserd.listener.store import Store, StoreError, hand_over_doubts
+from peruserd.listener.store import Store, StoreError
 try:
     Store.open(Path(sys.argv[1]))
 except StoreError as error:
@@ -313,7 +314,7 @@ _LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from tests.listener.test_store import SAVED, _entry
-from peruserd.listener.store import Store, StoreError, hand_over_doubts
+from peruserd.listener.store import Store, StoreError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = Store.open(Path(sys.argv[1]))
 store.save(SAVED)
@@ -418,68 +419,44 @@ def test_a_damaged_file_that_cannot_be_moved_is_an_error(path: Path, monkeypatch
         Store.open(path)
 
 
-# Files nobody uses any more
+def test_a_file_that_is_removed_while_it_is_opened_is_made_anew(
+    opened: Callable[[], Store], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever removes a retired file holds its lock. The next listener of that copy must not write into a lost file."""
+    store = opened()
+    store.save(SAVED)
+    store.close()
+    connect, turns = sqlite3.connect, itertools.count()
+
+    def remove_then_connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        if next(turns) == 0:
+            # SQLite opens the file with the first statement.
+            connection.execute("PRAGMA user_version").fetchone()
+            path.unlink()
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", remove_then_connect)
+    anew = Store.open(path)
+    assert anew.load() == EMPTY
+    anew.save(SAVED)
+    anew.close()
+    assert opened().load() == (SAVED, [], set())
 
 
-def test_doubts_are_taken_out_of_a_retired_file(path: Path) -> None:
-    """The caller gets the doubts, and the file has none afterwards."""
-    left = Store.open(path)
-    left.record_intent("ann")
-    left.record_intent("bob")
-    left.close()
-    with hand_over_doubts(path) as doubts:
-        assert doubts == {"ann", "bob"}
-    with hand_over_doubts(path) as doubts:
-        assert doubts == set()
+def test_a_file_that_is_always_removed_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the listener, which is started again after a pause."""
+    connect = sqlite3.connect
 
+    def remove_then_connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        connection.execute("CREATE TABLE IF NOT EXISTS something (id)")
+        path.unlink()
+        return connection
 
-def test_doubts_stay_in_a_retired_file_until_they_are_seen_to(path: Path) -> None:
-    """If the successor fails to write them, they stay in the file."""
-    left = Store.open(path)
-    left.record_intent("ann")
-    left.close()
-    with pytest.raises(StoreError), hand_over_doubts(path):
-        raise StoreError("full")
-    with hand_over_doubts(path) as doubts:
-        assert doubts == {"ann"}
-
-
-def test_a_file_in_use_is_not_inherited_from(path: Path) -> None:
-    """The file's own listener resolves its doubts."""
-    used = Store.open(path)
-    used.record_intent("ann")
-    with hand_over_doubts(path) as doubts:
-        assert doubts == set()
-    assert used.load()[2] == {"ann"}
-    used.close()
-
-
-@pytest.mark.parametrize("content", [b"this is no database" * 100, b""], ids=["damaged", "empty"])
-def test_a_retired_file_that_says_nothing_is_left_alone(path: Path, content: bytes) -> None:
-    """An unreadable file delays nobody."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    with hand_over_doubts(path) as doubts:
-        assert doubts == set()
-
-
-def test_a_retired_file_of_another_shape_is_left_alone(path: Path) -> None:
-    """A file without its table must not end the taking listener again and again."""
-    Store.open(path).close()
-    _change("DROP TABLE doubt")(path)
-    with hand_over_doubts(path) as doubts:
-        assert doubts == set()
-
-
-def test_doubts_that_cannot_be_taken_out_of_a_retired_file_are_given_again(path: Path) -> None:
-    """A disk that accepts no more writes ends no process; the doubts are resolved twice."""
-    left = Store.open(path)
-    left.record_intent("ann")
-    left.close()
-    _change("CREATE TRIGGER full BEFORE DELETE ON doubt BEGIN SELECT RAISE(ABORT, 'full'); END")(path)
-    for _ in range(2):
-        with hand_over_doubts(path) as doubts:
-            assert doubts == {"ann"}
+    monkeypatch.setattr(sqlite3, "connect", remove_then_connect)
+    with pytest.raises(StoreError, match="cannot keep state"):
+        Store.open(path)
 
 
 def test_the_rounds_of_the_audit_survive(tmp_path: Path) -> None:

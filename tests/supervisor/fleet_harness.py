@@ -60,7 +60,7 @@ class FleetHarness:
             max_in_flight=8,
             timing=timing,
             budget=RestartBudget(faults),
-            retired_files=lambda _in_use: (),
+            state_file=self.state_file,
             on_copy_lost=lambda: None,
             gatekeeper=self.gatekeeper,
         )
@@ -85,10 +85,14 @@ class FleetHarness:
             instance=ME,
             couchdb=self.couchdb,
             token=self.token,
-            state_file=str(self.directory / f"{request.assignment.copy.range}.sqlite"),
+            state_file=str(self.state_file(request.assignment.copy)),
             share=request.conditions.share,
             resume_near=request.resume_near,
         )
+
+    def state_file(self, copy: Copy) -> Path:
+        """Return where the state of a copy is."""
+        return self.directory / f"{copy.range}.sqlite"
 
     def plan(self) -> Plan:
         """Return the plan of the instance beside node 1."""

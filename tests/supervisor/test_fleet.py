@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,7 @@ from peruserd.core.cluster.views import Plan
 from peruserd.core.common.backoff import Backoff
 from peruserd.core.processes.lifecycle import Reason, State, Timing
 from peruserd.core.processes.messages import FromListener, ListenerStart
+from peruserd.listener.store import Store
 from peruserd.simcluster import SimClusterThread
 from peruserd.supervisor import fleet
 from peruserd.supervisor.process import ListenerProcess
@@ -236,6 +238,20 @@ def test_shares_of_the_work_in_flight_follow_the_number_of_listeners(harness: Fl
         return most > 4
 
     harness.turn_until(served, "more than half of the limit to be in flight at once")
+
+
+def test_what_earlier_listeners_have_left_on_disk_is_taken_over_and_goes(harness: FleetHarness) -> None:
+    """A thousand files were once left behind. The listeners that run keep their own."""
+    for number in range(50):
+        with closing(Store.open(harness.directory / f"old-{number}.sqlite")) as store:
+            store.record_intent(f"org.couchdb.user:of-{number}")
+    harness.fleet.adjust(harness.plan(), harness.now())
+    harness.fleet.retire_state()
+    harness.turn_until(harness.all_caught_up, "the listeners to be up")
+    in_use = {harness.state_file(each.copy) for each in harness.plan().assignments}
+    harness.turn_until(lambda: set(harness.directory.glob("*.sqlite")) == in_use, "all other files to be gone")
+    harness.stop()
+    assert set(harness.directory.glob("*.sqlite")) == in_use
 
 
 def test_a_listener_that_cannot_be_started_is_tried_again(

@@ -73,7 +73,7 @@ def idle_fleet() -> Fleet:
         max_in_flight=1,
         timing=Timing(),
         budget=RestartBudget(),
-        retired_files=lambda _copies: (),
+        state_file=lambda copy: Path(str(copy)),
         on_copy_lost=lambda: None,
         gatekeeper=FixedGatekeeper(None),
     )
@@ -292,6 +292,7 @@ class AdjustedFleet(Fleet):
         self.reconfigured: list[FleetSettings] = []
         self.restarted: list[Copy] = []
         self.stopped = False
+        self.retired = 0
 
     idle = True
     exhausted = False
@@ -321,6 +322,9 @@ class AdjustedFleet(Fleet):
 
     def stop(self, _now: float) -> None:
         self.stopped = True
+
+    def retire_state(self) -> None:
+        self.retired += 1
 
 
 def test_a_plan_is_made_by_the_view_in_force_and_the_one_seen_last() -> None:

@@ -1,6 +1,7 @@
 """The messages between a fleet and its listeners, with processes that only note them."""
 
-from collections.abc import Collection
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,11 @@ class NotedProcess:
         return self.code
 
 
+def state_file(copy: Copy) -> Path:
+    """Return where the state of a copy would be."""
+    return Path("/state") / str(copy)
+
+
 class Noted:
     """A fleet of such processes, at a fixed time."""
 
@@ -83,20 +89,17 @@ class Noted:
         self.requests: list[StartRequest] = []
         self.processes: dict[Copy, NotedProcess] = {}
         self.looks_wanted = 0
-        self.retired: dict[frozenset[Copy], tuple[str, ...]] = {}
+        self.before_spawn: Callable[[], None] = lambda: None
         self.gatekeeper = FixedGatekeeper(Token(1, cookie=Secret("one")))
         self.fleet = Fleet(
             self._start_message,
             max_in_flight=8,
             timing=Timing(),
             budget=RestartBudget(),
-            retired_files=self._retired_files,
+            state_file=state_file,
             on_copy_lost=self._look_soon,
             gatekeeper=self.gatekeeper,
         )
-
-    def _retired_files(self, in_use: Collection[Copy]) -> tuple[str, ...]:
-        return self.retired.get(frozenset(in_use), ())
 
     def _look_soon(self) -> None:
         self.looks_wanted += 1
@@ -107,6 +110,7 @@ class Noted:
 
     def spawn(self, start: ListenerStart) -> NotedProcess:
         """Make a stand-in instead of a process."""
+        self.before_spawn()
         made = self.processes[start.copy] = NotedProcess(start, len(self.requests))
         return made
 
@@ -323,42 +327,76 @@ def test_only_a_listener_whose_copy_is_lost_puts_right_what_it_did_last(noted: N
     assert stops == [[True], [False]]
 
 
-def test_what_was_left_in_doubt_is_handed_to_a_listener_that_runs(noted: Noted) -> None:
-    """State files of copies without a listener are given to a running listener."""
-    lower, upper = (each.copy for each in _plan(LOWER, UPPER).assignments)
-    noted.retired[frozenset((lower, upper))] = ("/state/old.sqlite",)
-    starting, _ = noted.adjust(_plan(LOWER, UPPER))
-    assert starting.sent == []
+def test_one_listener_hears_which_state_files_are_in_use(noted: Noted) -> None:
+    """It takes over all others. It hears of them once it runs, and once all instances are known."""
+    starting, other = noted.adjust(_plan(LOWER, UPPER))
+    noted.fleet.retire_state()
+    assert (starting.sent, other.sent) == ([], [])
     noted.say(starting, Hello())
-    assert TakeOverDoubts(("/state/old.sqlite",)) in starting.sent
+    noted.say(other, Hello())
+    noted.fleet.retire_state()
+    assert _told(starting) == [{starting.copy, other.copy}]
+    assert _told(other) == []
+
+
+def test_before_all_instances_are_known_no_state_is_given_away(noted: Noted) -> None:
+    """At a start the copies that it will follow are not all known, and state of theirs spares a scan."""
+    (process,) = noted.run(_plan(WHOLE_SPACE))
+    assert _told(process) == []
+    noted.fleet.retire_state()
+    assert _told(process) == [{process.copy}]
 
 
 def test_the_file_of_a_listener_that_has_left_is_handed_over(noted: Noted) -> None:
     """The file is given away only after its process has ended, because only one process may write it."""
-    lower, upper = noted.run(_plan(LOWER, UPPER))
-    noted.retired[frozenset((upper.copy,))] = ("/state/lower.sqlite",)
+    lower, upper = noted.run(_plan(UPPER, LOWER))[::-1]
+    noted.fleet.retire_state()
     noted.adjust(_plan(UPPER))
     noted.say(lower, _report())
-    assert not any(isinstance(message, TakeOverDoubts) for message in upper.sent)
+    assert _told(upper) == [{lower.copy, upper.copy}]
     noted.end(lower)
-    assert upper.sent[-1] == TakeOverDoubts(("/state/lower.sqlite",))
+    assert _told(upper) == [{lower.copy, upper.copy}, {upper.copy}]
 
 
 def test_a_listener_that_comes_back_keeps_its_file(noted: Noted) -> None:
     """If a copy has a listener again, or will have one, its file stays with that listener."""
-    lower, upper = noted.run(_plan(LOWER, UPPER))
-    noted.retired[frozenset((upper.copy,))] = ("/state/lower.sqlite",)
+    lower, upper = noted.run(_plan(UPPER, LOWER))[::-1]
+    noted.fleet.retire_state()
     noted.adjust(_plan(UPPER))
     noted.adjust(_plan(LOWER, UPPER))
     noted.end(lower)
     assert noted.processes[lower.copy] is not lower
-    assert not any(isinstance(message, TakeOverDoubts) for each in noted.processes.values() for message in each.sent)
+    assert _told(upper) == [{lower.copy, upper.copy}]
 
 
-def test_without_anything_left_nobody_inherits(noted: Noted) -> None:
-    """No message is sent without a reason."""
-    (process,) = noted.run(_plan(WHOLE_SPACE))
-    assert not any(isinstance(message, TakeOverDoubts) for message in process.sent)
+def test_whoever_takes_over_hears_of_a_new_copy_before_its_file_is_opened(noted: Noted) -> None:
+    """The file of an earlier time may be there, and its listener wants it."""
+    (upper,) = noted.run(_plan(UPPER))
+    noted.fleet.retire_state()
+    told: list[list[set[Copy]]] = []
+    noted.before_spawn = lambda: told.append(_told(upper))
+    _, lower = noted.adjust(_plan(UPPER, LOWER))
+    assert told == [[{upper.copy}, {upper.copy, lower.copy}]]
+
+
+def test_another_listener_takes_over_where_the_one_that_was_told_has_ended(noted: Noted) -> None:
+    """An end of any other listener changes nothing, so no message is sent."""
+    first, second = noted.run(_plan(LOWER, UPPER))
+    noted.fleet.retire_state()
+    noted.end(second)
+    assert (_told(first), _told(second)) == ([{first.copy, second.copy}], [])
+    noted.fleet.run_deadlines(1.0)
+    again = noted.processes[second.copy]
+    noted.say(again, Hello())
+    noted.end(first)
+    assert _told(again) == [{first.copy, second.copy}]
+
+
+def _told(process: NotedProcess) -> list[set[Copy]]:
+    """Return the copies whose files were in use, by each message to a listener about that."""
+    named = [set(each.in_use) for each in process.sent if isinstance(each, TakeOverDoubts)]
+    copies = [assignment.copy for assignment in _plan(LOWER, UPPER, WHOLE_SPACE).assignments]
+    return [{copy for copy in copies if state_file(copy).name in each} for each in named]
 
 
 def test_what_a_listener_reported_last_outlives_it(noted: Noted) -> None:

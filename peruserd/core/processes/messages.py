@@ -122,9 +122,9 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 
 class TakeOverDoubts(msgspec.Struct, frozen=True, tag="inherit"):
-    """The state files of copies without a listener. This listener takes over the documents in doubt there."""
+    """The names of the state files in use. This listener takes over the documents in doubt of all others there."""
 
-    state_files: tuple[str, ...]
+    in_use: tuple[str, ...]
 
 
 class Reauthenticate(msgspec.Struct, frozen=True, tag="reauthenticate"):

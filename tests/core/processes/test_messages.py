@@ -88,7 +88,7 @@ def test_what_a_listener_says_arrives_as_it_was_said(message: Hello | Report | C
             nodes=st.lists(st.text()).map(tuple),
         ),
         st.builds(Stop, within_seconds=st.floats(0.0, 3600.0), leaving=st.booleans()),
-        st.builds(TakeOverDoubts, state_files=st.lists(st.text()).map(tuple)),
+        st.builds(TakeOverDoubts, in_use=st.lists(st.text()).map(tuple)),
         st.builds(Reauthenticate, token=st.none() | TOKENS, why=st.none() | st.text(), answers=COUNTS),
     )
 )
