@@ -76,12 +76,19 @@ return wrong;
 
 
 @pytest.fixture(scope="module")
-def browser(need_tool: Callable[[str], str]) -> Iterator[Browser]:
+def shared_browser(need_tool: Callable[[str], str]) -> Iterator[Browser]:
     """Run one browser for all tests of this page."""
     for tool in ("chromium", "chromedriver"):
         need_tool(tool)
     with open_browser() as opened:
         yield opened
+
+
+@pytest.fixture
+def browser(shared_browser: Browser) -> Browser:
+    """Give the browser without a page. The page of an earlier test asks a server that is gone, and complains."""
+    shared_browser.go("about:blank").messages()
+    return shared_browser
 
 
 @contextmanager
