@@ -203,7 +203,7 @@ def _put_usage(out: Samples, copy: str, listener: ListenerStatus) -> None:
     usage = None if listener.pid is None or listener.report is None else listener.report.usage
     if usage is None:
         return
-    out.put("peruserd_listener_cpu_seconds", usage.cpu_seconds, copy)
+    out.put("peruserd_listener_cpu_seconds", listener.retired_cpu_seconds + usage.cpu_seconds, copy)
     out.put("peruserd_listener_resident_memory_bytes", usage.resident_bytes, copy)
     out.put("peruserd_listener_open_fds", usage.descriptors, copy)
     out.put("peruserd_listener_max_fds", usage.descriptor_limit, copy)

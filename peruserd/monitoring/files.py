@@ -45,7 +45,8 @@ Then check it, and let Prometheus read it again:
   than 1.
 - Targets of several clusters need a label `cluster`, or a job for each.
 - `http.listen` is a loopback address by default. Give an address there that Prometheus reaches, and let a firewall keep
-  others away. Or let Prometheus come through a proxy that asks for a password.
+  others away.
+- Targets are addresses, the machine's own name, or names in `http.hosts`. Under any other name the answer is 421.
 
 ## Alerts
 

@@ -135,7 +135,11 @@ LISTENERS: Final = (
     counter("peruserd_listener_restarts", "Restarts of a listener after an unplanned end.", LISTENER),
     gauge("peruserd_listener_failures_in_a_row", "Unplanned ends since the listener was last well.", LISTENER),
     counter("peruserd_listener_ends", "Processes of listeners that ended, by reason.", ENDING),
-    counter("peruserd_listener_cpu_seconds", "Processor time of the listener's process.", LISTENER),
+    counter(
+        "peruserd_listener_cpu_seconds",
+        "Processor time of the listener's processes, with those that have ended.",
+        LISTENER,
+    ),
     gauge("peruserd_listener_resident_memory_bytes", "Memory of the process, shared parts included.", LISTENER),
     gauge("peruserd_listener_open_fds", "Open file descriptors of the process.", LISTENER),
     gauge(

@@ -61,6 +61,7 @@ class ListenerStatus(msgspec.Struct, frozen=True):
     - `caught_up` and `is_reading` are those of `SupervisedListener`. `starts` counts its processes.
     - `failures` are the unplanned ends since it had last recovered.
     - `ownership` is that of its newest assignment.
+    - `retired_cpu_seconds` is the processor time of its processes that have ended.
     """
 
     copy: Copy
@@ -74,6 +75,7 @@ class ListenerStatus(msgspec.Struct, frozen=True):
     failures: int = 0
     is_reading: bool = False
     starts: int = 0
+    retired_cpu_seconds: float = 0.0
 
 
 class SupervisedListener:
@@ -88,6 +90,7 @@ class SupervisedListener:
         # Whether the process was started with an older configuration.
         self.outdated = False
         self._reported = False
+        self._retired_cpu_seconds = 0.0
         self._starts = 0
         self._rounds = 0
         self._informs = 0
@@ -197,8 +200,10 @@ class SupervisedListener:
         if self.report is None:
             return code, Counters()
         counted = self.report.counters
+        if self.report.usage is not None:
+            self._retired_cpu_seconds += self.report.usage.cpu_seconds
         # The fleet keeps the counters. The rest of the report stays, because it is the newest there is.
-        self.report = msgspec.structs.replace(self.report, counters=Counters(), in_flight=0)
+        self.report = msgspec.structs.replace(self.report, counters=Counters(), in_flight=0, usage=None)
         return code, counted
 
     def log_end(self, code: int, now: float) -> None:
@@ -225,6 +230,7 @@ class SupervisedListener:
             report=self.report,
             caught_up=self.caught_up,
             ownership=self.assignment.ownership,
+            retired_cpu_seconds=self._retired_cpu_seconds,
             failures=self.child.failures,
             is_reading=self.is_reading,
             starts=self._starts,

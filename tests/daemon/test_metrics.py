@@ -324,6 +324,10 @@ def test_what_a_listeners_process_takes_stands_under_its_range_and_without_its_p
     """The listener measures its own process, because no other process may. No label has the process id."""
     text = exported(status(pid=os.getpid()))
     assert value(text, "peruserd_listener_cpu_seconds_total", listener=str(COPY)) == 1.25
+    (listener,) = status(pid=os.getpid()).listeners
+    restarted = msgspec.structs.replace(listener, retired_cpu_seconds=10.0)
+    again = exported(msgspec.structs.replace(status(), listeners=(restarted,)))
+    assert value(again, "peruserd_listener_cpu_seconds_total", listener=str(COPY)) == 11.25
     assert value(text, "peruserd_listener_resident_memory_bytes", listener=str(COPY)) == 9_000_000
     assert value(text, "peruserd_listener_open_fds", listener=str(COPY)) == 17
     assert value(text, "peruserd_listener_max_fds", listener=str(COPY)) == 1_024

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from peruserd.core.cluster.views import Copy, Plan, View, make_plan
@@ -25,6 +26,7 @@ from peruserd.core.processes.messages import (
     TakeOverDoubts,
     Token,
     ToListener,
+    Usage,
 )
 from peruserd.core.processes.restarts import RestartBudget
 from peruserd.supervisor import fleet as fleet_module
@@ -458,3 +460,14 @@ def test_what_is_known_of_the_journal_is_passed_on(noted: Noted) -> None:
     second.sent.clear()
     noted.say(second, Hello())
     assert JournalNews(usable=True) in second.sent
+
+
+def test_the_processor_time_of_a_listener_never_falls(noted: Noted) -> None:
+    """The time of ended processes is kept, and the last figures of one do not stand for the next one."""
+    (process,) = noted.run(_plan(WHOLE_SPACE))
+    noted.say(process, msgspec.structs.replace(_report(), usage=Usage(2.5, 1, 1, 1)))
+    noted.end(process)
+    (listener,) = noted.fleet.status().listeners
+    assert listener.retired_cpu_seconds == 2.5
+    assert listener.report is not None
+    assert listener.report.usage is None
