@@ -75,6 +75,8 @@ def _head(status: Status) -> Iterator[str]:
     if status.nodes is not None:
         alive = [each for each in status.instances if each.status is LeaseStatus.ALIVE or each.is_me]
         yield f"  cluster  {counted(len(status.nodes), 'node')} connected, {counted(len(alive), 'instance')} alive"
+    if status.away:
+        yield f"  away     {_names(status.away)}"
     if status.authentication.trouble is not None:
         yield f"  login    {harmless(status.authentication.trouble)}"
     if status.maintenance:

@@ -52,6 +52,10 @@ class Source(Protocol):
         """Say whether the password comes from a file, and so can change."""
 
     @property
+    def is_credential(self) -> bool:
+        """Say whether systemd has handed the password over, which it does at a start only."""
+
+    @property
     def origin(self) -> str:
         """Name the origin of the password."""
 
@@ -327,7 +331,10 @@ class Authenticator:
 
     @property
     def _messages(self) -> LoginMessages:
-        return LoginMessages(self._username, self._source.origin, self._source.is_file, self._asks_again)
+        source = self._source
+        return LoginMessages(
+            self._username, source.origin, source.is_file, self._asks_again, needs_restart=source.is_credential
+        )
 
     @property
     def _username(self) -> str:

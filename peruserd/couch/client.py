@@ -59,6 +59,11 @@ class Membership(msgspec.Struct, frozen=True):
     cluster_nodes: tuple[str, ...]
 
     @property
+    def away(self) -> tuple[str, ...]:
+        """The nodes that belong to the cluster and are not connected, sorted."""
+        return tuple(sorted(set(self.cluster_nodes).difference(self.all_nodes)))
+
+    @property
     def has_majority(self) -> bool:
         """Say whether more than half of the cluster's nodes are connected."""
         members = set(self.cluster_nodes)

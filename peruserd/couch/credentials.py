@@ -57,6 +57,11 @@ class CredentialSource:
         is_credential = self._directory and _can_be_there(Path(self._directory, PASSWORD_CREDENTIAL))
         return f"the systemd credential {PASSWORD_CREDENTIAL}" if is_credential else "couchdb.url"
 
+    @property
+    def is_credential(self) -> bool:
+        """Say whether systemd has handed the password over, which it does at a start only."""
+        return self.is_file and self.loaded.config.couchdb.password_file is None
+
     def read(self) -> Credentials | None:
         """Read the credentials again; raises ConfigError if that is not possible now."""
         file = self.loaded.config.couchdb.password_file

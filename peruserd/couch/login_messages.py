@@ -6,21 +6,24 @@ import msgspec
 class LoginMessages(msgspec.Struct, frozen=True):
     """The messages about one account. `origin` names the source of the password; `is_file` says that it can change.
 
-    `asks_again` says that this process tries again. Pauses are in seconds.
+    `asks_again` says that this process tries again. `needs_restart` says that it would not see another password. Pauses
+    are in seconds.
     """
 
     username: str
     origin: str = ""
     is_file: bool = False
     asks_again: bool = True
+    needs_restart: bool = False
 
     def refused(self, pause: float) -> str:
         """Say that the password was refused."""
-        words = f"CouchDB refuses the password of {self.username}"
-        if self.asks_again:
-            where = ", and as soon as another one is configured" if self.is_file else ""
-            return f"{words}; it is asked again in {pause:.0f} s{where}"
-        return f"{words}, which is from {self.origin}; put the right one there, and run this command again"
+        words = f"CouchDB refuses the password of {self.username}, which is from {self.origin}; put the right one there"
+        if not self.asks_again:
+            return f"{words}, and run this command again"
+        if self.needs_restart or not self.is_file:
+            return f"{words}, and restart peruserd; it is asked again in {pause:.0f} s"
+        return f"{words}; it is asked again in {pause:.0f} s, and as soon as another one is there"
 
     def locked(self, pause: float, *, by_us: bool) -> str:
         """Say that the account is locked; `by_us` says that this instance's own password was refused before."""

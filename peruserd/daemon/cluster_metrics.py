@@ -55,6 +55,7 @@ class ClusterMetrics:
         view = self._supervisor.view
         if view is not None:
             out.put("peruserd_nodes_connected", len(view.nodes))
+            out.put("peruserd_nodes_away", len(view.away))
             out.put("peruserd_instances_alive", len(view.instances))
             out.put("peruserd_standby", view.standby)
         read_at = self._watcher.succeeded_at

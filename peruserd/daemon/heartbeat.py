@@ -12,9 +12,11 @@ _LEAST_SECONDS: Final = 1.0
 
 
 class Heartbeat:
-    """Tells systemd's watchdog that the instance is healthy, and ends an instance of which a thread no longer works.
+    """Tells systemd how the instance stands, and ends an instance of which a thread no longer works.
 
-    `end` gets the reason. It is called once.
+    - The watchdog hears of a healthy instance only.
+    - `status_line` gets the answer of `/healthz`, and returns the sentence for `systemctl status`, or None.
+    - `end` gets the reason. It is called once.
     """
 
     def __init__(
@@ -22,10 +24,12 @@ class Heartbeat:
         health: Health,
         notifier: Notifier,
         end: Callable[[str], None],
+        status_line: Callable[[tuple[bool, str]], str | None],
     ) -> None:
         self._health = health
         self._notifier = notifier
         self._end = end
+        self._status_line = status_line
         self._due = 0.0
         self._ends = False
 
@@ -34,8 +38,11 @@ class Heartbeat:
         if now < self._due:
             return
         self._due = now + _LEAST_SECONDS
-        if self._health.healthy()[0]:
+        healthy = self._health.healthy()
+        if healthy[0]:
             self._notifier.watchdog()
+        if (line := self._status_line(healthy)) is not None:
+            self._notifier.status(line)
         if not self._ends and (why := self._health.broken()) is not None:
             self._ends = True
             # This shows where a thread hangs.

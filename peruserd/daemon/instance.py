@@ -38,6 +38,7 @@ from peruserd.daemon.start_messages import start_messages
 from peruserd.daemon.state import StateDirectory
 from peruserd.daemon.state_lock import StateLock
 from peruserd.daemon.status import InstanceStatus
+from peruserd.daemon.status_line import StatusLine
 from peruserd.daemon.status_page import StatusPages
 from peruserd.daemon.systemd import Notifier
 from peruserd.daemon.taking_over import Parts
@@ -147,7 +148,8 @@ class Instance:
         )
         limits = Limits(config.http.ready_lag, config.couchdb.long_poll_timeout)
         self._health = Health(self._fleet, self._supervisor, self._database, self._trouble, limits=limits)
-        self._heartbeat = Heartbeat(self._health, notifier, self._supervisor.end_broken)
+        status_line = StatusLine(self._health, self._supervisor, self._second_writer, lambda: self._reloader.record)
+        self._heartbeat = Heartbeat(self._health, notifier, self._supervisor.end_broken, status_line)
         self._loop_watch = LoopWatch(lambda: self._supervisor.last_round)
         self._lease_renewer = LeaseRenewer(
             Client(Session(with_short_timeouts(config), self._tokens)),
@@ -239,7 +241,11 @@ class Instance:
             stack.callback(self._authenticator.stop)
             attach_first(self._cluster_reader)
             outcome = self._supervisor.run(lambda: self._begin(stack, server))
-        log.info("stopped", code=int(outcome))
+        if (why := self._supervisor.why_ended) is None:
+            log.info("stopped", code=int(outcome))
+        else:
+            # The last line is what `systemctl status` shows of the log.
+            log.error("stopped", code=int(outcome), why=why)
         return int(outcome)
 
     def _begin(self, stack: ExitStack, server: HTTPServer) -> None:
@@ -262,6 +268,7 @@ class Instance:
         stack.callback(self._interrupt)
         self._start.is_over = True
         self._notifier.ready()
+        self._heartbeat.beat(time.monotonic())
         stack.callback(self._notifier.stopping)
 
     def _interrupt(self) -> None:

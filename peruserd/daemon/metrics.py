@@ -106,13 +106,14 @@ class ListenerMetrics:
 
 
 class Reloaded(msgspec.Struct, frozen=True):
-    """The last reading of the configuration: whether it was taken over, and when one was last.
+    """The last reading of the configuration: whether it was taken over, when one was last, and why it was refused.
 
     The time is of the wall clock, in seconds. The start counts as taken over.
     """
 
     successful: bool
     success_at: float
+    refused: str | None = None
 
 
 class InstanceMetrics:

@@ -163,7 +163,7 @@ class Reloader:
     def _report(self, result: Reload) -> None:
         before = self.record
         if result.problems:
-            self.record = msgspec.structs.replace(before, successful=False)
+            self.record = msgspec.structs.replace(before, successful=False, refused=result.problems[0])
             self._notifier.status(f"configuration refused, the one before is in force: {result.problems[0]}")
             for problem in result.problems:
                 log.error("configuration refused; the one before stays in force", error=problem)

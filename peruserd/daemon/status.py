@@ -162,6 +162,7 @@ class InstanceStatus:
             plans=self._supervisor.plan_history.changes,
             counters=counted(fleet.counters),
             failures=dict(sorted(fleet.counters.failures.items())),
+            away=() if views is None else tuple(map(cut, cutter.rows("away", views[1].away))),
             omitted=cutter.omitted,
         )
 

@@ -30,6 +30,7 @@ class Notifier:
         # A leading @ stands for the zero byte of Linux' abstract socket names.
         self._address = "\0" + address[1:] if address is not None and address.startswith("@") else address
         self._failing = False
+        self._status = ""
         self.watchdog_seconds = watchdog_seconds
         self.is_ready = False
 
@@ -44,8 +45,13 @@ class Notifier:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000}")
 
     def status(self, sentence: str) -> None:
-        """Set the status line, which `systemctl status` shows. What could control a terminal is escaped."""
-        self._send(f"STATUS={harmless(' '.join(sentence.splitlines())[:_MAX_STATUS])}")
+        """Set the status line, which `systemctl status` shows, unless it says so already.
+
+        What could control a terminal is escaped.
+        """
+        status = f"STATUS={harmless(' '.join(sentence.splitlines())[:_MAX_STATUS])}"
+        if status != self._status:
+            self._status = status if self._send(status) else ""
 
     def extend_timeout(self, seconds: float) -> None:
         """Let the start, or the stop, under way take so many seconds from now on, if systemd would end it before."""

@@ -58,6 +58,15 @@ CLUSTER: Final = (
         ),
     ),
     Alert(
+        name="PeruserdNodeAway",
+        severity=Severity.WARNING,
+        expr="peruserd_nodes_away > 0",
+        holds="2m",
+        summary="Nodes of the cluster are not connected to {{ $labels.instance }}",
+        description="Nodes that are away: {{ $value }}. The status page and `systemctl status peruserd` name them.",
+        proof=Proof({f"peruserd_nodes_away{{{_HERE}}}": (0.0, 1.0)}, _HERE_LABELS, shown="1"),
+    ),
+    Alert(
         name="PeruserdCutOff",
         severity=Severity.CRITICAL,
         expr="peruserd_cut_off == 1",

@@ -196,6 +196,11 @@ CLUSTER: Final = (
         OWNER,
     ),
     gauge("peruserd_nodes_connected", "CouchDB nodes connected to this one.", missing=BEFORE_VIEW),
+    gauge(
+        "peruserd_nodes_away",
+        "CouchDB nodes that belong to the cluster and are not connected to this one.",
+        missing=BEFORE_VIEW,
+    ),
     gauge("peruserd_instances_alive", "Live instances, as this one believes.", missing=BEFORE_VIEW),
     gauge("peruserd_standby", "1 for an instance that stands by for another one of its node.", missing=BEFORE_VIEW),
     gauge("peruserd_unreadable_ranges", "Ranges that no connected node hosts."),

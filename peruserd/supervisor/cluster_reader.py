@@ -108,6 +108,7 @@ class ClusterReader:
             leases_readable=not self._blind,
             cut_off=not membership.has_majority,
             breaks=live.breaks,
+            away=membership.away,
         )
 
     def _read_leases(self, node: str, membership: Membership, *, auth_db_exists: bool) -> LiveInstances | None:

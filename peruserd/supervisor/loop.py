@@ -90,6 +90,9 @@ class Supervisor(LookRequests):
         self._stopping = False
         # Why the loop ends, if it was not told to.
         self._outcome: Outcome | None = None
+        self.why_ended: str | None = None
+        # What the instance does by its plan; nothing before there is one.
+        self.sentence = ""
         self._leases_readable = False
         # The loop has not begun, so it cannot hang yet.
         self.last_round = float("inf")
@@ -202,8 +205,8 @@ class Supervisor(LookRequests):
     def _end_for(self, request: EndRequest) -> None:
         if self._outcome is None:
             log.error("cannot go on", error=request.why)
-            self._outcome = Outcome(request.code)
-        self._stop(_WHY_ENDING[self._outcome])
+            self._outcome, self.why_ended = Outcome(request.code), request.why
+        self._stop(_WHY_ENDING[self._outcome], self.why_ended)
 
     def _change(self, item: NewSettings | RestartRequest | signal.Signals) -> None:
         """Carry out what only an instance that goes on must do."""
@@ -222,7 +225,8 @@ class Supervisor(LookRequests):
         self._fleet.run_deadlines(time.monotonic())
         if not self._stopping and self._fleet.exhausted:
             self._outcome = Outcome.EXHAUSTED
-            self._stop("stopping: most listeners fail in a row, so the whole instance needs a new start")
+            self.why_ended = "most listeners fail in a row, so the whole instance needs a new start"
+            self._stop("stopping", self.why_ended)
 
     def _ask_for_reading(self) -> None:
         """Ask once for a reading when an awaited instance is due, because the next regular one can be far away."""
@@ -255,12 +259,13 @@ class Supervisor(LookRequests):
         done = self._fleet.adjust(plan, now)
         sentence = described(plan, view)
         log.info("plan", says=sentence, done=done, nodes=view.nodes, instances=view.instances)
+        self.sentence = sentence
         self._set_status(sentence)
         return sentence, done
 
-    def _stop(self, why: str) -> None:
-        log.info(why)
-        self._set_status(why)
+    def _stop(self, event: str, why: str | None = None) -> None:
+        log.info(event, **({} if why is None else {"why": why}))
+        self._set_status(event if why is None else f"{event}: {why}")
         self._begin_to_end()
         self._stopping = True
         self._fleet.stop(time.monotonic())
@@ -303,6 +308,6 @@ class Supervisor(LookRequests):
 
 
 _WHY_ENDING: Final = {
-    Outcome.EXHAUSTED: "stopping: a part of the instance does not work any more",
-    Outcome.CONFIGURATION: "stopping: another configuration is needed",
+    Outcome.EXHAUSTED: "stopping, because a part of the instance does not work any more",
+    Outcome.CONFIGURATION: "stopping, because another configuration is needed",
 }

@@ -46,7 +46,8 @@ class LoopWatch:
         before, self._seen = self._seen, self._last_round()
         self._looks = self._looks + 1 if self._seen == before else 0
         if self._looks >= _MAX_LOOKS:
-            log.critical("the supervisor's loop stands still; the process ends", seconds=self._looks * _LOOK_SECONDS)
             faulthandler.dump_traceback()
+            # The last line is what `systemctl status` shows of the log.
+            log.critical("the supervisor's loop stands still; the process ends", seconds=self._looks * _LOOK_SECONDS)
             self._end(Outcome.EXHAUSTED)
         return _LOOK_SECONDS

@@ -147,12 +147,14 @@ def test_an_instance_that_knows_nothing_yet_has_a_status() -> None:
         plans=(),
         maintenance=True,
         couch_peruser=True,
+        away=("n2",),
         authentication=msgspec.structs.replace(STATUS.authentication, trouble="the password is refused"),
     )
     lines = in_words(status).splitlines()
     assert lines[0].startswith("not attached to a node yet: does not know the cluster yet; ")
     assert "no listener: waiting for CouchDB" in lines
     assert "  login    the password is refused" in lines
+    assert "  away     n2" in lines
 
 
 class Clock:

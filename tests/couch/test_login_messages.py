@@ -10,7 +10,7 @@ COMMAND = LoginMessages("adm", "couchdb.password_file (/p)", is_file=True, asks_
 
 def test_a_daemon_says_when_it_asks_again() -> None:
     """The daemon tries again by itself, and at once if the file has another password."""
-    assert DAEMON.refused(5).endswith("; it is asked again in 5 s, and as soon as another one is configured")
+    assert DAEMON.refused(5).endswith("; it is asked again in 5 s, and as soon as another one is there")
     assert DAEMON.locked(15, by_us=True).endswith("; it is asked again in 15 s")
     assert DAEMON.unanswered(1).endswith("; it is tried again in 1 s")
     assert DAEMON.withheld(3, 200).endswith("so that CouchDB does not lock the account")
@@ -30,6 +30,13 @@ def test_a_command_ends_and_says_what_to_do(words: str) -> None:
     assert "asked again" not in words
     assert "tried again" not in words
     assert "run this" in words
+
+
+@pytest.mark.parametrize("fixed", [{"is_file": False}, {"is_file": True, "needs_restart": True}])
+def test_a_daemon_that_would_not_see_another_password_asks_for_a_restart(fixed: dict[str, bool]) -> None:
+    """The environment, the address and a credential of systemd stay as they are while the process runs."""
+    words = LoginMessages("adm", "the place", **fixed).refused(5)
+    assert words.endswith("from the place; put the right one there, and restart peruserd; it is asked again in 5 s")
 
 
 def test_a_command_says_where_the_password_comes_from() -> None:

@@ -17,7 +17,14 @@ class Instance:
         self.looks = 0
         self.watchdogs: list[float] = []
         self.ends: list[str] = []
-        self.heartbeat = Heartbeat(cast("Any", self), cast("Any", self), self.ends.append)
+        self.line: str | None = "listening"
+        self.statuses: list[str] = []
+        self.heartbeat = Heartbeat(
+            cast("Any", self),
+            cast("Any", self),
+            self.ends.append,
+            lambda healthy: self.line and f"{self.line}: {healthy}",
+        )
 
     def healthy(self) -> tuple[bool, str]:
         self.looks += 1
@@ -28,6 +35,9 @@ class Instance:
 
     def watchdog(self) -> None:
         self.watchdogs.append(self.now)
+
+    def status(self, sentence: str) -> None:
+        self.statuses.append(sentence)
 
     def beat(self, rounds: int = 1, seconds: float = 1.0) -> None:
         for _ in range(rounds):
@@ -56,6 +66,17 @@ def test_a_thread_that_no_longer_works_ends_the_instance_once(capfd: pytest.Capt
     assert instance.ends == ["the thread 'watcher' hangs"]
     assert instance.watchdogs == []
     assert "most recent call first" in capfd.readouterr().err
+
+
+def test_systemd_hears_how_the_instance_stands_until_it_stops() -> None:
+    """An instance that stops has said why, and nothing may be written over that."""
+    instance = Instance()
+    instance.beat()
+    instance.well = False
+    instance.beat()
+    instance.line = None
+    instance.beat()
+    assert instance.statuses == ["listening: (True, 'ok')", "listening: (False, 'not well')"]
 
 
 def test_a_busy_loop_does_not_look_each_time() -> None:

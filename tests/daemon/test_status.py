@@ -30,7 +30,7 @@ from tests.daemon.fleets import report
 
 LOWER, UPPER = Range(0, 0x7FFFFFFF), Range(0x80000000, 0xFFFFFFFF)
 MAP = ShardMap("_users", ".1", {LOWER: ("n1", "n2"), UPPER: ("n2", "n3")})
-VIEW = View(nodes=("n1", "n2", "n3"), instances=("n1", "n2"), shard_map=MAP)
+VIEW = View(nodes=("n1", "n2", "n3"), instances=("n1", "n2"), shard_map=MAP, away=("n4",))
 NOW, WALL = 500.0, 1_800_000_000.0
 
 
@@ -90,6 +90,7 @@ def test_the_status_says_who_and_how_long() -> None:
     assert (status.healthy.ok, status.healthy.why) == (True, "ok")
     assert (status.ready.ok, status.ready.why) == (False, "not caught up: x")
     assert status.nodes == ("n1", "n2", "n3")
+    assert status.away == ("n4",)
     assert status.couch_peruser is True
     assert (status.authentication.let_in, status.authentication.logins, status.authentication.refusals) == (True, 2, 1)
 

@@ -115,3 +115,29 @@ def test_children_do_not_inherit_the_variables(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(name, "1")
     from_environment()
     assert not os.environ.keys() & {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
+
+
+def test_a_status_line_is_sent_when_it_changes_only(systemd: socket.socket) -> None:
+    """The heartbeat says it every second."""
+    notifier = Notifier(systemd.getsockname())
+    for sentence in ("well", "well", "not well", "not well", "well"):
+        notifier.status(sentence)
+    notifier.stopping()
+    assert [systemd.recv(200).decode() for _ in range(4)] == [
+        "STATUS=well",
+        "STATUS=not well",
+        "STATUS=well",
+        "STOPPING=1",
+    ]
+
+
+def test_a_status_line_that_was_not_sent_is_sent_again(tmp_path: Path) -> None:
+    """Systemd may not read for a while."""
+    path = str(tmp_path / "notify")
+    notifier = Notifier(path)
+    notifier.status("well")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(path)
+        listening.settimeout(30.0)
+        notifier.status("well")
+        assert listening.recv(200) == b"STATUS=well"

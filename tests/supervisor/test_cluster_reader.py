@@ -176,6 +176,7 @@ def test_a_stopped_node_leaves_the_view_and_stays_in_the_shard_map(cluster: SimC
     finally:
         cluster.start_node(3)
     assert view.nodes == tuple(sorted(cluster.node_names))[:2]
+    assert view.away == (cluster.node_names[2],)
     assert view.shard_map == before.shard_map
 
 

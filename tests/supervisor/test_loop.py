@@ -494,10 +494,13 @@ def test_leases_count_as_read_only_while_looks_show_them() -> None:
 
 def test_a_loop_that_gives_up_asks_for_another_configuration() -> None:
     """The loop ends regularly, with an exit code after which systemd does not restart it. The reason is logged once."""
-    running = Running(subject := supervisor(idle_fleet(), lambda _view, _seen: Plan(), []))
+    said: list[str] = []
+    running = Running(subject := supervisor(idle_fleet(), lambda _view, _seen: Plan(), said))
     with capture_logs() as logged:
         for _ in range(2):
             subject.give_up("somebody else's")
         assert running.join() is Outcome.CONFIGURATION
+    assert set(said) == {"stopping, because another configuration is needed: somebody else's"}
+    assert subject.why_ended == "somebody else's"
     assert [line["error"] for line in logged if line["event"] == "cannot go on"] == ["somebody else's"]
     assert Outcome.CONFIGURATION.value == 78

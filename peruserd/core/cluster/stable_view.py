@@ -13,7 +13,7 @@ These changes take effect at once:
 - The first view, because nothing is served before it.
 - A new life of the authentication database, because nothing of the old one can be served any more.
 - The role of this instance, active or standby, because two instances beside one node must not both act.
-- Whether leases can be read, and whether a majority of the nodes is connected. Neither moves a document.
+- Whether leases can be read, and which nodes are away or missing to a majority. Neither moves a document.
 
 When an instance starts, it cannot tell a dead instance from one that is still starting. So it first assumes that every
 possible instance is alive:
@@ -129,7 +129,11 @@ def _first(view: View, expected: tuple[str, ...] | None) -> View:
 def _at_once(in_force: View, seen: View) -> View:
     """Return the view in force, with those parts of the view seen that need no quiet period."""
     in_force = msgspec.structs.replace(
-        in_force, standby=seen.standby, leases_readable=seen.leases_readable, cut_off=seen.cut_off
+        in_force,
+        standby=seen.standby,
+        leases_readable=seen.leases_readable,
+        cut_off=seen.cut_off,
+        away=seen.away,
     )
     before, now = in_force.shard_map, seen.shard_map
     if now is not None and (before is None or before.suffix != now.suffix):

@@ -25,6 +25,7 @@ class View(msgspec.Struct, frozen=True):
       declared dead, and nothing irreversible may be done.
     - `cut_off`: no majority of the cluster's nodes is connected, so a write can be lost when the others return.
     - `breaks`: reports of absences that were too short to be seen.
+    - `away`: the nodes that belong to the cluster and are not connected, sorted.
     """
 
     nodes: tuple[str, ...]
@@ -35,6 +36,7 @@ class View(msgspec.Struct, frozen=True):
     leases_readable: bool = True
     cut_off: bool = False
     breaks: tuple[Breaks, ...] = ()
+    away: tuple[str, ...] = ()
 
 
 class Feed(StrEnum):

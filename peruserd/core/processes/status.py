@@ -217,6 +217,7 @@ class Status(msgspec.Struct, frozen=True):
 
     - `started`: when this instance started. `uptime`: the seconds since then, also if the clock was set.
     - `nodes`: the connected nodes; None while the cluster is not known.
+    - `away`: the nodes that belong to the cluster and are not connected.
     - `leases_readable`: whether leases can be read, so that the dead are known.
     - `database`: the authentication database. `unreadable`: ranges that no connected node hosts.
     - `couch_peruser`: whether CouchDB's own couch_peruser is on at the node; None if that is not known.
@@ -252,6 +253,7 @@ class Status(msgspec.Struct, frozen=True):
     counters: dict[str, int]
     failures: dict[str, int]
     omitted: dict[str, int]
+    away: tuple[str, ...] = ()
 
 
 class Cutter:
