@@ -29,7 +29,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup pouchdb demo test test-fast test-pythons coverage lint docs lock clean
+.PHONY: help setup pouchdb demo test test-fast test-pythons coverage lint docs lock dist deb clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -82,6 +82,9 @@ lock: setup ## Pin the dependencies anew, on Python 3.11 (LOCK=--upgrade takes n
 
 COMPILE = $(BIN)/python -m piptools compile --quiet --generate-hashes --strip-extras --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options --unsafe-package peruserd
+
+dist: setup ## Build the source archive and the wheel into dist/
+	$(BIN)/python -m hatchling build --directory dist
 
 deb: setup ## Build the Debian package into dist/, for the release that this machine runs
 	@.ci/build-deb
