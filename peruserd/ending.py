@@ -1,8 +1,16 @@
-"""The time limits for the end of an instance, part by part. Together they fit into the unit's TimeoutStopSec.
+"""The end of an instance: what happens after SIGTERM, in order, and the time limit of each part.
 
-After TimeoutStopSec systemd sends SIGKILL, and the lease is not released. Other instances then wait for its time to
-live. So each wait has a limit. The process ends without a part that does not end in time: all threads are daemon
-threads, and a listener ends with its supervisor.
+1. The signal's handler starts the clock of the last resort, and wakes the loop: `supervisor.signals`.
+2. The loop asks each listener to stop: `supervisor.loop`, `supervisor.fleet`. A listener that does not end is aborted,
+   then killed: `core.processes.lifecycle`.
+3. A listener reads no more, finishes the work in flight, saves its checkpoint, and ends: `listener.listener`.
+4. The requests of the watcher and all waits for a token are interrupted: `daemon.instance`.
+5. The last lease hands the users over to other instances: `supervisor.lease_renewer`.
+6. The other parts end in the reverse order of their starts: `daemon.instance`.
+
+The limits fit together into the unit's TimeoutStopSec. After that systemd sends SIGKILL, and the lease is not released.
+Other instances then wait for its time to live. So the process ends without a part that does not end in time. All its
+threads are daemon threads, and a listener ends with its supervisor.
 """
 
 import faulthandler
