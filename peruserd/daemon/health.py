@@ -121,6 +121,18 @@ class Health:
         kept = sum(each.quarantined for each in reports)
         return well, f"{why}; {counted(kept, 'user')} in quarantine" if kept else why
 
+    def started(self) -> bool:
+        """Say whether the start is over: the view is known, and all listeners by it have caught up once.
+
+        An instance that stands by, or beside whose node there is nothing to follow, has nothing to catch up with.
+        """
+        view = self._supervisor.view
+        if view is None:
+            return False
+        status = self._fleet.status()
+        has_nothing = not status.listeners and view.shard_map is not None
+        return view.standby or has_nothing or status.ready
+
     def _ready(self) -> tuple[bool, str]:
         if (reason := self._obstacle()) is not None:
             return False, reason

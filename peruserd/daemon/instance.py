@@ -60,6 +60,9 @@ from peruserd.supervisor.watcher import Watcher
 # The last lease has the time that is left after the renewal before it was interrupted.
 _MAX_LAST_SECONDS: Final = (ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS) / 2
 
+# The first requests look for the node, and a server that takes connections and never answers takes them some minutes.
+_FIRST_REQUESTS_SECONDS: Final = 600.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -149,7 +152,13 @@ class Instance:
         limits = Limits(config.http.ready_lag, config.couchdb.long_poll_timeout)
         self._health = Health(self._fleet, self._supervisor, self._database, self._trouble, limits=limits)
         status_line = StatusLine(self._health, self._supervisor, self._second_writer, lambda: self._reloader.record)
-        self._heartbeat = Heartbeat(self._health, notifier, self._supervisor.end_broken, status_line)
+        self._heartbeat = Heartbeat(
+            self._health,
+            notifier,
+            self._supervisor.end_broken,
+            status_line,
+            is_stopping=lambda: self._supervisor.stopping,
+        )
         self._loop_watch = LoopWatch(lambda: self._supervisor.last_round)
         self._lease_renewer = LeaseRenewer(
             Client(Session(with_short_timeouts(config), self._tokens)),
@@ -239,6 +248,9 @@ class Instance:
             stack.callback(self._control.stop)
             self._authenticator.start()
             stack.callback(self._authenticator.stop)
+            # Each request of it has limits, and their sum is longer than a start may usually take.
+            self._notifier.extend_timeout(_FIRST_REQUESTS_SECONDS)
+            self._notifier.status(f"waiting for the first answer of {self._config.couchdb.url}")
             attach_first(self._cluster_reader)
             outcome = self._supervisor.run(lambda: self._begin(stack, server))
         if (why := self._supervisor.why_ended) is None:
@@ -267,9 +279,7 @@ class Instance:
         # A part that waits for an answer would delay the end of the others.
         stack.callback(self._interrupt)
         self._start.is_over = True
-        self._notifier.ready()
         self._heartbeat.beat(time.monotonic())
-        stack.callback(self._notifier.stopping)
 
     def _interrupt(self) -> None:
         self._users.stop()

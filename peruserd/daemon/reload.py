@@ -164,13 +164,10 @@ class Reloader:
         before = self.record
         if result.problems:
             self.record = msgspec.structs.replace(before, successful=False, refused=result.problems[0])
-            self._notifier.status(f"configuration refused, the one before is in force: {result.problems[0]}")
             for problem in result.problems:
                 log.error("configuration refused; the one before stays in force", error=problem)
             return
         self.record = Reloaded(successful=True, success_at=self._wall_clock())
-        if not before.successful:
-            self._notifier.status("the configuration was read again, and is in force")
         log.info("configuration read again", at_once=result.changes.at_once, with_listeners=result.changes.listeners)
         if result.changes.kept:
             log.warning("restart peruserd to apply these keys; their old values are in force", keys=result.changes.kept)

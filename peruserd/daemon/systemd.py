@@ -16,6 +16,8 @@ from peruserd.core.common.escaping import harmless
 # Systemd receives at most 4,096 bytes at once. A character takes up to 4 bytes, or 10 as an escape.
 _MAX_STATUS: Final = 400
 
+_READY: Final = "READY=1"
+
 log = structlog.get_logger(__name__)
 
 
@@ -30,17 +32,26 @@ class Notifier:
         # A leading @ stands for the zero byte of Linux' abstract socket names.
         self._address = "\0" + address[1:] if address is not None and address.startswith("@") else address
         self._failing = False
+        # What must arrive and could not be sent yet, and the status that was sent last.
+        self._owed: str | None = None
         self._status = ""
         self.watchdog_seconds = watchdog_seconds
         self.is_ready = False
 
-    def ready(self) -> bool:
-        """Say that the daemon has started, or that its reload is over; return whether that was sent."""
+    def ready(self) -> None:
+        """Say that the daemon has started, or that its reload is over."""
         self.is_ready = True
-        return self._send("READY=1")
+        self._owed = _READY
+        self.repeat()
+
+    def repeat(self) -> None:
+        """Say again what must arrive and could not be sent."""
+        if self._owed is not None and self._send(self._owed):
+            self._owed = None
 
     def reloading(self) -> None:
         """Say that the daemon reloads its configuration; `ready` must follow."""
+        self._owed = None
         # Systemd takes the time from CLOCK_MONOTONIC, in microseconds.
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000}")
 
@@ -63,7 +74,7 @@ class Notifier:
             self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """Say that the daemon is stopping. The listeners have ended by then."""
+        """Say that the daemon is stopping."""
         self._send("STOPPING=1")
 
     def _send(self, message: str) -> bool:

@@ -155,6 +155,25 @@ def test_users_in_quarantine_are_counted_in_the_text() -> None:
     assert health.ready() == (False, "not caught up: 80000000-ffffffff@n1; 1 user in quarantine")
 
 
+@pytest.mark.parametrize(
+    ("view", "listeners", "started"),
+    [
+        (None, (), False),
+        (VIEW, (_listener(LOWER, caught_up=True), _listener(UPPER, caught_up=True)), True),
+        (VIEW, (_listener(LOWER, caught_up=True), _listener(UPPER, caught_up=False)), False),
+        (VIEW, (), True),
+        (msgspec.structs.replace(VIEW, standby=True), (), True),
+        (msgspec.structs.replace(VIEW, shard_map=None), (), False),
+    ],
+    ids=["no-view", "caught-up", "behind", "nothing-to-follow", "standby", "no-database"],
+)
+def test_the_start_is_over_when_the_listeners_of_a_known_view_have_caught_up(
+    view: View | None, listeners: tuple[ListenerStatus, ...], *, started: bool
+) -> None:
+    """An instance that stands by has nothing to catch up with, and one that waits for a database has."""
+    assert _health(view, *listeners).started() == started
+
+
 @pytest.mark.parametrize("caught_up", [False, None], ids=["behind", "not-heard-yet"])
 def test_whoever_is_behind_is_named(*, caught_up: bool | None) -> None:
     """The text names the copies that are not served yet."""

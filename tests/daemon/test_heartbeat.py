@@ -1,10 +1,12 @@
 """The heartbeat, with a health and a notifier of the test."""
 
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
-from peruserd.daemon.heartbeat import Heartbeat
+from peruserd.daemon.heartbeat import START_SECONDS, Heartbeat
 
 
 class Instance:
@@ -14,17 +16,32 @@ class Instance:
         self.now = 1_000.0
         self.well = True
         self.why: str | None = None
+        self.has_started = False
+        self.is_stopping = False
+        self.words: str | None = "waiting for CouchDB"
         self.looks = 0
-        self.watchdogs: list[float] = []
+        self.said: list[tuple[float, str]] = []
         self.ends: list[str] = []
-        self.line: str | None = "listening"
-        self.statuses: list[str] = []
+        self.is_ready = False
         self.heartbeat = Heartbeat(
             cast("Any", self),
             cast("Any", self),
             self.ends.append,
-            lambda healthy: self.line and f"{self.line}: {healthy}",
+            self.sentence,
+            is_stopping=lambda: self.is_stopping,
         )
+
+    def beat(self, rounds: int = 1, seconds: float = 1.0) -> None:
+        """Let the loop go round."""
+        for _ in range(rounds):
+            self.now += seconds
+            self.heartbeat.beat(self.now)
+
+    def heard(self, word: str) -> list[float]:
+        """Return when something was said."""
+        return [at for at, each in self.said if each == word]
+
+    # As a health
 
     def healthy(self) -> tuple[bool, str]:
         self.looks += 1
@@ -33,16 +50,37 @@ class Instance:
     def broken(self) -> str | None:
         return self.why
 
+    def started(self) -> bool:
+        return self.has_started
+
+    def sentence(self, healthy: tuple[bool, str]) -> str | None:
+        if self.words is None:
+            raise KeyError("no such range")
+        return None if self.is_stopping else f"{self.words} ({healthy[1]})"
+
+    # As a notifier
+
     def watchdog(self) -> None:
-        self.watchdogs.append(self.now)
+        self._say("watchdog")
+
+    def ready(self) -> None:
+        self.is_ready = True
+        self._say("ready")
+
+    def repeat(self) -> None:
+        self._say("repeat")
+
+    def stopping(self) -> None:
+        self._say("stopping")
+
+    def extend_timeout(self, seconds: float) -> None:
+        self._say(f"extend {seconds:.0f}")
 
     def status(self, sentence: str) -> None:
-        self.statuses.append(sentence)
+        self._say(f"status {sentence}")
 
-    def beat(self, rounds: int = 1, seconds: float = 1.0) -> None:
-        for _ in range(rounds):
-            self.now += seconds
-            self.heartbeat.beat(self.now)
+    def _say(self, what: str) -> None:
+        self.said.append((self.now, what))
 
 
 def test_the_watchdog_hears_of_a_healthy_instance_and_of_no_other() -> None:
@@ -51,11 +89,11 @@ def test_the_watchdog_hears_of_a_healthy_instance_and_of_no_other() -> None:
     instance.beat()
     instance.well = False
     instance.beat(10)
-    assert instance.watchdogs == [1_001.0]
+    assert instance.heard("watchdog") == [1_001.0]
     assert instance.ends == []
     instance.well = True
     instance.beat()
-    assert instance.watchdogs == [1_001.0, 1_012.0]
+    assert instance.heard("watchdog") == [1_001.0, 1_012.0]
 
 
 def test_a_thread_that_no_longer_works_ends_the_instance_once(capfd: pytest.CaptureFixture[str]) -> None:
@@ -64,19 +102,8 @@ def test_a_thread_that_no_longer_works_ends_the_instance_once(capfd: pytest.Capt
     instance.well, instance.why = False, "the thread 'watcher' hangs"
     instance.beat(3)
     assert instance.ends == ["the thread 'watcher' hangs"]
-    assert instance.watchdogs == []
+    assert instance.heard("watchdog") == []
     assert "most recent call first" in capfd.readouterr().err
-
-
-def test_systemd_hears_how_the_instance_stands_until_it_stops() -> None:
-    """An instance that stops has said why, and nothing may be written over that."""
-    instance = Instance()
-    instance.beat()
-    instance.well = False
-    instance.beat()
-    instance.line = None
-    instance.beat()
-    assert instance.statuses == ["listening: (True, 'ok')", "listening: (False, 'not well')"]
 
 
 def test_a_busy_loop_does_not_look_each_time() -> None:
@@ -84,4 +111,58 @@ def test_a_busy_loop_does_not_look_each_time() -> None:
     instance = Instance()
     instance.beat(rounds=100, seconds=0.005)
     assert instance.looks == 1
-    assert len(instance.watchdogs) == 1
+    assert len(instance.heard("watchdog")) == 1
+
+
+def test_the_start_is_over_once_the_listeners_have_caught_up() -> None:
+    """Until then systemd is asked for more time again and again, so that it does not end the start."""
+    instance = Instance()
+    instance.beat(600)
+    assert instance.heard("ready") == []
+    extended = instance.heard("extend 60")
+    assert len(extended) == 60
+    assert max(late - early for early, late in pairwise(extended)) <= 10.0
+    instance.has_started = True
+    instance.beat(30)
+    assert instance.heard("ready") == [1_601.0]
+    assert len(instance.heard("extend 60")) == 60
+
+
+def test_nobody_waits_for_the_start_for_ever() -> None:
+    """A boot, or the installation of a package, waits for it. The status says what is missing."""
+    instance = Instance()
+    instance.beat(int(START_SECONDS) + 60)
+    assert instance.heard("ready") == [1_001.0 + START_SECONDS]
+    assert instance.said[-1][1] == "status waiting for CouchDB (ok)"
+
+
+def test_the_state_is_told_in_one_sentence() -> None:
+    """It is made of the same answer that the watchdog depends on."""
+    instance = Instance()
+    instance.beat()
+    instance.words, instance.well = "serving 2 of 2 ranges", False
+    instance.beat()
+    assert instance.heard("status waiting for CouchDB (ok)") == [1_001.0]
+    assert instance.heard("status serving 2 of 2 ranges (not well)") == [1_002.0]
+
+
+def test_the_end_is_told_once_and_its_reason_stays() -> None:
+    """The loop has set the status before."""
+    instance = Instance()
+    instance.beat()
+    instance.is_stopping = True
+    instance.beat(5)
+    assert instance.heard("stopping") == [1_002.0]
+    assert instance.heard("status waiting for CouchDB (ok)") == [1_001.0]
+    assert len(instance.heard("watchdog")) == 6
+    assert instance.heard("ready") == []
+
+
+def test_a_sentence_that_cannot_be_made_does_not_end_the_loop() -> None:
+    """The watchdog hears of the instance all the same, and the log has one traceback."""
+    instance = Instance()
+    instance.words = None
+    with capture_logs() as logged:
+        instance.beat(3)
+    assert [line["log_level"] for line in logged] == ["error"]
+    assert len(instance.heard("watchdog")) == 3

@@ -29,7 +29,7 @@ def test_states_reach_the_socket(tmp_path: Path, *, abstract: bool) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(name.replace("@", "\0") if abstract else name)
         notifier = Notifier(name)
-        assert notifier.ready()
+        notifier.ready()
         notifier.status("two lines\nare one")
         notifier.extend_timeout(1.5)
         notifier.stopping()
@@ -99,14 +99,41 @@ def test_a_socket_that_is_gone_is_not_fatal(tmp_path: Path) -> None:
     """The daemon goes on if nobody reads its notifications, and says so once."""
     notifier = Notifier(str(tmp_path / "nobody"))
     with capture_logs() as logged:
-        assert not notifier.ready()
-        assert not notifier.ready()
+        notifier.ready()
+        notifier.status("nobody hears this")
     assert [line["log_level"] for line in logged] == ["warning"]
 
 
 def test_without_systemd_nothing_is_sent() -> None:
     """Without NOTIFY_SOCKET no notification is sent."""
-    assert Notifier(None).ready()
+    notifier = Notifier(None)
+    notifier.ready()
+    assert notifier.is_ready
+
+
+def test_the_end_of_the_start_is_said_until_it_is_heard(tmp_path: Path) -> None:
+    """Systemd's queue can be full. Without this word it would end the daemon."""
+    path = tmp_path / "notify"
+    notifier = Notifier(str(path))
+    notifier.ready()
+    notifier.repeat()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(path))
+        listening.setblocking(False)  # noqa: FBT003 - its only parameter
+        notifier.repeat()
+        notifier.repeat()
+        assert listening.recv(200) == b"READY=1"
+        with pytest.raises(BlockingIOError):
+            listening.recv(200)
+
+
+def test_a_full_queue_holds_nobody_up(systemd: socket.socket) -> None:
+    """The supervisor's loop notifies systemd, and must go round."""
+    notifier = Notifier(systemd.getsockname(), 60.0)
+    with capture_logs() as logged:
+        while not logged:
+            notifier.watchdog()
+    assert logged[0]["event"] == "systemd was not notified"
 
 
 def test_children_do_not_inherit_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:

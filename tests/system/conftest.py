@@ -1,5 +1,6 @@
 """Daemons for system tests."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.system.daemon import Daemon
+from tests.system.notified import Systemd
 from tests.system.server import Server
 from tests.system.target import Target
 from tests.system.team import Team
@@ -50,3 +52,11 @@ def server(cluster: SimClusterThread) -> Iterator[Server]:
 def team(target: Target, make_daemon: Callable[..., Daemon]) -> Team:
     """Start an instance beside each node of the cluster that the module's `target` gives."""
     return Team(target, make_daemon)
+
+
+@pytest.fixture
+def systemd() -> Iterator[Systemd]:
+    """Listen in systemd's place, at an abstract address."""
+    listening = Systemd(f"@peruserd-test-{secrets.token_hex(8)}")
+    yield listening
+    listening.close()

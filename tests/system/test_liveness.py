@@ -1,6 +1,5 @@
 """What makes /healthz and systemd's watchdog fail, and what makes /readyz fail: only the first asks for a restart."""
 
-import contextlib
 import re
 import signal
 import socket
@@ -13,6 +12,7 @@ import pytest
 from peruserd.simcluster import SimClusterThread
 from tests.sabotage import VARIABLE, orders
 from tests.system.daemon import Daemon
+from tests.system.notified import Systemd
 from tests.system.server import Server
 from tests.waiting import eventually
 
@@ -25,35 +25,6 @@ HURRIED = (
 )
 PROBES = 60
 BETWEEN_SECONDS = 0.1
-
-
-class Systemd:
-    """A socket in systemd's place, and what it was told."""
-
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
-        self._socket.setblocking(False)  # noqa: FBT003 - its only parameter
-        self.address = str(path)
-        self.said: list[str] = []
-
-    def listen(self) -> list[str]:
-        """Return all that was said so far."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self.said.extend(self._socket.recv(8_192).decode().splitlines())
-        return self.said
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-@pytest.fixture
-def systemd(tmp_path: Path) -> Iterator[Systemd]:
-    """Listen in systemd's place."""
-    listening = Systemd(tmp_path / "notify")
-    yield listening
-    listening.close()
 
 
 @pytest.fixture
