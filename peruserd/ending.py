@@ -15,6 +15,7 @@ threads are daemon threads, and a listener ends with its supervisor.
 
 import faulthandler
 import threading
+import time
 from typing import Final
 
 import structlog
@@ -29,10 +30,10 @@ LEASE_GRACE_SECONDS: Final = 1.0
 """A renewal under way may go on for this part of `LEASE_SECONDS`. It takes milliseconds if the server answers."""
 
 PART_SECONDS: Final = 1.0
-"""Each other part may take this long. Its requests were interrupted before, but a connect is not interruptible."""
+"""Each other part may take this long. Its requests were interrupted, but to look a host up cannot be interrupted."""
 
-PARTS: Final = 4
-"""The other parts: the directory watch, the watch of the journal, the HTTP page, and the login thread."""
+PARTS_SECONDS: Final = 4.0
+"""All other parts together may take this long, whatever their number."""
 
 LAST_RESORT_SECONDS: Final = 27.0
 """The process ends itself this long after the signal, even if a part hangs, and logs the stack of each thread."""
@@ -40,14 +41,27 @@ LAST_RESORT_SECONDS: Final = 27.0
 log = structlog.get_logger(__name__)
 
 
+class _Clock:
+    """The time by which all waits for parts end; infinite before the end has begun."""
+
+    ends_at = float("inf")
+
+
 def arm_last_resort() -> None:
-    """End the process after `LAST_RESORT_SECONDS`, for certain. It works even if no Python thread runs any more."""
+    """Begin the end: limit all waits, and end the process after `LAST_RESORT_SECONDS`, for certain.
+
+    The last resort works even if no Python thread runs any more.
+    """
     faulthandler.dump_traceback_later(LAST_RESORT_SECONDS, exit=True)
+    _Clock.ends_at = min(_Clock.ends_at, time.monotonic() + FLEET_SECONDS + LEASE_SECONDS + PARTS_SECONDS)
 
 
 def join(thread: threading.Thread, seconds: float = PART_SECONDS) -> bool:
-    """Wait for a thread to end, and return whether it ended in time; a thread that did not is logged."""
-    thread.join(seconds)
+    """Wait for a thread to end, and return whether it ended in time; a thread that did not is logged.
+
+    Once the end has begun, the time of all parts together is limited as well.
+    """
+    thread.join(max(0.0, min(seconds, _Clock.ends_at - time.monotonic())))
     if thread.is_alive():
         log.warning("a part of the instance does not end, and is left behind", part=thread.name)
         return False

@@ -1,9 +1,12 @@
 """The end of an instance has a time limit, even if a part hangs."""
 
+import faulthandler
 import subprocess
 import sys
 import threading
+import time
 
+import pytest
 from structlog.testing import capture_logs
 
 from peruserd import ending
@@ -20,8 +23,35 @@ def test_the_listeners_have_the_time_to_be_asked_aborted_and_killed() -> None:
 def test_all_parts_end_before_the_last_resort() -> None:
     """The last resort is for unforeseen faults, because it leaves the lease in place."""
     assert 0 < ending.LEASE_GRACE_SECONDS < ending.LEASE_SECONDS
-    all_of_them = ending.FLEET_SECONDS + ending.LEASE_SECONDS + ending.PARTS * ending.PART_SECONDS
+    all_of_them = ending.FLEET_SECONDS + ending.LEASE_SECONDS + ending.PARTS_SECONDS
     assert all_of_them < ending.LAST_RESORT_SECONDS
+
+
+def test_all_parts_together_have_a_limit_however_many_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The waits are cut short once the time of all of them is over, so that the last resort is never needed."""
+    waited: list[float] = []
+    now = 1_000.0
+
+    class Stubborn(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            nonlocal now
+            assert timeout is not None
+            waited.append(timeout)
+            now += timeout
+
+        def is_alive(self) -> bool:
+            return True
+
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_seconds, **_exits: None)
+    monkeypatch.setattr(ending._Clock, "ends_at", float("inf"))
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    ending.arm_last_resort()
+    now += ending.FLEET_SECONDS
+    ending.arm_last_resort()
+    for _ in range(20):
+        assert not ending.join(Stubborn())
+    assert waited[:9] == [ending.PART_SECONDS] * 9
+    assert sum(waited) == ending.LEASE_SECONDS + ending.PARTS_SECONDS
 
 
 def test_a_thread_that_does_not_end_is_left_behind_and_named() -> None:

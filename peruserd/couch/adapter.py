@@ -3,6 +3,7 @@
 import socket
 import threading
 import weakref
+from collections.abc import Iterable
 from http.client import HTTPResponse
 from typing import Any, Final, Self
 
@@ -10,7 +11,13 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
 
 from peruserd.couch.allowance import Allowance, response_class
 
@@ -29,6 +36,8 @@ class _Retry(Retry):
     ) -> Self:
         if isinstance(error, ReadTimeoutError):
             raise error
+        if isinstance(error, ConnectTimeoutError) and _pool is not None:
+            raise MaxRetryError(_pool, url, error) from error
         return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
@@ -57,18 +66,40 @@ class Sockets:
         self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self.interrupted = False
 
-    def refuse_if_interrupted(self) -> None:
-        """Raise ConnectionAbortedError after an interruption. A connect can take long, so this comes before it."""
+    def add(self, sock: socket.socket) -> None:
+        """Note a socket, or close it and raise ConnectionAbortedError after an interruption."""
+        with self._lock:
+            if not self.interrupted:
+                self._open.add(sock)
+                return
+        sock.close()
+        self._refuse_if_interrupted()
+
+    def connected(self, host: str, port: int, timeout: float | None, options: Iterable[Any]) -> socket.socket:
+        """Return a socket that is connected to the first address of a host that answers. Raises OSError.
+
+        To look the host up cannot be interrupted. Everything else can.
+        """
+        self._refuse_if_interrupted()
+        error = OSError(f"{host} has no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                for option in options:
+                    sock.setsockopt(*option)
+                sock.settimeout(timeout)
+                self.add(sock)
+                sock.connect(address)
+            except OSError as failure:
+                sock.close()
+                error = failure
+            else:
+                return sock
+        raise error
+
+    def _refuse_if_interrupted(self) -> None:
         if self.interrupted:
             raise ConnectionAbortedError("the session was interrupted")
-
-    def opened(self, sock: socket.socket) -> None:
-        """Note the socket of a new connection."""
-        with self._lock:
-            if self.interrupted:
-                sock.close()
-                raise ConnectionAbortedError("the session was interrupted")
-            self._open.add(sock)
 
     def interrupt(self) -> None:
         """Shut all sockets down, and refuse new ones."""
@@ -113,18 +144,26 @@ def _pool_classes(sockets: Sockets, responses: type[HTTPResponse]) -> dict[str, 
     class PlainConnection(HTTPConnection):
         response_class = responses
 
-        def connect(self) -> None:
-            sockets.refuse_if_interrupted()
-            super().connect()
-            sockets.opened(self.sock)
+        def _new_conn(self) -> socket.socket:
+            return _connected(sockets, self)
 
     class SecureConnection(HTTPSConnection):
         response_class = responses
 
+        def _new_conn(self) -> socket.socket:
+            sock = _connected(sockets, self)
+            # The library takes this socket apart for TLS. A second one of the same connection can still be shut down.
+            self._second = sock.dup()
+            sockets.add(self._second)
+            return sock
+
         def connect(self) -> None:
-            sockets.refuse_if_interrupted()
-            super().connect()
-            sockets.opened(self.sock)
+            try:
+                super().connect()
+            finally:
+                if (second := getattr(self, "_second", None)) is not None:
+                    second.close()
+            sockets.add(self.sock)
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = PlainConnection
@@ -133,3 +172,21 @@ def _pool_classes(sockets: Sockets, responses: type[HTTPResponse]) -> dict[str, 
         ConnectionCls = SecureConnection
 
     return {"http": PlainPool, "https": SecurePool}
+
+
+def _connected(sockets: Sockets, connection: HTTPConnection) -> socket.socket:
+    """Return a connected socket, or raise the errors by which the library knows what happened."""
+    try:
+        # The library's own `host` has lost a final dot, which keeps search domains out.
+        return sockets.connected(
+            connection._dns_host,  # noqa: SLF001 - there is no public name for it
+            connection.port,
+            connection.timeout,
+            connection.socket_options or (),
+        )
+    except socket.gaierror as error:
+        raise NameResolutionError(connection.host, connection, error) from error
+    except TimeoutError as error:
+        raise ConnectTimeoutError(connection, f"no connection to {connection.host} in time") from error
+    except OSError as error:
+        raise NewConnectionError(connection, f"no connection to {connection.host}: {error}") from error

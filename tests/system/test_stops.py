@@ -1,0 +1,46 @@
+"""Stops over a dead network: they are in order, and nothing is left behind."""
+
+from collections.abc import Callable
+
+import pytest
+
+from peruserd.simcluster import SimClusterThread
+from tests.swallowing import Death, Line
+from tests.system.daemon import Daemon
+from tests.waiting import eventually
+
+# Longer than any stop may take. A request that is not interrupted would go on for this long.
+ENDLESS_SECONDS = 600.0
+
+
+@pytest.mark.parametrize("how", list(Death), ids=lambda how: how.name.lower())
+def test_a_stop_is_in_order_although_no_packet_comes_back(
+    cluster: SimClusterThread, make_daemon: Callable[..., Daemon], how: Death
+) -> None:
+    """Each request under way is interrupted, so that no part is left behind. Only the lease is not released."""
+    cluster.seed_users(3)
+    timeouts = {"connect_timeout": ENDLESS_SECONDS, "read_timeout": ENDLESS_SECONDS}
+    with Line(cluster.urls[0]) as line:
+        daemon = make_daemon(url=line.url, config={"couchdb": timeouts, "deletion": {"policy": "drop"}})
+        daemon.start().wait_until_scanned()
+        line.die(how)
+        eventually(lambda: daemon.line("lease not written; others may take this instance for dead"), "it is noticed")
+        assert daemon.stop() == 0
+    assert [each["part"] for each in daemon.lines("a part of the instance does not end, and is left behind")] == []
+    assert daemon.line("lease not released") is not None
+    assert {each["reason"] for each in daemon.lines("listener ended")} == {"shutdown"}
+
+
+def test_work_in_flight_has_its_time_and_no_more(cluster: SimClusterThread, make_daemon: Callable[..., Daemon]) -> None:
+    """The users whose requests are never answered are left to the next start."""
+    timeouts = {"connect_timeout": ENDLESS_SECONDS, "read_timeout": ENDLESS_SECONDS}
+    with Line(cluster.urls[0]) as line:
+        daemon = make_daemon(url=line.url, config={"couchdb": timeouts})
+        daemon.start().wait_until_scanned()
+        cluster.set_delay(1, 0.2)
+        cluster.seed_users(50)
+        eventually(lambda: daemon.metrics().total("peruserd_listener_in_flight"), "work is in flight")
+        line.die(Death.SILENT)
+        assert daemon.stop() == 0
+    assert "not all work in flight ended in time" in str(daemon.lines("stopped"))
+    assert {each["reason"] for each in daemon.lines("listener ended")} == {"shutdown"}
