@@ -44,7 +44,7 @@ from peruserd.daemon.systemd import Notifier
 from peruserd.daemon.taking_over import Parts
 from peruserd.daemon.templates import keep_templates, load_templates, log_templates
 from peruserd.daemon.users_page import MAX_LOOKS, open_page
-from peruserd.supervisor import forkserver
+from peruserd.supervisor import descriptors, forkserver
 from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.directory_watch import DirectoryWatch
 from peruserd.supervisor.fleet import Fleet
@@ -76,6 +76,7 @@ def run(config: Config, source: CredentialSource, notifier: Notifier, read: Read
     threads.log_uncaught()
     if (error := dumps.forbid()) is not None:
         log.warning("core dumps of this process cannot be forbidden", error=error)
+    descriptors.raise_limit()
     templates = load_templates(config)
     state = StateDirectory.configured(config)
     state.prepare()

@@ -32,6 +32,7 @@ from peruserd.core.processes.outbox import Outbox
 from peruserd.core.processes.renewal import Renewal
 from peruserd.core.processes.restarts import RestartBudget
 from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser
+from peruserd.supervisor.descriptors import DescriptorWatch
 from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.gatekeeper import Gatekeeper
 from peruserd.supervisor.listener import Conditions, SupervisedListener
@@ -72,6 +73,7 @@ class Fleet:
         self._stops: dict[Reason, int] = {}
         self._restarts: dict[Copy, int] = {}
         self._departures = Departures()
+        self._descriptors = DescriptorWatch()
         # The last news of the journal, without the words. Each new listener gets this news, and reads the words itself.
         self._journal: JournalNews | None = None
         self._outbox = Outbox(secrets.token_hex(8))
@@ -115,7 +117,7 @@ class Fleet:
             for copy in change.stop:
                 self._departures.note(self._listeners[copy])
                 self._step(self._listeners[copy], lifecycle.Unwanted(Reason.UNPLANNED), now)
-            conditions = Conditions.divided(plan, self._max_in_flight, self._new_per_minute)
+            conditions = self._divided()
             for assignment in plan.assignments:
                 new = SupervisedListener(assignment, conditions)
                 self._listeners.setdefault(assignment.copy, new).change(assignment, conditions)
@@ -171,7 +173,7 @@ class Fleet:
         with self._lock:
             self._start_message = settings.start_message
             self._max_in_flight, self._new_per_minute = settings.max_in_flight, settings.new_per_minute
-            conditions = Conditions.divided(self._plan, self._max_in_flight, self._new_per_minute)
+            conditions = self._divided()
             for listener in self._listeners.values():
                 listener.outdated |= settings.renews
                 if listener.process is not None:
@@ -336,6 +338,11 @@ class Fleet:
 
     def _reauthenticate(self, process: ListenerProcess, answers: int = 0) -> None:
         process.send(msgspec.structs.replace(self._gatekeeper.state(), answers=answers))
+
+    def _divided(self) -> Conditions:
+        conditions = Conditions.divided(self._plan, self._max_in_flight, self._new_per_minute)
+        self._descriptors.check(len(self._plan.assignments), conditions.share)
+        return conditions
 
     def _forget_the_stopped(self) -> None:
         for copy in [copy for copy, each in self._listeners.items() if each.child.state is State.STOPPED]:

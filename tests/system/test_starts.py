@@ -1,7 +1,6 @@
 """Each way in which a start ends or waits, as the table of docs/running.md has it."""
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from socket import socket
 from types import MappingProxyType
 from typing import NamedTuple
 
+import psutil
 import pytest
 import requests
 
@@ -213,12 +213,16 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 @pytest.mark.parametrize(("code", "make"), EACH)
 def test_a_start_ends_with_the_code_of_its_row_or_waits(
-    place: Place, make_daemon: Callable[..., Daemon], code: int | str, make: Callable[[Place], Setting]
+    place: Place,
+    make_daemon: Callable[..., Daemon],
+    need_tool: Callable[[str], str],
+    code: int | str,
+    make: Callable[[Place], Setting],
 ) -> None:
     """The words say what is wrong, and there is no traceback. What waits goes on by itself."""
     setting = make(place)
-    if setting.under and shutil.which(setting.under[0]) is None:
-        pytest.skip(f"{setting.under[0]} is not installed")
+    for tool in setting.under[:1]:
+        need_tool(tool)
     url = setting.url or (place.cluster.urls[0] if setting.password else place.cluster.urls[0].replace("adm:pass@", ""))
     daemon = make_daemon(url=url, config=setting.config, environment=setting.environment, under=setting.under)
     if code == WAITS:
@@ -256,6 +260,19 @@ def test_variables_of_proxies_change_nothing(place: Place, make_daemon: Callable
     odd = {each: "http://[::1" for name in names for each in (name, name.lower())} | {"NO_PROXY": "\t"}
     daemon = make_daemon(url=place.cluster.urls[0], environment=odd)
     daemon.start().wait_until_ready()
+
+
+def test_all_processes_may_open_as_many_files_as_the_hard_limit_allows(
+    place: Place, make_daemon: Callable[..., Daemon], need_tool: Callable[[str], str]
+) -> None:
+    """The soft limit is raised at the start, and a limit that does not suffice is said."""
+    daemon = make_daemon(url=place.cluster.urls[0], under=(need_tool("prlimit"), "--nofile=64:190"))
+    daemon.start().wait_until_ready()
+    for pid in (daemon.pid, *daemon.listeners()):
+        assert psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE) == (190, 190)
+    warning = daemon.line("limit of file descriptors is too low")
+    assert warning is not None
+    assert (warning["limit"], warning["needed"]) == (190, 196)
 
 
 def test_a_start_succeeds_once_the_port_is_free(place: Place, make_daemon: Callable[..., Daemon]) -> None:
