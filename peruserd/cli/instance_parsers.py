@@ -60,6 +60,30 @@ def add_restart_listener(commands: "Commands[argparse.ArgumentParser]") -> None:
     add_json_option(parser)
 
 
+def add_drain(commands: "Commands[argparse.ArgumentParser]") -> None:
+    """Add `peruserd drain`."""
+    parser = add_command(
+        commands,
+        "drain",
+        "let this node's daemon leave its users to the other instances, so that the node can be taken down",
+        "peruserd drain && systemctl stop couchdb\n  peruserd drain --undo",
+        codes=exit_codes(
+            done="other instances serve its users; with --undo or --no-wait, the order was given",
+            not_done="the daemon refused",
+            later=f"it has not given up all users yet, or {_NO_DAEMON}",
+        ),
+    )
+    parser.add_argument("--undo", action="store_true", help="take the users back")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="where no other instance can take over, note the order until one can; users are served meanwhile",
+    )
+    parser.add_argument("--no-wait", action="store_true", help="do not wait until the others serve the users")
+    add_config_option(parser)
+    add_json_option(parser)
+
+
 def add_reload(commands: "Commands[argparse.ArgumentParser]") -> None:
     """Add `peruserd reload`."""
     parser = add_command(

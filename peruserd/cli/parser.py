@@ -28,7 +28,7 @@ from peruserd.cli.arguments import (
     seconds,
 )
 from peruserd.cli.installing_parsers import add_completion, add_manual, add_monitoring, add_unit
-from peruserd.cli.instance_parsers import add_listeners, add_reload, add_restart_listener, add_status
+from peruserd.cli.instance_parsers import add_drain, add_listeners, add_reload, add_restart_listener, add_status
 from peruserd.cli.operator_parsers import add_audit, add_deletions, add_migrate, add_quarantine, add_templates
 from peruserd.cli.simcluster_options import add_simcluster
 from peruserd.core.configuration.decoding import ConfigError
@@ -237,6 +237,7 @@ _ADDERS: Final = (
     add_status,
     add_listeners,
     add_restart_listener,
+    add_drain,
     add_reload,
     _add_demo,
     add_simcluster,

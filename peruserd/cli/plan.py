@@ -106,5 +106,6 @@ def _in_words(plan: WholePlan, observed: Observed) -> str:
 
 def _instance(peer: Peer) -> tuple[str, ...]:
     lease, status = peer.lease, peer.status
-    role = lease.role.value + (", node in maintenance mode" if lease.maintenance else "")
+    role = lease.role.value + (", drained" if lease.drained else "")
+    role += ", node in maintenance mode" if lease.maintenance else ""
     return named(lease.node), status.value, role, str(lease.counter), shown(lease.version), shown(lease.address)

@@ -30,7 +30,8 @@ _ROLES: Final = {
     InstanceRole.WAITING: "does not know the cluster yet",
     InstanceRole.ACTIVE: "active",
     InstanceRole.STANDBY: "stands by: another instance is active beside this node",
-    InstanceRole.DRAINING: "is stopping",
+    InstanceRole.DRAINED: "drained: other instances serve its users",
+    InstanceRole.STOPPING: "is stopping",
 }
 
 
@@ -92,7 +93,8 @@ def _opinion(opinion: Opinion) -> str:
 
 def _instance(each: SeenInstance) -> tuple[str, ...]:
     same = {None: _UNKNOWN, True: "the same", False: "another one"}[each.same_configuration]
-    role = ("active" if each.is_active else "standby") + (", node in maintenance" if each.maintenance else "")
+    role = "active" if each.is_active else "standby"
+    role += (", drained" if each.drained else "") + (", node in maintenance" if each.maintenance else "")
     age = _UNKNOWN if each.lease_age is None else f"{span(each.lease_age)} ago"
     name = shown(each.node) + (" (this one)" if each.is_me else "")
     return name, each.status.value, role, age, same, shown(each.version), shown(each.address)

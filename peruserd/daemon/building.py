@@ -12,6 +12,7 @@ from peruserd.core.processes.control import (
     Answer,
     AskStatus,
     DeletionOrder,
+    Drain,
     LookAt,
     Quarantine,
     Reload,
@@ -22,6 +23,7 @@ from peruserd.couch.errors import CouchError
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens
 from peruserd.daemon.deletions import DeletionService
+from peruserd.daemon.draining import Draining
 from peruserd.daemon.listeners import ListenerOrders, StatusOrders
 from peruserd.daemon.orders import Looks, Orders, Reloads
 from peruserd.daemon.own_database import own_database_test
@@ -53,7 +55,12 @@ def remembering(state_lock: StateLock) -> Callable[[tuple[str, ...]], None]:
 
 
 def orders(
-    deletions: DeletionService, supervisor: Supervisor, fleet: Fleet, reloader: Reloader, status: InstanceStatus
+    deletions: DeletionService,
+    supervisor: Supervisor,
+    fleet: Fleet,
+    reloader: Reloader,
+    status: InstanceStatus,
+    draining: Draining,
 ) -> Orders:
     """Return who carries out each order of the control socket."""
     by_type: dict[type, Callable[[Any, int], Iterator[Answer]]] = {
@@ -62,6 +69,7 @@ def orders(
         Reload: Reloads(reloader).carry_out,
         AskStatus: StatusOrders(status.as_json).carry_out,
         RestartListener: ListenerOrders(fleet, supervisor.restart).carry_out,
+        Drain: draining.carry_out,
     }
     by_type.update(dict.fromkeys(get_args(DeletionOrder), deletions.operator.carry_out))
     return Orders(by_type)

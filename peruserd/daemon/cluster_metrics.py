@@ -56,8 +56,9 @@ class ClusterMetrics:
         if view is not None:
             out.put("peruserd_nodes_connected", len(view.nodes))
             out.put("peruserd_nodes_away", len(view.away))
-            out.put("peruserd_instances_alive", len(view.instances))
+            out.put("peruserd_instances_alive", len({*view.instances, *view.drained}))
             out.put("peruserd_standby", view.standby)
+            out.put("peruserd_drained", view.gives_up)
         read_at = self._watcher.succeeded_at
         out.put("peruserd_reading_age_seconds", None if read_at is None else max(0.0, self._clock() - read_at))
         out.put("peruserd_reading_failures", self._watcher.failures_in_all)

@@ -176,6 +176,8 @@ class Health:
             return f"leases cannot be read, so it is not known which instances live: {self._why()}"
         if view is None:
             return "waiting for the quiet period, to see which other instances are there"
+        if view.gives_up:
+            return "drained: other instances serve the users of this one, until `peruserd drain --undo` or a restart"
         return "standing by: another instance is active beside this node" if view.standby else None
 
     def _why(self) -> str:

@@ -21,18 +21,15 @@ from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.credentials import CredentialSource
 from peruserd.couch.refusals import RefusalFile
 from peruserd.couch.session import Session
-from peruserd.daemon.audit_metrics import AuditMetrics
+from peruserd.daemon.all_metrics import metrics_of
 from peruserd.daemon.building import attach_first, deletion_service, orders, remembering, with_short_timeouts
-from peruserd.daemon.cluster_metrics import ClusterMetrics
 from peruserd.daemon.control import ControlSocket
-from peruserd.daemon.deletion_metrics import DeletionMetrics
+from peruserd.daemon.draining import Draining
 from peruserd.daemon.health import Health, Limits
 from peruserd.daemon.heartbeat import Heartbeat
 from peruserd.daemon.http import Page, registry_of, serve
 from peruserd.daemon.http_server import HTTPServer
-from peruserd.daemon.metrics import InstanceMetrics, ListenerMetrics
 from peruserd.daemon.reload import InForce, Read, Reloader
-from peruserd.daemon.samples import Part
 from peruserd.daemon.start import Start
 from peruserd.daemon.start_messages import start_messages
 from peruserd.daemon.state import StateDirectory
@@ -161,6 +158,15 @@ class Instance:
             is_stopping=lambda: self._supervisor.stopping,
         )
         self._loop_watch = LoopWatch(lambda: self._supervisor.last_round)
+        self._draining = Draining(
+            self._member,
+            self._supervisor,
+            self._fleet,
+            lambda: self._lease_renewer,
+            self._cluster_reader,
+            self._watcher.read_soon,
+            lambda: self._reloader.in_force.config.cluster.poll_interval,
+        )
         self._lease_renewer = LeaseRenewer(
             Client(Session(with_short_timeouts(config), self._tokens)),
             Client(Session(with_short_timeouts(config, _MAX_LAST_SECONDS), self._tokens)),
@@ -170,6 +176,7 @@ class Instance:
             node=self._cluster_reader.shard_node,
             # If the instance can read no copy, its lease must lapse, so that others take over.
             is_alive=lambda: self._health.goes_round() and self._slashes.trouble is None,
+            is_drained=self._draining.is_drained,
         )
         self._directory_watch = DirectoryWatch(
             Client(Session(config.couchdb, self._tokens)),
@@ -205,7 +212,7 @@ class Instance:
             pause=self._deletions.pause,
         )
         self._keeper = keep_templates(config, templates, self._tokens, self._cluster_reader, self._supervisor)
-        parts = Parts(
+        self._parts = Parts(
             authenticator=self._authenticator,
             cluster_reader=self._cluster_reader,
             deletions=self._deletions,
@@ -219,9 +226,11 @@ class Instance:
             users=self._users,
             watcher=self._watcher,
         )
-        self._reloader = Reloader(begin, read, parts.take_over, notifier)
-        carry_out = orders(self._deletions, self._supervisor, self._fleet, self._reloader, self._status).carry_out
-        self._control = ControlSocket(state.path, carry_out)
+        self._reloader = Reloader(begin, read, self._parts.take_over, notifier)
+        carried_out = orders(
+            self._deletions, self._supervisor, self._fleet, self._reloader, self._status, self._draining
+        )
+        self._control = ControlSocket(state.path, carried_out.carry_out)
 
     def run(self) -> int:
         """Run until told to stop; return the exit code. Raises ConfigError.
@@ -235,8 +244,9 @@ class Instance:
         with ExitStack() as stack:
             # Everything of this machine comes before the first request, because a start that fails here is repeated.
             health = self._health
+            metrics = metrics_of(self._parts, self._fleet, self._database, self._second_writer, self._reloader)
             page = Page(
-                registry_of(self._metrics()),
+                registry_of(metrics),
                 healthy=health.healthy,
                 ready=health.ready,
                 users=self._users,
@@ -294,6 +304,7 @@ class Instance:
 
     def _on_round(self, now: float) -> None:
         self._heartbeat.beat(now)
+        self._draining.on_round()
         self._status.sample(now)
 
     def _on_hangup(self) -> None:
@@ -321,32 +332,6 @@ class Instance:
     def _look_at_copies(self) -> None:
         self._database.check_soon()
         self._watcher.read_soon()
-
-    def _metrics(self) -> dict[str, Part]:
-        cluster = ClusterMetrics(
-            self._fleet,
-            self._supervisor,
-            self._watcher,
-            self._member,
-            self._lease_renewer,
-            self._database,
-            self._second_writer,
-            self._authenticator,
-        )
-        instance = InstanceMetrics(
-            self._health,
-            lambda: self._reloader.in_force.config,
-            self._state.path,
-            started_at=time.time(),
-            reloaded=lambda: self._reloader.record,
-        )
-        return {
-            **instance.parts(),
-            **ListenerMetrics(self._fleet).parts(),
-            **cluster.parts(),
-            "deletions": DeletionMetrics(self._fleet, self._deletions.pause).put,
-            "audit": AuditMetrics(self._fleet).put,
-        }
 
 
 def _max_wait(watchdog_seconds: float | None) -> float:

@@ -172,9 +172,11 @@ class InstanceStatus:
 
     def _role(self, view: View | None) -> InstanceRole:
         if self._supervisor.stopping:
-            return InstanceRole.DRAINING
+            return InstanceRole.STOPPING
         if view is None:
             return InstanceRole.WAITING
+        if view.gives_up:
+            return InstanceRole.DRAINED
         return InstanceRole.STANDBY if view.standby else InstanceRole.ACTIVE
 
     def _instances(self, now: float, cutter: Cutter) -> tuple[SeenInstance, ...]:
@@ -218,6 +220,7 @@ def _seen(lease: Lease, status: LeaseStatus, age: float | None, own: Lease) -> S
         is_active=lease.role is Role.ACTIVE,
         lease_age=age,
         maintenance=lease.maintenance,
+        drained=lease.drained,
         same_configuration=lease.digest == own.digest if lease.digest and own.digest else None,
         address=cut(lease.address),
     )

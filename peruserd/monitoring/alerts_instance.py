@@ -60,7 +60,7 @@ INSTANCE: Final = (
     Alert(
         name="PeruserdNotReady",
         severity=Severity.CRITICAL,
-        expr="peruserd_ready == 0 unless peruserd_standby == 1",
+        expr="peruserd_ready == 0 unless peruserd_standby == 1 unless peruserd_drained == 1",
         holds="10m",
         summary="{{ $labels.instance }} is not ready",
         description="It does not serve all its users, and `/readyz` says why.",
@@ -145,7 +145,7 @@ INSTANCE: Final = (
             "peruserd_audit_age_seconds > 2 * peruserd_audit_interval_seconds\n"
             "or\n"
             "(time() - peruserd_start_time_seconds > 3 * peruserd_audit_interval_seconds\n"
-            "  unless peruserd_audit_age_seconds unless peruserd_standby == 1)"
+            "  unless peruserd_audit_age_seconds unless peruserd_standby == 1 unless peruserd_drained == 1)"
         ),
         holds="1h",
         summary="The audit of {{ $labels.instance }} is too slow",

@@ -67,11 +67,15 @@ _OVERVIEW: Final = Row(
     (
         Panel(
             "Instances that are ready",
-            "Instances that serve all their users. Those that stand by do not count.",
+            "Instances that serve all their users. Those that stand by or are drained do not count.",
             "none",
             (
                 Query(f"sum(peruserd_ready{_JOB}) or vector(0)", "ready"),
-                Query(f"count(up{_JOB}) - (sum(peruserd_standby{_JOB}) or vector(0))", "of"),
+                Query(
+                    f"count(up{_JOB}) - (sum(peruserd_standby{_JOB}) or vector(0)) "
+                    f"- (sum(peruserd_drained{_JOB}) or vector(0))",
+                    "of",
+                ),
             ),
             Look.NUMBER,
             4,

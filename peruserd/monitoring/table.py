@@ -202,6 +202,11 @@ CLUSTER: Final = (
         missing=BEFORE_VIEW,
     ),
     gauge("peruserd_instances_alive", "Live instances, as this one believes.", missing=BEFORE_VIEW),
+    gauge(
+        "peruserd_drained",
+        "1 while it leaves its users to other instances, because it was told to (`peruserd drain`).",
+        missing=BEFORE_VIEW,
+    ),
     gauge("peruserd_standby", "1 for an instance that stands by for another one of its node.", missing=BEFORE_VIEW),
     gauge("peruserd_unreadable_ranges", "Ranges that no connected node hosts."),
     gauge("peruserd_cut_off", "1 while the nodes connected to this one are no majority of the cluster."),

@@ -82,7 +82,7 @@ class ClusterReader:
         attachment = self._attaching.review(time.monotonic())
         if attachment.feed is Feed.DATABASE:
             # On such a server instances cannot know of each other. This one counts as the only one and owns all.
-            return View(nodes=(attachment.node,), instances=(attachment.node,), shard_map=None)
+            return View(nodes=(attachment.node,), instances=(attachment.node,), shard_map=None, me=attachment.node)
         was_blind, self._blind = self._blind, True
         # This comes before any write, because the database of the leases could not be read back either.
         if (lost := self._slashes_lost()) is not None:
@@ -99,9 +99,10 @@ class ClusterReader:
             live = self._observer.suspend_expiry(attachment.node, time.monotonic())
         if self._second_writer is not None:
             self._second_writer.check(attachment.node)
+        connected = (each for each in live.instances if each in nodes or each == attachment.node)
         return View(
             nodes=nodes,
-            instances=tuple(each for each in live.instances if each in nodes or each == attachment.node),
+            instances=live.drain.owners(connected),
             shard_map=shard_map,
             standby=live.standby_for is not None,
             newcomers=tuple(each for each in live.newcomers if each in nodes),
@@ -109,6 +110,8 @@ class ClusterReader:
             cut_off=not membership.has_majority,
             breaks=live.breaks,
             away=membership.away,
+            me=attachment.node,
+            drained=tuple(sorted(live.drain.drained)),
         )
 
     def _read_leases(self, node: str, membership: Membership, *, auth_db_exists: bool) -> LiveInstances | None:

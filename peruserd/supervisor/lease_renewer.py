@@ -40,7 +40,8 @@ class LeaseRenewer:
     """Renews the lease every `interval_seconds`, beside the node that `node` returns.
 
     `node` raises CouchError while the node is unknown, and returns None on a server where no leases are kept.
-    `is_alive` says whether the supervisor works: a daemon that hangs must lose its lease.
+    `is_alive` says whether the supervisor works: a daemon that hangs must lose its lease. `is_drained` says whether the
+    instance was told to give up its documents, and no process of it acts on any more.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LeaseRenewer:
         interval_seconds: float,
         node: Callable[[], str | None],
         is_alive: Callable[[], bool],
+        is_drained: Callable[[], bool] = lambda: False,
     ) -> None:
         self._client = client
         self._last_client = last_client
@@ -61,6 +63,7 @@ class LeaseRenewer:
         self._interval = interval_seconds
         self._node = node
         self._is_alive = is_alive
+        self._is_drained = is_drained
         self._task = RepeatedTask("renewer", self._turn, at_end=self._release)
         self._renewals = 0
         self._renewed_at: float | None = None
@@ -86,6 +89,15 @@ class LeaseRenewer:
         """Take another interval, and renew the lease at once, because its content may have changed; for any thread."""
         self._interval = seconds
         self._task.soon()
+
+    def renew_soon(self) -> None:
+        """Renew the lease at once, because it must say something else; for any thread."""
+        self._task.soon()
+
+    @property
+    def written(self) -> Lease | None:
+        """Return the lease that was written last; None if none is known to be there. For any thread."""
+        return self._written
 
     def seconds_since_renewal(self) -> float | None:
         """Return the seconds since the lease was last written; None before the first time."""
@@ -135,7 +147,7 @@ class LeaseRenewer:
             leases = self._client.leases(self._database.name)
             self._member.observe(node, leases, time.monotonic())
             self._look_for_maintenance()
-            lease = self._member.next_lease(node, maintenance=self.maintenance)
+            lease = self._member.next_lease(node, maintenance=self.maintenance, drained=self._is_drained())
             self._client.put_lease(self._database.name, lease)
         except InterruptedRequestError:
             return
@@ -153,6 +165,7 @@ class LeaseRenewer:
             raise
         else:
             self._written = lease
+            self._member.note_written(lease)
             self._renewed_at = time.monotonic()
             self._recovered()
             self._remove_as_standby(self._client, lease, leases)

@@ -13,7 +13,18 @@ import msgspec
 import structlog
 
 from peruserd.core.cluster.agreement import differing
-from peruserd.core.cluster.leases import Breaks, Lease, LeaseStatus, LeaseTable, Role, active_nodes, holder
+from peruserd.core.cluster.leases import (
+    PROTOCOL,
+    Breaks,
+    Drain,
+    Lease,
+    LeaseStatus,
+    LeaseTable,
+    Role,
+    active_nodes,
+    drain_of,
+    holder,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -33,13 +44,14 @@ class LiveInstances(msgspec.Struct, frozen=True):
     """The nodes, sorted, of all live instances, and the lease for which this instance stands by, if any.
 
     `newcomers` are the nodes, sorted, whose instance has written a lease that is not believed yet. `breaks` counts for
-    each live instance how often it lost the connection to its node.
+    each live instance how often it lost the connection to its node. `drain` says who gives up its documents.
     """
 
     instances: tuple[str, ...]
     standby_for: Lease | None = None
     newcomers: tuple[str, ...] = ()
     breaks: tuple[Breaks, ...] = ()
+    drain: Drain = Drain()
 
 
 class LeaseTracker(Protocol):
@@ -81,7 +93,12 @@ class LeaseObserver:
         return self._table.unproven(now)
 
     def _live_instances(self, now: float) -> LiveInstances:
-        return LiveInstances(_sorted_nodes(self._table.living(now)), newcomers=_sorted_nodes(self._table.newcomers()))
+        living = self._table.living(now)
+        return LiveInstances(
+            _sorted_nodes(living),
+            newcomers=_sorted_nodes(self._table.newcomers()),
+            drain=drain_of(living),
+        )
 
 
 class Member:
@@ -112,7 +129,11 @@ class Member:
             replaces=replaces,
             version=version,
             digest=digest,
+            protocol=PROTOCOL,
         )
+        self._draining = False
+        # Whether a lease may be there that says that the documents were given up.
+        self._may_be_drained = False
 
     @property
     def lease(self) -> Lease:
@@ -160,13 +181,42 @@ class Member:
         with self._lock:
             self._own = msgspec.structs.replace(self._own, breaks=self._own.breaks + 1)
 
-    def next_lease(self, node: str, *, maintenance: bool = False, released: bool = False) -> Lease:
+    @property
+    def draining(self) -> bool:
+        """Say whether this instance was told to give up its documents; for any thread."""
+        with self._lock:
+            return self._draining
+
+    def drain(self, *, on: bool) -> None:
+        """Give up all documents if others are there to take them over, or take them back; for any thread.
+
+        This instance counts as given up from now on, and others hear of it by a lease that says so. It counts as taken
+        back once a lease is written that says so, because others may act until then.
+        """
+        with self._lock:
+            self._draining = on
+
+    def next_lease(
+        self, node: str, *, maintenance: bool = False, released: bool = False, drained: bool = False
+    ) -> Lease:
         """Return the lease to write now, with a counter that is one higher."""
         with self._lock:
+            self._may_be_drained |= drained
             self._own = msgspec.structs.replace(
-                self._own, node=node, counter=self._own.counter + 1, maintenance=maintenance, released=released
+                self._own,
+                node=node,
+                counter=self._own.counter + 1,
+                maintenance=maintenance,
+                released=released,
+                draining=self._draining,
+                drained=drained,
             )
             return self._own
+
+    def note_written(self, lease: Lease) -> None:
+        """Note that a lease of `next_lease` was written."""
+        with self._lock:
+            self._may_be_drained &= lease.drained
 
     # Inside, with the lock held
 
@@ -188,7 +238,10 @@ class Member:
         # An instance that stands by counts its node as well, because another instance acts there.
         instances = _sorted_nodes(living, node)
         breaks = tuple(Breaks(each.node, each.incarnation, each.breaks) for each in living)
-        return LiveInstances(instances, standby_for, _sorted_nodes(self._table.newcomers()), breaks)
+        gives_up = self._draining or self._may_be_drained
+        mine = msgspec.structs.replace(self._own, draining=gives_up, drained=gives_up)
+        drain = drain_of((mine, *living))
+        return LiveInstances(instances, standby_for, _sorted_nodes(self._table.newcomers()), breaks, drain)
 
     def _take_role(self, own: Lease, standby_for: Lease | None) -> None:
         role = Role.ACTIVE if standby_for is None else Role.STANDBY

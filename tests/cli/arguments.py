@@ -29,6 +29,7 @@ WITHOUT_DAEMON = {
     "quarantine show": ["--json"],
     "quarantine retry": ["--all", "--json"],
     "quarantine forget": ["ann", "--json"],
+    "drain": ["--help"],
     "reload": ["--help"],
     "status": ["--help"],
     "listeners": ["--help"],

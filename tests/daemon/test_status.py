@@ -102,7 +102,7 @@ def test_the_status_says_who_and_how_long() -> None:
         ({"followed": None}, InstanceRole.WAITING),
         ({}, InstanceRole.ACTIVE),
         ({"followed": msgspec.structs.replace(VIEW, standby=True)}, InstanceRole.STANDBY),
-        ({"stopping": True}, InstanceRole.DRAINING),
+        ({"stopping": True}, InstanceRole.STOPPING),
     ],
 )
 def test_the_role_follows_from_the_view_and_the_orders(parts: dict[str, Any], role: InstanceRole) -> None:

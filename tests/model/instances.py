@@ -281,9 +281,17 @@ class Instance:
             return
         try:
             self.member.observe(self.node.name, self._client.leases(LEASES), now)
-            self._client.put_lease(LEASES, self.member.next_lease(self.node.name))
+            lease = self.member.next_lease(self.node.name, drained=self.is_drained)
+            self._client.put_lease(LEASES, lease)
+            self.member.note_written(lease)
         except CouchError:
             return
+
+    @property
+    def is_drained(self) -> bool:
+        """Say whether it was told to give up its documents, and no listener is left."""
+        view = None if self._planned_for is None else self._planned_for[0]
+        return self.member.draining and view is not None and view.gives_up and not self.all_listeners()
 
     def look(self, now: float) -> None:
         """Read the cluster."""

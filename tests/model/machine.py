@@ -146,6 +146,10 @@ class ClusterMachine(RuleBasedStateMachine):
     def release(self, node: int, seat: int) -> None:
         self.world.release(node, seat)
 
+    @rule(node=nodes, seat=seats, on=st.booleans())
+    def drain(self, node: int, seat: int, on: bool) -> None:  # noqa: FBT001 - Hypothesis gives it by name
+        self.world.drain(node, seat, on=on)
+
     @rule(node=nodes, seat=seats)
     def lose_state(self, node: int, seat: int) -> None:
         # The directory is kept while a doubt is noted: a half written security object could stay so without its note.

@@ -6,6 +6,7 @@ processes and time. At any step:
 - nodes and instances die and come back, an instance also between any two requests of an action
 - nodes are cut off, and leases are read from copies that were away
 - ranges are split, node by node, and copies are made again
+- instances are told to give up their documents, and to take them back
 - users sign up, return and leave through any node
 - requests fail, or are done and their answers lost
 

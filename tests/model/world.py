@@ -18,6 +18,7 @@ from collections import Counter
 from typing import Any, Final
 
 from peruserd.core.cluster.cluster_database import ADMINS_ONLY
+from peruserd.core.cluster.leases import Drain, Role
 from peruserd.core.common.names import database_name, decode_database_name, user_document_id, user_name
 from peruserd.core.configuration.choices import WhenDeleted
 from peruserd.core.configuration.config import DatabasesConfig
@@ -169,6 +170,11 @@ class World:
     def release(self, node: int, seat: int = 0) -> None:
         if instance := self.instances.pop((node, seat), None):
             instance.release()
+
+    def drain(self, node: int, seat: int = 0, *, on: bool) -> None:
+        """Tell an instance to give up its documents, or to take them back, whether or not others are there."""
+        if instance := self.instances.get((node, seat)):
+            instance.member.drain(on=on)
 
     def crash(self) -> None:
         """Let all instances die at once, at the end of a test."""
@@ -340,7 +346,10 @@ class World:
 
     def owner(self, document_id: str) -> Node:
         """Return the node whose instance owns a document, if all instances know each other."""
-        return owner_of(self.model, {instance.node.name for instance in self.instances.values()}, document_id)
+        names = {instance.node.name for instance in self.instances.values()}
+        active = [each for each in self.instances.values() if each.member.lease.role is Role.ACTIVE]
+        told = frozenset(each.node.name for each in active if each.member.draining)
+        return owner_of(self.model, set(Drain(told, told).owners(names)), document_id)
 
     def _check_owners(self) -> None:
         """Exactly one instance acts on each document, and each range has a listener."""

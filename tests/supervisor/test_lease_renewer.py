@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from peruserd import ending
-from peruserd.core.cluster.leases import Lease, Role
+from peruserd.core.cluster.leases import PROTOCOL, Lease, Role
 from peruserd.core.cluster.views import View
 from peruserd.core.ownership.ranges import ShardMap
 from peruserd.couch.client import Client
@@ -43,6 +43,7 @@ class RenewerHarness:
         self.client = Client(Session(couchdb, tokens))
         self.database = make_lease_database(self.client)
         self.alive = True
+        self.drained = False
         self.asked_whether_alive = 0
         self.renewals = 0
         self._renewers: list[LeaseRenewer] = []
@@ -54,6 +55,9 @@ class RenewerHarness:
     def is_alive(self) -> bool:
         self.asked_whether_alive += 1
         return self.alive
+
+    def is_drained(self) -> bool:
+        return self.drained
 
     def shows_maintenance(self, *, on: bool) -> bool:
         """Say whether the lease shows this maintenance mode."""
@@ -70,6 +74,7 @@ class RenewerHarness:
             interval_seconds=interval_seconds,
             node=node or self.node,
             is_alive=self.is_alive,
+            is_drained=self.is_drained,
         )
         self._renewers.append(made)
         return made
@@ -114,7 +119,9 @@ def test_a_renewer_writes_a_lease_that_grows(harness: RenewerHarness) -> None:
     eventually(lambda: harness.counter() >= 3)
     lease = harness.written()
     assert lease is not None
-    assert lease == Lease(ME, "me", lease.counter, Role.ACTIVE, version="1.0", address="127.0.0.1:9984")
+    assert lease == Lease(
+        ME, "me", lease.counter, Role.ACTIVE, version="1.0", address="127.0.0.1:9984", protocol=PROTOCOL
+    )
     silence = renewer.seconds_since_renewal()
     assert silence is not None
     assert silence >= 0.0
@@ -492,3 +499,21 @@ def test_an_interrupted_renewal_is_no_failure(harness: RenewerHarness) -> None:
     renewer.start()
     eventually(lambda: harness.renewals >= 3)
     assert (renewer.failures, renewer.seconds_since_renewal()) == (0, None)
+
+
+def test_a_drained_instance_says_so_at_once_and_takes_it_back(harness: RenewerHarness) -> None:
+    """The next regular lease would be an hour away. The member learns what is written."""
+    renewer = harness.renewer(3600.0)
+    renewer.start()
+    eventually(lambda: harness.written() is not None)
+    harness.member.drain(on=True)
+    harness.drained = True
+    renewer.renew_soon()
+    eventually(lambda: renewer.written is not None and renewer.written.drained)
+    assert harness.written() == renewer.written
+    harness.member.drain(on=False)
+    harness.drained = False
+    assert harness.member.observe(ME, [], time.monotonic()).drain.drained == {ME}
+    renewer.renew_soon()
+    eventually(lambda: renewer.written is not None and not renewer.written.drained)
+    assert harness.member.observe(ME, [], time.monotonic()).drain.drained == set()

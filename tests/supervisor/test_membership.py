@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from peruserd.core.cluster.leases import Breaks, Lease, LeaseStatus, Role
+from peruserd.core.cluster.leases import PROTOCOL, Breaks, Lease, LeaseStatus, Role
 from peruserd.supervisor.membership import LeaseObserver, LiveInstances, Member, Peer
 
 TTL = 20.0
@@ -37,7 +37,7 @@ def _watched(member: Member, *looks: tuple[float, Iterable[Lease]]) -> LiveInsta
 
 def test_an_instance_claims_nothing_before_it_has_read_the_leases() -> None:
     """Its first lease says that it stands by, because another instance may be active beside its node."""
-    assert _member().next_lease(HERE) == _lease("me", 1, role=Role.STANDBY, version="1.0")
+    assert _member().next_lease(HERE) == _lease("me", 1, role=Role.STANDBY, version="1.0", protocol=PROTOCOL)
 
 
 def test_an_instance_has_looked_round_once_leases_were_read() -> None:
@@ -64,7 +64,9 @@ def test_each_lease_signed_has_counted_on() -> None:
     member.observe(HERE, [], 0.0)
     member.next_lease(HERE)
     signed = member.next_lease(HERE, maintenance=True)
-    assert signed == _lease("me", 2, replaces="before", maintenance=True, version="1.0", address="127.0.0.1:9984")
+    assert signed == _lease(
+        "me", 2, replaces="before", maintenance=True, version="1.0", address="127.0.0.1:9984", protocol=PROTOCOL
+    )
     assert member.lease == signed
     last = member.next_lease(HERE, released=True)
     assert (last.counter, last.released, last.maintenance) == (3, True, False)
@@ -242,3 +244,63 @@ def test_a_break_is_told_with_the_next_lease() -> None:
     assert signed.breaks == 1
     assert observer.observe(HERE, [signed], 0.0).breaks == (Breaks(THERE, "broken", 1),)
     assert observer.observe(HERE, [signed], TTL).breaks == ()
+
+
+def _drainable(counter: int = 5, **more: object) -> Lease:
+    """The lease of another instance that knows what `drained` means."""
+    return _lease("b", counter, node=THERE, protocol=PROTOCOL, **more)
+
+
+def test_an_instance_that_drains_counts_as_drained_before_others_hear_of_it() -> None:
+    """It ends its own work first. The others see it by the lease that is written after that."""
+    member = _member()
+    member.observe(HERE, [_drainable()], 0.0)
+    member.drain(on=True)
+    assert member.draining
+    live = member.observe(HERE, [_drainable(6)], 1.0)
+    assert (live.instances, live.drain.owners(live.instances)) == ((HERE, THERE), (THERE,))
+    told = member.next_lease(HERE)
+    assert (told.draining, told.drained) == (True, False)
+    assert member.next_lease(HERE, drained=True).drained
+
+
+def test_a_drain_that_is_undone_ends_with_a_lease_that_says_so() -> None:
+    """Until that lease is written, the others may act on its documents."""
+    member = _member()
+    member.observe(HERE, [_drainable()], 0.0)
+    member.drain(on=True)
+    member.note_written(member.next_lease(HERE, drained=True))
+    member.drain(on=False)
+    assert member.observe(HERE, [_drainable(6)], 1.0).drain.drained == {HERE}
+    lost = member.next_lease(HERE)
+    assert member.observe(HERE, [_drainable(7)], 2.0).drain.drained == {HERE}
+    member.note_written(lost)
+    assert member.observe(HERE, [_drainable(8)], 3.0).drain.drained == set()
+
+
+def test_nobody_drains_beside_an_instance_that_does_not_know_the_order() -> None:
+    """An old one comes, and the drained instance takes its documents back, because the old one leaves them to it."""
+    member = _member()
+    member.drain(on=True)
+    member.observe(HERE, [_drainable()], 0.0)
+    old = _lease("old", 3, node="n3")
+    assert member.observe(HERE, [_drainable(6), old], 1.0).drain.drained == {HERE}
+    grown = _lease("old", 4, node="n3")
+    assert member.observe(HERE, [_drainable(7), grown], 2.0).drain.drained == set()
+
+
+def test_an_observer_sees_who_is_drained() -> None:
+    """So do the commands."""
+    observer = LeaseObserver(TTL)
+    live = observer.observe(HERE, [_drainable(draining=True, drained=True)], 0.0)
+    assert live.instances == (THERE,)
+    assert live.drain.drained == {THERE}
+
+
+def test_two_that_are_told_to_drain_both_serve() -> None:
+    """Neither can take over from the other, and neither waits for it."""
+    member = _member()
+    member.observe(HERE, [_drainable()], 0.0)
+    member.drain(on=True)
+    live = member.observe(HERE, [_drainable(6, draining=True)], 1.0)
+    assert live.drain.owners(live.instances) == (HERE, THERE)

@@ -69,6 +69,7 @@ def _is_usable(lease: Lease) -> bool:
         and all(0 < len(each) <= _MAX_TOKEN for each in tokens)
         and 0 <= lease.counter <= _MAX_COUNTER
         and 0 <= lease.breaks <= _MAX_COUNTER
+        and 0 <= lease.protocol <= _MAX_COUNTER
         and "".join([lease.node, *tokens]).isprintable()
     )
 

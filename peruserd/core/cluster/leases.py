@@ -19,6 +19,9 @@ from typing import Final, Self
 
 import msgspec
 
+PROTOCOL: Final = 1
+"""The rules that this version knows. From 1 on an instance knows what `drained` means."""
+
 
 class Role(StrEnum):
     """The part that an instance plays beside its node."""
@@ -34,6 +37,8 @@ class Lease(msgspec.Struct, frozen=True):
     - `replaces`: the previous incarnation on the same state directory. The directory's lock proves that it is dead.
     - `released`: the instance stopped in order. This is its last lease.
     - `maintenance`: the node is in maintenance. Its instance still owns documents.
+    - `draining`: the instance was told to give up its documents. `drained`: no process of it acts on any now.
+    - `protocol`: which rules of this module the instance knows: `PROTOCOL` of its version, and 0 before there was one.
     - `address`: the address of the instance's HTTP page.
     - `digest`: stands for the part of the configuration that must be the same everywhere.
     - `breaks`: how often the instance lost the connection to its node. Others cannot see an absence between two of
@@ -51,6 +56,9 @@ class Lease(msgspec.Struct, frozen=True):
     address: str = ""
     digest: str = ""
     breaks: int = 0
+    draining: bool = False
+    drained: bool = False
+    protocol: int = 0
 
 
 class Breaks(msgspec.Struct, frozen=True):
@@ -232,3 +240,39 @@ def holder(node: str, leases: Iterable[Lease]) -> Lease | None:
     """
     beside = [lease for lease in leases if lease.node == node]
     return max(beside, key=lambda lease: (lease.role is Role.ACTIVE, lease.counter, lease.incarnation), default=None)
+
+
+class Drain(msgspec.Struct, frozen=True):
+    """The nodes whose active instance was told to give up its documents, and those where it has done so.
+
+    Each of the second kind is one of the first, too.
+    """
+
+    draining: frozenset[str] = frozenset()
+    drained: frozenset[str] = frozenset()
+
+    def owners(self, instances: Iterable[str]) -> tuple[str, ...]:
+        """Return the instances that may own documents: those that have not given theirs up.
+
+        If all were told to, none of these orders counts, because somebody must serve the users.
+        """
+        alive = tuple(instances)
+        if self.draining.issuperset(alive):
+            return alive
+        return tuple(each for each in alive if each not in self.drained)
+
+
+def drain_of(leases: Iterable[Lease]) -> Drain:
+    """Return which instances give up their documents, among the living ones.
+
+    None does while one of the active instances does not know what that means. It would count the drained one as an
+    owner, and nobody would serve the documents that the others leave to it. All observers of the same leases come to
+    the same result, so the drained instance takes its documents back in that case.
+    """
+    active = [lease for lease in leases if lease.role is Role.ACTIVE]
+    if any(lease.protocol < PROTOCOL for lease in active):
+        return Drain()
+    staying = active_nodes(lease for lease in active if not lease.draining)
+    acting = active_nodes(lease for lease in active if not lease.drained)
+    nodes = active_nodes(active)
+    return Drain(frozenset(nodes - staying), frozenset(nodes - staying - acting))

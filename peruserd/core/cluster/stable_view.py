@@ -14,6 +14,9 @@ These changes take effect at once:
 - A new life of the authentication database, because nothing of the old one can be served any more.
 - The role of this instance, active or standby, because two instances beside one node must not both act.
 - Whether leases can be read, and which nodes are away or missing to a majority. Neither moves a document.
+- An instance has given up its documents, and each range has another host with an instance. Then only its own documents
+  change their owner, and its last process has ended before the others hear of it. Otherwise documents move between the
+  others too, and these may hear of it at different moments. The instance itself obeys at once in any case.
 
 When an instance starts, it cannot tell a dead instance from one that is still starting. So it first assumes that every
 possible instance is alive:
@@ -64,7 +67,7 @@ class StableView(msgspec.Struct, frozen=True):
     def observe(self, view: View, now: float) -> "StableView":
         """Return the state after `view` was seen at `now`, by the caller's monotonic clock, in seconds."""
         in_force = _at_once(self.in_force or _first(view, self.expected), view)
-        awaited = self.awaited if self.in_force else frozenset(in_force.instances)
+        awaited = self.awaited.intersection(in_force.instances) if self.in_force else frozenset(in_force.instances)
         shown = frozenset(view.instances)
         if not view.leases_readable:
             view = _with_the_silent(view, in_force)
@@ -134,11 +137,23 @@ def _at_once(in_force: View, seen: View) -> View:
         leases_readable=seen.leases_readable,
         cut_off=seen.cut_off,
         away=seen.away,
+        me=seen.me,
+        drained=seen.drained,
+        instances=_without_the_drained(in_force, seen),
     )
     before, now = in_force.shard_map, seen.shard_map
     if now is not None and (before is None or before.suffix != now.suffix):
         return msgspec.structs.replace(in_force, shard_map=now)
     return in_force
+
+
+def _without_the_drained(in_force: View, seen: View) -> tuple[str, ...]:
+    """Return the instances in force, without those that have given up their documents if that takes effect at once."""
+    gone = set(in_force.instances).intersection(seen.drained).difference(seen.instances)
+    left = tuple(each for each in in_force.instances if each not in gone)
+    maps = [each for each in (in_force.shard_map, seen.shard_map) if each is not None]
+    hosted = all(not set(left).isdisjoint(hosts) for each in maps for hosts in each.hosts.values())
+    return left if hosted or seen.me in gone else in_force.instances
 
 
 def _with_the_silent(view: View, in_force: View) -> View:

@@ -28,12 +28,7 @@ def _changes(before: View | None, now: View) -> Iterator[str]:
     if now.standby is not before.standby:
         yield "another instance is active beside this node" if now.standby else "this instance became the active one"
     yield from _appeared(before.nodes, now.nodes, "node {} is connected", "node {} is not connected any more")
-    yield from _appeared(
-        before.instances,
-        now.instances,
-        "the instance beside {} is alive",
-        "the instance beside {} has stopped, or gives no sign of life",
-    )
+    yield from _instance_changes(before, now)
     yield from _map_changes(before.shard_map, now.shard_map)
     if now.cut_off is not before.cut_off:
         yield (
@@ -41,6 +36,20 @@ def _changes(before: View | None, now: View) -> Iterator[str]:
             if now.cut_off
             else "a majority of the nodes is connected again"
         )
+
+
+def _instance_changes(before: View, now: View) -> Iterator[str]:
+    if before.gives_up is not now.gives_up:
+        yield "this instance was told to give up its users" if now.gives_up else "this instance takes its users back"
+    others = [frozenset(each.instances) - {each.me} for each in (before, now)]
+    drained = others[0].intersection(now.drained) - others[1]
+    yield from (f"the instance beside {named(each)} was told to give up its users" for each in sorted(drained))
+    yield from _appeared(
+        others[0] - drained,
+        others[1],
+        "the instance beside {} is alive",
+        "the instance beside {} has stopped, or gives no sign of life",
+    )
 
 
 def _appeared(before: Iterable[str], now: Iterable[str], there: str, gone: str) -> Iterator[str]:

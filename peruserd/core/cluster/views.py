@@ -26,6 +26,9 @@ class View(msgspec.Struct, frozen=True):
     - `cut_off`: no majority of the cluster's nodes is connected, so a write can be lost when the others return.
     - `breaks`: reports of absences that were too short to be seen.
     - `away`: the nodes that belong to the cluster and are not connected, sorted.
+    - `me`: the node of the instance that has this view.
+    - `drained`: the nodes, sorted, whose instance lives and has given up its documents. They are not in `instances`,
+      unless all were told to: somebody must serve the users.
     """
 
     nodes: tuple[str, ...]
@@ -37,6 +40,13 @@ class View(msgspec.Struct, frozen=True):
     cut_off: bool = False
     breaks: tuple[Breaks, ...] = ()
     away: tuple[str, ...] = ()
+    me: str = ""
+    drained: tuple[str, ...] = ()
+
+    @property
+    def gives_up(self) -> bool:
+        """Say whether this instance leaves all documents to others, because it was told to, or will have them soon."""
+        return not self.standby and bool(self.me) and self.me not in self.instances
 
 
 class Feed(StrEnum):

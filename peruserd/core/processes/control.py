@@ -78,8 +78,20 @@ class RestartListener(msgspec.Struct, frozen=True, tag="restart-listener", forbi
     waits: bool = True
 
 
+class Drain(msgspec.Struct, frozen=True, tag="drain", forbid_unknown_fields=True):
+    """Give up all documents to the other instances, or with `undo` take them back.
+
+    Without another instance the order is refused, or with `force` noted until there is one. With `waits` it is done
+    once the others act.
+    """
+
+    undo: bool = False
+    force: bool = False
+    waits: bool = True
+
+
 DeletionOrder = Say | PauseAll | ResumeAll | ResumeOnly
-Order = DeletionOrder | LookAt | Quarantine | Reload | AskStatus | RestartListener
+Order = DeletionOrder | LookAt | Quarantine | Reload | AskStatus | RestartListener | Drain
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):

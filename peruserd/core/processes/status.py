@@ -40,7 +40,8 @@ class InstanceRole(StrEnum):
     WAITING = "waiting"  # it does not know the cluster yet
     ACTIVE = "active"
     STANDBY = "standby"  # another instance is active beside the same node
-    DRAINING = "draining"  # it is told to stop, and finishes what is under way
+    DRAINED = "drained"  # it is told to leave its users to others
+    STOPPING = "stopping"  # it is told to stop, and finishes what is under way
 
 
 class Opinion(msgspec.Struct, frozen=True):
@@ -57,6 +58,7 @@ class SeenInstance(msgspec.Struct, frozen=True):
       are the seconds since the lease was written.
     - `same_configuration`: whether its shared part of the configuration is like ours; None if its lease does not say.
     - `maintenance`: whether its node is in maintenance mode.
+    - `drained`: whether it was told to leave its users to others, and does so.
     """
 
     node: str
@@ -69,6 +71,7 @@ class SeenInstance(msgspec.Struct, frozen=True):
     maintenance: bool
     same_configuration: bool | None
     address: str
+    drained: bool = False
 
 
 class RangeStatus(msgspec.Struct, frozen=True):

@@ -8,7 +8,8 @@ const ROLES = {
   waiting: "waiting: the cluster is not known yet",
   active: "active",
   standby: "standing by: another instance is active beside this node",
-  draining: "draining: it was told to stop",
+  drained: "drained: other instances serve its users, as an operator has ordered",
+  stopping: "stopping: it was told to stop",
 };
 
 const FINDINGS = {

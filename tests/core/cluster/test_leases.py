@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peruserd.core.cluster.leases import Lease, LeaseStatus, LeaseTable, Role, holder
+from peruserd.core.cluster.leases import PROTOCOL, Drain, Lease, LeaseStatus, LeaseTable, Role, drain_of, holder
 
 TTL = 20.0
 
@@ -370,3 +370,39 @@ def test_another_time_to_live_wakes_no_dead_instance() -> None:
     assert _alive(longer, 74.9) == ["b"]
     assert _alive(longer.observe([_lease("a", 3)], 30.0), 30.0) == ["a", "b"]
     assert _alive(board.with_ttl(5.0, 25.0), 25.0) == []
+
+
+def _able(node: str, **more: object) -> Lease:
+    """An active lease of an instance that knows what `drained` means."""
+    return msgspec.structs.replace(Lease(node, node, 1, protocol=PROTOCOL), **more)
+
+
+def _gone(node: str) -> Lease:
+    return _able(node, draining=True, drained=True)
+
+
+def test_an_instance_that_has_given_up_its_documents_is_known_by_its_lease() -> None:
+    """One that was told to is still acting. A standby does not count, because it acts on nothing either."""
+    leases = [_gone("n1"), _able("n2"), _able("n3", draining=True), _able("n1", role=Role.STANDBY)]
+    assert drain_of(leases) == Drain(frozenset({"n1", "n3"}), frozenset({"n1"}))
+
+
+def test_nobody_is_drained_while_an_instance_does_not_know_what_that_means() -> None:
+    """It would leave the documents to the drained one for ever. An old standby leaves nothing to anybody."""
+    old = _lease("old", node="n3")
+    assert drain_of([_gone("n1"), _able("n2"), old]) == Drain()
+    standby = msgspec.structs.replace(old, role=Role.STANDBY)
+    assert drain_of([_gone("n1"), _able("n2"), standby]).drained == {"n1"}
+
+
+def test_a_node_with_another_active_instance_is_not_drained() -> None:
+    """For a moment two instances of a node can both be active. One of them acts."""
+    assert drain_of([_gone("n1"), _able("n1", counter=7), _able("n2")]) == Drain()
+
+
+def test_drained_instances_own_nothing_while_another_one_was_not_told_to_drain() -> None:
+    """If all were told to, somebody must serve the users all the same. One that is away serves nobody here."""
+    drain = drain_of([_gone("n1"), _able("n2", draining=True), _able("n3")])
+    assert drain.owners(("n1", "n2", "n3")) == ("n2", "n3")
+    assert drain.owners(("n1", "n2")) == ("n1", "n2")
+    assert drain.owners(()) == ()

@@ -12,6 +12,8 @@ MAPS = [ShardMap("_users", ".1", {WHOLE_SPACE: hosts}) for hosts in (("a",), ("a
 MADE_AGAIN = ShardMap("_users", ".2", {WHOLE_SPACE: ("a",)})
 TEAM = View(nodes=("a", "b", "c"), instances=("a", "b", "c"), shard_map=MAPS[0])
 
+HOSTED = ShardMap("_users", ".1", {WHOLE_SPACE: ("a", "b", "c")})
+
 NAMES = st.sets(st.sampled_from("abc")).map(lambda names: tuple(sorted(names)))
 VIEWS = st.builds(
     View, nodes=NAMES, instances=NAMES, shard_map=st.sampled_from(MAPS), standby=st.booleans(), newcomers=NAMES
@@ -353,3 +355,74 @@ def test_who_is_awaited_at_the_start_is_awaited_until_leases_can_be_read() -> No
     assert seen.advance(10_000.0 + QUIET).in_force == TEAM
     again = seen.observe(_with(instances=("a", "b")), 10_000.0 + QUIET)
     assert again.advance(10_000.0 + QUIET).in_force == _with(instances=("a", "b"))
+
+
+def _drained(*names: str, **changes: object) -> View:
+    """The team with a copy of the range on each node, as it is once these instances have given up their documents."""
+    left = tuple(each for each in "abc" if each not in names)
+    return msgspec.structs.replace(_with(shard_map=HOSTED, instances=left, drained=names), **changes)
+
+
+def test_the_documents_of_a_drained_instance_move_at_once() -> None:
+    """Its last process has ended before the others hear of it, and no other document changes its owner."""
+    before = _settled(_drained())
+    after = before.observe(_drained("b"), 1.0)
+    assert after.in_force is not None
+    assert after.in_force.instances == ("a", "c")
+    assert (after.due, after.certain) == (None, True)
+
+
+def test_where_others_documents_move_too_a_drain_takes_the_quiet_period() -> None:
+    """Nobody but the drained instance hosts the range, so all others adopt it, and they hear of it one by one."""
+    hosted_by_b = ShardMap("_users", ".1", {WHOLE_SPACE: ("b",)})
+    before = _settled(_with(shard_map=hosted_by_b))
+    drained = msgspec.structs.replace(_drained("b"), shard_map=hosted_by_b)
+    after = before.observe(drained, 1.0)
+    assert after.in_force is not None
+    assert after.in_force.instances == ("a", "b", "c")
+    assert after.due == 1.0 + QUIET
+    assert after.advance(1.0 + QUIET).in_force == drained
+
+
+def test_a_range_that_is_about_to_move_decides_as_well() -> None:
+    """The shard map in force and the one seen last both count."""
+    before = _settled(_drained())
+    after = before.observe(msgspec.structs.replace(_drained("b"), shard_map=MAPS[2]), 1.0)
+    assert after.in_force is not None
+    assert after.in_force.instances == ("a", "b", "c")
+
+
+def test_an_instance_gives_up_its_own_documents_at_once_in_any_case() -> None:
+    """It must have ended before it says so."""
+    hosted_by_b = ShardMap("_users", ".1", {WHOLE_SPACE: ("b",)})
+    before = _settled(_with(shard_map=hosted_by_b, me="b"))
+    after = before.observe(msgspec.structs.replace(_drained("b", me="b"), shard_map=hosted_by_b), 1.0)
+    assert after.in_force is not None
+    assert after.in_force.instances == ("a", "c")
+    assert after.in_force.gives_up
+
+
+def test_an_instance_takes_its_documents_back_after_the_quiet_period() -> None:
+    """As when it starts, the others leave them alone from then on."""
+    drained = _settled(_drained()).observe(_drained("b", me="b"), 1.0)
+    back = drained.observe(_drained(me="b"), 10.0)
+    assert back.in_force is not None
+    assert back.in_force.gives_up
+    assert back.due == 10.0 + QUIET
+    assert back.advance(10.0 + QUIET).in_force == _drained(me="b")
+
+
+def test_a_drained_instance_is_not_awaited_at_a_start() -> None:
+    """Who starts beside it knows by its lease that it serves nobody."""
+    begun = _settled(_drained("b"))
+    assert begun.in_force is not None
+    assert begun.in_force.instances == ("a", "c")
+    assert begun.certain
+
+
+def test_while_leases_cannot_be_read_a_drained_instance_stays_drained() -> None:
+    """What its last lease said still holds."""
+    drained = _settled(_drained()).observe(_drained("b"), 1.0)
+    blind = drained.observe(_drained("b", leases_readable=False), 2.0)
+    assert blind.in_force is not None
+    assert blind.in_force.instances == ("a", "c")

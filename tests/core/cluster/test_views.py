@@ -484,3 +484,12 @@ def test_a_plan_has_the_nodes_that_were_seen_last() -> None:
     hosts = {WHOLE_SPACE: ["n1", "n2"]}
     assert make_plan(_view("n1", hosts), "n1", _view("n1 n2", hosts)).nodes == ("n1", "n2")
     assert make_plan(_view("n1 n2", hosts), "n1", _view("n1", hosts)).nodes == ("n1",)
+
+
+def test_an_instance_knows_by_its_view_that_it_gives_up_its_documents() -> None:
+    """A standby gives up nothing, and a view of nobody's says nothing."""
+    both = View(("n1", "n2"), ("n2",), None, me="n1")
+    assert both.gives_up
+    assert not msgspec.structs.replace(both, me="n2").gives_up
+    assert not msgspec.structs.replace(both, standby=True).gives_up
+    assert not msgspec.structs.replace(both, me="").gives_up
