@@ -55,6 +55,10 @@ class Register:
         with self._lock:
             return [each.life for each in self._threads]
 
+    def failing(self) -> tuple[str, ...]:
+        """Return the names of the threads whose last turn has failed; they try again by themselves."""
+        return tuple(sorted(each.name for each in self.lives() if each.failures))
+
     def trouble(self) -> str | None:
         """Return in words which thread does not live, and why; None while all do."""
         now = self._clock()

@@ -104,6 +104,10 @@ class Health:
         """Return which thread of this process does not work any more, and how; None while all do."""
         return self._register.trouble()
 
+    def failing(self) -> tuple[str, ...]:
+        """Return the threads of this process whose last turn has failed; a restart is not the cure yet."""
+        return self._register.failing()
+
     def healthy(self) -> tuple[bool, str]:
         """Say whether the instance is healthy; False means that a restart of the whole daemon may help."""
         if not self.goes_round():

@@ -163,6 +163,7 @@ class InstanceStatus:
             counters=counted(fleet.counters),
             failures=dict(sorted(fleet.counters.failures.items())),
             away=() if views is None else tuple(map(cut, cutter.rows("away", views[1].away))),
+            failing=self._health.failing(),
             omitted=cutter.omitted,
         )
 

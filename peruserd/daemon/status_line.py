@@ -32,6 +32,7 @@ class StatusLine:
                 plan=self._supervisor.sentence,
                 away=() if views is None else views[1].away,
                 couch_peruser=self._second_writer.is_on,
+                failing=self._health.failing(),
                 refused=self._reloaded().refused,
             )
         )

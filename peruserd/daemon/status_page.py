@@ -106,6 +106,12 @@ def _facts(status: Status) -> Iterable[tuple[str, str]]:
     yield "Healthy", f"{'yes' if status.healthy.ok else 'no'}: {status.healthy.why}"
     yield "Ready", f"{'yes' if status.ready.ok else 'no'}: {status.ready.why}"
     yield "Login", status.authentication.trouble or "let in"
+    if status.away:
+        yield "Nodes not connected", ", ".join(map(named, status.away[:_MAX_PLAIN_ROWS]))
+    if status.couch_peruser:
+        yield "couch_peruser", "is on at this node, and writes to the same databases"
+    if status.failing:
+        yield "Threads that fail", ", ".join(status.failing)
     yield "In quarantine", ", ".join(f"{kind}: {users}" for kind, users in status.quarantine.items()) or "nobody"
     if status.plans:
         newest = status.plans[0]

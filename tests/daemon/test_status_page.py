@@ -30,6 +30,9 @@ class Parsed(HTMLParser):
         self.text += data
 
 
+TROUBLES = ("Nodes not connectedn2, n4", "couch_peruseris on at this node", "Threads that failwatcher")
+
+
 def _page(status: Status) -> str:
     return StatusPages(lambda: status, lambda: b"").as_html().body.decode()
 
@@ -73,11 +76,26 @@ def test_all_parts_are_in_the_page() -> None:
 def test_without_scripts_there_is_a_table_of_the_most_important() -> None:
     """It stands where only a browser without scripts shows it."""
     plan = PlanChange(0.0, ("node n3 is connected",), "listening to 2 of 2 ranges", "")
-    status = msgspec.structs.replace(STATUS, ready=Opinion(ok=False, why="not caught up: x"), plans=(plan,))
+    status = msgspec.structs.replace(
+        STATUS,
+        ready=Opinion(ok=False, why="not caught up: x"),
+        plans=(plan,),
+        away=("n2", "n4"),
+        couch_peruser=True,
+        failing=("watcher",),
+    )
     page = _page(status)
     plain = page[page.index("<noscript>") : page.index("</noscript>")]
     text = Parsed(plain).text
-    for words in ("node1@127.0.0.1", "active", "yes: ok", "no: not caught up: x", "held: 2", "node n3 is connected"):
+    for words in (
+        "node1@127.0.0.1",
+        "active",
+        "yes: ok",
+        "no: not caught up: x",
+        "held: 2",
+        "node n3 is connected",
+        *TROUBLES,
+    ):
         assert words in text
     assert [tag for tag, _ in Parsed(plain).tags].count("tr") > 10
 

@@ -200,9 +200,9 @@ class Daemon:
         """Return the newest log line with this `event` since the last start."""
         return next(reversed(self.lines(event)), None)
 
-    def get(self, path: str) -> requests.Response:
+    def get(self, path: str, accept: str = "*/*") -> requests.Response:
         """Ask its HTTP page."""
-        return self._http.get(self.http + path, timeout=30)
+        return self._http.get(self.http + path, headers={"Accept": accept}, timeout=30)
 
     def metrics(self) -> Metrics:
         """Scrape it."""

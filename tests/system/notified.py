@@ -21,5 +21,11 @@ class Systemd:
                 self.said.extend(self._socket.recv(8_192).decode().splitlines())
         return self.said
 
+    @property
+    def status(self) -> str:
+        """The status line, as `systemctl status` shows it; empty before the first one."""
+        lines = (each.removeprefix("STATUS=") for each in reversed(self.listen()) if each.startswith("STATUS="))
+        return next(lines, "")
+
     def close(self) -> None:
         self._socket.close()

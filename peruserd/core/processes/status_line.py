@@ -17,6 +17,7 @@ class Condition(msgspec.Struct, frozen=True):
     - `plan`: what the instance does, in words.
     - `away`: the nodes of the cluster that are not connected.
     - `couch_peruser`: whether CouchDB's own couch_peruser is on; None while that is not known.
+    - `failing`: the threads whose last turn has failed.
     - `refused`: why the last reload was refused; None if it was not.
     """
 
@@ -25,6 +26,7 @@ class Condition(msgspec.Struct, frozen=True):
     plan: str
     away: tuple[str, ...] = ()
     couch_peruser: bool | None = None
+    failing: tuple[str, ...] = ()
     refused: str | None = None
 
 
@@ -47,6 +49,8 @@ def _remarks(condition: Condition) -> Iterable[str]:
         yield f"not connected: {_names(condition.away)}"
     if condition.couch_peruser:
         yield "couch_peruser is on at this node, and writes to the same databases"
+    for each in condition.failing:
+        yield f"the thread {each} fails, and is tried again"
     if condition.refused is not None:
         yield f"configuration refused, the one before is in force: {condition.refused}"
 

@@ -54,6 +54,8 @@ function troubles(status) {
     "make room in the state directory, or let peruserd write there; it goes on by itself then");
   else if (held.length) add("bad", `The cluster serves nobody: ${held[0].on_hold}.`, "mend the cluster; peruserd goes on by itself then");
   if (!status.ready.ok && found.length === 0) add("warn", `Not ready: ${status.ready.why}.`, null);
+  for (const each of status.failing) add("warn", `The thread ${each} of this instance fails, and is tried again.`,
+    "look into the log; if that lasts for minutes, the instance starts anew by itself");
   if (status.away.length) add("warn", `Nodes of the cluster are not connected: ${status.away.map(words).join(", ")}.`,
     "start CouchDB there; remove a node that is gone for good from the cluster");
   if (!status.leases_readable && status.nodes !== null && status.instances.length > 1)
