@@ -34,6 +34,11 @@ _ENVIRONMENT: Final = {
     "CREDENTIALS_DIRECTORY": "Where the credential couchdb-password is. systemd sets it.",
 }
 
+_SIGNALS: Final = {
+    "SIGTERM, SIGINT": "The daemon finishes what is under way, saves, releases its lease, and ends with 0.",
+    "SIGHUP": "The daemon reads its configuration again. peruserd reload does the same, and says what came of it.",
+}
+
 
 def run(options: argparse.Namespace) -> int:
     """Print one page."""
@@ -68,6 +73,7 @@ def commands_page() -> str:
     for code in _exit_codes(parser):
         number, _, meaning = code.partition(" ")
         page.item(bold(number), plain(meaning))
+    _add_terms(page, "SIGNALS", _SIGNALS)
     _add_terms(page, "ENVIRONMENT", _ENVIRONMENT)
     _add_terms(page, "FILES", _FILES)
     page.section("SEE ALSO")

@@ -134,7 +134,7 @@ def test_a_node_that_hangs_is_waited_for_once(
     cluster: SimClusterThread, client: Client, copies: Copies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node has eight ranges of one database, and each request would wait."""
-    monkeypatch.setattr(copies_module, "COPY_SECONDS", 0.1)
+    monkeypatch.setattr(copies_module, "COPY_SECONDS", 1.0)
     client.create_database("userdb-616e6e", DatabasesConfig(q=8))
     cluster.fail(1, "hang", path_regex="node2.*_security")
     try:
