@@ -153,6 +153,12 @@ class Fleet:
             self._forget_the_stopped()
             self._succession.send(self._listeners)
 
+    def awake(self, now: float) -> None:
+        """Give every listener its whole time again, because the supervisor's loop stood still."""
+        with self._lock:
+            for listener in list(self._listeners.values()):
+                self._step(listener, lifecycle.Awoke(), now)
+
     def run_deadlines(self, now: float) -> None:
         """Do what is due: restart after a back-off, abort a process that hangs, kill one that is still there.
 

@@ -29,6 +29,10 @@ from peruserd.supervisor.signals import Signals
 # The loop goes round at least this often, so a loop that waits can be told from one that hangs.
 MAX_WAIT_SECONDS: Final = 10.0
 
+# A loop without a round for so long stood still: in a container that was paused, for example. Its listeners have then
+# been silent as well, and are no reason to end them.
+_STANDSTILL_SECONDS: Final = 3 * MAX_WAIT_SECONDS
+
 log = structlog.get_logger(__name__)
 
 
@@ -163,7 +167,11 @@ class Supervisor(LookRequests):
                 pipes[process.pipe_fd] = copy
                 poll.register(process.pipe_fd, select.POLLIN)
         ready = [descriptor for descriptor, _ in poll.poll(self._patience() * 1000)]
-        now = self.last_round = time.monotonic()
+        before, now = self.last_round, time.monotonic()
+        self.last_round = now
+        if now - before > _STANDSTILL_SECONDS:
+            log.warning("the supervisor's loop stood still; perhaps the whole machine did", seconds=round(now - before))
+            self._fleet.awake(now)
         for descriptor in ready:
             if descriptor in pipes:
                 self._fleet.receive(pipes[descriptor], now)

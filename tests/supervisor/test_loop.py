@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -105,6 +106,22 @@ def test_sigterm_ends_a_loop_that_has_nothing_to_do() -> None:
     said: list[str] = []
     assert Running(supervisor(idle_fleet(), lambda _view, _seen: Plan(), said)).end() is Outcome.STOPPED
     assert said == ["stopping on SIGTERM"]
+
+
+@pytest.mark.parametrize(("seconds", "awakes"), [(25.0, 0), (40.0, 1)], ids=["slow", "stood-still"])
+def test_after_a_standstill_of_the_loop_its_listeners_have_their_whole_time(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, awakes: int
+) -> None:
+    """A container that was paused stood still as a whole. A loop that is merely slow forgives nothing."""
+    fleet = idle_fleet()
+    awakened: list[float] = []
+    monkeypatch.setattr(fleet, "awake", awakened.append)
+    subject = supervisor(fleet, lambda _view, _seen: Plan(), [])
+    subject._inbox.put(signal.SIGHUP)
+    subject.last_round = time.monotonic() - seconds
+    subject._wait()
+    subject._wait()
+    assert len(awakened) == awakes
 
 
 def test_nobody_is_looked_at_on_a_return_while_there_is_no_range() -> None:

@@ -136,7 +136,11 @@ class Due(msgspec.Struct, frozen=True):
     """The child's deadline has passed."""
 
 
-Event = Wanted | Unwanted | Ordered | Greeted | Progressed | Exited | Due
+class Awoke(msgspec.Struct, frozen=True):
+    """The supervisor itself stood still, perhaps with all its children, so silence meanwhile says nothing."""
+
+
+Event = Wanted | Unwanted | Ordered | Greeted | Progressed | Exited | Due | Awoke
 Step = tuple[Child, tuple[Action, ...]]
 
 _ALIVE: Final = (State.STARTING, State.RUNNING)
@@ -154,8 +158,8 @@ def step(child: Child, event: Event, now: float, timing: Timing) -> Step:
             return _unwanted(child, reason, now, timing)
         case Ordered():
             return _ordered(child, now, timing)
-        case Greeted() if child.state is State.STARTING:
-            return _replace(child, state=State.RUNNING, deadline=now + timing.silence_seconds), ()
+        case Greeted() | Awoke() if child.state in _ALIVE:
+            return _up(child, event, now, timing), ()
         case Progressed(caught_up) if child.state is State.RUNNING:
             return _progressed(child, caught_up=caught_up, now=now, timing=timing), ()
         case Exited(code, chance):
@@ -171,6 +175,15 @@ def _wanted(child: Child, now: float, timing: Timing) -> Step:
     if child.state is State.STOPPED:
         return _spawn(child, now, timing)
     return _replace(child, wanted=True), ()
+
+
+def _up(child: Child, event: Greeted | Awoke, now: float, timing: Timing) -> Child:
+    """Give a child its whole time: to make its next round, or to greet if it stood still before that."""
+    if isinstance(event, Greeted):
+        is_new = child.state is State.STARTING
+        return _replace(child, state=State.RUNNING, deadline=now + timing.silence_seconds) if is_new else child
+    patience = timing.start_seconds if child.state is State.STARTING else timing.silence_seconds
+    return _replace(child, deadline=now + patience)
 
 
 def _unwanted(child: Child, reason: Reason, now: float, timing: Timing) -> Step:

@@ -17,9 +17,9 @@ import msgspec
 _FAILING_SECONDS: Final = 300.0
 _FAILING_TURNS: Final = 5
 
-# Signs of life are due at least this often where somebody asks for them. A longer time between two questions shows that
-# the whole process stood still, as a container that was paused.
-_STANDSTILL_SECONDS: Final = 60.0
+# The main loop of each process asks every ten seconds. A much longer time between two questions shows that the whole
+# process stood still, as in a container that was paused. It is less than the grace of a thread.
+_STANDSTILL_SECONDS: Final = 25.0
 
 # After a standstill all threads have this long for a sign of life.
 _RECOVERY_SECONDS: Final = 60.0

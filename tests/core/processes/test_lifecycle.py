@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from peruserd.core.common.backoff import Backoff
 from peruserd.core.processes.lifecycle import (
     Action,
+    Awoke,
     Child,
     Due,
     Event,
@@ -124,6 +125,38 @@ def test_a_child_that_stops_beating_is_aborted_and_killed(scenario: Scenario) ->
     assert scenario.wait(95.0) == actions
     scenario.tell(Exited(code=-9, chance=0.5))
     assert (scenario.child.state, scenario.child.reason) == (State.BACKOFF, Reason.SILENT)
+
+
+def test_a_child_is_not_ended_because_its_supervisor_stood_still(scenario: Scenario) -> None:
+    """In a paused container both are silent. Afterwards the child has its whole time again, and no more than that."""
+    scenario.run()
+    scenario.now += 3_600.0
+    assert scenario.tell(Awoke()) == []
+    assert scenario.wait(89.0) == []
+    assert scenario.wait(1.0) == [(1.0, Action.ABORT)]
+
+
+def test_a_start_is_not_ended_because_the_supervisor_stood_still(scenario: Scenario) -> None:
+    """The same holds for a process that has not greeted yet."""
+    scenario.tell(Wanted())
+    scenario.now += 3_600.0
+    assert scenario.tell(Awoke()) == []
+    assert scenario.wait(60.0) == [(60.0, Action.ABORT)]
+
+
+def test_a_standstill_takes_no_end_back(scenario: Scenario) -> None:
+    """A child that was asked to stop, and a restart that is due, keep their time."""
+    scenario.run()
+    scenario.tell(Unwanted(Reason.UNPLANNED))
+    before = scenario.child
+    scenario.tell(Awoke())
+    assert scenario.child == before
+    scenario.tell(Wanted())
+    scenario.tell(Exited(code=0, chance=0.5))
+    scenario.tell(Exited(code=1, chance=0.5))
+    before = scenario.child
+    scenario.tell(Awoke())
+    assert scenario.child == before
 
 
 def test_a_beat_takes_a_child_that_was_given_up_no_longer_back(scenario: Scenario) -> None:
@@ -395,7 +428,7 @@ class ChildAndProcess(RuleBasedStateMachine):
             self.failures = self.faults = 0
 
     @precondition(lambda self: not self.alive)
-    @rule(message=st.sampled_from([Greeted(), Progressed(caught_up=True), Progressed(caught_up=False)]))
+    @rule(message=st.sampled_from([Greeted(), Awoke(), Progressed(caught_up=True), Progressed(caught_up=False)]))
     def something_stale_arrives(self, message: Event) -> None:
         """A message of a process that has ended means nothing any more."""
         before = self.child

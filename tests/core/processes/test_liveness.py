@@ -55,13 +55,11 @@ def test_after_a_standstill_of_the_process_silence_is_excused() -> None:
     silent = life(due=NOW + 20.0)
     woken = NOW + 3_600.0
     attention = ATTENTIVE.asked(woken)
-    assert why_not_alive([silent], woken, attention) is None
-    later = woken + 50.0
-    attention = attention.asked(later)
-    assert why_not_alive([silent], later, attention) is None
-    latest = later + 11.0
-    attention = attention.asked(latest)
-    assert why_not_alive([silent], latest, attention) is not None
+    for seconds in range(0, 61, 10):
+        attention = attention.asked(woken + seconds)
+        assert why_not_alive([silent], woken + seconds, attention) is None
+    attention = attention.asked(woken + 70.0)
+    assert why_not_alive([silent], woken + 70.0, attention) is not None
     assert why_not_alive([life(ended=True)], woken, ATTENTIVE.asked(woken)) is not None
 
 
