@@ -1,8 +1,8 @@
 """The long-lived threads of a process: all of them are registered, so that none can end or hang unnoticed.
 
 Every thread that lasts is a `LastingThread`. Functions that take long by design, such as a request, announce how long
-with `beat`, and functions that wait for other threads do so within `WAITING`. In other threads both do nothing.
-`core.processes.liveness` judges the signs of life.
+with `beat`. Functions that wait for other threads wait within `WAITING`. In any other thread, both do
+nothing. `core.processes.liveness` judges the signs of life.
 """
 
 import threading
@@ -74,7 +74,7 @@ REGISTER: Final = Register()
 class LastingThread:
     """A daemon thread that runs `run` once, and is registered until that returns.
 
-    - Any exception of `run` goes to `on_error`. Without that, the thread stays in the register as one that has ended.
+    - Any exception of `run` goes to `on_error`. Without it, the register keeps the thread as one that has ended.
     - The first sign of life is the start. The thread gives others by `beat`, and waits for others within `WAITING`.
     """
 
@@ -125,7 +125,7 @@ class LastingThread:
     # For the thread itself. Each change is one assignment, so no lock is needed.
 
     def beat(self, seconds: float = 0.0) -> None:
-        """Give a sign of life; the next one comes within so many seconds, or later if the number is infinite."""
+        """Give a sign of life; the next one comes within so many seconds, or at no fixed time (`inf`)."""
         life = self.life
         self.life = Life(
             life.name, time.monotonic() + seconds + _GRACE_SECONDS, life.failures, life.failing_since, life.error
@@ -169,14 +169,14 @@ _current: Final = _Current()
 def beat(seconds: float = 0.0) -> None:
     """Give a sign of life of the current thread; the next one comes within so many seconds.
 
-    Infinitely many are for a thread that waits for others, however long that takes.
+    Give `inf` before a wait for others, however long that takes.
     """
     if (thread := _current.thread) is not None:
         thread.beat(seconds)
 
 
 def pause(event: threading.Event, seconds: float) -> bool:
-    """Wait for an event, at most so many seconds, and say whether it is set; the pause explains the silence."""
+    """Wait for an event, at most so many seconds, and say whether it is set; no sign is due meanwhile."""
     beat(seconds)
     is_set = event.wait(seconds)
     beat()

@@ -12,7 +12,7 @@ from peruserd.core.configuration.changes import EFFECTS, Effect
 from peruserd.core.configuration.config import Config
 from peruserd.core.processes.status import Status
 from peruserd.monitoring.documents import made_parts, replaced
-from peruserd.monitoring.table import FAMILIES
+from peruserd.monitoring.table import FAMILIES, SECTIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,6 +68,12 @@ def test_the_made_part_of_a_document_is_current(name: str) -> None:
     """After a change of the code, `make docs` writes the document anew."""
     page = (ROOT / "docs" / name).read_text()
     assert replaced(page, made_parts()[name]) == page, "run make docs"
+
+
+def test_the_table_of_the_metrics_has_each_name_once() -> None:
+    """Of two metrics with one name only the last would be exported, and the document would show both."""
+    names = [family.name for families in SECTIONS.values() for family in families]
+    assert [name for name in names if names.count(name) > 1] == []
 
 
 def test_the_metrics_that_documents_name_are_those_that_there_are() -> None:

@@ -6,7 +6,7 @@ One thread accepts connections, and each connection has a thread for one request
 - the time in which a request must have arrived, as a whole and not byte by byte, and in which its answer must be taken;
 - the size of a request.
 
-A client that sends or takes nothing gives its place to a newer one when there is no other. So slow clients, however
+A client that sends or takes nothing gives its place to a newer one when no place is free. So slow clients, however
 many, keep no scrape and no check of health out.
 """
 
@@ -58,7 +58,7 @@ log = structlog.get_logger(__name__)
 
 
 class Stage(Enum):
-    """What a connection is at. While it waits for its client, it may be given up for another one."""
+    """What a connection is doing. While it waits for its client, it may be given up for another one."""
 
     READING = "reading"
     WORKING = "working"
@@ -111,7 +111,7 @@ class Places:
         self._taken: dict[Connection, None] = {}
 
     def take(self, connection: Connection) -> bool:
-        """Take a place; if there is none, the client that has kept us waiting longest loses its own. May wait shortly.
+        """Take a place; if there is none, the oldest one that waits for its client is closed. May wait shortly.
 
         Returns False if all places are at work.
         """
@@ -164,7 +164,7 @@ class HTTPServer:
         self._task.start()
 
     def stop(self) -> None:
-        """Stop the server. Requests that have arrived get a short time for their answer, and end with the process."""
+        """Stop the server. Requests that have arrived get a short time for their answer."""
         until = time.monotonic() + ending.PART_SECONDS
         self._task.stop()
         with suppress(OSError):

@@ -82,7 +82,6 @@ class ListenerMetrics:
                 out.put("peruserd_listener_state", each.state is state, copy, state.value)
             out.put("peruserd_listener_restarts", each.restarts, copy)
             out.put("peruserd_listener_failures_in_a_row", each.failures, copy)
-            out.put("peruserd_listener_failures_in_a_row", each.failures, copy)
             out.put("peruserd_listener_caught_up", each.caught_up, copy)
             if each.report is not None:
                 _put_report(out, copy, each.report, now)

@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class InForce:
-    """A configuration with the rest of what was read for it."""
+    """A configuration, with the account and the templates that were read with it."""
 
     config: Config
     source: CredentialSource
@@ -46,7 +46,7 @@ class InForce:
 
     @property
     def settings(self) -> Settings:
-        """Return what can be compared."""
+        """Return the values that `compare` takes."""
         credentials = self.source.credentials
         return Settings(self.config, None if credentials is None else credentials.username, self.templates.digest)
 

@@ -26,7 +26,7 @@ INSTANCE: Final = (
         expr='absent(up{job="$job"})',
         holds="5m",
         summary="Prometheus knows no instance of peruserd",
-        description="No target has the job $job, so no other alert can fire.",
+        description="No target has the job $job, so PeruserdDown cannot fire.",
         proof=Proof({f"up{{{_HERE}}}": (1.0, None)}, _BY_JOB),
     ),
     Alert(
@@ -54,7 +54,7 @@ INSTANCE: Final = (
         expr="peruserd_healthy == 0",
         holds="1m",
         summary="{{ $labels.instance }} needs a restart",
-        description="A part of the instance stands still or is gone, as `/healthz` says.",
+        description="A part of the instance stands still or is gone, or most listeners fail, as `/healthz` says.",
         proof=Proof({f"peruserd_healthy{{{_HERE}}}": (1.0, 0.0)}, _HERE_LABELS),
     ),
     Alert(
@@ -88,16 +88,16 @@ INSTANCE: Final = (
         expr="peruserd_config_last_reload_successful == 0",
         holds="1m",
         summary="{{ $labels.instance }} has refused its configuration",
-        description="The file has a mistake, and the configuration before stays in force.",
+        description="It could not be taken over, mostly for a mistake in it. The configuration before stays in force.",
         proof=Proof({f"peruserd_config_last_reload_successful{{{_HERE}}}": (1.0, 0.0)}, _HERE_LABELS),
     ),
     Alert(
         name="PeruserdThreadFails",
         severity=Severity.WARNING,
-        expr="peruserd_thread_failures_in_a_row > 0 or peruserd_thread_overdue_seconds > 0",
+        expr="peruserd_thread_failures_in_a_row > 0",
         holds="2m",
         summary="A part of {{ $labels.instance }} does not work",
-        description="The thread {{ $labels.thread }} fails or hangs. If that lasts, the instance starts itself anew.",
+        description="The thread {{ $labels.thread }} fails in each turn. After five minutes the instance ends.",
         proof=Proof(
             {f'peruserd_thread_failures_in_a_row{{{_HERE},thread="watcher"}}': (0.0, 3.0)},
             {**_HERE_LABELS, "thread": "watcher"},

@@ -14,10 +14,10 @@ from peruserd.monitoring.recordings import RECORDINGS
 from peruserd.monitoring.table import SECTIONS
 
 _BEGIN: Final = "<!-- made by `make docs`: begin -->\n"
-# The label of a listener stands on most metrics of the section about listeners.
-_NAMED: Final = 4
-
 _END: Final = "<!-- made by `make docs`: end -->\n"
+
+# A label of more metrics than this is shown with their number, not their names.
+_NAMED: Final = 4
 
 
 def replaced(document: str, made: str) -> str:

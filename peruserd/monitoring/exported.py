@@ -136,7 +136,7 @@ def _expected(alert: Alert, form: Form) -> Value:
 
 
 def _values(courses: tuple[Course, ...], lengths: tuple[int, ...]) -> Iterator[str]:
-    """Write the values of a series, in promtool's notation, as long as each part lasts. A counter never falls."""
+    """Write the values of a series, in promtool's notation, one part after the other. A counter never falls."""
     last: float | None = None
     for course, length in zip(courses, lengths, strict=True):
         steps = length // STEP_SECONDS

@@ -226,7 +226,7 @@ _STUCK: Final = Row(
         ),
         Panel(
             "Listeners on hold, by reason",
-            "Listeners that try no user because the cluster serves nobody.",
+            "Listeners that try no user, because the cluster serves nobody or the state cannot be written.",
             "none",
             (Query(f"{_sum('peruserd_listeners_on_hold', 'reason')} > 0", "{{reason}}"),),
             stacked=True,

@@ -77,7 +77,9 @@ TROUBLE: Final = (
         LISTENER,
         missing=BEFORE_REPORT,
     ),
-    gauge("peruserd_listeners_on_hold", "Listeners on hold, by the kind of the failure that it began with.", HELD),
+    gauge(
+        "peruserd_listeners_on_hold", "Listeners on hold, by the kind of the failure that the hold began with.", HELD
+    ),
     counter("peruserd_holds", "Times that a listener was on hold, because the cluster served nobody."),
     counter("peruserd_requests", "Requests to CouchDB, by the status of the answer or the kind of error.", OUTCOME),
     histogram("peruserd_request_latency_seconds", "Time from a request to the end of its answer, without long polls."),
@@ -92,7 +94,7 @@ LISTENERS: Final = (
     ),
     gauge(
         "peruserd_listener_scanning",
-        "1 while a scan goes on; the listener has caught up before its last part.",
+        "1 while a scan goes on; the listener has caught up before the scan's last part.",
         LISTENER,
         missing=BEFORE_REPORT,
     ),
@@ -133,7 +135,6 @@ LISTENERS: Final = (
         LISTENER,
     ),
     counter("peruserd_listener_restarts", "Restarts of a listener after an unplanned end.", LISTENER),
-    gauge("peruserd_listener_failures_in_a_row", "Unplanned ends since the listener was last well.", LISTENER),
     counter("peruserd_listener_ends", "Processes of listeners that ended, by reason.", ENDING),
     counter(
         "peruserd_listener_cpu_seconds",
@@ -158,7 +159,7 @@ AUDIT: Final = (
     ),
     gauge(
         "peruserd_audit_users",
-        "Users looked at: in the last round those whom this instance owned.",
+        "Users looked at; in the last round, only those whom this instance owned.",
         ROUND,
         missing="of the last round before every listener has ended one",
     ),
@@ -220,9 +221,16 @@ CLUSTER: Final = (
         "peruserd_instances_differing",
         "Live instances with another configuration of what all instances must share.",
     ),
-    gauge("peruserd_node_maintenance", "1 while its node is in maintenance; users are served all the same."),
+    gauge(
+        "peruserd_node_maintenance",
+        "1 while the node of this instance is in maintenance; users are served all the same.",
+    ),
     counter("peruserd_plans", "Plans carried out."),
-    gauge("peruserd_lease_age_seconds", "Time since its own lease was written.", missing="before the first time"),
+    gauge(
+        "peruserd_lease_age_seconds",
+        "Time since the lease of this instance was written.",
+        missing="before the first time",
+    ),
     gauge(
         "peruserd_lease_ttl_seconds",
         "Age of a lease from which others take the instance for dead (`cluster.lease_ttl`).",
@@ -234,7 +242,9 @@ CLUSTER: Final = (
         missing=WITHOUT_LEASES,
     ),
     gauge("peruserd_lease_copies_live", "Copies of the database of the leases that answer.", missing=WITHOUT_LEASES),
-    gauge("peruserd_lease_copies_expected", "Copies of it that there should be.", missing=WITHOUT_LEASES),
+    gauge(
+        "peruserd_lease_copies_expected", "Copies that the database of the leases should have.", missing=WITHOUT_LEASES
+    ),
     gauge(
         "peruserd_couch_peruser_enabled",
         "1 while CouchDB's own couch_peruser writes beside this instance.",
@@ -271,10 +281,14 @@ INSTANCE: Final = (
     ),
     gauge(
         "peruserd_state_read_only",
-        "1 while its file system is read-only.",
+        "1 while the file system of the state directory is read-only.",
         missing="while the directory cannot be asked",
     ),
-    gauge("peruserd_state_size_bytes", "Size of its file system.", missing="while the directory cannot be asked"),
+    gauge(
+        "peruserd_state_size_bytes",
+        "Size of the file system of the state directory.",
+        missing="while the directory cannot be asked",
+    ),
     counter(
         "peruserd_collector_failures",
         "Times that a part of these metrics was left out because collecting it failed; the log says why.",

@@ -1,7 +1,7 @@
 """Durations in rules, scaled: `{5m}` in an expression is a duration in the language of Prometheus.
 
-A scale of 1 is for use. A smaller one makes rules that fire within seconds, for tests with a real Prometheus. What a
-metric is compared with stays as it is.
+Use a scale of 1. A smaller one makes rules that fire within seconds, for tests with a real Prometheus. Thresholds
+stay as they are.
 """
 
 import re

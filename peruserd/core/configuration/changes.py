@@ -150,7 +150,7 @@ def _changed(before: Settings, after: Settings) -> Iterator[str]:
 
 
 def _differs_beside(path: str, before: Settings, after: Settings) -> bool:
-    """Say whether the rest of the settings shows a change of a key whose own value is the same."""
+    """Say whether a key with the same value has changed, because the templates or the account's name did."""
     return (path == TEMPLATES and before.templates != after.templates) or (
         path == _ACCOUNT and before.account != after.account
     )

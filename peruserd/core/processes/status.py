@@ -25,7 +25,7 @@ FORMAT: Final = 1
 """The number of this form. It grows when a field changes its meaning or goes away. New fields do not change it."""
 
 MAX_ROWS: Final = 1_024
-"""The limit of rows in each list: as many as CouchDB databases may have shards here."""
+"""The limit of rows in each list: the same as for the shards of a database."""
 
 MAX_NAMES: Final = 64
 """The limit of names in one row, such as the hosts of a range."""
@@ -94,18 +94,18 @@ class RangeStatus(msgspec.Struct, frozen=True):
 
 
 class ListenerView(msgspec.Struct, frozen=True):
-    """One listener of this instance. The second part is of its last report; None before the first one.
+    """One listener of this instance. The fields from `stage` on are of its last report; None before the first one.
 
     - `why`: the reason of its last end or stop. `restarts`: how often it was started again after an unplanned end.
-    - `failures`: unplanned ends since the listener was last well.
+    - `failures`: unplanned ends since the listener was last caught up for half a minute.
     - `lag_seconds`: for how long the oldest live change waits that is neither finished nor in quarantine; 0 if there is
       none.
     - `feed_age`: seconds since the live feed was last read.
     - `lag_rows`: rows between the checkpoint and the newest row seen; None where sequences are opaque texts.
     - `waiting`, `in_flight`: users who wait for work, and users under work.
     - `quarantined`: users in quarantine. `permanent`: those of them whom only somebody's act can help.
-    - `on_hold`: why no work is given out; None while it is. `hold_kind`: "state" if this instance's own state cannot be
-      written, or else the kind of the cluster's failure.
+    - `on_hold`: why no work is given out; None while work is given out. `hold_kind`: "state" if this instance's own
+      state cannot be written, or else the kind of the cluster's failure.
     - `checkpoint`, `shard_sequence`: the sequence up to which all is done, and the newest one seen.
     """
 
@@ -149,7 +149,7 @@ class LatencyPoint(msgspec.Struct, frozen=True):
 
 
 class LatencyStatus(msgspec.Struct, frozen=True):
-    """The latency of live changes: the last minutes in one figure, and its course with a point for each minute.
+    """The latency of live changes: the last minutes in one figure, and its course with a point for each half minute.
 
     `bounds` are the upper bounds of the buckets, in seconds. `buckets` counts the users since the start of this
     instance; the last bucket has no upper bound.
@@ -191,7 +191,7 @@ class AuditRound(msgspec.Struct, frozen=True):
 
 
 class AuditView(msgspec.Struct, frozen=True):
-    """The audit. `last` is None until each listener has ended a round, because it would seem too good before."""
+    """The audit. `last` is None until each listener has ended a round, because a part of the users would be missing."""
 
     last: AuditRound | None
     running: AuditRound | None
