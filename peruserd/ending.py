@@ -13,12 +13,13 @@ Other instances then wait for its time to live. So the process ends without a pa
 threads are daemon threads, and a listener ends with its supervisor.
 """
 
-import faulthandler
 import threading
 import time
 from typing import Final
 
 import structlog
+
+from peruserd import tracebacks
 
 FLEET_SECONDS: Final = 15.0
 """The listeners may take this long after the signal. To ask, abort and kill them takes less."""
@@ -52,7 +53,7 @@ def arm_last_resort() -> None:
 
     The last resort works even if no Python thread runs any more.
     """
-    faulthandler.dump_traceback_later(LAST_RESORT_SECONDS, exit=True)
+    tracebacks.end_later(LAST_RESORT_SECONDS)
     _Clock.ends_at = min(_Clock.ends_at, time.monotonic() + FLEET_SECONDS + LEASE_SECONDS + PARTS_SECONDS)
 
 

@@ -87,7 +87,8 @@ def say_as_it_is(text: str) -> None:
 
     A failure is ignored: standard error may be a log on a full disk, and the command must still do its work and answer.
     """
-    with suppress(OSError):
+    # A closed stream raises ValueError.
+    with suppress(OSError, ValueError):
         print(text, end="", file=sys.stderr, flush=True)
 
 

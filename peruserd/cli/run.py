@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
         _notify(notifier, error)
         raise
     logs.configure(loaded.config.log)
+    logs.log_the_end()
     try:
         return instance.run(loaded.config, source, notifier, file.read)
     except ConfigError as error:

@@ -3,12 +3,12 @@
 It notifies systemd as well: of the end of the start, of the state in one sentence, and of the daemon's health.
 """
 
-import faulthandler
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 
+from peruserd import tracebacks
 from peruserd.daemon.health import Health
 from peruserd.daemon.systemd import Notifier
 
@@ -72,7 +72,7 @@ class Heartbeat:
         if not self._ends and (why := self._health.broken()) is not None:
             self._ends = True
             # This shows where a thread hangs.
-            faulthandler.dump_traceback()
+            tracebacks.dump()
             self._end(why)
         try:
             self._tell(healthy, now)

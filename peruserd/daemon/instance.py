@@ -1,6 +1,5 @@
 """One running instance, from its configuration to its exit code."""
 
-import faulthandler
 import os
 import time
 from contextlib import ExitStack
@@ -8,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from peruserd import __version__, dumps, ending, threads
+from peruserd import __version__, dumps, ending, threads, tracebacks
 from peruserd.core.cluster.agreement import configuration_digest
 from peruserd.core.cluster.stable_view import StableView
 from peruserd.core.cluster.views import View
@@ -69,7 +68,7 @@ def run(config: Config, source: CredentialSource, notifier: Notifier, read: Read
     `read` reads the configuration again, for a reload. Raises ConfigError if the configuration must change first, and
     TemporaryError if the start may succeed later.
     """
-    faulthandler.enable()
+    tracebacks.enable()
     threads.log_uncaught()
     if (error := dumps.forbid()) is not None:
         log.warning("core dumps of this process cannot be forbidden", error=error)

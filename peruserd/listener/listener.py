@@ -5,7 +5,6 @@ have threads of their own. Reports carry the rounds of the follower's loop, neve
 loop that hangs shows as silence.
 """
 
-import faulthandler
 import signal
 import threading
 import time
@@ -17,7 +16,7 @@ import msgspec
 import structlog
 from multiprocess.connection import Connection, wait
 
-from peruserd import logs, threads
+from peruserd import logs, threads, tracebacks
 from peruserd.core.cluster.agreement import databases_digest
 from peruserd.core.cluster.views import Feed
 from peruserd.core.configuration.config import MAX_IN_FLIGHT
@@ -216,7 +215,7 @@ class Listener:
         if now >= self._look_at:
             self._look_at = now + _LOOK_SECONDS
             if (trouble := threads.REGISTER.trouble()) is not None:
-                faulthandler.dump_traceback()
+                tracebacks.dump()
                 self._fail(ThreadError(trouble))
         return self._look_at
 

@@ -1,6 +1,5 @@
 """The listener as a process: its start by the supervisor, its state file, and its exit code."""
 
-import faulthandler
 import sys
 from pathlib import Path
 from typing import Final
@@ -9,7 +8,7 @@ import structlog
 from multiprocess import forkserver
 from multiprocess.connection import Connection
 
-from peruserd import dumps, logs, threads
+from peruserd import dumps, logs, threads, tracebacks
 from peruserd.core.processes.messages import ListenerStart, decode_start
 from peruserd.listener.exit_codes import Exit
 from peruserd.listener.listener import Listener
@@ -24,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 def main(start: bytes, pipe: Connection) -> None:
     """Run one listener: the target of the child process. `start` is an encoded ListenerStart."""
-    faulthandler.enable()
+    tracebacks.enable()
     forbidden = dumps.forbid()
     message = decode_start(start)
     logs.configure(message.log, instance=message.instance, listener=str(message.copy))
@@ -35,7 +34,13 @@ def main(start: bytes, pipe: Connection) -> None:
         # `multiprocess` ignores an import that fails, and logs nothing.
         log.warning("the fork server could not import the listener's code: starts are slow, and no memory is shared")
     die_with_parent(Exit.FAULT)
-    sys.exit(_run(message, pipe))
+    try:
+        code = _run(message, pipe)
+    except Exception:
+        # `multiprocess` would write the traceback itself, over several lines.
+        log.exception("fault")
+        code = Exit.FAULT
+    sys.exit(code)
 
 
 def _run(start: ListenerStart, pipe: Connection) -> Exit:

@@ -4,13 +4,13 @@ Such a loop cannot end the instance in order: it would be the one to do that. Li
 outer supervisor starts all anew.
 """
 
-import faulthandler
 import os
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 
+from peruserd import tracebacks
 from peruserd.repeated_task import RepeatedTask
 from peruserd.supervisor.loop import Outcome
 
@@ -46,7 +46,7 @@ class LoopWatch:
         before, self._seen = self._seen, self._last_round()
         self._looks = self._looks + 1 if self._seen == before else 0
         if self._looks >= _MAX_LOOKS:
-            faulthandler.dump_traceback()
+            tracebacks.dump()
             # The last line is what `systemctl status` shows of the log.
             log.critical("the supervisor's loop stands still; the process ends", seconds=self._looks * _LOOK_SECONDS)
             self._end(Outcome.EXHAUSTED)

@@ -52,7 +52,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     """Make a watch that looks often, and stop it at the end."""
     monkeypatch.setattr(loop_watch, "_LOOK_SECONDS", 0.001)
     # It would go on to write stacks after the test, because here nothing ends with the first ones.
-    monkeypatch.setattr(faulthandler, "dump_traceback", lambda: None)
+    monkeypatch.setattr(faulthandler, "dump_traceback", lambda _file: None)
     watched = Watched()
     yield watched
     watched.watch.stop()

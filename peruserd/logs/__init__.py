@@ -1,0 +1,10 @@
+"""Structured log lines on standard error: readable on a terminal, JSON elsewhere. An event is always one line.
+
+Each process of an instance calls `configure` once. From then on everything that libraries and Python itself have to say
+comes in the same form.
+"""
+
+from peruserd.logs.setup import configure, reconfigure
+from peruserd.logs.strangers import log_the_end
+
+__all__ = ["configure", "log_the_end", "reconfigure"]

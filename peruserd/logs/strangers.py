@@ -1,0 +1,45 @@
+"""Words of others in the form of the log: warnings of libraries and of Python, and errors that end the process.
+
+By default they go to standard error as they are, over several lines, with addresses of users' databases in them.
+"""
+
+import logging
+import sys
+from types import TracebackType
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+
+class _Bridge(logging.Handler):
+    """Hands what libraries log to this program's log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a line of a library."""
+        try:
+            words = record.getMessage()
+        except Exception as error:  # noqa: BLE001 - a library's mistake in its own words, of any kind
+            words = f"{record.msg!r}, with words that cannot be made: {error!r}"
+        say = _log.error if record.levelno >= logging.ERROR else _log.warning
+        say("a library says", library=record.name, words=words, exc_info=record.exc_info)
+
+
+def take_over() -> None:
+    """Log the warnings of libraries and of Python; once in each process."""
+    root = logging.getLogger()
+    root.handlers = [_Bridge(logging.WARNING)]
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+
+
+def log_the_end() -> None:
+    """Log the error that ends this process, if one does. Commands show a traceback instead, for a report of the bug."""
+    sys.excepthook = _log_the_end
+
+
+def _log_the_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    _log.critical("the process ends because of an error", exc_info=error)
