@@ -2,6 +2,11 @@
 
 import contextlib
 import socket
+import threading
+from typing import Final
+
+# The kernel keeps ten messages, and the daemon drops those that find no room.
+_PAUSE_SECONDS: Final = 0.1
 
 
 class Systemd:
@@ -13,10 +18,14 @@ class Systemd:
         self._socket.setblocking(False)  # noqa: FBT003 - its only parameter
         self.address = address
         self.said: list[str] = []
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._go_on_listening, daemon=True)
+        self._thread.start()
 
     def listen(self) -> list[str]:
         """Return all that was said so far."""
-        with contextlib.suppress(BlockingIOError):
+        with self._lock, contextlib.suppress(BlockingIOError):
             while True:
                 self.said.extend(self._socket.recv(8_192).decode().splitlines())
         return self.said
@@ -28,4 +37,10 @@ class Systemd:
         return next(lines, "")
 
     def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
         self._socket.close()
+
+    def _go_on_listening(self) -> None:
+        while not self._closing.wait(_PAUSE_SECONDS):
+            self.listen()
