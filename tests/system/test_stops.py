@@ -37,7 +37,7 @@ def test_work_in_flight_has_its_time_and_no_more(cluster: SimClusterThread, make
     with Line(cluster.urls[0]) as line:
         daemon = make_daemon(url=line.url, config={"couchdb": timeouts})
         daemon.start().wait_until_scanned()
-        cluster.set_delay(1, 0.2)
+        cluster.set_delay(1, 2.0)
         cluster.seed_users(50)
         eventually(lambda: daemon.metrics().total("peruserd_listener_in_flight"), "work is in flight")
         line.die(Death.SILENT)
