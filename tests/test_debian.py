@@ -46,13 +46,20 @@ def needed(libraries: Iterable[str]) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("script", ["postrm", "prerm"])
+@pytest.mark.parametrize("script", ["postinst", "postrm", "prerm"])
 def test_the_scripts_are_scripts_of_sh(script: str) -> None:
     """The mark is where debhelper puts commands of its own."""
     text = (DEBIAN / script).read_text()
     assert text.startswith("#!/bin/sh\nset -e\n")
     assert text.count("\n#DEBHELPER#\n") == 1
     subprocess.run(["/bin/sh", "-n", str(DEBIAN / script)], check=True, timeout=60)
+
+
+def test_an_upgrade_waits_for_no_server() -> None:
+    """A start is over when users are served. The server can be a part of the same upgrade, and come after this one."""
+    script = (DEBIAN / "postinst").read_text()
+    assert "systemctl --no-block try-restart peruserd.service" in script
+    assert "dh_installsystemd --no-enable --no-start --no-stop-on-upgrade\n" in (DEBIAN / "rules").read_text()
 
 
 def test_the_unit_finds_its_program_and_its_configuration() -> None:
