@@ -2,6 +2,7 @@
 
 import argparse
 import socket
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,10 @@ from peruserd.daemon.control import reachable
 # The longest wait for an answer. On a busy cluster the daemon needs less for one user, even with requests that time
 # out.
 _PATIENCE_SECONDS: Final = 120.0
+
+# The longest wait for the daemon to accept a connection, which takes it milliseconds.
+_TURN_SECONDS: Final = 20.0
+_PAUSE_SECONDS: Final = 0.05
 
 
 class NotTakenError(CommandError):
@@ -148,8 +153,23 @@ def _answers(path: Path, order: control.Order) -> Iterator[control.Answer]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         connection.settimeout(_PATIENCE_SECONDS)
         with reachable(path) as address:
-            connection.connect(address)
+            _connect(connection, address)
         connection.sendall(message)
         with connection.makefile("rb") as lines:
             while line := lines.readline(control.MAX_ANSWER_BYTES):
                 yield control.decode_answer(line)
+
+
+def _connect(connection: socket.socket, address: str) -> None:
+    """Connect, and wait where the daemon has not yet accepted those before; raises OSError."""
+    deadline = time.monotonic() + _TURN_SECONDS
+    while True:
+        try:
+            connection.connect(address)
+        except BlockingIOError:
+            # The kernel does not let a socket with a time-out wait for this.
+            if time.monotonic() > deadline:
+                raise TimeoutError("it accepts no connection") from None
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return

@@ -136,7 +136,7 @@ class _RollingOut(_Command):
         observed = observe(self.connected, wait=False)
         if observed.apart:
             nodes = ", ".join(sorted({each.node for each in observed.apart}))
-            say(f"instances with another configuration: {nodes}; new users get what these have, until their restart")
+            say(f"instances with another configuration: {nodes}; new users get what these have, until a reload")
         if self.templates.designs and self.connected.config.security.grant is Grant.ADMIN:
             say(f"careful: {DESIGNS_CHANGEABLE}")
         if not self.options.dry_run and (why := self._put_on_record(observed)) is not None:

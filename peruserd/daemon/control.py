@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,7 +27,11 @@ CarryOut = Callable[[Order, int], Iterator[Answer]]
 # An operator types one command at a time. Scripts wait for their turn.
 _MAX_CLIENTS: Final = 8
 
-# The daemon hangs up on a client that sends or reads nothing for this long.
+# Beyond these the kernel sends clients away before the daemon knows of them.
+_MAX_WAITING: Final = 128
+
+# The daemon hangs up on a client whose message is not whole after this long. It does so as well if the client reads no
+# answer for as long.
 _PATIENCE_SECONDS: Final = 10.0
 
 # The daemon listens this long to a client without a place. Meanwhile it accepts no other client.
@@ -69,7 +74,7 @@ class ControlSocket:
             os.fchmod(listening.fileno(), 0o600)
             with reachable(path) as address:
                 listening.bind(address)
-            listening.listen(_MAX_CLIENTS)
+            listening.listen(_MAX_WAITING)
         except OSError:
             listening.close()
             raise
@@ -117,15 +122,13 @@ class ControlSocket:
 
     def _turn_away(self, client: socket.socket) -> None:
         with client, suppress(OSError):
-            client.settimeout(_BRIEF_SECONDS)
             # If a socket is closed with unread data, the client loses the answer.
-            _line(client)
+            _line(client, _BRIEF_SECONDS)
             _send(client, Refused(f"{_MAX_CLIENTS} other commands are under way; try again"))
 
     def _serve(self, client: socket.socket) -> None:
         try:
             with client:
-                client.settimeout(_PATIENCE_SECONDS)
                 self._talk(client)
         except OSError as error:
             log.info("control client is gone", error=str(error))
@@ -135,7 +138,8 @@ class ControlSocket:
             self._places.release()
 
     def _talk(self, client: socket.socket) -> None:
-        message = _line(client)
+        message = _line(client, _PATIENCE_SECONDS)
+        client.settimeout(_PATIENCE_SECONDS)
         _, uid, _ = _CREDENTIALS.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
         if uid not in (0, os.geteuid()):
             log.warning("control client refused", uid=uid)
@@ -150,10 +154,17 @@ class ControlSocket:
             _send(client, answer)
 
 
-def _line(client: socket.socket) -> bytes:
-    """Return the message that a client sends; a longer one is cut one byte beyond the limit, and is not valid."""
+def _line(client: socket.socket, within: float) -> bytes:
+    """Return the message that a client sends; a longer one is cut one byte beyond the limit, and is not valid.
+
+    Raises TimeoutError if it is not whole after this many seconds, even if its bytes come one by one.
+    """
     received = bytearray()
+    deadline = time.monotonic() + within
     while not received.endswith(b"\n") and len(received) <= MAX_BYTES:
+        if (left := deadline - time.monotonic()) <= 0:
+            raise TimeoutError(f"its order was not whole after {within} seconds")
+        client.settimeout(left)
         chunk = client.recv(65_536)
         if not chunk:
             break

@@ -1,7 +1,7 @@
 """Hands each order of an operator to the part of the daemon that carries it out."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -10,6 +10,9 @@ from peruserd.core.feed.lanes import Lane
 from peruserd.core.processes.control import MAX_USERS, Answer, Done, LookAt, Mistaken, Order, Refused, Reload, Reloaded
 from peruserd.daemon.reload import Reloader
 from peruserd.supervisor.loop import Supervisor
+
+# The command waits a little longer for an answer.
+_RELOAD_SECONDS: Final = 100.0
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +37,11 @@ class Reloads:
     def carry_out(self, _order: Reload, uid: int) -> Iterator[Answer]:
         """Wait for the end of a reload that begins now, and say what has changed."""
         log.info("reload asked for", by=uid)
-        result = self._reloader.request().result()
+        try:
+            result = self._reloader.request().result(_RELOAD_SECONDS)
+        except TimeoutError:
+            yield Refused(f"the files are not read after {_RELOAD_SECONDS:.0f} seconds; the log says how it ends")
+            return
         changes = result.changes
         if result.mistakes:
             yield Mistaken(result.mistakes)

@@ -162,6 +162,84 @@ def test_a_silent_client_keeps_nobody_waiting(
 
 
 @pytest.mark.usefixtures("control_socket")
+def test_a_client_that_sends_byte_by_byte_has_no_more_time_than_others(
+    tmp_path: Path, taker: OrderTaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time holds for the whole message, and not for each part of it. So nobody can keep a place for ever."""
+    monkeypatch.setattr(control, "_PATIENCE_SECONDS", 0.3)
+    with _connected(tmp_path) as slow:
+        _drip(slow)
+    assert taker.orders == []
+
+
+@pytest.mark.usefixtures("control_socket")
+def test_slow_clients_without_a_place_keep_nobody_waiting(tmp_path: Path, taker: OrderTaker) -> None:
+    """With all places taken, one who sends byte by byte is turned away soon, though others wait behind it."""
+    taker.gate.clear()
+    holders = [_connected(tmp_path) for _ in range(control._MAX_CLIENTS)]
+    for each in holders:
+        each.sendall(encode_line(ORDER))
+    while len(taker.orders) < len(holders):
+        threading.Event().wait(0.005)
+    with _connected(tmp_path) as slow:
+        _drip(slow)
+    (busy,) = talk(socket_path(tmp_path), encode_line(ORDER))
+    assert isinstance(busy, Refused)
+    taker.gate.set()
+    for each in holders:
+        each.close()
+
+
+@pytest.mark.usefixtures("control_socket")
+def test_clients_that_do_not_read_give_their_places_back(
+    tmp_path: Path, taker: OrderTaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers that nobody takes are not kept for ever. All places are free again after the time of one."""
+    monkeypatch.setattr(control, "_PATIENCE_SECONDS", 0.3)
+    short, taker.answers = taker.answers, (Done("x" * (8 * 1024 * 1024)),)
+    deaf = [_connected(tmp_path) for _ in range(control._MAX_CLIENTS)]
+    for each in deaf:
+        each.sendall(encode_line(ORDER))
+    while len(taker.orders) < len(deaf):
+        threading.Event().wait(0.005)
+    taker.answers = short
+    while talk(socket_path(tmp_path), encode_line(ORDER)) != [Done()]:
+        threading.Event().wait(0.05)
+    for each in deaf:
+        each.close()
+
+
+@pytest.mark.usefixtures("control_socket")
+def test_clients_that_leave_at_once_leave_their_places(tmp_path: Path, taker: OrderTaker) -> None:
+    """Many that connect and hang up, before a word or within one, take no place from those who speak."""
+    for number in range(control._MAX_WAITING):
+        # The daemon may have hung up already.
+        with _connected(tmp_path) as fleeting, contextlib.suppress(OSError):
+            fleeting.sendall(b'{"type":"say","wo'[: number % 18])
+    while talk(socket_path(tmp_path), encode_line(ORDER)) != [Done()]:
+        threading.Event().wait(0.05)
+    assert {order for order, _ in taker.orders} == {ORDER}
+
+
+def _connected(directory: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(30)
+    client.connect(str(socket_path(directory)))
+    return client
+
+
+def _drip(client: socket.socket) -> None:
+    """Send a byte at a time until the other side hangs up, and no more than 600."""
+    for _ in range(600):
+        try:
+            client.sendall(b"x")
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        threading.Event().wait(0.05)
+    pytest.fail("the daemon still listens")
+
+
+@pytest.mark.usefixtures("control_socket")
 def test_no_more_clients_are_served_than_there_are_places(tmp_path: Path, taker: OrderTaker) -> None:
     """With too many commands at once the others are told to try again. Commands under way end regularly."""
     taker.gate.clear()

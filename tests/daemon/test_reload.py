@@ -9,8 +9,11 @@ import pytest
 from peruserd.core.configuration.changes import Changes
 from peruserd.core.configuration.config import Config
 from peruserd.core.configuration.decoding import Loaded, load
+from peruserd.core.processes import control
 from peruserd.core.users.templates import NO_TEMPLATES
 from peruserd.couch.credentials import CredentialSource
+from peruserd.daemon import orders
+from peruserd.daemon.orders import Reloads
 from peruserd.daemon.reload import InForce, Reload, Reloader
 from peruserd.daemon.systemd import Notifier
 from tests.waiting import PATIENCE_SECONDS, eventually
@@ -145,6 +148,20 @@ def test_many_requests_at_once_are_one_reload_and_see_the_newest_file(reloader: 
     assert not first.result(PATIENCE_SECONDS).changes
     assert {each.result(PATIENCE_SECONDS).changes.at_once for each in later} == {("log.level",)}
     assert parts.readings == 2
+
+
+def test_an_operator_does_not_wait_for_ever_for_a_slow_disk(
+    reloader: Reloader, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reload goes on, and the file counts as soon as it is read."""
+    monkeypatch.setattr(orders, "_RELOAD_SECONDS", 0.1)
+    parts.text = AFTER
+    parts.gate.clear()
+    (refused,) = Reloads(reloader).carry_out(control.Reload(), 0)
+    assert isinstance(refused, control.Refused)
+    assert refused.again
+    parts.gate.set()
+    eventually(lambda: bool(parts.taken))
 
 
 def test_a_reload_during_the_start_does_not_end_the_start(
