@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import CapturingLogger
 
 from peruserd.core.common.names import user_document_id
 from peruserd.core.feed.changes import Change
 from peruserd.core.feed.progress import Identity
 from peruserd.core.feed.rows import Page, Row
 from peruserd.core.users.quarantine import Failure
+from peruserd.couch.errors import InterruptedRequestError
+from peruserd.listener import workers as workers_module
 from peruserd.listener.outcome import Outcome
 from peruserd.listener.store import Store, StoreError
 from peruserd.listener.workers import Workers
@@ -28,7 +31,7 @@ class SlowProvisioner:
         self.done: list[tuple[str, bool]] = []
         self.go = threading.Event()
         self.outcome = Outcome(provisioned=True)
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def act(self, change: Change) -> Outcome:
         """Wait, and give the outcome."""
@@ -163,8 +166,17 @@ def test_a_failed_user_holds_up_nobody(harness: WorkersHarness) -> None:
     assert not harness.errors
 
 
-@pytest.mark.parametrize("error", [RuntimeError("unforeseen"), StoreError("disk full")])
-def test_an_error_of_nobodys_is_handed_up(harness: WorkersHarness, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("unforeseen"),
+        StoreError("disk full"),
+        SystemExit(1),
+        InterruptedRequestError("by nobody"),
+    ],
+    ids=repr,
+)
+def test_an_error_of_nobodys_is_handed_up(harness: WorkersHarness, error: BaseException) -> None:
     """An error that no user caused goes to the listener, and it cannot go on; the checkpoint does not move."""
     harness.provisioner.error = error
     harness.provisioner.go.set()
@@ -173,3 +185,37 @@ def test_an_error_of_nobodys_is_handed_up(harness: WorkersHarness, error: Except
     assert harness.errors == [error]
     assert harness.tracker.report().checkpoint == 0
     assert harness.tracker.wait_until_idle(0.0), "the end does not wait for work that nobody does"
+
+
+def test_an_interruption_at_the_end_is_no_error(harness: WorkersHarness) -> None:
+    """The listener has interrupted the request itself, and waits for nobody."""
+    harness.stopping.set()
+    harness.provisioner.error = InterruptedRequestError("the listener stops")
+    harness.provisioner.go.set()
+    harness.enter("ann")
+    eventually(lambda: harness.provisioner.done, "ann was worked on")
+    assert harness.tracker.wait_until_idle(PATIENCE_SECONDS), "nobody waits for ann"
+    assert harness.tracker.report().checkpoint == 0
+    assert harness.errors == []
+
+
+def test_where_no_thread_can_be_started_the_others_do_the_work(
+    harness: WorkersHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without room for more threads serves fewer users at once, and says so once."""
+    log = CapturingLogger()
+    monkeypatch.setattr(workers_module, "log", log)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        harness.provisioner.go.set()
+        harness.enter(*map(str, range(20)))
+        eventually(lambda: harness.tracker.report().checkpoint == 20, "all are served")
+        assert len(harness.threads()) == 1
+    assert harness.errors == []
+    assert [call.method_name for call in log.calls] == ["warning"]
+    harness.enter("later")
+    eventually(lambda: len(harness.threads()) > 1, "another one is started once that is possible")
