@@ -143,10 +143,7 @@ class Authenticator:
     @property
     def trouble(self) -> str | None:
         """The reason why the server does not let this instance in; None while it does, or while that is not known."""
-        trouble = self.tokens.trouble
-        if self.tokens.current is not None or trouble is None:
-            return None
-        return str(trouble) if isinstance(trouble, RefusedError) else f"waiting for CouchDB: {trouble}"
+        return self.tokens.obstacle
 
     def _ask(self, number: int, node: str | None) -> None:
         with self._lock:

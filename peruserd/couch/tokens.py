@@ -78,6 +78,14 @@ class Tokens:
         """The reason why there is no token, or why the last check failed."""
         return self._trouble
 
+    @property
+    def obstacle(self) -> str | None:
+        """The reason in words why there is no token; None while there is one, or while the reason is not known."""
+        trouble = self._trouble
+        if self._token is not None or trouble is None:
+            return None
+        return str(trouble) if isinstance(trouble, RefusedError) else f"waiting for CouchDB: {trouble}"
+
     # For sessions
 
     def obtain(self, patience_seconds: float, is_interrupted: Callable[[], bool]) -> Token:

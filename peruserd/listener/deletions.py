@@ -225,8 +225,7 @@ class Deletions:
         """Look at the entries that are due, up to the limit of a round; return the seconds until the next round."""
         self._kept.forget_deletions(self._pending.take_lost())
         if not self._usable:
-            # It is not known which instances are alive, nor whether somebody else could write to the journal.
-            return _IDLE_SECONDS
+            return _IDLE_SECONDS  # it is unknown which instances live, and whether others can write to the journal
         self._read_journal()
         now = self._tools.wall_clock()
         due = self._without_forbidden(self._pending.due(now), Pause(), now)

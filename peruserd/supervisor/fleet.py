@@ -1,7 +1,6 @@
 """The listeners of one instance: the fleet starts and stops them by the plan, restarts them and sums their counters.
 
-`core.cluster.views.difference` and `core.processes.lifecycle.step` decide; the fleet carries their decisions out. Only
-the supervisor's loop changes a fleet. Other threads read it through `status`.
+`core.cluster.views.difference` and `core.processes.lifecycle.step` decide. Only the supervisor's loop changes a fleet.
 """
 
 import os
@@ -156,14 +155,11 @@ class Fleet:
     def awake(self, now: float) -> None:
         """Give every listener its whole time again, because the supervisor's loop stood still."""
         with self._lock:
-            for listener in list(self._listeners.values()):
-                self._step(listener, lifecycle.Awoke(), now)
+            for each in self._listeners.values():
+                self._step(each, lifecycle.Awoke(), now)
 
     def run_deadlines(self, now: float) -> None:
-        """Do what is due: restart after a back-off, abort a process that hangs, kill one that is still there.
-
-        A listener with an older configuration is renewed as soon as its turn has come.
-        """
+        """Do what is due: restart after a back-off, abort, kill, or renew a listener with an older configuration."""
         with self._lock:
             for listener in list(self._listeners.values()):
                 if listener.child.deadline is not None and now >= listener.child.deadline:
@@ -189,8 +185,7 @@ class Fleet:
     def restart(self, copy: Copy, now: float) -> bool:
         """Start a listener anew, because somebody has ordered it; return whether there is such a listener.
 
-        The listener finishes its work in flight first. One that waits for its next try is started at once. Such a
-        restart counts for no budget.
+        It finishes its work in flight first, and need not wait for its next try. The restart counts for no budget.
         """
         with self._lock:
             listener = self._listeners.get(copy)
@@ -246,7 +241,7 @@ class Fleet:
                     counters.add(listener.report.counters)
             return FleetStatus(
                 listeners=tuple(
-                    self._listeners[copy].status(self._restarts.get(copy, 0)) for copy in sorted(self._listeners)
+                    each.status(self._restarts.get(copy, 0)) for copy, each in sorted(self._listeners.items())
                 ),
                 counters=counters,
                 stops=dict(self._stops),
