@@ -21,7 +21,7 @@ from tests.waiting import eventually
 HURRIED = (
     ("peruserd.core.processes.liveness", "_FAILING_SECONDS", 0.2),
     ("peruserd.core.processes.liveness", "_FAILING_TURNS", 2),
-    ("peruserd.threads", "_GRACE_SECONDS", 2.0),
+    ("peruserd.threads", "_GRACE_SECONDS", 5.0),
 )
 PROBES = 60
 BETWEEN_SECONDS = 0.1
