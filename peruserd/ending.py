@@ -31,7 +31,7 @@ LEASE_GRACE_SECONDS: Final = 1.0
 """A renewal under way may go on for this part of `LEASE_SECONDS`. It takes milliseconds if the server answers."""
 
 PART_SECONDS: Final = 1.0
-"""Each other part may take this long. Its requests were interrupted, but to look a host up cannot be interrupted."""
+"""Each other part may take this long. Its requests were interrupted, but a write to a slow disk cannot be."""
 
 PARTS_SECONDS: Final = 4.0
 """All other parts together may take this long, whatever their number."""

@@ -126,5 +126,5 @@ class Saboteur:
 
 
 def is_lasting(thread: str) -> bool:
-    """Say whether a thread lasts: no request, no client, no timer, and not the main thread."""
-    return thread != "MainThread" and not thread.startswith(("Thread-", "control-client", "http-client"))
+    """Say whether a thread lasts: no request, no client, no look-up, no timer, and not the main thread."""
+    return thread != "MainThread" and not thread.startswith(("Thread-", "control-client", "http-client", "lookup"))

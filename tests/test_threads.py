@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 # bounded in number; an exception in one of them goes to the log.
 STARTERS = {
     "threads.py": "the threads that last",
+    "couch/lookups.py": "the look-up of a host, one at a time for each",
     "daemon/control.py": "a client of the control socket, for as long as its order takes",
     "daemon/http_server.py": "a connection of HTTP",
     "supervisor/forkserver.py": "a time limit for the fork server's answer",

@@ -20,6 +20,7 @@ from urllib3.exceptions import (
 )
 
 from peruserd.couch.allowance import Allowance, response_class
+from peruserd.couch.lookups import LOOKUPS, LookupTimedOutError
 
 
 class _Retry(Retry):
@@ -36,7 +37,10 @@ class _Retry(Retry):
     ) -> Self:
         if isinstance(error, ReadTimeoutError):
             raise error
-        if isinstance(error, ConnectTimeoutError) and _pool is not None:
+        took_too_long = isinstance(error, ConnectTimeoutError) or (
+            isinstance(error, NameResolutionError) and isinstance(error.__cause__, LookupTimedOutError)
+        )
+        if took_too_long and _pool is not None:
             raise MaxRetryError(_pool, url, error) from error
         return super().increment(method, url, response, error, _pool, _stacktrace)
 
@@ -78,11 +82,11 @@ class Sockets:
     def connected(self, host: str, port: int, timeout: float | None, options: Iterable[Any]) -> socket.socket:
         """Return a socket that is connected to the first address of a host that answers. Raises OSError.
 
-        To look the host up cannot be interrupted. Everything else can.
+        To look the host up, and to connect to one address, may each take the time-out.
         """
         self._refuse_if_interrupted()
         error = OSError(f"{host} has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        for family, kind, protocol, _, address in LOOKUPS.addresses(host, port, timeout, lambda: self.interrupted):
             sock = socket.socket(family, kind, protocol)
             try:
                 for option in options:
@@ -106,6 +110,7 @@ class Sockets:
         with self._lock:
             self.interrupted = True
             sockets = list(self._open)
+        LOOKUPS.wake()
         for sock in sockets:
             try:
                 sock.shutdown(socket.SHUT_RDWR)

@@ -181,7 +181,8 @@ class Session:
         seconds = whole_seconds(read, wait_seconds)
         allowance = Allowance(named, seconds, limit_bytes)
         prepared = self._prepared(token, method, path, params, body)
-        threads.beat(MAX_TRIES * connect + seconds)
+        # Each try looks the host up and connects.
+        threads.beat(2 * MAX_TRIES * connect + seconds)
         try:
             response = self._adapter.ask(
                 prepared,

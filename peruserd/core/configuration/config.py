@@ -69,7 +69,9 @@ class CouchDBConfig(Table, frozen=True):
     client_key: Annotated[
         str | None, Meta(description="PEM file of the certificate's key, if it is a file of its own.")
     ] = None
-    connect_timeout: Annotated[Seconds, Meta(description="Seconds until a connection must stand.")] = 5.0
+    connect_timeout: Annotated[
+        Seconds, Meta(description="Seconds until the host must be looked up, and then until a connection must stand.")
+    ] = 5.0
     read_timeout: Annotated[
         Seconds,
         Meta(
