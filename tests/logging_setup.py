@@ -18,18 +18,18 @@ from peruserd.logs import configure
 def logging_to(stream: TextIO | None, config: LogConfig, **context: str) -> Iterator[None]:
     """Log to a stream in place of standard error."""
     before = structlog.get_config()
-    hooks = sys.excepthook, threading.excepthook
+    hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
     root = logging.getLogger()
     handlers, level, stderr = list(root.handlers), root.level, sys.stderr
     with warnings.catch_warnings():
         sys.stderr = stream
         try:
-            configure(config, **context)
+            configure(config, "userdb-", **context)
             yield
         finally:
             logging.captureWarnings(capture=False)
             sys.stderr = stderr
             root.handlers = handlers
             root.setLevel(level)
-            sys.excepthook, threading.excepthook = hooks
+            sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
             structlog.configure(**before)

@@ -1,5 +1,6 @@
 """Log lines: one for each event, of a bounded length, without credentials, whatever happens to standard error."""
 
+import gc
 import json
 import logging
 import os
@@ -19,13 +20,14 @@ from hypothesis import strategies as st
 
 from peruserd import logs
 from peruserd.core.common.log_values import MAX_BYTES
-from peruserd.core.configuration.choices import LogFormat, LogLevel
+from peruserd.core.configuration.choices import LogFormat, LogLevel, LogUsers
 from peruserd.core.configuration.config import LogConfig
 from tests.logging_setup import logging_to
 from tests.waiting import eventually
 
-JSON = LogConfig(LogFormat.JSON, LogLevel.DEBUG)
-CONSOLE = LogConfig(LogFormat.CONSOLE, LogLevel.DEBUG)
+JSON = LogConfig(LogFormat.JSON, LogLevel.DEBUG, LogUsers.NAME)
+CONSOLE = LogConfig(LogFormat.CONSOLE, LogLevel.DEBUG, LogUsers.NAME)
+HASHING = LogConfig(LogFormat.JSON, LogLevel.DEBUG)
 EVIL = ["a\nb", "a\r\nb", "\x1b[2J", "\u202egpj", "\u2028", "\x85", "\x7f", "\udcff", "\x00", "a=b c", '"', "\\", ""]
 VALUES = st.text() | st.sampled_from(EVIL) | st.lists(st.text(), max_size=3) | st.integers() | st.none()
 
@@ -148,6 +150,45 @@ def test_level_and_form_change_for_loggers_that_were_used_before() -> None:
     assert (json.loads(third)["event"], json.loads(third)["level"]) == ("third", "error")
 
 
+# Users
+
+ABOUT_ALICE = {"document": "org.couchdb.user:alice", "error": "PUT /userdb-616c696365/_security: 500"}
+
+
+@pytest.mark.parametrize(
+    ("users", "document", "database"),
+    [
+        (LogUsers.HASH, "org.couchdb.user:#2bd806c97f0e00af", "userdb-#2bd806c97f0e00af"),
+        (LogUsers.NAME, "org.couchdb.user:alice", "userdb-616c696365"),
+        (LogUsers.NONE, "org.couchdb.user:#", "userdb-#"),
+    ],
+)
+def test_users_are_named_as_configured(users: LogUsers, document: str, database: str) -> None:
+    """That holds for fields, for words of others and for tracebacks, and a reload changes it."""
+    stream = StringIO()
+    with logging_to(stream, HASHING):
+        logs.reconfigure(LogConfig(LogFormat.JSON, LogLevel.DEBUG, users))
+        log.error("failed", exc_info=ValueError("PUT /userdb-616c696365"), **ABOUT_ALICE)
+        logging.getLogger("urllib3").warning("Retrying: %s", "/userdb-616c696365/_security")
+        logs.reconfigure(LogConfig(LogFormat.CONSOLE, LogLevel.DEBUG, users))
+        log.error("failed", exc_info=ValueError("PUT /userdb-616c696365"), **ABOUT_ALICE)
+    first, second, third = stream.getvalue().splitlines()
+    values = json.loads(first)
+    assert (values["document"], values["error"]) == (document, f"PUT /{database}/_security: 500")
+    assert values["exception"][0]["exc_value"] == f"PUT /{database}"
+    assert json.loads(second)["words"] == f"Retrying: /{database}/_security"
+    assert document in third
+    assert third.count(database) == 2
+
+
+def test_no_part_of_a_name_is_left_where_a_text_is_cut() -> None:
+    """Names are searched for before a text is cut to fit into its line."""
+    name = "alice@example.com"
+    for filler in range(1_900, 2_010):
+        text = written(HASHING, "failed", document=f"org.couchdb.user:{name}", error=f"{'x' * filler} {name} and more")
+        assert "alice" not in text
+
+
 # Words of others
 
 
@@ -157,6 +198,7 @@ def test_what_libraries_and_python_warn_of_has_the_form_of_the_log() -> None:
     with logging_to(stream, JSON):
         logging.getLogger("urllib3").warning("Retrying after %r: %s", OSError("a\nb"), "/userdb-61")
         logging.getLogger("urllib3").info("too little")
+        logging.getLogger("urllib3.connectionpool").warning("said by whoever makes the request")
         logging.getLogger("odd").error("two %s of one", "words", "too many")  # noqa: PLE1205 - a library's mistake
         warnings.warn("something\nis old", DeprecationWarning, stacklevel=1)
     first, second, third = map(json.loads, stream.getvalue().splitlines())
@@ -164,6 +206,22 @@ def test_what_libraries_and_python_warn_of_has_the_form_of_the_log() -> None:
     assert first["words"] == "Retrying after OSError('a\\nb'): /userdb-61"
     assert "with words that cannot be made" in second["words"]
     assert "something" in third["words"]
+
+
+def test_an_error_that_nobody_can_handle_is_in_the_form_of_the_log() -> None:
+    """Python itself would write several lines, with the names that the error has."""
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("/userdb-616c696365")
+
+    stream = StringIO()
+    with logging_to(stream, HASHING):
+        Broken()
+        gc.collect()
+    line = json.loads(stream.getvalue())
+    assert line["event"] == "an error could not be handled"
+    assert line["exception"][0]["exc_value"] == "/userdb-#2bd806c97f0e00af"
 
 
 def test_an_error_that_ends_the_process_is_a_line() -> None:

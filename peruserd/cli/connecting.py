@@ -14,7 +14,7 @@ from peruserd.cli.loading import credentials_for, load_file
 from peruserd.cli.output import CommandError
 from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.core.configuration.choices import LogFormat, LogLevel
-from peruserd.core.configuration.config import Config, LogConfig
+from peruserd.core.configuration.config import Config
 from peruserd.core.processes.messages import Credentials
 from peruserd.core.users.quarantine import Advice
 from peruserd.core.users.templates import Templates
@@ -91,9 +91,10 @@ def need_users(client: Client, auth_db: str) -> None:
 
 @contextmanager
 def _connect(path: str | None, connections: int, *, finishes: bool) -> Iterator[Connected]:
-    # A command prints its own lines. Only trouble in lower layers is logged, in a form for people.
-    logs.configure(LogConfig(LogFormat.CONSOLE, LogLevel.WARNING))
     loaded = load_file(path)
+    # A command prints its own lines. Only trouble in lower layers is logged, in a form for people.
+    logged = msgspec.structs.replace(loaded.config.log, format=LogFormat.CONSOLE, level=LogLevel.WARNING)
+    logs.configure(logged, loaded.config.databases.prefix)
     source = credentials_for(loaded)
     # Command and daemon share this record, so that they do not use up CouchDB's allowed attempts for each other.
     record = RefusalFile(StateDirectory.configured(loaded.config).path)

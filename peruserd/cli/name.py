@@ -1,4 +1,4 @@
-"""`peruserd name`: from user names to database names and back."""
+"""`peruserd name`: from user names to database names and back, and to the pseudonyms of the log."""
 
 import argparse
 
@@ -9,6 +9,14 @@ from peruserd.cli.output import CommandError, print_json, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE, EXIT_USAGE
 from peruserd.core.common.escaping import named, shown
 from peruserd.core.common.names import UnservableNameError, check_prefix, database_name, decode_database_name
+from peruserd.core.common.pseudonyms import hashed
+
+
+class _Hashed(msgspec.Struct, frozen=True):
+    """A user, and the pseudonym in log lines."""
+
+    user: str
+    hash: str
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -24,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
 
     With `--json` all names are in one list; a name without an answer has an `error`.
     """
+    if options.hash:
+        return _print_hashes(options)
     prefix = options.prefix if options.prefix is not None else load_file(options.config).config.databases.prefix
     try:
         check_prefix(prefix)
@@ -39,6 +49,16 @@ def run(options: argparse.Namespace) -> int:
             else:
                 say(f"name: {named(name)}: {found.error}")
     return EXIT_DONE if all(each.error is None for each in answers) else EXIT_NOT_DONE
+
+
+def _print_hashes(options: argparse.Namespace) -> int:
+    """Print the pseudonym of each user, which needs no configuration."""
+    found = [_Hashed(name, hashed(name)) for name in options.names]
+    if options.json:
+        print_json(found)
+    else:
+        print("\n".join(each.hash for each in found))
+    return EXIT_DONE
 
 
 def _of_user(prefix: str, user: str) -> _Named:

@@ -140,10 +140,12 @@ def _add_name(commands: "Commands[argparse.ArgumentParser]") -> None:
         commands,
         "name",
         "print the name of a user's database, or with --decode the user's name of a database",
-        "peruserd name alice 'José'\n  peruserd name --decode userdb-616c696365",
+        "peruserd name alice 'José'\n  peruserd name --decode userdb-616c696365\n  peruserd name --hash alice",
     )
     parser.add_argument("names", metavar="NAME", nargs="+", help="user names; with --decode names of databases")
-    parser.add_argument("--decode", action="store_true", help="from databases to users")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--decode", action="store_true", help="from databases to users")
+    other.add_argument("--hash", action="store_true", help="print what log lines have in place of the names")
     parser.add_argument("--prefix", default=None, help="prefix of the databases (default: as configured, userdb-)")
     add_config_option(parser)
     add_json_option(parser)

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     except ConfigError as error:
         _notify(notifier, error)
         raise
-    logs.configure(loaded.config.log)
+    logs.configure(loaded.config.log, loaded.config.databases.prefix)
     logs.log_the_end()
     try:
         return instance.run(loaded.config, source, notifier, file.read)

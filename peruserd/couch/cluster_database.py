@@ -56,7 +56,6 @@ _MAX_STEPS: Final = 6
 
 _REPLICATOR: Final = "_replicator"
 
-_SHOWN: Final = 300
 
 CLOSED_UNCLEARED: Final[dict[str, Any]] = {**ADMINS_ONLY, "peruserd": "closed, but not cleared yet"}
 """The security object of a database that was open, until everything written meanwhile is cleared.
@@ -307,7 +306,7 @@ class ClusterDatabase:
             "cluster database is not closed to all but server admins; closing it",
             database=self.name,
             copies=open_copies,
-            found=repr(found)[:_SHOWN],
+            found=found,
         )
         if was_ours:
             self._client.put_security(self.name, CLOSED_UNCLEARED)

@@ -54,7 +54,7 @@ def _keep_closed(client: Client, name: str, journal: DeletionJournal) -> None:
     log.error(
         "journal of deletions is not closed to all but server admins; closing it, and pausing all deletions",
         database=name,
-        found=repr(found)[:300],
+        found=found,
         advice="peruserd deletions list --all; peruserd deletions resume",
     )
     client.put_security(name, CLOSED_UNCLEARED)

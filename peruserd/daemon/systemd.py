@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from peruserd import logs
 from peruserd.core.common.escaping import harmless
 
 # Systemd receives at most 4,096 bytes at once. A character takes up to 4 bytes, or 10 as an escape.
@@ -58,9 +59,10 @@ class Notifier:
     def status(self, sentence: str) -> None:
         """Set the status line, which `systemctl status` shows, unless it says so already.
 
-        What could control a terminal is escaped.
+        What could control a terminal is escaped. Words of a server in it can name users, so it follows `[log] users`.
         """
-        status = f"STATUS={harmless(' '.join(sentence.splitlines())[:_MAX_STATUS])}"
+        line = logs.without_names(" ".join(sentence.splitlines()))
+        status = f"STATUS={harmless(line[:_MAX_STATUS])}"
         if status != self._status:
             self._status = status if self._send(status) else ""
 

@@ -26,7 +26,7 @@ def main(start: bytes, pipe: Connection) -> None:
     tracebacks.enable()
     forbidden = dumps.forbid()
     message = decode_start(start)
-    logs.configure(message.log, instance=message.instance, listener=str(message.copy))
+    logs.configure(message.log, message.databases.prefix, instance=message.instance, listener=str(message.copy))
     threads.log_uncaught()
     if forbidden is not None:
         log.warning("core dumps of this process cannot be forbidden", error=forbidden)

@@ -4,7 +4,7 @@ Each process of an instance calls `configure` once. From then on everything that
 comes in the same form.
 """
 
-from peruserd.logs.setup import configure, reconfigure
+from peruserd.logs.setup import configure, reconfigure, without_names
 from peruserd.logs.strangers import log_the_end
 
-__all__ = ["configure", "log_the_end", "reconfigure"]
+__all__ = ["configure", "log_the_end", "reconfigure", "without_names"]

@@ -30,8 +30,6 @@ Render = Callable[[EventDict], str]
 
 def for_programs(event: EventDict) -> str:
     """Return an event as one line of JSON. Everything but printable ASCII is escaped."""
-    if (error := _error_of(event)) is not None:
-        event["exception"] = _TRACEBACKS((type(error), error, error.__traceback__))
     # JSON may have this control character as it is, and a terminal obeys it.
     return _fitting(event, lambda values: json.dumps(values).replace("\x7f", "\\u007f"))
 
@@ -46,10 +44,17 @@ def for_people_in_color(event: EventDict) -> str:
     return _for_people(event, lambda level, text: f"{_COLORS.get(level, _RED)}{text}{_PLAIN}")
 
 
-def _for_people(event: EventDict, color: Callable[[str, str], str]) -> str:
-    if (error := _error_of(event)) is not None:
-        event["exception"] = _in_words(error)
+def with_error(event: EventDict, *, for_program: bool) -> EventDict:
+    """Return an event with its error, if it has one, as values; what is never cut comes first."""
+    error = _error_of(event.pop("exc_info", None))
+    ordered = {**{key: event[key] for key in _HEAD if key in event}, **event}
+    if error is not None:
+        in_parts = (type(error), error, error.__traceback__)
+        ordered["exception"] = _TRACEBACKS(in_parts) if for_program else _in_words(error)
+    return ordered
 
+
+def _for_people(event: EventDict, color: Callable[[str, str], str]) -> str:
     def render(values: dict[str, Any]) -> str:
         calm: Any = one_line(values)
         timestamp, level, words = (calm.pop(key, "") for key in _HEAD)
@@ -68,19 +73,17 @@ def _quoted(value: object) -> str:
 
 def _fitting(event: Mapping[str, object], render: Callable[[dict[str, Any]], str]) -> str:
     """Return the line with as much of the values as fits into it."""
-    ordered = {**{key: event[key] for key in _HEAD if key in event}, **event}
     for limits in STEPS:
-        values: Any = bounded(ordered, limits)
+        values: Any = bounded(event, limits)
         line = render(values)
         if len(line.encode("utf-8", "backslashreplace")) < MAX_BYTES:
             return line
-    least: Any = bounded({key: ordered[key] for key in _HEAD if key in ordered}, STEPS[-1])
+    least: Any = bounded({key: event[key] for key in _HEAD if key in event}, STEPS[-1])
     return render({**least, "cut": True})
 
 
-def _error_of(event: EventDict) -> BaseException | None:
-    """Take the exception out of an event; the caller gave it, or asked for the one that is handled now."""
-    given = event.pop("exc_info", None)
+def _error_of(given: Any) -> BaseException | None:
+    """Return the error that a caller gave for a line, or the one that is handled now if the caller asked for that."""
     if isinstance(given, tuple):
         given = given[1]
     if isinstance(given, BaseException) or not given:

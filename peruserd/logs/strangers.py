@@ -6,10 +6,15 @@ By default they go to standard error as they are, over several lines, with addre
 import logging
 import sys
 from types import TracebackType
+from typing import Final
 
 import structlog
 
 _log = structlog.get_logger(__name__)
+
+
+# Whoever makes a request reports its failure, and need not be told that it was tried again.
+_QUIET: Final = "urllib3.connectionpool"
 
 
 class _Bridge(logging.Handler):
@@ -26,11 +31,13 @@ class _Bridge(logging.Handler):
 
 
 def take_over() -> None:
-    """Log the warnings of libraries and of Python; once in each process."""
+    """Log the warnings of libraries and of Python, and errors that nobody can handle; once in each process."""
     root = logging.getLogger()
     root.handlers = [_Bridge(logging.WARNING)]
     root.setLevel(logging.WARNING)
+    logging.getLogger(_QUIET).setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
+    sys.unraisablehook = _log_unraisable
 
 
 def log_the_end() -> None:
@@ -43,3 +50,8 @@ def _log_the_end(kind: type[BaseException], error: BaseException, trace: Traceba
         sys.__excepthook__(kind, error, trace)
         return
     _log.critical("the process ends because of an error", exc_info=error)
+
+
+def _log_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Log an error of code that Python itself calls, such as the end of an object."""
+    _log.error("an error could not be handled", within=repr(unraisable.object), exc_info=unraisable.exc_value)

@@ -4,13 +4,18 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from peruserd.core.common.names import database_name
+from peruserd.core.common.pseudonyms import hashed
+from peruserd.core.configuration.config import LogConfig
 from peruserd.daemon.systemd import Notifier, from_environment
 from tests.evil_names import EVIL, UNSERVABLE, harmful
+from tests.logging_setup import logging_to
 
 
 @pytest.fixture
@@ -68,6 +73,14 @@ def test_a_status_is_one_line_that_controls_nothing(systemd: socket.socket, word
     assert text.startswith("STATUS=")
     assert len(text.splitlines()) == 1
     assert not harmful(text)
+
+
+def test_a_status_names_users_as_the_log_does(systemd: socket.socket) -> None:
+    """A server's words can name a database, and `systemctl status` is copied like a log. A long line is cut later."""
+    words = f"on hold: {'x' * 350} /{database_name('userdb-', 'alice' * 6)}/_security"
+    with logging_to(StringIO(), LogConfig()):
+        Notifier(systemd.getsockname()).status(words)
+    assert systemd.recv(5_000).decode() == f"STATUS=on hold: {'x' * 350} /userdb-{hashed('alice' * 6)}/_security"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ class Daemon:
                 "cluster": {"poll_interval": 0.4, "quiet_period": 0.5, "lease_interval": 0.5, "lease_ttl": 5.0},
                 "http": {"listen": "127.0.0.1:0"},
                 "state": {"directory": str(self.state)},
-                "log": {"format": "json", "level": "debug"},
+                "log": {"format": "json", "level": "debug", "users": "name"},
             },
             config or {},
         )

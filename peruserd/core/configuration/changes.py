@@ -64,6 +64,7 @@ EFFECTS: Final[dict[str, Effect]] = {
     "state.directory": Effect.RESTART,
     "log.format": Effect.AT_ONCE,
     "log.level": Effect.AT_ONCE,
+    "log.users": Effect.AT_ONCE,
 }
 """The effect of each key, by its full path."""
 

@@ -56,6 +56,14 @@ class LogFormat(StrEnum):
     CONSOLE = "console"
 
 
+class LogUsers(StrEnum):
+    """The form in which log lines name users."""
+
+    HASH = "hash"
+    NAME = "name"
+    NONE = "none"
+
+
 class LogLevel(StrEnum):
     """The least severe level that is written."""
 

@@ -16,6 +16,7 @@ from peruserd.core.configuration.choices import (
     Grant,
     LogFormat,
     LogLevel,
+    LogUsers,
     OnReturn,
     WhenDeleted,
 )
@@ -293,6 +294,13 @@ class LogConfig(Table, frozen=True):
         Meta(description="json: for programs. console: for people. auto: console on a terminal, json elsewhere."),
     ] = LogFormat.AUTO
     level: Annotated[LogLevel, Meta(description="The least severe level that is written.")] = LogLevel.INFO
+    users: Annotated[
+        LogUsers,
+        Meta(
+            description="The form in which lines name users. hash: by the first digits of a SHA-256, which `peruserd "
+            "name --hash` prints. name: by their names, in documents and databases as well. none: not at all."
+        ),
+    ] = LogUsers.HASH
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -57,6 +57,7 @@ OVERRIDES: dict[str, tuple[str, Any]] = {
     "state.directory": ("/srv/state", "/srv/state"),
     "log.format": ("json", "json"),
     "log.level": ("debug", "debug"),
+    "log.users": ("none", "none"),
 }
 # The keys without which another one cannot be set.
 COMPANIONS = {"couchdb.client_key": {"PERUSERD_COUCHDB_CLIENT_CERT": "/etc/cert.pem"}}
