@@ -33,7 +33,7 @@ class Register:
         self._clock = clock
         self._lock = threading.Lock()
         self._threads: dict[LastingThread, None] = {}
-        self._attention = Attention(clock())
+        self._attention = Attention()
 
     def add(self, thread: "LastingThread") -> None:
         """Add a thread."""

@@ -1,5 +1,7 @@
 """Faults in the threads of a running process: any of them can be made to raise an exception, or to hang.
 
+Functions can be held up as well, so that whoever calls them waits, as for a disk that hangs.
+
 A thread of the process itself carries the faults out. The test gives it orders over a Unix socket. A fault strikes
 wherever the other thread just is, by Python's own means for asynchronous exceptions.
 """
@@ -44,18 +46,20 @@ Constants = Sequence[tuple[str, str, float]]
 """Constants of modules, such as time limits: the module, the name, and the value for a test."""
 
 
-def orders(path: Path, constants: Constants) -> str:
-    """Return the text for `listen`."""
-    return json.dumps([str(path), constants])
+def orders(path: Path, constants: Constants, holds: Sequence[str] = ()) -> str:
+    """Return the text for `listen`. The functions `holds` are held up from the beginning, as by `Saboteur.hold`."""
+    return json.dumps([str(path), constants, list(holds)])
 
 
 def listen(text: str) -> None:
     """Set constants in this process, before its program begins, and obey the test from now on."""
-    path, constants = json.loads(text)
+    path, constants, holds = json.loads(text)
     for module, name, value in constants:
         there = importlib.import_module(module)
         assert hasattr(there, name), f"{module} has no {name} any more"
         setattr(there, name, value)
+    for each in holds:
+        _hold(each)
     _wait_in_steps()
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(path)
@@ -64,17 +68,51 @@ def listen(text: str) -> None:
 
 
 def _wait_in_steps() -> None:
-    """Let waiting threads return to Python now and then, because an exception strikes only there."""
-    wait = threading.Condition.wait
+    """Let waiting threads return to Python now and then, because an exception strikes only there.
 
-    def wait_in_steps(condition: threading.Condition, timeout: float | None = None) -> bool:
+    Each wait has one place in the queue of its condition, as in the standard library. A wait that begins anew for each
+    step can miss a notification between two steps.
+    """
+
+    def wait_in_steps(condition: Any, timeout: float | None = None) -> bool:
         ends = float("inf") if timeout is None else time.monotonic() + timeout
-        while not wait(condition, max(0.0, min(_STEP_SECONDS, ends - time.monotonic()))):
-            if time.monotonic() >= ends:
-                return False
-        return True
+        waiter = threading.Lock()
+        waiter.acquire()
+        condition._waiters.append(waiter)
+        saved = condition._release_save()
+        is_notified = False
+        try:
+            while not is_notified and (left := ends - time.monotonic()) > 0:
+                is_notified = waiter.acquire(timeout=min(_STEP_SECONDS, left))
+            return is_notified
+        finally:
+            condition._acquire_restore(saved)
+            if not is_notified:
+                with contextlib.suppress(ValueError):
+                    condition._waiters.remove(waiter)
 
     setattr(threading.Condition, "wait", wait_in_steps)  # noqa: B010 - a method for everybody else
+
+
+# Set once whoever is held up may go on.
+_may_go_on: Final = threading.Event()
+
+
+def _hold(function: str) -> bool:
+    """Let all calls of a function or a method wait; its name is that of the module, a colon, and its own."""
+    module, _, name = function.partition(":")
+    *owners, last = name.split(".")
+    owner = importlib.import_module(module)
+    for each in owners:
+        owner = getattr(owner, each)
+    original = getattr(owner, last)
+
+    def held_up(*arguments: object, **named: object) -> object:
+        _may_go_on.wait()
+        return original(*arguments, **named)
+
+    setattr(owner, last, held_up)
+    return True
 
 
 def _obey(listening: socket.socket) -> None:
@@ -89,6 +127,11 @@ def _carry_out(order: Mapping[str, Any]) -> object:
     threads = {each.name: each.ident for each in threading.enumerate()}
     if order["do"] == "list":
         return sorted(threads)
+    if order["do"] == "hold":
+        return _hold(order["function"])
+    if order["do"] == "let go":
+        _may_go_on.set()
+        return True
     struck = ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(threads[order["thread"]] or 0), ctypes.py_object(_FAULTS[order["do"]])
     )
@@ -113,6 +156,14 @@ class Saboteur:
     def let_hang(self, thread: str) -> None:
         """Let a thread hang."""
         assert self._order({"do": "hang", "thread": thread})
+
+    def hold(self, function: str) -> None:
+        """Let whoever calls a function wait from now on, as in `peruserd.listener.store:Store.save`."""
+        assert self._order({"do": "hold", "function": function})
+
+    def let_go(self) -> None:
+        """Let all who wait go on, for good."""
+        assert self._order({"do": "let go"})
 
     def _order(self, order: Mapping[str, object]) -> Any:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

@@ -174,12 +174,12 @@ class Authenticator:
             wait, trouble = self._check(before, nodes)
         elif before is None or wait <= 0:
             wait, trouble = self._log_in()
-        with self._lock:
-            # A check is removed only after it was answered, because a thread waits for each.
+        with self._lock:  # a check is removed only after it was answered, because a thread waits for each
             self._checks = {who: number for who, number in self._checks.items() if number != checks.get(who)}
             self._nodes -= nodes
-        self._own_answered = own
-        self.tokens.answer(own, trouble)
+        if checks or own > self._own_answered:  # other turns must not take back the answer to an earlier check
+            self._own_answered = own
+            self.tokens.answer(own, trouble)
         after = self.tokens.current
         if (before and before.number) != (after and after.number):
             self._notify(None)

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from peruserd import threads
 from peruserd.core.common.secret import Secret
 from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.core.configuration.decoding import PASSWORD_CREDENTIAL, PASSWORD_VARIABLE, ConfigError, Loaded, is_plain
@@ -63,11 +64,12 @@ class CredentialSource:
         return self.is_file and self.loaded.config.couchdb.password_file is None
 
     def read(self) -> Credentials | None:
-        """Read the credentials again; raises ConfigError if that is not possible now."""
+        """Read the credentials again, however long the disk takes; raises ConfigError if that is not possible now."""
         file = self.loaded.config.couchdb.password_file
-        if file is None or _can_be_read_again(Path(file)):
-            environment = {PASSWORD_VARIABLE: self._fixed.value, "CREDENTIALS_DIRECTORY": self._directory}
-            self.credentials = resolve_credentials(self.loaded, environment)
+        with threads.WAITING:
+            if file is None or _can_be_read_again(Path(file)):
+                environment = {PASSWORD_VARIABLE: self._fixed.value, "CREDENTIALS_DIRECTORY": self._directory}
+                self.credentials = resolve_credentials(self.loaded, environment)
         # A pipe can be read only once; a second read would wait for ever.
         return self.credentials
 

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from peruserd import threads
 from peruserd.core.common.decoders import json_decoder
 
 FILE_NAME: Final = "refusals.json"
@@ -41,7 +42,10 @@ class _Record(msgspec.Struct, frozen=True):
 
 
 class RefusalFile:
-    """The file in this state directory. If it cannot be used, this process knows only its own refusals."""
+    """The file in this state directory. If it cannot be used, this process knows only its own refusals.
+
+    A disk that does not answer is waited for, however long, because a password may not be sent without a record.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / FILE_NAME
@@ -52,7 +56,8 @@ class RefusalFile:
     def held(self) -> Iterator[Refusals]:
         """Hold the lock while the password is being sent; raises BusyError if another process holds it."""
         try:
-            descriptor = self._open()
+            with threads.WAITING:
+                descriptor = self._open()
         except BlockingIOError as error:
             raise BusyError from error
         except OSError as error:
@@ -62,7 +67,9 @@ class RefusalFile:
             yield Refusals(self._kept, self._keep)
             return
         try:
-            yield Refusals((*self._kept, *_read(descriptor)), lambda times: self._write(descriptor, times))
+            with threads.WAITING:
+                known = (*self._kept, *_read(descriptor))
+            yield Refusals(known, lambda times: self._write(descriptor, times))
         finally:
             os.close(descriptor)
 
@@ -88,7 +95,8 @@ class RefusalFile:
         try:
             # One write covers a longer old record to its end. So if this process is killed, the record can still be
             # read.
-            os.pwrite(descriptor, record.ljust(os.fstat(descriptor).st_size), 0)
+            with threads.WAITING:
+                os.pwrite(descriptor, record.ljust(os.fstat(descriptor).st_size), 0)
         except OSError as error:
             self._log_once(error)
             self._kept = times

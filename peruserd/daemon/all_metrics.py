@@ -12,10 +12,16 @@ from peruserd.daemon.samples import Part
 from peruserd.daemon.taking_over import Parts
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.second_writer import SecondWriter
+from peruserd.supervisor.state_writes import StateWrites
 
 
 def metrics_of(
-    parts: Parts, fleet: Fleet, database: ClusterDatabase, second_writer: SecondWriter, reloader: Reloader
+    parts: Parts,
+    fleet: Fleet,
+    database: ClusterDatabase,
+    second_writer: SecondWriter,
+    reloader: Reloader,
+    writes: StateWrites,
 ) -> dict[str, Part]:
     """Return the parts of the metrics by name. The instance counts as started now."""
     cluster = ClusterMetrics(
@@ -31,7 +37,7 @@ def metrics_of(
     instance = InstanceMetrics(
         parts.health,
         lambda: reloader.in_force.config,
-        parts.state.path,
+        lambda: writes.room,
         started_at=time.time(),
         reloaded=lambda: reloader.record,
     )

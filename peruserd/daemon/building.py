@@ -1,6 +1,7 @@
 """Parts of an instance whose construction takes more than a call."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, get_args
 
 import msgspec
@@ -35,6 +36,7 @@ from peruserd.supervisor.attaching import NoShardsError
 from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.loop import Supervisor
+from peruserd.supervisor.state_writes import Put
 
 # A lease that takes longer than this to write is late already. Other requests must not delay their threads for longer.
 SHORT_SECONDS: Final = 5.0
@@ -42,16 +44,16 @@ SHORT_SECONDS: Final = 5.0
 log = structlog.get_logger(__name__)
 
 
-def remembering(state_lock: StateLock) -> Callable[[tuple[str, ...]], None]:
-    """Return what records the instances in force. A failure is only logged, and the next start awaits more."""
+def remembering(state_lock: StateLock, put: Put) -> Callable[[tuple[str, ...]], None]:
+    """Return what has the instances in force recorded. A failure is only logged, and the next start awaits more."""
 
-    def remember(instances: tuple[str, ...]) -> None:
+    def write(instances: tuple[str, ...]) -> None:
         try:
             state_lock.remember(instances)
         except OSError as error:
             log.warning("the next start will expect the instances of an earlier time", error=str(error))
 
-    return remember
+    return lambda instances: put("instances", partial(write, instances))
 
 
 def orders(

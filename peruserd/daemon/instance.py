@@ -51,6 +51,7 @@ from peruserd.supervisor.membership import Member
 from peruserd.supervisor.return_watch import ReturnWatch
 from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.slashes import SlashWatch
+from peruserd.supervisor.state_writes import StateWrites
 from peruserd.supervisor.watcher import Watcher
 
 # The last lease has the time that is left after the renewal before it was interrupted.
@@ -100,6 +101,7 @@ class Instance:
         self._notifier = notifier
         self._state = state
         self._state_lock = state_lock
+        self._writes = StateWrites(state.path)
         self._member = Member(
             incarnation=state_lock.incarnation,
             replaces=state_lock.replaces,
@@ -139,7 +141,7 @@ class Instance:
             make_plan=self._cluster_reader.plan,
             stable_view=StableView(cluster.quiet_period, cluster.lease_ttl, expected=state_lock.expected),
             read_soon=self._watcher.read_soon,
-            remember=remembering(state_lock),
+            remember=remembering(state_lock, self._writes.put),
             set_status=notifier.status,
             max_wait_seconds=_max_wait(notifier.watchdog_seconds),
             on_hangup=self._on_hangup,
@@ -184,6 +186,7 @@ class Instance:
             prefix=config.databases.prefix,
             looks=self._supervisor,
             directory=state.path,
+            put=self._writes.put,
             on_break=self._member.note_break,
             long_poll_seconds=config.couchdb.long_poll_timeout,
         )
@@ -194,6 +197,7 @@ class Instance:
             prefix=config.databases.prefix,
             looks=self._supervisor,
             directory=state.path,
+            put=self._writes.put,
         )
         users = Client(Session(with_short_timeouts(config), self._tokens, connections=MAX_LOOKS))
         self._users = open_page(users, self._cluster_reader, config, self._fleet.kept)
@@ -243,7 +247,9 @@ class Instance:
         with ExitStack() as stack:
             # Everything of this machine comes before the first request, because a start that fails here is repeated.
             health = self._health
-            metrics = metrics_of(self._parts, self._fleet, self._database, self._second_writer, self._reloader)
+            metrics = metrics_of(
+                self._parts, self._fleet, self._database, self._second_writer, self._reloader, self._writes
+            )
             page = Page(
                 registry_of(metrics),
                 healthy=health.healthy,
@@ -279,8 +285,9 @@ class Instance:
             state=str(self._state.path),
             http=f"{server.host}:{server.port}",
         )
-        self._loop_watch.start()
-        stack.callback(self._loop_watch.stop)
+        for early in (self._loop_watch, self._writes):
+            early.start()
+            stack.callback(early.stop)
         self._watcher.start()
         # The lease renewer ends first: other instances wait for its last lease, and for no other part.
         for each in (self._keeper, self._directory_watch, self._deletions, self._lease_renewer, self._reloader):

@@ -3,10 +3,8 @@
 The table in `peruserd.monitoring.table` names all metrics with their meanings.
 """
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -21,6 +19,7 @@ from peruserd.daemon.health import Health
 from peruserd.daemon.samples import Part, Samples
 from peruserd.supervisor.fleet_status import StatusSource
 from peruserd.supervisor.listener import ListenerStatus
+from peruserd.supervisor.state_writes import Room
 from peruserd.threads import REGISTER, Register
 
 _COUNTERS: Final = (
@@ -118,14 +117,14 @@ class Reloaded(msgspec.Struct, frozen=True):
 class InstanceMetrics:
     """The metrics of the instance as a whole.
 
-    `config` returns the configuration in force, `state` is its directory, and `started_at` a time of the wall clock.
+    `config` returns the configuration in force, `room` the room for the state, and `started_at` is of the wall clock.
     """
 
     def __init__(
         self,
         health: Health,
         config: Callable[[], Config],
-        state: Path,
+        room: Callable[[], Room | None],
         *,
         started_at: float,
         reloaded: Callable[[], Reloaded] | None = None,
@@ -134,7 +133,7 @@ class InstanceMetrics:
         self._health = health
         self._register = register
         self._config = config
-        self._state = state
+        self._room = room
         self._started_at = started_at
         self._reloaded = reloaded or (lambda: Reloaded(successful=True, success_at=started_at))
 
@@ -162,15 +161,12 @@ class InstanceMetrics:
             out.put("peruserd_thread_overdue_seconds", overdue, life.name)
 
     def _put_state(self, out: Samples) -> None:
-        """Add the room for the state. What root alone may use does not count."""
-        try:
-            found = os.statvfs(self._state)
-        except OSError:
-            # The directory is gone or cannot be read. The metrics about writes of the state show that.
+        """Add the room for the state. A scrape must not wait for the disk, so another thread asks for it."""
+        if (room := self._room()) is None:
             return
-        out.put("peruserd_state_free_bytes", found.f_bavail * found.f_frsize)
-        out.put("peruserd_state_size_bytes", found.f_blocks * found.f_frsize)
-        out.put("peruserd_state_read_only", bool(found.f_flag & os.ST_RDONLY))
+        out.put("peruserd_state_free_bytes", room.free)
+        out.put("peruserd_state_size_bytes", room.size)
+        out.put("peruserd_state_read_only", room.read_only)
 
 
 def _put_counters(out: Samples, counters: Counters) -> None:

@@ -53,11 +53,13 @@ from peruserd.listener import usage
 from peruserd.listener.audit_setup import AuditSetup
 from peruserd.listener.change_tracker import ChangeTracker
 from peruserd.listener.deletion_setup import Owned, open_deletions
+from peruserd.listener.disk import Disk
 from peruserd.listener.exit_codes import Exit
 from peruserd.listener.feed import CopyReplacedError, Follower, Scanner, Stopped
 from peruserd.listener.probing import open_prober
 from peruserd.listener.provisioner import Provisioner
 from peruserd.listener.retired_files import RetiredFiles
+from peruserd.listener.saving import Saving
 from peruserd.listener.store import Store, StoreError
 from peruserd.listener.template_writer import template_writer_of
 from peruserd.listener.wakeup import Wakeup
@@ -91,8 +93,9 @@ class ThreadError(Exception):
 class Listener:
     """One listener with all its parts; `run` is its main thread."""
 
-    def __init__(self, start: ListenerStart, pipe: Connection, store: Store) -> None:
+    def __init__(self, start: ListenerStart, pipe: Connection, store: Store, disk: Disk) -> None:
         self._pipe = pipe
+        disk.on_error = self._fail
         self._wakeup = Wakeup()
         self._fault: BaseException | None = None
         self._stop_within: float | None = None
@@ -113,9 +116,8 @@ class Listener:
             digest=databases_digest(start.databases),
             now=time.monotonic(),
         )
-        self._store = store
         self._tracker = ChangeTracker(state, store, self._wakeup.set)
-        self._gate = self._tracker.gate
+        self._saving = Saving(disk, self._tracker.gate, store, self._tracker.save)
         self._retired_files = RetiredFiles(store.path.parent, self._tracker.take_over_doubts)
         self._sending = threading.Lock()
         self._tokens = Tokens(start.token, lambda number, node: self._send(CheckToken(number, node)))
@@ -183,16 +185,16 @@ class Listener:
             due = self._tracker.queue_due()
             now = time.monotonic()
             if unsaved and now >= next_save:
-                unsaved = not self._save(now)
+                unsaved = not self._saving.save(now)
                 self._report()
-                next_save = max(now + _SAVE_SECONDS, self._gate.try_at or 0.0)
+                next_save = max(now + _SAVE_SECONDS, self._saving.try_at or 0.0)
             # The wake-up is watched only while nothing waits to be saved, so a busy listener does not save more often
             # than it may.
             watched: list[Any] = [self._pipe] if unsaved else [self._pipe, self._wakeup]
             deadlines = [each for each in (due, next_save if unsaved else None) if each is not None]
             deadlines.append(self._look_at_threads(now))
             # On hold no file can be taken over, because its doubts could not be kept.
-            takes_over = self._retired_files.pending and self._gate.try_at is None
+            takes_over = self._retired_files.pending and self._saving.try_at is None
             ready = wait(watched, 0.0 if takes_over else max(0.0, min(deadlines) - now))
             if self._wakeup in ready:
                 self._wakeup.clear()
@@ -201,14 +203,7 @@ class Listener:
             if self._pipe in ready:
                 self._obey()
             elif takes_over:
-                self._gate.attempt(self._retired_files.see_to_next)
-
-    def _save(self, now: float) -> bool:
-        """Write the progress, and return whether that is done. On hold a test write comes first, when it is due."""
-        try_at = self._gate.try_at
-        if try_at is not None and (now < try_at or not self._gate.test(self._store.test)):
-            return False
-        return self._gate.attempt(self._tracker.save)
+                self._saving.attempt(self._retired_files.see_to_next)
 
     def _look_at_threads(self, now: float) -> float:
         """Fail if one of the threads hangs and it is time to look; return the time of the next look."""
@@ -261,7 +256,7 @@ class Listener:
 
     def _end(self) -> Exit:
         self._stopping.set()
-        self._gate.close()
+        self._tracker.gate.close()
         # A worker that waits to be let in would hold up the end; the next start does its work.
         self._tokens.close()
         self._feed.interrupt()
@@ -276,8 +271,7 @@ class Listener:
         self._tracker.stop()
         in_time = self._tracker.wait_until_idle(self._stop_within if self._stop_within is not None else _STOP_SECONDS)
         self._deletion_session.interrupt()
-        # If the disk takes no writes, the next start repeats work.
-        self._gate.attempt(self._tracker.save)
+        self._saving.save_last()
         self._report()
         reason, code = self._verdict(in_time=in_time)
         self._send(Goodbye(reason))

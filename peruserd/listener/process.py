@@ -1,5 +1,6 @@
 """The listener as a process: its start by the supervisor, its state file, and its exit code."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ from multiprocess.connection import Connection
 
 from peruserd import dumps, logs, threads, tracebacks
 from peruserd.core.processes.messages import ListenerStart, decode_start
+from peruserd.listener.disk import Disk
 from peruserd.listener.exit_codes import Exit
 from peruserd.listener.listener import Listener
 from peruserd.listener.store import Store, StoreError
@@ -17,6 +19,9 @@ from peruserd.listener.wakeup import die_with_parent
 
 PRELOAD: Final = "peruserd.listener.preload"
 """The module with all imports of a listener, which the fork server is told to import."""
+
+# A file of a full quarantine takes a second or two. The supervisor waits a minute for a start.
+_OPEN_SECONDS: Final = 40.0
 
 log = structlog.get_logger(__name__)
 
@@ -44,12 +49,18 @@ def main(start: bytes, pipe: Connection) -> None:
 
 
 def _run(start: ListenerStart, pipe: Connection) -> Exit:
+    disk = Disk(on_error=lambda _error: os._exit(Exit.FAULT))
+    disk.start()
+    file = Path(start.state_file)
     try:
-        store = Store.open(Path(start.state_file))
+        store = disk.do(lambda: Store.open(file), _OPEN_SECONDS)
     except StoreError as error:
         log.error("cannot start", error=str(error))  # noqa: TRY400 - the sentence says it all
         return Exit.AGAIN
+    if store is None:
+        log.error("cannot start", error=f"{file} cannot be opened: the disk does not answer")
+        return Exit.AGAIN
     try:
-        return Listener(start, pipe, store).run()
+        return Listener(start, pipe, store, disk).run()
     finally:
         store.close()

@@ -32,39 +32,50 @@ log = structlog.get_logger(__name__)
 class RetiredFiles:
     """The retired state files that this listener still has to see to.
 
-    `take_over` writes documents in doubt to the listener's own file. Only the main thread of a listener calls.
+    `take_over` writes documents in doubt to the listener's own file. The main thread of a listener says what to look
+    for, and has each file seen to by the thread that may wait for the disk.
     """
 
     def __init__(self, directory: Path, take_over: Callable[[Collection[str]], None]) -> None:
         self._directory = directory
         self._take_over = take_over
         self._pending: list[Path] = []
+        # The names in use, from which the next list is made.
+        self._in_use: Collection[str] | None = None
 
     @property
     def pending(self) -> bool:
-        """Say whether there is any such file."""
-        return bool(self._pending)
+        """Say whether there may be any such file."""
+        return self._in_use is not None or bool(self._pending)
 
     def look_for(self, in_use: Collection[str]) -> None:
-        """List the retired files: those whose names are not in use. An earlier list counts no more."""
-        try:
-            found = [each for each in self._directory.iterdir() if each.suffix == SUFFIX and each.name not in in_use]
-        except OSError as error:
-            log.warning("retired state files cannot be listed", error=str(error))
-            found = []
-        self._pending = sorted(found, reverse=True)
+        """Look for retired files: those whose names are not in use. Earlier ones count no more. Returns at once."""
+        self._in_use = in_use
 
     def see_to_next(self) -> None:
-        """Take over the doubts of one file, and remove it.
+        """List the files if that is due, or else take over the doubts of one file, and remove it. Waits for the disk.
 
         - If the doubts cannot be kept, StoreError is raised, and the file comes next once more.
         - A file that cannot be opened now, or is in use after all, is left as it is.
         - A file that is damaged or of another version is set aside.
         """
+        if (in_use := self._in_use) is not None:
+            self._pending = self._listed(in_use)
+            if self._in_use is in_use:
+                self._in_use = None
+            return
         path = self._pending[-1]
         if path.exists():
             self._see_to(path)
         self._pending.pop()
+
+    def _listed(self, in_use: Collection[str]) -> list[Path]:
+        try:
+            found = [each for each in self._directory.iterdir() if each.suffix == SUFFIX and each.name not in in_use]
+        except OSError as error:
+            log.warning("retired state files cannot be listed", error=str(error))
+            return []
+        return sorted(found, reverse=True)
 
     def _see_to(self, path: Path) -> None:
         try:

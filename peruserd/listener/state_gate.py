@@ -1,7 +1,9 @@
 """The gate before a listener's state on disk: work waits here while the disk takes no writes.
 
-`core.scheduling.state_hold` decides. The main thread makes the test writes. All other threads wait with their write,
-and make it again once one has succeeded. So nothing is half done, and no process has to be started again.
+`core.scheduling.state_hold` decides. The main thread has the test writes made. All other threads wait with their
+write, and make it again once one has succeeded. So nothing is half done, and no process has to be started again.
+
+A disk that hangs counts as one that takes no writes. The main thread notices it, because no other may wait without end.
 """
 
 import threading
@@ -45,11 +47,13 @@ class StateGate:
 
         Raises StoreError if the file is unusable, and InterruptedRequestError if the listener stops meanwhile.
         """
-        while not self.attempt(write):
-            with self._changed, threads.WAITING:
-                self._changed.wait_for(lambda: self._closed or self._hold.why is None)
-            if self._closed:
-                raise InterruptedRequestError("the state cannot be written, and the listener stops")
+        # To wait for the disk is no fault of this thread.
+        with threads.WAITING:
+            while not self.attempt(write):
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed or self._hold.why is None)
+                if self._closed:
+                    raise InterruptedRequestError("the state cannot be written, and the listener stops")
 
     def attempt(self, write: Callable[[], None]) -> bool:
         """Write, and return whether that succeeded; if the disk takes no writes, the hold begins. Raises StoreError."""
@@ -61,7 +65,7 @@ class StateGate:
         return True
 
     def test(self, write: Callable[[], None]) -> bool:
-        """Make the test write that is due, and return whether the hold is over. For the main thread."""
+        """Make the test write that is due, and return whether the hold is over. For one thread at a time."""
         if not self.attempt(write):
             return False
         with self._changed:
@@ -71,6 +75,10 @@ class StateGate:
         log.info("the state can be written again: all who waited are taken up", seconds=round(now - self._hold.since))
         self._on_change(None)
         return True
+
+    def hangs(self, why: str) -> None:
+        """Begin the hold, because a write has not ended in time."""
+        self._failed(why)
 
     def close(self) -> None:
         """Let nobody wait any more, because the listener stops."""
@@ -110,7 +118,8 @@ class PatientStore:
 
     def deletions(self) -> list[Entry]:
         """Return the kept deletions."""
-        return self._store.deletions()
+        with threads.WAITING:
+            return self._store.deletions()
 
     def keep_deletions(self, entries: Iterable[Entry]) -> None:
         """Keep entries of the journal."""
@@ -129,7 +138,8 @@ class PatientStore:
 
     def rounds(self) -> Rounds:
         """Return the rounds of the audit."""
-        return self._store.rounds()
+        with threads.WAITING:
+            return self._store.rounds()
 
     def keep_rounds(self, rounds: Rounds) -> None:
         """Keep the rounds of the audit."""

@@ -45,6 +45,9 @@ _ROUNDS: Final = msgspec.msgpack.Decoder(Rounds)
 # More than any single write takes, apart from a large quarantine's or journal's.
 _TEST_BYTES: Final = 65_536
 
+# A write takes milliseconds, if the disk answers at all.
+_CLOSE_SECONDS: Final = 1.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -57,13 +60,18 @@ class DiskError(StoreError):
 
 
 class Store:
-    """One open state file. Any thread may call; the store has a lock of its own."""
+    """One open state file. Any thread may call; the store has locks of its own.
+
+    On a disk that hangs, each call waits as long as the disk, apart from `remove_later` and `close`.
+    """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
         self._lock = threading.Lock()
         self._saved: SavedProgress | None = None
+        # This lock is never held during a write, and is only taken alone or after the other one.
+        self._noting = threading.Lock()
         # The documents whose quarantine entry, and those whose doubt, is deleted with the next save.
         self._released: set[str] = set()
         self._certain: set[str] = set()
@@ -120,25 +128,27 @@ class Store:
     def save(self, saved: SavedProgress) -> None:
         """Write the progress and the removals that `remove_later` noted, if anything is new."""
         with self._lock:
-            if saved == self._saved and not self._released and not self._certain:
+            with self._noting:
+                released, certain = tuple(self._released), tuple(self._certain)
+            if saved == self._saved and not released and not certain:
                 # This is the common case: long polls that end with nothing, all day.
                 return
-            released = [(document_id,) for document_id in self._released]
-            certain = [(document_id,) for document_id in self._certain]
             self._write(
                 ("INSERT OR REPLACE INTO progress VALUES (1, ?)", [(msgspec.msgpack.encode(saved),)]),
-                ("DELETE FROM quarantine WHERE document_id = ?", released),
-                ("DELETE FROM doubt WHERE document_id = ?", certain),
+                ("DELETE FROM quarantine WHERE document_id = ?", [(each,) for each in released]),
+                ("DELETE FROM doubt WHERE document_id = ?", [(each,) for each in certain]),
             )
-            # Only now, because a write that fails is made again.
-            self._released.clear()
-            self._certain.clear()
+            # Only now, because a write that fails is made again. Others may have been noted meanwhile.
+            with self._noting:
+                self._released.difference_update(released)
+                self._certain.difference_update(certain)
             self._saved = saved
 
     def quarantine(self, entry: Quarantined) -> None:
         """Keep a user in quarantine, before the checkpoint passes the failed change."""
         with self._lock:
-            self._released.discard(entry.document_id)
+            with self._noting:
+                self._released.discard(entry.document_id)
             self._write(
                 (
                     "INSERT OR REPLACE INTO quarantine VALUES (?, ?)",
@@ -149,7 +159,8 @@ class Store:
     def record_intent(self, document_id: str) -> None:
         """Note that a security object is about to be written; the note is removed when the write is certain."""
         with self._lock:
-            self._certain.discard(document_id)
+            with self._noting:
+                self._certain.discard(document_id)
             self._write(("INSERT OR IGNORE INTO doubt VALUES (?)", [(document_id,)]))
 
     def remove_later(self, document_id: str, what: Erasure) -> None:
@@ -157,7 +168,7 @@ class Store:
 
         If the process dies before that, the next one finds the entry again, and repeats work that was done.
         """
-        with self._lock:
+        with self._noting:
             if what is not Erasure.DOUBT:
                 self._released.add(document_id)
             if what is not Erasure.ENTRY:
@@ -207,9 +218,14 @@ class Store:
             self._write(("DELETE FROM test", [()]))
 
     def close(self) -> None:
-        """Close the file."""
-        with self._lock:
+        """Close the file, unless a write is under way that does not end. The end of the process closes it then."""
+        if not self._lock.acquire(timeout=_CLOSE_SECONDS):
+            log.warning("state file is left open, because a write to it does not end", file=self.path.name)
+            return
+        try:
             self._connection.close()
+        finally:
+            self._lock.release()
 
     def _write(self, *statements: tuple[str, Sequence[tuple[object, ...]]]) -> None:
         try:

@@ -115,7 +115,7 @@ INSTANCE: Final = (
         ),
         holds="1m",
         summary="The state of {{ $labels.instance }} cannot be written",
-        description="Its disk is full, read-only or broken. Nobody is served while the state cannot be written.",
+        description="Its disk is full, read-only or broken, or does not answer. Nobody is served meanwhile.",
         proof=Proof({f"peruserd_state_free_bytes{{{_HERE}}}": (1_024.0 * _MEBIBYTE, 32.0 * _MEBIBYTE)}, _HERE_LABELS),
     ),
     Alert(

@@ -12,6 +12,7 @@ Two kinds of changes matter:
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ from peruserd.repeated_task import RepeatedTask
 from peruserd.supervisor.directory_reader import DirectoryReader, Looks
 from peruserd.supervisor.files import write_whole
 from peruserd.supervisor.pausing import pause_after
+from peruserd.supervisor.state_writes import Put
 
 # The pause between two polls. The list has the maps of all databases, so it grows by many rows a second while many
 # users sign up. For 500 users at once, polls twice a second made up some 7 % of the work of three nodes (counted in
@@ -54,7 +56,7 @@ class DirectoryWatch:
     - `node` raises CouchError while the node is unknown. It returns None while there are no shards, and so nothing to
       watch.
     - The client's session belongs to this watch alone, so `stop` can interrupt it.
-    - The place in the list is kept in `directory`.
+    - The place in the list is kept in `directory`. `put` has it written.
     - `on_break` is called when the node cannot be reached: the open long poll failed, and so did the next try.
     """
 
@@ -67,6 +69,7 @@ class DirectoryWatch:
         prefix: str,
         looks: Looks,
         directory: Path,
+        put: Put,
         on_break: Callable[[], None],
         long_poll_seconds: float = LONG_POLL_SECONDS,
     ) -> None:
@@ -74,6 +77,7 @@ class DirectoryWatch:
         self._node = node
         self._looks = looks
         self._file = directory / _FILE
+        self._put = put
         self._on_break = on_break
         self._long_poll_seconds = long_poll_seconds
         # The list that is followed, and how far it was read; None before the first reading and after a failure.
@@ -129,16 +133,19 @@ class DirectoryWatch:
         return _MIN_SECONDS
 
     def _save(self) -> None:
-        """Write the place up to which all looks are over to disk."""
+        """Have the place written to disk up to which all looks are over."""
         mark = self._looks.seen_to
         if mark is None or mark == self._saved:
             return
         self._save_at = time.monotonic() + _SAVE_SECONDS
+        self._put(_FILE, partial(self._write, mark))
+        self._saved = mark
+
+    def _write(self, mark: Mark) -> None:
         try:
             write_whole(self._file, msgspec.json.encode(mark))
         except OSError as error:
             log.warning("the next start will compare the names of all users' databases", error=str(error))
-        self._saved = mark
 
     def _failed(self, kind: str, error: Exception) -> float:
         self._following = None

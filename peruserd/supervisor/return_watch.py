@@ -7,6 +7,7 @@ lose them.
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -22,6 +23,7 @@ from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.sources import DirectorySource
 from peruserd.supervisor.files import write_whole
 from peruserd.supervisor.start_watch import StartWatch
+from peruserd.supervisor.state_writes import Put
 
 # The watcher has other work too. So at most this many pages of a thousand rows are read; the rest follows after the
 # next view.
@@ -54,7 +56,8 @@ class Looks(Protocol):
 class ReturnWatch:
     """Follows the views of one instance. `node` returns the node whose list of databases is read; None without shards.
 
-    `place` returns how far the directory watch has read that list; the watcher's thread calls it.
+    `place` returns how far the directory watch has read that list; the watcher's thread calls it. `put` has the places
+    written to `directory`.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class ReturnWatch:
         prefix: str,
         looks: Looks,
         directory: Path,
+        put: Put,
     ) -> None:
         self._client = client
         self._node = node
@@ -75,6 +79,7 @@ class ReturnWatch:
         self._starts = StartWatch(client)
         self._started: tuple[Breaks, ...] = ()
         self._file = directory / _FILE
+        self._put = put
         self._saved = _read(self._file)
         self._save_failed = False
         self._failed = False
@@ -125,6 +130,9 @@ class ReturnWatch:
         if kept == self._saved:
             self._save_failed = False
             return
+        self._put(_FILE, partial(self._write, dict(kept)))
+
+    def _write(self, kept: dict[str, Mark]) -> None:
         try:
             write_whole(self._file, msgspec.json.encode(kept))
         except OSError as error:

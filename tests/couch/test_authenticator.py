@@ -728,6 +728,27 @@ def test_a_doubt_while_another_process_asks_is_no_answer_about_the_path(make: Ma
         instance.get().expect(200)
 
 
+def test_a_check_that_failed_stays_failed_until_the_next_one(make: Make) -> None:
+    """The thread that waits for it may run only after another turn. It must not take the token for checked."""
+    with AccountServer(sessions=False) as server:
+        instance = make(server)
+        authenticator = instance.subject
+        authenticator._do_due()
+        with _another_asks(instance.directory):
+            authenticator._ask(1, None)
+            authenticator._do_due()
+            assert isinstance(authenticator.tokens.trouble, errors.TimedOutError)
+        authenticator._do_due()
+        assert isinstance(authenticator.tokens.trouble, errors.TimedOutError)
+        authenticator._ask(2, None)
+        authenticator._do_due()
+        assert authenticator.tokens.trouble is None
+        with _another_asks(instance.directory):
+            authenticator.check_token("a listener", 1, None)
+            authenticator._do_due()
+            assert "another process" in (authenticator.state().why or "")
+
+
 def _refusing(path: str) -> Callable[[Request, Conversation], bool]:
     def refuse(request: Request, conversation: Conversation) -> bool:
         if request.path == path:

@@ -4,7 +4,6 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,6 +31,7 @@ from peruserd.daemon.samples import Samples
 from peruserd.monitoring.table import FAMILIES
 from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.listener import ListenerStatus
+from peruserd.supervisor.state_writes import Room
 from peruserd.threads import LastingThread, Register
 
 COPY = Copy("_users", Range(0, 0x7FFFFFFF), "node1@127.0.0.1", ".1")
@@ -163,7 +163,7 @@ def exported(
     leases: DatabaseState = LEASES,
     peruser_is_on: bool | None = None,
     read_at: float | None = 990.0,
-    state: Path = Path("/"),
+    room: Room | None = None,
     tally: Tally | None = None,
     reloaded: Reloaded | None = None,
 ) -> str:
@@ -189,7 +189,7 @@ def exported(
     of_instance = InstanceMetrics(
         health,
         Config,
-        state,
+        lambda: room,
         started_at=WALL - 60,
         reloaded=None if reloaded is None else lambda: reloaded,
         register=register,
@@ -427,11 +427,13 @@ def test_two_listeners_of_one_name_are_one_sample() -> None:
     assert text.count("\nperuserd_listener_restarts_total{") == 1
 
 
-def test_the_state_directory_shows_its_room(tmp_path: Path) -> None:
-    """A directory that cannot be asked has no sample, and nothing else is missing."""
-    text = exported(status(), state=tmp_path)
-    assert 0 < value(text, "peruserd_state_free_bytes") <= value(text, "peruserd_state_size_bytes")
-    assert "\nperuserd_state_free_bytes " not in exported(status(), state=tmp_path / "gone")
+def test_the_state_directory_shows_its_room() -> None:
+    """A directory that cannot be asked, or does not answer, has no sample, and nothing else is missing."""
+    text = exported(status(), room=Room(free=5, size=7, read_only=True))
+    assert value(text, "peruserd_state_free_bytes") == 5
+    assert value(text, "peruserd_state_size_bytes") == 7
+    assert value(text, "peruserd_state_read_only") == 1
+    assert "\nperuserd_state_free_bytes " not in exported(status())
 
 
 def test_a_thread_that_fails_hangs_or_has_ended_shows() -> None:
@@ -448,7 +450,7 @@ def test_a_thread_that_fails_hangs_or_has_ended_shows() -> None:
 
     out = Samples()
     health = Health(StandingFleet(status()), StandingSupervisor(VIEW), StandingDatabase(LEASES), lambda: None)
-    InstanceMetrics(health, Config, Path("/"), started_at=0.0, register=Standing()).parts()["health"](out)
+    InstanceMetrics(health, Config, lambda: None, started_at=0.0, register=Standing()).parts()["health"](out)
     found = {
         (sample.name, sample.labels["thread"]): sample.value
         for family in out.families()
@@ -479,7 +481,8 @@ def test_every_metric_of_the_table_has_a_value_where_all_is_known() -> None:
     """A family that nobody puts would stand in the documents in vain."""
     ownership = Ownership("_users", COPY.range, ((COPY.range, ("n1", "n2")),), ("n1", "n2"))
     more = {"read_at": 990.0, "oldest_waiting_since": 995.0}
-    text = exported(status(pid=os.getpid(), more=more, ownership=ownership), peruser_is_on=True)
+    room = Room(free=1, size=2, read_only=False)
+    text = exported(status(pid=os.getpid(), more=more, ownership=ownership), peruser_is_on=True, room=room)
     found = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     expected = {each for each in FAMILIES.values() if not each.name.startswith(_OF_OTHERS)}
     assert {name for each in expected for name in each.series_names} <= found

@@ -182,5 +182,6 @@ def test_a_directory_that_cannot_be_listed_has_no_retired_files(tmp_path: Path) 
     successor = Successor(tmp_path / "nowhere")
     with capture_logs() as logged:
         successor.files.look_for(())
+        successor.files.see_to_next()
     assert not successor.files.pending
     assert [each["event"] for each in logged] == ["retired state files cannot be listed"]

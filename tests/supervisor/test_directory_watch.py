@@ -21,6 +21,7 @@ from peruserd.supervisor import directory_watch as directory_watch_module
 from peruserd.supervisor import pausing
 from peruserd.supervisor.directory_watch import DirectoryWatch
 from tests.couch.connecting import connect
+from tests.supervisor.writing import put_now
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 ME = "node1@127.0.0.1"
@@ -82,6 +83,7 @@ class Post:
             prefix="userdb-",
             looks=self.heard,
             directory=directory,
+            put=put_now,
             on_break=self._broke,
             long_poll_seconds=long_poll_seconds,
         )

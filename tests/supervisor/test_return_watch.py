@@ -19,6 +19,7 @@ from peruserd.simcluster import ClusterOptions, SimClusterThread
 from peruserd.supervisor import return_watch as return_watch_module
 from peruserd.supervisor.return_watch import ReturnWatch
 from tests.couch.connecting import connect
+from tests.supervisor.writing import put_now
 
 ME, OTHER = "node1@127.0.0.1", "node2@127.0.0.1"
 BOTH = View(nodes=(ME, OTHER), instances=(ME,), shard_map=None)
@@ -71,6 +72,7 @@ class Post:
             prefix="userdb-",
             looks=self.heard,
             directory=self.directory,
+            put=put_now,
         )
 
     def follow(self) -> None:

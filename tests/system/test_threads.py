@@ -22,6 +22,7 @@ THREADS = {
     "loop-watch",
     "reload",
     "renewer",
+    "state-writer",
     "template-keeper",
     "watcher",
 }
@@ -33,6 +34,7 @@ HURRIED = (
     ("peruserd.daemon.control", "_ROUND_SECONDS", 0.5),
     ("peruserd.daemon.http_server", "_ROUND_SECONDS", 0.5),
     ("peruserd.daemon.reload", "_IDLE_SECONDS", 0.5),
+    ("peruserd.supervisor.state_writes", "_ASK_SECONDS", 0.5),
 )
 
 # Only where a thread is to hang. On a busy machine others could be late by as much.

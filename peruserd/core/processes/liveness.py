@@ -43,9 +43,12 @@ class Life(msgspec.Struct, frozen=True):
 
 
 class Attention(msgspec.Struct, frozen=True):
-    """When somebody last asked for the signs of life, and until when a silent thread is excused."""
+    """When somebody last asked for the signs of life, and until when a silent thread is excused.
 
-    asked_at: float
+    Before the first question there was no standstill. A listener is forked from a process that is older than itself.
+    """
+
+    asked_at: float = float("inf")
     excused_until: float = 0.0
 
     def asked(self, now: float) -> "Attention":

@@ -69,3 +69,9 @@ def test_questions_that_come_often_excuse_nothing() -> None:
     for second in range(0, 600, 10):
         attention = attention.asked(NOW + second)
     assert why_not_alive([life(due=NOW + 580.0)], NOW + 590.0, attention) is not None
+
+
+def test_the_first_question_excuses_nobody() -> None:
+    """A listener's process is forked from an older one, whose clock says nothing about a standstill."""
+    overdue = Life("watcher", due=NOW - 1.0)
+    assert why_not_alive([overdue], NOW, Attention().asked(NOW)) is not None
