@@ -271,7 +271,7 @@ class Authenticator:
             trouble = error
             # If the server itself answered without a refusal, it did not count one.
             lost = sent and (isinstance(error, GatewayError) or not isinstance(error, ServerError))
-            admission = Admission(Verdict.UNANSWERED if lost else Verdict.UNJUDGED)
+            admission = Admission(Verdict.UNANSWERED if lost else Verdict.UNJUDGED if sent else Verdict.UNSENT)
         now = time.time()
         self._gate = asking.answered(admission.verdict, now)
         if sent:
@@ -322,7 +322,7 @@ class Authenticator:
     def _why_shut(self, pause: float) -> str:
         if self._last_verdict in (Verdict.REFUSED, Verdict.LOCKED):
             return self._why_refused(self._last_verdict, pause)
-        if self._gate.refusals and not self._gate.failed:
+        if self._gate.refusals and not (self._gate.failed or self._gate.unsent):
             return self._messages.withheld(len(self._gate.refusals), pause)
         return self._messages.unanswered(pause)
 

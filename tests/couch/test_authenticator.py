@@ -96,7 +96,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make pauses short, and so read the password file often. The windows for counting keep their length."""
     monkeypatch.setattr(password_gate, "_AFTER_REFUSAL", (0.05, 0.1))
-    for name in ("_AFTER_LOCK", "_AFTER_FAILURE"):
+    for name in ("_AFTER_LOCK", "_AFTER_FAILURE", "_WHILE_UNSENT"):
         monkeypatch.setattr(password_gate, name, Backoff(initial_seconds=0.05, max_seconds=0.1))
     monkeypatch.setattr(authenticator_module, "_REREAD_SECONDS", 0.02)
 
@@ -509,6 +509,26 @@ def test_a_server_that_is_away_is_asked_until_it_is_there(make: Make) -> None:
         away.clear()
         instance.wait_until_let_in()
         instance.get().expect(200)
+
+
+def test_a_server_that_comes_back_need_not_wait_for_the_next_login(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is away the password is not sent, so the pauses are not those after a login that fails."""
+    monkeypatch.setattr(password_gate, "_AFTER_FAILURE", Backoff(initial_seconds=600.0, max_seconds=600.0))
+    away = threading.Event()
+    away.set()
+
+    def refuse(_request: Request, conversation: Conversation) -> bool:
+        if away.is_set():
+            conversation.send(answer(503, {"error": "x", "reason": "y"}))
+        return away.is_set()
+
+    with AccountServer() as server:
+        server.on_request = refuse
+        instance = make(server).start()
+        with pytest.raises(errors.ServerError):
+            instance.get()
+        away.clear()
+        instance.wait_until_let_in()
 
 
 @pytest.mark.usefixtures("quick")

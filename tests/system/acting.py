@@ -1,22 +1,26 @@
-"""A check by the simulated cluster's journal of writes: no two instances act on one database at the same time.
+"""A check by a journal of writes: no two instances act on one database at the same time.
 
-An instance talks only to its own node, and the tests never make or secure a user's database. So the node of a request
-shows which instance acted. Two instances have acted at the same time if their writes alternate. That may only happen in
+The simulated cluster keeps such a journal. An instance talks only to its own node, and the tests never make or secure a
+user's database. So the node of a request shows which instance acted. A real cluster keeps no journal. There the audit
+lines in the logs of the instances stand for it.
+
+Two instances have acted at the same time if their writes alternate. That may only happen in
 a documented window:
 
 - after an instance has started or its node has come back, until all instances agree again
 - while the cluster is cut in two.
-
-A real cluster keeps no journal, so nothing is checked there.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
 
 from peruserd.core.common.names import database_name
 from peruserd.simcluster import Write
 from tests.system.target import PREFIX, Target
+from tests.waiting import eventually
 
 Window = tuple[float, float]
 """Begin and end, by `time.monotonic`. All processes of a machine share that clock."""
@@ -26,10 +30,14 @@ IN_FLIGHT_SECONDS = 2.0
 
 
 class Acting:
-    """The acts of the instances beside a target's nodes, and the windows in which two may act on one user."""
+    """The acts of the instances beside a target's nodes, and the windows in which two may act on one user.
 
-    def __init__(self, target: Target) -> None:
+    `audit_lines` returns those of all instances since their first start.
+    """
+
+    def __init__(self, target: Target, audit_lines: Callable[[], Iterable[dict[str, Any]]]) -> None:
         self._target = target
+        self._audit_lines = audit_lines
         self._windows: list[Window] = []
 
     @contextmanager
@@ -44,10 +52,19 @@ class Acting:
         now = time.monotonic()
         self._windows.append((now, now))
 
-    def actors(self, name: str) -> list[str]:
-        """Return the nodes whose instances acted on a user, sorted."""
-        database = database_name(PREFIX, name)
-        return sorted({write.node for write in self._writes() if write.database == database})
+    def actors(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Return for each user the nodes whose instances acted on it, sorted; for users who are served."""
+        databases = {database_name(PREFIX, name): name for name in names}
+
+        def found() -> dict[str, set[str]] | None:
+            actors: dict[str, set[str]] = {name: set() for name in databases.values()}
+            for write in self._writes():
+                if write.database in databases:
+                    actors[databases[write.database]].add(write.node)
+            # A line of the log comes a moment after the write.
+            return actors if all(actors.values()) else None
+
+        return {name: sorted(nodes) for name, nodes in eventually(found, "each served user was acted on").items()}
 
     def assert_acted_on_by_one(self, names: Iterable[str]) -> None:
         """Fail where two instances acted on one of the users at the same time, outside the windows."""
@@ -56,7 +73,26 @@ class Acting:
         assert not faults, f"acted on by two at the same time: {faults}"
 
     def _writes(self) -> list[Write]:
-        return [] if self._target.sim is None else self._target.sim.writes()
+        return written(self._audit_lines()) if self._target.sim is None else self._target.sim.writes()
+
+
+def written(audit_lines: Iterable[dict[str, Any]]) -> list[Write]:
+    """Return what audit lines say of writes to users' databases, in the order of time."""
+    # The lines have the time of day.
+    offset = time.monotonic() - time.time()
+    writes = [
+        Write(
+            datetime.fromisoformat(line["timestamp"]).timestamp() + offset,
+            line["instance"],
+            "PUT",
+            line["database"],
+            line["action"],
+        )
+        for line in audit_lines
+        # An operator's word is no write yet.
+        if "listener" in line
+    ]
+    return sorted(writes, key=lambda each: each.seconds)
 
 
 def alternating(writes: Sequence[Write], windows: Sequence[Window]) -> dict[str, list[Write]]:

@@ -189,12 +189,21 @@ class Daemon:
     @property
     def log_file(self) -> Path:
         """The log that it wrote since it was last started."""
-        return self.directory / f"log-{self._starts}.jsonl"
+        return self._log_file(self._starts)
+
+    def _log_file(self, start: int) -> Path:
+        return self.directory / f"log-{start}.jsonl"
 
     def lines(self, event: str | None = None) -> list[dict[str, Any]]:
         """Return the log lines since the last start (with this `event`); a line that is not JSON has the key `text`."""
         lines = list(_parsed(self.log_file.read_text(encoding="utf-8", errors="replace")))
         return lines if event is None else [line for line in lines if line.get("event") == event]
+
+    def all_lines(self, event: str) -> list[dict[str, Any]]:
+        """Return the log lines with this `event` since its first start."""
+        logs = filter(Path.exists, map(self._log_file, range(1, self._starts + 1)))
+        texts = (log.read_text(encoding="utf-8", errors="replace") for log in logs)
+        return [line for text in texts for line in _parsed(text) if line.get("event") == event]
 
     def line(self, event: str) -> dict[str, Any] | None:
         """Return the newest log line with this `event` since the last start."""

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Self
 
 from tests.system.target import Target
+from tests.waiting import eventually
 
 _GROUP: Final = 10
 _PAUSE_SECONDS: Final = 0.05
 
 # A load that leaves processor time for starting processes: 40 sign-ups a second at first.
-_STEADY_GROUP: Final = 4
 _STEADY_PAUSE_SECONDS: Final = 0.1
 # A long test makes fewer and fewer users. A scan is slow while users sign up, and each new user adds to it, so a busy
 # machine would never reach its end.
@@ -25,6 +25,8 @@ class SigningUp:
     `nodes` are asked in turn, counted from 1. Without `names`, fresh users sign up steadily until the end of the
     context, and `names` then lists them.
     """
+
+    GROUP: Final = 4
 
     def __init__(self, target: Target, names: list[str] | None = None, nodes: tuple[int, ...] = (1, 2, 3)) -> None:
         self.names: list[str] = []
@@ -46,6 +48,11 @@ class SigningUp:
         if self._failure is not None:
             raise self._failure
 
+    def wait_for_more(self, count: int) -> None:
+        """Wait until that many more users have signed up."""
+        before = len(self.names)
+        eventually(lambda: len(self.names) >= before + count, f"{count} more have signed up")
+
     def _run(self) -> None:
         pause, growth = (_STEADY_PAUSE_SECONDS, _STEADY_GROWTH) if self._given is None else (_PAUSE_SECONDS, 1.0)
         try:
@@ -64,4 +71,4 @@ class SigningUp:
 
     def _fresh_groups(self) -> Iterator[list[str]]:
         while not self._leaving.is_set():
-            yield self._target.new_names(_STEADY_GROUP)
+            yield self._target.new_names(self.GROUP)

@@ -33,7 +33,8 @@ class Team:
         nodes: Sequence[int] | None = None,
     ) -> None:
         self.target = target
-        self.acting = Acting(target)
+        self._made: list[Daemon] = []
+        self.acting = Acting(target, lambda: [line for each in self._made for line in each.all_lines("audit")])
         self.nodes = target.node_names()
         self._make_daemon = make_daemon
         self._config = config
@@ -49,9 +50,11 @@ class Team:
     def make(self, node: int) -> Daemon:
         """Make one more instance of the same kind beside a node (counted from 1), without starting it."""
         target = self.target
-        return self._make_daemon(
+        made = self._make_daemon(
             url=target.urls[node - 1], username=target.username, password=target.password, config=self._config
         )
+        self._made.append(made)
+        return made
 
     def total(self, name: str, among: Sequence[Daemon] | None = None, **labels: str) -> float:
         """Return a metric summed over the instances."""
@@ -63,9 +66,8 @@ class Team:
 
     def assert_acted_on_by_owners(self, names: Sequence[str], instances: Sequence[str] | None = None) -> None:
         """Fail if any instance but the owner acted on a user; for users who signed up while nothing changed."""
-        if self.target.sim is not None:
-            owners = self.owners(names, instances)
-            assert {name: self.acting.actors(name) for name in names} == {name: [owners[name]] for name in names}
+        owners = self.owners(names, instances)
+        assert self.acting.actors(names) == {name: [owners[name]] for name in names}
 
     @property
     def promised_seconds(self) -> float:
@@ -120,6 +122,17 @@ class Team:
             with self.acting.unsettled():
                 each.start()
                 self.wait_until_settled(among)
+
+    def set_quiet_period(self, seconds: float) -> None:
+        """Give all instances another quiet period by a reload, so that none is restarted."""
+        for each in self.instances:
+            each.write_configuration(cluster={"quiet_period": seconds})
+            each.hang_up()
+        eventually_each(
+            self.instances,
+            lambda each: "cluster.quiet_period" in str(each.lines("configuration read again")[-1:]),
+            "it has taken the quiet period over",
+        )
 
     def warnings(self) -> list[dict[str, Any]]:
         """Return the instances' warnings since their last start."""

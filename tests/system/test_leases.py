@@ -176,7 +176,7 @@ def test_a_restart_while_leases_cannot_be_read_takes_over_nothing(
         team.wait_until_served(names)
     theirs = [name for name, owner in team.owners(names).items() if owner != NODES[0]]
     assert theirs
-    assert [name for name in theirs if NODES[0] in team.acting.actors(name)] == []
+    assert [name for name, nodes in team.acting.actors(theirs).items() if NODES[0] in nodes] == []
     sim(team).clear_faults()
     team.wait_until_settled()
 

@@ -185,7 +185,7 @@ def test_a_user_in_quarantine_follows_the_owner(team: Team) -> None:
     failing.kill()
     team.acting.owners_change()
     team.wait_until_served(names, team.promised_seconds)
-    assert all(len(team.acting.actors(name)) == 2 for name in mine)
+    assert all(len(nodes) == 2 for nodes in team.acting.actors(mine).values())
     sim(team).clear_faults()
     with team.acting.unsettled():
         failing.start()

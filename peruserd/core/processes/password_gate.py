@@ -36,6 +36,8 @@ _AFTER_REFUSAL: Final = (5.0, 300.0)
 # A lock ends 5 minutes after the first refusal, and further tries do not prolong it.
 _AFTER_LOCK: Final = Backoff(initial_seconds=15.0, max_seconds=60.0)
 _AFTER_FAILURE: Final = Backoff(initial_seconds=1.0, max_seconds=15.0)
+# The server is away most likely. At its return all users wait for the login, and this request is cheap.
+_WHILE_UNSENT: Final = Backoff(initial_seconds=1.0, max_seconds=2.0)
 
 
 class Verdict(Enum):
@@ -45,7 +47,8 @@ class Verdict(Enum):
     REFUSED = "refused"
     LOCKED = "locked"  # the account is locked, so CouchDB did not check the password
     UNANSWERED = "unanswered"  # the password was sent, but no answer said whether it is right
-    UNJUDGED = "unjudged"  # the password was not checked: it was not sent, or the answer shows another problem
+    UNJUDGED = "unjudged"  # the password was sent, but not checked: the answer shows another problem
+    UNSENT = "unsent"  # the password was not sent, because the server did not answer properly before
 
 
 class Gate(msgspec.Struct, frozen=True):
@@ -54,6 +57,7 @@ class Gate(msgspec.Struct, frozen=True):
     - `refusals`: the shared times of all tries that count as refused, ascending.
     - `refused`: how often this process's current password was refused in a row.
     - `locked`, `failed`: how many tries in a row met a lock, or brought no answer about the password.
+    - `unsent`: how many tries in a row ended before the password was sent.
     - `answered_at`: the time of the last result.
     """
 
@@ -61,6 +65,7 @@ class Gate(msgspec.Struct, frozen=True):
     refused: int = 0
     locked: int = 0
     failed: int = 0
+    unsent: int = 0
     answered_at: float = 0.0
 
     def recall(self, refusals: Iterable[float], now: float) -> "Gate":
@@ -83,7 +88,7 @@ class Gate(msgspec.Struct, frozen=True):
     def answered(self, verdict: Verdict, now: float) -> "Gate":
         """Return the gate after the result of the try that `ask` began."""
         before = self.refusals[:-1]
-        answered = _replace(self, refusals=before, locked=0, failed=0, answered_at=now)
+        answered = _replace(self, refusals=before, locked=0, failed=0, unsent=0, answered_at=now)
         match verdict:
             case Verdict.ACCEPTED:
                 return _replace(answered, refused=0)
@@ -95,6 +100,8 @@ class Gate(msgspec.Struct, frozen=True):
                 return _replace(answered, refusals=(*before, now), failed=self.failed + 1)
             case Verdict.UNJUDGED:
                 return _replace(answered, failed=self.failed + 1)
+            case Verdict.UNSENT:
+                return _replace(answered, unsent=self.unsent + 1)
 
     def renew(self) -> "Gate":
         """Return the gate for a new password, of which nothing is known yet."""
@@ -102,7 +109,7 @@ class Gate(msgspec.Struct, frozen=True):
 
     def _rest(self) -> float:
         refused = _AFTER_REFUSAL[min(self.refused, len(_AFTER_REFUSAL)) - 1] if self.refused else 0.0
-        others = ((self.locked, _AFTER_LOCK), (self.failed, _AFTER_FAILURE))
+        others = ((self.locked, _AFTER_LOCK), (self.failed, _AFTER_FAILURE), (self.unsent, _WHILE_UNSENT))
         return max([refused, *(backoff.bound(count) for count, backoff in others if count)])
 
 

@@ -78,7 +78,7 @@ def test_a_lock_is_looked_at_now_and_then_and_counts_for_nothing() -> None:
     assert gate.refusals == ()
 
 
-@pytest.mark.parametrize(("verdict", "counts"), [(Verdict.UNJUDGED, 0), (Verdict.UNANSWERED, 1)])
+@pytest.mark.parametrize(("verdict", "counts"), [(Verdict.UNSENT, 0), (Verdict.UNJUDGED, 0), (Verdict.UNANSWERED, 1)])
 def test_a_password_whose_answer_is_lost_counts_and_one_that_was_not_sent_does_not(
     verdict: Verdict, counts: int
 ) -> None:
@@ -86,6 +86,22 @@ def test_a_password_whose_answer_is_lost_counts_and_one_that_was_not_sent_does_n
     gate = _tried(Gate(), verdict, 1_000.0)
     assert len(gate.refusals) == counts
     assert gate.pause(1_000.0) == 1.0
+
+
+def test_a_server_that_was_away_for_long_is_logged_in_to_within_two_seconds() -> None:
+    """Users wait for the login at its return, and a request without the password costs the server nothing."""
+    gate, now = Gate(), 1_000.0
+    for _ in range(500):
+        gate = _tried(gate, Verdict.UNSENT, now)
+        assert 1.0 <= gate.pause(now) <= 2.0
+        now += gate.pause(now)
+    assert _tried(gate, Verdict.UNJUDGED, now).pause(now) == 1.0
+
+
+def test_a_server_that_is_away_does_not_shorten_the_pause_after_a_refusal() -> None:
+    """The password is still the refused one."""
+    gate = _tried(_tried(Gate(), Verdict.REFUSED, 1_000.0), Verdict.UNSENT, 1_001.0)
+    assert gate.pause(1_001.0) == 5.0
 
 
 def test_a_process_that_ends_while_it_asks_has_been_refused() -> None:
