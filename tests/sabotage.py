@@ -39,7 +39,7 @@ class Hang(BaseException):
         threading.Event().wait()
 
 
-_FAULTS: Final = {"raise": Sabotage, "hang": Hang}
+_FAULTS: Final = {"raise": Sabotage, "hang": Hang, "starve": MemoryError}
 
 
 Constants = Sequence[tuple[str, str, float]]
@@ -152,6 +152,10 @@ class Saboteur:
     def let_fail(self, thread: str) -> None:
         """Raise an exception in a thread."""
         assert self._order({"do": "raise", "thread": thread})
+
+    def let_starve(self, thread: str) -> None:
+        """Let a thread find no memory."""
+        assert self._order({"do": "starve", "thread": thread})
 
     def let_hang(self, thread: str) -> None:
         """Let a thread hang."""

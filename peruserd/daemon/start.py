@@ -1,14 +1,12 @@
 """The start of an instance: until it is over, an error of the machine says to try again later."""
 
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 import structlog
 
 from peruserd.core.configuration.problems import TemporaryError
-
-# Python's words for a machine or an account that may have no more threads.
-_NO_THREAD: Final = "can't start new thread"
+from peruserd.core.processes.shortages import NO_THREAD
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +31,7 @@ class Start:
         """Raise TemporaryError in place of an error of the machine."""
         if self.is_over or error is None:
             return
-        if isinstance(error, OSError | MemoryError) or str(error) == _NO_THREAD:
+        if isinstance(error, OSError | MemoryError) or str(error) == NO_THREAD:
             log.debug("start failed", exc_info=error)
             problem = f"this machine does not allow the start now: {str(error) or type(error).__name__}"
             raise TemporaryError([problem]) from error

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from peruserd.core.cluster.views import Copy
 from peruserd.core.configuration.config import Config
-from peruserd.core.configuration.problems import error_of
+from peruserd.core.configuration.problems import TemporaryError, error_of
 from peruserd.listener.retired_files import SUFFIX
 
 DEFAULT_STATE_DIRECTORY: Final = "/var/lib/peruserd"
@@ -45,9 +45,27 @@ class StateDirectory:
             finally:
                 probe.unlink(missing_ok=True)
         except OSError as error:
+            if (link := _dangling(self.path)) is not None:
+                # The disk that it leads to can still be mounted.
+                problem = f"state.directory: {link} is a link to {link.readlink()}, which is not there"
+                raise TemporaryError([problem]) from error
             raise error_of(f"state.directory: cannot write to {self.path}: {error.strerror}", error) from error
 
     def file_of(self, copy: Copy) -> Path:
         """Return the state file of one copy. Its name identifies the copy; special characters are quoted."""
         parts = (copy.database, copy.node, str(copy.range), copy.feed.value + copy.suffix)
         return self.path / ("~".join(quote(part, safe="@") for part in parts) + SUFFIX)
+
+
+def _dangling(path: Path) -> Path | None:
+    """Return the part of a path that is a link to nothing; None if there is none."""
+    for each in (path, *path.parents):
+        try:
+            if each.is_symlink():
+                each.stat()
+        except FileNotFoundError:
+            return each
+        except OSError:
+            # Links that lead to each other, for example: only another path helps.
+            return None
+    return None

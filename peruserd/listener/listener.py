@@ -40,6 +40,7 @@ from peruserd.core.processes.messages import (
     decode_to_listener,
     encode,
 )
+from peruserd.core.processes.shortages import is_shortage
 from peruserd.core.scheduling.listener_state import ListenerState
 from peruserd.core.users.inquiries import Inquiry
 from peruserd.couch.client import Client
@@ -287,7 +288,7 @@ class Listener:
                 return str(error), Exit.AGAIN
             case error:
                 log.error("fault", exc_info=error)
-                return repr(error), Exit.FAULT
+                return repr(error), Exit.AGAIN if is_shortage(error) else Exit.FAULT
 
     def _start_thread(self, name: str, run: Callable[[], None]) -> None:
         def run_until_stopped() -> None:

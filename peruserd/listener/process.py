@@ -11,6 +11,7 @@ from multiprocess.connection import Connection
 
 from peruserd import dumps, logs, threads, tracebacks
 from peruserd.core.processes.messages import ListenerStart, decode_start
+from peruserd.core.processes.shortages import is_shortage
 from peruserd.listener.disk import Disk
 from peruserd.listener.exit_codes import Exit
 from peruserd.listener.listener import Listener
@@ -41,10 +42,10 @@ def main(start: bytes, pipe: Connection) -> None:
     die_with_parent(Exit.FAULT)
     try:
         code = _run(message, pipe)
-    except Exception:
+    except Exception as error:
         # `multiprocess` would write the traceback itself, over several lines.
         log.exception("fault")
-        code = Exit.FAULT
+        code = Exit.AGAIN if is_shortage(error) else Exit.FAULT
     sys.exit(code)
 
 

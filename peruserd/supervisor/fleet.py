@@ -30,9 +30,10 @@ from peruserd.core.processes.messages import (
 from peruserd.core.processes.outbox import Outbox
 from peruserd.core.processes.renewal import Renewal
 from peruserd.core.processes.restarts import RestartBudget
+from peruserd.core.processes.shortages import is_of_others
 from peruserd.core.users.inquiries import Inquiry, InquiryPage, KeptUser
 from peruserd.supervisor.descriptors import DescriptorWatch
-from peruserd.supervisor.fleet_status import FleetStatus
+from peruserd.supervisor.fleet_status import FleetStatus, Published, status_of
 from peruserd.supervisor.gatekeeper import Gatekeeper
 from peruserd.supervisor.listener import Conditions, SupervisedListener
 from peruserd.supervisor.process import ListenerProcess
@@ -78,6 +79,7 @@ class Fleet:
         self._outbox = Outbox(secrets.token_hex(8))
         self._renewal = Renewal()
         self._lock = threading.Lock()
+        self._published = Published(self._lock, self._status)
         # Other threads use this too: a question changes nothing here, and a listener without a process does not answer.
         self.questions = Questions(self._question)
 
@@ -232,23 +234,12 @@ class Fleet:
     # For other threads
 
     def status(self) -> FleetStatus:
-        """Return how the listeners stand; for any thread."""
-        with self._lock:
-            counters = Counters()
-            counters.add(self._retired)
-            for listener in self._listeners.values():
-                if listener.report is not None:
-                    counters.add(listener.report.counters)
-            return FleetStatus(
-                listeners=tuple(
-                    each.status(self._restarts.get(copy, 0)) for copy, each in sorted(self._listeners.items())
-                ),
-                counters=counters,
-                stops=dict(self._stops),
-                unreadable=tuple(str(each) for each in self._plan.unreadable),
-                cut_off=self._plan.cut_off,
-                most_fail=self._budget.exceeded(each.child for each in self._listeners.values()),
-            )
+        """Return how the listeners stand, or stood a moment ago while the loop is at work on them; for any thread."""
+        return self._published.get()
+
+    def _status(self) -> FleetStatus:
+        most_fail = self._budget.exceeded(each.child for each in self._listeners.values())
+        return status_of(self._listeners, self._restarts, self._retired, self._stops, self._plan, most_fail=most_fail)
 
     @property
     def connected(self) -> tuple[str, ...]:
@@ -285,10 +276,10 @@ class Fleet:
         try:
             process = ListenerProcess(self._start_message(self._departures.request(listener)))
         except OSError as error:
-            # Memory, processes or descriptors are used up. The start is tried again, as after a child that ended at
-            # once.
+            # The start is tried again, as after a child that ended at once.
             log.error("listener cannot be started", copy=str(listener.copy), error=str(error))  # noqa: TRY400
-            self._step(listener, lifecycle.Exited(os.EX_OSERR, random.random()), now)  # noqa: S311
+            code = lifecycle.EXIT_AGAIN if is_of_others(error) else os.EX_OSERR
+            self._step(listener, lifecycle.Exited(code, random.random()), now)  # noqa: S311
             return
         listener.begin(process)
 

@@ -531,6 +531,37 @@ def test_a_client_certificate_is_shown(authority: Authority, tmp_path: Path) -> 
             trusting().request("GET", "/x")
 
 
+def test_renewed_files_for_tls_count_from_the_next_connection_on(
+    authority: Authority, need_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Certificates are renewed while the daemon runs. A file that is replaced needs no reload and no restart."""
+    other = Authority(need_tool("openssl"), tmp_path)
+    files = [tmp_path / name for name in ("in-use.ca", "in-use.crt", "in-use.key")]
+
+    def renew(issuer: Authority) -> None:
+        for path, source in zip(files, (issuer.certificate, *issuer.client), strict=True):
+            path.with_suffix(".new").write_bytes(Path(source).read_bytes())
+            path.with_suffix(".new").replace(path)
+
+    def answer_once(conversation: Conversation) -> None:
+        conversation.request()
+        conversation.send(OK)
+
+    with TalkingServer(answer_once, authority.context(wants_client=True)) as server:
+        ca_file, client_cert, client_key = map(str, files)
+        renew(authority)
+        session = session_to(server.url, ca_file=ca_file, client_cert=client_cert, client_key=client_key)
+        assert session.request("GET", "/x").status == 200
+        renew(other)
+        with pytest.raises(errors.UnreachableError, match="certificate verify failed"):
+            session.request("GET", "/x")
+        files[0].write_bytes(Path(authority.certificate).read_bytes())
+        with pytest.raises(errors.UnreachableError):
+            session.request("GET", "/x")
+        renew(authority)
+        assert session.request("GET", "/x").status == 200
+
+
 def test_a_blocked_request_over_tls_ends_when_interrupted(authority: Authority) -> None:
     """Interruption works on encrypted connections too."""
     with TalkingServer(_silent, authority.context()) as server:

@@ -88,3 +88,23 @@ def test_each_copy_has_a_file_of_its_own_in_the_directory(state: StateDirectory)
         assert file.parent == state.path
         file.touch()
     assert set(state.path.iterdir()) == set(files)
+
+
+@pytest.mark.parametrize("below", ["link", "link/state"])
+def test_a_link_to_a_disk_that_is_not_mounted_yet_may_lead_somewhere_later(tmp_path: Path, below: str) -> None:
+    """The system's own error says that something is in the way, which would be given up for good."""
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    directory = StateDirectory(tmp_path / below)
+    with pytest.raises(TemporaryError, match=rf"link is a link to {tmp_path / 'disk'}, which is not there"):
+        directory.prepare()
+    (tmp_path / "disk").mkdir()
+    directory.prepare()
+
+
+def test_links_that_lead_to_each_other_are_a_mistake_of_the_configuration(tmp_path: Path) -> None:
+    """No disk that is mounted later could help."""
+    (tmp_path / "one").symlink_to(tmp_path / "two")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    with pytest.raises(ConfigError) as raised:
+        StateDirectory(tmp_path / "one").prepare()
+    assert not isinstance(raised.value, TemporaryError)

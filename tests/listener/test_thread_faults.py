@@ -79,3 +79,11 @@ def test_a_thread_that_hangs_ends_the_listener(begin: Callable[..., Child], capf
     assert "most recent call first" in logged
     for name in children:
         assert f"the thread '{name}' hangs" in logged
+
+
+def test_a_shortage_of_memory_asks_for_another_start(begin: Callable[..., Child]) -> None:
+    """The exit code says that the cause is outside, so enough such ends do not restart the whole instance."""
+    child = begin("scanner")
+    child.wait()
+    child.saboteur.let_starve("scanner")
+    assert child.exit_code() == Exit.AGAIN

@@ -14,7 +14,7 @@ from peruserd.core.processes.lifecycle import Reason, State, Timing
 from peruserd.core.processes.messages import FromListener, ListenerStart
 from peruserd.listener.store import Store
 from peruserd.simcluster import SimClusterThread
-from peruserd.supervisor import fleet
+from peruserd.supervisor import fleet, fleet_status
 from peruserd.supervisor.process import ListenerProcess
 from tests.supervisor.fleet_harness import FleetHarness
 
@@ -173,7 +173,7 @@ def test_listeners_that_fail_for_good_exhaust_the_fleet_only_if_they_are_most(
 
     def break_some(start: ListenerStart) -> ListenerProcess:
         if start.copy in broken:
-            raise BlockingIOError(11, "Resource temporarily unavailable")
+            raise ConnectionResetError(104, "the fork server ended")
         return ListenerProcess(start)
 
     monkeypatch.setattr(fleet, "ListenerProcess", break_some)
@@ -198,6 +198,36 @@ def test_a_cause_outside_of_the_listeners_never_exhausts_the_fleet(cluster: SimC
     assert {each.reason for each in harness.fleet.status().listeners} == {Reason.AGAIN}
     assert not harness.fleet.exhausted
     harness.stop()
+
+
+def test_a_machine_without_room_for_processes_never_exhausts_the_fleet(
+    cluster: SimClusterThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart would take the listeners down that there are, and start none of the others."""
+    harness = FleetHarness(cluster, tmp_path, faults=1)
+
+    def refuse(_start: ListenerStart) -> ListenerProcess:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(fleet, "ListenerProcess", refuse)
+    harness.fleet.adjust(harness.plan(), harness.now())
+    harness.turn_until(lambda: all(each.failures >= 3 for each in harness.fleet.status().listeners), "failures")
+    assert {each.reason for each in harness.fleet.status().listeners} == {Reason.AGAIN}
+    assert not harness.fleet.exhausted
+    harness.stop()
+
+
+def test_who_asks_for_the_status_does_not_wait_for_the_loop(
+    harness: FleetHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork server that does not answer holds the loop up for many seconds. Health is asked for meanwhile."""
+    monkeypatch.setattr(fleet_status, "_PATIENCE_SECONDS", 0.01)
+    assert harness.fleet.status().listeners == ()
+    harness.fleet.adjust(harness.plan(), harness.now())
+    before = harness.fleet.status()
+    with harness.fleet.asking():
+        assert harness.fleet.status() is before
+    assert harness.fleet.status() is not before
 
 
 def test_an_ordered_restart_replaces_one_listener_and_counts_for_nothing(harness: FleetHarness) -> None:

@@ -7,6 +7,7 @@ A restart of the instance takes every listener down, so it must plausibly cure s
     of one listener, or of a few                     each one is started again after its own growing pauses
     of most listeners, each many times in a row      the instance ends, and systemd starts it anew
     with exit code 75, for example on a full disk    they never count, because a restart would not help
+    where memory, processes or threads are used up   they never count, for the same reason
     by the plan, an order of an operator, a reload   they never count, because nothing has failed
 
 So each listener has a budget of its own, and that of the instance grows with the number of listeners. A listener that
