@@ -8,14 +8,15 @@ the account.
 import threading
 import time
 from collections.abc import Callable, Hashable
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.core.configuration.decoding import ConfigError
-from peruserd.core.processes.messages import Credentials, Reauthenticate, Token
+from peruserd.core.processes.messages import Reauthenticate, Token
 from peruserd.core.processes.password_gate import Gate, Verdict
+from peruserd.couch.credentials import Source
 from peruserd.couch.errors import CouchError, GatewayError, RefusedError, ServerError, TimedOutError
 from peruserd.couch.login import Admission, Login
 from peruserd.couch.login_messages import LoginMessages
@@ -38,29 +39,6 @@ _RENEWED_AFTER: Final = 0.8
 _MAX_WAIT_SECONDS: Final = 60.0
 
 log = structlog.get_logger(__name__)
-
-
-class Source(Protocol):
-    """The source of the credentials."""
-
-    @property
-    def credentials(self) -> Credentials | None:
-        """The credentials that were read last."""
-
-    @property
-    def is_file(self) -> bool:
-        """Say whether the password comes from a file, and so can change."""
-
-    @property
-    def is_credential(self) -> bool:
-        """Say whether systemd has handed the password over, which it does at a start only."""
-
-    @property
-    def origin(self) -> str:
-        """Name the origin of the password."""
-
-    def read(self) -> Credentials | None:
-        """Read the credentials again; raises ConfigError."""
 
 
 Answers = dict[Hashable, int]
@@ -165,7 +143,7 @@ class Authenticator:
         with self._lock:
             own, checks, nodes = self._own_check, dict(self._checks), set(self._nodes)
         rereads, self._rereads = self._rereads, False
-        if rereads or self._gate.refused:
+        if rereads or self._awaits_another:
             self._reread(is_asked=rereads)
         before = self.tokens.current
         trouble: CouchError | None = None
@@ -232,7 +210,7 @@ class Authenticator:
         wait, trouble = self._try_to_log_in()
         if trouble is not None and self.tokens.current is None:
             self.tokens.refuse(trouble)
-        if trouble is not None and self._gate.refused and self._source.is_file:
+        if trouble is not None and self._awaits_another:
             wait = min(wait, _REREAD_SECONDS)
         return wait, trouble
 
@@ -320,11 +298,18 @@ class Authenticator:
         return self._messages.refused(pause)
 
     def _why_shut(self, pause: float) -> str:
-        if self._last_verdict in (Verdict.REFUSED, Verdict.LOCKED):
+        # A refusal is of the password before if the gate was renewed since.
+        if (self._last_verdict is Verdict.REFUSED and self._gate.refused) or self._last_verdict is Verdict.LOCKED:
             return self._why_refused(self._last_verdict, pause)
         if self._gate.refusals and not (self._gate.failed or self._gate.unsent):
             return self._messages.withheld(len(self._gate.refusals), pause)
         return self._messages.unanswered(pause)
+
+    @property
+    def _awaits_another(self) -> bool:
+        """Say whether the password's file is read again and again, because the right one may be put there."""
+        withheld = self.tokens.current is None and bool(self._gate.refusals)
+        return bool(self._gate.refused) or (self._source.is_file and withheld)
 
     @property
     def _messages(self) -> LoginMessages:

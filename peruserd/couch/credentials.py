@@ -7,6 +7,7 @@ brought or replaced later, so that is a TemporaryError.
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from peruserd import threads
 from peruserd.core.common.secret import Secret
@@ -14,6 +15,29 @@ from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.core.configuration.decoding import PASSWORD_CREDENTIAL, PASSWORD_VARIABLE, ConfigError, Loaded, is_plain
 from peruserd.core.configuration.problems import TemporaryError, error_of
 from peruserd.core.processes.messages import Credentials
+
+
+class Source(Protocol):
+    """The source of the credentials."""
+
+    @property
+    def credentials(self) -> Credentials | None:
+        """The credentials that were read last."""
+
+    @property
+    def is_file(self) -> bool:
+        """Say whether the password comes from a file, and so can change."""
+
+    @property
+    def is_credential(self) -> bool:
+        """Say whether systemd has handed the password over, which it does at a start only."""
+
+    @property
+    def origin(self) -> str:
+        """Name the origin of the password."""
+
+    def read(self) -> Credentials | None:
+        """Read the credentials again; raises ConfigError."""
 
 
 class CredentialSource:

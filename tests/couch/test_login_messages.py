@@ -10,10 +10,10 @@ COMMAND = LoginMessages("adm", "couchdb.password_file (/p)", is_file=True, asks_
 
 def test_a_daemon_says_when_it_asks_again() -> None:
     """The daemon tries again by itself, and at once if the file has another password."""
-    assert DAEMON.refused(5).endswith("; it is asked again in 5 s, and as soon as another one is there")
-    assert DAEMON.locked(15, by_us=True).endswith("; it is asked again in 15 s")
+    assert DAEMON.refused(5).endswith("; CouchDB is asked again in 5 s, and as soon as another one is there")
+    assert DAEMON.locked(15, by_us=True).endswith("; CouchDB is asked again in 15 s")
     assert DAEMON.unanswered(1).endswith("; it is tried again in 1 s")
-    assert DAEMON.withheld(3, 200).endswith("so that CouchDB does not lock the account")
+    assert DAEMON.withheld(3, 200).endswith("see that couchdb.password_file (/p) has the right one, which is sent then")
 
 
 @pytest.mark.parametrize(
@@ -35,8 +35,11 @@ def test_a_command_ends_and_says_what_to_do(words: str) -> None:
 @pytest.mark.parametrize("fixed", [{"is_file": False}, {"is_file": True, "needs_restart": True}])
 def test_a_daemon_that_would_not_see_another_password_asks_for_a_restart(fixed: dict[str, bool]) -> None:
     """The environment, the address and a credential of systemd stay as they are while the process runs."""
-    words = LoginMessages("adm", "the place", **fixed).refused(5)
-    assert words.endswith("from the place; put the right one there, and restart peruserd; it is asked again in 5 s")
+    messages = LoginMessages("adm", "the place", **fixed)
+    assert messages.refused(5).endswith(
+        "from the place; put the right one there, and restart peruserd; CouchDB is asked again in 5 s"
+    )
+    assert messages.withheld(3, 200).endswith("see that the place has the right one, and restart peruserd if not")
 
 
 def test_a_command_says_where_the_password_comes_from() -> None:

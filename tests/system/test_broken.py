@@ -143,7 +143,7 @@ def test_a_wrong_password(watch: Watch, cluster: SimClusterThread, server: Serve
     said = operator.reads(
         "not ready", "refuses the password of adm", str(daemon.password_file), "put the right one there"
     )
-    assert operator.ready.split(" is asked again")[0] in said
+    assert operator.ready.split(" CouchDB is asked again")[0] in said
     operator.finds(
         lambda status: str(daemon.password_file) in (status.authentication.trouble or ""), "refuses the password"
     )

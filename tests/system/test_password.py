@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from peruserd.core.processes.password_gate import MAX_REFUSALS
 from peruserd.couch.refusals import FILE_NAME
 from peruserd.simcluster import ClusterOptions
 from tests.system.daemon import Daemon
@@ -146,7 +147,7 @@ def test_an_instance_that_is_refused_at_its_start_waits(make_daemon: Make, targe
         assert daemon.get("/healthz").status_code == 200
         assert daemon.stop() == os.EX_OK
     assert_not_locked(target)
-    assert len(json.loads((daemon.state / FILE_NAME).read_text())["refusals"]) == 3
+    assert len(json.loads((daemon.state / FILE_NAME).read_text())["refusals"]) == MAX_REFUSALS
 
 
 def test_a_password_is_read_again_on_sighup(make_daemon: Make, target: Target) -> None:

@@ -6,7 +6,8 @@ all senders of the password share one gate, one after the other:
 
 - The password is refused at most `MAX_REFUSALS` times within a window. This counts all senders: the supervisor, the
   commands, and processes from before a restart. They share the times of the refusals on disk.
-- A refused password is tried again, after growing pauses. One try in each window is kept for a new password.
+- A refused password is tried again, after growing pauses. Two tries in each window are kept for other passwords. A
+  command with the same wrong password takes one, and the next is for the right one.
 - A try counts as refused from before it is sent until its answer says otherwise. So a process that dies in between errs
   on the safe side.
 
@@ -22,8 +23,8 @@ import msgspec
 
 from peruserd.core.common.backoff import Backoff
 
-MAX_REFUSALS: Final = 3
-"""The limit of refusals within a window."""
+MAX_REFUSALS: Final = 4
+"""The limit of refusals within a window: one less than CouchDB allows. A lock costs no more than the wait here."""
 
 _MAX_OF_SAME: Final = 2
 
