@@ -22,12 +22,13 @@ from peruserd.core.common.escaping import counted, harmless
 from peruserd.core.common.names import decode_database_name, user_document_id
 from peruserd.core.configuration.choices import DeletionPolicy, OnReturn
 from peruserd.core.configuration.config import DeletionConfig
-from peruserd.couch.client import Client, Membership
+from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.couch.errors import CouchError
 from peruserd.couch.listing import databases_with
 from peruserd.couch.majority import why_no_majority
 from peruserd.couch.pluses import PLUS_LOST, plus_is_lost
+from peruserd.couch.shapes import Membership
 from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.membership import LeaseObserver
 from peruserd.supervisor.second_writer import ADVICE, is_peruser_on

@@ -11,9 +11,9 @@ from peruserd.cli.connecting import Connected
 from peruserd.core.cluster.agreement import configuration_digest, differing
 from peruserd.core.cluster.more_copies import nodes_to_add, with_copies
 from peruserd.core.users.security import MalformedSecurityError, is_public
-from peruserd.couch.client import Membership
 from peruserd.couch.cluster_database import ClusterDatabase, DatabaseState
 from peruserd.couch.session import quoted
+from peruserd.couch.shapes import Membership
 from peruserd.supervisor.membership import LeaseObserver
 
 Line = tuple[str, str]

@@ -3,6 +3,51 @@
 import msgspec
 
 from peruserd.core.cluster.lease_documents import LeaseRow
+from peruserd.core.common.majority import is_majority
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """The answer of a server at `/`."""
+
+    version: str = "unknown"
+    couchdb: str | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Say whether the server tells its version; a proxy's page for every path does not."""
+        return self.version != "unknown"
+
+    @property
+    def has_shards(self) -> bool:
+        """Say whether this is CouchDB 3.0 or later, with shards and pages of its nodes."""
+        major = self.version.partition(".")[0]
+        return self.couchdb is not None and major.isascii() and major.isdecimal() and int(major[:9]) >= 3
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """The nodes that are connected now (`all_nodes`), and those that belong to the cluster (`cluster_nodes`).
+
+    A node can be in one list and not in the other.
+    """
+
+    all_nodes: tuple[str, ...]
+    cluster_nodes: tuple[str, ...]
+
+    @property
+    def away(self) -> tuple[str, ...]:
+        """The nodes that belong to the cluster and are not connected, sorted."""
+        return tuple(sorted(set(self.cluster_nodes).difference(self.all_nodes)))
+
+    @property
+    def has_majority(self) -> bool:
+        """Say whether more than half of the cluster's nodes are connected."""
+        members = set(self.cluster_nodes)
+        return is_majority(len(members.intersection(self.all_nodes)), len(members))
+
+    @property
+    def strays(self) -> list[str]:
+        """The connected nodes that do not belong to the cluster, sorted."""
+        return sorted(set(self.all_nodes).difference(self.cluster_nodes))
 
 
 class Named(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from peruserd.core.deletions.journal import Entry
 from peruserd.core.feed.progress import SavedProgress
 from peruserd.core.scheduling.records import Erasure
 from peruserd.core.users.quarantine import Quarantined
+from peruserd.listener.group_commit import GroupCommit
 from peruserd.listener.state_file import (
     FAILURES,
     UnreadableError,
@@ -70,6 +71,7 @@ class Store:
         self._connection = connection
         self._lock = threading.Lock()
         self._saved: SavedProgress | None = None
+        self._intents = GroupCommit(self._record_intents)
         # This lock is never held during a write, and is only taken alone or after the other one.
         self._noting = threading.Lock()
         # The documents whose quarantine entry, and those whose doubt, is deleted with the next save.
@@ -158,10 +160,13 @@ class Store:
 
     def record_intent(self, document_id: str) -> None:
         """Note that a security object is about to be written; the note is removed when the write is certain."""
+        self._intents.write(document_id)
+
+    def _record_intents(self, document_ids: Sequence[str]) -> None:
         with self._lock:
             with self._noting:
-                self._certain.discard(document_id)
-            self._write(("INSERT OR IGNORE INTO doubt VALUES (?)", [(document_id,)]))
+                self._certain.difference_update(document_ids)
+            self._write(("INSERT OR IGNORE INTO doubt VALUES (?)", [(each,) for each in document_ids]))
 
     def remove_later(self, document_id: str, what: Erasure) -> None:
         """Remove a user's quarantine, doubt or both with the next `save`.

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from peruserd.monitoring.panels import ROWS, Look, Panel, Query, Row
+from peruserd.monitoring.panel import Look, Panel, Query, Row
+from peruserd.monitoring.panels import ROWS
 
 # Grafana 10.4 and newer read this version of the model.
 _SCHEMA: Final = 39

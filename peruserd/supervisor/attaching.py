@@ -15,7 +15,7 @@ from peruserd.core.common.backoff import Backoff
 from peruserd.core.configuration.choices import FeedChoice
 from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.core.users.quarantine import Advice
-from peruserd.couch.client import Client, Membership
+from peruserd.couch.client import Client
 from peruserd.couch.errors import (
     CouchError,
     ForbiddenError,
@@ -24,6 +24,7 @@ from peruserd.couch.errors import (
     UnexpectedAnswerError,
 )
 from peruserd.couch.session import quoted
+from peruserd.couch.shapes import Membership
 
 # The time between the two questions. A server without pages of nodes has none the second time either. A proxy that was
 # just starting has started by then, or it answers `/` with an error as well.

@@ -9,9 +9,10 @@ import structlog
 
 from peruserd.core.cluster.views import Feed, Plan, View, make_database_plan, make_plan
 from peruserd.core.configuration.config import CouchDBConfig
-from peruserd.couch.client import Client, Membership
+from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase, ForeignDatabaseError, Surroundings
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
+from peruserd.couch.shapes import Membership
 from peruserd.supervisor.attaching import Attaching, Attachment
 from peruserd.supervisor.membership import LeaseTracker, LiveInstances
 from peruserd.supervisor.second_writer import SecondWriter

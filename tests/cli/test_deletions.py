@@ -1,5 +1,6 @@
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -175,9 +176,12 @@ def test_a_socket_that_nobody_listens_on_is_no_daemon(environment: dict[str, str
     serving.start()
     assert serving._socket is not None
     listening, serving._socket = serving._socket, None
+    # The thread that accepts keeps a socket open that is only closed.
+    listening.shutdown(socket.SHUT_RDWR)
     listening.close()
     ran = peruserd("deletions", "pause", environment=environment)
     assert ran.returncode == 75
+    assert "no daemon runs here" in ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.core.ownership.ranges import Range, split_evenly
 from peruserd.couch import client as client_module
 from peruserd.couch import errors
-from peruserd.couch.client import Client, Creation, Membership
+from peruserd.couch.client import Client, Creation
 from peruserd.couch.paths import copy_path
+from peruserd.couch.shapes import Membership
 from peruserd.simcluster import SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from peruserd.core.cluster.views import Copy
-from peruserd.couch.client import Client, Membership
+from peruserd.couch.client import Client
 from peruserd.couch.cluster_database import ClusterDatabase, Surroundings
 from peruserd.couch.drop_facts import ShardDropFactsReader
 from peruserd.couch.paths import copy_path
+from peruserd.couch.shapes import Membership
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.couch.connecting import TalkingServer, answering, connect
 from tests.proxies import Proxy

@@ -20,9 +20,9 @@ from peruserd.core.feed.rows import Leaf, Page, Row
 from peruserd.core.ownership.ranges import ShardMap
 from peruserd.couch import errors
 from peruserd.couch.answers import Answer
-from peruserd.couch.client import Client, Creation, Membership
+from peruserd.couch.client import Client, Creation
 from peruserd.couch.session import Session
-from peruserd.couch.shapes import Counts
+from peruserd.couch.shapes import Counts, Membership
 from peruserd.simcluster.model import documents, ids
 from peruserd.simcluster.model.copies import ShardCopy
 from peruserd.simcluster.model.errors import RefusalError, no_shard, node_down

@@ -31,6 +31,7 @@ def promtool(need_tool: Callable[[str], str]) -> Callable[..., str]:
     return run
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("form", [Form(), Form("couch/users", "https://wiki/alerts", 0.05)], ids=["plain", "scaled"])
 def test_each_alert_fires_and_ends_when_it_should(promtool: Callable[..., str], tmp_path: Path, form: Form) -> None:
     """Promtool runs the exported tests: not one step too early, then firing with its words, then over."""
@@ -217,6 +218,7 @@ COURSES = {
 }
 
 
+@pytest.mark.processes
 def test_what_looks_like_trouble_and_what_is(promtool: Callable[..., str], tmp_path: Path) -> None:
     """The exceptions and the second halves of conditions, which the exported tests do not pass through."""
     (tmp_path / RULES_FILE).write_text(written(rules(Form())))

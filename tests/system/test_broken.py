@@ -22,7 +22,7 @@ from tests.system.alerts import Alerts
 from tests.system.daemon import Daemon, Tables
 from tests.system.notified import Systemd
 from tests.system.server import Server
-from tests.system.test_threads import HURRIED
+from tests.system.test_threads import IMPATIENT
 from tests.waiting import eventually
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
@@ -355,7 +355,7 @@ def test_couch_peruser_that_is_on(watch: Watch, cluster: SimClusterThread, serve
 
 def test_a_thread_that_dies_or_hangs(watch: Watch, cluster: SimClusterThread, server: Server, tmp_path: Path) -> None:
     """One that dies is started again, and named meanwhile. One that hangs ends the instance, which then starts anew."""
-    operator = watch(cluster, constants=HURRIED)
+    operator = watch(cluster, constants=IMPATIENT)
     daemon = operator.daemon.start()
     operator.sees_that_all_is_well()
     assert not operator.is_alerted("PeruserdThreadFails")

@@ -1,8 +1,7 @@
 """The whole state of a listener, without threads, disk and clock: what it has read, does now and has finished.
 
 It combines `core.feed.intake` (sequences), `core.scheduling.dispatch` (order and limits) and
-`core.scheduling.documents` (each document). Times are of the caller's monotonic clock, in seconds. Not thread-safe,
-because the owner has a lock.
+`core.scheduling.documents` (each document). Times are of one monotonic clock, in seconds. The owner has a lock.
 """
 
 from collections.abc import Collection, Iterable
