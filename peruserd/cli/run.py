@@ -9,7 +9,7 @@ from peruserd.cli.loading import ConfigurationFile
 from peruserd.core.configuration.decoding import ConfigError
 from peruserd.core.configuration.problems import exit_code_of
 from peruserd.daemon import instance, systemd
-from peruserd.supervisor.signals import hold_hangup
+from peruserd.supervisor.signals import hold_hangup, ignore_hangup
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +37,8 @@ def run(options: argparse.Namespace) -> int:
         for problem in error.problems:
             log.error("cannot start", error=problem, code=code)  # noqa: TRY400 - the sentence says it all
         return code
+    finally:
+        ignore_hangup()
 
 
 def _notify(notifier: systemd.Notifier, error: ConfigError) -> None:

@@ -29,6 +29,14 @@ def hold_hangup() -> None:
     signal.signal(signal.SIGHUP, _HeldHangup())
 
 
+def ignore_hangup() -> None:
+    """Let SIGHUP do nothing from now on, also while the interpreter ends, which takes each other handler away first.
+
+    For the main thread.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 class Signals:
     """Adds signals to the loop's inbox, and restores the handlers afterwards.
 

@@ -481,8 +481,8 @@ def test_restarts_past_the_budget_end_the_loop_with_one(
 
 
 def no_process(start: ListenerStart) -> NoReturn:
-    """Start no process, as on a machine that has no memory left."""
-    raise BlockingIOError(errno.EAGAIN, f"no process for {start.copy}")
+    """Start no process, as if each fork server ended at once."""
+    raise ConnectionResetError(errno.ECONNRESET, f"no process for {start.copy}")
 
 
 def test_an_inbox_hands_over_in_order_and_wakes_its_reader() -> None:

@@ -152,8 +152,12 @@ class Daemon:
 
     def stop(self) -> int:
         """Send SIGTERM, as systemd does, and return the exit code."""
-        self._running.signal(signal.SIGTERM)
+        self.ask_to_stop()
         return self._running.wait()
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM, and do not wait."""
+        self._running.signal(signal.SIGTERM)
 
     def hang_up(self) -> None:
         """Send SIGHUP, as `systemctl reload` does."""

@@ -1,5 +1,6 @@
 """Stops over a dead network: they are in order, and nothing is left behind."""
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -44,3 +45,15 @@ def test_work_in_flight_has_its_time_and_no_more(cluster: SimClusterThread, make
         assert daemon.stop() == 0
     assert "not all work in flight ended in time" in str(daemon.lines("stopped"))
     assert {each["reason"] for each in daemon.lines("listener ended")} == {"shutdown"}
+
+
+@pytest.mark.anew
+def test_hangups_during_the_stop_do_nothing(cluster: SimClusterThread, make_daemon: Callable[..., Daemon]) -> None:
+    """They come until the very end of the process, at which Python takes the handlers of a program away."""
+    daemon = make_daemon(url=cluster.urls[0])
+    daemon.start()
+    daemon.ask_to_stop()
+    while daemon.exit_code is None:
+        daemon.hang_up()
+        time.sleep(0.001)
+    assert daemon.exit_code == 0
