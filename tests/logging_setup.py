@@ -11,7 +11,7 @@ from typing import TextIO
 import structlog
 
 from peruserd.core.configuration.config import LogConfig
-from peruserd.logs import configure
+from peruserd.logs import configure, reconfigure
 
 
 @contextmanager
@@ -33,3 +33,4 @@ def logging_to(stream: TextIO | None, config: LogConfig, **context: str) -> Iter
             root.setLevel(level)
             sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
             structlog.configure(**before)
+            reconfigure(LogConfig())

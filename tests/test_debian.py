@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 from packaging.requirements import Requirement
@@ -75,6 +76,8 @@ def test_the_unit_finds_its_program_and_its_configuration() -> None:
 def test_a_purge_removes_the_state_and_the_password() -> None:
     """They are where the unit has them."""
     script = (DEBIAN / "postrm").read_text()
+    assert "LogsDirectory=peruserd" in UNIT
+    assert "rm -rf /var/log/private/peruserd /var/log/peruserd" in script
     (credential,) = re.findall("^LoadCredential=.*:(.*)$", UNIT, re.MULTILINE)
     assert f"rm -f {credential}\n" in script
     assert f" {DEFAULT_STATE_DIRECTORY}\n" in script
@@ -107,3 +110,12 @@ def test_the_lock_of_packages_has_what_the_daemon_needs_and_nothing_else() -> No
     runtime, tested = pins("requirements-runtime.txt"), pins("requirements.txt")
     assert set(runtime) == needed(PROJECT["dependencies"])
     assert {name: tested[name] for name in runtime} == runtime
+
+
+def test_the_rotation_of_the_package_is_that_of_the_documentation() -> None:
+    """It concerns the directory of the unit, where the documentation has the audit's file."""
+    rotation = (DEBIAN / "logrotate").read_text()
+    assert rotation.startswith("/var/log/peruserd/*.log {")
+    page = (ROOT / "docs" / "logs.md").read_text()
+    assert indent(rotation, "    ") in page
+    assert 'audit_file = "/var/log/peruserd/audit.log"' in page

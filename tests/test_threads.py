@@ -21,6 +21,7 @@ STARTERS = {
     "daemon/control.py": "a client of the control socket, for as long as its order takes",
     "daemon/http_server.py": "a connection of HTTP",
     "supervisor/forkserver.py": "a time limit for the fork server's answer",
+    "logs/pipeline.py": "a timer for lines that were held back, whose number otherwise comes with the next line",
 }
 
 # These programs are no part of the daemon, and nobody waits for them.

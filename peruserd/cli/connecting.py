@@ -93,7 +93,9 @@ def need_users(client: Client, auth_db: str) -> None:
 def _connect(path: str | None, connections: int, *, finishes: bool) -> Iterator[Connected]:
     loaded = load_file(path)
     # A command prints its own lines. Only trouble in lower layers is logged, in a form for people.
-    logged = msgspec.structs.replace(loaded.config.log, format=LogFormat.CONSOLE, level=LogLevel.WARNING)
+    logged = msgspec.structs.replace(
+        loaded.config.log, format=LogFormat.CONSOLE, level=LogLevel.WARNING, audit_file=None
+    )
     logs.configure(logged, loaded.config.databases.prefix)
     source = credentials_for(loaded)
     # Command and daemon share this record, so that they do not use up CouchDB's allowed attempts for each other.

@@ -21,6 +21,7 @@ _FILES: Final = {
     "/etc/peruserd/peruserd.toml": "The configuration of the service. See peruserd.toml(5).",
     "/etc/peruserd/couchdb-password": "The password of the service's account, with mode 0600.",
     "/var/lib/peruserd": "The state: checkpoints and quarantine. Losing it costs one scan of the users.",
+    "/var/log/peruserd": "Where the service can keep the file of log.audit_file.",
 }
 _DESCRIPTION: Final = (
     "For each document in the authentication database, peruserd keeps a private database. Only this user and server "

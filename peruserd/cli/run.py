@@ -30,10 +30,12 @@ def run(options: argparse.Namespace) -> int:
     logs.configure(loaded.config.log, loaded.config.databases.prefix)
     logs.log_the_end()
     try:
+        logs.open_audit_file()
         return instance.run(loaded.config, source, notifier, file.read)
     except ConfigError as error:
         _notify(notifier, error)
         code = exit_code_of(error)
+        logs.say_rest()
         for problem in error.problems:
             log.error("cannot start", error=problem, code=code)  # noqa: TRY400 - the sentence says it all
         return code

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from peruserd import __version__, dumps, ending, threads, tracebacks
+from peruserd import __version__, dumps, ending, logs, threads, tracebacks
 from peruserd.core.cluster.agreement import configuration_digest
 from peruserd.core.cluster.stable_view import StableView
 from peruserd.core.cluster.views import View
@@ -269,10 +269,11 @@ class Instance:
             self._notifier.status(f"waiting for the first answer of {self._config.couchdb.url}")
             attach_first(self._cluster_reader)
             outcome = self._supervisor.run(lambda: self._begin(stack, server))
+        # The last line is what `systemctl status` shows of the log.
+        logs.say_rest()
         if (why := self._supervisor.why_ended) is None:
             log.info("stopped", code=int(outcome))
         else:
-            # The last line is what `systemctl status` shows of the log.
             log.error("stopped", code=int(outcome), why=why)
         return int(outcome)
 

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from peruserd import threads
+from peruserd import logs, threads
 from peruserd.core.configuration.changes import Changes, Settings, compare, taken_over
 from peruserd.core.configuration.config import Config
 from peruserd.core.configuration.decoding import ConfigError, Loaded
@@ -152,6 +152,8 @@ class Reloader:
             loaded, source = self._read()
             before, after = self.in_force, InForce(loaded.config, source, load_templates(loaded.config))
         changes = compare(before.settings, after.settings)
+        if after.config.log.audit_file != before.config.log.audit_file:
+            logs.check_audit_file(after.config.log)
         self.in_force = InForce(
             taken_over(before.config, after.config, changes),
             before.source if changes.keeps_account else after.source,

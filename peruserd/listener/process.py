@@ -46,6 +46,7 @@ def main(start: bytes, pipe: Connection) -> None:
         # `multiprocess` would write the traceback itself, over several lines.
         log.exception("fault")
         code = Exit.AGAIN if is_shortage(error) else Exit.FAULT
+    logs.say_rest()
     sys.exit(code)
 
 

@@ -4,7 +4,15 @@ Each process of an instance calls `configure` once. From then on everything that
 comes in the same form.
 """
 
-from peruserd.logs.setup import configure, reconfigure, without_names
+from peruserd.logs.setup import check_audit_file, configure, open_audit_file, reconfigure, say_rest, without_names
 from peruserd.logs.strangers import log_the_end
 
-__all__ = ["configure", "log_the_end", "reconfigure", "without_names"]
+__all__ = [
+    "check_audit_file",
+    "configure",
+    "log_the_end",
+    "open_audit_file",
+    "reconfigure",
+    "say_rest",
+    "without_names",
+]

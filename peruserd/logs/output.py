@@ -26,8 +26,13 @@ class Output:
         self._stream = stream
         self._descriptor = _descriptor_of(stream)
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._lock = threading.Lock()
         self._lost = 0
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Forget who held the lock, because no other thread is in a process that was just forked."""
+        # The same thread can come twice: Python runs the ends of objects anywhere, and they can fail.
+        self._lock = threading.RLock()
 
     @property
     def is_terminal(self) -> bool:

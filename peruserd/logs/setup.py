@@ -1,20 +1,23 @@
-"""The setup of the log of a process, and the change of its level and form while the process runs."""
+"""The setup of the log of a process, and the change of its settings while the process runs."""
 
+import atexit
 import logging
+import os
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import structlog
-from structlog.typing import EventDict
 
-from peruserd.core.common.log_values import Limits, bounded
 from peruserd.core.common.pseudonyms import HIDDEN, Pseudonyms, hashed
 from peruserd.core.configuration.choices import LogFormat, LogLevel, LogUsers
-from peruserd.core.configuration.config import DatabasesConfig, LogConfig
+from peruserd.core.configuration.config import LogConfig
+from peruserd.core.configuration.decoding import ConfigError
 from peruserd.logs import strangers
+from peruserd.logs.audit_file import AuditFile
 from peruserd.logs.output import Output
-from peruserd.logs.rendering import Render, for_people, for_people_in_color, for_programs, with_error
+from peruserd.logs.pipeline import CANNOT_WRITE_AUDIT, Pipeline
+from peruserd.logs.rendering import for_people, for_people_in_color, for_programs
 
 _LEVELS: Final = {
     LogLevel.DEBUG: logging.DEBUG,
@@ -32,41 +35,9 @@ _PSEUDONYMS: Final[dict[LogUsers, Callable[[str], str] | None]] = {
 # Each module keeps a logger of this class from its first line on. So a new level changes the methods of the class.
 _Logger: Final = type("Logger", (structlog.make_filtering_bound_logger(logging.DEBUG),), {})
 
+_pipeline: Final = Pipeline()
 
-# Longer texts are cut before they are searched for names. What is left is cut once more to fit into a line.
-_SEARCHED: Final = Limits(characters=65_536, items=1_000)
-
-
-class _Log:
-    """The end of the pipeline: adds the context to an event, makes its line, and writes it.
-
-    Everything can be changed between two lines.
-    """
-
-    def __init__(self) -> None:
-        self.context: dict[str, str] = {}
-        self.prefix = DatabasesConfig().prefix
-        self.pseudonyms: Pseudonyms | None = None
-        self.for_program = True
-        self.render: Render = for_programs
-        self.output = Output(None)
-
-    def __call__(self, _logger: object, _method: str, event: EventDict) -> Any:
-        """Write a line."""
-        whole = with_error({**self.context, **event}, for_program=self.for_program)
-        if (pseudonyms := self.pseudonyms) is not None:
-            searched: Any = bounded(whole, _SEARCHED)
-            whole = pseudonyms.in_place_of_names(searched)
-        line = self.render(whole)
-        self.output.write_line(line, lambda lost: self._say_lost(lost, event))
-        raise structlog.DropEvent
-
-    def _say_lost(self, lost: int, event: EventDict) -> str:
-        said = {"event": "log lines could not be written, and are lost", "level": "warning", "lines": lost}
-        return self.render({**self.context, **said, "timestamp": event.get("timestamp", "")})
-
-
-_log: Final = _Log()
+log = structlog.get_logger(__name__)
 
 
 def configure(config: LogConfig, prefix: str, **context: str) -> None:
@@ -74,14 +45,13 @@ def configure(config: LogConfig, prefix: str, **context: str) -> None:
 
     `prefix` is that of users' databases, whose names are names of users as well.
     """
-    _log.context, _log.prefix = context, prefix
-    _log.output = Output(sys.stderr)
-    reconfigure(config)
+    _pipeline.begin(prefix, context, Output(sys.stderr))
+    _take_over(config)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _log,
+            _pipeline,
         ],
         wrapper_class=_Logger,
         cache_logger_on_first_use=True,
@@ -91,20 +61,64 @@ def configure(config: LogConfig, prefix: str, **context: str) -> None:
 
 def without_names(text: str) -> str:
     """Return a text for another place that is kept like a log, with users named as in the log."""
-    if (pseudonyms := _log.pseudonyms) is None:
+    if (pseudonyms := _pipeline.pseudonyms) is None:
         return text
     return str(pseudonyms.in_place_of_names({"text": text})["text"])
 
 
 def reconfigure(config: LogConfig) -> None:
-    """Take another level and form for all lines of this process; for any thread."""
-    on_terminal = _log.output.is_terminal
+    """Take other settings for all lines of this process, and open the audit's file anew; for any thread.
+
+    If the file cannot be opened, the log says so, and has the audit lines until it can.
+    """
+    _take_over(config)
+    try:
+        open_audit_file()
+    except ConfigError as error:
+        log.warning(CANNOT_WRITE_AUDIT, file=config.audit_file, error=str(error))
+
+
+def check_audit_file(config: LogConfig) -> None:
+    """Raise ConfigError if the audit's file of another configuration cannot be opened."""
+    if config.audit_file is not None:
+        file = AuditFile(config.audit_file)
+        file.open()
+        file.close()
+
+
+def open_audit_file() -> None:
+    """Open the audit's file, if there is one, or open it anew after somebody has renamed it; for any thread.
+
+    Raises ConfigError. Then each audit line tries again, and is in the log meanwhile.
+    """
+    if (file := _pipeline.audit_file) is not None:
+        file.open()
+
+
+def say_rest() -> None:
+    """Write how often lines were held back until now, because the process ends."""
+    _pipeline.say_rest()
+
+
+def _take_over(config: LogConfig) -> None:
+    on_terminal = _pipeline.output.is_terminal
     by_people = for_people_in_color if on_terminal else for_people
-    _log.for_program = config.format is LogFormat.JSON or (config.format is LogFormat.AUTO and not on_terminal)
-    _log.render = for_programs if _log.for_program else by_people
+    _pipeline.for_program = config.format is LogFormat.JSON or (config.format is LogFormat.AUTO and not on_terminal)
+    _pipeline.render = for_programs if _pipeline.for_program else by_people
     pseudonym = _PSEUDONYMS[config.users]
-    _log.pseudonyms = None if pseudonym is None else Pseudonyms(_log.prefix, pseudonym)
+    _pipeline.pseudonyms = None if pseudonym is None else Pseudonyms(_pipeline.prefix, pseudonym)
+    _pipeline.left_out = frozenset(each.value for each, level in _LEVELS.items() if level < _LEVELS[config.level])
+    _pipeline.write_audit_to(config.audit_file)
+    # Audit lines are of this level, and their own file has them whatever the level of the log is.
+    least = _LEVELS[config.level] if config.audit_file is None else min(_LEVELS[config.level], logging.INFO)
     # A method below the level does nothing, which costs least.
-    for name, method in vars(structlog.make_filtering_bound_logger(_LEVELS[config.level])).items():
+    for name, method in vars(structlog.make_filtering_bound_logger(least)).items():
         if not name.startswith("__"):
             setattr(_Logger, name, method)
+
+
+# A process that was forked can have none of the threads that it seems to have.
+os.register_at_fork(after_in_child=_pipeline.after_fork)
+
+# Processes of listeners end in another way, and say it themselves.
+atexit.register(say_rest)

@@ -115,12 +115,14 @@ def test_what_can_be_changed_is_handed_on_and_the_rest_keeps_its_value(
         ('[log]\nlevel = "loud"\n', True),
         ('[templates]\ndirectory = "/dev/null"\n', True),
         ('[templates]\ndirectory = "/nowhere/at/all"\n', False),
+        ('[log]\naudit_file = "/dev/null"\n', True),
+        ('[log]\naudit_file = "/nowhere/at/all"\n', False),
     ],
 )
 def test_a_file_that_cannot_be_used_changes_nothing_and_is_said(
     reloader: Reloader, parts: Parts, notifier: NotedNotifier, text: str, *, is_mistake: bool
 ) -> None:
-    """Templates are part of the configuration. A missing directory may come, and so is no mistake of the file.
+    """Templates and the audit's file are part of it. A missing directory may come, and so is no mistake of the file.
 
     The next file is compared with the configuration in force.
     """

@@ -136,6 +136,13 @@ def no_room(_place: Place) -> Setting:
     return Setting("state.directory: cannot write to", under=("prlimit", "--fsize=32768"))
 
 
+def no_disk(place: Place) -> Setting:
+    """The state is on a disk that is mounted later."""
+    state = place.folder / "state"
+    state.symlink_to(place.folder / "disk")
+    return Setting("is a link to", _in(state))
+
+
 def second_instance(place: Place) -> Setting:
     """Another process holds the lock of the state directory."""
     state = place.folder / "state"
@@ -158,6 +165,12 @@ def no_control_socket(place: Place) -> Setting:
     state = place.folder / "state"
     (state / "control.sock").mkdir(parents=True)
     return Setting("this machine does not allow the start now", _in(state))
+
+
+def no_audit_file(place: Place) -> Setting:
+    """The directory of the audit's file is not made yet."""
+    file = str(place.folder / "logs" / "audit.log")
+    return Setting("log.audit_file: cannot open", {"log": {"audit_file": file}})
 
 
 def silent_server(_place: Place) -> Setting:
@@ -189,8 +202,10 @@ CASES: dict[str, tuple[int | str, tuple[Callable[[Place], Setting], ...]]] = {
     "systemd has handed over no password": (75, (missing_credential,)),
     "a template cannot be read": (75, (missing_templates,)),
     "the state directory cannot be written": (75, (no_room, no_control_socket)),
+    "the state directory is a link to a disk that is not mounted": (75, (no_disk,)),
     "another instance uses the state directory": (75, (second_instance,)),
     "the port of `http.listen` is in use, or its address is not up": (75, (port_in_use,)),
+    "the file of `log.audit_file` cannot be opened": (75, (no_audit_file,)),
     "CouchDB does not answer": (WAITS, (silent_server,)),
     "CouchDB refuses the account": (WAITS, (refusing_server,)),
     "the authentication database does not exist": (WAITS, (no_users,)),

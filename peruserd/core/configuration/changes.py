@@ -65,6 +65,7 @@ EFFECTS: Final[dict[str, Effect]] = {
     "log.format": Effect.AT_ONCE,
     "log.level": Effect.AT_ONCE,
     "log.users": Effect.AT_ONCE,
+    "log.audit_file": Effect.AT_ONCE,
 }
 """The effect of each key, by its full path."""
 

@@ -287,7 +287,7 @@ class StateConfig(Table, frozen=True):
 
 
 class LogConfig(Table, frozen=True):
-    """Log lines, on standard error."""
+    """Log lines, on standard error, and a file for those of the audit."""
 
     format: Annotated[
         LogFormat,
@@ -301,6 +301,13 @@ class LogConfig(Table, frozen=True):
             "name --hash` prints. name: by their names, in documents and databases as well. none: not at all."
         ),
     ] = LogUsers.HASH
+    audit_file: Annotated[
+        str | None,
+        Meta(
+            description="A file for the audit lines, one for each write to a user's access. Without this key they are "
+            "in the log. Under the unit it must be below /var/log/peruserd. logrotate may rename it at any time."
+        ),
+    ] = None
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -58,6 +58,7 @@ OVERRIDES: dict[str, tuple[str, Any]] = {
     "log.format": ("json", "json"),
     "log.level": ("debug", "debug"),
     "log.users": ("none", "none"),
+    "log.audit_file": ("/var/log/audit", "/var/log/audit"),
 }
 # The keys without which another one cannot be set.
 COMPANIONS = {"couchdb.client_key": {"PERUSERD_COUCHDB_CLIENT_CERT": "/etc/cert.pem"}}

@@ -21,6 +21,7 @@ VALUES = {
     "placement": "metro:2",
     "directory": "/srv/peruserd",
     "hosts": "a.example.org, b",
+    "audit_file": "/var/log/peruserd/audit.log",
 }
 
 
