@@ -35,7 +35,10 @@ class Sabotage(BaseException):
 class Hang(BaseException):
     """What makes a thread hang: it never comes to be, because its construction does not end."""
 
+    hanging: Final[set[str]] = set()
+
     def __init__(self) -> None:
+        self.hanging.add(threading.current_thread().name)
         threading.Event().wait()
 
 
@@ -127,6 +130,8 @@ def _carry_out(order: Mapping[str, Any]) -> object:
     threads = {each.name: each.ident for each in threading.enumerate()}
     if order["do"] == "list":
         return sorted(threads)
+    if order["do"] == "hang" and order["thread"] in Hang.hanging:
+        return True
     if order["do"] == "hold":
         return _hold(order["function"])
     if order["do"] == "let go":
@@ -135,7 +140,7 @@ def _carry_out(order: Mapping[str, Any]) -> object:
     struck = ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(threads[order["thread"]] or 0), ctypes.py_object(_FAULTS[order["do"]])
     )
-    return struck == 1
+    return struck == 1 and order["do"] != "hang"
 
 
 class Saboteur:
@@ -158,8 +163,11 @@ class Saboteur:
         assert self._order({"do": "starve", "thread": thread})
 
     def let_hang(self, thread: str) -> None:
-        """Let a thread hang."""
-        assert self._order({"do": "hang", "thread": thread})
+        """Let a thread hang, and return when it does.
+
+        Python drops an exception that strikes in a finalizer or a callback, so one may not be enough.
+        """
+        eventually(lambda: self._order({"do": "hang", "thread": thread}), f"the thread {thread} hangs")
 
     def hold(self, function: str) -> None:
         """Let whoever calls a function wait from now on, as in `peruserd.listener.store:Store.save`."""

@@ -12,7 +12,7 @@ from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.system.daemon import Daemon
 from tests.system.notified import Systemd
 from tests.system.server import Server
-from tests.system.target import Target
+from tests.system.target import Target, open_target
 from tests.system.team import Team
 
 
@@ -46,6 +46,13 @@ def server(cluster: SimClusterThread) -> Iterator[Server]:
     made = Server(cluster.urls[0], None)
     yield made
     made.close()
+
+
+@pytest.fixture
+def one_node() -> Iterator[Target]:
+    """Give a cluster for a single instance; a simulated one has one node. A real one is the one that is given."""
+    with open_target(ClusterOptions(nodes=1, n=1, q=2)) as opened:
+        yield opened
 
 
 @pytest.fixture

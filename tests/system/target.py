@@ -21,6 +21,7 @@ from peruserd.core.ownership.ownership import Ownership
 from peruserd.core.ownership.ranges import ShardMap
 from peruserd.core.users.security import is_private
 from peruserd.simcluster import ClusterOptions, ControlClient, SimClusterThread
+from tests.waiting import eventually
 
 REAL_URLS: Final = [url for url in os.environ.get("PERUSERD_TEST_CLUSTER", "").split(",") if url]
 
@@ -78,6 +79,15 @@ class Target:
         answer = self.request("DELETE", path, params={"rev": revision})
         assert answer.status_code in (200, 202), answer.text
 
+    def set_peruser(self, *, on: bool) -> None:
+        """Switch CouchDB's own couch_peruser on or off, as an operator does; on a real cluster at the first node."""
+        if self.sim is not None:
+            self.sim.set_peruser(on=on)
+            return
+        value = "true" if on else "false"
+        answer = self.request("PUT", "/_node/_local/_config/couch_peruser/enable", json=value)
+        assert answer.status_code == 200, answer.text
+
     def security(self, name: str, node: int = 1) -> dict[str, Any] | None:
         """Return the security object of a user's database as a node has it, or None while there is no database."""
         answer = self.request("GET", f"/{database_name(PREFIX, name)}/_security", node=node)
@@ -100,6 +110,13 @@ class Target:
         except LookupError:
             return []
         return [each for copies in by_node.values() for each in copies.values()]
+
+    def serve(self, count: int) -> list[str]:
+        """Let new users sign up, and wait until each is served; return their names."""
+        names = self.new_names(count)
+        self.sign_up(names)
+        eventually(lambda: not self.unserved(names), "the users are served")
+        return names
 
     def unserved(self, names: Iterable[str]) -> list[str]:
         """Return the users without a correct database."""

@@ -3,7 +3,7 @@
 import pytest
 
 from peruserd.simcluster import Write
-from tests.system.acting import Window, alternating
+from tests.system.acting import Window, alternating, written
 
 
 def journal(*entries: tuple[float, str]) -> list[Write]:
@@ -40,3 +40,16 @@ def test_databases_are_told_apart() -> None:
     assert not alternating(sorted([*one, *others], key=lambda each: each.seconds), [])
     mixed = sorted([*one, *other], key=lambda each: each.seconds)
     assert alternating(mixed, []) == {"userdb-61": mixed}
+
+
+def test_audit_lines_of_two_instances_stand_for_a_journal() -> None:
+    """They are put into the order of time. An operator's word has no listener, and is no write."""
+    lines = [
+        {"timestamp": f"2026-11-28T02:00:0{second}Z", "database": "userdb-61", "action": "create", "instance": node}
+        for second, node in ((1, "a"), (3, "a"), (2, "b"))
+    ]
+    operators = {"timestamp": "2026-11-28T02:00:02Z", "database": "userdb-61", "action": "forget"}
+    writes = written([*({**line, "listener": "00000000-7fffffff"} for line in lines), operators])
+    assert [each.node for each in writes] == ["a", "b", "a"]
+    assert writes[2].seconds - writes[0].seconds == pytest.approx(2.0)
+    assert alternating(writes, []) == {"userdb-61": writes}

@@ -1,7 +1,8 @@
 """Eight ways to break an instance. An operator finds the reason in the status line, on the page or by an alert.
 
 Nobody needs to read code or an old log for that. Where a restart would not help, `/healthz` stays `ok`. What can be
-mended is mended outside of the instance, which is well again by itself.
+mended is mended outside of the instance, which is well again by itself. On the simulated cluster, or, where no node
+needs to be stopped, on the real one that PERUSERD_TEST_CLUSTER names.
 """
 
 import html
@@ -16,13 +17,14 @@ from typing import Protocol
 import pytest
 
 from peruserd.core.processes.status import Status, decode_status
-from peruserd.simcluster import ClusterOptions, SimClusterThread
+from peruserd.simcluster import ClusterOptions
 from tests.sabotage import VARIABLE, Constants, Saboteur, orders
 from tests.system.alerts import Alerts
 from tests.system.daemon import Daemon, Tables
 from tests.system.notified import Systemd
-from tests.system.server import Server
-from tests.system.test_threads import IMPATIENT
+from tests.system.target import Target, open_simulated
+from tests.system.test_password import change_password
+from tests.system.test_threads import HURRIED, IMPATIENT
 from tests.waiting import eventually
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
@@ -101,20 +103,23 @@ def watch(
     alerts = Alerts(need_tool("promtool"), tmp_path / "alerts")
 
     def made(
-        cluster: SimClusterThread,
+        cluster: Target,
         *,
         config: Tables | None = None,
         constants: Constants = (),
         under: tuple[str, ...] = (),
     ) -> Operator:
-        username, password = cluster.options.admin
-        address = cluster.urls[0].replace(f"{username}:{password}@", "")
         # The loop goes round three times as often as the watchdog must hear of it.
         environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "1500000"}
         if constants:
             environment[VARIABLE] = orders(tmp_path / "sabotage", constants)
         daemon = make_daemon(
-            url=address, username=username, password=password, config=config, environment=environment, under=under
+            url=cluster.urls[0],
+            username=cluster.username,
+            password=cluster.password,
+            config=config,
+            environment=environment,
+            under=under,
         )
         return Operator(daemon, systemd, alerts)
 
@@ -122,21 +127,31 @@ def watch(
 
 
 @pytest.fixture
-def nodes() -> Iterator[SimClusterThread]:
-    """Run a cluster of three nodes."""
-    with SimClusterThread(ClusterOptions(nodes=3, n=3, q=2)) as running:
-        yield running
+def one_password(one_node: Target) -> Iterator[None]:
+    """Let the cluster have its password again after the test."""
+    before = one_node.password
+    yield
+    if one_node.password != before:
+        change_password(one_node, before)
 
 
-def serve(server: Server, *names: str) -> None:
-    """Sign users up, and wait until they are served."""
-    server.sign_up(names)
-    eventually(lambda: not server.unserved(names), "all are served")
+@pytest.fixture
+def stoppable() -> Iterator[Target]:
+    """Give a simulated cluster of one node."""
+    with open_simulated(ClusterOptions(nodes=1, n=1, q=2)) as opened:
+        yield opened
 
 
-def test_a_wrong_password(watch: Watch, cluster: SimClusterThread, server: Server) -> None:
+@pytest.fixture
+def nodes() -> Iterator[Target]:
+    """Give a simulated cluster of three nodes."""
+    with open_simulated(ClusterOptions(nodes=3, n=3, q=2)) as opened:
+        yield opened
+
+
+def test_a_wrong_password(watch: Watch, one_node: Target) -> None:
     """The reason has the account, and the file to correct. No restart is needed then."""
-    operator = watch(cluster)
+    operator = watch(one_node)
     daemon = operator.daemon
     daemon.password_file.write_text("wrong\n")
     daemon.start()
@@ -149,20 +164,21 @@ def test_a_wrong_password(watch: Watch, cluster: SimClusterThread, server: Serve
     )
     assert operator.is_alerted("PeruserdPasswordRefused")
     assert daemon.get("/healthz").text == "ok\n"
-    daemon.password_file.write_text("pass\n")
+    daemon.password_file.write_text(f"{one_node.password}\n")
     operator.sees_that_all_is_well()
-    serve(server, "ann")
+    one_node.serve(1)
     assert not operator.is_alerted("PeruserdPasswordRefused")
 
 
-def test_a_password_that_was_changed(watch: Watch, cluster: SimClusterThread) -> None:
+@pytest.mark.usefixtures("one_password")
+def test_a_password_that_was_changed(watch: Watch, one_node: Target) -> None:
     """The words are those of a wrong one, after the instance was well. The listeners live through it."""
-    operator = watch(cluster)
+    operator = watch(one_node)
     daemon = operator.daemon.start()
     operator.sees_that_all_is_well()
     listeners = daemon.listeners()
     assert not operator.is_alerted("PeruserdPasswordRefused")
-    cluster.set_admin_password("another")
+    change_password(one_node, "another")
     operator.reads("not ready", "refuses the password of adm", str(daemon.password_file), "put the right one there")
     operator.finds(lambda status: not status.authentication.let_in, "refuses the password of adm")
     assert "refuses the password of adm" in operator.ready
@@ -173,14 +189,15 @@ def test_a_password_that_was_changed(watch: Watch, cluster: SimClusterThread) ->
     assert daemon.listeners() == listeners
 
 
-def test_a_server_that_is_down(watch: Watch, cluster: SimClusterThread, server: Server) -> None:
+def test_a_server_that_is_down(watch: Watch, stoppable: Target) -> None:
     """The reason has the address that does not answer. Nothing is restarted, and who signs up later is served."""
-    operator = watch(cluster)
+    assert stoppable.sim is not None
+    operator = watch(stoppable)
     daemon = operator.daemon.start()
     operator.sees_that_all_is_well()
     listeners = daemon.listeners()
     assert not operator.is_alerted("PeruserdCouchDBNotSeen")
-    cluster.stop_node(1)
+    stoppable.sim.stop_node(1)
     address = str(daemon.config["couchdb"]["url"])
     operator.reads("not ready", "waiting for CouchDB", "cannot reach", address)
     assert "waiting for CouchDB" in operator.ready
@@ -189,39 +206,42 @@ def test_a_server_that_is_down(watch: Watch, cluster: SimClusterThread, server: 
     eventually(lambda: (daemon.gauge("peruserd_reading_age_seconds") or 0.0) > intervals, "nothing is read any more")
     assert operator.is_alerted("PeruserdCouchDBNotSeen", ageing=True)
     assert daemon.get("/healthz").text == "ok\n"
-    cluster.start_node(1)
+    stoppable.sim.start_node(1)
     operator.sees_that_all_is_well()
-    serve(server, "ann")
+    stoppable.serve(1)
     assert daemon.listeners() == listeners
     assert not operator.is_alerted("PeruserdCouchDBNotSeen")
 
 
-def test_nodes_that_are_lost(watch: Watch, nodes: SimClusterThread) -> None:
+def test_nodes_that_are_lost(watch: Watch, nodes: Target) -> None:
     """The reason has their names. Users are served while a majority is there, and wait until it is back."""
-    lost = nodes.node_names[1:]
+    assert nodes.sim is not None
+    lost = nodes.node_names()[1:]
     operator = watch(nodes)
     daemon = operator.daemon.start()
     operator.sees_that_all_is_well()
-    server = Server(nodes.urls[0], None)
     assert not operator.is_alerted("PeruserdNodeAway")
-    nodes.stop_node(3)
+    nodes.sim.stop_node(3)
     operator.reads(WELL, f"not connected: {lost[1]}")
-    serve(server, "ann")
+    (name,) = nodes.new_names(1)
+    nodes.sign_up([name])
+    # The copy at the lost node does not count.
+    eventually(lambda: name in str(nodes.security(name)), "the user is served")
     operator.finds(lambda status: status.away == (lost[1],), f"Nodes not connected</th><td>{lost[1]}<")
     assert operator.is_alerted("PeruserdNodeAway")
-    nodes.stop_node(2)
-    server.sign_up(["bob"])
+    nodes.sim.stop_node(2)
+    waiting = nodes.new_names(1)
+    nodes.sign_up(waiting)
     operator.reads("not ready: on hold, because the cluster serves nobody", "no majority", *lost)
     assert "no majority" in operator.ready
     assert operator.is_alerted("PeruserdOnHold")
     assert operator.is_alerted("PeruserdCutOff")
     assert daemon.get("/healthz").text == "ok\n"
     for node in (2, 3):
-        nodes.start_node(node)
+        nodes.sim.start_node(node)
     operator.sees_that_all_is_well()
-    eventually(lambda: server.is_served("bob"), "who waited is served")
+    eventually(lambda: not nodes.unserved(waiting), "who waited is served")
     assert not operator.is_alerted("PeruserdNodeAway")
-    server.close()
 
 
 class Disk(Protocol):
@@ -278,20 +298,20 @@ class LimitedFiles:
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def test_a_full_disk(watch: Watch, cluster: SimClusterThread, server: Server, tmp_path: Path) -> None:
+def test_a_full_disk(watch: Watch, one_node: Target, tmp_path: Path) -> None:
     """The reason has the directory. The instance goes on by itself once there is room."""
     state = tmp_path / "daemon-1" / "state"
     state.mkdir(parents=True)
     is_real = SmallDisk.can_be_made(state)
-    operator = watch(cluster, under=(*SmallDisk.UNDER, str(state)) if is_real else ())
+    operator = watch(one_node, under=(*SmallDisk.UNDER, str(state)) if is_real else ())
     daemon = operator.daemon.start()
     operator.sees_that_all_is_well()
     assert not operator.is_alerted("PeruserdStateNotWritable")
     disk: Disk = SmallDisk(daemon) if is_real else LimitedFiles(daemon)
     listeners = daemon.listeners()
     disk.fill()
-    names = [f"user{number}" for number in range(20)]
-    server.sign_up(names)
+    names = one_node.new_names(20)
+    one_node.sign_up(names)
     operator.reads("not ready: on hold: state cannot be written", str(state))
     assert "state cannot be written" in operator.ready
     operator.finds(
@@ -301,14 +321,14 @@ def test_a_full_disk(watch: Watch, cluster: SimClusterThread, server: Server, tm
     assert daemon.get("/healthz").text == "ok\n"
     disk.free()
     operator.sees_that_all_is_well()
-    eventually(lambda: not server.unserved(names), "all who waited are served")
+    eventually(lambda: not one_node.unserved(names), "all who waited are served")
     assert daemon.listeners() == listeners
     assert not operator.is_alerted("PeruserdStateNotWritable")
 
 
-def test_a_bad_configuration(watch: Watch, cluster: SimClusterThread, server: Server) -> None:
+def test_a_bad_configuration(watch: Watch, one_node: Target) -> None:
     """The reason has the key, at a start and at a reload. Only at a start does the instance end."""
-    operator = watch(cluster, config={"databases": {"qq": 1}})
+    operator = watch(one_node, config={"databases": {"qq": 1}})
     daemon = operator.daemon
     daemon.launch()
     assert daemon.wait() == 78
@@ -329,33 +349,33 @@ def test_a_bad_configuration(watch: Watch, cluster: SimClusterThread, server: Se
     operator.reads(f"{WELL}; configuration refused", "provisioning.max_in_flight")
     assert operator.is_alerted("PeruserdReloadRefused")
     assert (operator.ready, daemon.get("/healthz").text) == ("ok", "ok\n")
-    serve(server, "ann")
+    one_node.serve(1)
     daemon.write_configuration(provisioning={"max_in_flight": 4})
     daemon.hang_up()
     operator.sees_that_all_is_well()
     assert not operator.is_alerted("PeruserdReloadRefused")
 
 
-def test_couch_peruser_that_is_on(watch: Watch, cluster: SimClusterThread, server: Server) -> None:
+def test_couch_peruser_that_is_on(watch: Watch, one_node: Target) -> None:
     """Users are served all the same, so the instance is ready."""
-    operator = watch(cluster, constants=OFTEN)
+    operator = watch(one_node, constants=OFTEN)
     daemon = operator.daemon.start()
     operator.sees_that_all_is_well()
     assert not operator.is_alerted("PeruserdCouchPeruserOn")
-    cluster.set_peruser(on=True)
+    one_node.set_peruser(on=True)
     operator.reads(f"{WELL}; couch_peruser is on at this node")
     operator.finds(lambda status: status.couch_peruser, "couch_peruser</th><td>is on at this node")
     assert operator.is_alerted("PeruserdCouchPeruserOn")
     assert (operator.ready, daemon.get("/healthz").text) == ("ok", "ok\n")
-    serve(server, "ann")
-    cluster.set_peruser(on=False)
+    one_node.serve(1)
+    one_node.set_peruser(on=False)
     operator.sees_that_all_is_well()
     assert not operator.is_alerted("PeruserdCouchPeruserOn")
 
 
-def test_a_thread_that_dies_or_hangs(watch: Watch, cluster: SimClusterThread, server: Server, tmp_path: Path) -> None:
-    """One that dies is started again, and named meanwhile. One that hangs ends the instance, which then starts anew."""
-    operator = watch(cluster, constants=IMPATIENT)
+def test_a_thread_that_dies(watch: Watch, one_node: Target, tmp_path: Path) -> None:
+    """It is started again, and named meanwhile."""
+    operator = watch(one_node, constants=HURRIED)
     daemon = operator.daemon.start()
     operator.sees_that_all_is_well()
     assert not operator.is_alerted("PeruserdThreadFails")
@@ -372,7 +392,13 @@ def test_a_thread_that_dies_or_hangs(watch: Watch, cluster: SimClusterThread, se
     assert daemon.get("/healthz").text == "ok\n"
     operator.sees_that_all_is_well()
 
-    saboteur.let_hang("watcher")
+
+def test_a_thread_that_hangs(watch: Watch, one_node: Target, tmp_path: Path) -> None:
+    """It ends the instance, which then starts anew."""
+    operator = watch(one_node, constants=IMPATIENT)
+    daemon = operator.daemon.start()
+    operator.sees_that_all_is_well()
+    Saboteur(tmp_path / "sabotage").let_hang("watcher")
     assert daemon.wait() == 1
     assert "'watcher' hangs" in operator.systemd.status
     last = daemon.lines()[-1]
@@ -382,4 +408,4 @@ def test_a_thread_that_dies_or_hangs(watch: Watch, cluster: SimClusterThread, se
     (tmp_path / "sabotage").unlink()
     daemon.start()
     operator.sees_that_all_is_well()
-    serve(server, "ann")
+    one_node.serve(1)

@@ -1,4 +1,7 @@
-"""Commands that speak to the daemon of their node, with a daemon that runs."""
+"""Commands that speak to the daemon of their node, with a daemon that runs.
+
+On the simulated cluster, or on the real one that PERUSERD_TEST_CLUSTER names.
+"""
 
 import json
 import subprocess
@@ -6,19 +9,17 @@ from collections.abc import Callable
 
 import pytest
 
-from peruserd.simcluster import SimClusterThread
 from tests.cli.running import peruserd
 from tests.system.daemon import Daemon
-from tests.system.server import Server
-from tests.waiting import eventually
+from tests.system.target import Target
 
 RANGE = "00000000-7fffffff"
 
 
 @pytest.fixture
-def instance(make_daemon: Callable[..., Daemon], cluster: SimClusterThread) -> Daemon:
+def instance(make_daemon: Callable[..., Daemon], one_node: Target) -> Daemon:
     """An instance with two listeners that has caught up."""
-    made = make_daemon(url=cluster.urls[0])
+    made = make_daemon(url=one_node.urls[0], username=one_node.username, password=one_node.password)
     made.start().wait_until_scanned()
     return made
 
@@ -28,10 +29,9 @@ def ask(instance: Daemon, *arguments: str) -> subprocess.CompletedProcess[str]:
     return peruserd(*arguments, "--config", str(instance.directory / "peruserd.toml"))
 
 
-def test_the_status_comes_through_the_socket(instance: Daemon, server: Server) -> None:
+def test_the_status_comes_through_the_socket(instance: Daemon, one_node: Target) -> None:
     """It needs no port, and has what the page has. After a stop nobody answers."""
-    server.sign_up(["ann"])
-    eventually(lambda: not server.unserved(["ann"]), "the user is served")
+    one_node.serve(1)
     shown = ask(instance, "status")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert shown.stdout.startswith("node1@127.0.0.1: active; ")
@@ -42,7 +42,7 @@ def test_the_status_comes_through_the_socket(instance: Daemon, server: Server) -
     assert ask(instance, "status").returncode == 75
 
 
-def test_a_listener_is_started_again_while_users_are_served(instance: Daemon, server: Server) -> None:
+def test_a_listener_is_started_again_while_users_are_served(instance: Daemon, one_node: Target) -> None:
     """The other one stays, the new one goes on at its checkpoint, and nothing of it counts as a failure."""
     before = {copy: pid for pid, copy in instance.listeners().items()}
     copy = f"{RANGE}@node1@127.0.0.1"
@@ -52,8 +52,7 @@ def test_a_listener_is_started_again_while_users_are_served(instance: Daemon, se
     assert {each for each in before if before[each] != after[each]} == {copy}
     (resumed,) = instance.lines("following")[2:]
     assert (resumed["listener"], resumed["why"]) == (copy, "the checkpoint holds")
-    server.sign_up(["ann", "bob", "cid", "dan"])
-    eventually(lambda: not server.unserved(["ann", "bob", "cid", "dan"]), "the users are served")
+    one_node.serve(4)
     listeners = json.loads(ask(instance, "listeners", "--json").stdout)["listeners"]
     (shown,) = [each for each in listeners if each["copy"] == copy]
     assert (shown["why"], shown["restarts"], shown["failures"]) == ("ordered", 0, 0)

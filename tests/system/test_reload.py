@@ -1,4 +1,7 @@
-"""An instance takes over another configuration while it runs and serves users."""
+"""An instance takes over another configuration while it runs and serves users.
+
+On the simulated cluster, or on the real one that PERUSERD_TEST_CLUSTER names.
+"""
 
 import json
 import os
@@ -8,18 +11,17 @@ from collections.abc import Callable
 
 import pytest
 
-from peruserd.core.common.names import database_name
-from peruserd.simcluster import SimClusterThread
+from peruserd.core.common.names import database_name, user_document_id
 from tests.cli.running import peruserd
 from tests.system.daemon import Daemon
-from tests.system.server import PREFIX, Server
+from tests.system.target import LEASES, PREFIX, Target
 from tests.waiting import eventually
 
 
 @pytest.fixture
-def instance(make_daemon: Callable[..., Daemon], cluster: SimClusterThread) -> Daemon:
+def instance(make_daemon: Callable[..., Daemon], one_node: Target) -> Daemon:
     """An instance with two listeners that has caught up."""
-    made = make_daemon(url=cluster.urls[0])
+    made = make_daemon(url=one_node.urls[0], username=one_node.username, password=one_node.password)
     made.start().wait_until_scanned()
     return made
 
@@ -38,29 +40,23 @@ def wait_for_success(instance: Daemon, value: int) -> None:
     eventually(lambda: instance.gauge("peruserd_config_last_reload_successful") == value, "the metric is up to date")
 
 
-def serve(server: Server, names: list[str]) -> None:
-    """Let users sign up, and wait until each is served."""
-    server.sign_up(names)
-    eventually(lambda: not server.unserved(names), "the users are served")
-
-
-def test_limits_and_the_log_change_without_a_new_process(instance: Daemon, server: Server) -> None:
+def test_limits_and_the_log_change_without_a_new_process(instance: Daemon, one_node: Target) -> None:
     """Listeners hear of their new limits and log at the new level, and go on."""
     listeners = instance.listeners()
     said = reloaded(instance, provisioning={"max_in_flight": 3}, audit={"rate": 1.0})
     assert said["at_once"] == ["provisioning.max_in_flight", "audit.rate"]
-    serve(server, ["before"])
+    before = one_node.serve(1)
     instance.write_configuration(log={"level": "warning"})
     instance.hang_up()
     # Each listener says so twice, the second time before it takes the new level.
     eventually(lambda: len(instance.lines("another configuration is in force")) == 4, "all listeners have heard of it")
-    serve(server, ["after"])
-    assert [line["document"] for line in instance.lines("audit")] == ["org.couchdb.user:before"]
+    one_node.serve(1)
+    assert [line["document"] for line in instance.lines("audit")] == [user_document_id(name) for name in before]
     assert instance.listeners() == listeners
     wait_for_success(instance, 1)
 
 
-def test_a_mistake_is_refused_and_a_key_that_needs_a_restart_is_named(instance: Daemon, server: Server) -> None:
+def test_a_mistake_is_refused_and_a_key_that_needs_a_restart_is_named(instance: Daemon, one_node: Target) -> None:
     """The instance serves users as before. The command says the same as the log."""
     file = instance.directory / "peruserd.toml"
     file.write_text(file.read_text().replace("debug", "loud"))
@@ -68,7 +64,7 @@ def test_a_mistake_is_refused_and_a_key_that_needs_a_restart_is_named(instance: 
     refused = eventually(lambda: instance.line("configuration refused; the one before stays in force"))
     assert "log.level" in refused["error"]
     wait_for_success(instance, 0)
-    serve(server, ["ann"])
+    one_node.serve(1)
     instance.write_configuration(http={"listen": "127.0.0.1:1"}, cluster={"quiet_period": 0.7})
     ran = peruserd("reload", "--config", str(file), "--json")
     assert ran.returncode == 1
@@ -81,16 +77,16 @@ def test_a_mistake_is_refused_and_a_key_that_needs_a_restart_is_named(instance: 
     named = eventually(lambda: instance.line("restart peruserd to apply these keys; their old values are in force"))
     assert named["keys"] == ["http.listen"]
     wait_for_success(instance, 1)
-    serve(server, ["bob"])
+    one_node.serve(1)
     assert instance.stop() == 0
 
 
 def test_what_databases_depend_on_comes_with_new_listeners_one_after_the_other(
-    instance: Daemon, server: Server
+    instance: Daemon, one_node: Target
 ) -> None:
     """The second one stops after the first one is back. That is no failure, and the lease shows the new digest."""
     before = instance.listeners()
-    (lease,) = _digests(server)
+    (lease,) = _digests(one_node)
     said = reloaded(instance, databases={"q": 3})
     assert (said["at_once"], said["with_listeners"]) == ([], ["databases.q"])
     eventually(lambda: len(set(instance.listeners()) - set(before)) == 2, "both have a new process")
@@ -102,22 +98,22 @@ def test_what_databases_depend_on_comes_with_new_listeners_one_after_the_other(
         (event, copy) for copy in sorted(before.values()) for event in ("stopped", "following")
     ]
     assert instance.metrics().total("peruserd_listener_restarts_total") == 0
-    serve(server, ["ann"])
-    assert server.get(database_name(PREFIX, "ann"))["cluster"]["q"] == 3
-    eventually(lambda: _digests(server) != [lease], "the lease has the new digest")
+    (name,) = one_node.serve(1)
+    assert one_node.request("GET", f"/{database_name(PREFIX, name)}").json()["cluster"]["q"] == 3
+    eventually(lambda: _digests(one_node) != [lease], "the lease has the new digest")
 
 
-def _digests(server: Server) -> list[str]:
-    rows = server.get("peruserd", "_local_docs", params={"include_docs": "true"})["rows"]
+def _digests(target: Target) -> list[str]:
+    rows = target.request("GET", f"/{LEASES}/_local_docs", params={"include_docs": "true"}).json()["rows"]
     return [row["doc"]["digest"] for row in rows if re.match("_local/peruserd.active", row["id"])]
 
 
 @pytest.mark.anew
-def test_a_signal_to_all_processes_reloads_and_ends_none_of_them(instance: Daemon, server: Server) -> None:
+def test_a_signal_to_all_processes_reloads_and_ends_none_of_them(instance: Daemon, one_node: Target) -> None:
     """`pkill -HUP peruserd` reaches the listeners and the helpers too, and SIGHUP would end them by default."""
     before = instance.listeners()
     os.killpg(instance.pid, signal.SIGHUP)
     eventually(lambda: instance.line("configuration read again"), "the file is read again")
-    serve(server, ["ann"])
+    one_node.serve(1)
     assert instance.listeners() == before
     assert instance.lines("listener ended") == []

@@ -8,16 +8,16 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
+from peruserd.core.common.names import database_name
 from peruserd.core.processes.status import Status, encode_status
 from peruserd.daemon.http import Page
 from peruserd.daemon.http_server import HTTPServer
 from peruserd.daemon.status_page import StatusPages
-from peruserd.simcluster import SimClusterThread
 from tests.daemon.statuses import STATUS, evil_status
 from tests.evil_names import EVIL, UNSERVABLE, harmful
 from tests.system.browser import Browser, open_browser
 from tests.system.daemon import Daemon
-from tests.system.server import Server
+from tests.system.target import PREFIX, Target
 from tests.waiting import eventually
 
 # The words of each visible element that has a text of its own, with its colours. The contrast of a mixed colour cannot
@@ -120,26 +120,32 @@ def _contrast(first: str, second: str) -> float:
 
 
 def test_the_page_follows_a_running_instance(
-    browser: Browser, cluster: SimClusterThread, server: Server, make_daemon: Callable[..., Daemon]
+    browser: Browser, one_node: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
-    """It shows what happens without a reload, says since when nobody answers, and has nothing to complain about."""
-    daemon = make_daemon(url=cluster.urls[0], config={"databases": {"when_deleted": "report"}}).start()
+    """It shows what happens without a reload, says since when nobody answers, and has nothing to complain about.
+
+    On the simulated cluster, or on the real one that PERUSERD_TEST_CLUSTER names.
+    """
+    daemon = make_daemon(
+        url=one_node.urls[0],
+        username=one_node.username,
+        password=one_node.password,
+        config={"databases": {"when_deleted": "report"}},
+    ).start()
     daemon.wait_until_ready()
     browser.show_as(width=1280)
     browser.go(daemon.http)
     eventually(lambda: _is_live(browser), "the page shows the status")
     assert browser.run("return document.querySelectorAll('#listeners-t tbody tr').length") == 2
     assert browser.run("return document.querySelectorAll('#ranges-t tbody tr').length") == 2
-    names = [f"someone-{number}" for number in range(5)]
-    server.sign_up(names)
-    eventually(lambda: all(map(server.is_served, names)), "all are served")
-    server.ask("DELETE", server.databases().pop()).raise_for_status()
+    names = one_node.serve(5)
+    one_node.request("DELETE", f"/{database_name(PREFIX, names[0])}").raise_for_status()
     eventually(lambda: "database_deleted" in browser.text("#quarantine-t"), "the page shows the quarantine")
     eventually(lambda: "5 users served" in browser.text("#latency-now"), "the page shows the sign-ups")
     assert browser.run("return document.querySelectorAll('#curve circle').length") > 0
     assert "1 user in quarantine until somebody acts" in browser.text("#troubles")
     assert "the first plan after the start" in browser.text("#plans-l")
-    assert "someone-" not in browser.text("body")
+    assert not any(name in browser.text("body") for name in names)
     assert browser.messages() == []
     daemon.stop()
     eventually(lambda: "has not answered since" in browser.text("#gone"), "the page says that nobody answers")
