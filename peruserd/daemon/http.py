@@ -31,6 +31,9 @@ from peruserd.daemon.users_page import PATH, UsersPage
 Check = Callable[[], tuple[bool, str]]
 """Says whether a check passes, and in one line why or why not."""
 
+QUICK: Final = frozenset({b"/healthz", b"/readyz", b"/metrics"})
+"""The pages that a machine without threads gets as well: none of them waits for a server or for a user."""
+
 _INDEX: Final = b"""peruserd
 
 /              in a browser: the status as a page
@@ -139,7 +142,7 @@ def serve(page: Page, http: HTTPConfig) -> HTTPServer:
     # Whoever reads this machine's own name in a list of targets asks under it.
     names = {*split_hosts(http.hosts), socket.gethostname().lower()}
     try:
-        server = HTTPServer(page, host, port, names)
+        server = HTTPServer(page, host, port, names, QUICK)
     except OSError as error:
         problem = f"http.listen: cannot listen on {http.listen}: {error.strerror}"
         if error.errno in _LASTING:

@@ -8,6 +8,9 @@ One thread accepts connections, and each connection has a thread for one request
 
 A client that sends or takes nothing gives its place to a newer one when no place is free. So slow clients, however
 many, keep no scrape and no check of health out.
+
+Where no thread can be started, the accepting thread answers the most important pages itself, and gives each client a
+second. Otherwise a check of health would fail, and the restart that follows would find no thread either.
 """
 
 import select
@@ -37,6 +40,9 @@ _BACKLOG: Final = 128
 # A request is sent at once, in one or a few packets.
 _HEAD_SECONDS: Final = 10.0
 _ANSWER_SECONDS: Final = 30.0
+
+# The accepting thread has no more time for a client.
+_ALONE_SECONDS: Final = 1.0
 
 # A connection that is closed before its last bytes were read is reset, and the client can lose the answer. So the
 # server waits this long for the client's end, and reads at most so many bytes.
@@ -146,12 +152,22 @@ class Places:
 class HTTPServer:
     """Serves an application from threads. `port` is the port in use, also if the kernel chose it (port 0).
 
-    `names` are the names, in lower case, under which clients may ask, beside all addresses and those of loopback.
+    - `names` are the names, in lower case, under which clients may ask, beside all addresses and those of loopback.
+    - `quick` are the paths that are answered at once, also where no thread can be started.
+
     Raises OSError if it cannot listen.
     """
 
-    def __init__(self, application: Application, host: str, port: int, names: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        application: Application,
+        host: str,
+        port: int,
+        names: Collection[str] = (),
+        quick: Collection[bytes] = (),
+    ) -> None:
         self._application = application
+        self._quick = frozenset(quick)
         self._names = frozenset(names)
         self._places = Places()
         self._listening = _listen(host, port)
@@ -196,16 +212,15 @@ class HTTPServer:
             threading.Thread(target=self._serve, args=(connection,), name="http-client", daemon=True).start()
         except RuntimeError as error:
             # No thread can be started now. The next connection may find one.
-            log.warning("http client cannot be served", error=str(error))
-            connection.socket.close()
-            self._places.leave(connection)
+            log.warning("http client cannot have a thread", error=str(error))
+            self._serve(connection, alone=True)
 
-    # The thread of a connection
+    # The thread of a connection, or the accepting thread, which is alone then
 
-    def _serve(self, connection: Connection) -> None:
+    def _serve(self, connection: Connection, *, alone: bool = False) -> None:
         try:
             with connection.socket:
-                self._talk(connection)
+                self._talk(connection, alone=alone)
         except OSError as error:
             # The client is gone, or was given up.
             log.debug("http client is gone", error=str(error))
@@ -214,14 +229,16 @@ class HTTPServer:
         finally:
             self._places.leave(connection)
 
-    def _talk(self, connection: Connection) -> None:
-        head = _read(connection.socket)
+    def _talk(self, connection: Connection, *, alone: bool) -> None:
+        head = _read(connection.socket, _ALONE_SECONDS if alone else _HEAD_SECONDS)
         if head is None:
             return
         connection.stage = Stage.WORKING
+        if alone and isinstance(head, Head) and head.path not in self._quick:
+            head = Refused("503 Service Unavailable", "no thread can be started now")
         encoded = self._answer(head, connection)
         connection.stage = Stage.SENDING
-        connection.socket.settimeout(_ANSWER_SECONDS)
+        connection.socket.settimeout(_ALONE_SECONDS if alone else _ANSWER_SECONDS)
         connection.socket.sendall(encoded)
         connection.stage = Stage.ENDING
         _end(connection.socket)
@@ -264,9 +281,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _read(client: socket.socket) -> Head | Refused | None:
-    """Read the head of a request within its time; None if there is nobody to answer."""
-    until = time.monotonic() + _HEAD_SECONDS
+def _read(client: socket.socket, within: float) -> Head | Refused | None:
+    """Read the head of a request within so many seconds; None if there is nobody to answer."""
+    until = time.monotonic() + within
     received = HeadBytes()
     while True:
         left = until - time.monotonic()

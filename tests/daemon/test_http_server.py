@@ -265,22 +265,46 @@ def test_a_connection_that_cannot_be_taken_makes_no_loop_without_pauses(monkeypa
     assert len(failed) == 3
 
 
-def test_a_client_for_whom_no_thread_can_be_started_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The accepting thread goes on, and the place is free again."""
-    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 1)
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Let no thread be started for a client while this list is empty."""
     start = threading.Thread.start
-    refused: list[None] = []
+    given: list[None] = []
 
     def refusing(thread: threading.Thread) -> None:
-        if thread.name == "http-client" and len(refused) < 3:
-            refused.append(None)
+        if thread.name == "http-client" and not given:
             raise RuntimeError("can't start new thread")
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refusing)
-    with _serving() as server:
-        assert [_asked(server, b"") for _ in range(3)] == [b""] * 3
+    return given
+
+
+def test_a_check_of_health_is_answered_where_no_thread_can_be_started(
+    monkeypatch: pytest.MonkeyPatch, no_threads: list[None]
+) -> None:
+    """A restart would find no thread either. Other pages are refused, and the places are free again."""
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 1)
+    with _serving(quick=[b"/healthz"]) as server:
+        for _ in range(3):
+            assert _asked(server, GET.replace(b"/ ", b"/healthz ", 1)).startswith(b"HTTP/1.0 200 ")
+            assert _asked(server, GET).startswith(b"HTTP/1.0 503 ")
+            assert _asked(server, b"\x16\x03\x01").startswith(b"HTTP/1.0 400 ")
+        no_threads.append(None)
         assert _asked(server, GET).startswith(b"HTTP/1.0 200 ")
+
+
+def test_a_silent_client_holds_the_accepting_thread_up_only_shortly(
+    monkeypatch: pytest.MonkeyPatch, no_threads: list[None]
+) -> None:
+    """Without another thread the next client waits for that one. Its answer comes all the same."""
+    assert not no_threads
+    monkeypatch.setattr(http_server, "_ALONE_SECONDS", 0.5)
+    monkeypatch.setattr(http_server, "_HEAD_SECONDS", 2 * PATIENCE_SECONDS)
+    with _serving(quick=[b"/healthz"]) as server, ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(_connect(server))
+        assert _asked(server, GET.replace(b"/ ", b"/healthz ", 1)).startswith(b"HTTP/1.0 200 ")
 
 
 def test_a_stop_lets_requests_that_have_arrived_be_answered() -> None:
