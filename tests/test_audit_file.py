@@ -287,7 +287,7 @@ def _largest_file(size: int) -> Any:
 
 
 def test_a_line_that_fits_in_part_is_whole_in_the_log_and_spoils_no_other(audit_file: Path) -> None:
-    """The part stays in the file, on a line of its own."""
+    """The part stays in the file, on a line of its own. If somebody removes it, there is no empty line."""
     stream = StringIO()
     with logging_to(stream, keeping(audit_file)):
         log.info("audit", number=1)
@@ -295,7 +295,13 @@ def test_a_line_that_fits_in_part_is_whole_in_the_log_and_spoils_no_other(audit_
             log.info("audit", number=2)
             log.info("audit", number=3)
         log.info("audit", number=4)
-    first, part, last = audit_file.read_text().splitlines()
+        assert len(audit_file.read_text().splitlines()) == 3
+        with _largest_file(audit_file.stat().st_size + 20):
+            log.info("audit", number=5)
+        os.truncate(audit_file, audit_file.stat().st_size - 20)
+        log.info("audit", number=6)
+    first, part, last, after = audit_file.read_text().splitlines()
+    assert json.loads(after)["number"] == 6
     assert (json.loads(first)["number"], json.loads(last)["number"]) == (1, 4)
     assert len(part) == 20
     assert [f"number={number}" in stream.getvalue() for number in range(1, 5)] == [False, True, True, False]

@@ -49,7 +49,8 @@ class AuditFile:
         with self._lock:
             descriptor = self._current()
             # What is left of a line that did not fit must not spoil this one.
-            content = b"\n" * self._is_torn + f"{line}\n".encode()
+            end = b"\n" if self._is_torn and _ends_within_a_line(self.path) else b""
+            content = end + f"{line}\n".encode()
             written = os.write(descriptor, content)
             if written < len(content):
                 self._is_torn = self._is_torn or written > 0
@@ -88,6 +89,14 @@ class AuditFile:
             return mine.st_nlink == 0 or time.monotonic() - self._gone_since >= _ROTATION_SECONDS
         self._gone_since = None
         return not os.path.samestat(at_path, mine)
+
+
+def _ends_within_a_line(path: str) -> bool:
+    """Say whether the last line of a file has no end. It can have got one, or the file can be empty again."""
+    with Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read(1) not in (b"", b"\n")
 
 
 def _opened(path: str) -> int:
