@@ -105,6 +105,7 @@ for number in range(1_000):
 """
 
 
+@pytest.mark.processes
 def test_lines_of_several_processes_do_not_mix(audit_file: Path) -> None:
     """Each is one write at the end of the file."""
     command = (sys.executable, "-c", _WRITER, str(audit_file))
