@@ -30,6 +30,7 @@ _HURRIED: Final = (
     ("peruserd.supervisor.directory_watch", "_MIN_SECONDS", 0.25),
     ("peruserd.supervisor.directory_watch", "_NO_SHARDS_SECONDS", 0.5),
     ("peruserd.supervisor.directory_watch", "_SAVE_SECONDS", 0.25),
+    ("peruserd.supervisor.pausing", "_AWAY", Backoff(initial_seconds=0.25, max_seconds=2.0)),
     ("peruserd.supervisor.pausing", "_BACKOFF", Backoff(initial_seconds=0.25, max_seconds=4.0)),
 )
 

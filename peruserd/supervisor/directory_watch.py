@@ -26,7 +26,7 @@ from peruserd.couch.sources import LONG_POLL_SECONDS, DirectorySource
 from peruserd.repeated_task import RepeatedTask
 from peruserd.supervisor.directory_reader import DirectoryReader, Looks
 from peruserd.supervisor.files import write_whole
-from peruserd.supervisor.pausing import pause_after
+from peruserd.supervisor.pausing import Pauses
 from peruserd.supervisor.state_writes import Put
 
 # The pause between two polls. The list has the maps of all databases, so it grows by many rows a second while many
@@ -87,6 +87,7 @@ class DirectoryWatch:
         self._reader = DirectoryReader(self._saved, on_change=on_change, prefix=prefix, looks=looks)
         self._save_at = 0.0
         self.failures = 0
+        self._pauses = Pauses()
 
     def start(self) -> None:
         """Begin to watch."""
@@ -156,7 +157,7 @@ class DirectoryWatch:
             self._on_break()
         if self.failures < _BREAK and isinstance(error, UnreachableError):
             return _ONCE_MORE_SECONDS
-        return pause_after(error, self.failures)
+        return self._pauses.after(error, self.failures)
 
 
 def _read(file: Path) -> Mark | None:

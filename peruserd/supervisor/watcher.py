@@ -12,7 +12,7 @@ import structlog
 from peruserd.core.cluster.views import View
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.repeated_task import RepeatedTask
-from peruserd.supervisor.pausing import pause_after
+from peruserd.supervisor.pausing import Pauses
 
 # The least time between two readings, even on request: a reading is four requests, and few changes are more urgent.
 _MIN_SECONDS: Final = 0.2
@@ -45,6 +45,7 @@ class Watcher:
         self._on_failure = on_failure
         # A listener whose copy stays away asks again and again.
         self._task = RepeatedTask("watcher", self._turn, min_pause_seconds=_MIN_SECONDS)
+        self._pauses = Pauses()
         self.failures = self.failures_in_all = 0
         self.trouble: str | None = None
         self.succeeded_at: float | None = None
@@ -93,4 +94,4 @@ class Watcher:
         self.trouble = str(error) or type(error).__name__
         if self.failures == 1:
             log.warning("cluster cannot be seen; the last view stays in force", kind=kind, error=str(error))
-        return max(self._interval, pause_after(error, self.failures))
+        return max(self._interval, self._pauses.after(error, self.failures))

@@ -37,7 +37,8 @@ def pair() -> Iterator[SimClusterThread]:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory_watch_module, "_MIN_SECONDS", 0.01)
-    monkeypatch.setattr(pausing, "_BACKOFF", Backoff(initial_seconds=0.01, max_seconds=0.01))
+    for name in ("_AWAY", "_BACKOFF"):
+        monkeypatch.setattr(pausing, name, Backoff(initial_seconds=0.01, max_seconds=0.01))
 
 
 class Heard:

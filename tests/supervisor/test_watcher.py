@@ -6,7 +6,7 @@ import pytest
 
 from peruserd.core.cluster.views import View
 from peruserd.core.common.backoff import Backoff
-from peruserd.couch.errors import RefusedError, RejectedError, UnauthorizedError, UnreachableError
+from peruserd.couch.errors import RefusedError, RejectedError, ServerError, UnauthorizedError, UnreachableError
 from peruserd.supervisor import pausing
 from peruserd.supervisor.watcher import Watcher
 from tests.waiting import PATIENCE_SECONDS, eventually, eventually_at_least
@@ -41,7 +41,8 @@ def watcher_of(readings: Readings, seen: list[View | None], interval_seconds: fl
 @pytest.mark.parametrize("error", [UnreachableError("away"), ValueError("what nobody foresaw")], ids=repr)
 def test_a_watcher_passes_on_what_it_sees_after_failures(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failed reading, for any reason, the next one follows. Meanwhile there is no new view."""
-    monkeypatch.setattr(pausing, "_BACKOFF", Backoff(initial_seconds=0.01, max_seconds=0.01))
+    for name in ("_AWAY", "_BACKOFF"):
+        monkeypatch.setattr(pausing, name, Backoff(initial_seconds=0.01, max_seconds=0.01))
     seen: list[View | None] = []
     watcher = watcher_of(Readings(error, VIEW), seen)
     watcher.start()
@@ -55,11 +56,21 @@ def test_a_watcher_passes_on_what_it_sees_after_failures(error: Exception, monke
 @pytest.mark.parametrize("error", [UnauthorizedError("no"), RejectedError("no")], ids=repr)
 def test_a_page_that_was_closed_for_a_moment_is_asked_for_again_soon(error: Exception) -> None:
     """A proxy may refuse once during a reload. If a page stays closed, the pauses grow."""
-    pauses = [pausing.pause_after(error, failures) for failures in range(1, 10)]
+    pauses = [pausing.Pauses().after(error, failures) for failures in range(1, 10)]
     assert pauses[0] <= 1
     assert sum(pauses[:4]) <= 15
     assert pauses == sorted(pauses)
     assert pauses[-1] == 15
+
+
+def test_a_server_that_was_away_for_long_is_seen_soon_after_its_return() -> None:
+    """It may answer with errors while it starts, and these are the first failures of a server that is there."""
+    pauses = pausing.Pauses()
+    while_away = {pauses.after(UnreachableError("away"), failures) for failures in range(1, 400)}
+    assert max(while_away) == 2.0
+    starting = [pauses.after(ServerError("starting"), failures) for failures in range(400, 406)]
+    assert starting == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
+    assert [pauses.after(ServerError("later"), failures) for failures in (1, 2)] == [1.0, 2.0]
 
 
 def test_a_watcher_that_is_refused_does_not_hammer_the_server() -> None:
@@ -82,8 +93,8 @@ def test_a_watcher_that_is_not_let_in_looks_soon_whether_it_is() -> None:
     watcher.start()
     eventually(lambda: VIEW in seen)
     watcher.stop()
-    assert pausing.pause_after(RefusedError("no"), 1000) == 1.0
-    assert pausing.pause_after(UnauthorizedError("401 for a while"), 1000) == 15.0
+    assert pausing.Pauses().after(RefusedError("no"), 1000) == 1.0
+    assert pausing.Pauses().after(UnauthorizedError("401 for a while"), 1000) == 15.0
 
 
 def test_a_look_that_is_asked_for_does_not_wait_for_the_interval() -> None:
