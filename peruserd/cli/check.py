@@ -28,6 +28,7 @@ from peruserd.couch.errors import CouchError
 from peruserd.couch.listing import databases_with
 from peruserd.couch.majority import why_no_majority
 from peruserd.couch.pluses import PLUS_LOST, plus_is_lost
+from peruserd.couch.session import quoted
 from peruserd.couch.shapes import Membership
 from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.membership import LeaseObserver
@@ -130,6 +131,8 @@ def _look_at_nodes(connected: Connected, node: str, view: View, report: _Report)
     _look_at_paths(connected, report)
     others = ", ".join(each for each in view.instances if each != node)
     report.say("instances", f"leases of others: {others or 'none'} (`peruserd plan` watches them for life)")
+    if (refusing := _refusing(connected, members.all_nodes)) is not None:
+        report.say("account", refusing, clear=False)
     is_on, words = _second_writer(client, members.all_nodes)
     report.say("second writer", words, clear=not is_on)
 
@@ -185,6 +188,28 @@ def _on_deletion(deletion: DeletionConfig) -> str:
 def _with_instance(view: View, node: str) -> View:
     """Return the view with a daemon beside this node, because the command says what that daemon would do."""
     return msgspec.structs.replace(view, instances=tuple(sorted({*view.instances, node})))
+
+
+def _refusing(connected: Connected, nodes: Iterable[str]) -> str | None:
+    """Return the words about nodes that refuse the account, if any; each node has a password of its own for it."""
+    if connected.credentials is None:
+        return None
+    if not (refusing := [each for each in sorted(nodes) if _is_refused(connected.client, each)]):
+        return None
+    return (
+        f"{', '.join(refusing)} {'refuse' if len(refusing) > 1 else 'refuses'} {connected.credentials.username}; give "
+        'the account the same password on each node: see "The account" in docs/install.md'
+    )
+
+
+def _is_refused(client: Client, node: str) -> bool:
+    try:
+        answer = client.session.request("GET", f"/_node/{quoted(node)}/_session")
+    except CouchError:
+        # The node does not answer just now. Other lines say what cannot be read.
+        return False
+    # CouchDB 3.5 answers a wrong password that another node hands on with this crash.
+    return answer.refuses or (answer.status == 500 and answer.reason == "function_clause")
 
 
 def _second_writer(client: Client, nodes: Iterable[str]) -> tuple[bool, str]:

@@ -19,6 +19,7 @@ from peruserd.core.processes.status import (
     SeenInstance,
     Status,
 )
+from peruserd.supervisor.second_writer import ADVICE
 
 # The most changes of the plan that are shown, and the most owners that are named in one row.
 _PLANS: Final = 5
@@ -83,7 +84,11 @@ def _head(status: Status) -> Iterator[str]:
     if status.maintenance:
         yield "  node     in maintenance mode; its users are served all the same"
     if status.couch_peruser:
-        yield "  node     CouchDB's own couch_peruser is on, and writes beside this instance"
+        yield f"  node     CouchDB's own couch_peruser is on, and writes beside this instance; {ADVICE}"
+    for each in status.failing:
+        yield f"  thread   {shown(each)} fails, and is tried again; the log has the traceback"
+    if status.refused is not None:
+        yield f"  config   the last reload was refused, and the one before is in force: {harmless(status.refused)}"
 
 
 def _opinion(opinion: Opinion) -> str:
@@ -96,7 +101,7 @@ def _instance(each: SeenInstance) -> tuple[str, ...]:
     role = "active" if each.is_active else "standby"
     role += (", drained" if each.drained else "") + (", node in maintenance" if each.maintenance else "")
     age = _UNKNOWN if each.lease_age is None else f"{span(each.lease_age)} ago"
-    name = shown(each.node) + (" (this one)" if each.is_me else "")
+    name = (shown(each.node) if each.node else _UNKNOWN) + (" (this one)" if each.is_me else "")
     return name, each.status.value, role, age, same, shown(each.version), shown(each.address)
 
 

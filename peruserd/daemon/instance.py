@@ -213,6 +213,7 @@ class Instance:
             authenticator=self._authenticator,
             second_writer=self._second_writer,
             pause=self._deletions.pause,
+            refused=lambda: self._reloader.record.refused,
         )
         self._keeper = keep_templates(config, templates, self._tokens, self._cluster_reader, self._supervisor)
         self._parts = Parts(

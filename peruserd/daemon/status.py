@@ -60,7 +60,8 @@ _ORDER: Final = (LeaseStatus.ALIVE, LeaseStatus.UNPROVEN, LeaseStatus.SILENT, Le
 class InstanceStatus:
     """Makes the status of an instance; any thread may ask.
 
-    `pause` returns the pause of all drops; None if nothing is ever dropped.
+    `pause` returns the pause of all drops; None if nothing is ever dropped. `refused` returns why the last reload was
+    refused; None if it was not.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class InstanceStatus:
         authenticator: Authenticator,
         second_writer: SecondWriter,
         pause: Callable[[], Pause | None],
+        refused: Callable[[], str | None],
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -89,6 +91,7 @@ class InstanceStatus:
         self._authenticator = authenticator
         self._second_writer = second_writer
         self._pause = pause
+        self._refused = refused
         self._clock = clock
         self._wall_clock = wall_clock
         self._started = wall_clock()
@@ -164,6 +167,7 @@ class InstanceStatus:
             failures=dict(sorted(fleet.counters.failures.items())),
             away=() if views is None else tuple(map(cut, cutter.rows("away", views[1].away))),
             failing=self._health.failing(),
+            refused=None if (refused := self._refused()) is None else cut(refused),
             omitted=cutter.omitted,
         )
 

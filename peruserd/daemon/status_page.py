@@ -110,6 +110,8 @@ def _facts(status: Status) -> Iterable[tuple[str, str]]:
         yield "Nodes not connected", ", ".join(map(named, status.away[:_MAX_PLAIN_ROWS]))
     if status.couch_peruser:
         yield "couch_peruser", "is on at this node, and writes to the same databases"
+    if status.refused is not None:
+        yield "The last reload was refused", status.refused
     if status.failing:
         yield "Threads that fail", ", ".join(status.failing)
     yield "In quarantine", ", ".join(f"{kind}: {users}" for kind, users in status.quarantine.items()) or "nobody"

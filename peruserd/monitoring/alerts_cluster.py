@@ -15,9 +15,13 @@ CLUSTER: Final = (
         name="PeruserdCouchDBNotSeen",
         severity=Severity.CRITICAL,
         expr=(
-            "peruserd_reading_age_seconds > 60\n"
-            "or\n"
-            "(peruserd_reading_failures_total > 0 unless peruserd_reading_age_seconds)"
+            "(\n"
+            "  peruserd_reading_age_seconds > 60\n"
+            "  or\n"
+            "  (peruserd_reading_failures_total > 0 unless peruserd_reading_age_seconds)\n"
+            ")\n"
+            "unless on (job, cluster, instance)\n"
+            "(peruserd_authenticated == 0 and peruserd_password_refusals_total > 0)"
         ),
         holds="1m",
         summary="CouchDB cannot be read by {{ $labels.instance }}",

@@ -47,3 +47,17 @@ def test_a_range_that_has_lost_its_copies_is_named(cluster: SimClusterThread, co
     assert checked.returncode == 1, checked.stdout + checked.stderr
     (said,) = [line for line in checked.stdout.splitlines() if line.startswith("majority:")]
     assert "in the ranges 00000000-7fffffff:" in said
+
+
+def test_a_node_with_another_password_is_named(cluster: SimClusterThread, config: str) -> None:
+    """Each node has its own password of the account. What it has copies of could not be looked at."""
+    checked = peruserd("check", "--config", config)
+    assert "refuses" not in checked.stdout
+    cluster.set_admin_password("another one", node=3)
+    checked = peruserd("check", "--config", config)
+    assert checked.returncode == 1, checked.stdout + checked.stderr
+    (said,) = [line for line in checked.stdout.splitlines() if line.startswith("account:") and "refuse" in line]
+    assert said.split() == [
+        *f"account: {cluster.node_names[2]} refuses adm; give the account the same password on each node:".split(),
+        *["see", '"The', 'account"', "in", "docs/install.md"],
+    ]

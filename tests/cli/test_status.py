@@ -121,6 +121,22 @@ def test_no_name_and_no_word_of_a_server_steers_the_terminal(name: str) -> None:
     assert len(in_words(status).splitlines()) == len(in_words(evil_status("x")).splitlines())
 
 
+def test_what_needs_attention_is_said_at_the_top() -> None:
+    """The command must not call an instance well whose alert fires, or of which the page says more."""
+    status = changed(failing=("watcher",), refused="x.toml: databse: unknown table", couch_peruser=True)
+    head = in_words(status).split("\n\n")[0].splitlines()
+    assert "  thread   watcher fails, and is tried again; the log has the traceback" in head
+    refused = "the last reload was refused, and the one before is in force: x.toml: databse: unknown table"
+    assert f"  config   {refused}" in head
+    assert any(line.endswith("[couch_peruser] enable = false on every node") for line in head)
+
+
+def test_an_instance_without_a_node_yet_has_no_empty_name() -> None:
+    """Before CouchDB has answered, the row of this instance has a mark in the place of the node."""
+    me = msgspec.structs.replace(STATUS.instances[0], node="", is_me=True)
+    assert any(line.startswith("- (this one) ") for line in in_words(changed(instances=(me,))).splitlines())
+
+
 def test_troubles_are_said_below_the_listeners() -> None:
     """A table has no room for reasons."""
     (listener,) = STATUS.listeners

@@ -108,6 +108,7 @@ def evil_status(text: str) -> Status:
         ready=opinion,
         nodes=(text,),
         away=(text,),
+        refused=text,
         instances=(instance, replace(instance, is_me=False, same_configuration=False)),
         ranges=tuple(replace(each, **names) for each in STATUS.ranges),
         listeners=(listener,),

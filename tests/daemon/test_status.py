@@ -79,10 +79,22 @@ def _subject(
         "second_writer": SimpleNamespace(is_on=True),
     }
     subject = InstanceStatus(
-        auth_db="_users", pause=lambda: pause, clock=lambda: moment[0], wall_clock=lambda: WALL, **parts
+        auth_db="_users",
+        pause=lambda: pause,
+        refused=lambda: more.get("refused"),
+        clock=lambda: moment[0],
+        wall_clock=lambda: WALL,
+        **parts,
     )
     moment[0] += 60.0
     return subject
+
+
+def test_a_refused_reload_is_said_until_another_one_succeeds() -> None:
+    """An operator who looks at the status must see that the file is not in force. The words come from the file."""
+    assert _subject().status().refused is None
+    assert _subject(refused="x.toml: couchdb.urll: unknown key").status().refused == "x.toml: couchdb.urll: unknown key"
+    assert len(_subject(refused="k" * 1_000).status().refused or "") == MAX_TEXT
 
 
 def test_the_status_says_who_and_how_long() -> None:

@@ -30,7 +30,12 @@ class Parsed(HTMLParser):
         self.text += data
 
 
-TROUBLES = ("Nodes not connectedn2, n4", "couch_peruseris on at this node", "Threads that failwatcher")
+TROUBLES = (
+    "Nodes not connectedn2, n4",
+    "couch_peruseris on at this node",
+    "Threads that failwatcher",
+    "The last reload was refusedx.toml: databse: unknown table",
+)
 
 
 def _page(status: Status) -> str:
@@ -83,6 +88,7 @@ def test_without_scripts_there_is_a_table_of_the_most_important() -> None:
         away=("n2", "n4"),
         couch_peruser=True,
         failing=("watcher",),
+        refused="x.toml: databse: unknown table",
     )
     page = _page(status)
     plain = page[page.index("<noscript>") : page.index("</noscript>")]

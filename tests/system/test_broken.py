@@ -348,6 +348,7 @@ def test_a_bad_configuration(watch: Watch, one_node: Target) -> None:
     daemon.hang_up()
     operator.reads(f"{WELL}; configuration refused", "provisioning.max_in_flight")
     assert operator.is_alerted("PeruserdReloadRefused")
+    operator.finds(lambda status: "max_in_flight" in (status.refused or ""), "The last reload was refused")
     assert (operator.ready, daemon.get("/healthz").text) == ("ok", "ok\n")
     one_node.serve(1)
     daemon.write_configuration(provisioning={"max_in_flight": 4})

@@ -172,6 +172,26 @@ def test_no_text_becomes_markup(browser: Browser) -> None:
     assert browser.messages() == []
 
 
+def test_a_refused_reload_and_a_node_without_an_instance_need_attention(browser: Browser) -> None:
+    """Both have an alert, so the page must not say that nothing needs attention."""
+    with _showing([STATUS]) as url:
+        browser.go(url)
+        eventually(lambda: _is_live(browser), "the page shows the status")
+        alone = msgspec.structs.replace(
+            STATUS, nodes=(STATUS.node or "", "n2", "n3"), refused="x.toml: databse: unknown"
+        )
+        browser.run(SHOW, json.loads(encode_status(alone)))
+        said = browser.text("#troubles")
+        assert "The last reload was refused" in said
+        assert "x.toml: databse: unknown" in said
+        assert "No instance is alive beside n2" in said
+        assert f"beside {STATUS.node}" not in said
+        # Where not all leases are known, nothing is said of those that may be missing.
+        blind = msgspec.structs.replace(alone, leases_readable=False)
+        browser.run(SHOW, json.loads(encode_status(blind)))
+        assert "No instance is alive beside" not in browser.text("#troubles")
+
+
 def test_a_huge_cluster_is_shown_in_part(browser: Browser) -> None:
     """A thousand ranges and listeners make no page that nobody can load, and the page says how many are missing."""
     width = (1 << 32) // 1_024

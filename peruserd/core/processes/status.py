@@ -221,6 +221,7 @@ class Status(msgspec.Struct, frozen=True):
     - `started`: when this instance started. `uptime`: the seconds since then, also if the clock was set.
     - `nodes`: the connected nodes; None while the cluster is not known.
     - `failing`: the threads of this instance whose last turn has failed, and which are tried again.
+    - `refused`: why the last reload was refused, so that the configuration before is in force; None if it was not.
     - `away`: the nodes that belong to the cluster and are not connected.
     - `leases_readable`: whether leases can be read, so that the dead are known.
     - `database`: the authentication database. `unreadable`: ranges that no connected node hosts.
@@ -259,6 +260,7 @@ class Status(msgspec.Struct, frozen=True):
     omitted: dict[str, int]
     away: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
+    refused: str | None = None
 
 
 class Cutter:

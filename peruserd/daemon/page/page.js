@@ -56,6 +56,8 @@ function troubles(status) {
   if (!status.ready.ok && found.length === 0) add("warn", `Not ready: ${status.ready.why}.`, null);
   for (const each of status.failing) add("warn", `The thread ${each} of this instance fails, and is tried again.`,
     "look into the log; if that lasts for minutes, the instance starts anew by itself");
+  if (status.refused !== null) add("warn", `The last reload was refused, and the configuration before is in force: ${words(status.refused)}.`,
+    "correct the configuration; peruserd reload");
   if (status.away.length) add("warn", `Nodes of the cluster are not connected: ${status.away.map(words).join(", ")}.`,
     "start CouchDB there; remove a node that is gone for good from the cluster");
   if (!status.leases_readable && status.nodes !== null && status.instances.length > 1)
@@ -64,6 +66,10 @@ function troubles(status) {
     "peruserd deletions list; peruserd deletions resume");
   const permanent = status.listeners.reduce((sum, each) => sum + (each.permanent || 0), 0);
   if (permanent) add("warn", `${plural(permanent, "user")} in quarantine until somebody acts.`, "peruserd quarantine list");
+  const beside = new Set(status.instances.filter((each) => each.status === "alive" || each.status === "not seen to grow yet").map((each) => each.node));
+  const known = status.leases_readable && !status.omitted.instances;
+  for (const each of (known && status.nodes || []).filter((node) => !beside.has(node)))
+    add("warn", `No instance is alive beside ${words(each)}, which is connected. Others serve its users.`, "start peruserd there");
   for (const each of status.instances) {
     if (each.same_configuration === false && each.status === "alive")
       add("warn", `The instance beside ${each.node} has another configuration of databases or deletions.`, "compare their files");
