@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 from io import StringIO
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 import structlog
 
-from peruserd import logs
+from peruserd import logs, threads
 from peruserd.core.configuration.choices import LogFormat, LogLevel, LogUsers
 from peruserd.core.configuration.config import LogConfig
 from peruserd.core.configuration.decoding import ConfigError
@@ -24,6 +25,7 @@ from peruserd.core.configuration.problems import exit_code_of
 from peruserd.logs import audit_file as audit_file_module
 from peruserd.logs.audit_file import AuditFile
 from tests.logging_setup import logging_to
+from tests.waiting import PATIENCE_SECONDS
 
 CONSOLE = LogConfig(LogFormat.CONSOLE, LogLevel.DEBUG)
 
@@ -272,6 +274,33 @@ def test_audit_lines_that_cannot_be_written_are_in_the_log(audit_file: Path, mon
             log.info("audit", action="grant")
     assert stream.getvalue().count("action=grant") == 100
     assert stream.getvalue().count("No space left on device") == 1
+
+
+@pytest.mark.parametrize("how", ["write_line", "open"])
+def test_a_disk_that_hangs_is_no_thread_that_hangs(audit_file: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Whoever writes an audit line, or takes over a configuration, waits. A restart would wait for the same disk."""
+    begun, may_end = threading.Event(), threading.Event()
+    original = getattr(AuditFile, how)
+
+    def hang(*arguments: object) -> object:
+        begun.set()
+        assert may_end.wait(PATIENCE_SECONDS)
+        return original(*arguments)
+
+    def write() -> None:
+        log.info("audit", action="grant")
+        logs.open_audit_file()
+
+    with logging_to(StringIO(), keeping(audit_file)):
+        register = threads.Register()
+        thread = threads.LastingThread("worker-1", write, register=register)
+        monkeypatch.setattr(AuditFile, how, hang)
+        thread.start()
+        assert begun.wait(PATIENCE_SECONDS)
+        (life,) = register.lives()
+        assert life.due == float("inf")
+        may_end.set()
+        assert thread.join(PATIENCE_SECONDS)
 
 
 @contextmanager

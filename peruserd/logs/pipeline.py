@@ -9,6 +9,7 @@ from typing import Any, Final
 import structlog
 from structlog.typing import EventDict
 
+from peruserd import threads
 from peruserd.core.common.log_values import Limits, bounded
 from peruserd.core.common.pseudonyms import Pseudonyms
 from peruserd.core.common.repeats import Repeats
@@ -100,7 +101,9 @@ class Pipeline:
     def _write_audit(self, file: AuditFile, line: Mapping[str, object]) -> bool:
         """Write a line to the audit's own file; return whether it is there."""
         try:
-            file.write_line(for_programs({**line}))
+            # To wait for a disk that hangs is no fault of this thread, and a restart would wait for it as well.
+            with threads.WAITING:
+                file.write_line(for_programs({**line}))
         except (OSError, ConfigError) as error:
             # The error of an opening names the path.
             self._write_unless_repeated(self._own(CANNOT_WRITE_AUDIT, file=file.path, error=str(error)))

@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from peruserd import threads
 from peruserd.core.common.pseudonyms import HIDDEN, Pseudonyms, hashed
 from peruserd.core.configuration.choices import LogFormat, LogLevel, LogUsers
 from peruserd.core.configuration.config import LogConfig
@@ -92,7 +93,8 @@ def open_audit_file() -> None:
     Raises ConfigError. Then each audit line tries again, and is in the log meanwhile.
     """
     if (file := _pipeline.audit_file) is not None:
-        file.open()
+        with threads.WAITING:
+            file.open()
 
 
 def say_rest() -> None:
