@@ -12,7 +12,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         import shtab  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415 - an extra, missing in a plain install
     except ModuleNotFoundError as error:
-        words = f"completion: {error.name} is missing; install the extra: pip install 'peruserd[completion]'"
+        words = f"completion: {error.name} is missing; install the extra, from the sources: pip install '.[completion]'"
         raise CommandError(EXIT_USAGE, "missing_extra", words) from error
     parser = build_parser()
     _name_files(parser, shtab.FILE)

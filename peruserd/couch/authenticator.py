@@ -190,7 +190,11 @@ class Authenticator:
     def _check_nodes(self, token: Token, nodes: set[str]) -> None:
         """Check whether other nodes take the session. If one does not, other nodes' paths get the password as well."""
         if token.relayed is None and (strangers := sorted(each for each in nodes if not self._is_taken(token, each))):
-            log.warning("nodes do not take the session of another; their paths get the password", nodes=strangers)
+            log.warning(
+                "nodes do not take the session of another; their paths get the password",
+                nodes=strangers,
+                advice='give the account the same hash on each node: see "The account" in docs/install.md',
+            )
             self._relays = True
             self._number += 1
             self.tokens.admit(self._login().relayed(token, self._number))

@@ -14,4 +14,4 @@ class Exit(IntEnum):
 
     DONE = 0  # told to stop
     FAULT = 70  # an error nobody foresaw; the log has it
-    AGAIN = EXIT_AGAIN  # to be started again: the copy was replaced, the disk was full
+    AGAIN = EXIT_AGAIN  # to be started again: the copy was replaced, the disk was full at its start

@@ -26,10 +26,11 @@ _README: Final = """\
 
 ## Prometheus
 
-Copy `{rules}` to `/etc/prometheus/`, and add this to `prometheus.yml`. Name each instance of the cluster:
+Copy the files to `/etc/prometheus/peruserd`, if they are not there. Add this to `prometheus.yml`, with each instance of
+the cluster:
 
     rule_files:
-      - peruserd.rules.yml
+      - peruserd/{rules}
     scrape_configs:
       - job_name: {job}
         static_configs:

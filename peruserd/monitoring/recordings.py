@@ -35,7 +35,7 @@ def _recordings() -> Iterator[Recording]:
             f"job:peruserd_provisioning_slow:ratio_rate{window}",
             f'1 - sum {_BY} (rate({_LATENCY}_bucket{{le="{SLOW_SECONDS}"}}[{{{window}}}]))\n'
             f"  / (sum {_BY} (rate({_LATENCY}_count[{{{window}}}])) > 0)",
-            f"Part of the users who were served later than {SLOW_SECONDS} s; nothing if nobody signed up.",
+            f"Part of the users of {window} who were served later than {SLOW_SECONDS} s; nothing if nobody signed up.",
         )
     yield Recording(
         "job:peruserd_listener_lag_seconds:max",

@@ -79,4 +79,4 @@ def test_a_plain_installation_names_the_extra(
     assert main(["completion", "bash", "--json"]) == 2
     captured = capsys.readouterr()
     assert json.loads(captured.out)["error"] == "missing_extra"
-    assert "peruserd[completion]" in captured.err
+    assert "from the sources: pip install '.[completion]'" in captured.err
