@@ -186,6 +186,11 @@ def test_a_refused_reload_and_a_node_without_an_instance_need_attention(browser:
         assert "x.toml: databse: unknown" in said
         assert "No instance is alive beside n2" in said
         assert f"beside {STATUS.node}" not in said
+        # A package that is replaced brings the new page to the old daemon, whose status has no such field.
+        older = json.loads(encode_status(alone))
+        del older["refused"]
+        browser.run(SHOW, older)
+        assert "The last reload was refused" not in browser.text("#troubles")
         # Where not all leases are known, nothing is said of those that may be missing.
         blind = msgspec.structs.replace(alone, leases_readable=False)
         browser.run(SHOW, json.loads(encode_status(blind)))

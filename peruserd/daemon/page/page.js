@@ -56,7 +56,7 @@ function troubles(status) {
   if (!status.ready.ok && found.length === 0) add("warn", `Not ready: ${status.ready.why}.`, null);
   for (const each of status.failing) add("warn", `The thread ${each} of this instance fails, and is tried again.`,
     "look into the log; if that lasts for minutes, the instance starts anew by itself");
-  if (status.refused !== null) add("warn", `The last reload was refused, and the configuration before is in force: ${words(status.refused)}.`,
+  if (status.refused) add("warn", `The last reload was refused, and the configuration before is in force: ${words(status.refused)}.`,
     "correct the configuration; peruserd reload");
   if (status.away.length) add("warn", `Nodes of the cluster are not connected: ${status.away.map(words).join(", ")}.`,
     "start CouchDB there; remove a node that is gone for good from the cluster");
