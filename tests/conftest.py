@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -22,6 +23,9 @@ from tests.waiting import PATIENCE_SECONDS
 # of an instance's start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# A shell ignores SIGINT for what it runs in the background, and all processes of the tests would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every process that the tests start has this variable in its environment, even after its parent has ended.
 _MARK = "TESTS_OF_PERUSERD"

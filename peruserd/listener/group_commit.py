@@ -1,49 +1,74 @@
 """Group commit: what several threads want written at the same time becomes one write.
 
 Each write of its own would hold the file's lock once for each thread. With 64 threads at work, most of them would only
-wait for that lock.
+wait for that lock. No thread waits for a lock that another one holds while it computes. Otherwise all of them would
+queue for it for good, because Python lets a thread run on while those that wait for it cannot.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 
 class GroupCommit:
-    """Collects items of all threads, and writes them in the order in which they came; for any thread."""
+    """Collects the texts of all threads, and writes them together; for any thread."""
 
     def __init__(self, write: Callable[[Sequence[str]], None]) -> None:
         self._write = write
+        # Whoever holds this writes all that wait.
         self._turn = threading.Lock()
-        # Only for these two, so nobody waits long for it.
-        self._lock = threading.Lock()
-        self._waiting: list[_Item] = []
+        # Appending and popping are each one step for all threads.
+        self._waiting: deque[_Item] = deque()
 
     def write(self, text: str) -> None:
         """Return as soon as the text is written, by this thread or by another one; raises what `write` raises.
 
         After an error, each thread makes a try of its own. So none goes on with an item that is not written.
         """
-        item = _Item(text)
-        with self._lock:
+        is_written = False
+        while not is_written:
+            item = _Item(text)
             self._waiting.append(item)
-        with self._turn:
-            if item.is_written:
-                return
-            with self._lock:
-                items, self._waiting = self._waiting, []
-            try:
+            if self._turn.acquire(blocking=False):
+                self._write_all(item)
+            else:
+                item.ended.acquire()
+            is_written = item.is_written
+
+    def _write_all(self, own: "_Item") -> None:
+        """Write all that wait, and give the turn back."""
+        items: list[_Item] = []
+        try:
+            # The one before may have written it, and an error with the others' items is not for this thread.
+            if not own.is_written:
+                items.extend(self._popped())
                 self._write([each.text for each in items])
-            except BaseException:
-                with self._lock:
-                    self._waiting = [each for each in items if each is not item] + self._waiting
-                raise
             for each in items:
                 each.is_written = True
+        finally:
+            self._turn.release()
+            # The turn was taken while the next one looked for it, so that one waits to be woken.
+            for each in (*items, *self._first()):
+                each.ended.release()
+
+    def _popped(self) -> Iterator["_Item"]:
+        while first := self._first():
+            yield from first
+
+    def _first(self) -> tuple["_Item", ...]:
+        try:
+            return (self._waiting.popleft(),)
+        except IndexError:
+            return ()
 
 
 class _Item:
-    __slots__ = ("is_written", "text")
+    """A text, and a lock that is held until somebody has tried to write it."""
+
+    __slots__ = ("ended", "is_written", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.is_written = False
+        self.ended = threading.Lock()
+        self.ended.acquire()

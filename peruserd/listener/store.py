@@ -72,9 +72,8 @@ class Store:
         self._lock = threading.Lock()
         self._saved: SavedProgress | None = None
         self._intents = GroupCommit(self._record_intents)
-        # This lock is never held during a write, and is only taken alone or after the other one.
-        self._noting = threading.Lock()
-        # The documents whose quarantine entry, and those whose doubt, is deleted with the next save.
+        # The documents whose quarantine entry, and those whose doubt, is deleted with the next save. Each change of
+        # these sets is one step for all threads, so nobody waits for a lock, or for the disk, to note one.
         self._released: set[str] = set()
         self._certain: set[str] = set()
 
@@ -130,8 +129,7 @@ class Store:
     def save(self, saved: SavedProgress) -> None:
         """Write the progress and the removals that `remove_later` noted, if anything is new."""
         with self._lock:
-            with self._noting:
-                released, certain = tuple(self._released), tuple(self._certain)
+            released, certain = self._released.copy(), self._certain.copy()
             if saved == self._saved and not released and not certain:
                 # This is the common case: long polls that end with nothing, all day.
                 return
@@ -141,16 +139,14 @@ class Store:
                 ("DELETE FROM doubt WHERE document_id = ?", [(each,) for each in certain]),
             )
             # Only now, because a write that fails is made again. Others may have been noted meanwhile.
-            with self._noting:
-                self._released.difference_update(released)
-                self._certain.difference_update(certain)
+            self._released -= released
+            self._certain -= certain
             self._saved = saved
 
     def quarantine(self, entry: Quarantined) -> None:
         """Keep a user in quarantine, before the checkpoint passes the failed change."""
         with self._lock:
-            with self._noting:
-                self._released.discard(entry.document_id)
+            self._released.discard(entry.document_id)
             self._write(
                 (
                     "INSERT OR REPLACE INTO quarantine VALUES (?, ?)",
@@ -164,8 +160,7 @@ class Store:
 
     def _record_intents(self, document_ids: Sequence[str]) -> None:
         with self._lock:
-            with self._noting:
-                self._certain.difference_update(document_ids)
+            self._certain.difference_update(document_ids)
             self._write(("INSERT OR IGNORE INTO doubt VALUES (?)", [(each,) for each in document_ids]))
 
     def remove_later(self, document_id: str, what: Erasure) -> None:
@@ -173,11 +168,10 @@ class Store:
 
         If the process dies before that, the next one finds the entry again, and repeats work that was done.
         """
-        with self._noting:
-            if what is not Erasure.DOUBT:
-                self._released.add(document_id)
-            if what is not Erasure.ENTRY:
-                self._certain.add(document_id)
+        if what is not Erasure.DOUBT:
+            self._released.add(document_id)
+        if what is not Erasure.ENTRY:
+            self._certain.add(document_id)
 
     def deletions(self) -> list[Entry]:
         """Return the kept deletions without unreadable ones: the journal has them all."""

@@ -246,11 +246,14 @@ class World:
             # The act reads the newest document, so its result is right.
             self.tracker.give_back(change, Outcome(failure=failure))
             return
+        # For a contested change the copies of the document are asked.
+        row = self.copy.rows.get(change.document_id) if change.contested else None
+        deleted = change.deleted if row is None else row.deleted
         if failure is None and self.ownership.belongs_to(ME)(change.document_id):
-            self.state[change.document_id] = change.deleted
+            self.state[change.document_id] = deleted
         else:
             self.state.pop(change.document_id, None)
-        self.tracker.give_back(change, Outcome(failure=failure, acted_on=change.deleted))
+        self.tracker.give_back(change, Outcome(failure=failure, acted_on=deleted))
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
