@@ -30,25 +30,29 @@ class GroupCommit:
             item = _Item(text)
             self._waiting.append(item)
             if self._turn.acquire(blocking=False):
-                self._write_all(item)
+                try:
+                    self._write_all(item)
+                finally:
+                    self._turn.release()
+                    # A thread that looked for the turn meanwhile waits to be woken.
+                    for each in self._first():
+                        each.ended.release()
             else:
                 item.ended.acquire()
             is_written = item.is_written
 
     def _write_all(self, own: "_Item") -> None:
-        """Write all that wait, and give the turn back."""
-        items: list[_Item] = []
+        """Write all that wait. The caller holds the turn."""
+        if own.is_written:
+            # The one before has done it. An error with the others' items is not for this thread.
+            return
+        items = list(self._popped())
         try:
-            # The one before may have written it, and an error with the others' items is not for this thread.
-            if not own.is_written:
-                items.extend(self._popped())
-                self._write([each.text for each in items])
+            self._write([each.text for each in items])
             for each in items:
                 each.is_written = True
         finally:
-            self._turn.release()
-            # The turn was taken while the next one looked for it, so that one waits to be woken.
-            for each in (*items, *self._first()):
+            for each in items:
                 each.ended.release()
 
     def _popped(self) -> Iterator["_Item"]:

@@ -76,7 +76,7 @@ CLUSTER: Final = (
         expr="peruserd_cut_off == 1",
         holds="2m",
         summary="The node of {{ $labels.instance }} is cut off from the majority",
-        description="What is written now can be lost when the other nodes return. A scan follows then.",
+        description="Writes of this time can be lost when the other nodes return. A scan follows then.",
         proof=Proof({f"peruserd_cut_off{{{_HERE}}}": (0.0, 1.0)}, _HERE_LABELS),
     ),
     Alert(
