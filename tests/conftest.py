@@ -61,9 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if any(path.is_relative_to(folder) for folder in _OF_PROCESSES):
             for item in module:
                 item.add_marker("processes")
-            waiting.append(module)
-        else:
-            computing.append(module)
+        waits = any(item.get_closest_marker("processes") for item in module)
+        (waiting if waits else computing).append(module)
     items[:] = [item for module in _spread(waiting, computing) for item in module]
 
 
