@@ -1,6 +1,7 @@
 """The rules of all tests: a tool that is missing skips a test, and no process is left behind."""
 
 import contextlib
+import gc
 import os
 import secrets
 import shutil
@@ -64,6 +65,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         waits = any(item.get_closest_marker("processes") for item in module)
         (waiting if waits else computing).append(module)
     items[:] = [item for module in _spread(waiting, computing) for item in module]
+
+
+def pytest_collection_finish() -> None:
+    """Take the tests and their modules out of garbage collection, because they stay until the end anyway."""
+    gc.freeze()
 
 
 def _spread(few: list[list[pytest.Item]], many: list[list[pytest.Item]]) -> Iterator[list[pytest.Item]]:

@@ -15,9 +15,14 @@ _COMMANDS: Final = ("check", "config", "deletions", "name", "owner", "plan", "ru
 CONTEXT: Final = multiprocessing.get_context("forkserver")
 """The fork server of the tests. The one of `multiprocess` is peruserd's, and must stay as in a new interpreter."""
 
-CONTEXT.set_forkserver_preload(
-    [*(f"peruserd.cli.{each}" for each in _COMMANDS), "peruserd.listener.process", "tests.system.forked"]
+_PRELOADED: Final = (
+    *(f"peruserd.cli.{each}" for each in _COMMANDS),
+    "peruserd.listener.process",
+    "tests.system.forked",
+    # The last one, because it is about all that were imported before it.
+    "tests.frozen",
 )
+CONTEXT.set_forkserver_preload(list(_PRELOADED))
 
 # These times have no configuration key, because they suit every real cluster. Tests would only wait for them to pass.
 # Processes that begin with a new interpreter have the times of users.

@@ -8,6 +8,7 @@ Two instances have acted at the same time if their writes alternate. That may on
 a documented window:
 
 - after an instance has started or its node has come back, until all instances agree again
+- after a second instance beside a node has taken over, likewise
 - while the cluster is cut in two.
 """
 

@@ -79,8 +79,9 @@ class Gate(msgspec.Struct, frozen=True):
         """Return how many seconds to wait before the password may be sent; 0 if it may be sent now."""
         most = _MAX_OF_SAME if self.refused else MAX_REFUSALS
         recent = [each for each in self.refusals if now - each < WINDOW_SECONDS]
-        full_until = recent[-most] + WINDOW_SECONDS if len(recent) >= most else now
-        return max(0.0, full_until - now, self.answered_at + self._rest() - now)
+        # The age is subtracted last, because a sum with a time of day is rounded and could be above the window.
+        full_for = WINDOW_SECONDS - (now - recent[-most]) if len(recent) >= most else 0.0
+        return max(0.0, full_for, self.answered_at + self._rest() - now)
 
     def ask(self, now: float) -> "Gate":
         """Return the gate while a try is under way. The try counts as refused until `answered`."""

@@ -1,6 +1,6 @@
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -110,6 +110,7 @@ def test_a_process_that_ends_while_it_asks_has_been_refused() -> None:
     assert Gate().recall(left, 1_001.0).refusals == (1_000.0,)
 
 
+@example(refusals=[684.8947831301392] * 4, now=684.8947831301392, later=0.0)
 @given(refusals=st.lists(TIMES, max_size=20), now=TIMES, later=st.floats(0.0, 1e6))
 def test_whatever_is_on_disk_the_gate_opens_within_a_window(refusals: list[float], now: float, later: float) -> None:
     """Also where clocks were set, or the file says nonsense: no time to come holds it shut for longer."""
