@@ -4,7 +4,7 @@
 2. The loop asks each listener to stop: `supervisor.loop`, `supervisor.fleet`. A listener that does not end is aborted,
    then killed: `core.processes.lifecycle`.
 3. A listener reads no more, finishes the work in flight, saves its checkpoint, and ends: `listener.listener`.
-4. The requests of the watcher and all waits for a token are interrupted: `daemon.instance`.
+4. The requests of the cluster watch and all waits for a token are interrupted: `daemon.instance`.
 5. The last lease hands the users over to other instances: `supervisor.lease_renewer`.
 6. The other parts end in the reverse order of their starts: `daemon.instance`.
 

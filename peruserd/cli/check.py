@@ -32,7 +32,7 @@ from peruserd.couch.session import quoted
 from peruserd.couch.shapes import Membership
 from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.membership import LeaseObserver
-from peruserd.supervisor.second_writer import ADVICE, is_peruser_on
+from peruserd.supervisor.peruser_watch import ADVICE, is_peruser_on
 from peruserd.supervisor.slashes import slashes_lost
 
 _ON_DELETION = {

@@ -19,7 +19,7 @@ from peruserd.core.processes.status import (
     SeenInstance,
     Status,
 )
-from peruserd.supervisor.second_writer import ADVICE
+from peruserd.supervisor.peruser_watch import ADVICE
 
 # The most changes of the plan that are shown, and the most owners that are named in one row.
 _PLANS: Final = 5

@@ -11,7 +11,7 @@ from peruserd.daemon.reload import Reloader
 from peruserd.daemon.samples import Part
 from peruserd.daemon.taking_over import Parts
 from peruserd.supervisor.fleet import Fleet
-from peruserd.supervisor.second_writer import SecondWriter
+from peruserd.supervisor.peruser_watch import PeruserWatch
 from peruserd.supervisor.state_writes import StateWrites
 
 
@@ -19,7 +19,7 @@ def metrics_of(
     parts: Parts,
     fleet: Fleet,
     database: ClusterDatabase,
-    second_writer: SecondWriter,
+    peruser_watch: PeruserWatch,
     reloader: Reloader,
     writes: StateWrites,
 ) -> dict[str, Part]:
@@ -27,11 +27,11 @@ def metrics_of(
     cluster = ClusterMetrics(
         fleet,
         parts.supervisor,
-        parts.watcher,
+        parts.cluster_watch,
         parts.member,
         parts.lease_renewer,
         database,
-        second_writer,
+        peruser_watch,
         parts.authenticator,
     )
     instance = InstanceMetrics(

@@ -26,7 +26,7 @@ from peruserd.couch.tokens import Tokens
 from peruserd.daemon.deletions import DeletionService
 from peruserd.daemon.draining import Draining
 from peruserd.daemon.listeners import ListenerOrders, StatusOrders
-from peruserd.daemon.orders import Looks, Orders, Reloads
+from peruserd.daemon.orders import OrderedLooks, Orders, Reloads
 from peruserd.daemon.own_database import own_database_test
 from peruserd.daemon.quarantine import QuarantineOrders
 from peruserd.daemon.reload import Reloader
@@ -66,7 +66,7 @@ def orders(
 ) -> Orders:
     """Return who carries out each order of the control socket."""
     by_type: dict[type, Callable[[Any, int], Iterator[Answer]]] = {
-        LookAt: Looks(supervisor).carry_out,
+        LookAt: OrderedLooks(supervisor).carry_out,
         Quarantine: QuarantineOrders(fleet, fleet.questions).carry_out,
         Reload: Reloads(reloader).carry_out,
         AskStatus: StatusOrders(status.as_json).carry_out,

@@ -7,12 +7,12 @@ from peruserd.core.processes.lifecycle import State
 from peruserd.couch.authenticator import Authenticator
 from peruserd.couch.cluster_database import ClusterDatabase
 from peruserd.daemon.samples import Part, Samples
+from peruserd.supervisor.cluster_watch import ClusterWatch
 from peruserd.supervisor.fleet_status import StatusSource
 from peruserd.supervisor.lease_renewer import LeaseRenewer
 from peruserd.supervisor.loop import Supervisor
 from peruserd.supervisor.membership import Member
-from peruserd.supervisor.second_writer import SecondWriter
-from peruserd.supervisor.watcher import Watcher
+from peruserd.supervisor.peruser_watch import PeruserWatch
 
 
 class ClusterMetrics:
@@ -22,22 +22,22 @@ class ClusterMetrics:
         self,
         fleet: StatusSource,
         supervisor: Supervisor,
-        watcher: Watcher,
+        cluster_watch: ClusterWatch,
         member: Member,
         lease_renewer: LeaseRenewer,
         database: ClusterDatabase,
-        second_writer: SecondWriter,
+        peruser_watch: PeruserWatch,
         authenticator: Authenticator,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fleet = fleet
         self._supervisor = supervisor
-        self._watcher = watcher
+        self._cluster_watch = cluster_watch
         self._member = member
         self._lease_renewer = lease_renewer
         self._database = database
-        self._second_writer = second_writer
+        self._peruser_watch = peruser_watch
         self._authenticator = authenticator
         self._clock = clock
 
@@ -47,7 +47,7 @@ class ClusterMetrics:
             "cluster": self._put_cluster,
             "owners": self._put_owners,
             "leases": self._put_leases,
-            "second_writer": lambda out: out.put("peruserd_couch_peruser_enabled", self._second_writer.is_on),
+            "peruser_watch": lambda out: out.put("peruserd_couch_peruser_enabled", self._peruser_watch.is_on),
             "authentication": self._put_authentication,
         }
 
@@ -59,9 +59,9 @@ class ClusterMetrics:
             out.put("peruserd_instances_alive", len({*view.instances, *view.drained}))
             out.put("peruserd_standby", view.standby)
             out.put("peruserd_drained", view.gives_up)
-        read_at = self._watcher.succeeded_at
+        read_at = self._cluster_watch.succeeded_at
         out.put("peruserd_reading_age_seconds", None if read_at is None else max(0.0, self._clock() - read_at))
-        out.put("peruserd_reading_failures", self._watcher.failures_in_all)
+        out.put("peruserd_reading_failures", self._cluster_watch.failures_in_all)
         out.put("peruserd_plans", self._supervisor.plans)
 
     def _put_owners(self, out: Samples) -> None:

@@ -14,7 +14,7 @@ from peruserd.couch.session import Session
 from peruserd.daemon.operator import Operator
 from peruserd.supervisor.journal_watch import JournalWatch
 
-# The journal is read once in this many intervals of the watcher. An order can take that long to have an effect.
+# The journal is read once in this many intervals of the cluster watch. An order can take that long to have an effect.
 _LOOKS = 2
 
 

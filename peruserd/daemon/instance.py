@@ -42,17 +42,17 @@ from peruserd.daemon.templates import keep_templates, load_templates, log_templa
 from peruserd.daemon.users_page import MAX_LOOKS, open_page
 from peruserd.supervisor import descriptors, forkserver
 from peruserd.supervisor.cluster_reader import ClusterReader
+from peruserd.supervisor.cluster_watch import ClusterWatch
 from peruserd.supervisor.directory_watch import DirectoryWatch
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.lease_renewer import LeaseRenewer
 from peruserd.supervisor.loop import MAX_WAIT_SECONDS, Supervisor
 from peruserd.supervisor.loop_watch import LoopWatch
 from peruserd.supervisor.membership import Member
+from peruserd.supervisor.peruser_watch import PeruserWatch
 from peruserd.supervisor.return_watch import ReturnWatch
-from peruserd.supervisor.second_writer import SecondWriter
 from peruserd.supervisor.slashes import SlashWatch
 from peruserd.supervisor.state_writes import StateWrites
-from peruserd.supervisor.watcher import Watcher
 
 # The last lease has the time that is left after the renewal before it was interrupted.
 _MAX_LAST_SECONDS: Final = (ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS) / 2
@@ -112,15 +112,15 @@ class Instance:
         self._authenticator = Authenticator(config.couchdb, begin.source, RefusalFile(state.path), self._on_answered)
         self._tokens = self._authenticator.tokens
         self._session = Session(config.couchdb, self._tokens)
-        # A copy that does not answer, or a setting that is hidden, must not delay the watcher for long.
+        # A copy that does not answer, or a setting that is hidden, must not delay the cluster watch for long.
         self._database_session = Session(with_short_timeouts(config), self._tokens)
         self._database = ClusterDatabase(Client(self._database_session), cluster.database, mend=True)
-        self._second_writer = SecondWriter(Client(self._database_session))
+        self._peruser_watch = PeruserWatch(Client(self._database_session))
         self._slashes = SlashWatch(Client(self._session))
         self._cluster_reader = ClusterReader(
-            Client(self._session), config.couchdb, self._member, self._database, self._second_writer, self._slashes
+            Client(self._session), config.couchdb, self._member, self._database, self._peruser_watch, self._slashes
         )
-        self._watcher = Watcher(
+        self._cluster_watch = ClusterWatch(
             self._cluster_reader.read,
             interval_seconds=cluster.poll_interval,
             on_view=self._on_view,
@@ -140,7 +140,7 @@ class Instance:
             self._fleet,
             make_plan=self._cluster_reader.plan,
             stable_view=StableView(cluster.quiet_period, cluster.lease_ttl, expected=state_lock.expected),
-            read_soon=self._watcher.read_soon,
+            read_soon=self._cluster_watch.read_soon,
             remember=remembering(state_lock, self._writes.put),
             set_status=notifier.status,
             max_wait_seconds=_max_wait(notifier.watchdog_seconds),
@@ -150,7 +150,7 @@ class Instance:
         )
         limits = Limits(config.http.ready_lag, config.couchdb.long_poll_timeout)
         self._health = Health(self._fleet, self._supervisor, self._database, self._trouble, limits=limits)
-        status_line = StatusLine(self._health, self._supervisor, self._second_writer, lambda: self._reloader.record)
+        status_line = StatusLine(self._health, self._supervisor, self._peruser_watch, lambda: self._reloader.record)
         self._heartbeat = Heartbeat(
             self._health,
             notifier,
@@ -165,7 +165,7 @@ class Instance:
             self._fleet,
             lambda: self._lease_renewer,
             self._cluster_reader,
-            self._watcher.read_soon,
+            self._cluster_watch.read_soon,
             lambda: self._reloader.in_force.config.cluster.poll_interval,
         )
         self._lease_renewer = LeaseRenewer(
@@ -182,7 +182,7 @@ class Instance:
         self._directory_watch = DirectoryWatch(
             Client(Session(config.couchdb, self._tokens)),
             node=self._cluster_reader.shard_node,
-            on_change={config.couchdb.auth_db: self._watcher.read_soon, cluster.database: self._look_at_copies},
+            on_change={config.couchdb.auth_db: self._cluster_watch.read_soon, cluster.database: self._look_at_copies},
             prefix=config.databases.prefix,
             looks=self._supervisor,
             directory=state.path,
@@ -211,7 +211,7 @@ class Instance:
             cluster_reader=self._cluster_reader,
             health=self._health,
             authenticator=self._authenticator,
-            second_writer=self._second_writer,
+            peruser_watch=self._peruser_watch,
             pause=self._deletions.pause,
             refused=lambda: self._reloader.record.refused,
         )
@@ -228,7 +228,7 @@ class Instance:
             supervisor=self._supervisor,
             tokens=self._tokens,
             users=self._users,
-            watcher=self._watcher,
+            cluster_watch=self._cluster_watch,
         )
         self._reloader = Reloader(begin, read, self._parts.take_over, notifier)
         carried_out = orders(
@@ -240,8 +240,8 @@ class Instance:
         """Run until told to stop; return the exit code. Raises ConfigError.
 
         After the listeners, parts end in the reverse order of their starts, and only those that were started. Before
-        that, `_interrupt` ends the requests of the watcher and all waits for a token. The other parts interrupt their
-        own requests.
+        that, `_interrupt` ends the requests of the cluster watch and all waits for a token. The other parts interrupt
+        their own requests.
         """
         # The fork server starts first, so that its imports are done before the first listener starts.
         forkserver.begin(self._state.path)
@@ -249,7 +249,7 @@ class Instance:
             # Everything of this machine comes before the first request, because a start that fails here is repeated.
             health = self._health
             metrics = metrics_of(
-                self._parts, self._fleet, self._database, self._second_writer, self._reloader, self._writes
+                self._parts, self._fleet, self._database, self._peruser_watch, self._reloader, self._writes
             )
             page = Page(
                 registry_of(metrics),
@@ -290,7 +290,7 @@ class Instance:
         for early in (self._loop_watch, self._writes):
             early.start()
             stack.callback(early.stop)
-        self._watcher.start()
+        self._cluster_watch.start()
         # The lease renewer ends first: other instances wait for its last lease, and for no other part.
         for each in (self._keeper, self._directory_watch, self._deletions, self._lease_renewer, self._reloader):
             each.start()
@@ -302,7 +302,7 @@ class Instance:
 
     def _interrupt(self) -> None:
         self._users.stop()
-        self._watcher.stop()
+        self._cluster_watch.stop()
         self._tokens.close()
         self._session.interrupt()
         self._database_session.interrupt()
@@ -326,12 +326,12 @@ class Instance:
             self._supervisor.give_up(self._database.state.why)
 
     def _on_copy_lost(self) -> None:
-        self._watcher.read_soon()
+        self._cluster_watch.read_soon()
 
     def _trouble(self) -> str | None:
         if (known := self._authenticator.trouble or self._slashes.trouble) is not None:
             return known
-        unseen = self._watcher.trouble
+        unseen = self._cluster_watch.trouble
         return None if unseen is None else f"waiting for CouchDB: {unseen}"
 
     def _on_failed_reading(self) -> None:
@@ -339,7 +339,7 @@ class Instance:
 
     def _look_at_copies(self) -> None:
         self._database.check_soon()
-        self._watcher.read_soon()
+        self._cluster_watch.read_soon()
 
 
 def _max_wait(watchdog_seconds: float | None) -> float:

@@ -52,7 +52,7 @@ class Reloads:
             yield Done()
 
 
-class Looks:
+class OrderedLooks:
     """Asks the listeners for looks at the users that an operator names."""
 
     def __init__(self, supervisor: Supervisor) -> None:

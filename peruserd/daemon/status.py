@@ -46,7 +46,7 @@ from peruserd.supervisor.fleet_status import FleetStatus
 from peruserd.supervisor.lease_renewer import LeaseRenewer
 from peruserd.supervisor.loop import Supervisor
 from peruserd.supervisor.membership import Member
-from peruserd.supervisor.second_writer import SecondWriter
+from peruserd.supervisor.peruser_watch import PeruserWatch
 
 MAX_BYTES: Final = 2_000_000
 """The limit of `/status.json`. Beyond it the lists are cut further."""
@@ -75,7 +75,7 @@ class InstanceStatus:
         cluster_reader: ClusterReader,
         health: Health,
         authenticator: Authenticator,
-        second_writer: SecondWriter,
+        peruser_watch: PeruserWatch,
         pause: Callable[[], Pause | None],
         refused: Callable[[], str | None],
         clock: Callable[[], float] = time.monotonic,
@@ -89,7 +89,7 @@ class InstanceStatus:
         self._cluster_reader = cluster_reader
         self._health = health
         self._authenticator = authenticator
-        self._second_writer = second_writer
+        self._peruser_watch = peruser_watch
         self._pause = pause
         self._refused = refused
         self._clock = clock
@@ -160,7 +160,7 @@ class InstanceStatus:
             deletions=deletions_view(fleet, self._pause(), wall),
             audit=audit_view(fleet.listeners),
             authentication=self._authentication(),
-            couch_peruser=self._second_writer.is_on,
+            couch_peruser=self._peruser_watch.is_on,
             maintenance=self._lease_renewer.maintenance,
             plans=self._supervisor.plan_history.changes,
             counters=counted(fleet.counters),

@@ -6,18 +6,18 @@ from peruserd.core.processes.status_line import Condition, sentence
 from peruserd.daemon.health import Health
 from peruserd.daemon.metrics import Reloaded
 from peruserd.supervisor.loop import Supervisor
-from peruserd.supervisor.second_writer import SecondWriter
+from peruserd.supervisor.peruser_watch import PeruserWatch
 
 
 class StatusLine:
     """Makes the status line. `reloaded` returns how the last reload went."""
 
     def __init__(
-        self, health: Health, supervisor: Supervisor, second_writer: SecondWriter, reloaded: Callable[[], Reloaded]
+        self, health: Health, supervisor: Supervisor, peruser_watch: PeruserWatch, reloaded: Callable[[], Reloaded]
     ) -> None:
         self._health = health
         self._supervisor = supervisor
-        self._second_writer = second_writer
+        self._peruser_watch = peruser_watch
         self._reloaded = reloaded
 
     def __call__(self, healthy: tuple[bool, str]) -> str | None:
@@ -31,7 +31,7 @@ class StatusLine:
                 ready=self._health.ready(),
                 plan=self._supervisor.sentence,
                 away=() if views is None else views[1].away,
-                couch_peruser=self._second_writer.is_on,
+                couch_peruser=self._peruser_watch.is_on,
                 failing=self._health.failing(),
                 refused=self._reloaded().refused,
             )

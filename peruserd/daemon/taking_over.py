@@ -17,12 +17,12 @@ from peruserd.daemon.state import StateDirectory
 from peruserd.daemon.templates import TemplateKeeper, log_templates
 from peruserd.daemon.users_page import Access, UsersPage
 from peruserd.supervisor.cluster_reader import ClusterReader
+from peruserd.supervisor.cluster_watch import ClusterWatch
 from peruserd.supervisor.inbox import NewSettings
 from peruserd.supervisor.lease_renewer import LeaseRenewer
 from peruserd.supervisor.loop import Supervisor
 from peruserd.supervisor.membership import Member
 from peruserd.supervisor.start_request import FleetSettings
-from peruserd.supervisor.watcher import Watcher
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Parts:
     supervisor: Supervisor
     tokens: Tokens
     users: UsersPage
-    watcher: Watcher
+    cluster_watch: ClusterWatch
 
     def take_over(self, now: InForce, changes: Changes) -> None:
         """Hand it to each part. Listeners hear of it from the supervisor's loop, in their own time."""
         config, cluster = now.config, now.config.cluster
         logs.reconfigure(config.log)
         self.authenticator.reread(None if changes.keeps_account else now.source)
-        self.watcher.set_interval(cluster.poll_interval)
+        self.cluster_watch.set_interval(cluster.poll_interval)
         # The next lease has the new digest, so it is written after that is known.
         self.member.take_over(ttl_seconds=cluster.lease_ttl, digest=configuration_digest(config, now.templates))
         self.lease_renewer.set_interval(cluster.lease_interval)

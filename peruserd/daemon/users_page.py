@@ -90,7 +90,7 @@ class Access(msgspec.Struct, frozen=True):
         return cls(is_open, loopback_only)
 
 
-class Looks:
+class UserLooks:
     """Looks at users through the attachment of the instance, which can change while it runs.
 
     `kept` returns the quarantine entry of a user document in this instance.
@@ -215,7 +215,7 @@ def open_page(
     client: Client, cluster_reader: ClusterReader, config: Config, kept: Callable[[str], KeptUser | None]
 ) -> UsersPage:
     """Return the page of an instance; the client's session should have `MAX_LOOKS` connections."""
-    return UsersPage(Looks(client, cluster_reader, config, kept).look, Access.configured(config.http))
+    return UsersPage(UserLooks(client, cluster_reader, config, kept).look, Access.configured(config.http))
 
 
 def _busy(why: str) -> _Refusal:

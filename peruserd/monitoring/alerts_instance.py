@@ -99,8 +99,8 @@ INSTANCE: Final = (
         summary="A part of {{ $labels.instance }} does not work",
         description="The thread {{ $labels.thread }} fails in each turn. After five minutes the instance ends.",
         proof=Proof(
-            {f'peruserd_thread_failures_in_a_row{{{_HERE},thread="watcher"}}': (0.0, 3.0)},
-            {**_HERE_LABELS, "thread": "watcher"},
+            {f'peruserd_thread_failures_in_a_row{{{_HERE},thread="cluster-watch"}}': (0.0, 3.0)},
+            {**_HERE_LABELS, "thread": "cluster-watch"},
         ),
     ),
     Alert(

@@ -15,7 +15,7 @@ from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedEr
 from peruserd.couch.shapes import Membership
 from peruserd.supervisor.attaching import Attaching, Attachment
 from peruserd.supervisor.membership import LeaseTracker, LiveInstances
-from peruserd.supervisor.second_writer import SecondWriter
+from peruserd.supervisor.peruser_watch import PeruserWatch
 from peruserd.supervisor.slashes import SlashesLostError, SlashWatch
 
 log = structlog.get_logger(__name__)
@@ -25,7 +25,7 @@ class ClusterReader:
     """Reads the cluster through one node, to which it attaches first, and makes plans from views.
 
     - `database` holds the leases.
-    - `second_writer` is for instances; commands ask every node themselves.
+    - `peruser_watch` is for instances; commands ask every node themselves.
     - `slashes` is for instances too: reading fails if a proxy decodes slashes, because no copy can be read then.
       Commands report that themselves.
     """
@@ -36,14 +36,14 @@ class ClusterReader:
         couchdb: CouchDBConfig,
         observer: LeaseTracker,
         database: ClusterDatabase,
-        second_writer: SecondWriter | None = None,
+        peruser_watch: PeruserWatch | None = None,
         slashes: SlashWatch | None = None,
     ) -> None:
         self._client = client
         self._couchdb = couchdb
         self._observer = observer
         self._database = database
-        self._second_writer = second_writer
+        self._peruser_watch = peruser_watch
         self._slashes = slashes
         # If the last reading showed no leases, the silence of an instance until the next one means nothing.
         self._blind = False
@@ -98,8 +98,8 @@ class ClusterReader:
         self._blind = live is None
         if live is None:
             live = self._observer.suspend_expiry(attachment.node, time.monotonic())
-        if self._second_writer is not None:
-            self._second_writer.check(attachment.node)
+        if self._peruser_watch is not None:
+            self._peruser_watch.check(attachment.node)
         connected = (each for each in live.instances if each in nodes or each == attachment.node)
         return View(
             nodes=nodes,

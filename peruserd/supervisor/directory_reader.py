@@ -20,7 +20,7 @@ _MAX_QUESTIONS: Final = 2
 log = structlog.get_logger(__name__)
 
 
-class Looks(Protocol):
+class NewsLooks(Protocol):
     """Lets listeners look at users; `supervisor.loop` does. Its methods return at once."""
 
     def on_news(self, news: News, mark: Mark) -> None:
@@ -54,7 +54,7 @@ class DirectoryReader:
     """Reads the list from `mark` on. If the shard map of a database was written, calls the `on_change` of that name."""
 
     def __init__(
-        self, mark: Mark | None, *, on_change: Mapping[str, Callable[[], None]], prefix: str, looks: Looks
+        self, mark: Mark | None, *, on_change: Mapping[str, Callable[[], None]], prefix: str, looks: NewsLooks
     ) -> None:
         self.mark = mark
         self._on_change = on_change

@@ -3,8 +3,8 @@
 Two kinds of changes matter:
 
 - The shard map of a database on which the instance itself depends, as at the split of a range. From that moment new
-  documents go to the copies in the new map. No instance listens to these copies until its watcher has read the cluster
-  again. Without this watch that would happen one interval later.
+  documents go to the copies in the new map. No instance listens to these copies until its cluster watch has read the
+  cluster again. Without the directory watch that would happen one interval later.
 - A user's database was created, created again or deleted. Its owner looks at that user. Once all looks are over, the
   place in the list is written to disk, and a restart goes on from there. If it cannot, the names of all users'
   databases are compared with the databases that exist.
@@ -24,7 +24,7 @@ from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError, UnreachableError
 from peruserd.couch.sources import LONG_POLL_SECONDS, DirectorySource
 from peruserd.repeated_task import RepeatedTask
-from peruserd.supervisor.directory_reader import DirectoryReader, Looks
+from peruserd.supervisor.directory_reader import DirectoryReader, NewsLooks
 from peruserd.supervisor.files import write_whole
 from peruserd.supervisor.pausing import Pauses
 from peruserd.supervisor.state_writes import Put
@@ -67,7 +67,7 @@ class DirectoryWatch:
         node: Callable[[], str | None],
         on_change: Mapping[str, Callable[[], None]],
         prefix: str,
-        looks: Looks,
+        looks: NewsLooks,
         directory: Path,
         put: Put,
         on_break: Callable[[], None],

@@ -1,7 +1,7 @@
 """The lease renewer: a thread that writes this instance's lease again and again while the supervisor's loop runs.
 
-It has its own session, so a slow answer to the watcher delays no renewal. A second session is for the last lease, so a
-slow renewal does not delay that one. It decides nothing.
+It has its own session, so a slow answer to the cluster watch delays no renewal. A second session is for the last lease,
+so a slow renewal does not delay that one. It decides nothing.
 """
 
 import random
@@ -140,7 +140,7 @@ class LeaseRenewer:
             if (node := self._node()) is None or not self._member.has_read_leases:
                 return
             if not self._database.state.usable:
-                # The database is missing, somebody else's, or was open to others; the watcher logs that.
+                # The database is missing, somebody else's, or was open to others; the cluster watch logs that.
                 self._written = None
                 return
             # Another instance beside the same node may have written its lease since. Read it before it is overwritten.
@@ -154,8 +154,8 @@ class LeaseRenewer:
         except NotFoundError as error:
             self._written = None
             self._database.check_soon()
-            # If the database was deleted, the watcher makes it again and logs that. If a proxy answered 404, nobody
-            # else would report it.
+            # If the database was deleted, the cluster watch makes it again and logs that. If a proxy answered 404,
+            # nobody else would report it.
             if not error.is_of_database:
                 self._failed(error.kind, error)
         except CouchError as error:

@@ -1,6 +1,6 @@
 """Membership: this instance's own lease, and which other instances it takes for alive by their leases.
 
-Two threads use it: the lease renewer writes the lease, and the watcher reads all leases. The rules are in
+Two threads use it: the lease renewer writes the lease, and the cluster watch reads all leases. The rules are in
 `core.cluster.leases`.
 """
 

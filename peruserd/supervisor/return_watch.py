@@ -1,8 +1,8 @@
 """The return watch: once a node is back, it asks for looks at all users whose databases the node may have missed.
 
-It runs in the watcher's thread after each view, so it notices a return at once. `core.cluster.absences` says from which
-place the list of databases must be read again. While a node is away, these places are on disk, so a restart does not
-lose them.
+It runs in the cluster watch's thread after each view, so it notices a return at once. `core.cluster.absences` says from
+which place the list of databases must be read again. While a node is away, these places are on disk, so a restart does
+not lose them.
 """
 
 import time
@@ -25,8 +25,8 @@ from peruserd.supervisor.files import write_whole
 from peruserd.supervisor.start_watch import StartWatch
 from peruserd.supervisor.state_writes import Put
 
-# The watcher has other work too. So at most this many pages of a thousand rows are read; the rest follows after the
-# next view.
+# The cluster watch has other work too. So at most this many pages of a thousand rows are read; the rest follows after
+# the next view.
 _MAX_PAGES: Final = 10
 
 _FILE: Final = "absences.json"
@@ -34,7 +34,7 @@ _FILE: Final = "absences.json"
 log = structlog.get_logger(__name__)
 
 
-class Looks(Protocol):
+class ReturnLooks(Protocol):
     """Lets listeners look at users; `supervisor.loop` does. Its methods return at once."""
 
     def look_on_return(self, node: str, document_ids: Iterable[str]) -> int | None:
@@ -56,8 +56,8 @@ class Looks(Protocol):
 class ReturnWatch:
     """Follows the views of one instance. `node` returns the node whose list of databases is read; None without shards.
 
-    `place` returns how far the directory watch has read that list; the watcher's thread calls it. `put` has the places
-    written to `directory`.
+    `place` returns how far the directory watch has read that list; the cluster watch's thread calls it. `put` has the
+    places written to `directory`.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ReturnWatch:
         node: Callable[[], str | None],
         place: Callable[[], Mark | None],
         prefix: str,
-        looks: Looks,
+        looks: ReturnLooks,
         directory: Path,
         put: Put,
     ) -> None:
@@ -104,7 +104,8 @@ class ReturnWatch:
             # The next view comes soon, and the reading goes on then.
             log.info("it cannot be read what a node has missed", kind=error.kind, error=str(error))
         except Exception:
-            # The view is in force already, and only the looks for returned nodes fail. The watcher must not slow down.
+            # The view is in force already, and only the looks for returned nodes fail. The cluster watch must not
+            # slow down.
             if not self._failed:
                 log.exception("unforeseen failure of the return watch")
             self._failed = True

@@ -16,7 +16,7 @@ from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError, RefusedError
 from peruserd.couch.session import quoted
 
-# A node that hangs must not delay the watcher for longer.
+# A node that hangs must not delay the cluster watch for longer.
 _WITHIN_SECONDS: Final = 1.0
 
 # After a node has not answered, it is left out for this many views.

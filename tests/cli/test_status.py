@@ -123,9 +123,9 @@ def test_no_name_and_no_word_of_a_server_steers_the_terminal(name: str) -> None:
 
 def test_what_needs_attention_is_said_at_the_top() -> None:
     """The command must not call an instance well whose alert fires, or of which the page says more."""
-    status = changed(failing=("watcher",), refused="x.toml: databse: unknown table", couch_peruser=True)
+    status = changed(failing=("cluster-watch",), refused="x.toml: databse: unknown table", couch_peruser=True)
     head = in_words(status).split("\n\n")[0].splitlines()
-    assert "  thread   watcher fails, and is tried again; the log has the traceback" in head
+    assert "  thread   cluster-watch fails, and is tried again; the log has the traceback" in head
     refused = "the last reload was refused, and the one before is in force: x.toml: databse: unknown table"
     assert f"  config   {refused}" in head
     assert any(line.endswith("[couch_peruser] enable = false on every node") for line in head)

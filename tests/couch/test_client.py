@@ -132,7 +132,7 @@ def test_a_missing_node_is_no_missing_database(client: Client) -> None:
     ids=["range", "suffix-not-ascii", "suffix-no-bytes", "suffix-odd-text", "suffix-null", "no-nodes"],
 )
 def test_a_shard_map_that_cannot_be_read_is_unexpected(document: dict[str, Any]) -> None:
-    """A document of another shape is an ordinary error for the watcher."""
+    """A document of another shape is an ordinary error for the cluster watch."""
     with (
         _answered("GET", "/_node/_local/_dbs/_users", 200, document) as server,
         pytest.raises(errors.UnexpectedAnswerError),

@@ -80,13 +80,13 @@ def test_a_thread_that_no_longer_works_makes_the_instance_unhealthy() -> None:
     def fail() -> None:
         raise SystemExit(3)
 
-    thread = LastingThread("watcher", fail, register=register)
+    thread = LastingThread("cluster-watch", fail, register=register)
     health = Health(standing, standing, standing, lambda: None, register)
     assert health.healthy() == (True, "ok")
     thread.start()
     assert thread.ends_within(PATIENCE_SECONDS)
-    assert health.broken() == "the thread 'watcher' has ended: SystemExit(3)"
-    assert health.healthy() == (False, "the thread 'watcher' has ended: SystemExit(3)")
+    assert health.broken() == "the thread 'cluster-watch' has ended: SystemExit(3)"
+    assert health.healthy() == (False, "the thread 'cluster-watch' has ended: SystemExit(3)")
     assert health.goes_round()
 
 

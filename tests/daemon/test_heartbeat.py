@@ -99,9 +99,9 @@ def test_the_watchdog_hears_of_a_healthy_instance_and_of_no_other() -> None:
 def test_a_thread_that_no_longer_works_ends_the_instance_once(capfd: pytest.CaptureFixture[str]) -> None:
     """The stacks of all threads show where it hangs."""
     instance = Instance()
-    instance.well, instance.why = False, "the thread 'watcher' hangs"
+    instance.well, instance.why = False, "the thread 'cluster-watch' hangs"
     instance.beat(3)
-    assert instance.ends == ["the thread 'watcher' hangs"]
+    assert instance.ends == ["the thread 'cluster-watch' hangs"]
     assert instance.heard("watchdog") == []
     assert "most recent call first" in capfd.readouterr().err
 

@@ -197,7 +197,7 @@ def test_a_client_that_is_worked_for_keeps_its_place(monkeypatch: pytest.MonkeyP
     with _serving(answer) as server, _connect(server) as first, _connect(server) as second:
         for each in (first, second):
             each.sendall(GET)
-        eventually(lambda: not any(each.may_be_given_up for each in list(server._places._taken)))
+        eventually(lambda: [each.may_be_given_up for each in list(server._places._taken)] == [False, False])
         assert _asked(server, b"") == b""
         go.set()
         assert [each.makefile("rb").read().endswith(b"done\n") for each in (first, second)] == [True, True]

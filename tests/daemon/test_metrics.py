@@ -104,7 +104,7 @@ class StandingDatabase:
         self.state = state
 
 
-class StandingSecondWriter:
+class StandingPeruserWatch:
     """A second writer that is on, off, or not known."""
 
     def __init__(self, *, is_on: bool | None) -> None:
@@ -132,8 +132,8 @@ class StandingRenewer:
         return self._silence
 
 
-class StandingWatcher:
-    """A watcher that read the cluster at some time, or never."""
+class StandingClusterWatch:
+    """A cluster watch that read the cluster at some time, or never."""
 
     def __init__(self, succeeded_at: float | None) -> None:
         self.succeeded_at = succeeded_at
@@ -175,17 +175,17 @@ def exported(
     of_cluster = ClusterMetrics(
         fleet,
         supervisor,  # type: ignore[arg-type]
-        StandingWatcher(read_at),  # type: ignore[arg-type]
+        StandingClusterWatch(read_at),  # type: ignore[arg-type]
         StandingMember(),  # type: ignore[arg-type]
         StandingRenewer(silence, maintenance=maintenance),  # type: ignore[arg-type]
         database,  # type: ignore[arg-type]
-        StandingSecondWriter(is_on=peruser_is_on),  # type: ignore[arg-type]
+        StandingPeruserWatch(is_on=peruser_is_on),  # type: ignore[arg-type]
         StandingAuthenticator(),  # type: ignore[arg-type]
         clock=lambda: NOW,
     )
     of_listeners = ListenerMetrics(fleet, tally or Tally(), clock=lambda: NOW, wall_clock=lambda: WALL)
     register = Register(lambda: NOW)
-    register.add(LastingThread("watcher", print, register=register))
+    register.add(LastingThread("cluster-watch", print, register=register))
     of_instance = InstanceMetrics(
         health,
         Config,

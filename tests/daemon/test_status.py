@@ -73,10 +73,10 @@ def _subject(
         "lease_renewer": SimpleNamespace(seconds_since_renewal=lambda: 1.5, maintenance=more.get("maintenance", False)),
         "cluster_reader": SimpleNamespace(attached=more.get("attached", Attachment("n1", Feed.SHARD))),
         "health": SimpleNamespace(
-            healthy=lambda: (True, "ok"), ready=lambda: (False, "not caught up: x"), failing=lambda: ("watcher",)
+            healthy=lambda: (True, "ok"), ready=lambda: (False, "not caught up: x"), failing=lambda: ("cluster-watch",)
         ),
         "authenticator": SimpleNamespace(tokens=Tokens(NOBODY), trouble=more.get("trouble"), logins=2, refusals=1),
-        "second_writer": SimpleNamespace(is_on=True),
+        "peruser_watch": SimpleNamespace(is_on=True),
     }
     subject = InstanceStatus(
         auth_db="_users",
@@ -104,7 +104,7 @@ def test_the_status_says_who_and_how_long() -> None:
     assert (status.healthy.ok, status.healthy.why) == (True, "ok")
     assert (status.ready.ok, status.ready.why) == (False, "not caught up: x")
     assert status.nodes == ("n1", "n2", "n3")
-    assert (status.away, status.failing) == (("n4",), ("watcher",))
+    assert (status.away, status.failing) == (("n4",), ("cluster-watch",))
     assert status.couch_peruser is True
     assert (status.authentication.let_in, status.authentication.logins, status.authentication.refusals) == (True, 2, 1)
 

@@ -33,7 +33,7 @@ class Parsed(HTMLParser):
 TROUBLES = (
     "Nodes not connectedn2, n4",
     "couch_peruseris on at this node",
-    "Threads that failwatcher",
+    "Threads that failcluster-watch",
     "The last reload was refusedx.toml: databse: unknown table",
 )
 
@@ -87,7 +87,7 @@ def test_without_scripts_there_is_a_table_of_the_most_important() -> None:
         plans=(plan,),
         away=("n2", "n4"),
         couch_peruser=True,
-        failing=("watcher",),
+        failing=("cluster-watch",),
         refused="x.toml: databse: unknown table",
     )
     page = _page(status)

@@ -36,7 +36,7 @@ from peruserd.supervisor import cluster_reader as cluster_reader_module
 from peruserd.supervisor.attaching import Attaching, Attachment, HiddenNodesError, NoShardsError
 from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.membership import LeaseObserver, LeaseTracker, Member
-from peruserd.supervisor.second_writer import SecondWriter
+from peruserd.supervisor.peruser_watch import PeruserWatch
 from tests.couch.connecting import TalkingServer, answering, make_lease_database
 from tests.proxies import Proxy, faithful
 
@@ -115,7 +115,7 @@ def cluster_reader(
     password: str | None = None,
     observer: LeaseTracker | None = None,
     auth_db: str = "_users",
-    second_writer: SecondWriter | None = None,
+    peruser_watch: PeruserWatch | None = None,
 ) -> ClusterReader:
     """Make a reader on the server at `url`, which has credentials in it; for an instance of its own unless given."""
     parts = urlsplit(url)
@@ -123,7 +123,7 @@ def cluster_reader(
     credentials = Credentials(parts.username or "adm", Secret(password or parts.password or "pass"))
     client = Client(Session(couchdb, Tokens(basic_token(credentials))))
     database = ClusterDatabase(client, LEASES, mend=True)
-    return ClusterReader(client, couchdb, observer or member(), database, second_writer)
+    return ClusterReader(client, couchdb, observer or member(), database, peruser_watch)
 
 
 class _NoNode(BaseHTTPRequestHandler):
@@ -607,26 +607,26 @@ def test_a_look_finds_couch_peruser_on_the_own_node(team: SimClusterThread) -> N
     client = client_of(team.urls[0])
     own = f"/_node/{team.node_names[0]}/_config/couch_peruser/enable"
     client.session.request("PUT", own, body="true").expect(200)
-    second_writer = SecondWriter(client)
-    reader = cluster_reader(team.urls[0], second_writer=second_writer)
+    peruser_watch = PeruserWatch(client)
+    reader = cluster_reader(team.urls[0], peruser_watch=peruser_watch)
     with capture_logs() as logged:
         for _ in range(3):
             reader.read()
-    assert second_writer.is_on
+    assert peruser_watch.is_on
     warnings = [line for line in logged if line["log_level"] == "warning"]
     assert [(line["event"], line["node"]) for line in warnings] == [
         ("couch_peruser is on beside this instance", team.node_names[0])
     ]
     team.fail(1, 403, path_regex="_config")
-    hidden = SecondWriter(client)
-    assert cluster_reader(team.urls[0], second_writer=hidden).read().nodes == tuple(team.node_names)
+    hidden = PeruserWatch(client)
+    assert cluster_reader(team.urls[0], peruser_watch=hidden).read().nodes == tuple(team.node_names)
     assert hidden.is_on is None
 
 
 def test_no_second_writer_is_looked_for_where_there_are_no_shards(team: SimClusterThread) -> None:
     """Such a server has no couch_peruser, and its node's name may be a placeholder."""
-    second_writer = SecondWriter(client_of(team.urls[0]))
+    peruser_watch = PeruserWatch(client_of(team.urls[0]))
     team.clear_requests()
-    cluster_reader(team.urls[0], FeedChoice.DATABASE, second_writer=second_writer).read()
-    assert second_writer.is_on is None
+    cluster_reader(team.urls[0], FeedChoice.DATABASE, peruser_watch=peruser_watch).read()
+    assert peruser_watch.is_on is None
     assert "config" not in {kind for _, _, kind in team.requests()}

@@ -150,7 +150,7 @@ def test_maps_of_other_databases_are_no_change(post: Post) -> None:
 
 
 def test_what_was_there_before_is_no_change(post: Post) -> None:
-    """The watcher reads the first map itself, so the watch reports only later ones."""
+    """The cluster watch reads the first map itself, so the watch reports only later ones."""
     post.start()
     assert post.changes == 0
 

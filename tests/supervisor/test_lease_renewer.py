@@ -231,7 +231,7 @@ def test_a_server_that_hangs_does_not_hold_up_the_stop(harness: RenewerHarness, 
 
 
 def test_a_lease_database_that_was_deleted_is_no_failure(harness: RenewerHarness) -> None:
-    """The watcher is told to check the database and makes it again. After that the lease is written."""
+    """The cluster watch is told to check the database and makes it again. After that the lease is written."""
     assert harness.client.delete_database(LEASES)
     renewer = harness.renewer(OFTEN_SECONDS)
     with capture_logs() as logged:

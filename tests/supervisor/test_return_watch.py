@@ -186,7 +186,7 @@ def test_a_list_that_cannot_be_read_is_read_after_the_next_view(post: Post, pair
 
 
 def test_a_long_list_is_read_over_several_views(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watcher has other work between two pages."""
+    """The cluster watch has other work between two pages."""
     monkeypatch.setattr(return_watch_module, "_MAX_PAGES", 1)
     whole = DirectorySource.page
 

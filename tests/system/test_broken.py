@@ -32,7 +32,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
 WELL = "listening to 2 of 2 ranges"
 
 # For users this is a minute.
-OFTEN = (("peruserd.supervisor.second_writer", "_ASK_SECONDS", 0.3),)
+OFTEN = (("peruserd.supervisor.peruser_watch", "_ASK_SECONDS", 0.3),)
 
 
 class Operator:
@@ -384,10 +384,10 @@ def test_a_thread_that_dies(watch: Watch, one_node: Target, tmp_path: Path) -> N
 
     # After three failures the next try is seconds away, so that there is time to see them.
     def is_found() -> bool:
-        if daemon.metrics().total("peruserd_thread_failures_in_a_row", thread="watcher") < 3:
-            saboteur.let_fail("watcher")
-        is_named = "the thread watcher fails" in operator.systemd.status and operator.status.failing == ("watcher",)
-        return is_named and operator.is_alerted("PeruserdThreadFails")
+        if daemon.metrics().total("peruserd_thread_failures_in_a_row", thread="cluster-watch") < 3:
+            saboteur.let_fail("cluster-watch")
+        is_said = "the thread cluster-watch fails" in operator.systemd.status
+        return is_said and operator.status.failing == ("cluster-watch",) and operator.is_alerted("PeruserdThreadFails")
 
     eventually(is_found, "the status line, /status.json and an alert name the thread")
     assert daemon.get("/healthz").text == "ok\n"
@@ -399,12 +399,12 @@ def test_a_thread_that_hangs(watch: Watch, one_node: Target, tmp_path: Path) -> 
     operator = watch(one_node, constants=IMPATIENT)
     daemon = operator.daemon.start()
     operator.sees_that_all_is_well()
-    Saboteur(tmp_path / "sabotage").let_hang("watcher")
+    Saboteur(tmp_path / "sabotage").let_hang("cluster-watch")
     assert daemon.wait() == 1
-    assert "'watcher' hangs" in operator.systemd.status
+    assert "'cluster-watch' hangs" in operator.systemd.status
     last = daemon.lines()[-1]
     assert (last["event"], last["code"]) == ("stopped", 1)
-    assert "'watcher' hangs" in last["why"]
+    assert "'cluster-watch' hangs" in last["why"]
     assert operator.is_alerted_of_no_answer("PeruserdDown")
     (tmp_path / "sabotage").unlink()
     daemon.start()

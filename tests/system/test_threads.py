@@ -24,7 +24,7 @@ THREADS = {
     "renewer",
     "state-writer",
     "template-keeper",
-    "watcher",
+    "cluster-watch",
 }
 
 # These limits are far above what a busy machine needs, and far below what anybody wants to wait.

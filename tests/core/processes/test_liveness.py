@@ -9,7 +9,7 @@ from peruserd.core.processes.liveness import Attention, Life, why_not_alive
 
 NOW = 10_000.0
 ATTENTIVE = Attention(asked_at=NOW - 1.0)
-LIVING = Life("watcher", due=NOW + 5.0)
+LIVING = Life("cluster-watch", due=NOW + 5.0)
 
 
 def life(**changes: Any) -> Life:
@@ -36,12 +36,12 @@ def test_a_thread_lives(living: Life) -> None:
 @pytest.mark.parametrize(
     ("dead", "why"),
     [
-        (life(due=NOW - 12.0), "the thread 'watcher' hangs: a sign of life is overdue by 12 s"),
+        (life(due=NOW - 12.0), "the thread 'cluster-watch' hangs: a sign of life is overdue by 12 s"),
         (
             life(failures=5, failing_since=NOW - 300.0, error="ValueError('odd')"),
-            "the thread 'watcher' has failed 5 times in a row, for 300 s: ValueError('odd')",
+            "the thread 'cluster-watch' has failed 5 times in a row, for 300 s: ValueError('odd')",
         ),
-        (life(ended=True, error="SystemExit(1)"), "the thread 'watcher' has ended: SystemExit(1)"),
+        (life(ended=True, error="SystemExit(1)"), "the thread 'cluster-watch' has ended: SystemExit(1)"),
     ],
     ids=["silent", "fails-for-good", "ended"],
 )
@@ -73,5 +73,5 @@ def test_questions_that_come_often_excuse_nothing() -> None:
 
 def test_the_first_question_excuses_nobody() -> None:
     """A listener's process is forked from an older one, whose clock says nothing about a standstill."""
-    overdue = Life("watcher", due=NOW - 1.0)
+    overdue = Life("cluster-watch", due=NOW - 1.0)
     assert why_not_alive([overdue], NOW, Attention().asked(NOW)) is not None

@@ -21,7 +21,10 @@ WELL = Condition(healthy=(True, "ok"), ready=(True, "ok"), plan="listening to 2 
             "listening to 2 of 2 ranges; couch_peruser is on at this node, and writes to the same databases",
         ),
         ({"couch_peruser": False}, "listening to 2 of 2 ranges"),
-        ({"failing": ("watcher",)}, "listening to 2 of 2 ranges; the thread watcher fails, and is tried again"),
+        (
+            {"failing": ("cluster-watch",)},
+            "listening to 2 of 2 ranges; the thread cluster-watch fails, and is tried again",
+        ),
         (
             {"refused": "http.listen: odd"},
             "listening to 2 of 2 ranges; configuration refused, the one before is in force: http.listen: odd",

@@ -5,7 +5,7 @@ from structlog.testing import capture_logs
 
 from peruserd.couch.client import Client
 from peruserd.simcluster import SimClusterThread
-from peruserd.supervisor.second_writer import SecondWriter, is_peruser_on
+from peruserd.supervisor.peruser_watch import PeruserWatch, is_peruser_on
 from tests.couch.connecting import TalkingServer, answering, connect
 
 SETTING = "/_node/_local/_config/couch_peruser/enable"
@@ -42,7 +42,7 @@ def test_a_server_that_does_not_say_is_not_taken_for_one_without(status: int) ->
 def test_it_is_said_once_when_it_comes_and_when_it_goes(cluster: SimClusterThread) -> None:
     """The node is asked once a minute, and the log has one line for each change."""
     client, clock = connect(cluster.urls[0]), Clock()
-    second = SecondWriter(client, clock=clock)
+    second = PeruserWatch(client, clock=clock)
     assert second.is_on is None
     with capture_logs() as lines:
         for value in ("true", "true", "false", "false"):

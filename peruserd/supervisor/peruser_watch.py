@@ -37,7 +37,7 @@ def is_peruser_on(client: Client, node: str) -> bool | None:
         return None
 
 
-class SecondWriter:
+class PeruserWatch:
     """Asks the attached node once a minute whether couch_peruser is on. Any thread may read `is_on`."""
 
     def __init__(self, client: Client, *, clock: Callable[[], float] = time.monotonic) -> None:

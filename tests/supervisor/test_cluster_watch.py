@@ -1,4 +1,4 @@
-"""The watcher, with readings whose results are given."""
+"""The cluster watch, with readings whose results are given."""
 
 import time
 
@@ -8,7 +8,7 @@ from peruserd.core.cluster.views import View
 from peruserd.core.common.backoff import Backoff
 from peruserd.couch.errors import RefusedError, RejectedError, ServerError, UnauthorizedError, UnreachableError
 from peruserd.supervisor import pausing
-from peruserd.supervisor.watcher import Watcher
+from peruserd.supervisor.cluster_watch import ClusterWatch
 from tests.waiting import PATIENCE_SECONDS, eventually, eventually_at_least
 
 
@@ -31,26 +31,28 @@ class Readings:
 VIEW = View(nodes=("n1",), instances=("n1",), shard_map=None)
 
 
-def watcher_of(readings: Readings, seen: list[View | None], interval_seconds: float = 0.01) -> Watcher:
-    """Make a watcher that notes each view, and None for each failed reading."""
-    return Watcher(
+def watch_of(readings: Readings, seen: list[View | None], interval_seconds: float = 0.01) -> ClusterWatch:
+    """Make a cluster watch that notes each view, and None for each failed reading."""
+    return ClusterWatch(
         readings.read, interval_seconds=interval_seconds, on_view=seen.append, on_failure=lambda: seen.append(None)
     )
 
 
 @pytest.mark.parametrize("error", [UnreachableError("away"), ValueError("what nobody foresaw")], ids=repr)
-def test_a_watcher_passes_on_what_it_sees_after_failures(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_watch_passes_on_what_it_sees_after_failures(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a failed reading, for any reason, the next one follows. Meanwhile there is no new view."""
     for name in ("_AWAY", "_BACKOFF"):
         monkeypatch.setattr(pausing, name, Backoff(initial_seconds=0.01, max_seconds=0.01))
     seen: list[View | None] = []
-    watcher = watcher_of(Readings(error, VIEW), seen)
-    watcher.start()
+    watch = watch_of(Readings(error, VIEW), seen)
+    watch.start()
     eventually(lambda: len(seen) >= 3)
-    watcher.stop()
+    watch.stop()
     assert [each is VIEW for each in seen[:3]] == [False, True, True]
-    assert watcher.failures == 0
-    assert watcher.trouble is None
+    assert watch.failures == 0
+    assert watch.trouble is None
 
 
 @pytest.mark.parametrize("error", [UnauthorizedError("no"), RejectedError("no")], ids=repr)
@@ -73,26 +75,26 @@ def test_a_server_that_was_away_for_long_is_seen_soon_after_its_return() -> None
     assert [pauses.after(ServerError("later"), failures) for failures in (1, 2)] == [1.0, 2.0]
 
 
-def test_a_watcher_that_is_refused_does_not_hammer_the_server() -> None:
+def test_a_cluster_watch_that_is_refused_does_not_hammer_the_server() -> None:
     """Usually a person opens a closed path, so the next reading is not at once."""
     readings = Readings(UnauthorizedError("no"))
-    watcher = watcher_of(readings, [], 0.001)
-    assert watcher.trouble is None
-    watcher.start()
-    eventually(lambda: watcher.failures == 1)
-    assert watcher.trouble == "no"
+    watch = watch_of(readings, [], 0.001)
+    assert watch.trouble is None
+    watch.start()
+    eventually(lambda: watch.failures == 1)
+    assert watch.trouble == "no"
     time.sleep(0.1)
-    watcher.stop()
+    watch.stop()
     assert readings.count == 1
 
 
-def test_a_watcher_that_is_not_let_in_looks_soon_whether_it_is() -> None:
+def test_a_cluster_watch_that_is_not_let_in_looks_soon_whether_it_is() -> None:
     """While it is not let in no request is sent, so it may try often. The next view is passed on."""
     seen: list[View | None] = []
-    watcher = watcher_of(Readings(RefusedError("no"), VIEW), seen, 0.001)
-    watcher.start()
+    watch = watch_of(Readings(RefusedError("no"), VIEW), seen, 0.001)
+    watch.start()
     eventually(lambda: VIEW in seen)
-    watcher.stop()
+    watch.stop()
     assert pausing.Pauses().after(RefusedError("no"), 1000) == 1.0
     assert pausing.Pauses().after(UnauthorizedError("401 for a while"), 1000) == 15.0
 
@@ -100,20 +102,20 @@ def test_a_watcher_that_is_not_let_in_looks_soon_whether_it_is() -> None:
 def test_a_look_that_is_asked_for_does_not_wait_for_the_interval() -> None:
     """A change has come, long before the next reading is due."""
     seen: list[View | None] = []
-    watcher = watcher_of(Readings(VIEW), seen, 3600.0)
-    watcher.start()
+    watch = watch_of(Readings(VIEW), seen, 3600.0)
+    watch.start()
     for count in (1, 2, 3):
         eventually_at_least(count, lambda: len(seen))
         assert len(seen) == count
-        watcher.read_soon()
+        watch.read_soon()
     eventually(lambda: len(seen) == 4)
-    watcher.stop()
-    assert watcher._task.ends_within(PATIENCE_SECONDS)
+    watch.stop()
+    assert watch._task.ends_within(PATIENCE_SECONDS)
 
 
 def test_looks_that_fail_are_not_asked_for_sooner() -> None:
     """Listeners lose their copies also if the server refuses us, and more requests could lock the account."""
-    watcher = watcher_of(Readings(VIEW), [], 1.0)
-    watcher._failed("unauthorized", UnauthorizedError("no"))
-    watcher.read_soon()
-    assert not watcher._task.is_wanted
+    watch = watch_of(Readings(VIEW), [], 1.0)
+    watch._failed("unauthorized", UnauthorizedError("no"))
+    watch.read_soon()
+    assert not watch._task.is_wanted

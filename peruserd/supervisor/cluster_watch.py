@@ -1,4 +1,4 @@
-"""The watcher: a thread that reads the cluster again and again, and hands each view on.
+"""The cluster watch: a thread that reads the cluster again and again, and hands each view on.
 
 It only reads; the supervisor's loop decides what follows from a view.
 """
@@ -20,7 +20,7 @@ _MIN_SECONDS: Final = 0.2
 log = structlog.get_logger(__name__)
 
 
-class Watcher:
+class ClusterWatch:
     """Reads the cluster every `interval_seconds`, in its own thread, and passes each view on.
 
     `on_failure` is called after each reading that failed, or whose view could not be passed on. Any thread may read the
@@ -44,7 +44,7 @@ class Watcher:
         self._on_view = on_view
         self._on_failure = on_failure
         # A listener whose copy stays away asks again and again.
-        self._task = RepeatedTask("watcher", self._turn, min_pause_seconds=_MIN_SECONDS)
+        self._task = RepeatedTask("cluster-watch", self._turn, min_pause_seconds=_MIN_SECONDS)
         self._pauses = Pauses()
         self.failures = self.failures_in_all = 0
         self.trouble: str | None = None
