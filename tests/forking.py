@@ -9,6 +9,7 @@ import multiprocessing
 from typing import Final
 
 from peruserd.core.common.backoff import Backoff
+from peruserd.core.users.quarantine import Advice
 
 _COMMANDS: Final = ("check", "config", "deletions", "name", "owner", "plan", "run")
 
@@ -28,15 +29,22 @@ CONTEXT.set_forkserver_preload(list(_PRELOADED))
 # Processes that begin with a new interpreter have the times of users.
 _HURRIED: Final = (
     ("peruserd.cli.survey", "_AGAIN_SECONDS", 0.5),
-    ("peruserd.core.scheduling.dispatch", "_OTHERS_REST_SECONDS", 1.0),
-    ("peruserd.listener.auditing", "_AGAIN_SECONDS", 1.0),
-    ("peruserd.supervisor.attaching", "_ASKING_AGAIN", Backoff(initial_seconds=0.2, max_seconds=5.0)),
+    ("peruserd.core.processes.password_gate", "_WHILE_UNSENT", Backoff(initial_seconds=0.25, max_seconds=0.5)),
+    ("peruserd.core.scheduling.circuit", "_JITTERED", Backoff(initial_seconds=0.1, max_seconds=0.1)),
+    ("peruserd.core.scheduling.circuit", "_PAUSE_SECONDS", 0.15),
+    ("peruserd.core.scheduling.circuit", "_PROBE_SECONDS", 0.25),
+    ("peruserd.core.scheduling.dispatch", "_OTHERS_REST_SECONDS", 0.5),
+    ("peruserd.couch.authenticator", "_REREAD_SECONDS", 0.5),
+    ("peruserd.listener.auditing", "_AGAIN_SECONDS", 0.5),
+    ("peruserd.listener.feed", "_BACKOFF", {each: Backoff(initial_seconds=0.2, max_seconds=1.0) for each in Advice}),
+    ("peruserd.supervisor.attaching", "_ASKING_AGAIN", Backoff(initial_seconds=0.2, max_seconds=1.0)),
     ("peruserd.supervisor.attaching", "_SURE_SECONDS", 0.1),
     ("peruserd.supervisor.directory_watch", "_MIN_SECONDS", 0.25),
     ("peruserd.supervisor.directory_watch", "_NO_SHARDS_SECONDS", 0.5),
     ("peruserd.supervisor.directory_watch", "_SAVE_SECONDS", 0.25),
-    ("peruserd.supervisor.pausing", "_AWAY", Backoff(initial_seconds=0.25, max_seconds=2.0)),
-    ("peruserd.supervisor.pausing", "_BACKOFF", Backoff(initial_seconds=0.25, max_seconds=4.0)),
+    ("peruserd.supervisor.pausing", "_AWAY", Backoff(initial_seconds=0.25, max_seconds=0.5)),
+    ("peruserd.supervisor.pausing", "_BACKOFF", Backoff(initial_seconds=0.25, max_seconds=1.0)),
+    ("peruserd.supervisor.pausing", "_SHUT_SECONDS", 0.25),
 )
 
 

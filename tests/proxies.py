@@ -14,6 +14,8 @@ Rewriting = Callable[[str], str | int | bytes]
 
 _DROPPED = ("transfer-encoding", "connection", "content-length")
 
+_POLL_SECONDS = 0.02
+
 
 def decoding(path: str) -> str:
     """Decode and encode the path again, like nginx with a path part in `proxy_pass`: each %2F is lost."""
@@ -40,7 +42,8 @@ class Proxy:
         assert parts.port is not None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self, parts.hostname, parts.port))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        # The end of the proxy waits for one such interval.
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,), daemon=True)
         self.url = f"http://{parts.username}:{parts.password}@127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Self:
@@ -60,6 +63,8 @@ class Proxy:
 def _handler_of(proxy: Proxy, host: str, port: int) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # An answer is two packets. Otherwise the second one would wait until the client confirms the first.
+        disable_nagle_algorithm = True
 
         def handle_any(self) -> None:
             proxy.paths.append(self.path)

@@ -16,6 +16,9 @@ _POLL_SECONDS: Final = 0.01
 # time, checks were a quarter of the processor time of tests with several instances.
 _REST: Final = 16.0
 _MAX_PAUSE_SECONDS: Final = 0.5
+# Most waits are short, and would be over long before the end of a long pause. So pauses are short at first.
+_FIRST_PAUSES_SECONDS: Final = 0.1
+_SHARE_OF_WAIT: Final = 0.2
 
 
 def eventually(
@@ -29,7 +32,8 @@ def eventually(
             return value
         now = time.monotonic()
         assert now < begin + within_seconds, f"not within {within_seconds:g} s: {what} (last seen: {value!r})"
-        time.sleep(min(max(_POLL_SECONDS, _REST * (now - asked)), _MAX_PAUSE_SECONDS))
+        most = min(_FIRST_PAUSES_SECONDS + _SHARE_OF_WAIT * (now - begin), _MAX_PAUSE_SECONDS)
+        time.sleep(min(max(_POLL_SECONDS, _REST * (now - asked)), most))
 
 
 def eventually_each(subjects: Iterable[S], check: Callable[[S], object], what: str) -> None:

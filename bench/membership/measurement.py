@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import msgspec
+
 from bench import benchmark
 from bench.benchmark import Options, Setting
 from bench.harness.cluster import Cluster, ClusterError
@@ -59,7 +61,14 @@ class Course(benchmark.Course, frozen=True, kw_only=True):
 
 
 QUICK: Final = Course(
-    rate=10.0, rounds=1, stay=0.5, warm_up=0.5, before=2.0, during=4.5, after=1.0, settings=QUICK_CLUSTER
+    rate=10.0,
+    rounds=1,
+    stay=0.3,
+    warm_up=0.3,
+    before=1.0,
+    during=3.2,
+    after=1.0,
+    settings=msgspec.structs.replace(QUICK_CLUSTER, lease_ttl=2.0),
 )
 
 

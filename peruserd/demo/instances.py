@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 20.0
+_LOOK_SECONDS: Final = 0.02
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
 """Metric samples by name: labels and value of each."""
@@ -130,7 +131,9 @@ class Instance:
         descendants = self.processes()
         self._process.kill()
         self._process.wait()
-        psutil.wait_procs(descendants[1:], _STOP_SECONDS)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while not all(map(_has_ended, descendants[1:])) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
 
     def terminate(self) -> None:
         """Ask it to stop."""
@@ -199,3 +202,11 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return process.children()
     except psutil.NoSuchProcess:
         return []
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    # In some containers it takes seconds until the ended children of an ended process are reaped.
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

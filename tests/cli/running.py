@@ -17,11 +17,16 @@ _RUN_ON = ("run", "demo", "simcluster")
 _PATIENCE_SECONDS = 120
 
 
-def peruserd(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+def peruserd(
+    *arguments: str, environment: dict[str, str] | None = None, ends_at_once: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end.
+
+    With `ends_at_once` any command is forked, because it only shows its help, or finds a mistake.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PERUSERD_")}
     whole = {**clean, **(environment or {})}
-    if arguments[:1] and arguments[0] in _RUN_ON:
+    if arguments[:1] and arguments[0] in _RUN_ON and not ends_at_once:
         return subprocess.run(
             [sys.executable, "-m", "peruserd", *arguments],
             capture_output=True,

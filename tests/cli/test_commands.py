@@ -33,7 +33,7 @@ def cluster() -> Iterator[SimClusterThread]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     """`--help` says what the command does, shows an example and the exit codes."""
-    helped = peruserd(command, "--help")
+    helped = peruserd(command, "--help", ends_at_once=True)
     assert helped.returncode == 0
     assert f"peruserd {command}" in helped.stdout.partition("Example:")[2]
     assert "78 configuration" in helped.stdout
@@ -57,7 +57,7 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
 )
 def test_wrong_usage_is_2(arguments: list[str]) -> None:
     """An argument that cannot be understood is refused before anything is done."""
-    assert peruserd(*arguments).returncode == 2
+    assert peruserd(*arguments, ends_at_once=True).returncode == 2
 
 
 def test_an_unknown_kind_of_finding_names_those_there_are() -> None:
@@ -262,7 +262,7 @@ def test_a_mistaken_configuration_is_78_and_names_file_key_and_what_is_allowed(
     """Every mistake is listed with its file and full key."""
     path = tmp_path / "bad.toml"
     path.write_text('[databases]\nq = 0\n[deletion]\npolicy = "burn"\n')
-    answered = peruserd(*command, "--config", str(path))
+    answered = peruserd(*command, "--config", str(path), ends_at_once=True)
     assert answered.returncode == 78
     assert f"{path}: databases.q: found 0, allowed is a whole number from 1" in answered.stderr
     assert f"{path}: deletion.policy: found 'burn', allowed is one of 'revoke', 'keep', 'drop'" in answered.stderr
@@ -272,9 +272,10 @@ def test_a_mistaken_configuration_is_78_and_names_file_key_and_what_is_allowed(
 def test_files_that_are_not_there_are_75_and_named(config: str, command: list[str]) -> None:
     """All of them are printed at once. With a mistake of the configuration the code is 78, and all is printed too."""
     missing = {f"PERUSERD_COUCHDB_{key}": f"/nonexistent/{key}" for key in ("CA_FILE", "CLIENT_CERT", "PASSWORD_FILE")}
-    answered = peruserd(*command, "--config", config, environment=missing)
+    answered = peruserd(*command, "--config", config, environment=missing, ends_at_once=True)
     assert answered.returncode == 75
-    mistaken = peruserd(*command, "--config", config, environment=missing | {"PERUSERD_COUCHDB_CA_FILE": "/dev"})
+    another = missing | {"PERUSERD_COUCHDB_CA_FILE": "/dev"}
+    mistaken = peruserd(*command, "--config", config, environment=another, ends_at_once=True)
     assert mistaken.returncode == 78
     for said in (answered.stderr, mistaken.stderr):
         for key in ("ca_file", "client_cert", "password_file"):
@@ -292,11 +293,11 @@ def test_blank_variables_are_not_given(config: str) -> None:
 def test_the_demo_ends_well_and_says_so_in_json() -> None:
     """A small demo: everybody served, a listener lost and back, one JSON object on standard output."""
     played = peruserd(
-        "demo", "--nodes", "2", "--q", "2", "--users", "40", "--rate", "40", "--seed", "1", "--once", "--json"
+        "demo", "--nodes", "1", "--q", "2", "--users", "20", "--rate", "40", "--seed", "1", "--once", "--json"
     )
     assert played.returncode == 0, played.stderr
     result = json.loads(played.stdout)
-    assert (result["users"], result["provisioned"], result["secured"]) == (40, 40, 40)
+    assert (result["users"], result["provisioned"], result["secured"]) == (20, 20, 20)
     assert result["listener_restarts"] >= 1
     assert 0 < result["p50_ms"] <= result["p99_ms"]
     assert result["wrong"] == []

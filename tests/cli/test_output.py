@@ -1,10 +1,12 @@
 """Commands in scripts: errors as JSON, unwritable output, odd terminals, odd names, and Ctrl-C."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,9 +44,11 @@ def cluster() -> Iterator[SimClusterThread]:
         yield running
 
 
-def failed(*arguments: str, code: int, environment: dict[str, str] | None = None) -> dict[str, object]:
+def failed(
+    *arguments: str, code: int, environment: dict[str, str] | None = None, ends_at_once: bool = False
+) -> dict[str, object]:
     """Run a failing command with --json and return its object; people get lines and no traceback."""
-    ran = peruserd(*arguments, "--json", environment=environment)
+    ran = peruserd(*arguments, "--json", environment=environment, ends_at_once=ends_at_once)
     assert ran.returncode == code, ran.stdout + ran.stderr
     assert "Traceback" not in ran.stderr
     lines = [line for line in ran.stderr.splitlines() if not line.startswith(("usage: ", " "))]
@@ -87,7 +91,7 @@ def test_a_password_file_that_cannot_be_read_is_an_object(command: list[str], tm
 @pytest.mark.parametrize("command", [["fly"], ["check", "x"], ["wait"], ["quarantine", "retry"], ["demo", "--q", "0"]])
 def test_wrong_usage_is_an_object(command: list[str]) -> None:
     """The code is 2 for mistakes found by argparse, and for mistakes found by the command."""
-    assert failed(*command, code=2)["error"] == "usage"
+    assert failed(*command, code=2, ends_at_once=True)["error"] == "usage"
 
 
 def test_a_port_that_is_taken_is_an_object(cluster: SimClusterThread) -> None:
@@ -141,7 +145,10 @@ def test_every_action_explains_itself(action: list[str]) -> None:
 
 def test_defaults_are_said() -> None:
     """Each option that has one names it."""
-    helped = {each: " ".join(peruserd(each, "--help").stdout.split()) for each in ("wait", "audit", "simcluster")}
+    helped = {
+        each: " ".join(peruserd(each, "--help", ends_at_once=True).stdout.split())
+        for each in ("wait", "audit", "simcluster")
+    }
     assert "0: look once (default: 60.0)" in helped["wait"]
     assert "requests under way at once (default: 8)" in helped["audit"]
     assert "(default: 15984)" in helped["simcluster"]
@@ -170,19 +177,31 @@ def test_output_that_cannot_be_written_is_no_traceback(redirection: str, code: i
     assert said is None or ran.stderr == said
 
 
+def hurried(module: str, name: str) -> list[str]:
+    """Return the command for a new interpreter that runs peruserd with half a second for one of its times."""
+    lines = ["import runpy", f"import {module} as there", f"there.{name} = 0.5"]
+    return [sys.executable, "-c", "; ".join([*lines, "runpy.run_module('peruserd', run_name='__main__')"])]
+
+
 def test_words_that_nobody_can_read_keep_no_command_from_its_answer(config: str) -> None:
     """Standard error is a file on a full disk: the answer is printed all the same, also an error as JSON."""
-    for command, code, said in (
-        (f"audit --config {config}", 1, "1 differ"),
-        (f"audit --json --config {config}", 1, '"differing":1'),
-        ("fly --json", 2, '"error":"usage"'),
-        ("check --json --config none.toml", 78, '"error":"configuration"'),
-    ):
-        ran = subprocess.run(  # noqa: S602 - a shell's redirection is what is tested
-            f"{sys.executable} -m peruserd {command} 2> /dev/full", shell=True, stdout=subprocess.PIPE, check=False
+    program = shlex.join(hurried("peruserd.cli.survey", "_AGAIN_SECONDS"))
+    cases = {
+        f"audit --config {config}": (1, "1 differ"),
+        f"audit --json --config {config}": (1, '"differing":1'),
+        "fly --json": (2, '"error":"usage"'),
+        "check --json --config none.toml": (78, '"error":"configuration"'),
+    }
+
+    def run(command: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(  # noqa: S602 - a shell's redirection is what is tested
+            f"{program} {command} 2> /dev/full", shell=True, stdout=subprocess.PIPE, check=False
         )
-        assert ran.returncode == code, command
-        assert said in ran.stdout.decode(), command
+
+    with ThreadPoolExecutor(len(cases)) as pool:
+        for ran, (command, (code, said)) in zip(pool.map(run, cases), cases.items(), strict=True):
+            assert ran.returncode == code, command
+            assert said in ran.stdout.decode(), command
 
 
 @pytest.mark.parametrize(
@@ -197,8 +216,8 @@ def test_a_command_that_looks_at_everybody_says_so_in_a_pipe(config: str, comman
 @pytest.mark.parametrize("as_json", [False, True])
 def test_ctrl_c_ends_a_command_at_once(config: str, as_json: bool) -> None:  # noqa: FBT001
     """The code is 130, as in shells, with a line or an object; requests of other threads are ended as well."""
-    command = [sys.executable, "-m", "peruserd", "wait", "waiting000000", "--config", config, "--timeout", "3600"]
-    command += ["--json"] * as_json
+    command = [*hurried("peruserd.cli.wait", "_QUIET_SECONDS"), "wait", "waiting000000", "--config", config]
+    command += ["--timeout", "3600", *["--json"] * as_json]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         # The command says what it waits for after some looks.

@@ -144,7 +144,7 @@ class _NoNode(BaseHTTPRequestHandler):
 def server_without_shards() -> Iterator[str]:
     """Run a server that says what it is, and answers every other request with 404."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _NoNode)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://adm:pass@127.0.0.1:{server.server_port}"
     server.shutdown()

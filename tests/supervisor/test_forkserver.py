@@ -30,8 +30,8 @@ from tests.waiting import PATIENCE_SECONDS, eventually, eventually_each
 
 pytestmark = pytest.mark.processes
 
-# Long enough for a fork server that answers, and short for a test with one that hangs.
-SHORT_SECONDS = 1.0
+# Only a fork server that is stopped gets so little time. It never answers, however long one waits.
+SHORT_SECONDS = 0.3
 
 
 def is_gone(pid: int) -> bool:

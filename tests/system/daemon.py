@@ -61,7 +61,7 @@ class Daemon:
 
     `anew` is for tests of the start itself. The instance then begins as a new interpreter, as at a user's, not as a
     fork of a process with all imports. So does an instance `under` another command, which gets the daemon's command as
-    arguments.
+    arguments. `anew` may be changed before the next start.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Daemon:
         self._temporary = tempfile.TemporaryDirectory()
         self._environment = {"TMPDIR": self._temporary.name} | dict(environment or {})
         self._under = under
-        self._anew = anew or bool(under)
+        self.anew = anew or bool(under)
         self._http = requests.Session()
         # Proxies of the environment are not for this machine.
         self._http.trust_env = False
@@ -98,7 +98,7 @@ class Daemon:
         self.config = _merged(
             {
                 "couchdb": couchdb,
-                "cluster": {"poll_interval": 0.4, "quiet_period": 0.5, "lease_interval": 0.5, "lease_ttl": 5.0},
+                "cluster": {"poll_interval": 0.25, "quiet_period": 0.5, "lease_interval": 0.3, "lease_ttl": 5.0},
                 "http": {"listen": "127.0.0.1:0"},
                 "state": {"directory": str(self.state)},
                 "log": {"format": "json", "level": "debug", "users": "name"},
@@ -136,7 +136,7 @@ class Daemon:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PERUSERD_")}
         environment = inherited | {"PYTHONPATH": os.pathsep.join(_PYTHON_PATH)} | self._environment
         arguments = ["run", "--config", str(file)]
-        if self._anew:
+        if self.anew:
             command = [*self._under, sys.executable, "-m", "peruserd", *arguments]
             self._started = Started(command, output=self.log_file, cwd=self.directory, environment=environment)
         else:

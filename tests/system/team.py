@@ -17,6 +17,9 @@ ALLOWANCE_SECONDS = 20.0
 # Longer than any test takes.
 NEVER_SECONDS = 600.0
 
+# For tests that wait until a dead instance is taken for dead. A living one has ten times to renew its lease.
+SHORT_LEASES = {"cluster": {"lease_ttl": 3.0}}
+
 
 class Team:
     """An instance for each node of a target (or for the nodes with these numbers), all started and ready.

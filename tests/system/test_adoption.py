@@ -7,7 +7,7 @@ import pytest
 from peruserd.simcluster import ClusterOptions
 from tests.system.daemon import Daemon
 from tests.system.target import Target, open_simulated
-from tests.system.team import Team
+from tests.system.team import SHORT_LEASES, Team
 from tests.waiting import eventually
 
 # With one copy of each range, a range has one host, and loses its only instance.
@@ -30,7 +30,7 @@ def test_a_range_without_an_instance_is_adopted_and_handed_back(
     target: Target, make_daemon: Callable[..., Daemon]
 ) -> None:
     """Both other instances read the range through its live node, share its users, and stop at the return."""
-    team = Team(target, make_daemon)
+    team = Team(target, make_daemon, SHORT_LEASES)
     lost, *others = team.instances
     node = "node1@127.0.0.1"
     before = team.target.new_names(30)

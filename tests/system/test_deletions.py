@@ -1,9 +1,11 @@
 """Deletions as an operator sees them: daemons beside each node of the simulated cluster, and the commands."""
 
+import contextlib
 import json
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -15,7 +17,7 @@ from tests.cli.running import peruserd
 from tests.system.daemon import Daemon
 from tests.system.simulated import sim
 from tests.system.target import PREFIX, Target, open_simulated
-from tests.system.team import Team
+from tests.system.team import SHORT_LEASES, Team
 from tests.waiting import eventually
 
 AT_ONCE = {"deletion": {"policy": "drop", "grace_period": 0}}
@@ -85,10 +87,16 @@ def test_users_deleted_in_the_moment_of_their_making_are_dropped_for_all_that(
     team = Team(target, make_daemon, AT_ONCE)
     sim(team).set_replication_delay(0.3)
     names = team.target.new_names(24)
-    for name in names:
-        team.target.sign_up([name])
-        eventually(partial(is_there, team, name), "the database appears")
-        team.target.delete_user(name)
+
+    def come_and_go(some: list[str]) -> None:
+        with contextlib.closing(target.another()) as other:
+            for name in some:
+                other.sign_up([name])
+                eventually(partial(other.security, name), "the database appears")
+                other.delete_user(name)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(come_and_go, (names[start::6] for start in range(6))))
     eventually(lambda: not any(is_there(team, name) for name in names), "all are dropped")
     eventually(lambda: waiting(team) == [], "nothing waits any more")
 
@@ -175,7 +183,7 @@ def test_a_mass_deletion_is_stopped_and_waits_for_the_operator(
 
 def test_what_waits_outlives_every_process_and_its_disk(target: Target, make_daemon: Callable[..., Daemon]) -> None:
     """All instances are killed and their state is lost while a deletion waits; another owner carries it out."""
-    team = Team(target, make_daemon, LATER)
+    team = Team(target, make_daemon, {**LATER, **SHORT_LEASES})
     (name,) = served(team, 1)
     team.target.delete_user(name)
     eventually(lambda: waiting(team) == [name], "the deletion waits")

@@ -147,7 +147,7 @@ def test_while_leases_cannot_be_read_nobody_is_declared_dead(
     looks = [_looks_in_vain(each) for each in others]
     for each, before in zip(others, looks, strict=True):
         # This is longer than a lease lives, counted by looks of at most five a second.
-        eventually_at_least(before + 17, partial(_looks_in_vain, each), "many looks")
+        eventually_at_least(before + 13, partial(_looks_in_vain, each), "many looks")
         assert each.gauge("peruserd_instances_alive") == 3
     names = team.target.new_names(30)
     with team.acting.unsettled():

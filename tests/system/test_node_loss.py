@@ -14,7 +14,7 @@ from tests.system.daemon import Daemon
 from tests.system.signing_up import SigningUp
 from tests.system.simulated import Flapping, partitioned, sim
 from tests.system.target import Target, open_simulated
-from tests.system.team import NEVER_SECONDS, Team
+from tests.system.team import NEVER_SECONDS, SHORT_LEASES, Team
 from tests.waiting import eventually
 
 
@@ -174,8 +174,9 @@ def test_a_node_in_maintenance_mode_owns_its_documents_as_before(team: Team) -> 
     assert team.total("peruserd_plans_total") == plans
 
 
-def test_a_user_in_quarantine_follows_the_owner(team: Team) -> None:
+def test_a_user_in_quarantine_follows_the_owner(target: Target, make_daemon: Callable[..., Daemon]) -> None:
     """The user is in quarantine of an instance that dies, is served by the next one, and is in no quarantine then."""
+    team = Team(target, make_daemon, SHORT_LEASES)
     failing = team.instances[0]
     names = team.target.new_names(60)
     mine = [name for name, owner in team.owners(names).items() if owner == "node1@127.0.0.1"]

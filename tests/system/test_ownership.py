@@ -13,7 +13,7 @@ from tests.cli.running import peruserd
 from tests.system.daemon import Daemon
 from tests.system.signing_up import SigningUp
 from tests.system.target import Target, open_target
-from tests.system.team import NEVER_SECONDS, Team
+from tests.system.team import NEVER_SECONDS, SHORT_LEASES, Team
 from tests.waiting import eventually
 
 
@@ -38,8 +38,11 @@ def has_planned_with(instance: Daemon, node: str) -> bool:
     return True in seen and any(line.get("event") == "plan" for line in lines[seen.index(True) :])
 
 
-def test_users_of_a_killed_instance_are_served_by_the_others(team: Team) -> None:
+def test_users_of_a_killed_instance_are_served_by_the_others(
+    target: Target, make_daemon: Callable[..., Daemon]
+) -> None:
     """Its supervisor dies by SIGKILL in the middle of sign-ups; started again, it takes its documents back."""
+    team = Team(target, make_daemon, SHORT_LEASES)
     killed, *others = team.instances
     names = team.target.new_names(120)
     with SigningUp(team.target, names):
@@ -114,8 +117,11 @@ def test_users_sign_up_while_all_instances_are_restarted_one_by_one(team: Team) 
     team.acting.assert_acted_on_by_one(signing_up.names)
 
 
-def test_a_second_instance_beside_a_node_stands_by_and_takes_over(team: Team) -> None:
+def test_a_second_instance_beside_a_node_stands_by_and_takes_over(
+    target: Target, make_daemon: Callable[..., Daemon]
+) -> None:
     """The second instance stands by and touches nothing; when the first dies it acts, and goes on acting."""
+    team = Team(target, make_daemon, SHORT_LEASES)
     first, *others = team.instances
     second = team.make(1).start()
     eventually(lambda: second.gauge("peruserd_standby") == 1, "the second one stands by")

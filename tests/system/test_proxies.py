@@ -42,7 +42,7 @@ def test_nothing_is_lost_where_a_proxy_begins_to_decode(make_daemon: Callable[..
     database of another one.
     """
     with open_simulated(ClusterOptions(nodes=2, q=2, n=2)) as target, Proxy(url_of(target, 1), faithful) as proxy:
-        config = {"couchdb": {"long_poll_timeout": 1}, "cluster": {"lease_ttl": 2.5}}
+        config = {"couchdb": {"long_poll_timeout": 1}, "cluster": {"lease_ttl": 1.5}}
         behind, beside = (make_daemon(url=url, config=config).start() for url in (proxy.url, url_of(target, 2)))
         two = [behind, beside]
         eventually(lambda: all(alive(each) == 2 and each.is_ready for each in two), "the two know each other")

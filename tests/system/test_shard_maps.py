@@ -68,7 +68,7 @@ def join(team: Team, number: int) -> Daemon:
 
 def test_users_sign_up_while_every_range_is_split(team: Team) -> None:
     """Old ranges and halves overlap for a while; no user is lost, and no database is made twice."""
-    sim(team).set_split_delay(0.3)
+    sim(team).set_split_delay(0.2)
     with SigningUp(team.target) as signing_up:
         eventually(lambda: len(signing_up.names) >= 20, "some have signed up")
         sim(team).split("_users")
