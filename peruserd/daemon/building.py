@@ -91,13 +91,14 @@ def deletion_service(
     )
 
 
-def with_short_timeouts(config: Config, max_seconds: float = SHORT_SECONDS) -> CouchDBConfig:
+def with_short_timeouts(config: Config, max_seconds: float | None = None) -> CouchDBConfig:
     """Return the connection settings with short time-outs, for requests whose late answer is useless."""
+    limit = SHORT_SECONDS if max_seconds is None else max_seconds
     couchdb = config.couchdb
     return msgspec.structs.replace(
         couchdb,
-        connect_timeout=min(couchdb.connect_timeout, max_seconds),
-        read_timeout=min(couchdb.read_timeout, max_seconds),
+        connect_timeout=min(couchdb.connect_timeout, limit),
+        read_timeout=min(couchdb.read_timeout, limit),
     )
 
 

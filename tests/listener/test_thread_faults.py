@@ -31,7 +31,7 @@ HURRIED = (
 IMPATIENT = (
     *HURRIED,
     ("peruserd.listener.listener", "_LOOK_SECONDS", 0.3),
-    ("peruserd.threads", "_GRACE_SECONDS", 5.0),
+    ("peruserd.threads", "_GRACE_SECONDS", 3.0),
 )
 
 

@@ -1,8 +1,9 @@
 """The exported rules: understood by Prometheus, about metrics that there are, and proved to fire and to end."""
 
+import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,15 @@ def promtool(need_tool: Callable[[str], str]) -> Callable[..., str]:
     tool = need_tool("promtool")
 
     def run(*arguments: str | Path) -> str:
-        ran = subprocess.run([tool, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+        ran = subprocess.run(
+            [tool, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            # It collects its garbage half as often, which saves a quarter of its processor time.
+            env={**os.environ, "GOGC": "200"},
+        )
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 
@@ -32,13 +41,45 @@ def promtool(need_tool: Callable[[str], str]) -> Callable[..., str]:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("form", [Form(), Form("couch/users", "https://wiki/alerts", 0.05)], ids=["plain", "scaled"])
-def test_each_alert_fires_and_ends_when_it_should(promtool: Callable[..., str], tmp_path: Path, form: Form) -> None:
+def test_each_alert_fires_and_ends_when_it_should(promtool: Callable[..., str], tmp_path: Path) -> None:
     """Promtool runs the exported tests: not one step too early, then firing with its words, then over."""
-    for name, text in files(form).items():
+    for name, text in files(Form()).items():
         (tmp_path / name).write_text(text)
     assert f"{len(ALERTS) + len(RECORDINGS)} rules found" in promtool("check", "rules", tmp_path / RULES_FILE)
     assert "SUCCESS" in promtool("test", "rules", tmp_path / TESTS_FILE)
+
+
+@pytest.mark.processes
+def test_each_alert_fires_and_ends_when_it_should_in_another_form(promtool: Callable[..., str], tmp_path: Path) -> None:
+    """The exported tests follow the job, the document and the scale that an operator chooses."""
+    form = Form("couch/users", "https://wiki/alerts", 0.05)
+    for name, text in files(form).items():
+        (tmp_path / name).write_text(text)
+    assert f"{len(ALERTS) + len(RECORDINGS)} rules found" in promtool("check", "rules", tmp_path / RULES_FILE)
+    document = rule_tests(form)
+    assert isinstance(document, dict)
+    proofs = zip(ALERTS, document["tests"], strict=True)
+    paths = list(write_apart(tmp_path, form, ((alert.name, proof) for alert, proof in proofs)))
+    assert promtool("test", "rules", *paths).count("SUCCESS") == len(ALERTS)
+
+
+def write_apart(directory: Path, form: Form, tests: Iterable[tuple[str, Value]]) -> Iterator[Path]:
+    """Write a file for each test of an alert, and return its path.
+
+    Promtool evaluates all rules of a file at each step. So the rules beside it have no other alert, which would take
+    most of the time and change nothing.
+    """
+    for number, (alert, test) in enumerate(tests):
+        some, document = rules(form), rule_tests(form)
+        assert isinstance(some, dict)
+        assert isinstance(document, dict)
+        recordings, alerts = some["groups"]
+        (kept,) = [rule for rule in alerts["rules"] if rule["alert"] == alert]
+        file = f"{number}.{RULES_FILE}"
+        (directory / file).write_text(written({"groups": [recordings, {**alerts, "rules": [kept]}]}))
+        path = directory / f"{number}.{TESTS_FILE}"
+        path.write_text(written({**document, "rule_files": [file], "tests": [test]}))
+        yield path
 
 
 def test_each_alert_has_its_test() -> None:
@@ -100,10 +141,9 @@ def test_the_bound_of_slow_users_is_one_of_the_histogram() -> None:
 HERE = 'instance="n1:9984",job="peruserd"'
 
 
-def course(name: str, series: dict[str, str], *, minutes: int, fires: bool) -> Value:
-    """Return a test of an alert: whether it fires after so many minutes of these values."""
-    assert name in {each.name for each in ALERTS}
-    return {
+def course(name: str, series: dict[str, str], *, minutes: int, fires: bool) -> tuple[str, dict[str, Value]]:
+    """Return an alert and its test: whether it fires after so many minutes of these values."""
+    return name, {
         "interval": "30s",
         "input_series": [{"series": key, "values": values} for key, values in series.items()],
         "promql_expr_test": [
@@ -221,13 +261,7 @@ COURSES = {
 @pytest.mark.processes
 def test_what_looks_like_trouble_and_what_is(promtool: Callable[..., str], tmp_path: Path) -> None:
     """The exceptions and the second halves of conditions, which the exported tests do not pass through."""
-    (tmp_path / RULES_FILE).write_text(written(rules(Form())))
-    document: Value = {
-        "rule_files": [RULES_FILE],
-        "evaluation_interval": "30s",
-        "group_eval_order": ["peruserd-recordings", "peruserd-alerts"],
-        "tests": [{"name": name, **each} for name, each in COURSES.items() if isinstance(each, dict)],
-    }
-    (tmp_path / TESTS_FILE).write_text(written(document))
-    assert "SUCCESS" in promtool("test", "rules", tmp_path / TESTS_FILE)
+    tests = ((alert, {"name": name, **test}) for name, (alert, test) in COURSES.items())
+    paths = list(write_apart(tmp_path, Form(), tests))
+    assert promtool("test", "rules", *paths).count("SUCCESS") == len(COURSES)
     assert len(COURSES) >= 13

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,17 @@ def team(target: Target, make_daemon: Callable[..., Daemon]) -> Team:
 
 
 @pytest.fixture
-def systemd() -> Iterator[Systemd]:
-    """Listen in systemd's place, at an abstract address."""
-    listening = Systemd(f"@peruserd-test-{secrets.token_hex(8)}")
-    yield listening
-    listening.close()
+def make_systemd() -> Iterator[Callable[[], Systemd]]:
+    """Listen in systemd's place, at an abstract address; each call makes another one."""
+    with ExitStack() as stack:
+
+        def make() -> Systemd:
+            return stack.enter_context(closing(Systemd(f"@peruserd-test-{secrets.token_hex(8)}")))
+
+        yield make
+
+
+@pytest.fixture
+def systemd(make_systemd: Callable[[], Systemd]) -> Systemd:
+    """Listen in systemd's place."""
+    return make_systemd()

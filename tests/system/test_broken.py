@@ -192,7 +192,7 @@ def test_a_password_that_was_changed(watch: Watch, one_node: Target) -> None:
 def test_a_server_that_is_down(watch: Watch, stoppable: Target) -> None:
     """The reason has the address that does not answer. Nothing is restarted, and who signs up later is served."""
     assert stoppable.sim is not None
-    operator = watch(stoppable)
+    operator = watch(stoppable, config={"cluster": {"poll_interval": 0.2}})
     daemon = operator.daemon.start()
     operator.sees_that_all_is_well()
     listeners = daemon.listeners()
@@ -382,9 +382,9 @@ def test_a_thread_that_dies(watch: Watch, one_node: Target, tmp_path: Path) -> N
     assert not operator.is_alerted("PeruserdThreadFails")
     saboteur = Saboteur(tmp_path / "sabotage")
 
-    # After three failures the next try is seconds away, so that there is time to see them.
+    # After four failures the next try is seconds away, so that there is time to see them.
     def is_found() -> bool:
-        if daemon.metrics().total("peruserd_thread_failures_in_a_row", thread="cluster-watch") < 3:
+        if daemon.metrics().total("peruserd_thread_failures_in_a_row", thread="cluster-watch") < 4:
             saboteur.let_fail("cluster-watch")
         is_said = "the thread cluster-watch fails" in operator.systemd.status
         return is_said and operator.status.failing == ("cluster-watch",) and operator.is_alerted("PeruserdThreadFails")

@@ -50,42 +50,55 @@ def refusing(cluster: SimClusterThread) -> str:
     return re.sub("//.*@", "//", cluster.urls[0])
 
 
-@pytest.mark.parametrize(
-    ("trouble", "words"),
-    [("away", "waiting for CouchDB: "), ("silent", "waiting for CouchDB: "), ("refusing", "refuses")],
-)
 def test_a_server_that_serves_nobody_is_no_reason_for_a_restart(
-    trouble: str,
-    words: str,
+    away: str,
+    silent: str,
+    refusing: str,
     make_daemon: Callable[..., Daemon],
-    systemd: Systemd,
+    make_systemd: Callable[[], Systemd],
     tmp_path: Path,
-    request: pytest.FixtureRequest,
 ) -> None:
-    """Under a liveness probe and a watchdog the instance waits, however long. /readyz says for what."""
-    daemon = make_daemon(
-        url=request.getfixturevalue(trouble),
-        username="adm",
-        password="wrong",
-        config={"couchdb": {"connect_timeout": 0.5, "read_timeout": 0.5, "long_poll_timeout": 1}},
-        environment={
-            VARIABLE: orders(tmp_path / "sabotage", HURRIED),
-            "NOTIFY_SOCKET": systemd.address,
-            "WATCHDOG_USEC": "1500000",
-        },
-    )
-    daemon.start()
+    """Under a liveness probe and a watchdog each instance waits, however long. /readyz says for what."""
+
+    def launched(url: str) -> tuple[Daemon, Systemd]:
+        systemd = make_systemd()
+        daemon = make_daemon(
+            url=url,
+            username="adm",
+            password="wrong",
+            config={"couchdb": {"connect_timeout": 0.5, "read_timeout": 0.5, "long_poll_timeout": 1}},
+            environment={
+                VARIABLE: orders(tmp_path / f"sabotage-{len(waiting)}", HURRIED),
+                "NOTIFY_SOCKET": systemd.address,
+                "WATCHDOG_USEC": "1500000",
+            },
+        )
+        daemon.launch()
+        return daemon, systemd
+
+    waiting: dict[str, tuple[Daemon, Systemd]] = {}
+    for url in (away, silent, refusing):
+        waiting[url] = launched(url)
+    for daemon, _ in waiting.values():
+        daemon.wait_until_started()
     begun = time.monotonic()
     for _ in range(PROBES):
-        assert daemon.get("/healthz").text == "ok\n"
-        systemd.listen()
+        for daemon, systemd in waiting.values():
+            assert daemon.get("/healthz").text == "ok\n"
+            systemd.listen()
         time.sleep(BETWEEN_SECONDS)
     lasted = time.monotonic() - begun
-    eventually(lambda: words in daemon.get("/readyz").text, "/readyz says why")
-    # Systemd ends a daemon that it has not heard of for that time.
-    assert systemd.listen().count("WATCHDOG=1") >= lasted / 1.5
-    assert daemon.lines("cannot go on") == []
-    assert daemon.stop() == 0
+    for url, (daemon, systemd) in waiting.items():
+        wait_until_it_says(daemon, "refuses" if url == refusing else "waiting for CouchDB: ")
+        # Systemd ends a daemon that it has not heard of for that time.
+        assert systemd.listen().count("WATCHDOG=1") >= lasted / 1.5
+        assert daemon.lines("cannot go on") == []
+    assert [daemon.stop() for daemon, _ in waiting.values()] == [0, 0, 0]
+
+
+def wait_until_it_says(daemon: Daemon, why: str) -> None:
+    """Wait until /readyz says why the instance is not ready."""
+    eventually(lambda: why in daemon.get("/readyz").text, f"/readyz says {why!r}")
 
 
 def test_a_listener_that_falls_behind_makes_the_instance_unready(

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from peruserd.simcluster import SimClusterThread
+from tests.sabotage import VARIABLE, orders
 from tests.swallowing import Death, Line
 from tests.system.daemon import Daemon
 from tests.waiting import eventually
@@ -13,16 +15,24 @@ from tests.waiting import eventually
 # Longer than any stop may take. A request that is not interrupted would go on for this long.
 ENDLESS_SECONDS = 600.0
 
+# The time-out of a lease's renewal, and the share of a stop's time for work in flight.
+HURRIED = (
+    ("peruserd.daemon.building", "SHORT_SECONDS", 2.0),
+    ("peruserd.supervisor.listener", "_ASKED_SHARE", 0.2),
+)
+
 
 @pytest.mark.parametrize("how", list(Death), ids=lambda how: how.name.lower())
 def test_a_stop_is_in_order_although_no_packet_comes_back(
-    cluster: SimClusterThread, make_daemon: Callable[..., Daemon], how: Death
+    cluster: SimClusterThread, make_daemon: Callable[..., Daemon], how: Death, tmp_path: Path
 ) -> None:
     """Each request under way is interrupted, so that no part is left behind. Only the lease is not released."""
     cluster.seed_users(3)
     timeouts = {"connect_timeout": ENDLESS_SECONDS, "read_timeout": ENDLESS_SECONDS}
     with Line(cluster.urls[0]) as line:
-        daemon = make_daemon(url=line.url, config={"couchdb": timeouts, "deletion": {"policy": "drop"}})
+        environment = {VARIABLE: orders(tmp_path / "sabotage", HURRIED)}
+        config = {"couchdb": timeouts, "deletion": {"policy": "drop"}}
+        daemon = make_daemon(url=line.url, config=config, environment=environment)
         daemon.start().wait_until_scanned()
         line.die(how)
         eventually(lambda: daemon.line("lease not written; others may take this instance for dead"), "it is noticed")
@@ -32,11 +42,14 @@ def test_a_stop_is_in_order_although_no_packet_comes_back(
     assert {each["reason"] for each in daemon.lines("listener ended")} == {"shutdown"}
 
 
-def test_work_in_flight_has_its_time_and_no_more(cluster: SimClusterThread, make_daemon: Callable[..., Daemon]) -> None:
+def test_work_in_flight_has_its_time_and_no_more(
+    cluster: SimClusterThread, make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
     """The users whose requests are never answered are left to the next start."""
     timeouts = {"connect_timeout": ENDLESS_SECONDS, "read_timeout": ENDLESS_SECONDS}
     with Line(cluster.urls[0]) as line:
-        daemon = make_daemon(url=line.url, config={"couchdb": timeouts})
+        environment = {VARIABLE: orders(tmp_path / "sabotage", HURRIED)}
+        daemon = make_daemon(url=line.url, config={"couchdb": timeouts}, environment=environment)
         daemon.start().wait_until_scanned()
         cluster.set_delay(1, 2.0)
         cluster.seed_users(50)

@@ -40,8 +40,9 @@ HURRIED = (
 # Only where a thread is to hang. On a busy machine others could be late by as much.
 IMPATIENT = (
     *HURRIED,
-    ("peruserd.supervisor.loop_watch", "_LOOK_SECONDS", 0.5),
-    ("peruserd.threads", "_GRACE_SECONDS", 5.0),
+    ("peruserd.ending", "LEASE_SECONDS", 2.0),
+    ("peruserd.supervisor.loop_watch", "_LOOK_SECONDS", 0.3),
+    ("peruserd.threads", "_GRACE_SECONDS", 3.0),
 )
 
 
