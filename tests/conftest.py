@@ -67,9 +67,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [item for module in _spread(waiting, computing) for item in module]
 
 
+def pytest_collection() -> None:
+    """Collect no garbage while the tests are found, because all that is made then stays."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Take the tests and their modules out of garbage collection, because they stay until the end anyway."""
     gc.freeze()
+    gc.enable()
 
 
 def _spread(few: list[list[pytest.Item]], many: list[list[pytest.Item]]) -> Iterator[list[pytest.Item]]:
