@@ -6,6 +6,7 @@ descriptors and exit code, like any other.
 
 import importlib
 import multiprocessing
+import sys
 from typing import Final
 
 from peruserd.core.common.backoff import Backoff
@@ -40,6 +41,7 @@ _HURRIED: Final = (
     ("peruserd.daemon.status", "_FRESH_SECONDS", 0.2),
     ("peruserd.listener.auditing", "_AGAIN_SECONDS", 0.5),
     ("peruserd.listener.feed", "_BACKOFF", {each: Backoff(initial_seconds=0.2, max_seconds=1.0) for each in Advice}),
+    ("peruserd.listener.pending", "_BACKOFF", Backoff(initial_seconds=0.5, max_seconds=2.0)),
     ("peruserd.repeated_task", "_BACKOFF", Backoff(initial_seconds=0.25, max_seconds=8.0)),
     ("peruserd.supervisor.attaching", "_ASKING_AGAIN", Backoff(initial_seconds=0.2, max_seconds=1.0)),
     ("peruserd.supervisor.attaching", "_SURE_SECONDS", 0.1),
@@ -52,9 +54,11 @@ _HURRIED: Final = (
 )
 
 
-def hurry() -> None:
-    """Shorten these times, in this process and in its children."""
+def hurry(*, imported: bool = False) -> None:
+    """Shorten these times, in this process and in its children; with `imported` only those of imported modules."""
     for module, name, value in _HURRIED:
+        if imported and module not in sys.modules:
+            continue
         there = importlib.import_module(module)
         assert hasattr(there, name), f"{module} has no {name} any more"
         setattr(there, name, value)

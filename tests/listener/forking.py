@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from multiprocess import reduction
 
-from peruserd.listener import process
+from peruserd.listener import listener, process
 from peruserd.supervisor import forkserver
 from tests import sabotage
+from tests.forking import hurry
 
 _OUTPUTS: Final = (1, 2)
 
@@ -49,7 +50,9 @@ def _run(start: bytes, pipe: Any, outputs: list[int], orders: str | None) -> Non
         os.dup2(given, number)
         os.close(given)
     # The constant changes only in this process, and the process ends with the listener.
-    setattr(process, "_READER_PATIENCE_SECONDS", _READER_PATIENCE_SECONDS)  # noqa: B010 - a constant for everybody else
+    assert hasattr(listener, "_READER_PATIENCE_SECONDS"), "the constant has moved"
+    setattr(listener, "_READER_PATIENCE_SECONDS", _READER_PATIENCE_SECONDS)  # noqa: B010 - constant for everybody else
+    hurry(imported=True)
     if orders is not None:
         sabotage.listen(orders)
     process.main(start, pipe)

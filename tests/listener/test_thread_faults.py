@@ -25,6 +25,8 @@ HURRIED = (
     ("peruserd.listener.auditing", "_ASK_AGAIN_SECONDS", 0.5),
     ("peruserd.listener.auditing", "_FIRST_SECONDS", 0.5),
     ("peruserd.listener.deletions", "_IDLE_SECONDS", 0.5),
+    # The main thread waits so long for the thread of the disk.
+    ("peruserd.listener.disk", "_PATIENCE_SECONDS", 1.0),
 )
 
 # Only where a thread is to hang. On a busy machine others could be late by as much.

@@ -40,6 +40,8 @@ class Prometheus:
                 "--config.file=prometheus.yml",
                 "--storage.tsdb.path=data",
                 f"--web.listen-address=127.0.0.1:{self._port}",
+                # Targets are found within five seconds. Another five would pass until they are scraped.
+                "--scrape.discovery-reload-interval=100ms",
             ],
             output=self._log,
             cwd=directory,
