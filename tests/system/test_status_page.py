@@ -93,7 +93,10 @@ def browser(shared_browser: Browser) -> Browser:
 
 @contextmanager
 def _showing(status: list[Status]) -> Iterator[str]:
-    """Serve the page of the last of these statuses; more can be added while it is shown."""
+    """Serve the page of the last of these statuses; more can be added while it is shown.
+
+    The page complains as soon as this server is gone, so the messages of a browser are looked at before that.
+    """
     pages = StatusPages(lambda: status[-1], lambda: encode_status(status[-1]))
     page = Page(CollectorRegistry(), healthy=lambda: (True, ""), ready=lambda: (True, ""), status=pages)
     server = HTTPServer(page, "127.0.0.1", 0)
@@ -169,7 +172,7 @@ def test_no_text_becomes_markup(browser: Browser) -> None:
             assert width <= 320, text
             assert title.endswith(" · peruserd"), text
             assert not harmful(shown.replace("\t", " ") + title), text
-    assert browser.messages() == []
+        assert browser.messages() == []
 
 
 def test_a_refused_reload_and_a_node_without_an_instance_need_attention(browser: Browser) -> None:
@@ -212,7 +215,7 @@ def test_a_huge_cluster_is_shown_in_part(browser: Browser) -> None:
         for place in ("#ranges-t", "#listeners-t"):
             assert browser.run("return document.querySelectorAll(`${arguments[0]} tbody tr`).length", place) == 300
             assert "and 724 more in /status.json" in browser.text(place)
-    assert browser.messages() == []
+        assert browser.messages() == []
 
 
 def test_it_can_be_read_by_a_screen_reader_and_used_by_keyboard(browser: Browser) -> None:
@@ -245,7 +248,7 @@ def test_it_can_be_read_by_a_screen_reader_and_used_by_keyboard(browser: Browser
         browser.press(ENTER)
         assert browser.run("return document.activeElement.getAttribute('aria-pressed')") == "true"
         assert browser.text("#pause") == "Go on with updates"
-    assert browser.messages() == []
+        assert browser.messages() == []
 
 
 def _tabbed(browser: Browser) -> str:
