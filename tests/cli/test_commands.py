@@ -293,11 +293,11 @@ def test_blank_variables_are_not_given(config: str) -> None:
 def test_the_demo_ends_well_and_says_so_in_json() -> None:
     """A small demo: everybody served, a listener lost and back, one JSON object on standard output."""
     played = peruserd(
-        "demo", "--nodes", "1", "--q", "2", "--users", "20", "--rate", "40", "--seed", "1", "--once", "--json"
+        "demo", "--nodes", "2", "--q", "2", "--users", "40", "--rate", "40", "--seed", "1", "--once", "--json"
     )
     assert played.returncode == 0, played.stderr
     result = json.loads(played.stdout)
-    assert (result["users"], result["provisioned"], result["secured"]) == (20, 20, 20)
+    assert (result["users"], result["provisioned"], result["secured"]) == (40, 40, 40)
     assert result["listener_restarts"] >= 1
     assert 0 < result["p50_ms"] <= result["p99_ms"]
     assert result["wrong"] == []

@@ -41,36 +41,23 @@ def promtool(need_tool: Callable[[str], str]) -> Callable[..., str]:
 
 
 @pytest.mark.processes
-def test_each_alert_fires_and_ends_when_it_should(promtool: Callable[..., str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", [Form(), Form("couch/users", "https://wiki/alerts", 0.05)], ids=["plain", "scaled"])
+def test_each_alert_fires_and_ends_when_it_should(promtool: Callable[..., str], tmp_path: Path, form: Form) -> None:
     """Promtool runs the exported tests: not one step too early, then firing with its words, then over."""
-    for name, text in files(Form()).items():
+    for name, text in files(form).items():
         (tmp_path / name).write_text(text)
     assert f"{len(ALERTS) + len(RECORDINGS)} rules found" in promtool("check", "rules", tmp_path / RULES_FILE)
     assert "SUCCESS" in promtool("test", "rules", tmp_path / TESTS_FILE)
 
 
-@pytest.mark.processes
-def test_each_alert_fires_and_ends_when_it_should_in_another_form(promtool: Callable[..., str], tmp_path: Path) -> None:
-    """The exported tests follow the job, the document and the scale that an operator chooses."""
-    form = Form("couch/users", "https://wiki/alerts", 0.05)
-    for name, text in files(form).items():
-        (tmp_path / name).write_text(text)
-    assert f"{len(ALERTS) + len(RECORDINGS)} rules found" in promtool("check", "rules", tmp_path / RULES_FILE)
-    document = rule_tests(form)
-    assert isinstance(document, dict)
-    proofs = zip(ALERTS, document["tests"], strict=True)
-    paths = list(write_apart(tmp_path, form, ((alert.name, proof) for alert, proof in proofs)))
-    assert promtool("test", "rules", *paths).count("SUCCESS") == len(ALERTS)
-
-
-def write_apart(directory: Path, form: Form, tests: Iterable[tuple[str, Value]]) -> Iterator[Path]:
+def write_apart(directory: Path, tests: Iterable[tuple[str, Value]]) -> Iterator[Path]:
     """Write a file for each test of an alert, and return its path.
 
     Promtool evaluates all rules of a file at each step. So the rules beside it have no other alert, which would take
     most of the time and change nothing.
     """
     for number, (alert, test) in enumerate(tests):
-        some, document = rules(form), rule_tests(form)
+        some, document = rules(Form()), rule_tests(Form())
         assert isinstance(some, dict)
         assert isinstance(document, dict)
         recordings, alerts = some["groups"]
@@ -262,6 +249,6 @@ COURSES = {
 def test_what_looks_like_trouble_and_what_is(promtool: Callable[..., str], tmp_path: Path) -> None:
     """The exceptions and the second halves of conditions, which the exported tests do not pass through."""
     tests = ((alert, {"name": name, **test}) for name, (alert, test) in COURSES.items())
-    paths = list(write_apart(tmp_path, Form(), tests))
+    paths = list(write_apart(tmp_path, tests))
     assert promtool("test", "rules", *paths).count("SUCCESS") == len(COURSES)
     assert len(COURSES) >= 13

@@ -293,7 +293,7 @@ def _parsed(log: Path, event: str | None) -> Iterator[dict[str, Any]]:
     # The last line may be half written.
     complete = text[: text.rfind("\n") + 1]
     # Most lines are of other events. To find that out by their text takes a hundredth of parsing them.
-    sought = "" if event is None else json.dumps(event, ensure_ascii=False)
+    sought = "" if event is None else json.dumps(event)
     for line in complete.splitlines():
         if sought not in line:
             continue

@@ -181,9 +181,8 @@ def test_an_instance_that_starts_alone_serves_all_after_the_quiet_period(
 
 
 @pytest.mark.anew
-def test_the_password_is_nowhere_to_be_read(target: Target, make_daemon: Callable[..., Daemon]) -> None:
+def test_the_password_is_nowhere_to_be_read(team: Team) -> None:
     """Not on a command line, not in a log line, not in a state file."""
-    team = Team(target, make_daemon, nodes=[1])
     names = team.target.new_names(5)
     team.target.sign_up(names)
     team.wait_until_served(names)
